@@ -1,0 +1,33 @@
+"""Durable writes: what these functions returned from is on the disk, whole, after a power cut at any moment.
+
+The order is the one that ext4 and f2fs need: write a temporary file beside the target, fsync it, rename it over the
+target, fsync the directory.  Readers see the old content or the new one, never a mixture.
+"""
+
+import os
+from pathlib import Path
+
+
+def fsync_directory(folder: Path) -> None:
+    """Make the names in `folder` durable.  Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Replace `path` by `content` (bytes) durably and atomically.  Raises OSError; the old content then stands."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)

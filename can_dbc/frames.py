@@ -1,0 +1,86 @@
+"""FrameBlock: CAN frames as columns, the form in which frames travel from a source to the decoder.
+
+Pure.  A source fills one block per wake-up; nothing downstream looks at frames one by one.  Frames keep the order of
+the bus (or of the log), which is not always the order of their timestamps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXTENDED: Final = 0x01  # 29-bit identifier
+FD: Final = 0x02  # CAN FD frame
+REMOTE: Final = 0x04  # remote request: carries no data
+ERROR: Final = 0x08  # error frame of the controller, not bus traffic
+BRS: Final = 0x10  # FD: bit-rate switch
+ESI: Final = 0x20  # FD: error state indicator
+CLASSIC_BYTES: Final = 8
+FD_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBlock:
+    """`n` frames as columns, in the order of their source.
+
+    `t_ns` (n,) int64, Unix epoch; `bus` (n,) uint8, an index into `buses`; `can_id` (n,) uint32 without flag bits;
+    `flags` (n,) uint8 of the constants above; `length` (n,) uint8, data bytes 0 to 64; `data` (n, 8) or (n, 64)
+    uint8, C-contiguous, zero beyond `length`.  `first` is the position of the first frame at its source, counted from 0:
+    frame i stands at position `first + i`.
+    """
+
+    t_ns: NDArray[np.int64]
+    bus: NDArray[np.uint8]
+    can_id: NDArray[np.uint32]
+    flags: NDArray[np.uint8]
+    length: NDArray[np.uint8]
+    data: NDArray[np.uint8]
+    buses: tuple[str, ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.t_ns)
+
+    def slice(self, start: int, stop: int) -> "FrameBlock":
+        """Frames start to stop-1 as views, their positions kept."""
+        return FrameBlock(
+            self.t_ns[start:stop],
+            self.bus[start:stop],
+            self.can_id[start:stop],
+            self.flags[start:stop],
+            self.length[start:stop],
+            self.data[start:stop],
+            self.buses,
+            self.first + start,
+        )
+
+
+def concatenate(blocks: Sequence[FrameBlock]) -> FrameBlock:
+    """One block of several from one source, in order.  Raises ValueError for none, or where their buses differ."""
+    if not blocks:
+        raise ValueError("no blocks to concatenate")
+    if len(blocks) == 1:
+        return blocks[0]
+    if any(block.buses != blocks[0].buses for block in blocks):
+        raise ValueError("blocks of different bus lists cannot be concatenated")
+    width = max(block.data.shape[1] for block in blocks)
+    return FrameBlock(
+        np.concatenate([block.t_ns for block in blocks]),
+        np.concatenate([block.bus for block in blocks]),
+        np.concatenate([block.can_id for block in blocks]),
+        np.concatenate([block.flags for block in blocks]),
+        np.concatenate([block.length for block in blocks]),
+        np.concatenate([_widened(block.data, width) for block in blocks]),
+        blocks[0].buses,
+        blocks[0].first,
+    )
+
+
+def _widened(data: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    if data.shape[1] == width:
+        return data
+    wide = np.zeros((len(data), width), np.uint8)
+    wide[:, : data.shape[1]] = data
+    return wide
