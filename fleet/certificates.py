@@ -1,0 +1,142 @@
+"""The fleet's certificate authority and the certificates it issues, all EC P-256 (pure: time and serials come in).
+
+P-256 because TPMs, secure elements and every MQTT broker have it.  A vehicle's certificate says CN = pseudonym, which
+the broker takes as the user name for its access-control list; servers and clients cannot stand in for one another
+(extended key usage).
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CLOCK_SKEW = timedelta(days=1)
+"""Certificates begin this much earlier: a vehicle that was enrolled a minute ago may run a slow clock."""
+
+_SIGNING_ONLY = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+_AUTHORITY = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def create_authority(
+    key: ec.EllipticCurvePrivateKey, *, name: str, now: datetime, days: int, serial: int
+) -> x509.Certificate:
+    """Self-signed certificate of the authority, path length 0 (it issues no further authorities)."""
+    subject = _name(name)
+    return (
+        _builder(subject, subject, key.public_key(), now=now, days=days, serial=serial)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_AUTHORITY, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def issue_client(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    common_name: str,
+    now: datetime,
+    days: int,
+    serial: int,
+) -> x509.Certificate:
+    """Certificate of a TLS client (vehicle or receiver) with CN = `common_name`."""
+    return (
+        _leaf(authority, public_key, common_name, now=now, days=days, serial=serial)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+
+
+def issue_server(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    names: Sequence[str],
+    now: datetime,
+    days: int,
+    serial: int,
+) -> x509.Certificate:
+    """Certificate of a TLS server reachable under `names` (host names and IP addresses)."""
+    return (
+        _leaf(authority, public_key, names[0], now=now, days=days, serial=serial)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+
+
+def _leaf(
+    authority: x509.Certificate,
+    public_key: ec.EllipticCurvePublicKey,
+    common_name: str,
+    *,
+    now: datetime,
+    days: int,
+    serial: int,
+) -> x509.CertificateBuilder:
+    signer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        _builder(_name(common_name), authority.subject, public_key, now=now, days=days, serial=serial)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNING_ONLY, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer), critical=False)
+    )
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    now: datetime,
+    days: int,
+    serial: int,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(serial)
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
