@@ -1,8 +1,8 @@
-"""The fleet's certificate authority and the certificates it issues, all EC P-256 (pure: time and serials come in).
+"""The fleet's certificate authority and what it issues, all EC P-256 (pure: time and serials come in).
 
-P-256 because TPMs, secure elements and every MQTT broker have it.  A vehicle's certificate says CN = pseudonym, which
-the broker takes as the user name for its access-control list; servers and clients cannot stand in for one another
-(extended key usage).
+P-256 because TPMs, secure elements and every MQTT broker have it.  A vehicle's certificate says CN =
+pseudonym, which the broker takes as the user name for its access-control list; servers and clients cannot
+stand in for one another (extended key usage).
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
 """Where everything of one fleet lies on disk: the only place that knows the names of the fleet folder.
 
-The invariant: private keys and telemetry state live in folders of mode 0700, so nobody else on the machine lists or
-reads them.  Nothing here opens a file's content.
+The invariant: private keys and telemetry state live in folders of mode 0700, so nobody else on the machine
+lists or reads them.  Nothing here opens a file's content.
 """
 
 from dataclasses import dataclass
@@ -106,16 +106,8 @@ class FleetFolder:
         """Create the folders.  Permanent where a fleet lives already: its keys are never overwritten."""
         if self.keys.exists():
             raise Permanent(f"{self.root} holds a fleet already; choose another --fleet, or move it away")
-        private = (
-            self.root,
-            self.keys,
-            self.vehicles,
-            self.broker,
-            self.receiver,
-            self.quarantine,
-            self.lake,
-        )
-        for folder in (*private, self.metadata, self.targets):
+        state = (self.vehicles, self.broker, self.receiver, self.quarantine, self.lake)
+        for folder in (self.root, self.keys, *state, self.metadata, self.targets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def require(self) -> "FleetFolder":

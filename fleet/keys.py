@@ -1,8 +1,8 @@
 """Private keys and certificates as files: made once, written 0600, read with errors that name the file.
 
-Ed25519 for what only we verify (TUF roles, acknowledgements); EC P-256 where TLS stacks and secure elements must agree
-(certificate authority, TLS keys).  Keys are unencrypted PKCS#8: the folder's mode protects them, and the keys that
-matter most belong offline (`fleet init --help`).
+Ed25519 for what only we verify (TUF roles, acknowledgements); EC P-256 where TLS stacks and secure elements
+must agree (certificate authority, TLS keys).  Keys are unencrypted PKCS#8: the folder's mode protects them,
+and the keys that matter most belong offline (`fleet init --help`).
 """
 
 from pathlib import Path
