@@ -28,8 +28,13 @@ def make_tls(fleet: FleetFolder) -> None:
     keys.write_certificate(
         fleet.broker_certificate,
         certificates.issue_server(
-            authority, authority_key, server.public_key(), names=["localhost", "127.0.0.1"], now=NOW, days=2,
-            serial=2
+            authority,
+            authority_key,
+            server.public_key(),
+            names=["localhost", "127.0.0.1"],
+            now=NOW,
+            days=2,
+            serial=2,
         ),
     )
     client = keys.create_p256(fleet.receiver_key)
@@ -63,8 +68,9 @@ def handshake(broker: Broker, ca: Path, client: tuple[Path, Path] | None) -> byt
         return tls.recv(64)
 
 
-def test_the_fleets_certificate_is_let_in_over_a_strictly_verified_chain(fleet: FleetFolder, tmp_path: Path)
--> None:
+def test_the_fleets_certificate_is_let_in_over_a_strictly_verified_chain(
+    fleet: FleetFolder, tmp_path: Path
+) -> None:
     with Broker(fleet, tmp_path / "broker") as broker:
         answer = handshake(broker, fleet.ca_certificate, (fleet.receiver_certificate, fleet.receiver_key))
     assert answer[0] == 0x20
