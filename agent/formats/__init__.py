@@ -1,0 +1,1 @@
+"""What crosses the air: schemas, codec, seal, acknowledgements, topics, campaign documents.  All pure."""

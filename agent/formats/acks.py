@@ -1,0 +1,79 @@
+"""Signed acknowledgements: the fleet tells a vehicle which batches it may forget.  Pure.
+
+Invariant: nothing that the fleet's acknowledgement key did not sign makes a vehicle forget data, neither the
+broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from google.protobuf.message import DecodeError
+
+from agent.errors import Untrusted
+from agent.formats import telemetry_pb2 as pb
+from agent.formats.topics import is_vehicle
+
+FORMAT: Final = 1
+MAX_SEQS: Final = 1_000  # of one acknowledgement; a receiver with more to say sends several
+MAX_REASON_CHARS: Final = 200
+MAX_ACK_BYTES: Final = 256 * 1024  # above what MAX_SEQS refusals of full length come to
+_DOMAIN: Final = b"hu/v1/ack\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (seq to reason) never will be."""
+
+    vehicle: str
+    epoch: str
+    stored: tuple[int, ...]
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
+    """MQTT payload of `ack`, signed; reasons cut to MAX_REASON_CHARS.  Raises ValueError above MAX_SEQS."""
+    if len(ack.stored) + len(ack.refused) > MAX_SEQS:
+        raise ValueError(f"an acknowledgement holds at most {MAX_SEQS} batches")
+    body = pb.Ack(
+        format=FORMAT,
+        vehicle=ack.vehicle,
+        epoch=ack.epoch,
+        stored=sorted(ack.stored),
+        refused=[
+            pb.Refusal(seq=seq, reason=reason[:MAX_REASON_CHARS])
+            for seq, reason in sorted(ack.refused.items())
+        ],
+    ).SerializeToString(deterministic=True)
+    return pb.SignedAck(ack=body, signature=key.sign(_DOMAIN + body)).SerializeToString(deterministic=True)
+
+
+def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
+    """Verify and read an acknowledgement.  Raises Untrusted for all that the fleet did not sign."""
+    if len(payload) > MAX_ACK_BYTES:
+        raise Untrusted(f"acknowledgement of {len(payload)} bytes exceeds {MAX_ACK_BYTES}")
+    signed, ack = pb.SignedAck(), pb.Ack()
+    try:
+        signed.ParseFromString(payload)
+        public_key.verify(signed.signature, _DOMAIN + signed.ack)
+        ack.ParseFromString(signed.ack)
+    except DecodeError as error:
+        raise Untrusted("acknowledgement is not a protobuf message of ours") from error
+    except InvalidSignature as error:
+        raise Untrusted(
+            "acknowledgement is not signed by the fleet's acknowledgement key (acks.pub.pem)"
+        ) from error
+    if ack.format != FORMAT:
+        raise Untrusted(
+            f"acknowledgement has format {ack.format}, this agent reads {FORMAT}: update the agent"
+        )
+    if not is_vehicle(ack.vehicle) or len(ack.stored) + len(ack.refused) > MAX_SEQS:
+        raise Untrusted("acknowledgement names no vehicle, or more batches than allowed")
+    return Ack(
+        ack.vehicle,
+        ack.epoch,
+        tuple(ack.stored),
+        {refusal.seq: refusal.reason[:MAX_REASON_CHARS] for refusal in ack.refused},
+    )

@@ -1,0 +1,124 @@
+"""What a batch says, as frozen dataclasses over numpy columns: shared by policy, codec and lake.  Pure.
+
+Invariant: raw integers travel, never rounded physical values; `physical` recovers the value exactly as the
+DBC defines it, `raw * scale + offset` in float64.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+EventValue = str | int | float | bool
+
+
+class Kind(IntEnum):
+    """How a raw integer is read; the numbers are those on the wire."""
+
+    UINT = 1
+    INT = 2
+    FLOAT16 = 3
+    FLOAT32 = 4
+    FLOAT64 = 5
+
+
+class ClockQuality(IntEnum):
+    """Where the wall clock's time came from; the numbers are those on the wire."""
+
+    UNSYNCHRONISED = 1
+    RTC = 2
+    NETWORK = 3
+    GNSS = 4
+    RECORDED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How far the times of a window can be believed, and two readings of one moment to correct them by.
+
+    `wall_us` (Unix epoch) and `boottime_us` (CLOCK_BOOTTIME) are read together; `boot_id` names the kernel's
+    boot.
+    """
+
+    quality: ClockQuality
+    boot_id: str
+    wall_us: int
+    boottime_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInfo:
+    """One signal: `name` is "Message.Signal", `bus` the channel ("can0"), `bits` its width."""
+
+    name: str
+    bus: str
+    unit: str | None
+    kind: Kind
+    bits: int
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ColumnGroup:
+    """Signals that share their times.
+
+    `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of
+    signals[i]; unsigned 64-bit values and IEEE floats as their bit pattern.  `texts[i]` maps raw values of
+    signals[i] to the texts of its value table, only those that occur.
+    """
+
+    t_us: NDArray[np.int64]
+    signals: tuple[SignalInfo, ...]
+    raw: NDArray[np.int64]
+    texts: tuple[Mapping[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: a loss, a receipt, a state of the agent.  `kind` is snake_case."""
+
+    t_us: int
+    kind: str
+    fields: Mapping[str, EventValue]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "")."""
+
+    campaign: str
+    revision: str
+    start_us: int
+    end_us: int
+    clock: Clock
+    groups: tuple[ColumnGroup, ...]
+    events: tuple[Event, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Values in the window."""
+        return sum(group.raw.size for group in self.groups)
+
+
+_FLOATS: Final[Mapping[Kind, tuple[type[np.unsignedinteger], type[np.floating]]]] = {
+    Kind.FLOAT16: (np.uint16, np.float16),
+    Kind.FLOAT32: (np.uint32, np.float32),
+    Kind.FLOAT64: (np.uint64, np.float64),
+}
+
+
+def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Physical values (shaped as `raw`) in float64: `raw * scale + offset`, floats from their bit pattern."""
+    values: NDArray[np.float64]
+    if signal.kind in _FLOATS:
+        pattern, floating = _FLOATS[signal.kind]
+        values = raw.astype(pattern).view(floating).astype(np.float64)
+    elif signal.kind is Kind.UINT:
+        values = raw.view(np.uint64).astype(np.float64)
+    else:
+        values = raw.astype(np.float64)
+    return values * signal.scale + signal.offset
