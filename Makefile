@@ -1,0 +1,54 @@
+# Every target does its own set-up: Debian packages where it is root, a virtual environment, hash-locked dependencies.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := agent can_dbc fleet tests
+
+.PHONY: help setup demo test lint bench install lock proto clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+setup: $(READY)  ## virtual environment .venv with the locked dependencies
+
+$(READY): requirements/dev.txt pyproject.toml
+	@PYTHON=$(PYTHON) requirements/install-debian py:ensurepip=python3-venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p build && echo "Installing the locked Python dependencies into $(VENV) (log: build/pip.log)"
+	@{ $(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	   $(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e . ; } >build/pip.log 2>&1 \
+	   || { tail -n 20 build/pip.log; echo "pip failed; the whole log is build/pip.log"; exit 1; }
+	@touch $@
+
+demo: $(READY)  ## the whole product in one drive: make demo [LOG=capture.log DBC="can0=a.dbc can1=b.dbc" MATCH=exact|pgn]
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/headunit-agent demo $(if $(LOG),--log '$(LOG)') $(foreach d,$(DBC),--dbc '$(d)') $(if $(MATCH),--match $(MATCH)) $(DEMO)
+
+test: $(READY)  ## all tests, with a real mosquitto: make test [ARGS="-k spool"]
+	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## ruff, mypy strict, module boundaries
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_boundaries.py
+
+install:  ## as root: the agent into PREFIX (/opt/headunit-agent) with its systemd service
+	@PYTHON=$(PYTHON) systemd/install
+
+lock: $(READY)  ## renew the hash-locked requirements files
+	@compile="$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-emit-trusted-host --no-header pyproject.toml"; \
+	$$compile -o requirements/agent.txt && \
+	$$compile --extra fleet -o requirements/fleet.txt && \
+	$$compile --extra fleet,mf4,demo,bench,dev -o requirements/dev.txt
+
+proto: $(READY)  ## regenerate the protobuf modules
+	@cd agent/formats && ../../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. telemetry.proto push.proto
+
+clean:  ## what was built; the virtual environment stays (rm -rf .venv removes it)
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
