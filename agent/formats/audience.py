@@ -1,0 +1,56 @@
+"""Which vehicles a push is for: the `custom.audience` of a TUF target.  Pure.
+
+Invariant: an audience that cannot be read matches nobody.  Every list given must contain the vehicle's
+value; a list not given does not restrict.  TUF itself has no such notion: it signs the field, and we check
+it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from agent.errors import Permanent
+
+AudienceLists = Mapping[str, tuple[str | int, ...]]
+EVERYONE: Final[AudienceLists] = {}
+_KEYS: Final = ("brand", "model", "market", "model_year", "vehicle")
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a vehicle is, as enrolment wrote it down: `vehicle` is its pseudonym."""
+
+    vehicle: str
+    brand: str
+    model: str
+    market: str
+    model_year: int
+
+
+def matches(custom: object, attributes: Attributes) -> bool:
+    """Whether a target with this `custom` field is for the vehicle."""
+    if custom is None:
+        return True
+    if not isinstance(custom, dict):
+        return False
+    audience = custom.get("audience", {})
+    if not isinstance(audience, dict) or not set(audience) <= set(_KEYS):
+        return False
+    values = asdict(attributes)
+    return all(isinstance(wanted, list) and values[key] in wanted for key, wanted in audience.items())
+
+
+def parse_audience(text: str | None) -> AudienceLists:
+    """`brand=Aria,model=One,model=Two,model_year=2026` as lists; None or "" is everyone.
+
+    Raises Permanent.
+    """
+    lists: dict[str, tuple[str | int, ...]] = {}
+    for term in filter(None, (text or "").split(",")):
+        key, equals, value = (part.strip() for part in term.partition("="))
+        if key not in _KEYS or not equals or not value:
+            raise Permanent(f"audience term {term!r}: write KEY=VALUE with KEY one of {', '.join(_KEYS)}")
+        if key == "model_year" and not value.isdecimal():
+            raise Permanent(f"audience term {term!r}: a model year is a number")
+        lists[key] = (*lists.get(key, ()), int(value) if key == "model_year" else value)
+    return lists

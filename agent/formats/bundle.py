@@ -1,0 +1,148 @@
+"""The push channel's messages: the vehicle's request, and the bundle of TUF files that answers it.  Pure.
+
+Invariant: whatever arrives becomes a value of this module or raises Untrusted; memory is bounded before
+anything is decompressed or parsed.  A bundle is delivered in one MQTT message, so building one that is too
+large is refused.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import zstandard
+from google.protobuf.message import DecodeError
+
+from agent.errors import Permanent, Untrusted
+from agent.formats import push_pb2
+from agent.formats.topics import is_vehicle
+
+FORMAT: Final = 1
+BUNDLE_BYTES: Final = 100_000  # one MQTT message, within AWS IoT Core's 128 KB with room for its topic
+CONTENT_BYTES: Final = 4_000_000  # decompressed: forty times the message; more is a decompression bomb
+FILES: Final = 512  # as many campaigns as anyone signs, and every root since the factory
+REQUEST_BYTES: Final = 8_000
+HAVE_BYTES: Final = 8  # a collision costs one needless request, never a wrong file: TUF checks the whole hash
+HAVE_FILES: Final = 256
+TIMESTAMP: Final = "metadata/timestamp.json"
+
+_NAME: Final = re.compile(
+    r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json"
+    r"|targets/([A-Za-z0-9_-]{1,64}/)?[0-9a-f]{64}\.[A-Za-z0-9_.-]{1,128}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Versions of the four top-level TUF roles; 0: none."""
+
+    root: int = 0
+    timestamp: int = 0
+    snapshot: int = 0
+    targets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """What a vehicle holds; `applied` and `refused` are versions of targets, `have` prefixes of SHA-256
+    digests.
+    """
+
+    vehicle: str
+    held: Versions
+    applied: int = 0
+    refused: int = 0
+    have: tuple[bytes, ...] = ()
+
+
+def have(content: bytes) -> bytes:
+    """How a request names a target file that need not be sent again."""
+    return hashlib.sha256(content).digest()[:HAVE_BYTES]
+
+
+def build_request(request: SyncRequest) -> bytes:
+    """The payload for `hu/v1/sync/<vehicle>`.  Beyond HAVE_FILES files the rest are simply sent again."""
+    held = request.held
+    message = push_pb2.SyncRequest(
+        format=FORMAT,
+        vehicle=request.vehicle,
+        held=push_pb2.RoleVersions(
+            root=held.root, timestamp=held.timestamp, snapshot=held.snapshot, targets=held.targets
+        ),
+        applied=request.applied,
+        refused=request.refused,
+        have=request.have[:HAVE_FILES],
+    )
+    return message.SerializeToString(deterministic=True)
+
+
+def parse_request(payload: bytes) -> SyncRequest:
+    """Read a vehicle's request.  Raises Untrusted."""
+    if len(payload) > REQUEST_BYTES:
+        raise Untrusted(f"sync request of {len(payload)} bytes; at most {REQUEST_BYTES} are read")
+    message = push_pb2.SyncRequest()
+    try:
+        message.ParseFromString(payload)
+    except DecodeError as error:
+        raise Untrusted("sync request is not a protobuf SyncRequest") from error
+    if message.format != FORMAT:
+        raise Untrusted(f"sync request of format {message.format}; this side knows {FORMAT}")
+    if not is_vehicle(message.vehicle):
+        raise Untrusted(f"sync request of {message.vehicle[:60]!r}, which is no vehicle's pseudonym")
+    if len(message.have) > HAVE_FILES or any(len(prefix) != HAVE_BYTES for prefix in message.have):
+        raise Untrusted(
+            f"sync request lists files held, but not at most {HAVE_FILES} of {HAVE_BYTES} bytes each"
+        )
+    held = message.held
+    return SyncRequest(
+        vehicle=message.vehicle,
+        held=Versions(held.root, held.timestamp, held.snapshot, held.targets),
+        applied=message.applied,
+        refused=message.refused,
+        have=tuple(message.have),
+    )
+
+
+def build_bundle(files: Mapping[str, bytes]) -> bytes:
+    """The payload for `hu/v1/push/<vehicle>`; equal files give equal bytes.
+
+    Raises Permanent when it is too large.
+    """
+    for name in files:
+        if _NAME.fullmatch(name) is None:
+            raise Permanent(f"{name!r} is no file of a push bundle: letters, digits, '_', '-' and '.' only")
+    plain = push_pb2.Bundle(format=FORMAT, files=dict(files)).SerializeToString(deterministic=True)
+    payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
+    if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
+        raise Permanent(
+            f"bundle of {len(payload)} bytes compressed, {len(files)} files: a push is one MQTT message of "
+            f"at most {BUNDLE_BYTES} bytes and {FILES} files; publish fewer or smaller documents"
+        )
+    return payload
+
+
+def parse_bundle(payload: bytes) -> dict[str, bytes]:
+    """Files of a bundle by name.  Raises Untrusted; nothing is verified yet."""
+    if len(payload) > BUNDLE_BYTES:
+        raise Untrusted(f"bundle of {len(payload)} bytes; at most {BUNDLE_BYTES} are read")
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:
+            plain = reader.read(CONTENT_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise Untrusted("bundle is not a zstd frame") from error
+    if len(plain) > CONTENT_BYTES:
+        raise Untrusted(f"bundle decompresses to more than {CONTENT_BYTES} bytes")
+    message = push_pb2.Bundle()
+    try:
+        message.ParseFromString(plain)
+    except DecodeError as error:
+        raise Untrusted("bundle is not a protobuf Bundle") from error
+    if message.format != FORMAT:
+        raise Untrusted(f"bundle of format {message.format}; this side knows {FORMAT}")
+    if len(message.files) > FILES:
+        raise Untrusted(f"bundle of {len(message.files)} files; at most {FILES} are read")
+    for name in message.files:
+        if _NAME.fullmatch(name) is None:
+            raise Untrusted(f"bundle has a file named {name[:120]!r}, which no repository has")
+    return dict(message.files)

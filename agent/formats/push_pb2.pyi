@@ -1,0 +1,50 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RoleVersions(_message.Message):
+    __slots__ = ("root", "timestamp", "snapshot", "targets")
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    root: int
+    timestamp: int
+    snapshot: int
+    targets: int
+    def __init__(self, root: _Optional[int] = ..., timestamp: _Optional[int] = ..., snapshot: _Optional[int] = ..., targets: _Optional[int] = ...) -> None: ...
+
+class SyncRequest(_message.Message):
+    __slots__ = ("format", "vehicle", "held", "applied", "refused", "have")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VEHICLE_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    HAVE_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    vehicle: str
+    held: RoleVersions
+    applied: int
+    refused: int
+    have: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., held: _Optional[_Union[RoleVersions, _Mapping]] = ..., applied: _Optional[int] = ..., refused: _Optional[int] = ..., have: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Bundle(_message.Message):
+    __slots__ = ("format", "files")
+    class FilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    files: _containers.ScalarMap[str, bytes]
+    def __init__(self, format: _Optional[int] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...

@@ -1,0 +1,296 @@
+"""Feature toggles: reading a flagd flag definition strictly, before anything evaluates it.  Pure.
+
+Source of the rules: https://flagd.dev/schema/v0/flags.json and targeting.json.  The Python evaluator accepts
+an empty document (which would wipe every flag), a default variant that does not exist and operators that it
+does not know, so each of these is refused here, with the flag and the rule named.  As signed documents do,
+unknown properties are tolerated; they never reach the evaluator.
+
+Invariant: `Toggles.resolved` is what was validated: every `$ref` is resolved, and the size is bounded even
+where evaluators refer to each other.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from agent.errors import Permanent
+
+DOCUMENT_BYTES: Final = 500_000  # a bundle's content is bounded too; this names the document at fault
+FLAGS: Final = 2_000
+DEPTH: Final = 40  # of a rule; the evaluator recurses
+NODES: Final = 50_000  # of all rules after `$ref` is resolved
+SAFE_INTEGER: Final = 2**53 - 1  # beyond it JSON readers disagree about the number
+WEIGHTS: Final = 2**31 - 1  # the evaluator's limit for the sum of a `fractional`
+
+# Arguments each operator takes: (least, most); None: no limit.
+_OPERATORS: Final[Mapping[str, tuple[int, int | None]]] = {
+    "var": (1, 2), "missing": (0, None), "missing_some": (2, 2),
+    "if": (2, None), "and": (1, None), "or": (1, None), "!": (1, 1), "!!": (1, 1),
+    "==": (2, 2), "===": (2, 2), "!=": (2, 2), "!==": (2, 2),
+    "<": (2, 3), "<=": (2, 3), ">": (2, 2), ">=": (2, 2),
+    "+": (1, None), "-": (1, 2), "*": (2, None), "%": (2, 2), "min": (1, None), "max": (1, None),
+    "map": (2, 2), "filter": (2, 2), "reduce": (2, 3), "all": (2, 2), "none": (2, 2), "some": (2, 2),
+    "merge": (1, None), "in": (2, 2), "cat": (1, None), "substr": (2, 3),
+    "starts_with": (2, 2), "ends_with": (2, 2), "sem_ver": (3, 3), "fractional": (1, None),
+}  # fmt: skip
+_YES_OR_NO: Final = frozenset(
+    ("==", "===", "!=", "!==", "<", "<=", ">", ">=", "!", "!!", "in", "all", "none", "some")
+)
+_RANGES: Final = frozenset(["=", "!=", ">", "<", ">=", "<=", "~", "^"])
+
+
+class FlagKind(StrEnum):
+    """The one type that all variants of a flag have."""
+
+    BOOLEAN = "boolean"
+    STRING = "string"
+    INTEGER = "integer"
+    FLOAT = "float"
+    OBJECT = "object"
+
+
+@dataclass(frozen=True, slots=True)
+class Toggles:
+    """A valid flag definition: the kind of each flag by key, and the JSON text for the evaluator."""
+
+    kinds: Mapping[str, FlagKind]
+    disabled: frozenset[str]
+    resolved: str
+
+
+def parse_toggles(document: bytes, source: str) -> Toggles:
+    """Read a flag definition (JSON, UTF-8).
+
+    Raises Permanent naming `source`, the flag and the rule broken.
+    """
+    data = _read_json(document, source)
+    if not isinstance(data, dict):
+        raise Permanent(f"{source}: a flag definition is a JSON object with `flags`")
+    flags = data.get("flags")
+    if not isinstance(flags, dict) or not flags:
+        raise Permanent(
+            f"{source}: `flags` must name at least one flag; an empty document would wipe them all"
+        )
+    if len(flags) > FLAGS:
+        raise Permanent(f"{source}: {len(flags)} flags; at most {FLAGS} are read")
+    metadata = data.get("metadata", {})
+    _check_metadata(metadata, source)
+    rules = _Rules(_evaluators(data, source))
+    kinds: dict[str, FlagKind] = {}
+    disabled: set[str] = set()
+    resolved: dict[str, Any] = {}
+    for key, flag in flags.items():
+        where = f"{source}: flag {key!r}"
+        kinds[key], resolved[key] = _flag(key, flag, rules, where)
+        if flag["state"] == "DISABLED":
+            disabled.add(key)
+    text = json.dumps({"flags": resolved, "metadata": metadata})
+    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)
+
+
+def _read_json(document: bytes, source: str) -> Any:
+    if len(document) > DOCUMENT_BYTES:
+        raise Permanent(f"{source}: {len(document)} bytes; a flag definition has at most {DOCUMENT_BYTES}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise Permanent(f"{source}: key {twice!r} stands twice in one object; which one counts?")
+        return found
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise Permanent(f"{source}: {text} is no number that JSON can carry")
+        return number
+
+    try:
+        return json.loads(
+            document.decode(), object_pairs_hook=unique, parse_float=finite, parse_constant=finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise Permanent(f"{source}: not JSON: {error}") from error
+
+
+def _check_metadata(metadata: object, where: str) -> None:
+    if not isinstance(metadata, dict) or not all(metadata):
+        raise Permanent(f"{where}: `metadata` is an object with names that are not empty")
+    for name, value in metadata.items():
+        if not isinstance(value, str | int | float):
+            raise Permanent(f"{where}: metadata {name!r} must be a string, a number or a boolean")
+
+
+def _evaluators(data: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    evaluators = data.get("$evaluators", {})
+    if not isinstance(evaluators, dict) or not all(evaluators):
+        raise Permanent(f"{source}: `$evaluators` is an object of rules by name")
+    return evaluators
+
+
+def _flag(key: str, flag: object, rules: "_Rules", where: str) -> tuple[FlagKind, dict[str, Any]]:
+    if not key:
+        raise Permanent(f"{where}: a flag needs a key")
+    if not isinstance(flag, dict):
+        raise Permanent(f"{where}: a flag is an object with `state` and `variants`")
+    if flag.get("state") not in ("ENABLED", "DISABLED"):
+        raise Permanent(f"{where}: `state` must be ENABLED or DISABLED, not {flag.get('state')!r}")
+    variants = flag.get("variants")
+    if not isinstance(variants, dict) or not variants or not all(variants):
+        raise Permanent(f"{where}: `variants` must name at least one variant")
+    kind = _kind(variants, where)
+    default = flag.get("defaultVariant")
+    if default is not None and (not isinstance(default, str) or default not in variants):
+        raise Permanent(
+            f"{where}: `defaultVariant` {default!r} is none of its variants: {', '.join(variants)}"
+        )
+    metadata = flag.get("metadata", {})
+    _check_metadata(metadata, where)
+    resolved: dict[str, Any] = {"state": flag["state"], "variants": variants, "metadata": metadata}
+    if default is not None:
+        resolved["defaultVariant"] = default
+    targeting = flag.get("targeting", {})
+    if not isinstance(targeting, dict):
+        raise Permanent(f"{where}: `targeting` must be a rule (a JSON object)")
+    if targeting:
+        rule = rules.resolve(targeting, f"{where}: targeting")
+        for outcome in _outcomes(rule):
+            if outcome not in variants:
+                raise Permanent(f"{where}: targeting yields {outcome!r}, which is none of its variants")
+        resolved["targeting"] = rule
+    return kind, resolved
+
+
+def _kind(variants: Mapping[str, object], where: str) -> FlagKind:
+    kinds = {_kind_of(value, where) for value in variants.values()}
+    if kinds == {FlagKind.INTEGER, FlagKind.FLOAT}:
+        return FlagKind.FLOAT
+    if len(kinds) != 1:
+        raise Permanent(f"{where}: variants must have one type, not {', '.join(sorted(kinds))}")
+    return kinds.pop()
+
+
+def _kind_of(value: object, where: str) -> FlagKind:
+    match value:
+        case bool():
+            return FlagKind.BOOLEAN
+        case str():
+            return FlagKind.STRING
+        case int() if abs(value) <= SAFE_INTEGER:
+            return FlagKind.INTEGER
+        case int():
+            raise Permanent(f"{where}: variant value {value} is beyond 2^53, where JSON readers disagree")
+        case float():
+            return FlagKind.FLOAT
+        case dict():
+            return FlagKind.OBJECT
+    raise Permanent(
+        f"{where}: a variant is a boolean, a string, a number or an object, not {json.dumps(value)[:40]}"
+    )
+
+
+@dataclass(slots=True)
+class _Rules:
+    """Resolves `$ref` and checks rules; counts nodes over the whole document, so that references cannot
+    multiply.
+    """
+
+    evaluators: Mapping[str, Any]
+    nodes: int = field(default=0)
+
+    def resolve(self, rule: Any, where: str, depth: int = 0) -> Any:
+        self.nodes += 1
+        if depth > DEPTH or self.nodes > NODES:
+            raise Permanent(
+                f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} parts (a $ref circle?)"
+            )
+        if isinstance(rule, list):
+            return [self.resolve(item, where, depth + 1) for item in rule]
+        if not isinstance(rule, dict):
+            return rule
+        if len(rule) != 1:
+            raise Permanent(f"{where}: a rule has exactly one operator, not {', '.join(rule) or 'none'}")
+        ((operator, arguments),) = rule.items()
+        if operator == "$ref":
+            if not isinstance(arguments, str) or arguments not in self.evaluators:
+                raise Permanent(f"{where}: $ref {arguments!r} is not among `$evaluators`")
+            return self.resolve(self.evaluators[arguments], f"{where}: $ref {arguments!r}", depth + 1)
+        if operator not in _OPERATORS:
+            raise Permanent(f"{where}: unknown operator {operator!r}; flagd has: {', '.join(_OPERATORS)}")
+        resolved = self.resolve(arguments if isinstance(arguments, list) else [arguments], where, depth + 1)
+        _check_arguments(operator, resolved, where)
+        return {operator: resolved}
+
+
+def _check_arguments(operator: str, arguments: list[Any], where: str) -> None:
+    least, most = _OPERATORS[operator]
+    if len(arguments) < least or (most is not None and len(arguments) > most):
+        wanted = f"{least}" if least == most else f"{least} to {most}" if most else f"at least {least}"
+        raise Permanent(f"{where}: {operator!r} takes {wanted} arguments, not {len(arguments)}")
+    match operator:
+        case "var":
+            if not isinstance(arguments[0], str | int | dict):
+                raise Permanent(f"{where}: 'var' names an attribute of the context")
+            name = arguments[0]
+            if (
+                isinstance(name, str)
+                and name.startswith("$flagd.")
+                and name[7:] not in ("flagKey", "timestamp")
+            ):
+                raise Permanent(
+                    f"{where}: {name!r} does not exist; flagd provides $flagd.flagKey and .timestamp"
+                )
+        case "starts_with" | "ends_with":
+            if not all(isinstance(argument, str | dict) for argument in arguments):
+                raise Permanent(f"{where}: {operator!r} compares strings")
+        case "sem_ver":
+            if arguments[1] not in _RANGES:
+                raise Permanent(f"{where}: 'sem_ver' compares with one of {' '.join(sorted(_RANGES))}")
+        case "fractional":
+            _check_fractional(arguments, where)
+
+
+def _check_fractional(arguments: list[Any], where: str) -> None:
+    shares = _shares(arguments)
+    if not shares or not all(isinstance(share, list) and 1 <= len(share) <= 2 for share in shares):
+        raise Permanent(
+            f"{where}: 'fractional' takes an optional bucketing rule and then [variant, weight] pairs"
+        )
+    total = 0
+    for share in shares:
+        weight = share[1] if len(share) == 2 else 1
+        if isinstance(weight, dict):
+            return  # computed, as progressive roll-outs do; the dry run evaluates it
+        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
+            raise Permanent(f"{where}: weight {weight!r} of 'fractional' must be a whole number, 0 or more")
+        total += weight
+    if not 0 < total <= WEIGHTS:
+        raise Permanent(f"{where}: weights of 'fractional' add up to {total}; they must to 1 to {WEIGHTS}")
+
+
+def _shares(arguments: list[Any]) -> list[Any]:
+    return arguments if isinstance(arguments[0], list) else arguments[1:]
+
+
+def _outcomes(rule: object) -> Iterator[str]:
+    """Variants that a rule can be seen to yield; what only the context decides is left to the dry run."""
+    match rule:
+        case bool():
+            yield str(rule).lower()
+        case str():
+            yield rule
+        case int() | float():
+            yield str(rule)
+        case {"if": branches}:
+            for index, branch in enumerate(branches):
+                if index % 2 or (index == len(branches) - 1):
+                    yield from _outcomes(branch)
+        case {"fractional": arguments}:
+            for share in _shares(arguments):
+                yield from _outcomes(share[0])
+        case dict() if next(iter(rule)) in _YES_OR_NO:
+            yield from ("true", "false")
