@@ -23,11 +23,12 @@ def crc8_sae_j1850(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """CRC-8 SAE J1850 (polynomial 0x1D, start and final XOR 0xFF) of the low identifier byte and the data."""
     crc: NDArray[np.uint8] = np.full(len(data), _SAE_J1850[0xFF ^ (can_id & 0xFF)], np.uint8)
     for column in data.T[:-1]:
-        crc = _SAE_J1850[crc ^ column]
-    return ~crc
+        crc = _SAE_J1850[np.bitwise_xor(crc, column)]
+    return np.invert(crc)
 
 
 def sum8(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Sum, modulo 256, of the two low identifier bytes, the length and the data."""
     start = (can_id & 0xFF) + (can_id >> 8 & 0xFF) + data.shape[1]
-    return ((data[:, :-1].sum(axis=1, dtype=np.int64) + start) & 0xFF).astype(np.uint8)
+    total: NDArray[np.int64] = data[:, :-1].sum(axis=1, dtype=np.int64) + start
+    return (total & 0xFF).astype(np.uint8)

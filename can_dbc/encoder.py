@@ -1,9 +1,9 @@
 """Encoder: columns of signal values to the data bytes of their message, the inverse of the decoder.
 
 Pure.  A message is compiled once into *pieces*: the part of one signal that lies in one 64-bit word of the data,
-little or big endian.  Encoding then costs one shift and one OR for all signals of a word together, not one a
-signal.  Bits that no signal owns are zero.  Of a multiplexed message, each frame carries the signals that its multiplexer values
-select; what the columns of the others hold does not matter, as long as it would fit (zero does).
+little or big endian.  Encoding then costs one shift and one OR for all signals of a word together, not one a signal.
+Bits that no signal owns are zero.  Of a multiplexed message, each frame carries the signals that its multiplexer
+values select; what the columns of the others hold does not matter, as long as it would fit (zero does).
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,8 @@ def test_crc8_gives_the_check_value_of_the_catalogue() -> None:
 
 
 def test_crc8_is_one_per_frame_and_ignores_its_own_byte() -> None:
-    data = np.frombuffer(b"23456789\023456789\x7f23456780\0", np.uint8).reshape(3, 9)
+    frames = (b"23456789\x00", b"23456789\x7f", b"23456780\x00")
+    data = np.frombuffer(b"".join(frames), np.uint8).reshape(3, 9)
     first, second, third = crc8_sae_j1850(ord("1"), data)
     assert first == second != third
 
