@@ -1,0 +1,83 @@
+"""Loading of CAN databases (DBC, ARXML, KCD, SYM) by cantools: the only file of this package that reads the disk.
+
+A DBC or SYM file is read as UTF-8 where it is valid UTF-8, else as cp1252, which is what Vector's tools write.  Loading is
+not strict: real files hold a few signals that overlap or do not fit their message, and those are refused frame by frame,
+named by the plan, rather than the whole file with them.  Whatever is wrong with a file is a DatabaseError.
+"""
+
+import logging
+import re
+from pathlib import Path
+from typing import Final
+
+import cantools.database
+from cantools.database.can import Database
+from cantools.database.errors import UnsupportedDatabaseFormatError
+
+from can_dbc.errors import DatabaseError
+
+FORMATS: Final = ("dbc", "arxml", "kcd", "sym")
+_LEGACY_ENCODED: Final = ("dbc", "sym")
+_LINE: Final = re.compile(r"at line (\d+)")
+_UNUSED: Final = re.compile(r"(?:VAL_|SG_MUL_VAL_|SIG_VALTYPE_) \d+ \w+")
+
+# cantools warns of duplicate names and ids on its own logger; the plan reports the same as notes.
+logging.getLogger("cantools.database").setLevel(logging.ERROR)
+
+
+def load(path: Path) -> Database:
+    """The database in `path`, of the format that its suffix names.
+
+    Raises DatabaseError: unreadable, of an unknown format, or refused by cantools (with the line where it gives one).
+    """
+    database_format = path.suffix[1:].lower()
+    if database_format not in FORMATS:
+        raise DatabaseError(f"{path}: unknown database format; name the file *.{', *.'.join(FORMATS)}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatabaseError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return parse(content, database_format, str(path))
+
+
+def parse(content: bytes, database_format: str, source: str) -> Database:
+    """The database in `content`, in one of FORMATS; `source` names it in errors.  Raises DatabaseError."""
+    text = _text(content, database_format, source)
+    try:
+        database = cantools.database.load_string(text, database_format, strict=False)
+    except UnsupportedDatabaseFormatError as error:
+        raise DatabaseError(_explained(error, database_format, text, source)) from error
+    assert isinstance(database, Database)
+    return database
+
+
+def _text(content: bytes, database_format: str, source: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if database_format in _LEGACY_ENCODED:
+            return content.decode("cp1252", errors="replace")
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DatabaseError(f"{source}: line {line}: not UTF-8; save the file as UTF-8") from error
+
+
+def _explained(error: UnsupportedDatabaseFormatError, database_format: str, text: str, source: str) -> str:
+    """One sentence with file, line, cantools' reason and what to do."""
+    cause: Exception | None = getattr(error, f"e_{database_format}")
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    line = _line(reason, text)
+    place = source if line is None else f"{source}: line {line}"
+    return (
+        f"{place}: cantools refuses this {database_format.upper()} file: {reason}. "
+        "Repair that place, or export the database again from the tool that made it"
+    )
+
+
+def _line(reason: str, text: str) -> int | None:
+    """The line that cantools names, or else the line of the first entry that it quotes."""
+    if found := _LINE.search(reason):
+        return int(found.group(1))
+    if quoted := _UNUSED.search(reason):
+        at = text.find(quoted.group(0))
+        return text.count("\n", 0, at) + 1 if at >= 0 else None
+    return None

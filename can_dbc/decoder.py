@@ -1,0 +1,296 @@
+"""The decoder: FrameBlock in, raw integers by message as columns out, equal to cantools value for value.  Pure.
+
+Frames of a block are grouped by bus and identifier with one stable sort, so each message costs one set of array operations
+whatever its number of signals.  Nothing in a block can make decoding fail: a frame that does not decode is refused, and
+every refusal is counted by kind, bus and identifier.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from can_dbc.bits import Extraction
+from can_dbc.errors import DecodeError
+from can_dbc.frames import ERROR, EXTENDED, FD_BYTES, REMOTE, FrameBlock
+from can_dbc.plan import (
+    EXTENDED_KEY,
+    BusPlan,
+    Kind,
+    Match,
+    MessagePlan,
+    MultiplexerPlan,
+    SignalPlan,
+    as_raw,
+    floating,
+    match_key,
+    pgn_masked,
+)
+
+Wanted = Callable[[int, MessagePlan], Sequence[int]]
+_BUS_SHIFT: Final = 32  # a key is bus, type of identifier (bit 31), identifier
+_ID_BITS: Final = EXTENDED_KEY - 1
+
+
+class Refused(StrEnum):
+    """Why a frame was not decoded."""
+
+    UNKNOWN = "unknown"  # no message of the bus has this identifier
+    SHORT = "short"  # fewer data bytes than the message has
+    MUX = "mux"  # a multiplexer number that the database does not list
+    LAYOUT = "layout"  # the database's signals overlap or do not fit
+    CONTAINER = "container"  # a container message
+    REMOTE = "remote"  # a remote request carries no data
+    ERROR = "error"  # an error frame is not bus traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`frames` frames of one identifier refused for one reason; `message` is its name, or None where it is unknown."""
+
+    kind: Refused
+    bus: int
+    can_id: int
+    extended: bool
+    message: str | None
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SignalColumns:
+    """The decoded frames of one message on one bus, in the order of the block.
+
+    `rows` (n,) int64: their places in the block; `t_ns` (n,) int64; `signals` (S,): indices into `message.signals`; `raw` (S, n)
+    int64, C-contiguous: unsigned 64-bit values and IEEE floats as their bit pattern; `valid` (S, n) bool: whether the
+    frame's multiplexers select the signal (raw is then meaningful), or None where all are.
+    """
+
+    bus: int
+    message: MessagePlan
+    rows: NDArray[np.int64]
+    t_ns: NDArray[np.int64]
+    signals: tuple[int, ...]
+    raw: NDArray[np.int64]
+    valid: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What became of a block: every frame is in one of `columns`, in one of `refusals`, or was not wanted."""
+
+    columns: tuple[SignalColumns, ...]
+    refusals: tuple[Refusal, ...]
+
+
+class Decoder:
+    """Decodes blocks by the plans of their buses, or only the signals that `wanted` names.
+
+    `plans` by index of the bus in the block.  `wanted(bus, message)` is asked once for each message: indices into
+    `message.signals`; an empty answer skips the message altogether, refusals included.  A frame is refused by the same rules
+    however few of its signals are wanted.  Raises DecodeError where `wanted` names a signal that the message has not.
+    """
+
+    def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:
+        self._messages: list[_Message] = []
+        self._pgn_buses = [bus for bus, plan in plans.items() if plan.match is Match.PGN]
+        groups: dict[int, int] = {}
+        for bus, plan in plans.items():
+            for message in plan.messages:
+                key = bus << _BUS_SHIFT | match_key(message.can_id, message.extended, plan.match)
+                signals = range(len(message.signals)) if wanted is None else wanted(bus, message)
+                if wanted is None or len(signals):
+                    groups[key] = len(self._messages)
+                    self._messages.append(_Message(bus, message, tuple(signals)))
+                else:
+                    groups[key] = -1
+        count = len(self._messages)
+        self._unknown, self._dead, self._skipped = count, count + 1, count + 2
+        known = sorted(groups)
+        self._keys = np.array([*known, np.iinfo(np.int64).max], np.int64)
+        numbers = [self._skipped if groups[key] < 0 else groups[key] for key in known]
+        self._group_of_key = np.array([*numbers, self._unknown], np.int64)
+
+    def decode(self, block: FrameBlock) -> Decoded:
+        """Decode all frames of `block`; its buses without a plan count as unknown."""
+        group = self._group(block)
+        ends = np.cumsum(np.bincount(group, minlength=self._skipped + 1))
+        refusals = _Refusals()
+        # uint16 keys make numpy's stable sort a radix sort.
+        small = group.astype(np.uint16 if self._skipped <= np.iinfo(np.uint16).max else np.int64)
+        order = np.argsort(small, kind="stable")
+        used = order[: ends[self._unknown - 1] if self._messages else 0]
+        t_ns, length, data = block.t_ns[used], block.length[used], block.data[used]
+        columns = []
+        start = 0
+        for message, end in zip(self._messages, ends.tolist(), strict=False):
+            if end > start:
+                frames = _Frames(used[start:end], t_ns[start:end], data[start:end])
+                decoded = message.decode(frames, length[start:end], block, refusals)
+                if decoded is not None:
+                    columns.append(decoded)
+            start = end
+        self._count_undecoded(block, group, refusals)
+        return Decoded(tuple(columns), refusals.as_tuple())
+
+    def _group(self, block: FrameBlock) -> NDArray[np.int64]:
+        """The number of each frame's message, or one of the numbers that stand for unknown, dead and skipped."""
+        can_id = block.can_id.astype(np.int64) & _ID_BITS
+        extended = (block.flags & EXTENDED).astype(bool)
+        if self._pgn_buses:
+            grouped = extended & np.isin(block.bus, self._pgn_buses)
+            can_id = np.where(grouped, pgn_masked(can_id), can_id)
+        key = block.bus.astype(np.int64) << _BUS_SHIFT | np.where(extended, EXTENDED_KEY, 0) | can_id
+        place = np.searchsorted(self._keys, key)
+        group: NDArray[np.int64] = np.where(self._keys[place] == key, self._group_of_key[place], self._unknown)
+        group[(block.flags & (REMOTE | ERROR)).astype(bool)] = self._dead
+        return group
+
+    def _count_undecoded(self, block: FrameBlock, group: NDArray[np.int64], refusals: "_Refusals") -> None:
+        unknown, dead = np.flatnonzero(group == self._unknown), np.flatnonzero(group == self._dead)
+        refusals.add(Refused.UNKNOWN, block, unknown, None)
+        errors = (block.flags[dead] & ERROR).astype(bool)
+        refusals.add(Refused.ERROR, block, dead[errors], None)
+        refusals.add(Refused.REMOTE, block, dead[~errors], None)
+
+
+class _Refusals:
+    """Counts refused frames while a block is decoded."""
+
+    def __init__(self) -> None:
+        self._frames: Counter[tuple[Refused, int, int, bool, str | None]] = Counter()
+
+    def add(self, kind: Refused, block: FrameBlock, rows: NDArray[np.int64], message: str | None) -> None:
+        if not len(rows):
+            return
+        extended = (block.flags[rows] & EXTENDED).astype(np.int64)
+        keys = block.bus[rows].astype(np.int64) << _BUS_SHIFT | extended << 31 | block.can_id[rows] & _ID_BITS
+        for key, frames in zip(*(a.tolist() for a in np.unique(keys, return_counts=True)), strict=True):
+            identity = (kind, key >> _BUS_SHIFT, key & _ID_BITS, bool(key & EXTENDED_KEY), message)
+            self._frames[identity] += frames
+
+    def as_tuple(self) -> tuple[Refusal, ...]:
+        return tuple(Refusal(*identity, frames) for identity, frames in self._frames.items())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frames:
+    """The frames of one message: places in the block, times, zero-padded data."""
+
+    rows: NDArray[np.int64]
+    t_ns: NDArray[np.int64]
+    data: NDArray[np.uint8]
+
+    def only(self, keep: NDArray[np.bool_]) -> "_Frames":
+        return _Frames(self.rows[keep], self.t_ns[keep], self.data[keep])
+
+
+class _Message:
+    """One message made ready: which signals to cut out, and how its multiplexers select."""
+
+    def __init__(self, bus: int, plan: MessagePlan, wanted: tuple[int, ...]) -> None:
+        if any(not 0 <= index < len(plan.signals) for index in wanted):
+            raise DecodeError(f"{plan.name} has signals 0 to {len(plan.signals) - 1}, wanted are {wanted}")
+        self._bus, self._plan, self._wanted = bus, plan, wanted
+        self._defect = None if plan.defect is None else Refused(plan.defect)
+        # Multiplexers are always cut out, behind the wanted signals: they decide whether the frame is refused.
+        rows = list(wanted) + [m.signal for m in plan.multiplexers if m.signal not in wanted]
+        cut = [plan.signals[index] for index in rows]
+        self._extraction = None
+        if self._defect is None and plan.length <= FD_BYTES:
+            self._extraction = Extraction(cut, plan.length)
+        self._selectors = [_Selector(m, plan, rows) for m in plan.multiplexers]
+        self._selected = any(signal.multiplexer is not None for signal in cut[: len(wanted)])
+
+    def decode(
+        self, frames: _Frames, length: NDArray[np.uint8], block: FrameBlock, refusals: _Refusals
+    ) -> SignalColumns | None:
+        """Columns of those frames that decode, None where none does; the others are added to `refusals`."""
+        name = self._plan.name
+        if self._defect is not None:
+            refusals.add(self._defect, block, frames.rows, name)
+            return None
+        if length.min() < self._plan.length:
+            enough = length >= self._plan.length
+            refusals.add(Refused.SHORT, block, frames.rows[~enough], name)
+            frames = frames.only(enough)
+            if not len(frames.rows):
+                return None
+        assert self._extraction is not None  # a message beyond FD_BYTES never finds enough data
+        raw = self._extraction(frames.data)
+        valid = None
+        if self._selectors:
+            valid, unlisted, broken = self._select(raw)
+            if (refused := unlisted | broken).any():
+                refusals.add(Refused.MUX, block, frames.rows[unlisted], name)
+                refusals.add(Refused.LAYOUT, block, frames.rows[broken & ~unlisted], name)
+                frames = frames.only(~refused)
+                raw, valid = raw[:, ~refused], valid[:, ~refused]
+                if not len(frames.rows):
+                    return None
+        count = len(self._wanted)
+        shown = valid[:count] if valid is not None and self._selected else None
+        return SignalColumns(self._bus, self._plan, frames.rows, frames.t_ns, self._wanted, raw[:count], shown)
+
+    def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Validity (rows, n), frames with an unlisted multiplexer number, frames whose group cannot be decoded."""
+        valid = np.ones(raw.shape, np.bool_)
+        unlisted = np.zeros(raw.shape[1], np.bool_)
+        broken = np.zeros(raw.shape[1], np.bool_)
+        for selector in self._selectors:
+            asked = valid[selector.row]
+            column = selector.columns(raw[selector.row])
+            unlisted |= asked & (column == selector.unlisted)
+            broken |= asked & selector.broken[column]
+            valid[selector.children] = selector.table[:, column] & asked
+        return valid, unlisted, broken
+
+
+class _Selector:
+    """One multiplexer as a table: for each listed number (and one column for all others) which signals it selects."""
+
+    def __init__(self, multiplexer: MultiplexerPlan, plan: MessagePlan, rows: Sequence[int]) -> None:
+        self._multiplexer = multiplexer
+        self._signal: SignalPlan = plan.signals[multiplexer.signal]
+        self.row = rows.index(multiplexer.signal)
+        numbers = multiplexer.numbers
+        self.unlisted = len(numbers)
+        self._column_of = {number: column for column, number in enumerate(numbers)}
+        children = [r for r, index in enumerate(rows) if plan.signals[index].multiplexer == multiplexer.signal]
+        self.children = np.array(children, np.intp)
+        self.table = np.zeros((len(children), self.unlisted + 1), np.bool_)
+        for row, child in enumerate(children):
+            for number in plan.signals[rows[child]].multiplexer_ids:
+                self.table[row, self._column_of[number]] = True
+        self.broken = np.array([number in multiplexer.broken for number in numbers] + [False], np.bool_)
+        raws = {as_raw(self._signal.kind, self._signal.bits, n): c for n, c in self._column_of.items()}
+        listed = sorted((raw, column) for raw, column in raws.items() if raw is not None)
+        self._raws = np.array([raw for raw, _ in listed] + [np.iinfo(np.int64).max], np.int64)
+        self._columns = np.array([column for _, column in listed] + [self.unlisted], np.intp)
+
+    def columns(self, raw: NDArray[np.int64]) -> NDArray[np.intp]:
+        """The table's column for each raw value of the multiplexer."""
+        if self._multiplexer.plain and self._signal.kind in (Kind.UINT, Kind.INT):
+            place = np.searchsorted(self._raws[:-1], raw)
+            return np.where(self._raws[place] == raw, self._columns[place], self.unlisted)
+        values, inverse = np.unique(raw, return_inverse=True)
+        return np.array([self._column(value) for value in values], np.intp)[inverse]
+
+    def _column(self, raw: np.int64) -> int:
+        """For scaled multiplexers, and such whose texts are ambiguous: cantools' own arithmetic."""
+        multiplexer, signal = self._multiplexer, self._signal
+        value: int | float = int(raw)
+        if signal.kind not in (Kind.UINT, Kind.INT):
+            value = float(floating(signal, np.array([raw]))[0])
+        elif signal.kind is Kind.UINT:
+            value = int(raw.view(np.uint64))
+        try:
+            number = multiplexer.named.get(int(value))
+            if number is None:
+                number = int(value * multiplexer.scale + multiplexer.offset)
+        except (ValueError, OverflowError):  # not a number, or infinite
+            return self.unlisted
+        return self._column_of.get(number, self.unlisted)
