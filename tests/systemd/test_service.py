@@ -1,0 +1,54 @@
+"""The service unit, held against systemd's own checks, and the installer run into an empty root."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[2] / "systemd" / "headunit-agent.service"
+
+if shutil.which("systemd-analyze") is None:  # `make test` installs it
+    pytest.skip("systemd-analyze is not installed: apt-get install systemd", allow_module_level=True)
+
+
+def _with_program(folder: Path) -> Path:
+    """The unit with a program that exists, as after `make install`: verify looks for it."""
+    unit = folder / UNIT.name
+    unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.MULTILINE))
+    return unit
+
+
+def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", _with_program(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr.strip()) == (0, "")
+
+
+def test_exposure_is_at_most_two(tmp_path: Path) -> None:
+    result = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", _with_program(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    level = re.search(r"Overall exposure level for \S+: ([\d.]+)", result.stdout)
+    assert level is not None, result.stdout + result.stderr
+    assert float(level[1]) <= 2.0
+
+
+def test_the_unit_asks_for_no_capability_but_raw_sockets() -> None:
+    capabilities = re.findall(r"^(?:CapabilityBoundingSet|AmbientCapabilities)=(.*)$", UNIT.read_text(), re.MULTILINE)
+    assert capabilities == ["CAP_NET_RAW", "CAP_NET_RAW"]
+
+
+def test_users_and_folders_are_as_systemd_reads_them(tmp_path: Path) -> None:
+    for tool, suffix in (("systemd-sysusers", "sysusers"), ("systemd-tmpfiles", "tmpfiles")):
+        if shutil.which(tool) is None:
+            pytest.fail(f"{tool} is missing beside systemd-analyze")
+        option = ["--dry-run"] if suffix == "sysusers" else ["--cat-config"]
+        source = UNIT.parent / f"headunit-agent.{suffix}"
+        result = subprocess.run([tool, *option, source], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
