@@ -1,0 +1,46 @@
+"""Sources: where frames come in.  This file holds what every source promises and what it may report."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from can_dbc.frames import FrameBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """Frames that a bus delivered and a full buffer refused: the app turns each into a loss record, `bus_overflow`.
+
+    `first_ns` and `last_ns` are the lowest and highest timestamps of the `count` lost frames.
+    """
+
+    bus: str
+    count: int
+    first_ns: int
+    last_ns: int
+
+
+class Source(Protocol):
+    """One origin of frames: an interface, a log, the virtual vehicle.
+
+    Ownership: `blocks()` is called once.  The source owns its interface or file from the first `anext` until the
+    iterator is exhausted or closed (`aclose`), and lets go of it then, threads included.  A block belongs to whoever
+    received it; the source does not touch its arrays again.
+    Ordering: frames come in the order of the bus or of the log, positions without a gap (`FrameBlock.first`); the
+    timestamps may step back.  `block.buses` is always `buses`.
+    Timing: a live source yields at most one block a drain interval, and none while nothing arrives.
+    Ending: a log and a vehicle of limited duration end; a live interface never ends by itself, and waits where it is
+    missing or has gone away.
+    Errors: Permanent where the configuration or the log is wrong and stays wrong.  Nothing else.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the settings call this source."""
+
+    @property
+    def buses(self) -> tuple[str, ...]:
+        """The buses it delivers, in the order of `FrameBlock.bus`."""
+
+    def blocks(self) -> AsyncIterator[FrameBlock]:
+        """Every frame from here on, in blocks that are not empty."""

@@ -1,0 +1,67 @@
+"""Pacing: lets frame time run at `speed` times wall time, in blocks due at each drain tick.
+
+`Pacer` is the pure core: it says which frames are due at which tick, and knows no clock.  `paced` is the shell that
+sleeps.  Ticks are counted from the first frame and deadlines are absolute, so nothing drifts and a late consumer
+catches up.  A timestamp that steps back is due with the frame before it: order is never changed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from can_dbc.frames import FrameBlock
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Cuts one stream of blocks by drain ticks of `drain_ms` wall time."""
+
+    speed: float
+    drain_ms: int
+    _origin_ns: int | None = None
+    _newest_ns: int = 0
+
+    def cut(self, block: FrameBlock) -> Iterator[tuple[int, FrameBlock]]:
+        """(tick, slice) of a block: the slice is due when `tick` drain intervals have passed since the first frame."""
+        if not len(block):
+            return
+        if self._origin_ns is None:
+            self._origin_ns = self._newest_ns = int(block.t_ns[0])
+        newest = np.maximum(np.maximum.accumulate(block.t_ns), self._newest_ns)
+        self._newest_ns = int(newest[-1])
+        tick_ns = self.drain_ms * 1_000_000 * self.speed
+        ticks = np.ceil((newest - self._origin_ns) / tick_ns).astype(np.int64)
+        starts = [0, *(np.flatnonzero(np.diff(ticks)) + 1).tolist(), len(block)]
+        for start, stop in pairwise(starts):
+            yield int(ticks[start]), block.slice(start, stop)
+
+
+async def paced(
+    blocks: Iterator[FrameBlock],
+    *,
+    speed: float,
+    drain_ms: int,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> AsyncIterator[FrameBlock]:
+    """The frames of `blocks` when they are due; `speed` 0 waits for nothing and leaves the blocks whole.
+
+    `blocks` reads or computes, so each step of it runs in a thread.  Whatever it raises passes through.
+    """
+    pacer = Pacer(speed, drain_ms)
+    started: float | None = None
+    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+        if not speed:
+            yield block
+            continue
+        for tick, due in pacer.cut(block):
+            if started is None:
+                started = now()
+            wait_s = started + tick * drain_ms / 1000 - now()
+            if wait_s > 0:
+                await sleep(wait_s)
+            yield due
