@@ -1,8 +1,8 @@
 """Extraction: signals cut out of the bytes of many frames at once, one set of array operations per message.  Pure.
 
-The frame data is viewed as 64-bit words.  Every signal lies in one word (at a multiple of 8 bytes, or at the byte where it
-starts), except where it straddles 9 bytes: then the last byte is taken apart and joined.  All rows are cut by one broadcast
-shift and mask; only signed rows are touched once more.
+The frame data is viewed as 64-bit words.  Every signal lies in one word (at a multiple of 8 bytes, or at the byte
+where it starts), except where it straddles 9 bytes: then the last byte is taken apart and joined.  All rows are cut by
+one broadcast shift and mask; only signed rows are touched once more.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Extraction:
         return offset, within
 
     def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Raw values (signals, n) of frames `data` (n, width): C-contiguous, width a multiple of 8 that holds the message."""
+        """Raw values (signals, n) of frames `data` (n, width): C-contiguous, width 8 or 64, at least `length`."""
         if not self._rows:
             return np.zeros((0, len(data)), np.int64)
         words = [_word(data, offset, big_endian) for offset, big_endian in self._words]

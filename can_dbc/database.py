@@ -1,8 +1,9 @@
 """Loading of CAN databases (DBC, ARXML, KCD, SYM) by cantools: the only file of this package that reads the disk.
 
-A DBC or SYM file is read as UTF-8 where it is valid UTF-8, else as cp1252, which is what Vector's tools write.  Loading is
-not strict: real files hold a few signals that overlap or do not fit their message, and those are refused frame by frame,
-named by the plan, rather than the whole file with them.  Whatever is wrong with a file is a DatabaseError.
+A DBC or SYM file is read as UTF-8 where it is valid UTF-8, else as cp1252, which is what Vector's tools write.
+Loading is not strict: real files hold a few signals that overlap or do not fit their message, and those are refused
+frame by frame, named by the plan, rather than the whole file with them.  Whatever is wrong with a file is a
+DatabaseError.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """The decoder: FrameBlock in, raw integers by message as columns out, equal to cantools value for value.  Pure.
 
-Frames of a block are grouped by bus and identifier with one stable sort, so each message costs one set of array operations
-whatever its number of signals.  Nothing in a block can make decoding fail: a frame that does not decode is refused, and
-every refusal is counted by kind, bus and identifier.
+Frames of a block are grouped by bus and identifier with one stable sort, so each message costs one set of array
+operations whatever its number of signals.  Nothing in a block can make decoding fail: a frame that does not decode is
+refused, and every refusal is counted by kind, bus and identifier.
 """
 
 from collections import Counter
@@ -64,9 +64,9 @@ class Refusal:
 class SignalColumns:
     """The decoded frames of one message on one bus, in the order of the block.
 
-    `rows` (n,) int64: their places in the block; `t_ns` (n,) int64; `signals` (S,): indices into `message.signals`; `raw` (S, n)
-    int64, C-contiguous: unsigned 64-bit values and IEEE floats as their bit pattern; `valid` (S, n) bool: whether the
-    frame's multiplexers select the signal (raw is then meaningful), or None where all are.
+    `rows` (n,) int64: their places in the block; `t_ns` (n,) int64; `signals` (S,): indices into `message.signals`;
+    `raw` (S, n) int64: unsigned 64-bit values and IEEE floats as their bit pattern; `valid` (S, n) bool: whether the
+    frame's multiplexers select the signal (raw means something only there), or None where all are valid.
     """
 
     bus: int
@@ -90,8 +90,8 @@ class Decoder:
     """Decodes blocks by the plans of their buses, or only the signals that `wanted` names.
 
     `plans` by index of the bus in the block.  `wanted(bus, message)` is asked once for each message: indices into
-    `message.signals`; an empty answer skips the message altogether, refusals included.  A frame is refused by the same rules
-    however few of its signals are wanted.  Raises DecodeError where `wanted` names a signal that the message has not.
+    `message.signals`; an empty answer skips the message altogether, refusals included.  A frame is refused by the same
+    rules however few of its signals are wanted.  Raises DecodeError where `wanted` names a signal the message has not.
     """
 
     def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:

@@ -2,7 +2,7 @@
 
 
 class DatabaseError(Exception):
-    """A database cannot be read, or says what no decoder can honour; names the file, the line where known, the remedy."""
+    """A database cannot be read, or says what no decoder can honour.  Names file, line where known, and remedy."""
 
 
 class DecodeError(Exception):

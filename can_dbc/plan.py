@@ -1,7 +1,7 @@
-"""The bit plan: what a database says about each message, in plain values, compiled once from cantools' objects.  Pure.
+"""The bit plan: what a database says about each message, in plain values, compiled once from cantools' objects.
 
-A plan holds no cantools object and no array, so it can be compared, cached and sent.  Where a file contradicts itself the
-plan does as cantools does when it decodes, and says so in `BusPlan.notes`:
+Pure.  A plan holds no cantools object and no array, so it can be compared, cached and sent.  Where a file contradicts
+itself the plan does as cantools does when it decodes, and says so in `BusPlan.notes`:
 
 - two messages with one identifier: the last in a file wins, the first file of a bus wins;
 - two signals with one name in the same place of a message: one value comes out, as in cantools' dictionary;
@@ -292,7 +292,7 @@ def as_raw(kind: Kind, bits: int, value: int) -> int | None:
 
 
 def _compile_multiplexer(index: int, signal: Signal, drafts: Sequence[SignalPlan], length: int) -> MultiplexerPlan:
-    choices = signal.conversion.choices or {}
+    choices = dict(signal.conversion.choices or {})
     groups: dict[int, list[int]] = {int(number): [] for number in choices}
     for child, draft in enumerate(drafts):
         if draft.multiplexer == index:
