@@ -26,10 +26,11 @@ REQUEST_BYTES: Final = 8_000
 HAVE_BYTES: Final = 8  # a collision costs one needless request, never a wrong file: TUF checks the whole hash
 HAVE_FILES: Final = 256
 TIMESTAMP: Final = "metadata/timestamp.json"
+SIGNED_AT: Final = "x-signed-at"  # our field of the signed timestamp: Unix seconds, a time that has passed
 
 _NAME: Final = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json"
-    r"|targets/([A-Za-z0-9_-]{1,64}/)?[0-9a-f]{64}\.[A-Za-z0-9_.-]{1,128}"
+    r"|targets/([A-Za-z0-9_-]{1,64}/)?[0-9a-f]{64}\.[A-Za-z0-9_.:-]{1,128}"
 )
 
 
@@ -91,9 +92,7 @@ def parse_request(payload: bytes) -> SyncRequest:
     if not is_vehicle(message.vehicle):
         raise Untrusted(f"sync request of {message.vehicle[:60]!r}, which is no vehicle's pseudonym")
     if len(message.have) > HAVE_FILES or any(len(prefix) != HAVE_BYTES for prefix in message.have):
-        raise Untrusted(
-            f"sync request lists files held, but not at most {HAVE_FILES} of {HAVE_BYTES} bytes each"
-        )
+        raise Untrusted(f"sync request lists files held, but not at most {HAVE_FILES} of {HAVE_BYTES} bytes each")
     held = message.held
     return SyncRequest(
         vehicle=message.vehicle,
@@ -111,7 +110,7 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
     """
     for name in files:
         if _NAME.fullmatch(name) is None:
-            raise Permanent(f"{name!r} is no file of a push bundle: letters, digits, '_', '-' and '.' only")
+            raise Permanent(f"{name!r} is no file of a push bundle: letters, digits, '_', '-', '.' and ':' only")
     plain = push_pb2.Bundle(format=FORMAT, files=dict(files)).SerializeToString(deterministic=True)
     payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
     if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
