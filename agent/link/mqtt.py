@@ -1,0 +1,366 @@
+"""One MQTT 5 connection over mutual TLS; the only file of the project that knows aiomqtt and paho.
+
+Invariants: `publish` returns only on a PUBACK that accepts (reason code below 0x80); whatever the broker's
+CONNACK limits is kept to; and a connection that ended leaves no task, no socket, no thread that touches the
+event loop, and no message that some later connection would send behind the caller's back (a fresh client each
+time, clean start, session expiry 0, nothing retained).
+
+What aiomqtt 2.5 does not give, and `_Client` adds:
+- it drops the PUBACK's reason code, so a denied publish looks like a success;
+- it waits out its timeout when the connection goes before PUBACK, SUBACK or CONNACK come;
+- a CONNACK that refuses or never comes leaves the socket, its reader and a task behind;
+- a cancelled connect leaves a thread of the default executor, which a stopping process then waits for.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import aiomqtt
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.errors import Permanent, Transient
+from agent.link.endpoint import Endpoint, connect_error, noting_socket_class, tls_context
+
+MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # what the protocol itself can express: fixed header included
+DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # MQTT 5, 3.2.2.3.3: where CONNACK does not say
+PUBLISH_OVERHEAD_BYTES: Final = 1 + 4 + 2 + 2 + 1  # fixed header, length of topic, packet id, no properties
+REFUSED: Final = 0x80  # reason codes from here on are errors (MQTT 5, 2.4)
+_UNREAD_PACKETS: Final = 4  # of the largest size that we allow the broker: what may wait to be read
+_CLOSE_S: Final = 1.0  # for DISCONNECT to leave the socket; then the connection is cut
+_T = TypeVar("_T")
+__all__ = ["Connection", "Endpoint", "Limits", "PublishRefused", "connect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the broker allows on this connection, from its CONNACK."""
+
+    receive_maximum: int
+    maximum_packet_size: int
+
+
+class PublishRefused(Permanent):
+    """The broker, or its packet limit (checked here), refused a message; `reason` is MQTT 5's reason code."""
+
+    def __init__(self, message: str, reason: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+NOT_AUTHORISED: Final = 0x87
+PACKET_TOO_LARGE: Final = 0x95
+
+
+class Connection:
+    """An open connection.  Its methods may be called from any task of the event loop that opened it."""
+
+    def __init__(self, endpoint: Endpoint, client: "_Client", limits: Limits) -> None:
+        self._endpoint = endpoint
+        self._client = client
+        self.limits = limits
+
+    async def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> int:
+        """Publish at QoS 1, wait for the broker to accept; returns the reason code (0; 0x10: no subscriber).
+
+        Raises PublishRefused where the broker refuses or the packet exceeds its Maximum Packet Size;
+        Transient where the connection goes first, or no PUBACK comes in `timeout_s`: then the connection is
+        given up as stalled.  At most `limits.receive_maximum` messages are under way, further calls wait.
+        """
+        size = PUBLISH_OVERHEAD_BYTES + len(topic.encode()) + len(payload)
+        if size > self.limits.maximum_packet_size:
+            raise PublishRefused(
+                f"message of {size} bytes for {topic} exceeds the Maximum Packet Size of {self._endpoint} "
+                f"({self.limits.maximum_packet_size}): lower the batch size or raise the broker's limit",
+                PACKET_TOO_LARGE,
+            )
+        reason = await self._client.publish_acknowledged(topic, payload, timeout_s)
+        if reason.value >= REFUSED:
+            raise PublishRefused(
+                f"{self._endpoint} refused a message for {topic}: {reason.getName()} (0x{reason.value:02x})"
+                + (": check the broker's ACL" if reason.value == NOT_AUTHORISED else ""),
+                reason.value,
+            )
+        return reason.value
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        """Subscribe at QoS 1.  Raises Permanent where the broker refuses one, Transient where it goes."""
+        reasons = await self._client.subscribe_acknowledged(topics, self._endpoint.timeout_s)
+        refused = [
+            f"{topic} ({reason.getName()})"
+            for topic, reason in zip(topics, reasons, strict=True)
+            if reason.value >= REFUSED
+        ]
+        if refused:
+            raise Permanent(f"{self._endpoint} refused subscription to {', '.join(refused)}: check the broker's ACL")
+
+    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Incoming messages (topic, payload) until the connection ends, then raises Transient.
+
+        A message is acknowledged to the broker when the next one is asked for, so a broker that keeps to
+        `Endpoint.receive_maximum` holds what we have not come to.  mosquitto 2.0.11 exceeds it while it drains
+        a queue: what waits here is bounded in bytes too, and beyond that the connection is given up.
+        """
+        try:
+            async for message in self._client.messages:
+                yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""
+                self._client.acknowledge(message)
+        except aiomqtt.MqttError as error:
+            raise self._client.lost() from error
+
+
+@contextlib.asynccontextmanager
+async def connect(endpoint: Endpoint) -> AsyncIterator[Connection]:
+    """Connect, and disconnect at the end.
+
+    Raises Permanent where our own files are at fault (missing, not matching, expired), Transient for whatever
+    may mend itself, each naming the endpoint or the file and the remedy.
+    """
+    client = _Client(endpoint, tls_context(endpoint, datetime.now(UTC)))
+    try:
+        limits = await client.open()
+        yield Connection(endpoint, client, limits)
+    finally:
+        await client.close()
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt's event-loop glue around one paho client, used for one connection."""
+
+    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's gap
+        properties.SessionExpiryInterval = 0
+        properties.ReceiveMaximum = endpoint.receive_maximum
+        properties.MaximumPacketSize = endpoint.maximum_packet_bytes
+        self._alerts: list[ssl.SSLError] = []
+        context.sslsocket_class = noting_socket_class(self._alerts)
+        super().__init__(
+            endpoint.host,
+            endpoint.port,
+            identifier=endpoint.client_id,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            keepalive=endpoint.keepalive_s,
+            clean_start=True,
+            properties=properties,
+            tls_context=context,
+            max_inflight_messages=0,  # `_slots` bounds them as CONNACK says: paho must never queue on its own
+        )
+        self._client.connect_timeout = endpoint.timeout_s
+        self._client.manual_ack_set(True)
+        self._endpoint = endpoint
+        self._limits = Limits(DEFAULT_RECEIVE_MAXIMUM, MQTT_MAXIMUM_PACKET_BYTES)
+        self._slots = asyncio.Semaphore(0)  # filled from the CONNACK
+        self._publishing: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._subscribing: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._unread_bytes = 0
+        self._loop_thread = threading.current_thread()
+        self._gate = threading.Lock()  # between the connecting thread and `close`
+        self._closed = False
+        self._connected.add_done_callback(_retrieved)
+        self._disconnected.add_done_callback(_retrieved)
+        self._disconnected.add_done_callback(self._fail_waiting)
+
+    async def open(self) -> Limits:
+        """Connect up to an accepting CONNACK.  Raises Transient; call `close` whatever happens."""
+        opened: asyncio.Future[None] = self._loop.create_future()
+        opened.add_done_callback(_retrieved)
+        # A daemon thread: nobody waits for one that hangs in DNS or a handshake after we were cancelled.
+        threading.Thread(target=self._open_socket, args=(opened,), name="mqtt-connect", daemon=True).start()
+        try:
+            await opened
+        except (OSError, ValueError) as error:
+            raise connect_error(self._endpoint, error) from error
+        await asyncio.wait(
+            {self._connected, self._disconnected},
+            timeout=self._endpoint.timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self._connected.done():
+            if (refusal := self._connected.exception()) is not None:
+                raise Transient(f"{self._endpoint} refused the connection: {refusal}") from refusal
+            self._slots = asyncio.Semaphore(self._limits.receive_maximum)
+            return self._limits
+        if self._disconnected.done():
+            cause = self._alerts[0] if self._alerts else self._disconnected.exception()
+            raise connect_error(self._endpoint, cause) from cause
+        raise Transient(f"{self._endpoint} sent no CONNACK in {self._endpoint.timeout_s:g} s: is it an MQTT broker?")
+
+    async def close(self) -> None:
+        """Disconnect, politely where the connection stands, and take everything off the event loop."""
+        with self._gate:
+            self._closed = True
+        online = self._connected.done() and self._connected.exception() is None
+        if online and not self._disconnected.done():
+            self._client.disconnect()
+            await asyncio.wait({self._disconnected}, timeout=_CLOSE_S)
+        await asyncio.sleep(0)  # what the connecting thread scheduled before the gate fell runs first
+        self._client._sock_close()  # paho has no public way to drop a connection without the peer
+        if not self._disconnected.done():
+            self._disconnected.set_result(None)
+        self._connected.cancel()
+        if self._misc_task is not None:
+            self._misc_task.cancel()
+            await asyncio.wait({self._misc_task})
+
+    async def publish_acknowledged(self, topic: str, payload: bytes, timeout_s: float) -> ReasonCode:
+        """Publish at QoS 1 and wait for the PUBACK; its slot of Receive Maximum is held until that comes."""
+        await self._slots.acquire()
+        if self._disconnected.done():
+            self._slots.release()
+            raise self.lost()
+        info = self._client.publish(topic, payload, qos=1)
+        if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._slots.release()
+            raise self.lost()
+        answer = self._await(self._publishing, info.mid)
+        answer.add_done_callback(lambda _: self._slots.release())
+        return await self._answer(answer, f"PUBACK for {topic}", timeout_s)
+
+    async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> list[ReasonCode]:
+        """Subscribe at QoS 1 and wait for the SUBACK."""
+        if self._disconnected.done():
+            raise self.lost()
+        code, mid = self._client.subscribe([(topic, 1) for topic in topics])
+        if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self.lost()
+        return await self._answer(self._await(self._subscribing, mid), "SUBACK", timeout_s)
+
+    def acknowledge(self, message: aiomqtt.Message) -> None:
+        """Send the PUBACK of an incoming message, which is read."""
+        self._unread_bytes -= _size(message.payload)
+        self._client.ack(message.mid, message.qos)
+
+    def lost(self) -> Transient:
+        """The error that says why the connection ended."""
+        cause = self._disconnected.exception() if self._disconnected.done() else None
+        return Transient(f"connection to {self._endpoint} lost: {cause or 'closed'}")
+
+    def _await(self, waiting: "dict[int, asyncio.Future[_T]]", mid: int) -> "asyncio.Future[_T]":
+        answer: asyncio.Future[_T] = self._loop.create_future()
+        answer.add_done_callback(_retrieved)
+        answer.add_done_callback(lambda _: waiting.pop(mid, None))
+        waiting[mid] = answer
+        return answer
+
+    async def _answer(self, answer: "asyncio.Future[_T]", name: str, timeout_s: float) -> _T:
+        done, _ = await asyncio.wait({answer}, timeout=timeout_s)
+        if not done:
+            self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
+        return await answer
+
+    def _give_up(self, error: Exception) -> None:
+        """Treat the connection as gone: everyone who waits on it hears of it."""
+        if not self._disconnected.done():
+            self._disconnected.set_exception(error)
+        self._fail_waiting(self._disconnected)
+
+    def _fail_waiting(self, _: "asyncio.Future[None]") -> None:
+        waiting: list[asyncio.Future[Any]] = [*self._publishing.values(), *self._subscribing.values()]
+        for answer in waiting:
+            if not answer.done():
+                answer.set_exception(self.lost())
+
+    def _open_socket(self, opened: "asyncio.Future[None]") -> None:
+        """In the connecting thread: DNS, TCP, TLS, CONNECT."""
+        failure: OSError | ValueError | None = None
+        try:
+            self._client_connect()
+        except (OSError, ValueError) as error:  # ValueError: host names that IDNA refuses
+            failure = error
+
+        def tell() -> None:
+            if opened.done():
+                return
+            if failure is None:
+                opened.set_result(None)
+            else:
+                opened.set_exception(failure)
+
+        with contextlib.suppress(RuntimeError):  # the event loop is closed already: nobody is left to tell
+            self._loop.call_soon_threadsafe(tell)
+
+    def _on_socket_open(self, client: PahoClient, userdata: Any, sock: Any) -> None:
+        with self._gate:
+            if not self._closed:
+                super()._on_socket_open(client, userdata, sock)
+                return
+        sock.close()
+        raise ConnectionAbortedError("closed while connecting")
+
+    def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: Any) -> None:
+        with self._gate:
+            if not self._closed or threading.current_thread() is self._loop_thread:
+                super()._on_socket_register_write(client, userdata, sock)
+
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: Any,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._limits = Limits(
+            getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM),
+            getattr(properties, "MaximumPacketSize", MQTT_MAXIMUM_PACKET_BYTES),
+        )
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        flags: Any,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if not self._connected.done():  # aiomqtt would wait for the CONNACK that cannot come any more
+            self._give_up(aiomqtt.MqttCodeError(reason_code))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_subscribe(
+        self,
+        client: PahoClient,
+        userdata: Any,
+        mid: int,
+        reason_codes: list[ReasonCode],
+        properties: Properties | None = None,
+    ) -> None:
+        answer = self._subscribing.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reason_codes)
+
+    def _on_message(self, client: PahoClient, userdata: Any, message: MQTTMessage) -> None:
+        self._unread_bytes += _size(message.payload)
+        limit = _UNREAD_PACKETS * self._endpoint.maximum_packet_bytes
+        if self._unread_bytes > limit:
+            self._give_up(aiomqtt.MqttError(f"more than {limit} bytes of messages wait to be read"))
+            return
+        super()._on_message(client, userdata, message)
+
+    def _on_publish(
+        self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        answer = self._publishing.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reason_code)
+
+
+def _size(payload: object) -> int:
+    return len(payload) if isinstance(payload, bytes | bytearray) else 0
+
+
+def _retrieved(future: "asyncio.Future[Any]") -> None:
+    """Mark a future's exception as seen: it is reported through whoever waits, and there may be nobody."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,100 @@
+"""When to connect, and how long to wait before the next attempt: the life of the link as a table.  Pure.
+
+Invariant: every pair of state and event has one answer or is a programmer's error; a broker that fails is
+asked at most once per back-off, and a link that drops at once after connecting does not reset it.
+
+    OFFLINE     --START-->   CONNECTING            CONNECTING --CONNECTED--> ONLINE
+    CONNECTING  --FAILED-->  BACKING_OFF           ONLINE     --LOST-->      BACKING_OFF
+    BACKING_OFF --WAITED-->  CONNECTING            any state  --STOP-->      OFFLINE
+
+The wait is exponential with full jitter: uniform between `floor_s` and min(`cap_s`, `base_s` *
+2**(failures - 1)), so a fleet that lost one broker does not return to it in step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+
+class State(Enum):
+    """Where the link stands."""
+
+    OFFLINE = "offline"
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    BACKING_OFF = "backing_off"
+
+
+class Event(Enum):
+    """What happened to the link."""
+
+    START = "start"
+    CONNECTED = "connected"
+    FAILED = "failed"
+    LOST = "lost"
+    WAITED = "waited"
+    STOP = "stop"
+
+
+TABLE: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
+    {
+        (State.OFFLINE, Event.START): State.CONNECTING,
+        (State.CONNECTING, Event.CONNECTED): State.ONLINE,
+        (State.CONNECTING, Event.FAILED): State.BACKING_OFF,
+        (State.ONLINE, Event.LOST): State.BACKING_OFF,
+        (State.BACKING_OFF, Event.WAITED): State.CONNECTING,
+        **{(state, Event.STOP): State.OFFLINE for state in State},
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Limits of the wait between attempts, seconds; `stable_s` online forgives earlier failures."""
+
+    floor_s: float = 0.5
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    stable_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor_s <= self.base_s <= self.cap_s or self.stable_s < 0:
+            raise ValueError(f"back-off needs 0 < floor_s <= base_s <= cap_s and stable_s >= 0, got {self}")
+
+    def wait_s(self, failures: int, jitter: float) -> float:
+        """Seconds to wait after `failures` failures in a row (>= 1); `jitter` is uniform in [0, 1)."""
+        doublings = min(failures - 1, 32)  # beyond any sensible cap; keeps the power a small number
+        ceiling = min(self.cap_s, self.base_s * 2.0**doublings)
+        return self.floor_s + jitter * (ceiling - self.floor_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The link at one moment.  Times: monotonic clock, seconds; `retry_at_s` counts in BACKING_OFF only."""
+
+    backoff: Backoff
+    state: State = State.OFFLINE
+    failures: int = 0
+    since_s: float = 0.0
+    retry_at_s: float = 0.0
+
+    def after(self, event: Event, *, now_s: float, jitter: float) -> "Session":
+        """The session after `event`; `jitter` uniform in [0, 1).  ValueError for an event out of place."""
+        try:
+            state = TABLE[self.state, event]
+        except KeyError:
+            raise ValueError(f"{event.name} cannot happen in {self.state.name}") from None
+        failures = self.failures
+        if event is Event.STOP:
+            failures = 0
+        elif state is State.BACKING_OFF:
+            stable = self.state is State.ONLINE and now_s - self.since_s >= self.backoff.stable_s
+            failures = 1 if stable else self.failures + 1
+        retry_at_s = now_s + self.backoff.wait_s(failures, jitter) if state is State.BACKING_OFF else 0.0
+        return Session(self.backoff, state, failures, now_s, retry_at_s)
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds left to wait before WAITED may be told; 0 outside BACKING_OFF."""
+        return max(0.0, self.retry_at_s - now_s)

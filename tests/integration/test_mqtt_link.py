@@ -1,0 +1,341 @@
+"""The MQTT link against a real mosquitto with TLS, client certificates and an ACL."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Permanent, Transient
+from agent.formats import topics
+from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
+from tests.integration.mosquitto import Authority, World, world
+
+pytestmark = pytest.mark.integration
+
+VEHICLE = "0b9f6c1e-94a1-4c6e-8f0e-2a7f4f1d3c55"
+STRANGER = "3f0c3f5a-7c0f-4a53-9b50-0d9f2f6f4a11"
+UP = topics.up(3, VEHICLE, topics.Lane.LIVE)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world")) as running:
+        yield running
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work` and check that nothing of it is left on the event loop."""
+
+    async def checked() -> None:
+        before = asyncio.all_tasks()
+        await work()
+        assert asyncio.all_tasks() == before
+
+    asyncio.run(checked(), debug=False)
+
+
+@asynccontextmanager
+async def receiver(fleet: World) -> AsyncIterator[asyncio.Queue[tuple[str, bytes]]]:
+    received: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def listen(connection: Connection) -> None:
+        async for message in connection.messages():
+            received.put_nowait(message)
+
+    async with connect(fleet.endpoint("receiver")) as connection:
+        await connection.subscribe([topics.ALL_UP])
+        task = asyncio.create_task(listen(connection))
+        try:
+            yield received
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+def failure(endpoint: Endpoint) -> str:
+    async def attempt() -> None:
+        async with connect(endpoint):
+            pass
+
+    with pytest.raises((Transient, Permanent)) as caught:
+        run(attempt)
+    return str(caught.value)
+
+
+def test_a_message_arrives_and_is_acknowledged(fleet: World) -> None:
+    async def work() -> None:
+        async with receiver(fleet) as received, connect(fleet.endpoint(VEHICLE)) as connection:
+            assert await connection.publish(UP, b"sealed") == 0
+            async with asyncio.timeout(5):
+                assert await received.get() == (UP, b"sealed")
+
+    run(work)
+
+
+def test_connack_limits_are_read(fleet: World) -> None:
+    async def work() -> None:
+        async with connect(fleet.endpoint(VEHICLE)) as connection:
+            assert connection.limits.receive_maximum == 20  # mosquitto's max_inflight_messages
+            assert connection.limits.maximum_packet_size == 1024 * 1024
+
+    run(work)
+
+
+def test_more_messages_than_receive_maximum_all_arrive(fleet: World) -> None:
+    async def work() -> None:
+        async with receiver(fleet) as received, connect(fleet.endpoint(VEHICLE)) as connection:
+            payloads = [b"%d" % number for number in range(300)]
+            await asyncio.gather(*(connection.publish(UP, payload) for payload in payloads))
+            async with asyncio.timeout(5):
+                assert sorted([(await received.get())[1] for _ in payloads]) == sorted(payloads)
+
+    run(work)
+
+
+def test_a_denied_publish_is_refused_with_its_reason_and_the_connection_lives(fleet: World) -> None:
+    async def work() -> None:
+        async with connect(fleet.endpoint(VEHICLE)) as connection:
+            with pytest.raises(PublishRefused, match=r"refused a message .*Not authorized \(0x87\).*ACL") as caught:
+                await connection.publish(topics.up(3, STRANGER, topics.Lane.LIVE), b"forged")
+            assert caught.value.reason == 0x87
+            assert await connection.publish(UP, b"own") < 0x80
+
+    run(work)
+
+
+def test_a_message_above_maximum_packet_size_never_leaves(fleet: World) -> None:
+    async def work() -> None:
+        async with connect(fleet.endpoint(VEHICLE)) as connection:
+            with pytest.raises(PublishRefused, match="exceeds the Maximum Packet Size") as caught:
+                await connection.publish(UP, bytes(1024 * 1024))
+            assert caught.value.reason == 0x95
+            assert await connection.publish(UP, bytes(1024 * 1024 - 200)) < 0x80
+
+    run(work)
+
+
+def test_unread_messages_wait_at_the_broker_and_none_is_lost(fleet: World) -> None:
+    async def work() -> None:
+        reader = fleet.endpoint("receiver", receive_maximum=4)
+        async with connect(reader) as slow, connect(fleet.endpoint(VEHICLE)) as connection:
+            await slow.subscribe([topics.ALL_UP])
+            await asyncio.gather(*(connection.publish(UP, b"%d" % number) for number in range(100)))
+            await asyncio.sleep(0.2)
+            assert len(slow._client.messages) <= 4
+            taken = []
+            async with asyncio.timeout(10):
+                async for _, payload in slow.messages():
+                    taken.append(int(payload))
+                    if len(taken) == 100:
+                        break
+            assert taken == list(range(100))
+
+    run(work)
+
+
+def test_a_killed_broker_fails_all_waiting_publishes_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        with world(tmp_path) as fleet:
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                pid = fleet.broker.pid
+                assert pid is not None
+                os.kill(pid, signal.SIGSTOP)  # so that no PUBACK comes before the kill
+                waiting = [asyncio.create_task(connection.publish(UP, b"x")) for _ in range(50)]
+                await asyncio.sleep(0.1)
+                fleet.broker.kill()
+                async with asyncio.timeout(2):
+                    results = await asyncio.gather(*waiting, return_exceptions=True)
+                assert all(isinstance(result, Transient) for result in results)
+                with pytest.raises(Transient, match=f"connection to 127.0.0.1:{fleet.broker.port} lost"):
+                    async for _ in connection.messages():
+                        pass
+
+    run(work)
+
+
+def test_a_stalled_broker_ends_the_connection_when_puback_does_not_come(tmp_path: Path) -> None:
+    async def work() -> None:
+        with world(tmp_path) as fleet:
+            pid = fleet.broker.pid
+            assert pid is not None
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                os.kill(pid, signal.SIGSTOP)
+                with pytest.raises(Transient, match="no PUBACK"):
+                    await connection.publish(UP, b"x", timeout_s=0.3)
+                with pytest.raises(Transient, match="no PUBACK"):
+                    async for _ in connection.messages():
+                        pass
+            os.kill(pid, signal.SIGCONT)
+
+    run(work)
+
+
+def test_what_a_lost_connection_held_is_not_sent_by_the_next(tmp_path: Path) -> None:
+    async def work() -> None:
+        with world(tmp_path) as fleet:
+            pid = fleet.broker.pid
+            assert pid is not None
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                os.kill(pid, signal.SIGSTOP)
+                task = asyncio.create_task(connection.publish(UP, b"old"))
+                await asyncio.sleep(0.1)
+                fleet.broker.kill()
+                with pytest.raises(Transient):
+                    await task
+            fleet.broker.start()
+            async with receiver(fleet) as received, connect(fleet.endpoint(VEHICLE)) as connection:
+                await connection.publish(UP, b"new")
+                async with asyncio.timeout(5):
+                    assert (await received.get())[1] == b"new"
+                assert received.empty()
+
+    run(work)
+
+
+def test_a_cancelled_publish_keeps_its_slot_until_its_puback(tmp_path: Path) -> None:
+    async def work() -> None:
+        with world(tmp_path) as fleet:
+            pid = fleet.broker.pid
+            assert pid is not None
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                os.kill(pid, signal.SIGSTOP)
+                tasks = [asyncio.create_task(connection.publish(UP, b"x")) for _ in range(20)]
+                await asyncio.sleep(0.05)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                late = asyncio.create_task(connection.publish(UP, b"late"))
+                await asyncio.sleep(0.05)
+                assert connection._client._client._last_mid == 20  # the late one waits: 20 are unacknowledged
+                os.kill(pid, signal.SIGCONT)
+                async with asyncio.timeout(5):
+                    await late
+
+    run(work)
+
+
+def test_nothing_listening_is_one_clear_message(fleet: World) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        message = failure(fleet.endpoint(VEHICLE, port=port))
+    assert message == f"nothing listens on 127.0.0.1:{port}: is the broker running, is the port right?"
+
+
+def test_an_unknown_host_name_is_one_clear_message(fleet: World) -> None:
+    message = failure(fleet.endpoint(VEHICLE, host="no-such-broker.invalid"))
+    assert message == "host name no-such-broker.invalid cannot be resolved: check name and DNS"
+
+
+def test_an_expired_own_certificate_is_named_before_connecting(fleet: World) -> None:
+    cert_file, key_file = fleet.authority.client("expired", days_ago=20)
+    message = failure(fleet.endpoint(VEHICLE, cert_file=cert_file, key_file=key_file))
+    assert message.startswith(f"{cert_file}: certificate expired on ")
+    assert message.endswith("enrol again")
+
+
+def test_a_broker_that_refuses_our_authority_is_one_clear_message(fleet: World, tmp_path: Path) -> None:
+    cert_file, key_file = Authority.create(tmp_path, "another authority").client(VEHICLE)
+    message = failure(fleet.endpoint(VEHICLE, cert_file=cert_file, key_file=key_file))
+    assert message.startswith(f"broker 127.0.0.1:{fleet.broker.port} refuses {cert_file}: it comes from an authority")
+
+
+def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> None:
+    with world(tmp_path, authority=Authority.create(tmp_path / "other", "other")) as fleet:
+        message = failure(fleet.endpoint(VEHICLE))
+        assert message == (
+            f"certificate of broker 127.0.0.1:{fleet.broker.port} is not signed by an authority in "
+            f"{fleet.authority.ca_file}"
+        )
+
+
+def test_a_broker_whose_certificate_expired_is_one_clear_message(tmp_path: Path) -> None:
+    with world(tmp_path, server_days_ago=20) as fleet:
+        message = failure(fleet.endpoint(VEHICLE))
+        assert "has expired: renew it, or set this machine's clock" in message
+
+
+def test_a_broker_with_another_name_is_one_clear_message(tmp_path: Path) -> None:
+    with world(tmp_path, names=["broker.example"]) as fleet:
+        assert "does not name 127.0.0.1" in failure(fleet.endpoint(VEHICLE))
+
+
+def test_a_port_without_tls_is_one_clear_message(fleet: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(1000)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert failure(fleet.endpoint(VEHICLE, port=port)) == f"127.0.0.1:{port} does not speak TLS: check the port"
+        thread.join()
+
+
+def test_a_port_that_says_nothing_is_one_clear_message(fleet: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        message = failure(fleet.endpoint(VEHICLE, port=port, timeout_s=0.3))
+    assert message == f"127.0.0.1:{port} does not answer within 0.3 s"
+
+
+def test_missing_and_wrong_files_are_named(fleet: World, tmp_path: Path) -> None:
+    endpoint = fleet.endpoint(VEHICLE)
+    missing = tmp_path / "missing.pem"
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("not PEM")
+    _, foreign_key = fleet.authority.client("foreign")
+    for changes, expected in [
+        ({"ca_file": missing}, f"{missing}: No such file"),
+        ({"cert_file": missing}, f"{missing}: No such file"),
+        ({"key_file": missing}, f"{missing}: No such file"),
+        ({"ca_file": garbage}, f"{garbage}: not a certificate authority"),
+        ({"cert_file": garbage}, f"{garbage}: not a certificate in PEM"),
+        ({"key_file": garbage}, f"{garbage}: not the private key of {endpoint.cert_file}"),
+        ({"key_file": foreign_key}, f"{foreign_key}: not the private key of {endpoint.cert_file}"),
+    ]:
+        assert failure(replace(endpoint, **changes)).startswith(expected)
+
+
+def test_cancelling_a_hanging_connect_returns_at_once_and_leaves_nothing(fleet: World) -> None:
+    async def work() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            endpoint = fleet.endpoint(VEHICLE, port=server.getsockname()[1], timeout_s=0.5)
+
+            async def hang() -> None:
+                async with connect(endpoint):
+                    pass
+
+            task = asyncio.create_task(hang())
+            await asyncio.sleep(0.1)
+            task.cancel()
+            async with asyncio.timeout(0.2):
+                await asyncio.wait({task})
+            assert task.cancelled()
+            await asyncio.sleep(0.6)  # the thread's handshake times out and finds nobody
+
+    run(work)
+
+
+def test_what_waits_unread_is_bounded_in_bytes(fleet: World) -> None:
+    async def work() -> None:
+        reader = fleet.endpoint("receiver", maximum_packet_bytes=10_000)
+        async with connect(reader) as slow, connect(fleet.endpoint(VEHICLE)) as connection:
+            await slow.subscribe([topics.ALL_UP])
+            await asyncio.gather(*(connection.publish(UP, bytes(5_000)) for _ in range(20)))
+            with pytest.raises(Transient, match="more than 40000 bytes of messages wait"):
+                async for _ in slow.messages():
+                    await asyncio.sleep(0.2)
+
+    run(work)
