@@ -1,0 +1,103 @@
+"""The lake held against the oracle, sample for sample, as multisets: the same signal may truly occur twice at one time.
+
+Pure but for DuckDB, which does the counting.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from fleet.demo.oracle import Expected
+
+SCHEMA: Final = pa.schema(
+    [
+        ("campaign", pa.string()),
+        ("bus", pa.string()),
+        ("signal", pa.string()),
+        ("time_us", pa.int64()),
+        ("raw", pa.int64()),
+        ("value", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
+
+_SIDES: Final = """
+create temp view sides as
+select *, 'expected' as side from expected union all by name select *, 'lake' as side from lake
+"""
+
+_COUNTS: Final = """
+with keys as (
+    select campaign, bus, signal, time_us,
+           list(struct_pack(raw := raw, value := value, text := text) order by raw, value, text)
+               filter (side = 'expected') as wanted,
+           list(struct_pack(raw := raw, value := value, text := text) order by raw, value, text)
+               filter (side = 'lake') as found
+    from sides group by all
+), counted as (
+    select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from keys
+)
+select coalesce(sum(n_wanted), 0), coalesce(sum(n_found), 0),
+       coalesce(sum(greatest(n_wanted - n_found, 0)), 0),
+       coalesce(sum(greatest(n_found - n_wanted, 0)), 0),
+       count(*) filter (n_wanted = n_found and wanted is distinct from found)
+from counted
+"""
+
+_EXAMPLES: Final = """
+select campaign, bus, signal, time_us,
+       count(*) filter (side = 'expected') as wanted, count(*) filter (side = 'lake') as found
+from sides group by all having wanted <> found order by time_us limit 5
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Counts of samples.  `duplicates` are those the lake has beyond the expected; `differing` those of equal number
+    and another content.  `examples` describes up to five of the missing and surplus ones."""
+
+    expected: int
+    in_lake: int
+    missing: int
+    duplicates: int
+    differing: int
+    examples: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the lake holds exactly what it must."""
+        return not (self.missing or self.duplicates or self.differing)
+
+
+def compare(expected: Expected, samples: pa.Table) -> Comparison:
+    """Compare with the lake's `samples` table (columns of the lake; `time` a timestamp in microseconds)."""
+    wanted = pa.table(
+        {name: pa.array(getattr(expected, name), SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA
+    )
+    found = pa.table(
+        {
+            name: samples[name].cast(SCHEMA.field(name).type)
+            if name != "time_us"
+            else samples["time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+            for name in SCHEMA.names
+        },
+        schema=SCHEMA,
+    )
+    with duckdb.connect() as database:
+        database.register("expected", wanted)
+        database.register("lake", found)
+        database.execute(_SIDES)
+        counts = database.execute(_COUNTS).fetchone()
+        assert counts is not None
+        total, in_lake, missing, duplicates, differing = (int(count) for count in counts)
+        examples = database.execute(_EXAMPLES).fetchall() if missing or duplicates else []
+    return Comparison(
+        total,
+        in_lake,
+        missing,
+        duplicates,
+        differing,
+        tuple(f"{bus} {signal} at {t} µs ({name}): expected {n}, found {m}" for name, bus, signal, t, n, m in examples),
+    )

@@ -1,0 +1,86 @@
+"""`drive.png`: a few signals over the drive, as they lie in the lake, with the outage shaded."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import matplotlib as mpl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+PREFERRED = (
+    "VehicleSpeed",
+    "EngineSpeed",
+    "Engine_RPM",
+    "Speed",
+    "RPM",
+    "Coolant",
+    "SteeringAngle",
+    "SoC",
+    "StateOfCharge",
+)
+"""What a person likes to see of a drive; words that the names of such signals hold."""
+
+PANELS = 4
+
+
+def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
+    """(bus, signal) of up to PANELS signals worth drawing: the preferred ones, then the liveliest."""
+    stats = samples.group_by(["bus", "signal"]).aggregate(
+        [("value", "count"), ("value", "count_distinct"), ("value", "min"), ("value", "max")]
+    )
+    rows = [
+        row
+        for row in stats.to_pylist()
+        if row["value_count"] >= 10 and row["value_max"] > row["value_min"] and abs(row["value_max"]) < 1e12
+    ]
+
+    def rank(row: dict[str, object]) -> tuple[int, int]:
+        name = str(row["signal"]).lower()
+        wanted = [number for number, word in enumerate(PREFERRED) if word.lower() in name]
+        return (wanted[0] if wanted else len(PREFERRED), -int(str(row["value_count_distinct"])))
+
+    chosen: list[tuple[str, str]] = []
+    words: set[int] = set()
+    for row in sorted(rows, key=rank):
+        word = rank(row)[0]
+        if word < len(PREFERRED) and word in words:
+            continue
+        words.add(word)
+        chosen.append((row["bus"], row["signal"]))
+    return chosen[:PANELS]
+
+
+def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, path: Path) -> list[str]:
+    """Draw `samples` (columns of the lake) to `path`; `outage_us` are spans of drive time.  The names drawn."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
+
+    chosen = choose_signals(samples)
+    figure, axes = plt.subplots(max(len(chosen), 1), 1, sharex=True, squeeze=False, figsize=(11, 2.2 * PANELS))
+    for number, (bus, signal) in enumerate(chosen):
+        axis = axes[number, 0]
+        mine = samples.filter(pc.and_(pc.equal(samples["signal"], signal), pc.equal(samples["bus"], bus)))
+        mine = mine.sort_by("time")
+        units = [unit for unit in pc.unique(mine["unit"]).to_pylist() if unit]
+        axis.plot(
+            mine["time"].to_numpy(), mine["value"].to_numpy(), ".-", linewidth=0.8, markersize=2, color=f"C{number}"
+        )
+        axis.set_ylabel(units[0] if units else "")
+        axis.set_title(f"{signal}   ({bus}, {mine.num_rows:,} samples)", fontsize=9, loc="left")
+        axis.grid(alpha=0.3)
+        for start, end in outage_us:
+            axis.axvspan(_time(start), _time(end), color="0.85", zorder=0, label="no connection")
+    if outage_us and chosen:
+        axes[0, 0].legend(loc="upper right", fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    figure.autofmt_xdate()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return [signal for _, signal in chosen]
+
+
+def _time(us: int) -> datetime:
+    return datetime.fromtimestamp(us / 1e6, UTC).replace(tzinfo=None)
