@@ -1,0 +1,263 @@
+"""What the receiver has taken in: the memory that makes delivery exactly once.
+
+A group of batches is *taken*: in one transaction (WAL, synchronous FULL) it gets a commit number N, its
+batches are marked as known, and their bytes are kept, sealed as they came.  The caller then appends the
+group to the lake under the transaction version N and *finishes* N, which drops the bytes.  Whatever moment
+the process dies at, `undone` gives back every group that may be missing from the lake, under the number that
+it had; the lake's own transaction versions tell which of its tables have it.  Numbers follow the order of
+intake, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers and all land.
+
+    known    (vehicle, epoch, first, last)           ranges of seq that were taken; grows with gaps, not with
+    batches pending  (share, number, position, ...)          groups that are not finished, with their sealed
+    bytes shares   (share, last)                           the last commit number of each share of partitions
+
+Receivers of different shares may use one file; each share has its own numbers, and a lock lets one process
+serve it.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from agent.errors import Permanent, Transient
+
+FORMAT = 1
+_BUSY_S = 30.0
+_SCHEMA = """
+CREATE TABLE identity (store TEXT NOT NULL) STRICT;
+CREATE TABLE shares (share TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE known (
+    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (vehicle, epoch, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pending (
+    share TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL,
+    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL,
+    PRIMARY KEY (share, number, position)
+) STRICT;
+CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BatchKey:
+    """What names a batch for ever."""
+
+    vehicle: str
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBatch:
+    """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch)."""
+
+    key: BatchKey
+    sealed: bytes
+    received_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A group of batches that lands in the lake together, under transaction version `number`."""
+
+    number: int
+    batches: tuple[SealedBatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a group: `commit` holds what was new.
+
+    `stored` are in the lake already.  `held` were taken before but are not finished: only the receiver that
+    took them may say that they are stored.
+    """
+
+    commit: Commit | None
+    stored: tuple[BatchKey, ...]
+    held: tuple[BatchKey, ...]
+
+
+class Inbox:
+    """The database, for one share of the partitions.  One thread at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, share: str, lock: int, store: str) -> None:
+        self._connection = connection
+        self._path = path
+        self._share = share
+        self._lock = lock
+        self.app_id = f"headunit-receiver/{store}/{share}"
+
+    @classmethod
+    def open(cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]]) -> Self:
+        """Open the database at `path`.  Where there is none, create it, knowing the batches `known()` from
+        the start.
+
+        Permanent where another receiver serves this share or the file is not ours; Transient where the disk
+        refuses.
+        """
+        lock = _take_lock(path.with_name(f"{path.stem}-{share}.lock"), share)
+        try:
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+            path.chmod(0o600)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            with _transaction(connection, path):
+                store = _open_store(connection, path, known)
+        except sqlite3.DatabaseError as error:
+            os.close(lock)
+            raise _failure(path, error) from error
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(connection, path, share, lock, store)
+
+    def close(self) -> None:
+        """Close the database and give up the share."""
+        self._connection.close()
+        os.close(self._lock)
+
+    @property
+    def last_number(self) -> int:
+        """The highest commit number ever given to this share; 0 before the first."""
+        row = self._connection.execute("SELECT last FROM shares WHERE share = ?", (self._share,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def take(self, batches: Sequence[SealedBatch]) -> Taken:
+        """Keep what is new of `batches`, durably, as one commit.  Transient where the disk refuses: nothing
+        is kept."""
+        new: dict[BatchKey, SealedBatch] = {}
+        stored: list[BatchKey] = []
+        held: list[BatchKey] = []
+        number = 0
+        with _transaction(self._connection, self._path):
+            for batch in batches:
+                if batch.key in new:
+                    continue
+                if _mark_known(self._connection, batch.key):
+                    new[batch.key] = batch
+                elif self._is_pending(batch.key):
+                    held.append(batch.key)
+                else:
+                    stored.append(batch.key)
+            if new:
+                number = self._give_number()
+                self._connection.executemany(
+                    "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (self._share, number, position, *_columns(batch.key), batch.received_at_us, batch.sealed)
+                        for position, batch in enumerate(new.values())
+                    ],
+                )
+        commit = Commit(number, tuple(new.values())) if new else None
+        return Taken(commit, tuple(stored), tuple(held))
+
+    def finish(self, number: int) -> None:
+        """Commit `number` is in the lake: drop its bytes.  Transient where the disk refuses."""
+        with _transaction(self._connection, self._path):
+            self._connection.execute("DELETE FROM pending WHERE share = ? AND number = ?", (self._share, number))
+
+    def undone(self) -> list[Commit]:
+        """Commits of this share that were taken and not finished, in the order of their numbers."""
+        groups: dict[int, list[SealedBatch]] = {}
+        for number, vehicle, epoch, seq, received_at_us, sealed in self._connection.execute(
+            "SELECT number, vehicle, epoch, seq, received_at_us, sealed FROM pending WHERE share = ?"
+            " ORDER BY number, position",
+            (self._share,),
+        ):
+            batch = SealedBatch(BatchKey(vehicle, epoch, seq), sealed, received_at_us)
+            groups.setdefault(number, []).append(batch)
+        return [Commit(number, tuple(batches)) for number, batches in groups.items()]
+
+    def _give_number(self) -> int:
+        number = self.last_number + 1
+        self._connection.execute(
+            "INSERT INTO shares VALUES (?1, ?2) ON CONFLICT (share) DO UPDATE SET last = ?2",
+            (self._share, number),
+        )
+        return number
+
+    def _is_pending(self, key: BatchKey) -> bool:
+        query = "SELECT 1 FROM pending WHERE vehicle = ? AND epoch = ? AND seq = ?"
+        return self._connection.execute(query, _columns(key)).fetchone() is not None
+
+
+def _mark_known(connection: sqlite3.Connection, key: BatchKey) -> bool:
+    """Add `key` to the ranges of its vehicle and epoch; False where it is in one already."""
+    of = (key.vehicle, key.epoch)
+    before = connection.execute(
+        "SELECT first, last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+        (*of, key.seq),
+    ).fetchone()
+    if before is not None and before[1] >= key.seq:
+        return False
+    after = connection.execute(
+        "SELECT last FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*of, key.seq + 1)
+    ).fetchone()
+    first, last = key.seq, key.seq
+    if after is not None:
+        last = after[0]
+        connection.execute("DELETE FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*of, key.seq + 1))
+    if before is not None and before[1] == key.seq - 1:
+        first = before[0]
+    connection.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)", (*of, first, last))
+    return True
+
+
+def _columns(key: BatchKey) -> tuple[str, str, int]:
+    return key.vehicle, key.epoch, key.seq
+
+
+def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[BatchKey]]) -> str:
+    """The name of the store, which is made where the database is new."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == FORMAT:
+        return str(connection.execute("SELECT store FROM identity").fetchone()[0])
+    if version != 0:
+        raise Permanent(f"{path} has format {version}, this receiver reads {FORMAT}: use the newer release")
+    store = uuid.uuid4().hex
+    for statement in _SCHEMA.split(";"):  # executescript would commit in between
+        connection.execute(statement)
+    connection.execute("INSERT INTO identity VALUES (?)", (store,))
+    for key in sorted(known()):
+        _mark_known(connection, key)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    return store
+
+
+def _take_lock(path: Path, share: str) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise Permanent(f"another receiver serves partitions {share} ({path} is locked)") from error
+    return lock
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.DatabaseError as error:
+        raise _failure(path, error) from error
+
+
+def _failure(path: Path, error: sqlite3.DatabaseError) -> Permanent | Transient:
+    if isinstance(error, sqlite3.OperationalError):  # disk full, locked, I/O error
+        return Transient(f"{path}: {error}; the receiver goes on when the disk allows")
+    return Permanent(f"{path}: {error}; move it away, and the receiver rebuilds it from the lake")

@@ -1,0 +1,112 @@
+"""The lake: three Delta tables, appended to exactly once per commit number.
+
+Delta's *app transactions* carry the promise: each append states (app id, version N) in the same atomic
+commit as its rows, and a table that has a version of N or more for that app id has those rows.  The check is
+made on the very handle that then commits, so another process cannot slip in between: Delta refuses the later
+of two concurrent appends of one app id.  N is the inbox's commit number, never a vehicle's sequence number
+(which arrives out of order).
+
+`uri` is a folder or whatever URL the Delta library opens.  An object store answers when it holds the data;
+on a local folder the Delta library does not fsync, so we do, before anybody is told that a batch is stored.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from agent.durable import fsync_directory
+from agent.errors import Permanent, Transient
+from fleet.inbox import BatchKey
+from fleet.rows import BATCHES, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
+
+SCHEMAS: Mapping[str, pa.Schema] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
+"""In the order in which a commit lands: who finds the batch in `batches` finds its rows in the others."""
+
+# Times and row numbers rise by small steps: as deltas they take a third of what plain columns take (2.3
+# against 6.3 bytes a sample for all columns of a synthetic drive), and are written faster.
+_RISING = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
+_WRITER = WriterProperties(compression="ZSTD", compression_level=3, column_properties={"time": _RISING, "row": _RISING})
+_PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+class Lake:
+    """The tables below `uri`, open for appending.  One thread at a time."""
+
+    def __init__(self, uri: str) -> None:
+        self._tables = {name: _open_or_create(f"{uri}/{name}", schema) for name, schema in SCHEMAS.items()}
+
+    def landed(self, app_id: str) -> int:
+        """The highest commit number of `app_id` that any table has; 0 for none."""
+        return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
+
+    def known(self) -> list[BatchKey]:
+        """Every batch in the lake."""
+        columns = ["vehicle", "epoch", "seq"]
+        table = self._tables["batches"].to_pyarrow_table(columns=columns)
+        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
+
+    def append(self, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
+        """Land commit `number` in every table that does not have it.  Transient where the store refuses:
+        call again.
+
+        Raises nothing else for a commit that has landed already, in part or whole.
+        """
+        for name, build in (("samples", sample_rows), ("events", event_rows), ("batches", batch_rows)):
+            self._append(name, build(batches), app_id, number)
+
+    def _append(self, name: str, rows: pa.Table, app_id: str, number: int) -> None:
+        if rows.num_rows == 0:
+            return
+        table = self._tables[name]
+        try:
+            table.update_incremental()
+            if (table.transaction_version(app_id) or 0) >= number:
+                os.sync()  # landed before a crash, and perhaps never forced to the disk; which files, is not known
+                return
+            write_deltalake(
+                table,
+                rows,
+                mode="append",
+                writer_properties=_WRITER if name == "samples" else _PLAIN_WRITER,
+                commit_properties=CommitProperties(app_transactions=[Transaction(app_id, number)]),
+            )
+            _force_to_disk(table.table_uri, table.version())
+        except (DeltaError, OSError) as error:
+            raise Transient(f"cannot append to {table.table_uri}: {error}") from error
+
+
+def open_table(uri: str, name: str) -> DeltaTable:
+    """Table `name` of the lake at `uri`, for reading.  Permanent where it does not exist."""
+    try:
+        return DeltaTable(f"{uri}/{name}")
+    except TableNotFoundError as error:
+        raise Permanent(f"no table {name} in {uri}: `fleet receive` creates it") from error
+
+
+def _open_or_create(uri: str, schema: pa.Schema) -> DeltaTable:
+    try:
+        return DeltaTable.create(uri, schema, mode="ignore", partition_by=["date"])
+    except (DeltaError, OSError) as error:
+        raise Permanent(f"cannot open or create the table {uri}: {error}") from error
+
+
+def _force_to_disk(table_uri: str, version: int) -> None:
+    """Make the data files and the log entry of commit `version` durable.  Raises OSError."""
+    location = urlsplit(table_uri)
+    if location.scheme not in {"", "file"}:
+        return
+    folder = Path(unquote(location.path))
+    entry = folder / "_delta_log" / f"{version:020}.json"
+    actions = [json.loads(line) for line in entry.read_text().splitlines()]
+    files = [folder / unquote(action["add"]["path"]) for action in actions if "add" in action]
+    for file in (*files, entry):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    for directory in {file.parent for file in (*files, entry)} | {folder}:
+        fsync_directory(directory)

@@ -1,0 +1,206 @@
+"""From envelopes to the lake, once each: judge, take in durably, land, and only then answer.
+
+    take_in  judge each envelope; what is refused goes to the quarantine, what is new becomes a commit of the
+    inbox land     append the commit to the lake, finish it, and give the acknowledgements that may now be
+    sent
+
+The invariant: an acknowledgement says "stored" only for what the lake holds durably.  Either step may be
+called again after Transient and goes on where it stopped; after a crash `recover` does.  No awaiting here:
+the receiver calls this from one thread at a time.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.errors import Permanent, Untrusted
+from agent.formats import topics
+from agent.formats.acks import MAX_SEQS, Ack, sign_ack
+from agent.formats.seal import RecipientPrivateKey
+from fleet.inbox import BatchKey, Commit, Inbox, SealedBatch
+from fleet.intake import Refusal, judge, open_batch
+from fleet.lake import Lake
+from fleet.quarantine import Quarantine
+from fleet.registry import Registry
+from fleet.rows import OpenedBatch
+
+COMMIT_SAMPLES = 1_000_000
+"""A commit is closed when it has this many: about 100 bytes of memory each on the way into the lake."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An MQTT message as it came."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a receiver did since it started."""
+
+    batches: int = 0
+    samples: int = 0
+    events: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    commits: int = 0
+    recovered: int = 0
+
+
+@dataclass(slots=True)
+class _Answer:
+    stored: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+class Store:
+    """What one receiver does with what arrives."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        lake: Lake,
+        quarantine: Quarantine,
+        registry: Registry,
+        private: RecipientPrivateKey,
+        acks_key: Ed25519PrivateKey,
+    ) -> None:
+        self._inbox = inbox
+        self._lake = lake
+        self._quarantine = quarantine
+        self._registry = registry
+        self._private = private
+        self._acks_key = acks_key
+        self._open: tuple[Commit, list[OpenedBatch]] | None = None
+        self._answers: dict[tuple[str, str], _Answer] = {}
+        self.totals = Totals()
+
+    def recover(self) -> None:
+        """Land what an earlier process took in and did not finish.
+
+        Permanent where the inbox is older than the lake (restored from a backup): its numbers would be given
+        twice. Transient where lake or disk refuse: call again.
+        """
+        landed = self._lake.landed(self._inbox.app_id)
+        if landed > self._inbox.last_number:
+            raise Permanent(
+                f"the inbox is older than the lake (commit {self._inbox.last_number}, the lake has {landed}): "
+                "move receiver.db away, and it is rebuilt from the lake"
+            )
+        for commit in self._inbox.undone():
+            batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
+            self._lake.append(self._inbox.app_id, commit.number, batches)
+            self._inbox.finish(commit.number)
+            self.totals.recovered += len(batches)
+            _log.info("commit_recovered", number=commit.number, batches=len(batches))
+
+    def take_in(self, messages: Sequence[Message]) -> int:
+        """Judge and keep `messages` from the first on, up to COMMIT_SAMPLES; how many of them.  Then call
+        `land`.
+
+        Transient where the disk refuses: none of them is taken.
+        """
+        assert self._open is None, "land what was taken in first"
+        opened: dict[BatchKey, OpenedBatch] = {}
+        sealed: list[SealedBatch] = []
+        refusals: list[tuple[Message, Refusal]] = []
+        samples = count = 0
+        now_us = time.time_ns() // 1000
+        for message in messages:
+            count += 1
+            verdict = judge(message.topic, message.payload, self._registry.find, self._private, received_at_us=now_us)
+            if isinstance(verdict, Refusal):
+                refusals.append((message, verdict))
+                self._quarantine.keep(
+                    message.payload, topic=message.topic, reason=verdict.reason, received_at_us=now_us
+                )
+                continue
+            key = BatchKey(verdict.header.vehicle, verdict.header.epoch, verdict.header.seq)
+            opened[key] = verdict
+            sealed.append(SealedBatch(key, message.payload, now_us))
+            samples += verdict.window.samples
+            if samples >= COMMIT_SAMPLES:
+                break
+        taken = self._inbox.take(sealed)
+        if taken.commit is not None:
+            self._open = taken.commit, [opened[batch.key] for batch in taken.commit.batches]
+        for key in taken.stored:
+            self._answer(key).stored.add(key.seq)
+        for key in taken.held:
+            _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
+        for message, refusal in refusals:
+            self._note_refusal(message, refusal)
+        self.totals.duplicates += len(sealed) - len(taken.commit.batches if taken.commit else ())
+        return count
+
+    def land(self) -> list[Message]:
+        """Append what was taken in to the lake; the acknowledgements to send.  Transient where the lake
+        refuses."""
+        if self._open is not None:
+            commit, batches = self._open
+            self._lake.append(self._inbox.app_id, commit.number, batches)
+            self._inbox.finish(commit.number)
+            self._open = None
+            for batch in commit.batches:
+                self._answer(batch.key).stored.add(batch.key.seq)
+            self.totals.commits += 1
+            self.totals.batches += len(batches)
+            self.totals.samples += sum(batch.window.samples for batch in batches)
+            self.totals.events += sum(len(batch.window.events) for batch in batches)
+        answers, self._answers = self._answers, {}
+        return [message for of, answer in answers.items() for message in self._acknowledge(*of, answer)]
+
+    def close(self) -> None:
+        """Close the inbox; what was taken in and not landed is landed at the next start."""
+        self._inbox.close()
+
+    def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
+        """Open once more what was accepted before the crash; None, and quarantined, where that is no longer
+        possible."""
+        found = self._registry.find(sealed.key.vehicle)
+        try:
+            if found is None:
+                raise Untrusted(f"vehicle {sealed.key.vehicle} is no longer enrolled in this fleet")
+            return open_batch(sealed.sealed, found[1], self._private, received_at_us=sealed.received_at_us)
+        except Untrusted as error:
+            topic = topics.ack(sealed.key.vehicle)
+            reason = str(error)
+            self._quarantine.keep(sealed.sealed, topic=topic, reason=reason, received_at_us=sealed.received_at_us)
+            self.totals.refused += 1
+            _log.warning("batch_refused", topic=topic, seq=sealed.key.seq, reason=reason)
+            return None
+
+    def _note_refusal(self, message: Message, refusal: Refusal) -> None:
+        self.totals.refused += 1
+        header = refusal.header
+        seq = None if header is None else header.seq
+        _log.warning("batch_refused", topic=message.topic, seq=seq, reason=refusal.reason)
+        if header is not None:
+            self._answer(BatchKey(header.vehicle, header.epoch, header.seq)).refused[header.seq] = refusal.reason
+
+    def _answer(self, key: BatchKey) -> _Answer:
+        return self._answers.setdefault((key.vehicle, key.epoch), _Answer())
+
+    def _acknowledge(self, vehicle: str, epoch: str, answer: _Answer) -> list[Message]:
+        # A damaged copy of a batch that is stored must not make the vehicle mourn it.
+        refused = {seq: reason for seq, reason in answer.refused.items() if seq not in answer.stored}
+        entries = [*sorted(answer.stored), *sorted(refused)]
+        messages = []
+        for start in range(0, len(entries), MAX_SEQS):
+            part = entries[start : start + MAX_SEQS]
+            ack = Ack(
+                vehicle,
+                epoch,
+                tuple(seq for seq in part if seq in answer.stored),
+                {seq: refused[seq] for seq in part if seq in refused},
+            )
+            messages.append(Message(topics.ack(vehicle), sign_ack(ack, self._acks_key)))
+        return messages
