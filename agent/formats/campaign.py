@@ -167,9 +167,7 @@ def _load(document: bytes, source: str) -> Mapping[str, Any]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise Permanent(f"{source}: not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise Permanent(
-            f"{source}: a campaign is a JSON object with name, collectionScheme and signalsToCollect"
-        )
+        raise Permanent(f"{source}: a campaign is a JSON object with name, collectionScheme and signalsToCollect")
     return content
 
 
@@ -178,9 +176,7 @@ def _refuse_what_is_not_carried_out(content: Mapping[str, Any], source: str) -> 
         if content.get(key):
             raise Permanent(f"{source}: {key} is not supported ({reason}): remove it")
     if content.get("diagnosticsMode", "OFF") != "OFF":
-        raise Permanent(
-            f"{source}: diagnosticsMode {content['diagnosticsMode']!r} is not supported: set it to OFF"
-        )
+        raise Permanent(f"{source}: diagnosticsMode {content['diagnosticsMode']!r} is not supported: set it to OFF")
     scheme = content.get("collectionScheme")
     if isinstance(scheme, Mapping) and scheme.get("conditionBasedCollectionScheme") is not None:
         raise Permanent(
@@ -206,7 +202,5 @@ def _time_ns(time: _Time, default_ns: int, where: str) -> int:
 
 
 def _revision(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

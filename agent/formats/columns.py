@@ -121,4 +121,5 @@ def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
         values = raw.view(np.uint64).astype(np.float64)
     else:
         values = raw.astype(np.float64)
-    return values * signal.scale + signal.offset
+    with np.errstate(all="ignore"):  # infinities and NaNs of IEEE signals are values, not mistakes
+        return values * signal.scale + signal.offset

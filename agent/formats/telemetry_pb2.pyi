@@ -130,30 +130,34 @@ class Clock(_message.Message):
     def __init__(self, quality: _Optional[_Union[ClockQuality, str]] = ..., boot_id: _Optional[str] = ..., wall_us: _Optional[int] = ..., boottime_us: _Optional[int] = ...) -> None: ...
 
 class SignalTable(_message.Message):
-    __slots__ = ("strings", "names", "buses", "units", "kinds", "bits", "scales", "offsets", "text_counts", "text_raws", "text_values")
-    STRINGS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("names", "strings", "buses", "types", "units", "kinds", "bits", "scales", "offsets", "texts", "text_counts", "text_raws", "text_values")
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    STRINGS_FIELD_NUMBER: _ClassVar[int]
     BUSES_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     KINDS_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     SCALES_FIELD_NUMBER: _ClassVar[int]
     OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     TEXT_COUNTS_FIELD_NUMBER: _ClassVar[int]
     TEXT_RAWS_FIELD_NUMBER: _ClassVar[int]
     TEXT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    names: str
     strings: _containers.RepeatedScalarFieldContainer[str]
-    names: _containers.RepeatedScalarFieldContainer[str]
     buses: _containers.RepeatedScalarFieldContainer[int]
+    types: _containers.RepeatedScalarFieldContainer[int]
     units: _containers.RepeatedScalarFieldContainer[int]
     kinds: bytes
     bits: bytes
     scales: bytes
     offsets: bytes
+    texts: _containers.RepeatedScalarFieldContainer[int]
     text_counts: _containers.RepeatedScalarFieldContainer[int]
     text_raws: _containers.RepeatedScalarFieldContainer[int]
     text_values: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, strings: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., buses: _Optional[_Iterable[int]] = ..., units: _Optional[_Iterable[int]] = ..., kinds: _Optional[bytes] = ..., bits: _Optional[bytes] = ..., scales: _Optional[bytes] = ..., offsets: _Optional[bytes] = ..., text_counts: _Optional[_Iterable[int]] = ..., text_raws: _Optional[_Iterable[int]] = ..., text_values: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, names: _Optional[str] = ..., strings: _Optional[_Iterable[str]] = ..., buses: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., units: _Optional[_Iterable[int]] = ..., kinds: _Optional[bytes] = ..., bits: _Optional[bytes] = ..., scales: _Optional[bytes] = ..., offsets: _Optional[bytes] = ..., texts: _Optional[_Iterable[int]] = ..., text_counts: _Optional[_Iterable[int]] = ..., text_raws: _Optional[_Iterable[int]] = ..., text_values: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DeltaTable(_message.Message):
     __slots__ = ("counts", "bases", "steps", "widths", "residuals")

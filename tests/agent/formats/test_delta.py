@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from agent.formats import delta
+
+_INT64 = st.integers(-(2**63), 2**63 - 1)
+_STEPPED = st.builds(
+    lambda start, step, noise: np.cumsum(np.array([start, *(step + n for n in noise)]).astype(np.int64)),
+    st.integers(-(2**40), 2**40),
+    st.integers(-(2**40), 2**40),
+    st.lists(st.integers(-300, 300), max_size=20),
+)
+
+
+@given(hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=_INT64))
+def test_any_int64_column_comes_back_exactly(columns):
+    np.testing.assert_array_equal(delta.decode(delta.encode(columns), columns.shape[1]), columns)
+
+
+@given(_STEPPED)
+def test_a_regular_column_with_jitter_takes_at_most_two_bytes_a_value(column):
+    encoded = delta.encode(column[None, :])
+    assert encoded.widths[0] <= 2
+    np.testing.assert_array_equal(delta.decode(encoded, len(column))[0], column)
+
+
+@pytest.mark.parametrize(
+    ("column", "width"),
+    [
+        ([7, 7, 7], 0),
+        ([1, 2, 3], 0),
+        ([2**63 - 1, -(2**63), -(2**63) + 1], 0),  # a straight line modulo 2^64
+        ([0, 127, 0, -128], 1),
+        ([0, 10_000, 19_900, 29_990], 1),
+        ([0, 300, 0], 2),
+        ([0, 2**31 - 1, 2**31 - 2, 0], 4),
+        ([0, 2**62, 0, -(2**62)], 8),
+        ([5], 0),
+    ],
+)
+def test_a_column_takes_the_narrowest_width_that_holds_it(column, width):
+    encoded = delta.encode(np.array([column], np.int64))
+    assert encoded.widths.tolist() == [width]
+    assert len(encoded.residuals) == width * (len(column) - 1)
+    assert delta.decode(encoded, len(column)).tolist() == [column]
+
+
+def test_residuals_stand_little_endian_with_byte_planes_apart_by_width_then_column():
+    columns = np.array([[0, 0x0201, 0x0201 * 2 + 1], [9, 9, 9], [0, 1, 3], [0, 0x0403, 0]], np.int64)
+    encoded = delta.encode(columns)
+    assert encoded.widths.tolist() == [1, 0, 1, 2]
+    assert encoded.steps.tolist() == [0x0202, 0, 0, 0]
+    assert encoded.residuals == bytes([0xFF, 0x00, 1, 2, 0x03, 0xFD, 0x04, 0xFB])
+
+
+@pytest.mark.parametrize(
+    ("widths", "residuals", "count", "reason"),
+    [
+        ([3], b"abc", 2, "width"),
+        ([1], b"", 2, "length"),
+        ([1], b"ab", 2, "length"),
+        ([0], b"", 0, "no values"),
+        ([8], b"1234567", 2, "length"),
+    ],
+)
+def test_contradicting_columns_are_malformed(widths, residuals, count, reason):
+    zeros = np.zeros(1, np.int64)
+    columns = delta.Deltas(zeros, zeros, np.array(widths, np.uint8), residuals)
+    with pytest.raises(delta.MalformedError, match=reason):
+        delta.decode(columns, count)
+
+
+@given(st.lists(st.floats(width=64, allow_nan=False)))
+def test_float64_numbers_come_back_bit_for_bit(numbers):
+    bits = [first for first, _ in delta.patterns([(number, 0.0) for number in numbers])]
+    assert list(map(float.hex, delta.join_bytes(delta.split_bytes(bits)))) == list(map(float.hex, numbers))
