@@ -34,6 +34,10 @@ _NAME: Final = re.compile(
 )
 
 
+class TruncatedBundle(Untrusted):
+    """The end of the bundle is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Versions:
     """Versions of the four top-level TUF roles; 0: none."""
@@ -122,16 +126,19 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
 
 
 def parse_bundle(payload: bytes) -> dict[str, bytes]:
-    """Files of a bundle by name.  Raises Untrusted; nothing is verified yet."""
+    """Files of a bundle by name.  Raises Untrusted, of it TruncatedBundle; nothing is verified yet."""
     if len(payload) > BUNDLE_BYTES:
         raise Untrusted(f"bundle of {len(payload)} bytes; at most {BUNDLE_BYTES} are read")
     try:
+        size = zstandard.frame_content_size(payload)
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:
-            plain = reader.read(CONTENT_BYTES + 1)
+            plain = reader.read(min(max(size, 0), CONTENT_BYTES) + 1)
     except zstandard.ZstdError as error:
         raise Untrusted("bundle is not a zstd frame") from error
-    if len(plain) > CONTENT_BYTES:
-        raise Untrusted(f"bundle decompresses to more than {CONTENT_BYTES} bytes")
+    if not 0 <= size <= CONTENT_BYTES or len(plain) > size:
+        raise Untrusted(f"bundle announces {size} bytes of content; it must say 0 to {CONTENT_BYTES}, and be right")
+    if len(plain) < size:
+        raise TruncatedBundle(f"bundle ends after {len(plain)} of {size} bytes of content")
     message = push_pb2.Bundle()
     try:
         message.ParseFromString(plain)

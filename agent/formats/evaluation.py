@@ -15,6 +15,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
 from agent.errors import Permanent
+from agent.formats.audience import Attributes
 from agent.formats.toggles import FlagKind, Toggles, parse_toggles
 
 Context = Mapping[str, Any]
@@ -26,6 +27,18 @@ logging.getLogger("openfeature.contrib").addHandler(logging.NullHandler())
 
 class FlagNotFound(Permanent):
     """There is no such flag, or it is disabled, which is the same to whoever asks."""
+
+
+def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
+    """What rules may ask about the vehicle; its pseudonym is also the key of `fractional` roll-outs."""
+    return {
+        TARGETING_KEY: vehicle.vehicle,
+        "vehicle": vehicle.vehicle,
+        "brand": vehicle.brand,
+        "model": vehicle.model,
+        "market": vehicle.market,
+        "modelYear": vehicle.model_year,
+    }
 
 
 @dataclass(frozen=True, slots=True)

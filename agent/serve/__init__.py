@@ -1,0 +1,1 @@
+"""What the head unit's own apps may ask, on loopback."""

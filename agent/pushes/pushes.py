@@ -1,0 +1,224 @@
+"""Pushes: the one door through which the fleet changes what this vehicle does.
+
+Order of an offer: examined in the verifier process, stored, put in force by one durable record, visible.  Invariants:
+a refused bundle changes nothing on the disk; trusted metadata may advance although its documents are unusable, and
+what is applied is tracked apart; offers are taken one after the other.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from agent.formats.audience import Attributes
+from agent.formats.bundle import (
+    BUNDLE_BYTES,
+    TIMESTAMP,
+    SyncRequest,
+    Versions,
+    build_bundle,
+    build_request,
+    have,
+)
+from agent.pushes import trial
+from agent.pushes.examine import examine
+from agent.pushes.receipts import PushOutcome, Result
+from agent.pushes.release import Question, Reason, Release, Verdict
+from agent.pushes.store import Store
+
+BUILT_AT_S: Final = (
+    1_793_491_200  # 2026-11-01, moved on with each release: the clock of a car that has none is not before
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _State:
+    """What changes while the agent runs."""
+
+    release: Release | None
+    applied_at_s: float  # monotonic
+    from_scratch: bool = False
+
+
+class Pushes:
+    """Owns the push store.  Make it with `open`; methods are for one event loop."""
+
+    def __init__(self, store: Store, trusted_root: bytes, vehicle: Attributes, *, now_s: Callable[[], float]) -> None:
+        self._store = store
+        self._trusted_root = trusted_root
+        self._vehicle = vehicle
+        self._now_s = now_s
+        self._one_at_a_time = asyncio.Lock()
+        self.reverted_at_start: PushOutcome | None = None
+        self._state = _State(None, 0.0)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        trusted_root: bytes,
+        vehicle: Attributes,
+        now_s: Callable[[], float] = time.time,
+    ) -> "Pushes":
+        """Open the push store in `folder` (created where missing) and count this start against a running trial.
+
+        Blocking.  `trusted_root` is the content of the vehicle's root.json.  Where the start ended a trial,
+        `reverted_at_start` says so.  Raises Permanent (folder unusable) and Transient (disk full).
+        """
+        store = Store.open(folder)
+        if store.damaged:
+            log.error("push_state_damaged", folder=str(folder), remedy="the fleet sends everything again")
+        pushes = cls(store, trusted_root, vehicle, now_s=now_s)
+        pushes._start()
+        return pushes
+
+    @property
+    def in_trial(self) -> bool:
+        """Whether the release in force has yet to prove itself."""
+        return self._store.record.slots.trial is not None
+
+    def current(self) -> Release | None:
+        """The release in force (on trial or proved), or None: the vehicle's own configuration applies."""
+        return self._state.release
+
+    def sync_request(self) -> bytes:
+        """What to send to `hu/v1/sync/<vehicle>` on every connect and every nudge."""
+        record = self._store.record
+        if self._state.from_scratch or not record.metadata:
+            return build_request(SyncRequest(self._vehicle.vehicle, Versions()))
+        documents = () if self._state.release is None else self._state.release.documents
+        return build_request(
+            SyncRequest(
+                vehicle=self._vehicle.vehicle,
+                held=record.floor,
+                applied=0 if self._state.release is None else self._state.release.version,
+                refused=record.slots.refused,
+                have=tuple(have(document) for document in documents),
+            )
+        )
+
+    async def offer(self, payload: bytes) -> PushOutcome:
+        """Take a bundle from `hu/v1/push/<vehicle>`, whoever sent it.  After APPLIED, apply `current()`.
+
+        Raises Transient where the machine failed (disk full, no process): what is in force stays, ask again later.
+        """
+        async with self._one_at_a_time:
+            if len(payload) > BUNDLE_BYTES:
+                return PushOutcome(Result.REFUSED, 0, Reason.OVERSIZED, f"bundle of {len(payload)} bytes")
+            if payload == self._nothing_new():
+                return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
+            verdict = await examine(self._question(payload))
+            return await asyncio.to_thread(self._settle, verdict)
+
+    async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
+        """Confirm or end a trial where it is time to; None: nothing to do.  Call it every few seconds."""
+        if not self.in_trial:
+            return None
+        running_s = time.monotonic() - self._state.applied_at_s
+        match trial.judge(running_s=running_s, trial_s=trial_s, healthy=healthy):
+            case trial.Decision.CONFIRM:
+                return await self.confirm_trial()
+            case trial.Decision.REVERT:
+                return await self.fail_trial("the agent is not healthy with it")
+        return None
+
+    async def confirm_trial(self) -> PushOutcome | None:
+        """The release on trial did well; None where there is none."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._confirm)
+
+    async def fail_trial(self, detail: str) -> PushOutcome | None:
+        """The release on trial did harm: back to the last known good.  Apply `current()`; None where there is none."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._revert, detail)
+
+    def _start(self) -> None:
+        before = self._store.record.slots
+        after = trial.restart(before)
+        release = self._load(after)
+        if release is None and after.trial is not None:
+            log.error("push_damaged", version=after.trial.version)
+            after = trial.revert(after)
+            release = self._load(after)
+        if before != after:
+            self._store.commit(msgspec.structs.replace(self._store.record, slots=after))
+        if before.trial is not None and after.trial is None:
+            detail = f"not healthy within {before.attempts} starts"
+            self.reverted_at_start = PushOutcome(Result.REVERTED, before.trial.version, Reason.UNHEALTHY, detail)
+        self._state = _State(release, time.monotonic())
+
+    def _load(self, slots: trial.Slots) -> Release | None:
+        return None if slots.in_force is None else self._store.release(slots.in_force)
+
+    def _nothing_new(self) -> bytes | None:
+        """The very bytes of an answer to who is up to date: the timestamp we hold, alone."""
+        held = self._store.record.metadata.get("timestamp.json")
+        return None if held is None else build_bundle({TIMESTAMP: held})
+
+    def _question(self, payload: bytes) -> Question:
+        record = self._store.record
+        # A release whose file was damaged is asked for again although its version was applied before.
+        settled = (record.slots.refused,) if self._state.release is None else record.slots.settled
+        return Question(
+            bundle=payload,
+            trusted_root=self._trusted_root,
+            metadata=record.metadata,
+            contents=() if self._state.release is None else self._state.release.documents,
+            floor=record.floor,
+            settled=settled,
+            now_s=max(int(self._now_s()), record.time_s, BUILT_AT_S),
+            vehicle=self._vehicle,
+        )
+
+    def _settle(self, verdict: Verdict) -> PushOutcome:
+        if verdict.reason is not None and not verdict.metadata:
+            # Of a bundle that lacks something, the next one shall lack nothing.
+            self._state.from_scratch = verdict.reason is Reason.TRUNCATED
+            return PushOutcome(Result.REFUSED, 0, verdict.reason, verdict.detail)
+        record, version = self._store.record, verdict.versions.targets
+        slots, release = record.slots, self._state.release
+        if verdict.reason is not None:
+            slots = trial.refuse(slots, version)
+        elif verdict.release is not None:
+            slots, release = trial.commit(slots, self._store.add_release(verdict.release)), verdict.release
+        self._store.commit(
+            msgspec.structs.replace(
+                record,
+                floor=verdict.versions,
+                time_s=max(record.time_s, verdict.signed_at_s),
+                metadata=verdict.metadata,
+                slots=slots,
+            )
+        )
+        if verdict.reason is not None:
+            self._state.from_scratch = False
+            return PushOutcome(Result.REFUSED, version, verdict.reason, verdict.detail)
+        if verdict.release is None:
+            self._state.from_scratch = False
+            return PushOutcome(Result.UNCHANGED, version)
+        self._state = _State(release, time.monotonic())
+        return PushOutcome(Result.APPLIED, version)
+
+    def _confirm(self) -> PushOutcome | None:
+        record = self._store.record
+        if record.slots.trial is None:
+            return None
+        self._store.commit(msgspec.structs.replace(record, slots=trial.confirm(record.slots)))
+        return PushOutcome(Result.CONFIRMED, record.slots.trial.version)
+
+    def _revert(self, detail: str) -> PushOutcome | None:
+        record = self._store.record
+        if record.slots.trial is None:
+            return None
+        slots = trial.revert(record.slots)
+        self._store.commit(msgspec.structs.replace(record, slots=slots))
+        self._state = _State(self._load(slots), time.monotonic())
+        return PushOutcome(Result.REVERTED, record.slots.trial.version, Reason.UNHEALTHY, detail)

@@ -1,0 +1,75 @@
+"""The verifier process: `python -m agent.pushes.verifier`, one bundle, then gone.
+
+Reads a Question from standard input, writes a Verdict to standard output (agent/pushes/release.py).  It holds no key,
+opens no socket and keeps no file, and its memory, processor time and file sizes are limited: what a hostile bundle can
+reach here is a refusal.  Exit status 0: there is a verdict; EX_TEMPFAIL: the machine is at fault (disk full), try
+again; EX_CONFIG: the vehicle's own trusted root is unusable.  Anything else is a crash, which counts against the
+bundle.
+"""
+
+import os
+import resource
+import sys
+from typing import Final
+
+import msgspec
+
+from agent.errors import Permanent
+from agent.pushes.release import Question, Reason, Refused, Verdict
+from agent.pushes.trust import verify
+from agent.pushes.validate import validate
+
+_MEMORY_BYTES: Final = 512 << 20  # of address space; a normal run maps some 200 MB
+_CPU_S: Final = 30  # the slowest head unit needs a tenth of it
+_FILE_BYTES: Final = 8 << 20
+_LIMITS: Final = (
+    (resource.RLIMIT_AS, _MEMORY_BYTES),
+    (resource.RLIMIT_CPU, _CPU_S),
+    (resource.RLIMIT_FSIZE, _FILE_BYTES),
+    (resource.RLIMIT_CORE, 0),
+)
+
+
+def judge(question: Question) -> Verdict:
+    """Verify and validate.  Raises Permanent (trusted root) and OSError (temporary files)."""
+    try:
+        trusted = verify(question)
+    except Refused as refused:
+        return Verdict(reason=refused.reason, detail=refused.detail)
+    reason, detail = None, ""
+    if trusted.release is not None:
+        try:
+            validate(trusted.release, question.vehicle)
+        except Permanent as error:
+            reason, detail = Reason.INVALID, str(error)
+    return Verdict(
+        reason=reason,
+        detail=detail,
+        versions=trusted.versions,
+        metadata=trusted.metadata,
+        signed_at_s=trusted.signed_at_s,
+        release=trusted.release,
+    )
+
+
+def main() -> int:
+    """Answer the one question on standard input; the exit status."""
+    for limit, value in _LIMITS:
+        hard = resource.getrlimit(limit)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bound, bound))
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    try:
+        verdict = judge(question)
+    except Permanent as error:
+        sys.stderr.write(f"{error}\n")
+        return os.EX_CONFIG
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return os.EX_TEMPFAIL
+    sys.stdout.buffer.write(msgspec.json.encode(verdict))
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

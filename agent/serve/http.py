@@ -1,0 +1,231 @@
+"""A small HTTP/1.1 server for the apps of the head unit: h11 on asyncio streams, loopback only.
+
+Invariants: it binds to 127.0.0.1 or ::1 and to nothing else; a request, its headers, the time that a client may take
+and the number of clients are all limited; a handler that raises an AgentError costs its caller a 500, nobody else
+anything.  A browser page cannot reach it: requests that carry an Origin, or a Host that is not loopback (DNS
+rebinding), are refused.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, cast
+
+import h11
+import structlog
+
+from agent.errors import AgentError, Permanent
+
+BODY_BYTES: Final = 64_000  # an evaluation context has a few hundred
+HEADER_BYTES: Final = 16_000
+IDLE_S: Final = 30.0  # keep-alive between requests
+REQUEST_S: Final = 5.0  # from a request's first byte to its last
+CONNECTIONS: Final = 64  # apps of one head unit; each costs a few kilobytes
+_READ_BYTES: Final = 16_384
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` without query, percent-encoding as it came; `headers` with lower-case names."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a handler answers; Content-Length and Content-Type are the server's."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+Handler = Callable[[Request], Response]
+
+
+def json_response(status: int, content: object, headers: Mapping[str, str] | None = None) -> Response:
+    """`content` as JSON; floats keep their point (10.0)."""
+    return Response(status, json.dumps(content, separators=(",", ":")).encode(), headers or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`path` as it is, or ending in `/*` for everything below it."""
+
+    method: str
+    path: str
+    handler: Handler
+
+    def fits(self, path: str) -> bool:
+        """Whether `path` is this route's."""
+        if self.path.endswith("/*"):
+            return path.startswith(self.path[:-1]) and len(path) >= len(self.path)
+        return path == self.path
+
+
+class Server:
+    """`async with Server(routes, host=..., port=...) as server`: serves until the block ends.
+
+    `port` 0 takes a free one, which `server.port` tells.  Handlers run on the event loop and must be quick.  Entering
+    raises Permanent where the address is not loopback or is taken.
+    """
+
+    def __init__(self, routes: tuple[Route, ...], *, host: str = "127.0.0.1", port: int) -> None:
+        self._routes = routes
+        self._host = host
+        self.port = port
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Server":
+        if not _is_loopback(self._host):
+            raise Permanent(f"serve.host {self._host!r}: the local interface has no passwords, use 127.0.0.1 or ::1")
+        try:
+            self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=_READ_BYTES)
+        except OSError as error:
+            raise Permanent(
+                f"cannot listen on {self._host}:{self.port}: {error.strerror}; choose another port"
+            ) from error
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            if len(self._clients) <= CONNECTIONS:
+                await _Conversation(self._answer, reader, writer).run()
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            pass  # the client went, dawdled, or the server stops: nobody is left to be told
+        finally:
+            self._clients.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    def _answer(self, request: Request) -> Response:
+        if "origin" in request.headers or not _is_loopback(_host_name(request.headers.get("host", "localhost"))):
+            return json_response(
+                403, {"errorDetails": "this interface is for apps of the head unit, not for web pages"}
+            )
+        routes = [route for route in self._routes if route.fits(request.path)]
+        if not routes:
+            return json_response(404, {"errorDetails": f"nothing at {request.path}"})
+        for route in routes:
+            if route.method == request.method:
+                return self._handle(route, request)
+        allowed = ", ".join(route.method for route in routes)
+        return json_response(405, {"errorDetails": f"use {allowed}"}, {"Allow": allowed})
+
+    def _handle(self, route: Route, request: Request) -> Response:
+        try:
+            return route.handler(request)
+        except AgentError as error:
+            log.error("request_failed", path=route.path, error=str(error))
+            return json_response(500, {"errorDetails": str(error)})
+
+
+class _Conversation:
+    """One connection: requests one after the other."""
+
+    def __init__(self, answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._answer = answer
+        self._reader = reader
+        self._writer = writer
+        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+        self._method = b""
+
+    async def run(self) -> None:
+        while True:
+            try:
+                request = await self._request()
+                response = None if request is None else self._answer(request)
+            except h11.RemoteProtocolError as error:
+                response = json_response(error.error_status_hint, {"errorDetails": str(error)})
+            if response is None:
+                return
+            await self._send(response)
+            if self._protocol.our_state is not h11.DONE or self._protocol.their_state is not h11.DONE:
+                return
+            self._protocol.start_next_cycle()
+
+    async def _request(self) -> Request | None:
+        """The next request; None at the end of the connection.  Raises TimeoutError, RemoteProtocolError."""
+        if self._protocol.trailing_data == (b"", False):
+            async with asyncio.timeout(IDLE_S):
+                self._protocol.receive_data(await self._reader.read(_READ_BYTES))
+        async with asyncio.timeout(REQUEST_S):
+            head = await self._event()
+            if not isinstance(head, h11.Request):
+                return None
+            self._method = head.method
+            body = bytearray()
+            while isinstance(event := await self._event(), h11.Data):
+                body += event.data
+                if len(body) > BODY_BYTES:
+                    raise h11.RemoteProtocolError(f"at most {BODY_BYTES} bytes", error_status_hint=413)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        path = head.target.decode("latin-1").partition("?")[0]
+        return Request(head.method.decode("latin-1"), path, headers, bytes(body))
+
+    async def _event(self) -> h11.Event | type[h11.PAUSED]:
+        while True:
+            event = self._protocol.next_event()
+            if event is not h11.NEED_DATA:
+                return cast("h11.Event | type[h11.PAUSED]", event)
+            if self._protocol.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[])
+                self._writer.write(self._protocol.send(go_on) or b"")
+            self._protocol.receive_data(await self._reader.read(_READ_BYTES))
+
+    async def _send(self, response: Response) -> None:
+        has_body = response.status not in (204, 304) and self._method != b"HEAD"
+        headers = [(name, value) for name, value in response.headers.items()]
+        if has_body:
+            headers += [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
+        head = h11.Response(status_code=response.status, headers=headers, reason=HTTPStatus(response.status).phrase)
+        out = self._protocol.send(head) or b""
+        if has_body:
+            out += self._protocol.send(h11.Data(data=response.body)) or b""
+        out += self._protocol.send(h11.EndOfMessage()) or b""
+        self._writer.write(out)
+        async with asyncio.timeout(REQUEST_S):
+            await self._writer.drain()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(header: str) -> str:
+    """The host of a Host header: `127.0.0.1:8016`, `[::1]:8016`, `localhost`."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]

@@ -1,0 +1,139 @@
+"""Toggles for the apps of the head unit: OFREP (OpenFeature Remote Evaluation Protocol) handlers and the flagd file.
+
+The handlers are pure: request in, response out.  Source: https://github.com/open-feature/protocol,
+service/openapi.yaml.  Invariant: facts about the vehicle cannot be overridden by an app, so an app cannot talk itself
+into a roll-out; its own `targetingKey` (a profile, say) does count, and `vehicle` remains there for rules that roll
+out by vehicle.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from agent.durable import write_file
+from agent.errors import Permanent, Transient
+from agent.formats.audience import Attributes
+from agent.formats.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
+from agent.formats.toggles import parse_toggles
+from agent.serve.http import Request, Response, Route, json_response
+
+EVALUATE: Final = "/ofrep/v1/evaluate/flags"
+FLAGD_FILE: Final = "flags.flagd.json"
+_NO_FLAGS: Final = b'{"flags":{}}'
+
+
+class _BadRequest(Exception):
+    """The request cannot be evaluated: an OpenFeature error code, and why."""
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+
+
+class ToggleService:
+    """Serves the flags of the definition in force; `replace` swaps it, between two requests."""
+
+    def __init__(self, vehicle: Attributes) -> None:
+        self._vehicle = vehicle_context(vehicle)
+        self._evaluator: Evaluator | None = None
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """For `agent.serve.http.Server`."""
+        return (Route("POST", EVALUATE, self.evaluate_all), Route("POST", f"{EVALUATE}/*", self.evaluate_one))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Flags that can be evaluated."""
+        return () if self._evaluator is None else self._evaluator.keys
+
+    def replace(self, document: bytes | None) -> None:
+        """Serve this flag definition from now on; None: no flags.  Raises Permanent, and the old one stays."""
+        self._evaluator = None if document is None else Evaluator(parse_toggles(document, "toggles.json"))
+
+    def evaluate(self, key: str) -> Evaluation:
+        """One flag for the vehicle itself, as `status` shows it.  Raises FlagNotFound, Permanent."""
+        return self._evaluate(key, self._vehicle)
+
+    def evaluate_one(self, request: Request) -> Response:
+        """POST /ofrep/v1/evaluate/flags/{key}."""
+        key = unquote(request.path.removeprefix(f"{EVALUATE}/"))
+        try:
+            return json_response(200, _success(key, self._evaluate(key, self._context(request.body))))
+        except _BadRequest as error:
+            return _failure(400, key, error.code, str(error))
+        except FlagNotFound as error:
+            return _failure(404, key, "FLAG_NOT_FOUND", str(error))
+        except Permanent as error:
+            return _failure(400, key, "GENERAL", str(error))
+
+    def evaluate_all(self, request: Request) -> Response:
+        """POST /ofrep/v1/evaluate/flags; 304 where the client has this very answer."""
+        try:
+            context = self._context(request.body)
+        except _BadRequest as error:
+            return json_response(400, {"errorCode": error.code, "errorDetails": str(error)})
+        flags = [self._result(key, context) for key in self.keys]
+        response = json_response(200, {"flags": flags})
+        tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+        if _names(request.headers.get("if-none-match", ""), tag):
+            return Response(304, headers={"ETag": tag})
+        return Response(200, response.body, {"ETag": tag})
+
+    def _result(self, key: str, context: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return _success(key, self._evaluate(key, context))
+        except Permanent as error:
+            return {"key": key, "errorCode": "GENERAL", "errorDetails": str(error)}
+
+    def _evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
+        if self._evaluator is None:
+            raise FlagNotFound(f"there is no flag {key!r}: the fleet has published none")
+        return self._evaluator.evaluate(key, context)
+
+    def _context(self, body: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(body) if body.strip() else {}
+        except (ValueError, RecursionError) as error:
+            raise _BadRequest("PARSE_ERROR", f"the body is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise _BadRequest("PARSE_ERROR", "the body must be an object with `context`")
+        context = document.get("context", {})
+        if not isinstance(context, dict):
+            raise _BadRequest("INVALID_CONTEXT", "`context` must be an object")
+        key = context.get(TARGETING_KEY, self._vehicle[TARGETING_KEY])
+        if not isinstance(key, str) or not key:
+            raise _BadRequest("INVALID_CONTEXT", f"`{TARGETING_KEY}` must be a string that is not empty")
+        return {**context, **self._vehicle, TARGETING_KEY: key}
+
+
+def write_flagd_file(folder: Path, document: bytes | None) -> Path:
+    """Put the flag definition in force where flagd's in-process providers watch it; its path.
+
+    Atomic: readers see the old definition or the new one.  Raises Transient.
+    """
+    path = folder / FLAGD_FILE
+    try:
+        write_file(path, _NO_FLAGS if document is None else document, mode=0o644)
+    except OSError as error:
+        raise Transient(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _success(key: str, evaluation: Evaluation) -> dict[str, Any]:
+    answer = {"key": key, "reason": evaluation.reason, "metadata": evaluation.metadata}
+    if evaluation.variant is not None:  # without one the client's own default applies, and there is no value to give
+        answer |= {"variant": evaluation.variant, "value": evaluation.value}
+    return answer
+
+
+def _failure(status: int, key: str, code: str, details: str) -> Response:
+    return json_response(status, {"key": key, "errorCode": code, "errorDetails": details})
+
+
+def _names(header: str, tag: str) -> bool:
+    """Whether If-None-Match names `tag` (RFC 9110, 13.1.2: weak comparison)."""
+    return any(candidate.strip().removeprefix("W/") in (tag, "*") for candidate in header.split(","))
