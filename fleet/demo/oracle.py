@@ -114,7 +114,7 @@ class _Bus:
         self._pgn = match == "pgn"
         self._messages: dict[int, Message] = {}
         for file in files:
-            database = cantools.database.load_file(file, encoding=_encoding(file), cache_dir=None)
+            database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: not a CAN database")
             for message in database.messages:
