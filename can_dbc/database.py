@@ -22,6 +22,15 @@ _LEGACY_ENCODED: Final = ("dbc", "sym")
 _LINE: Final = re.compile(r"at line (\d+)")
 _UNUSED: Final = re.compile(r"(?:VAL_|SG_MUL_VAL_|SIG_VALTYPE_) \d+ \w+")
 
+# cantools lays out every bit and every multiplexer number of a DBC in memory; no bus carries messages beyond this.
+_MOST_BYTES: Final = 65_535
+_MOST_NUMBERS: Final = 65_536
+_SIZES: Final = re.compile(
+    r"\bBO_\s+\d+\s+\w+\s*:\s*(?P<bytes>\d+)|\bSG_\s[^:\n]*:\s*(?P<start>\d+)\s*\|\s*(?P<bits>\d+)\s*@"
+)
+_SELECTIONS: Final = re.compile(r"\bSG_MUL_VAL_\s[^;]*")
+_RANGE: Final = re.compile(r"(\d+)\s*-\s*(\d+)")
+
 # cantools warns of duplicate names and ids on its own logger; the plan reports the same as notes.
 logging.getLogger("cantools.database").setLevel(logging.ERROR)
 
@@ -44,6 +53,8 @@ def load(path: Path) -> Database:
 def parse(content: bytes, database_format: str, source: str) -> Database:
     """The database in `content`, in one of FORMATS; `source` names it in errors.  Raises DatabaseError."""
     text = _text(content, database_format, source)
+    if database_format == "dbc":
+        _check_limits(text, source)
     try:
         database = cantools.database.load_string(text, database_format, strict=False)
     except UnsupportedDatabaseFormatError as error:
@@ -60,6 +71,26 @@ def _text(content: bytes, database_format: str, source: str) -> str:
             return content.decode("cp1252", errors="replace")
         line = content.count(b"\n", 0, error.start) + 1
         raise DatabaseError(f"{source}: line {line}: not UTF-8; save the file as UTF-8") from error
+
+
+def _check_limits(text: str, source: str) -> None:
+    for size in _SIZES.finditer(text):
+        most = {"bytes": _MOST_BYTES, "start": 8 * _MOST_BYTES, "bits": 8 * _MOST_BYTES}
+        if any(_beyond(digits, most[name]) for name, digits in size.groupdict("0").items()):
+            raise _too_large(size, text, source, f"{_MOST_BYTES} bytes a message")
+    for selection in _SELECTIONS.finditer(text):
+        for first, last in _RANGE.findall(selection.group(0)):
+            if _beyond(last, _MOST_NUMBERS) and _beyond(last, int(first[:20]) + _MOST_NUMBERS):
+                raise _too_large(selection, text, source, f"{_MOST_NUMBERS} multiplexer numbers a range")
+
+
+def _beyond(digits: str, most: int) -> bool:
+    return len(digits) > 20 or int(digits) > most
+
+
+def _too_large(found: re.Match[str], text: str, source: str, limit: str) -> DatabaseError:
+    line = text.count("\n", 0, found.start()) + 1
+    return DatabaseError(f"{source}: line {line}: {found.group(0)[:80]!r} is beyond {limit}; repair that line")
 
 
 def _explained(error: UnsupportedDatabaseFormatError, database_format: str, text: str, source: str) -> str:

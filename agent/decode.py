@@ -1,0 +1,279 @@
+"""`headunit-agent decode`: a recorded log through its databases into a table of samples, one row each, in bus order.
+
+Columns: `t` (Parquet: timestamp in microseconds, UTC; CSV: seconds with 6 decimals), `bus`, `message`, `signal`, `raw`
+(int64), `value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`.  `raw` is null for
+IEEE floats, whose number is in `value`.  An unsigned 64-bit value above 2^63-1 is exact in CSV; Parquet's int64 column
+cannot hold it and has null, `value` then being the nearest float64, and the summary counts such samples.  A frame that
+does not decode is counted by reason and name, never fatal.  The output appears whole under its name, or not at all.
+"""
+
+import csv
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from agent.errors import Permanent
+from agent.long_form import LongForm, Samples
+from agent.sources.replay import read_blocks
+from can_dbc.database import load
+from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
+from can_dbc.errors import DatabaseError
+from can_dbc.frames import FrameBlock
+from can_dbc.plan import WORD_BITS, BusPlan, Match, compile_plan
+
+COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit")
+_BLOCK_FRAMES: Final = 32_768  # some hundred thousand samples a row group
+
+
+@dataclass(slots=True)
+class DecodeSummary:
+    """What became of a log: `frames` = `decoded` + those in `unknown` and `errors`.
+
+    `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames; identifiers as candump writes them (3
+    digits for 11 bits, 8 for 29), which also stand for the message where there is none.
+    """
+
+    log: str
+    match: str
+    frames: int = 0
+    decoded: int = 0
+    samples: int = 0
+    raw_beyond_int64: int = 0
+    unknown: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, in plain values for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def count(self, decoded: Decoded, block: FrameBlock) -> None:
+        """Add the frames of one block."""
+        self.frames += len(block)
+        self.decoded += sum(len(columns.rows) for columns in decoded.columns)
+        for refusal in decoded.refusals:
+            self._refused(refusal, block.buses[refusal.bus])
+
+    def _refused(self, refusal: Refusal, bus: str) -> None:
+        identifier = f"{refusal.can_id:0{8 if refusal.extended else 3}X}"
+        reasons = self.unknown if refusal.kind is Refused.UNKNOWN else self.errors.setdefault(refusal.kind.value, {})
+        frames = reasons.setdefault(bus, {})
+        name = refusal.message or identifier
+        frames[name] = frames.get(name, 0) + refusal.frames
+
+
+def decode_log(
+    log: Path,
+    databases: Mapping[str | None, Sequence[Path]],
+    out: Path | None = None,
+    *,
+    match: Match = Match.EXACT,
+    buses: Sequence[str] | None = None,
+    progress: bool = False,
+) -> DecodeSummary:
+    """Decode `log` by `databases` (by bus; None: for every bus) into `out`, `*.parquet` or `*.csv`, or only count.
+
+    `buses` restricts to these channels.  `progress` shows a bar on a terminal.  Raises Permanent: a log, database or
+    output that cannot be read or written.
+    """
+    started = time.monotonic()
+    summary = DecodeSummary(str(log), match.value)
+    plans = _Plans(databases, match, summary.notes)
+    form = LongForm()
+    with _writing(out, form) as sink, _Bar(log, shown=progress) as bar:
+        for block in read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at):
+            decoded = plans.decoder(block.buses).decode(block)
+            summary.count(decoded, block)
+            samples = form.arrange(decoded, block)
+            summary.samples += len(samples)
+            summary.raw_beyond_int64 += int(np.count_nonzero(samples.beyond_int64))
+            sink.write(samples)
+    plans.note_silent_buses()
+    summary.seconds = round(time.monotonic() - started, 3)
+    return summary
+
+
+class _Plans:
+    """The decoder for the buses of a log, made anew when another bus appears."""
+
+    def __init__(self, databases: Mapping[str | None, Sequence[Path]], match: Match, notes: list[str]) -> None:
+        self._databases, self._match, self._notes = databases, match, notes
+        try:
+            self._loaded = {path: load(path) for paths in databases.values() for path in paths}
+        except DatabaseError as error:
+            raise Permanent(str(error)) from error
+        self._buses: tuple[str, ...] = ()
+        self._plans: dict[int, BusPlan] = {}
+        self._decoder = Decoder({})
+
+    def decoder(self, buses: tuple[str, ...]) -> Decoder:
+        if buses != self._buses:
+            for number in range(len(self._buses), len(buses)):
+                self._plans[number] = self._compiled(buses[number])
+            self._buses, self._decoder = buses, Decoder(self._plans)
+        return self._decoder
+
+    def _compiled(self, bus: str) -> BusPlan:
+        paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
+        try:
+            plan = compile_plan([self._loaded[path] for path in paths], self._match)
+        except DatabaseError as error:
+            raise Permanent(f"{', '.join(map(str, paths))}: {error}") from error
+        self._notes.extend(f"{bus}: {note}" for note in plan.notes)
+        return plan
+
+    def note_silent_buses(self) -> None:
+        """Name the buses that have a database but no frame: often a slip in the bus's name."""
+        silent = [bus for bus in self._databases if bus is not None and bus not in self._buses]
+        self._notes.extend(f"{bus}: has a database, but the log has no frame of it" for bus in silent)
+
+
+class _Bar:
+    """Progress by bytes of the log, drawn on a terminal only."""
+
+    def __init__(self, log: Path, *, shown: bool) -> None:
+        self._bar = tqdm(
+            desc=log.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None if shown else True, leave=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def at(self, position_bytes: int, size_bytes: int) -> None:
+        self._bar.total = size_bytes
+        self._bar.update(position_bytes - self._bar.n)
+
+
+class _Sink(Protocol):
+    """Where samples go; closed when all are written."""
+
+    def write(self, samples: Samples) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _NoSink:
+    """For counting only."""
+
+    def write(self, samples: Samples) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _ParquetSink:
+    """One row group a block; names and texts are dictionary columns."""
+
+    def __init__(self, path: Path, form: LongForm) -> None:
+        try:
+            import pyarrow  # noqa: PLC0415
+            import pyarrow.parquet  # noqa: PLC0415
+        except ImportError as error:
+            raise Permanent(f"{path}: Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
+        self._arrow, self._form = pyarrow, form
+        names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        types = {"t": pyarrow.timestamp("us", tz="UTC"), "raw": pyarrow.int64(), "value": pyarrow.float64()}
+        self._schema = pyarrow.schema([(column, types.get(column, names)) for column in COLUMNS])
+        self._writer = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
+
+    def write(self, samples: Samples) -> None:
+        if not len(samples):
+            return
+        form = self._form
+        arrays = [
+            self._arrow.array(samples.t_us, self._schema.field("t").type),
+            self._named(samples.bus, form.buses),
+            self._named(samples.message, form.messages.strings),
+            self._named(samples.signal, form.signals.strings),
+            self._arrow.array(samples.raw, mask=samples.is_float | samples.beyond_int64),
+            self._arrow.array(samples.value),
+            self._named(samples.text, form.texts.strings),
+            self._named(samples.unit, form.units.strings),
+        ]
+        self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+
+    def _named(self, places: NDArray[np.int32], strings: Sequence[str]) -> Any:
+        indices = self._arrow.array(places, mask=places < 0)
+        return self._arrow.DictionaryArray.from_arrays(indices, self._arrow.array(strings, self._arrow.string()))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _CsvSink:
+    """Comma-separated UTF-8 with a header; null is an empty field, floats in their shortest exact form."""
+
+    def __init__(self, path: Path, form: LongForm) -> None:
+        self._form = form
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(COLUMNS)
+
+    def write(self, samples: Samples) -> None:
+        form = self._form
+        raw: list[int | None] = samples.raw.tolist()
+        for place in np.flatnonzero(samples.is_float).tolist():
+            raw[place] = None
+        for place in np.flatnonzero(samples.beyond_int64).tolist():
+            raw[place] = int(samples.raw[place]) + (1 << WORD_BITS)
+        self._writer.writerows(
+            zip(
+                [f"{t_us / 1e6:.6f}" for t_us in samples.t_us.tolist()],
+                _strings(samples.bus, form.buses),
+                _strings(samples.message, form.messages.strings),
+                _strings(samples.signal, form.signals.strings),
+                raw,
+                samples.value.tolist(),
+                _strings(samples.text, form.texts.strings),
+                _strings(samples.unit, form.units.strings),
+                strict=True,
+            )
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _strings(places: NDArray[np.int32], strings: Sequence[str]) -> list[str | None]:
+    with_none = [*strings, None]  # place -1
+    return [with_none[place] for place in places.tolist()]
+
+
+_SINKS: Final[Mapping[str, type[_ParquetSink] | type[_CsvSink]]] = {".parquet": _ParquetSink, ".csv": _CsvSink}
+
+
+@contextmanager
+def _writing(out: Path | None, form: LongForm) -> Iterator[_Sink]:
+    """A sink whose file takes the name `out` when all went well, and is removed otherwise."""
+    if out is None:
+        yield _NoSink()
+        return
+    if out.suffix not in _SINKS:
+        raise Permanent(f"{out}: unknown output format; name it *{' or *'.join(_SINKS)}")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        sink: _Sink = _SINKS[out.suffix](temporary, form)
+        try:
+            yield sink
+        finally:
+            sink.close()
+        temporary.replace(out)
+    except OSError as error:
+        raise Permanent(
+            f"{out}: cannot be written: {error.strerror or error}; make room or choose another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

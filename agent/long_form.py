@@ -1,0 +1,148 @@
+"""The long form: one row a sample, in bus order.  Pure: arranges decoded columns, holds the names they refer to.
+
+Bus order is the order of the frames in the log; samples of one frame keep the order of `message.signals`.  Every column
+is an array; names and texts are numbers into lists that only grow, so nothing loops over samples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from can_dbc.decoder import Decoded, SignalColumns
+from can_dbc.frames import FrameBlock
+from can_dbc.plan import WORD_BITS, Kind, MessagePlan, SignalPlan, physical, text_keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """`m` samples as columns (m,).
+
+    `t_us` int64, Unix epoch; `bus`, `message`, `signal`, `unit`, `text` int32: places in the lists of `LongForm`, -1
+    for none; `raw` int64, but nothing where `is_float` (IEEE), and 2^64 too small where `beyond_int64` (an unsigned
+    value above 2^63-1); `value` float64.
+    """
+
+    t_us: NDArray[np.int64]
+    bus: NDArray[np.int32]
+    message: NDArray[np.int32]
+    signal: NDArray[np.int32]
+    raw: NDArray[np.int64]
+    is_float: NDArray[np.bool_]
+    beyond_int64: NDArray[np.bool_]
+    value: NDArray[np.float64]
+    text: NDArray[np.int32]
+    unit: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.t_us)
+
+
+class Index:
+    """A list of different strings that grows, and the place of each."""
+
+    def __init__(self) -> None:
+        self.strings: list[str] = []
+        self._place: dict[str, int] = {}
+
+    def place(self, string: str) -> int:
+        """Where `string` stands, appended if it is new."""
+        place = self._place.setdefault(string, len(self.strings))
+        if place == len(self.strings):
+            self.strings.append(string)
+        return place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MessageNames:
+    """What the samples of one message have in common: by signal the places of name and unit, and the value table."""
+
+    message: int
+    signals: NDArray[np.int32]
+    units: NDArray[np.int32]
+    texts: tuple[tuple[NDArray[np.int64], NDArray[np.int32]] | None, ...]
+
+
+class LongForm:
+    """Arranges block after block; samples refer to `buses`, `messages`, `signals`, `units` and `texts`."""
+
+    def __init__(self) -> None:
+        self.buses: tuple[str, ...] = ()
+        self.messages, self.signals, self.units, self.texts = Index(), Index(), Index(), Index()
+        self._names: dict[int, tuple[MessagePlan, _MessageNames]] = {}
+
+    def arrange(self, decoded: Decoded, block: FrameBlock) -> Samples:
+        """The samples of one decoded block."""
+        self.buses = block.buses
+        counts = np.zeros(len(block), np.int64)
+        for columns in decoded.columns:
+            shown = len(columns.signals) if columns.valid is None else np.count_nonzero(columns.valid, axis=0)
+            counts[columns.rows] = shown
+        ends = np.cumsum(counts)
+        total, starts = int(counts.sum()), ends - counts
+        samples = Samples(
+            t_us=np.repeat(block.t_ns // 1000, counts),
+            bus=np.repeat(block.bus.astype(np.int32), counts),
+            message=np.empty(total, np.int32),
+            signal=np.empty(total, np.int32),
+            raw=np.empty(total, np.int64),
+            is_float=np.zeros(total, np.bool_),
+            beyond_int64=np.zeros(total, np.bool_),
+            value=np.empty(total, np.float64),
+            text=np.full(total, -1, np.int32),
+            unit=np.empty(total, np.int32),
+        )
+        for columns in decoded.columns:
+            self._place(columns, starts[columns.rows], samples)
+        return samples
+
+    def _place(self, columns: SignalColumns, starts: NDArray[np.int64], samples: Samples) -> None:
+        """Write the samples of one message where they belong; `starts` (n,) are the places of their frames."""
+        names = self._of(columns.message)
+        rank = np.arange(len(columns.signals), dtype=np.int64)[:, None]
+        if columns.valid is not None:
+            rank = np.cumsum(columns.valid, axis=0) - 1
+        place = starts + rank
+        for row, index in enumerate(columns.signals):
+            signal = columns.message.signals[index]
+            at, raw = place[row], columns.raw[row]
+            if columns.valid is not None:
+                at, raw = at[columns.valid[row]], raw[columns.valid[row]]
+            samples.message[at] = names.message
+            samples.signal[at] = names.signals[index]
+            samples.unit[at] = names.units[index]
+            samples.raw[at] = raw
+            samples.value[at] = physical(signal, raw)
+            if signal.kind not in (Kind.INT, Kind.UINT):
+                samples.is_float[at] = True
+            elif signal.kind is Kind.UINT and signal.bits == WORD_BITS:
+                samples.beyond_int64[at] = raw < 0
+            if (table := names.texts[index]) is not None:
+                samples.text[at] = _looked_up(table, text_keys(signal, raw))
+
+    def _of(self, message: MessagePlan) -> _MessageNames:
+        known = self._names.get(id(message))
+        if known is None:
+            names = _MessageNames(
+                message=self.messages.place(message.name),
+                signals=np.array([self.signals.place(s.name) for s in message.signals], np.int32),
+                units=np.array([-1 if s.unit is None else self.units.place(s.unit) for s in message.signals], np.int32),
+                texts=tuple(self._table(signal) for signal in message.signals),
+            )
+            known = self._names[id(message)] = (message, names)  # the message is held, so its id stays its own
+        return known[1]
+
+    def _table(self, signal: SignalPlan) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
+        texts: Mapping[int, str] = signal.texts
+        if not texts:
+            return None
+        keys = sorted(texts)
+        return np.array(keys, np.int64), np.array([self.texts.place(texts[key]) for key in keys], np.int32)
+
+
+def _looked_up(table: tuple[NDArray[np.int64], NDArray[np.int32]], keys: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The place of each key's text, -1 where the table has none."""
+    listed, places = table
+    found = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
+    return np.where(listed[found] == keys, places[found], -1).astype(np.int32)
