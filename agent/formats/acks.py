@@ -42,10 +42,7 @@ def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
         vehicle=ack.vehicle,
         epoch=ack.epoch,
         stored=sorted(ack.stored),
-        refused=[
-            pb.Refusal(seq=seq, reason=reason[:MAX_REASON_CHARS])
-            for seq, reason in sorted(ack.refused.items())
-        ],
+        refused=[pb.Refusal(seq=seq, reason=reason[:MAX_REASON_CHARS]) for seq, reason in sorted(ack.refused.items())],
     ).SerializeToString(deterministic=True)
     return pb.SignedAck(ack=body, signature=key.sign(_DOMAIN + body)).SerializeToString(deterministic=True)
 
@@ -62,13 +59,9 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
     except DecodeError as error:
         raise Untrusted("acknowledgement is not a protobuf message of ours") from error
     except InvalidSignature as error:
-        raise Untrusted(
-            "acknowledgement is not signed by the fleet's acknowledgement key (acks.pub.pem)"
-        ) from error
+        raise Untrusted("acknowledgement is not signed by the fleet's acknowledgement key (acks.pub.pem)") from error
     if ack.format != FORMAT:
-        raise Untrusted(
-            f"acknowledgement has format {ack.format}, this agent reads {FORMAT}: update the agent"
-        )
+        raise Untrusted(f"acknowledgement has format {ack.format}, this agent reads {FORMAT}: update the agent")
     if not is_vehicle(ack.vehicle) or len(ack.stored) + len(ack.refused) > MAX_SEQS:
         raise Untrusted("acknowledgement names no vehicle, or more batches than allowed")
     return Ack(

@@ -39,9 +39,7 @@ from agent.formats.topics import Lane, is_vehicle
 FORMAT: Final = 1
 MAX_ENVELOPE_BYTES: Final = 512 * 1024  # what Azure Event Grid carries; batches are far smaller
 MAX_HEADER_BYTES: Final = 512
-SEAL_OVERHEAD_BYTES: Final = (
-    1_136 + 264
-)  # largest suite, signature, header and framing: envelope minus body, at most
+SEAL_OVERHEAD_BYTES: Final = 1_136 + 264  # largest suite, signature, header and framing: envelope minus body, at most
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"
 _EPOCH: Final = re.compile(r"[0-9a-f]{32}")
@@ -163,9 +161,7 @@ class RecipientPrivateKey:
         return private
 
 
-def seal(
-    header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, recipient: RecipientPublicKey
-) -> bytes:
+def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, recipient: RecipientPublicKey) -> bytes:
     """The envelope of `body`.  Raises ValueError where `header` is malformed or names another recipient."""
     if (header.suite, header.key_id) != (recipient.suite, recipient.key_id):
         raise ValueError(f"header names key {header.key_id}, the recipient's is {recipient.key_id}")
@@ -214,9 +210,7 @@ def unseal(
     except DecodeError as error:
         raise Untrusted("sealed content is not a signed body of ours") from error
     except InvalidSignature as error:
-        raise Untrusted(
-            f"signature is not that of vehicle {header.vehicle}'s registered device key"
-        ) from error
+        raise Untrusted(f"signature is not that of vehicle {header.vehicle}'s registered device key") from error
     return header, signed_body.body
 
 
@@ -300,9 +294,7 @@ def _from_json(document: bytes, name: str, source: str) -> tuple[SuiteName, str,
             base64.b64decode(parsed[name], validate=True),
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
-        raise Permanent(
-            f"{source}: not a key file with suite, key_id and {name} in base64: fetch it again"
-        ) from error
+        raise Permanent(f"{source}: not a key file with suite, key_id and {name} in base64: fetch it again") from error
     if suite not in _SUITE_NUMBERS:
         raise Permanent(f"{source}: suite {suite!r} is none of {', '.join(_SUITE_NUMBERS)}")
     return suite, key_id, raw

@@ -1,0 +1,272 @@
+"""What a campaign keeps of what was decoded.  Pure.
+
+Samples of a signal come in bus order, in increments of any size; what is kept does not depend on how they were cut.
+A sample outside the campaign's time does not exist for it.  Of the others, with `onChange` those are candidates whose
+raw value differs from the one before (the first always does), else all.  Without a minimum interval every candidate is
+kept; with one the first is, then each that is at least the interval after the last kept one (a time that stepped back
+is not after).  Of a window at most the `max_samples` newest kept samples of a signal remain.
+
+Invariant: signals that keep the same frames are handled, stored and sent together, so the cost is per message
+and rule, not per signal and sample.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.formats.campaign import Campaign
+from agent.formats.columns import Clock, ColumnGroup, Kind, SignalInfo, Window
+from can_dbc.decoder import SignalColumns
+from can_dbc.plan import MessagePlan, SignalPlan, text_keys
+
+_Rows = NDArray[np.intp]
+
+
+def wanted(campaigns: Sequence[Campaign]) -> Callable[[int, MessagePlan], tuple[int, ...]]:
+    """What the Decoder asks: which signals of a message, on any bus, some of `campaigns` collects."""
+
+    def of_message(_bus: int, message: MessagePlan) -> tuple[int, ...]:
+        return tuple(
+            index
+            for index, signal in enumerate(message.signals)
+            if any(campaign.rule_for(f"{message.name}.{signal.name}") for campaign in campaigns)
+        )
+
+    return of_message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Samples of several signals of one message that were kept at the same frames of one increment."""
+
+    t_us: NDArray[np.int64]
+    raw: NDArray[np.int64]  # (rows, n)
+
+
+@dataclass(slots=True, eq=False)
+class _Signal:
+    """One signal on one bus: how it is collected, what was seen of it, and what the open window holds of it."""
+
+    info: SignalInfo
+    plan: SignalPlan
+    max_samples: int | None
+    pieces: list[tuple[_Piece, int]] = field(default_factory=list)  # with the row within the piece
+
+    def keep(self, piece: _Piece, row: int) -> None:
+        """Add samples, and let go of what `max_samples` newer ones have made superfluous."""
+        self.pieces.append((piece, row))
+        if self.max_samples is not None:
+            held = sum(len(kept.t_us) for kept, _ in self.pieces)
+            while held - len(self.pieces[0][0].t_us) >= self.max_samples:
+                held -= len(self.pieces.pop(0)[0].t_us)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rule:
+    """How the signals at `members` (indices into those of the message) are collected."""
+
+    interval_ns: int
+    on_change: bool
+    members: _Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Message:
+    """The collected signals of one message on one bus, as rows of its decoded columns.
+
+    `rows` (S,): the row of each signal.  `kept_ns`, `seen` and `has_seen` (S,) are the state across
+    increments: time of the last kept sample, last raw value, and whether there was one (the first is always
+    kept).
+    """
+
+    rows: _Rows
+    signals: tuple[_Signal, ...]
+    rules: tuple[_Rule, ...]
+    kept_ns: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    has_seen: NDArray[np.bool_]
+
+
+class CampaignCollector:
+    """Collects for one campaign.  `buses` are the names of the channels that SignalColumns number."""
+
+    def __init__(self, campaign: Campaign, buses: Sequence[str]) -> None:
+        self._campaign = campaign
+        self._buses = tuple(buses)
+        self._messages: dict[tuple[int, int, bool], _Message] = {}
+
+    @property
+    def campaign(self) -> Campaign:
+        """What is collected, and how."""
+        return self._campaign
+
+    def offer(self, columns: Sequence[SignalColumns]) -> None:
+        """Keep what the campaign asks for of one increment.
+
+        A message must come with the same signals every time, as one Decoder gives them.
+        """
+        for decoded in columns:
+            key = (decoded.bus, decoded.message.can_id, decoded.message.extended)
+            message = self._messages.get(key)
+            if message is None:
+                message = self._messages[key] = self._new_message(decoded)
+            if message.signals:
+                self._collect(message, decoded)
+
+    def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
+        """The open window, which may be empty; a new one opens.  Intervals and changes run on across windows."""
+        groups: list[ColumnGroup] = []
+        for key in sorted(self._messages):
+            groups += _groups(self._messages[key])
+        return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
+
+    def _new_message(self, decoded: SignalColumns) -> _Message:
+        rows: list[int] = []
+        signals: list[_Signal] = []
+        by_rule: dict[tuple[int, bool], list[int]] = {}
+        for row, index in enumerate(decoded.signals):
+            plan = decoded.message.signals[index]
+            name = f"{decoded.message.name}.{plan.name}"
+            rule = self._campaign.rule_for(name)
+            if rule is not None:
+                by_rule.setdefault((rule.interval_ns, rule.on_change), []).append(len(rows))
+                rows.append(row)
+                info = _info(name, self._buses[decoded.bus], plan)
+                signals.append(_Signal(info, plan, rule.max_samples))
+        return _Message(
+            np.array(rows, np.intp),
+            tuple(signals),
+            tuple(_Rule(*rule, np.array(members, np.intp)) for rule, members in by_rule.items()),
+            np.zeros(len(rows), np.int64),
+            np.zeros(len(rows), np.int64),
+            np.zeros(len(rows), np.bool_),
+        )
+
+    def _collect(self, message: _Message, decoded: SignalColumns) -> None:
+        kept: dict[bytes, tuple[_Rows, list[int]]] = {}  # by frames, whichever rule led to them
+        active = self._active(decoded.t_ns)
+        for rule in message.rules:
+            for members, frames in _present(message, rule.members, decoded, active):
+                for same, chosen in _choose(message, rule, members, frames, decoded):
+                    kept.setdefault(chosen.tobytes(), (chosen, []))[1].extend(same.tolist())
+        for frames, indices in kept.values():
+            rows = message.rows[indices]
+            piece = _Piece(decoded.t_ns[frames] // 1_000, decoded.raw[rows[:, None], frames])
+            for row, index in enumerate(indices):
+                message.signals[index].keep(piece, row)
+
+    def _active(self, t_ns: NDArray[np.int64]) -> _Rows:
+        """The frames within the campaign's time."""
+        start_ns, expiry_ns = self._campaign.start_ns, self._campaign.expiry_ns
+        if start_ns <= t_ns.min() and t_ns.max() < expiry_ns:
+            return np.arange(len(t_ns))
+        # Python compares exactly beyond int64, where far expiry times lie.
+        return np.flatnonzero((t_ns >= start_ns) & (t_ns < min(expiry_ns, np.iinfo(np.int64).max)))
+
+
+def _present(message: _Message, members: _Rows, decoded: SignalColumns, active: _Rows) -> Iterator[tuple[_Rows, _Rows]]:
+    """Of `members` those that are present in the same frames, and these frames."""
+    if not len(active):
+        return
+    if decoded.valid is None:
+        yield members, active
+        return
+    for indices, mask in _alike(decoded.valid[message.rows[members]][:, active]):
+        if mask.any():
+            yield members[indices], active[mask]
+
+
+def _choose(
+    message: _Message, rule: _Rule, members: _Rows, frames: _Rows, decoded: SignalColumns
+) -> Iterator[tuple[_Rows, _Rows]]:
+    """Of `members`, all present in `frames`, those that keep the same frames, and these; the state moves on."""
+    if rule.on_change:
+        raw = decoded.raw[message.rows[members][:, None], frames]
+        changed = np.empty(raw.shape, np.bool_)
+        changed[:, 1:] = raw[:, 1:] != raw[:, :-1]
+        changed[:, 0] = (raw[:, 0] != message.seen[members]) | ~message.has_seen[members]
+        message.seen[members] = raw[:, -1]
+        candidates = [(members[indices], frames[mask]) for indices, mask in _alike(changed)]
+    else:
+        candidates = [(members, frames)]
+    for same, among in candidates:
+        if rule.interval_ns == 0:
+            chosen = [(same, among)]
+        else:
+            chosen = [
+                (one, among[_spaced(decoded.t_ns[among], last_ns, rule.interval_ns)])
+                for one, last_ns in _by_last_kept(message, same)
+            ]
+        for one, kept in chosen:
+            message.has_seen[one] = True
+            if len(kept):
+                message.kept_ns[one] = decoded.t_ns[kept[-1]]
+                yield one, kept
+
+
+def _by_last_kept(message: _Message, members: _Rows) -> Iterator[tuple[_Rows, int | None]]:
+    """`members` by the time of their last kept sample; None where there is none yet."""
+    seen = message.has_seen[members]
+    if not seen.all():
+        yield members[~seen], None
+    members = members[seen]
+    for last_ns in np.unique(message.kept_ns[members]).tolist():
+        yield members[message.kept_ns[members] == last_ns], last_ns
+
+
+def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
+    """The positions to keep: each the first that is at least `interval_ns` after the one kept before."""
+    # The first time at or above a threshold is the first place at which the running maximum is.
+    reached = np.maximum.accumulate(t_ns)
+    position = 0 if last_ns is None else int(reached.searchsorted(last_ns + interval_ns))
+    kept = []
+    while position < len(t_ns):
+        kept.append(position)
+        position = int(reached.searchsorted(int(t_ns[position]) + interval_ns))
+    return kept
+
+
+def _alike(masks: NDArray[np.bool_]) -> Iterator[tuple[_Rows, NDArray[np.bool_]]]:
+    """Rows of (S, n) masks by content: the indices of equal ones, and their mask."""
+    alike: dict[bytes, list[int]] = {}
+    for index, packed in enumerate(np.packbits(masks, axis=1)):
+        alike.setdefault(packed.tobytes(), []).append(index)
+    for indices in alike.values():
+        yield np.array(indices, np.intp), masks[indices[0]]
+
+
+def _groups(message: _Message) -> Iterator[ColumnGroup]:
+    """What the window holds of a message; it is let go."""
+    together: dict[tuple[int | None, ...], list[_Signal]] = {}
+    for signal in message.signals:
+        if signal.pieces:
+            key = (signal.max_samples, *(id(piece) for piece, _ in signal.pieces))
+            together.setdefault(key, []).append(signal)
+    for signals in together.values():
+        pieces = [piece for piece, _ in signals[0].pieces]
+        rows = [[signal.pieces[i][1] for signal in signals] for i in range(len(pieces))]
+        newest = slice(None if signals[0].max_samples is None else -signals[0].max_samples, None)
+        t_us = np.concatenate([piece.t_us for piece in pieces])[newest]
+        raw = np.concatenate([piece.raw[row] for piece, row in zip(pieces, rows, strict=True)], axis=1)[:, newest]
+        changes = raw[:, 1:] != raw[:, :-1]
+        texts = tuple(
+            _texts(signal.plan, row, change) for signal, row, change in zip(signals, raw, changes, strict=True)
+        )
+        yield ColumnGroup(t_us, tuple(signal.info for signal in signals), raw, texts)
+    for signal in message.signals:
+        signal.pieces.clear()
+
+
+def _texts(plan: SignalPlan, raw: NDArray[np.int64], changes: NDArray[np.bool_]) -> dict[int, str]:
+    """Texts of the values in `raw`; looks only where it changes, as signals with texts seldom do."""
+    if not plan.texts:
+        return {}
+    values = np.unique(np.concatenate((raw[:1], raw[1:][changes])))
+    keys = text_keys(plan, values).tolist()
+    return {value: plan.texts[k] for value, k in zip(values.tolist(), keys, strict=True) if k in plan.texts}
+
+
+def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:
+    return SignalInfo(name, bus, plan.unit, Kind(plan.kind), plan.bits, plan.scale, plan.offset)
