@@ -31,9 +31,7 @@ def create_p256(path: Path) -> ec.EllipticCurvePrivateKey:
 
 def write_private(path: Path, key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
     """Store `key` at `path`, PKCS#8 PEM, mode 0600, durably."""
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_file(path, pem, mode=0o600)
 
 

@@ -16,7 +16,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +24,6 @@ from numpy.typing import NDArray
 from agent.errors import Untrusted
 from agent.formats.columns import ColumnGroup, EventValue, SignalInfo, Window, physical
 from agent.formats.seal import Header
-
-T = TypeVar("T", str, int)
 
 _TIME = pa.timestamp("us", tz="UTC")
 _DAY_US = 86_400 * 1_000_000
@@ -57,7 +54,6 @@ EVENTS = pa.schema(
         ("time", _TIME),
         ("kind", pa.string()),
         ("reason", pa.string()),
-        ("count", pa.int64()),
         ("fields", pa.string()),
     ]
 )
@@ -116,8 +112,7 @@ def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
             "row": row,
             "time": event.t_us,
             "kind": event.kind,
-            "reason": _of_type(str, event.fields.get("reason")),
-            "count": _of_type(int, event.fields.get("count")),
+            "reason": _text(event.fields.get("reason")),
             "fields": json.dumps({name: _finite(value) for name, value in event.fields.items()}),
         }
         for batch in batches
@@ -242,8 +237,8 @@ def _bounds(t_us: NDArray[np.int64]) -> tuple[int, int]:
     return int(t_us.min()), int(t_us.max())
 
 
-def _of_type(kind: type[T], value: EventValue | None) -> T | None:
-    return value if isinstance(value, kind) else None
+def _text(value: EventValue | None) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _finite(value: EventValue) -> EventValue:

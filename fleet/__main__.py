@@ -1,0 +1,345 @@
+"""`fleet`: the cloud side's command line.  Exit status 0 success, 1 the work failed, 2 wrong use.
+
+Parses arguments, calls one function, prints its result.  What needs the `fleet` extra (deltalake, duckdb,
+pyarrow) is imported by the commands that use it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from agent.errors import AgentError, Permanent
+from agent.log import configure
+from fleet.folder import FleetFolder
+from fleet.share import Share, parse_share
+
+_EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
+_QUESTIONS: Final = ("signals", "latest", "losses", "events", "batches")
+_DAYS: Final = 15 * 365
+
+_INIT = """\
+Create a fleet: every key it will ever need, the certificates of broker and receiver, the push repository.
+
+Take OFFLINE afterwards (for example to two encrypted sticks in two safes), and delete from this folder:
+  keys/root1.pem keys/root2.pem keys/root3.pem   whoever holds two of them can replace every other push key.
+                                                 Needed only to change keys; keep them apart from one another.
+  keys/ca.key.pem                                whoever holds it can enrol vehicles and pose as the broker.
+                                                 Needed for `fleet enrol`: keep it where you enrol, nowhere else.
+Keep a BACKUP of keys/hpke.json: without it nobody opens the telemetry that waits in vehicles. Whoever steals it reads
+all telemetry. The other keys work online: targets, snapshot and timestamp for `fleet publish`, acks and hpke for
+`fleet receive`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    args = _parser().parse_args(argv)
+    configure("debug" if getattr(args, "verbose", False) else "info")
+    command: Callable[[argparse.Namespace], int] = args.command
+    try:
+        return command(args)
+    except AgentError as error:
+        print(f"fleet: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        print(f"fleet: {error.name} is not installed: pip install 'headunit-agent[fleet]'", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"fleet: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+def _init(args: argparse.Namespace) -> int:
+    from fleet.create import create_fleet
+
+    folder = FleetFolder(args.fleet)
+    create_fleet(folder, suite=args.suite, broker_names=args.broker_name, now=datetime.now(UTC))
+    names = ["localhost", "127.0.0.1", *args.broker_name]
+    _report(
+        args,
+        {"fleet": str(args.fleet), "suite": args.suite, "broker_names": names},
+        f"fleet created in {args.fleet}; now read `fleet init --help` on what to take offline",
+    )
+    return 0
+
+
+def _enrol(args: argparse.Namespace) -> int:
+    from fleet.enrol import Model, enrol
+
+    model = Model(args.brand, args.model, args.market, args.model_year)
+    record = enrol(FleetFolder(args.fleet), args.out, model, days=args.days, now=datetime.now(UTC), csr=args.csr)
+    _report(
+        args,
+        {"vehicle": record.vehicle, "partition": record.partition, "out": str(args.out)},
+        f"vehicle {record.vehicle} (partition {record.partition}) enrolled; its folder is {args.out}",
+    )
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    from fleet.registry import Registry
+
+    record = Registry(FleetFolder(args.fleet).require().vehicles).revoke(args.vehicle)
+    _report(
+        args,
+        {"vehicle": record.vehicle, "revoked": True},
+        f"vehicle {record.vehicle} is revoked: the receiver refuses its batches from now on",
+    )
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from fleet import publish
+
+    result = publish.run(args, FleetFolder(args.fleet).require())
+    _report(args, result, "\n".join(f"{name}: {_text(value)}" for name, value in result.items()))
+    return 0
+
+
+def _receive(args: argparse.Namespace) -> int:
+    from fleet.receiver import receive
+
+    host, port = args.broker
+    totals = receive(FleetFolder(args.fleet), host, port, args.partitions)
+    counts = asdict(totals)
+    _report(args, counts, ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return 0
+
+
+def _query(args: argparse.Namespace) -> int:
+    from fleet.query import ask, ask_sql
+
+    lake = str(FleetFolder(args.fleet).require().lake.resolve())
+    if args.question == "sql":
+        answer = ask_sql(lake, args.sql)
+    else:
+        answer = ask(lake, args.question, vehicle=args.vehicle, limit=args.limit)
+    if args.json:
+        print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
+    else:
+        print(_table(answer.columns, answer.rows))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from fleet.publish import add_arguments as add_publish_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="fleet", description="The cloud side of headunit-agent: keys, vehicles, pushes, telemetry."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    init = _command(
+        commands,
+        "init",
+        _init,
+        summary="create a fleet",
+        description=_INIT,
+        example="fleet init --broker-name mqtt.example.com",
+    )
+    init.add_argument(
+        "--suite",
+        choices=("MLKEM768_X25519", "X25519"),
+        default="MLKEM768_X25519",
+        help="HPKE key of the fleet: hybrid post-quantum, 1,136 bytes a batch (default), or classical, 48 bytes",
+    )
+    init.add_argument(
+        "--broker-name",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="host name or address of the broker, besides localhost and 127.0.0.1; may be repeated",
+    )
+
+    enrol = _command(
+        commands,
+        "enrol",
+        _enrol,
+        summary="enrol a vehicle",
+        description="Give a vehicle a random pseudonym, a key and a certificate; write all it needs into one folder.\n"
+        "The pseudonym says nothing about the car; keep the link to its VIN elsewhere, if you need it.",
+        example="fleet enrol --out vehicles/one --brand Demo --model Hatch --market EU --model-year 2026",
+    )
+    enrol.add_argument("--out", type=Path, required=True, metavar="DIR", help="the vehicle folder, new or empty")
+    enrol.add_argument("--brand", default="unknown", metavar="TEXT", help="what pushes may select by")
+    enrol.add_argument("--model", default="unknown", metavar="TEXT", help="likewise")
+    enrol.add_argument("--market", default="unknown", metavar="TEXT", help="likewise, for example EU")
+    enrol.add_argument("--model-year", type=_positive, default=datetime.now(UTC).year, metavar="YEAR", help="likewise")
+    enrol.add_argument(
+        "--days", type=_positive, default=_DAYS, metavar="N", help="validity of the certificate (%(default)s)"
+    )
+    enrol.add_argument(
+        "--csr",
+        type=Path,
+        metavar="FILE",
+        help="signing request (PEM, EC P-256) of a key that stays in the device; the folder then holds no key",
+    )
+
+    revoke = _command(
+        commands,
+        "revoke",
+        _revoke,
+        summary="refuse a vehicle from now on",
+        description="Mark a vehicle as revoked: the receiver refuses and quarantines its batches. What it sent stays.",
+        example="fleet revoke 6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11",
+    )
+    revoke.add_argument("vehicle", metavar="VEHICLE", help="its pseudonym")
+
+    publish = _command(
+        commands,
+        "publish",
+        _publish,
+        summary="sign toggles and campaigns",
+        description="Check, sign and publish toggles and campaigns; vehicles fetch them on connect or when nudged.\n"
+        "Without a document it signs the repository anew, so that vehicles know it to be current.",
+        example="fleet publish --toggles toggles.json --broker localhost:8883",
+    )
+    add_publish_arguments(publish)
+
+    receive = _command(
+        commands,
+        "receive",
+        _receive,
+        summary="take telemetry into the lake",
+        description="Verify, open, de-duplicate and store what vehicles send, acknowledge it, and answer their\n"
+        "questions for pushes. Runs until SIGTERM, and tries a lost broker again for ever. Killed at any moment, it\n"
+        "goes on without loss.",
+        example="fleet receive --broker mqtt.example.com:8883 --partitions 0-3/16",
+    )
+    receive.add_argument(
+        "--broker",
+        type=_address,
+        default=("localhost", 8883),
+        metavar="HOST:PORT",
+        help="default localhost:8883",
+    )
+    receive.add_argument(
+        "--partitions",
+        type=_share,
+        default=Share(),
+        metavar="A-B/16",
+        help="which vehicles to serve, where several receivers share the fleet (default all)",
+    )
+    receive.add_argument("--verbose", action="store_true", help="log every commit")
+
+    query = _command(
+        commands,
+        "query",
+        _query,
+        summary="ask the lake",
+        description="Answer a question over the tables samples, events and batches.",
+        example="fleet query latest --vehicle 6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11\n"
+        "  fleet query sql \"SELECT time, value FROM samples WHERE signal = 'Speed.VehicleSpeed' ORDER BY time\"",
+    )
+    questions = query.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
+    helps = {
+        "signals": "every signal: how many samples, when, in what range",
+        "latest": "the newest value of every signal of every vehicle",
+        "losses": "what vehicles reported as lost, and what is neither here nor reported",
+        "events": "the newest events",
+        "batches": "per vehicle: batches, samples, bytes on the air",
+    }
+    for name in _QUESTIONS:
+        question = _question(questions, name, helps[name])
+        question.add_argument("--vehicle", metavar="VEHICLE", help="only this one")
+        question.add_argument("--limit", type=_positive, default=1000, metavar="N", help="rows at most (%(default)s)")
+    sql = _question(questions, "sql", "any question in DuckDB's SQL")
+    sql.add_argument("sql", metavar="SQL")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    summary: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--fleet", type=Path, default=Path("fleet-state"), metavar="DIR", help="the fleet folder (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _question(
+    questions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = questions.add_parser(name, help=summary, description=summary)
+    # Also accepted after the question; without a default, so that one given before it stands.
+    parser.add_argument("--fleet", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="the fleet folder")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON")
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r}: write HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _share(text: str) -> Share:
+    try:
+        return parse_share(text)
+    except Permanent as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _report(args: argparse.Namespace, values: Mapping[str, object], text: str) -> None:
+    print(json.dumps(values) if args.json else text)
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table for a terminal: numbers right, the rest left."""
+    cells = [["" if value is None else _cell(value) for value in row] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
+    numeric = [
+        bool(rows) and all(value is None or isinstance(value, int | float) for value in column)
+        for column in zip(*rows, strict=True)
+    ] or [False] * len(columns)
+    lines = [columns, ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Questions to the lake, asked by DuckDB over the Delta tables as Arrow data sets.
+
+DuckDB's own Delta extension would have to be downloaded at run time; the Delta library hands over the data
+sets with the file statistics, so filters still skip files.  The tables are called `samples`, `events` and
+`batches` (`fleet/rows.py` says what they hold); times are shown in UTC.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import duckdb
+import pyarrow as pa
+
+from agent.errors import Permanent
+from fleet.lake import SCHEMAS, open_table
+
+QUESTIONS: Mapping[str, str] = {
+    "signals": """
+        SELECT bus, signal, any_value(unit) AS unit, count(*) AS samples, count(DISTINCT vehicle) AS vehicles,
+               min(value) AS "min", max(value) AS "max", min(time) AS first, max(time) AS last
+        FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
+        GROUP BY bus, signal ORDER BY bus, signal LIMIT $limit""",
+    "latest": """
+        SELECT vehicle, bus, signal, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
+               any_value(unit) AS unit, nullif(arg_max(coalesce(text, ''), (time, seq, row)), '') AS text
+        FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
+        GROUP BY vehicle, bus, signal ORDER BY vehicle, bus, signal LIMIT $limit""",
+    "events": """
+        SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
+        ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "batches": """
+        SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
+               max(seq) - count(*) AS not_here, sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
+               sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
+               max(received) AS last_received
+        FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
+        GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
+    # What the vehicles reported as lost, and below it the sequence numbers that are neither here nor
+    # reported.
+    "losses": """
+        WITH reported AS (
+            SELECT vehicle, reason, fields->>'$.lane' AS lane, fields->>'$.epoch' AS epoch,
+                   coalesce((fields->>'$.batches')::BIGINT, 0) AS batches,
+                   coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
+                   coalesce((fields->>'$.frames')::BIGINT, 0) AS frames,
+                   make_timestamp((fields->>'$.first_t_us')::BIGINT) AS first,
+                   make_timestamp((fields->>'$.last_t_us')::BIGINT) AS last
+            FROM events WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
+        ), received AS (
+            SELECT vehicle, epoch, max(seq) - count(*) AS missing
+            FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle GROUP BY vehicle, epoch
+        ), explained AS (
+            SELECT vehicle, epoch, sum(batches) AS batches FROM reported GROUP BY vehicle, epoch
+        ), rows AS (
+            SELECT vehicle, reason, lane, sum(batches)::BIGINT AS batches, sum(samples)::BIGINT AS samples,
+                   sum(frames)::BIGINT AS frames, min(first) AS first, max(last) AS last
+            FROM reported GROUP BY vehicle, reason, lane
+            UNION ALL
+            SELECT vehicle, 'not here, not explained', NULL, (missing - coalesce(explained.batches, 0))::BIGINT,
+                   NULL, NULL, NULL, NULL
+            FROM received LEFT JOIN explained USING (vehicle, epoch)
+            WHERE missing > coalesce(explained.batches, 0)
+        )
+        SELECT * FROM rows ORDER BY vehicle, reason, lane LIMIT $limit""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The columns' names, and the rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+def ask(lake: str, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
+    """Answer one of QUESTIONS over the lake at `lake`.  Permanent where there is no lake."""
+    return _to_answer(query(lake, QUESTIONS[question], {"vehicle": vehicle, "limit": limit}))
+
+
+def ask_sql(lake: str, sql: str) -> Answer:
+    """Answer a question in SQL.  Permanent where DuckDB does not understand it."""
+    return _to_answer(query(lake, sql))
+
+
+def query(lake: str, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+    """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
+    it."""
+    data = {name: open_table(lake, name).to_pyarrow_dataset() for name in SCHEMAS}
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, dataset in data.items():
+            connection.register(name, dataset)
+        try:
+            relation = connection.sql(sql, params=parameters)
+            if relation is None:
+                raise Permanent("this is a statement, not a question: begin with SELECT, WITH or FROM")
+            return relation.to_arrow_table()
+        except duckdb.Error as error:
+            raise Permanent(f"the question cannot be answered: {error}") from error
+
+
+def _to_answer(table: pa.Table) -> Answer:
+    columns = [column.to_pylist() for column in table.columns]
+    rows = (tuple(_plain(value) for value in row) for row in zip(*columns, strict=True))
+    return Answer(tuple(table.column_names), tuple(rows))
+
+
+def _plain(value: object) -> object:
+    """Times as ISO 8601 text, and what JSON has no number for as text, so that every answer is JSON."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(sep=" ") + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
