@@ -1,0 +1,212 @@
+"""The whole door, with the real verifier process."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.formats.bundle import build_bundle, parse_bundle, parse_request
+from agent.pushes import examine
+from agent.pushes.pushes import Pushes
+from agent.pushes.receipts import PushOutcome, Result
+from agent.pushes.release import Reason, Release
+from agent.pushes.trial import ATTEMPTS
+from fleet.sync import build_answer
+from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, question, toggles
+
+
+class Car:
+    """A vehicle that can be switched off and on again."""
+
+    def __init__(self, fleet: Fleet, path: Path) -> None:
+        self.fleet = fleet
+        self.path = path
+        self.now_s: float | None = None
+        self.start()
+
+    def start(self) -> None:
+        clock = {} if self.now_s is None else {"now_s": lambda: self.now_s or 0.0}
+        self.pushes = Pushes.open(self.path, trusted_root=self.fleet.root, vehicle=VEHICLE, **clock)
+
+    def sync(self) -> PushOutcome:
+        request = parse_request(self.pushes.sync_request())
+        return self.offer(build_answer(self.fleet.folder, request))
+
+    def offer(self, bundle: bytes) -> PushOutcome:
+        return asyncio.run(self.pushes.offer(bundle))
+
+    def confirm(self) -> None:
+        assert asyncio.run(self.pushes.confirm_trial()) is not None
+
+    def disk(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.path.rglob("*") if path.is_file()}
+
+    @property
+    def flags(self) -> bytes | None:
+        release = self.pushes.current()
+        return None if release is None else release.toggles
+
+
+@pytest.fixture
+def car(fleet: Fleet, tmp_path: Path) -> Car:
+    return Car(fleet, tmp_path / "car")
+
+
+def test_a_push_is_in_force_and_survives_a_restart(fleet: Fleet, car: Car) -> None:
+    assert car.pushes.current() is None
+    fleet.publish(toggles(), campaign())
+    assert car.sync() == PushOutcome(Result.APPLIED, 2)
+    expected = Release(2, toggles(), (("drive", campaign()),))
+    assert car.pushes.current() == expected
+    car.start()
+    assert car.pushes.current() == expected
+    assert car.pushes.in_trial
+
+
+def test_who_is_up_to_date_learns_so_without_the_verifier(
+    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    monkeypatch.setattr(examine, "_COMMAND", ("/nonexistent",))
+    assert car.sync() == PushOutcome(Result.UNCHANGED, 2)
+
+
+def test_a_refused_bundle_changes_nothing_on_the_disk(fleet: Fleet, car: Car, tmp_path: Path) -> None:
+    fleet.publish(toggles(False))
+    old = fleet.bundle()
+    fleet.publish(toggles())
+    car.sync()
+    fleet.publish(toggles(False), campaign())
+    new = fleet.files()
+    stranger = Fleet(tmp_path / "stranger")
+    stranger.publish(toggles(False))
+    before = car.disk()
+    tampered = {name: content.replace(b"drive", b"evade") for name, content in new.items()}
+    attacks = {
+        Reason.ROLLBACK: old,
+        Reason.FOREIGN_KEY: stranger.bundle(),
+        Reason.TAMPERED: build_bundle(tampered),
+        Reason.TRUNCATED: fleet.bundle()[:-1],
+        Reason.MALFORMED: b"garbage",
+        Reason.OVERSIZED: bytes(200_000),
+    }
+    for reason, bundle in attacks.items():
+        outcome = car.offer(bundle)
+        assert (outcome.result, outcome.reason) == (Result.REFUSED, reason), outcome.detail
+        assert car.disk() == before
+        assert car.flags == toggles()
+    assert car.sync().result is Result.APPLIED
+
+
+def test_an_old_push_stays_out_although_every_file_was_emptied(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles(False))
+    old = fleet.bundle()
+    fleet.publish(toggles())
+    car.sync()
+    for path in car.disk():
+        Path(path).write_bytes(b"")
+    car.start()
+    assert car.flags is None
+    assert car.offer(old).reason is Reason.ROLLBACK
+    assert car.sync() == PushOutcome(Result.APPLIED, 3)
+    assert car.flags == toggles()
+
+
+def test_a_damaged_release_is_fetched_again(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    car.confirm()
+    next((car.path / "releases").iterdir()).write_bytes(b"")
+    car.start()
+    assert car.flags is None
+    assert car.sync() == PushOutcome(Result.APPLIED, 2)
+    assert car.flags == toggles()
+
+
+def test_signed_documents_that_are_no_use_leave_the_last_known_good(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    car.confirm()
+    fleet.sign_as_is("toggles.json", toggles().replace(b'"off": false', b'"off": 0'))
+    outcome = car.sync()
+    assert (outcome.result, outcome.version, outcome.reason) == (Result.REFUSED, 3, Reason.INVALID)
+    assert "toggles.json: flag 'new-navigation'" in outcome.detail
+    assert car.flags == toggles()
+    car.start()
+    assert car.flags == toggles()
+    # It is not sent again, and not complained about again; the next good one is taken.
+    assert not [name for name in parse_bundle(_answer(car)) if name.startswith("targets/")]
+    assert car.sync().result is Result.UNCHANGED
+    fleet.publish(toggles(False))
+    assert car.sync() == PushOutcome(Result.APPLIED, 4)
+
+
+def _answer(car: Car) -> bytes:
+    return build_answer(car.fleet.folder, parse_request(car.pushes.sync_request()))
+
+
+def test_a_rule_that_never_ends_is_refused_and_the_agent_lives(fleet: Fleet, car: Car) -> None:
+    doubling = {"reduce": [list(range(64)), {"cat": [{"var": "accumulator"}, {"var": "accumulator"}]}, "xx"]}
+    fleet.sign_as_is("toggles.json", toggles(targeting={"if": [{"==": [doubling, "y"]}, "on", "off"]}))
+    outcome = car.sync()
+    assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.CRASHED)
+    assert car.pushes.current() is None
+
+
+def test_an_unhealthy_release_is_taken_back(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    car.confirm()
+    fleet.publish(toggles(False))
+    car.sync()
+    assert car.flags == toggles(False)
+    outcome = asyncio.run(car.pushes.poll_trial(trial_s=600, healthy=False))
+    assert outcome is not None
+    assert (outcome.result, outcome.version, outcome.reason) == (Result.REVERTED, 3, Reason.UNHEALTHY)
+    assert car.flags == toggles()
+    assert car.sync().result is Result.UNCHANGED
+
+
+def test_a_healthy_release_is_confirmed_after_its_trial(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    assert asyncio.run(car.pushes.poll_trial(trial_s=600, healthy=True)) is None
+    assert asyncio.run(car.pushes.poll_trial(trial_s=0, healthy=True)) == PushOutcome(Result.CONFIRMED, 2)
+    assert not car.pushes.in_trial
+
+
+def test_a_release_that_crashes_the_agent_is_taken_back(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    car.confirm()
+    fleet.publish(toggles(False))
+    car.sync()
+    for _ in range(ATTEMPTS - 1):
+        car.start()
+        assert car.flags == toggles(False)
+    car.start()
+    assert car.flags == toggles()
+    reverted = car.pushes.reverted_at_start
+    assert reverted is not None
+    assert (reverted.result, reverted.version) == (Result.REVERTED, 3)
+
+
+def test_a_clock_at_1970_does_not_make_an_expired_push_fresh(fleet: Fleet, car: Car) -> None:
+    car.now_s = 0.0
+    car.start()
+    fleet.publish(toggles())
+    car.sync()
+    fleet.publish(now=NOW + timedelta(days=3))
+    assert car.sync() == PushOutcome(Result.UNCHANGED, 2)  # and the time it was signed at has now certainly passed
+    fleet.publish(toggles(False), now=NOW, expiry_days=1)
+    assert car.sync().reason is Reason.EXPIRED
+    assert car.flags == toggles()
+
+
+def test_a_verifier_that_hangs_is_killed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.publish(toggles())
+    monkeypatch.setattr(examine, "_COMMAND", ("/bin/sleep", "60"))
+    verdict = asyncio.run(examine.examine(question(fleet, fleet.bundle()), timeout_s=0.2))
+    assert verdict.reason is Reason.TIMEOUT

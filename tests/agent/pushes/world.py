@@ -1,0 +1,120 @@
+"""A fleet to push from, with real keys and a real repository, and a vehicle to push to."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata
+
+from agent.formats.audience import EVERYONE, Attributes, AudienceLists
+from agent.formats.bundle import SyncRequest, Versions, build_bundle, parse_bundle
+from agent.pushes.pushes import BUILT_AT_S
+from agent.pushes.release import Question
+from fleet import keys, repository
+from fleet.folder import ROOT_KEYS, FleetFolder
+from fleet.publish import Published, _target, create_repository, publish
+from fleet.sync import build_answer
+
+VEHICLE = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
+NOTHING = Versions()
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def toggles(value: bool = True, **more: Any) -> bytes:
+    flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on" if value else "off"}
+    return json.dumps({"flags": {"new-navigation": flag | more}}).encode()
+
+
+def campaign(name: str = "drive", period_ms: int = 10_000) -> bytes:
+    scheme = {"timeBasedCollectionScheme": {"periodMs": period_ms}}
+    return json.dumps({"name": name, "collectionScheme": scheme, "signalsToCollect": [{"name": "*.Speed"}]}).encode()
+
+
+class Fleet:
+    """One fleet with its keys and its repository."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = FleetFolder(path)
+        self.folder.create()
+        for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp"):
+            keys.create_ed25519(self.folder.key(name))
+        create_repository(self.folder)
+        self._documents = path / "documents"
+        self._documents.mkdir()
+
+    @property
+    def root(self) -> bytes:
+        return (self.folder.metadata / "1.root.json").read_bytes()
+
+    def signer(self, name: str) -> CryptoSigner:
+        return CryptoSigner(keys.read_ed25519(self.folder.key(name)))
+
+    def publish(
+        self,
+        flags: bytes | None = None,
+        *campaigns: bytes,
+        audience: AudienceLists = EVERYONE,
+        now: datetime = NOW,
+        expiry_days: int = 90,
+    ) -> Published:
+        files = []
+        for index, document in enumerate(campaigns):
+            files.append(self._documents / f"{index}.json")
+            files[-1].write_bytes(document)
+        file = None
+        if flags is not None:
+            file = self._documents / "toggles.json"
+            file.write_bytes(flags)
+        return publish(self.folder, toggles=file, campaigns=files, audience=audience, now=now, expiry_days=expiry_days)
+
+    def bundle(self, held: Versions = NOTHING) -> bytes:
+        return build_answer(self.folder, SyncRequest(VEHICLE.vehicle, held))
+
+    def files(self, held: Versions = NOTHING) -> dict[str, bytes]:
+        return parse_bundle(self.bundle(held))
+
+    def sign_as_is(self, path: str, content: bytes) -> None:
+        """Publish a target past the validators, as a broken or a hostile publisher with the keys would."""
+        state = repository.read_state(self.folder.metadata)
+        targets = dict(state.targets.targets) | {path: _target(path, content, EVERYONE)}
+        repository.write_version(self.folder, state.versions, targets, {path: content}, now=NOW, expiry_days=90)
+
+    def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "") -> None:
+        """Write the next root, signed by these keys; `replace_key` gives that role a new key."""
+        version = max(int(path.name.split(".")[0]) for path in self.folder.metadata.glob("*.root.json"))
+        metadata: Metadata[Any] = Metadata.from_file(str(self.folder.metadata / f"{version}.root.json"))
+        root = metadata.signed
+        root.version += 1
+        root.expires = NOW + timedelta(days=5000)
+        if replace_key:
+            root.revoke_key(self.signer(replace_key).public_key.keyid, replace_key)
+            keys.create_ed25519(self.folder.key(replace_key))
+            root.add_key(self.signer(replace_key).public_key, replace_key)
+        metadata.signatures.clear()
+        for name in signed_by:
+            metadata.sign(self.signer(name), append=True)
+        metadata.to_file(str(self.folder.metadata / f"{root.version}.root.json"))
+
+
+def question(fleet: Fleet, bundle: bytes | Mapping[str, bytes], **changes: Any) -> Question:
+    """A vehicle fresh from the factory asks about `bundle`."""
+    basis = Question(
+        bundle=bundle if isinstance(bundle, bytes) else build_bundle(bundle),
+        trusted_root=fleet.root,
+        metadata={},
+        contents=(),
+        floor=Versions(),
+        settled=(),
+        now_s=max(int(NOW.timestamp()), BUILT_AT_S),
+        vehicle=VEHICLE,
+    )
+    return msgspec.structs.replace(basis, **changes)
+
+
+def moved(vehicle: Attributes = VEHICLE, **changes: Any) -> Attributes:
+    return replace(vehicle, **changes)
