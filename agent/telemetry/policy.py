@@ -102,6 +102,16 @@ class CampaignCollector:
         """What is collected, and how."""
         return self._campaign
 
+    @property
+    def samples(self) -> int:
+        """How many the open window holds."""
+        return sum(
+            len(piece.t_us)
+            for message in self._messages.values()
+            for signal in message.signals
+            for piece, _ in signal.pieces
+        )
+
     def offer(self, columns: Sequence[SignalColumns]) -> None:
         """Keep what the campaign asks for of one increment.
 
