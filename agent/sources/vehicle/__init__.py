@@ -1,0 +1,1 @@
+"""The world behind the virtual vehicle: route, physics, and what its controllers put on the buses.  All of it pure."""
