@@ -1,0 +1,668 @@
+"""The spool: sealed batches wait here, durably, until they are acknowledged.  Touches the world.
+
+It sees sealed bytes only; no plaintext telemetry reaches this file or the disk below it.
+
+On disk, below the spool's folder:
+
+    lock                                          held (flock) by the one process that uses the spool
+    index.sqlite3 (-wal, -shm)                    what is stored, and the loss ledger: agent.telemetry.spool_index
+    batches/<epoch>/<seq>.<lane>.<priority>.batch one sealed batch (seq with 12 digits, lane by name)
+    quarantine/                                   what recovery or reading found damaged; the newest QUARANTINE files
+
+Identity.  `epoch` (32 hex digits) is made with the index; `seq` counts from 1 within it.  A number is used up by the
+transaction that stores its batch, and a batch can be sent only after that, so no number ever names two contents.
+
+Append.  Each file is made durable first (temporary, write, fsync, rename, fsync of the folder); then one transaction
+adds the rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the
+source positions.  It all happened or none of it: a file whose transaction did not commit is an orphan.  What quota,
+age or free space have no room for is evicted before that in a transaction of its own, which writes the ledger.
+
+Remove (acknowledged, refused, evicted).  One transaction removes the row and settles the losses that the batch had
+reported: told, if it arrived, else waiting again.  The file is unlinked after; if that does not happen, it is an
+orphan.
+
+Recovery, at open:
+  1. An index that SQLite cannot read, or of another version, is moved to quarantine/ and a new one (new epoch) made;
+     `index_damaged` goes to the ledger for each earlier epoch.
+  2. Temporary files are deleted.
+  3. A row without its file, or with one of another size: `corrupt` goes to the ledger, the file to quarantine/.
+  4. A file without a row: under an index made because of (1) it is taken in again under its old epoch and number,
+     for it may never have been sent; otherwise it is an orphan of a cut before the commit (its number will be
+     used again) or before an unlink, and is deleted.
+  Content is checked by SHA-256 whenever a batch is read, so nothing damaged is sent; checking it at the start would
+  read the whole backlog from flash before the first frame.
+Opening never fails for what it finds damaged; only for a folder that cannot be used, or used by another process.
+
+Failures.  A full or read-only disk and I/O errors raise Transient and change nothing that counts: the failed append
+is undone (even where its commit reached the disk although it reported an error) and can be repeated.  After any
+SQLite error the index is opened anew at the next call.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from agent.errors import Permanent, Transient
+from agent.formats.topics import Lane
+from agent.telemetry import retention
+from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
+from agent.telemetry.retention import Limits
+from agent.telemetry.spool_files import DiskFiles, Files
+from agent.telemetry.spool_index import ACKNOWLEDGED, Connect, Entry, Index, Total, connect
+
+QUARANTINE: Final = 16  # files
+AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
+MAX_PRIORITY: Final = 2**31 - 1
+_NAME: Final = re.compile(r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})\.batch")
+_DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+}
+_EPOCH: Final = re.compile(r"[0-9a-f]{32}")
+
+__all__ = ["Counts", "Draft", "Entry", "Limits", "Spool", "Total"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A batch that wants to be stored.
+
+    `seal` gets the sequence number and returns the sealed bytes; it may be called again, with the same or another
+    number, where storing fails and is repeated.  `priority` is the campaign's: smaller is more important.
+    """
+
+    lane: Lane
+    priority: int
+    campaign: str
+    seal: Callable[[int], bytes]
+    samples: int = 0
+    first_t_us: int | None = None
+    last_t_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The spool's account.  Every number below `next_seq` is acknowledged, waiting, or lost.
+
+    `lanes`: batches and bytes waiting, by lane; `acknowledged` and `lost` (by reason): running totals of this
+    epoch; `unreported`: loss records not yet inside a stored batch.
+    """
+
+    epoch: str
+    next_seq: int
+    lanes: Mapping[Lane, tuple[int, int]]
+    oldest_stored_at_s: float | None
+    acknowledged: int
+    lost: Mapping[Reason, Total]
+    unreported: int
+
+    @property
+    def batches(self) -> int:
+        """Batches waiting, in all lanes."""
+        return sum(batches for batches, _ in self.lanes.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of them."""
+        return sum(size for _, size in self.lanes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """An append whose transaction reported an error: it may have committed all the same.  What was before it."""
+
+    seqs: range
+    paths: tuple[Path, ...]
+    positions: Mapping[str, int]
+    losses: Sequence[tuple[int, Loss]]
+    totals: Mapping[str, Total]
+
+
+class Spool:
+    """See the module's text.  Methods block; any thread may call them, one runs at a time."""
+
+    def __init__(
+        self, folder: Path, limits: Limits, *, now_s: Callable[[], float], files: Files, open_database: Connect
+    ) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._now_s = now_s
+        self._files = files
+        self._open_database = open_database
+        self._turn = threading.RLock()
+        self._index: Index | None = None
+        self._doubt: _Doubt | None = None
+        self._leftovers: set[Path] = set()  # files that a failed unlink or append left: removed at the next occasion
+        self._lock_fd = -1
+        self.on_append: Callable[[], None] | None = None
+        """Called after each append, in the thread that appended: the uplink's way to wake up."""
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        quota_bytes: int,
+        max_age_s: float,
+        reserve_bytes: int,
+        events_bytes: int | None = None,
+        now_s: Callable[[], float] = time.time,
+        files: Files | None = None,
+        open_database: Connect = connect,
+    ) -> "Spool":
+        """Open the spool in `folder`, creating it, and recover what is there.
+
+        `events_bytes` of the quota are kept for events (default: a sixteenth).  Raises Transient where the disk
+        does not let us, Permanent where another process uses the spool.
+        """
+        if events_bytes is None:
+            events_bytes = quota_bytes // 16
+        limits = Limits(quota_bytes, max_age_s, reserve_bytes, events_bytes)
+        spool = cls(folder, limits, now_s=now_s, files=files or DiskFiles(), open_database=open_database)
+        try:
+            spool._recover()
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
+    def close(self) -> None:
+        """Close the index and let another process have the spool."""
+        with self._turn:
+            self._drop_index()
+            if self._lock_fd >= 0:
+                os.close(self._lock_fd)
+                self._lock_fd = -1
+
+    @property
+    def epoch(self) -> str:
+        """The life of this spool; the same until its index is lost."""
+        with self._reading() as index:
+            return index.epoch()
+
+    # ---- storing
+
+    def append(self, draft: Draft, *, reports: Collection[int] = (), positions: Mapping[str, int] | None = None) -> int:
+        """Store one batch; see `append_all`."""
+        return self.append_all([draft], reports=reports, positions=positions)[0]
+
+    def append_all(
+        self, drafts: Sequence[Draft], *, reports: Collection[int] = (), positions: Mapping[str, int] | None = None
+    ) -> list[int]:
+        """Store batches, all or none; returns their sequence numbers.
+
+        When it returns, each batch is durable, or, where the limits have no room for it, its loss is.  `reports`
+        are ids from `unreported_losses` that the *first* draft carries; `positions` are set with it.  Raises
+        Transient where the disk does not take it, with nothing changed; whatever `seal` raises passes through.
+        """
+        for draft in drafts:
+            assert 0 <= draft.priority <= MAX_PRIORITY
+        with self._turn:
+            with self._reading() as index:
+                epoch, first_seq = index.epoch(), index.next_seq()
+            sealed = [draft.seal(first_seq + number) for number, draft in enumerate(drafts)]
+            entries = [
+                _entry(epoch, first_seq + number, draft, content)
+                for number, (draft, content) in enumerate(zip(drafts, sealed, strict=True))
+            ]
+            dropped = self._make_room(entries)
+            seqs = range(first_seq, first_seq + len(drafts))
+            contents = {
+                self._path(entry): content
+                for entry, content in zip(entries, sealed, strict=True)
+                if entry.seq not in dropped
+            }
+            self._write_files(contents)
+            with self._reading() as index:
+                self._doubt = _Doubt(
+                    seqs,
+                    tuple(contents),
+                    index.positions(),
+                    index.unreported_losses(-1) if dropped else (),
+                    index.totals() if dropped else {},
+                )
+            with self._writing(settle=False) as index:
+                index.set_next_seq(seqs.stop)
+                for entry in entries:
+                    if entry.seq in dropped:
+                        index.add_loss(_loss_of(entry, dropped[entry.seq]))
+                        continue
+                    position = index.add(entry, self._now_s())
+                    if entry.seq == first_seq:
+                        index.report(reports, position)
+                if positions:
+                    index.set_positions(positions)
+            self._doubt = None
+        if self.on_append is not None:
+            self.on_append()
+        return list(seqs)
+
+    def record_losses(self, losses: Iterable[Loss]) -> None:
+        """Write losses into the ledger.  Raises Transient, with nothing changed."""
+        with self._turn, self._writing() as index:
+            for loss in losses:
+                index.add_loss(replace(loss, epoch=loss.epoch or index.epoch()))
+
+    def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
+        """Losses (id, record) that no stored batch reports yet, oldest first: for the next batch of events."""
+        with self._reading() as index:
+            return index.unreported_losses(limit)
+
+    def positions(self) -> dict[str, int]:
+        """How far each source is durable, as `append_all` was told."""
+        with self._reading() as index:
+            return index.positions()
+
+    # ---- sending
+
+    def pending(self, limit: int, *, exclude: Collection[tuple[str, int]], lanes: Sequence[Lane]) -> list[Entry]:
+        """Up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
+
+        Within a lane: the most important first, of those the newest first, so that fresh data goes before backlog.
+        """
+        found: list[Entry] = []
+        with self._reading() as index:
+            for lane in lanes:
+                for entry in index.next_to_send(lane):
+                    if len(found) == limit:
+                        return found
+                    if entry.key not in exclude:
+                        found.append(entry)
+        return found
+
+    def read(self, entry: Entry) -> bytes | None:
+        """The sealed bytes; None where the batch is gone meanwhile, or damaged (then its loss is recorded)."""
+        with self._turn:
+            with self._reading() as index:
+                if index.at(entry.position) is None:
+                    return None
+            try:
+                content = self._files.read(self._path(entry))
+            except FileNotFoundError:
+                content = b""
+            except OSError as error:
+                raise self._disk_error(error) from error
+            if hashlib.sha256(content).digest() == entry.digest:
+                return content
+            self._lose([(entry, Reason.CORRUPT, "")], keep=True)
+            return None
+
+    def acknowledge(self, epoch: str, seqs: Iterable[int]) -> int:
+        """Forget batches that arrived; returns how many were still here.  Raises Transient; then all are kept."""
+        with self._turn:
+            with self._writing() as index:
+                gone = [entry for seq in dict.fromkeys(seqs) if (entry := index.find(epoch, seq)) is not None]
+                for entry in gone:
+                    index.forget_reported(entry.position)
+                    index.remove(entry.position)
+                index.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
+            self._unlink(self._path(entry) for entry in gone)
+            return len(gone)
+
+    def refuse(self, epoch: str, refusals: Mapping[int, str]) -> int:
+        """Give up batches that the receiver will never take (number to reason): lost, and accounted for."""
+        with self._turn:
+            with self._reading() as index:
+                found = [(index.find(epoch, seq), reason) for seq, reason in refusals.items()]
+            return self._lose(
+                [
+                    (entry, Reason.REFUSED_BY_RECEIVER, reason[:MAX_DETAIL_CHARS])
+                    for entry, reason in found
+                    if entry is not None
+                ]
+            )
+
+    def counts(self) -> Counts:
+        """The account at this moment."""
+        with self._reading() as index:
+            totals = index.totals()
+            return Counts(
+                epoch=index.epoch(),
+                next_seq=index.next_seq(),
+                lanes=index.usage(),
+                oldest_stored_at_s=index.oldest_stored_at_s(),
+                acknowledged=totals[ACKNOWLEDGED].batches if ACKNOWLEDGED in totals else 0,
+                lost={Reason(name): total for name, total in totals.items() if name != ACKNOWLEDGED},
+                unreported=index.unreported(),
+            )
+
+    # ---- room
+
+    def _make_room(self, arriving: Sequence[Entry]) -> dict[int, Reason]:
+        """Evict what the limits demand; returns the numbers of `arriving` that must not be stored, and why."""
+        with self._reading() as index:
+            usage = index.usage()
+            try:
+                free_bytes = self._files.free_bytes(self._folder)
+            except OSError as error:
+                raise self._disk_error(error) from error
+            incoming = [
+                replace(entry.as_held(), position=2**62 + number)  # newer than anything stored
+                for number, entry in enumerate(arriving)
+            ]
+            aged = index.stored_before(self._now_s() - self._limits.max_age_s, AGED_AT_ONCE)
+            evictions = retention.evictions(
+                self._limits,
+                stored_bytes=sum(size for _, size in usage.values()),
+                events_bytes=usage[Lane.EVENTS][1],
+                free_bytes=free_bytes,
+                incoming=incoming,
+                expired=[entry.as_held() for entry in aged],
+                data=retention.merge_by_sacrifice(
+                    (entry.as_held() for entry in index.next_to_evict(lane)) for lane in (Lane.LIVE, Lane.BACKLOG)
+                ),
+                events=(entry.as_held() for entry in index.next_to_evict(Lane.EVENTS)),
+            )
+            dropped: dict[int, Reason] = {}
+            stored: list[tuple[Entry, Reason, str]] = []
+            for eviction in evictions:
+                number = eviction.batch.position - 2**62
+                if number >= 0:
+                    dropped[arriving[number].seq] = eviction.reason
+                elif (entry := index.at(eviction.batch.position)) is not None:
+                    stored.append((entry, eviction.reason, ""))
+        self._lose(stored)
+        return dropped
+
+    def _lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> int:
+        """Remove batches and record their loss; with `keep`, what is left of them goes to quarantine."""
+        if not lost:
+            return 0
+        with self._writing() as index:
+            for entry, reason, detail in lost:
+                index.unreport(entry.position)
+                index.remove(entry.position)
+                index.add_loss(_loss_of(entry, reason, detail))
+        paths = [self._path(entry) for entry, _, _ in lost]
+        if keep:
+            for path in paths:
+                self._quarantine(path)
+        else:
+            self._unlink(paths)
+        return len(lost)
+
+    # ---- files
+
+    def _path(self, entry: Entry) -> Path:
+        name = f"{entry.seq:012d}.{entry.lane.label}.{entry.priority}.batch"
+        return self._folder / "batches" / entry.epoch / name
+
+    def _write_files(self, contents: Mapping[Path, bytes]) -> None:
+        written: list[Path] = []
+        try:
+            for path, content in contents.items():
+                self._files.write(path, content)
+                self._leftovers.discard(path)
+                written.append(path)
+        except OSError as error:
+            self._unlink(written)
+            raise self._disk_error(error) from error
+
+    def _unlink(self, paths: Iterable[Path]) -> None:
+        """Remove files that the index no longer knows; where that fails it is tried again at the next occasion."""
+        for path in self._leftovers | set(paths):
+            try:
+                self._files.remove(path)
+                self._leftovers.discard(path)
+            except OSError:
+                self._leftovers.add(path)
+
+    def _quarantine(self, path: Path) -> None:
+        """Keep a damaged file for whoever looks into it, the newest QUARANTINE of them; it may be missing."""
+        folder = self._folder / "quarantine"
+        try:
+            kept = sorted(self._files.sizes(folder))
+            for name in kept[: max(0, len(kept) - QUARANTINE + 1)]:
+                self._files.remove(folder / name)
+            self._files.move(path, folder / f"{int(self._now_s()):012d}.{path.parent.name}.{path.name}")
+        except FileNotFoundError:
+            return
+        except OSError:
+            self._unlink([path])
+
+    def _disk_error(self, error: OSError) -> Transient:
+        return Transient(
+            f"spool {self._folder}: {error.strerror or error}: free some space or mend the file system; "
+            "the data stays in memory meanwhile"
+        )
+
+    # ---- the index
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Index]:
+        with self._turn, self._guarded():
+            yield self._ready()
+
+    @contextlib.contextmanager
+    def _writing(self, *, settle: bool = True) -> Iterator[Index]:
+        """A transaction: committed at the end, rolled back where anything raises."""
+        with self._turn, self._guarded():
+            index = self._ready(settle=settle)
+            try:
+                index.begin()
+                yield index
+                index.commit()
+            except BaseException:
+                self._drop_index()  # closing rolls back; what is opened anew is what the disk holds
+                raise
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            self._drop_index()
+            if not _is_damage(error):
+                raise self._index_error(error) from error
+            self._recover()
+            raise Transient(f"spool {self._folder}: the index was damaged and is made anew: {error}") from error
+
+    def _ready(self, *, settle: bool = True) -> Index:
+        """The open index, opened anew after an error, with a doubtful append taken back (`settle`)."""
+        if self._index is None:
+            self._index = self._open_index()
+            if not self._index.recovered():
+                raise sqlite3.DatabaseError("the index file is gone")
+        if settle and self._doubt is not None:
+            self._undo(self._index, self._doubt)
+            self._doubt = None
+        return self._index
+
+    def _open_index(self) -> Index:
+        if self._lock_fd < 0:
+            raise Permanent(f"spool {self._folder} is closed")
+        return Index.open(self._index_path, self._open_database, new_epoch=secrets.token_hex(16))
+
+    def _undo(self, index: Index, doubt: _Doubt) -> None:
+        """Take back an append that was reported as failed.  None of its batches can have been sent."""
+        if index.next_seq() == doubt.seqs.stop:  # it landed
+            epoch = index.epoch()
+            index.begin()
+            for seq in doubt.seqs:
+                if (entry := index.find(epoch, seq)) is not None:
+                    index.unmark(entry.position)
+                    index.remove(entry.position)
+            if doubt.totals:
+                index.restore_ledger(doubt.losses, doubt.totals)
+            index.replace_positions(doubt.positions)
+            index.set_next_seq(doubt.seqs.start)
+            index.commit()
+        self._unlink(doubt.paths)
+
+    def _drop_index(self) -> None:
+        if self._index is not None:
+            index, self._index = self._index, None
+            with contextlib.suppress(sqlite3.Error):  # given up because of an error: this one adds nothing
+                index.close()
+
+    def _index_error(self, error: sqlite3.Error) -> Transient:
+        return Transient(
+            f"spool {self._folder}: index: {error}: free some space or mend the file system; "
+            "the data stays in memory meanwhile"
+        )
+
+    @property
+    def _index_path(self) -> Path:
+        return self._folder / "index.sqlite3"
+
+    # ---- recovery
+
+    def _recover(self) -> None:
+        """See the module's text."""
+        with self._turn:
+            try:
+                self._prepare_folder()
+                self._doubt = None  # the index that comes now is the truth, and nobody waits for the append any more
+                try:
+                    self._index = self._open_index()
+                    self._reconcile(self._index)
+                except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
+                    if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
+                        raise self._index_error(error) from error
+                    self._set_index_aside()
+                    self._index = self._open_index()
+                    self._reconcile(self._index)
+            except OSError as error:
+                raise self._disk_error(error) from error
+            except sqlite3.Error as error:
+                raise self._index_error(error) from error
+
+    def _prepare_folder(self) -> None:
+        for folder in (self._folder, self._folder / "batches", self._folder / "quarantine"):
+            self._files.make_folder(folder)
+        if self._lock_fd < 0:
+            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Permanent(f"spool {self._folder} is in use by another process: stop that one") from error
+
+    def _set_index_aside(self) -> None:
+        """The database first: SQLite drops a write-ahead log without its database, but would believe a database
+        without its log."""
+        self._drop_index()
+        self._files.move(self._index_path, self._folder / "quarantine" / self._index_path.name)
+        for suffix in ("-wal", "-shm"):
+            self._files.remove(self._index_path.with_name(self._index_path.name + suffix))
+
+    def _reconcile(self, index: Index) -> None:
+        """Make index and files agree, and say in the ledger where they did not."""
+        epoch = index.epoch()
+        if not _EPOCH.fullmatch(epoch):
+            raise sqlite3.DatabaseError(f"index has no epoch but {epoch!r}")
+        self._files.make_folder(self._folder / "batches" / epoch)
+        found = self._batch_files()
+        lost: list[Entry] = []
+        last_seq = 0
+        usage = dict.fromkeys(Lane, (0, 0))
+        for entry in index.all():
+            if entry.epoch == epoch:
+                last_seq = max(last_seq, entry.seq)
+            if found.pop(self._path(entry), None) != entry.size_bytes:
+                lost.append(entry)
+            batches, size = usage[entry.lane]
+            usage[entry.lane] = batches + 1, size + entry.size_bytes
+        new = not index.recovered()
+        adopted = [taken for path in sorted(found) if (taken := self._adoptable(path))] if new else []
+        earlier = sorted(set(self._epoch_folders()) - {epoch})
+        index.check_rows()
+        index.begin()
+        index.set_usage(usage)
+        index.set_next_seq(max(index.next_seq(), last_seq + 1))
+        for entry in lost:
+            index.unreport(entry.position)
+            index.remove(entry.position)
+            index.add_loss(_loss_of(entry, Reason.CORRUPT))
+        if new:
+            for entry in adopted:
+                index.add(entry, self._now_s())
+            for name in earlier:
+                index.add_loss(Loss(Reason.INDEX_DAMAGED, epoch=name))
+            index.set_recovered()
+        index.commit()
+        for entry in lost:
+            self._quarantine(self._path(entry))
+        self._unlink(found.keys() - {self._path(entry) for entry in adopted})
+        for name in earlier:
+            with contextlib.suppress(OSError):  # not empty: its batches still wait
+                self._files.remove_folder(self._folder / "batches" / name)
+
+    def _epoch_folders(self) -> list[str]:
+        return [name for name in self._files.folders(self._folder / "batches") if _EPOCH.fullmatch(name)]
+
+    def _batch_files(self) -> dict[Path, int]:
+        """Size of every file with the name of a batch.  Deletes what interrupted writes left."""
+        found: dict[Path, int] = {}
+        for epoch in self._epoch_folders():
+            folder = self._folder / "batches" / epoch
+            for name, size in self._files.sizes(folder).items():
+                if _NAME.fullmatch(name):
+                    found[folder / name] = size
+                elif name.startswith("."):
+                    self._files.remove(folder / name)
+        return found
+
+    def _adoptable(self, path: Path) -> Entry | None:
+        """The row that a file without index gets; None where it cannot be read.  Its receiver verifies the rest."""
+        match = _NAME.fullmatch(path.name)
+        assert match is not None
+        seq, lane, priority = int(match[1]), Lane[match[2].upper()], int(match[3])
+        try:
+            content = self._files.read(path)
+        except OSError:
+            return None
+        if not content or priority > MAX_PRIORITY:
+            return None
+        draft = Draft(lane, priority, "", lambda _: content)
+        return _entry(path.parent.name, seq, draft, content)
+
+
+def _entry(epoch: str, seq: int, draft: Draft, content: bytes) -> Entry:
+    return Entry(
+        0,
+        epoch,
+        seq,
+        draft.lane,
+        draft.priority,
+        draft.campaign,
+        len(content),
+        hashlib.sha256(content).digest(),
+        draft.samples,
+        draft.first_t_us,
+        draft.last_t_us,
+    )
+
+
+def _loss_of(entry: Entry, reason: Reason, detail: str = "") -> Loss:
+    return Loss(
+        reason,
+        lane=entry.lane,
+        campaign=entry.campaign,
+        detail=detail,
+        epoch=entry.epoch,
+        batches=1,
+        samples=entry.samples,
+        first_seq=entry.seq,
+        last_seq=entry.seq,
+        first_t_us=entry.first_t_us,
+        last_t_us=entry.last_t_us,
+    )
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the database's content is at fault, not the disk below it (full, read-only, I/O error)."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in _DAMAGE

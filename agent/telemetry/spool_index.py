@@ -1,0 +1,384 @@
+"""The spool's index: SQLite tables, and the statements on them, one connection.  Touches the world.
+
+Invariant: every statement here costs the same at any backlog (each is answered by an index; totals are kept by
+triggers, not counted), and a transaction that committed survives a power cut (WAL, synchronous=FULL).
+
+    meta       epoch, next_seq, and whether the files that a new index found are taken in (`recovered`)
+    batches    one row a stored batch; `id` ascends with arrival and is never used twice
+    usage      batches and bytes of each lane; kept by triggers on `batches`
+    losses     the ledger: not reported yet (`reported_in` NULL), or reported inside the batch `reported_in`
+    totals     running totals since the epoch began: acknowledged batches, and what was lost by reason
+    positions  how far each source is durable
+
+Raises sqlite3.Error; agent.telemetry.spool decides what that means.
+"""
+# ruff: noqa: S608  # statements are put together from constants of this file; values are always bound
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.formats.topics import Lane
+from agent.telemetry.losses import Loss, Reason, adjacent, merge
+from agent.telemetry.retention import Held
+
+VERSION: Final = 1  # PRAGMA user_version
+MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
+_SCHEMA: Final = f"""
+CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    epoch TEXT NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL, priority INTEGER NOT NULL,
+    campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, stored_at_s REAL NOT NULL,
+    samples INTEGER NOT NULL, first_t_us INTEGER, last_t_us INTEGER,
+    UNIQUE (epoch, seq)
+) STRICT;
+CREATE INDEX by_value ON batches (lane, priority, id DESC);  -- forwards: next to send; backwards: next to evict
+CREATE INDEX by_age ON batches (stored_at_s);
+CREATE TABLE usage (lane INTEGER PRIMARY KEY, batches INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
+    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
+END;
+CREATE TRIGGER batch_removed AFTER DELETE ON batches BEGIN
+    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
+END;
+CREATE TABLE losses (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    reason TEXT NOT NULL, lane INTEGER, bus TEXT, campaign TEXT NOT NULL, detail TEXT NOT NULL, epoch TEXT NOT NULL,
+    batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL,
+    first_seq INTEGER, last_seq INTEGER, first_t_us INTEGER, last_t_us INTEGER, reported_in INTEGER
+) STRICT;
+CREATE INDEX by_report ON losses (reported_in, reason, id);
+CREATE TABLE totals (
+    name TEXT PRIMARY KEY, batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+_LOSS_COLUMNS: Final = (
+    "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
+)
+_ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us"
+ACKNOWLEDGED: Final = "acknowledged"
+
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open or create the database file.  One thread at a time may use it; the spool sees to that."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool."""
+
+    position: int
+    epoch: str
+    seq: int
+    lane: Lane
+    priority: int
+    campaign: str
+    size_bytes: int
+    digest: bytes
+    samples: int
+    first_t_us: int | None
+    last_t_us: int | None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Its identity within the vehicle."""
+        return self.epoch, self.seq
+
+    def as_held(self) -> Held:
+        """As retention sees it."""
+        return Held(self.position, self.lane, self.priority, self.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A running total."""
+
+    batches: int
+    samples: int
+    frames: int
+
+
+class Index:
+    """The open database.  `begin` … `commit` or `rollback`; reading works outside of transactions, too."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    @classmethod
+    def open(cls, path: Path, open_database: Connect, *, new_epoch: str) -> "Index":
+        """Open, creating the tables in a new file.  Raises sqlite3.DatabaseError where the file is damaged or of
+        another version."""
+        index = cls(open_database(path))
+        try:
+            index._prepare(new_epoch)
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def _prepare(self, new_epoch: str) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
+        version = self._one("PRAGMA user_version")
+        if version == 0 and self._one("SELECT count(*) FROM sqlite_schema") == 0:
+            script = ";".join(("BEGIN IMMEDIATE", _SCHEMA))
+            self._db.executescript(script)
+            self._db.execute("INSERT INTO meta VALUES (?, 1, 0)", (new_epoch,))
+            self._db.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
+            self._db.execute("COMMIT")
+        elif version != VERSION:
+            raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
+        if (verdict := self._one("PRAGMA quick_check(1)")) != "ok":
+            raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
+
+    def close(self) -> None:
+        """Close.  What was not committed is rolled back."""
+        self._db.close()
+
+    def begin(self) -> None:
+        """Begin a transaction that writes."""
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make the transaction durable."""
+        self._db.execute("COMMIT")
+
+    # ---- identity
+
+    def epoch(self) -> str:
+        """The life of this spool."""
+        return str(self._one("SELECT epoch FROM meta"))
+
+    def next_seq(self) -> int:
+        """The sequence number that the next batch gets."""
+        return int(self._one("SELECT next_seq FROM meta"))
+
+    def set_next_seq(self, seq: int) -> None:
+        """Numbers below `seq` are used up."""
+        self._db.execute("UPDATE meta SET next_seq = ?", (seq,))
+
+    def recovered(self) -> bool:
+        """Whether this index knows every file that it found when it was made."""
+        return bool(self._one("SELECT recovered FROM meta"))
+
+    def set_recovered(self) -> None:
+        """It does now."""
+        self._db.execute("UPDATE meta SET recovered = 1")
+
+    def check_rows(self) -> None:
+        """Read every table but `batches`.  Raises ValueError or TypeError where a value cannot be one of ours."""
+        self.positions()
+        self.unreported_losses(-1)
+        for name in self.totals():
+            if name != ACKNOWLEDGED:
+                Reason(name)
+        if self.usage().keys() != set(Lane) or self.next_seq() < 1:
+            raise ValueError("index lacks rows")
+
+    # ---- batches
+
+    def add(self, entry: Entry, stored_at_s: float) -> int:
+        """Add a row and return its position; `entry.position` is ignored."""
+        cursor = self._db.execute(
+            "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, stored_at_s, samples, first_t_us,"
+            " last_t_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.epoch,
+                entry.seq,
+                entry.lane.value,
+                entry.priority,
+                entry.campaign,
+                entry.size_bytes,
+                entry.digest,
+                stored_at_s,
+                entry.samples,
+                entry.first_t_us,
+                entry.last_t_us,
+            ),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def remove(self, position: int) -> None:
+        """Remove a row."""
+        self._db.execute("DELETE FROM batches WHERE id = ?", (position,))
+
+    def find(self, epoch: str, seq: int) -> Entry | None:
+        """The batch of that name, where it is stored."""
+        return next(self._entries("WHERE epoch = ? AND seq = ?", (epoch, seq)), None)
+
+    def at(self, position: int) -> Entry | None:
+        """The batch at `position`, where it is stored."""
+        return next(self._entries("WHERE id = ?", (position,)), None)
+
+    def all(self) -> Iterator[Entry]:
+        """Every batch, in order of arrival; for recovery only."""
+        return self._entries("ORDER BY id", ())
+
+    def next_to_send(self, lane: Lane) -> Iterator[Entry]:
+        """Batches of a lane: the most important first, of those the newest first."""
+        return self._entries("WHERE lane = ? ORDER BY priority, id DESC", (lane.value,))
+
+    def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
+        """Batches of a lane: the least important first, of those the oldest first."""
+        return self._entries("WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
+
+    def stored_before(self, time_s: float, limit: int) -> list[Entry]:
+        """The oldest of the batches that were stored before `time_s` (Unix epoch)."""
+        return list(self._entries("WHERE stored_at_s < ? ORDER BY stored_at_s LIMIT ?", (time_s, limit)))
+
+    def usage(self) -> dict[Lane, tuple[int, int]]:
+        """Batches and bytes of each lane."""
+        return {Lane(lane): (batches, size) for lane, batches, size in self._db.execute("SELECT * FROM usage")}
+
+    def set_usage(self, usage: Mapping[Lane, tuple[int, int]]) -> None:
+        """Correct them after recovery has counted."""
+        self._db.executemany(
+            "UPDATE usage SET batches = ?, bytes = ? WHERE lane = ?",
+            [(batches, size, lane.value) for lane, (batches, size) in usage.items()],
+        )
+
+    def oldest_stored_at_s(self) -> float | None:
+        """When the oldest batch was stored."""
+        oldest = self._one("SELECT min(stored_at_s) FROM batches")
+        return None if oldest is None else float(oldest)
+
+    # ---- the ledger
+
+    def count(self, name: str, *, batches: int = 0, samples: int = 0, frames: int = 0) -> None:
+        """Add to a running total."""
+        self._db.execute(
+            "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET batches = batches +"
+            " excluded.batches, samples = samples + excluded.samples, frames = frames + excluded.frames",
+            (name, batches, samples, frames),
+        )
+
+    def totals(self) -> dict[str, Total]:
+        """All running totals."""
+        return {name: Total(*counts) for name, *counts in self._db.execute("SELECT * FROM totals")}
+
+    def add_loss(self, loss: Loss) -> None:
+        """Record a loss that waits to be reported, and count it."""
+        self.count(loss.reason.value, batches=loss.batches, samples=loss.samples, frames=loss.frames)
+        self._insert_loss(loss)
+
+    def _insert_loss(self, loss: Loss) -> None:
+        for id_, waiting in self._losses("AND reason = ? ORDER BY id DESC LIMIT 64", (loss.reason.value,)):
+            if adjacent(waiting, loss):
+                self._replace_loss(id_, merge(waiting, loss))
+                return
+        if self.unreported() >= MAX_UNREPORTED:
+            for id_, waiting in self._losses("AND reason = ? ORDER BY id DESC LIMIT 1", (loss.reason.value,)):
+                self._replace_loss(id_, merge(waiting, loss))
+                return
+        marks = ", ".join("?" * 13)
+        self._db.execute(f"INSERT INTO losses ({_LOSS_COLUMNS}) VALUES ({marks})", _loss_row(loss))
+
+    def _replace_loss(self, id_: int, loss: Loss) -> None:
+        assignments = ", ".join(f"{name} = ?" for name in _LOSS_COLUMNS.split(", "))
+        self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
+
+    def unreported(self) -> int:
+        """Loss records that no stored batch reports; at most MAX_UNREPORTED and one a reason."""
+        return int(self._one("SELECT count(*) FROM losses WHERE reported_in IS NULL"))
+
+    def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
+        """The oldest of them, with the ids that `report` takes."""
+        return list(self._losses("ORDER BY id LIMIT ?", (limit,)))
+
+    def report(self, ids: Iterable[int], position: int) -> None:
+        """Mark losses as reported inside the batch at `position`."""
+        self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(position, id_) for id_ in ids])
+
+    def forget_reported(self, position: int) -> None:
+        """The batch at `position` arrived: the losses that it reported are told."""
+        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
+
+    def unreport(self, position: int) -> None:
+        """The batch at `position` will never arrive: the losses that it reported wait again."""
+        again = list(
+            self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses WHERE reported_in = ? ORDER BY id", (position,))
+        )
+        self.forget_reported(position)
+        for row in again:
+            self._insert_loss(_loss(row))
+
+    def unmark(self, position: int) -> None:
+        """The batch at `position` never was: the losses that were to be reported in it wait under their ids."""
+        self._db.execute("UPDATE losses SET reported_in = NULL WHERE reported_in = ?", (position,))
+
+    def restore_ledger(self, losses: Iterable[tuple[int, Loss]], totals: Mapping[str, Total]) -> None:
+        """Put back what `unreported_losses` and `totals` said before a transaction that is taken back."""
+        self._db.execute("DELETE FROM losses WHERE reported_in IS NULL")
+        marks = ", ".join("?" * 14)
+        self._db.executemany(
+            f"INSERT INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",
+            [(id_, *_loss_row(loss)) for id_, loss in losses],
+        )
+        self._db.execute("DELETE FROM totals")
+        for name, total in totals.items():
+            self.count(name, batches=total.batches, samples=total.samples, frames=total.frames)
+
+    # ---- sources
+
+    def positions(self) -> dict[str, int]:
+        """How far each source is durable."""
+        return dict(self._db.execute("SELECT source, position FROM positions"))
+
+    def set_positions(self, positions: Mapping[str, int]) -> None:
+        """Set those of the named sources."""
+        self._db.executemany(
+            "INSERT INTO positions VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET position = excluded.position",
+            list(positions.items()),
+        )
+
+    def replace_positions(self, positions: Mapping[str, int]) -> None:
+        """Set those of the named sources and forget all others."""
+        self._db.execute("DELETE FROM positions")
+        self.set_positions(positions)
+
+    # ---- rows
+
+    def _one(self, statement: str) -> Any:
+        return self._db.execute(statement).fetchone()[0]
+
+    def _entries(self, clauses: str, values: tuple[object, ...]) -> Iterator[Entry]:
+        for id_, epoch, seq, lane, *rest in self._db.execute(f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}", values):
+            yield Entry(id_, epoch, seq, Lane(lane), *rest)
+
+    def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:
+        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in IS NULL {clauses}"
+        for id_, *row in self._db.execute(statement, values).fetchall():
+            yield id_, _loss(row)
+
+
+def _loss(row: Iterable[Any]) -> Loss:
+    reason, lane, *rest = row
+    return Loss(Reason(reason), None if lane is None else Lane(lane), *rest)
+
+
+def _loss_row(loss: Loss) -> tuple[object, ...]:
+    return (
+        loss.reason.value,
+        None if loss.lane is None else loss.lane.value,
+        loss.bus,
+        loss.campaign,
+        loss.detail,
+        loss.epoch,
+        loss.batches,
+        loss.samples,
+        loss.frames,
+        loss.first_seq,
+        loss.last_seq,
+        loss.first_t_us,
+        loss.last_t_us,
+    )

@@ -1,0 +1,200 @@
+"""The uplink: carries batches from the spool over one connection until they are acknowledged.  Touches the world.
+
+Invariant: a batch leaves the spool only on a verified acknowledgement of the fleet's receiver (`ack = "receiver"`),
+or on a PUBACK below 0x80 (`ack = "broker"`).  What to send, and when, is decided by agent.telemetry.schedule; this
+file reads, publishes, and tells it what happened.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from agent.errors import Transient, Untrusted
+from agent.formats import topics
+from agent.formats.acks import Ack, verify_ack
+from agent.link.mqtt import Connection, PublishRefused
+from agent.telemetry.schedule import Pace, Schedule
+from agent.telemetry.spool import Entry, Spool
+
+AckMode = Literal["receiver", "broker"]
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkCounts:
+    """Running totals since the start of the process.
+
+    `published` and `published_bytes` count every sending that the broker accepted, `resent` those that were not the
+    first over their connection; `acknowledged` and `refused` the batches that left the spool, and why;
+    `publish_refused` what the broker refused; `untrusted_acks` what was forged, malformed or another vehicle's.
+    """
+
+    published: int = 0
+    published_bytes: int = 0
+    resent: int = 0
+    acknowledged: int = 0
+    refused: int = 0
+    publish_refused: int = 0
+    untrusted_acks: int = 0
+
+
+class Uplink:
+    """One vehicle's uplink.
+
+    `run` it for each connection, one at a time, and hand `handle_ack` each message of the ack topic.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        vehicle: str,
+        partition: int,
+        acks_key: Ed25519PublicKey,
+        ack: AckMode,
+        pace: Pace,
+        publish_timeout_s: float = 30.0,
+        clock_s: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._spool = spool
+        self._vehicle = vehicle
+        self._partition = partition
+        self._acks_key = acks_key
+        self._ack = ack
+        self._pace = pace
+        self._publish_timeout_s = publish_timeout_s
+        self._clock_s = clock_s
+        self._jitter = jitter
+        self._wake = asyncio.Event()
+        self._schedule = Schedule(self._pace)
+        self.counts = UplinkCounts()
+
+    async def run(self, connection: Connection) -> None:
+        """Send until cancelled, or until the connection is lost: raises Transient then.
+
+        What was sent over an earlier connection and not acknowledged is sent again.
+        """
+        in_flight = min(self._pace.in_flight, connection.limits.receive_maximum)
+        schedule = self._schedule = Schedule(replace(self._pace, in_flight=in_flight))
+        loop = asyncio.get_running_loop()
+        self._spool.on_append = lambda: _call_soon(loop, self._wake.set)
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._wake.clear()
+                _raise_failure(sending)
+                for entry in await self._choose(schedule):
+                    schedule.send(entry, self._clock_s())
+                    task = asyncio.create_task(self._send(connection, schedule, entry), name=f"send {entry.seq}")
+                    sending.add(task)
+                    task.add_done_callback(lambda _: self._wake.set())
+                await self._wait(schedule)
+        finally:
+            self._spool.on_append = None
+            for task in sending:
+                task.cancel()
+            if sending:
+                await asyncio.wait(sending)
+
+    async def handle_ack(self, payload: bytes) -> None:
+        """Take an acknowledgement in.  One that is forged or not ours is counted and changes nothing."""
+        try:
+            ack = verify_ack(payload, self._acks_key)
+            if ack.vehicle != self._vehicle:
+                raise Untrusted(f"acknowledgement is for vehicle {ack.vehicle}, this one is {self._vehicle}")
+        except Untrusted as error:
+            self._count(untrusted_acks=1)
+            if self.counts.untrusted_acks.bit_count() == 1:  # 1, 2, 4, 8 …: a flood must not flood the journal
+                _log.warning("ack_untrusted", reason=str(error), times=self.counts.untrusted_acks)
+            return
+        try:
+            await self._settle(ack)
+        except Transient as error:  # the batches stay, are sent again, and acknowledged again
+            _log.warning("ack_not_recorded", reason=str(error))
+
+    async def _settle(self, ack: Ack) -> None:
+        forgotten = await asyncio.to_thread(self._spool.acknowledge, ack.epoch, ack.stored)
+        self._count(acknowledged=forgotten)
+        if ack.refused:
+            refused = await asyncio.to_thread(self._spool.refuse, ack.epoch, ack.refused)
+            self._count(refused=refused)
+            _log.warning("batches_refused_by_receiver", batches=refused, reasons=sorted(set(ack.refused.values())))
+        keys = [(ack.epoch, seq) for seq in (*ack.stored, *ack.refused)]
+        self._schedule.acknowledged(keys, self._clock_s())
+        self._wake.set()
+
+    async def _choose(self, schedule: Schedule) -> list[Entry]:
+        now_s = self._clock_s()
+        chosen = schedule.take_overdue(now_s)
+        self._count(resent=len(chosen))
+        room, lanes = schedule.room(), schedule.lanes(now_s)
+        if room and lanes:
+            try:
+                chosen += await asyncio.to_thread(self._spool.pending, room, exclude=schedule.busy(now_s), lanes=lanes)
+            except Transient as error:
+                waits = [schedule.pause(lane, now_s, self._jitter()) for lane in lanes]
+                _log.warning("spool_not_readable", reason=str(error), wait_s=round(max(waits), 1))
+        return chosen
+
+    async def _send(self, connection: Connection, schedule: Schedule, entry: Entry) -> None:
+        try:
+            content = await asyncio.to_thread(self._spool.read, entry)
+        except Transient as error:
+            self._postpone(schedule, entry, error)
+            return
+        if content is None:
+            schedule.forget(entry.key)
+            return
+        topic = topics.up(self._partition, self._vehicle, entry.lane)
+        try:
+            await connection.publish(topic, content, self._publish_timeout_s)
+        except PublishRefused as error:
+            self._count(publish_refused=1)
+            wait_s = schedule.refused(entry, error.reason, self._clock_s(), self._jitter())
+            _log.warning("publish_refused", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
+            return
+        self._count(published=1, published_bytes=len(content))
+        schedule.published(entry, self._clock_s())
+        if self._ack == "broker":
+            try:
+                self._count(acknowledged=await asyncio.to_thread(self._spool.acknowledge, entry.epoch, [entry.seq]))
+            except Transient as error:
+                self._postpone(schedule, entry, error)
+                return
+            schedule.forget(entry.key)
+
+    def _postpone(self, schedule: Schedule, entry: Entry, error: Transient) -> None:
+        schedule.forget(entry.key)
+        wait_s = schedule.pause(entry.lane, self._clock_s(), self._jitter())
+        _log.warning("batch_postponed", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
+
+    async def _wait(self, schedule: Schedule) -> None:
+        now_s = self._clock_s()
+        wake_at_s = schedule.wake_at_s(now_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if wake_at_s is None else max(0.0, wake_at_s - now_s)):
+                await self._wake.wait()
+
+    def _count(self, **added: int) -> None:
+        counts = {name: getattr(self.counts, name) + number for name, number in added.items()}
+        self.counts = replace(self.counts, **counts)
+
+
+def _raise_failure(sending: set[asyncio.Task[None]]) -> None:
+    """Drop finished tasks; raise what one of them failed with."""
+    for task in [task for task in sending if task.done()]:
+        sending.discard(task)
+        task.result()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the process is about to end
+        loop.call_soon_threadsafe(callback)
