@@ -1,6 +1,8 @@
 """The whole door, with the real verifier process."""
 
 import asyncio
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -203,6 +205,11 @@ def test_a_clock_at_1970_does_not_make_an_expired_push_fresh(fleet: Fleet, car: 
     fleet.publish(toggles(False), now=NOW, expiry_days=1)
     assert car.sync().reason is Reason.EXPIRED
     assert car.flags == toggles()
+
+
+def test_the_steady_process_does_not_pay_for_tuf() -> None:
+    script = "import sys, agent.pushes.pushes, agent.serve.toggles; sys.exit('tuf' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_verifier_that_hangs_is_killed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
