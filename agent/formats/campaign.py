@@ -96,7 +96,6 @@ class _Signal(msgspec.Struct, rename="camel", frozen=True):
     max_sample_count: Annotated[int, msgspec.Meta(ge=1, le=4_294_967_295)] | None = None
     minimum_sampling_interval_ms: _Milliseconds | None = None
     on_change: bool = False
-    data_partition_id: str | None = None
 
 
 class _TimeBased(msgspec.Struct, rename="camel", frozen=True):
@@ -116,7 +115,6 @@ class _Document(msgspec.Struct, rename="camel", frozen=True):
     start_time: _Time = None
     expiry_time: _Time = None
     status: str = "RUNNING"
-    diagnostics_mode: str = "OFF"
 
 
 def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign:
@@ -164,7 +162,7 @@ def _load(document: bytes, source: str) -> Mapping[str, Any]:
         raise Permanent(f"{source}: {len(document)} bytes exceed {MAX_DOCUMENT_BYTES}: split the campaign")
     try:
         content = msgspec.json.decode(document)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Permanent(f"{source}: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise Permanent(f"{source}: a campaign is a JSON object with name, collectionScheme and signalsToCollect")

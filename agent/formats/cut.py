@@ -42,7 +42,7 @@ def _moments(groups: tuple[ColumnGroup, ...], parts: int) -> NDArray[np.int64]:
     order = np.argsort(times, kind="stable")
     times, reached = times[order], np.cumsum(weights[order])
     goals = reached[-1] * np.arange(1, parts) // parts
-    moments = np.unique(times[np.searchsorted(reached, goals)])
+    moments = np.unique(times[np.searchsorted(reached, goals, side="right")])
     if moments[0] > times[0]:
         return moments
     later = times[times > times[0]]  # most samples at the first moment: part with that

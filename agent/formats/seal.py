@@ -295,6 +295,6 @@ def _from_json(document: bytes, name: str, source: str) -> tuple[SuiteName, str,
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         raise Permanent(f"{source}: not a key file with suite, key_id and {name} in base64: fetch it again") from error
-    if suite not in _SUITE_NUMBERS:
+    if not isinstance(suite, str) or suite not in _SUITE_NUMBERS:
         raise Permanent(f"{source}: suite {suite!r} is none of {', '.join(_SUITE_NUMBERS)}")
     return suite, key_id, raw
