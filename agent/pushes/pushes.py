@@ -108,7 +108,8 @@ class Pushes:
     async def offer(self, payload: bytes) -> PushOutcome:
         """Take a bundle from `hu/v1/push/<vehicle>`, whoever sent it.  After APPLIED, apply `current()`.
 
-        Raises Transient where the machine failed (disk full, no process): what is in force stays, ask again later.
+        Raises Transient where the machine failed (disk full, no process): what is in force stays, ask again later; and
+        Permanent where the vehicle's own root.json is unusable.
         """
         async with self._one_at_a_time:
             if len(payload) > BUNDLE_BYTES:

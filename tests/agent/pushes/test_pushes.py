@@ -15,7 +15,7 @@ from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Release
 from agent.pushes.trial import ATTEMPTS
 from fleet.sync import build_answer
-from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, question, toggles
+from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 
 
 class Car:
@@ -210,10 +210,3 @@ def test_a_clock_at_1970_does_not_make_an_expired_push_fresh(fleet: Fleet, car: 
 def test_the_steady_process_does_not_pay_for_tuf() -> None:
     script = "import sys, agent.pushes.pushes, agent.serve.toggles; sys.exit('tuf' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-
-
-def test_a_verifier_that_hangs_is_killed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet.publish(toggles())
-    monkeypatch.setattr(examine, "_COMMAND", ("/bin/sleep", "60"))
-    verdict = asyncio.run(examine.examine(question(fleet, fleet.bundle()), timeout_s=0.2))
-    assert verdict.reason is Reason.TIMEOUT
