@@ -128,7 +128,7 @@ class LogFile:
                 return self._file
 
     def _damaged(self, error: BaseException) -> Permanent:
-        place = f"{self._path}: line {self._lines.number}" if self._lines else str(self._path)
+        place = f"{self._path}: line {self._lines.number}" if self._lines and self._lines.number else str(self._path)
         reason = str(error) or type(error).__name__
         if isinstance(error, EOFError | lzma.LZMAError | zlib.error | zstandard.ZstdError):
             return Permanent(

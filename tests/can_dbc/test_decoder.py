@@ -1,0 +1,205 @@
+"""Decoding: what becomes of each frame of a block, and that no block can make it fail."""
+
+import numpy as np
+import pytest
+from cantools.database.can import Database, Message, Signal
+from cantools.database.conversion import BaseConversion
+from hypothesis import given
+from hypothesis import strategies as st
+
+from can_dbc.decoder import Decoder, Refused
+from can_dbc.errors import DecodeError
+from can_dbc.frames import ERROR, EXTENDED, REMOTE, FrameBlock
+from can_dbc.plan import Match, compile_plan, physical
+from tests.can_dbc.oracle import block_of
+
+SPEED = Message(0x100, "Speed", 2, [Signal("Value", 0, 16, unit="km/h")])
+MOTOR = Message(
+    0x18F00400,
+    "Motor",
+    8,
+    [
+        Signal("Mode", 0, 4, is_multiplexer=True),
+        Signal("Torque", 8, 8, is_signed=True, multiplexer_ids=[0], multiplexer_signal="Mode"),
+        Signal("Sub", 8, 8, is_multiplexer=True, multiplexer_ids=[1, 2, 3], multiplexer_signal="Mode"),
+        Signal("Deep", 16, 8, multiplexer_ids=[7], multiplexer_signal="Sub"),
+        Signal("Counter", 56, 8),
+    ],
+    is_extended_frame=True,
+)
+DATABASE = Database([SPEED, MOTOR])
+PLAN = compile_plan([DATABASE])
+PGN_PLAN = compile_plan([DATABASE], Match.PGN)
+
+
+def refusals(decoded):
+    return {(r.kind, r.can_id, r.message): r.frames for r in decoded.refusals}
+
+
+def motor(*data):
+    return (0x18F00400, True, bytes(data).ljust(8, b"\0"))
+
+
+def test_rows_and_times_keep_the_order_of_the_block():
+    block = block_of([(0x100, False, b"\x02\0"), motor(0, 5), (0x100, False, b"\x01\0")])
+    speed, _ = sorted(Decoder({0: PLAN}).decode(block).columns, key=lambda c: c.message.name, reverse=True)
+    assert speed.rows.tolist() == [0, 2]
+    assert speed.t_ns.tolist() == [0, 2_000_000]
+    assert speed.raw.tolist() == [[2, 1]]
+    assert speed.valid is None
+
+
+def test_validity_follows_nested_multiplexers():
+    block = block_of([motor(0, 0xFF, 9), motor(1, 7, 9)])
+    (columns,) = Decoder({0: PLAN}).decode(block).columns
+    names = [columns.message.signals[i].name for i in columns.signals]
+    selected = [{n for n, ok in zip(names, columns.valid[:, f], strict=True) if ok} for f in range(2)]
+    assert selected == [{"Mode", "Torque", "Counter"}, {"Mode", "Sub", "Deep", "Counter"}]
+    assert columns.raw[names.index("Torque"), 0] == -1
+    assert columns.raw[names.index("Deep"), 1] == 9
+
+
+def test_an_unlisted_multiplexer_number_refuses_the_whole_frame():
+    block = block_of([motor(9, 0), motor(1, 8), motor(1, 7)])
+    decoded = Decoder({0: PLAN}).decode(block)
+    assert refusals(decoded) == {(Refused.MUX, 0x18F00400, "Motor"): 2}
+    assert [c.rows.tolist() for c in decoded.columns] == [[2]]
+
+
+def test_a_frame_is_refused_by_its_multiplexer_even_where_only_a_plain_signal_is_wanted():
+    counter = [s.name for s in PLAN.messages[1].signals].index("Counter")
+    decoder = Decoder({0: PLAN}, lambda bus, message: [counter] if message.name == "Motor" else [])
+    decoded = decoder.decode(block_of([motor(9), motor(0, 0, 0, 0, 0, 0, 0, 3), (0x100, False, b"")]))
+    (columns,) = decoded.columns
+    assert (columns.signals, columns.raw.tolist(), columns.valid) == ((counter,), [[3]], None)
+    assert refusals(decoded) == {(Refused.MUX, 0x18F00400, "Motor"): 1}  # the unwanted short frame is no refusal
+
+
+def test_short_data_is_refused_and_longer_data_trimmed():
+    decoded = Decoder({0: PLAN}).decode(block_of([(0x100, False, b"\x01"), (0x100, False, b"\x01\0\xff\xff")]))
+    assert refusals(decoded) == {(Refused.SHORT, 0x100, "Speed"): 1}
+    assert decoded.columns[0].raw.tolist() == [[1]]
+
+
+def test_a_classic_message_decodes_from_an_fd_frame_and_a_long_one_never_from_a_classic():
+    long = compile_plan([Database([Message(0x200, "Long", 12, [Signal("A", 64, 32)])])])
+    decoded = Decoder({0: PLAN}).decode(block_of([(0x100, False, b"\x05" + bytes(63))]))
+    assert decoded.columns[0].raw.tolist() == [[5]]
+    assert refusals(Decoder({0: long}).decode(block_of([(0x200, False, bytes(8))]))) == {
+        (Refused.SHORT, 0x200, "Long"): 1
+    }
+
+
+def test_a_message_beyond_any_frame_is_always_short():
+    long = compile_plan([Database([Message(0x200, "Long", 1785, [Signal("A", 8000, 64)])])])
+    decoded = Decoder({0: long}).decode(block_of([(0x200, False, bytes(64))]))
+    assert refusals(decoded) == {(Refused.SHORT, 0x200, "Long"): 1}
+
+
+def test_identifier_type_and_bus_are_part_of_the_match():
+    other = block_of([(0x100, True, b"\0\0"), (0x7FF, False, b"")])
+    assert refusals(Decoder({0: PLAN}).decode(other)) == {
+        (Refused.UNKNOWN, 0x100, None): 1,
+        (Refused.UNKNOWN, 0x7FF, None): 1,
+    }
+    bus1 = block_of([(0x100, False, b"\0\0")], bus=1, buses=("can0", "can1"))
+    (unknown,) = Decoder({0: PLAN}).decode(bus1).refusals
+    assert (unknown.kind, unknown.bus, unknown.frames) == (Refused.UNKNOWN, 1, 1)
+    (columns,) = Decoder({0: PLAN, 1: PLAN}).decode(bus1).columns
+    assert columns.bus == 1
+
+
+def test_a_pgn_match_ignores_priority_and_source_of_extended_frames_only():
+    frames = [(0x0CF00455, True, bytes(8)), (0x18F10400, True, bytes(8)), (0x100, False, bytes(2)), (0x101, False, b"")]
+    decoded = Decoder({0: PGN_PLAN}).decode(block_of(frames))
+    assert {c.message.name: c.rows.tolist() for c in decoded.columns} == {"Speed": [2], "Motor": [0]}
+    assert refusals(decoded) == {(Refused.UNKNOWN, 0x18F10400, None): 1, (Refused.UNKNOWN, 0x101, None): 1}
+
+
+def test_error_and_remote_frames_are_counted_apart():
+    block = block_of([(0x100, False, b"\0\0")] * 3)
+    block.flags[:] = [REMOTE, ERROR, 0]
+    decoded = Decoder({0: PLAN}).decode(block)
+    assert refusals(decoded) == {(Refused.REMOTE, 0x100, None): 1, (Refused.ERROR, 0x100, None): 1}
+    assert decoded.columns[0].rows.tolist() == [2]
+
+
+def test_a_message_without_signals_decodes_to_no_rows_of_values():
+    plan = compile_plan([Database([Message(0x10, "Empty", 0, [])])])
+    (columns,) = Decoder({0: plan}).decode(block_of([(0x10, False, b"\x01")])).columns
+    assert columns.raw.shape == (0, 1)
+    assert columns.rows.tolist() == [0]
+
+
+def test_an_empty_block_decodes_to_nothing():
+    decoded = Decoder({0: PLAN}).decode(block_of([motor()]).slice(0, 0))
+    assert decoded.columns == decoded.refusals == ()
+
+
+def test_a_wanted_signal_that_does_not_exist_is_a_decode_error():
+    with pytest.raises(DecodeError, match="Speed has signals 0 to 0, wanted are"):
+        Decoder({0: PLAN}, lambda bus, message: [1])
+
+
+def test_wanted_signals_come_in_the_order_asked_for_with_their_validity():
+    deep = [s.name for s in PLAN.messages[1].signals].index("Deep")
+    decoder = Decoder({0: PLAN}, lambda bus, message: [deep, 0] if message.name == "Motor" else [])
+    (columns,) = decoder.decode(block_of([motor(1, 7, 42), motor(0)])).columns
+    assert columns.signals == (deep, 0)
+    assert columns.raw[0, 0] == 42
+    assert columns.valid.tolist() == [[True, False], [True, True]]
+
+
+def test_a_scaled_multiplexer_selects_by_its_scaled_value():
+    scaled = BaseConversion.factory(0.5, 1)
+    signals = [
+        Signal("Mux", 0, 8, is_multiplexer=True, conversion=scaled),
+        Signal("A", 8, 8, multiplexer_ids=[3], multiplexer_signal="Mux"),
+    ]
+    plan = compile_plan([Database([Message(1, "M", 2, signals)])])
+    decoded = Decoder({0: plan}).decode(block_of([(1, False, bytes([raw, 9])) for raw in (3, 4, 5, 6)]))
+    assert decoded.columns[0].rows.tolist() == [1, 2]  # 0.5 * 4 + 1 and int(0.5 * 5 + 1) are 3
+
+
+def test_a_multiplexer_whose_texts_repeat_selects_the_last_number_of_the_text():
+    texts = BaseConversion.factory(choices={1: "same", 2: "same"})
+    signals = [
+        Signal("Mux", 0, 8, is_multiplexer=True, conversion=texts),
+        Signal("A", 8, 8, multiplexer_ids=[2], multiplexer_signal="Mux"),
+    ]
+    plan = compile_plan([Database([Message(1, "M", 2, signals)])])
+    (columns,) = Decoder({0: plan}).decode(block_of([(1, False, b"\x01\x09"), (1, False, b"\x02\x09")])).columns
+    assert columns.valid.tolist() == [[True, True], [True, True]]
+
+
+def test_minus_zero_of_an_unscaled_float_stays_minus_zero():
+    plan = compile_plan(
+        [Database([Message(1, "M", 4, [Signal("F", 0, 32, conversion=BaseConversion.factory(is_float=True))])])]
+    )
+    (columns,) = Decoder({0: plan}).decode(block_of([(1, False, b"\0\0\0\x80")])).columns
+    assert np.signbit(physical(columns.message.signals[0], columns.raw[0])).all()
+
+
+@st.composite
+def blocks(draw):
+    count = draw(st.integers(0, 40))
+    width = draw(st.sampled_from([8, 64]))
+    ids = st.sampled_from([0x100, 0x18F00400, 0x0CF00499, 0]) | st.integers(0, 2**32 - 1)
+    column = lambda values, dtype: np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype)  # noqa: E731
+    return FrameBlock(
+        column(st.integers(-(2**63), 2**63 - 1), np.int64),
+        column(st.integers(0, 255), np.uint8),
+        column(ids, np.uint32),
+        column(st.integers(0, 255) | st.sampled_from([0, EXTENDED]), np.uint8),
+        column(st.integers(0, width), np.uint8),
+        np.frombuffer(draw(st.binary(min_size=count * width, max_size=count * width)), np.uint8).reshape(-1, width),
+        tuple(f"can{n}" for n in range(256)),
+    )
+
+
+@given(blocks(), st.sampled_from([PLAN, PGN_PLAN]))
+def test_every_frame_of_any_block_is_decoded_or_refused(block, plan):
+    decoded = Decoder({0: plan, 255: plan}).decode(block)
+    rows = [row for columns in decoded.columns for row in columns.rows.tolist()]
+    assert len(rows) == len(set(rows))
+    assert len(rows) + sum(refusal.frames for refusal in decoded.refusals) == len(block)

@@ -1,0 +1,126 @@
+"""Compilation: what cantools' objects become, and what the notes say of files that contradict themselves."""
+
+import pytest
+from cantools.database.can import Database, Message, Signal
+from cantools.database.conversion import BaseConversion
+
+from can_dbc.errors import DatabaseError
+from can_dbc.plan import Kind, Match, compile_plan, match_key
+
+
+def message(name, signals, *, frame_id=1, length=8, extended=False, **more):
+    return Message(frame_id, name, length, signals, is_extended_frame=extended, strict=False, **more)
+
+
+def plan_of(*messages, match=Match.EXACT):
+    return compile_plan([Database(list(messages), strict=False)], match)
+
+
+def number(scale=1, offset=0, choices=None, is_float=False):
+    return BaseConversion.factory(scale, offset, choices, is_float)
+
+
+def test_a_signal_keeps_name_unit_kind_position_scale_and_texts():
+    signal = Signal(
+        "Speed", 15, 12, "big_endian", is_signed=True, unit="km/h", conversion=number(0.5, -3, {-1: "low", 5000: "no"})
+    )
+    (plan,) = plan_of(message("M", [signal])).messages[0].signals
+    assert (plan.name, plan.unit, plan.kind, plan.bits, plan.start) == ("Speed", "km/h", Kind.INT, 12, 15)
+    assert plan.big_endian
+    assert plan.first_bit == 8
+    assert (plan.scale, plan.offset) == (0.5, -3.0)
+    assert plan.texts == {-1: "low"}  # 5000 is beyond 12 signed bits
+
+
+def test_the_last_message_of_a_file_wins_and_the_first_file_of_a_bus():
+    one = Database([message("Old", []), message("New", [])])
+    two = Database([message("Late", []), message("Other", [], frame_id=2)])
+    plan = compile_plan([one, two])
+    assert [m.name for m in plan.messages] == ["New", "Other"]
+    assert plan.notes == (
+        "Old: hidden by New, which has the same identifier",
+        "Late: hidden by New of an earlier database",
+    )
+
+
+def test_standard_and_extended_identifiers_are_different_messages():
+    plan = plan_of(message("A", []), message("B", [], extended=True))
+    assert [m.name for m in plan.messages] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (0x0CF00400, 0x18F00421, True),  # EEC1: priority and source address do not count
+        (0x18EA2301, 0x0CEAFF99, True),  # request, PDU1: nor does the destination address
+        (0x18F00400, 0x18F00500, False),  # PDU2: the group extension does
+        (0x18F00400, 0x19F00400, False),  # the data page does
+        (0x18F00400, 0x1AF00400, False),  # so does the extended data page
+    ],
+)
+def test_a_parameter_group_is_compared_without_priority_source_and_destination(one, other, same):
+    assert (match_key(one, True, Match.PGN) == match_key(other, True, Match.PGN)) is same
+    assert match_key(one, True, Match.EXACT) != match_key(other, True, Match.EXACT)
+
+
+def test_overlapping_or_protruding_signals_make_a_layout_defect():
+    overlapping = message("O", [Signal("A", 0, 8), Signal("B", 4, 8)])
+    protruding = message("P", [Signal("A", 8, 8)], frame_id=2, length=1)
+    across = message("X", [Signal("A", 0, 8), Signal("B", 7, 8, "big_endian")], frame_id=3)
+    plan = plan_of(overlapping, protruding, across)
+    assert [m.defect for m in plan.messages] == ["layout", "layout", None]  # cantools checks each byte order alone
+    assert plan.notes == tuple(f"{n}: signals overlap or do not fit; its frames are refused" for n in "OP")
+
+
+def test_a_broken_multiplexed_group_is_a_defect_of_its_number_only():
+    signals = [
+        Signal("Mux", 0, 8, is_multiplexer=True),
+        Signal("Good", 8, 8, multiplexer_ids=[0, 1], multiplexer_signal="Mux"),
+        Signal("Far", 60, 8, multiplexer_ids=[1], multiplexer_signal="Mux"),
+    ]
+    plan = plan_of(message("M", signals))
+    assert plan.messages[0].defect is None
+    assert plan.messages[0].multiplexers[0].numbers == (0, 1)
+    assert plan.messages[0].multiplexers[0].broken == {1}
+    assert plan.notes == ("M.Mux = 1: signals overlap or do not fit; those frames are refused",)
+
+
+def test_a_signal_that_nothing_selects_is_left_out():
+    signals = [Signal("A", 0, 8), Signal("B", 8, 8, multiplexer_ids=[1], multiplexer_signal="A")]
+    plan = plan_of(message("M", signals))
+    assert [s.name for s in plan.messages[0].signals] == ["A"]
+    assert plan.notes == ("M.B: no multiplexer value selects it; left out",)
+
+
+def test_a_signal_of_more_than_64_bits_is_left_out():
+    plan = plan_of(message("M", [Signal("Long", 0, 65), Signal("A", 72, 8)], length=16))
+    assert [s.name for s in plan.messages[0].signals] == ["A"]
+    assert plan.notes == ("M.Long: 65 bits; signals of more than 64 bits are left out",)
+
+
+def test_a_multiplexer_of_more_than_64_bits_is_refused():
+    signals = [
+        Signal("Mux", 0, 65, is_multiplexer=True),
+        Signal("A", 72, 8, multiplexer_ids=[1], multiplexer_signal="Mux"),
+    ]
+    with pytest.raises(DatabaseError, match="M: a multiplexer of more than 64 bits"):
+        plan_of(message("M", signals, length=16))
+
+
+def test_of_signals_with_one_name_one_value_comes_out():
+    signals = [Signal("A", 0, 8, unit="m"), Signal("B", 8, 8), Signal("A", 16, 8, unit="km", conversion=number(2))]
+    plan = plan_of(message("M", signals))
+    kept = plan.messages[0].signals
+    assert [(s.name, s.start, s.scale, s.unit) for s in kept] == [("A", 0, 2.0, "km"), ("B", 8, 1.0, None)]
+    assert plan.notes == ("M.A: 2 signals of this name; one value comes out",)
+
+
+def test_a_container_message_is_a_defect():
+    inner = Message(0, "Inner", 1, [Signal("A", 0, 8)], header_id=1)
+    plan = plan_of(message("C", [], contained_messages=[inner]))
+    assert plan.messages[0].defect == "container"
+
+
+def test_a_scale_beyond_float64_is_refused():
+    with pytest.raises(DatabaseError, match=r"M\.A: scale or offset is beyond float64"):
+        plan_of(message("M", [Signal("A", 0, 8, conversion=number(10**400))]))
