@@ -36,9 +36,7 @@ _OPERATORS: Final[Mapping[str, tuple[int, int | None]]] = {
     "merge": (1, None), "in": (2, 2), "cat": (1, None), "substr": (2, 3),
     "starts_with": (2, 2), "ends_with": (2, 2), "sem_ver": (3, 3), "fractional": (1, None),
 }  # fmt: skip
-_YES_OR_NO: Final = frozenset(
-    ("==", "===", "!=", "!==", "<", "<=", ">", ">=", "!", "!!", "in", "all", "none", "some")
-)
+_YES_OR_NO: Final = frozenset(("==", "===", "!=", "!==", "<", "<=", ">", ">=", "!", "!!", "in", "all", "none", "some"))
 _RANGES: Final = frozenset(["=", "!=", ">", "<", ">=", "<=", "~", "^"])
 
 
@@ -71,9 +69,7 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
         raise Permanent(f"{source}: a flag definition is a JSON object with `flags`")
     flags = data.get("flags")
     if not isinstance(flags, dict) or not flags:
-        raise Permanent(
-            f"{source}: `flags` must name at least one flag; an empty document would wipe them all"
-        )
+        raise Permanent(f"{source}: `flags` must name at least one flag; an empty document would wipe them all")
     if len(flags) > FLAGS:
         raise Permanent(f"{source}: {len(flags)} flags; at most {FLAGS} are read")
     metadata = data.get("metadata", {})
@@ -110,9 +106,7 @@ def _read_json(document: bytes, source: str) -> Any:
         return number
 
     try:
-        return json.loads(
-            document.decode(), object_pairs_hook=unique, parse_float=finite, parse_constant=finite
-        )
+        return json.loads(document.decode(), object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError) as error:
         raise Permanent(f"{source}: not JSON: {error}") from error
 
@@ -145,9 +139,7 @@ def _flag(key: str, flag: object, rules: "_Rules", where: str) -> tuple[FlagKind
     kind = _kind(variants, where)
     default = flag.get("defaultVariant")
     if default is not None and (not isinstance(default, str) or default not in variants):
-        raise Permanent(
-            f"{where}: `defaultVariant` {default!r} is none of its variants: {', '.join(variants)}"
-        )
+        raise Permanent(f"{where}: `defaultVariant` {default!r} is none of its variants: {', '.join(variants)}")
     metadata = flag.get("metadata", {})
     _check_metadata(metadata, where)
     resolved: dict[str, Any] = {"state": flag["state"], "variants": variants, "metadata": metadata}
@@ -188,9 +180,7 @@ def _kind_of(value: object, where: str) -> FlagKind:
             return FlagKind.FLOAT
         case dict():
             return FlagKind.OBJECT
-    raise Permanent(
-        f"{where}: a variant is a boolean, a string, a number or an object, not {json.dumps(value)[:40]}"
-    )
+    raise Permanent(f"{where}: a variant is a boolean, a string, a number or an object, not {json.dumps(value)[:40]}")
 
 
 @dataclass(slots=True)
@@ -205,9 +195,7 @@ class _Rules:
     def resolve(self, rule: Any, where: str, depth: int = 0) -> Any:
         self.nodes += 1
         if depth > DEPTH or self.nodes > NODES:
-            raise Permanent(
-                f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} parts (a $ref circle?)"
-            )
+            raise Permanent(f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} parts (a $ref circle?)")
         if isinstance(rule, list):
             return [self.resolve(item, where, depth + 1) for item in rule]
         if not isinstance(rule, dict):
@@ -236,14 +224,8 @@ def _check_arguments(operator: str, arguments: list[Any], where: str) -> None:
             if not isinstance(arguments[0], str | int | dict):
                 raise Permanent(f"{where}: 'var' names an attribute of the context")
             name = arguments[0]
-            if (
-                isinstance(name, str)
-                and name.startswith("$flagd.")
-                and name[7:] not in ("flagKey", "timestamp")
-            ):
-                raise Permanent(
-                    f"{where}: {name!r} does not exist; flagd provides $flagd.flagKey and .timestamp"
-                )
+            if isinstance(name, str) and name.startswith("$flagd.") and name[7:] not in ("flagKey", "timestamp"):
+                raise Permanent(f"{where}: {name!r} does not exist; flagd provides $flagd.flagKey and .timestamp")
         case "starts_with" | "ends_with":
             if not all(isinstance(argument, str | dict) for argument in arguments):
                 raise Permanent(f"{where}: {operator!r} compares strings")
@@ -257,9 +239,7 @@ def _check_arguments(operator: str, arguments: list[Any], where: str) -> None:
 def _check_fractional(arguments: list[Any], where: str) -> None:
     shares = _shares(arguments)
     if not shares or not all(isinstance(share, list) and 1 <= len(share) <= 2 for share in shares):
-        raise Permanent(
-            f"{where}: 'fractional' takes an optional bucketing rule and then [variant, weight] pairs"
-        )
+        raise Permanent(f"{where}: 'fractional' takes an optional bucketing rule and then [variant, weight] pairs")
     total = 0
     for share in shares:
         weight = share[1] if len(share) == 2 else 1
