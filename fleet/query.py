@@ -96,7 +96,7 @@ def query(lake: str, sql: str, parameters: Mapping[str, object] | None = None) -
         try:
             relation = connection.sql(sql, params=parameters)
             if relation is None:
-                raise Permanent("this is a statement, not a question: begin with SELECT, WITH or FROM")
+                raise Permanent("there is no question: begin with SELECT, WITH or FROM")
             return relation.to_arrow_table()
         except duckdb.Error as error:
             raise Permanent(f"the question cannot be answered: {error}") from error

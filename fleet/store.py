@@ -22,7 +22,7 @@ from agent.formats.acks import MAX_SEQS, Ack, sign_ack
 from agent.formats.seal import RecipientPrivateKey
 from fleet.inbox import BatchKey, Commit, Inbox, SealedBatch
 from fleet.intake import Refusal, judge, open_batch
-from fleet.lake import Lake
+from fleet.lake import SCHEMAS, Lake
 from fleet.quarantine import Quarantine
 from fleet.registry import Registry
 from fleet.rows import OpenedBatch
@@ -97,8 +97,7 @@ class Store:
             )
         for commit in self._inbox.undone():
             batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
-            self._lake.append(self._inbox.app_id, commit.number, batches)
-            self._inbox.finish(commit.number)
+            self._complete(commit, batches)
             self.totals.recovered += len(batches)
             _log.info("commit_recovered", number=commit.number, batches=len(batches))
 
@@ -146,8 +145,7 @@ class Store:
         refuses."""
         if self._open is not None:
             commit, batches = self._open
-            self._lake.append(self._inbox.app_id, commit.number, batches)
-            self._inbox.finish(commit.number)
+            self._complete(commit, batches)
             self._open = None
             for batch in commit.batches:
                 self._answer(batch.key).stored.add(batch.key.seq)
@@ -161,6 +159,11 @@ class Store:
     def close(self) -> None:
         """Close the inbox; what was taken in and not landed is landed at the next start."""
         self._inbox.close()
+
+    def _complete(self, commit: Commit, batches: Sequence[OpenedBatch]) -> None:
+        for table in SCHEMAS:
+            self._lake.append(table, self._inbox.app_id, commit.number, batches)
+        self._inbox.finish(commit.number)
 
     def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
         """Open once more what was accepted before the crash; None, and quarantined, where that is no longer

@@ -1,0 +1,79 @@
+"""A fleet and its vehicles for tests: real keys, real sealing, small windows."""
+
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from agent.formats import topics
+from agent.formats.acks import Ack, verify_ack
+from agent.formats.codec import encode_window
+from agent.formats.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
+from agent.formats.seal import Header, RecipientPublicKey, seal
+from agent.formats.topics import Lane
+from fleet.create import create_fleet
+from fleet.enrol import Model, enrol
+from fleet.folder import FleetFolder
+from fleet.keys import read_p256
+
+EPOCH = "0123456789abcdef0123456789abcdef"
+T0_US = 1_760_000_000_000_000
+DEMO = Model("Demo", "Hatch", "EU", 2026)
+
+
+def make_fleet(root: Path) -> FleetFolder:
+    fleet = FleetFolder(root)
+    create_fleet(fleet, suite="X25519", broker_names=(), now=datetime.now(UTC))
+    return fleet
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    folder: Path
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    recipient: RecipientPublicKey
+    acks_key: Ed25519PublicKey
+
+    @property
+    def topic(self) -> str:
+        return topics.up(topics.partition_of(self.name), self.name, Lane.LIVE)
+
+    def header(self, seq: int, *, lane: Lane = Lane.LIVE) -> Header:
+        key_id, suite = self.recipient.key_id, self.recipient.suite
+        return Header(self.name, EPOCH, seq, lane, key_id, suite, T0_US + seq)
+
+    def batch(self, seq: int, window: Window | None = None, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
+        body = encode_window(make_window(seq) if window is None else window)
+        return seal(self.header(seq), body, key or self.key, self.recipient)
+
+    def verify(self, payload: bytes) -> Ack:
+        return verify_ack(payload, self.acks_key)
+
+
+def make_vehicle(fleet: FleetFolder, folder: Path) -> Vehicle:
+    enrol(fleet, folder, DEMO, days=2, now=datetime.now(UTC))
+    identity = tomllib.loads((folder / "identity.toml").read_text())
+    acks_key = load_pem_public_key((folder / "acks.pub.pem").read_bytes())
+    assert isinstance(acks_key, Ed25519PublicKey)
+    recipient = RecipientPublicKey.from_json((folder / "hpke.pub.json").read_bytes(), "hpke.pub.json")
+    return Vehicle(folder, identity["vehicle"], read_p256(folder / "device.key.pem"), recipient, acks_key)
+
+
+def make_window(seq: int, *, samples: int = 10) -> Window:
+    """Two signals of one message; raw values tell the batch, times rise by 10 ms."""
+    t_us = T0_US + seq * 1_000_000 + np.arange(samples, dtype=np.int64) * 10_000
+    signals = (
+        SignalInfo("Speed.VehicleSpeed", "can0", "km/h", Kind.UINT, 16, 0.01, 0.0),
+        SignalInfo("Speed.Gear", "can0", None, Kind.INT, 4, 1.0, -1.0),
+    )
+    raw = np.stack([np.arange(samples) + seq * 1000, np.arange(samples) % 3]).astype(np.int64)
+    group = ColumnGroup(t_us, signals, raw, ({}, {0: "reverse", 1: "neutral"}))
+    events = (Event(T0_US + seq, "started", {"reason": "test", "seq": seq}),)
+    clock = Clock(ClockQuality.NETWORK, "boot", T0_US, 5_000_000)
+    return Window("drive", "0123456789ab", int(t_us[0]), int(t_us[-1]), clock, (group,), events)

@@ -1,0 +1,298 @@
+"""The receiver as a real process, over a real broker with mutual TLS, into real Delta tables."""
+
+import asyncio
+import contextlib
+import functools
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Transient
+from agent.formats import topics
+from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
+from fleet.broker import Broker
+from fleet.folder import FleetFolder
+from fleet.query import query
+from fleet.registry import Registry
+from tests.fleet.vehicles import EPOCH, Vehicle, make_fleet, make_vehicle
+
+pytestmark = pytest.mark.integration
+PATIENCE_S = 30.0
+
+
+def in_event_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class ReceiverProcess:
+    """`fleet receive` as its own process; ended by its process id."""
+
+    def __init__(self, fleet: FleetFolder, port: int, log: Path) -> None:
+        self._command = [sys.executable, "-m", "fleet", "receive", "--fleet", str(fleet.root)]
+        self._command += ["--broker", f"localhost:{port}", "--json"]
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(PATIENCE_S)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    async def connected(self, times: int = 1) -> None:
+        await until(lambda: self.said().count('"broker_connected"') >= times)
+
+
+async def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.05)
+
+
+@dataclass
+class Heard:
+    """What the fleet said to a vehicle, every signature verified."""
+
+    stored: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+    count: int = 0
+
+    def more_than(self, count: int) -> bool:
+        return self.count > count
+
+
+@contextlib.asynccontextmanager
+async def online(vehicle: Vehicle, port: int, heard: Heard) -> AsyncIterator[Connection]:
+    """The vehicle on the broker, listening for acknowledgements."""
+    endpoint = Endpoint(
+        host="localhost",
+        port=port,
+        ca_file=vehicle.folder / "ca.crt.pem",
+        cert_file=vehicle.folder / "device.crt.pem",
+        key_file=vehicle.folder / "device.key.pem",
+        client_id=f"{vehicle.name}-{random.randrange(10**9)}",
+        timeout_s=5.0,
+    )
+    async with connect(endpoint) as connection:
+        await connection.subscribe([topics.ack(vehicle.name)])
+        listening = asyncio.create_task(listen(vehicle, connection, heard))
+        try:
+            yield connection
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+
+
+async def listen(vehicle: Vehicle, connection: Connection, heard: Heard) -> None:
+    async for _, payload in connection.messages():
+        ack = vehicle.verify(payload)
+        assert (ack.vehicle, ack.epoch) == (vehicle.name, EPOCH)
+        heard.stored |= set(ack.stored)
+        heard.refused |= ack.refused
+        heard.count += 1
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> FleetFolder:
+    return make_fleet(tmp_path / "fleet")
+
+
+@pytest.fixture
+def vehicle(fleet: FleetFolder, tmp_path: Path) -> Vehicle:
+    return make_vehicle(fleet, tmp_path / "vehicle")
+
+
+@pytest.fixture
+def broker(fleet: FleetFolder, tmp_path: Path) -> Iterator[Broker]:
+    with Broker(fleet, tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+def receiver(fleet: FleetFolder, broker: Broker, tmp_path: Path) -> Iterator[ReceiverProcess]:
+    process = ReceiverProcess(fleet, broker.port, tmp_path / "receiver.log")
+    process.start()
+    try:
+        yield process
+    finally:
+        process.end(signal.SIGKILL)
+
+
+def rows_by_batch(fleet: FleetFolder) -> dict[int, tuple[int, int]]:
+    """seq to (sample rows, event rows), counted in their own tables."""
+    table = query(
+        str(fleet.lake),
+        "SELECT seq, (SELECT count(*) FROM samples s WHERE s.seq = b.seq), (SELECT count(*) FROM events e "
+        "WHERE e.seq = b.seq) FROM batches b",
+    )
+    rows = [tuple(column[i].as_py() for column in table.columns) for i in range(table.num_rows)]
+    assert len({row[0] for row in rows}) == len(rows), "a batch is in the table of batches twice"
+    return {seq: (samples, events) for seq, samples, events in rows}
+
+
+@in_event_loop
+async def test_batches_that_arrive_out_of_order_and_twice_are_each_stored_once(
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess
+) -> None:
+    heard = Heard()
+    await receiver.connected()
+    async with online(vehicle, broker.port, heard) as connection:
+        for seq in (1, 3, 2, 3, 1):  # each in a commit of its own: the order of the numbers must not matter
+            before = heard.count
+            await connection.publish(vehicle.topic, vehicle.batch(seq))
+            await until(functools.partial(heard.more_than, before))
+    assert heard.stored == {1, 2, 3}
+    assert receiver.end() == 0
+    assert rows_by_batch(fleet) == {1: (20, 1), 2: (20, 1), 3: (20, 1)}
+    assert '"duplicates": 2' in receiver.said()
+
+
+@in_event_loop
+async def test_what_is_not_a_registered_vehicles_own_is_refused_with_the_reason(
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess, tmp_path: Path
+) -> None:
+    heard = Heard()
+    stranger = make_vehicle(fleet, tmp_path / "stranger")
+    forgotten = make_vehicle(fleet, tmp_path / "forgotten")
+    (fleet.vehicles / f"{forgotten.name}.json").unlink()
+    revoked = make_vehicle(fleet, tmp_path / "revoked")
+    Registry(fleet.vehicles).revoke(revoked.name)
+    tampered = bytearray(vehicle.batch(5))
+    tampered[-1] ^= 1
+    await receiver.connected()
+    async with online(vehicle, broker.port, heard) as connection:
+        await connection.publish(vehicle.topic, vehicle.batch(4, key=stranger.key))
+        await connection.publish(vehicle.topic, bytes(tampered))
+        await connection.publish(vehicle.topic.replace("live", "events"), vehicle.batch(6))
+        await connection.publish(vehicle.topic, stranger.batch(7))
+        await connection.publish(vehicle.topic, b"rubbish")
+        await connection.publish(vehicle.topic, vehicle.batch(8))
+        await until(lambda: len(heard.refused) == 3 and bool(heard.stored))
+    assert heard.stored == {8}
+    assert "not that of vehicle" in heard.refused[4]
+    assert "altered" in heard.refused[5]
+    assert "lane" in heard.refused[6]
+    for other, reason in ((forgotten, "not enrolled"), (revoked, "revoked")):
+        told = Heard()
+        async with online(other, broker.port, told) as connection:
+            await connection.publish(other.topic, other.batch(1))
+            await until(functools.partial(told.more_than, 0))
+        assert reason in told.refused[1]
+    assert receiver.end() == 0
+    assert rows_by_batch(fleet) == {8: (20, 1)}
+    assert len(list(fleet.quarantine.glob("*.sealed"))) == 7
+    assert '"refused": 7' in receiver.said()
+
+
+@in_event_loop
+async def test_a_vehicle_may_neither_publish_nor_listen_for_another(
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess, tmp_path: Path
+) -> None:
+    victim = make_vehicle(fleet, tmp_path / "victim")
+    mine, overheard = Heard(), Heard()
+    await receiver.connected()
+    async with online(vehicle, broker.port, mine) as connection, online(victim, broker.port, overheard) as other:
+        for topic in (victim.topic, topics.ack(victim.name), topics.push(victim.name), topics.NUDGE):
+            with pytest.raises(PublishRefused, match="ACL"):
+                await connection.publish(topic, vehicle.batch(1))
+        await connection.subscribe([topics.ack(victim.name), topics.ALL_UP])  # granted by mosquitto, never served
+        await other.publish(victim.topic, victim.batch(1))
+        await until(lambda: overheard.stored == {1})
+        await connection.publish(vehicle.topic, vehicle.batch(2))
+        await until(lambda: mine.stored == {2})  # after the victim's, and none of the victim's came (listen asserts)
+    assert mine.count == 1
+
+
+@in_event_loop
+async def test_the_receiver_waits_for_a_broker_that_died_and_says_so_once(
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess
+) -> None:
+    heard = Heard()
+    await receiver.connected()
+    broker.kill()
+    await until(lambda: '"broker_lost"' in receiver.said())
+    await asyncio.sleep(2.0)
+    broker.start()
+    await receiver.connected(times=2)
+    async with online(vehicle, broker.port, heard) as connection:
+        await connection.publish(vehicle.topic, vehicle.batch(1))
+        await until(lambda: heard.stored == {1})
+    assert receiver.end() == 0
+    assert receiver.said().count('"broker_lost"') == 1
+    assert '"broker_unreachable"' not in receiver.said()
+
+
+@in_event_loop
+async def test_a_second_receiver_of_the_same_partitions_is_turned_away(
+    fleet: FleetFolder, broker: Broker, receiver: ReceiverProcess, tmp_path: Path
+) -> None:
+    await receiver.connected()
+    second = ReceiverProcess(fleet, broker.port, tmp_path / "second.log")
+    second.start()
+    await until(lambda: "another receiver serves" in second.said())
+    assert second.wait() == 1
+    assert receiver.end() == 0
+
+
+async def deliver(vehicle: Vehicle, port: int, batches: dict[int, bytes], heard: Heard) -> None:
+    """As a vehicle does: send what is not acknowledged, again and again, in any order."""
+    rng = random.Random(1)
+    while waiting := sorted(set(batches) - heard.stored):
+        rng.shuffle(waiting)
+        with contextlib.suppress(Transient):
+            async with online(vehicle, port, heard) as connection:
+                for seq in waiting:
+                    await connection.publish(vehicle.topic, batches[seq])
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(1.0)
+
+
+@in_event_loop
+async def test_a_receiver_killed_at_random_moments_stores_every_batch_exactly_once(
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # shown where it fails
+    rng = random.Random(seed)
+    batches = {seq: vehicle.batch(seq) for seq in range(1, 301)}
+    heard = Heard()
+    delivery = asyncio.create_task(deliver(vehicle, broker.port, batches, heard))
+    kills = connections = 0
+    while kills < 15 and not delivery.done():
+        if rng.random() < 0.7:  # else it may die while it starts and recovers
+            await receiver.connected(times=connections + 1)
+        await asyncio.sleep(rng.uniform(0.0, 0.7))
+        receiver.end(signal.SIGKILL)
+        connections = receiver.said().count('"broker_connected"')
+        kills += 1
+        receiver.start()
+    await asyncio.wait_for(delivery, PATIENCE_S)
+    await receiver.connected(times=connections + 1)
+    assert receiver.end() == 0
+    print(f"{kills} kills, {receiver.said().count('commit_recovered')} commits recovered")
+    assert kills >= 3
+    assert heard.refused == {}
+    assert rows_by_batch(fleet) == dict.fromkeys(batches, (20, 1))
