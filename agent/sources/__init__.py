@@ -8,16 +8,17 @@ from can_dbc.frames import FrameBlock
 
 
 @dataclass(frozen=True, slots=True)
-class Overflow:
-    """Frames that a bus delivered and a full buffer refused: the app turns each into a loss record, `bus_overflow`.
+class BusLoss:
+    """Frames that a bus carried and the source could not deliver; the app makes a loss record of it, `bus_overflow`.
 
-    `first_ns` and `last_ns` are the lowest and highest timestamps of the `count` lost frames.
+    `first_ns` to `last_ns` holds the timestamps of the lost frames; `count` is 0 where nobody can know how many.
     """
 
     bus: str
     count: int
     first_ns: int
     last_ns: int
+    detail: str
 
 
 class Source(Protocol):
