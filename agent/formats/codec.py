@@ -106,7 +106,7 @@ def _to_message(window: Window) -> pb.TelemetryBatch:
         if key not in times:
             times[key] = len(columns)
             columns.append(group.t_us)
-        groups.append(pb.ColumnGroup(time=times[key], values=_table(delta.encode(group.raw))))
+        groups.append(pb.ColumnGroup(time=times[key], values=_table(delta.encode(group.raw, _wraps(group.signals)))))
     return pb.TelemetryBatch(
         format=FORMAT,
         campaign=window.campaign,
@@ -126,6 +126,10 @@ def _to_message(window: Window) -> pb.TelemetryBatch:
     )
 
 
+def _wraps(signals: Sequence[SignalInfo]) -> NDArray[np.uint8]:
+    return np.array([s.bits | (delta.SIGNED if s.kind is Kind.INT else 0) for s in signals], np.uint8)
+
+
 def _table(deltas: delta.Deltas, counts: Sequence[int] = ()) -> pb.DeltaTable:
     return pb.DeltaTable(
         counts=counts,
@@ -133,23 +137,25 @@ def _table(deltas: delta.Deltas, counts: Sequence[int] = ()) -> pb.DeltaTable:
         steps=deltas.steps.tolist(),
         widths=deltas.widths.tobytes(),
         residuals=deltas.residuals,
+        wraps=deltas.wraps.tobytes() if deltas.wraps.any() else b"",
+        units=deltas.units.tolist() if (deltas.units > 1).any() else (),
     )
 
 
 def _time_table(columns: Sequence[NDArray[np.int64]]) -> pb.DeltaTable:
     if not columns:
         return pb.DeltaTable()
-    encoded = [delta.encode(column[None, :]) for column in columns]
+    encoded = [delta.encode_times(column) for column in columns]
     widths = np.concatenate([deltas.widths for deltas in encoded])
-    return _table(
-        delta.Deltas(
-            np.concatenate([deltas.bases for deltas in encoded]),
-            np.concatenate([deltas.steps for deltas in encoded]),
-            widths,
-            b"".join(encoded[i].residuals for i in np.argsort(widths, kind="stable")),
-        ),
-        [len(column) for column in columns],
+    whole = delta.Deltas(
+        np.concatenate([deltas.bases for deltas in encoded]),
+        np.concatenate([deltas.steps for deltas in encoded]),
+        widths,
+        b"".join(encoded[i].residuals for i in np.argsort(widths, kind="stable")),
+        np.concatenate([deltas.wraps for deltas in encoded]),
+        np.concatenate([deltas.units for deltas in encoded]),
     )
+    return _table(whole, [len(column) for column in columns])
 
 
 def _signal_table(groups: Sequence[ColumnGroup]) -> pb.SignalTable:
@@ -271,13 +277,13 @@ def _to_window(message: pb.TelemetryBatch) -> Window:
 def _check_counts(message: pb.TelemetryBatch, signals: int) -> None:
     """Everything that decides how much will be allocated."""
     counts = message.times.counts
-    if not len(counts) == len(message.times.bases) == len(message.times.steps) == len(message.times.widths):
-        raise delta.MalformedError("time columns of different number")
+    if len(counts) != len(message.times.bases):
+        raise delta.MalformedError("times and their counts of different number")
     if any(group.time >= len(counts) for group in message.groups):
         raise delta.MalformedError("a group of a time column that is not there")
     tables = [group.values for group in message.groups]
-    if any(not len(table.bases) == len(table.steps) == len(table.widths) > 0 for table in tables):
-        raise delta.MalformedError("value columns of different number")
+    if any(not table.bases for table in tables):
+        raise delta.MalformedError("a group of no signals")
     if sum(len(table.bases) for table in tables) != signals:
         raise delta.MalformedError("descriptions of another number of signals than there are columns")
     values = sum(counts[group.time] * len(group.values.bases) for group in message.groups)
@@ -286,11 +292,20 @@ def _check_counts(message: pb.TelemetryBatch, signals: int) -> None:
 
 
 def _read_table(table: pb.DeltaTable) -> delta.Deltas:
+    columns = len(table.bases)
+    if not len(table.steps) == len(table.widths) == columns:
+        raise delta.MalformedError("columns of different number")
+    if len(table.wraps) not in (0, columns) or len(table.units) not in (0, columns):
+        raise delta.MalformedError("wraps or units of another number than columns")
+    if max(table.units, default=0) >= 1 << 63:
+        raise delta.MalformedError("a unit beyond 63 bits")
     return delta.Deltas(
         np.array(table.bases, np.int64),
         np.array(table.steps, np.int64),
         np.frombuffer(table.widths, np.uint8),
         table.residuals,
+        np.frombuffer(table.wraps, np.uint8) if table.wraps else np.zeros(columns, np.uint8),
+        np.array(table.units, np.int64) if table.units else np.ones(columns, np.int64),
     )
 
 
@@ -303,18 +318,15 @@ def _read_times(table: pb.DeltaTable) -> list[NDArray[np.int64]]:
     order = np.argsort(whole.widths, kind="stable")
     starts = np.empty(len(order), np.int64)
     starts[order] = np.cumsum(sizes[order]) - sizes[order]
-    return [
-        delta.decode(
-            delta.Deltas(
-                whole.bases[i : i + 1],
-                whole.steps[i : i + 1],
-                whole.widths[i : i + 1],
-                whole.residuals[starts[i] : starts[i] + sizes[i]],
-            ),
-            count,
-        )[0]
-        for i, count in enumerate(table.counts)
-    ]
+    times = []
+    for i, count in enumerate(table.counts):
+        one = slice(i, i + 1)
+        residuals = whole.residuals[starts[i] : starts[i] + sizes[i]]
+        column = delta.Deltas(
+            whole.bases[one], whole.steps[one], whole.widths[one], residuals, whole.wraps[one], whole.units[one]
+        )
+        times.append(delta.decode(column, count)[0])
+    return times
 
 
 def _read_signals(table: pb.SignalTable) -> tuple[list[SignalInfo], list[Mapping[int, str]]]:

@@ -160,18 +160,22 @@ class SignalTable(_message.Message):
     def __init__(self, names: _Optional[str] = ..., strings: _Optional[_Iterable[str]] = ..., buses: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., units: _Optional[_Iterable[int]] = ..., kinds: _Optional[bytes] = ..., bits: _Optional[bytes] = ..., scales: _Optional[bytes] = ..., offsets: _Optional[bytes] = ..., texts: _Optional[_Iterable[int]] = ..., text_counts: _Optional[_Iterable[int]] = ..., text_raws: _Optional[_Iterable[int]] = ..., text_values: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DeltaTable(_message.Message):
-    __slots__ = ("counts", "bases", "steps", "widths", "residuals")
+    __slots__ = ("counts", "bases", "steps", "widths", "residuals", "wraps", "units")
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     BASES_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     WIDTHS_FIELD_NUMBER: _ClassVar[int]
     RESIDUALS_FIELD_NUMBER: _ClassVar[int]
+    WRAPS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
     bases: _containers.RepeatedScalarFieldContainer[int]
     steps: _containers.RepeatedScalarFieldContainer[int]
     widths: bytes
     residuals: bytes
-    def __init__(self, counts: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[int]] = ..., widths: _Optional[bytes] = ..., residuals: _Optional[bytes] = ...) -> None: ...
+    wraps: bytes
+    units: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[int]] = ..., widths: _Optional[bytes] = ..., residuals: _Optional[bytes] = ..., wraps: _Optional[bytes] = ..., units: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ColumnGroup(_message.Message):
     __slots__ = ("time", "values")
