@@ -127,7 +127,8 @@ class Inbox:
     @property
     def last_number(self) -> int:
         """The highest commit number ever given to this share; 0 before the first."""
-        row = self._connection.execute("SELECT last FROM shares WHERE share = ?", (self._share,)).fetchone()
+        with _naming(self._path):
+            row = self._connection.execute("SELECT last FROM shares WHERE share = ?", (self._share,)).fetchone()
         return 0 if row is None else int(row[0])
 
     def take(self, batches: Sequence[SealedBatch]) -> Taken:
@@ -166,12 +167,14 @@ class Inbox:
 
     def undone(self) -> list[Commit]:
         """Commits of this share that were taken and not finished, in the order of their numbers."""
+        with _naming(self._path):
+            rows = self._connection.execute(
+                "SELECT number, vehicle, epoch, seq, received_at_us, sealed FROM pending WHERE share = ?"
+                " ORDER BY number, position",
+                (self._share,),
+            ).fetchall()
         groups: dict[int, list[SealedBatch]] = {}
-        for number, vehicle, epoch, seq, received_at_us, sealed in self._connection.execute(
-            "SELECT number, vehicle, epoch, seq, received_at_us, sealed FROM pending WHERE share = ?"
-            " ORDER BY number, position",
-            (self._share,),
-        ):
+        for number, vehicle, epoch, seq, received_at_us, sealed in rows:
             batch = SealedBatch(BatchKey(vehicle, epoch, seq), sealed, received_at_us)
             groups.setdefault(number, []).append(batch)
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
@@ -243,8 +246,16 @@ def _take_lock(path: Path, share: str) -> int:
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _failure(path, error) from error
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    with _naming(path):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -253,8 +264,6 @@ def _transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    except sqlite3.DatabaseError as error:
-        raise _failure(path, error) from error
 
 
 def _failure(path: Path, error: sqlite3.DatabaseError) -> Permanent | Transient:

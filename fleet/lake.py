@@ -52,9 +52,13 @@ class Lake:
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
     def known(self) -> list[BatchKey]:
-        """Every batch in the lake."""
+        """Every batch in the lake.  Transient where it cannot be read."""
         columns = ["vehicle", "epoch", "seq"]
-        table = self._tables["batches"].to_pyarrow_table(columns=columns)
+        batches = self._tables["batches"]
+        try:
+            table = batches.to_pyarrow_table(columns=columns)
+        except (DeltaError, OSError) as error:
+            raise Transient(f"cannot read {batches.table_uri}: {error}") from error
         return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
@@ -89,13 +93,18 @@ def open_table(uri: str, name: str) -> DeltaTable:
         return DeltaTable(f"{uri}/{name}")
     except TableNotFoundError as error:
         raise Permanent(f"no table {name} in {uri}: `fleet receive` creates it") from error
+    except (DeltaError, OSError) as error:
+        raise Permanent(f"cannot open table {name} in {uri}: {error}") from error
 
 
 def _open_or_create(uri: str, schema: pa.Schema) -> DeltaTable:
     try:
-        return DeltaTable.create(uri, schema, mode="ignore", partition_by=["date"])
+        table = DeltaTable.create(uri, schema, mode="ignore", partition_by=["date"])
     except (DeltaError, OSError) as error:
         raise Permanent(f"cannot open or create the table {uri}: {error}") from error
+    if [field.name for field in table.schema().fields] != schema.names:
+        raise Permanent(f"the table {uri} has other columns: it was written by another release")
+    return table
 
 
 def _force_to_disk(table_uri: str, version: int) -> None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from agent.errors import Permanent, Transient
 from agent.formats.columns import ColumnGroup, Event, Kind, SignalInfo
@@ -254,3 +256,16 @@ def test_questions_are_answered(fleet: FleetFolder, vehicle: Vehicle, store: Sto
 def test_sql_that_cannot_be_answered_says_so(store: Store, fleet: FleetFolder, sql: str) -> None:
     with pytest.raises(Permanent):
         ask_sql(str(fleet.lake), sql)
+
+
+def test_a_lake_of_another_release_is_refused_at_the_start(fleet: FleetFolder) -> None:
+    DeltaTable.create(str(fleet.lake / "events"), pa.schema([("a", pa.int64())]))
+    with pytest.raises(Permanent, match="another release"):
+        open_store(fleet, Share())
+
+
+def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) -> None:
+    for entry in (fleet.lake / "samples" / "_delta_log").glob("*.json"):
+        entry.write_text("rubbish")
+    with pytest.raises(Permanent, match="samples"):
+        ask(str(fleet.lake), "signals")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ import pytest
 from agent.errors import Transient
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
-from fleet.broker import Broker
+from fleet.broker import Broker, free_port
+from fleet.certificates import issue_client
 from fleet.folder import FleetFolder
+from fleet.keys import read_certificate, read_p256, write_certificate
 from fleet.query import query
 from fleet.registry import Registry
 from tests.fleet.vehicles import EPOCH, Vehicle, make_fleet, make_vehicle
@@ -296,3 +299,28 @@ async def test_a_receiver_killed_at_random_moments_stores_every_batch_exactly_on
     assert kills >= 3
     assert heard.refused == {}
     assert rows_by_batch(fleet) == dict.fromkeys(batches, (20, 1))
+
+
+@in_event_loop
+async def test_an_unreachable_broker_is_waited_for_and_said_once(fleet: FleetFolder, tmp_path: Path) -> None:
+    process = ReceiverProcess(fleet, free_port(), tmp_path / "receiver.log")
+    process.start()
+    await until(lambda: '"broker_unreachable"' in process.said())
+    await asyncio.sleep(2.0)
+    assert process.end() == 0
+    assert process.said().count('"broker_unreachable"') == 1
+    assert "Traceback" not in process.said()
+
+
+@in_event_loop
+async def test_an_expired_certificate_is_one_message_and_the_end(fleet: FleetFolder, tmp_path: Path) -> None:
+    authority, key = read_certificate(fleet.ca_certificate), read_p256(fleet.key("ca.key"))
+    public = read_p256(fleet.receiver_key).public_key()
+    past = datetime.now(UTC) - timedelta(days=30)
+    expired = issue_client(authority, key, public, common_name="receiver", now=past, days=1, serial=1)
+    write_certificate(fleet.receiver_certificate, expired)
+    process = ReceiverProcess(fleet, free_port(), tmp_path / "receiver.log")
+    process.start()
+    assert process.wait() == 1
+    assert f"fleet: {fleet.receiver_certificate}: certificate expired" in process.said()
+    assert "Traceback" not in process.said()
