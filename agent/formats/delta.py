@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
+_IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
 SIGNED: Final = 0x80  # of a wrap: extend by sign
 _LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest extent of 1, 2, 4 bytes
 _SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest spread of 0, 1, 2, 4 bytes
@@ -91,7 +92,7 @@ def decode(deltas: Deltas, count: int) -> NDArray[np.int64]:
     """The (S, count) values again.  Raises MalformedError; allocates S * count * 8 bytes only after all is checked."""
     if count < 1:
         raise MalformedError("a column of no values")
-    if not np.isin(deltas.widths, _WIDTH_VALUES).all():
+    if not _IS_WIDTH[deltas.widths].all():
         raise MalformedError("a width that is none of 0, 1, 2, 4, 8 bytes")
     if (deltas.wraps & ~np.uint8(SIGNED) > 64).any() or (deltas.units < 1).any():
         raise MalformedError("a column that wraps beyond 64 bits, or of no unit")
