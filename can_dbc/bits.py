@@ -28,15 +28,15 @@ class _Straddle:
 
 
 class Extraction:
-    """Cuts `signals` of a message of `length` bytes out of frame data; compiled once, used for every block."""
+    """Cuts `signals` out of frame data; compiled once, used for every block."""
 
-    def __init__(self, signals: Sequence[SignalPlan], length: int) -> None:
+    def __init__(self, signals: Sequence[SignalPlan]) -> None:
         self._words: list[tuple[int, bool]] = []
         self._straddles: list[_Straddle] = []
         self._rows = len(signals)
         word_of, shifts = [], []
         for row, signal in enumerate(signals):
-            offset, shift = self._place(row, signal, max(length, WORD_BYTES))
+            offset, shift = self._place(row, signal)
             word = (offset, signal.big_endian)
             if word not in self._words:
                 self._words.append(word)
@@ -49,13 +49,12 @@ class Extraction:
         self._signed = _selector(signed)
         self._sign = np.array([1 << signals[row].bits - 1 for row in signed], np.uint64).reshape(-1, 1)
 
-    def _place(self, row: int, signal: SignalPlan, length: int) -> tuple[int, int]:
+    def _place(self, row: int, signal: SignalPlan) -> tuple[int, int]:
         """Byte offset of the word for `signal`, and how far to shift it right."""
         first, last = signal.first_bit // 8, (signal.first_bit + signal.bits - 1) // 8
         offset = first - first % WORD_BYTES
         if last >= offset + WORD_BYTES:
-            padded = -(-length // WORD_BYTES) * WORD_BYTES
-            offset = min(first, padded - WORD_BYTES)
+            offset = first  # a signal that leaves its word never starts in the last one, so the new word fits
         within = signal.first_bit - 8 * offset
         missing = within + signal.bits - WORD_BITS
         if missing > 0:
@@ -66,7 +65,7 @@ class Extraction:
         return offset, within
 
     def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Raw values (signals, n) of frames `data` (n, width): C-contiguous, width 8 or 64, at least `length`."""
+        """Raw values (signals, n) of frames `data` (n, width): C-contiguous, width 8 or 64."""
         if not self._rows:
             return np.zeros((0, len(data)), np.int64)
         words = [_word(data, offset, big_endian) for offset, big_endian in self._words]

@@ -201,7 +201,7 @@ class _Message:
         cut = [plan.signals[index] for index in rows]
         self._extraction = None
         if self._defect is None and plan.length <= FD_BYTES:
-            self._extraction = Extraction(cut, plan.length)
+            self._extraction = Extraction(cut)
         self._selectors = [_Selector(m, plan, rows) for m in plan.multiplexers]
         self._selected = any(signal.multiplexer is not None for signal in cut[: len(wanted)])
 

@@ -49,6 +49,15 @@ def test_rows_and_times_keep_the_order_of_the_block():
     assert speed.valid is None
 
 
+def test_the_order_of_frames_is_kept_in_large_blocks():
+    frames = [(0x100, False, n.to_bytes(2, "little")) if n % 3 else motor(0) for n in range(5000)]
+    decoded = Decoder({0: PLAN}).decode(block_of(frames))
+    for columns in decoded.columns:
+        assert columns.rows.tolist() == [n for n in range(5000) if (n % 3 == 0) == (columns.message.name == "Motor")]
+        if columns.message.name == "Speed":
+            assert columns.raw[0].tolist() == columns.rows.tolist()
+
+
 def test_validity_follows_nested_multiplexers():
     block = block_of([motor(0, 0xFF, 9), motor(1, 7, 9)])
     (columns,) = Decoder({0: PLAN}).decode(block).columns

@@ -32,7 +32,8 @@ def signals(draw, name, length, **placed):
     is_float = draw(st.integers(0, 5)) == 0
     widths = [bits for bits in (16, 32, 64) if bits <= 8 * length]
     is_float = is_float and bool(widths)
-    bits = draw(st.sampled_from(widths)) if is_float else draw(st.integers(1, min(64, 8 * length)))
+    most = min(64, 8 * length)
+    bits = draw(st.sampled_from(widths) if is_float else st.integers(1, most) | st.integers(max(1, most - 7), most))
     big_endian = draw(st.booleans())
     first = draw(st.integers(0, 8 * length - bits))
     start = 8 * (first // 8) + 7 - first % 8 if big_endian else first
@@ -98,6 +99,19 @@ def test_any_message_decodes_as_cantools_does(message, data):
     payload = size.flatmap(lambda n: st.binary(min_size=n, max_size=n))
     payloads = data.draw(st.lists(payload, min_size=1, max_size=12))
     assert_equal(message, payloads, Decoder({0: compile_plan([Database([message], strict=False)])}))
+
+
+@pytest.mark.parametrize("length", [8, 17, 64])
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("bits", [1, 7, 8, 9, 31, 33, 56, 57, 58, 61, 63, 64])
+def test_a_signal_at_every_place_of_a_message_decodes_as_cantools_does(bits, big_endian, length):
+    chance = random.Random(bits)
+    payloads = [chance.randbytes(length), bytes(length), b"\xff" * length]
+    for first in range(8 * length - bits + 1):
+        start = 8 * (first // 8) + 7 - first % 8 if big_endian else first
+        order = "big_endian" if big_endian else "little_endian"
+        message = Message(1, "Message", length, [Signal("S", start, bits, order, is_signed=bool(first % 2))])
+        assert_equal(message, payloads, Decoder({0: compile_plan([Database([message])])}))
 
 
 @pytest.mark.shared
