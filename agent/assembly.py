@@ -1,10 +1,11 @@
 """Settings turned into parts: databases, campaigns, sources, the broker's endpoint.
 
-Reads the files that the settings name.  `check` and `run` both go through here, so what `check` accepts, `run` can build.
-Each function raises Permanent that names the file and the remedy.
+Reads the files that the settings name.  `check` and `run` both go through here, so what `check` accepts, `run` can
+build.  Each function raises Permanent that names the file and the remedy.
 """
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from agent.formats.campaign import Campaign, parse_campaign
 from agent.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
 from agent.link.endpoint import Endpoint
 from agent.settings import Loaded, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
-from agent.sources import Source
+from agent.sources import BusLoss, Source, python_can, replay, virtual_vehicle
 from can_dbc.database import load
 from can_dbc.errors import DatabaseError
 from can_dbc.plan import BusPlan, Match, compile_plan
@@ -54,9 +55,68 @@ def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[CampaignFil
     for source, document in documents:
         campaign = parse_campaign(document, source)
         if campaign.name in found:
-            raise Permanent(f"{source}: campaign {campaign.name!r} is also in {found[campaign.name].source}; rename one")
+            first = found[campaign.name].source
+            raise Permanent(f"{source}: campaign {campaign.name!r} is also in {first}; rename one")
         found[campaign.name] = CampaignFile(source, campaign)
     return tuple(found.values())
+
+
+def make_sources(loaded: Loaded, on_loss: Callable[[BusLoss], None]) -> tuple[Source, ...]:
+    """All sources; `on_loss` hears of frames that a live bus delivered and nobody could take."""
+    return tuple(make_source(loaded, number, on_loss) for number in range(len(loaded.settings.sources)))
+
+
+def make_source(loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None]) -> Source:
+    """Source `number` of the settings.  Logs are read once to find their channels, unless the settings name them."""
+    where = f"{loaded.file}: sources[{number}]"
+    match loaded.settings.sources[number]:
+        case ReplaySource() as log:
+            return replay.ReplaySource(
+                loaded.path(log.log), channels=log.channels, speed=log.speed, drain_ms=log.drain_ms
+            )
+        case VirtualVehicleSource() as vehicle:
+            return virtual_vehicle.VirtualVehicle(
+                vehicle.seed,
+                _start_ns(vehicle.start, where),
+                vehicle.duration_s or None,
+                vehicle.speed,
+                drain_ms=vehicle.drain_ms,
+            )
+        case PythonCanSource() as bus:
+            return python_can.PythonCanSource(
+                bus=bus.bus,
+                interface=bus.interface,
+                channel=bus.channel,
+                bitrate=bus.bitrate,
+                fd=bus.fd,
+                options=bus.options,
+                drain_ms=bus.drain_ms,
+                buffer_frames=bus.buffer_frames,
+                on_loss=on_loss,
+            )
+
+
+def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
+    """The names of all buses, in the order of the sources.  Raises Permanent where two deliver the same one."""
+    owner: dict[str, str] = {}
+    for source in sources:
+        for bus in source.buses:
+            if bus in owner:
+                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or drop one")
+            owner[bus] = source.name
+    return tuple(owner)
+
+
+def _start_ns(text: str, where: str) -> int:
+    if not text:
+        return time.time_ns()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Permanent(f"{where}.start: {text!r} is no ISO 8601 time, such as 2026-07-01T08:00:00Z") from error
+    if moment.tzinfo is None:
+        raise Permanent(f"{where}.start: {text!r} has no time zone; append Z for UTC")
+    return round(moment.timestamp() * 1_000_000) * 1_000
 
 
 def endpoint(identity: Identity, uplink: Uplink) -> Endpoint:

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class ReplaySource(_Section, frozen=True, kw_only=True, tag="replay", tag_field="kind"):
     """A recorded log, played back at `speed` times real time (0: as fast as possible)."""
 
+    recorded: ClassVar[bool] = True
     log: str
     speed: Speed = 1.0
     channels: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class ReplaySource(_Section, frozen=True, kw_only=True, tag="replay", tag_field=
 class VirtualVehicleSource(_Section, frozen=True, kw_only=True, tag="virtual_vehicle", tag_field="kind"):
     """The demonstration vehicle, simulated: seeded, on buses `can0` and `can1`."""
 
+    recorded: ClassVar[bool] = True
     seed: int = 1
     start: str = ""
     duration_s: Annotated[float, Meta(ge=0)] = 0.0
@@ -53,6 +55,7 @@ class VirtualVehicleSource(_Section, frozen=True, kw_only=True, tag="virtual_veh
 class PythonCanSource(_Section, frozen=True, kw_only=True, tag="python_can", tag_field="kind"):
     """Any live python-can interface: socketcan, slcan, udp_multicast, virtual, …; receives only."""
 
+    recorded: ClassVar[bool] = False
     bus: str
     interface: str
     channel: str
@@ -92,6 +95,7 @@ class Telemetry(_Section, frozen=True, kw_only=True):
     campaigns: str = "campaigns"
     increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
     increment_max_frames: Annotated[int, Meta(ge=1_000, le=2_000_000)] = 100_000
+    silence_s: Seconds = 10.0
     window_max_samples: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 2_000_000
     batch_max_bytes: Annotated[int, Meta(ge=4_096, le=256_000)] = 60_000
     pending_max_bytes: Positive = 8_000_000
@@ -198,6 +202,17 @@ def load(file: Path) -> Loaded:
     except UnicodeDecodeError as error:
         raise Permanent(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     return Loaded(settings=parse(text, str(file)), file=file.resolve())
+
+
+def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
+    """The same configuration with `log` in the place of all sources.  Raises Permanent for an impossible speed."""
+    try:
+        source = msgspec.convert(
+            {"kind": "replay", "log": str(log.resolve()), "speed": speed}, type=ReplaySource, strict=True
+        )
+    except msgspec.ValidationError as error:
+        raise Permanent(f"--speed {speed}: {error}") from error
+    return Loaded(settings=msgspec.structs.replace(loaded.settings, sources=(source,)), file=loaded.file)
 
 
 def parse(text: str, name: str) -> Settings:

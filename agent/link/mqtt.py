@@ -58,6 +58,7 @@ class PublishRefused(Permanent):
         self.reason = reason
 
 
+NO_MATCHING_SUBSCRIBERS: Final = 0x10  # a success: the broker took it, and nobody listens
 NOT_AUTHORISED: Final = 0x87
 PACKET_TOO_LARGE: Final = 0x95
 
@@ -71,7 +72,8 @@ class Connection:
         self.limits = limits
 
     async def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> int:
-        """Publish at QoS 1, wait for the broker to accept; returns the reason code (0; 0x10: no subscriber).
+        """Publish at QoS 1, wait for the broker to accept; returns the reason code (0, or
+        NO_MATCHING_SUBSCRIBERS).
 
         Raises PublishRefused where the broker refuses or the packet exceeds its Maximum Packet Size;
         Transient where the connection goes first, or no PUBACK comes in `timeout_s`: then the connection is

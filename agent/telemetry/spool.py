@@ -127,8 +127,7 @@ class _Doubt:
     seqs: range
     paths: tuple[Path, ...]
     positions: Mapping[str, int]
-    losses: Sequence[tuple[int, Loss]]
-    totals: Mapping[str, Total]
+    ledger: tuple[Sequence[tuple[int, Loss]], Mapping[str, Total]] | None  # where the append touched it
 
 
 class Spool:
@@ -231,8 +230,7 @@ class Spool:
                     seqs,
                     tuple(contents),
                     index.positions(),
-                    index.unreported_losses(-1) if dropped else (),
-                    index.totals() if dropped else {},
+                    (index.unreported_losses(-1), index.totals()) if dropped else None,
                 )
             with self._writing(settle=False) as index:
                 index.set_next_seq(seqs.stop)
@@ -495,8 +493,8 @@ class Spool:
                 if (entry := index.find(epoch, seq)) is not None:
                     index.unmark(entry.position)
                     index.remove(entry.position)
-            if doubt.totals:
-                index.restore_ledger(doubt.losses, doubt.totals)
+            if doubt.ledger is not None:
+                index.restore_ledger(*doubt.ledger)
             index.replace_positions(doubt.positions)
             index.set_next_seq(doubt.seqs.start)
             index.commit()

@@ -62,6 +62,8 @@ _LOSS_COLUMNS: Final = (
 )
 _ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us"
 ACKNOWLEDGED: Final = "acknowledged"
+_REASONS: Final = frozenset(Reason)
+_LANES: Final = frozenset(Lane)
 
 Connect = Callable[[Path], sqlite3.Connection]
 
@@ -137,7 +139,7 @@ class Index:
             self._db.execute("COMMIT")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
-        if (verdict := self._one("PRAGMA quick_check(1)")) != "ok":
+        if (verdict := self._one("PRAGMA integrity_check(1)")) != "ok":
             raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
 
     def close(self) -> None:
@@ -175,14 +177,13 @@ class Index:
         self._db.execute("UPDATE meta SET recovered = 1")
 
     def check_rows(self) -> None:
-        """Read every table but `batches`.  Raises ValueError or TypeError where a value cannot be one of ours."""
+        """Read every table but `batches`.  Raises sqlite3.DatabaseError where a value cannot be one of ours."""
         self.positions()
         self.unreported_losses(-1)
-        for name in self.totals():
-            if name != ACKNOWLEDGED:
-                Reason(name)
-        if self.usage().keys() != set(Lane) or self.next_seq() < 1:
-            raise ValueError("index lacks rows")
+        if self.totals().keys() - _REASONS - {ACKNOWLEDGED}:
+            raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
+        if self.usage().keys() != _LANES or self.next_seq() < 1:
+            raise sqlite3.DatabaseError("index lacks rows")
 
     # ---- batches
 
@@ -238,7 +239,7 @@ class Index:
 
     def usage(self) -> dict[Lane, tuple[int, int]]:
         """Batches and bytes of each lane."""
-        return {Lane(lane): (batches, size) for lane, batches, size in self._db.execute("SELECT * FROM usage")}
+        return {_lane(lane): (batches, size) for lane, batches, size in self._db.execute("SELECT * FROM usage")}
 
     def set_usage(self, usage: Mapping[Lane, tuple[int, int]]) -> None:
         """Correct them after recovery has counted."""
@@ -352,8 +353,9 @@ class Index:
         return self._db.execute(statement).fetchone()[0]
 
     def _entries(self, clauses: str, values: tuple[object, ...]) -> Iterator[Entry]:
-        for id_, epoch, seq, lane, *rest in self._db.execute(f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}", values):
-            yield Entry(id_, epoch, seq, Lane(lane), *rest)
+        statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
+        for id_, epoch, seq, lane, *rest in self._db.execute(statement, values):
+            yield Entry(id_, epoch, seq, _lane(lane), *rest)
 
     def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:
         statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in IS NULL {clauses}"
@@ -363,7 +365,15 @@ class Index:
 
 def _loss(row: Iterable[Any]) -> Loss:
     reason, lane, *rest = row
-    return Loss(Reason(reason), None if lane is None else Lane(lane), *rest)
+    if reason not in _REASONS:
+        raise sqlite3.DatabaseError(f"index names a loss {reason!r}")
+    return Loss(Reason(reason), None if lane is None else _lane(lane), *rest)
+
+
+def _lane(number: int) -> Lane:
+    if number not in _LANES:
+        raise sqlite3.DatabaseError(f"index names a lane {number!r}")
+    return Lane(number)
 
 
 def _loss_row(loss: Loss) -> tuple[object, ...]:

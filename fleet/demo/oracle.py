@@ -140,27 +140,34 @@ def _encoding(file: Path) -> str:
     return "utf-8"
 
 
-def expected_samples(
-    frames: Iterable[Frame],
-    databases: Mapping[str, Sequence[Path]],
-    match: str,
-    campaigns_at: Sequence[tuple[int, Sequence[Mapping[str, Any]]]],
-) -> Expected:
-    """Decode `frames` and apply the campaigns.
+Stage = tuple[Mapping[str, int], Sequence[Mapping[str, Any]]]
+"""How many frames of each bus came before a set of campaign documents took effect, and the documents."""
 
-    `campaigns_at` lists (position of the first frame, campaign documents) in ascending order; a set of campaigns
-    holds from its position on until the next one's.  A campaign that stays unchanged goes on where it was; one that
-    is new or changed starts with no memory.
+
+def expected_samples(
+    frames: Iterable[Frame], databases: Mapping[str, Sequence[Path]], match: str, stages: Sequence[Stage]
+) -> Expected:
+    """Decode `frames` and apply the campaigns of each stage, in order.
+
+    A campaign that the next stage leaves unchanged goes on where it was; one that is new or changed starts with no
+    memory.
     """
     buses = {bus: _Bus(files, match) for bus, files in databases.items()}
-    switches = list(campaigns_at)
-    active: list[_Campaign] = []
+    campaigns: list[list[_Campaign]] = [[]]
+    for _, documents in stages:
+        known = {campaign.revision: campaign for campaign in campaigns[-1]}
+        fresh = [_Campaign(document) for document in documents]
+        campaigns.append([known.get(campaign.revision, campaign) for campaign in fresh])
+    seen: dict[str, int] = {}
+    reached: dict[str, int] = {}
     result = Expected()
-    for position, frame in enumerate(frames):
-        while switches and switches[0][0] <= position:
-            known = {campaign.revision: campaign for campaign in active}
-            fresh = [_Campaign(document) for document in switches.pop(0)[1]]
-            active = [known.get(campaign.revision, campaign) for campaign in fresh]
+    for frame in frames:
+        count = seen.get(frame.bus, 0)
+        seen[frame.bus] = count + 1
+        stage = reached.get(frame.bus, 0)
+        while stage < len(stages) and count >= stages[stage][0].get(frame.bus, 0):
+            stage += 1
+        reached[frame.bus] = stage
         result.frames += 1
         message = buses[frame.bus].message(frame) if frame.bus in buses else None
         if message is None or not frame.data:
@@ -170,7 +177,7 @@ def expected_samples(
         except DecodeError:
             continue
         result.decoded += 1
-        _collect(result, active, frame, message, raws)
+        _collect(result, campaigns[stage], frame, message, raws)
     return result
 
 

@@ -1,0 +1,211 @@
+"""The command line `headunit-agent`: reads arguments, calls one function, prints its result.
+
+Exit status: 0 success, 1 the work failed (one line on stderr says why), 2 wrong use.  Heavy modules are imported by the
+command that needs them.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+
+from agent.errors import AgentError
+
+DEFAULT_CONFIG = Path("/etc/headunit-agent/agent.toml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if options.command == "demo":  # the demonstration has a command line of its own
+        return _demo(rest)
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        return int(options.run(options))
+    except AgentError as error:
+        print(f"headunit-agent: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `headunit-agent ... | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headunit-agent",
+        description="On-vehicle edge agent: CAN telemetry to the fleet, signed toggles back.",
+        epilog="'headunit-agent COMMAND --help' shows each command with an example.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", "run the agent (what the service does)", "headunit-agent run --config agent.toml")
+    _config(run)
+    run.set_defaults(run=_run)
+
+    check = _command(
+        commands,
+        "check",
+        "validate a configuration and all it names",
+        "headunit-agent check --config agent.toml --json",
+    )
+    _config(check)
+    _json(check)
+    check.set_defaults(run=_check)
+
+    status = _command(
+        commands, "status", "what the agent is doing, and where every batch is", "headunit-agent status --json"
+    )
+    _config(status)
+    _json(status)
+    status.set_defaults(run=_status)
+
+    decode = _command(
+        commands,
+        "decode",
+        "decode a recorded log into a table of samples",
+        "headunit-agent decode --dbc can0=powertrain.dbc --dbc can1=body.dbc --log drive.log.zst --out drive.parquet",
+    )
+    decode.add_argument(
+        "--log", type=Path, required=True, metavar="F", help="candump, ASC, BLF, TRC, MF4, ...; plain or compressed"
+    )
+    _databases(decode)
+    decode.add_argument("--bus", action="append", metavar="BUS", help="only this bus of the log; may be repeated")
+    decode.add_argument("--out", type=Path, metavar="F", help="*.parquet or *.csv; without it frames are only counted")
+    _json(decode)
+    decode.set_defaults(run=_decode)
+
+    replay = _command(
+        commands,
+        "replay",
+        "run the configured agent on a recorded log; ends when all of it is delivered",
+        "headunit-agent replay --config agent.toml --log drive.log --speed 10",
+    )
+    _config(replay)
+    replay.add_argument("--log", type=Path, required=True, metavar="F", help="the log that takes the sources' place")
+    replay.add_argument("--speed", type=float, default=1.0, metavar="N", help="times real time; 0: as fast as possible")
+    replay.set_defaults(run=_replay)
+
+    commands.add_parser("demo", add_help=False, help="the whole product in one drive, checked sample by sample")
+
+    version = _command(commands, "version", "the version", "headunit-agent version --json")
+    _json(version)
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
+    )
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="F", help=f"configuration file ({DEFAULT_CONFIG})"
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def _databases(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dbc",
+        type=_bus_and_file,
+        action="append",
+        required=True,
+        metavar="[BUS=]F",
+        help="a database (DBC, ARXML, KCD, SYM) for one bus, or for all; may be repeated, the first wins",
+    )
+    parser.add_argument(
+        "--match",
+        choices=("exact", "pgn"),
+        default="exact",
+        help="by whole identifier, or by J1939 parameter group number",
+    )
+
+
+def _bus_and_file(text: str) -> tuple[str | None, Path]:
+    bus, equals, file = text.partition("=")
+    if equals and "/" not in bus:
+        if not bus or not file:
+            raise argparse.ArgumentTypeError(f"{text!r} is not [BUS=]FILE")
+        return bus, Path(file)
+    return None, Path(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from agent import app, settings
+
+    return asyncio.run(app.run(settings.load(options.config)))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from agent import app, settings
+
+    loaded = settings.load(options.config)
+    return asyncio.run(app.run(settings.with_replay(loaded, options.log, options.speed), until_delivered=True))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from agent.check import check
+
+    report = check(options.config)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report)
+    return 0 if report.ok else 1
+
+
+def _status(options: argparse.Namespace) -> int:
+    from agent import settings
+    from agent.status import fetch, render
+
+    status = fetch(settings.load(options.config))
+    print(json.dumps(status, indent=2) if options.json else render(status))
+    return 0 if status["running"] else 1
+
+
+def _decode(options: argparse.Namespace) -> int:
+    from agent.decode import decode_log
+    from can_dbc.plan import Match
+
+    databases: dict[str | None, list[Path]] = {}
+    for bus, file in options.dbc:
+        databases.setdefault(bus, []).append(file)
+    summary = decode_log(
+        options.log, databases, options.out, match=Match(options.match), buses=options.bus, progress=True
+    )
+    print(json.dumps(summary.as_dict(), indent=2) if options.json else summary)
+    return 0
+
+
+def _demo(rest: Sequence[str]) -> int:
+    # The cloud side runs as programs of its own; the agent imports nothing of it.
+    if importlib.util.find_spec("deltalake") is None or importlib.util.find_spec("matplotlib") is None:
+        print(
+            "headunit-agent: the demonstration needs the extras: pip install 'headunit-agent[fleet,demo]'",
+            file=sys.stderr,
+        )
+        return 1
+    return subprocess.run([sys.executable, "-m", "fleet.demo", *rest], check=False).returncode
+
+
+def _version(options: argparse.Namespace) -> int:
+    number = distribution_version("headunit-agent")
+    print(json.dumps({"version": number}) if options.json else f"headunit-agent {number}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

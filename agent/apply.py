@@ -1,0 +1,138 @@
+"""What the release in force means for the running agent: toggles served, campaigns collected, receipts sent.
+
+Invariant: a release is applied whole or the one before stays; whatever happens to a push, exactly one receipt says so.
+Telemetry and pushes never meet: this is the place where `app` lets one change the other.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from agent.assembly import CampaignFile, parse_campaigns
+from agent.errors import AgentError, Transient
+from agent.formats.columns import Event
+from agent.pushes.pushes import Pushes
+from agent.pushes.receipts import PushOutcome, Result, receipt
+from agent.serve.toggles import ToggleService, write_flagd_file
+from agent.telemetry.collector import Collector
+from agent.telemetry.outbox import Outbox
+
+log = structlog.get_logger()
+
+
+class Applier:
+    """Applies pushes to `toggles` and `collector`; `local` are the campaigns that hold until the fleet pushes some."""
+
+    def __init__(
+        self,
+        pushes: Pushes,
+        toggles: ToggleService,
+        collector: Collector,
+        outbox: Outbox,
+        *,
+        runtime_folder: Path,
+        local: Sequence[CampaignFile],
+    ) -> None:
+        self._pushes = pushes
+        self._toggles = toggles
+        self._collector = collector
+        self._outbox = outbox
+        self._runtime_folder = runtime_folder
+        self._local = tuple(local)
+        self.refused: Counter[str] = Counter()
+        self.problem: str | None = None
+
+    @property
+    def version(self) -> int:
+        """Version of the release in force; 0: none, the local campaigns hold."""
+        release = self._pushes.current()
+        return 0 if release is None else release.version
+
+    async def start(self) -> None:
+        """Put the release in force, or the local campaigns, into effect.  Before the first frame."""
+        if self._pushes.reverted_at_start is not None:
+            await self._tell(self._pushes.reverted_at_start)
+        await self._put_in_force()
+
+    async def replace_local(self, local: Sequence[CampaignFile]) -> None:
+        """Other local campaigns: the configuration was read again."""
+        self._local = tuple(local)
+        await self._put_in_force()
+
+    async def offer(self, payload: bytes) -> None:
+        """A bundle came in.  Raises nothing: refused, it changes nothing, and a receipt says why."""
+        try:
+            outcome = await self._pushes.offer(payload)
+        except AgentError as error:  # a full disk, no process to be had, an unusable root.json: what is in force stays
+            log.error("push_postponed", reason=str(error))
+            return
+        await self._settle(outcome)
+
+    async def watch_trials(self, trial_s: float, poll_s: float = 1.0) -> None:
+        """Confirm a release that did well, revert one that did not.  Runs until cancelled."""
+        while True:
+            await asyncio.sleep(min(poll_s, trial_s))
+            try:
+                outcome = await self._pushes.poll_trial(trial_s=trial_s, healthy=self.problem is None)
+            except Transient as error:  # the disk is full: judged again at the next poll
+                log.warning("trial_postponed", reason=str(error))
+                continue
+            if outcome is not None:
+                await self._settle(outcome)
+
+    async def _settle(self, outcome: PushOutcome) -> None:
+        if outcome.result is Result.REFUSED:
+            self.refused[str(outcome.reason)] += 1
+        if outcome.result in (Result.APPLIED, Result.REVERTED):
+            await self._put_in_force()
+        await self._tell(outcome)
+
+    async def _put_in_force(self) -> None:
+        release = self._pushes.current()
+        pushed = [] if release is None else [(f"push {release.version}: {n}", d) for n, d in release.campaigns]
+        toggles = None if release is None else release.toggles
+        try:
+            campaigns = parse_campaigns(pushed) if pushed else self._local
+            self._toggles.replace(toggles)
+        except AgentError as error:
+            # Validated before it was stored; should it fail all the same, the trial ends and the last good one returns.
+            self.problem = str(error)
+            log.error("release_unusable", version=self.version, reason=self.problem)
+            return
+        self.problem = None
+        try:
+            await asyncio.to_thread(write_flagd_file, self._runtime_folder, toggles)
+        except Transient as error:  # toggles are served over HTTP all the same
+            log.error("flagd_file_not_written", reason=str(error))
+        before = await self._collector.set_campaigns([file.campaign for file in campaigns])
+        self._outbox.add_event(_campaigns_event(campaigns, before))
+        await asyncio.to_thread(self._outbox.flush)
+        log.info(
+            "in_force",
+            release=self.version,
+            campaigns=[f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns],
+            toggles=len(self._toggles.keys),
+        )
+
+    async def _tell(self, outcome: PushOutcome) -> None:
+        log.info(
+            "push", result=str(outcome.result), version=outcome.version, reason=outcome.reason and str(outcome.reason)
+        )
+        event = receipt(outcome, time.time_ns() // 1_000)
+        if event is not None:
+            self._outbox.add_event(event)
+            await asyncio.to_thread(self._outbox.flush)
+
+
+def _campaigns_event(campaigns: Sequence[CampaignFile], before: dict[str, int]) -> Event:
+    """Which campaigns hold from here on, and how many frames of each bus came before (`frames.<bus>`)."""
+    names = ",".join(f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns)
+    return Event(
+        time.time_ns() // 1_000,
+        "campaigns_in_force",
+        {"campaigns": names, **{f"frames.{bus}": count for bus, count in sorted(before.items())}},
+    )

@@ -1,0 +1,89 @@
+"""Keeps the vehicle connected: a shell that plays `session` with a real clock and real connections.
+
+Invariant: whatever ends a connection, the next attempt comes after the back-off and with a fresh client; one log line
+for each change of state, not for each attempt.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+
+from agent.errors import AgentError, Permanent
+from agent.link.endpoint import Endpoint
+from agent.link.mqtt import Connection, connect
+from agent.link.session import Backoff, Event, Session, State
+
+log = structlog.get_logger()
+
+Online = Callable[[Connection], Awaitable[None]]
+Connect = Callable[[Endpoint], AbstractAsyncContextManager[Connection]]
+
+
+class LinkKeeper:
+    """`run(online)` calls `online(connection)` for each connection that comes about, which works until that ends."""
+
+    def __init__(self, endpoint: Endpoint, backoff: Backoff, *, connect: Connect = connect) -> None:
+        self._endpoint = endpoint
+        self._connect = connect
+        self._session = Session(backoff)
+        self.problem: str | None = None
+        """Why there is no connection; None while there is one, or before the first attempt failed."""
+
+    @property
+    def state(self) -> State:
+        """Where the link stands."""
+        return self._session.state
+
+    async def run(self, online: Online) -> None:
+        """Connect again and again, until cancelled."""
+        try:
+            self._after(Event.START)
+            while True:
+                await self._once(online)
+                await asyncio.sleep(self._session.wait_s(time.monotonic()))
+                self._after(Event.WAITED)
+        finally:
+            self._after(Event.STOP)
+
+    async def _once(self, online: Online) -> None:
+        try:
+            async with self._connect(self._endpoint) as connection:
+                self._after(Event.CONNECTED)
+                log.info("link_online", broker=str(self._endpoint))
+                self.problem = None
+                await online(connection)
+            problem: AgentError | None = None
+        except AgentError as error:
+            problem = error
+        except ExceptionGroup as group:  # a task group of `online`: what is not ours passes through
+            ours, others = group.split(AgentError)
+            if others is not None:
+                raise others from group
+            assert ours is not None
+            problem = _first(ours)
+        self._ended(problem)
+
+    def _ended(self, problem: AgentError | None) -> None:
+        lost = self._session.state is State.ONLINE
+        text = "the broker closed the connection" if problem is None else str(problem)
+        if text != self.problem:
+            tell = log.error if isinstance(problem, Permanent) else log.warning
+            tell("link_lost" if lost else "link_failed", broker=str(self._endpoint), reason=text)
+        self.problem = text
+        self._after(Event.LOST if lost else Event.FAILED)
+
+    def _after(self, event: Event) -> None:
+        jitter = random.random()  # noqa: S311  (spreads load, protects nothing)
+        self._session = self._session.after(event, now_s=time.monotonic(), jitter=jitter)
+
+
+def _first(group: ExceptionGroup[AgentError]) -> AgentError:
+    error: BaseException = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, AgentError)
+    return error

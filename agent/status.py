@@ -1,0 +1,112 @@
+"""What the agent is doing: the document that `/status` serves and `headunit-agent status` prints.
+
+`fetch` asks the running agent over loopback; where none runs, it reads what the spool on the disk says, so that every
+batch is accounted for after a crash too.
+"""
+
+import http.client
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agent.errors import AgentError, Permanent
+from agent.settings import Loaded
+from agent.telemetry.spool import Counts, Spool
+
+TIMEOUT_S: Final = 5.0
+
+
+def spool_status(counts: Counts) -> dict[str, Any]:
+    """The spool's account: every sequence number below `next_seq` is acknowledged, waiting or lost."""
+    return {
+        "epoch": counts.epoch,
+        "next_seq": counts.next_seq,
+        "acknowledged": counts.acknowledged,
+        "waiting": counts.batches,
+        "waiting_bytes": counts.size_bytes,
+        "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
+        "oldest_stored_at": None
+        if counts.oldest_stored_at_s is None
+        else datetime.fromtimestamp(counts.oldest_stored_at_s, UTC).isoformat(timespec="seconds"),
+        "lost": {
+            str(reason): {"batches": total.batches, "samples": total.samples, "frames": total.frames}
+            for reason, total in counts.lost.items()
+        },
+    }
+
+
+def fetch(loaded: Loaded) -> dict[str, Any]:
+    """The status of the agent that `loaded` configures; `running` says whether one answered.  Raises Permanent."""
+    serve = loaded.settings.serve
+    if serve.port == 0:
+        raise Permanent(f"{loaded.file}: serve.port is 0, so only the log says where the agent answers; set a port")
+    connection = http.client.HTTPConnection(serve.host, serve.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/status")
+        answer = connection.getresponse()
+        content = answer.read()
+        if answer.status == http.client.OK:
+            found: dict[str, Any] = json.loads(content)
+            return found
+        raise Permanent(f"{serve.host}:{serve.port} answers {answer.status}: is serve.port another program's?")
+    except (OSError, http.client.HTTPException, ValueError):
+        return {"running": False, **_from_disk(loaded)}
+    finally:
+        connection.close()
+
+
+def _from_disk(loaded: Loaded) -> dict[str, Any]:
+    folder = loaded.path(loaded.settings.state.folder) / "spool"
+    if not folder.is_dir():
+        return {"spool": None, "note": f"no agent answers, and there is no spool in {folder}"}
+    limits = loaded.settings.spool
+    try:
+        spool = Spool.open(
+            folder,
+            quota_bytes=limits.quota_bytes,
+            max_age_s=limits.max_age_s,
+            reserve_bytes=limits.reserve_bytes,
+        )
+    except AgentError as error:
+        return {"spool": None, "note": f"no agent answers on its port: {error}"}
+    try:
+        return {"spool": spool_status(spool.counts())}
+    finally:
+        spool.close()
+
+
+def render(status: Mapping[str, Any]) -> str:
+    """The status for a person."""
+    lines = []
+    if status["running"]:
+        lines.append(f"vehicle   {status['vehicle']}  ({status['version']}, up {status['uptime_s']:.0f} s)")
+        link = status["link"]
+        lines.append(
+            f"link      {link['state']} to {link['broker']}" + (f": {link['problem']}" if link["problem"] else "")
+        )
+        for source in status["sources"]:
+            note = f": {source['problem']}" if source["problem"] else ""
+            lines.append(f"source    {source['name']} {source['state']}{note}")
+        telemetry = status["telemetry"]
+        frames = ", ".join(f"{bus} {count:,}" for bus, count in telemetry["frames"].items()) or "none"
+        lines.append(f"frames    {frames}")
+        for campaign in telemetry["campaigns"]:
+            lines.append(f"campaign  {campaign['name']} @{campaign['revision']}")
+        if telemetry["problem"]:
+            lines.append(f"disk      {telemetry['problem']}")
+        pushes = status["pushes"]
+        lines.append(f"pushes    release {pushes['version']}{' (on trial)' if pushes['in_trial'] else ''}")
+        for key, toggle in status["toggles"].items():
+            lines.append(f"toggle    {key} = {toggle['value']!r} ({toggle['variant']})")
+    else:
+        lines.append("agent     does not answer" + (f": {status['note']}" if "note" in status else ""))
+    if (spool := status["spool"]) is not None:
+        lines.append(
+            f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
+            f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes)"
+        )
+        for reason, lost in spool["lost"].items():
+            what = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
+            lines.append(f"lost      {reason}: {what}")
+    return "\n".join(lines)

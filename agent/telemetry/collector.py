@@ -1,0 +1,164 @@
+"""The collector: frames in, closed windows out to the outbox.  The way of a frame on its way to the lake, in one file.
+
+    feed -> buffer -> (tick) decode once -> each campaign keeps its samples -> (window closes) -> outbox
+
+A thin shell around pure cores: Batcher says when, Decoder and CampaignCollector say what.  Decoding, encoding and the
+disk run in a thread, one tick at a time, so the event loop stays free; meanwhile `feed` waits, and the sources' own
+bounded buffers take up the slack.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.clock import MachineClock
+from agent.formats.campaign import Campaign
+from agent.formats.columns import Window
+from agent.telemetry.batcher import Batcher, Closing, Tick
+from agent.telemetry.outbox import Outbox
+from agent.telemetry.policy import CampaignCollector, wanted
+from can_dbc.decoder import Decoder, Refusal
+from can_dbc.frames import FrameBlock, concatenate
+from can_dbc.plan import BusPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Timing and memory of the collector; see `[telemetry]` in config/agent.toml."""
+
+    increment_ns: int
+    silence_ns: int
+    increment_max_frames: int
+    window_max_samples: int
+
+
+class Collector:
+    """Collects for a set of campaigns.  `buses` names all buses of all sources; frames carry indices into it."""
+
+    def __init__(
+        self, buses: Sequence[str], plans: Mapping[str, BusPlan], outbox: Outbox, clock: MachineClock, limits: Limits
+    ) -> None:
+        self._buses = tuple(buses)
+        self._plans = {number: plans[bus] for number, bus in enumerate(self._buses) if bus in plans}
+        self._outbox = outbox
+        self._clock = clock
+        self._limits = limits
+        self._turn = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._buffer: deque[FrameBlock] = deque()
+        self._campaigns: dict[str, CampaignCollector] = {}
+        self._batcher = self._new_batcher()
+        self._decoder = Decoder({})
+        self.frames: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    @property
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """The campaigns in force."""
+        return tuple(collector.campaign for collector in self._campaigns.values())
+
+    async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
+        """Collect for `campaigns` from the next frame on; returns how many frames of each bus came before.
+
+        What is open is closed first.  A campaign that stays as it is keeps its memory of intervals and changes.
+        """
+        async with self._turn:
+            await self._carry_out(self._batcher.flush())
+            known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
+            self._campaigns = {
+                campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._buses)
+                for campaign in campaigns
+                if not campaign.suspended
+            }
+            self._batcher = self._new_batcher()
+            self._decoder = Decoder(self._plans, wanted(self.campaigns))
+            return dict(self.frames)
+
+    async def feed(self, block: FrameBlock) -> None:
+        """Take frames of one source, in its order; returns when they are buffered or stored."""
+        async with self._turn:
+            for bus, count in enumerate(np.bincount(block.bus, minlength=len(self._buses)).tolist()):
+                self.frames[self._buses[bus]] += count
+            self._buffer.append(block)
+            await self._carry_out(self._batcher.frames(block.t_ns, time.monotonic_ns()))
+        self._wake.set()
+
+    async def flush(self) -> None:
+        """Close every window and store all there is: before the end."""
+        async with self._turn:
+            await self._carry_out(self._batcher.flush())
+
+    async def run(self) -> None:
+        """Close windows when the buses have fallen silent.  Runs until cancelled."""
+        while True:
+            self._wake.clear()
+            deadline_ns = self._batcher.deadline_ns
+            timeout = None if deadline_ns is None else max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
+            try:
+                await asyncio.wait_for(self._wake.wait(), timeout)
+            except TimeoutError:
+                async with self._turn:
+                    await self._carry_out(self._batcher.poll(time.monotonic_ns()))
+            else:
+                # Frames move the deadline on; looking again once a second is soon enough.
+                await asyncio.sleep(1.0)
+
+    def _new_batcher(self) -> Batcher:
+        return Batcher(
+            {name: collector.campaign.period_ms * 1_000_000 for name, collector in self._campaigns.items()},
+            increment_ns=self._limits.increment_ns,
+            silence_ns=self._limits.silence_ns,
+            max_frames=self._limits.increment_max_frames,
+            max_window_samples=self._limits.window_max_samples,
+        )
+
+    async def _carry_out(self, ticks: Iterable[Tick]) -> None:
+        for tick in ticks:
+            blocks = self._take(tick.frames)
+            work = asyncio.get_running_loop().run_in_executor(None, self._work, blocks, tick)
+            # A cancelled task must not leave the thread at work on what the next one uses.
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await work
+                raise
+
+    def _take(self, count: int) -> list[FrameBlock]:
+        taken: list[FrameBlock] = []
+        while count:
+            block = self._buffer.popleft()
+            if len(block) > count:
+                self._buffer.appendleft(block.slice(count, len(block)))
+                block = block.slice(0, count)
+            taken.append(block)
+            count -= len(block)
+        return taken
+
+    def _work(self, blocks: Sequence[FrameBlock], tick: Tick) -> None:
+        if blocks:
+            decoded = self._decoder.decode(concatenate(blocks))
+            self._count(decoded.refusals)
+            for collector in self._campaigns.values():
+                collector.offer(decoded.columns)
+        closing = list(tick.closing)
+        for name, collector in self._campaigns.items():
+            full = self._batcher.collected(name, collector.samples)
+            if full is not None:
+                closing.append(full)
+        if closing:
+            self._outbox.put([self._close(window) for window in closing])
+
+    def _close(self, closing: Closing) -> tuple[Window, int]:
+        collector = self._campaigns[closing.campaign]
+        window = collector.close(
+            start_us=closing.start_ns // 1_000, end_us=closing.end_ns // 1_000, clock=self._clock.read()
+        )
+        return window, collector.campaign.priority
+
+    def _count(self, refusals: Sequence[Refusal]) -> None:
+        for refusal in refusals:
+            self.refused[refusal.kind.value] += refusal.frames

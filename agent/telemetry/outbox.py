@@ -1,0 +1,175 @@
+"""The outbox: from encoded bodies to sealed batches in the spool, with bounded memory while the disk refuses them.
+
+Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot hold is dropped oldest first and
+counted (`memory_full`), never silently; each loss in the spool's ledger is told in exactly one batch of events.
+Touches the world through the spool only.  Methods block on the disk; any thread may call them.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.errors import Transient
+from agent.formats.codec import encode_batches
+from agent.formats.columns import Clock, Event, Window
+from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, seal
+from agent.formats.topics import Lane
+from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
+from agent.telemetry.spool import Draft, Spool
+
+EVENTS_PRIORITY: Final = 0
+EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
+EVENTS_HELD: Final = 4_096  # events in memory; as many receipts as nobody sends in a year
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Seals a body under a sequence number: what the vehicle is, its key, and the fleet's key."""
+
+    vehicle: str
+    device_key: ec.EllipticCurvePrivateKey
+    recipient: RecipientPublicKey
+    now_us: Callable[[], int]
+
+    def draft(self, epoch: Callable[[], str], lane: Lane, priority: int, window: Window, body: bytes) -> Draft:
+        """What the spool stores for `body`, one of the bodies of `window`; `epoch` is asked when it is sealed."""
+
+        def sealed(seq: int) -> bytes:
+            suite, key_id = self.recipient.suite, self.recipient.key_id
+            header = Header(self.vehicle, epoch(), seq, lane, key_id, suite, self.now_us())
+            return seal(header, body, self.device_key, self.recipient)
+
+        return Draft(
+            lane,
+            priority,
+            window.campaign,
+            sealed,
+            samples=window.samples,
+            first_t_us=window.start_us,
+            last_t_us=window.end_us,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """Batches that are stored together or not at all, and the losses that the first of them tells of."""
+
+    drafts: tuple[Draft, ...]
+    size_bytes: int
+    reports: tuple[int, ...] = ()
+
+
+class Outbox:
+    """See the module's text.  `problem` says why the disk refuses, or is None."""
+
+    def __init__(
+        self, spool: Spool, sealer: Sealer, clock: Callable[[], Clock], *, batch_max_bytes: int, pending_max_bytes: int
+    ) -> None:
+        self._spool = spool
+        self._sealer = sealer
+        self._clock = clock
+        self._body_max_bytes = batch_max_bytes - SEAL_OVERHEAD_BYTES
+        self._pending_max_bytes = pending_max_bytes
+        self._turn = threading.Lock()
+        self._parcels: deque[_Parcel] = deque()
+        self._events: deque[Event] = deque()
+        self._losses = LossCounter()
+        self.problem: str | None = None
+        self.samples = 0
+        self.batches = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of bodies in memory that the disk has not taken yet."""
+        return sum(parcel.size_bytes for parcel in self._parcels)
+
+    def add_event(self, event: Event) -> None:
+        """Tell the fleet of `event` with the next `flush`.  Does not block on the disk."""
+        with self._turn:
+            if len(self._events) >= EVENTS_HELD:
+                oldest = self._events.popleft()
+                self._losses.add(Loss(Reason.MEMORY_FULL, lane=Lane.EVENTS, detail=oldest.kind, first_t_us=oldest.t_us))
+            self._events.append(event)
+
+    def add_loss(self, loss: Loss) -> None:
+        """Count a loss; it reaches the ledger with the next `flush`.  Does not block on the disk."""
+        with self._turn:
+            self._losses.add(loss)
+
+    def put(self, windows: Iterable[tuple[Window, int]]) -> None:
+        """Encode closed windows (with their campaign's priority), and store them with all that waits."""
+        with self._turn:
+            for window, priority in windows:
+                if window.samples:
+                    self._pack(window, Lane.LIVE, priority)
+        self.flush()
+
+    def flush(self) -> None:
+        """Store whatever waits: batches, losses, events.  Where the disk refuses, they stay, and `problem` says why."""
+        with self._turn:
+            try:
+                self._store()
+                self._tell()
+                self._store()
+            except Transient as error:
+                self.problem = str(error)
+                self._shed()
+            else:
+                self.problem = None
+
+    def _pack(self, window: Window, lane: Lane, priority: int, reports: Sequence[int] = ()) -> None:
+        bodies = encode_batches(window, self._body_max_bytes)
+        # The samples of a window that is cut are told with its first batch: the sum is what counts.
+        drafts = tuple(self._sealer.draft(self._epoch, lane, priority, window, body) for body in bodies)
+        self._parcels.append(_Parcel(drafts, sum(map(len, bodies)), tuple(reports)))
+
+    def _epoch(self) -> str:
+        return self._spool.epoch
+
+    def _store(self) -> None:
+        while self._parcels:
+            parcel = self._parcels[0]
+            self._spool.append_all(parcel.drafts, reports=parcel.reports)
+            self._parcels.popleft()
+            self.batches += len(parcel.drafts)
+            self.samples += parcel.drafts[0].samples
+
+    def _tell(self) -> None:
+        """Put what happened and what was lost into a batch of events."""
+        counted = self._losses.take()
+        try:
+            if counted:
+                self._spool.record_losses(counted)
+        except Transient:
+            self._losses.put_back(counted)
+            raise
+        unreported = self._spool.unreported_losses(EVENTS_AT_ONCE)
+        if not unreported and not self._events:
+            return
+        clock = self._clock()
+        events = [to_event(loss, clock.wall_us) for _, loss in unreported]
+        while self._events and len(events) < EVENTS_AT_ONCE:
+            events.append(self._events.popleft())
+        times = [event.t_us for event in events]
+        window = Window("", "", min(times), max(times) + 1, clock, (), tuple(events))
+        self._pack(window, Lane.EVENTS, EVENTS_PRIORITY, [number for number, _ in unreported])
+
+    def _shed(self) -> None:
+        """Keep memory within its limit: the oldest go, and are counted."""
+        while len(self._parcels) > 1 and self.pending_bytes > self._pending_max_bytes:
+            parcel = self._parcels.popleft()
+            first = parcel.drafts[0]
+            self._losses.add(
+                Loss(
+                    Reason.MEMORY_FULL,
+                    lane=first.lane,
+                    campaign=first.campaign,
+                    samples=first.samples,
+                    first_t_us=first.first_t_us,
+                    last_t_us=first.last_t_us,
+                )
+            )
