@@ -3,8 +3,10 @@
 Samples of a signal come in bus order, in increments of any size; what is kept does not depend on how they were cut.
 A sample outside the campaign's time does not exist for it.  Of the others, with `onChange` those are candidates whose
 raw value differs from the one before (the first always does), else all.  Without a minimum interval every candidate is
-kept; with one the first is, then each that is at least the interval after the last kept one (a time that stepped back
-is not after).  Of a window at most the `max_samples` newest kept samples of a signal remain.
+kept; with one the first is, then each that is at least the interval after the last kept one.  A time that stepped back
+is not after, unless by more than CLOCK_SET_BACK_NS: then somebody set the clock, and the sample is kept, so that a
+signal does not stay silent until the clock has caught up.  Of a window at most the `max_samples` newest kept samples
+of a signal remain.
 
 Invariant: signals that keep the same frames are handled, stored and sent together, so the cost is per message
 and rule, not per signal and sample.
@@ -12,6 +14,7 @@ and rule, not per signal and sample.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +24,7 @@ from agent.formats.columns import Clock, ColumnGroup, Kind, SignalInfo, Window
 from can_dbc.decoder import SignalColumns
 from can_dbc.plan import MessagePlan, SignalPlan, text_keys
 
+CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real ones: 24 ms)
 _Rows = NDArray[np.intp]
 
 
@@ -72,15 +76,18 @@ class _Rule:
     members: _Rows
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Message:
     """The collected signals of one message on one bus, as rows of its decoded columns.
 
-    `rows` (S,): the row of each signal.  `kept_ns`, `seen` and `has_seen` (S,) are the state across
-    increments: time of the last kept sample, last raw value, and whether there was one (the first is always
-    kept).
+    `indices` (S,): which signals of the message; `rows` (S,): the row of each in columns that hold the signals
+    `layout`, which another Decoder, for other campaigns beside this one, lays out anew.  `kept_ns`, `seen` and
+    `has_seen` (S,) are the state across increments: time of the last kept sample, last raw value, and whether there
+    was one (the first is always kept).
     """
 
+    indices: tuple[int, ...]
+    layout: tuple[int, ...]
     rows: _Rows
     signals: tuple[_Signal, ...]
     rules: tuple[_Rule, ...]
@@ -115,13 +122,16 @@ class CampaignCollector:
     def offer(self, columns: Sequence[SignalColumns]) -> None:
         """Keep what the campaign asks for of one increment.
 
-        A message must come with the same signals every time, as one Decoder gives them.
+        A message must come with every signal that the campaign collects of it, each time: see `wanted`.
         """
         for decoded in columns:
             key = (decoded.bus, decoded.message.can_id, decoded.message.extended)
             message = self._messages.get(key)
             if message is None:
                 message = self._messages[key] = self._new_message(decoded)
+            if decoded.signals != message.layout:
+                message.layout = decoded.signals
+                message.rows = np.array([decoded.signals.index(index) for index in message.indices], np.intp)
             if message.signals:
                 self._collect(message, decoded)
 
@@ -134,6 +144,7 @@ class CampaignCollector:
 
     def _new_message(self, decoded: SignalColumns) -> _Message:
         rows: list[int] = []
+        indices: list[int] = []
         signals: list[_Signal] = []
         by_rule: dict[tuple[int, bool], list[int]] = {}
         for row, index in enumerate(decoded.signals):
@@ -143,9 +154,12 @@ class CampaignCollector:
             if rule is not None:
                 by_rule.setdefault((rule.interval_ns, rule.on_change), []).append(len(rows))
                 rows.append(row)
+                indices.append(index)
                 info = _info(name, self._buses[decoded.bus], plan)
                 signals.append(_Signal(info, plan, rule.max_samples))
         return _Message(
+            tuple(indices),
+            decoded.signals,
             np.array(rows, np.intp),
             tuple(signals),
             tuple(_Rule(*rule, np.array(members, np.intp)) for rule, members in by_rule.items()),
@@ -228,13 +242,28 @@ def _by_last_kept(message: _Message, members: _Rows) -> Iterator[tuple[_Rows, in
 
 def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
     """The positions to keep: each the first that is at least `interval_ns` after the one kept before."""
-    # The first time at or above a threshold is the first place at which the running maximum is.
+    if not len(t_ns):
+        return []
     reached = np.maximum.accumulate(t_ns)
+    if last_ns is not None and last_ns > reached[0]:
+        reached = np.maximum(reached, last_ns)
+    if (reached - t_ns).max() > CLOCK_SET_BACK_NS:
+        return _spaced_by_a_clock_that_was_set(t_ns, last_ns, interval_ns)
+    # The first time at or above a threshold is the first place at which the running maximum is.
     position = 0 if last_ns is None else int(reached.searchsorted(last_ns + interval_ns))
     kept = []
     while position < len(t_ns):
         kept.append(position)
         position = int(reached.searchsorted(int(t_ns[position]) + interval_ns))
+    return kept
+
+
+def _spaced_by_a_clock_that_was_set(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
+    kept = []
+    for position, time_ns in enumerate(t_ns.tolist()):
+        if last_ns is None or time_ns >= last_ns + interval_ns or time_ns < last_ns - CLOCK_SET_BACK_NS:
+            kept.append(position)
+            last_ns = time_ns
     return kept
 
 

@@ -2,8 +2,8 @@
 applies the campaigns sample by sample.
 
 Shares no code with the agent's decoder, policy or codec; that is its purpose.  Slow and simple.  The rules are those
-of docs/campaigns.md: the first sample of a signal is kept, then each one at least `minimumSamplingIntervalMs` after
-the last kept one; with `onChange` only samples whose raw value differs from the one before.
+of config/campaigns/README.md: the first sample of a signal is kept, then each one at least `minimumSamplingIntervalMs`
+after the last kept one; with `onChange` only samples whose raw value differs from the one before.
 """
 
 import json
@@ -22,6 +22,7 @@ from cantools.database.can import Database, Message, Signal
 from agent.errors import Permanent
 
 EXTENDED = 0x8000_0000
+CLOCK_SET_BACK_NS = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,10 @@ class _Rule:
         self.last_raw = raw
         if self.on_change and not changed:
             return False
-        if self.last_kept_ns is not None and self.interval_ns and t_ns < self.last_kept_ns + self.interval_ns:
-            return False
+        if self.last_kept_ns is not None and self.interval_ns:
+            waited_ns = t_ns - self.last_kept_ns
+            if -CLOCK_SET_BACK_NS <= waited_ns < self.interval_ns:
+                return False
         self.last_kept_ns = t_ns
         return True
 

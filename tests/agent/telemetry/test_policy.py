@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.formats.campaign import parse_campaign
 from agent.formats.columns import Clock, ClockQuality, Kind
-from agent.telemetry.policy import CampaignCollector, wanted
+from agent.telemetry.policy import CLOCK_SET_BACK_NS, CampaignCollector, wanted
 from can_dbc.decoder import SignalColumns
 from can_dbc.plan import Kind as PlanKind
 from can_dbc.plan import MessagePlan, SignalPlan
@@ -79,7 +79,8 @@ class Reference:
         candidate = not rule.on_change or self._last_raw.get(name) != raw
         self._last_raw[name] = raw
         first = name not in self._last_kept
-        if candidate and (first or rule.interval_ns == 0 or t_ns >= self._last_kept[name] + rule.interval_ns):
+        due = first or rule.interval_ns == 0 or t_ns >= self._last_kept[name] + rule.interval_ns
+        if candidate and (due or t_ns < self._last_kept[name] - CLOCK_SET_BACK_NS):
             self._last_kept[name] = t_ns
             self._kept.setdefault(("can0", name), []).append((t_ns // 1_000, raw))
         if rule.max_samples is not None and ("can0", name) in self._kept:
@@ -100,6 +101,11 @@ RULES = st.fixed_dictionaries(
 )
 
 
+def _step(ms):
+    """Mostly small steps of time; now and then one far back, and seldom a clock that was set."""
+    return ms if ms > -20 else ms * 10 if ms > -28 else -70_000
+
+
 @st.composite
 def cases(draw):
     names = draw(st.permutations(["Engine.Speed", "Engine.Torque", "Engine.Gear", "Engine.Mode", "*", "Engine.?o*"]))
@@ -108,8 +114,8 @@ def cases(draw):
     if draw(st.booleans()):
         times = {"startTime": draw(st.integers(0, 100)) / 1_000, "expiryTime": draw(st.integers(101, 400)) / 1_000}
     count = draw(st.integers(1, 40))
-    steps = draw(st.lists(st.integers(-30, 30).map(lambda s: s if s > -20 else s * 10), min_size=count, max_size=count))
-    t_ns = np.cumsum([100, *steps])[1:] * MS
+    steps = draw(st.lists(st.integers(-30, 30).map(_step), min_size=count, max_size=count))
+    t_ns = np.cumsum([draw(st.sampled_from([100, 200_000])), *steps])[1:] * MS
     raw = draw(st.lists(st.lists(st.integers(0, 2), min_size=count, max_size=count), min_size=4, max_size=4))
     masked = st.lists(st.lists(st.booleans(), min_size=count, max_size=count), min_size=4, max_size=4)
     valid = draw(st.none() | masked)
@@ -162,6 +168,27 @@ def test_a_time_that_stepped_back_is_not_kept_until_the_interval_has_passed():
     drive = campaign({"name": "Engine.Speed", "minimumSamplingIntervalMs": 10})
     kept = collect(drive, columns([50 * MS, 10 * MS, 59 * MS, 60 * MS], [[1, 2, 3, 4]] * 4))
     assert kept == {("can0", "Engine.Speed"): [(50_000, 1), (60_000, 4)]}
+
+
+def test_a_clock_that_was_set_back_does_not_silence_a_signal():
+    drive = campaign({"name": "Engine.Speed", "minimumSamplingIntervalMs": 10})
+    year = 365 * 86_400 * 10**9
+    times = [year, year + 10 * MS, 0, 5 * MS, 10 * MS]
+    kept = collect(drive, columns(times, [[1, 2, 3, 4, 5]] * 4))
+    assert [raw for _, raw in kept["can0", "Engine.Speed"]] == [1, 2, 3, 5]
+    kept = collect(drive, columns(times[:2], [[1, 2]] * 4), columns(times[2:], [[3, 4, 5]] * 4))
+    assert [raw for _, raw in kept["can0", "Engine.Speed"]] == [1, 2, 3, 5]
+
+
+def test_memory_outlasts_a_decoder_that_lays_the_columns_out_otherwise():
+    drive = campaign({"name": "Engine.Gear", "onChange": True})
+    kept = collect(
+        drive,
+        columns([0], [[1], [2]], signals=(0, 2)),
+        columns([10 * MS, 20 * MS], [[2, 7]], signals=(2,)),
+        columns([30 * MS], [[9], [7]], signals=(1, 2)),
+    )
+    assert kept == {("can0", "Engine.Gear"): [(0, 2), (20_000, 7)]}
 
 
 def test_only_decoded_signals_that_the_campaign_names_are_kept():
