@@ -183,7 +183,11 @@ def floating(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def physical(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Physical values (same shape): raw * scale + offset in float64."""
+    """Physical values (same shape): raw * scale + offset in float64.
+
+    To the last bit what cantools gives, except where raw * scale is beyond 2^53 and scale is an integer: cantools then
+    multiplies Python integers and rounds later, and the two may differ in the last bit.
+    """
     with np.errstate(all="ignore"):  # the infinities and NaNs of IEEE signals are values, not mistakes
         return floating(signal, raw) * signal.scale + signal.offset
 

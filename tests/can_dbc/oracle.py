@@ -90,11 +90,13 @@ def _alone(signal: Signal, length: int) -> Message:
 
 
 def _in_float64(message: Message, name: str, raw: float, value: float) -> float:
-    """cantools' value; where it computed with integers beyond 2^53, the float64 computation that we promise instead."""
-    if not isinstance(value, int) or abs(value) <= 2**53:
-        return float(value)
+    """cantools' value; where it multiplied integers beyond 2^53 exactly, the float64 computation we promise instead."""
     conversion = [s for s in message.signals if s.name == name][-1].conversion
-    return float(raw) * float(conversion.scale) + float(conversion.offset)
+    scale, offset = conversion.scale, conversion.offset
+    in_integers = isinstance(scale, int) or (float(scale).is_integer() and float(offset).is_integer())
+    if isinstance(raw, int) and in_integers and abs(raw * int(scale)) > 2**53:
+        return float(raw) * float(scale) + float(offset)
+    return float(value)
 
 
 def decoded(columns: SignalColumns) -> dict[int, list[Sample]]:
