@@ -21,7 +21,7 @@ from fleet.demo.report import Result, render, tls_of
 from fleet.demo.verdict import judge
 from fleet.demo.world import World
 
-LENGTH_S = 36.0
+LENGTH_S = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

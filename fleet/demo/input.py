@@ -18,7 +18,7 @@ from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC, frames
 from can_dbc.frames import EXTENDED
 from fleet.demo.oracle import Frame, read_log
 
-VEHICLE_S: Final = 180.0
+VEHICLE_S: Final = 150.0
 _PACKED: Final[dict[str, Callable[[Path, str], Any]]] = {
     ".gz": gzip.open,
     ".xz": lzma.open,

@@ -8,17 +8,7 @@ import matplotlib as mpl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-PREFERRED = (
-    "VehicleSpeed",
-    "EngineSpeed",
-    "Engine_RPM",
-    "Speed",
-    "RPM",
-    "Coolant",
-    "SteeringAngle",
-    "SoC",
-    "StateOfCharge",
-)
+PREFERRED = ("VehicleSpeed", "EngineSpeed", "EngineRPM", "Steering", "StateOfCharge", "Brake", "Coolant", "Speed")
 """What a person likes to see of a drive; words that the names of such signals hold."""
 
 PANELS = 4
