@@ -1,10 +1,10 @@
 """`headunit-agent decode`: a recorded log through its databases into a table of samples, one row each, in bus order.
 
 Columns: `t` (Parquet: timestamp in microseconds, UTC; CSV: seconds with 6 decimals), `bus`, `message`, `signal`, `raw`
-(int64), `value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`.  `raw` is null for
-IEEE floats, whose number is in `value`.  An unsigned 64-bit value above 2^63-1 is exact in CSV; Parquet's int64 column
-cannot hold it and has null, `value` then being the nearest float64, and the summary counts such samples.  A frame that
-does not decode is counted by reason and name, never fatal.  The output appears whole under its name, or not at all.
+(Parquet: int64; decimal(20, 0) where a database has an unsigned signal of 64 bits, whose values int64 cannot hold),
+`value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`.  `raw` is null for IEEE floats,
+whose number is in `value`.  A frame that does not decode is counted by reason and name, never fatal.  The output
+appears whole under its name, or not at all.
 """
 
 import csv
@@ -46,7 +46,6 @@ class DecodeSummary:
     frames: int = 0
     decoded: int = 0
     samples: int = 0
-    raw_beyond_int64: int = 0
     unknown: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -89,13 +88,12 @@ def decode_log(
     summary = DecodeSummary(str(log), match.value)
     plans = _Plans(databases, match, summary.notes)
     form = LongForm()
-    with _writing(out, form) as sink, _Bar(log, shown=progress) as bar:
+    with _writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
         for block in read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at):
             decoded = plans.decoder(block.buses).decode(block)
             summary.count(decoded, block)
             samples = form.arrange(decoded, block)
             summary.samples += len(samples)
-            summary.raw_beyond_int64 += int(np.count_nonzero(samples.beyond_int64))
             sink.write(samples)
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
@@ -111,6 +109,12 @@ class _Plans:
             self._loaded = {path: load(path) for paths in databases.values() for path in paths}
         except DatabaseError as error:
             raise Permanent(str(error)) from error
+        self.have_unsigned_64 = any(
+            signal.length == WORD_BITS and not signal.is_signed and not signal.is_float
+            for database in self._loaded.values()
+            for message in database.messages
+            for signal in message.signals
+        )
         self._buses: tuple[str, ...] = ()
         self._plans: dict[int, BusPlan] = {}
         self._decoder = Decoder({})
@@ -175,17 +179,19 @@ class _NoSink:
 
 
 class _ParquetSink:
-    """One row group a block; names and texts are dictionary columns."""
+    """One row group a block; names and texts are dictionary columns.  `wide_raw`: `raw` is a decimal."""
 
-    def __init__(self, path: Path, form: LongForm) -> None:
+    def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
         try:
             import pyarrow  # noqa: PLC0415
+            import pyarrow.compute  # noqa: PLC0415
             import pyarrow.parquet  # noqa: PLC0415
         except ImportError as error:
             raise Permanent(f"{path}: Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
         self._arrow, self._form = pyarrow, form
         names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-        types = {"t": pyarrow.timestamp("us", tz="UTC"), "raw": pyarrow.int64(), "value": pyarrow.float64()}
+        raw = pyarrow.decimal128(20, 0) if wide_raw else pyarrow.int64()
+        types = {"t": pyarrow.timestamp("us", tz="UTC"), "raw": raw, "value": pyarrow.float64()}
         self._schema = pyarrow.schema([(column, types.get(column, names)) for column in COLUMNS])
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
 
@@ -198,12 +204,20 @@ class _ParquetSink:
             self._named(samples.bus, form.buses),
             self._named(samples.message, form.messages.strings),
             self._named(samples.signal, form.signals.strings),
-            self._arrow.array(samples.raw, mask=samples.is_float | samples.beyond_int64),
+            self._raw(samples),
             self._arrow.array(samples.value),
             self._named(samples.text, form.texts.strings),
             self._named(samples.unit, form.units.strings),
         ]
         self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+
+    def _raw(self, samples: Samples) -> Any:
+        raw = self._arrow.array(samples.raw, mask=samples.is_float)
+        kind = self._schema.field("raw").type
+        if not samples.beyond_int64.any():
+            return raw.cast(kind)
+        unsigned = self._arrow.array(samples.raw.view(np.uint64), mask=samples.is_float)
+        return self._arrow.compute.if_else(self._arrow.array(samples.beyond_int64), unsigned.cast(kind), raw.cast(kind))
 
     def _named(self, places: NDArray[np.int32], strings: Sequence[str]) -> Any:
         indices = self._arrow.array(places, mask=places < 0)
@@ -216,7 +230,7 @@ class _ParquetSink:
 class _CsvSink:
     """Comma-separated UTF-8 with a header; null is an empty field, floats in their shortest exact form."""
 
-    def __init__(self, path: Path, form: LongForm) -> None:
+    def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:  # CSV holds integers of any size
         self._form = form
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
@@ -256,7 +270,7 @@ _SINKS: Final[Mapping[str, type[_ParquetSink] | type[_CsvSink]]] = {".parquet": 
 
 
 @contextmanager
-def _writing(out: Path | None, form: LongForm) -> Iterator[_Sink]:
+def _writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Sink]:
     """A sink whose file takes the name `out` when all went well, and is removed otherwise."""
     if out is None:
         yield _NoSink()
@@ -265,7 +279,7 @@ def _writing(out: Path | None, form: LongForm) -> Iterator[_Sink]:
         raise Permanent(f"{out}: unknown output format; name it *{' or *'.join(_SINKS)}")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        sink: _Sink = _SINKS[out.suffix](temporary, form)
+        sink: _Sink = _SINKS[out.suffix](temporary, form, wide_raw=wide_raw)
         try:
             yield sink
         finally:

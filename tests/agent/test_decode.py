@@ -75,7 +75,7 @@ def test_parquet_holds_the_samples_in_bus_order_with_exact_microseconds(log, dbc
     table = pq.read_table(out)
     assert table.schema.names == list(COLUMNS)
     assert table.schema.field("t").type == pa.timestamp("us", tz="UTC")
-    assert table.schema.field("raw").type == pa.int64()
+    assert table.schema.field("raw").type == pa.decimal128(20, 0)  # Wide.Whole is unsigned and of 64 bits
     assert table.column("t").cast(pa.int64()).to_pylist() == [
         *[1_700_000_000_000_001] * 2,
         *[1_700_000_000_500_000] * 2,
@@ -86,9 +86,16 @@ def test_parquet_holds_the_samples_in_bus_order_with_exact_microseconds(log, dbc
         ("can0", "Motor", "Speed", -10, -45.0, None, "km/h"),
         ("can0", "Motor", "Mode", 1, 1.0, None, None),
         ("can0", "Motor", "Gear", 1, 1.0, "first", None),
-        ("can0", "Wide", "Whole", None, 2.0**64, None, None),
+        ("can0", "Wide", "Whole", 2**64 - 1, 2.0**64, None, None),
         ("can0", "Wide", "Real", None, 1.5, None, "V"),
     ]
+
+
+def test_raw_is_a_plain_integer_column_where_int64_holds_every_value(log, tmp_path):
+    narrow, out = tmp_path / "narrow.dbc", tmp_path / "drive.parquet"
+    narrow.write_text('BO_ 256 Motor: 8 ECU\n SG_ Mode M : 0|8@1+ (1,0) [0|0] "" ECU\n')
+    decode_log(log, {None: [narrow]}, out)
+    assert pq.read_table(out).schema.field("raw").type == pa.int64()
 
 
 def test_csv_holds_the_same_with_unsigned_64_bit_values_exact(log, dbc, tmp_path):
@@ -105,7 +112,7 @@ def test_csv_holds_the_same_with_unsigned_64_bit_values_exact(log, dbc, tmp_path
 
 def test_the_summary_accounts_for_every_frame_by_name(log, dbc):
     summary = decode_log(log, {"can0": [dbc], "can5": [dbc]})
-    assert (summary.frames, summary.decoded, summary.samples, summary.raw_beyond_int64) == (9, 3, 6, 1)
+    assert (summary.frames, summary.decoded, summary.samples) == (9, 3, 6)
     assert summary.unknown == {"can0": {"18FEF100": 1}, "can1": {"123": 1}}
     assert {kind: sum(sum(names.values()) for names in buses.values()) for kind, buses in summary.errors.items()} == {
         "short": 1,
@@ -262,8 +269,7 @@ def test_every_open_capture_decodes_to_what_cantools_says_value_for_value(captur
             samples += 1
             *place, raw, value, text, unit = next(ours)
             assert (*place, unit) == (t_us, bus, message.name, sample.name, units[sample.name])
-            shown = sample.raw if sample.raw is None or sample.raw < 2**63 else None
-            assert Sample(sample.name, raw, bits(value), text) == Sample(sample.name, shown, sample.value, sample.text)
+            assert Sample(sample.name, raw, bits(value), text) == sample
     assert next(ours, None) is None
     assert (summary.decoded, summary.samples) == (counts["decoded"], samples)
     errors = {kind: sum(sum(names.values()) for names in buses.values()) for kind, buses in summary.errors.items()}
