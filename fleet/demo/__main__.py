@@ -101,7 +101,7 @@ async def _play(source: DriveInput, folder: Path, length_s: float) -> Result:
         bytes_on_air=bytes_on_air,
         tls=tls,
         agent_status=agent_status,
-        seconds=time.monotonic() - started,
+        started_s=started,
     )
 
 

@@ -1,6 +1,7 @@
 """The verdict: what the lake holds against what the oracle says it must, and whether the pushes went as they should."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,9 +29,12 @@ def judge(
     bytes_on_air: int,
     tls: str,
     agent_status: int,
-    seconds: float,
+    started_s: float,
 ) -> Result:
-    """Read the lake, decode the input again with cantools, compare, and draw the drive."""
+    """Read the lake, decode the input again with cantools, compare, and draw the drive.
+
+    `status` is the agent's last one; `started_s` when the demonstration began (monotonic clock).
+    """
     samples = _table(world, "samples")
     events = _table(world, "events").sort_by([("seq", "ascending"), ("row", "ascending")]).to_pylist()
     stages = _stages(events, in_force(world))
@@ -61,7 +65,7 @@ def judge(
         agent_status=agent_status,
         picture=picture,
         drawn=drawn,
-        seconds=seconds,
+        seconds=time.monotonic() - started_s,
     )
 
 
