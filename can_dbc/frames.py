@@ -27,8 +27,8 @@ class FrameBlock:
 
     `t_ns` (n,) int64, Unix epoch; `bus` (n,) uint8, an index into `buses`; `can_id` (n,) uint32 without flag bits;
     `flags` (n,) uint8 of the constants above; `length` (n,) uint8, data bytes 0 to 64; `data` (n, 8) or (n, 64)
-    uint8, C-contiguous, zero beyond `length`.  `first` is the position of the first frame at its source, counted from 0:
-    frame i stands at position `first + i`.
+    uint8, C-contiguous, zero beyond `length`.  `first` is the position of the first frame at its source, counted from
+    0: frame i stands at position `first + i`.
     """
 
     t_ns: NDArray[np.int64]

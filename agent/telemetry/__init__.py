@@ -1,0 +1,1 @@
+"""Up: from frames to batches in the spool and over the air."""

@@ -47,7 +47,7 @@ def transmitter(channel: str) -> Iterator[can.BusABC]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what it waits for happens in other threads
+        while not condition():
             await asyncio.sleep(0.002)
 
 
