@@ -14,6 +14,7 @@ What aiomqtt 2.5 does not give, and `_Client` adds:
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -292,6 +293,8 @@ class _Client(aiomqtt.Client):
             self._loop.call_soon_threadsafe(tell)
 
     def _on_socket_open(self, client: PahoClient, userdata: Any, sock: Any) -> None:
+        # Small packets in both directions: with Nagle's algorithm each waits for the peer's delayed ACK, 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._gate:
             if not self._closed:
                 super()._on_socket_open(client, userdata, sock)

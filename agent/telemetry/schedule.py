@@ -137,7 +137,10 @@ class Schedule:
         """When to look again though nothing happened; None: not before something does."""
         times = [until_s for until_s in (*self._paused.values(), *self._held.values()) if until_s > now_s]
         if self._flights:
-            overdue_s = min(flight.overdue_at_s for flight in self._flights.values())
+            overdue_s = min(
+                max(flight.overdue_at_s, self._paused.get(flight.entry.lane, -math.inf))
+                for flight in self._flights.values()
+            )
             times.append(max(overdue_s, self._next_probe_s))
         at_s = min(times, default=math.inf)
         return None if at_s == math.inf else at_s

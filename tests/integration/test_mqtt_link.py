@@ -15,6 +15,7 @@ import pytest
 from agent.errors import Permanent, Transient
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
+from fleet.broker import PACKET_BYTES
 from tests.integration.mosquitto import Authority, World, world
 
 pytestmark = pytest.mark.integration
@@ -83,7 +84,7 @@ def test_connack_limits_are_read(fleet: World) -> None:
     async def work() -> None:
         async with connect(fleet.endpoint(VEHICLE)) as connection:
             assert connection.limits.receive_maximum == 20  # mosquitto's max_inflight_messages
-            assert connection.limits.maximum_packet_size == 1024 * 1024
+            assert connection.limits.maximum_packet_size == PACKET_BYTES
 
     run(work)
 
@@ -114,9 +115,9 @@ def test_a_message_above_maximum_packet_size_never_leaves(fleet: World) -> None:
     async def work() -> None:
         async with connect(fleet.endpoint(VEHICLE)) as connection:
             with pytest.raises(PublishRefused, match="exceeds the Maximum Packet Size") as caught:
-                await connection.publish(UP, bytes(1024 * 1024))
+                await connection.publish(UP, bytes(PACKET_BYTES))
             assert caught.value.reason == 0x95
-            assert await connection.publish(UP, bytes(1024 * 1024 - 200)) < 0x80
+            assert await connection.publish(UP, bytes(PACKET_BYTES - 200)) < 0x80
 
     run(work)
 

@@ -1,0 +1,336 @@
+"""Spool to receiver over a real mosquitto with TLS: at least once, through kills, lost answers and refusals."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.errors import Transient
+from agent.formats import topics
+from agent.formats.acks import Ack, sign_ack
+from agent.formats.topics import Lane
+from agent.link.mqtt import Connection, Endpoint, connect
+from agent.link.session import Backoff
+from agent.telemetry.losses import Reason
+from agent.telemetry.schedule import Pace
+from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.uplink import AckMode, Uplink
+from fleet.broker import ACL
+from tests.integration.mosquitto import World, world
+
+pytestmark = pytest.mark.integration
+
+VEHICLE = "0b9f6c1e-94a1-4c6e-8f0e-2a7f4f1d3c55"
+OTHER = "3f0c3f5a-7c0f-4a53-9b50-0d9f2f6f4a11"
+PARTITION = 3
+KEY = Ed25519PrivateKey.generate()
+PACE = Pace(in_flight=8, ack_timeout_s=0.3, patience_cap_s=2.0, refusal=Backoff(0.2, 0.2, 0.4))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path / "world") as running:
+        yield running
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0)
+    yield spool
+    spool.close()
+
+
+def fill(spool: Spool, count: int, lane: Lane = Lane.LIVE, size: int = 1_000) -> None:
+    for _ in range(count):
+        spool.append(Draft(lane, 0, "", lambda seq: b"%d " % seq + bytes(size)))
+
+
+def uplink_of(spool: Spool, ack: AckMode = "receiver", pace: Pace = PACE) -> Uplink:
+    return Uplink(
+        spool,
+        vehicle=VEHICLE,
+        partition=PARTITION,
+        acks_key=KEY.public_key(),
+        ack=ack,
+        pace=pace,
+        publish_timeout_s=5.0,
+    )
+
+
+async def drive(uplink: Uplink, endpoint: Endpoint) -> None:
+    """The part of the app around an uplink: connect, subscribe, run, and again after each loss."""
+    while True:
+        try:
+            async with connect(endpoint) as connection, asyncio.TaskGroup() as group:
+                await connection.subscribe([topics.ack(VEHICLE)])
+                group.create_task(uplink.run(connection))
+                async for _, payload in connection.messages():
+                    await uplink.handle_ack(payload)
+        except* Transient:
+            await asyncio.sleep(0.05)
+
+
+class Receiver:
+    """What a receiver does on the wire: counts every batch it gets, and acknowledges what `answer` says."""
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.seen: Counter[int] = Counter()
+        self.answer: Callable[[int], bytes | None] = self.signed
+
+    def signed(self, *stored: int, refused: dict[int, str] | None = None, vehicle: str = VEHICLE) -> bytes:
+        return sign_ack(Ack(vehicle, self.epoch, stored, refused or {}), KEY)
+
+    async def serve(self, endpoint: Endpoint) -> None:
+        while True:
+            try:
+                async with connect(endpoint) as connection:
+                    await self._serve(connection)
+            except Transient:
+                await asyncio.sleep(0.05)
+
+    async def _serve(self, connection: Connection) -> None:
+        await connection.subscribe([topics.ALL_UP])
+        async for _, payload in connection.messages():
+            seq = int(payload.split(b" ")[0])
+            self.seen[seq] += 1
+            if (answer := self.answer(seq)) is not None:
+                await connection.publish(topics.ack(VEHICLE), answer)
+
+
+@asynccontextmanager
+async def tasks(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    running = [asyncio.create_task(item) for item in work]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        for result in await asyncio.gather(*running, return_exceptions=True):
+            assert isinstance(result, asyncio.CancelledError), result
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def empty(spool: Spool) -> bool:
+    return spool.counts().batches == 0
+
+
+def test_everything_arrives_and_leaves_the_spool(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 100)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: uplink.counts.acknowledged == 100)
+        assert receiver.seen.keys() == set(range(1, 101))
+        assert empty(spool)
+        assert spool.counts().acknowledged == 100
+        assert uplink.counts.published_bytes >= 100 * 1_000
+
+    asyncio.run(work())
+
+
+def test_events_and_the_newest_live_batches_go_first(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver = Receiver(spool.epoch)
+        fill(spool, 2, Lane.BACKLOG)
+        fill(spool, 2, Lane.LIVE)
+        fill(spool, 2, Lane.EVENTS)
+        uplink = uplink_of(spool, pace=replace(PACE, in_flight=1))
+        async with tasks(receiver.serve(fleet.endpoint("receiver"))):
+            await asyncio.sleep(0.3)
+            async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
+                await until(lambda: empty(spool))
+        assert list(receiver.seen) == [6, 5, 4, 3, 2, 1]
+
+    asyncio.run(work())
+
+
+def test_a_new_batch_is_sent_at_once(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 1)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+            started_s = loop.time()
+            await asyncio.to_thread(fill, spool, 1)
+            await until(lambda: empty(spool), 2.0)
+            assert loop.time() - started_s < 0.5
+
+    asyncio.run(work())
+
+
+def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 1)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+            await asyncio.sleep(0.1)
+            looked = 0
+            choose = uplink._choose
+
+            async def counted(schedule: Any) -> Any:
+                nonlocal looked
+                looked += 1
+                return await choose(schedule)
+
+            uplink._choose = counted  # type: ignore[method-assign]
+            await asyncio.sleep(1.0)
+            assert looked == 0
+
+    asyncio.run(work())
+
+
+def test_a_broker_killed_in_the_middle_costs_nothing(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 300, size=20_000)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            for share in (50, 150):
+                await until(lambda share=share: len(receiver.seen) >= share)
+                fleet.broker.kill()
+                await asyncio.sleep(0.2)
+                fleet.broker.start()
+            await until(lambda: empty(spool), 30.0)
+        assert receiver.seen.keys() == set(range(1, 301))
+        assert spool.counts().lost == {}
+
+    asyncio.run(work())
+
+
+def test_a_lost_acknowledgement_makes_the_batch_go_again(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        receiver.answer = lambda seq: None if receiver.seen[seq] == 1 else receiver.signed(seq)
+        fill(spool, 5)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert all(times >= 2 for times in receiver.seen.values())
+        assert uplink.counts.resent >= 5
+
+    asyncio.run(work())
+
+
+def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 20)
+        async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
+            await asyncio.sleep(2.0)
+            assert uplink.counts.published <= PACE.in_flight + 4
+            async with tasks(receiver.serve(fleet.endpoint("receiver"))):
+                await until(lambda: empty(spool))
+        assert receiver.seen.keys() == set(range(1, 21))
+
+    asyncio.run(work())
+
+
+def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        receiver.answer = lambda seq: receiver.signed(refused={seq: "cannot be opened"})
+        fill(spool, 3)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert uplink.counts.refused == 3
+        assert spool.counts().lost[Reason.REFUSED_BY_RECEIVER].batches == 3
+        ((_, loss),) = [row for row in spool.unreported_losses(9) if row[1].first_seq == 1]
+        assert loss.detail == "cannot be opened"
+
+    asyncio.run(work())
+
+
+def test_forged_and_foreign_acknowledgements_change_nothing(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        forged = sign_ack(Ack(VEHICLE, spool.epoch, (1, 2, 3)), Ed25519PrivateKey.generate())
+        answers = {1: forged, 2: receiver.signed(1, 2, 3, vehicle=OTHER), 3: b"\x00garbage"}
+        receiver.answer = answers.get
+        fill(spool, 3)
+        with structlog.testing.capture_logs() as logs:
+            async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+                await until(lambda: uplink.counts.untrusted_acks >= 3)
+        assert spool.counts().batches == 3
+        assert uplink.counts.acknowledged == 0
+        assert {entry["event"] for entry in logs} == {"ack_untrusted"}
+
+    asyncio.run(work())
+
+
+def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        uplink = uplink_of(spool, ack="broker")
+        fill(spool, 50)
+        async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert uplink.counts.acknowledged == uplink.counts.published == 50
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("ack", ["receiver", "broker"])
+def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
+    fleet: World, spool: Spool, ack: AckMode
+) -> None:
+    def deny() -> None:
+        """Take the vehicles' right to publish away, and make the running broker read it."""
+        acl = fleet.authority.folder.parent / "fleet" / "broker" / "mosquitto.acl"
+        acl.write_text(ACL.replace("pattern write hu/v1/up/+/%u/+\n", ""))
+        assert fleet.broker.pid is not None
+        os.kill(fleet.broker.pid, signal.SIGHUP)
+
+    async def work() -> None:
+        uplink = uplink_of(spool, ack=ack)
+        fill(spool, 30)
+        deny()
+        await asyncio.sleep(0.3)
+        with structlog.testing.capture_logs() as logs:
+            async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
+                await asyncio.sleep(1.5)
+        assert spool.counts().batches == 30
+        assert uplink.counts.published == 0
+        assert PACE.in_flight <= uplink.counts.publish_refused <= PACE.in_flight * 8  # a pause of 0.2 s at least
+        assert "Not authorized (0x87): check the broker's ACL" in logs[0]["reason"]
+
+    asyncio.run(work())
+
+
+def test_a_batch_larger_than_the_broker_takes_does_not_hold_up_the_others(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 1, size=2 * 1024 * 1024)
+        fill(spool, 20)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: spool.counts().batches == 1)
+        assert receiver.seen.keys() == set(range(2, 22))
+        assert uplink.counts.publish_refused >= 1
+
+    asyncio.run(work())
+
+
+def test_a_damaged_batch_is_not_sent_and_the_rest_is(fleet: World, spool: Spool, tmp_path: Path) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 3)
+        next((tmp_path / "spool").glob("batches/*/000000000002.*")).write_bytes(b"2 damaged")
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert receiver.seen.keys() == {1, 3}
+        assert spool.counts().lost[Reason.CORRUPT].batches == 1
+
+    asyncio.run(work())
