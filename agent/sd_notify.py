@@ -4,9 +4,10 @@ Spoken directly: the repository's own `systemd/` folder shadows the `systemd` Py
 library.  Outside systemd every call does nothing.
 """
 
+import array
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class Notifier:
@@ -35,13 +36,22 @@ class Notifier:
         """The event loop is alive; `status` is one line for `systemctl status`."""
         self._send(f"WATCHDOG=1\nSTATUS={status}")
 
-    def _send(self, message: str) -> None:
+    def store(self, name: str, descriptor: int) -> None:
+        """Keep a duplicate of `descriptor` for the next process, whatever polling it says (FDPOLL, systemd 246)."""
+        self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", (descriptor,))
+
+    def forget(self, name: str) -> None:
+        """Keep the descriptor of that name no longer."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def _send(self, message: str, descriptors: Sequence[int] = ()) -> None:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             # A service manager that restarts just now is no reason to stop capturing.
             try:
-                sender.sendto(message.encode(), address)
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+                sender.sendmsg([message.encode()], rights, 0, address)
             except (ConnectionRefusedError, FileNotFoundError):
                 return

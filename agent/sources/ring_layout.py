@@ -1,0 +1,192 @@
+"""The bytes of a packet ring of CAN frames, as numpy sees them.  Pure: works on an array, whoever mapped it.
+
+One slot of a TPACKET_V2 ring (<linux/if_packet.h>, packet_mmap(7)), native byte order, SLOT_BYTES:
+
+     0  status    u32   0: the kernel's, free; bit 0: ours, holds a frame
+     4  size      u32   bytes of the frame: 16 classic, 72 CAN FD
+     8  captured  u32   bytes of it in the slot; the kernel sets it with every frame.  0: our mark for "read"
+    16  seconds   u32   kernel timestamp, Unix epoch
+    20  nanoseconds u32
+    32  sockaddr_ll     20 bytes, not needed
+    56  cursor    u64   slot 0 only; the kernel writes nothing between 52 and 80.  The position to read next
+    64  marked    u64   slot 0 only: the position before which every frame has been marked, or is being marked now
+    80  can_id    u32   struct can_frame or canfd_frame: identifier and EFF, RTR, ERR in the upper three bits
+    84  length    u8
+    85  fd_flags  u8    bit 0 BRS, bit 1 ESI; meaningless in classic frames
+    88  data      8 or 64 bytes; what lies beyond `length` may be anything
+
+The kernel fills slots in order and stops at one that is not free, so the frame at position p stands in slot p modulo
+the number of slots, and the slots are, from the oldest on: read and held, unread, free.
+
+Invariant: whatever moment a reader is killed at, `recover` tells its successor exactly which frames are held and
+which are unread.  Frames are marked as read before the cursor moves past them, and the kernel takes the mark away with
+each new frame.  So what carries a mark before the cursor is held, and what is ours from the cursor on is unread.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from can_dbc.frames import BRS, ERROR, ESI, EXTENDED, FD, FD_BYTES, REMOTE, FrameBlock
+
+SLOT_BYTES: Final = 160  # 80 before the frame, 72 for the largest one, and a multiple of 16
+SLOT: Final = np.dtype(
+    {
+        "names": [
+            "status",
+            "size",
+            "captured",
+            "seconds",
+            "nanoseconds",
+            "cursor",
+            "marked",
+            "can_id",
+            "length",
+            "fd_flags",
+            "data",
+            "fd_data",
+        ],
+        "formats": ["u4", "u4", "u4", "u4", "u4", "u8", "u8", "u4", "u1", "u1", "u8", "8u8"],
+        "offsets": [0, 4, 8, 16, 20, 56, 64, 80, 84, 85, 88, 88],
+        "itemsize": SLOT_BYTES,
+    }
+)
+FREE: Final = 0
+_USER: Final = 1  # TP_STATUS_USER
+_FD_SIZE: Final = 72
+_CLASSIC_SIZE: Final = 16
+_BLOCK_PAGES: Final = 15  # a multiple of 5 pages holds whole slots only, so the ring is one even array
+_LOOK_AHEAD: Final = 256
+
+# By the upper three bits of can_id (ERR, RTR, EFF from bit 29 on).
+_FLAGS: Final = np.array(
+    [(bits & 1 and ERROR) | (bits & 2 and REMOTE) | (bits & 4 and EXTENDED) for bits in range(8)], np.uint8
+)
+_ID_MASK: Final = np.array([0x7FF if bits in {0, 2} else 0x1FFF_FFFF for bits in range(8)], np.uint32)
+_FD_FLAGS: Final = np.array([FD | (bits & 1 and BRS) | (bits & 2 and ESI) for bits in range(4)], np.uint8)
+# By length: ones where data bytes are.
+_BYTES: Final = np.where(np.arange(FD_BYTES) < np.arange(FD_BYTES + 1)[:, None], 255, 0).astype(np.uint8)
+_FD_MASK: Final = _BYTES.view(np.uint64)
+_CLASSIC_MASK: Final = np.ascontiguousarray(_FD_MASK[:9, 0])
+
+Slots = NDArray[np.void]
+
+
+def geometry(ring_bytes: int, page_bytes: int) -> tuple[int, int, int, int]:
+    """struct tpacket_req for a ring of about `ring_bytes`: block size, blocks, slot size, slots."""
+    block_bytes = _BLOCK_PAGES * page_bytes
+    blocks = max(1, ring_bytes // block_bytes)
+    return block_bytes, blocks, SLOT_BYTES, blocks * block_bytes // SLOT_BYTES
+
+
+def frame_filter() -> bytes:
+    """A socket filter (classic BPF) that accepts whole CAN and CAN FD frames only.
+
+    Other sizes (CAN XL) and lengths that no such frame has never reach the ring, so every slot holds a frame.
+    """
+    ld_size, ld_byte, equal, above, ret = 0x80, 0x30, 0x15, 0x25, 0x06
+    program: Sequence[tuple[int, int, int, int]] = (
+        (ld_size, 0, 0, 0),
+        (equal, 0, 3, _CLASSIC_SIZE),
+        (ld_byte, 0, 0, 4),
+        (above, 4, 0, 8),
+        (ret, 0, 0, 0xFFFF),
+        (equal, 0, 2, _FD_SIZE),
+        (ld_byte, 0, 0, 4),
+        (above, 0, 1, FD_BYTES),
+        (ret, 0, 0, 0),
+        (ret, 0, 0, 0xFFFF),
+    )
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+
+
+def unread(slots: Slots, position: int, held: int) -> int:
+    """How many frames stand ready from `position` on, where the `held` slots before it are ours still."""
+    most = len(slots) - held
+    status = slots["status"]
+    found, ahead = 0, _LOOK_AHEAD
+    while found < most:
+        start = (position + found) % len(slots)
+        ready = (status[start : start + min(ahead, most - found)] & _USER).astype(bool)
+        if not ready.all():
+            return found + int(ready.argmin())
+        found += len(ready)
+        ahead *= 4
+    return found
+
+
+def read(slots: Slots, position: int, count: int, buses: tuple[str]) -> FrameBlock:
+    """The `count` frames from `position` on, copied out of the ring and marked as read there."""
+    pieces = _pieces(slots, position, count)
+    block = _columns(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), buses, position)
+    slots["marked"][0] = max(int(slots["marked"][0]), position + count)
+    for piece in pieces:
+        piece["captured"] = 0
+    slots["cursor"][0] = position + count
+    return block
+
+
+def release(slots: Slots, start: int, stop: int) -> None:
+    """Give the slots of positions `start` to `stop`-1 back to the kernel."""
+    for piece in _pieces(slots, start, stop - start):
+        piece["status"] = FREE
+
+
+def recover(slots: Slots) -> tuple[int, int]:
+    """Of a ring that had another reader before: the oldest position held, and the position to read next."""
+    cursor, marked = int(slots["cursor"][0]), int(slots["marked"][0])
+    carries = ((slots["status"] & _USER) != 0) & (slots["captured"] == 0)
+    # From the cursor backwards, as far as not the marks of a reader that went back, or was about to go on.
+    backwards = np.roll(carries, -(cursor % len(slots)))[::-1][: len(slots) - (marked - cursor)]
+    held = len(backwards) if backwards.all() else int(backwards.argmin())
+    return cursor - held, cursor
+
+
+def rewind(slots: Slots, position: int) -> None:
+    """Let `position`, which is held, be read next: again."""
+    slots["cursor"][0] = position
+
+
+def number(slots: Slots, position: int) -> int:
+    """Count from `position` on, or from the next one above it that falls on the slot which is next; returns it.
+
+    Only while nothing is held and nothing was read twice.
+    """
+    cursor = int(slots["cursor"][0])
+    position += (cursor - position) % len(slots)
+    slots["cursor"][0] = position
+    slots["marked"][0] = position
+    return position
+
+
+def _pieces(slots: Slots, position: int, count: int) -> tuple[Slots, ...]:
+    start = position % len(slots)
+    stop = start + count
+    if stop <= len(slots):
+        return (slots[start:stop],)
+    return slots[start:], slots[: stop - len(slots)]
+
+
+def _columns(run: Any, buses: tuple[str], position: int) -> FrameBlock:
+    kind = run["can_id"] >> 29
+    flags = _FLAGS[kind]
+    length = np.where(flags & REMOTE, np.uint8(0), run["length"])
+    fd = run["size"] == _FD_SIZE
+    if fd.any():
+        flags = np.where(fd, flags | _FD_FLAGS[run["fd_flags"] & 3], flags)
+        data = run["fd_data"] & _FD_MASK[length]
+    else:
+        data = run["data"] & _CLASSIC_MASK[length]
+    return FrameBlock(
+        t_ns=run["seconds"].astype(np.int64) * 1_000_000_000 + run["nanoseconds"],
+        bus=np.zeros(len(run), np.uint8),
+        can_id=run["can_id"] & _ID_MASK[kind],
+        flags=flags,
+        length=length,
+        data=data.view(np.uint8).reshape(len(run), -1),
+        buses=buses,
+        first=position,
+    )
