@@ -4,60 +4,65 @@
 # source: telemetry.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
-_runtime_version.ValidateProtobufRuntimeVersion(_runtime_version.Domain.PUBLIC, 7, 35, 1, "", "telemetry.proto")
+_runtime_version.ValidateProtobufRuntimeVersion(
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'telemetry.proto'
+)
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x0ftelemetry.proto\x12\x15headunit.telemetry.v1".\n\x08\x45nvelope\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x12\n\nciphertext\x18\x02 \x01(\x0c"\xc3\x01\n\x06Header\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12)\n\x04lane\x18\x05 \x01(\x0e\x32\x1b.headunit.telemetry.v1.Lane\x12+\n\x05suite\x18\x06 \x01(\x0e\x32\x1c.headunit.telemetry.v1.Suite\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x14\n\x0csealed_at_us\x18\x08 \x01(\x03"-\n\nSignedBody\x12\x11\n\tsignature\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c"\xdc\x02\n\x0eTelemetryBatch\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x10\n\x08start_us\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x05 \x01(\x03\x12+\n\x05\x63lock\x18\x06 \x01(\x0b\x32\x1c.headunit.telemetry.v1.Clock\x12\x33\n\x07signals\x18\x07 \x01(\x0b\x32".headunit.telemetry.v1.SignalTable\x12\x30\n\x05times\x18\x08 \x01(\x0b\x32!.headunit.telemetry.v1.DeltaTable\x12\x32\n\x06groups\x18\t \x03(\x0b\x32".headunit.telemetry.v1.ColumnGroup\x12,\n\x06\x65vents\x18\n \x03(\x0b\x32\x1c.headunit.telemetry.v1.Event"t\n\x05\x43lock\x12\x34\n\x07quality\x18\x01 \x01(\x0e\x32#.headunit.telemetry.v1.ClockQuality\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0f\n\x07wall_us\x18\x03 \x01(\x03\x12\x13\n\x0b\x62oottime_us\x18\x04 \x01(\x03"\xe4\x01\n\x0bSignalTable\x12\r\n\x05names\x18\x01 \x01(\t\x12\x0f\n\x07strings\x18\x02 \x03(\t\x12\r\n\x05\x62uses\x18\x03 \x03(\r\x12\r\n\x05types\x18\x04 \x03(\r\x12\r\n\x05units\x18\x05 \x03(\r\x12\r\n\x05kinds\x18\x06 \x01(\x0c\x12\x0c\n\x04\x62its\x18\x07 \x01(\x0c\x12\x0e\n\x06scales\x18\x08 \x01(\x0c\x12\x0f\n\x07offsets\x18\t \x01(\x0c\x12\r\n\x05texts\x18\n \x03(\r\x12\x13\n\x0btext_counts\x18\x0b \x03(\r\x12\x11\n\ttext_raws\x18\x0c \x03(\x12\x12\x13\n\x0btext_values\x18\r \x03(\r"{\n\nDeltaTable\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\x12\r\n\x05\x62\x61ses\x18\x02 \x03(\x12\x12\r\n\x05steps\x18\x03 \x03(\x12\x12\x0e\n\x06widths\x18\x04 \x01(\x0c\x12\x11\n\tresiduals\x18\x05 \x01(\x0c\x12\r\n\x05wraps\x18\x06 \x01(\x0c\x12\r\n\x05units\x18\x07 \x03(\x04"N\n\x0b\x43olumnGroup\x12\x0c\n\x04time\x18\x01 \x01(\r\x12\x31\n\x06values\x18\x02 \x01(\x0b\x32!.headunit.telemetry.v1.DeltaTable"V\n\x05\x45vent\x12\x0c\n\x04t_us\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x31\n\x06\x66ields\x18\x03 \x03(\x0b\x32!.headunit.telemetry.v1.EventField"h\n\nEventField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x11\n\x07integer\x18\x03 \x01(\x12H\x00\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x05 \x01(\x08H\x00\x42\x07\n\x05value"+\n\tSignedAck\x12\x0b\n\x03\x61\x63k\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c"v\n\x03\x41\x63k\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x0e\n\x06stored\x18\x04 \x03(\x04\x12/\n\x07refused\x18\x05 \x03(\x0b\x32\x1e.headunit.telemetry.v1.Refusal"&\n\x07Refusal\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t*N\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLANE_EVENTS\x10\x01\x12\r\n\tLANE_LIVE\x10\x02\x12\x10\n\x0cLANE_BACKLOG\x10\x03*K\n\x05Suite\x12\x15\n\x11SUITE_UNSPECIFIED\x10\x00\x12\x19\n\x15SUITE_MLKEM768_X25519\x10\x01\x12\x10\n\x0cSUITE_X25519\x10\x02*\xb5\x01\n\x0c\x43lockQuality\x12\x1d\n\x19\x43LOCK_QUALITY_UNSPECIFIED\x10\x00\x12 \n\x1c\x43LOCK_QUALITY_UNSYNCHRONISED\x10\x01\x12\x15\n\x11\x43LOCK_QUALITY_RTC\x10\x02\x12\x19\n\x15\x43LOCK_QUALITY_NETWORK\x10\x03\x12\x16\n\x12\x43LOCK_QUALITY_GNSS\x10\x04\x12\x1a\n\x16\x43LOCK_QUALITY_RECORDED\x10\x05*o\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_UINT\x10\x01\x12\x0c\n\x08KIND_INT\x10\x02\x12\x10\n\x0cKIND_FLOAT16\x10\x03\x12\x10\n\x0cKIND_FLOAT32\x10\x04\x12\x10\n\x0cKIND_FLOAT64\x10\x05\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0ftelemetry.proto\x12\x15headunit.telemetry.v1\".\n\x08\x45nvelope\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\xc3\x01\n\x06Header\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12)\n\x04lane\x18\x05 \x01(\x0e\x32\x1b.headunit.telemetry.v1.Lane\x12+\n\x05suite\x18\x06 \x01(\x0e\x32\x1c.headunit.telemetry.v1.Suite\x12\x0e\n\x06key_id\x18\x07 \x01(\t\x12\x14\n\x0csealed_at_us\x18\x08 \x01(\x03\"-\n\nSignedBody\x12\x11\n\tsignature\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\xdc\x02\n\x0eTelemetryBatch\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x10\n\x08start_us\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\x05 \x01(\x03\x12+\n\x05\x63lock\x18\x06 \x01(\x0b\x32\x1c.headunit.telemetry.v1.Clock\x12\x33\n\x07signals\x18\x07 \x01(\x0b\x32\".headunit.telemetry.v1.SignalTable\x12\x30\n\x05times\x18\x08 \x01(\x0b\x32!.headunit.telemetry.v1.DeltaTable\x12\x32\n\x06groups\x18\t \x03(\x0b\x32\".headunit.telemetry.v1.ColumnGroup\x12,\n\x06\x65vents\x18\n \x03(\x0b\x32\x1c.headunit.telemetry.v1.Event\"t\n\x05\x43lock\x12\x34\n\x07quality\x18\x01 \x01(\x0e\x32#.headunit.telemetry.v1.ClockQuality\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0f\n\x07wall_us\x18\x03 \x01(\x03\x12\x13\n\x0b\x62oottime_us\x18\x04 \x01(\x03\"\xe4\x01\n\x0bSignalTable\x12\r\n\x05names\x18\x01 \x01(\t\x12\x0f\n\x07strings\x18\x02 \x03(\t\x12\r\n\x05\x62uses\x18\x03 \x03(\r\x12\r\n\x05types\x18\x04 \x03(\r\x12\r\n\x05units\x18\x05 \x03(\r\x12\r\n\x05kinds\x18\x06 \x01(\x0c\x12\x0c\n\x04\x62its\x18\x07 \x01(\x0c\x12\x0e\n\x06scales\x18\x08 \x01(\x0c\x12\x0f\n\x07offsets\x18\t \x01(\x0c\x12\r\n\x05texts\x18\n \x03(\r\x12\x13\n\x0btext_counts\x18\x0b \x03(\r\x12\x11\n\ttext_raws\x18\x0c \x03(\x12\x12\x13\n\x0btext_values\x18\r \x03(\r\"{\n\nDeltaTable\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\x12\r\n\x05\x62\x61ses\x18\x02 \x03(\x12\x12\r\n\x05steps\x18\x03 \x03(\x12\x12\x0e\n\x06widths\x18\x04 \x01(\x0c\x12\x11\n\tresiduals\x18\x05 \x01(\x0c\x12\r\n\x05wraps\x18\x06 \x01(\x0c\x12\r\n\x05units\x18\x07 \x03(\x04\"N\n\x0b\x43olumnGroup\x12\x0c\n\x04time\x18\x01 \x01(\r\x12\x31\n\x06values\x18\x02 \x01(\x0b\x32!.headunit.telemetry.v1.DeltaTable\"V\n\x05\x45vent\x12\x0c\n\x04t_us\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x31\n\x06\x66ields\x18\x03 \x03(\x0b\x32!.headunit.telemetry.v1.EventField\"h\n\nEventField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x11\n\x07integer\x18\x03 \x01(\x12H\x00\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x0e\n\x04\x66lag\x18\x05 \x01(\x08H\x00\x42\x07\n\x05value\"+\n\tSignedAck\x12\x0b\n\x03\x61\x63k\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"v\n\x03\x41\x63k\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x0e\n\x06stored\x18\x04 \x03(\x04\x12/\n\x07refused\x18\x05 \x03(\x0b\x32\x1e.headunit.telemetry.v1.Refusal\"&\n\x07Refusal\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t*N\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLANE_EVENTS\x10\x01\x12\r\n\tLANE_LIVE\x10\x02\x12\x10\n\x0cLANE_BACKLOG\x10\x03*K\n\x05Suite\x12\x15\n\x11SUITE_UNSPECIFIED\x10\x00\x12\x19\n\x15SUITE_MLKEM768_X25519\x10\x01\x12\x10\n\x0cSUITE_X25519\x10\x02*\xb5\x01\n\x0c\x43lockQuality\x12\x1d\n\x19\x43LOCK_QUALITY_UNSPECIFIED\x10\x00\x12 \n\x1c\x43LOCK_QUALITY_UNSYNCHRONISED\x10\x01\x12\x15\n\x11\x43LOCK_QUALITY_RTC\x10\x02\x12\x19\n\x15\x43LOCK_QUALITY_NETWORK\x10\x03\x12\x16\n\x12\x43LOCK_QUALITY_GNSS\x10\x04\x12\x1a\n\x16\x43LOCK_QUALITY_RECORDED\x10\x05*o\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_UINT\x10\x01\x12\x0c\n\x08KIND_INT\x10\x02\x12\x10\n\x0cKIND_FLOAT16\x10\x03\x12\x10\n\x0cKIND_FLOAT32\x10\x04\x12\x10\n\x0cKIND_FLOAT64\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "telemetry_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'telemetry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_LANE"]._serialized_start = 1639
-    _globals["_LANE"]._serialized_end = 1717
-    _globals["_SUITE"]._serialized_start = 1719
-    _globals["_SUITE"]._serialized_end = 1794
-    _globals["_CLOCKQUALITY"]._serialized_start = 1797
-    _globals["_CLOCKQUALITY"]._serialized_end = 1978
-    _globals["_KIND"]._serialized_start = 1980
-    _globals["_KIND"]._serialized_end = 2091
-    _globals["_ENVELOPE"]._serialized_start = 42
-    _globals["_ENVELOPE"]._serialized_end = 88
-    _globals["_HEADER"]._serialized_start = 91
-    _globals["_HEADER"]._serialized_end = 286
-    _globals["_SIGNEDBODY"]._serialized_start = 288
-    _globals["_SIGNEDBODY"]._serialized_end = 333
-    _globals["_TELEMETRYBATCH"]._serialized_start = 336
-    _globals["_TELEMETRYBATCH"]._serialized_end = 684
-    _globals["_CLOCK"]._serialized_start = 686
-    _globals["_CLOCK"]._serialized_end = 802
-    _globals["_SIGNALTABLE"]._serialized_start = 805
-    _globals["_SIGNALTABLE"]._serialized_end = 1033
-    _globals["_DELTATABLE"]._serialized_start = 1035
-    _globals["_DELTATABLE"]._serialized_end = 1158
-    _globals["_COLUMNGROUP"]._serialized_start = 1160
-    _globals["_COLUMNGROUP"]._serialized_end = 1238
-    _globals["_EVENT"]._serialized_start = 1240
-    _globals["_EVENT"]._serialized_end = 1326
-    _globals["_EVENTFIELD"]._serialized_start = 1328
-    _globals["_EVENTFIELD"]._serialized_end = 1432
-    _globals["_SIGNEDACK"]._serialized_start = 1434
-    _globals["_SIGNEDACK"]._serialized_end = 1477
-    _globals["_ACK"]._serialized_start = 1479
-    _globals["_ACK"]._serialized_end = 1597
-    _globals["_REFUSAL"]._serialized_start = 1599
-    _globals["_REFUSAL"]._serialized_end = 1637
+  DESCRIPTOR._loaded_options = None
+  _globals['_LANE']._serialized_start=1639
+  _globals['_LANE']._serialized_end=1717
+  _globals['_SUITE']._serialized_start=1719
+  _globals['_SUITE']._serialized_end=1794
+  _globals['_CLOCKQUALITY']._serialized_start=1797
+  _globals['_CLOCKQUALITY']._serialized_end=1978
+  _globals['_KIND']._serialized_start=1980
+  _globals['_KIND']._serialized_end=2091
+  _globals['_ENVELOPE']._serialized_start=42
+  _globals['_ENVELOPE']._serialized_end=88
+  _globals['_HEADER']._serialized_start=91
+  _globals['_HEADER']._serialized_end=286
+  _globals['_SIGNEDBODY']._serialized_start=288
+  _globals['_SIGNEDBODY']._serialized_end=333
+  _globals['_TELEMETRYBATCH']._serialized_start=336
+  _globals['_TELEMETRYBATCH']._serialized_end=684
+  _globals['_CLOCK']._serialized_start=686
+  _globals['_CLOCK']._serialized_end=802
+  _globals['_SIGNALTABLE']._serialized_start=805
+  _globals['_SIGNALTABLE']._serialized_end=1033
+  _globals['_DELTATABLE']._serialized_start=1035
+  _globals['_DELTATABLE']._serialized_end=1158
+  _globals['_COLUMNGROUP']._serialized_start=1160
+  _globals['_COLUMNGROUP']._serialized_end=1238
+  _globals['_EVENT']._serialized_start=1240
+  _globals['_EVENT']._serialized_end=1326
+  _globals['_EVENTFIELD']._serialized_start=1328
+  _globals['_EVENTFIELD']._serialized_end=1432
+  _globals['_SIGNEDACK']._serialized_start=1434
+  _globals['_SIGNEDACK']._serialized_end=1477
+  _globals['_ACK']._serialized_start=1479
+  _globals['_ACK']._serialized_end=1597
+  _globals['_REFUSAL']._serialized_start=1599
+  _globals['_REFUSAL']._serialized_end=1637
 # @@protoc_insertion_point(module_scope)
