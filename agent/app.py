@@ -22,6 +22,7 @@ from agent import settings as configuration
 from agent.apply import Applier
 from agent.assembly import bus_plans, endpoint, local_campaigns, make_sources, source_buses
 from agent.clock import MachineClock
+from agent.descriptors import Descriptors, inherited
 from agent.errors import AgentError, Permanent
 from agent.formats import topics
 from agent.formats.columns import Event
@@ -35,8 +36,10 @@ from agent.serve.toggles import ToggleService
 from agent.settings import Loaded
 from agent.sources import BusLoss
 from agent.sources.feeder import Feeder, State
+from agent.sources.packet_ring import PacketRingSource
 from agent.status import spool_status
 from agent.telemetry.collector import Collector, Limits
+from agent.telemetry.holdings import Holdings
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.schedule import Pace
@@ -58,9 +61,10 @@ async def run(loaded: Loaded, *, until_delivered: bool = False) -> int:
     """
     signals = _Signals()
     notifier = Notifier()
+    descriptors = Descriptors(notifier, inherited())
     while True:
         logging.configure(loaded.settings.log.level, loaded.settings.log.format)
-        agent = await asyncio.to_thread(Agent, loaded, notifier)
+        agent = await asyncio.to_thread(Agent, loaded, notifier, descriptors)
         ending = await agent.run(signals, until_delivered=until_delivered)
         if ending is not None:
             return ending
@@ -84,7 +88,7 @@ class _Signals:
 class Agent:
     """All parts of one configuration.  Building it reads files and opens the spool; it blocks."""
 
-    def __init__(self, loaded: Loaded, notifier: Notifier) -> None:
+    def __init__(self, loaded: Loaded, notifier: Notifier, descriptors: Descriptors) -> None:
         settings = loaded.settings
         self._loaded = loaded
         self._notifier = notifier
@@ -92,7 +96,7 @@ class Agent:
         self._identity = identities.load(loaded.path(settings.identity.folder))
         self._plans = bus_plans(loaded)
         self._clock = MachineClock(recorded=any(source.recorded for source in settings.sources))
-        sources = make_sources(loaded, self._bus_lost)
+        sources = make_sources(loaded, self._bus_lost, descriptors)
         buses = source_buses(sources)
         local = local_campaigns(loaded.path(settings.telemetry.campaigns))
         state = loaded.path(settings.state.folder)
@@ -125,7 +129,9 @@ class Agent:
             increment_max_frames=settings.telemetry.increment_max_frames,
             window_max_samples=settings.telemetry.window_max_samples,
         )
-        self._collector = Collector(buses, self._plans, self._outbox, self._clock, limits)
+        rings = {source.name: source for source in sources if isinstance(source, PacketRingSource)}
+        holdings = Holdings(rings, self._spool.positions())
+        self._collector = Collector(buses, self._plans, self._outbox, self._clock, limits, holdings=holdings)
         self._feeders = [Feeder(source, buses, self._collector.feed) for source in sources]
         self._toggles = ToggleService(self._identity.attributes)
         self._applier = Applier(

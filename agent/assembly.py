@@ -14,8 +14,9 @@ from agent.errors import Permanent
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
 from agent.link.endpoint import Endpoint
-from agent.settings import Loaded, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
-from agent.sources import BusLoss, Source, python_can, replay, virtual_vehicle
+from agent.settings import Loaded, PacketRingSource, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
+from agent.sources import BusLoss, Source, packet_ring, python_can, replay, virtual_vehicle
+from agent.sources.packet_ring import Descriptors
 from can_dbc.database import load
 from can_dbc.errors import DatabaseError
 from can_dbc.plan import BusPlan, Match, compile_plan
@@ -61,13 +62,24 @@ def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[CampaignFil
     return tuple(found.values())
 
 
-def make_sources(loaded: Loaded, on_loss: Callable[[BusLoss], None]) -> tuple[Source, ...]:
+def make_sources(
+    loaded: Loaded, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
+) -> tuple[Source, ...]:
     """All sources; `on_loss` hears of frames that a live bus delivered and nobody could take."""
-    return tuple(make_source(loaded, number, on_loss) for number in range(len(loaded.settings.sources)))
+    if descriptors is not None:
+        rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSource)]
+        packet_ring.drop_unused(descriptors, [source.interface for source in rings])
+    return tuple(make_source(loaded, number, on_loss, descriptors) for number in range(len(loaded.settings.sources)))
 
 
-def make_source(loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None]) -> Source:
-    """Source `number` of the settings.  Logs are read once to find their channels, unless the settings name them."""
+def make_source(
+    loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
+) -> Source:
+    """Source `number` of the settings.  Logs are read once to find their channels, unless the settings name them.
+
+    A packet ring that this process cannot have becomes python-can on the same interface.  `descriptors`: where rings
+    outlive the source.
+    """
     where = f"{loaded.file}: sources[{number}]"
     match loaded.settings.sources[number]:
         case ReplaySource() as log:
@@ -81,6 +93,24 @@ def make_source(loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None])
                 vehicle.duration_s or None,
                 vehicle.speed,
                 drain_ms=vehicle.drain_ms,
+            )
+        case PacketRingSource() as bus if packet_ring.unavailable() is None:
+            return packet_ring.PacketRingSource(
+                bus=bus.bus,
+                interface=bus.interface,
+                drain_ms=bus.drain_ms,
+                ring_bytes=bus.ring_mb * 1_000_000,
+                on_loss=on_loss,
+                descriptors=descriptors,
+            )
+        case PacketRingSource() as bus:
+            return python_can.PythonCanSource(
+                bus=bus.bus,
+                interface="socketcan",
+                channel=bus.interface,
+                fd=True,
+                drain_ms=bus.drain_ms,
+                on_loss=on_loss,
             )
         case PythonCanSource() as bus:
             return python_can.PythonCanSource(

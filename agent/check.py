@@ -18,8 +18,8 @@ from agent.assembly import CampaignFile, bus_plan, endpoint, local_campaigns, ma
 from agent.errors import AgentError
 from agent.formats.campaign import SignalRule
 from agent.link.endpoint import tls_context
-from agent.settings import Loaded
-from agent.sources import Source
+from agent.settings import Loaded, PacketRingSource
+from agent.sources import Source, packet_ring
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
@@ -114,6 +114,23 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     if not loaded.settings.sources:
         report.notes.append("no [[sources]]: the agent will collect nothing, only take pushes and serve toggles")
     report.facts["sources"] = [source.name for source in sources]
+    rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSource)]
+    if rings:
+        _check_rings(rings, report)
+
+
+def _check_rings(rings: Sequence[PacketRingSource], report: Report) -> None:
+    """Which way frames come from each interface, and why."""
+    reason = packet_ring.unavailable()
+    way = "packet ring" if reason is None else f"python-can (socketcan), because packet rings cannot be had: {reason}"
+    report.facts["capture"] = {source.bus: way for source in rings}
+    if reason is not None:
+        report.notes.append(f"packet_ring: falls back to python-can, at ten times the cost: {reason}")
+    for source in rings:
+        up = packet_ring.interface_up(source.interface)
+        if not up:
+            state = "does not exist" if up is None else "is down"
+            report.notes.append(f"source {source.bus}: interface {source.interface} {state}; the agent waits for it")
 
 
 def _check_campaigns(

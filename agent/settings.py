@@ -66,7 +66,18 @@ class PythonCanSource(_Section, frozen=True, kw_only=True, tag="python_can", tag
     options: dict[str, str | int | float | bool] = {}
 
 
-AnySource = ReplaySource | VirtualVehicleSource | PythonCanSource
+class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", tag_field="kind"):
+    """A SocketCAN interface through a packet ring; receives only."""
+
+    recorded: ClassVar[bool] = False
+    bus: str
+    interface: Annotated[str, Meta(pattern=r"^[^\s/:]{1,15}$")]
+    drain_ms: DrainMs = 50
+    ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
+
+
+LiveSource = PythonCanSource | PacketRingSource
+AnySource = ReplaySource | VirtualVehicleSource | LiveSource
 
 
 class Bus(_Section, frozen=True, kw_only=True):
@@ -176,7 +187,7 @@ class Settings(_Section, frozen=True, kw_only=True):
                 f"spool.quota_bytes = {self.spool.quota_bytes} holds fewer than two batches of "
                 f"telemetry.batch_max_bytes = {self.telemetry.batch_max_bytes}; raise the quota"
             )
-        live = [source.bus for source in self.sources if isinstance(source, PythonCanSource)]
+        live = [source.bus for source in self.sources if isinstance(source, LiveSource)]
         for bus in live:
             if live.count(bus) > 1:
                 raise ValueError(f"two sources feed bus {bus!r}; give each its own bus name")
@@ -277,6 +288,7 @@ def _sections() -> dict[str, tuple[str, ...]]:
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             sections[field.name] = field.type.__struct_fields__
-    every = [name for kind in (ReplaySource, VirtualVehicleSource, PythonCanSource) for name in kind.__struct_fields__]
+    kinds = (ReplaySource, VirtualVehicleSource, PythonCanSource, PacketRingSource)
+    every = [name for kind in kinds for name in kind.__struct_fields__]
     sections["sources"] = tuple(dict.fromkeys(every))
     return sections

@@ -20,9 +20,9 @@ agent/formats/seal.py agent/formats/toggles.py agent/formats/topics.py
 agent/link/__init__.py agent/link/session.py
 agent/pushes/__init__.py agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/serve/__init__.py
-agent/sources/__init__.py agent/sources/vehicle/*.py
-agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/losses.py agent/telemetry/policy.py
-agent/telemetry/retention.py
+agent/sources/__init__.py agent/sources/ring_layout.py agent/sources/vehicle/*.py
+agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.py agent/telemetry/losses.py
+agent/telemetry/policy.py agent/telemetry/retention.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/decoder.py can_dbc/encoder.py can_dbc/errors.py
 can_dbc/frames.py can_dbc/plan.py
 fleet/__init__.py fleet/certificates.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
@@ -30,14 +30,15 @@ fleet/__init__.py fleet/certificates.py fleet/rows.py fleet/share.py fleet/demo/
 
 WORLD = """
 agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/decode.py
-agent/durable.py agent/identity.py agent/log.py agent/sd_notify.py agent/settings.py agent/status.py
+agent/descriptors.py agent/durable.py agent/identity.py agent/log.py agent/sd_notify.py agent/settings.py
+agent/status.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/mqtt.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py
-agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/sources/pacing.py
-agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
+agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/sources/packet_ring.py
+agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/schedule.py agent/telemetry/spool.py
 agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
 can_dbc/database.py

@@ -23,7 +23,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final, Protocol
 
 import numpy as np
@@ -92,6 +92,14 @@ def interface_up(interface: str) -> bool | None:
                 return None
             raise
     return bool(struct.unpack_from("H", answer, 16)[0] & _IFF_UP)
+
+
+def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
+    """Keep no ring of an interface that is not among `interfaces`: nobody would empty it."""
+    for name in descriptors.names():
+        match = _NAME.fullmatch(name)
+        if match is not None and match[3] not in interfaces:
+            descriptors.drop(name)
 
 
 class PacketRing:

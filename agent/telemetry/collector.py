@@ -19,6 +19,7 @@ from agent.clock import MachineClock
 from agent.formats.campaign import Campaign
 from agent.formats.columns import Window
 from agent.telemetry.batcher import Batcher, Closing, Tick
+from agent.telemetry.holdings import Holdings
 from agent.telemetry.outbox import Outbox
 from agent.telemetry.policy import CampaignCollector, wanted
 from can_dbc.decoder import Decoder, Refusal
@@ -40,13 +41,22 @@ class Collector:
     """Collects for a set of campaigns.  `buses` names all buses of all sources; frames carry indices into it."""
 
     def __init__(
-        self, buses: Sequence[str], plans: Mapping[str, BusPlan], outbox: Outbox, clock: MachineClock, limits: Limits
+        self,
+        buses: Sequence[str],
+        plans: Mapping[str, BusPlan],
+        outbox: Outbox,
+        clock: MachineClock,
+        limits: Limits,
+        *,
+        holdings: Holdings | None = None,
     ) -> None:
+        """`holdings`: of the sources that hold frames until they are durable."""
         self._buses = tuple(buses)
         self._plans = {number: plans[bus] for number, bus in enumerate(self._buses) if bus in plans}
         self._outbox = outbox
         self._clock = clock
         self._limits = limits
+        self._holdings = holdings or Holdings({}, {})
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._buffer: deque[FrameBlock] = deque()
@@ -85,6 +95,11 @@ class Collector:
                 self.frames[self._buses[bus]] += count
             self._buffer.append(block)
             await self._carry_out(self._batcher.frames(block.t_ns, time.monotonic_ns()))
+            if self._holdings.pressed:
+                await self._carry_out(self._batcher.flush())
+            if self._holdings.pressed:
+                # The disk refuses.  What is in memory only a crash takes; a full ring would lose what comes now.
+                self._holdings.release(())
         self._wake.set()
 
     async def flush(self) -> None:
@@ -135,6 +150,7 @@ class Collector:
                 self._buffer.appendleft(block.slice(count, len(block)))
                 block = block.slice(0, count)
             taken.append(block)
+            self._holdings.take(block)
             count -= len(block)
         return taken
 
@@ -142,15 +158,22 @@ class Collector:
         if blocks:
             decoded = self._decoder.decode(concatenate(blocks))
             self._count(decoded.refusals)
-            for collector in self._campaigns.values():
-                collector.offer(decoded.columns)
+            for name, collector in self._campaigns.items():
+                missing = self._holdings.missing(name, blocks)
+                if missing is blocks:
+                    collector.offer(decoded.columns)
+                elif missing:  # some were stored before a crash
+                    collector.offer(self._decoder.decode(concatenate(missing)).columns)
         closing = list(tick.closing)
         for name, collector in self._campaigns.items():
             full = self._batcher.collected(name, collector.samples)
             if full is not None:
                 closing.append(full)
         if closing:
-            self._outbox.put([self._close(window) for window in closing])
+            positions = {window.campaign: self._holdings.close(window.campaign) for window in closing}
+            self._outbox.put([self._close(window) for window in closing], positions)
+        if not self._outbox.pending_bytes:
+            self._holdings.release(self._campaigns)
 
     def _close(self, closing: Closing) -> tuple[Window, int]:
         collector = self._campaigns[closing.campaign]

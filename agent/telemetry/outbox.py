@@ -7,8 +7,8 @@ Touches the world through the spool only.  Methods block on the disk; any thread
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -56,11 +56,13 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class _Parcel:
-    """Batches that are stored together or not at all, and the losses that the first of them tells of."""
+    """Batches that are stored together or not at all, the losses that the first of them tells of, and how far
+    the sources are durable with them."""
 
     drafts: tuple[Draft, ...]
     size_bytes: int
     reports: tuple[int, ...] = ()
+    positions: Mapping[str, int] = field(default_factory=dict)
 
 
 class Outbox:
@@ -100,12 +102,17 @@ class Outbox:
         with self._turn:
             self._losses.add(loss)
 
-    def put(self, windows: Iterable[tuple[Window, int]]) -> None:
-        """Encode closed windows (with their campaign's priority), and store them with all that waits."""
+    def put(
+        self, windows: Iterable[tuple[Window, int]], positions: Mapping[str, Mapping[str, int]] | None = None
+    ) -> None:
+        """Encode closed windows (with their campaign's priority), and store them with all that waits.
+
+        `positions`: by campaign, how far its sources are durable once its window is; stored with the window.
+        """
         with self._turn:
             for window, priority in windows:
                 if window.samples:
-                    self._pack(window, Lane.LIVE, priority)
+                    self._pack(window, Lane.LIVE, priority, positions=(positions or {}).get(window.campaign, {}))
         self.flush()
 
     def flush(self) -> None:
@@ -121,11 +128,18 @@ class Outbox:
             else:
                 self.problem = None
 
-    def _pack(self, window: Window, lane: Lane, priority: int, reports: Sequence[int] = ()) -> None:
+    def _pack(
+        self,
+        window: Window,
+        lane: Lane,
+        priority: int,
+        reports: Sequence[int] = (),
+        positions: Mapping[str, int] | None = None,
+    ) -> None:
         bodies = encode_batches(window, self._body_max_bytes)
         # The samples of a window that is cut are told with its first batch: the sum is what counts.
         drafts = tuple(self._sealer.draft(self._epoch, lane, priority, window, body) for body in bodies)
-        self._parcels.append(_Parcel(drafts, sum(map(len, bodies)), tuple(reports)))
+        self._parcels.append(_Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {}))
 
     def _epoch(self) -> str:
         return self._spool.epoch
@@ -133,7 +147,7 @@ class Outbox:
     def _store(self) -> None:
         while self._parcels:
             parcel = self._parcels[0]
-            self._spool.append_all(parcel.drafts, reports=parcel.reports)
+            self._spool.append_all(parcel.drafts, reports=parcel.reports, positions=parcel.positions)
             self._parcels.popleft()
             self.batches += len(parcel.drafts)
             self.samples += parcel.drafts[0].samples

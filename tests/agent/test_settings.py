@@ -94,7 +94,10 @@ def test_every_key_is_documented_with_its_true_default(section: str) -> None:
             assert getattr(getattr(shown, section), field.name) == field.default, field.name
 
 
-@pytest.mark.parametrize("kind", [settings.ReplaySource, settings.VirtualVehicleSource, settings.PythonCanSource])
+@pytest.mark.parametrize(
+    "kind",
+    [settings.ReplaySource, settings.VirtualVehicleSource, settings.PythonCanSource, settings.PacketRingSource],
+)
 def test_every_key_of_a_source_is_documented(kind: type[msgspec.Struct]) -> None:
     tag = kind.__struct_config__.tag
     block = CONFIG.read_text().split(f'kind = "{tag}"')[1].split("[[sources]]")[0]
