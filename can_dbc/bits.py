@@ -1,8 +1,9 @@
 """Extraction: signals cut out of the bytes of many frames at once, one set of array operations per message.  Pure.
 
-The frame data is viewed as 64-bit words.  Every signal lies in one word (at a multiple of 8 bytes, or at the byte
-where it starts), except where it straddles 9 bytes: then the last byte is taken apart and joined.  All rows are cut by
-one broadcast shift and mask; only signed rows are touched once more.
+The frame data is viewed as 64-bit words, each gathered and byte-swapped once for all messages.  Every signal lies in
+one word (at a multiple of 8 bytes, or at the byte where it starts), except where it straddles 9 bytes: then the last
+byte is taken apart and joined.  All rows are cut by one broadcast shift and mask; only signed rows are touched once
+more.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,39 @@ class _Straddle:
     big_endian: bool
 
 
+class Words:
+    """The data of frames `order` of a block, as 64-bit words; each is gathered when it is first asked for.
+
+    `data` (n, width): C-contiguous, width 8 or 64.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], order: NDArray[np.intp]) -> None:
+        self._data = data.view("<u8")
+        self._order = order
+        self._words: dict[tuple[int, bool], NDArray[np.uint64]] = {}
+
+    def word(self, offset: int, big_endian: bool) -> NDArray[np.uint64]:
+        """The 8 bytes from `offset` on, of each frame, as a number (n,)."""
+        word = self._words.get((offset, big_endian))
+        if word is None:
+            if big_endian:
+                word = self.word(offset, False).byteswap()
+            elif offset % WORD_BYTES == 0:
+                word = self._data[:, offset // WORD_BYTES][self._order].astype(np.uint64, copy=False)
+            else:
+                shift = 8 * (offset % WORD_BYTES)
+                first = offset - offset % WORD_BYTES
+                word = self.word(first, False) >> np.uint64(shift)
+                word |= self.word(first + WORD_BYTES, False) << np.uint64(WORD_BITS - shift)
+            self._words[offset, big_endian] = word
+        return word
+
+    def byte(self, at: int) -> NDArray[np.uint64]:
+        """Byte `at` of each frame (n,)."""
+        within = at % WORD_BYTES
+        return self.word(at - within, False) >> np.uint64(8 * within) & np.uint64(0xFF)
+
+
 class Extraction:
     """Cuts `signals` out of frame data; compiled once, used for every block."""
 
@@ -42,8 +76,12 @@ class Extraction:
                 self._words.append(word)
             word_of.append(self._words.index(word))
             shifts.append(shift)
-        self._word_of = np.array(word_of, np.intp)
         self._shift = np.array(shifts, np.uint64).reshape(-1, 1)
+        rows_of_word = [
+            [row for row, word in enumerate(word_of) if word == number] for number in range(len(self._words))
+        ]
+        self._rows_of_word = [_selector(rows) for rows in rows_of_word]
+        self._shift_of_word = [self._shift[rows] for rows in rows_of_word]
         self._mask = np.array([(1 << s.bits) - 1 for s in signals], np.uint64).reshape(-1, 1)
         signed = [row for row, s in enumerate(signals) if s.kind is Kind.INT and s.bits < WORD_BITS]
         self._signed = _selector(signed)
@@ -64,24 +102,26 @@ class Extraction:
             return offset, max(-missing, 0)
         return offset, within
 
-    def __call__(self, data: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Raw values (signals, n) of frames `data` (n, width): C-contiguous, width 8 or 64."""
+    def __call__(self, words: Words, start: int, stop: int) -> NDArray[np.int64]:
+        """Raw values (signals, stop - start) of the frames start to stop-1 of `words`."""
         if not self._rows:
-            return np.zeros((0, len(data)), np.int64)
-        words = [_word(data, offset, big_endian) for offset, big_endian in self._words]
-        if len(words) == 1:
-            raw = words[0] >> self._shift
+            return np.zeros((0, stop - start), np.int64)
+        cut = [words.word(offset, big_endian)[start:stop] for offset, big_endian in self._words]
+        if len(cut) == 1:
+            raw = cut[0] >> self._shift
         else:
-            raw = np.stack(words)[self._word_of]
-            raw >>= self._shift
+            raw = np.empty((self._rows, stop - start), np.uint64)
+            for word, rows, shift in zip(cut, self._rows_of_word, self._shift_of_word, strict=True):
+                raw[rows] = word >> shift
         for straddle in self._straddles:
-            _join(raw[straddle.row], data[:, straddle.at], straddle)
+            _join(raw[straddle.row], words.byte(straddle.at)[start:stop], straddle)
         raw &= self._mask
         if len(self._sign):
             signed = raw[self._signed]
             signed ^= self._sign
             signed -= self._sign
-            raw[self._signed] = signed
+            if not isinstance(self._signed, slice):
+                raw[self._signed] = signed
         return raw.view(np.int64)
 
 
@@ -92,18 +132,10 @@ def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
     return np.array(rows, np.intp)
 
 
-def _word(data: NDArray[np.uint8], offset: int, big_endian: bool) -> NDArray[np.uint64]:
-    if offset % WORD_BYTES:
-        data, offset = np.ascontiguousarray(data[:, offset : offset + WORD_BYTES]), 0
-    words = data.view(">u8" if big_endian else "<u8")[:, offset // WORD_BYTES]
-    return np.ascontiguousarray(words, dtype=np.uint64)
-
-
-def _join(raw: NDArray[np.uint64], last: NDArray[np.uint8], straddle: _Straddle) -> None:
+def _join(raw: NDArray[np.uint64], last: NDArray[np.uint64], straddle: _Straddle) -> None:
     """Add the bits of the ninth byte to one row, in place."""
-    byte = last.astype(np.uint64)
     if straddle.big_endian:
         raw <<= np.uint64(straddle.missing)
-        raw |= byte >> np.uint64(8 - straddle.missing)
+        raw |= last >> np.uint64(8 - straddle.missing)
     else:
-        raw |= byte << np.uint64(straddle.held)
+        raw |= last << np.uint64(straddle.held)

@@ -6,7 +6,7 @@ refused, and every refusal is counted by kind, bus and identifier.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from can_dbc.bits import Extraction
+from can_dbc.bits import Extraction, Words
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, FD_BYTES, REMOTE, FrameBlock
 from can_dbc.plan import (
@@ -34,6 +34,7 @@ from can_dbc.plan import (
 Wanted = Callable[[int, MessagePlan], Sequence[int]]
 _BUS_SHIFT: Final = 32  # a key is bus, type of identifier (bit 31), identifier
 _ID_BITS: Final = EXTENDED_KEY - 1
+_STANDARD_IDS: Final = 1 << 11
 
 
 class Refused(StrEnum):
@@ -109,52 +110,73 @@ class Decoder:
                     groups[key] = -1
         count = len(self._messages)
         self._unknown, self._dead, self._skipped = count, count + 1, count + 2
+        # uint16 numbers make numpy's stable sort a radix sort.
+        number = np.uint16 if self._skipped <= np.iinfo(np.uint16).max else np.int64
         known = sorted(groups)
         self._keys = np.array([*known, np.iinfo(np.int64).max], np.int64)
         numbers = [self._skipped if groups[key] < 0 else groups[key] for key in known]
-        self._group_of_key = np.array([*numbers, self._unknown], np.int64)
+        self._group_of_key = np.array([*numbers, self._unknown], number)
+        # Identifiers of 11 bits are looked up in a table: a row for each bus, the last for those without a plan; the
+        # last entry of each for what has more bits.
+        self._buses = min(max(plans, default=-1) + 1, np.iinfo(np.uint8).max)
+        self._standard = np.full((self._buses + 1, _STANDARD_IDS + 1), self._unknown, number)
+        for key, group in zip(known, numbers, strict=True):
+            if not key & EXTENDED_KEY and key & _ID_BITS < _STANDARD_IDS:
+                self._standard[key >> _BUS_SHIFT, key & _ID_BITS] = group
 
     def decode(self, block: FrameBlock) -> Decoded:
         """Decode all frames of `block`; its buses without a plan count as unknown."""
         group = self._group(block)
-        ends = np.cumsum(np.bincount(group, minlength=self._skipped + 1))
+        sizes = np.bincount(group, minlength=self._skipped + 1)
+        ends = np.cumsum(sizes)
+        order = np.argsort(group, kind="stable")
+        present = np.flatnonzero(sizes[: self._unknown])
         refusals = _Refusals()
-        # uint16 keys make numpy's stable sort a radix sort.
-        small = group.astype(np.uint16 if self._skipped <= np.iinfo(np.uint16).max else np.int64)
-        order = np.argsort(small, kind="stable")
-        used = order[: ends[self._unknown - 1] if self._messages else 0]
-        t_ns, length, data = block.t_ns[used], block.length[used], block.data[used]
         columns = []
-        start = 0
-        for message, end in zip(self._messages, ends.tolist(), strict=False):
-            if end > start:
-                frames = _Frames(used[start:end], t_ns[start:end], data[start:end])
-                decoded = message.decode(frames, length[start:end], block, refusals)
+        if len(present):
+            used = order[: ends[self._unknown - 1]]
+            frames = _Frames(block, used, block.t_ns[used], block.length[used], Words(block.data, used))
+            stops = ends[present]
+            starts = stops - sizes[present]
+            shortest = np.minimum.reduceat(frames.length, starts)
+            places = zip(present.tolist(), starts.tolist(), stops.tolist(), shortest.tolist(), strict=True)
+            for number, start, stop, length in places:
+                decoded = self._messages[number].decode(frames, start, stop, length, refusals)
                 if decoded is not None:
                     columns.append(decoded)
-            start = end
-        self._count_undecoded(block, group, refusals)
+        self._count_undecoded(block, order, ends, refusals)
         return Decoded(tuple(columns), refusals.as_tuple())
 
-    def _group(self, block: FrameBlock) -> NDArray[np.int64]:
+    def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
         """The number of each frame's message, or one of the numbers that stand for unknown, dead and skipped."""
-        can_id = block.can_id.astype(np.int64) & _ID_BITS
-        extended = (block.flags & EXTENDED).astype(bool)
-        if self._pgn_buses:
-            grouped = extended & np.isin(block.bus, self._pgn_buses)
-            can_id = np.where(grouped, pgn_masked(can_id), can_id)
-        key = block.bus.astype(np.int64) << _BUS_SHIFT | np.where(extended, EXTENDED_KEY, 0) | can_id
-        place = np.searchsorted(self._keys, key)
-        group: NDArray[np.int64] = np.where(self._keys[place] == key, self._group_of_key[place], self._unknown)
-        group[(block.flags & (REMOTE | ERROR)).astype(bool)] = self._dead
+        flags = block.flags
+        group: NDArray[np.int64] | NDArray[np.uint16]
+        group = self._standard[np.minimum(block.bus, self._buses), np.minimum(block.can_id & _ID_BITS, _STANDARD_IDS)]
+        if not flags.any():
+            return group
+        extended = np.flatnonzero(flags & EXTENDED)
+        if len(extended):
+            bus, can_id = block.bus[extended].astype(np.int64), block.can_id[extended].astype(np.int64) & _ID_BITS
+            if self._pgn_buses:
+                can_id = np.where(np.isin(bus, self._pgn_buses), pgn_masked(can_id), can_id)
+            key = bus << _BUS_SHIFT | EXTENDED_KEY | can_id
+            place = np.searchsorted(self._keys, key)
+            group[extended] = np.where(self._keys[place] == key, self._group_of_key[place], self._unknown)
+        group[(flags & (REMOTE | ERROR)).astype(bool)] = self._dead
         return group
 
-    def _count_undecoded(self, block: FrameBlock, group: NDArray[np.int64], refusals: "_Refusals") -> None:
-        unknown, dead = np.flatnonzero(group == self._unknown), np.flatnonzero(group == self._dead)
-        refusals.add(Refused.UNKNOWN, block, unknown, None)
-        errors = (block.flags[dead] & ERROR).astype(bool)
-        refusals.add(Refused.ERROR, block, dead[errors], None)
-        refusals.add(Refused.REMOTE, block, dead[~errors], None)
+    def _count_undecoded(
+        self, block: FrameBlock, order: NDArray[np.intp], ends: NDArray[np.intp], refusals: "_Refusals"
+    ) -> None:
+        known, unknown, dead = (
+            int(ends[number - 1]) if number else 0 for number in range(self._unknown, self._skipped + 1)
+        )
+        refusals.add(Refused.UNKNOWN, block, order[known:unknown], None)
+        if dead > unknown:
+            rows = order[unknown:dead]
+            errors = (block.flags[rows] & ERROR).astype(bool)
+            refusals.add(Refused.ERROR, block, rows[errors], None)
+            refusals.add(Refused.REMOTE, block, rows[~errors], None)
 
 
 class _Refusals:
@@ -166,9 +188,7 @@ class _Refusals:
     def add(self, kind: Refused, block: FrameBlock, rows: NDArray[np.int64], message: str | None) -> None:
         if not len(rows):
             return
-        extended = (block.flags[rows] & EXTENDED).astype(np.int64)
-        keys = block.bus[rows].astype(np.int64) << _BUS_SHIFT | extended << 31 | block.can_id[rows] & _ID_BITS
-        for key, frames in zip(*(a.tolist() for a in np.unique(keys, return_counts=True)), strict=True):
+        for key, frames in _frames_of_keys(block, rows):
             identity = (kind, key >> _BUS_SHIFT, key & _ID_BITS, bool(key & EXTENDED_KEY), message)
             self._frames[identity] += frames
 
@@ -176,16 +196,28 @@ class _Refusals:
         return tuple(Refusal(*identity, frames) for identity, frames in self._frames.items())
 
 
+def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
+    """How many of the frames have each bus and identifier: (key, count)."""
+    can_id, bus = block.can_id[rows] & _ID_BITS, block.bus[rows].astype(np.int64)
+    extended = block.flags[rows] & EXTENDED
+    if not extended.any() and can_id.max() < _STANDARD_IDS:  # counting is faster than sorting
+        counts = np.bincount(bus * _STANDARD_IDS + can_id)
+        for key in np.flatnonzero(counts).tolist():
+            yield key // _STANDARD_IDS << _BUS_SHIFT | key % _STANDARD_IDS, int(counts[key])
+        return
+    keys = bus << _BUS_SHIFT | extended.astype(np.int64) << 31 | can_id
+    yield from zip(*(a.tolist() for a in np.unique(keys, return_counts=True)), strict=True)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frames:
-    """The frames of one message: places in the block, times, zero-padded data."""
+    """All frames that have a message, by message: places in the block, times, lengths, zero-padded data."""
 
-    rows: NDArray[np.int64]
+    block: FrameBlock
+    rows: NDArray[np.intp]
     t_ns: NDArray[np.int64]
-    data: NDArray[np.uint8]
-
-    def only(self, keep: NDArray[np.bool_]) -> "_Frames":
-        return _Frames(self.rows[keep], self.t_ns[keep], self.data[keep])
+    length: NDArray[np.uint8]
+    words: Words
 
 
 class _Message:
@@ -206,34 +238,39 @@ class _Message:
         self._selected = any(signal.multiplexer is not None for signal in cut[: len(wanted)])
 
     def decode(
-        self, frames: _Frames, length: NDArray[np.uint8], block: FrameBlock, refusals: _Refusals
+        self, frames: _Frames, start: int, stop: int, shortest: int, refusals: _Refusals
     ) -> SignalColumns | None:
-        """Columns of those frames that decode, None where none does; the others are added to `refusals`."""
-        name = self._plan.name
+        """Columns of those of the frames start to stop-1 that decode, None where none does; `refusals` gets the others.
+
+        `shortest` is the least length among them.
+        """
+        name, block = self._plan.name, frames.block
+        rows, t_ns = frames.rows[start:stop], frames.t_ns[start:stop]
         if self._defect is not None:
-            refusals.add(self._defect, block, frames.rows, name)
+            refusals.add(self._defect, block, rows, name)
             return None
-        if length.min() < self._plan.length:
-            enough = length >= self._plan.length
-            refusals.add(Refused.SHORT, block, frames.rows[~enough], name)
-            frames = frames.only(enough)
-            if not len(frames.rows):
+        enough: NDArray[np.bool_] | None = None
+        if shortest < self._plan.length:
+            enough = frames.length[start:stop] >= self._plan.length
+            refusals.add(Refused.SHORT, block, rows[~enough], name)
+            if not enough.any():
                 return None
         assert self._extraction is not None  # a message beyond FD_BYTES never finds enough data
-        raw = self._extraction(frames.data)
+        raw = self._extraction(frames.words, start, stop)
+        if enough is not None:
+            rows, t_ns, raw = rows[enough], t_ns[enough], raw[:, enough]
         valid = None
         if self._selectors:
             valid, unlisted, broken = self._select(raw)
             if (refused := unlisted | broken).any():
-                refusals.add(Refused.MUX, block, frames.rows[unlisted], name)
-                refusals.add(Refused.LAYOUT, block, frames.rows[broken & ~unlisted], name)
-                frames = frames.only(~refused)
-                raw, valid = raw[:, ~refused], valid[:, ~refused]
-                if not len(frames.rows):
+                refusals.add(Refused.MUX, block, rows[unlisted], name)
+                refusals.add(Refused.LAYOUT, block, rows[broken & ~unlisted], name)
+                rows, t_ns, raw, valid = rows[~refused], t_ns[~refused], raw[:, ~refused], valid[:, ~refused]
+                if not len(rows):
                     return None
         count = len(self._wanted)
         shown = valid[:count] if valid is not None and self._selected else None
-        return SignalColumns(self._bus, self._plan, frames.rows, frames.t_ns, self._wanted, raw[:count], shown)
+        return SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw[:count], shown)
 
     def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Validity (rows, n), frames with an unlisted multiplexer number, frames whose group cannot be decoded."""
