@@ -42,7 +42,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import sqlite3
 import threading
@@ -57,13 +56,12 @@ from agent.formats.topics import Lane
 from agent.telemetry import retention
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
 from agent.telemetry.retention import Limits
-from agent.telemetry.spool_files import DiskFiles, Files
-from agent.telemetry.spool_index import ACKNOWLEDGED, Connect, Entry, Index, Total, connect
+from agent.telemetry.spool_files import QUARANTINE, BatchName, DiskFiles, Files, SpoolFolder, is_epoch
+from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, Connect, Entry, Index, Total, connect
 
-QUARANTINE: Final = 16  # files
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
+NOTHING: Final = Total(0, 0, 0)
 MAX_PRIORITY: Final = 2**31 - 1
-_NAME: Final = re.compile(r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})\.batch")
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CORRUPT,
@@ -71,9 +69,8 @@ _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables
     sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH,
 }
-_EPOCH: Final = re.compile(r"[0-9a-f]{32}")
 
-__all__ = ["Counts", "Draft", "Entry", "Limits", "Spool", "Total"]
+__all__ = ["QUARANTINE", "Counts", "Draft", "Entry", "Limits", "Spool", "Total"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +92,11 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The spool's account.  Every number below `next_seq` is acknowledged, waiting, or lost.
+    """The spool's account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, or lost.
 
-    `lanes`: batches and bytes waiting, by lane; `acknowledged` and `lost` (by reason): running totals of this
-    epoch; `unreported`: loss records not yet inside a stored batch.
+    `lanes`: batches and bytes waiting, by lane; `acknowledged` and `lost` (by reason): running totals since this epoch
+    began; `adopted`: batches of earlier epochs that its recovery took over; `unreported`: loss records not yet
+    inside a stored batch.
     """
 
     epoch: str
@@ -106,6 +104,7 @@ class Counts:
     lanes: Mapping[Lane, tuple[int, int]]
     oldest_stored_at_s: float | None
     acknowledged: int
+    adopted: int
     lost: Mapping[Reason, Total]
     unreported: int
 
@@ -136,15 +135,15 @@ class Spool:
     def __init__(
         self, folder: Path, limits: Limits, *, now_s: Callable[[], float], files: Files, open_database: Connect
     ) -> None:
-        self._folder = folder
+        self._folder = SpoolFolder(folder, files)
         self._limits = limits
         self._now_s = now_s
-        self._files = files
         self._open_database = open_database
         self._turn = threading.RLock()
         self._index: Index | None = None
         self._doubt: _Doubt | None = None
-        self._leftovers: set[Path] = set()  # files that a failed unlink or append left: removed at the next occasion
+        self._removing: list[Entry] = []  # by a transaction that is under way, or reported an error
+        self._told = 0  # see Index.told
         self._lock_fd = -1
         self.on_append: Callable[[], None] | None = None
         """Called after each append, in the thread that appended: the uplink's way to wake up."""
@@ -224,7 +223,10 @@ class Spool:
                 for entry, content in zip(entries, sealed, strict=True)
                 if entry.seq not in dropped
             }
-            self._write_files(contents)
+            try:
+                self._folder.write_all(contents)
+            except OSError as error:
+                raise self._disk_error(error) from error
             with self._reading() as index:
                 self._doubt = _Doubt(
                     seqs,
@@ -255,9 +257,14 @@ class Spool:
                 index.add_loss(replace(loss, epoch=loss.epoch or index.epoch()))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """Losses (id, record) that no stored batch reports yet, oldest first: for the next batch of events."""
+        """Losses (id, record) that no stored batch reports yet, oldest first: for the next batch of events.
+
+        These records stay as they are from now on, so that `append_all` can mark by id what the batch says.
+        """
         with self._reading() as index:
-            return index.unreported_losses(limit)
+            losses = index.unreported_losses(limit)
+            self._told = index.told = max([self._told, *(id_ for id_, _ in losses)])
+            return losses
 
     def positions(self) -> dict[str, int]:
         """How far each source is durable, as `append_all` was told."""
@@ -285,21 +292,22 @@ class Spool:
         """The sealed bytes; None where the batch is gone meanwhile, or damaged (then its loss is recorded)."""
         with self._turn:
             with self._reading() as index:
-                if index.at(entry.position) is None:
-                    return None
+                current = index.find(*entry.key)
+            if current is None:
+                return None
             try:
-                content = self._files.read(self._path(entry))
+                content = self._folder.read(self._path(current))
             except FileNotFoundError:
                 content = b""
             except OSError as error:
                 raise self._disk_error(error) from error
-            if hashlib.sha256(content).digest() == entry.digest:
+            if hashlib.sha256(content).digest() == current.digest:
                 return content
-            self._lose([(entry, Reason.CORRUPT, "")], keep=True)
+            self._lose([(current, Reason.CORRUPT, "")], keep=True)
             return None
 
     def acknowledge(self, epoch: str, seqs: Iterable[int]) -> int:
-        """Forget batches that arrived; returns how many were still here.  Raises Transient; then all are kept."""
+        """Forget batches that arrived; returns how many were still here.  Raises Transient: then repeat it."""
         with self._turn:
             with self._writing() as index:
                 gone = [entry for seq in dict.fromkeys(seqs) if (entry := index.find(epoch, seq)) is not None]
@@ -307,7 +315,8 @@ class Spool:
                     index.forget_reported(entry.position)
                     index.remove(entry.position)
                 index.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
-            self._unlink(self._path(entry) for entry in gone)
+                self._removing = gone
+            self._unlink(gone)
             return len(gone)
 
     def refuse(self, epoch: str, refusals: Mapping[int, str]) -> int:
@@ -332,8 +341,9 @@ class Spool:
                 next_seq=index.next_seq(),
                 lanes=index.usage(),
                 oldest_stored_at_s=index.oldest_stored_at_s(),
-                acknowledged=totals[ACKNOWLEDGED].batches if ACKNOWLEDGED in totals else 0,
-                lost={Reason(name): total for name, total in totals.items() if name != ACKNOWLEDGED},
+                acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
+                adopted=totals.pop(ADOPTED, NOTHING).batches,
+                lost={Reason(name): total for name, total in totals.items()},
                 unreported=index.unreported(),
             )
 
@@ -344,7 +354,7 @@ class Spool:
         with self._reading() as index:
             usage = index.usage()
             try:
-                free_bytes = self._files.free_bytes(self._folder)
+                free_bytes = self._folder.free_bytes()
             except OSError as error:
                 raise self._disk_error(error) from error
             incoming = [
@@ -384,56 +394,26 @@ class Spool:
                 index.unreport(entry.position)
                 index.remove(entry.position)
                 index.add_loss(_loss_of(entry, reason, detail))
-        paths = [self._path(entry) for entry, _, _ in lost]
+            self._removing = [entry for entry, _, _ in lost]
         if keep:
-            for path in paths:
-                self._quarantine(path)
-        else:
-            self._unlink(paths)
+            for entry, _, _ in lost:
+                self._folder.quarantine(self._path(entry), self._now_s())
+        self._unlink(self._removing)
         return len(lost)
 
     # ---- files
 
     def _path(self, entry: Entry) -> Path:
-        name = f"{entry.seq:012d}.{entry.lane.label}.{entry.priority}.batch"
-        return self._folder / "batches" / entry.epoch / name
+        return self._folder.path(BatchName(entry.epoch, entry.seq, entry.lane, entry.priority))
 
-    def _write_files(self, contents: Mapping[Path, bytes]) -> None:
-        written: list[Path] = []
-        try:
-            for path, content in contents.items():
-                self._files.write(path, content)
-                self._leftovers.discard(path)
-                written.append(path)
-        except OSError as error:
-            self._unlink(written)
-            raise self._disk_error(error) from error
-
-    def _unlink(self, paths: Iterable[Path]) -> None:
-        """Remove files that the index no longer knows; where that fails it is tried again at the next occasion."""
-        for path in self._leftovers | set(paths):
-            try:
-                self._files.remove(path)
-                self._leftovers.discard(path)
-            except OSError:
-                self._leftovers.add(path)
-
-    def _quarantine(self, path: Path) -> None:
-        """Keep a damaged file for whoever looks into it, the newest QUARANTINE of them; it may be missing."""
-        folder = self._folder / "quarantine"
-        try:
-            kept = sorted(self._files.sizes(folder))
-            for name in kept[: max(0, len(kept) - QUARANTINE + 1)]:
-                self._files.remove(folder / name)
-            self._files.move(path, folder / f"{int(self._now_s()):012d}.{path.parent.name}.{path.name}")
-        except FileNotFoundError:
-            return
-        except OSError:
-            self._unlink([path])
+    def _unlink(self, entries: Iterable[Entry]) -> None:
+        """Remove the files of batches that the index knows no more."""
+        self._folder.remove([self._path(entry) for entry in entries])
+        self._removing = []
 
     def _disk_error(self, error: OSError) -> Transient:
         return Transient(
-            f"spool {self._folder}: {error.strerror or error}: free some space or mend the file system; "
+            f"spool {self._folder.root}: {error.strerror or error}: free some space or mend the file system; "
             "the data stays in memory meanwhile"
         )
 
@@ -466,7 +446,7 @@ class Spool:
             if not _is_damage(error):
                 raise self._index_error(error) from error
             self._recover()
-            raise Transient(f"spool {self._folder}: the index was damaged and is made anew: {error}") from error
+            raise Transient(f"spool {self._folder.root}: the index was damaged and is made anew: {error}") from error
 
     def _ready(self, *, settle: bool = True) -> Index:
         """The open index, opened anew after an error, with a doubtful append taken back (`settle`)."""
@@ -477,12 +457,14 @@ class Spool:
         if settle and self._doubt is not None:
             self._undo(self._index, self._doubt)
             self._doubt = None
+        if self._removing:
+            self._unlink([entry for entry in self._removing if self._index.find(*entry.key) is None])
         return self._index
 
     def _open_index(self) -> Index:
         if self._lock_fd < 0:
-            raise Permanent(f"spool {self._folder} is closed")
-        return Index.open(self._index_path, self._open_database, new_epoch=secrets.token_hex(16))
+            raise Permanent(f"spool {self._folder.root} is closed")
+        return Index.open(self._folder.index, self._open_database, new_epoch=secrets.token_hex(16), told=self._told)
 
     def _undo(self, index: Index, doubt: _Doubt) -> None:
         """Take back an append that was reported as failed.  None of its batches can have been sent."""
@@ -498,7 +480,7 @@ class Spool:
             index.replace_positions(doubt.positions)
             index.set_next_seq(doubt.seqs.start)
             index.commit()
-        self._unlink(doubt.paths)
+        self._folder.remove(doubt.paths)
 
     def _drop_index(self) -> None:
         if self._index is not None:
@@ -508,13 +490,9 @@ class Spool:
 
     def _index_error(self, error: sqlite3.Error) -> Transient:
         return Transient(
-            f"spool {self._folder}: index: {error}: free some space or mend the file system; "
+            f"spool {self._folder.root}: index: {error}: free some space or mend the file system; "
             "the data stays in memory meanwhile"
         )
-
-    @property
-    def _index_path(self) -> Path:
-        return self._folder / "index.sqlite3"
 
     # ---- recovery
 
@@ -522,7 +500,9 @@ class Spool:
         """See the module's text."""
         with self._turn:
             try:
-                self._prepare_folder()
+                self._folder.prepare()
+                self._take_lock()
+                self._removing = []
                 self._doubt = None  # the index that comes now is the truth, and nobody waits for the append any more
                 try:
                     self._index = self._open_index()
@@ -530,7 +510,8 @@ class Spool:
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
                         raise self._index_error(error) from error
-                    self._set_index_aside()
+                    self._drop_index()
+                    self._folder.set_index_aside()
                     self._index = self._open_index()
                     self._reconcile(self._index)
             except OSError as error:
@@ -538,44 +519,37 @@ class Spool:
             except sqlite3.Error as error:
                 raise self._index_error(error) from error
 
-    def _prepare_folder(self) -> None:
-        for folder in (self._folder, self._folder / "batches", self._folder / "quarantine"):
-            self._files.make_folder(folder)
-        if self._lock_fd < 0:
-            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Permanent(f"spool {self._folder} is in use by another process: stop that one") from error
-
-    def _set_index_aside(self) -> None:
-        """The database first: SQLite drops a write-ahead log without its database, but would believe a database
-        without its log."""
-        self._drop_index()
-        self._files.move(self._index_path, self._folder / "quarantine" / self._index_path.name)
-        for suffix in ("-wal", "-shm"):
-            self._files.remove(self._index_path.with_name(self._index_path.name + suffix))
+    def _take_lock(self) -> None:
+        if self._lock_fd >= 0:
+            return
+        self._lock_fd = os.open(self._folder.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Permanent(f"spool {self._folder.root} is in use by another process: stop that one") from error
 
     def _reconcile(self, index: Index) -> None:
         """Make index and files agree, and say in the ledger where they did not."""
         epoch = index.epoch()
-        if not _EPOCH.fullmatch(epoch):
+        if not is_epoch(epoch):
             raise sqlite3.DatabaseError(f"index has no epoch but {epoch!r}")
-        self._files.make_folder(self._folder / "batches" / epoch)
-        found = self._batch_files()
+        self._folder.prepare_epoch(epoch)
+        found = self._folder.batches()
         lost: list[Entry] = []
         last_seq = 0
         usage = dict.fromkeys(Lane, (0, 0))
         for entry in index.all():
             if entry.epoch == epoch:
                 last_seq = max(last_seq, entry.seq)
-            if found.pop(self._path(entry), None) != entry.size_bytes:
+            if found.pop(self._path(entry), (None, None))[1] != entry.size_bytes:
                 lost.append(entry)
             batches, size = usage[entry.lane]
             usage[entry.lane] = batches + 1, size + entry.size_bytes
         new = not index.recovered()
-        adopted = [taken for path in sorted(found) if (taken := self._adoptable(path))] if new else []
-        earlier = sorted(set(self._epoch_folders()) - {epoch})
+        adopted = [self._adopted(path, name) for path, (name, _) in sorted(found.items())] if new else []
+        readable = [entry for entry in adopted if entry.size_bytes]
+        lost += [entry for entry in adopted if not entry.size_bytes]
+        earlier = sorted(set(self._folder.epochs()) - {epoch})
         index.check_rows()
         index.begin()
         index.set_usage(usage)
@@ -585,47 +559,27 @@ class Spool:
             index.remove(entry.position)
             index.add_loss(_loss_of(entry, Reason.CORRUPT))
         if new:
-            for entry in adopted:
+            index.count(ADOPTED, batches=len(adopted))
+            for entry in readable:
                 index.add(entry, self._now_s())
             for name in earlier:
                 index.add_loss(Loss(Reason.INDEX_DAMAGED, epoch=name))
             index.set_recovered()
         index.commit()
         for entry in lost:
-            self._quarantine(self._path(entry))
-        self._unlink(found.keys() - {self._path(entry) for entry in adopted})
+            self._folder.quarantine(self._path(entry), self._now_s())
+        self._folder.remove(found.keys() - {self._path(entry) for entry in readable})
         for name in earlier:
-            with contextlib.suppress(OSError):  # not empty: its batches still wait
-                self._files.remove_folder(self._folder / "batches" / name)
+            self._folder.remove_epoch_if_empty(name)
 
-    def _epoch_folders(self) -> list[str]:
-        return [name for name in self._files.folders(self._folder / "batches") if _EPOCH.fullmatch(name)]
-
-    def _batch_files(self) -> dict[Path, int]:
-        """Size of every file with the name of a batch.  Deletes what interrupted writes left."""
-        found: dict[Path, int] = {}
-        for epoch in self._epoch_folders():
-            folder = self._folder / "batches" / epoch
-            for name, size in self._files.sizes(folder).items():
-                if _NAME.fullmatch(name):
-                    found[folder / name] = size
-                elif name.startswith("."):
-                    self._files.remove(folder / name)
-        return found
-
-    def _adoptable(self, path: Path) -> Entry | None:
-        """The row that a file without index gets; None where it cannot be read.  Its receiver verifies the rest."""
-        match = _NAME.fullmatch(path.name)
-        assert match is not None
-        seq, lane, priority = int(match[1]), Lane[match[2].upper()], int(match[3])
+    def _adopted(self, path: Path, name: BatchName) -> Entry:
+        """The row that a file without index gets; of size 0 where it cannot be read."""
         try:
-            content = self._files.read(path)
+            content = self._folder.read(path)
         except OSError:
-            return None
-        if not content or priority > MAX_PRIORITY:
-            return None
-        draft = Draft(lane, priority, "", lambda _: content)
-        return _entry(path.parent.name, seq, draft, content)
+            content = b""
+        draft = Draft(name.lane, min(name.priority, MAX_PRIORITY), "", lambda _: content)
+        return _entry(name.epoch, name.seq, draft, content)
 
 
 def _entry(epoch: str, seq: int, draft: Draft, content: bytes) -> Entry:

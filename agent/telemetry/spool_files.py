@@ -1,14 +1,24 @@
-"""The file operations of the spool, behind one narrow interface.  Touches the world.
+"""The files of the spool: their operations behind one narrow interface, their names and places.  Touches the world.
 
 Invariant: `write` has made content and name durable when it returns, and leaves nothing behind when it raises.
-The interface exists so that tests run the production spool on disks that fail and on power that goes.
+The interface `Files` exists so that tests run the production spool on disks that fail and on power that goes.
+Where things lie is specified in agent.telemetry.spool.
 """
 
+import contextlib
 import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent import durable
+from agent.formats.topics import Lane
+
+QUARANTINE: Final = 16  # files kept for whoever looks into damage
+_NAME: Final = re.compile(r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})\.batch")
+_EPOCH: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Files(Protocol):
@@ -85,3 +95,120 @@ class DiskFiles:
         """See Files."""
         state = os.statvfs(folder)
         return state.f_bavail * state.f_frsize
+
+
+@dataclass(frozen=True, slots=True)
+class BatchName:
+    """What the path of a batch says, which is enough to take it in again where the index is lost."""
+
+    epoch: str
+    seq: int
+    lane: Lane
+    priority: int
+
+
+def is_epoch(text: str) -> bool:
+    """Whether `text` can be the name of a spool's life: 32 hex digits."""
+    return _EPOCH.fullmatch(text) is not None
+
+
+class SpoolFolder:
+    """The spool's folder `root`.  Methods raise OSError, except where they say otherwise."""
+
+    def __init__(self, root: Path, files: Files) -> None:
+        self.root = root
+        self._files = files
+        self._leftovers: set[Path] = set()  # what could not be removed
+
+    @property
+    def index(self) -> Path:
+        """The database file."""
+        return self.root / "index.sqlite3"
+
+    def prepare(self) -> None:
+        """Make the folders that every spool has."""
+        for folder in (self.root, self.root / "batches", self.root / "quarantine"):
+            self._files.make_folder(folder)
+
+    def prepare_epoch(self, epoch: str) -> None:
+        """Make the folder of an epoch's batches."""
+        self._files.make_folder(self.root / "batches" / epoch)
+
+    def epochs(self) -> list[str]:
+        """Epochs that have a folder."""
+        return [name for name in self._files.folders(self.root / "batches") if is_epoch(name)]
+
+    def remove_epoch_if_empty(self, epoch: str) -> None:
+        """Remove an epoch's folder; raises nothing where it still holds batches."""
+        with contextlib.suppress(OSError):
+            self._files.remove_folder(self.root / "batches" / epoch)
+
+    def path(self, name: BatchName) -> Path:
+        """Where a batch lies."""
+        file = f"{name.seq:012d}.{name.lane.label}.{name.priority}.batch"
+        return self.root / "batches" / name.epoch / file
+
+    def batches(self) -> dict[Path, tuple[BatchName, int]]:
+        """Every file with the name of a batch: what it says, and its size.  Deletes what interrupted writes left."""
+        found: dict[Path, tuple[BatchName, int]] = {}
+        for epoch in self.epochs():
+            folder = self.root / "batches" / epoch
+            for file, size in self._files.sizes(folder).items():
+                if match := _NAME.fullmatch(file):
+                    name = BatchName(epoch, int(match[1]), Lane[match[2].upper()], int(match[3]))
+                    found[folder / file] = name, size
+                elif file.startswith("."):
+                    self._files.remove(folder / file)
+        return found
+
+    def write_all(self, contents: Mapping[Path, bytes]) -> None:
+        """Write files durably, all or none."""
+        written: list[Path] = []
+        try:
+            for path, content in contents.items():
+                self._files.write(path, content)
+                self._leftovers.discard(path)
+                written.append(path)
+        except OSError:
+            self.remove(written)
+            raise
+
+    def read(self, path: Path) -> bytes:
+        """The whole file."""
+        return self._files.read(path)
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove files.  Raises nothing: what cannot be removed now is tried again with the next removal."""
+        for path in self._leftovers | set(paths):
+            try:
+                self._files.remove(path)
+                self._leftovers.discard(path)
+            except OSError:
+                self._leftovers.add(path)
+
+    def quarantine(self, path: Path, now_s: float) -> None:
+        """Keep a damaged file (it may be missing), the newest QUARANTINE of them.  Raises nothing."""
+        folder = self.root / "quarantine"
+        try:
+            kept = sorted(self._files.sizes(folder).keys() - {self.index.name})
+            for name in kept[: max(0, len(kept) - QUARANTINE + 1)]:
+                self._files.remove(folder / name)
+            self._files.move(path, folder / f"{int(now_s):012d}.{path.parent.name}.{path.name}")
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.remove([path])
+
+    def set_index_aside(self) -> None:
+        """Put a damaged index into quarantine, over an earlier one.
+
+        The database goes first: SQLite drops a write-ahead log without its database, but would believe a database
+        without its log.
+        """
+        self._files.move(self.index, self.root / "quarantine" / self.index.name)
+        for suffix in ("-wal", "-shm"):
+            self._files.remove(self.index.with_name(self.index.name + suffix))
+
+    def free_bytes(self) -> int:
+        """Free bytes of the file system below."""
+        return self._files.free_bytes(self.root)

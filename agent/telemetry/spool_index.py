@@ -7,7 +7,7 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     batches    one row a stored batch; `id` ascends with arrival and is never used twice
     usage      batches and bytes of each lane; kept by triggers on `batches`
     losses     the ledger: not reported yet (`reported_in` NULL), or reported inside the batch `reported_in`
-    totals     running totals since the epoch began: acknowledged batches, and what was lost by reason
+    totals     running totals since the epoch began: acknowledged, adopted, and lost by reason
     positions  how far each source is durable
 
 Raises sqlite3.Error; agent.telemetry.spool decides what that means.
@@ -62,6 +62,7 @@ _LOSS_COLUMNS: Final = (
 )
 _ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us"
 ACKNOWLEDGED: Final = "acknowledged"
+ADOPTED: Final = "adopted"
 _REASONS: Final = frozenset(Reason)
 _LANES: Final = frozenset(Lane)
 
@@ -113,12 +114,15 @@ class Index:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self.told = 0
+        """Losses up to this id may stand in a batch under way: nothing is merged into them, no id is used again."""
 
     @classmethod
-    def open(cls, path: Path, open_database: Connect, *, new_epoch: str) -> "Index":
+    def open(cls, path: Path, open_database: Connect, *, new_epoch: str, told: int) -> "Index":
         """Open, creating the tables in a new file.  Raises sqlite3.DatabaseError where the file is damaged or of
         another version."""
         index = cls(open_database(path))
+        index.told = told
         try:
             index._prepare(new_epoch)
         except BaseException:
@@ -136,6 +140,7 @@ class Index:
             self._db.executescript(script)
             self._db.execute("INSERT INTO meta VALUES (?, 1, 0)", (new_epoch,))
             self._db.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
+            self._db.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (self.told,))
             self._db.execute("COMMIT")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
@@ -180,7 +185,7 @@ class Index:
         """Read every table but `batches`.  Raises sqlite3.DatabaseError where a value cannot be one of ours."""
         self.positions()
         self.unreported_losses(-1)
-        if self.totals().keys() - _REASONS - {ACKNOWLEDGED}:
+        if self.totals().keys() - _REASONS - {ACKNOWLEDGED, ADOPTED}:
             raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
         if self.usage().keys() != _LANES or self.next_seq() < 1:
             raise sqlite3.DatabaseError("index lacks rows")
@@ -273,14 +278,15 @@ class Index:
         self._insert_loss(loss)
 
     def _insert_loss(self, loss: Loss) -> None:
-        for id_, waiting in self._losses("AND reason = ? ORDER BY id DESC LIMIT 64", (loss.reason.value,)):
-            if adjacent(waiting, loss):
-                self._replace_loss(id_, merge(waiting, loss))
-                return
-        if self.unreported() >= MAX_UNREPORTED:
-            for id_, waiting in self._losses("AND reason = ? ORDER BY id DESC LIMIT 1", (loss.reason.value,)):
-                self._replace_loss(id_, merge(waiting, loss))
-                return
+        mergeable = "AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
+        rows = list(self._losses(mergeable, (loss.reason.value, self.told)))
+        same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
+        if same is None and rows and self.unreported() >= MAX_UNREPORTED:
+            same = rows[0]
+        if same is not None:
+            id_, waiting = same
+            self._replace_loss(id_, merge(waiting, loss))
+            return
         marks = ", ".join("?" * 13)
         self._db.execute(f"INSERT INTO losses ({_LOSS_COLUMNS}) VALUES ({marks})", _loss_row(loss))
 
@@ -289,7 +295,7 @@ class Index:
         self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
 
     def unreported(self) -> int:
-        """Loss records that no stored batch reports; at most MAX_UNREPORTED and one a reason."""
+        """Loss records that no stored batch reports; at most MAX_UNREPORTED, and one a reason after those `told`."""
         return int(self._one("SELECT count(*) FROM losses WHERE reported_in IS NULL"))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
