@@ -1,0 +1,56 @@
+"""Where this machine has no vcan: the other tests of this folder, run inside User Mode Linux, and what they said."""
+
+import os
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.vcan import interfaces, user_mode_linux
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 540
+PASSED_ON = ("VCAN_SECONDS", "REQUIRE_VCAN", "REQUIRE_SHARED")
+
+
+@pytest.mark.timeout(TIMEOUT_S + 30)
+def test_the_tests_of_this_folder_pass_inside_user_mode_linux(
+    request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if interfaces.available():
+        pytest.skip("this machine has vcan: the tests of this folder run directly")
+    if (reason := user_mode_linux.unavailable()) is not None:
+        if os.environ.get("REQUIRE_VCAN") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # -k and the like are for the inner tests as well: pytest tests/vcan -k kill
+    keyword = request.config.getoption("keyword")
+    outcome = user_mode_linux.run(
+        [sys.executable, "-m", "pytest", "tests/vcan", "--junitxml=/mnt/report.xml", "-rA", "--tb=short"]
+        + (["-k", keyword] if keyword and keyword not in request.node.name else []),
+        folder=ROOT,
+        environment={**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, "VCAN_INSIDE": "1"},
+        timeout_s=TIMEOUT_S,
+        files=["report.xml"],
+    )
+    summary, failed = _read(outcome.files.get("report.xml"))
+    with capfd.disabled():
+        print(f"\nUser Mode Linux: {summary}")
+    if outcome.status != 0 or failed:
+        pytest.fail(f"inside User Mode Linux: {summary}\n{outcome.output}\n{outcome.console[-2_000:]}", pytrace=False)
+
+
+def _read(report: bytes | None) -> tuple[str, bool]:
+    """One line a test, and whether one failed."""
+    if report is None:
+        return "no report: the tests did not end", True
+    lines, failed = [], False
+    cases = list(ElementTree.fromstring(report).iter("testcase"))
+    for case in cases:
+        states = [child.tag for child in case if child.tag in {"failure", "error", "skipped"}]
+        failed |= bool({"failure", "error"} & set(states))
+        if "skipped" not in states or case.get("name") != "test_the_tests_of_this_folder_pass_inside_user_mode_linux":
+            lines.append(f"  {' '.join(states) or 'passed':8} {float(case.get('time', 0)):6.1f} s  {case.get('name')}")
+            lines += [f"           {p.get('name')}: {p.get('value')}" for p in case.iter("property")]
+    return f"{len(lines)} tests\n" + "\n".join(lines), failed or not cases
