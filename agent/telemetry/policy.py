@@ -12,7 +12,7 @@ Invariant: signals that keep the same frames are handled, stored and sent togeth
 and rule, not per signal and sample.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +25,8 @@ from can_dbc.decoder import SignalColumns
 from can_dbc.plan import MessagePlan, SignalPlan, text_keys
 
 CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real ones: 24 ms)
+_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
+_NO_TEXTS: Final[Mapping[int, str]] = {}
 _Rows = NDArray[np.intp]
 
 
@@ -43,28 +45,23 @@ def wanted(campaigns: Sequence[Campaign]) -> Callable[[int, MessagePlan], tuple[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """Samples of several signals of one message that were kept at the same frames of one increment."""
+    """Samples of several signals of one message that were kept at the same frames of one increment.
+
+    `t_us` (n,); `raw` (rows, n); `members` (rows,): which signals of the message, as indices.
+    """
 
     t_us: NDArray[np.int64]
-    raw: NDArray[np.int64]  # (rows, n)
+    raw: NDArray[np.int64]
+    members: tuple[int, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Signal:
-    """One signal on one bus: how it is collected, what was seen of it, and what the open window holds of it."""
+    """One signal on one bus, and how many samples of a window it keeps."""
 
     info: SignalInfo
     plan: SignalPlan
     max_samples: int | None
-    pieces: list[tuple[_Piece, int]] = field(default_factory=list)  # with the row within the piece
-
-    def keep(self, piece: _Piece, row: int) -> None:
-        """Add samples, and let go of what `max_samples` newer ones have made superfluous."""
-        self.pieces.append((piece, row))
-        if self.max_samples is not None:
-            held = sum(len(kept.t_us) for kept, _ in self.pieces)
-            while held - len(self.pieces[0][0].t_us) >= self.max_samples:
-                held -= len(self.pieces.pop(0)[0].t_us)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +80,7 @@ class _Message:
     `indices` (S,): which signals of the message; `rows` (S,): the row of each in columns that hold the signals
     `layout`, which another Decoder, for other campaigns beside this one, lays out anew.  `kept_ns`, `seen` and
     `has_seen` (S,) are the state across increments: time of the last kept sample, last raw value, and whether there
-    was one (the first is always kept).
+    was one (the first is always kept).  `pieces`: what the open window holds, in order.
     """
 
     indices: tuple[int, ...]
@@ -94,6 +91,55 @@ class _Message:
     kept_ns: NDArray[np.int64]
     seen: NDArray[np.int64]
     has_seen: NDArray[np.bool_]
+    pieces: list[_Piece] = field(default_factory=list)
+    infos: dict[tuple[int, ...], tuple[SignalInfo, ...]] = field(default_factory=dict)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every sample is kept, of every signal that the decoder lays out, as it lays them out."""
+        return (
+            len(self.rules) == 1
+            and self.rules[0].interval_ns == 0
+            and not self.rules[0].on_change
+            and self.layout == self.indices
+        )
+
+    @property
+    def limited(self) -> bool:
+        """Whether some signal keeps only its newest samples."""
+        return any(signal.max_samples is not None for signal in self.signals)
+
+    def keep(self, piece: _Piece) -> None:
+        """Add samples, and let go of pieces that `max_samples` newer ones of each of their signals make superfluous."""
+        self.pieces.append(piece)
+        if not self.limited:
+            return
+        held = [0] * len(self.signals)
+        needed = []
+        for kept in reversed(self.pieces):
+            limits = [(held[index], self.signals[index].max_samples) for index in kept.members]
+            if any(most is None or newer < most for newer, most in limits):
+                needed.append(kept)
+            for index in kept.members:
+                held[index] += len(kept.t_us)
+        self.pieces = needed[::-1]
+
+    def infos_of(self, members: tuple[int, ...]) -> tuple[SignalInfo, ...]:
+        """The descriptions of `members`; the same tuple each time."""
+        infos = self.infos.get(members)
+        if infos is None:
+            infos = self.infos[members] = tuple(self.signals[index].info for index in members)
+        return infos
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """A group of columns whose texts have not been looked up yet."""
+
+    message: _Message
+    members: tuple[int, ...]
+    t_us: NDArray[np.int64]
+    raw: NDArray[np.int64]
 
 
 class CampaignCollector:
@@ -112,18 +158,18 @@ class CampaignCollector:
     @property
     def samples(self) -> int:
         """How many the open window holds."""
-        return sum(
-            len(piece.t_us)
-            for message in self._messages.values()
-            for signal in message.signals
-            for piece, _ in signal.pieces
-        )
+        return sum(piece.raw.size for message in self._messages.values() for piece in message.pieces)
 
     def offer(self, columns: Sequence[SignalColumns]) -> None:
         """Keep what the campaign asks for of one increment.
 
         A message must come with every signal that the campaign collects of it, each time: see `wanted`.
         """
+        columns = [decoded for decoded in columns if len(decoded.t_ns)]
+        if not columns:
+            return
+        t_ns = np.concatenate([decoded.t_ns for decoded in columns])
+        all_active = self._campaign.start_ns <= t_ns.min() and t_ns.max() < self._campaign.expiry_ns
         for decoded in columns:
             key = (decoded.bus, decoded.message.can_id, decoded.message.extended)
             message = self._messages.get(key)
@@ -132,15 +178,23 @@ class CampaignCollector:
             if decoded.signals != message.layout:
                 message.layout = decoded.signals
                 message.rows = np.array([decoded.signals.index(index) for index in message.indices], np.intp)
-            if message.signals:
+            if not message.signals:
+                continue
+            if all_active and decoded.valid is None and message.keeps_all:
+                everything = tuple(range(len(message.signals)))
+                message.keep(_Piece(decoded.t_ns // 1_000, decoded.raw, everything))
+            else:
                 self._collect(message, decoded)
 
     def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
         """The open window, which may be empty; a new one opens.  Intervals and changes run on across windows."""
-        groups: list[ColumnGroup] = []
+        drafts: list[_Draft] = []
         for key in sorted(self._messages):
-            groups += _groups(self._messages[key])
-        return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
+            message = self._messages[key]
+            drafts += _drafts(message)
+            message.pieces = []
+        groups = tuple(_with_texts(drafts))
+        return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, groups)
 
     def _new_message(self, decoded: SignalColumns) -> _Message:
         rows: list[int] = []
@@ -177,9 +231,7 @@ class CampaignCollector:
                     kept.setdefault(chosen.tobytes(), (chosen, []))[1].extend(same.tolist())
         for frames, indices in kept.values():
             rows = message.rows[indices]
-            piece = _Piece(decoded.t_ns[frames] // 1_000, decoded.raw[rows[:, None], frames])
-            for row, index in enumerate(indices):
-                message.signals[index].keep(piece, row)
+            message.keep(_Piece(decoded.t_ns[frames] // 1_000, decoded.raw[rows[:, None], frames], tuple(indices)))
 
     def _active(self, t_ns: NDArray[np.int64]) -> _Rows:
         """The frames within the campaign's time."""
@@ -276,35 +328,77 @@ def _alike(masks: NDArray[np.bool_]) -> Iterator[tuple[_Rows, NDArray[np.bool_]]
         yield np.array(indices, np.intp), masks[indices[0]]
 
 
-def _groups(message: _Message) -> Iterator[ColumnGroup]:
-    """What the window holds of a message; it is let go."""
-    together: dict[tuple[int | None, ...], list[_Signal]] = {}
-    for signal in message.signals:
-        if signal.pieces:
-            key = (signal.max_samples, *(id(piece) for piece, _ in signal.pieces))
-            together.setdefault(key, []).append(signal)
-    for signals in together.values():
-        pieces = [piece for piece, _ in signals[0].pieces]
-        rows = [[signal.pieces[i][1] for signal in signals] for i in range(len(pieces))]
-        newest = slice(None if signals[0].max_samples is None else -signals[0].max_samples, None)
-        t_us = np.concatenate([piece.t_us for piece in pieces])[newest]
-        raw = np.concatenate([piece.raw[row] for piece, row in zip(pieces, rows, strict=True)], axis=1)[:, newest]
-        changes = raw[:, 1:] != raw[:, :-1]
-        texts = tuple(
-            _texts(signal.plan, row, change) for signal, row, change in zip(signals, raw, changes, strict=True)
-        )
-        yield ColumnGroup(t_us, tuple(signal.info for signal in signals), raw, texts)
-    for signal in message.signals:
-        signal.pieces.clear()
+def _drafts(message: _Message) -> Iterator[_Draft]:
+    """What the window holds of a message, by signals that were kept at the same frames."""
+    pieces = message.pieces
+    if pieces and not message.limited and all(piece.members == pieces[0].members for piece in pieces):
+        t_us = _joined([piece.t_us for piece in pieces])
+        yield _Draft(message, pieces[0].members, t_us, _joined([piece.raw for piece in pieces]))
+        return
+    places: list[list[tuple[int, int]]] = [[] for _ in message.signals]  # (piece, row in it) of each signal
+    for number, piece in enumerate(pieces):
+        for row, index in enumerate(piece.members):
+            places[index].append((number, row))
+    together: dict[tuple[int | None, ...], list[int]] = {}
+    for index, signal in enumerate(message.signals):
+        if places[index]:
+            if signal.max_samples is not None:
+                _trim(places[index], [len(piece.t_us) for piece in pieces], signal.max_samples)
+            together.setdefault((signal.max_samples, *(number for number, _ in places[index])), []).append(index)
+    for (most, *_), members in together.items():
+        newest = slice(None if most is None else -most, None)
+        chosen = [pieces[number] for number, _ in places[members[0]]]
+        rows = [[places[index][i][1] for index in members] for i in range(len(chosen))]
+        t_us = _joined([piece.t_us for piece in chosen])[newest]
+        raw = _joined([piece.raw[row] for piece, row in zip(chosen, rows, strict=True)])[:, newest]
+        yield _Draft(message, tuple(members), t_us, raw)
 
 
-def _texts(plan: SignalPlan, raw: NDArray[np.int64], changes: NDArray[np.bool_]) -> dict[int, str]:
-    """Texts of the values in `raw`; looks only where it changes, as signals with texts seldom do."""
-    if not plan.texts:
-        return {}
-    values = np.unique(np.concatenate((raw[:1], raw[1:][changes])))
-    keys = text_keys(plan, values).tolist()
-    return {value: plan.texts[k] for value, k in zip(values.tolist(), keys, strict=True) if k in plan.texts}
+def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int) -> None:
+    """Let go of the first places that newer samples have made superfluous."""
+    held = sum(sizes[number] for number, _ in places)
+    while held - sizes[places[0][0]] >= max_samples:
+        held -= sizes[places.pop(0)[0]]
+
+
+def _joined(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+
+
+def _with_texts(drafts: Sequence[_Draft]) -> Iterator[ColumnGroup]:
+    """The groups, with the texts of the values that occur; most signals with texts do not change in a window."""
+    if not drafts:
+        return
+    values = np.concatenate([draft.raw.ravel() for draft in drafts])
+    counts = np.repeat([len(draft.t_us) for draft in drafts], [len(draft.members) for draft in drafts])
+    starts = np.cumsum(counts) - counts
+    lowest = np.minimum.reduceat(values, starts).tolist()
+    highest = np.maximum.reduceat(values, starts).tolist()
+    column = 0
+    for draft in drafts:
+        texts: list[Mapping[int, str]] = []
+        for row, index in enumerate(draft.members):
+            plan = draft.message.signals[index].plan
+            if plan.texts:
+                texts.append(_texts(plan, draft.raw[row], lowest[column], highest[column]))
+            else:
+                texts.append(_NO_TEXTS)
+            column += 1
+        yield ColumnGroup(draft.t_us, draft.message.infos_of(draft.members), draft.raw, tuple(texts))
+
+
+def _texts(plan: SignalPlan, raw: NDArray[np.int64], lowest: int, highest: int) -> Mapping[int, str]:
+    """Texts of the values in `raw`, which are `lowest` to `highest`."""
+    if lowest == highest:
+        values = [lowest]
+    elif highest - lowest < _COUNTED:
+        values = (np.flatnonzero(np.bincount(raw - lowest)) + lowest).tolist()
+    else:
+        values = np.unique(raw).tolist()
+    keys = values
+    if Kind(plan.kind) not in (Kind.UINT, Kind.INT):
+        keys = text_keys(plan, np.array(values, np.int64)).tolist()
+    return {value: plan.texts[key] for value, key in zip(values, keys, strict=True) if key in plan.texts}
 
 
 def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:

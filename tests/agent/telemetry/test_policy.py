@@ -213,7 +213,7 @@ def test_a_sample_bound_lets_go_of_what_is_superfluous_while_the_window_is_open(
     for t_us in range(1_000):
         collector.offer([columns([t_us * 1_000], [[t_us % 9]] * 4)])
     (message,) = collector._messages.values()
-    assert len(message.signals[0].pieces) == 2
+    assert len(message.pieces) == 2
     assert collector.samples == 2
     assert held(close(collector)) == {("can0", "Engine.Speed"): [(998, 998 % 9), (999, 0)]}
 
