@@ -100,13 +100,15 @@ def _values(window: Window) -> int:
 def _to_message(window: Window) -> pb.TelemetryBatch:
     times: dict[bytes, int] = {}
     columns: list[NDArray[np.int64]] = []
-    groups = []
+    time_of = []
     for group in window.groups:
         key = group.t_us.tobytes()
         if key not in times:
             times[key] = len(columns)
             columns.append(group.t_us)
-        groups.append(pb.ColumnGroup(time=times[key], values=_table(delta.encode(group.raw, _wraps(group.signals)))))
+        time_of.append(times[key])
+    tables = delta.encode([group.raw for group in window.groups], [_wraps(group.signals) for group in window.groups])
+    groups = [pb.ColumnGroup(time=time, values=_table(deltas)) for time, deltas in zip(time_of, tables, strict=True)]
     return pb.TelemetryBatch(
         format=FORMAT,
         campaign=window.campaign,
@@ -145,17 +147,7 @@ def _table(deltas: delta.Deltas, counts: Sequence[int] = ()) -> pb.DeltaTable:
 def _time_table(columns: Sequence[NDArray[np.int64]]) -> pb.DeltaTable:
     if not columns:
         return pb.DeltaTable()
-    encoded = [delta.encode_times(column) for column in columns]
-    widths = np.concatenate([deltas.widths for deltas in encoded])
-    whole = delta.Deltas(
-        np.concatenate([deltas.bases for deltas in encoded]),
-        np.concatenate([deltas.steps for deltas in encoded]),
-        widths,
-        b"".join(encoded[i].residuals for i in np.argsort(widths, kind="stable")),
-        np.concatenate([deltas.wraps for deltas in encoded]),
-        np.concatenate([deltas.units for deltas in encoded]),
-    )
-    return _table(whole, [len(column) for column in columns])
+    return _table(delta.encode_times(columns), [len(column) for column in columns])
 
 
 def _signal_table(groups: Sequence[ColumnGroup]) -> pb.SignalTable:

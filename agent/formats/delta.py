@@ -19,8 +19,9 @@ Invariant: encoding and decoding are exact for every int64 pattern, and no count
 against the bytes that are there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,18 @@ _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
 SIGNED: Final = 0x80  # of a wrap: extend by sign
 _LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest extent of 1, 2, 4 bytes
 _SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest spread of 0, 1, 2, 4 bytes
+
+
+def _limits(wrap: int) -> tuple[int, int, int]:
+    """Lowest and highest value of a signal that wraps so, and the highest delta that is not better taken round."""
+    bits = wrap & ~SIGNED & 0xFF
+    if bits in (0, 64) or bits > 64:
+        return -(1 << 63), (1 << 63) - 1, (1 << 63) - 1
+    half = 1 << bits - 1
+    return (-half, half - 1, half - 1) if wrap & SIGNED else (0, 2 * half - 1, half - 1)
+
+
+_LOWEST, _HIGHEST, _HALF = np.array([_limits(wrap) for wrap in range(256)], np.int64).T
 
 
 class MalformedError(ValueError):
@@ -54,38 +67,133 @@ class Deltas:
     units: NDArray[np.int64]
 
 
-def encode(columns: NDArray[np.int64], wraps: NDArray[np.uint8]) -> Deltas:
-    """Encode (S, n) values, n at least 1, that wrap at `wraps` (S,) where they fit."""
-    wraps = np.where((_wrapped(columns, wraps) == columns).all(axis=1), wraps, np.uint8(0))
-    shift = _shifts(wraps)
-    return _encode(columns[:, 0], (columns[:, 1:] - columns[:, :-1]) << shift >> shift, wraps, 1)
+def encode(tables: Sequence[NDArray[np.int64]], wraps: Sequence[NDArray[np.uint8]]) -> list[Deltas]:
+    """Encode tables of (S, n) values, S and n at least 1, each with the wraps (S,) of its columns where they fit.
+
+    All columns of all tables are worked on together: a batch has many small tables.
+    """
+    if not tables:
+        return []
+    values = np.concatenate([table.ravel() for table in tables])
+    rows = np.array([len(table) for table in tables])
+    counts = np.repeat([table.shape[1] for table in tables], rows)
+    columns = _Columns.of(values, counts, np.concatenate(wraps))
+    parts: list[list[bytes]] = [[] for _ in tables]
+    stops = np.cumsum(rows)
+    firsts = (stops - rows).tolist()
+    for width, chosen, narrow in columns.residuals():
+        ends = np.concatenate(([0], np.cumsum(counts[chosen] - 1)))
+        until = np.searchsorted(chosen, stops)
+        places = ends[until].tolist()
+        planes = narrow.tobytes() if width == 1 else b""
+        start = before = 0
+        for number, (stop, column) in enumerate(zip(places, until.tolist(), strict=True)):
+            if stop > start:
+                if width == 1:
+                    parts[number].append(planes[start:stop])
+                else:
+                    parts[number].append(_split_planes(narrow[start:stop].reshape(column - before, -1), width))
+            start, before = stop, column
+    return [
+        Deltas(
+            columns.bases[first:stop],
+            columns.steps[first:stop],
+            columns.widths[first:stop],
+            b"".join(residuals),
+            columns.wraps[first:stop],
+            columns.units[first:stop],
+        )
+        for first, stop, residuals in zip(firsts, stops.tolist(), parts, strict=True)
+    ]
 
 
-def encode_times(times: NDArray[np.int64]) -> Deltas:
-    """Encode one column of (n,) times, n at least 1, in the coarsest unit that they allow."""
-    deltas = times[1:] - times[:-1]
-    unit = max(int(np.gcd.reduce(deltas)), 1) if len(deltas) else 1  # below 1: no deltas but 0 and -2^63
-    return _encode(times[:1], deltas[None, :] // unit, np.zeros(1, np.uint8), unit)
+def encode_times(times: Sequence[NDArray[np.int64]]) -> Deltas:
+    """Encode columns of times, each (n,) with an n of its own, at least 1, in the coarsest unit that it allows."""
+    counts = np.array([len(column) for column in times])
+    columns = _Columns.of(np.concatenate(times), counts, np.zeros(len(times), np.uint8), in_units=True)
+    parts = []
+    for width, chosen, narrow in columns.residuals():
+        stops = np.cumsum(counts[chosen] - 1).tolist()
+        for start, stop in pairwise([0, *stops]):
+            parts.append(_split_planes(narrow[None, start:stop], width))
+    return Deltas(columns.bases, columns.steps, columns.widths, b"".join(parts), columns.wraps, columns.units)
 
 
-def _encode(bases: NDArray[np.int64], deltas: NDArray[np.int64], wraps: NDArray[np.uint8], unit: int) -> Deltas:
-    units = np.full(len(bases), unit, np.int64)
-    if not deltas.shape[1]:
-        return Deltas(bases, np.zeros_like(bases), np.zeros(len(bases), np.uint8), b"", wraps, units)
-    lowest, highest = deltas.min(axis=1), deltas.max(axis=1)
-    spread = highest.view(np.uint64) - lowest.view(np.uint64)
-    plain = _signed_widths(lowest, highest)
-    centred = _spread_widths(spread)
-    middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
-    steps = np.where(centred < plain, middle, np.int64(0))
-    widths = np.minimum(plain, centred)
-    planes = []
-    for width, dtype in _TYPES.items():
-        chosen = np.flatnonzero(widths == width)
-        if len(chosen):
-            narrow = (deltas[chosen] - steps[chosen, None]).astype(dtype)
-            planes.append(_split_planes(narrow, width))
-    return Deltas(bases, steps, widths, b"".join(planes), wraps, units)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Columns:
+    """C columns of different lengths, one after another.
+
+    `deltas` (sum of `counts`,): each column's first place holds no delta; the others are (C,), as of `Deltas`.
+    """
+
+    deltas: NDArray[np.int64]
+    counts: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    bases: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    widths: NDArray[np.uint8]
+    wraps: NDArray[np.uint8]
+    units: NDArray[np.int64]
+
+    @staticmethod
+    def of(
+        values: NDArray[np.int64], counts: NDArray[np.intp], wraps: NDArray[np.uint8], *, in_units: bool = False
+    ) -> "_Columns":
+        starts = np.cumsum(counts) - counts
+        deltas = np.empty_like(values)
+        np.subtract(values[1:], values[:-1], out=deltas[1:])
+        _fill_first(deltas, starts, counts)
+        units = np.ones(len(counts), np.int64)
+        if in_units:
+            units = np.maximum(np.gcd.reduceat(deltas, starts), 1)  # below 1: no deltas but 0 and -2^63
+            if (units > 1).any():
+                deltas //= np.repeat(units, counts)
+        if wraps.any():
+            fits = np.minimum.reduceat(values, starts) >= _LOWEST[wraps]
+            fits &= np.maximum.reduceat(values, starts) <= _HIGHEST[wraps]
+            wraps = np.where(fits, wraps, np.uint8(0))
+        lowest, highest = np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts)
+        half = _HALF[wraps]
+        around = np.flatnonzero((highest > half) | (lowest < ~half))
+        if len(around):  # of what goes round, the short way counts
+            places = _places(starts[around], counts[around])
+            shift = np.repeat(_shifts(wraps[around])[:, 0], counts[around])
+            short = deltas[places] << shift >> shift
+            deltas[places] = short
+            firsts = np.cumsum(counts[around]) - counts[around]
+            lowest[around] = np.minimum.reduceat(short, firsts)
+            highest[around] = np.maximum.reduceat(short, firsts)
+        spread = highest.view(np.uint64) - lowest.view(np.uint64)
+        plain = _signed_widths(lowest, highest)
+        centred = _spread_widths(spread)
+        middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
+        steps = np.where(centred < plain, middle, np.int64(0))
+        return _Columns(deltas, counts, starts, values[starts], steps, np.minimum(plain, centred), wraps, units)
+
+    def residuals(self) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.signedinteger]]]:
+        """By width: the columns of that width, and all their residuals one after another."""
+        for width, dtype in _TYPES.items():
+            chosen = np.flatnonzero(self.widths == width)
+            if len(chosen):
+                counts = self.counts[chosen] - 1
+                residuals = self.deltas[_places(self.starts[chosen] + 1, counts)]
+                if self.steps[chosen].any():
+                    residuals -= np.repeat(self.steps[chosen], counts)
+                yield width, chosen, residuals.astype(dtype)
+
+
+def _fill_first(deltas: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> None:
+    """Let the first place of each column repeat its second: then it changes no extreme and no common divisor."""
+    deltas[starts[counts == 1]] = 0
+    longer = starts[counts > 1]
+    deltas[longer] = deltas[longer + 1]
+
+
+def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places of runs of `counts` from `starts` on."""
+    stops = np.cumsum(counts)
+    within: NDArray[np.intp] = np.arange(int(stops[-1]))
+    return within + np.repeat(starts - (stops - counts), counts)
 
 
 def decode(deltas: Deltas, count: int) -> NDArray[np.int64]:
