@@ -7,6 +7,7 @@ nothing else, before memory is allocated for more than the limits below.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -188,12 +189,22 @@ def _join_names(names: Sequence[str]) -> str:
     short = []
     previous = None
     for name in names:
-        if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
-            raise ValueError(f"signal name {name!r} is empty, too long, begins with a dot or holds a line break")
-        owner, dot, last = name.rpartition(".")
-        short.append(dot + last if dot and owner == previous else name)
+        owner, last = _owner_and_last(name)
+        short.append(last if owner == previous and last is not name else name)
         previous = owner
     return "\n".join(short)
+
+
+@lru_cache(maxsize=8_192)
+def _owner_and_last(name: str) -> tuple[str, str]:
+    """What stands before the last dot, and the rest with it; of a name without a dot nothing, and itself.
+
+    Raises ValueError for a name that cannot be told apart again.
+    """
+    if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
+        raise ValueError(f"signal name {name!r} is empty, too long, begins with a dot or holds a line break")
+    owner, dot, last = name.rpartition(".")
+    return owner, dot + last if dot else name
 
 
 def _split_names(joined: str) -> list[str]:

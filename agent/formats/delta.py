@@ -179,7 +179,8 @@ class _Columns:
                 residuals = self.deltas[_places(self.starts[chosen] + 1, counts)]
                 if self.steps[chosen].any():
                     residuals -= np.repeat(self.steps[chosen], counts)
-                yield width, chosen, residuals.astype(dtype)
+                narrow: NDArray[np.signedinteger] = residuals.astype(dtype)
+                yield width, chosen, narrow
 
 
 def _fill_first(deltas: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> None:
@@ -192,8 +193,9 @@ def _fill_first(deltas: NDArray[np.int64], starts: NDArray[np.intp], counts: NDA
 def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
     """The places of runs of `counts` from `starts` on."""
     stops = np.cumsum(counts)
-    within: NDArray[np.intp] = np.arange(int(stops[-1]))
-    return within + np.repeat(starts - (stops - counts), counts)
+    places: NDArray[np.intp] = np.repeat(starts - (stops - counts), counts)
+    places += np.arange(int(stops[-1]))
+    return places
 
 
 def decode(deltas: Deltas, count: int) -> NDArray[np.int64]:

@@ -62,6 +62,18 @@ class _Signal:
     info: SignalInfo
     plan: SignalPlan
     max_samples: int | None
+    single: dict[int, Mapping[int, str]] = field(default_factory=dict)  # texts of windows that hold one value
+
+    def texts(self, raw: NDArray[np.int64], lowest: int, highest: int) -> Mapping[int, str]:
+        """Texts of the values in `raw`, which are `lowest` to `highest`; most signals do not change in a window."""
+        if lowest != highest:
+            return _texts(self.plan, _values(raw, lowest, highest))
+        texts = self.single.get(lowest)
+        if texts is None:
+            texts = _texts(self.plan, [lowest]) or _NO_TEXTS
+            if texts:  # values without text are not bounded by the table
+                self.single[lowest] = texts
+        return texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +92,8 @@ class _Message:
     `indices` (S,): which signals of the message; `rows` (S,): the row of each in columns that hold the signals
     `layout`, which another Decoder, for other campaigns beside this one, lays out anew.  `kept_ns`, `seen` and
     `has_seen` (S,) are the state across increments: time of the last kept sample, last raw value, and whether there
-    was one (the first is always kept).  `pieces`: what the open window holds, in order.
+    was one (the first is always kept).  `pieces`: what the open window
+    holds, in order; `limited`: whether some signal keeps only its newest samples.
     """
 
     indices: tuple[int, ...]
@@ -91,6 +104,7 @@ class _Message:
     kept_ns: NDArray[np.int64]
     seen: NDArray[np.int64]
     has_seen: NDArray[np.bool_]
+    limited: bool
     pieces: list[_Piece] = field(default_factory=list)
     infos: dict[tuple[int, ...], tuple[SignalInfo, ...]] = field(default_factory=dict)
 
@@ -103,11 +117,6 @@ class _Message:
             and not self.rules[0].on_change
             and self.layout == self.indices
         )
-
-    @property
-    def limited(self) -> bool:
-        """Whether some signal keeps only its newest samples."""
-        return any(signal.max_samples is not None for signal in self.signals)
 
     def keep(self, piece: _Piece) -> None:
         """Add samples, and let go of pieces that `max_samples` newer ones of each of their signals make superfluous."""
@@ -220,6 +229,7 @@ class CampaignCollector:
             np.zeros(len(rows), np.int64),
             np.zeros(len(rows), np.int64),
             np.zeros(len(rows), np.bool_),
+            any(signal.max_samples is not None for signal in signals),
         )
 
     def _collect(self, message: _Message, decoded: SignalColumns) -> None:
@@ -366,7 +376,7 @@ def _joined(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def _with_texts(drafts: Sequence[_Draft]) -> Iterator[ColumnGroup]:
-    """The groups, with the texts of the values that occur; most signals with texts do not change in a window."""
+    """The groups, with the texts of the values that occur."""
     if not drafts:
         return
     values = np.concatenate([draft.raw.ravel() for draft in drafts])
@@ -378,23 +388,26 @@ def _with_texts(drafts: Sequence[_Draft]) -> Iterator[ColumnGroup]:
     for draft in drafts:
         texts: list[Mapping[int, str]] = []
         for row, index in enumerate(draft.members):
-            plan = draft.message.signals[index].plan
-            if plan.texts:
-                texts.append(_texts(plan, draft.raw[row], lowest[column], highest[column]))
+            signal = draft.message.signals[index]
+            if signal.plan.texts:
+                texts.append(signal.texts(draft.raw[row], lowest[column], highest[column]))
             else:
                 texts.append(_NO_TEXTS)
             column += 1
         yield ColumnGroup(draft.t_us, draft.message.infos_of(draft.members), draft.raw, tuple(texts))
 
 
-def _texts(plan: SignalPlan, raw: NDArray[np.int64], lowest: int, highest: int) -> Mapping[int, str]:
-    """Texts of the values in `raw`, which are `lowest` to `highest`."""
-    if lowest == highest:
-        values = [lowest]
-    elif highest - lowest < _COUNTED:
-        values = (np.flatnonzero(np.bincount(raw - lowest)) + lowest).tolist()
+def _values(raw: NDArray[np.int64], lowest: int, highest: int) -> list[int]:
+    """The different values in `raw`, ascending."""
+    if highest - lowest < _COUNTED:
+        values: NDArray[np.int64] = np.flatnonzero(np.bincount(raw - lowest)) + lowest
     else:
-        values = np.unique(raw).tolist()
+        values = np.unique(raw)
+    found: list[int] = values.tolist()
+    return found
+
+
+def _texts(plan: SignalPlan, values: list[int]) -> Mapping[int, str]:
     keys = values
     if Kind(plan.kind) not in (Kind.UINT, Kind.INT):
         keys = text_keys(plan, np.array(values, np.int64)).tolist()
