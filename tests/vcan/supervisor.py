@@ -1,0 +1,111 @@
+"""What counts here of systemd: it keeps a service's descriptors (FDSTORE) and hands them to the next process."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+# The descriptors go to 3 and on, and LISTEN_PID is the pid that exec keeps.
+_EXEC: Final = 'n=3; for fd in $HELD; do eval "exec $n<&$fd $fd<&-"; n=$((n+1)); done; export LISTEN_PID=$$; exec "$@"'
+
+
+class Supervisor:
+    """Starts `command`, again and again."""
+
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        self._command = list(command)
+        self._folder = folder
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / "notify"))
+        self._changed = threading.Condition()
+        self._ready = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self.held: dict[str, int] = {}
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def start(self) -> None:
+        self._ready = False
+        with self._changed:
+            held = dict(self.held)
+        environment = {
+            **os.environ,
+            "NOTIFY_SOCKET": str(self._folder / "notify"),
+            "HELD": " ".join(str(descriptor) for descriptor in held.values()),
+            "LISTEN_FDS": str(len(held)),
+            "LISTEN_FDNAMES": ":".join(held),
+        }
+        with (self._folder / "service.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["bash", "-c", _EXEC, "-", *self._command],
+                env=environment,
+                pass_fds=tuple(held.values()),
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_ready(self, timeout_s: float) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ready, timeout_s), self.log
+
+    def kill(self) -> None:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log
+        self._process.kill()
+        assert self._process.wait() == -signal.SIGKILL
+
+    def stop(self, timeout_s: float) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout_s)
+
+    def end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for descriptor in self.held.values():
+            os.close(descriptor)
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "service.log").read_text()[-4_000:]
+
+    def _listen(self) -> None:
+        while True:
+            content, descriptors, _, _ = socket.recv_fds(self._socket, 4_096, 4)
+            fields = dict(line.split("=", 1) for line in content.decode().splitlines())
+            with self._changed:
+                self._ready |= fields.get("READY") == "1"
+                if fields.get("FDSTORE") == "1":
+                    assert fields["FDPOLL"] == "0"  # else systemd drops the ring of an interface that is down
+                    # Where the shell can renumber it to 3 and on without stepping on another one.
+                    high = [_raised(descriptor) for descriptor in descriptors]
+                    self.held[fields["FDNAME"]] = high[0]
+                if fields.get("FDSTOREREMOVE") == "1":
+                    os.close(self.held.pop(fields["FDNAME"]))
+                self._changed.notify_all()
+
+
+def _raised(descriptor: int) -> int:
+    import fcntl
+
+    raised = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 100)
+    os.close(descriptor)
+    return raised
+
+
+def transmitted(interface: str) -> int:
+    """Frames that an interface has carried."""
+    return int(Path(f"/sys/class/net/{interface}/statistics/tx_packets").read_text())
+
+
+def settled(interface: str) -> int:
+    """The same, once it stands still."""
+    before = -1
+    while before != (before := transmitted(interface)):
+        time.sleep(0.1)
+    return before

@@ -1,0 +1,134 @@
+"""Invariant 9: SIGKILL at any moment loses no frame of a bus that is captured by packet ring."""
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.formats.codec import decode_window
+from agent.formats.seal import RecipientPrivateKey, unseal
+from agent.formats.topics import Lane
+from agent.telemetry.spool import Spool
+from fleet.create import create_fleet
+from fleet.enrol import Model, enrol
+from fleet.folder import FleetFolder
+from fleet.registry import Registry
+from tests.vcan import interfaces
+from tests.vcan.supervisor import Supervisor, settled
+
+BUSES = ("can0", "can1")
+KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "5"))
+SEED = 20_260_701
+DBC = 'VERSION ""\nBU_: X\nBO_ 291 Load: 8 X\n SG_ Count : 0|64@1+ (1,0) [0|0] "" X\n'
+CONFIGURATION = """
+[uplink]
+broker = "127.0.0.1:1"
+[identity]
+folder = "car"
+[state]
+folder = "state"
+runtime_folder = "state/runtime"
+[telemetry]
+campaigns = "campaigns"
+increment_s = 0.5
+[serve]
+port = 0
+"""
+BUS = """
+[[sources]]
+kind = "packet_ring"
+bus = "{bus}"
+interface = "{bus}"
+[bus.{bus}]
+dbc = ["load.dbc"]
+"""
+
+
+def configure(folder: Path) -> FleetFolder:
+    """An enrolled vehicle that collects every frame of both buses, in windows of two seconds and of seven."""
+    fleet = FleetFolder(folder / "fleet")
+    create_fleet(fleet, suite="X25519", broker_names=(), now=datetime.now(UTC))
+    enrol(fleet, folder / "car", Model("Aria", "One", "DE", 2026), days=30, now=datetime.now(UTC))
+    (folder / "agent.toml").write_text(CONFIGURATION + "".join(BUS.format(bus=bus) for bus in BUSES))
+    (folder / "load.dbc").write_text(DBC)
+    (folder / "campaigns").mkdir()
+    for name, period_ms in (("short", 2_000), ("long", 7_000)):
+        campaign = {
+            "name": name,
+            "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": period_ms}},
+            "signalsToCollect": [{"name": "Load.Count"}],
+        }
+        (folder / "campaigns" / f"{name}.json").write_text(json.dumps(campaign))
+    return fleet
+
+
+def counted(folder: Path, fleet: FleetFolder) -> dict[tuple[str, str], np.ndarray]:
+    """The counter in every sample of the spool, in order of storing, by campaign and bus."""
+    private = RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), "hpke.json")
+    (record,) = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]
+    found = Registry(fleet.vehicles).find(record["vehicle"])
+    assert found is not None
+    spool = Spool.open(folder / "state" / "spool", quota_bytes=256_000_000, max_age_s=1e9, reserve_bytes=0)
+    collected: dict[tuple[str, str], list[np.ndarray]] = {}
+    try:
+        for entry in sorted(spool.pending(10**6, exclude=(), lanes=[Lane.LIVE]), key=lambda entry: entry.seq):
+            content = spool.read(entry)
+            assert content is not None
+            window = decode_window(unseal(content, private, found[1])[1])
+            for group in window.groups:
+                collected.setdefault((window.campaign, group.signals[0].bus), []).append(group.raw[0])
+    finally:
+        spool.close()
+    return {key: np.concatenate(parts) for key, parts in collected.items()}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Supervisor]:
+    supervisor = Supervisor([sys.executable, "-m", "agent", "run", "--config", str(tmp_path / "agent.toml")], tmp_path)
+    yield supervisor
+    supervisor.end()
+
+
+@pytest.mark.timeout(60 + 20 * KILLS)
+def test_an_agent_that_is_killed_again_and_again_under_load_stores_each_frame_once(
+    tmp_path: Path, service: Supervisor, record_property: Callable[[str, object], None]
+) -> None:
+    fleet = configure(tmp_path)
+    chance = random.Random(SEED)
+    with interfaces.vcan(*BUSES):
+        service.start()
+        service.wait_ready(30)
+        time.sleep(1)
+        load = [interfaces.cangen(bus, "-g", "10", "-c", "10", "-I", "123", "-L", "8", "-D", "i") for bus in BUSES]
+        ready_after_s = []
+        for _ in range(KILLS):
+            time.sleep(chance.uniform(0, 4))
+            service.kill()
+            started_s = time.monotonic()
+            service.start()
+            if chance.random() < 0.7:  # else killed perhaps before it has begun
+                service.wait_ready(30)
+                ready_after_s.append(time.monotonic() - started_s)
+        for process in load:
+            process.terminate()
+            process.wait()
+        sent = {bus: settled(bus) for bus in BUSES}
+        service.wait_ready(30)
+        time.sleep(1)
+        assert service.stop(20) == 0, service.log
+    record_property("sent", f"{sent}, {KILLS} kills, ready after {np.median(ready_after_s):.1f} s")
+    stored = counted(tmp_path, fleet)
+    assert set(stored) == {(name, bus) for name in ("short", "long") for bus in BUSES}
+    for (campaign, bus), counts in stored.items():
+        missing = np.setdiff1d(np.arange(sent[bus]), counts)
+        values, times = np.unique(counts, return_counts=True)
+        assert not len(missing), f"{campaign} {bus}: {len(missing)} of {sent[bus]} missing, from {missing[:5]}"
+        assert (times == 1).all(), f"{campaign} {bus}: {(times > 1).sum()} double, from {values[times > 1][:5]}"
+        assert (np.diff(counts) == 1).all()  # and in order
