@@ -40,11 +40,16 @@ class Words:
         self._words: dict[tuple[int, bool], NDArray[np.uint64]] = {}
 
     def word(self, offset: int, big_endian: bool) -> NDArray[np.uint64]:
-        """The 8 bytes from `offset` on, of each frame, as a number (n,)."""
+        """The 8 bytes from `offset` on, of each frame, as a number (n,); zeros beyond the width.
+
+        A signal that lies there does not fit its message: what is cut out of these frames is refused.
+        """
         word = self._words.get((offset, big_endian))
         if word is None:
             if big_endian:
                 word = self.word(offset, False).byteswap()
+            elif offset >= WORD_BYTES * self._data.shape[1]:
+                word = np.zeros(len(self._order), np.uint64)
             elif offset % WORD_BYTES == 0:
                 word = self._data[:, offset // WORD_BYTES][self._order].astype(np.uint64, copy=False)
             else:

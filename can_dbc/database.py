@@ -9,13 +9,13 @@ DatabaseError.
 import logging
 import re
 from pathlib import Path
-from typing import Final
-
-import cantools.database
-from cantools.database.can import Database
-from cantools.database.errors import UnsupportedDatabaseFormatError
+from typing import TYPE_CHECKING, Final
 
 from can_dbc.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from cantools.database.can import Database
+    from cantools.database.errors import UnsupportedDatabaseFormatError
 
 FORMATS: Final = ("dbc", "arxml", "kcd", "sym")
 _LEGACY_ENCODED: Final = ("dbc", "sym")
@@ -35,23 +35,33 @@ _RANGE: Final = re.compile(r"(\d+)\s*-\s*(\d+)")
 logging.getLogger("cantools.database").setLevel(logging.ERROR)
 
 
-def load(path: Path) -> Database:
+def load(path: Path) -> "Database":
     """The database in `path`, of the format that its suffix names.
 
     Raises DatabaseError: unreadable, of an unknown format, or refused by cantools (with the line where it gives one).
     """
+    content, database_format = read(path)
+    return parse(content, database_format, str(path))
+
+
+def read(path: Path) -> tuple[bytes, str]:
+    """The content of `path`, and its format, one of FORMATS.  Raises DatabaseError."""
     database_format = path.suffix[1:].lower()
     if database_format not in FORMATS:
         raise DatabaseError(f"{path}: unknown database format; name the file *.{', *.'.join(FORMATS)}")
     try:
-        content = path.read_bytes()
+        return path.read_bytes(), database_format
     except OSError as error:
         raise DatabaseError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return parse(content, database_format, str(path))
 
 
-def parse(content: bytes, database_format: str, source: str) -> Database:
+def parse(content: bytes, database_format: str, source: str) -> "Database":
     """The database in `content`, in one of FORMATS; `source` names it in errors.  Raises DatabaseError."""
+    # cantools takes a quarter of a second to import: an agent that has its plans cached goes without.
+    import cantools.database  # noqa: PLC0415
+    from cantools.database.can import Database  # noqa: PLC0415
+    from cantools.database.errors import UnsupportedDatabaseFormatError  # noqa: PLC0415
+
     text = _text(content, database_format, source)
     if database_format == "dbc":
         _check_limits(text, source)
@@ -93,7 +103,7 @@ def _too_large(found: re.Match[str], text: str, source: str, limit: str) -> Data
     return DatabaseError(f"{source}: line {line}: {found.group(0)[:80]!r} is beyond {limit}; repair that line")
 
 
-def _explained(error: UnsupportedDatabaseFormatError, database_format: str, text: str, source: str) -> str:
+def _explained(error: "UnsupportedDatabaseFormatError", database_format: str, text: str, source: str) -> str:
     """One sentence with file, line, cantools' reason and what to do."""
     cause: Exception | None = getattr(error, f"e_{database_format}")
     reason = " ".join(str(cause).split()) or type(cause).__name__

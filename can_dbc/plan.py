@@ -14,13 +14,15 @@ itself the plan does as cantools does when it decodes, and says so in `BusPlan.n
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from cantools.database.can import Database, Message, Signal
 from numpy.typing import NDArray
 
 from can_dbc.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from cantools.database.can import Database, Message, Signal
 
 WORD_BITS: Final = 64
 EXTENDED_KEY: Final = 1 << 31
@@ -130,7 +132,7 @@ class BusPlan:
     notes: tuple[str, ...] = ()
 
 
-def compile_plan(databases: Sequence[Database], match: Match = Match.EXACT) -> BusPlan:
+def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) -> BusPlan:
     """The plan of a bus that `databases` describe together, the first having precedence.
 
     Raises DatabaseError where a value is beyond float64 or an identifier beyond 29 bits.
@@ -200,7 +202,7 @@ def text_keys(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.clip(values, -(2.0**62), 2.0**62).astype(np.int64)
 
 
-def _compile_message(message: Message, notes: list[str]) -> MessagePlan:
+def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
     plan = MessagePlan(message.name, message.frame_id, message.is_extended_frame, message.length, ())
     if message.is_container:
         notes.append(f"{message.name}: a container message; its frames are refused")
@@ -231,7 +233,7 @@ def _compile_message(message: Message, notes: list[str]) -> MessagePlan:
     )
 
 
-def _selected(signals: Sequence[Signal]) -> tuple[list[Signal], list[Signal]]:
+def _selected(signals: "Sequence[Signal]") -> "tuple[list[Signal], list[Signal]]":
     """The signals that cantools can decode, in the order given, and the multiplexers among them, parents first."""
     parents: list[Signal] = []
     reached: set[int] = set()
@@ -251,7 +253,7 @@ def _selected(signals: Sequence[Signal]) -> tuple[list[Signal], list[Signal]]:
     return [signal for signal in signals if id(signal) in reached], parents
 
 
-def _compile_signal(message: str, signal: Signal, index: Mapping[str, int]) -> SignalPlan:
+def _compile_signal(message: str, signal: "Signal", index: Mapping[str, int]) -> SignalPlan:
     conversion = signal.conversion
     if conversion.is_float:
         kind = _FLOAT_OF_BITS.get(signal.length)
@@ -295,7 +297,7 @@ def as_raw(kind: Kind, bits: int, value: int) -> int | None:
     return value if -limit <= value < limit else None
 
 
-def _compile_multiplexer(index: int, signal: Signal, drafts: Sequence[SignalPlan], length: int) -> MultiplexerPlan:
+def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPlan], length: int) -> MultiplexerPlan:
     choices = dict(signal.conversion.choices or {})
     groups: dict[int, list[int]] = {int(number): [] for number in choices}
     for child, draft in enumerate(drafts):

@@ -7,6 +7,7 @@ from cantools.database.conversion import BaseConversion
 from hypothesis import given
 from hypothesis import strategies as st
 
+from can_dbc.database import parse
 from can_dbc.decoder import Decoder, Refused
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, REMOTE, FrameBlock
@@ -212,3 +213,17 @@ def test_every_frame_of_any_block_is_decoded_or_refused(block, plan):
     rows = [row for columns in decoded.columns for row in columns.rows.tolist()]
     assert len(rows) == len(set(rows))
     assert len(rows) + sum(refusal.frames for refusal in decoded.refusals) == len(block)
+
+
+def test_a_group_beyond_the_frame_is_refused_and_the_others_decode():
+    signals = (
+        ' SG_ Mux M : 0|8@1+ (1,0) [0|0] "" A\n SG_ Good m0 : 8|8@1+ (1,0) [0|0] "" A\n'
+        ' SG_ Across m1 : 60|16@1+ (1,0) [0|0] "" A\n SG_ Beyond m2 : 70|9@1+ (1,0) [0|0] "" A\n'
+        ' SG_ Network m3 : 71|9@0+ (1,0) [0|0] "" A\n'
+    )
+    database = parse(f'VERSION ""\nBU_: A\nBO_ 1 M: 8 A\n{signals}'.encode(), "dbc", "test")
+    frames = [(1, False, bytes([number, 5, 0, 0, 0, 0, 0, 0])) for number in range(4)]
+    decoded = Decoder({0: compile_plan([database])}).decode(block_of(frames))
+    assert decoded.columns[0].rows.tolist() == [0]
+    assert decoded.columns[0].raw[1].tolist() == [5]
+    assert [(r.kind, r.frames) for r in decoded.refusals] == [(Refused.LAYOUT, 3)]

@@ -1,0 +1,160 @@
+"""Compiled plans on disk, so that a start neither parses DBC text nor imports cantools.
+
+One file a bus, `<key>.plan`: the SHA-256 (32 bytes) of what follows, then a BusPlan in MessagePack.  The key is a
+SHA-256 over all that a plan follows from: the databases' bytes and formats in their order, the match mode, the code
+that reads and compiles them, and the version of cantools; so a stale file is never found.  What is found is checked
+before it is believed (digest, types, and every index and length that the decoder relies on); what does not pass is
+compiled again and replaced.
+
+Invariant: a plan is what compiling the databases now would give.  A cache that cannot be read or written costs time,
+never a start.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from can_dbc import database
+from can_dbc.plan import WORD_BITS, BusPlan, Kind, Match, MessagePlan, MultiplexerPlan, compile_plan, match_key
+
+SUFFIX: Final = ".plan"
+KEPT: Final = 16  # files: some buses, and what a change of databases leaves behind
+MAX_BYTES: Final = 64 * 1024 * 1024  # a database of 5 MB makes 2
+_DIGEST_BYTES: Final = 32
+_MOST_BYTES: Final = 65_535  # of a message, as database.py limits it
+_CODE: Final = ("plan.py", "database.py", "cache.py")
+_FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
+
+
+class PlanCache:
+    """Plans kept in `folder`.  `write(path, content)` replaces a file durably and atomically, or raises OSError.
+
+    `compiled` counts the plans that were not found; `problem` says why one could not be kept, or is None.
+    """
+
+    def __init__(self, folder: Path, write: Callable[[Path, bytes], None]) -> None:
+        self._folder = folder
+        self._write = write
+        self.compiled = 0
+        self.problem: str | None = None
+
+    def plan(self, files: Sequence[Path], match: Match) -> BusPlan:
+        """The plan of a bus that the databases `files` describe together.  Raises DatabaseError."""
+        contents = [(file, *database.read(file)) for file in files]
+        path = self._folder / f"{_key(contents, match)}{SUFFIX}"
+        plan = _read(path, match)
+        if plan is None:
+            plan = compile_plan([database.parse(content, kind, str(file)) for file, content, kind in contents], match)
+            self.compiled += 1
+            self._keep(path, plan)
+        return plan
+
+    def _keep(self, path: Path, plan: BusPlan) -> None:
+        try:
+            content = to_bytes(plan)
+        except (OverflowError, ValueError) as error:  # a number beyond 64 bits
+            self.problem = f"{path.name}: a plan that MessagePack cannot hold ({error}); it is compiled at each start"
+            return
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(path, content)
+            files = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
+            for old in files[:-KEPT]:
+                old.unlink()
+        except OSError as error:
+            self.problem = f"{self._folder}: {error.strerror or error}; databases are compiled at each start"
+
+
+def to_bytes(plan: BusPlan) -> bytes:
+    """The content of a file.  Raises OverflowError or ValueError where `plan` does not come back from it unchanged."""
+    body = msgspec.msgpack.encode(plan)
+    if _decoded(body) != plan:
+        raise ValueError("it reads back differently")
+    return hashlib.sha256(body).digest() + body
+
+
+def from_bytes(content: bytes, match: Match) -> BusPlan | None:
+    """The plan in the content of a file; None where it is damaged, of another make, or for another match mode."""
+    digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    plan = _decoded(body)
+    if plan is None or plan.match is not match or not _is_coherent(plan):
+        return None
+    return plan
+
+
+def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match) -> str:
+    parts = [b"can_dbc plan", version("cantools").encode(), match.encode()]
+    parts += [Path(__file__).with_name(name).read_bytes() for name in _CODE]
+    for _, content, kind in contents:
+        parts += [kind.encode(), content]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _read(path: Path, match: Match) -> BusPlan | None:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        content = path.read_bytes()
+    except OSError:  # not there yet, or not readable: it is compiled
+        return None
+    return from_bytes(content, match)
+
+
+def _decoded(body: bytes) -> BusPlan | None:
+    try:
+        return msgspec.msgpack.decode(body, type=BusPlan)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_coherent(plan: BusPlan) -> bool:
+    """Whether the decoder can rely on every index and length."""
+    keys = {match_key(message.can_id, message.extended, plan.match) for message in plan.messages}
+    return len(keys) == len(plan.messages) and all(_is_sound(message) for message in plan.messages)
+
+
+def _is_sound(message: MessagePlan) -> bool:
+    count = len(message.signals)
+    return (
+        0 <= message.can_id < 1 << (29 if message.extended else 11)
+        and 0 <= message.length <= _MOST_BYTES
+        and message.defect in (None, "layout", "container")
+        and all(_fits(message, number) for number in range(count))
+        and all(_selects(message, multiplexer) for multiplexer in message.multiplexers)
+        and len({m.signal for m in message.multiplexers}) == len(message.multiplexers)
+    )
+
+
+def _fits(message: MessagePlan, number: int) -> bool:
+    signal = message.signals[number]
+    if not (signal.start >= 0 and 1 <= signal.bits <= WORD_BITS):
+        return False
+    if signal.bits != _FLOAT_BITS.get(signal.kind, signal.bits):
+        return False
+    if signal.multiplexer is not None:
+        selecting = [m for m in message.multiplexers if m.signal == signal.multiplexer]
+        if not selecting or not set(signal.multiplexer_ids) <= set(selecting[0].numbers):
+            return False
+        broken = selecting[0].broken
+        excused = bool(signal.multiplexer_ids) and set(signal.multiplexer_ids) <= broken
+    else:
+        excused = bool(signal.multiplexer_ids)
+        if excused:
+            return False
+    return message.defect is not None or excused or signal.first_bit + signal.bits <= 8 * message.length
+
+
+def _selects(message: MessagePlan, multiplexer: MultiplexerPlan) -> bool:
+    numbers = multiplexer.numbers
+    return (
+        0 <= multiplexer.signal < len(message.signals)
+        and list(numbers) == sorted(set(numbers))
+        and multiplexer.broken <= set(numbers)
+        and set(multiplexer.named.values()) <= set(numbers)
+    )
