@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 
+from agent import log
 from agent.errors import AgentError
 
 DEFAULT_CONFIG = Path("/etc/headunit-agent/agent.toml")
@@ -27,16 +28,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _demo(rest)
     if rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    log.configure()
     try:
         return int(options.run(options))
     except AgentError as error:
-        print(f"headunit-agent: {error}", file=sys.stderr)
+        _complain(error)
         return 1
     except BrokenPipeError:  # `headunit-agent ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(problem: object) -> None:
+    """One line, whatever the words of a library hold."""
+    print(f"headunit-agent: {' '.join(str(problem).split())}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     status = _command(
-        commands, "status", "what the agent is doing, and where every batch is", "headunit-agent status --json"
+        commands,
+        "status",
+        "what the agent is doing, and where every batch is; exit status 1 where none runs",
+        "headunit-agent status --json",
     )
     _config(status)
     _json(status)
@@ -147,22 +160,26 @@ def _bus_and_file(text: str) -> tuple[str | None, Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agent import app, settings
+    from agent import settings, supervisor
 
-    return asyncio.run(app.run(settings.load(options.config)))
+    return asyncio.run(supervisor.run(lambda: settings.load(options.config)))
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from agent import app, settings
+    from agent import settings, supervisor
 
-    loaded = settings.load(options.config)
-    return asyncio.run(app.run(settings.with_replay(loaded, options.log, options.speed), until_delivered=True))
+    def read() -> settings.Loaded:
+        return settings.with_replay(settings.load(options.config), options.log, options.speed)
+
+    return asyncio.run(supervisor.run(read, until_delivered=True))
 
 
 def _check(options: argparse.Namespace) -> int:
     from agent.check import check
 
     report = check(options.config)
+    for problem in report.problems:
+        _complain(problem)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report)
     return 0 if report.ok else 1
 

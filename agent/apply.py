@@ -7,7 +7,7 @@ Telemetry and pushes never meet: this is the place where `app` lets one change t
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -43,8 +43,10 @@ class Applier:
         self._outbox = outbox
         self._runtime_folder = runtime_folder
         self._local = tuple(local)
+        self._turn = asyncio.Lock()  # offers, trials and reloads take effect one after the other
         self.refused: Counter[str] = Counter()
         self.problem: str | None = None
+        """Why the release in force could not be put into effect; None where it was."""
 
     @property
     def version(self) -> int:
@@ -52,16 +54,27 @@ class Applier:
         release = self._pushes.current()
         return 0 if release is None else release.version
 
+    @property
+    def in_trial(self) -> bool:
+        """Whether the release in force has yet to prove itself."""
+        return self._pushes.in_trial
+
+    def sync_request(self) -> bytes:
+        """What to ask the fleet with: what this vehicle has."""
+        return self._pushes.sync_request()
+
     async def start(self) -> None:
         """Put the release in force, or the local campaigns, into effect.  Before the first frame."""
-        if self._pushes.reverted_at_start is not None:
-            await self._tell(self._pushes.reverted_at_start)
-        await self._put_in_force()
+        async with self._turn:
+            if self._pushes.reverted_at_start is not None:
+                await self._tell(self._pushes.reverted_at_start)
+            await self._put_in_force()
 
     async def replace_local(self, local: Sequence[CampaignFile]) -> None:
         """Other local campaigns: the configuration was read again."""
-        self._local = tuple(local)
-        await self._put_in_force()
+        async with self._turn:
+            self._local = tuple(local)
+            await self._put_in_force()
 
     async def offer(self, payload: bytes) -> None:
         """A bundle came in.  Raises nothing: refused, it changes nothing, and a receipt says why."""
@@ -85,11 +98,12 @@ class Applier:
                 await self._settle(outcome)
 
     async def _settle(self, outcome: PushOutcome) -> None:
-        if outcome.result is Result.REFUSED:
-            self.refused[str(outcome.reason)] += 1
-        if outcome.result in (Result.APPLIED, Result.REVERTED):
-            await self._put_in_force()
-        await self._tell(outcome)
+        async with self._turn:
+            if outcome.result is Result.REFUSED:
+                self.refused[str(outcome.reason)] += 1
+            if outcome.result in (Result.APPLIED, Result.REVERTED):
+                await self._put_in_force()
+            await self._tell(outcome)
 
     async def _put_in_force(self) -> None:
         release = self._pushes.current()
@@ -109,14 +123,10 @@ class Applier:
         except Transient as error:  # toggles are served over HTTP all the same
             log.error("flagd_file_not_written", reason=str(error))
         before = await self._collector.set_campaigns([file.campaign for file in campaigns])
-        self._outbox.add_event(_campaigns_event(campaigns, before))
+        names = [f"{campaign.name}@{campaign.revision}" for campaign in self._collector.campaigns]
+        self._outbox.add_event(_campaigns_event(names, before))
         await asyncio.to_thread(self._outbox.flush)
-        log.info(
-            "in_force",
-            release=self.version,
-            campaigns=[f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns],
-            toggles=len(self._toggles.keys),
-        )
+        log.info("in_force", release=self.version, campaigns=names, toggles=len(self._toggles.keys))
 
     async def _tell(self, outcome: PushOutcome) -> None:
         log.info(
@@ -128,11 +138,10 @@ class Applier:
             await asyncio.to_thread(self._outbox.flush)
 
 
-def _campaigns_event(campaigns: Sequence[CampaignFile], before: dict[str, int]) -> Event:
+def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:
     """Which campaigns hold from here on, and how many frames of each bus came before (`frames.<bus>`)."""
-    names = ",".join(f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns)
     return Event(
         time.time_ns() // 1_000,
         "campaigns_in_force",
-        {"campaigns": names, **{f"frames.{bus}": count for bus, count in sorted(before.items())}},
+        {"campaigns": ",".join(names), **{f"frames.{bus}": count for bus, count in sorted(before.items())}},
     )

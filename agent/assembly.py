@@ -5,21 +5,28 @@ build.  Each function raises Permanent that names the file and the remedy.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
+from agent.durable import write_file
 from agent.errors import Permanent
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
+from agent.identity import load as load_identity
 from agent.link.endpoint import Endpoint
 from agent.settings import Loaded, PacketRingSource, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
-from agent.sources import BusLoss, Source, packet_ring, python_can, replay, virtual_vehicle
+from agent.sources import BusLoss, Source, packet_ring
 from agent.sources.packet_ring import Descriptors
+from can_dbc.cache import PlanCache
 from can_dbc.database import load
 from can_dbc.errors import DatabaseError
 from can_dbc.plan import BusPlan, Match, compile_plan
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +37,45 @@ class CampaignFile:
     campaign: Campaign
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A configuration with what its files say: all that can be read before anything is opened."""
+
+    loaded: Loaded
+    identity: Identity
+    plans: Mapping[str, BusPlan]
+    local: tuple[CampaignFile, ...]
+
+    def same_but_campaigns(self, other: "Parts") -> bool:
+        """Whether a running agent need only exchange its campaigns to go from `other` to these."""
+        return (self.loaded, self.identity, self.plans) == (other.loaded, other.identity, other.plans)
+
+
+def read_parts(loaded: Loaded) -> Parts:
+    """Read the files that `loaded` names, but for the sources.  Blocking."""
+    return Parts(
+        loaded,
+        load_identity(loaded.path(loaded.settings.identity.folder)),
+        bus_plans(loaded),
+        local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)),
+    )
+
+
 def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
-    """The compiled databases, by bus."""
-    return {name: bus_plan(loaded, name) for name in loaded.settings.bus}
+    """The compiled databases, by bus; kept in the state folder, so that the next start need not read them."""
+    cache = PlanCache(loaded.path(loaded.settings.state.folder) / "plans", write_file)
+    plans = {name: bus_plan(loaded, name, cache) for name in loaded.settings.bus}
+    if cache.problem is not None:
+        _log.warning("plans_not_kept", reason=cache.problem)
+    return plans
 
 
-def bus_plan(loaded: Loaded, bus: str) -> BusPlan:
-    """The compiled databases of one bus."""
+def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
+    """The compiled databases of one bus, from `cache` where there is one."""
     table = loaded.settings.bus[bus]
+    files, match_by = [loaded.path(file) for file in table.dbc], Match(table.match)
     try:
-        return compile_plan([load(loaded.path(file)) for file in table.dbc], Match(table.match))
+        return compile_plan([load(file) for file in files], match_by) if cache is None else cache.plan(files, match_by)
     except DatabaseError as error:
         raise Permanent(f"{loaded.file}: bus.{bus}.dbc: {error}") from error
 
@@ -78,15 +114,20 @@ def make_source(
     """Source `number` of the settings.  Logs are read once to find their channels, unless the settings name them.
 
     A packet ring that this process cannot have becomes python-can on the same interface.  `descriptors`: where rings
-    outlive the source.
+    outlive the source.  A source's module is imported with the first source of its kind: python-can and the simulator
+    cost a head unit that captures with rings half of its start otherwise.
     """
     where = f"{loaded.file}: sources[{number}]"
     match loaded.settings.sources[number]:
         case ReplaySource() as log:
+            from agent.sources import replay  # noqa: PLC0415
+
             return replay.ReplaySource(
                 loaded.path(log.log), channels=log.channels, speed=log.speed, drain_ms=log.drain_ms
             )
         case VirtualVehicleSource() as vehicle:
+            from agent.sources import virtual_vehicle  # noqa: PLC0415
+
             return virtual_vehicle.VirtualVehicle(
                 vehicle.seed,
                 _start_ns(vehicle.start, where),
@@ -104,6 +145,8 @@ def make_source(
                 descriptors=descriptors,
             )
         case PacketRingSource() as bus:
+            from agent.sources import python_can  # noqa: PLC0415
+
             return python_can.PythonCanSource(
                 bus=bus.bus,
                 interface="socketcan",
@@ -113,6 +156,8 @@ def make_source(
                 on_loss=on_loss,
             )
         case PythonCanSource() as bus:
+            from agent.sources import python_can  # noqa: PLC0415
+
             return python_can.PythonCanSource(
                 bus=bus.bus,
                 interface=bus.interface,
@@ -135,6 +180,28 @@ def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
                 raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or drop one")
             owner[bus] = source.name
     return tuple(owner)
+
+
+def try_sources(loaded: Loaded) -> None:
+    """Find the mistakes that `make_sources` would find, and touch nothing."""
+    source_buses(make_sources(loaded, lambda _: None))
+
+
+def make_folders(loaded: Loaded) -> tuple[Path, Path]:
+    """The folders for state and for what need not survive, made where they are missing."""
+    state = loaded.settings.state
+    return _make_folder(loaded, "folder", state.folder), _make_folder(loaded, "runtime_folder", state.runtime_folder)
+
+
+def _make_folder(loaded: Loaded, key: str, name: str) -> Path:
+    folder = loaded.path(name)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Permanent(
+            f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); name one that the agent may write"
+        ) from error
+    return folder
 
 
 def _start_ns(text: str, where: str) -> int:

@@ -28,7 +28,10 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Report:
-    """`problems` keep the agent from working as configured; `notes` are worth knowing."""
+    """`problems` keep the agent from working as configured; `notes` are worth knowing.
+
+    As text it leaves the problems to the caller, who says them where errors go.
+    """
 
     file: str
     problems: list[str] = field(default_factory=list)
@@ -45,8 +48,7 @@ class Report:
         return {"ok": self.ok, "file": self.file, "problems": self.problems, "notes": self.notes, **self.facts}
 
     def __str__(self) -> str:
-        lines = [f"problem: {problem}" for problem in self.problems]
-        lines += [f"note: {note}" for note in self.notes]
+        lines = [f"note: {note}" for note in self.notes]
         lines += [f"{name}: {value}" for name, value in self.facts.items()]
         lines.append(f"{self.file}: {'ok' if self.ok else f'{len(self.problems)} problem(s)'}")
         return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 Raise the most specific one, chain the cause, and word the message for the person who has to act: name the file, the
 key, the frame or the peer, and the remedy.  Nothing else in this project may be caught broadly, except at the
-supervisor in `agent.app`.
+supervisor (`agent.supervisor`).
 """
 
 
@@ -20,3 +20,12 @@ class Permanent(AgentError):
 
 class Untrusted(AgentError):
     """The input fails verification (signature, version, seal): refuse, report, never retry."""
+
+
+def first(group: ExceptionGroup[AgentError]) -> AgentError:
+    """The first error of a group, however deep: where one message must do."""
+    error: BaseException = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, AgentError)
+    return error

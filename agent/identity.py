@@ -5,7 +5,7 @@ vehicle and belongs to the key), so that a mixed-up folder is one clear message 
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -41,12 +41,15 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One enrolled vehicle.  `partition` is the part of the fleet whose receiver takes its batches."""
+    """One enrolled vehicle.  `partition` is the part of the fleet whose receiver takes its batches.
+
+    Two are equal where their files say the same; the key is compared by its certificate.
+    """
 
     folder: Path
     attributes: Attributes
     partition: int
-    device_key: ec.EllipticCurvePrivateKey
+    device_key: ec.EllipticCurvePrivateKey = field(compare=False)
     recipient: RecipientPublicKey
     acks_key: ed25519.Ed25519PublicKey
     certificate: x509.Certificate

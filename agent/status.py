@@ -59,7 +59,7 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 def _from_disk(loaded: Loaded) -> dict[str, Any]:
     folder = loaded.path(loaded.settings.state.folder) / "spool"
     if not folder.is_dir():
-        return {"spool": None, "note": f"no agent answers, and there is no spool in {folder}"}
+        return {"spool": None, "note": f"there is no spool in {folder}"}
     limits = loaded.settings.spool
     try:
         spool = Spool.open(
@@ -69,7 +69,7 @@ def _from_disk(loaded: Loaded) -> dict[str, Any]:
             reserve_bytes=limits.reserve_bytes,
         )
     except AgentError as error:
-        return {"spool": None, "note": f"no agent answers on its port: {error}"}
+        return {"spool": None, "note": str(error)}
     try:
         return {"spool": spool_status(spool.counts())}
     finally:

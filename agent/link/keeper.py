@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from agent.errors import AgentError, Permanent
+from agent.errors import AgentError, Permanent, first
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import Connection, connect
 from agent.link.session import Backoff, Event, Session, State
@@ -64,7 +64,7 @@ class LinkKeeper:
             if others is not None:
                 raise others from group
             assert ours is not None
-            problem = _first(ours)
+            problem = first(ours)
         self._ended(problem)
 
     def _ended(self, problem: AgentError | None) -> None:
@@ -79,11 +79,3 @@ class LinkKeeper:
     def _after(self, event: Event) -> None:
         jitter = random.random()  # noqa: S311  (spreads load, protects nothing)
         self._session = self._session.after(event, now_s=time.monotonic(), jitter=jitter)
-
-
-def _first(group: ExceptionGroup[AgentError]) -> AgentError:
-    error: BaseException = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, AgentError)
-    return error

@@ -3,9 +3,12 @@
 Invariant: a source that fails does not take the others down; its state and problem say what became of it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from typing import cast
 
 import numpy as np
 import structlog
@@ -43,14 +46,23 @@ class Feeder:
         return self._source.name
 
     async def run(self) -> None:
-        """Feed until the source ends or fails."""
+        """Feed until the source ends or fails; cancelled, the source has let go of its interface."""
         try:
-            async for block in self._source.blocks():
-                self.state = State.RUNNING
-                await self._take(replace(block, bus=self._number[block.bus], buses=self._buses))
+            blocks = cast("AsyncGenerator[FrameBlock]", self._source.blocks())  # can be closed: see Source
+            async with contextlib.aclosing(blocks):
+                async for block in blocks:
+                    self.state = State.RUNNING
+                    await self._take(replace(block, bus=self._number[block.bus], buses=self._buses))
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)
             log.error("source_failed", source=self.name, reason=self.problem)
         else:
             self.state = State.FINISHED
             log.info("source_finished", source=self.name)
+
+
+async def feed_all(feeders: Sequence[Feeder]) -> None:
+    """Run `feeders` at the same time until every source has ended or failed."""
+    async with asyncio.TaskGroup() as group:
+        for feeder in feeders:
+            group.create_task(feeder.run(), name=f"source {feeder.name}")

@@ -2,15 +2,18 @@
 
 Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot hold is dropped oldest first and
 counted (`memory_full`), never silently; each loss in the spool's ledger is told in exactly one batch of events.
-Touches the world through the spool only.  Methods block on the disk; any thread may call them.
+Touches the world through the spool only.  Any thread may call the methods; `put` and `flush` block on the disk, and
+what is added meanwhile does not wait for them.
 """
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
@@ -24,6 +27,8 @@ from agent.telemetry.spool import Draft, Spool
 EVENTS_PRIORITY: Final = 0
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
 EVENTS_HELD: Final = 4_096  # events in memory; as many receipts as nobody sends in a year
+RETRY_S: Final = 2.0  # how often a disk that refused is tried again, and losses are told
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,9 @@ class Sealer:
     recipient: RecipientPublicKey
     now_us: Callable[[], int]
 
-    def draft(self, epoch: Callable[[], str], lane: Lane, priority: int, window: Window, body: bytes) -> Draft:
+    def draft(
+        self, epoch: Callable[[], str], lane: Lane, priority: int, window: Window, body: bytes, *, samples: int
+    ) -> Draft:
         """What the spool stores for `body`, one of the bodies of `window`; `epoch` is asked when it is sealed."""
 
         def sealed(seq: int) -> bytes:
@@ -48,7 +55,7 @@ class Sealer:
             priority,
             window.campaign,
             sealed,
-            samples=window.samples,
+            samples=samples,
             first_t_us=window.start_us,
             last_t_us=window.end_us,
         )
@@ -76,18 +83,29 @@ class Outbox:
         self._clock = clock
         self._body_max_bytes = batch_max_bytes - SEAL_OVERHEAD_BYTES
         self._pending_max_bytes = pending_max_bytes
-        self._turn = threading.Lock()
+        self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
+        self._turn = threading.Lock()  # of what follows; never held while the disk works
         self._parcels: deque[_Parcel] = deque()
         self._events: deque[Event] = deque()
         self._losses = LossCounter()
+        self.pending_bytes = 0
+        """Bytes of bodies in memory that the disk has not taken yet."""
         self.problem: str | None = None
         self.samples = 0
         self.batches = 0
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of bodies in memory that the disk has not taken yet."""
-        return sum(parcel.size_bytes for parcel in self._parcels)
+    async def run(self) -> None:
+        """Try a disk that refused again, and tell losses, every RETRY_S.  Runs until cancelled."""
+        refused = False
+        while True:
+            await asyncio.sleep(RETRY_S)
+            await asyncio.to_thread(self.flush)
+            if refused != (self.problem is not None):
+                refused = not refused
+                if refused:
+                    log.error("disk_refuses", reason=self.problem, limit_bytes=self._pending_max_bytes)
+                else:
+                    log.info("disk_accepts_again")
 
     def add_event(self, event: Event) -> None:
         """Tell the fleet of `event` with the next `flush`.  Does not block on the disk."""
@@ -109,15 +127,14 @@ class Outbox:
 
         `positions`: by campaign, how far its sources are durable once its window is; stored with the window.
         """
-        with self._turn:
-            for window, priority in windows:
-                if window.samples:
-                    self._pack(window, Lane.LIVE, priority, positions=(positions or {}).get(window.campaign, {}))
+        for window, priority in windows:
+            if window.samples:
+                self._pack(window, Lane.LIVE, priority, positions=(positions or {}).get(window.campaign, {}))
         self.flush()
 
     def flush(self) -> None:
         """Store whatever waits: batches, losses, events.  Where the disk refuses, they stay, and `problem` says why."""
-        with self._turn:
+        with self._storing:
             try:
                 self._store()
                 self._tell()
@@ -127,6 +144,17 @@ class Outbox:
                 self._shed()
             else:
                 self.problem = None
+
+    def delivered(self) -> bool:
+        """Store what waits; whether nothing is left, here or in the spool.  False while the disk refuses."""
+        self.flush()
+        if self.problem is not None:
+            return False
+        try:
+            counts = self._spool.counts()
+        except Transient:
+            return False
+        return not counts.batches and not counts.unreported
 
     def _pack(
         self,
@@ -138,8 +166,14 @@ class Outbox:
     ) -> None:
         bodies = encode_batches(window, self._body_max_bytes)
         # The samples of a window that is cut are told with its first batch: the sum is what counts.
-        drafts = tuple(self._sealer.draft(self._epoch, lane, priority, window, body) for body in bodies)
-        self._parcels.append(_Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {}))
+        drafts = tuple(
+            self._sealer.draft(self._epoch, lane, priority, window, body, samples=0 if number else window.samples)
+            for number, body in enumerate(bodies)
+        )
+        parcel = _Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {})
+        with self._turn:
+            self._parcels.append(parcel)
+            self.pending_bytes += parcel.size_bytes
 
     def _epoch(self) -> str:
         return self._spool.epoch
@@ -148,36 +182,44 @@ class Outbox:
         while self._parcels:
             parcel = self._parcels[0]
             self._spool.append_all(parcel.drafts, reports=parcel.reports, positions=parcel.positions)
-            self._parcels.popleft()
+            self._drop_first()
             self.batches += len(parcel.drafts)
             self.samples += parcel.drafts[0].samples
 
+    def _drop_first(self) -> _Parcel:
+        with self._turn:
+            parcel = self._parcels.popleft()
+            self.pending_bytes -= parcel.size_bytes
+            return parcel
+
     def _tell(self) -> None:
         """Put what happened and what was lost into a batch of events."""
-        counted = self._losses.take()
+        with self._turn:
+            counted = self._losses.take()
         try:
             if counted:
                 self._spool.record_losses(counted)
         except Transient:
-            self._losses.put_back(counted)
+            with self._turn:
+                self._losses.put_back(counted)
             raise
         unreported = self._spool.unreported_losses(EVENTS_AT_ONCE)
-        if not unreported and not self._events:
-            return
         clock = self._clock()
         events = [to_event(loss, clock.wall_us) for _, loss in unreported]
-        while self._events and len(events) < EVENTS_AT_ONCE:
-            events.append(self._events.popleft())
-        times = [event.t_us for event in events]
-        window = Window("", "", min(times), max(times) + 1, clock, (), tuple(events))
-        self._pack(window, Lane.EVENTS, EVENTS_PRIORITY, [number for number, _ in unreported])
+        with self._turn:
+            while self._events and len(events) < EVENTS_AT_ONCE:
+                events.append(self._events.popleft())
+        if events:
+            times = [event.t_us for event in events]
+            window = Window("", "", min(times), max(times) + 1, clock, (), tuple(events))
+            self._pack(window, Lane.EVENTS, EVENTS_PRIORITY, [number for number, _ in unreported])
 
     def _shed(self) -> None:
         """Keep memory within its limit: the oldest go, and are counted."""
         while len(self._parcels) > 1 and self.pending_bytes > self._pending_max_bytes:
-            parcel = self._parcels.popleft()
+            parcel = self._drop_first()
             first = parcel.drafts[0]
-            self._losses.add(
+            self.add_loss(
                 Loss(
                     Reason.MEMORY_FULL,
                     lane=first.lane,
