@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
+_TOGETHER: Final = 32_768  # values: 256 KiB
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
 SIGNED: Final = 0x80  # of a wrap: extend by sign
 _LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest extent of 1, 2, 4 bytes
@@ -70,10 +71,19 @@ class Deltas:
 def encode(tables: Sequence[NDArray[np.int64]], wraps: Sequence[NDArray[np.uint8]]) -> list[Deltas]:
     """Encode tables of (S, n) values, S and n at least 1, each with the wraps (S,) of its columns where they fit.
 
-    All columns of all tables are worked on together: a batch has many small tables.
+    A batch has many small tables: they are worked on together, as many as fit into a processor's cache.
     """
-    if not tables:
-        return []
+    encoded: list[Deltas] = []
+    first = size = 0
+    for number, table in enumerate(tables):
+        size += table.size
+        if size >= _TOGETHER or number == len(tables) - 1:
+            encoded += _encode_together(tables[first : number + 1], wraps[first : number + 1])
+            first, size = number + 1, 0
+    return encoded
+
+
+def _encode_together(tables: Sequence[NDArray[np.int64]], wraps: Sequence[NDArray[np.uint8]]) -> list[Deltas]:
     values = np.concatenate([table.ravel() for table in tables])
     rows = np.array([len(table) for table in tables])
     counts = np.repeat([table.shape[1] for table in tables], rows)
