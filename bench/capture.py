@@ -4,9 +4,9 @@
 
 Where the machine has vcan, it is the CPU time of the reading process.  Under User Mode Linux, whose own clocks of
 processes count in ticks of 10 ms, it is what the whole kernel with all its processes takes on this machine while a
-reader is there, less what it takes with the same traffic and no reader: system calls, waking up and the kernel's part
-of the delivery count too.  Rounds are interleaved, medians taken.  Per frame that was sent; a reader that loses frames is
-spared their cost.
+reader is there, less what it takes with the same traffic and none: system calls, waking up and the kernel's part of
+the delivery count too.  Rounds are interleaved, medians taken.  Per frame that was sent; a reader that loses frames
+is spared their cost.
 """
 
 import asyncio
