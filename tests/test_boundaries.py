@@ -31,7 +31,7 @@ fleet/__init__.py fleet/certificates.py fleet/rows.py fleet/share.py fleet/demo/
 WORLD = """
 agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/decode.py
 agent/descriptors.py agent/durable.py agent/identity.py agent/live_status.py agent/log.py agent/online.py
-agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py
+agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/mqtt.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
@@ -57,6 +57,7 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.durable": {"agent.errors"},
+    "agent.tasks": set(),
     "agent.formats": {"agent.errors", "agent.formats"},
     "agent.link": {"agent.errors", "agent.link", "agent.durable"},
     "agent.sources": {"agent.errors", "agent.sources", "can_dbc"},
@@ -64,6 +65,7 @@ MAY_IMPORT = {
         "agent.errors",
         "agent.durable",
         "agent.clock",
+        "agent.tasks",
         "agent.formats",
         "agent.link",
         "agent.telemetry",
