@@ -24,7 +24,7 @@ agent/sources/__init__.py agent/sources/ring_layout.py agent/sources/vehicle/*.p
 agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.py agent/telemetry/losses.py
 agent/telemetry/policy.py agent/telemetry/retention.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/decoder.py can_dbc/encoder.py can_dbc/errors.py
-can_dbc/frames.py can_dbc/plan.py
+can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
 fleet/__init__.py fleet/certificates.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
 """.split()
 
@@ -41,7 +41,7 @@ agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/so
 agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/schedule.py agent/telemetry/spool.py
 agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
-can_dbc/database.py
+can_dbc/cache.py can_dbc/database.py
 fleet/__main__.py fleet/broker.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py fleet/intake.py
 fleet/keys.py fleet/lake.py fleet/publish.py fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
 fleet/repository.py fleet/store.py fleet/sync.py fleet/demo/*.py
