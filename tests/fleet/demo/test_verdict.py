@@ -13,7 +13,7 @@ from fleet.demo.compare import Comparison
 from fleet.demo.documents import GREETING
 from fleet.demo.drive import Record
 from fleet.demo.report import Result, render
-from fleet.demo.verdict import _outages, _stages
+from fleet.demo.verdict import _check_plot, _outages, _stages
 
 EVERYTHING, CHANGES = {"name": "everything"}, {"name": "changes"}
 DOCUMENTS = {"everything": EVERYTHING, "changes": CHANGES}
@@ -102,3 +102,10 @@ def test_the_document_has_the_promised_keys() -> None:
     } <= set(document)  # fmt: skip
     assert document["toggles"] == {"applied_version": 3, "refused": GOOD.refused, "value": GREETING}
     json.dumps(document)
+
+
+def test_a_vehicle_that_tells_of_other_campaigns_than_it_was_given_is_not_believed() -> None:
+    _check_plot([({}, [EVERYTHING]), ({"can0": 3}, [EVERYTHING]), ({"can0": 9}, [CHANGES])])
+    for told in ([({}, [CHANGES])], [({}, [EVERYTHING])], [({}, [CHANGES]), ({}, [EVERYTHING])]):
+        with pytest.raises(Permanent, match="not for everything and then changes"):
+            _check_plot(told)
