@@ -25,6 +25,7 @@ MAX_DOCUMENT_BYTES: Final = 1_048_576
 MAX_RULES: Final = 1_000  # FleetWise allows 999 signals a campaign
 MIN_PERIOD_MS: Final = 1_000  # FleetWise: 10,000
 MAX_PERIOD_MS: Final = 86_400_000
+MAX_PRIORITY: Final = 2**31 - 1  # and what the spool keeps of it
 _FOREVER_NS: Final = 253_402_214_400 * 10**9  # FleetWise's default expiry: December 31, 9999
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 _NOT_CARRIED_OUT: Final = {
@@ -111,7 +112,7 @@ class _Document(msgspec.Struct, rename="camel", frozen=True):
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z\d\-_:]{1,100}$")]
     collection_scheme: _Scheme
     signals_to_collect: Annotated[list[_Signal], msgspec.Meta(min_length=1, max_length=MAX_RULES)]
-    priority: Annotated[int, msgspec.Meta(ge=0)] = 0
+    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] = 0
     start_time: _Time = None
     expiry_time: _Time = None
     status: str = "RUNNING"
