@@ -123,8 +123,8 @@ class Agent:
         Raises Permanent where it cannot start; in an ExceptionGroup what a part failed with.
         """
         try:
-            await self._applier.start()
             async with self._server as server:
+                await self._applier.start()  # a start that finds the port taken is no attempt of a release on trial
                 log.info("serving", url=f"http://{self._settings.serve.host}:{server.port}")
                 async with asyncio.TaskGroup() as group:
                     tasks = [
@@ -140,6 +140,7 @@ class Agent:
                     yield
                     for task in tasks:
                         task.cancel()
+                await self._applier.stop()
                 await self._store_rest()
         finally:
             await asyncio.to_thread(self._spool.close)

@@ -65,11 +65,22 @@ class Applier:
         return self._pushes.sync_request()
 
     async def start(self) -> None:
-        """Put the release in force, or the local campaigns, into effect.  Before the first frame."""
+        """Put the release in force, or the local campaigns, into effect.  Before the first frame.
+
+        Raises Transient where the disk does not take that a release on trial is attempted.
+        """
         async with self._turn:
-            if self._pushes.reverted_at_start is not None:
-                await self._tell(self._pushes.reverted_at_start)
+            reverted = await self._pushes.begin()
+            if reverted is not None:
+                await self._tell(reverted)
             await self._put_in_force()
+
+    async def stop(self) -> None:
+        """The agent stops because it was told to, not because of a release: no attempt of a trial is used up."""
+        try:
+            await self._pushes.give_back()
+        except Transient as error:  # the disk is full: this stop counts as a crash
+            log.warning("trial_attempt_not_given_back", reason=str(error))
 
     async def replace_local(self, local: Sequence[CampaignFile]) -> None:
         """Other local campaigns: the configuration was read again."""

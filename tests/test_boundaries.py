@@ -71,7 +71,7 @@ MAY_IMPORT = {
         "agent.telemetry",
         "can_dbc",
     },
-    "agent.pushes": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.pushes"},
+    "agent.pushes": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.pushes", "agent.tasks"},
     "agent.serve": {"agent.errors", "agent.durable", "agent.formats", "agent.serve"},
     "can_dbc": {"can_dbc"},
     "fleet": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.log", "can_dbc", "fleet"},
