@@ -9,6 +9,7 @@ called again after Transient and goes on where it stopped; after a crash `recove
 the receiver calls this from one thread at a time.
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import Permanent, Untrusted
 from agent.formats import topics
-from agent.formats.acks import MAX_SEQS, Ack, sign_ack
+from agent.formats.acks import MAX_SEQS, Ack, Refusal, sign_ack
 from agent.formats.seal import RecipientPrivateKey
 from fleet.inbox import BatchKey, Commit, Inbox, SealedBatch
-from fleet.intake import Refusal, judge, open_batch
+from fleet.intake import Rejection, judge, reopen_batch
 from fleet.lake import SCHEMAS, Lake
 from fleet.quarantine import Quarantine
 from fleet.registry import Registry
@@ -29,6 +30,9 @@ from fleet.rows import OpenedBatch
 
 COMMIT_SAMPLES = 1_000_000
 """A commit is closed when it has this many: about 100 bytes of memory each on the way into the lake."""
+
+SAID = 1_000
+"""Causes of silence that are remembered as logged."""
 
 _log = structlog.get_logger()
 
@@ -43,13 +47,17 @@ class Message:
 
 @dataclass(slots=True)
 class Totals:
-    """What a receiver did since it started."""
+    """What a receiver did since it started.
+
+    `unanswered` of the `refused` were refused in silence, so that the vehicle keeps them (see fleet.intake).
+    """
 
     batches: int = 0
     samples: int = 0
     events: int = 0
     duplicates: int = 0
     refused: int = 0
+    unanswered: int = 0
     commits: int = 0
     recovered: int = 0
 
@@ -57,7 +65,7 @@ class Totals:
 @dataclass(slots=True)
 class _Answer:
     stored: set[int] = field(default_factory=set)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Refusal] = field(default_factory=dict)
 
 
 class Store:
@@ -81,6 +89,7 @@ class Store:
         self._acks_key = acks_key
         self._open: tuple[Commit, list[OpenedBatch]] | None = None
         self._answers: dict[tuple[str, str], _Answer] = {}
+        self._said: set[tuple[str, str]] = set()  # topic and reason
         self.totals = Totals()
 
     def recover(self) -> None:
@@ -110,14 +119,14 @@ class Store:
         assert self._open is None, "land what was taken in first"
         opened: dict[BatchKey, OpenedBatch] = {}
         sealed: list[SealedBatch] = []
-        refusals: list[tuple[Message, Refusal]] = []
+        rejections: list[tuple[Message, Rejection]] = []
         samples = count = 0
         now_us = time.time_ns() // 1000
         for message in messages:
             count += 1
             verdict = judge(message.topic, message.payload, self._registry.find, self._private, received_at_us=now_us)
-            if isinstance(verdict, Refusal):
-                refusals.append((message, verdict))
+            if isinstance(verdict, Rejection):
+                rejections.append((message, verdict))
                 self._quarantine.keep(
                     message.payload, topic=message.topic, reason=verdict.reason, received_at_us=now_us
                 )
@@ -135,8 +144,8 @@ class Store:
             self._answer(key).stored.add(key.seq)
         for key in taken.held:
             _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
-        for message, refusal in refusals:
-            self._note_refusal(message, refusal)
+        for message, rejection in rejections:
+            self._note(message, rejection)
         self.totals.duplicates += len(sealed) - len(taken.commit.batches if taken.commit else ())
         return count
 
@@ -166,13 +175,9 @@ class Store:
         self._inbox.finish(commit.number)
 
     def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
-        """Open once more what was accepted before the crash; None, and quarantined, where that is no longer
-        possible."""
-        found = self._registry.find(sealed.key.vehicle)
+        """Open once more what was accepted before the crash; None, and quarantined, where our key is another now."""
         try:
-            if found is None:
-                raise Untrusted(f"vehicle {sealed.key.vehicle} is no longer enrolled in this fleet")
-            return open_batch(sealed.sealed, found[1], self._private, received_at_us=sealed.received_at_us)
+            return reopen_batch(sealed.sealed, self._private, received_at_us=sealed.received_at_us)
         except Untrusted as error:
             topic = topics.ack(sealed.key.vehicle)
             reason = str(error)
@@ -181,20 +186,29 @@ class Store:
             _log.warning("batch_refused", topic=topic, seq=sealed.key.seq, reason=reason)
             return None
 
-    def _note_refusal(self, message: Message, refusal: Refusal) -> None:
+    def _note(self, message: Message, rejection: Rejection) -> None:
         self.totals.refused += 1
-        header = refusal.header
+        header = rejection.claimed
         seq = None if header is None else header.seq
-        _log.warning("batch_refused", topic=message.topic, seq=seq, reason=refusal.reason)
-        if header is not None:
-            self._answer(BatchKey(header.vehicle, header.epoch, header.seq)).refused[header.seq] = refusal.reason
+        if header is not None and rejection.final:
+            _log.warning("batch_refused", topic=message.topic, seq=seq, reason=rejection.reason)
+            refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
+            self._answer(BatchKey(header.vehicle, header.epoch, header.seq)).refused[header.seq] = refusal
+            return
+        self.totals.unanswered += 1
+        what = (message.topic, rejection.reason)
+        if what not in self._said:  # the vehicle sends again and again: one line for each cause
+            if len(self._said) >= SAID:
+                self._said.clear()
+            self._said.add(what)
+            _log.warning("batch_not_answered", topic=message.topic, seq=seq, reason=rejection.reason)
 
     def _answer(self, key: BatchKey) -> _Answer:
         return self._answers.setdefault((key.vehicle, key.epoch), _Answer())
 
     def _acknowledge(self, vehicle: str, epoch: str, answer: _Answer) -> list[Message]:
         # A damaged copy of a batch that is stored must not make the vehicle mourn it.
-        refused = {seq: reason for seq, reason in answer.refused.items() if seq not in answer.stored}
+        refused = {seq: refusal for seq, refusal in answer.refused.items() if seq not in answer.stored}
         entries = [*sorted(answer.stored), *sorted(refused)]
         messages = []
         for start in range(0, len(entries), MAX_SEQS):

@@ -1,11 +1,13 @@
 """Signed acknowledgements: the fleet tells a vehicle which batches it may forget.  Pure.
 
 Invariant: nothing that the fleet's acknowledgement key did not sign makes a vehicle forget data, neither the
-broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.
+broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.  A refusal names
+the bytes that were refused, so junk that somebody else sends in a vehicle's name costs the vehicle nothing.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -24,13 +26,21 @@ _DOMAIN: Final = b"hu/v1/ack\0"
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """`digest` is the SHA-256 of the envelope that was refused; empty (older receivers) it fits no batch."""
+
+    reason: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ack:
-    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (seq to reason) never will be."""
+    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (by seq) never will be."""
 
     vehicle: str
     epoch: str
     stored: tuple[int, ...]
-    refused: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
 
 
 def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
@@ -42,7 +52,10 @@ def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
         vehicle=ack.vehicle,
         epoch=ack.epoch,
         stored=sorted(ack.stored),
-        refused=[pb.Refusal(seq=seq, reason=reason[:MAX_REASON_CHARS]) for seq, reason in sorted(ack.refused.items())],
+        refused=[
+            pb.Refusal(seq=seq, reason=refusal.reason[:MAX_REASON_CHARS], digest=refusal.digest)
+            for seq, refusal in sorted(ack.refused.items(), key=itemgetter(0))
+        ],
     ).SerializeToString(deterministic=True)
     return pb.SignedAck(ack=body, signature=key.sign(_DOMAIN + body)).SerializeToString(deterministic=True)
 
@@ -68,5 +81,5 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         ack.vehicle,
         ack.epoch,
         tuple(ack.stored),
-        {refusal.seq: refusal.reason[:MAX_REASON_CHARS] for refusal in ack.refused},
+        {each.seq: Refusal(each.reason[:MAX_REASON_CHARS], each.digest) for each in ack.refused},
     )

@@ -232,9 +232,11 @@ class Ack(_message.Message):
     def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("seq", "reason")
+    __slots__ = ("seq", "reason", "digest")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     seq: int
     reason: str
-    def __init__(self, seq: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    digest: bytes
+    def __init__(self, seq: _Optional[int] = ..., reason: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...

@@ -52,6 +52,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import Permanent, Transient
+from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry import retention
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
@@ -319,18 +320,21 @@ class Spool:
             self._unlink(gone)
             return len(gone)
 
-    def refuse(self, epoch: str, refusals: Mapping[int, str]) -> int:
-        """Give up batches that the receiver will never take (number to reason): lost, and accounted for."""
+    def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
+        """Give up batches that the receiver will never take (by number): lost, and accounted for; returns which.
+
+        Only a batch whose very bytes were refused goes: junk sent in this vehicle's name costs it nothing.
+        """
         with self._turn:
             with self._reading() as index:
-                found = [(index.find(epoch, seq), reason) for seq, reason in refusals.items()]
-            return self._lose(
-                [
-                    (entry, Reason.REFUSED_BY_RECEIVER, reason[:MAX_DETAIL_CHARS])
-                    for entry, reason in found
-                    if entry is not None
-                ]
-            )
+                found = [(index.find(epoch, seq), refusal) for seq, refusal in refusals.items()]
+            refused = [
+                (entry, Reason.REFUSED_BY_RECEIVER, refusal.reason[:MAX_DETAIL_CHARS])
+                for entry, refusal in found
+                if entry is not None and entry.digest == refusal.digest
+            ]
+            self._lose(refused)
+            return [entry.seq for entry, _, _ in refused]
 
     def counts(self) -> Counts:
         """The account at this moment."""
@@ -385,10 +389,10 @@ class Spool:
         self._lose(stored)
         return dropped
 
-    def _lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> int:
+    def _lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> None:
         """Remove batches and record their loss; with `keep`, what is left of them goes to quarantine."""
         if not lost:
-            return 0
+            return
         with self._writing() as index:
             for entry, reason, detail in lost:
                 index.unreport(entry.position)
@@ -399,7 +403,6 @@ class Spool:
             for entry, _, _ in lost:
                 self._folder.quarantine(self._path(entry), self._now_s())
         self._unlink(self._removing)
-        return len(lost)
 
     # ---- files
 

@@ -123,11 +123,14 @@ class Uplink:
     async def _settle(self, ack: Ack) -> None:
         forgotten = await asyncio.to_thread(self._spool.acknowledge, ack.epoch, ack.stored)
         self._count(acknowledged=forgotten)
+        refused: list[int] = []
         if ack.refused:
             refused = await asyncio.to_thread(self._spool.refuse, ack.epoch, ack.refused)
-            self._count(refused=refused)
-            _log.warning("batches_refused_by_receiver", batches=refused, reasons=sorted(set(ack.refused.values())))
-        keys = [(ack.epoch, seq) for seq in (*ack.stored, *ack.refused)]
+        if refused:
+            self._count(refused=len(refused))
+            reasons = sorted({ack.refused[seq].reason for seq in refused})
+            _log.warning("batches_refused_by_receiver", batches=len(refused), reasons=reasons)
+        keys = [(ack.epoch, seq) for seq in (*ack.stored, *refused)]
         self._schedule.acknowledged(keys, self._clock_s())
         self._wake.set()
 

@@ -49,7 +49,9 @@ class Vehicle:
         return Header(self.name, EPOCH, seq, lane, key_id, suite, T0_US + seq)
 
     def batch(self, seq: int, window: Window | None = None, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
-        body = encode_window(make_window(seq) if window is None else window)
+        return self.sealed(seq, encode_window(make_window(seq) if window is None else window), key=key)
+
+    def sealed(self, seq: int, body: bytes, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
         return seal(self.header(seq), body, key or self.key, self.recipient)
 
     def verify(self, payload: bytes) -> Ack:

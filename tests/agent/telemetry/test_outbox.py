@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
+from agent.formats.acks import Refusal
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.columns import ColumnGroup, Event, Window
 from agent.telemetry.losses import Loss, Reason
