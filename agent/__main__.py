@@ -232,7 +232,12 @@ def _demo(rest: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    return subprocess.run([sys.executable, "-m", "fleet.demo", *rest], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "fleet.demo", *rest]) as demonstration:
+        while True:
+            try:
+                return demonstration.wait()
+            except KeyboardInterrupt:  # the terminal tells the demonstration, too: it puts away its programs
+                continue
 
 
 def _version(options: argparse.Namespace) -> int:

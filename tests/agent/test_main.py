@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,17 @@ def test_the_help_of_the_demonstration_shows_an_example() -> None:
     done = command("agent", "demo", "--help")
     assert done.returncode == 0
     assert "example: headunit-agent demo" in done.stdout
+
+
+@pytest.mark.integration
+def test_a_demonstration_that_is_interrupted_says_so_in_one_line(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "agent", "demo", "--out", str(tmp_path / "demo")]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as demo:
+        assert demo.stderr is not None
+        assert "virtual vehicle" in demo.stderr.readline()
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        assert demo.stderr.read() == "demo: interrupted\n"
+        assert demo.wait(20) == 130
 
 
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
