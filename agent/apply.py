@@ -88,14 +88,18 @@ class Applier:
             self._local = tuple(local)
             await self._put_in_force()
 
-    async def offer(self, payload: bytes) -> None:
-        """A bundle came in.  Raises nothing: refused, it changes nothing, and a receipt says why."""
+    async def offer(self, payload: bytes) -> bool:
+        """A bundle came in; False where it was refused or could not be examined.
+
+        Raises nothing: refused, it changes nothing, and a receipt says why.
+        """
         try:
             outcome = await self._pushes.offer(payload)
         except AgentError as error:  # a full disk, no process to be had, an unusable root.json: what is in force stays
             log.error("push_postponed", reason=str(error))
-            return
+            return False
         await whole(self._settle(outcome))
+        return outcome.result is not Result.REFUSED
 
     async def watch_trials(self, trial_s: float, poll_s: float = 1.0) -> None:
         """Confirm a release that did well, revert one that did not.  Runs until cancelled."""
