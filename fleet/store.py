@@ -9,6 +9,7 @@ called again after Transient and goes on where it stopped; after a crash `recove
 the receiver calls this from one thread at a time.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
@@ -93,22 +94,15 @@ class Store:
         self.totals = Totals()
 
     def recover(self) -> None:
-        """Land what an earlier process took in and did not finish.
+        """Land what earlier processes took in and did not finish, those of shares that nobody serves included.
 
         Permanent where the inbox is older than the lake (restored from a backup): its numbers would be given
         twice. Transient where lake or disk refuse: call again.
         """
-        landed = self._lake.landed(self._inbox.app_id)
-        if landed > self._inbox.last_number:
-            raise Permanent(
-                f"the inbox is older than the lake (commit {self._inbox.last_number}, the lake has {landed}): "
-                "move receiver.db away, and it is rebuilt from the lake"
-            )
-        for commit in self._inbox.undone():
-            batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
-            self._complete(commit, batches)
-            self.totals.recovered += len(batches)
-            _log.info("commit_recovered", number=commit.number, batches=len(batches))
+        self._recover(self._inbox)
+        with contextlib.closing(self._inbox.adopt()) as abandoned:  # closed at once: its locks go with it
+            for inbox in abandoned:
+                self._recover(inbox)
 
     def take_in(self, messages: Sequence[Message]) -> int:
         """Judge and keep `messages` from the first on, up to COMMIT_SAMPLES; how many of them.  Then call
@@ -154,7 +148,7 @@ class Store:
         refuses."""
         if self._open is not None:
             commit, batches = self._open
-            self._complete(commit, batches)
+            self._complete(self._inbox, commit, batches)
             self._open = None
             for batch in commit.batches:
                 self._answer(batch.key).stored.add(batch.key.seq)
@@ -169,10 +163,23 @@ class Store:
         """Close the inbox; what was taken in and not landed is landed at the next start."""
         self._inbox.close()
 
-    def _complete(self, commit: Commit, batches: Sequence[OpenedBatch]) -> None:
+    def _recover(self, inbox: Inbox) -> None:
+        landed = self._lake.landed(inbox.app_id)
+        if landed > inbox.last_number:
+            raise Permanent(
+                f"the inbox is older than the lake (commit {inbox.last_number}, the lake has {landed}): "
+                "move receiver.db away, and it is rebuilt from the lake"
+            )
+        for commit in inbox.undone():
+            batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
+            self._complete(inbox, commit, batches)
+            self.totals.recovered += len(batches)
+            _log.info("commit_recovered", by=inbox.app_id, number=commit.number, batches=len(batches))
+
+    def _complete(self, inbox: Inbox, commit: Commit, batches: Sequence[OpenedBatch]) -> None:
         for table in SCHEMAS:
-            self._lake.append(table, self._inbox.app_id, commit.number, batches)
-        self._inbox.finish(commit.number)
+            self._lake.append(table, inbox.app_id, commit.number, batches)
+        inbox.finish(commit.number)
 
     def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
         """Open once more what was accepted before the crash; None, and quarantined, where our key is another now."""

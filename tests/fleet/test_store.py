@@ -274,6 +274,31 @@ def test_what_was_taken_in_lands_after_a_crash_though_the_record_is_damaged_by_t
     assert in_lake(fleet) == [(1, 20)]
 
 
+@pytest.mark.parametrize("tables", [0, 1, 3])
+def test_commits_of_a_share_that_nobody_serves_any_more_are_adopted(
+    fleet: FleetFolder, vehicle: Vehicle, tables: int
+) -> None:
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), tables, 2, 1)  # share 0-15
+    store = open_store(fleet, Share(0, 7))
+    store.recover()
+    store.recover()
+    assert store.totals.recovered == 2
+    assert in_lake(fleet) == [(1, 20), (2, 20)]
+    open_store(fleet, Share()).close()  # the lock of the adopted share is free again
+    store.close()
+
+
+def test_a_share_that_is_served_is_left_to_its_receiver(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), 0, 1)
+    served, store = open_store(fleet, Share()), open_store(fleet, Share(0, 7))
+    store.recover()
+    assert store.totals.recovered == 0
+    served.recover()
+    assert served.totals.recovered == 1
+    served.close()
+    store.close()
+
+
 def test_a_lost_inbox_is_rebuilt_from_the_lake(fleet: FleetFolder, vehicle: Vehicle) -> None:
     store = open_store(fleet, Share())
     bring(store, vehicle, 1, 2)
