@@ -93,6 +93,22 @@ def test_the_summary_of_decode_is_for_people(tmp_path: Path) -> None:
     assert "DecodeSummary(" not in done.stdout
 
 
+def test_control_characters_of_a_log_reach_no_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "dri\x1b[31mve.log"
+    write_log(log, 0.1)
+    with log.open("a") as file:
+        file.write("(1782892900.000000) can\x1b[2J\x07 7FF#00\n")
+    done = decode(log)
+    assert done.returncode == 0
+    assert "\\x1b[2J\\x07" in done.stdout
+    with log.open("a") as file:
+        file.write("(17828\x1b]0;owned\x07\n")
+    broken = decode(log)
+    assert broken.returncode == 1
+    for shown in (done.stdout, broken.stderr):
+        assert not [character for character in shown if not character.isprintable() and character != "\n"]
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "campaigns").mkdir()
     for number in range(500):
