@@ -9,9 +9,10 @@ Own extensions in `signalsToCollect[]`: `onChange`, and in `name` the globs of f
 case-sensitive).
 """
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -156,6 +157,34 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
         expiry_ns,
         suspended=parsed.status != "RUNNING",
     )
+
+
+_OF_THE_CLOUD_SIDE: Final = (
+    *("arn", "clientToken", "compression", "creationTime", "dataDestinationConfigs", "description", "diagnosticsMode"),
+    *("lastModificationTime", "postTriggerCollectionDuration", "signalCatalogArn", "spoolingMode", "tags", "targetArn"),
+)
+
+
+def misspelt_fields(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Unknown fields of an accepted document that look like known ones, which they do not set, with those."""
+    scheme = content["collectionScheme"]
+    return [
+        *_misspelt(content, (*_Document.__struct_encode_fields__, *_NOT_CARRIED_OUT, *_OF_THE_CLOUD_SIDE)),
+        *_misspelt(scheme, _Scheme.__struct_encode_fields__),
+        *_misspelt(scheme["timeBasedCollectionScheme"], _TimeBased.__struct_encode_fields__),
+        *(
+            found
+            for signal in content["signalsToCollect"]
+            for found in _misspelt(signal, (*_Signal.__struct_encode_fields__, "dataPartitionId"))
+        ),
+    ]
+
+
+def _misspelt(table: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    lower = {name.lower(): name for name in known}
+    for name in table.keys() - set(known):
+        for close in difflib.get_close_matches(name.lower().replace("_", ""), lower, n=1, cutoff=0.75):
+            yield name, lower[close]
 
 
 def _load(document: bytes, source: str) -> Mapping[str, Any]:
