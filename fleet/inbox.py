@@ -21,7 +21,7 @@ import fcntl
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -186,7 +186,7 @@ class Inbox:
             groups.setdefault(number, []).append(batch)
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
-    def adopt(self) -> "Iterator[Inbox]":
+    def adopt(self) -> "Generator[Inbox]":
         """Each other share that has unfinished commits and no receiver, held while the caller lands them."""
         with _naming(self._path):
             query = "SELECT DISTINCT share FROM pending WHERE share <> ? ORDER BY share"
