@@ -6,6 +6,7 @@ Exit status: 0 when the lake holds exactly what it must and every forged push wa
 import argparse
 import asyncio
 import json
+import logging
 import shutil
 import sys
 import time
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play one demonstration; the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    # An interrupt takes the children along; that asyncio cannot say how they ended is no news then.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     if bool(options.log) != bool(options.dbc):
         parser.error("--log and --dbc go together: a recording needs its databases")
     try:

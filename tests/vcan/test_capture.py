@@ -23,7 +23,7 @@ from can_dbc.frames import ERROR, EXTENDED, FD, REMOTE, FrameBlock, concatenate
 from tests import shared_data
 from tests.vcan import interfaces
 
-SECONDS = float(os.environ.get("VCAN_SECONDS", "60" if os.environ.get("REQUIRE_VCAN") == "1" else "4"))
+SECONDS = float(os.environ.get("VCAN_SECONDS", "60" if os.environ.get("REQUIRE_VCAN") == "1" else "3"))
 EVERY = os.environ.get("REQUIRE_VCAN") == "1"
 QUICK = (
     "ford_mustang",
