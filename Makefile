@@ -27,7 +27,7 @@ demo: $(READY)  ## the whole product in one drive: make demo [LOG=capture.log DB
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/headunit-agent demo $(if $(LOG),--log '$(LOG)') $(foreach d,$(DBC),--dbc '$(d)') $(if $(MATCH),--match $(MATCH)) $(DEMO)
 
-test: $(READY)  ## all tests, with a real mosquitto and virtual CAN: make test [ARGS="-k spool"]
+test: $(READY)  ## all tests, with a real mosquitto; REQUIRE_VCAN=1: and virtual CAN: make test [ARGS="-k spool"]
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
 	    ip=iproute2 cangen=can-utils
 	@$(BIN)/python -m pytest $(ARGS)
