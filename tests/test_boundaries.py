@@ -43,7 +43,7 @@ agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agen
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/schedule.py agent/telemetry/spool.py
 agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
 can_dbc/database.py
-fleet/__main__.py fleet/broker.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py fleet/intake.py
+fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py fleet/intake.py
 fleet/keys.py fleet/lake.py fleet/publish.py fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
 fleet/repository.py fleet/store.py fleet/sync.py fleet/demo/*.py
 """.split()

@@ -43,6 +43,10 @@ def store(fleet: FleetFolder) -> Iterator[Store]:
     opened.close()
 
 
+def no_catalogues(_vehicle: str, _digest: bytes) -> None:
+    return None
+
+
 def bring(store: Store, vehicle: Vehicle, *seqs: int) -> list[Message]:
     messages = [Message(vehicle.topic, vehicle.batch(seq)) for seq in seqs]
     assert store.take_in(messages) == len(messages)
@@ -132,6 +136,7 @@ def test_times_outside_the_calendar_are_refused(fleet: FleetFolder, vehicle: Veh
             vehicle.batch(1, window),
             Registry(fleet.vehicles).find,
             read_recipient(fleet),
+            no_catalogues,
             received_at_us=T0_US,
         )
         assert isinstance(verdict, Refusal)
@@ -146,7 +151,10 @@ def crash_after_taking(fleet: FleetFolder, vehicle: Vehicle, lake: Lake, tables:
     commit = inbox.take(sealed).commit
     assert commit is not None
     key = read_recipient(fleet)
-    opened = [open_batch(b.sealed, vehicle.key.public_key(), key, received_at_us=b.received_at_us) for b in sealed]
+    opened = [
+        open_batch(b.sealed, vehicle.key.public_key(), key, no_catalogues, received_at_us=b.received_at_us)
+        for b in sealed
+    ]
     for name in list(SCHEMAS)[:tables]:
         lake.append(name, inbox.app_id, commit.number, opened)
     inbox.close()
