@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := agent can_dbc fleet tests
+SOURCES := agent bench can_dbc fleet tests
 
 .PHONY: help setup demo test lint bench install lock proto clean
 .DEFAULT_GOAL := help
@@ -27,9 +27,14 @@ demo: $(READY)  ## the whole product in one drive: make demo [LOG=capture.log DB
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/headunit-agent demo $(if $(LOG),--log '$(LOG)') $(foreach d,$(DBC),--dbc '$(d)') $(if $(MATCH),--match $(MATCH)) $(DEMO)
 
-test: $(READY)  ## all tests, with a real mosquitto: make test [ARGS="-k spool"]
-	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd
+test: $(READY)  ## all tests, with a real mosquitto and virtual CAN: make test [ARGS="-k spool"]
+	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
+	    ip=iproute2 cangen=can-utils
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
+	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(READY)  ## ruff, mypy strict, module boundaries
 	@$(BIN)/ruff check $(SOURCES)

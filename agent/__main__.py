@@ -13,9 +13,13 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version as distribution_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import log
 from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from agent.decode import DecodeSummary
 
 DEFAULT_CONFIG = Path("/etc/headunit-agent/agent.toml")
 
@@ -203,8 +207,21 @@ def _decode(options: argparse.Namespace) -> int:
     summary = decode_log(
         options.log, databases, options.out, match=Match(options.match), buses=options.bus, progress=True
     )
-    print(json.dumps(summary.as_dict(), indent=2) if options.json else summary)
+    print(json.dumps(summary.as_dict(), indent=2) if options.json else _decoded(summary))
     return 0
+
+
+def _decoded(summary: "DecodeSummary") -> str:
+    """What became of a log, for a person: the frames that did not decode by reason, bus and message."""
+    lines = [
+        f"{summary.log}: {summary.frames:,} frames, {summary.decoded:,} decoded, {summary.samples:,} samples "
+        f"in {summary.seconds:.1f} s"
+    ]
+    for reason, buses in {"unknown": summary.unknown, **summary.errors}.items():
+        for bus, frames in buses.items():
+            named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
+            lines.append(f"{reason:<10}{bus}: {named}")
+    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
 
 
 def _demo(rest: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from agent.apply import Applier
-from agent.assembly import CampaignFile, Parts, endpoint, make_folders, make_sources, source_buses
+from agent.assembly import CampaignFile, Parts, endpoint, make_sources, source_buses
 from agent.clock import MachineClock
 from agent.descriptors import Descriptors
 from agent.errors import AgentError
@@ -54,15 +54,14 @@ class Agent:
         clock = MachineClock(recorded=any(source.recorded for source in settings.sources))
         sources = make_sources(loaded, self._bus_lost, descriptors)
         buses = source_buses(sources)
-        state, runtime_folder = make_folders(loaded)
         self._spool = Spool.open(
-            state / "spool",
+            parts.state / "spool",
             quota_bytes=settings.spool.quota_bytes,
             max_age_s=settings.spool.max_age_s,
             reserve_bytes=settings.spool.reserve_bytes,
         )
         try:
-            pushes = Pushes.open(state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
+            pushes = Pushes.open(parts.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
             positions = self._spool.positions()
         except AgentError:
             self._spool.close()
@@ -87,7 +86,7 @@ class Agent:
         self._fed = asyncio.Event()
         toggles = ToggleService(identity.attributes)
         self._applier = Applier(
-            pushes, toggles, self._collector, self._outbox, runtime_folder=runtime_folder, local=parts.local
+            pushes, toggles, self._collector, self._outbox, runtime_folder=parts.runtime_folder, local=parts.local
         )
         uplink = Uplink(
             self._spool,

@@ -39,10 +39,15 @@ class CampaignFile:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A configuration with what its files say: all that can be read before anything is opened."""
+    """A configuration with what its files say: all that can be read before anything is opened.
+
+    `state` and `runtime_folder` exist.
+    """
 
     loaded: Loaded
     identity: Identity
+    state: Path
+    runtime_folder: Path
     plans: Mapping[str, BusPlan]
     local: tuple[CampaignFile, ...]
 
@@ -52,12 +57,15 @@ class Parts:
 
 
 def read_parts(loaded: Loaded) -> Parts:
-    """Read the files that `loaded` names, but for the sources.  Blocking."""
+    """Read the files that `loaded` names, but for the sources, and make its folders.  Blocking."""
+    settings = loaded.settings
     return Parts(
         loaded,
-        load_identity(loaded.path(loaded.settings.identity.folder)),
+        load_identity(loaded.path(settings.identity.folder)),
+        _make_folder(loaded, "folder", settings.state.folder),
+        _make_folder(loaded, "runtime_folder", settings.state.runtime_folder),
         bus_plans(loaded),
-        local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)),
+        local_campaigns(loaded.path(settings.telemetry.campaigns)),
     )
 
 
@@ -185,12 +193,6 @@ def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
 def try_sources(loaded: Loaded) -> None:
     """Find the mistakes that `make_sources` would find, and touch nothing."""
     source_buses(make_sources(loaded, lambda _: None))
-
-
-def make_folders(loaded: Loaded) -> tuple[Path, Path]:
-    """The folders for state and for what need not survive, made where they are missing."""
-    state = loaded.settings.state
-    return _make_folder(loaded, "folder", state.folder), _make_folder(loaded, "runtime_folder", state.runtime_folder)
 
 
 def _make_folder(loaded: Loaded, key: str, name: str) -> Path:

@@ -5,7 +5,7 @@ vehicle and belongs to the key), so that a mixed-up folder is one clear message 
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from agent.errors import Permanent
 from agent.formats.audience import Attributes
 from agent.formats.seal import RecipientPublicKey
-from agent.formats.topics import is_vehicle
+from agent.formats.topics import PARTITIONS, is_vehicle
 
 IDENTITY = "identity.toml"
 DEVICE_KEY = "device.key.pem"
@@ -39,17 +39,27 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fleet: str
 
 
-@dataclass(frozen=True, slots=True)
+class _Signed(msgspec.Struct, frozen=True):
+    type: str = msgspec.field(name="_type")
+
+
+class _Root(msgspec.Struct, frozen=True):
+    """As much of TUF's root metadata as tells a mixed-up file; the verifier of pushes reads it whole."""
+
+    signed: _Signed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Identity:
     """One enrolled vehicle.  `partition` is the part of the fleet whose receiver takes its batches.
 
-    Two are equal where their files say the same; the key is compared by its certificate.
+    Two are equal where their files say the same; the device key is compared by its certificate.
     """
 
     folder: Path
     attributes: Attributes
     partition: int
-    device_key: ec.EllipticCurvePrivateKey = field(compare=False)
+    device_key: ec.EllipticCurvePrivateKey
     recipient: RecipientPublicKey
     acks_key: ed25519.Ed25519PublicKey
     certificate: x509.Certificate
@@ -59,6 +69,17 @@ class Identity:
     def vehicle(self) -> str:
         """The pseudonym."""
         return self.attributes.vehicle
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self._content == other._content
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        # Keys of some kinds equal only themselves: compared by their bytes.
+        keys = self.recipient.raw, self.acks_key.public_bytes_raw()
+        return self.folder, self.attributes, self.partition, keys, self.certificate, self.root
 
 
 def load(folder: Path) -> Identity:
@@ -85,7 +106,7 @@ def load(folder: Path) -> Identity:
         RecipientPublicKey.from_json(_read(folder / RECIPIENT), str(folder / RECIPIENT)),
         _acks_key(folder / ACKS),
         certificate,
-        _read(folder / ROOT),
+        _root(folder / ROOT),
     )
 
 
@@ -103,6 +124,8 @@ def _identity(path: Path) -> _Document:
         raise Permanent(f"{path}: {error}; copy the folder that `fleet enrol` made again") from error
     if not is_vehicle(document.vehicle):
         raise Permanent(f"{path}: vehicle {document.vehicle!r} is not a pseudonym of `fleet enrol` (a UUID)")
+    if not 0 <= document.partition < PARTITIONS:
+        raise Permanent(f"{path}: partition {document.partition} is not one of the fleet's {PARTITIONS}; enrol again")
     return document
 
 
@@ -131,3 +154,14 @@ def _acks_key(path: Path) -> ed25519.Ed25519PublicKey:
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise Permanent(f"{path}: not an Ed25519 key; copy the folder that `fleet enrol` made again")
     return key
+
+
+def _root(path: Path) -> bytes:
+    content = _read(path)
+    try:
+        kind = msgspec.json.decode(content, type=_Root).signed.type
+    except msgspec.DecodeError as error:
+        raise Permanent(f"{path}: not TUF metadata ({error}); enrol the vehicle again") from error
+    if kind != "root":
+        raise Permanent(f"{path}: TUF metadata of type {kind!r}, not root; enrol the vehicle again")
+    return content

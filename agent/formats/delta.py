@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
+_TOGETHER: Final = 32_768  # values: 256 KiB
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
 _TRUSTED: Final = 2.0**52  # a mean delta beyond it is no period
 SIGNED: Final = 0x80  # of a wrap: extend by sign
@@ -71,8 +72,42 @@ class Deltas:
 def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Deltas:
     """Encode the rows of tables of (S, n) values, S and n at least 1, each row with its wrap where it fits.
 
-    All columns of all tables are worked on together: a batch has many small tables.
+    A batch has many small tables: they are worked on together, as many as fit into a processor's cache.
     """
+    parts: list[_Part] = []
+    first = column = size = 0
+    for number, table in enumerate(tables):
+        size += table.size
+        if size >= _TOGETHER or number == len(tables) - 1:
+            together = tables[first : number + 1]
+            columns = sum(map(len, together))
+            parts.append(_encode_together(together, wraps[column : column + columns]))
+            first, column, size = number + 1, column + columns, 0
+    return Deltas(
+        np.concatenate([part.bases for part in parts]),
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.widths for part in parts]),
+        _planes([part.narrow for part in parts]),
+        np.concatenate([part.wraps for part in parts]),
+    )
+
+
+_Narrow = dict[int, NDArray[np.signedinteger]]
+"""By width: the residuals of all columns of that width, one column after another."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Some of the columns of Deltas."""
+
+    bases: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    widths: NDArray[np.uint8]
+    narrow: _Narrow
+    wraps: NDArray[np.uint8]
+
+
+def _encode_together(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> _Part:
     values = np.concatenate([table.ravel() for table in tables])
     counts = np.repeat([table.shape[1] for table in tables], [len(table) for table in tables])
     starts = np.cumsum(counts) - counts
@@ -88,7 +123,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
     middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
     steps = np.where(centred < plain, middle, np.int64(0))
     widths = np.minimum(plain, centred)
-    return Deltas(values[starts], steps, widths, _narrow(deltas, starts, counts, steps, widths), wraps)
+    return _Part(values[starts], steps, widths, _narrow(deltas, starts, counts, steps, widths), wraps)
 
 
 def encode_times(times: Sequence[NDArray[np.int64]]) -> Deltas:
@@ -109,7 +144,8 @@ def encode_times(times: Sequence[NDArray[np.int64]]) -> Deltas:
     widths[counts == 1] = 0
     steps[counts == 1] = 0
     zeros = np.zeros(len(times), np.uint8)
-    return Deltas(values[starts] // unit, steps, widths, _narrow(deltas, starts, counts, steps, widths), zeros, unit)
+    planes = _planes([_narrow(deltas, starts, counts, steps, widths)])
+    return Deltas(values[starts] // unit, steps, widths, planes, zeros, unit)
 
 
 def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -183,16 +219,25 @@ def _narrow(
     counts: NDArray[np.intp],
     steps: NDArray[np.int64],
     widths: NDArray[np.uint8],
-) -> bytes:
-    """The residuals as the module says."""
-    planes = []
+) -> _Narrow:
+    found: _Narrow = {}
     for width, dtype in _TYPES.items():
         chosen = np.flatnonzero(widths == width)
         if len(chosen):
             residuals = deltas[_places(starts[chosen] + 1, counts[chosen] - 1)]
             if steps[chosen].any():
                 residuals -= np.repeat(steps[chosen], counts[chosen] - 1)
-            planes.append(residuals.astype(dtype).view(np.uint8).reshape(-1, width).T.tobytes())
+            found[width] = residuals.astype(dtype)
+    return found
+
+
+def _planes(parts: Sequence[_Narrow]) -> bytes:
+    """The residuals as the module says."""
+    planes = []
+    for width in _TYPES:
+        narrow = [part[width] for part in parts if width in part]
+        if narrow:
+            planes.append(np.concatenate(narrow).view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
 
 

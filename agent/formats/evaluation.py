@@ -10,10 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openfeature.contrib.tools.flagd.core import FlagdCore
-from openfeature.evaluation_context import EvaluationContext
-from openfeature.exception import OpenFeatureError
-
 from agent.errors import Permanent
 from agent.formats.audience import Attributes
 from agent.formats.toggles import FlagKind, Toggles, parse_toggles
@@ -55,6 +51,12 @@ class Evaluator:
     """Evaluates the flags of one definition."""
 
     def __init__(self, toggles: Toggles) -> None:
+        # Imported with the first definition: a vehicle without toggles starts without it.
+        from openfeature.contrib.tools.flagd.core import FlagdCore  # noqa: PLC0415
+        from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
+        from openfeature.exception import OpenFeatureError  # noqa: PLC0415
+
+        self._context, self._error = EvaluationContext, OpenFeatureError
         self._toggles = toggles
         self._core = FlagdCore()
         try:
@@ -86,8 +88,8 @@ class Evaluator:
         attributes = {name: value for name, value in context.items() if name != TARGETING_KEY}
         resolve, default = self._resolve[self._toggles.kinds[key]]
         try:
-            details = resolve(key, default, EvaluationContext(context.get(TARGETING_KEY), attributes))
-        except OpenFeatureError as error:
+            details = resolve(key, default, self._context(context.get(TARGETING_KEY), attributes))
+        except self._error as error:
             raise Permanent(f"flag {key!r}: {error.error_message or error.error_code}") from error
         # What JsonLogic's operators raise on operands that they were not made for, such as a modulo by zero.
         except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:

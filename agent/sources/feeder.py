@@ -51,7 +51,9 @@ class Feeder:
             blocks = cast("AsyncGenerator[FrameBlock]", self._source.blocks())  # can be closed: see Source
             async with contextlib.aclosing(blocks):
                 async for block in blocks:
-                    self.state = State.RUNNING
+                    if self.state is State.WAITING:
+                        self.state = State.RUNNING
+                        log.info("source_running", source=self.name)
                     await self._take(replace(block, bus=self._number[block.bus], buses=self._buses))
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)

@@ -10,8 +10,9 @@ bounded buffers take up the slack.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from agent.telemetry.policy import CampaignCollector, wanted
 from can_dbc.decoder import Decoder, Refusal
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,9 @@ class Collector:
 
         What is open is closed first.  A campaign that stays as it is keeps its memory of intervals and changes.
         """
+        return await _whole(self._set_campaigns(campaigns))
+
+    async def _set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         async with self._turn:
             await self._carry_out(self._batcher.flush())
             known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
@@ -89,7 +95,10 @@ class Collector:
             return dict(self.frames)
 
     async def feed(self, block: FrameBlock) -> None:
-        """Take frames of one source, in its order; returns when they are buffered or stored."""
+        """Take frames of one source, in its order; returns when they are buffered or stored, cancelled or not."""
+        await _whole(self._feed(block))
+
+    async def _feed(self, block: FrameBlock) -> None:
         async with self._turn:
             for bus, count in enumerate(np.bincount(block.bus, minlength=len(self._buses)).tolist()):
                 self.frames[self._buses[bus]] += count
@@ -104,8 +113,7 @@ class Collector:
 
     async def flush(self) -> None:
         """Close every window and store all there is: before the end."""
-        async with self._turn:
-            await self._carry_out(self._batcher.flush())
+        await _whole(self._close(self._batcher.flush))
 
     async def run(self) -> None:
         """Close windows when the buses have fallen silent.  Runs until cancelled."""
@@ -116,11 +124,14 @@ class Collector:
             try:
                 await asyncio.wait_for(self._wake.wait(), timeout)
             except TimeoutError:
-                async with self._turn:
-                    await self._carry_out(self._batcher.poll(time.monotonic_ns()))
+                await _whole(self._close(lambda: self._batcher.poll(time.monotonic_ns())))
             else:
                 # Frames move the deadline on; looking again once a second is soon enough.
                 await asyncio.sleep(1.0)
+
+    async def _close(self, due: Callable[[], Iterable[Tick]]) -> None:
+        async with self._turn:
+            await self._carry_out(due())
 
     def _new_batcher(self) -> Batcher:
         return Batcher(
@@ -133,14 +144,7 @@ class Collector:
 
     async def _carry_out(self, ticks: Iterable[Tick]) -> None:
         for tick in ticks:
-            blocks = self._take(tick.frames)
-            work = asyncio.get_running_loop().run_in_executor(None, self._work, blocks, tick)
-            # A cancelled task must not leave the thread at work on what the next one uses.
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError:
-                await work
-                raise
+            await asyncio.to_thread(self._work, self._take(tick.frames), tick)
 
     def _take(self, count: int) -> list[FrameBlock]:
         taken: list[FrameBlock] = []
@@ -171,11 +175,11 @@ class Collector:
                 closing.append(full)
         if closing:
             positions = {window.campaign: self._holdings.close(window.campaign) for window in closing}
-            self._outbox.put([self._close(window) for window in closing], positions)
+            self._outbox.put([self._window(window) for window in closing], positions)
         if not self._outbox.pending_bytes:
             self._holdings.release(self._campaigns)
 
-    def _close(self, closing: Closing) -> tuple[Window, int]:
+    def _window(self, closing: Closing) -> tuple[Window, int]:
         collector = self._campaigns[closing.campaign]
         window = collector.close(
             start_us=closing.start_ns // 1_000, end_us=closing.end_ns // 1_000, clock=self._clock.read()
@@ -185,3 +189,14 @@ class Collector:
     def _count(self, refusals: Sequence[Refusal]) -> None:
         for refusal in refusals:
             self.refused[refusal.kind.value] += refusal.frames
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Carry `work` out to its end, even where the caller is cancelled: half of a block would be lost uncounted, and a
+    thread would be left at work on what the next caller uses."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

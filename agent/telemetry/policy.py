@@ -25,6 +25,7 @@ from can_dbc.decoder import SignalColumns
 from can_dbc.plan import MessagePlan, SignalPlan, text_keys
 
 CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real ones: 24 ms)
+_TOGETHER: Final = 32_768  # values whose texts are looked up together: 256 KiB
 _COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
 _NO_TEXTS: Final[Mapping[int, str]] = {}
 _Rows = NDArray[np.intp]
@@ -197,13 +198,17 @@ class CampaignCollector:
 
     def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
         """The open window, which may be empty; a new one opens.  Intervals and changes run on across windows."""
+        groups: list[ColumnGroup] = []
         drafts: list[_Draft] = []
         for key in sorted(self._messages):
             message = self._messages[key]
             drafts += _drafts(message)
             message.pieces = []
-        groups = tuple(_with_texts(drafts))
-        return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, groups)
+            if sum(draft.raw.size for draft in drafts) >= _TOGETHER:
+                groups += _with_texts(drafts)
+                drafts = []
+        groups += _with_texts(drafts)
+        return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
 
     def _new_message(self, decoded: SignalColumns) -> _Message:
         rows: list[int] = []

@@ -3,14 +3,15 @@
 Needs no privilege.  The file system is read-only inside, but for one folder; the network is its own.
 """
 
-import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 INIT: Final = Path(__file__).with_name("init")
 MODULES: Final = Path("/usr/lib/uml/modules")
 MEMORY: Final = "768M"
+POLL_S: Final = 0.01
 PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 
 
@@ -41,16 +43,26 @@ def unavailable() -> str | None:
 
 
 def run(
-    command: Sequence[str], *, folder: Path, environment: Mapping[str, str], timeout_s: float, files: Sequence[str] = ()
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    files: Sequence[str] = (),
+    watch: Callable[[int, Path], None] = lambda _session, _results: None,
 ) -> Outcome:
-    """Run `command` in `folder` inside; `files`: names that it writes below /mnt, to be handed back."""
+    """Run `command` in `folder` inside.
+
+    `files`: names that it writes below /mnt, to be handed back.  `watch` is called again and again meanwhile, with
+    the session that all processes of the kernel are in on this machine, and the folder that is /mnt inside.
+    """
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
         (results / "command").write_text(f"{exports}cd {shlex.quote(str(folder))} && {shlex.join(command)}\n")
         kernel = ["linux.uml", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}", "con=null", "con0=fd:0,fd:1"]
         kernel += [f"mem={MEMORY}", f"uml_dir={results}/", f"RESULTS={results}"]
-        console = _supervise(kernel, results / "console", timeout_s)
+        console = _supervise(kernel, results, timeout_s, watch)
         status = _text(results / "status").strip()
         return Outcome(
             int(status) if status.isdigit() else None,
@@ -60,18 +72,20 @@ def run(
         )
 
 
-def _supervise(kernel: Sequence[str], console: Path, timeout_s: float) -> str:
+def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Callable[[int, Path], None]) -> str:
+    console = results / "console"
     with console.open("wb") as log:
-        process = subprocess.Popen(
-            kernel, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=dict(os.environ)
-        )
+        process = subprocess.Popen(kernel, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        end_s = time.monotonic() + timeout_s
         try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            log.write(f"\nnot finished after {timeout_s:.0f} s\n".encode())
+            while process.poll() is None and time.monotonic() < end_s:
+                watch(process.pid, results)
+                time.sleep(POLL_S)
+            if process.poll() is None:
+                log.write(f"\nnot finished after {timeout_s:.0f} s\n".encode())
         finally:
             # Its processes are processes of this machine, all in the session made above.
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return _text(console)

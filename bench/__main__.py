@@ -1,0 +1,164 @@
+"""`python -m bench`: measures everything in one run, prints the tables, writes build/bench.json and build/bench.png."""
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.blocks import block_sizes
+from bench.by_agent import AgentDecoder
+from bench.by_asammdf import AsammdfDecoder
+from bench.by_cantools import CantoolsDecoder
+from bench.columns import Different, check_same
+from bench.drives import CLASSIC, DATA, Drive, demonstration, recorded
+from bench.picture import draw
+from bench.pipeline import Pipeline
+from bench.report import render
+from bench.sizes import entropy, json_zstd, protobuf_snappy
+from bench.timing import interleaved
+
+WINDOWS_S = (30, 5)
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each way (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--only", metavar="NAME", help="captures whose name holds NAME")
+    parser.add_argument("--no-processes", action="store_true", help="leave out capture, memory and start-up (vcan)")
+    options = parser.parse_args()
+    started = time.monotonic()
+    options.out.mkdir(exist_ok=True)
+    figures: dict[str, Any] = {"machine": f"{platform.machine()}, Python {platform.python_version()}", "notes": []}
+    with tempfile.TemporaryDirectory(dir=options.out, prefix="bench-") as name:
+        try:
+            for drive in _drives(options.only, figures):
+                _tell(f"{drive.name}: {len(drive.block)} frames, {drive.seconds:.0f} s")
+                _add(figures, drive.name, _measure(drive, Path(name) / drive.name, options.rounds, figures["notes"]))
+            _tell("blocks of one message")
+            sizes = block_sizes(options.rounds)
+        except Different as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+    figures["block_sizes"] = sizes["agent"]
+    figures["block_sizes_all"] = sizes
+    figures["block_ratio_cantools"] = {n: sizes["agent"][n] / sizes["cantools"][n] for n in sizes["agent"]}
+    _summarise(figures)
+    if not options.no_processes:
+        _processes(figures, options.out.resolve() / "bench")
+    figures["seconds"] = round(time.monotonic() - started, 1)
+    (options.out / "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
+    draw(figures, options.out / "bench.png")
+    print(render(figures))
+    return 0
+
+
+def _drives(only: str | None, figures: dict[str, Any]) -> "list[Drive]":
+    _tell("reading the captures")
+    drives = [drive for drive in recorded() if only is None or only in drive.name]
+    if not drives:
+        figures["notes"].append(f"no recorded captures in {DATA}: measured on the demonstration vehicle")
+        drives = [demonstration()]
+    figures["classic"] = [drive.name for drive in drives if drive.kind == CLASSIC]
+    return drives
+
+
+def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[str, Any]:
+    folder.mkdir()
+    by_cantools = CantoolsDecoder(drive)
+    expected = by_cantools.columns()
+    by_agent = {s: AgentDecoder(drive, drive.windows(s)) for s in WINDOWS_S}
+    pipelines = {s: Pipeline(drive, drive.windows(s), folder / f"spool-{s}") for s in WINDOWS_S}
+    values = check_same(expected, by_agent[30].columns(), f"{drive.name}: our decoder against cantools")
+    for seconds, pipeline in pipelines.items():
+        check_same(expected, pipeline.columns(), f"{drive.name}: {seconds} s batches against cantools")
+    ways: dict[str, Callable[[], object]] = {"cantools": by_cantools.decode}
+    try:
+        by_asammdf = AsammdfDecoder(drive, folder)
+        check_same(expected, by_asammdf.columns(), f"{drive.name}: asammdf against cantools")
+        ways["asammdf"] = by_asammdf.decode
+    except Different as error:
+        notes.append(f"no ratio to asammdf, its values differ: {error}")
+    ways |= {"agent": by_agent[30].physical, "raw": by_agent[30].raw, "agent 5s": by_agent[5].physical}
+    for pipeline in pipelines.values():
+        pipeline.stages_s.clear()
+        pipeline.runs = 0
+    ways |= {f"pipeline {s}s": pipeline.run for s, pipeline in pipelines.items()}
+    taken = interleaved(ways, rounds)
+    sizes = {s: pipeline.sizes() for s, pipeline in pipelines.items()}
+    windows = pipelines[30].windows()
+    result = {
+        "frames": len(drive.block),
+        "frames_decoded": by_cantools.frames,
+        "values_compared": values,
+        "seconds_taken": {name: round(seconds, 6) for name, seconds in taken.items()},
+        "decode_ratio_cantools": taken["cantools"] / taken["agent"],
+        "decode_ratio_cantools_raw": taken["cantools"] / taken["raw"],
+        "decode_ratio_cantools_5s": taken["cantools"] / taken["agent 5s"],
+        "decode_ratio_asammdf": taken["asammdf"] / taken["agent"] if "asammdf" in taken else None,
+        "pipeline_ratio_cantools": taken["cantools"] / taken["pipeline 30s"],
+        "pipeline_ratio_cantools_5s": taken["cantools"] / taken["pipeline 5s"],
+        "pipeline_frames_per_s": len(drive.block) / taken["pipeline 30s"],
+        "pipeline_frames_per_s_5s": len(drive.block) / taken["pipeline 5s"],
+        "pipeline_stages_ms": {f"{s}s": dict(pipeline.stages()) for s, pipeline in pipelines.items()},
+        "bytes_per_sample": sizes[30][1] / sizes[30][0],
+        "bytes_per_sample_5s": sizes[5][1] / sizes[5][0],
+        "bytes_per_sample_sealed": sizes[30][2] / sizes[30][0],
+        "bytes_per_sample_sealed_5s": sizes[5][2] / sizes[5][0],
+        "bytes_per_sample_entropy": entropy(windows) / sizes[30][0],
+        "bytes_per_sample_protobuf_snappy": protobuf_snappy(windows) / sizes[30][0],
+        "bytes_per_sample_json_zstd": json_zstd(windows) / sizes[30][0],
+        "kbit_per_s": sizes[30][2] * 8 / drive.seconds / 1e3,
+    }
+    for pipeline in pipelines.values():
+        pipeline.close()
+    shutil.rmtree(folder)
+    return result
+
+
+def _add(figures: dict[str, Any], name: str, found: dict[str, Any]) -> None:
+    """Every figure of a drive under its own key, by name of the drive."""
+    for key, value in found.items():
+        figures.setdefault(key, {})[name] = value
+
+
+def _summarise(figures: dict[str, Any]) -> None:
+    """Means over the open classic captures."""
+    classic = figures["classic"]
+    for key in ("bytes_per_sample", "bytes_per_sample_5s", "bytes_per_sample_sealed", "bytes_per_sample_sealed_5s"):
+        if classic:
+            figures[f"{key}_mean"] = sum(figures[key][name] for name in classic) / len(classic)
+
+
+def _processes(figures: dict[str, Any], folder: Path) -> None:
+    """What needs processes of their own, on virtual CAN."""
+    from bench import capture, running
+
+    for text, measure in (
+        ("capture: ring, candump, python-can", capture.measure),
+        ("the running agent: start-up, memory, wake-ups", lambda: running.measure(folder)),
+    ):
+        _tell(f"{text} (virtual CAN; a few minutes under User Mode Linux)")
+        try:
+            figures |= measure()
+        except RuntimeError as error:
+            figures["notes"].append(f"{text}: {str(error).strip().splitlines()[0]}")
+    _tell("start-up on this machine")
+    figures |= running.start_up_here(folder)
+    for key in ("capture_cpu_ratio_candump", "capture_cpu_ratio_python_can", "rss_mb", "wakeups_per_s"):
+        figures.setdefault(key, None)
+
+
+def _tell(text: str) -> None:
+    print(f"  {text} ...", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Decoding with cantools, frame by frame, as a Python script does it today: `message.decode`, default arguments."""
+
+from collections import defaultdict
+
+import numpy as np
+from cantools.database.can import Message
+
+from bench.columns import Columns
+from bench.drives import Drive
+from can_dbc.database import load
+from can_dbc.frames import ERROR, EXTENDED, REMOTE
+from can_dbc.plan import match_key
+
+
+class CantoolsDecoder:
+    """Decodes the frames of a drive.  What a script has to look up per frame anyway is looked up beforehand."""
+
+    def __init__(self, drive: Drive) -> None:
+        block = drive.block
+        messages: dict[tuple[int, int], Message] = {}
+        for bus, files in drive.databases.items():
+            if bus not in block.buses:
+                continue
+            number = block.buses.index(bus)
+            of_bus: dict[tuple[int, int], Message] = {}
+            for file in files:
+                database = load(file)
+                of_file = {
+                    (number, match_key(m.frame_id, m.is_extended_frame, drive.match)): m for m in database.messages
+                }
+                of_bus = {**of_file, **of_bus}
+            messages |= of_bus
+        self._buses = block.buses
+        self._frames: list[tuple[int, Message, bytes]] = []
+        columns = (block.bus, block.can_id, block.flags, block.length)
+        for row, (bus, can_id, flags, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            if flags & (REMOTE | ERROR):
+                continue
+            message = messages.get((bus, match_key(can_id, bool(flags & EXTENDED), drive.match)))
+            if message is not None:
+                self._frames.append((bus, message, block.data[row, :length].tobytes()))
+
+    @property
+    def frames(self) -> int:
+        """How many have a message."""
+        return len(self._frames)
+
+    def decode(self) -> None:
+        """Every frame, with texts and scaling, as cantools does when not told otherwise."""
+        for _, message, data in self._frames:
+            message.decode(data)
+
+    def columns(self) -> Columns:
+        """All values, without texts."""
+        values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for bus, message, data in self._frames:
+            for signal, value in message.decode(data, decode_choices=False).items():
+                values[self._buses[bus], message.name, signal].append(value)
+        return {key: np.array(numbers, np.float64) for key, numbers in values.items()}

@@ -1,0 +1,169 @@
+"""What capturing costs: the packet ring, candump and python-can on the same virtual CAN traffic (cangen).
+
+    python -m bench.capture             prints JSON; boots User Mode Linux where this machine has no vcan
+
+Where the machine has vcan, it is the CPU time of the reading process.  Under User Mode Linux, whose own clocks of
+processes count in ticks of 10 ms, it is what the whole kernel with all its processes takes on this machine while a
+reader is there, less what it takes with the same traffic and none: system calls, waking up and the kernel's part of
+the delivery count too.  Rounds are interleaved, medians taken.  Per frame that was sent; a reader that loses frames
+is spared their cost.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import can
+
+from agent.sources.packet_ring import PacketRingSource
+from tests.vcan import interfaces, user_mode_linux
+
+ROOT: Final = Path(__file__).parents[1]
+BUS: Final = "can0"
+ROUNDS: Final = 5
+SECONDS: Final = 4.0
+BURST: Final = ("-g", "10", "-c", "45")  # 45 frames each 10 ms and a little: about 4,000 a second
+READERS: Final[dict[str, list[str]]] = {
+    "none": ["sleep", "1000"],
+    "ring": [sys.executable, "-m", "bench.capture", "read-ring"],
+    "candump": ["candump", BUS],
+    "python_can": [sys.executable, "-m", "bench.capture", "read-python-can"],
+}
+SETTLE_S: Final = 3.0  # imports
+_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def measure() -> dict[str, Any]:
+    """The figures, wherever vcan is to be had.  Raises RuntimeError where it is not."""
+    if interfaces.available():
+        return _figures(_phases(None))
+    if (reason := user_mode_linux.unavailable()) is not None:
+        raise RuntimeError(f"no virtual CAN: {reason}")
+    meter = _Meter()
+    outcome = user_mode_linux.run(
+        [sys.executable, "-m", "bench.capture", "phases"],
+        folder=ROOT,
+        environment={"PYTHONPATH": str(ROOT)},
+        timeout_s=60 + 2 * ROUNDS * len(READERS) * (SETTLE_S + SECONDS),
+        watch=meter.look,
+    )
+    if outcome.status != 0:
+        raise RuntimeError(f"bench.capture failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
+    inside = json.loads(outcome.output.splitlines()[-1])
+    return _figures([(name, meter.used_s[number], frames) for number, (name, _, frames) in enumerate(inside)])
+
+
+def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
+    """Of (reader, CPU seconds, frames sent), in rounds of READERS; what `none` takes the others take as well."""
+    rounds = [phases[start : start + len(READERS)] for start in range(0, len(phases), len(READERS))]
+    costs: dict[str, list[float]] = {name: [] for name in READERS if name != "none"}
+    for (_, idle_s, idle_frames), *others in rounds:
+        for name, used_s, frames in others:
+            costs[name].append((used_s / frames - idle_s / idle_frames) * 1e6)
+    median = {name: statistics.median(values) for name, values in costs.items()}
+    return {
+        "cpu_us_per_frame": {name: round(value, 2) for name, value in median.items()},
+        "cpu_us_per_frame_range": {name: [round(min(v), 2), round(max(v), 2)] for name, v in costs.items()},
+        "capture_cpu_ratio_candump": round(median["ring"] / median["candump"], 3),
+        "capture_cpu_ratio_python_can": round(median["ring"] / median["python_can"], 3),
+        "frames_per_s": round(sum(frames for _, _, frames in phases) / len(phases) / SECONDS),
+        "user_mode_linux": not interfaces.available(),
+    }
+
+
+def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
+    """Reader, its own CPU seconds, and frames sent, by phase; `marks`: a folder to tell where they begin and end."""
+    found = []
+    with interfaces.vcan(BUS):
+        for _ in range(ROUNDS):
+            for name, command in READERS.items():
+                reader = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(SETTLE_S)
+                sender = interfaces.cangen(BUS, *BURST)
+                time.sleep(0.5)
+                number = len(found)
+                _mark(marks, f"begin{number}")
+                frames, used_s = _sent(), _cpu_s(reader.pid)
+                time.sleep(SECONDS)
+                found.append((name, _cpu_s(reader.pid) - used_s, _sent() - frames))
+                _mark(marks, f"end{number}")
+                for process in (sender, reader):
+                    process.kill()
+                    process.wait()
+    return found
+
+
+class _Meter:
+    """Reads on this machine what User Mode Linux takes, at the marks that the phases set."""
+
+    def __init__(self) -> None:
+        self.used_s: list[float] = []
+        self._began_s: float | None = None
+
+    def look(self, session: int, marks: Path) -> None:
+        number = len(self.used_s)
+        if self._began_s is None:
+            if (marks / f"begin{number}").exists():
+                self._began_s = _session_cpu_s(session)
+        elif (marks / f"end{number}").exists():
+            self.used_s.append(_session_cpu_s(session) - self._began_s)
+            self._began_s = None
+
+
+def _mark(marks: Path | None, name: str) -> None:
+    if marks is not None:
+        (marks / name).touch()
+        time.sleep(0.05)  # until it has been seen
+
+
+def _sent() -> int:
+    return int(Path(f"/sys/class/net/{BUS}/statistics/tx_packets").read_text())
+
+
+def _cpu_s(pid: int) -> float:
+    """On the processor, by the scheduler's count."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def _session_cpu_s(session: int) -> float:
+    """User and system time of all processes of a session, those included that have ended."""
+    total = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session:
+            total += sum(map(int, fields[11:15]))
+    return total * _TICK_S
+
+
+async def _read_ring() -> None:
+    source = PacketRingSource(bus=BUS, interface=BUS, on_loss=lambda _: None)
+    async for block in source.blocks():
+        source.release(block.first + len(block))
+
+
+def _read_python_can() -> None:
+    with can.Bus(BUS, "socketcan", fd=True) as bus:
+        for _ in bus:
+            pass
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["read-ring"]:
+            asyncio.run(_read_ring())
+        case ["read-python-can"]:
+            _read_python_can()
+        case ["phases"]:
+            print(json.dumps(_phases(Path("/mnt"))))
+        case _:
+            print(json.dumps(measure()))

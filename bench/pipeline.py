@@ -1,0 +1,133 @@
+"""The whole way of frames in memory to sealed batches that are durable in the spool, by the agent's own parts: decode,
+policy, codec and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
+before, as in an agent that has been running for a while."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+from numpy.typing import NDArray
+
+from agent.clock import MachineClock
+from agent.formats.campaign import parse_campaign
+from agent.formats.codec import decode_window, encode_batches
+from agent.formats.columns import Window, physical
+from agent.formats.seal import SEAL_OVERHEAD_BYTES, RecipientPrivateKey, unseal
+from agent.formats.topics import Lane
+from agent.telemetry.outbox import Outbox, Sealer
+from agent.telemetry.policy import CampaignCollector, wanted
+from agent.telemetry.spool import Spool
+from agent.telemetry.spool_index import Entry
+from bench.columns import Columns
+from bench.drives import Drive
+from can_dbc.decoder import Decoder
+from can_dbc.frames import FrameBlock
+
+VEHICLE: Final = "00000000-0000-4000-8000-000000000000"
+BATCH_BYTES: Final = 60_000  # the setting's default
+EVERYTHING: Final = parse_campaign(
+    {
+        "name": "everything",
+        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 30_000}},
+        "signalsToCollect": [{"name": "*"}],
+    },
+    "bench",
+)
+
+
+class Pipeline:
+    """Runs the windows of a drive through; `stages_s` adds up where the time goes."""
+
+    def __init__(self, drive: Drive, windows: Sequence[FrameBlock], folder: Path) -> None:
+        self._windows = windows
+        self._decoder = Decoder(drive.plans, wanted([EVERYTHING]))
+        self._collector = CampaignCollector(EVERYTHING, drive.block.buses)
+        self._device, self._recipient = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
+        self._clock = MachineClock(recorded=True)
+        self._spool = Spool.open(folder, quota_bytes=10**9, max_age_s=1e6, reserve_bytes=0)
+        self._outbox = Outbox(
+            self._spool,
+            Sealer(VEHICLE, self._device, self._recipient.public, lambda: time.time_ns() // 1_000),
+            self._clock.read,
+            batch_max_bytes=BATCH_BYTES,
+            pending_max_bytes=10**8,
+        )
+        self.stages_s: Counter[str] = Counter()
+        self.runs = 0
+
+    def run(self) -> None:
+        """All windows, until the last batch is durable."""
+        clock = time.perf_counter
+        for block in self._windows:
+            started = clock()
+            columns = self._decoder.decode(block).columns
+            decoded = clock()
+            self._collector.offer(columns)
+            window = self._close(block)
+            collected = clock()
+            self._outbox.put([(window, 1)])
+            stored = clock()
+            self.stages_s["decode"] += decoded - started
+            self.stages_s["policy"] += collected - decoded
+            self.stages_s["codec to disk"] += stored - collected
+        self.runs += 1
+
+    def windows(self) -> list[Window]:
+        """What is collected, by window."""
+        found = []
+        for block in self._windows:
+            self._collector.offer(self._decoder.decode(block).columns)
+            found.append(self._close(block))
+        return found
+
+    def sizes(self) -> tuple[int, int, int]:
+        """Samples of the drive, bytes of all bodies (zstd), bytes of all sealed batches."""
+        samples = body = 0
+        for window in self.windows():
+            samples += window.samples
+            body += sum(map(len, encode_batches(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES)))
+        self.empty()
+        self.run()
+        return samples, body, self._spool.counts().size_bytes
+
+    def columns(self) -> Columns:
+        """What a receiver gets out of the batches that one run leaves in the spool."""
+        self.empty()
+        self.run()
+        parts: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}
+        for entry in sorted(self._entries(), key=lambda entry: entry.seq):
+            content = self._spool.read(entry)
+            assert content is not None
+            _, body = unseal(content, self._recipient, self._device.public_key())
+            for group in decode_window(body).groups:
+                for info, raw in zip(group.signals, group.raw, strict=True):
+                    message, _, signal = info.name.partition(".")
+                    parts.setdefault((info.bus, message, signal), []).append(physical(info, raw))
+        return {key: np.concatenate(found) for key, found in parts.items()}
+
+    def stages(self) -> Mapping[str, float]:
+        """Milliseconds of a run, by stage."""
+        return {name: seconds / self.runs * 1e3 for name, seconds in self.stages_s.items()}
+
+    def empty(self) -> None:
+        """Acknowledge what is in the spool."""
+        by_epoch: dict[str, list[int]] = {}
+        for entry in self._entries():
+            by_epoch.setdefault(entry.epoch, []).append(entry.seq)
+        for epoch, seqs in by_epoch.items():
+            self._spool.acknowledge(epoch, seqs)
+
+    def close(self) -> None:
+        """Let go of the spool."""
+        self._spool.close()
+
+    def _entries(self) -> list[Entry]:
+        return self._spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,))
+
+    def _close(self, block: FrameBlock) -> Window:
+        start_us, end_us = int(block.t_ns[0]) // 1_000, int(block.t_ns[-1]) // 1_000 + 1
+        return self._collector.close(start_us=start_us, end_us=end_us, clock=self._clock.read())

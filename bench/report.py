@@ -1,0 +1,71 @@
+"""The figures as tables for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_CAPTURES: Final = (
+    ("decode 30 s, times cantools", "decode_ratio_cantools", "{:.1f}"),
+    ("  raw integers only", "decode_ratio_cantools_raw", "{:.1f}"),
+    ("  windows of 5 s", "decode_ratio_cantools_5s", "{:.1f}"),
+    ("decode 30 s, times asammdf", "decode_ratio_asammdf", "{:.1f}"),
+    ("pipeline 30 s, times cantools", "pipeline_ratio_cantools", "{:.1f}"),
+    ("pipeline 5 s, times cantools", "pipeline_ratio_cantools_5s", "{:.1f}"),
+    ("pipeline 30 s, 1000 frames/s", "pipeline_frames_per_s", "{:,.0f}"),
+    ("bytes a sample, 30 s", "bytes_per_sample", "{:.3f}"),
+    ("bytes a sample, 5 s", "bytes_per_sample_5s", "{:.3f}"),
+    ("  sealed, 30 s", "bytes_per_sample_sealed", "{:.3f}"),
+    ("  sealed, 5 s", "bytes_per_sample_sealed_5s", "{:.3f}"),
+    ("  entropy estimate, 30 s", "bytes_per_sample_entropy", "{:.3f}"),
+    ("  JSON + zstd", "bytes_per_sample_json_zstd", "{:.2f}"),
+    ("  protobuf rows + snappy", "bytes_per_sample_protobuf_snappy", "{:.2f}"),
+    ("whole car, sealed, kbit/s", "kbit_per_s", "{:.1f}"),
+    ("values compared, 1000", "values_compared", "{:,.0f}"),
+)
+_PROCESS: Final = (
+    ("capture, CPU a frame: ring / candump", "capture_cpu_ratio_candump", "{:.2f}"),
+    ("capture, CPU a frame: ring / python-can", "capture_cpu_ratio_python_can", "{:.3f}"),
+    ("steady agent: resident memory, MB", "rss_mb", "{:.1f}"),
+    ("  of it the rings, MB", "rss_rings_mb", "{:.1f}"),
+    ("  anonymous, MB", "rss_anonymous_mb", "{:.1f}"),
+    ("steady agent: wake-ups/s an interface", "wakeups_per_s_interface", "{:.1f}"),
+    ("steady agent: CPU a frame, us", "steady_cpu_us_per_frame", "{:.1f}"),
+    ("start-up, plans cached, s", "startup_s", "{:.2f}"),
+    ("start-up, times `import numpy`", "startup_ratio_numpy", "{:.1f}"),
+    ("  without plans", "startup_cold_ratio_numpy", "{:.1f}"),
+)
+_THOUSANDS: Final = {"pipeline_frames_per_s", "values_compared"}
+
+
+def render(figures: Mapping[str, Any]) -> str:
+    """All tables, and the notes."""
+    names = list(figures["decode_ratio_cantools"])
+    lines = [f"{'':32}" + "".join(f"{_short(name):>14}" for name in names)]
+    for title, key, form in _CAPTURES:
+        lines.append(f"{title:32}" + "".join(f"{_cell(figures[key][name], key, form):>14}" for name in names))
+    if "bytes_per_sample_mean" in figures:
+        mean, mean_5s = figures["bytes_per_sample_mean"], figures["bytes_per_sample_5s_mean"]
+        lines.append(f"bytes a sample, mean of the cars: {mean:.3f} (30 s), {mean_5s:.3f} (5 s)")
+    lines += [
+        "",
+        f"{'frames a block (8 signals)':32}{'agent, frames/s':>16}{'times cantools':>16}{'of numpy bound':>16}",
+    ]
+    every = figures["block_sizes_all"]
+    for size, speed in every["agent"].items():
+        ratio, bound = speed / every["cantools"][size], speed / every["numpy"][size]
+        lines.append(f"{size:>26,}      {speed:>16,.0f}{ratio:>16.1f}{bound:>16.2f}")
+    lines.append("")
+    for title, key, form in _PROCESS:
+        lines.append(f"{title:42}{_cell(figures.get(key), key, form):>10}")
+    lines += [f"note: {note}" for note in figures["notes"]]
+    lines.append(f"{figures['machine']}; {figures['seconds']:.0f} s; every ratio on values that were found identical")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, key: str, form: str) -> str:
+    if value is None:
+        return "-"
+    return form.format(value / 1_000 if key in _THOUSANDS else value)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("css_").removeprefix("hyundai_").removeprefix("SYNTHETIC_hyundai_")[:13]

@@ -1,0 +1,22 @@
+"""How many samples a drive holds, for tests that account for every one of them."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from can_dbc.database import load
+from can_dbc.decoder import Decoder
+from can_dbc.frames import FrameBlock
+from can_dbc.plan import compile_plan
+from tests.agent.car import DATABASES
+
+
+def count_samples(blocks: Iterable[FrameBlock]) -> int:
+    """Of every signal of the demonstration databases, at its native rate."""
+    plans = [compile_plan([load(DATABASES / name)]) for name in ("demo_powertrain.dbc", "demo_body.dbc")]
+    decoder = Decoder(dict(enumerate(plans)))
+    return sum(
+        columns.raw.size if columns.valid is None else int(np.count_nonzero(columns.valid))
+        for block in blocks
+        for columns in decoder.decode(block).columns
+    )

@@ -1,0 +1,113 @@
+"""Feeders: buses under the numbers that all sources share, and a source that fails alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from agent.errors import Permanent
+from agent.sources.feeder import Feeder, State, feed_all
+from can_dbc.frames import FrameBlock
+
+
+def block(buses: tuple[str, ...], *numbers: int) -> FrameBlock:
+    count = len(numbers)
+    return FrameBlock(
+        np.arange(count),
+        np.array(numbers, np.uint8),
+        np.full(count, 0x100, np.uint32),
+        np.zeros(count, np.uint8),
+        np.full(count, 8, np.uint8),
+        np.zeros((count, 8), np.uint8),
+        buses,
+    )
+
+
+class Played:
+    """A source that yields `blocks`, then ends, fails with `error`, or stays."""
+
+    def __init__(self, name: str, buses: tuple[str, ...], *numbers: int, error: Permanent | None = None) -> None:
+        self.name = name
+        self.buses = buses
+        self.stays = False
+        self.closed = False
+        self._numbers = numbers
+        self._error = error
+
+    async def blocks(self) -> AsyncIterator[FrameBlock]:
+        try:
+            for number in self._numbers:
+                yield block(self.buses, number)
+                await asyncio.sleep(0)
+            if self._error is not None:
+                raise self._error
+            if self.stays:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+def test_buses_get_the_numbers_that_all_sources_share() -> None:
+    taken: list[tuple[tuple[str, ...], list[int]]] = []
+
+    async def take(fed: FrameBlock) -> None:
+        taken.append((fed.buses, fed.bus.tolist()))
+
+    buses = ("can0", "can1", "can2")
+    feeder = Feeder(Played("log", ("can2", "can0"), 0, 1), buses, take)
+    assert feeder.state is State.WAITING
+    asyncio.run(feeder.run())
+    assert taken == [(buses, [2]), (buses, [0])]
+    assert (feeder.state, feeder.problem) == (State.FINISHED, None)
+
+
+def test_a_source_that_fails_takes_no_other_down() -> None:
+    taken: list[str] = []
+
+    async def take(fed: FrameBlock) -> None:
+        taken.append(fed.buses[fed.bus[0]])
+
+    bad = Played("bad", ("can0",), 0, error=Permanent("drive.log: line 7 is damaged"))
+    good = Played("good", ("can1",), *[0] * 20)
+    feeders = [Feeder(source, ("can0", "can1"), take) for source in (bad, good)]
+    asyncio.run(feed_all(feeders))
+    assert [(feeder.state, feeder.problem) for feeder in feeders] == [
+        (State.FAILED, "drive.log: line 7 is damaged"),
+        (State.FINISHED, None),
+    ]
+    assert (taken.count("can0"), taken.count("can1")) == (1, 20)
+
+
+def test_a_feeder_that_is_cancelled_has_closed_its_source() -> None:
+    async def run() -> None:
+        started = asyncio.Event()
+
+        async def take(_: FrameBlock) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        feeding = asyncio.create_task(Feeder(source, ("can0",), take).run())
+        await started.wait()
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        assert source.closed
+
+    source = Played("live", ("can0",), 0)
+    asyncio.run(run())
+
+
+def test_a_feeder_that_waits_for_frames_has_closed_its_source_as_well() -> None:
+    async def run() -> None:
+        async def take(_: FrameBlock) -> None: ...
+
+        feeder = Feeder(source, ("can0",), take)
+        feeding = asyncio.create_task(feeder.run())
+        while feeder.state is not State.RUNNING:
+            await asyncio.sleep(0)
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        assert source.closed
+
+    source = Played("live", ("can0",), 0)
+    source.stays = True
+    asyncio.run(run())

@@ -1,0 +1,232 @@
+"""The collector against decoding and collecting everything at once, whatever the blocks and the campaigns."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.clock import MachineClock
+from agent.formats.campaign import Campaign, parse_campaign
+from agent.formats.columns import Window
+from agent.telemetry.collector import Collector, Limits
+from agent.telemetry.policy import CampaignCollector, wanted
+from can_dbc.database import load
+from can_dbc.decoder import Decoder
+from can_dbc.frames import FrameBlock, concatenate
+from can_dbc.plan import BusPlan, compile_plan
+from tests.agent import car
+from tests.agent.formats.windows import CLOCK
+from tests.agent.telemetry.depot import Depot
+
+BUSES = ("can0", "can1")
+PLANS: dict[str, BusPlan] = {
+    bus: compile_plan([load(car.DATABASES / name)])
+    for bus, name in zip(BUSES, ("demo_powertrain.dbc", "demo_body.dbc"), strict=True)
+}
+DRIVE = concatenate(car.drive(12.0))
+Samples = dict[tuple[str, str, str], list[tuple[int, int]]]
+
+
+def campaign(name: str, *signals: dict[str, Any], period_ms: int = 3_000, **more: Any) -> Campaign:
+    scheme = {"timeBasedCollectionScheme": {"periodMs": period_ms}}
+    document = {"name": name, "collectionScheme": scheme, "signalsToCollect": list(signals)} | more
+    return parse_campaign(json.dumps(document).encode(), name)
+
+
+EVERYTHING = campaign("everything", {"name": "*"})
+CHANGES = campaign(
+    "changes",
+    {"name": "*Speed*", "minimumSamplingIntervalMs": 700},
+    {"name": "*Temperature*", "minimumSamplingIntervalMs": 1_000, "onChange": True},
+    {"name": "*Door*", "onChange": True},
+)
+NEWEST = campaign("newest", {"name": "*Counter*", "maxSampleCount": 3}, period_ms=2_000)
+
+
+def samples(windows: Iterable[Window]) -> Samples:
+    found: Samples = defaultdict(list)
+    for window in windows:
+        for group in window.groups:
+            for info, raw in zip(group.signals, group.raw.tolist(), strict=True):
+                found[window.campaign, info.bus, info.name] += zip(group.t_us.tolist(), raw, strict=True)
+    return dict(found)
+
+
+def at_once(campaigns: Sequence[Campaign], block: FrameBlock) -> Samples:
+    """All of `block` decoded by one call, collected by one call."""
+    columns = Decoder(dict(enumerate(PLANS.values())), wanted(campaigns)).decode(block).columns
+    found: Samples = {}
+    for each in campaigns:
+        collector = CampaignCollector(each, BUSES)
+        collector.offer(columns)
+        found |= samples([collector.close(start_us=0, end_us=1, clock=CLOCK)])
+    return found
+
+
+def cut(block: FrameBlock, sizes: Iterable[int]) -> Iterable[FrameBlock]:
+    start = 0
+    for size in sizes:
+        yield block.slice(start, min(start + size, len(block)))
+        start += size
+        if start >= len(block):
+            return
+
+
+def make(depot: Depot, *, increment_s: float = 0.5, silence_s: float = 10, max_samples: int = 10**7) -> Collector:
+    limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples)
+    return Collector(BUSES, PLANS, depot.outbox, MachineClock(recorded=True), limits)
+
+
+@pytest.fixture
+def depot(tmp_path: Path) -> Depot:
+    return Depot(tmp_path)
+
+
+def in_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    def run(depot: Depot) -> None:
+        asyncio.run(test(depot))
+
+    run.__name__ = test.__name__
+    return run
+
+
+@pytest.mark.parametrize("increment_s", [0.1, 5.0])
+@pytest.mark.parametrize("sizes", ["1", "any", "all"])
+def test_what_is_kept_does_not_depend_on_how_frames_come_in(depot: Depot, sizes: str, increment_s: float) -> None:
+    random = np.random.default_rng(7)
+    block = DRIVE.slice(0, 2_000) if sizes == "1" else DRIVE
+    blocks = {
+        "1": lambda: [1] * len(block),
+        "any": lambda: random.integers(1, 900, len(block)).tolist(),
+        "all": lambda: [len(block)],
+    }
+    campaigns = [EVERYTHING, CHANGES]
+
+    async def drive() -> None:
+        collector = make(depot, increment_s=increment_s)
+        assert await collector.set_campaigns(campaigns) == {}
+        for piece in cut(block, blocks[sizes]()):
+            await collector.feed(piece)
+        await collector.flush()
+        assert sum(collector.frames.values()) == len(block)
+
+    asyncio.run(drive())
+    assert samples(depot.windows()) == at_once(campaigns, block)
+
+
+@in_event_loop
+async def test_each_campaign_has_windows_of_its_own_period(depot: Depot) -> None:
+    collector = make(depot)
+    await collector.set_campaigns([EVERYTHING, NEWEST])
+    await collector.feed(DRIVE)
+    await collector.flush()
+    windows = [window for window in depot.windows() if window.samples]
+    assert {len([w for w in windows if w.campaign == name]) for name in ("everything",)} == {4}
+    newest = [window for window in windows if window.campaign == "newest"]
+    assert len(newest) == 6
+    assert max(len(group.t_us) for window in newest for group in window.groups) == 3
+
+
+@in_event_loop
+async def test_a_campaign_that_stays_remembers_though_another_comes_and_goes(depot: Depot) -> None:
+    """Another campaign makes the decoder deliver other signals of the same messages, in another order of rows."""
+    third = len(DRIVE) // 3
+    collector = make(depot)
+    await collector.set_campaigns([CHANGES])
+    await collector.feed(DRIVE.slice(0, third))
+    before = await collector.set_campaigns([EVERYTHING, CHANGES])
+    assert sum(before.values()) == third
+    await collector.feed(DRIVE.slice(third, 2 * third))
+    await collector.set_campaigns([CHANGES])
+    await collector.feed(DRIVE.slice(2 * third, len(DRIVE)))
+    await collector.flush()
+    found = samples(depot.windows())
+    assert {key: kept for key, kept in found.items() if key[0] == "changes"} == at_once([CHANGES], DRIVE)
+    middle = at_once([EVERYTHING], DRIVE.slice(third, 2 * third))
+    assert {key: kept for key, kept in found.items() if key[0] == "everything"} == middle
+
+
+@in_event_loop
+async def test_a_campaign_that_changed_starts_anew(depot: Depot) -> None:
+    half = len(DRIVE) // 2
+    collector = make(depot)
+    for rules, block in (("*Speed*", DRIVE.slice(0, half)), ("*Sp*", DRIVE.slice(half, len(DRIVE)))):
+        await collector.set_campaigns([campaign("speed", {"name": rules, "minimumSamplingIntervalMs": 60_000})])
+        await collector.feed(block)
+    await collector.flush()
+    kept = [len(times) for key, times in samples(depot.windows()).items() if "VehicleSpeed" in key[2]]
+    assert set(kept) == {2}
+
+
+@in_event_loop
+async def test_a_suspended_campaign_collects_nothing(depot: Depot) -> None:
+    collector = make(depot)
+    await collector.set_campaigns([campaign("later", {"name": "*"}, status="SUSPENDED")])
+    assert collector.campaigns == ()
+    await collector.feed(DRIVE)
+    await collector.flush()
+    assert depot.windows() == []
+    assert sum(collector.frames.values()) == len(DRIVE)
+
+
+@in_event_loop
+async def test_a_feeder_that_is_cancelled_leaves_no_half_block_behind(depot: Depot) -> None:
+    collector = make(depot, increment_s=0.1)
+    await collector.set_campaigns([EVERYTHING])
+    feeding = asyncio.create_task(collector.feed(DRIVE))
+    waiting = asyncio.create_task(collector.feed(DRIVE.slice(0, 10)))  # its turn comes after
+    while not collector.frames:
+        await asyncio.sleep(0)
+    for task in (feeding, waiting):
+        task.cancel()
+    await asyncio.wait({feeding, waiting})
+    assert feeding.cancelled()
+    await collector.flush()
+    assert sum(collector.frames.values()) == len(DRIVE) + 10
+    expected = sum(map(len, at_once([EVERYTHING], concatenate([DRIVE, DRIVE.slice(0, 10)])).values()))
+    assert sum(window.samples for window in depot.windows()) == expected
+
+
+@in_event_loop
+async def test_a_window_closes_when_the_bus_falls_silent(depot: Depot) -> None:
+    collector = make(depot, increment_s=60, silence_s=0.05)
+    await collector.set_campaigns([EVERYTHING])
+    running = asyncio.create_task(collector.run())
+    await collector.feed(DRIVE.slice(0, 100))
+    async with asyncio.timeout(10):
+        while not depot.outbox.samples:
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.wait({running})
+    assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE.slice(0, 100))
+
+
+@in_event_loop
+async def test_a_window_closes_at_its_largest_size(depot: Depot) -> None:
+    collector = make(depot, increment_s=0.1, max_samples=2_000)
+    await collector.set_campaigns([campaign("long", {"name": "*"}, period_ms=3_600_000)])
+    await collector.feed(DRIVE)
+    await collector.flush()
+    sizes = [window.samples for window in depot.windows()]
+    assert len(sizes) > 5
+    assert max(sizes) < 2_000 + 3_000  # the limit, and one increment
+
+
+@in_event_loop
+async def test_frames_that_do_not_decode_are_counted_by_kind(depot: Depot) -> None:
+    unknown = FrameBlock(
+        *(getattr(DRIVE, name)[:5] for name in ("t_ns", "bus")),
+        np.full(5, 0x7FF, np.uint32),
+        *(getattr(DRIVE, name)[:5] for name in ("flags", "length", "data")),
+        BUSES,
+    )
+    collector = make(depot)
+    await collector.set_campaigns([EVERYTHING])
+    await collector.feed(unknown)
+    await collector.flush()
+    assert collector.refused == {"unknown": 5}

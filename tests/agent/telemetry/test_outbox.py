@@ -1,0 +1,214 @@
+"""The outbox over a real spool: order, bounded memory, and a ledger that is told exactly once."""
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.formats.columns import ColumnGroup, Event, Window
+from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.outbox import EVENTS_AT_ONCE, EVENTS_HELD
+from tests.agent.formats.windows import signal
+from tests.agent.formats.windows import window as make_window
+from tests.agent.telemetry.depot import Depot
+
+RANDOM = np.random.default_rng(1)
+
+
+def window(start_us: int, samples: int = 100) -> Window:
+    t_us = start_us + np.arange(samples, dtype=np.int64)
+    raw = RANDOM.integers(0, 256, (1, samples))  # does not compress
+    return make_window(ColumnGroup(t_us, (signal("Engine.Speed"),), raw, ({},)), start_us=start_us, end_us=start_us + 1)
+
+
+def put(depot: Depot, *windows: Window) -> None:
+    depot.outbox.put((each, 0) for each in windows)
+
+
+def starts(depot: Depot) -> list[int]:
+    return [each.start_us for each in depot.windows() if each.samples]
+
+
+@pytest.fixture
+def depot(tmp_path: Path) -> Depot:
+    return Depot(tmp_path)
+
+
+def test_windows_are_stored_in_order_and_empty_ones_are_not(depot: Depot) -> None:
+    put(depot, window(1), make_window(), window(2))
+    put(depot, window(3))
+    assert starts(depot) == [1, 2, 3]
+    assert (depot.outbox.samples, depot.outbox.batches) == (300, 3)
+
+
+def test_a_disk_that_refuses_keeps_everything_in_memory_and_in_order(depot: Depot) -> None:
+    put(depot, window(1))
+    depot.disk.full = True
+    put(depot, window(2))
+    put(depot, window(3))
+    assert depot.outbox.problem is not None
+    assert "No space left" in depot.outbox.problem
+    assert depot.outbox.pending_bytes > 0
+    assert starts(depot) == [1]
+    assert not depot.outbox.delivered()
+    depot.disk.full = False
+    put(depot, window(4))
+    assert (depot.outbox.problem, depot.outbox.pending_bytes) == (None, 0)
+    assert starts(depot) == [1, 2, 3, 4]
+    assert depot.lost() == {}
+
+
+def test_what_memory_cannot_hold_goes_oldest_first_and_is_counted(tmp_path: Path) -> None:
+    limit = 10_000
+    depot = Depot(tmp_path, pending_max_bytes=limit)
+    depot.disk.full = True
+    for number in range(1, 21):
+        put(depot, window(number, samples=1_000))
+        assert depot.outbox.pending_bytes <= limit
+    depot.disk.full = False
+    depot.outbox.flush()
+    kept = starts(depot)
+    assert kept == list(range(21 - len(kept), 21))
+    assert 0 < len(kept) < 20
+    assert depot.lost() == {Reason.MEMORY_FULL: 1_000 * (20 - len(kept))}
+    told = [event.fields for event in depot.events("loss")]
+    assert [fields["samples"] for fields in told] == [1_000 * (20 - len(kept))]
+    assert told[0]["first_t_us"] == 1
+
+
+def test_a_window_larger_than_all_memory_is_kept(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=10)
+    depot.disk.full = True
+    put(depot, window(1))
+    depot.disk.full = False
+    depot.outbox.flush()
+    assert starts(depot) == [1]
+
+
+def test_a_window_that_is_cut_counts_its_samples_once(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    put(depot, window(1, samples=20_000))
+    counts = depot.spool.counts()
+    assert counts.batches > 3
+    assert depot.outbox.samples == 20_000
+    entries = depot.spool.pending(100, exclude=(), lanes=list(counts.lanes))
+    depot.spool.refuse(counts.epoch, {entry.seq: "no" for entry in entries})
+    assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000}
+
+
+def test_a_cut_window_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    depot.disk.full = True
+    put(depot, window(1, samples=20_000))
+    assert depot.spool.counts().batches == 0
+    depot.disk.full = False
+    depot.outbox.flush()
+    assert sum(each.samples for each in depot.windows()) == 20_000
+
+
+def test_each_loss_is_told_exactly_once(depot: Depot) -> None:
+    depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
+    depot.outbox.flush()
+    depot.outbox.flush()
+    depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=7))
+    depot.outbox.flush()
+    assert [event.fields["frames"] for event in depot.events("loss")] == [5, 7]
+    assert depot.recorded() == []
+
+
+def test_a_loss_whose_telling_could_not_be_stored_is_told_once_all_the_same(depot: Depot) -> None:
+    depot.disk.full = True
+    for frames in (5, 7, 9):
+        depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus=f"can{frames}", frames=frames))
+        depot.outbox.flush()
+    depot.disk.full = False
+    depot.outbox.flush()
+    depot.outbox.flush()
+    assert Counter(event.fields["frames"] for event in depot.events("loss")) == {5: 1, 7: 1, 9: 1}
+
+
+def test_a_loss_that_was_told_in_a_batch_that_memory_dropped_is_told_again(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=2_000)
+    depot.disk.full = True
+    depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
+    depot.outbox.flush()  # the telling waits in memory
+    for number in range(3):
+        put(depot, window(number, samples=2_000))
+    depot.disk.full = False
+    depot.outbox.flush()
+    depot.outbox.flush()
+    told = [event.fields for event in depot.events("loss") if event.fields["reason"] == Reason.BUS_OVERFLOW]
+    assert [fields["frames"] for fields in told] == [5]
+
+
+def test_losses_that_the_ledger_does_not_take_are_counted_on(depot: Depot) -> None:
+    depot.spool.ledger_refuses = True
+    for _ in range(3):
+        depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
+        depot.outbox.flush()
+    assert depot.outbox.problem is not None
+    assert depot.outbox.problem == "the index is out of reach"
+    depot.spool.ledger_refuses = False
+    depot.outbox.flush()
+    assert sum(int(event.fields["frames"]) for event in depot.events("loss")) == 15
+    assert depot.spool.counts().lost[Reason.BUS_OVERFLOW].frames == 15
+
+
+def test_events_keep_their_order_over_as_many_batches_as_they_need(depot: Depot) -> None:
+    count = EVENTS_AT_ONCE + 10
+    for number in range(count):
+        depot.outbox.add_event(Event(number, "push_applied", {"version": number}))
+    depot.outbox.flush()
+    depot.outbox.flush()
+    assert [event.fields["version"] for event in depot.events()] == list(range(count))
+
+
+def test_events_that_nobody_can_store_are_bounded_and_counted(depot: Depot) -> None:
+    for number in range(EVENTS_HELD + 3):
+        depot.outbox.add_event(Event(number, "push_refused", {}))
+    while depot.outbox.delivered() is False and len(depot.events("push_refused")) < EVENTS_HELD:
+        pass
+    depot.outbox.flush()
+    assert len(depot.events("push_refused")) == EVENTS_HELD
+    losses = depot.events("loss")
+    assert {event.fields["reason"] for event in losses} == {Reason.MEMORY_FULL}
+    assert {event.fields["lane"] for event in losses} == {"events"}
+
+
+def test_what_is_added_does_not_wait_for_a_disk_that_hangs(depot: Depot) -> None:
+    depot.disk.free.clear()
+    storing = threading.Thread(target=put, args=(depot, window(1)))
+    storing.start()
+    adding = threading.Thread(
+        target=lambda: (
+            depot.outbox.add_event(Event(1, "agent_started", {})),
+            depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=1)),
+        )
+    )
+    adding.start()
+    adding.join(5)
+    waited = adding.is_alive()
+    depot.disk.free.set()
+    storing.join(10)
+    assert not waited
+    depot.outbox.flush()
+    assert {event.kind for event in depot.events()} == {"agent_started", "loss"}
+
+
+def test_positions_are_stored_with_the_window_that_reaches_them(depot: Depot) -> None:
+    depot.outbox.put([(window(1), 0)], {"drive": {"can0:drive": 42}})
+    assert depot.spool.positions() == {"can0:drive": 42}
+    depot.disk.full = True
+    depot.outbox.put([(window(2), 0)], {"drive": {"can0:drive": 99}})
+    assert depot.spool.positions() == {"can0:drive": 42}
+
+
+def test_delivered_means_that_nothing_waits_anywhere(depot: Depot) -> None:
+    assert depot.outbox.delivered()
+    put(depot, window(1))
+    depot.outbox.add_event(Event(1, "agent_started", {}))
+    assert not depot.outbox.delivered()
+    depot.spool.acknowledge(depot.spool.epoch, [1, 2])
+    assert depot.outbox.delivered()

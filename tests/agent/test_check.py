@@ -1,0 +1,90 @@
+"""`headunit-agent check`: the shipped configuration is good, and one mistake does not hide the next."""
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.check import check
+from fleet.enrol import Model, enrol
+from tests.agent.car import ROOT, Car, campaign, command, vehicle
+
+MODEL = Model("Aria", "One", "EU", 2026)
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path)
+
+
+def test_the_shipped_configuration_with_an_enrolled_identity_is_good(car: Car) -> None:
+    shipped = car.folder / "shipped"
+    shutil.copytree(ROOT / "config", shipped)
+    car.identity.rename(shipped / "identity")
+    done = command("agent", "check", "--config", shipped / "agent.toml", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert report["ok"]
+    assert report["problems"] == []
+    assert set(report["buses"]) == {"can0", "can1"}
+    assert len(report["campaigns"]) == 3
+    assert [note for note in report["notes"] if "matches no signal" in note] == []
+
+
+def test_several_mistakes_are_found_at_once(car: Car) -> None:
+    (car.identity / "acks.pub.pem").unlink()
+    (car.campaigns / "broken.json").write_text("[]")
+    (car.folder / "state").write_text("a file")
+    car.write(sources='[[sources]]\nkind = "replay"\nlog = "nowhere.log"')
+    car.config.write_text(car.config.read_text().replace("demo_powertrain", "no_powertrain"))
+    done = command("agent", "check", "--config", car.config, "--json")
+    problems = json.loads(done.stdout)["problems"]
+    assert done.returncode == 1
+    for word in ("acks.pub.pem", "broken.json", "state.folder", "nowhere.log", "no_powertrain.dbc"):
+        assert sum(word in problem for problem in problems) == 1, (word, problems)
+    assert len(problems) == 5
+    assert len(done.stderr.splitlines()) == 5
+
+
+def test_what_is_worth_knowing_is_a_note_and_no_problem(car: Car) -> None:
+    shutil.rmtree(car.identity)
+    enrol(car.fleet, car.identity, MODEL, days=20, now=datetime.now(UTC) - timedelta(days=1))
+    (car.campaigns / "odd.json").write_bytes(campaign("odd", signals="Warp.Drive"))
+    car.write(spool="quota_bytes = 900000000000000")
+    text = car.config.read_text().replace("[bus.can1]", "[bus.can7]")
+    car.config.write_text(text)
+    report = check(car.config)
+    assert report.ok, report.problems
+    for words in ("certificate expires on", "'Warp.Drive' matches no signal", "can1 has no", "[bus.can7]", "free on"):
+        assert sum(words in note for note in report.notes) == 1, (words, report.notes)
+
+
+def test_an_agent_with_nothing_to_do_is_told_so(car: Car) -> None:
+    shutil.rmtree(car.campaigns)
+    car.write(sources="")
+    report = check(car.config)
+    assert report.ok
+    assert any("no [[sources]]" in note for note in report.notes)
+    assert any("no campaigns" in note for note in report.notes)
+
+
+def test_two_sources_of_one_bus_are_a_problem(car: Car) -> None:
+    car.write(sources=vehicle() + "\n" + vehicle())
+    (problem,) = check(car.config).problems
+    assert "both deliver bus can0" in problem
+
+
+@pytest.mark.parametrize(("start", "words"), [("yesterday", "no ISO 8601"), ("2026-07-01T08:00:00", "no time zone")])
+def test_a_start_that_is_no_time_is_a_problem(car: Car, start: str, words: str) -> None:
+    car.write(sources=f'[[sources]]\nkind = "virtual_vehicle"\nstart = "{start}"')
+    (problem,) = check(car.config).problems
+    assert "sources[0].start" in problem
+    assert words in problem
+
+
+def test_check_leaves_no_trace(car: Car) -> None:
+    before = sorted(car.folder.rglob("*"))
+    assert check(car.config).ok
+    assert sorted(car.folder.rglob("*")) == before

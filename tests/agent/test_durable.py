@@ -1,0 +1,30 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.durable import write_file
+
+
+def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    write_file(path, b"one")
+    write_file(path, b"two", mode=0o644)
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["record"]
+
+
+def test_where_writing_fails_the_old_content_stands_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.mkdir()  # cannot be replaced by a file
+    (path / "old").write_bytes(b"old")
+    with pytest.raises(OSError, match="irectory"):
+        write_file(path, b"new")
+    assert [each.name for each in tmp_path.iterdir()] == ["record"]
+    assert (path / "old").read_bytes() == b"old"
+
+
+def test_a_folder_that_is_missing_is_the_callers_to_make(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_file(tmp_path / "missing" / "record", b"new")

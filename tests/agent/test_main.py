@@ -1,0 +1,100 @@
+"""The command line: help with examples, results on stdout, one line on stderr, exit status 0, 1 and 2."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from agent.__main__ import main
+from tests.agent.car import DATABASES, ROOT, campaign, command, drive, write_log
+from tests.agent.expected import count_samples
+
+COMMANDS = ("run", "check", "status", "decode", "replay", "version")
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_help_of_every_command_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert f"example: headunit-agent {verb}" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_the_help_of_the_demonstration_shows_an_example() -> None:
+    done = command("agent", "demo", "--help")
+    assert done.returncode == 0
+    assert "example: headunit-agent demo" in done.stdout
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in (*COMMANDS, "demo"))
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert main(["version", "--json"]) == 0
+    plain, as_json = capsys.readouterr().out.splitlines()
+    assert plain == f"headunit-agent {json.loads(as_json)['version']}"
+    assert f'version = "{json.loads(as_json)["version"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def decode(log: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    databases = ("--dbc", f"can0={DATABASES}/demo_powertrain.dbc", "--dbc", f"can1={DATABASES}/demo_body.dbc")
+    return command("agent", "decode", "--log", log, *databases, *arguments)
+
+
+def test_decode_writes_csv_and_parquet_and_reports(tmp_path: Path) -> None:
+    log = tmp_path / "drive.log"
+    frames = write_log(log, 1.0)
+    samples = count_samples(drive(1.0))
+    table, sheet = tmp_path / "drive.parquet", tmp_path / "drive.csv"
+    done = decode(log, "--out", table, "--json")
+    assert (done.returncode, done.stderr) == (0, "")  # no progress bar where there is no terminal
+    summary = json.loads(done.stdout)
+    assert (summary["frames"], summary["samples"]) == (frames, samples)
+    assert pyarrow.parquet.read_table(table).num_rows == samples
+    assert decode(log, "--out", sheet).returncode == 0
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == samples
+    assert list(rows[0]) == ["t", "bus", "message", "signal", "raw", "value", "text", "unit"]
+
+
+def test_the_summary_of_decode_is_for_people(tmp_path: Path) -> None:
+    log = tmp_path / "drive.log"
+    frames = write_log(log, 0.2)
+    with log.open("a") as file:
+        file.write("(1782892900.000000) can0 7FF#00\n")
+    done = decode(log)
+    assert done.returncode == 0
+    assert f"{frames + 1:,} frames" in done.stdout
+    assert "unknown" in done.stdout
+    assert "7FF" in done.stdout
+    assert "DecodeSummary(" not in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "campaigns").mkdir()
+    for number in range(500):
+        (tmp_path / "campaigns" / f"{number}.json").write_bytes(campaign(f"campaign-{number}-{'x' * 80}"))
+    config = tmp_path / "agent.toml"
+    config.write_text('[uplink]\nbroker = "localhost:1"\n[identity]\nfolder = "nowhere"\n')
+    shown = subprocess.Popen(
+        [sys.executable, "-m", "agent", "check", "--config", str(config), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert shown.stdout is not None
+    assert shown.stderr is not None
+    shown.stdout.close()
+    assert b"Traceback" not in shown.stderr.read()
+    shown.wait(20)
+    shown.stderr.close()

@@ -1,0 +1,249 @@
+"""The agent as a process of its own: signals, reloads, SIGKILL, the service manager, a replayed log."""
+
+import json
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.formats.codec import decode_window
+from agent.formats.columns import Window
+from agent.formats.seal import read_header, unseal
+from fleet.enrol import read_recipient
+from fleet.keys import read_p256
+from tests.agent.car import Car, Running, campaign, command, drive, write_log
+from tests.agent.expected import count_samples
+from tests.integration.lake import in_lake, receiving, samples_in_lake
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path)
+
+
+def spooled(car: Car) -> list[Window]:
+    """The windows in the spool, in order, opened with the fleet's key."""
+    private = read_recipient(car.fleet)
+    device = read_p256(car.identity / "device.key.pem").public_key()
+    envelopes = [path.read_bytes() for path in (car.folder / "state" / "spool" / "batches").rglob("*.batch")]
+    envelopes.sort(key=lambda envelope: read_header(envelope).seq)
+    return [decode_window(unseal(envelope, private, device)[1]) for envelope in envelopes]
+
+
+def events(car: Car, kind: str) -> list[dict[str, Any]]:
+    return [dict(event.fields) for window in spooled(car) for event in window.events if event.kind == kind]
+
+
+def frames(at_least: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda status: sum(status["telemetry"]["frames"].values()) >= at_least
+
+
+# ---- SIGTERM, SIGINT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_stores_the_open_window_within_five_seconds(car: Car, number: signal.Signals) -> None:
+    car.write(telemetry="increment_s = 60")  # so that nothing is decoded before
+    (car.campaigns / "everything.json").write_bytes(campaign(period_ms=3_600_000))
+    with car.running() as agent:
+        agent.until_status(frames(1_000), "capturing")
+        assert not any(window.samples for window in spooled(car))
+        started_s = time.monotonic()
+        agent.signal(number)
+        assert agent.wait() == 0
+        assert time.monotonic() - started_s < 5
+        (line,) = agent.lines("agent_stopped")
+    assert line["uptime_s"] > 0
+    (window,) = [window for window in spooled(car) if window.samples]
+    assert window.campaign == "everything"
+    assert window.samples > 1_000
+    assert [len(events(car, kind)) for kind in ("agent_started", "agent_stopped")] == [1, 1]
+
+
+# ---- SIGHUP
+
+
+def test_changed_campaigns_are_exchanged_while_frames_come_in(car: Car) -> None:
+    with car.running() as agent:
+        before = agent.until_status(frames(500), "capturing")
+        (car.campaigns / "more.json").write_bytes(campaign("more", signals="*Speed*"))
+        agent.signal(signal.SIGHUP)
+        after = agent.until_status(lambda s: len(s["telemetry"]["campaigns"]) == 2, "exchanged")
+        assert sum(after["telemetry"]["frames"].values()) >= sum(before["telemetry"]["frames"].values())
+        assert agent.said("agent_ready") == 1
+        assert agent.stop() == 0
+    first, second = events(car, "campaigns_in_force")
+    assert (first["campaigns"].count("@"), second["campaigns"].count("@")) == (1, 2)
+    assert "frames.can0" not in first
+    assert int(second["frames.can0"]) > 0
+
+
+def test_changed_settings_rebuild_the_parts_behind_the_same_spool(car: Car) -> None:
+    with car.running() as agent:
+        before = agent.until_status(lambda s: s["spool"]["waiting"] >= 2, "storing")
+        car.write(telemetry="increment_s = 0.3", log='level = "debug"')
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: agent.said("agent_ready") == 2, "built anew")
+        after = agent.until_status(frames(1), "capturing")
+        assert after["spool"]["epoch"] == before["spool"]["epoch"]
+        assert after["spool"]["next_seq"] > before["spool"]["next_seq"]
+        assert after["uptime_s"] >= before["uptime_s"]  # of the process
+        assert agent.stop() == 0
+
+
+def test_a_new_certificate_in_the_identity_folder_is_taken_up(car: Car) -> None:
+    with car.running() as agent:
+        again = command("fleet", "enrol", "--fleet", car.fleet.root, "--out", car.folder / "again")
+        assert again.returncode == 0
+        shutil.rmtree(car.identity)
+        (car.folder / "again").rename(car.identity)
+        before = agent.status()["vehicle"]
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: agent.said("agent_ready") == 2, "built anew")
+        assert agent.status()["vehicle"] != before
+
+
+def broken_settings(car: Car) -> None:
+    car.config.write_text(car.config.read_text() + "\nnonsense = 1\n")
+
+
+def broken_campaign(car: Car) -> None:
+    (car.campaigns / "broken.json").write_text("{")
+
+
+def missing_log(car: Car) -> None:
+    car.write(sources='[[sources]]\nkind = "replay"\nlog = "nowhere.log"')
+
+
+def missing_key(car: Car) -> None:
+    (car.identity / "device.key.pem").unlink()
+
+
+@pytest.mark.parametrize("mistake", [broken_settings, broken_campaign, missing_log, missing_key])
+def test_a_mistake_changes_nothing_and_is_one_message(car: Car, mistake: Callable[[Car], None]) -> None:
+    with car.running() as agent:
+        before = agent.until_status(frames(100), "capturing")
+        mistake(car)
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: agent.said("reload_refused"), "refused")
+        after = agent.until_status(frames(sum(before["telemetry"]["frames"].values()) + 100), "capturing on")
+        assert (agent.said("reload_refused"), agent.said("agent_ready")) == (1, 1)
+        assert after["telemetry"]["campaigns"] == before["telemetry"]["campaigns"]
+        assert agent.stop() == 0
+
+
+def test_where_the_new_parts_cannot_be_built_the_old_ones_take_over_again(car: Car) -> None:
+    with car.running() as agent, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = car.serve_port
+        car.write(serve_port=taken.getsockname()[1])
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: agent.said("agent_ready") == 2, "running again")
+        (line,) = agent.lines("reload_refused")
+        assert f"cannot listen on 127.0.0.1:{car.serve_port}" in line["reason"]
+        agent.until_status(frames(100), f"capturing, and answering on {port}")
+        assert agent.stop() == 0
+
+
+# ---- SIGKILL
+
+
+def test_after_sigkill_nothing_that_was_stored_is_lost_and_the_spool_goes_on(car: Car) -> None:
+    with receiving(car):
+        with car.running() as agent:
+            agent.until_status(lambda s: s["spool"]["acknowledged"] >= 2, "delivering")
+        with car.running() as agent:  # killed on leaving, in the middle of its work
+            agent.until_status(lambda s: s["telemetry"]["samples"] > 1_000, "storing")
+        dead = status_of(car)
+        with car.running() as agent:
+            alive = agent.status()
+            assert alive["spool"]["epoch"] == dead["spool"]["epoch"]
+            assert alive["spool"]["acknowledged"] >= dead["spool"]["acknowledged"]
+            agent.until_status(lambda s: s["spool"]["next_seq"] > dead["spool"]["next_seq"] + 2, "storing on")
+            assert agent.stop() == 0
+        with car.running() as agent:
+            done = agent.until_status(
+                lambda s: s["spool"]["acknowledged"] >= dead["spool"]["next_seq"] + 2, "all of it delivered"
+            )
+    spool = done["spool"]
+    assert spool["next_seq"] - 1 == spool["acknowledged"] + spool["waiting"]
+    assert spool["lost"] == {}
+    assert in_lake(car, "SELECT count(*) - count(DISTINCT seq) FROM batches") == 0
+
+
+def status_of(car: Car) -> dict[str, Any]:
+    """What the command line says where no agent runs."""
+    done = command("agent", "status", "--config", car.config, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert not found["running"]
+    spool = found["spool"]
+    assert spool["next_seq"] - 1 == spool["acknowledged"] + spool["waiting"]
+    return found
+
+
+# ---- the service manager
+
+
+def test_the_service_manager_hears_of_every_stage(car: Car) -> None:
+    path = car.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(20)
+        environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"}
+        with car.running(environment=environment) as agent:
+            assert until_heard(manager, "READY=1") == []
+            until_heard(manager, "WATCHDOG=1")
+            until_heard(manager, "WATCHDOG=1")
+            agent.signal(signal.SIGHUP)
+            until_heard(manager, "RELOADING=1")
+            assert "STOPPING=1" not in until_heard(manager, "READY=1")
+            car.write(telemetry="increment_s = 0.5")
+            agent.signal(signal.SIGHUP)
+            until_heard(manager, "RELOADING=1")
+            assert "STOPPING=1" not in until_heard(manager, "READY=1")
+            agent.signal(signal.SIGTERM)
+            until_heard(manager, "STOPPING=1")
+            assert agent.wait() == 0
+
+
+def until_heard(manager: socket.socket, word: str) -> list[str]:
+    """The first lines of the messages before the one that begins with `word`."""
+    before: list[str] = []
+    while (line := manager.recv(1_000).decode().splitlines()[0]) != word:
+        before.append(line)
+    return before
+
+
+# ---- replay
+
+
+def replaying(car: Car, log: Path, speed: str = "0") -> Running:
+    return Running(car, ("replay", "--log", str(log), "--speed", speed), {})
+
+
+def test_a_replay_ends_with_0_when_all_of_it_is_in_the_lake(car: Car, tmp_path: Path) -> None:
+    log = tmp_path / "drive.log"
+    write_log(log, 5.0)
+    with receiving(car):
+        assert replaying(car, log).wait() == 0
+    assert samples_in_lake(car) == count_samples(drive(5.0))
+    assert in_lake(car, "SELECT count(*) FROM events WHERE kind = 'agent_delivered'") == 0  # told last: see the spool
+    assert len(events(car, "agent_delivered")) == 1
+
+
+def test_a_replay_that_is_stopped_early_ends_with_1(car: Car, tmp_path: Path) -> None:
+    log = tmp_path / "drive.log"
+    write_log(log, 5.0)
+    agent = replaying(car, log, "1")
+    try:
+        agent.until(lambda: agent.said("agent_ready"), "ready")
+        assert agent.stop() == 1
+    finally:
+        agent.kill()

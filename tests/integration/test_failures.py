@@ -1,0 +1,329 @@
+"""What goes wrong in the field: one clear message, the right exit status, and work goes on wherever it can."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.check import check
+from fleet.broker import Broker, free_port
+from fleet.enrol import Model, enrol
+from tests.agent.car import ROOT, Car, campaign, command, drive, vehicle, write_log
+from tests.agent.expected import count_samples
+from tests.integration.lake import in_lake, receiving, samples_in_lake, wait_for
+from tests.integration.test_receiver import ReceiverProcess
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path)
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def not_toml(car: Car) -> None:
+    car.config.write_text("[uplink\n")
+
+
+def unknown_key(car: Car) -> None:
+    replace(car.config, "ack_timeout_s", "ack_timeout")
+
+
+def out_of_range(car: Car) -> None:
+    replace(car.config, "increment_s = 0.2", "increment_s = 0")
+
+
+def no_configuration(car: Car) -> None:
+    car.config.unlink()
+
+
+def no_identity(car: Car) -> None:
+    shutil.rmtree(car.identity)
+
+
+def missing_key(car: Car) -> None:
+    (car.identity / "device.key.pem").unlink()
+
+
+def damaged_fleet_key(car: Car) -> None:
+    (car.identity / "hpke.pub.json").write_text("{}")
+
+
+def key_of_another(car: Car) -> None:
+    enrol(car.fleet, car.folder / "other", Model("Aria", "One", "EU", 2026), days=2, now=datetime.now(UTC))
+    shutil.copy(car.folder / "other" / "device.key.pem", car.identity)
+
+
+def unusable_root(car: Car) -> None:
+    (car.identity / "root.json").write_text("{}")
+
+
+def no_database(car: Car) -> None:
+    replace(car.config, "demo_body.dbc", "demo_boddy.dbc")
+
+
+def broken_database(car: Car) -> None:
+    broken = car.folder / "broken.dbc"
+    broken.write_text('VERSION ""\nBO_ 100 Engine: 8 ECU\n SG_ Speed : 0|16@1+ (0.01,0 [0|0] "" X\n')
+    replace(car.config, 'dbc = ["', f'dbc = ["{broken}", "')
+
+
+def no_log(car: Car) -> None:
+    car.write(sources='[[sources]]\nkind = "replay"\nlog = "drive.log"')
+
+
+def damaged_log(car: Car) -> None:
+    (car.folder / "drive.log").write_bytes(b"\0\1\2 this is no log\n" * 50)
+    no_log(car)
+
+
+def damaged_archive(car: Car) -> None:
+    (car.folder / "drive.log.zst").write_bytes(b"\0\1\2 this is no archive\n" * 50)
+    car.write(sources='[[sources]]\nkind = "replay"\nlog = "drive.log.zst"')
+
+
+def broken_campaign(car: Car) -> None:
+    (car.campaigns / "everything.json").write_text('{"name": "everything"')
+
+
+def campaigns_of_one_name(car: Car) -> None:
+    (car.campaigns / "again.json").write_bytes(campaign())
+
+
+def state_is_a_file(car: Car) -> None:
+    (car.folder / "state").write_text("")
+
+
+# What is broken, and what the message must name: the file or key, and a word of what is wrong or what to do.
+MISTAKES: list[tuple[Callable[[Car], None], tuple[str, ...]]] = [
+    (not_toml, ("agent.toml", "TOML", "line 1")),
+    (unknown_key, ("agent.toml", "uplink.ack_timeout", "did you mean 'ack_timeout_s'")),
+    (out_of_range, ("agent.toml", "telemetry.increment_s", ">= 0.1")),
+    (no_configuration, ("agent.toml", "cannot read", "--config")),
+    (no_identity, ("identity", "fleet enrol")),
+    (missing_key, ("device.key.pem", "No such file", "fleet enrol")),
+    (damaged_fleet_key, ("hpke.pub.json",)),
+    (key_of_another, ("device.key.pem", "not the key of", "copy the whole folder")),
+    (unusable_root, ("root.json", "enrol")),
+    (no_database, ("agent.toml", "bus.can1.dbc", "demo_boddy.dbc")),
+    (broken_database, ("agent.toml", "bus.can0.dbc", "broken.dbc", "line 3")),
+    (no_log, ("drive.log", "No such file")),
+    (damaged_log, ("drive.log", "line 1")),
+    (damaged_archive, ("drive.log.zst",)),
+    (broken_campaign, ("everything.json", "JSON")),
+    (campaigns_of_one_name, ("everything.json", "again.json", "rename")),
+    (state_is_a_file, ("agent.toml", "state.folder")),
+]
+
+
+def one_message(done: subprocess.CompletedProcess[str], words: tuple[str, ...]) -> None:
+    assert done.returncode == 1, done
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr, (word, done.stderr)
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_mistake_is_one_line_that_names_it_for_check_and_run(
+    car: Car, mistake: Callable[[Car], None], words: tuple[str, ...]
+) -> None:
+    mistake(car)
+    problems = check(car.config).problems
+    assert len(problems) == 1, problems
+    assert all(word in problems[0] for word in words), problems
+    ran = command("agent", "run", "--config", car.config)
+    one_message(ran, words)
+    assert ran.stdout == ""
+
+
+@pytest.mark.parametrize("verb", ["decode", "replay"])
+@pytest.mark.parametrize("content", [None, b"\0\1\2 this is no log\n" * 50])
+def test_an_unreadable_log_is_one_line(car: Car, verb: str, content: bytes | None) -> None:
+    log = car.folder / "drive.log"
+    if content is not None:
+        log.write_bytes(content)
+    options = ["--dbc", car.fleet.root.parents[0]] if verb == "decode" else ["--config", car.config]
+    if verb == "decode":
+        options[1] = Path("can_dbc/dbc/demo_body.dbc")
+    one_message(command("agent", verb, "--log", log, *options), ("drive.log",))
+
+
+def test_a_wrong_database_of_decode_is_one_line(car: Car) -> None:
+    write_log(car.folder / "drive.log", 0.1)
+    broken_database(car)
+    done = command("agent", "decode", "--log", car.folder / "drive.log", "--dbc", car.folder / "broken.dbc")
+    one_message(done, ("broken.dbc", "line 3"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("drive",), ("run", "--port", "1"), ("replay",), ("decode", "--log", "x"), ("replay", "--speed", "fast")],
+)
+def test_wrong_use_has_status_2(arguments: tuple[str, ...]) -> None:
+    done = command("agent", *arguments)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_impossible_speed_is_one_line(car: Car) -> None:
+    write_log(car.folder / "drive.log", 0.1)
+    one_message(command("agent", "replay", "--config", car.config, "--log", "x.log", "--speed", "-1"), ("--speed -1",))
+
+
+# ---- the running agent
+
+
+def test_an_unreachable_broker_is_named_once_and_everything_is_kept(car: Car) -> None:
+    with car.running() as agent:
+        agent.until(lambda: agent.said("link_failed"), "told")
+        agent.until_status(lambda s: s["spool"]["waiting"] >= 3, "stored")
+        (line,) = agent.lines("link_failed")  # though it tries again every second
+        assert f"localhost:{car.broker_port}" in line["reason"]
+        assert "is the broker running" in line["reason"]
+        assert agent.status()["link"]["problem"] == line["reason"]
+        assert agent.stop() == 0
+
+
+def test_an_expired_certificate_is_named_and_capturing_goes_on(car: Car) -> None:
+    shutil.rmtree(car.identity)
+    ten_days_ago = datetime.now(UTC) - timedelta(days=10)
+    enrol(car.fleet, car.identity, Model("Aria", "One", "EU", 2026), days=2, now=ten_days_ago)
+    words = ("device.crt.pem", "certificate expired on", "enrol again")
+    one_message(command("agent", "check", "--config", car.config), words)
+    with Broker(car.fleet, car.folder / "broker", port=car.broker_port), car.running() as agent:
+        agent.until(lambda: agent.said("link_failed"), "told")
+        agent.until_status(lambda s: s["spool"]["waiting"] >= 2, "stored")
+        (line,) = agent.lines("link_failed")
+        assert line["level"] == "error"
+        assert all(word in line["reason"] for word in words)
+        assert agent.stop() == 0
+
+
+def test_a_port_that_is_taken_is_one_message(car: Car) -> None:
+    with car.running():
+        second = car.folder / "second.toml"
+        second.write_text(car.config.read_text().replace('folder = "state"', 'folder = "second-state"'))
+        log, message = command("agent", "run", "--config", second).stderr.splitlines()
+    assert '"in_force"' in log
+    assert f"cannot listen on 127.0.0.1:{car.serve_port}" in message
+
+
+def test_a_second_agent_on_the_same_spool_is_one_message(car: Car) -> None:
+    with car.running():
+        one_message(command("agent", "run", "--config", car.config), ("state/spool", "in use by another process"))
+
+
+def test_fleet_publish_without_its_broker_is_one_message(car: Car) -> None:
+    broker = f"localhost:{free_port()}"
+    toggles = ROOT / "config" / "toggles.json"
+    done = command("fleet", "publish", "--fleet", car.fleet.root, "--toggles", toggles, "--broker", broker)
+    one_message(done, (broker,))
+
+
+def test_fleet_receive_names_an_unreachable_broker_once_and_waits(car: Car) -> None:
+    receiver = ReceiverProcess(car.fleet, car.broker_port, car.folder / "receiver.log")
+    receiver.start()
+    try:
+        with Broker(car.fleet, car.folder / "broker", port=car.broker_port) as broker:
+            broker.stop()
+            wait_for(lambda: "broker_" in receiver.said(), receiver)
+            broker.start()
+            wait_for(lambda: "broker_connected" in receiver.said(), receiver)
+    finally:
+        assert receiver.end() == 0
+    assert receiver.said().count("broker_unreachable") <= 1
+
+
+# ---- full disks
+
+
+@contextmanager
+def small_disk(folder: Path, size_kb: int = 4096) -> Iterator[Path]:
+    """A file system of its own, small enough to fill."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"this machine does not let us mount: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the space that is left."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65_536, 4_096):
+            try:
+                while file.write(b"\0" * size) == size:
+                    pass
+            except OSError:
+                continue
+    return filler
+
+
+@pytest.mark.parametrize("pending_max_bytes", [8_000_000, 20_000])
+def test_with_a_full_disk_the_agent_captures_on_and_accounts_for_every_sample(car: Car, pending_max_bytes: int) -> None:
+    drive_s = 60.0
+    car.write(
+        sources=vehicle(drive_s, speed=12.0),
+        telemetry=f"increment_s = 1\nwindow_max_samples = 1000\npending_max_bytes = {pending_max_bytes}",
+    )
+    with small_disk(car.folder / "state") as disk, receiving(car), car.running() as agent:
+        agent.until_status(lambda s: s["spool"]["next_seq"] > 3, "stored")
+        filler = fill(disk)
+        agent.until(lambda: agent.said("disk_refuses"), "told")
+        full = agent.until_status(lambda s: s["telemetry"]["problem"] and s["telemetry"]["in_memory_bytes"], "held")
+        assert "free some space" in full["telemetry"]["problem"]
+        more = full["telemetry"]["frames"]["can0"]
+        agent.until_status(lambda s: s["telemetry"]["frames"]["can0"] > more + 5_000, "capturing")
+        filler.unlink()
+        agent.until(lambda: agent.said("disk_accepts_again"), "accepting")
+        done = agent.until_status(
+            lambda s: (
+                s["sources"][0]["state"] == "finished"
+                and not s["telemetry"]["in_memory_bytes"]
+                and not s["spool"]["waiting"]
+            ),
+            "delivered",
+        )
+        assert agent.stop() == 0
+        assert agent.said("disk_refuses") == 1
+    lost = sum(reason["samples"] for reason in done["spool"]["lost"].values())
+    assert samples_in_lake(car) + lost == count_samples(drive(drive_s))
+    assert bool(lost) == (pending_max_bytes < 100_000), done["spool"]["lost"]
+    told = in_lake(car, "SELECT sum(CAST(fields ->> 'samples' AS BIGINT)) FROM events WHERE kind = 'loss'")
+    assert (told or 0) == lost
+
+
+def test_a_receiver_with_a_full_disk_says_so_once_and_stores_everything_later(car: Car) -> None:
+    drive_s = 10.0
+    car.write(sources=vehicle(drive_s, speed=10.0))
+    with small_disk(car.fleet.lake) as disk, receiving(car) as receiver, car.running() as agent:
+        agent.until_status(lambda s: s["spool"]["acknowledged"] > 0, "received")
+        filler = fill(disk)
+        wait_for(lambda: "store_unavailable" in receiver.said(), receiver)
+        agent.until_status(lambda s: s["sources"][0]["state"] == "finished" and s["spool"]["waiting"], "kept")
+        filler.unlink()
+        agent.until_status(lambda s: not s["spool"]["waiting"], "delivered")
+        assert receiver.said().count("store_unavailable") == 1
+        assert samples_in_lake(car) == count_samples(drive(drive_s))
+        assert agent.stop() == 0
+        receiver.end()

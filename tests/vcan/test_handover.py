@@ -1,0 +1,134 @@
+"""A ring outlives its reader: the next one reads again what was held, and goes on with what nobody has read."""
+
+import asyncio
+from contextlib import aclosing
+from tempfile import TemporaryFile
+
+import can
+from structlog.testing import capture_logs
+
+from agent.descriptors import Descriptors
+from agent.sd_notify import Notifier
+from agent.sources import BusLoss
+from agent.sources.packet_ring import PacketRingSource, drop_unused
+from can_dbc.frames import FrameBlock
+from tests.vcan import interfaces
+
+
+def send(*ids: int, interface: str = "can0") -> None:
+    with can.Bus(interface, "socketcan") as bus:
+        for can_id in ids:
+            bus.send(can.Message(arbitration_id=can_id, is_extended_id=False))
+
+
+def source(kept: Descriptors | None, losses: list[BusLoss], **settings: int) -> PacketRingSource:
+    return PacketRingSource(
+        bus="can0", interface="can0", drain_ms=5, on_loss=losses.append, descriptors=kept, **settings
+    )
+
+
+async def read(of: PacketRingSource, *ids: int) -> FrameBlock:
+    """Open `of`, send `ids`, and return its first block."""
+    async with asyncio.timeout(10), aclosing(of.blocks()) as blocks:
+        first = asyncio.ensure_future(anext(blocks))
+        await asyncio.sleep(0.1)
+        send(*ids)
+        return await first
+
+
+def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
+    async def scenario() -> None:
+        kept, losses = Descriptors(Notifier({}), {}), list[BusLoss]()
+        first = source(kept, losses)
+        block = await read(first, 1, 2, 3)
+        assert (block.first, block.can_id.tolist()) == (0, [1, 2, 3])
+        send(4, 5)  # nobody reads
+        async with aclosing(source(kept, losses).blocks()) as blocks:
+            again = await anext(blocks)
+        assert (again.first, again.can_id.tolist()) == (0, [1, 2, 3, 4, 5])
+        third = source(kept, losses)
+        third.begin(4)  # of them, four are durable
+        async with aclosing(third.blocks()) as blocks:
+            assert (await anext(blocks)).first == 0
+            third.release(4)
+        fourth = source(kept, losses)
+        fourth.begin(4)
+        async with aclosing(fourth.blocks()) as blocks:
+            rest = await anext(blocks)
+        assert (rest.first, rest.can_id.tolist()) == (4, [5])
+        assert not losses
+        assert kept.names() == ("ring-160x49920-can0",)
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
+def test_a_new_ring_counts_on_above_the_positions_of_the_one_before() -> None:
+    async def scenario() -> None:
+        of = source(None, [])
+        of.begin(1_000_000)
+        block = await read(of, 1)
+        assert 1_000_000 <= block.first < 1_000_000 + 49_920
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
+def test_a_descriptor_that_is_no_such_ring_is_replaced() -> None:
+    async def scenario() -> None:
+        with capture_logs() as logs, TemporaryFile() as file:
+            kept, wrong = Descriptors(Notifier({}), {}), file.fileno()
+            kept.keep("ring-160x49920-can0", wrong)
+            kept.keep("ring-96x1000-can0", wrong)
+            block = await read(source(kept, []), 7)
+            assert block.can_id.tolist() == [7]
+            assert [entry["event"] for entry in logs].count("ring_not_adopted") == 2
+            assert kept.names() == ("ring-160x49920-can0",)
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
+def test_the_ring_of_an_interface_that_is_no_longer_configured_is_dropped() -> None:
+    async def scenario() -> None:
+        kept = Descriptors(Notifier({}), {})
+        await read(source(kept, []), 1)
+        drop_unused(kept, ["can1"])
+        assert kept.names() == ()
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
+def test_frames_that_nobody_will_fetch_are_reported_when_the_source_closes() -> None:
+    async def scenario() -> None:
+        losses: list[BusLoss] = []
+        async with aclosing(source(None, losses).blocks()) as blocks:
+            waiting = asyncio.ensure_future(anext(blocks))
+            await asyncio.sleep(0.1)
+            send(1)
+            await waiting
+            send(2, 3)
+        assert [(loss.count, loss.detail) for loss in losses] == [(2, "source closed")]
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
+def test_held_frames_press_at_three_quarters_of_the_ring() -> None:
+    async def scenario() -> None:
+        of = source(None, [], ring_bytes=61_440)  # 384 frames
+        async with aclosing(of.blocks()) as blocks:
+            waiting = asyncio.ensure_future(anext(blocks))
+            await asyncio.sleep(0.1)
+            send(*range(280))
+            await waiting
+            while not of.pressed:
+                send(1)
+                block = await anext(blocks)
+            assert 289 <= block.first + len(block) < 384
+            of.release(block.first + len(block))
+            assert not of.pressed
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
