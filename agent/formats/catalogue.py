@@ -68,7 +68,8 @@ def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -
     """The catalogue of one revision of a campaign.
 
     Of several entries that describe one signal alike the first is kept; where only their value tables differ, none
-    is: nothing in a batch could tell them apart.  Raises ValueError above the limits.
+    is: nothing in a batch could tell them apart.  Raises ValueError for a name that cannot be written.  Whether it is
+    within MAX_CATALOGUE_BYTES is for the caller to see.
     """
     tables: dict[tuple[object, ...], Described | None] = {}
     for info, texts in described:
@@ -77,10 +78,7 @@ def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -
             tables[_key(info)] = None
     entries = tuple(entry for entry in tables.values() if entry is not None)
     message = pb.Catalogue(campaign=campaign, revision=revision, signals=write_table(entries))
-    content = message.SerializeToString(deterministic=True)
-    if len(content) > MAX_CATALOGUE_BYTES:
-        raise ValueError(f"catalogue of {len(content)} bytes exceeds {MAX_CATALOGUE_BYTES}")
-    return _catalogue(content, campaign, revision, entries)
+    return _catalogue(message.SerializeToString(deterministic=True), campaign, revision, entries)
 
 
 def read_catalogue(content: bytes) -> Catalogue:
