@@ -18,6 +18,7 @@ from agent.formats.columns import Event
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.serve.toggles import ToggleService, write_flagd_file
+from agent.tasks import whole
 from agent.telemetry.collector import Collector
 from agent.telemetry.outbox import Outbox
 
@@ -83,7 +84,7 @@ class Applier:
         except AgentError as error:  # a full disk, no process to be had, an unusable root.json: what is in force stays
             log.error("push_postponed", reason=str(error))
             return
-        await self._settle(outcome)
+        await whole(self._settle(outcome))
 
     async def watch_trials(self, trial_s: float, poll_s: float = 1.0) -> None:
         """Confirm a release that did well, revert one that did not.  Runs until cancelled."""
@@ -95,7 +96,7 @@ class Applier:
                 log.warning("trial_postponed", reason=str(error))
                 continue
             if outcome is not None:
-                await self._settle(outcome)
+                await whole(self._settle(outcome))
 
     async def _settle(self, outcome: PushOutcome) -> None:
         async with self._turn:

@@ -107,7 +107,7 @@ class Telemetry(_Section, frozen=True, kw_only=True):
     increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
     increment_max_frames: Annotated[int, Meta(ge=1_000, le=2_000_000)] = 100_000
     silence_s: Seconds = 10.0
-    window_max_samples: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 2_000_000
+    window_max_samples: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 500_000
     batch_max_bytes: Annotated[int, Meta(ge=4_096, le=256_000)] = 60_000
     pending_max_bytes: Positive = 8_000_000
 

@@ -54,7 +54,7 @@ def _bars(axes: Any, names: list[str], series: Mapping[str, Mapping[str, float]]
     for number, (label, values) in enumerate(series.items()):
         places = [place + number * width for place in range(len(names))]
         axes.bar(places, [values.get(name) or 0 for name in names], width, label=label)
-    short = [name.removeprefix("css_").replace("_", "\n", 1)[:24] for name in names]
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], short, fontsize=7)
-    axes.legend(fontsize=8)
+    places = [place + 0.4 - width / 2 for place in range(len(names))]
+    axes.set_xticks(places, [name.removeprefix("css_")[:26] for name in names], fontsize=8, rotation=25, ha="right")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3)
     axes.grid(axis="y", alpha=0.3)

@@ -151,7 +151,8 @@ class Decoder:
         """The number of each frame's message, or one of the numbers that stand for unknown, dead and skipped."""
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]
-        group = self._standard[np.minimum(block.bus, self._buses), np.minimum(block.can_id & _ID_BITS, _STANDARD_IDS)]
+        row = np.minimum(block.bus, self._buses) * np.intp(_STANDARD_IDS + 1)
+        group = self._standard.take(row + np.minimum(block.can_id & _ID_BITS, _STANDARD_IDS))
         if not flags.any():
             return group
         extended = np.flatnonzero(flags & EXTENDED)

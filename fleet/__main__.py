@@ -238,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
         summary="ask the lake",
         description="Answer a question over the tables samples, events and batches.",
         example="fleet query latest --vehicle 6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11\n"
-        "  fleet query sql \"SELECT time, value FROM samples WHERE signal = 'Speed.VehicleSpeed' ORDER BY time\"",
+        "  fleet query sql \"SELECT time, value FROM samples WHERE signal = 'VehicleMotion.Speed' ORDER BY time\"",
     )
     questions = query.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
     helps = {

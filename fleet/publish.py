@@ -17,7 +17,7 @@ from typing import Final
 
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
-from agent.errors import Permanent
+from agent.errors import AgentError, Permanent, Transient
 from agent.formats import topics
 from agent.formats.audience import EVERYONE, AudienceLists, parse_audience
 from agent.formats.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_bundle
@@ -128,9 +128,15 @@ def run(args: argparse.Namespace, folder: FleetFolder) -> dict[str, object]:
         expiry_days=args.expiry_days,
         now=datetime.now(UTC),
     )
-    if host:
-        asyncio.run(nudge(folder, host, port))
     versions = published.versions
+    if host:
+        try:
+            asyncio.run(nudge(folder, host, port))
+        except AgentError as error:
+            raise Transient(
+                f"published as version {versions.targets}, but nobody was told ({error}); vehicles find it when they "
+                f"connect next, or after `fleet publish --broker {host}:{port}`"
+            ) from error
     return {
         "root": versions.root,
         "timestamp": versions.timestamp,

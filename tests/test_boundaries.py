@@ -25,14 +25,14 @@ agent/sources/__init__.py agent/sources/ring_layout.py agent/sources/vehicle/*.p
 agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.py agent/telemetry/losses.py
 agent/telemetry/policy.py agent/telemetry/retention.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/decoder.py can_dbc/encoder.py can_dbc/errors.py
-can_dbc/frames.py can_dbc/plan.py
+can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
 fleet/__init__.py fleet/certificates.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
 """.split()
 
 WORLD = """
 agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/decode.py
 agent/descriptors.py agent/durable.py agent/identity.py agent/live_status.py agent/log.py agent/online.py
-agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py
+agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/mqtt.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
@@ -43,7 +43,7 @@ agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agen
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
 agent/telemetry/schedule.py agent/telemetry/spool.py
 agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
-can_dbc/database.py
+can_dbc/cache.py can_dbc/database.py
 fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py
 fleet/intake.py
 fleet/keys.py fleet/lake.py fleet/publish.py fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
@@ -60,6 +60,7 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.durable": {"agent.errors"},
+    "agent.tasks": set(),
     "agent.formats": {"agent.errors", "agent.formats"},
     "agent.link": {"agent.errors", "agent.link", "agent.durable"},
     "agent.sources": {"agent.errors", "agent.sources", "can_dbc"},
@@ -67,6 +68,7 @@ MAY_IMPORT = {
         "agent.errors",
         "agent.durable",
         "agent.clock",
+        "agent.tasks",
         "agent.formats",
         "agent.link",
         "agent.telemetry",

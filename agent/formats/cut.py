@@ -5,12 +5,16 @@ within a part.  Cutting is by time, at moments that balance the samples; only wh
 large is it cut by events, groups, rows and signals.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.formats.columns import ColumnGroup, Window
+
+_FEW: Final = 4  # texts that are looked for one by one
 
 
 def cut(window: Window, parts: int) -> list[Window]:
@@ -55,22 +59,27 @@ def _cut_at(window: Window, moments: NDArray[np.int64]) -> list[Window]:
     pieces: list[list[ColumnGroup]] = [[] for _ in starts]
     for group in window.groups:
         part = np.searchsorted(moments, group.t_us, side="right")
-        for i in np.unique(part):
-            pieces[i].append(_rows(group, np.flatnonzero(part == i)))
+        ascending = bool((part[1:] >= part[:-1]).all())
+        for i in np.unique(part).tolist():
+            rows = np.flatnonzero(part == i)
+            # Times that do not step back across a cut: the part is a view of the columns, not a copy.
+            pieces[i].append(_rows(group, slice(int(rows[0]), int(rows[-1]) + 1) if ascending else rows))
     return [
         replace(window, start_us=start, end_us=end, groups=tuple(piece))
         for start, end, piece in zip(starts, ends, pieces, strict=True)
     ]
 
 
-def _rows(group: ColumnGroup, rows: NDArray[np.int64]) -> ColumnGroup:
+def _rows(group: ColumnGroup, rows: NDArray[np.int64] | slice) -> ColumnGroup:
     raw = group.raw[:, rows]
-    # Only the texts of values that still occur.
-    texts = tuple(
-        {value: text for value, text in table.items() if value in present} if table else table
-        for table, present in zip(group.texts, (set(row.tolist()) for row in raw), strict=True)
-    )
+    texts = tuple(_occurring(table, row) if table else table for table, row in zip(group.texts, raw, strict=True))
     return ColumnGroup(group.t_us[rows], group.signals, raw, texts)
+
+
+def _occurring(table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
+    """Only the texts of values that still occur."""
+    present = set(raw.tolist()) if len(table) > _FEW else {value for value in table if (raw == value).any()}
+    return {value: text for value, text in table.items() if value in present}
 
 
 def _halves(groups: tuple[ColumnGroup, ...]) -> list[tuple[ColumnGroup, ...]]:

@@ -230,7 +230,7 @@ def _check_arguments(operator: str, arguments: list[Any], where: str) -> None:
             if not all(isinstance(argument, str | dict) for argument in arguments):
                 raise Permanent(f"{where}: {operator!r} compares strings")
         case "sem_ver":
-            if arguments[1] not in _RANGES:
+            if not isinstance(arguments[1], str) or arguments[1] not in _RANGES:
                 raise Permanent(f"{where}: 'sem_ver' compares with one of {' '.join(sorted(_RANGES))}")
         case "fractional":
             _check_fractional(arguments, where)

@@ -238,6 +238,7 @@ class PacketRingSource:
         self._on_loss = on_loss
         self._descriptors = descriptors
         self._first_position = 0
+        self._looked_ns = 0
         self._ring: PacketRing | None = None
         self._releasing = threading.Lock()
 
@@ -267,15 +268,12 @@ class PacketRingSource:
         ring.begin(self._first_position)
         self._ring = ring
         link = _Link(ring, self._lost)
-        looked_ns = time.time_ns()
+        self._looked_ns = time.time_ns()
         try:
             while True:
                 link.look()
                 block = ring.read(self.buses)
-                now_ns = time.time_ns()
-                if drops := ring.drops():
-                    self._lost(drops, looked_ns, now_ns, "ring full")
-                looked_ns = now_ns
+                self._report_drops(ring)
                 if block is not None:
                     yield block
                 await asyncio.sleep(self._drain_s)
@@ -316,10 +314,17 @@ class PacketRingSource:
             self._descriptors.keep(ring.name, ring.fileno())
         return ring
 
+    def _report_drops(self, ring: PacketRing) -> None:
+        """What the kernel has dropped since the last look."""
+        since_ns, self._looked_ns = self._looked_ns, time.time_ns()
+        if drops := ring.drops():
+            self._lost(drops, since_ns, self._looked_ns, "ring full")
+
     def _close(self, ring: PacketRing) -> None:
         with self._releasing:
             self._ring = None
             try:
+                self._report_drops(ring)
                 rest = ring.read(self.buses) if self._descriptors is None else None
                 if rest is not None:  # came after the last drain, and nobody will fetch it
                     self._lost(len(rest), int(rest.t_ns.min()), int(rest.t_ns.max()), "source closed")

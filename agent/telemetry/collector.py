@@ -10,15 +10,15 @@ bounded buffers take up the slack.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 
 from agent.clock import MachineClock
 from agent.formats.campaign import Campaign
 from agent.formats.columns import Window
+from agent.tasks import whole
 from agent.telemetry.batcher import Batcher, Closing, Tick
 from agent.telemetry.holdings import Holdings
 from agent.telemetry.outbox import Outbox
@@ -27,8 +27,6 @@ from agent.telemetry.references import Description
 from can_dbc.decoder import Decoder, Refusal
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Collector:
 
         What is open is closed first.  A campaign that stays as it is keeps its memory of intervals and changes.
         """
-        return await _whole(self._set_campaigns(campaigns))
+        return await whole(self._set_campaigns(campaigns))
 
     async def _set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         async with self._turn:
@@ -105,8 +103,11 @@ class Collector:
         )
 
     async def feed(self, block: FrameBlock) -> None:
-        """Take frames of one source, in its order; returns when they are buffered or stored, cancelled or not."""
-        await _whole(self._feed(block))
+        """Take frames of one source, in its order; returns when they are buffered or stored, cancelled or not.
+
+        Half of a block would be lost uncounted, and a thread left at work on what the next caller uses.
+        """
+        await whole(self._feed(block))
 
     async def _feed(self, block: FrameBlock) -> None:
         async with self._turn:
@@ -123,7 +124,7 @@ class Collector:
 
     async def flush(self) -> None:
         """Close every window and store all there is: before the end."""
-        await _whole(self._close(self._batcher.flush))
+        await whole(self._close(self._batcher.flush))
 
     async def run(self) -> None:
         """Close windows when the buses have fallen silent.  Runs until cancelled."""
@@ -134,7 +135,7 @@ class Collector:
             try:
                 await asyncio.wait_for(self._wake.wait(), timeout)
             except TimeoutError:
-                await _whole(self._close(lambda: self._batcher.poll(time.monotonic_ns())))
+                await whole(self._close(lambda: self._batcher.poll(time.monotonic_ns())))
             else:
                 # Frames move the deadline on; looking again once a second is soon enough.
                 await asyncio.sleep(1.0)
@@ -199,14 +200,3 @@ class Collector:
     def _count(self, refusals: Sequence[Refusal]) -> None:
         for refusal in refusals:
             self.refused[refusal.kind.value] += refusal.frames
-
-
-async def _whole(work: Coroutine[Any, Any, T]) -> T:
-    """Carry `work` out to its end, even where the caller is cancelled: half of a block would be lost uncounted, and a
-    thread would be left at work on what the next caller uses."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Permanent
 from fleet.demo.documents import write_documents
 from fleet.demo.drive import Drive
 from fleet.demo.input import DriveInput, recorded, virtual_vehicle
@@ -22,15 +22,17 @@ from fleet.demo.verdict import judge
 from fleet.demo.world import World
 
 LENGTH_S = 30.0
+MARKER = ".headunit-agent-demo"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play one demonstration; the exit status."""
-    options = _parser().parse_args(arguments)
-    folder = options.out.resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.log) != bool(options.dbc):
+        parser.error("--log and --dbc go together: a recording needs its databases")
     try:
+        folder = _fresh(options.out.resolve())
         source = _source(options, folder)
         result = asyncio.run(_play(source, folder, options.length))
     except AgentError as error:
@@ -59,6 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="made anew (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty `folder`; what an earlier demonstration left there goes, anything else stays and is an error."""
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise Permanent(f"{folder} holds something else than an earlier demonstration; choose another --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    marker.touch()
+    return folder
 
 
 def _source(options: argparse.Namespace, folder: Path) -> DriveInput:

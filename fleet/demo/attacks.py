@@ -1,7 +1,6 @@
 """Three bundles that the vehicle must refuse, made from genuine ones, as somebody with the broker in hand could.
 
-Pure: the genuine bundles come in as bytes.  Each is whole, so it reaches the verification
-that it is meant to fail.
+Each is whole, so it reaches the verification that it is meant to fail.
 """
 
 from collections.abc import Mapping

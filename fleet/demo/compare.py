@@ -20,6 +20,7 @@ SCHEMA: Final = pa.schema(
         ("raw", pa.int64()),
         ("value", pa.float64()),
         ("text", pa.string()),
+        ("unit", pa.string()),
     ]
 )
 
@@ -28,35 +29,36 @@ create temp view sides as
 select *, 'expected' as side from expected union all by name select *, 'lake' as side from lake
 """
 
-_COUNTS: Final = """
-with keys as (
+_KEYS: Final = """
+create temp table keys as
+select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
     select campaign, bus, signal, time_us,
-           list(struct_pack(raw := raw, value := value, text := text) order by raw, value, text)
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit) order by raw, value, text, unit)
                filter (side = 'expected') as wanted,
-           list(struct_pack(raw := raw, value := value, text := text) order by raw, value, text)
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit) order by raw, value, text, unit)
                filter (side = 'lake') as found
     from sides group by all
-), counted as (
-    select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from keys
 )
+"""
+
+_COUNTS: Final = """
 select coalesce(sum(n_wanted), 0), coalesce(sum(n_found), 0),
        coalesce(sum(greatest(n_wanted - n_found, 0)), 0),
        coalesce(sum(greatest(n_found - n_wanted, 0)), 0),
        count(*) filter (n_wanted = n_found and wanted is distinct from found)
-from counted
+from keys
 """
 
 _EXAMPLES: Final = """
-select campaign, bus, signal, time_us,
-       count(*) filter (side = 'expected') as wanted, count(*) filter (side = 'lake') as found
-from sides group by all having wanted <> found order by time_us limit 5
+select campaign, bus, signal, time_us, wanted, found from keys where wanted is distinct from found
+order by time_us limit 5
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Counts of samples.  `duplicates` are those the lake has beyond the expected; `differing` those of equal number
-    and another content.  `examples` describes up to five of the missing and surplus ones."""
+    and another content.  `examples` describes up to five of all these."""
 
     expected: int
     in_lake: int
@@ -89,15 +91,16 @@ def compare(expected: Expected, samples: pa.Table) -> Comparison:
         database.register("expected", wanted)
         database.register("lake", found)
         database.execute(_SIDES)
+        database.execute(_KEYS)
         counts = database.execute(_COUNTS).fetchone()
         assert counts is not None
         total, in_lake, missing, duplicates, differing = (int(count) for count in counts)
-        examples = database.execute(_EXAMPLES).fetchall() if missing or duplicates else []
+        examples = database.execute(_EXAMPLES).fetchall()
     return Comparison(
         total,
         in_lake,
         missing,
         duplicates,
         differing,
-        tuple(f"{bus} {signal} at {t} µs ({name}): expected {n}, found {m}" for name, bus, signal, t, n, m in examples),
+        tuple(f"{bus} {signal} at {t} µs ({name}): expected {w}, found {f}" for name, bus, signal, t, w, f in examples),
     )

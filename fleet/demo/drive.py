@@ -152,7 +152,7 @@ class Drive:
             after = await self._world.until(f"the {name} push is refused", refused, 30.0)
             reasons = after["pushes"]["refused"]
             reason = next(key for key in reasons if reasons[key] > before["pushes"]["refused"].get(key, 0))
-            self.record.refused[name] = after["pushes"]["version"] == before["pushes"]["version"]
+            self.record.refused[name] = reason == name and after["pushes"]["version"] == before["pushes"]["version"]
             self._tell(f"      the {name} push is refused: {reason}")
         await self._world.fleet_command("publish", "--broker", f"localhost:{self._world.broker.port}")
         await self._applied(signed["targets"])

@@ -47,6 +47,7 @@ class Expected:
     raw: list[int] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
     text: list[str | None] = field(default_factory=list)
+    unit: list[str | None] = field(default_factory=list)
     frames: int = 0
     decoded: int = 0
 
@@ -210,6 +211,7 @@ def _collect(
             result.raw.append(bits)
             result.value.append(float(physical[name]))
             result.text.append(None if choice is None else str(choice))
+            result.unit.append(definition.unit)
 
 
 def _bits(signal: Signal, raw: float) -> int:

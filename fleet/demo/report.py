@@ -50,6 +50,10 @@ class Result:
             and not self.losses
             and all(self.refused.values())
             and self.toggle == GREETING
+            and self.applied_version > 0
+            and self.outage_s > 0
+            and self.broker_kills > 0
+            and self.receiver_kills > 0
             and self.agent_status == 0
         )
 

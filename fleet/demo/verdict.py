@@ -38,6 +38,7 @@ def judge(
     samples = _table(world, "samples")
     events = _table(world, "events").sort_by([("seq", "ascending"), ("row", "ascending")]).to_pylist()
     stages = _stages(events, in_force(world))
+    _check_plot(stages)
     expected = expected_samples(source.frames(), source.databases, source.match, stages)
     comparison = compare(expected, samples)
     picture = world.folder / "drive.png"
@@ -85,6 +86,14 @@ def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, A
     if not stages:
         raise Permanent("the lake holds no receipt of the campaigns in force")
     return stages
+
+
+def _check_plot(stages: list[Stage]) -> None:
+    """The vehicle's receipts must tell of the campaigns that the drive gave it, not of whatever suits it."""
+    held = [sorted(document["name"] for document in documents) for _, documents in stages]
+    changes = [names for number, names in enumerate(held) if number == 0 or names != held[number - 1]]
+    if changes != [["everything"], ["changes"]]:
+        raise Permanent(f"the vehicle says that it collected for {changes}, not for everything and then changes")
 
 
 def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:

@@ -58,6 +58,16 @@ def cangen(interface: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["cangen", interface, *arguments], stdout=subprocess.DEVNULL)
 
 
-def canplayer(log: Path, buses: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Plays `log` as fast as it can; the log's bus names are interfaces."""
-    return subprocess.Popen(["canplayer", "-t", "-I", str(log), *(f"{bus}={bus}" for bus in buses)])
+def canplayer(log: Path, buses: Sequence[str], *, timed: bool = False) -> subprocess.Popen[bytes]:
+    """Plays `log`, by its times or as fast as it can; the log's bus names are interfaces."""
+    how = ["-g", "5"] if timed else ["-t"]
+    return subprocess.Popen(["canplayer", *how, "-I", str(log), *(f"{bus}={bus}" for bus in buses)])
+
+
+def counting_log(log: Path, bus: str, *, frames_per_s: float, seconds: float) -> int:
+    """Writes a log of frames that count up, for canplayer, which keeps to its times on a busy machine as well."""
+    count = round(frames_per_s * seconds)
+    with log.open("w") as file:
+        for number in range(count):
+            file.write(f"({1_000 + number / frames_per_s:.6f}) {bus} 123#{number.to_bytes(8, 'little').hex()}\n")
+    return count

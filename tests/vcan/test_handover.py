@@ -103,13 +103,13 @@ def test_the_ring_of_an_interface_that_is_no_longer_configured_is_dropped() -> N
 def test_frames_that_nobody_will_fetch_are_reported_when_the_source_closes() -> None:
     async def scenario() -> None:
         losses: list[BusLoss] = []
-        async with aclosing(source(None, losses).blocks()) as blocks:
+        async with aclosing(source(None, losses, ring_bytes=61_440).blocks()) as blocks:  # 384 frames
             waiting = asyncio.ensure_future(anext(blocks))
             await asyncio.sleep(0.1)
             send(1)
             await waiting
-            send(2, 3)
-        assert [(loss.count, loss.detail) for loss in losses] == [(2, "source closed")]
+            send(*range(500))
+        assert [(loss.count, loss.detail) for loss in losses] == [(117, "ring full"), (383, "source closed")]
 
     with interfaces.vcan("can0"):
         asyncio.run(scenario())

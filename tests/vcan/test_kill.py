@@ -24,7 +24,7 @@ from tests.vcan import interfaces
 from tests.vcan.supervisor import Supervisor, settled
 
 BUSES = ("can0", "can1")
-KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "5"))
+KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "3"))
 SEED = 20_260_701
 DBC = 'VERSION ""\nBU_: X\nBO_ 291 Load: 8 X\n SG_ Count : 0|64@1+ (1,0) [0|0] "" X\n'
 CONFIGURATION = """

@@ -7,12 +7,12 @@ from fleet.demo.compare import Comparison, compare
 from fleet.demo.oracle import Expected
 
 ROWS = [
-    ("c", "can0", "M.A", 10, 1, 0.5, None),
-    ("c", "can0", "M.A", 20, 2, 1.0, "two"),
-    ("c", "can0", "M.A", 20, 2, 1.0, "two"),  # truly twice at one time
-    ("c", "can1", "M.A", 20, 3, float("nan"), None),
+    ("c", "can0", "M.A", 10, 1, 0.5, None, "V"),
+    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V"),
+    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V"),  # truly twice at one time
+    ("c", "can1", "M.A", 20, 3, float("nan"), None, None),
 ]
-COLUMNS = ("campaign", "bus", "signal", "time_us", "raw", "value", "text")
+COLUMNS = ("campaign", "bus", "signal", "time_us", "raw", "value", "text", "unit")
 
 
 def _compare(lake: list[tuple[object, ...]]) -> Comparison:
@@ -53,16 +53,18 @@ def test_a_surplus_sample_is_counted(twice: int) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        ("c", "can0", "M.A", 10, 2, 0.5, None),
-        ("c", "can0", "M.A", 10, 1, 0.5000000000000001, None),
-        ("c", "can0", "M.A", 10, 1, 0.5, "text"),
+        ("c", "can0", "M.A", 10, 2, 0.5, None, "V"),
+        ("c", "can0", "M.A", 10, 1, 0.5000000000000001, None, "V"),
+        ("c", "can0", "M.A", 10, 1, 0.5, "text", "V"),
+        ("c", "can0", "M.A", 10, 1, 0.5, None, "mV"),
     ],
 )
 def test_a_differing_sample_is_counted_to_the_last_bit(changed: tuple[object, ...]) -> None:
     result = _compare([changed, *ROWS[1:]])
     assert (result.missing, result.duplicates, result.differing) == (0, 0, 1)
+    assert len(result.examples) == 1
 
 
 def test_another_bus_or_time_is_missing_and_surplus() -> None:
-    result = _compare([("c", "can1", "M.A", 10, 1, 0.5, None), *ROWS[1:]])
+    result = _compare([("c", "can1", "M.A", 10, 1, 0.5, None, "V"), *ROWS[1:]])
     assert (result.missing, result.duplicates) == (1, 1)
