@@ -25,6 +25,7 @@ DIGEST_BYTES: Final = 16  # no one gains by a collision: a vehicle's catalogues 
 MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # serialised; a Mustang's 786 signals take 30 KB
 _DOMAIN: Final = b"hu/v1/catalogue\0"
 _KNOWN_TUPLES: Final = 4_096
+_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
 _NO_TEXTS: Final[Mapping[int, str]] = {}
 
 
@@ -46,22 +47,29 @@ class Catalogue:
     revision: str
     described: tuple[Described, ...]
     _numbers: Mapping[tuple[object, ...], int]
-    _known: dict[int, tuple[tuple[SignalInfo, ...], NDArray[np.int64]]] = field(default_factory=dict)
+    _known: dict[int, tuple[tuple[SignalInfo, ...], tuple[int, ...]]] = field(default_factory=dict)
 
-    def numbers(self, signals: tuple[SignalInfo, ...]) -> NDArray[np.int64]:
+    def numbers(self, signals: tuple[SignalInfo, ...]) -> tuple[int, ...]:
         """The number of each signal's entry, -1 where there is none; remembered by the tuple's identity."""
         known = self._known.get(id(signals))
         if known is None:
             if len(self._known) >= _KNOWN_TUPLES:
                 self._known.clear()
-            numbers = np.array([self._numbers.get(_key(signal), -1) for signal in signals], np.int64)
+            numbers = tuple(self._numbers.get(_key(signal), -1) for signal in signals)
             known = self._known[id(signals)] = signals, numbers  # holding the tuple keeps its id its own
         return known[1]
+
+    def says(self, number: int, texts: Mapping[int, str], raw: NDArray[np.int64]) -> bool:
+        """Whether `texts` are those that entry `number` has for the values in `raw`."""
+        info, table = self.described[number]
+        if not table:
+            return not texts
+        return texts_of(info.kind, table, _different(raw)) == texts
 
     def texts(self, number: int, raw: NDArray[np.int64]) -> Mapping[int, str]:
         """The texts that entry `number` has for the values in `raw`."""
         info, table = self.described[number]
-        return texts_of(info.kind, table, np.unique(raw).tolist()) if table else _NO_TEXTS
+        return texts_of(info.kind, table, _different(raw)) if table else _NO_TEXTS
 
 
 def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
@@ -97,6 +105,20 @@ def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[De
     digest = hashlib.sha256(_DOMAIN + content).digest()[:DIGEST_BYTES]
     numbers = {_key(info): number for number, (info, _) in enumerate(described)}
     return Catalogue(digest, content, campaign, revision, described, numbers)
+
+
+def _different(raw: NDArray[np.int64]) -> list[int]:
+    """The different values in `raw`; most columns hold one, or few near each other."""
+    if len(raw) == 1:
+        return [int(raw[0])]
+    lowest, highest = int(raw.min()), int(raw.max())
+    if lowest == highest:
+        return [lowest]
+    if highest - lowest < _COUNTED:
+        found: list[int] = (np.flatnonzero(np.bincount(raw - lowest)) + lowest).tolist()
+    else:
+        found = np.unique(raw).tolist()
+    return found
 
 
 def _key(info: SignalInfo) -> tuple[object, ...]:

@@ -37,7 +37,7 @@ FORMAT: Final = 2
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
-_LEVEL: Final = 15  # docs/decisions/0005: 8 % less than 9 and 15 % less than 3, for 15 to 40 ns a sample
+_LEVEL: Final = 6  # 3 to 8 % less than 3 for 3 ns a sample; 9 takes 1 % off for 3 more (docs/decisions/0007)
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
 
@@ -152,11 +152,12 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
     message = _envelope(window)
     if not window.groups:
         return message
-    values = delta.encode([group.raw for group in window.groups], _wraps(window.groups))
+    wraps = _wraps(window.groups)
+    values = delta.encode([group.raw for group in window.groups], wraps)
     columns = message.columns
-    columns.sizes.extend(len(group.signals) for group in window.groups)
+    columns.sizes.extend([len(group.signals) for group in window.groups])
     columns.value.CopyFrom(_deltas(values))
-    columns.unwrapped.extend(np.flatnonzero((values.wraps == 0) & (_wraps(window.groups) != 0)).tolist())
+    columns.unwrapped.extend(np.flatnonzero((values.wraps == 0) & (wraps != 0)).tolist())
     _write_times(window, columns)
     if catalogue is None or (catalogue.campaign, catalogue.revision) != (window.campaign, window.revision):
         described = [entry for group in window.groups for entry in zip(group.signals, group.texts, strict=True)]
@@ -176,19 +177,18 @@ def _refer(
     groups: Sequence[ColumnGroup], catalogue: Catalogue, values: delta.Deltas
 ) -> tuple[NDArray[np.int64], list[Described]]:
     """The number of each signal, and what the catalogue does not describe just as the window does."""
-    numbers = np.concatenate([catalogue.numbers(group.signals) for group in groups])
     constant = ((values.widths == 0) & (values.steps == 0)).tolist()
+    numbers: list[int] = []
     described: list[Described] = []
-    column = 0
     for group in groups:
-        for row, texts in enumerate(group.texts):
-            number = int(numbers[column])
-            seen = group.raw[row, :1] if constant[column] else group.raw[row]
-            if number < 0 or catalogue.texts(number, seen) != texts:
-                numbers[column] = len(catalogue.described) + len(described)
+        for row, (number, texts) in enumerate(zip(catalogue.numbers(group.signals), group.texts, strict=True)):
+            seen = group.raw[row, :1] if constant[len(numbers)] else group.raw[row]
+            if number >= 0 and catalogue.says(number, texts, seen):
+                numbers.append(number)
+            else:
+                numbers.append(len(catalogue.described) + len(described))
                 described.append((group.signals[row], texts))
-            column += 1
-    return numbers, described
+    return np.array(numbers, np.int64), described
 
 
 def _wraps(groups: Sequence[ColumnGroup]) -> NDArray[np.uint8]:
