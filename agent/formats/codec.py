@@ -38,6 +38,7 @@ MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged bod
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _LEVEL: Final = 6  # 3 to 8 % less than 3 for 3 ns a sample; 9 takes 1 % off for 3 more (docs/decisions/0007)
+_CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
 
@@ -71,7 +72,7 @@ def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
     """The body of a batch that carries `catalogue` and nothing else."""
     message = _envelope(Window(catalogue.campaign, catalogue.revision, t_us, t_us + 1, clock, ()))
     message.carried = catalogue.content
-    return _compress(message.SerializeToString(deterministic=True))
+    return _compress(message.SerializeToString(deterministic=True), _CATALOGUE_LEVEL)
 
 
 def decode_window(body: bytes, find: FindCatalogue = no_catalogues) -> Window:
@@ -112,8 +113,8 @@ def _values(window: Window) -> int:
     return sum(group.raw.size + group.t_us.size for group in window.groups)
 
 
-def _compress(body: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(body)
+def _compress(body: bytes, level: int = _LEVEL) -> bytes:
+    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(body)
 
 
 def _encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None) -> Iterator[bytes]:
