@@ -49,8 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(problem: object) -> None:
-    """One line, whatever the words of a library hold."""
-    print(f"headunit-agent: {' '.join(str(problem).split())}", file=sys.stderr)
+    """One line, whatever the words of a library, or of a log that is echoed, hold: a terminal obeys none of them."""
+    print(f"headunit-agent: {_printable(' '.join(str(problem).split()))}", file=sys.stderr)
+
+
+def _printable(line: str) -> str:
+    """`line` with control characters (ESC, ...) as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -221,7 +226,7 @@ def _decoded(summary: "DecodeSummary") -> str:
         for bus, frames in buses.items():
             named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
             lines.append(f"{reason:<10}{bus}: {named}")
-    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
+    return "\n".join(map(_printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 def _demo(rest: Sequence[str]) -> int:
@@ -232,7 +237,12 @@ def _demo(rest: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    return subprocess.run([sys.executable, "-m", "fleet.demo", *rest], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "fleet.demo", *rest]) as demonstration:
+        while True:
+            try:
+                return demonstration.wait()
+            except KeyboardInterrupt:  # the terminal tells the demonstration, too: it puts away its programs
+                continue
 
 
 def _version(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from agent.errors import AgentError
 from agent.formats.columns import Event
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
-from agent.live_status import LiveStatus
+from agent.live_status import LiveStatus, SpoolAccount
 from agent.online import Online
 from agent.pushes.pushes import Pushes
 from agent.sd_notify import Notifier
@@ -63,6 +63,7 @@ class Agent:
         try:
             pushes = Pushes.open(parts.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
             positions = self._spool.positions()
+            account = SpoolAccount(self._spool.counts)
         except AgentError:
             self._spool.close()
             raise
@@ -109,7 +110,7 @@ class Agent:
             feeders=self._feeders,
             collector=self._collector,
             outbox=self._outbox,
-            spool=self._spool.counts,
+            spool=account,
             link=self._link,
             uplink=lambda: uplink.counts,
             applier=self._applier,
@@ -124,8 +125,8 @@ class Agent:
         Raises Permanent where it cannot start; in an ExceptionGroup what a part failed with.
         """
         try:
-            await self._applier.start()
             async with self._server as server:
+                await self._applier.start()  # a start that finds the port taken is no attempt of a release on trial
                 log.info("serving", url=f"http://{self._settings.serve.host}:{server.port}")
                 async with asyncio.TaskGroup() as group:
                     tasks = [
@@ -141,6 +142,7 @@ class Agent:
                     yield
                     for task in tasks:
                         task.cancel()
+                await self._applier.stop()
                 await self._store_rest()
         finally:
             await asyncio.to_thread(self._spool.close)

@@ -65,11 +65,22 @@ class Applier:
         return self._pushes.sync_request()
 
     async def start(self) -> None:
-        """Put the release in force, or the local campaigns, into effect.  Before the first frame."""
+        """Put the release in force, or the local campaigns, into effect.  Before the first frame.
+
+        Raises Transient where the disk does not take that a release on trial is attempted.
+        """
         async with self._turn:
-            if self._pushes.reverted_at_start is not None:
-                await self._tell(self._pushes.reverted_at_start)
+            reverted = await self._pushes.begin()
+            if reverted is not None:
+                await self._tell(reverted)
             await self._put_in_force()
+
+    async def stop(self) -> None:
+        """The agent stops because it was told to, not because of a release: no attempt of a trial is used up."""
+        try:
+            await self._pushes.give_back()
+        except Transient as error:  # the disk is full: this stop counts as a crash
+            log.warning("trial_attempt_not_given_back", reason=str(error))
 
     async def replace_local(self, local: Sequence[CampaignFile]) -> None:
         """Other local campaigns: the configuration was read again."""
@@ -77,14 +88,18 @@ class Applier:
             self._local = tuple(local)
             await self._put_in_force()
 
-    async def offer(self, payload: bytes) -> None:
-        """A bundle came in.  Raises nothing: refused, it changes nothing, and a receipt says why."""
+    async def offer(self, payload: bytes) -> bool:
+        """A bundle came in; False where it was refused or could not be examined.
+
+        Raises nothing: refused, it changes nothing, and a receipt says why.
+        """
         try:
             outcome = await self._pushes.offer(payload)
         except AgentError as error:  # a full disk, no process to be had, an unusable root.json: what is in force stays
             log.error("push_postponed", reason=str(error))
-            return
+            return False
         await whole(self._settle(outcome))
+        return outcome.result is not Result.REFUSED
 
     async def watch_trials(self, trial_s: float, poll_s: float = 1.0) -> None:
         """Confirm a release that did well, revert one that did not.  Runs until cancelled."""

@@ -62,8 +62,8 @@ def read_parts(loaded: Loaded) -> Parts:
     return Parts(
         loaded,
         load_identity(loaded.path(settings.identity.folder)),
-        _make_folder(loaded, "folder", settings.state.folder),
-        _make_folder(loaded, "runtime_folder", settings.state.runtime_folder),
+        _make_folder(loaded, "folder", settings.state.folder, mode=0o700),
+        _make_folder(loaded, "runtime_folder", settings.state.runtime_folder, mode=0o755),  # flagd's file is for apps
         bus_plans(loaded),
         local_campaigns(loaded.path(settings.telemetry.campaigns)),
     )
@@ -195,10 +195,13 @@ def try_sources(loaded: Loaded) -> None:
     source_buses(make_sources(loaded, lambda _: None))
 
 
-def _make_folder(loaded: Loaded, key: str, name: str) -> Path:
+def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
+    """The folder, made with `mode` whatever the umask says; one that is there stays as it is."""
     folder = loaded.path(name)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            folder.chmod(mode)
     except OSError as error:
         raise Permanent(
             f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); name one that the agent may write"

@@ -3,6 +3,8 @@
 Goes through the same functions that `run` uses.  One mistake does not hide the next: each part is checked on its own.
 """
 
+import difflib
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,9 +18,9 @@ from agent import identity as identities
 from agent import settings as configuration
 from agent.assembly import CampaignFile, bus_plan, endpoint, local_campaigns, make_source, source_buses
 from agent.errors import AgentError
-from agent.formats.campaign import SignalRule
+from agent.formats.campaign import SignalRule, misspelt_fields
 from agent.link.endpoint import tls_context
-from agent.settings import Loaded, PacketRingSource
+from agent.settings import Loaded, PacketRingSource, PythonCanSource, Telemetry
 from agent.sources import Source, packet_ring
 from can_dbc.plan import BusPlan
 
@@ -116,9 +118,22 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     if not loaded.settings.sources:
         report.notes.append("no [[sources]]: the agent will collect nothing, only take pushes and serve toggles")
     report.facts["sources"] = [source.name for source in sources]
+    for number, configured in enumerate(loaded.settings.sources):
+        if isinstance(configured, PythonCanSource):
+            _check_interface(f"{loaded.file}: sources[{number}].interface", configured.interface, report)
     rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSource)]
     if rings:
         _check_rings(rings, report)
+
+
+def _check_interface(where: str, name: str, report: Report) -> None:
+    """Whether python-can, or a plug-in of it, has an interface of that name."""
+    from can import VALID_INTERFACES  # noqa: PLC0415  # half of the start of a check that has none
+
+    if name not in VALID_INTERFACES:
+        close = difflib.get_close_matches(name, VALID_INTERFACES, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(VALID_INTERFACES))}"
+        report.problems.append(f"{where}: python-can has no interface {name!r}; {remedy}")
 
 
 def _check_rings(rings: Sequence[PacketRingSource], report: Report) -> None:
@@ -139,12 +154,17 @@ def _check_campaigns(
     campaigns: Sequence[CampaignFile], plans: dict[str, BusPlan], loaded: Loaded, report: Report
 ) -> None:
     names = [f"{m.name}.{s.name}" for plan in plans.values() for m in plan.messages for s in m.signals]
+    known = bool(plans) and plans.keys() == loaded.settings.bus.keys()  # a broken database is a problem enough
+    folder = loaded.path(loaded.settings.telemetry.campaigns)
     for file in campaigns:
+        for field_name, meant in misspelt_fields(json.loads(Path(file.source).read_bytes())):
+            report.notes.append(f"{file.source}: field {field_name!r} is ignored; did you mean {meant!r}?")
         for rule in file.campaign.rules:
-            if plans and not any(_selects(rule, name) for name in names):
+            if known and not any(_selects(rule, name) for name in names):
                 report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases")
-    if not campaigns:
-        folder = loaded.path(loaded.settings.telemetry.campaigns)
+    if not folder.is_dir() and loaded.settings.telemetry.campaigns != Telemetry().campaigns:
+        report.problems.append(f"{loaded.file}: telemetry.campaigns: {folder} is no folder; make it, or name another")
+    elif not campaigns:
         report.notes.append(f"{folder}: no campaigns; nothing is collected until the fleet pushes one")
     report.facts["campaigns"] = [f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns]
 

@@ -95,6 +95,7 @@ def decode_log(
             samples = form.arrange(decoded, block)
             summary.samples += len(samples)
             sink.write(samples)
+        plans.refuse_silence(log, summary.decoded)
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
@@ -134,6 +135,13 @@ class _Plans:
             raise Permanent(f"{', '.join(map(str, paths))}: {error}") from error
         self._notes.extend(f"{bus}: {note}" for note in plan.notes)
         return plan
+
+    def refuse_silence(self, log: Path, decoded: int) -> None:
+        """Raises Permanent where nothing decoded and the databases are of buses that the log does not have."""
+        if decoded or not self._databases or None in self._databases or set(self._databases) & set(self._buses):
+            return
+        named, found = ", ".join(map(str, self._databases)), ", ".join(self._buses)
+        raise Permanent(f"{log}: no frame of {named}; its buses are {found}: name one of these with --dbc BUS=FILE")
 
     def note_silent_buses(self) -> None:
         """Name the buses that have a database but no frame: often a slip in the bus's name."""
@@ -187,7 +195,7 @@ class _ParquetSink:
             import pyarrow.compute  # noqa: PLC0415
             import pyarrow.parquet  # noqa: PLC0415
         except ImportError as error:
-            raise Permanent(f"{path}: Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
+            raise Permanent("Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
         self._arrow, self._form = pyarrow, form
         names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         raw = pyarrow.decimal128(20, 0) if wide_raw else pyarrow.int64()
@@ -269,6 +277,13 @@ def _strings(places: NDArray[np.int32], strings: Sequence[str]) -> list[str | No
 _SINKS: Final[Mapping[str, type[_ParquetSink] | type[_CsvSink]]] = {".parquet": _ParquetSink, ".csv": _CsvSink}
 
 
+def _opened(out: Path, temporary: Path, form: LongForm, *, wide_raw: bool) -> _Sink:
+    try:
+        return _SINKS[out.suffix](temporary, form, wide_raw=wide_raw)
+    except Permanent as error:
+        raise Permanent(f"{out}: {error}") from error
+
+
 @contextmanager
 def _writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Sink]:
     """A sink whose file takes the name `out` when all went well, and is removed otherwise."""
@@ -279,7 +294,7 @@ def _writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_S
         raise Permanent(f"{out}: unknown output format; name it *{' or *'.join(_SINKS)}")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        sink: _Sink = _SINKS[out.suffix](temporary, form, wide_raw=wide_raw)
+        sink = _opened(out, temporary, form, wide_raw=wide_raw)
         try:
             yield sink
         finally:

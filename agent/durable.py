@@ -18,11 +18,15 @@ def fsync_directory(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` by `content` (bytes) durably and atomically.  Raises OSError; the old content then stands."""
+    """Replace `path` by `content` (bytes) durably and atomically, with `mode` whatever the umask says.
+
+    Raises OSError; the old content then stands.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -1,14 +1,15 @@
 """What the running agent says of itself, gathered from its parts for `/status`; `agent.status` prints it."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from agent.apply import Applier
-from agent.errors import Permanent
+from agent.errors import AgentError, Permanent
 from agent.link.keeper import LinkKeeper
 from agent.serve.http import Request, Response, Route, json_response
 from agent.serve.toggles import ToggleService
@@ -18,6 +19,36 @@ from agent.telemetry.collector import Collector
 from agent.telemetry.outbox import Outbox
 from agent.telemetry.spool import Counts
 from agent.telemetry.uplink import UplinkCounts
+
+DISK_PATIENCE_S: Final = 0.5  # an fsync of worn flash can take longer
+
+
+class SpoolAccount:
+    """The spool's figures, read in a thread: `read` can wait for the disk, and who asks for the status does not.
+
+    Made where blocking is allowed, with the first figures.  Raises AgentError where they cannot be had.
+    """
+
+    def __init__(self, read: Callable[[], Counts]) -> None:
+        self._read = read
+        self._counts, self._read_at_s = read(), time.monotonic()
+        self._problem: str | None = None
+        self._reading: asyncio.Future[None] | None = None
+
+    async def figures(self, patience_s: float = DISK_PATIENCE_S) -> dict[str, Any]:
+        """As of now, or the last there were, with the reason as `problem`."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._refresh))
+        _, late = await asyncio.wait({self._reading}, timeout=patience_s)
+        age_s = time.monotonic() - self._read_at_s
+        problem = f"the disk is busy: figures of {age_s:.1f} s ago" if late else self._problem
+        return {**spool_status(self._counts), "problem": problem}
+
+    def _refresh(self) -> None:
+        try:
+            self._counts, self._read_at_s, self._problem = self._read(), time.monotonic(), None
+        except AgentError as error:
+            self._problem = str(error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +61,7 @@ class LiveStatus:
     feeders: Sequence[Feeder]
     collector: Collector
     outbox: Outbox
-    spool: Callable[[], Counts]
+    spool: SpoolAccount
     link: LinkKeeper
     uplink: Callable[[], UplinkCounts]
     applier: Applier
@@ -41,11 +72,12 @@ class LiveStatus:
         """For `agent.serve.http.Server`."""
         return (Route("GET", "/status", self._answer),)
 
-    def _answer(self, _: Request) -> Response:
-        return json_response(200, self.as_dict())
+    async def _answer(self, _: Request) -> Response:
+        return json_response(200, await self.as_dict())
 
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, in plain values for JSON.  Raises Transient where the spool cannot be read."""
+    async def as_dict(self) -> dict[str, Any]:
+        """Everything, in plain values for JSON."""
+        spool = await self.spool.figures()
         return {
             "running": True,
             "version": version("headunit-agent"),
@@ -64,7 +96,7 @@ class LiveStatus:
                 "in_memory_bytes": self.outbox.pending_bytes,
                 "problem": self.outbox.problem,
             },
-            "spool": spool_status(self.spool()),
+            "spool": spool,
             "link": {
                 "state": self.link.state.value,
                 "broker": self.broker,

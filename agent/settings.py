@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -78,6 +78,7 @@ class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", t
 
 LiveSource = PythonCanSource | PacketRingSource
 AnySource = ReplaySource | VirtualVehicleSource | LiveSource
+_KINDS: Final = (ReplaySource, VirtualVehicleSource, PythonCanSource, PacketRingSource)
 
 
 class Bus(_Section, frozen=True, kw_only=True):
@@ -256,8 +257,24 @@ def _explain(message: str, document: Mapping[str, object]) -> str:
         full = f"{key}.{missing[1]}" if key else missing[1]
         return f"{full}: missing; config/agent.toml shows every key with its unit and default"
     value = _value_at(document, key)
+    choices = _choices(key)
+    if choices and what.startswith("Invalid"):
+        return f"{key}: {value!r} is none of {', '.join(choices)}"
     given = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
     return f"{key}: {what[0].lower()}{what[1:]}{given}" if key else what
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """What the setting at `key` may be, where it is one of a few words."""
+    path = re.sub(r"\[\d+\]", "", key).split(".")
+    if path == ["sources", "kind"]:
+        return tuple(str(kind.__struct_config__.tag) for kind in _KINDS)
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)} | {"bus": Bus}
+    section = sections.get(path[0])
+    if not (isinstance(section, type) and issubclass(section, msgspec.Struct)):
+        return ()
+    found = next((field.type for field in msgspec.structs.fields(section) if field.name == path[-1]), None)
+    return get_args(found) if get_origin(found) is Literal else ()
 
 
 def _offending_bus(document: Mapping[str, object]) -> str:
@@ -288,7 +305,6 @@ def _sections() -> dict[str, tuple[str, ...]]:
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             sections[field.name] = field.type.__struct_fields__
-    kinds = (ReplaySource, VirtualVehicleSource, PythonCanSource, PacketRingSource)
-    every = [name for kind in kinds for name in kind.__struct_fields__]
+    every = [name for kind in _KINDS for name in kind.__struct_fields__]
     sections["sources"] = tuple(dict.fromkeys(every))
     return sections

@@ -1,7 +1,7 @@
 """What the agent is doing: the document that `/status` serves and `headunit-agent status` prints.
 
-`fetch` asks the running agent over loopback; where none runs, it reads what the spool on the disk says, so that every
-batch is accounted for after a crash too.
+`fetch` asks the running agent over loopback; where none runs, it reads what the spool on the disk says, and changes
+nothing there, so that every batch is accounted for after a crash too.
 """
 
 import http.client
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from agent.errors import AgentError, Permanent
+from agent.errors import Permanent, Transient
 from agent.settings import Loaded
-from agent.telemetry.spool import Counts, Spool
+from agent.telemetry.spool import Counts
+from agent.telemetry.spool_account import counts_on_disk
 
 TIMEOUT_S: Final = 5.0
 
@@ -60,20 +61,10 @@ def _from_disk(loaded: Loaded) -> dict[str, Any]:
     folder = loaded.path(loaded.settings.state.folder) / "spool"
     if not folder.is_dir():
         return {"spool": None, "note": f"there is no spool in {folder}"}
-    limits = loaded.settings.spool
     try:
-        spool = Spool.open(
-            folder,
-            quota_bytes=limits.quota_bytes,
-            max_age_s=limits.max_age_s,
-            reserve_bytes=limits.reserve_bytes,
-        )
-    except AgentError as error:
+        return {"spool": spool_status(counts_on_disk(folder))}
+    except Transient as error:
         return {"spool": None, "note": str(error)}
-    try:
-        return {"spool": spool_status(spool.counts())}
-    finally:
-        spool.close()
 
 
 def render(status: Mapping[str, Any]) -> str:
@@ -106,6 +97,8 @@ def render(status: Mapping[str, Any]) -> str:
             f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
             f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes)"
         )
+        if spool.get("problem"):
+            lines.append(f"spool     {spool['problem']}")
         for reason, lost in spool["lost"].items():
             what = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
             lines.append(f"lost      {reason}: {what}")

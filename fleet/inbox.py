@@ -17,7 +17,8 @@ Catalogues lie beside what needs them, so both are here after a crash, or both a
 batches, and is asked for the catalogue.
 
 Receivers of different shares may use one file; each share has its own numbers, and a lock lets one process
-serve it.
+serve it.  A receiver that starts adopts, one after the other, the unfinished commits of shares that nobody
+serves, so other partitions on the command line after a crash strand nothing.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ import fcntl
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -120,6 +121,7 @@ class Inbox:
         self._path = path
         self._share = share
         self._lock = lock
+        self._store = store
         self.app_id = f"headunit-receiver/{store}/{share}"
 
     @classmethod
@@ -130,7 +132,12 @@ class Inbox:
         Permanent where another receiver serves this share or the file is not ours; Transient where the disk
         refuses.
         """
-        lock = _take_lock(path.with_name(f"{path.stem}-{share}.lock"), share)
+        lock_path = path.with_name(f"{path.stem}-{share}.lock")
+        try:
+            lock = _take_lock(lock_path, share)
+        except Permanent:  # or another receiver adopts its commits just now: that ends
+            with _adopting(path):
+                lock = _take_lock(lock_path, share)
         try:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
             path.chmod(0o600)
@@ -242,6 +249,22 @@ class Inbox:
             groups.setdefault(number, []).append(batch)
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
+    def adopt(self) -> "Generator[Inbox]":
+        """Each other share that has unfinished commits and no receiver, held while the caller lands them."""
+        with _naming(self._path):
+            query = "SELECT DISTINCT share FROM pending WHERE share <> ? ORDER BY share"
+            shares = [str(row[0]) for row in self._connection.execute(query, (self._share,))]
+        for share in shares:
+            with _adopting(self._path):
+                try:
+                    lock = _take_lock(self._path.with_name(f"{self._path.stem}-{share}.lock"), share)
+                except Permanent:  # its own receiver runs, and lands them itself
+                    continue
+                try:
+                    yield Inbox(self._connection, self._path, share, lock, self._store)
+                finally:
+                    os.close(lock)
+
     def _keep_catalogues(self, catalogues: Sequence[CatalogueContent]) -> None:
         self._connection.executemany(
             "INSERT INTO catalogues SELECT ?1, ?2, ?3, coalesce(max(used), 0) + 1 FROM catalogues WHERE vehicle = ?1"
@@ -329,6 +352,17 @@ def _take_lock(path: Path, share: str) -> int:
         os.close(lock)
         raise Permanent(f"another receiver serves partitions {share} ({path} is locked)") from error
     return lock
+
+
+@contextlib.contextmanager
+def _adopting(path: Path) -> Iterator[None]:
+    """One process at a time adopts; who finds its share taken waits here to see whether it was by an adopter."""
+    lock = os.open(path.with_name(f"{path.stem}-adopting.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

@@ -219,7 +219,7 @@ class Receiver:
             request = await self._requests.get()
             connection = self._connection
             if connection is None:
-                continue  # the vehicle lost the broker as well, and asks again when it is back
+                continue  # a vehicle that hears nothing asks again
             try:
                 await sync.answer(connection, request.topic, request.payload, self._fleet)
             except Transient:

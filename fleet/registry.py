@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.durable import write_file
@@ -30,7 +31,10 @@ class VehicleRecord(msgspec.Struct, frozen=True):
 
     def device_key(self) -> ec.EllipticCurvePublicKey:
         """The public key that verifies this vehicle's batches."""
-        key = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_key()
+        try:
+            key = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise Permanent(f"the certificate of vehicle {self.vehicle} is damaged: {error}; enrol it again") from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise Permanent(f"the certificate of vehicle {self.vehicle} holds no EC key; enrol it again")
         return key
@@ -44,8 +48,8 @@ class Registry:
         self._parsed: dict[str, tuple[tuple[int, int], VehicleRecord, ec.EllipticCurvePublicKey]] = {}
 
     def find(self, vehicle: str) -> tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None:
-        """Record and device key of `vehicle`, or None where it is not enrolled.  Permanent for a damaged
-        file."""
+        """Record and device key of `vehicle`, or None where it is not enrolled.  Permanent for a file that
+        is damaged or cannot be read."""
         if not is_vehicle(vehicle):  # a name from the network must never become a path
             return None
         path = self._path(vehicle)
@@ -60,6 +64,8 @@ class Registry:
         except FileNotFoundError:
             self._parsed.pop(vehicle, None)
             return None
+        except OSError as error:
+            raise Permanent(f"cannot read {path}: {error.strerror}; mend its permissions or the disk") from error
         return known[1], known[2]
 
     def add(self, record: VehicleRecord) -> None:

@@ -11,6 +11,8 @@ called again after Transient and goes on where it stopped; after a crash `recove
 the receiver calls this from one thread at a time.
 """
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import Permanent, Untrusted
 from agent.formats import topics
-from agent.formats.acks import MAX_SEQS, Ack, sign_ack
+from agent.formats.acks import MAX_SEQS, Ack, Refusal, sign_ack
 from agent.formats.catalogue import UnknownCatalogue
 from agent.formats.seal import RecipientPrivateKey
 from fleet.catalogues import Catalogues
 from fleet.inbox import BatchKey, Commit, Inbox, SealedBatch
-from fleet.intake import Refusal, Waiting, judge, open_batch
+from fleet.intake import Rejection, Waiting, judge, reopen_batch
 from fleet.lake import SCHEMAS, Lake
 from fleet.quarantine import Quarantine
 from fleet.registry import Registry
@@ -33,6 +35,9 @@ from fleet.rows import OpenedBatch
 
 COMMIT_SAMPLES = 1_000_000
 """A commit is closed when it has this many: about 100 bytes of memory each on the way into the lake."""
+
+SAID = 1_000
+"""Causes of silence that are remembered as logged."""
 
 _log = structlog.get_logger()
 
@@ -47,13 +52,17 @@ class Message:
 
 @dataclass(slots=True)
 class Totals:
-    """What a receiver did since it started."""
+    """What a receiver did since it started.
+
+    `unanswered` of the `refused` were refused in silence, so that the vehicle keeps them (see fleet.intake).
+    """
 
     batches: int = 0
     samples: int = 0
     events: int = 0
     duplicates: int = 0
     refused: int = 0
+    unanswered: int = 0
     waiting: int = 0  # for a catalogue; they come again
     commits: int = 0
     recovered: int = 0
@@ -62,7 +71,7 @@ class Totals:
 @dataclass(slots=True)
 class _Answer:
     stored: set[int] = field(default_factory=set)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Refusal] = field(default_factory=dict)
     wanted: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -88,25 +97,19 @@ class Store:
         self._acks_key = acks_key
         self._open: tuple[Commit, list[OpenedBatch]] | None = None
         self._answers: dict[tuple[str, str], _Answer] = {}
+        self._said: set[tuple[str, str]] = set()  # topic and reason
         self.totals = Totals()
 
     def recover(self) -> None:
-        """Land what an earlier process took in and did not finish.
+        """Land what earlier processes took in and did not finish, those of shares that nobody serves included.
 
         Permanent where the inbox is older than the lake (restored from a backup): its numbers would be given
         twice. Transient where lake or disk refuse: call again.
         """
-        landed = self._lake.landed(self._inbox.app_id)
-        if landed > self._inbox.last_number:
-            raise Permanent(
-                f"the inbox is older than the lake (commit {self._inbox.last_number}, the lake has {landed}): "
-                "move receiver.db away, and it is rebuilt from the lake"
-            )
-        for commit in self._inbox.undone():
-            batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
-            self._complete(commit, batches)
-            self.totals.recovered += len(batches)
-            _log.info("commit_recovered", number=commit.number, batches=len(batches))
+        self._recover(self._inbox)
+        with contextlib.closing(self._inbox.adopt()) as abandoned:  # closed at once: its locks go with it
+            for inbox in abandoned:
+                self._recover(inbox)
 
     def take_in(self, messages: Sequence[Message]) -> int:
         """Judge and keep `messages` from the first on, up to COMMIT_SAMPLES; how many of them.  Then call
@@ -118,7 +121,7 @@ class Store:
         opened: dict[BatchKey, OpenedBatch] = {}
         sealed: list[SealedBatch] = []
         waiting: dict[BatchKey, bytes] = {}
-        refusals: list[tuple[Message, Refusal]] = []
+        rejections: list[tuple[Message, Rejection]] = []
         self._catalogues.take_arrived()  # of a group that the disk refused: it is judged again
         samples = count = 0
         now_us = time.time_ns() // 1000
@@ -132,8 +135,8 @@ class Store:
                 self._catalogues.find,
                 received_at_us=now_us,
             )
-            if isinstance(verdict, Refusal):
-                refusals.append((message, verdict))
+            if isinstance(verdict, Rejection):
+                rejections.append((message, verdict))
                 self._quarantine.keep(
                     message.payload, topic=message.topic, reason=verdict.reason, received_at_us=now_us
                 )
@@ -158,8 +161,8 @@ class Store:
             _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
         for key, digest in waiting.items():
             self._note_waiting(key, digest)
-        for message, refusal in refusals:
-            self._note_refusal(message, refusal)
+        for message, rejection in rejections:
+            self._note(message, rejection)
         self.totals.duplicates += len(sealed) - len(taken.commit.batches if taken.commit else ())
         return count
 
@@ -168,7 +171,7 @@ class Store:
         refuses."""
         if self._open is not None:
             commit, batches = self._open
-            self._complete(commit, batches)
+            self._complete(self._inbox, commit, batches)
             self._open = None
             for batch in commit.batches:
                 self._answer(batch.key).stored.add(batch.key.seq)
@@ -183,24 +186,29 @@ class Store:
         """Close the inbox; what was taken in and not landed is landed at the next start."""
         self._inbox.close()
 
-    def _complete(self, commit: Commit, batches: Sequence[OpenedBatch]) -> None:
+    def _recover(self, inbox: Inbox) -> None:
+        landed = self._lake.landed(inbox.app_id)
+        if landed > inbox.last_number:
+            raise Permanent(
+                f"the inbox is older than the lake (commit {inbox.last_number}, the lake has {landed}): "
+                "move receiver.db away, and it is rebuilt from the lake"
+            )
+        for commit in inbox.undone():
+            batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
+            self._complete(inbox, commit, batches)
+            self.totals.recovered += len(batches)
+            _log.info("commit_recovered", by=inbox.app_id, number=commit.number, batches=len(batches))
+
+    def _complete(self, inbox: Inbox, commit: Commit, batches: Sequence[OpenedBatch]) -> None:
         for table in SCHEMAS:
-            self._lake.append(table, self._inbox.app_id, commit.number, batches)
-        self._inbox.finish(commit.number)
+            self._lake.append(table, inbox.app_id, commit.number, batches)
+        inbox.finish(commit.number)
 
     def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
-        """Open once more what was accepted before the crash; None, and quarantined, where that is no longer
-        possible."""
-        found = self._registry.find(sealed.key.vehicle)
+        """Open once more what was accepted before the crash; None, and quarantined, where our key is another now."""
         try:
-            if found is None:
-                raise Untrusted(f"vehicle {sealed.key.vehicle} is no longer enrolled in this fleet")
-            return open_batch(
-                sealed.sealed,
-                found[1],
-                self._private,
-                self._catalogues.find,
-                received_at_us=sealed.received_at_us,
+            return reopen_batch(
+                sealed.sealed, self._private, self._catalogues.find, received_at_us=sealed.received_at_us
             )
         except (Untrusted, UnknownCatalogue) as error:
             topic = topics.ack(sealed.key.vehicle)
@@ -219,13 +227,22 @@ class Store:
         _log.info("batch_waits", vehicle=key.vehicle, seq=key.seq, catalogue=digest.hex())
         self._answer(key).wanted[key.seq] = digest
 
-    def _note_refusal(self, message: Message, refusal: Refusal) -> None:
+    def _note(self, message: Message, rejection: Rejection) -> None:
         self.totals.refused += 1
-        header = refusal.header
+        header = rejection.claimed
         seq = None if header is None else header.seq
-        _log.warning("batch_refused", topic=message.topic, seq=seq, reason=refusal.reason)
-        if header is not None:
-            self._answer(BatchKey(header.vehicle, header.epoch, header.seq)).refused[header.seq] = refusal.reason
+        if header is not None and rejection.final:
+            _log.warning("batch_refused", topic=message.topic, seq=seq, reason=rejection.reason)
+            refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
+            self._answer(BatchKey(header.vehicle, header.epoch, header.seq)).refused[header.seq] = refusal
+            return
+        self.totals.unanswered += 1
+        what = (message.topic, rejection.reason)
+        if what not in self._said:  # the vehicle sends again and again: one line for each cause
+            if len(self._said) >= SAID:
+                self._said.clear()
+            self._said.add(what)
+            _log.warning("batch_not_answered", topic=message.topic, seq=seq, reason=rejection.reason)
 
     def _answer(self, key: BatchKey) -> _Answer:
         return self._answers.setdefault((key.vehicle, key.epoch), _Answer())
@@ -234,7 +251,7 @@ class Store:
         wanted = {seq: digest for seq, digest in answer.wanted.items() if seq not in answer.stored}
         known = answer.stored | wanted.keys()
         # A damaged copy of a batch that is stored, or waits, must not make the vehicle mourn it.
-        refused = {seq: reason for seq, reason in answer.refused.items() if seq not in known}
+        refused = {seq: refusal for seq, refusal in answer.refused.items() if seq not in known}
         entries = [*sorted(answer.stored), *sorted(refused), *sorted(wanted)]
         messages = []
         for start in range(0, len(entries), MAX_SEQS):

@@ -41,7 +41,7 @@ agent/serve/http.py agent/serve/toggles.py
 agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/sources/packet_ring.py
 agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
-agent/telemetry/schedule.py agent/telemetry/spool.py
+agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
 agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py
 fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py
@@ -74,7 +74,7 @@ MAY_IMPORT = {
         "agent.telemetry",
         "can_dbc",
     },
-    "agent.pushes": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.pushes"},
+    "agent.pushes": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.pushes", "agent.tasks"},
     "agent.serve": {"agent.errors", "agent.durable", "agent.formats", "agent.serve"},
     "can_dbc": {"can_dbc"},
     "fleet": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.log", "can_dbc", "fleet"},

@@ -1,11 +1,13 @@
 """Signed acknowledgements: the fleet tells a vehicle which batches it may forget, and what it lacks.  Pure.
 
 Invariant: nothing that the fleet's acknowledgement key did not sign makes a vehicle forget data, neither the
-broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.
+broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.  A refusal names
+the bytes that were refused, so junk that somebody else sends in a vehicle's name costs the vehicle nothing.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -25,8 +27,16 @@ _DOMAIN: Final = b"hu/v1/ack\0"
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """`digest` is the SHA-256 of the envelope that was refused; empty (older receivers) it fits no batch."""
+
+    reason: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ack:
-    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (seq to reason) never will be.
+    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (by seq) never will be.
 
     `wanted` (digest to seqs) wait at the vehicle: they refer to a catalogue that the fleet has not, and are to be sent
     again after that.
@@ -35,7 +45,7 @@ class Ack:
     vehicle: str
     epoch: str
     stored: tuple[int, ...]
-    refused: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
     wanted: Mapping[bytes, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -53,7 +63,10 @@ def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
         vehicle=ack.vehicle,
         epoch=ack.epoch,
         stored=sorted(ack.stored),
-        refused=[pb.Refusal(seq=seq, reason=reason[:MAX_REASON_CHARS]) for seq, reason in sorted(ack.refused.items())],
+        refused=[
+            pb.Refusal(seq=seq, reason=refusal.reason[:MAX_REASON_CHARS], digest=refusal.digest)
+            for seq, refusal in sorted(ack.refused.items(), key=itemgetter(0))
+        ],
         wanted=[pb.Wanted(catalogue=digest, seqs=sorted(seqs)) for digest, seqs in sorted(ack.wanted.items())],
     ).SerializeToString(deterministic=True)
     return pb.SignedAck(ack=body, signature=key.sign(_DOMAIN + body)).SerializeToString(deterministic=True)
@@ -78,7 +91,7 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         ack.vehicle,
         ack.epoch,
         tuple(ack.stored),
-        {refusal.seq: refusal.reason[:MAX_REASON_CHARS] for refusal in ack.refused},
+        {each.seq: Refusal(each.reason[:MAX_REASON_CHARS], each.digest) for each in ack.refused},
         {wanted.catalogue: tuple(wanted.seqs) for wanted in ack.wanted},
     )
     if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:

@@ -9,9 +9,10 @@ Own extensions in `signalsToCollect[]`: `onChange`, and in `name` the globs of f
 case-sensitive).
 """
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -25,6 +26,7 @@ MAX_DOCUMENT_BYTES: Final = 1_048_576
 MAX_RULES: Final = 1_000  # FleetWise allows 999 signals a campaign
 MIN_PERIOD_MS: Final = 1_000  # FleetWise: 10,000
 MAX_PERIOD_MS: Final = 86_400_000
+MAX_PRIORITY: Final = 2**31 - 1  # and what the spool keeps of it
 _FOREVER_NS: Final = 253_402_214_400 * 10**9  # FleetWise's default expiry: December 31, 9999
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 _NOT_CARRIED_OUT: Final = {
@@ -111,7 +113,7 @@ class _Document(msgspec.Struct, rename="camel", frozen=True):
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z\d\-_:]{1,100}$")]
     collection_scheme: _Scheme
     signals_to_collect: Annotated[list[_Signal], msgspec.Meta(min_length=1, max_length=MAX_RULES)]
-    priority: Annotated[int, msgspec.Meta(ge=0)] = 0
+    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] = 0
     start_time: _Time = None
     expiry_time: _Time = None
     status: str = "RUNNING"
@@ -155,6 +157,34 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
         expiry_ns,
         suspended=parsed.status != "RUNNING",
     )
+
+
+_OF_THE_CLOUD_SIDE: Final = (
+    *("arn", "clientToken", "compression", "creationTime", "dataDestinationConfigs", "description", "diagnosticsMode"),
+    *("lastModificationTime", "postTriggerCollectionDuration", "signalCatalogArn", "spoolingMode", "tags", "targetArn"),
+)
+
+
+def misspelt_fields(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Unknown fields of an accepted document that look like known ones, which they do not set, with those."""
+    scheme = content["collectionScheme"]
+    return [
+        *_misspelt(content, (*_Document.__struct_encode_fields__, *_NOT_CARRIED_OUT, *_OF_THE_CLOUD_SIDE)),
+        *_misspelt(scheme, _Scheme.__struct_encode_fields__),
+        *_misspelt(scheme["timeBasedCollectionScheme"], _TimeBased.__struct_encode_fields__),
+        *(
+            found
+            for signal in content["signalsToCollect"]
+            for found in _misspelt(signal, (*_Signal.__struct_encode_fields__, "dataPartitionId"))
+        ),
+    ]
+
+
+def _misspelt(table: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    lower = {name.lower(): name for name in known}
+    for name in table.keys() - set(known):
+        for close in difflib.get_close_matches(name.lower().replace("_", ""), lower, n=1, cutoff=0.75):
+            yield name, lower[close]
 
 
 def _load(document: bytes, source: str) -> Mapping[str, Any]:

@@ -43,6 +43,10 @@ _CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
 FindCatalogue = Callable[[bytes], Catalogue | None]
 
 
+class UnknownFormat(Untrusted):
+    """A body of another release's format: whoever reads it is to be updated."""
+
+
 def no_catalogues(_: bytes) -> None:
     """For those who have none."""
 
@@ -92,7 +96,7 @@ def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Wind
             raise Untrusted(f"batch of {size} bytes exceeds {MAX_BODY_BYTES}")
         message.ParseFromString(zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False))
         if message.format not in (1, FORMAT):
-            raise Untrusted(f"batch has format {message.format}, we read 1 and {FORMAT}: update the receiver")
+            raise UnknownFormat(f"batch has format {message.format}, we read 1 and {FORMAT}: update the receiver")
         if message.format == 1:
             return _window(message, None, format1.read_groups(message, MAX_VALUES)), None
         carried = read_catalogue(message.carried) if message.carried else None

@@ -292,9 +292,11 @@ class Wanted(_message.Message):
     def __init__(self, catalogue: _Optional[bytes] = ..., seqs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("seq", "reason")
+    __slots__ = ("seq", "reason", "digest")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     seq: int
     reason: str
-    def __init__(self, seq: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    digest: bytes
+    def __init__(self, seq: _Optional[int] = ..., reason: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...

@@ -2,7 +2,8 @@
 
 Order of an offer: examined in the verifier process, stored, put in force by one durable record, visible.  Invariants:
 a refused bundle changes nothing on the disk; trusted metadata may advance although its documents are unusable, and
-what is applied is tracked apart; offers are taken one after the other.
+what is applied is tracked apart; offers are taken one after the other, and the record is written by one thread at a
+time, also where the one who asked is cancelled.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from agent.pushes.examine import examine
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.store import Store
+from agent.tasks import whole
 
 BUILT_AT_S: Final = (
     1_793_491_200  # 2026-11-01, moved on with each release: the clock of a car that has none is not before
@@ -56,8 +58,8 @@ class Pushes:
         self._vehicle = vehicle
         self._now_s = now_s
         self._one_at_a_time = asyncio.Lock()
-        self.reverted_at_start: PushOutcome | None = None
-        self._state = _State(None, 0.0)
+        self._attempting = False  # the trial's attempt that is counted is this one
+        self._state = _State(self._load(store.record.slots), 0.0)
 
     @classmethod
     def open(
@@ -68,17 +70,14 @@ class Pushes:
         vehicle: Attributes,
         now_s: Callable[[], float] = time.time,
     ) -> "Pushes":
-        """Open the push store in `folder` (created where missing) and count this start against a running trial.
+        """Open the push store in `folder`, created where missing; nothing is counted before `begin`.
 
-        Blocking.  `trusted_root` is the content of the vehicle's root.json.  Where the start ended a trial,
-        `reverted_at_start` says so.  Raises Permanent (folder unusable) and Transient (disk full).
+        Blocking.  `trusted_root` is the content of the vehicle's root.json.  Raises Permanent (folder unusable).
         """
         store = Store.open(folder)
         if store.damaged:
             log.error("push_state_damaged", folder=str(folder), remedy="the fleet sends everything again")
-        pushes = cls(store, trusted_root, vehicle, now_s=now_s)
-        pushes._start()
-        return pushes
+        return cls(store, trusted_root, vehicle, now_s=now_s)
 
     @property
     def in_trial(self) -> bool:
@@ -117,7 +116,20 @@ class Pushes:
             if payload == self._nothing_new():
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
             verdict = await examine(self._question(payload))
-            return await asyncio.to_thread(self._settle, verdict)
+            return await whole(asyncio.to_thread(self._settle, verdict))
+
+    async def begin(self) -> PushOutcome | None:
+        """Count an attempt of a running trial; apply `current()` after it.  An outcome: the trial ended instead.
+
+        Raises Transient (disk full): the attempt is not counted, and the release is not to be applied.
+        """
+        async with self._one_at_a_time:
+            return await whole(asyncio.to_thread(self._begin))
+
+    async def give_back(self) -> None:
+        """The agent is about to stop because it was told to: its attempt of a trial does not count."""
+        async with self._one_at_a_time:
+            await whole(asyncio.to_thread(self._give_back))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
         """Confirm or end a trial where it is time to; None: nothing to do.  Call it every few seconds."""
@@ -134,14 +146,14 @@ class Pushes:
     async def confirm_trial(self) -> PushOutcome | None:
         """The release on trial did well; None where there is none."""
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._confirm)
+            return await whole(asyncio.to_thread(self._confirm))
 
     async def fail_trial(self, detail: str) -> PushOutcome | None:
         """The release on trial did harm: back to the last known good.  Apply `current()`; None where there is none."""
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._revert, detail)
+            return await whole(asyncio.to_thread(self._revert, detail))
 
-    def _start(self) -> None:
+    def _begin(self) -> PushOutcome | None:
         before = self._store.record.slots
         after = trial.restart(before)
         release = self._load(after)
@@ -151,10 +163,19 @@ class Pushes:
             release = self._load(after)
         if before != after:
             self._store.commit(msgspec.structs.replace(self._store.record, slots=after))
-        if before.trial is not None and after.trial is None:
-            detail = f"not healthy within {before.attempts} starts"
-            self.reverted_at_start = PushOutcome(Result.REVERTED, before.trial.version, Reason.UNHEALTHY, detail)
+        self._attempting = True
         self._state = _State(release, time.monotonic())
+        if before.trial is None or after.trial is not None:
+            return None
+        detail = f"not healthy within {before.attempts} starts"
+        return PushOutcome(Result.REVERTED, before.trial.version, Reason.UNHEALTHY, detail)
+
+    def _give_back(self) -> None:
+        record = self._store.record
+        slots = trial.give_back(record.slots) if self._attempting else record.slots
+        if slots != record.slots:
+            self._store.commit(msgspec.structs.replace(record, slots=slots))
+        self._attempting = False
 
     def _load(self, slots: trial.Slots) -> Release | None:
         return None if slots.in_force is None else self._store.release(slots.in_force)
@@ -205,7 +226,7 @@ class Pushes:
         if verdict.release is None:
             self._state.from_scratch = False
             return PushOutcome(Result.UNCHANGED, version)
-        self._state = _State(release, time.monotonic())
+        self._state, self._attempting = _State(release, time.monotonic()), True
         return PushOutcome(Result.APPLIED, version)
 
     def _confirm(self) -> PushOutcome | None:

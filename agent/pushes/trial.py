@@ -5,7 +5,8 @@
                   +--(unhealthy, or started too often without getting there)---> the release before, for good
 
 Invariant: `current` has proved itself, and only a release that has not yet done so is ever given up.  An attempt is
-counted before the release is applied, so one that kills the agent at once runs out of attempts.
+counted just before the release is applied, so one that kills the agent at once runs out of attempts; a clean stop gives
+it back, so only crashes count.
 """
 
 from enum import Enum, auto
@@ -13,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-ATTEMPTS: Final = 3  # a car that is switched off in the middle of a trial has done nothing wrong, twice
+ATTEMPTS: Final = 3  # a car that loses its power in the middle of a trial has done nothing wrong, twice
 
 
 class Ref(msgspec.Struct, frozen=True):
@@ -62,12 +63,19 @@ def refuse(slots: Slots, version: int) -> Slots:
 
 
 def restart(slots: Slots) -> Slots:
-    """The agent starts: one more attempt for the trial, or the end of it."""
+    """A new process or rebuilt parts are about to apply the release: one more attempt, or the end of the trial."""
     if slots.trial is None:
         return slots
     if slots.attempts >= ATTEMPTS:
         return revert(slots)
     return msgspec.structs.replace(slots, attempts=slots.attempts + 1)
+
+
+def give_back(slots: Slots) -> Slots:
+    """The agent stopped as it was told to: the attempt under way says nothing about the trial."""
+    if slots.trial is None:
+        return slots
+    return msgspec.structs.replace(slots, attempts=max(0, slots.attempts - 1))
 
 
 def confirm(slots: Slots) -> Slots:

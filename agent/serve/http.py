@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import h11
 import structlog
@@ -51,7 +51,7 @@ class Response:
     content_type: str = "application/json"
 
 
-Handler = Callable[[Request], Response]
+Handler = Callable[[Request], Response | Coroutine[Any, Any, Response]]
 
 
 def json_response(status: int, content: object, headers: Mapping[str, str] | None = None) -> Response:
@@ -77,8 +77,8 @@ class Route:
 class Server:
     """`async with Server(routes, host=..., port=...) as server`: serves until the block ends.
 
-    `port` 0 takes a free one, which `server.port` tells.  Handlers run on the event loop and must be quick.  Entering
-    raises Permanent where the address is not loopback or is taken.
+    `port` 0 takes a free one, which `server.port` tells.  Handlers run on the event loop and must be quick, or
+    coroutines.  Entering raises Permanent where the address is not loopback or is taken.
     """
 
     def __init__(self, routes: tuple[Route, ...], *, host: str = "127.0.0.1", port: int) -> None:
@@ -125,7 +125,7 @@ class Server:
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         if "origin" in request.headers or not _is_loopback(_host_name(request.headers.get("host", "localhost"))):
             return json_response(
                 403, {"errorDetails": "this interface is for apps of the head unit, not for web pages"}
@@ -135,13 +135,14 @@ class Server:
             return json_response(404, {"errorDetails": f"nothing at {request.path}"})
         for route in routes:
             if route.method == request.method:
-                return self._handle(route, request)
+                return await self._handle(route, request)
         allowed = ", ".join(route.method for route in routes)
         return json_response(405, {"errorDetails": f"use {allowed}"}, {"Allow": allowed})
 
-    def _handle(self, route: Route, request: Request) -> Response:
+    async def _handle(self, route: Route, request: Request) -> Response:
         try:
-            return route.handler(request)
+            response = route.handler(request)
+            return await response if isinstance(response, Coroutine) else response
         except AgentError as error:
             log.error("request_failed", path=route.path, error=str(error))
             return json_response(500, {"errorDetails": str(error)})
@@ -150,7 +151,12 @@ class Server:
 class _Conversation:
     """One connection: requests one after the other."""
 
-    def __init__(self, answer: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], Awaitable[Response]],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self._answer = answer
         self._reader = reader
         self._writer = writer
@@ -161,7 +167,7 @@ class _Conversation:
         while True:
             try:
                 request = await self._request()
-                response = None if request is None else self._answer(request)
+                response = None if request is None else await self._answer(request)
             except h11.RemoteProtocolError as error:
                 response = json_response(error.error_status_hint, {"errorDetails": str(error)})
             if response is None:

@@ -58,6 +58,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import Permanent, Transient
+from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry import retention
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
@@ -360,22 +361,39 @@ class Spool:
             self._unlink(gone)
             return len(gone)
 
-    def refuse(self, epoch: str, refusals: Mapping[int, str]) -> int:
-        """Give up batches that the receiver will never take (number to reason): lost, and accounted for."""
+    def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
+        """Give up batches that the receiver will never take (by number): lost, and accounted for; returns which.
+
+        Only a batch whose very bytes were refused goes: junk sent in this vehicle's name costs it nothing.
+        """
         with self._turn:
-            with self._writing() as index:
-                index.judge_carriers(epoch, refusals, Verdict.REFUSED)
-            return self._give_up(epoch, refusals, Reason.REFUSED_BY_RECEIVER)
+            with self._reading() as index:
+                found = [(index.find(epoch, seq), refusal) for seq, refusal in refusals.items()]
+                carriers = [
+                    carrier.seq
+                    for carrier in index.carriers().values()
+                    if carrier.epoch == epoch
+                    and carrier.seq in refusals
+                    and refusals[carrier.seq].digest == carrier.checksum
+                ]
+            if carriers:
+                with self._writing() as index:
+                    index.judge_carriers(epoch, carriers, Verdict.REFUSED)
+            refused = [
+                (entry, Reason.REFUSED_BY_RECEIVER, refusal.reason[:MAX_DETAIL_CHARS])
+                for entry, refusal in found
+                if entry is not None and entry.digest == refusal.digest
+            ]
+            self._lose(refused)
+            return [entry.seq for entry, _, _ in refused]
 
     def give_up_unreadable(self, epoch: str, seqs: Iterable[int], digest: bytes) -> int:
         """Give up batches whose catalogue neither the receiver nor this spool has: lost, and accounted for."""
         with self._turn:
-            return self._give_up(epoch, dict.fromkeys(seqs, f"catalogue {digest.hex()} is lost"), Reason.CORRUPT)
-
-    def _give_up(self, epoch: str, details: Mapping[int, str], reason: Reason) -> int:
-        with self._reading() as index:
-            found = [(index.find(epoch, seq), detail) for seq, detail in details.items()]
-        return self._lose([(entry, reason, detail[:MAX_DETAIL_CHARS]) for entry, detail in found if entry is not None])
+            with self._reading() as index:
+                found = [entry for seq in seqs if (entry := index.find(epoch, seq)) is not None]
+            self._lose([(entry, Reason.CORRUPT, f"catalogue {digest.hex()} is lost") for entry in found])
+            return len(found)
 
     # ---- catalogues
 
@@ -469,10 +487,10 @@ class Spool:
         self._lose(stored)
         return dropped
 
-    def _lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> int:
+    def _lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> None:
         """Remove batches and record their loss; with `keep`, what is left of them goes to quarantine."""
         if not lost:
-            return 0
+            return
         with self._writing() as index:
             for entry, reason, detail in lost:
                 index.unreport(entry.position)
@@ -483,7 +501,6 @@ class Spool:
             for entry, _, _ in lost:
                 self._folder.quarantine(self._path(entry), self._now_s())
         self._unlink(self._removing)
-        return len(lost)
 
     # ---- files
 

@@ -394,7 +394,7 @@ class Index:
     def judge_carriers(self, epoch: str, seqs: Iterable[int], verdict: Verdict) -> None:
         """The receiver said so to these batches, of which some may have carried catalogues.
 
-        One that was confirmed stays so: a copy of it that was damaged on the way takes nothing from what refers to it.
+        One that was confirmed stays so: what refers to it waits until the receiver takes it again.
         """
         self._db.executemany(
             "UPDATE catalogues SET verdict = ? WHERE epoch = ? AND seq = ? AND verdict IS NOT ?",

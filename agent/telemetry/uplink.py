@@ -1,8 +1,8 @@
 """The uplink: carries batches from the spool over one connection until they are acknowledged.  Touches the world.
 
 Invariant: a batch leaves the spool only on a verified acknowledgement of the fleet's receiver (`ack = "receiver"`),
-or on a PUBACK below 0x80 (`ack = "broker"`).  What to send, and when, is decided by agent.telemetry.schedule; this
-file reads, publishes, and tells it what happened.
+or on a PUBACK below 0x80 other than 0x10, "no matching subscribers" (`ack = "broker"`).  What to send, and when, is
+decided by agent.telemetry.schedule; this file reads, publishes, and tells it what happened.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from agent.errors import Transient, Untrusted
 from agent.formats import topics
 from agent.formats.acks import Ack, verify_ack
 from agent.formats.topics import Lane
-from agent.link.mqtt import Connection, PublishRefused
+from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
 from agent.telemetry.schedule import Pace, Schedule
 from agent.telemetry.spool import Entry, Spool
 
@@ -34,8 +34,8 @@ class UplinkCounts:
 
     `published` and `published_bytes` count every sending that the broker accepted, `resent` those that were not the
     first over their connection; `acknowledged` and `refused` the batches that left the spool, and why; `supplied` the
-    catalogues that the receiver asked for; `publish_refused` what the broker refused; `untrusted_acks` what was
-    forged, malformed or another vehicle's.
+    catalogues that the receiver asked for; `publish_refused` what the broker refused; `publish_unheard` what it took
+    for nobody (`ack = "broker"`: the batch stays); `untrusted_acks` what was forged, malformed or another vehicle's.
     """
 
     published: int = 0
@@ -45,6 +45,7 @@ class UplinkCounts:
     refused: int = 0
     supplied: int = 0
     publish_refused: int = 0
+    publish_unheard: int = 0
     untrusted_acks: int = 0
 
 
@@ -128,11 +129,14 @@ class Uplink:
     async def _settle(self, ack: Ack) -> None:
         forgotten = await asyncio.to_thread(self._spool.acknowledge, ack.epoch, ack.stored)
         self._count(acknowledged=forgotten)
+        refused: list[int] = []
         if ack.refused:
             refused = await asyncio.to_thread(self._spool.refuse, ack.epoch, ack.refused)
-            self._count(refused=refused)
-            _log.warning("batches_refused_by_receiver", batches=refused, reasons=sorted(set(ack.refused.values())))
-        keys = [(ack.epoch, seq) for seq in (*ack.stored, *ack.refused)]
+        if refused:
+            self._count(refused=len(refused))
+            reasons = sorted({ack.refused[seq].reason for seq in refused})
+            _log.warning("batches_refused_by_receiver", batches=len(refused), reasons=reasons)
+        keys = [(ack.epoch, seq) for seq in (*ack.stored, *refused)]
         self._schedule.acknowledged(keys, self._clock_s())
         for digest, seqs in ack.wanted.items():
             self._schedule.want(digest, [(ack.epoch, seq) for seq in seqs], self._clock_s())
@@ -162,11 +166,17 @@ class Uplink:
             return
         topic = topics.up(self._partition, self._vehicle, entry.lane)
         try:
-            await connection.publish(topic, content, self._publish_timeout_s)
+            reason = await connection.publish(topic, content, self._publish_timeout_s)
         except PublishRefused as error:
             self._count(publish_refused=1)
             wait_s = schedule.refused(entry, error.reason, self._clock_s(), self._jitter())
             _log.warning("publish_refused", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
+            return
+        if self._ack == "broker" and reason == NO_MATCHING_SUBSCRIBERS:  # it forgets the message at once
+            self._count(publish_unheard=1)
+            schedule.forget(entry.key)
+            wait_s = schedule.pause(entry.lane, self._clock_s(), self._jitter())
+            _log.warning("publish_unheard", topic=topic, seq=entry.seq, wait_s=round(wait_s, 1))
             return
         self._count(published=1, published_bytes=len(content))
         schedule.published(entry, self._clock_s())

@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # by now its programs have been ended
+        print("demo: interrupted", file=sys.stderr)
+        return 130
     (folder.parent / "demo.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     print(json.dumps(result.as_dict(), indent=2) if options.json else render(result))
     return 0 if result.passed else 1

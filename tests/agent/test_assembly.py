@@ -1,5 +1,7 @@
 """Settings to parts: what a reload compares, and what it finds out before it touches anything."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -38,10 +40,14 @@ def test_another_setting_or_another_database_is_another_agent(car: Car) -> None:
     assert not read_parts(settings.load(car.config)).same_but_campaigns(one)
 
 
-def test_folders_are_made_for_the_agent_alone(car: Car) -> None:
-    parts = read_parts(settings.load(car.config))
-    for folder in (parts.state, parts.runtime_folder):
-        assert folder.stat().st_mode & 0o777 == 0o700
+def test_state_is_for_the_agent_alone_and_what_apps_read_can_be_reached(car: Car) -> None:
+    before = os.umask(0o077)  # the service's
+    try:
+        parts = read_parts(settings.load(car.config))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(parts.state.stat().st_mode) == 0o700
+    assert stat.S_IMODE(parts.runtime_folder.stat().st_mode) == 0o755
 
 
 def test_sources_are_tried_without_being_opened(car: Car) -> None:

@@ -88,3 +88,46 @@ def test_check_leaves_no_trace(car: Car) -> None:
     before = sorted(car.folder.rglob("*"))
     assert check(car.config).ok
     assert sorted(car.folder.rglob("*")) == before
+
+
+def test_an_interface_that_python_can_does_not_have_is_a_problem(car: Car) -> None:
+    source = '[[sources]]\nkind = "python_can"\nbus = "can0"\nchannel = "can0"\ninterface = '
+    car.write(sources=source + '"socketcna"')
+    (problem,) = check(car.config).problems
+    assert "sources[0].interface: python-can has no interface 'socketcna'; did you mean 'socketcan" in problem
+    car.write(sources=source + '"warp"')
+    (problem,) = check(car.config).problems
+    assert "it has canalystii" in problem
+    car.write(sources=source + '"virtual"')
+    assert check(car.config).ok
+
+
+def test_a_folder_of_campaigns_that_is_named_and_missing_is_a_problem(car: Car) -> None:
+    car.write(telemetry='campaigns = "campaings"')
+    report = check(car.config)
+    (problem,) = report.problems
+    assert "telemetry.campaigns" in problem
+    assert "campaings is no folder" in problem
+    assert not any("no campaigns" in note for note in report.notes)
+
+
+def test_fields_of_a_campaign_that_look_misspelt_are_noted(car: Car) -> None:
+    document = json.loads(campaign("odd", expirytime="2030-01-01T00:00:00Z", colour="red", description="a drive"))
+    document["signalsToCollect"][0] |= {"minimumSamplingInterval": 500, "on_change": True}
+    (car.campaigns / "odd.json").write_text(json.dumps(document))
+    report = check(car.config)
+    assert report.ok
+    notes = {note.partition("odd.json: ")[2] for note in report.notes if "did you mean" in note}
+    assert notes == {
+        "field 'expirytime' is ignored; did you mean 'expiryTime'?",
+        "field 'minimumSamplingInterval' is ignored; did you mean 'minimumSamplingIntervalMs'?",
+        "field 'on_change' is ignored; did you mean 'onChange'?",
+    }
+
+
+def test_a_broken_database_brings_no_notes_about_campaigns(car: Car) -> None:
+    (car.campaigns / "more.json").write_bytes(campaign("more", signals="EngineData.*"))
+    car.config.write_text(car.config.read_text().replace("demo_powertrain", "no_powertrain"))
+    report = check(car.config)
+    assert len(report.problems) == 1
+    assert not any("matches no signal" in note for note in report.notes)

@@ -277,3 +277,16 @@ def test_every_open_capture_decodes_to_what_cantools_says_value_for_value(captur
     assert errors | {"unknown": unknown} == {"unknown": 0} | {k: n for k, n in counts.items() if k != "decoded"}
     assert summary.frames == capture.frames
     assert (summary.decoded, errors.get("short", 0), errors.get("mux", 0)) == COUNTED[str(capture)]
+
+
+def test_a_missing_pyarrow_is_told_of_the_output_that_was_asked_for(log, dbc, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(Permanent) as caught:
+        decode_log(log, {"can0": [dbc]}, tmp_path / "drive.parquet")
+    assert str(caught.value).startswith(f"{tmp_path / 'drive.parquet'}: Parquet needs pyarrow")
+
+
+def test_databases_of_buses_that_the_log_does_not_have_are_an_error_that_names_its_buses(log, dbc, tmp_path):
+    with pytest.raises(Permanent, match="no frame of can9; its buses are can0, can1: name one of these"):
+        decode_log(log, {"can9": [dbc]}, tmp_path / "drive.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["car.dbc", "drive.log"]

@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -11,8 +12,19 @@ def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: 
     write_file(path, b"one")
     write_file(path, b"two", mode=0o644)
     assert path.read_bytes() == b"two"
-    assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [each.name for each in tmp_path.iterdir()] == ["record"]
+
+
+def test_the_mode_holds_under_the_umask_of_the_service(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_file(tmp_path / "for-apps", b"", mode=0o644)
+        write_file(tmp_path / "private", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "for-apps").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
 
 
 def test_where_writing_fails_the_old_content_stands_and_nothing_is_left(tmp_path: Path) -> None:

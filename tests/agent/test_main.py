@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,17 @@ def test_the_help_of_the_demonstration_shows_an_example() -> None:
     done = command("agent", "demo", "--help")
     assert done.returncode == 0
     assert "example: headunit-agent demo" in done.stdout
+
+
+@pytest.mark.integration
+def test_a_demonstration_that_is_interrupted_says_so_in_one_line(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "agent", "demo", "--out", str(tmp_path / "demo")]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as demo:
+        assert demo.stderr is not None
+        assert "virtual vehicle" in demo.stderr.readline()
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        assert demo.stderr.read() == "demo: interrupted\n"
+        assert demo.wait(20) == 130
 
 
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +91,22 @@ def test_the_summary_of_decode_is_for_people(tmp_path: Path) -> None:
     assert "unknown" in done.stdout
     assert "7FF" in done.stdout
     assert "DecodeSummary(" not in done.stdout
+
+
+def test_control_characters_of_a_log_reach_no_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "dri\x1b[31mve.log"
+    write_log(log, 0.1)
+    with log.open("a") as file:
+        file.write("(1782892900.000000) can\x1b[2J\x07 7FF#00\n")
+    done = decode(log)
+    assert done.returncode == 0
+    assert "\\x1b[2J\\x07" in done.stdout
+    with log.open("a") as file:
+        file.write("(17828\x1b]0;owned\x07\n")
+    broken = decode(log)
+    assert broken.returncode == 1
+    for shown in (done.stdout, broken.stderr):
+        assert not [character for character in shown if not character.isprintable() and character != "\n"]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

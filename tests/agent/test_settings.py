@@ -39,8 +39,15 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
         (MINIMAL + '[spool]\nquota_bytes = "1 GB"', "spool.quota_bytes: expected `int`, got `str`"),
         (MINIMAL + "[bus.can1]\ndbc = []", "bus.can1.dbc: expected `array` of length >= 1"),
         (MINIMAL + '[bus.can1]\ndbx = ["a"]', "bus.can1.dbx: no such key; did you mean 'dbc'?"),
-        (MINIMAL + '[bus.can1]\ndbc = ["a"]\nmatch = "id"', r"bus.can1.match: invalid enum value 'id'"),
-        (MINIMAL + '[[sources]]\nkind = "usb"', r"sources\[0\].kind: invalid value 'usb'"),
+        (MINIMAL + '[bus.can1]\ndbc = ["a"]\nmatch = "id"', r"bus.can1.match: 'id' is none of exact, pgn$"),
+        (MINIMAL + "ack = 'lake'", "uplink.ack: 'lake' is none of receiver, broker$"),
+        (MINIMAL + "[serve]\nhost = '0.0.0.0'", r"serve.host: '0\.0\.0\.0' is none of 127\.0\.0\.1, ::1$"),
+        (MINIMAL + "[log]\nlevel = 'inof'", "log.level: 'inof' is none of debug, info, warning, error$"),
+        (MINIMAL + "[log]\nlevel = 3", "log.level: expected `str`, got `int`"),
+        (
+            MINIMAL + '[[sources]]\nkind = "usb"',
+            r"\[0\].kind: 'usb' is none of replay, virtual_vehicle, python_can, packet_ring$",
+        ),
         (MINIMAL + '[[sources]]\nkind = "replay"', r"sources\[0\].log: missing"),
         (
             MINIMAL + ('[[sources]]\nkind = "python_can"\nbus = "can0"\ninterface = "virtual"\nchannel = "a"\n' * 2),

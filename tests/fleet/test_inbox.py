@@ -1,7 +1,9 @@
 """The inbox against a simple model: a set of batches, and groups that are unfinished."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,22 @@ def test_a_share_is_served_by_one_receiver_at_a_time(tmp_path: Path) -> None:
         open_inbox(tmp_path)
     inbox.close()
     open_inbox(tmp_path).close()
+
+
+def test_a_receiver_whose_share_is_being_adopted_waits_for_it(tmp_path: Path) -> None:
+    crashed = open_inbox(tmp_path, "0-7")
+    commit = crashed.take(sealed(1)).commit
+    crashed.close()
+    adopter = open_inbox(tmp_path, "8-15")
+    adopting = adopter.adopt()
+    held = next(adopting)
+    assert held.undone() == [commit]
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(open_inbox, tmp_path, "0-7")
+        time.sleep(0.2)
+        assert not opening.done()
+        adopting.close()
+        opening.result(5.0).close()
 
 
 def test_a_new_inbox_knows_what_the_lake_has_and_gets_a_new_name(tmp_path: Path) -> None:

@@ -1,21 +1,25 @@
 """From envelopes to real Delta tables and signed acknowledgements, without a network."""
 
+import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import structlog
+import zstandard
 from deltalake import DeltaTable
 
 from agent.errors import Permanent, Transient
+from agent.formats import telemetry_pb2 as pb
 from agent.formats.columns import ColumnGroup, Event, Kind, SignalInfo
 from fleet.enrol import read_recipient
 from fleet.folder import FleetFolder
 from fleet.inbox import BatchKey, Inbox, SealedBatch
-from fleet.intake import Refusal, judge, open_batch
+from fleet.intake import Rejection, judge, open_batch
 from fleet.lake import SCHEMAS, Lake
 from fleet.quarantine import Quarantine
 from fleet.query import ask, ask_sql, query
@@ -125,7 +129,9 @@ def test_a_damaged_copy_never_makes_a_vehicle_mourn_a_stored_batch(vehicle: Vehi
     assert ack.refused == {}
 
 
-def test_times_outside_the_calendar_are_refused(fleet: FleetFolder, vehicle: Vehicle) -> None:
+def test_times_outside_the_calendar_are_kept_out_and_the_vehicle_keeps_them(
+    fleet: FleetFolder, vehicle: Vehicle
+) -> None:
     for window in (
         replace(make_window(1), start_us=-1),
         replace(make_window(1), events=(Event(2**62, "x", {}),)),
@@ -139,9 +145,97 @@ def test_times_outside_the_calendar_are_refused(fleet: FleetFolder, vehicle: Veh
             no_catalogues,
             received_at_us=T0_US,
         )
-        assert isinstance(verdict, Refusal)
+        assert isinstance(verdict, Rejection)
         assert "1970 to 2200" in verdict.reason
-        assert verdict.header is not None
+        assert not verdict.final
+
+
+def test_a_batch_that_the_vehicle_made_and_nobody_can_read_is_refused_by_its_bytes(
+    vehicle: Vehicle, store: Store
+) -> None:
+    batch = vehicle.sealed(1, b"no body of ours")
+    store.take_in([Message(vehicle.topic, batch)])
+    (answer,) = store.land()
+    ack = vehicle.verify(answer.payload)
+    assert ack.stored == ()
+    assert ack.refused[1].digest == hashlib.sha256(batch).digest()
+    assert "decompress" in ack.refused[1].reason
+
+
+def test_a_body_of_a_newer_release_waits_in_the_vehicle_until_the_receiver_is_updated(
+    vehicle: Vehicle, store: Store
+) -> None:
+    newer = zstandard.compress(pb.TelemetryBatch(format=3).SerializeToString())
+    store.take_in([Message(vehicle.topic, vehicle.sealed(1, newer))])
+    assert store.land() == []
+    assert store.totals.unanswered == 1
+
+
+def damage_record(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    (fleet.vehicles / f"{vehicle.name}.json").write_text('{"vehicle": ')
+
+
+def damage_certificate(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    path = fleet.vehicles / f"{vehicle.name}.json"
+    path.write_text(path.read_text().replace("BEGIN CERTIFICATE", "BEGIN NOTHING"))
+
+
+def make_record_unreadable(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    path = fleet.vehicles / f"{vehicle.name}.json"
+    path.unlink()
+    path.mkdir()  # EISDIR, also for root
+
+
+def forget(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    (fleet.vehicles / f"{vehicle.name}.json").unlink()
+
+
+def revoke(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    Registry(fleet.vehicles).revoke(vehicle.name)
+
+
+@pytest.mark.parametrize("harm", [damage_record, damage_certificate, make_record_unreadable, forget, revoke])
+def test_what_the_fleet_can_mend_is_answered_with_silence_and_stored_once_it_is_mended(
+    fleet: FleetFolder,
+    vehicle: Vehicle,
+    store: Store,
+    tmp_path: Path,
+    harm: Callable[[FleetFolder, Vehicle], None],
+) -> None:
+    record = fleet.vehicles / f"{vehicle.name}.json"
+    healthy, other = record.read_bytes(), make_vehicle(fleet, tmp_path / "other")
+    harm(fleet, vehicle)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            store.take_in([Message(vehicle.topic, vehicle.batch(1)), Message(other.topic, other.batch(1))])
+            (answer,) = store.land()
+            assert other.verify(answer.payload).vehicle == other.name  # one bad record stops nobody else
+    assert [entry["event"] for entry in logs].count("batch_not_answered") == 1
+    assert store.totals.unanswered == 3
+    if record.is_dir():
+        record.rmdir()
+    record.write_bytes(healthy + b"\n")  # of another size: seen whatever the clock's resolution
+    (answer,) = bring(store, vehicle, 1)
+    assert vehicle.verify(answer.payload).stored == (1,)
+
+
+def test_junk_in_a_vehicles_name_gets_no_answer_and_is_kept_for_who_looks_into_it(
+    fleet: FleetFolder, vehicle: Vehicle, store: Store, tmp_path: Path
+) -> None:
+    stranger = make_vehicle(fleet, tmp_path / "stranger")
+    elsewhere = make_vehicle(make_fleet(tmp_path / "other fleet"), tmp_path / "elsewhere")
+    good = vehicle.batch(1)
+    junk = [
+        good[:-1] + bytes([good[-1] ^ 1]),
+        vehicle.batch(1, key=stranger.key),
+        vehicle.sealed(1, b"no body", key=stranger.key),
+        replace(vehicle, recipient=elsewhere.recipient).batch(1),
+        b"rubbish",
+    ]
+    store.take_in([Message(vehicle.topic, payload) for payload in junk])
+    assert store.land() == []
+    assert store.totals.refused == store.totals.unanswered == len(junk)
+    assert len(list(fleet.quarantine.glob("*.sealed"))) == len(junk)
 
 
 def crash_after_taking(fleet: FleetFolder, vehicle: Vehicle, lake: Lake, tables: int, *seqs: int) -> None:
@@ -175,6 +269,42 @@ def test_a_commit_that_a_crash_cut_short_is_completed_in_the_tables_that_lack_it
     assert in_lake(fleet) == [(1, 20), (2, 20), (3, 20)]
     counts = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM batches)"
     assert ask_sql(str(fleet.lake), counts).rows == ((3, 3),)
+
+
+def test_what_was_taken_in_lands_after_a_crash_though_the_record_is_damaged_by_then(
+    fleet: FleetFolder, vehicle: Vehicle
+) -> None:
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), 1, 1)
+    damage_record(fleet, vehicle)
+    store = open_store(fleet, Share())
+    store.recover()
+    store.close()
+    assert in_lake(fleet) == [(1, 20)]
+
+
+@pytest.mark.parametrize("tables", [0, 1, 3])
+def test_commits_of_a_share_that_nobody_serves_any_more_are_adopted(
+    fleet: FleetFolder, vehicle: Vehicle, tables: int
+) -> None:
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), tables, 2, 1)  # share 0-15
+    store = open_store(fleet, Share(0, 7))
+    store.recover()
+    store.recover()
+    assert store.totals.recovered == 2
+    assert in_lake(fleet) == [(1, 20), (2, 20)]
+    open_store(fleet, Share()).close()  # the lock of the adopted share is free again
+    store.close()
+
+
+def test_a_share_that_is_served_is_left_to_its_receiver(fleet: FleetFolder, vehicle: Vehicle) -> None:
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), 0, 1)
+    served, store = open_store(fleet, Share()), open_store(fleet, Share(0, 7))
+    store.recover()
+    assert store.totals.recovered == 0
+    served.recover()
+    assert served.totals.recovered == 1
+    served.close()
+    store.close()
 
 
 def test_a_lost_inbox_is_rebuilt_from_the_lake(fleet: FleetFolder, vehicle: Vehicle) -> None:

@@ -59,7 +59,9 @@ class Vehicle:
         catalogue: Catalogue | None = None,
     ) -> bytes:
         """With `catalogue` it refers to that."""
-        body = encode_window(make_window(seq) if window is None else window, catalogue)
+        return self.sealed(seq, encode_window(make_window(seq) if window is None else window, catalogue), key=key)
+
+    def sealed(self, seq: int, body: bytes, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
         return seal(self.header(seq), body, key or self.key, self.recipient)
 
     def catalogue_batch(self, seq: int, catalogue: Catalogue) -> bytes:

@@ -14,6 +14,9 @@ import pytest
 from agent.formats.codec import decode_window
 from agent.formats.columns import Window
 from agent.formats.seal import read_header, unseal
+from agent.pushes import trial
+from agent.pushes.release import Release
+from agent.pushes.store import Record, Store
 from fleet.enrol import read_recipient
 from fleet.keys import read_p256
 from tests.agent.car import Car, Running, campaign, command, drive, write_log
@@ -247,3 +250,29 @@ def test_a_replay_that_is_stopped_early_ends_with_1(car: Car, tmp_path: Path) ->
         assert agent.stop() == 1
     finally:
         agent.kill()
+
+
+def on_trial(car: Car) -> trial.Slots:
+    return Store.open(car.folder / "state" / "pushes").record.slots
+
+
+def test_only_crashes_use_up_the_attempts_of_a_release_on_trial(car: Car) -> None:
+    store = Store.open(car.folder / "state" / "pushes")
+    release = store.add_release(Release(7, None, ()))
+    store.commit(Record(slots=trial.commit(trial.Slots(), release)))  # and the agent crashed with it
+    with socket.create_server(("127.0.0.1", car.serve_port)):
+        assert command("agent", "run", "--config", car.config).returncode == 1
+    with car.running() as agent:
+        assert on_trial(car).attempts == 2
+        car.write(telemetry="increment_s = 0.3")
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: agent.said("agent_ready") == 2, "built anew")
+        assert on_trial(car).attempts == 2
+        assert agent.stop() == 0
+    assert on_trial(car).attempts == 1
+    for attempts in (2, 3):
+        with car.running():
+            assert on_trial(car).attempts == attempts
+    with car.running() as agent:
+        assert agent.status()["pushes"]["version"] == 0
+    assert on_trial(car) == trial.Slots(refused=7)

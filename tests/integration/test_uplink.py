@@ -1,6 +1,7 @@
 """Spool to receiver over a real mosquitto with TLS: at least once, through kills, lost answers and refusals."""
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections import Counter
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import Transient
 from agent.formats import topics
-from agent.formats.acks import Ack, sign_ack
+from agent.formats.acks import Ack, Refusal, sign_ack
 from agent.formats.topics import Lane
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
@@ -51,7 +52,11 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 def fill(spool: Spool, count: int, lane: Lane = Lane.LIVE, size: int = 1_000) -> None:
     for _ in range(count):
-        spool.append(Draft(lane, 0, "", lambda seq: b"%d " % seq + bytes(size)))
+        spool.append(Draft(lane, 0, "", lambda seq: content(seq, size)))
+
+
+def content(seq: int, size: int = 1_000) -> bytes:
+    return b"%d " % seq + bytes(size)
 
 
 def uplink_of(spool: Spool, ack: AckMode = "receiver", pace: Pace = PACE) -> Uplink:
@@ -87,8 +92,11 @@ class Receiver:
         self.seen: Counter[int] = Counter()
         self.answer: Callable[[int], bytes | None] = self.signed
 
-    def signed(self, *stored: int, refused: dict[int, str] | None = None, vehicle: str = VEHICLE) -> bytes:
+    def signed(self, *stored: int, refused: dict[int, Refusal] | None = None, vehicle: str = VEHICLE) -> bytes:
         return sign_ack(Ack(vehicle, self.epoch, stored, refused or {}), KEY)
+
+    def refusing(self, seq: int, payload: bytes) -> bytes:
+        return self.signed(refused={seq: Refusal("cannot be opened", hashlib.sha256(payload).digest())})
 
     async def serve(self, endpoint: Endpoint) -> None:
         while True:
@@ -243,7 +251,7 @@ def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: 
 def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Spool) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
-        receiver.answer = lambda seq: receiver.signed(refused={seq: "cannot be opened"})
+        receiver.answer = lambda seq: receiver.refusing(seq, content(seq))
         fill(spool, 3)
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: empty(spool))
@@ -251,6 +259,23 @@ def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Spoo
         assert spool.counts().lost[Reason.REFUSED_BY_RECEIVER].batches == 3
         ((_, loss),) = [row for row in spool.unreported_losses(9) if row[1].first_seq == 1]
         assert loss.detail == "cannot be opened"
+
+    asyncio.run(work())
+
+
+def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World, spool: Spool) -> None:
+    """The fleet refuses, signed, what the broker sent under the numbers of batches that wait: the good ones stay."""
+
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        first = {1: receiver.refusing(1, b"1 junk"), 2: receiver.signed(refused={2: Refusal("no", b"")})}
+        receiver.answer = lambda seq: first[seq] if receiver.seen[seq] == 1 else receiver.signed(seq)
+        fill(spool, 2)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert receiver.seen == {1: 2, 2: 2}
+        assert (uplink.counts.acknowledged, uplink.counts.refused) == (2, 0)
+        assert spool.counts().lost == {}
 
     asyncio.run(work())
 
@@ -274,10 +299,17 @@ def test_forged_and_foreign_acknowledgements_change_nothing(fleet: World, spool:
 
 def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World, spool: Spool) -> None:
     async def work() -> None:
-        uplink = uplink_of(spool, ack="broker")
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
+        receiver.answer = lambda _: None
         fill(spool, 50)
         async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
-            await until(lambda: empty(spool))
+            await asyncio.sleep(1.0)  # nobody listens: the broker takes each batch and throws it away
+            assert spool.counts().batches == 50
+            assert uplink.counts.acknowledged == uplink.counts.published == 0
+            assert PACE.in_flight <= uplink.counts.publish_unheard <= PACE.in_flight * 6  # a pause of 0.2 s at least
+            async with tasks(receiver.serve(fleet.endpoint("receiver"))):
+                await until(lambda: empty(spool))
+        assert receiver.seen.keys() == set(range(1, 51))
         assert uplink.counts.acknowledged == uplink.counts.published == 50
 
     asyncio.run(work())

@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 
 from agent.errors import Untrusted
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.acks import MAX_ACK_BYTES, MAX_REASON_CHARS, MAX_SEQS, Ack, sign_ack, verify_ack
+from agent.formats.acks import MAX_ACK_BYTES, MAX_REASON_CHARS, MAX_SEQS, Ack, Refusal, sign_ack, verify_ack
 
 VEHICLE = "0b8a4a5e-31a6-4a5b-8d43-9b3c5a1de0f1"
 KEY = Ed25519PrivateKey.generate()
-ACK = Ack(VEHICLE, "0f" * 16, (1, 2, 9), {4: "signature is not that of the device"}, {bytes(range(16)): (5, 7)})
+ACK = Ack(
+    VEHICLE,
+    "0f" * 16,
+    (1, 2, 9),
+    {4: Refusal("batch does not decompress", b"\xa5" * 32)},
+    {bytes(range(16)): (5, 7)},
+)
 PAYLOAD = sign_ack(ACK, KEY)
 
 
@@ -45,10 +51,10 @@ def test_a_signature_for_another_purpose_acknowledges_nothing():
 
 
 def test_the_largest_acknowledgement_fits_its_bounds_and_one_more_is_an_error():
-    refused = {2**63 + seq: "x" * 500 for seq in range(MAX_SEQS)}
+    refused = {2**63 + seq: Refusal("x" * 500, bytes(32)) for seq in range(MAX_SEQS)}
     payload = sign_ack(Ack(VEHICLE, "0f" * 16, (), refused), KEY)
     assert len(payload) <= MAX_ACK_BYTES
-    assert set(verify_ack(payload, KEY.public_key()).refused.values()) == {"x" * MAX_REASON_CHARS}
+    assert set(verify_ack(payload, KEY.public_key()).refused.values()) == {Refusal("x" * MAX_REASON_CHARS, bytes(32))}
     with pytest.raises(ValueError, match="at most"):
         sign_ack(Ack(VEHICLE, "0f" * 16, (1,), refused), KEY)
 
@@ -81,3 +87,16 @@ def test_what_is_wanted_counts_towards_the_limit_and_is_named_by_a_digest():
     payload = pb.SignedAck(ack=body, signature=KEY.sign(b"hu/v1/ack\0" + body)).SerializeToString()
     with pytest.raises(Untrusted, match="no digest"):
         verify_ack(payload, KEY.public_key())
+
+
+def test_a_refusal_of_an_older_receiver_reads_and_names_no_bytes():
+    body = (
+        bytes.fromhex("0801")
+        + b"\x12\x24"
+        + VEHICLE.encode()
+        + b"\x1a\x20"
+        + b"0f" * 16
+        + b"\x2a\x06\x08\x04\x12\x02no"
+    )
+    signed = b"\x0a" + bytes([len(body)]) + body + b"\x12\x40" + KEY.sign(b"hu/v1/ack\0" + body)
+    assert verify_ack(signed, KEY.public_key()) == Ack(VEHICLE, "0f" * 16, (), {4: Refusal("no", b"")})

@@ -30,6 +30,7 @@ class Car:
     def start(self) -> None:
         clock = {} if self.now_s is None else {"now_s": lambda: self.now_s or 0.0}
         self.pushes = Pushes.open(self.path, trusted_root=self.fleet.root, vehicle=VEHICLE, **clock)
+        self.reverted_at_start = asyncio.run(self.pushes.begin())
 
     def sync(self) -> PushOutcome:
         request = parse_request(self.pushes.sync_request())
@@ -190,9 +191,25 @@ def test_a_release_that_crashes_the_agent_is_taken_back(fleet: Fleet, car: Car) 
         assert car.flags == toggles(False)
     car.start()
     assert car.flags == toggles()
-    reverted = car.pushes.reverted_at_start
+    reverted = car.reverted_at_start
     assert reverted is not None
     assert (reverted.result, reverted.version) == (Result.REVERTED, 3)
+
+
+def test_starts_that_apply_nothing_and_clean_stops_leave_the_trial_alone(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    for _ in range(ATTEMPTS + 1):
+        asyncio.run(car.pushes.give_back())
+        asyncio.run(car.pushes.give_back())  # only its own attempt
+        Pushes.open(car.path, trusted_root=fleet.root, vehicle=VEHICLE)  # a start that does not get to apply it
+        car.start()
+        assert car.pushes.in_trial
+    for _ in range(ATTEMPTS - 1):
+        car.start()
+        assert car.pushes.in_trial
+    car.start()
+    assert (car.pushes.in_trial, car.flags) == (False, None)
 
 
 def test_a_clock_at_1970_does_not_make_an_expired_push_fresh(fleet: Fleet, car: Car) -> None:

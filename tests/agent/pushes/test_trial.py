@@ -1,7 +1,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pushes.trial import ATTEMPTS, Decision, Ref, Slots, commit, confirm, judge, refuse, restart, revert
+from agent.pushes.trial import (
+    ATTEMPTS,
+    Decision,
+    Ref,
+    Slots,
+    commit,
+    confirm,
+    give_back,
+    judge,
+    refuse,
+    restart,
+    revert,
+)
 
 GOOD, NEW, NEWER = Ref(1, "a"), Ref(2, "b"), Ref(3, "c")
 RUNNING = commit(Slots(current=GOOD), NEW)
@@ -34,6 +46,13 @@ def test_a_release_that_kills_the_agent_runs_out_of_attempts() -> None:
     assert slots.in_force == GOOD
 
 
+def test_clean_stops_use_up_no_attempt() -> None:
+    slots = RUNNING
+    for _ in range(20):
+        slots = restart(give_back(slots))
+    assert slots == RUNNING
+
+
 def test_a_proved_release_is_never_given_up_by_restarts() -> None:
     slots = confirm(RUNNING)
     for _ in range(20):
@@ -51,7 +70,7 @@ def test_time_and_health_decide() -> None:
     assert judge(running_s=60, trial_s=60, healthy=False) is Decision.REVERT
 
 
-@given(st.lists(st.sampled_from(["commit", "refuse", "restart", "confirm", "revert"]), max_size=30))
+@given(st.lists(st.sampled_from(["commit", "refuse", "restart", "give back", "confirm", "revert"]), max_size=30))
 def test_what_is_in_force_was_committed_and_never_refused(actions: list[str]) -> None:
     slots, version, given_up = Slots(), 0, set()
     for action in actions:
@@ -66,6 +85,8 @@ def test_what_is_in_force_was_committed_and_never_refused(actions: list[str]) ->
                 given_up.add(version)
             case "restart":
                 slots = restart(slots)
+            case "give back":
+                slots = give_back(slots)
             case "confirm":
                 slots = confirm(slots)
             case "revert":

@@ -1,12 +1,21 @@
 """The outbox over a real spool: order, bounded memory, and a ledger that is told exactly once."""
 
+import json
+import tempfile
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from agent.errors import Permanent
+from agent.formats.acks import Refusal
+from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.columns import ColumnGroup, Event, Window
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import EVENTS_AT_ONCE, EVENTS_HELD
@@ -94,7 +103,7 @@ def test_a_window_that_is_cut_counts_its_samples_once(tmp_path: Path) -> None:
     assert counts.batches > 3
     assert depot.outbox.samples == 20_000
     entries = depot.spool.pending(100, exclude=(), lanes=list(counts.lanes))
-    depot.spool.refuse(counts.epoch, {entry.seq: "no" for entry in entries})
+    depot.spool.refuse(counts.epoch, {entry.seq: Refusal("no", entry.digest) for entry in entries})
     assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000}
 
 
@@ -212,3 +221,28 @@ def test_delivered_means_that_nothing_waits_anywhere(depot: Depot) -> None:
     assert not depot.outbox.delivered()
     depot.spool.acknowledge(depot.spool.epoch, [1, 2])
     assert depot.outbox.delivered()
+
+
+_NUMBERS = st.integers() | st.sampled_from([0, 2**31 - 1, 2**31, 2**40, 2**63, 2**64])
+_DOCUMENTS = st.fixed_dictionaries(
+    {
+        "name": st.text("aZ9-_:", min_size=1, max_size=100),
+        "collectionScheme": st.just({"timeBasedCollectionScheme": {"periodMs": 10_000}}),
+        "signalsToCollect": st.just([{"name": "*"}]),
+    },
+    optional={"priority": _NUMBERS, "startTime": _NUMBERS, "expiryTime": _NUMBERS},
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(_DOCUMENTS, min_size=20, max_size=20))
+def test_whatever_campaign_is_accepted_its_windows_can_be_stored(documents: list[dict[str, Any]]) -> None:
+    accepted: list[Campaign] = []
+    for document in documents:
+        with suppress(Permanent):
+            accepted.append(parse_campaign(json.dumps(document).encode(), "any.json"))
+    with tempfile.TemporaryDirectory() as folder:
+        depot = Depot(Path(folder))
+        depot.outbox.put((window(1, samples=2), campaign.priority) for campaign in accepted)
+        assert depot.spool.counts().batches == len(accepted)
+        depot.spool.close()

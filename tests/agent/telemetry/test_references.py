@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agent.formats.acks import Refusal
 from agent.formats.catalogue import UnknownCatalogue
 from agent.formats.codec import decode_batch
 from agent.formats.columns import ColumnGroup, Window
@@ -323,7 +324,10 @@ def test_where_only_the_broker_acknowledges_every_batch_describes_itself(tmp_pat
 
 def test_a_catalogue_that_was_refused_is_offered_once_a_start_and_never_referred_to(tmp_path: Path) -> None:
     agent = Agent(tmp_path / "spool")
-    agent.spool.refuse(agent.spool.epoch, {1: "format 2"})
+    (carrier,) = agent.waiting()
+    agent.spool.refuse(carrier.epoch, {1: Refusal("of other bytes", bytes(32))})
+    assert list(agent.spool.catalogues().values()) == [None]
+    agent.spool.refuse(carrier.epoch, {1: Refusal("too deep", carrier.digest)})
     assert agent.collect().refers is None
     agent.outbox.describe([description(0)])
     assert list(agent.spool.catalogues().values()) == [Verdict.REFUSED]
@@ -334,8 +338,9 @@ def test_a_catalogue_that_was_refused_is_offered_once_a_start_and_never_referred
 
 def test_a_refusal_takes_nothing_from_a_catalogue_that_was_confirmed(tmp_path: Path) -> None:
     agent = Agent(tmp_path / "spool")
-    agent.spool.acknowledge(agent.spool.epoch, [1])
-    agent.spool.refuse(agent.spool.epoch, {1: "damaged on the way"})
+    (carrier,) = agent.waiting()
+    agent.spool.acknowledge(carrier.epoch, [1])
+    agent.spool.refuse(carrier.epoch, {1: Refusal("by a receiver that was set back", carrier.digest)})
     (digest,) = agent.spool.catalogues()
     assert agent.spool.catalogues() == {digest: Verdict.CONFIRMED}
     assert agent.spool.catalogue(digest) is not None

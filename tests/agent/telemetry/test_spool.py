@@ -1,6 +1,7 @@
 """The spool: durable, accounted for, and alive whatever the disk does."""
 
 import errno
+import hashlib
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent, Transient
+from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import QUARANTINE, Draft, Entry, Spool
@@ -269,11 +271,22 @@ def test_losses_wait_until_the_batch_that_reports_them_arrived(spool: Spool) -> 
 def test_losses_wait_again_when_the_batch_that_reports_them_is_lost(spool: Spool) -> None:
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     spool.append(draft(lane=Lane.EVENTS), reports=[id_ for id_, _ in spool.unreported_losses(10)])
-    assert spool.refuse(spool.epoch, {1: "no such vehicle", 9: "unknown"}) == 1
+    (entry,) = spool.pending(9, exclude=(), lanes=list(Lane))
+    refusals = {seq: Refusal("does not decompress", entry.digest) for seq in (1, 9)}
+    assert spool.refuse(spool.epoch, refusals) == [1]
     reasons = {loss.reason: loss for _, loss in spool.unreported_losses(10)}
     assert reasons[Reason.BUS_OVERFLOW].frames == 5
-    assert reasons[Reason.REFUSED_BY_RECEIVER].detail == "no such vehicle"
+    assert reasons[Reason.REFUSED_BY_RECEIVER].detail == "does not decompress"
     assert spool.counts().lost[Reason.BUS_OVERFLOW].frames == 5  # counted once
+
+
+@pytest.mark.parametrize("digest", [b"", bytes(32), hashlib.sha256(b"junk in our name").digest()])
+def test_a_refusal_of_other_bytes_under_our_number_costs_nothing(spool: Spool, digest: bytes) -> None:
+    spool.append(draft())
+    assert spool.refuse(spool.epoch, {1: Refusal("does not decompress", digest)}) == []
+    (entry,) = spool.pending(9, exclude=(), lanes=list(Lane))
+    assert spool.read(entry) is not None
+    assert spool.counts().lost == {}
 
 
 def test_nothing_is_merged_into_a_loss_that_a_batch_under_way_tells(spool: Spool) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.errors import Transient
+from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import Draft, Spool
@@ -162,8 +163,14 @@ class SpoolModel(RuleBasedStateMachine):
     def refuse(self, data: st.DataObject, fault: "tuple[str, int, bool, int] | None") -> None:
         waiting = sorted(self.waiting())
         seqs = data.draw(st.lists(st.sampled_from(waiting), unique=True, max_size=2)) if waiting else []
+        refusals = {
+            entry.seq: Refusal("no", entry.digest)
+            for entry in self.spool.pending(10**6, exclude=(), lanes=list(Lane))
+            if entry.seq in seqs
+        }
+        seqs = list(refusals)
         self.arm(fault)
-        self.attempt(lambda: self.check(self.spool.refuse(self.epoch, dict.fromkeys(seqs, "no")) == len(seqs)))
+        self.attempt(lambda: self.check(self.spool.refuse(self.epoch, refusals) == seqs))
 
     @rule(frames=st.integers(1, 9), bus=st.sampled_from(["can0", "can1"]), fault=faults)
     def record_loss(self, frames: int, bus: str, fault: "tuple[str, int, bool, int] | None") -> None:
