@@ -4,6 +4,7 @@ The times are parts of the drive's length, so every input gets every event howev
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Drive:
 
     def _tell(self, text: str) -> None:
         self.record.acts.append(text)
-        tqdm.write(f"  {text}")
+        tqdm.write(f"  {text}", file=sys.stderr)
 
     async def _publish(self) -> None:
         self._oldest = everything(self._world.fleet, self._vehicle)
