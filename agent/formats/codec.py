@@ -37,7 +37,7 @@ FORMAT: Final = 2
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
-_LEVEL: Final = 6  # 3 to 8 % less than 3 for 3 ns a sample; 9 takes 1 % off for 3 more (docs/decisions/0007)
+_LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
