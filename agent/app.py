@@ -73,6 +73,7 @@ class Agent:
             clock.read,
             batch_max_bytes=settings.telemetry.batch_max_bytes,
             pending_max_bytes=settings.telemetry.pending_max_bytes,
+            refer=settings.uplink.ack == "receiver",
         )
         limits = Limits(
             increment_ns=round(settings.telemetry.increment_s * 1e9),

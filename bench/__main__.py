@@ -115,6 +115,7 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
         "bytes_per_sample_entropy": entropy(windows) / sizes[30][0],
         "bytes_per_sample_protobuf_snappy": protobuf_snappy(windows) / sizes[30][0],
         "bytes_per_sample_json_zstd": json_zstd(windows) / sizes[30][0],
+        "catalogue_bytes": pipelines[30].catalogue_bytes,
         "kbit_per_s": sizes[30][2] * 8 / drive.seconds / 1e3,
     }
     for pipeline in pipelines.values():

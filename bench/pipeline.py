@@ -1,6 +1,7 @@
 """The whole way of frames in memory to sealed batches that are durable in the spool, by the agent's own parts: decode,
 policy, codec and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
-before, as in an agent that has been running for a while."""
+before, as in an agent that has been running for a while, and the receiver has confirmed the catalogue, which a vehicle
+sends once for each revision of a campaign."""
 
 import time
 from collections import Counter
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from agent.clock import MachineClock
 from agent.formats.campaign import parse_campaign
+from agent.formats.catalogue import catalogue_of
 from agent.formats.codec import decode_window, encode_batches
 from agent.formats.columns import Window, physical
 from agent.formats.seal import SEAL_OVERHEAD_BYTES, RecipientPrivateKey, unseal
 from agent.formats.topics import Lane
 from agent.telemetry.outbox import Outbox, Sealer
-from agent.telemetry.policy import CampaignCollector, wanted
+from agent.telemetry.policy import CampaignCollector, described, wanted
+from agent.telemetry.references import Description
 from agent.telemetry.spool import Spool
 from agent.telemetry.spool_index import Entry
 from bench.columns import Columns
@@ -55,7 +58,15 @@ class Pipeline:
             self._clock.read,
             batch_max_bytes=BATCH_BYTES,
             pending_max_bytes=10**8,
+            refer=True,
         )
+        signals = described(EVERYTHING, drive.block.buses, drive.plans)
+        description = Description(EVERYTHING.name, EVERYTHING.revision, signals)
+        self._catalogue = catalogue_of(description.campaign, description.revision, signals)
+        self._outbox.describe([description])
+        (carrier,) = self._spool.pending(2, exclude=(), lanes=(Lane.EVENTS,))
+        self.catalogue_bytes = carrier.size_bytes
+        self._spool.acknowledge(carrier.epoch, [carrier.seq])
         self.stages_s: Counter[str] = Counter()
         self.runs = 0
 
@@ -89,7 +100,7 @@ class Pipeline:
         samples = body = 0
         for window in self.windows():
             samples += window.samples
-            body += sum(map(len, encode_batches(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES)))
+            body += sum(map(len, encode_batches(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES, self._catalogue)))
         self.empty()
         self.run()
         return samples, body, self._spool.counts().size_bytes
@@ -103,7 +114,7 @@ class Pipeline:
             content = self._spool.read(entry)
             assert content is not None
             _, body = unseal(content, self._recipient, self._device.public_key())
-            for group in decode_window(body).groups:
+            for group in decode_window(body, {self._catalogue.digest: self._catalogue}.get).groups:
                 for info, raw in zip(group.signals, group.raw, strict=True):
                     message, _, signal = info.name.partition(".")
                     parts.setdefault((info.bus, message, signal), []).append(physical(info, raw))

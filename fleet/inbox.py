@@ -7,9 +7,14 @@ the process dies at, `undone` gives back every group that may be missing from th
 it had; the lake's own transaction versions tell which of its tables have it.  Numbers follow the order of
 intake, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers and all land.
 
-    known    (vehicle, epoch, first, last)           ranges of seq that were taken; grows with gaps, not with
-    batches pending  (share, number, position, ...)          groups that are not finished, with their sealed
-    bytes shares   (share, last)                           the last commit number of each share of partitions
+    known       (vehicle, epoch, first, last)   ranges of seq that were taken; grows with gaps, not with batches
+    pending     (share, number, position, ...)  groups that are not finished, with their sealed bytes
+    shares      (share, last)                   the last commit number of each share of partitions
+    catalogues  (vehicle, digest, content, used)  what batches refer to; at most CATALOGUES of a vehicle, of which those
+                                                go first that were not used for longest, and none that pending needs
+
+Catalogues lie beside what needs them, so both are here after a crash, or both are gone: then the vehicle still has the
+batches, and is asked for the catalogue.
 
 Receivers of different shares may use one file; each share has its own numbers, and a lock lets one process
 serve it.  A receiver that starts adopts, one after the other, the unfinished commits of shares that nobody
@@ -28,7 +33,8 @@ from typing import Self
 
 from agent.errors import Permanent, Transient
 
-FORMAT = 1
+FORMAT = 2
+CATALOGUES = 64  # of one vehicle: it keeps half as many itself
 _BUSY_S = 30.0
 _SCHEMA = """
 CREATE TABLE identity (store TEXT NOT NULL) STRICT;
@@ -45,6 +51,14 @@ CREATE TABLE pending (
 ) STRICT;
 CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
 """
+_SINCE_2 = """
+ALTER TABLE pending ADD COLUMN catalogue BLOB;
+CREATE TABLE catalogues (
+    vehicle TEXT NOT NULL, digest BLOB NOT NULL, content BLOB NOT NULL, used INTEGER NOT NULL,
+    PRIMARY KEY (vehicle, digest)
+) STRICT;
+CREATE INDEX catalogues_by_use ON catalogues (vehicle, used);
+"""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,11 +72,24 @@ class BatchKey:
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch)."""
+    """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch).
+
+    `catalogue`: digest of the one that it refers to.
+    """
 
     key: BatchKey
     sealed: bytes
     received_at_us: int
+    catalogue: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueContent:
+    """A catalogue of one vehicle under its digest; `content` as fleet.catalogues packs it."""
+
+    vehicle: str
+    digest: bytes
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +165,40 @@ class Inbox:
             row = self._connection.execute("SELECT last FROM shares WHERE share = ?", (self._share,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def take(self, batches: Sequence[SealedBatch]) -> Taken:
-        """Keep what is new of `batches`, durably, as one commit.  Transient where the disk refuses: nothing
-        is kept."""
+    def has_catalogue(self, vehicle: str, digest: bytes) -> bool:
+        """Whether a catalogue is kept."""
+        with _naming(self._path):
+            query = "SELECT 1 FROM catalogues WHERE vehicle = ? AND digest = ?"
+            return self._connection.execute(query, (vehicle, digest)).fetchone() is not None
+
+    def catalogue(self, vehicle: str, digest: bytes) -> bytes | None:
+        """The content of a catalogue that is kept."""
+        with _naming(self._path):
+            row = self._connection.execute(
+                "SELECT content FROM catalogues WHERE vehicle = ? AND digest = ?", (vehicle, digest)
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def is_stored(self, key: BatchKey) -> bool:
+        """Whether the batch was taken and finished: the lake has it."""
+        with _naming(self._path):
+            row = self._connection.execute(
+                "SELECT last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+                _columns(key),
+            ).fetchone()
+            return row is not None and int(row[0]) >= key.seq and not self._is_pending(key)
+
+    def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
+        """Keep what is new of `batches`, durably, as one commit, and `catalogues`, whatever is new of them.
+
+        Transient where the disk refuses: nothing is kept.
+        """
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []
         held: list[BatchKey] = []
         number = 0
         with _transaction(self._connection, self._path):
+            self._keep_catalogues(catalogues)
             for batch in batches:
                 if batch.key in new:
                     continue
@@ -158,12 +211,22 @@ class Inbox:
             if new:
                 number = self._give_number()
                 self._connection.executemany(
-                    "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [
-                        (self._share, number, position, *_columns(batch.key), batch.received_at_us, batch.sealed)
+                        (
+                            self._share,
+                            number,
+                            position,
+                            *_columns(batch.key),
+                            batch.received_at_us,
+                            batch.sealed,
+                            batch.catalogue,
+                        )
                         for position, batch in enumerate(new.values())
                     ],
                 )
+            self._mark_used({(batch.key.vehicle, batch.catalogue) for batch in batches if batch.catalogue is not None})
+            self._drop_catalogues({catalogue.vehicle for catalogue in catalogues})
         commit = Commit(number, tuple(new.values())) if new else None
         return Taken(commit, tuple(stored), tuple(held))
 
@@ -176,13 +239,13 @@ class Inbox:
         """Commits of this share that were taken and not finished, in the order of their numbers."""
         with _naming(self._path):
             rows = self._connection.execute(
-                "SELECT number, vehicle, epoch, seq, received_at_us, sealed FROM pending WHERE share = ?"
+                "SELECT number, vehicle, epoch, seq, received_at_us, sealed, catalogue FROM pending WHERE share = ?"
                 " ORDER BY number, position",
                 (self._share,),
             ).fetchall()
         groups: dict[int, list[SealedBatch]] = {}
-        for number, vehicle, epoch, seq, received_at_us, sealed in rows:
-            batch = SealedBatch(BatchKey(vehicle, epoch, seq), sealed, received_at_us)
+        for number, vehicle, epoch, seq, received_at_us, sealed, catalogue in rows:
+            batch = SealedBatch(BatchKey(vehicle, epoch, seq), sealed, received_at_us, catalogue)
             groups.setdefault(number, []).append(batch)
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
@@ -201,6 +264,28 @@ class Inbox:
                     yield Inbox(self._connection, self._path, share, lock, self._store)
                 finally:
                     os.close(lock)
+
+    def _keep_catalogues(self, catalogues: Sequence[CatalogueContent]) -> None:
+        self._connection.executemany(
+            "INSERT INTO catalogues SELECT ?1, ?2, ?3, coalesce(max(used), 0) + 1 FROM catalogues WHERE vehicle = ?1"
+            " ON CONFLICT (vehicle, digest) DO UPDATE SET content = excluded.content, used = excluded.used",
+            [(catalogue.vehicle, catalogue.digest, catalogue.content) for catalogue in catalogues],
+        )
+
+    def _mark_used(self, used: Iterable[tuple[str, bytes]]) -> None:
+        self._connection.executemany(
+            "UPDATE catalogues SET used = (SELECT max(used) + 1 FROM catalogues WHERE vehicle = ?1)"
+            " WHERE vehicle = ?1 AND digest = ?2",
+            sorted(used),
+        )
+
+    def _drop_catalogues(self, vehicles: Iterable[str]) -> None:
+        self._connection.executemany(
+            "DELETE FROM catalogues WHERE vehicle = ?1 AND digest IN"
+            " (SELECT digest FROM catalogues WHERE vehicle = ?1 ORDER BY used DESC LIMIT -1 OFFSET ?2)"
+            " AND digest NOT IN (SELECT catalogue FROM pending WHERE vehicle = ?1 AND catalogue IS NOT NULL)",
+            [(vehicle, CATALOGUES) for vehicle in sorted(vehicles)],
+        )
 
     def _give_number(self) -> int:
         number = self.last_number + 1
@@ -244,17 +329,18 @@ def _columns(key: BatchKey) -> tuple[str, str, int]:
 def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[BatchKey]]) -> str:
     """The name of the store, which is made where the database is new."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == FORMAT:
-        return str(connection.execute("SELECT store FROM identity").fetchone()[0])
-    if version != 0:
+    if version > FORMAT:
         raise Permanent(f"{path} has format {version}, this receiver reads {FORMAT}: use the newer release")
-    store = uuid.uuid4().hex
-    for statement in _SCHEMA.split(";"):  # executescript would commit in between
+    schema = ("" if version else _SCHEMA) + ("" if version == FORMAT else _SINCE_2)
+    for statement in schema.split(";"):  # executescript would commit in between
         connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    if version:
+        return str(connection.execute("SELECT store FROM identity").fetchone()[0])
+    store = uuid.uuid4().hex
     connection.execute("INSERT INTO identity VALUES (?)", (store,))
     for key in sorted(known()):
         _mark_known(connection, key)
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
     return store
 
 

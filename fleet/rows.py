@@ -22,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from agent.errors import Untrusted
+from agent.formats.catalogue import Catalogue
 from agent.formats.columns import ColumnGroup, EventValue, SignalInfo, Window, physical
 from agent.formats.seal import Header
 
@@ -80,12 +81,17 @@ BATCHES = pa.schema(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedBatch:
-    """A batch that was verified and opened; `sealed_bytes` is its size on the air."""
+    """A batch that was verified and opened; `sealed_bytes` is its size on the air.
+
+    `catalogue` is the digest of the catalogue that it refers to, `carried` the one that it brings.
+    """
 
     header: Header
     window: Window
     sealed_bytes: int
     received_at_us: int
+    catalogue: bytes | None = None
+    carried: Catalogue | None = None
 
 
 def check_times(header: Header, window: Window) -> None:

@@ -4,7 +4,9 @@
     inbox land     append the commit to the lake, finish it, and give the acknowledgements that may now be
     sent
 
-The invariant: an acknowledgement says "stored" only for what the lake holds durably.  Either step may be
+The invariant: an acknowledgement says "stored" only for what the lake holds durably; a catalogue is kept before the
+batch that carried it is acknowledged, be it new or not.  A batch whose catalogue is not here is neither stored nor
+refused: the vehicle is asked for the catalogue, and sends the batch again.  Either step may be
 called again after Transient and goes on where it stopped; after a crash `recover` does.  No awaiting here:
 the receiver calls this from one thread at a time.
 """
@@ -21,9 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.errors import Permanent, Untrusted
 from agent.formats import topics
 from agent.formats.acks import MAX_SEQS, Ack, Refusal, sign_ack
+from agent.formats.catalogue import UnknownCatalogue
 from agent.formats.seal import RecipientPrivateKey
+from fleet.catalogues import Catalogues
 from fleet.inbox import BatchKey, Commit, Inbox, SealedBatch
-from fleet.intake import Rejection, judge, reopen_batch
+from fleet.intake import Rejection, Waiting, judge, reopen_batch
 from fleet.lake import SCHEMAS, Lake
 from fleet.quarantine import Quarantine
 from fleet.registry import Registry
@@ -59,6 +63,7 @@ class Totals:
     duplicates: int = 0
     refused: int = 0
     unanswered: int = 0
+    waiting: int = 0  # for a catalogue; they come again
     commits: int = 0
     recovered: int = 0
 
@@ -67,6 +72,7 @@ class Totals:
 class _Answer:
     stored: set[int] = field(default_factory=set)
     refused: dict[int, Refusal] = field(default_factory=dict)
+    wanted: dict[int, bytes] = field(default_factory=dict)
 
 
 class Store:
@@ -83,6 +89,7 @@ class Store:
         acks_key: Ed25519PrivateKey,
     ) -> None:
         self._inbox = inbox
+        self._catalogues = Catalogues(inbox)
         self._lake = lake
         self._quarantine = quarantine
         self._registry = registry
@@ -113,12 +120,21 @@ class Store:
         assert self._open is None, "land what was taken in first"
         opened: dict[BatchKey, OpenedBatch] = {}
         sealed: list[SealedBatch] = []
+        waiting: dict[BatchKey, bytes] = {}
         rejections: list[tuple[Message, Rejection]] = []
+        self._catalogues.take_arrived()  # of a group that the disk refused: it is judged again
         samples = count = 0
         now_us = time.time_ns() // 1000
         for message in messages:
             count += 1
-            verdict = judge(message.topic, message.payload, self._registry.find, self._private, received_at_us=now_us)
+            verdict = judge(
+                message.topic,
+                message.payload,
+                self._registry.find,
+                self._private,
+                self._catalogues.find,
+                received_at_us=now_us,
+            )
             if isinstance(verdict, Rejection):
                 rejections.append((message, verdict))
                 self._quarantine.keep(
@@ -126,18 +142,25 @@ class Store:
                 )
                 continue
             key = BatchKey(verdict.header.vehicle, verdict.header.epoch, verdict.header.seq)
+            if isinstance(verdict, Waiting):
+                waiting[key] = verdict.catalogue
+                continue
+            if verdict.carried is not None:
+                self._catalogues.arrived(key.vehicle, verdict.carried)
             opened[key] = verdict
-            sealed.append(SealedBatch(key, message.payload, now_us))
+            sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue))
             samples += verdict.window.samples
             if samples >= COMMIT_SAMPLES:
                 break
-        taken = self._inbox.take(sealed)
+        taken = self._inbox.take(sealed, self._catalogues.take_arrived())
         if taken.commit is not None:
             self._open = taken.commit, [opened[batch.key] for batch in taken.commit.batches]
         for key in taken.stored:
             self._answer(key).stored.add(key.seq)
         for key in taken.held:
             _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
+        for key, digest in waiting.items():
+            self._note_waiting(key, digest)
         for message, rejection in rejections:
             self._note(message, rejection)
         self.totals.duplicates += len(sealed) - len(taken.commit.batches if taken.commit else ())
@@ -184,14 +207,25 @@ class Store:
     def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
         """Open once more what was accepted before the crash; None, and quarantined, where our key is another now."""
         try:
-            return reopen_batch(sealed.sealed, self._private, received_at_us=sealed.received_at_us)
-        except Untrusted as error:
+            return reopen_batch(
+                sealed.sealed, self._private, self._catalogues.find, received_at_us=sealed.received_at_us
+            )
+        except (Untrusted, UnknownCatalogue) as error:
             topic = topics.ack(sealed.key.vehicle)
             reason = str(error)
             self._quarantine.keep(sealed.sealed, topic=topic, reason=reason, received_at_us=sealed.received_at_us)
             self.totals.refused += 1
             _log.warning("batch_refused", topic=topic, seq=sealed.key.seq, reason=reason)
             return None
+
+    def _note_waiting(self, key: BatchKey, digest: bytes) -> None:
+        if self._inbox.is_stored(key):  # it came before the catalogue was lost, and its acknowledgement did not arrive
+            self._answer(key).stored.add(key.seq)
+            self.totals.duplicates += 1
+            return
+        self.totals.waiting += 1
+        _log.info("batch_waits", vehicle=key.vehicle, seq=key.seq, catalogue=digest.hex())
+        self._answer(key).wanted[key.seq] = digest
 
     def _note(self, message: Message, rejection: Rejection) -> None:
         self.totals.refused += 1
@@ -214,9 +248,11 @@ class Store:
         return self._answers.setdefault((key.vehicle, key.epoch), _Answer())
 
     def _acknowledge(self, vehicle: str, epoch: str, answer: _Answer) -> list[Message]:
-        # A damaged copy of a batch that is stored must not make the vehicle mourn it.
-        refused = {seq: refusal for seq, refusal in answer.refused.items() if seq not in answer.stored}
-        entries = [*sorted(answer.stored), *sorted(refused)]
+        wanted = {seq: digest for seq, digest in answer.wanted.items() if seq not in answer.stored}
+        known = answer.stored | wanted.keys()
+        # A damaged copy of a batch that is stored, or waits, must not make the vehicle mourn it.
+        refused = {seq: refusal for seq, refusal in answer.refused.items() if seq not in known}
+        entries = [*sorted(answer.stored), *sorted(refused), *sorted(wanted)]
         messages = []
         for start in range(0, len(entries), MAX_SEQS):
             part = entries[start : start + MAX_SEQS]
@@ -225,6 +261,10 @@ class Store:
                 epoch,
                 tuple(seq for seq in part if seq in answer.stored),
                 {seq: refused[seq] for seq in part if seq in refused},
+                {
+                    digest: tuple(seq for seq in part if wanted.get(seq) == digest)
+                    for digest in sorted({wanted[seq] for seq in part if seq in wanted})
+                },
             )
             messages.append(Message(topics.ack(vehicle), sign_ack(ack, self._acks_key)))
         return messages

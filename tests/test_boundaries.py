@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 PURE = """
 agent/__init__.py agent/errors.py agent/long_form.py
 agent/formats/__init__.py agent/formats/acks.py agent/formats/audience.py agent/formats/bundle.py
-agent/formats/campaign.py agent/formats/codec.py agent/formats/columns.py agent/formats/cut.py agent/formats/delta.py
+agent/formats/campaign.py agent/formats/catalogue.py agent/formats/codec.py agent/formats/columns.py
+agent/formats/cut.py agent/formats/delta.py agent/formats/descriptions.py agent/formats/format1.py
 agent/formats/seal.py agent/formats/toggles.py agent/formats/topics.py
 agent/link/__init__.py agent/link/session.py
 agent/pushes/__init__.py agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
@@ -39,11 +40,12 @@ agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py
 agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/sources/packet_ring.py
 agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
-agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/schedule.py agent/telemetry/spool.py
-agent/telemetry/spool_account.py agent/telemetry/spool_files.py agent/telemetry/spool_index.py
-agent/telemetry/uplink.py
+agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
+agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
+agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py
-fleet/__main__.py fleet/broker.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py fleet/intake.py
+fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py
+fleet/intake.py
 fleet/keys.py fleet/lake.py fleet/publish.py fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
 fleet/repository.py fleet/store.py fleet/sync.py fleet/demo/*.py
 """.split()

@@ -1,4 +1,4 @@
-"""Signed acknowledgements: the fleet tells a vehicle which batches it may forget.  Pure.
+"""Signed acknowledgements: the fleet tells a vehicle which batches it may forget, and what it lacks.  Pure.
 
 Invariant: nothing that the fleet's acknowledgement key did not sign makes a vehicle forget data, neither the
 broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.  A refusal names
@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import Untrusted
 from agent.formats import telemetry_pb2 as pb
+from agent.formats.catalogue import DIGEST_BYTES
 from agent.formats.topics import is_vehicle
 
 FORMAT: Final = 1
@@ -35,17 +36,27 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (by seq) never will be."""
+    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (by seq) never will be.
+
+    `wanted` (digest to seqs) wait at the vehicle: they refer to a catalogue that the fleet has not, and are to be sent
+    again after that.
+    """
 
     vehicle: str
     epoch: str
     stored: tuple[int, ...]
     refused: Mapping[int, Refusal] = field(default_factory=dict)
+    wanted: Mapping[bytes, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def seqs(self) -> int:
+        """How many batches it speaks of."""
+        return len(self.stored) + len(self.refused) + sum(map(len, self.wanted.values()))
 
 
 def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
     """MQTT payload of `ack`, signed; reasons cut to MAX_REASON_CHARS.  Raises ValueError above MAX_SEQS."""
-    if len(ack.stored) + len(ack.refused) > MAX_SEQS:
+    if ack.seqs > MAX_SEQS:
         raise ValueError(f"an acknowledgement holds at most {MAX_SEQS} batches")
     body = pb.Ack(
         format=FORMAT,
@@ -56,6 +67,7 @@ def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
             pb.Refusal(seq=seq, reason=refusal.reason[:MAX_REASON_CHARS], digest=refusal.digest)
             for seq, refusal in sorted(ack.refused.items(), key=itemgetter(0))
         ],
+        wanted=[pb.Wanted(catalogue=digest, seqs=sorted(seqs)) for digest, seqs in sorted(ack.wanted.items())],
     ).SerializeToString(deterministic=True)
     return pb.SignedAck(ack=body, signature=key.sign(_DOMAIN + body)).SerializeToString(deterministic=True)
 
@@ -75,11 +87,15 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         raise Untrusted("acknowledgement is not signed by the fleet's acknowledgement key (acks.pub.pem)") from error
     if ack.format != FORMAT:
         raise Untrusted(f"acknowledgement has format {ack.format}, this agent reads {FORMAT}: update the agent")
-    if not is_vehicle(ack.vehicle) or len(ack.stored) + len(ack.refused) > MAX_SEQS:
-        raise Untrusted("acknowledgement names no vehicle, or more batches than allowed")
-    return Ack(
+    read = Ack(
         ack.vehicle,
         ack.epoch,
         tuple(ack.stored),
         {each.seq: Refusal(each.reason[:MAX_REASON_CHARS], each.digest) for each in ack.refused},
+        {wanted.catalogue: tuple(wanted.seqs) for wanted in ack.wanted},
     )
+    if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
+        raise Untrusted("acknowledgement names no vehicle, or more batches than allowed")
+    if any(len(digest) != DIGEST_BYTES for digest in read.wanted):
+        raise Untrusted("acknowledgement wants a catalogue by something that is no digest")
+    return read

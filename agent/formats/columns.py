@@ -4,7 +4,7 @@ Invariant: raw integers travel, never rounded physical values; `physical` recove
 DBC defines it, `raw * scale + offset` in float64.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -109,17 +109,33 @@ _FLOATS: Final[Mapping[Kind, tuple[type[np.unsignedinteger], type[np.floating]]]
     Kind.FLOAT32: (np.uint32, np.float32),
     Kind.FLOAT64: (np.uint64, np.float64),
 }
+_FAR: Final = 2.0**62  # beyond every key of a value table
 
 
 def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
     """Physical values (shaped as `raw`) in float64: `raw * scale + offset`, floats from their bit pattern."""
-    values: NDArray[np.float64]
-    if signal.kind in _FLOATS:
-        pattern, floating = _FLOATS[signal.kind]
-        values = raw.astype(pattern).view(floating).astype(np.float64)
-    elif signal.kind is Kind.UINT:
-        values = raw.view(np.uint64).astype(np.float64)
-    else:
-        values = raw.astype(np.float64)
     with np.errstate(all="ignore"):  # infinities and NaNs of IEEE signals are values, not mistakes
-        return values * signal.scale + signal.offset
+        return _floating(signal.kind, raw) * signal.scale + signal.offset
+
+
+def texts_of(kind: Kind, table: Mapping[int, str], values: Iterable[int]) -> dict[int, str]:
+    """The texts that a whole value table has for raw `values` of a signal of `kind`.
+
+    The table of an IEEE float counts by the value without its fraction.
+    """
+    if kind not in _FLOATS:
+        return {value: table[value] for value in values if value in table}
+    raw = np.array(list(values), np.int64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs are values as well
+        whole = np.nan_to_num(_floating(kind, raw), nan=-_FAR, posinf=_FAR, neginf=-_FAR)
+    keys = np.clip(whole, -_FAR, _FAR).astype(np.int64)
+    return {value: table[key] for value, key in zip(raw.tolist(), keys.tolist(), strict=True) if key in table}
+
+
+def _floating(kind: Kind, raw: NDArray[np.int64]) -> NDArray[np.float64]:
+    if kind in _FLOATS:
+        pattern, floating = _FLOATS[kind]
+        return raw.astype(pattern).view(floating).astype(np.float64)
+    if kind is Kind.UINT:
+        return raw.view(np.uint64).astype(np.float64)
+    return raw.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Columns of int64 as narrow residuals of their deltas: the numeric heart of a batch.  Pure.
+"""Columns of int64 as narrow residuals of their deltas: the numeric heart of a batch, format 2.  Pure.
 
 A column of n values is its first value (`base`), a `step`, and n-1 residuals, in the narrowest of 0, 1, 2, 4 or 8
 bytes that holds them all:
@@ -6,14 +6,15 @@ bytes that holds them all:
     v[0] = base        v[k] = wrap(v[k-1] + unit * (step + residual[k]))
 
 - Width 0 stores nothing: the column is constant or a straight line.
-- `step` is 0 unless centring the residuals around it makes them narrower: the times of a 10 ms message then take one
-  or two bytes.
+- `step` of values is 0 unless centring the residuals around it makes them narrower.  Of times it is the mean delta: the
+  residuals are what the message strays from its period, and small for each message alike.
 - `wrap` reduces to as many bits as the signal has, so that an alive counter is a straight line and a checksum takes
   one byte, not two; values that do not fit their signal, and times, wrap at 64 bits.
-- `unit` is 1 but for times that were recorded more coarsely than in microseconds.
+- `unit` is 1 for values; for times it is the coarsest that all times of the batch allow, since logs and adapters
+  seldom count single microseconds.
 
-Residuals are little-endian, byte planes apart (all lowest bytes first), since zstd finds the repetition within a
-plane; columns stand by ascending width, within a width in their order.
+Residuals of all columns stand together: by ascending width; within a width all lowest bytes first, column after
+column, then all second bytes, and so on; little-endian, two's complement.
 
 Invariant: encoding and decoding are exact for every int64 pattern, and no count is believed before it is checked
 against the bytes that are there.
@@ -21,7 +22,6 @@ against the bytes that are there.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,7 @@ _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{wid
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
 _TOGETHER: Final = 32_768  # values: 256 KiB
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
+_TRUSTED: Final = 2.0**52  # a mean delta beyond it is no period
 SIGNED: Final = 0x80  # of a wrap: extend by sign
 _LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest extent of 1, 2, 4 bytes
 _SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest spread of 0, 1, 2, 4 bytes
@@ -54,10 +55,10 @@ class MalformedError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deltas:
-    """S encoded columns.
+    """C encoded columns.
 
-    `bases`, `steps` (S,) int64; `widths` (S,) uint8; `residuals` as the module says; `wraps` (S,) uint8: bits, and
-    SIGNED, or 0 for 64 bits; `units` (S,) int64.
+    `bases`, `steps` (C,) int64; `widths` (C,) uint8; `residuals` as the module says; `wraps` (C,) uint8: bits, and
+    SIGNED, or 0 for 64 bits; `unit` of all columns.
     """
 
     bases: NDArray[np.int64]
@@ -65,139 +66,193 @@ class Deltas:
     widths: NDArray[np.uint8]
     residuals: bytes
     wraps: NDArray[np.uint8]
-    units: NDArray[np.int64]
+    unit: int = 1
 
 
-def encode(tables: Sequence[NDArray[np.int64]], wraps: Sequence[NDArray[np.uint8]]) -> list[Deltas]:
-    """Encode tables of (S, n) values, S and n at least 1, each with the wraps (S,) of its columns where they fit.
+def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Deltas:
+    """Encode the rows of tables of (S, n) values, S and n at least 1, each row with its wrap where it fits.
 
     A batch has many small tables: they are worked on together, as many as fit into a processor's cache.
     """
-    encoded: list[Deltas] = []
-    first = size = 0
+    parts: list[_Part] = []
+    first = column = size = 0
     for number, table in enumerate(tables):
         size += table.size
         if size >= _TOGETHER or number == len(tables) - 1:
-            encoded += _encode_together(tables[first : number + 1], wraps[first : number + 1])
-            first, size = number + 1, 0
-    return encoded
+            together = tables[first : number + 1]
+            columns = sum(map(len, together))
+            parts.append(_encode_together(together, wraps[column : column + columns]))
+            first, column, size = number + 1, column + columns, 0
+    return Deltas(
+        np.concatenate([part.bases for part in parts]),
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.widths for part in parts]),
+        _planes([part.narrow for part in parts]),
+        np.concatenate([part.wraps for part in parts]),
+    )
 
 
-def _encode_together(tables: Sequence[NDArray[np.int64]], wraps: Sequence[NDArray[np.uint8]]) -> list[Deltas]:
-    values = np.concatenate([table.ravel() for table in tables])
-    rows = np.array([len(table) for table in tables])
-    counts = np.repeat([table.shape[1] for table in tables], rows)
-    columns = _Columns.of(values, counts, np.concatenate(wraps))
-    parts: list[list[bytes]] = [[] for _ in tables]
-    stops = np.cumsum(rows)
-    firsts = (stops - rows).tolist()
-    for width, chosen, narrow in columns.residuals():
-        ends = np.concatenate(([0], np.cumsum(counts[chosen] - 1)))
-        until = np.searchsorted(chosen, stops)
-        places = ends[until].tolist()
-        planes = narrow.tobytes() if width == 1 else b""
-        start = before = 0
-        for number, (stop, column) in enumerate(zip(places, until.tolist(), strict=True)):
-            if stop > start:
-                if width == 1:
-                    parts[number].append(planes[start:stop])
-                else:
-                    parts[number].append(_split_planes(narrow[start:stop].reshape(column - before, -1), width))
-            start, before = stop, column
-    return [
-        Deltas(
-            columns.bases[first:stop],
-            columns.steps[first:stop],
-            columns.widths[first:stop],
-            b"".join(residuals),
-            columns.wraps[first:stop],
-            columns.units[first:stop],
-        )
-        for first, stop, residuals in zip(firsts, stops.tolist(), parts, strict=True)
-    ]
-
-
-def encode_times(times: Sequence[NDArray[np.int64]]) -> Deltas:
-    """Encode columns of times, each (n,) with an n of its own, at least 1, in the coarsest unit that it allows."""
-    counts = np.array([len(column) for column in times])
-    columns = _Columns.of(np.concatenate(times), counts, np.zeros(len(times), np.uint8), in_units=True)
-    parts = []
-    for width, chosen, narrow in columns.residuals():
-        stops = np.cumsum(counts[chosen] - 1).tolist()
-        for start, stop in pairwise([0, *stops]):
-            parts.append(_split_planes(narrow[None, start:stop], width))
-    return Deltas(columns.bases, columns.steps, columns.widths, b"".join(parts), columns.wraps, columns.units)
+_Narrow = dict[int, NDArray[np.signedinteger]]
+"""By width: the residuals of all columns of that width, one column after another."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Columns:
-    """C columns of different lengths, one after another.
+class _Part:
+    """Some of the columns of Deltas."""
 
-    `deltas` (sum of `counts`,): each column's first place holds no delta; the others are (C,), as of `Deltas`.
-    """
-
-    deltas: NDArray[np.int64]
-    counts: NDArray[np.intp]
-    starts: NDArray[np.intp]
     bases: NDArray[np.int64]
     steps: NDArray[np.int64]
     widths: NDArray[np.uint8]
+    narrow: _Narrow
     wraps: NDArray[np.uint8]
-    units: NDArray[np.int64]
-
-    @staticmethod
-    def of(
-        values: NDArray[np.int64], counts: NDArray[np.intp], wraps: NDArray[np.uint8], *, in_units: bool = False
-    ) -> "_Columns":
-        starts = np.cumsum(counts) - counts
-        deltas = np.empty_like(values)
-        np.subtract(values[1:], values[:-1], out=deltas[1:])
-        _fill_first(deltas, starts, counts)
-        units = np.ones(len(counts), np.int64)
-        if in_units:
-            units = np.maximum(np.gcd.reduceat(deltas, starts), 1)  # below 1: no deltas but 0 and -2^63
-            if (units > 1).any():
-                deltas //= np.repeat(units, counts)
-        if wraps.any():
-            fits = np.minimum.reduceat(values, starts) >= _LOWEST[wraps]
-            fits &= np.maximum.reduceat(values, starts) <= _HIGHEST[wraps]
-            wraps = np.where(fits, wraps, np.uint8(0))
-        lowest, highest = np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts)
-        half = _HALF[wraps]
-        around = np.flatnonzero((highest > half) | (lowest < ~half))
-        if len(around):  # of what goes round, the short way counts
-            places = _places(starts[around], counts[around])
-            shift = np.repeat(_shifts(wraps[around])[:, 0], counts[around])
-            short = deltas[places] << shift >> shift
-            deltas[places] = short
-            firsts = np.cumsum(counts[around]) - counts[around]
-            lowest[around] = np.minimum.reduceat(short, firsts)
-            highest[around] = np.maximum.reduceat(short, firsts)
-        spread = highest.view(np.uint64) - lowest.view(np.uint64)
-        plain = _signed_widths(lowest, highest)
-        centred = _spread_widths(spread)
-        middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
-        steps = np.where(centred < plain, middle, np.int64(0))
-        return _Columns(deltas, counts, starts, values[starts], steps, np.minimum(plain, centred), wraps, units)
-
-    def residuals(self) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.signedinteger]]]:
-        """By width: the columns of that width, and all their residuals one after another."""
-        for width, dtype in _TYPES.items():
-            chosen = np.flatnonzero(self.widths == width)
-            if len(chosen):
-                counts = self.counts[chosen] - 1
-                residuals = self.deltas[_places(self.starts[chosen] + 1, counts)]
-                if self.steps[chosen].any():
-                    residuals -= np.repeat(self.steps[chosen], counts)
-                narrow: NDArray[np.signedinteger] = residuals.astype(dtype)
-                yield width, chosen, narrow
 
 
-def _fill_first(deltas: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> None:
-    """Let the first place of each column repeat its second: then it changes no extreme and no common divisor."""
+def _encode_together(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> _Part:
+    values = np.concatenate([table.ravel() for table in tables])
+    counts = np.repeat([table.shape[1] for table in tables], [len(table) for table in tables])
+    starts = np.cumsum(counts) - counts
+    if wraps.any():
+        fits = np.minimum.reduceat(values, starts) >= _LOWEST[wraps]
+        fits &= np.maximum.reduceat(values, starts) <= _HIGHEST[wraps]
+        wraps = np.where(fits, wraps, np.uint8(0))
+    deltas = _deltas(values, starts, counts)
+    lowest, highest = _take_the_short_way(deltas, starts, counts, wraps)
+    spread = highest.view(np.uint64) - lowest.view(np.uint64)
+    plain = _signed_widths(lowest, highest)
+    centred = _spread_widths(spread)
+    middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
+    steps = np.where(centred < plain, middle, np.int64(0))
+    widths = np.minimum(plain, centred)
+    return _Part(values[starts], steps, widths, _narrow(deltas, starts, counts, steps, widths), wraps)
+
+
+def encode_times(times: Sequence[NDArray[np.int64]]) -> Deltas:
+    """Encode columns of times, each (n,) with an n of its own, at least 1; bases count in units as well."""
+    values = np.concatenate(times)
+    counts = np.array([len(column) for column in times])
+    starts = np.cumsum(counts) - counts
+    deltas = _deltas(values, starts, counts)
+    unit = int(np.gcd.reduce(np.concatenate((values[starts], deltas))))
+    unit = max(unit, 1)  # below 1: nothing but 0 and -2^63
+    if unit > 1:
+        deltas //= unit
+    lasts = values[starts + counts - 1].astype(np.float64)
+    mean = (lasts - values[starts]) / unit / np.maximum(counts - 1, 1)
+    steps = np.where(np.abs(mean) < _TRUSTED, np.rint(mean), 0.0).astype(np.int64)
+    residuals = deltas - np.repeat(steps, counts)
+    widths = _signed_widths(np.minimum.reduceat(residuals, starts), np.maximum.reduceat(residuals, starts))
+    widths[counts == 1] = 0
+    steps[counts == 1] = 0
+    zeros = np.zeros(len(times), np.uint8)
+    planes = _planes([_narrow(deltas, starts, counts, steps, widths)])
+    return Deltas(values[starts] // unit, steps, widths, planes, zeros, unit)
+
+
+def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The values again, (sum of `counts`,), column after column.
+
+    Raises MalformedError; allocates that many only after all is checked.
+    """
+    if not len(deltas.bases) == len(deltas.steps) == len(deltas.widths) == len(deltas.wraps) == len(counts):
+        raise MalformedError("columns of different number")
+    if not len(counts):
+        if deltas.residuals:
+            raise MalformedError("residuals of no columns")
+        return np.empty(0, np.int64)
+    if (counts < 1).any():
+        raise MalformedError("a column of no values")
+    if not _IS_WIDTH[deltas.widths].all():
+        raise MalformedError("a width that is none of 0, 1, 2, 4, 8 bytes")
+    if (deltas.wraps & ~np.uint8(SIGNED) > 64).any() or not 1 <= deltas.unit < 1 << 63:
+        raise MalformedError("columns that wrap beyond 64 bits, or of no unit")
+    if int((deltas.widths * (counts - 1)).sum()) != len(deltas.residuals):
+        raise MalformedError("residuals of another length than their widths and counts say")
+    starts = np.cumsum(counts) - counts
+    values = np.repeat(deltas.steps, counts)
+    for width, chosen, residuals in _wide(deltas.widths, counts, deltas.residuals):
+        del width
+        values[_places(starts[chosen] + 1, counts[chosen] - 1)] += residuals
+    values[starts] = deltas.bases
+    if deltas.unit > 1:
+        values *= deltas.unit
+    np.cumsum(values, out=values)  # across columns, modulo 2^64: what came before a column is taken off again
+    before = values[starts] - deltas.bases * deltas.unit
+    values -= np.repeat(before, counts)
+    _wrap(values, starts, counts, deltas.wraps)
+    return values
+
+
+def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
+    """What each value adds to the one before; the first place of a column repeats its second, or is 0.
+
+    So it changes no extreme and no common divisor.
+    """
+    deltas = np.empty_like(values)
+    np.subtract(values[1:], values[:-1], out=deltas[1:])
     deltas[starts[counts == 1]] = 0
     longer = starts[counts > 1]
     deltas[longer] = deltas[longer + 1]
+    return deltas
+
+
+def _take_the_short_way(
+    deltas: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], wraps: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Replace deltas that are shorter round the wrap; lowest and highest of each column (C,)."""
+    lowest, highest = np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts)
+    half = _HALF[wraps]
+    around = np.flatnonzero((highest > half) | (lowest < ~half))
+    if len(around):
+        places = _places(starts[around], counts[around])
+        shift = np.repeat(_shifts(wraps[around]), counts[around])
+        short = deltas[places] << shift >> shift
+        deltas[places] = short
+        firsts = np.cumsum(counts[around]) - counts[around]
+        lowest[around] = np.minimum.reduceat(short, firsts)
+        highest[around] = np.maximum.reduceat(short, firsts)
+    return lowest, highest
+
+
+def _narrow(
+    deltas: NDArray[np.int64],
+    starts: NDArray[np.intp],
+    counts: NDArray[np.intp],
+    steps: NDArray[np.int64],
+    widths: NDArray[np.uint8],
+) -> _Narrow:
+    found: _Narrow = {}
+    for width, dtype in _TYPES.items():
+        chosen = np.flatnonzero(widths == width)
+        if len(chosen):
+            residuals = deltas[_places(starts[chosen] + 1, counts[chosen] - 1)]
+            if steps[chosen].any():
+                residuals -= np.repeat(steps[chosen], counts[chosen] - 1)
+            found[width] = residuals.astype(dtype)
+    return found
+
+
+def _planes(parts: Sequence[_Narrow]) -> bytes:
+    """The residuals as the module says."""
+    planes = []
+    for width in _TYPES:
+        narrow = [part[width] for part in parts if width in part]
+        if narrow:
+            planes.append(np.concatenate(narrow).view(np.uint8).reshape(-1, width).T.tobytes())
+    return b"".join(planes)
+
+
+def _wide(
+    widths: NDArray[np.uint8], counts: NDArray[np.int64], planes: bytes
+) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.signedinteger]]]:
+    """By width: the columns of that width, and all their residuals one after another."""
+    start = 0
+    for width, dtype in _TYPES.items():
+        chosen = np.flatnonzero(widths == width)
+        stop = start + width * int((counts[chosen] - 1).sum())
+        if stop > start:
+            joined = np.frombuffer(planes[start:stop], np.uint8).reshape(width, -1).T
+            yield width, chosen, np.ascontiguousarray(joined).view(dtype).ravel()
+        start = stop
 
 
 def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -208,66 +263,25 @@ def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.in
     return places
 
 
-def decode(deltas: Deltas, count: int) -> NDArray[np.int64]:
-    """The (S, count) values again.  Raises MalformedError; allocates S * count * 8 bytes only after all is checked."""
-    if count < 1:
-        raise MalformedError("a column of no values")
-    if not _IS_WIDTH[deltas.widths].all():
-        raise MalformedError("a width that is none of 0, 1, 2, 4, 8 bytes")
-    if (deltas.wraps & ~np.uint8(SIGNED) > 64).any() or (deltas.units < 1).any():
-        raise MalformedError("a column that wraps beyond 64 bits, or of no unit")
-    rows = count - 1
-    if int(deltas.widths.sum(dtype=np.int64)) * rows != len(deltas.residuals):
-        raise MalformedError("residuals of another length than their widths and counts say")
-    values = np.empty((len(deltas.bases), count), np.int64)
-    values[:, 1:] = deltas.steps[:, None]
-    start = 0
-    for width, dtype in _TYPES.items():
-        chosen = np.flatnonzero(deltas.widths == width)
-        stop = start + len(chosen) * rows * width
-        if stop > start:
-            values[chosen, 1:] += _join_planes(deltas.residuals[start:stop], len(chosen), rows, dtype)
-        start = stop
-    if (deltas.units > 1).any():
-        values[:, 1:] *= deltas.units[:, None]
-    values[:, 0] = deltas.bases
-    np.cumsum(values, axis=1, out=values)
-    return _wrapped(values, deltas.wraps)
-
-
-def patterns(pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
-    """The bit patterns of float64 pairs: unlike the numbers, they tell 0.0 from -0.0 and are equal to themselves."""
-    bits = np.array(pairs, np.float64).reshape(-1, 2).view(np.int64)
-    return [(first, second) for first, second in bits.tolist()]
-
-
-def split_bytes(bits: Sequence[int]) -> bytes:
-    """Float64 bit patterns with their byte planes apart."""
-    return _split_planes(np.array([bits], "<i8"), 8)
-
-
-def join_bytes(planes: bytes) -> list[float]:
-    """The numbers of `split_bytes`.  Raises MalformedError."""
-    if len(planes) % 8:
-        raise MalformedError("float64 numbers of a length that 8 does not divide")
-    numbers: list[float] = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<f8").ravel().tolist()
-    return numbers
-
-
 def _shifts(wraps: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(S, 1): how far to shift left and back to keep the bits that a column wraps at."""
+    """(C,): how far to shift left and back to keep the bits that a column wraps at."""
     bits = (wraps & ~np.uint8(SIGNED)).astype(np.int64)
-    return np.where(bits == 0, 0, 64 - bits)[:, None]
+    return np.where(bits == 0, 0, 64 - bits)
 
 
-def _wrapped(values: NDArray[np.int64], wraps: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(S, n) values reduced to the bits of their wraps."""
-    if not wraps.any():
-        return values
-    shift = _shifts(wraps)
-    left = values << shift
-    by_sign, by_zeros = left >> shift, (left.view(np.uint64) >> shift.view(np.uint64)).view(np.int64)
-    return np.where((wraps & np.uint8(SIGNED)).astype(bool)[:, None], by_sign, by_zeros)
+def _wrap(
+    values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.int64], wraps: NDArray[np.uint8]
+) -> None:
+    """Reduce values to the bits of their wraps, in place; looks only into columns that went beyond them."""
+    beyond = np.minimum.reduceat(values, starts) < _LOWEST[wraps]
+    beyond |= np.maximum.reduceat(values, starts) > _HIGHEST[wraps]
+    for signed in (False, True):
+        chosen = np.flatnonzero(beyond & ((wraps & np.uint8(SIGNED)).astype(bool) == signed))
+        if len(chosen):
+            places = _places(starts[chosen], counts[chosen])
+            shift = np.repeat(_shifts(wraps[chosen]), counts[chosen])
+            left = values[places] << shift
+            values[places] = left >> shift if signed else (left.view(np.uint64) >> shift.view(np.uint64)).view(np.int64)
 
 
 def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -280,13 +294,3 @@ def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDA
 def _spread_widths(spread: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Width that holds residuals centred in their spread."""
     return _WIDTH_VALUES[np.searchsorted(_SPREADS, spread)]
-
-
-def _split_planes(narrow: NDArray[np.generic], width: int) -> bytes:
-    rows, count = narrow.shape
-    return np.ascontiguousarray(narrow).view(np.uint8).reshape(rows, count, width).transpose(0, 2, 1).tobytes()
-
-
-def _join_planes(planes: bytes, rows: int, count: int, dtype: np.dtype[np.signedinteger]) -> NDArray[np.signedinteger]:
-    joined = np.frombuffer(planes, np.uint8).reshape(rows, dtype.itemsize, count).transpose(0, 2, 1)
-    return np.ascontiguousarray(joined).view(dtype).reshape(rows, count)

@@ -94,7 +94,7 @@ class SignedBody(_message.Message):
     def __init__(self, signature: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class TelemetryBatch(_message.Message):
-    __slots__ = ("format", "campaign", "revision", "start_us", "end_us", "clock", "signals", "times", "groups", "events")
+    __slots__ = ("format", "campaign", "revision", "start_us", "end_us", "clock", "signals", "times", "groups", "events", "columns", "catalogue", "carried")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,9 @@ class TelemetryBatch(_message.Message):
     TIMES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
     format: int
     campaign: str
     revision: str
@@ -115,7 +118,20 @@ class TelemetryBatch(_message.Message):
     times: DeltaTable
     groups: _containers.RepeatedCompositeFieldContainer[ColumnGroup]
     events: _containers.RepeatedCompositeFieldContainer[Event]
-    def __init__(self, format: _Optional[int] = ..., campaign: _Optional[str] = ..., revision: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., clock: _Optional[_Union[Clock, _Mapping]] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ..., times: _Optional[_Union[DeltaTable, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[ColumnGroup, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+    columns: Columns
+    catalogue: bytes
+    carried: bytes
+    def __init__(self, format: _Optional[int] = ..., campaign: _Optional[str] = ..., revision: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., clock: _Optional[_Union[Clock, _Mapping]] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ..., times: _Optional[_Union[DeltaTable, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[ColumnGroup, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., columns: _Optional[_Union[Columns, _Mapping]] = ..., catalogue: _Optional[bytes] = ..., carried: _Optional[bytes] = ...) -> None: ...
+
+class Catalogue(_message.Message):
+    __slots__ = ("campaign", "revision", "signals")
+    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    campaign: str
+    revision: str
+    signals: SignalTable
+    def __init__(self, campaign: _Optional[str] = ..., revision: _Optional[str] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ...) -> None: ...
 
 class Clock(_message.Message):
     __slots__ = ("quality", "boot_id", "wall_us", "boottime_us")
@@ -158,6 +174,40 @@ class SignalTable(_message.Message):
     text_raws: _containers.RepeatedScalarFieldContainer[int]
     text_values: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, names: _Optional[str] = ..., strings: _Optional[_Iterable[str]] = ..., buses: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., units: _Optional[_Iterable[int]] = ..., kinds: _Optional[bytes] = ..., bits: _Optional[bytes] = ..., scales: _Optional[bytes] = ..., offsets: _Optional[bytes] = ..., texts: _Optional[_Iterable[int]] = ..., text_counts: _Optional[_Iterable[int]] = ..., text_raws: _Optional[_Iterable[int]] = ..., text_values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Columns(_message.Message):
+    __slots__ = ("sizes", "times", "signals", "counts", "origin", "unit", "time", "value", "unwrapped")
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNWRAPPED_FIELD_NUMBER: _ClassVar[int]
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    times: _containers.RepeatedScalarFieldContainer[int]
+    signals: _containers.RepeatedScalarFieldContainer[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    origin: int
+    unit: int
+    time: Deltas
+    value: Deltas
+    unwrapped: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sizes: _Optional[_Iterable[int]] = ..., times: _Optional[_Iterable[int]] = ..., signals: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., origin: _Optional[int] = ..., unit: _Optional[int] = ..., time: _Optional[_Union[Deltas, _Mapping]] = ..., value: _Optional[_Union[Deltas, _Mapping]] = ..., unwrapped: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Deltas(_message.Message):
+    __slots__ = ("bases", "steps", "widths", "residuals")
+    BASES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    WIDTHS_FIELD_NUMBER: _ClassVar[int]
+    RESIDUALS_FIELD_NUMBER: _ClassVar[int]
+    bases: _containers.RepeatedScalarFieldContainer[int]
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    widths: bytes
+    residuals: bytes
+    def __init__(self, bases: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[int]] = ..., widths: _Optional[bytes] = ..., residuals: _Optional[bytes] = ...) -> None: ...
 
 class DeltaTable(_message.Message):
     __slots__ = ("counts", "bases", "steps", "widths", "residuals", "wraps", "units")
@@ -218,18 +268,28 @@ class SignedAck(_message.Message):
     def __init__(self, ack: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("format", "vehicle", "epoch", "stored", "refused")
+    __slots__ = ("format", "vehicle", "epoch", "stored", "refused", "wanted")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
     format: int
     vehicle: str
     epoch: str
     stored: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
-    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+    wanted: _containers.RepeatedCompositeFieldContainer[Wanted]
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., wanted: _Optional[_Iterable[_Union[Wanted, _Mapping]]] = ...) -> None: ...
+
+class Wanted(_message.Message):
+    __slots__ = ("catalogue", "seqs")
+    CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    SEQS_FIELD_NUMBER: _ClassVar[int]
+    catalogue: bytes
+    seqs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, catalogue: _Optional[bytes] = ..., seqs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("seq", "reason", "digest")

@@ -22,7 +22,8 @@ from agent.tasks import whole
 from agent.telemetry.batcher import Batcher, Closing, Tick
 from agent.telemetry.holdings import Holdings
 from agent.telemetry.outbox import Outbox
-from agent.telemetry.policy import CampaignCollector, wanted
+from agent.telemetry.policy import CampaignCollector, described, wanted
+from agent.telemetry.references import Description
 from can_dbc.decoder import Decoder, Refusal
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan
@@ -90,7 +91,16 @@ class Collector:
             }
             self._batcher = self._new_batcher()
             self._decoder = Decoder(self._plans, wanted(self.campaigns))
+            await asyncio.to_thread(self._describe)
             return dict(self.frames)
+
+    def _describe(self) -> None:
+        self._outbox.describe(
+            [
+                Description(campaign.name, campaign.revision, described(campaign, self._buses, self._plans))
+                for campaign in self.campaigns
+            ]
+        )
 
     async def feed(self, block: FrameBlock) -> None:
         """Take frames of one source, in its order; returns when they are buffered or stored, cancelled or not.

@@ -22,6 +22,7 @@ from agent.formats.columns import Clock, Event, Window
 from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
+from agent.telemetry.references import Description, References
 from agent.telemetry.spool import Draft, Spool
 
 EVENTS_PRIORITY: Final = 0
@@ -41,9 +42,21 @@ class Sealer:
     now_us: Callable[[], int]
 
     def draft(
-        self, epoch: Callable[[], str], lane: Lane, priority: int, window: Window, body: bytes, *, samples: int
+        self,
+        epoch: Callable[[], str],
+        lane: Lane,
+        priority: int,
+        window: Window,
+        body: bytes,
+        *,
+        samples: int,
+        carries: bytes | None = None,
+        refers: bytes | None = None,
     ) -> Draft:
-        """What the spool stores for `body`, one of the bodies of `window`; `epoch` is asked when it is sealed."""
+        """What the spool stores for `body`, one of the bodies of `window`; `epoch` is asked when it is sealed.
+
+        `carries` and `refers`: see Draft.
+        """
 
         def sealed(seq: int) -> bytes:
             suite, key_id = self.recipient.suite, self.recipient.key_id
@@ -58,6 +71,8 @@ class Sealer:
             samples=samples,
             first_t_us=window.start_us,
             last_t_us=window.end_us,
+            carries=carries,
+            refers=refers,
         )
 
 
@@ -76,12 +91,21 @@ class Outbox:
     """See the module's text.  `problem` says why the disk refuses, or is None."""
 
     def __init__(
-        self, spool: Spool, sealer: Sealer, clock: Callable[[], Clock], *, batch_max_bytes: int, pending_max_bytes: int
+        self,
+        spool: Spool,
+        sealer: Sealer,
+        clock: Callable[[], Clock],
+        *,
+        batch_max_bytes: int,
+        pending_max_bytes: int,
+        refer: bool = False,
     ) -> None:
+        """`refer`: describe signals by reference where the receiver has confirmed that it can read it."""
         self._spool = spool
         self._sealer = sealer
         self._clock = clock
         self._body_max_bytes = batch_max_bytes - SEAL_OVERHEAD_BYTES
+        self._references = References(spool, body_max_bytes=self._body_max_bytes) if refer else None
         self._pending_max_bytes = pending_max_bytes
         self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
         self._turn = threading.Lock()  # of what follows; never held while the disk works
@@ -119,6 +143,27 @@ class Outbox:
         """Count a loss; it reaches the ledger with the next `flush`.  Does not block on the disk."""
         with self._turn:
             self._losses.add(loss)
+
+    def describe(self, descriptions: Sequence[Description]) -> None:
+        """The windows that come from now on are of these campaigns.  Not while `put` is at work."""
+        if self._references is None:
+            return
+        with self._turn:
+            pending = {draft.refers for parcel in self._parcels for draft in parcel.drafts if draft.refers is not None}
+        clock = self._clock()
+        try:
+            offers = self._references.put_in_force(descriptions, pending=pending, t_us=clock.wall_us, clock=clock)
+        except Transient as error:
+            log.warning("catalogues_not_offered", reason=str(error))
+            return
+        for offer in offers:
+            catalogue = offer.catalogue
+            window = Window(catalogue.campaign, catalogue.revision, clock.wall_us, clock.wall_us + 1, clock, ())
+            draft = self._sealer.draft(
+                self._epoch, Lane.EVENTS, EVENTS_PRIORITY, window, offer.body, samples=0, carries=catalogue.digest
+            )
+            self._append(_Parcel((draft,), len(offer.body)))
+        self.flush()
 
     def put(
         self, windows: Iterable[tuple[Window, int]], positions: Mapping[str, Mapping[str, int]] | None = None
@@ -164,13 +209,19 @@ class Outbox:
         reports: Sequence[int] = (),
         positions: Mapping[str, int] | None = None,
     ) -> None:
-        bodies = encode_batches(window, self._body_max_bytes)
+        catalogue = self._references.of(window) if self._references is not None and window.groups else None
+        bodies = encode_batches(window, self._body_max_bytes, catalogue)
+        refers = None if catalogue is None else catalogue.digest
         # The samples of a window that is cut are told with its first batch: the sum is what counts.
         drafts = tuple(
-            self._sealer.draft(self._epoch, lane, priority, window, body, samples=0 if number else window.samples)
+            self._sealer.draft(
+                self._epoch, lane, priority, window, body, samples=0 if number else window.samples, refers=refers
+            )
             for number, body in enumerate(bodies)
         )
-        parcel = _Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {})
+        self._append(_Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {}))
+
+    def _append(self, parcel: _Parcel) -> None:
         with self._turn:
             self._parcels.append(parcel)
             self.pending_bytes += parcel.size_bytes

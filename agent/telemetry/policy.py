@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from agent.formats.campaign import Campaign
 from agent.formats.columns import Clock, ColumnGroup, Kind, SignalInfo, Window
+from agent.formats.descriptions import Described
 from can_dbc.decoder import SignalColumns
-from can_dbc.plan import MessagePlan, SignalPlan, text_keys
+from can_dbc.plan import BusPlan, MessagePlan, SignalPlan, text_keys
 
 CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real ones: 24 ms)
 _TOGETHER: Final = 32_768  # values whose texts are looked up together: 256 KiB
@@ -42,6 +43,21 @@ def wanted(campaigns: Sequence[Campaign]) -> Callable[[int, MessagePlan], tuple[
         )
 
     return of_message
+
+
+def described(campaign: Campaign, buses: Sequence[str], plans: Mapping[int, BusPlan]) -> list[Described]:
+    """All that `campaign` may collect, with whole value tables, in the order in which windows hold it.
+
+    `plans` by index into `buses`.
+    """
+    found: list[Described] = []
+    for bus, plan in sorted(plans.items()):
+        for message in sorted(plan.messages, key=lambda message: (message.can_id, message.extended)):
+            for signal in message.signals:
+                name = f"{message.name}.{signal.name}"
+                if campaign.rule_for(name) is not None:
+                    found.append((_info(name, buses[bus], signal), signal.texts))
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

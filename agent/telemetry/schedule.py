@@ -8,6 +8,9 @@ Re-sending.  A batch whose acknowledgement is overdue is sent again, each time w
 acknowledgement came since it was sent, the receiver is taken to be away, and only one batch at a time probes for it:
 an outage of the receiver costs a few batches of bandwidth, not the window again and again.
 
+Catalogues.  Where the receiver wants the catalogue of a batch, that is sent first, then the batch at once; a digest
+again only after growing intervals, whatever the receiver says, and at most MAX_WANTED of them are remembered.
+
 Refusals.  The broker's refusal of a message concerns its topic, so the lane pauses; where it concerns the one batch
 (too large, malformed) only that batch waits, up to MAX_HELD of them.
 """
@@ -25,6 +28,7 @@ Key = tuple[str, int]
 
 LANES: Final = (Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)  # in the order of sending
 MAX_HELD: Final = 64
+MAX_WANTED: Final = 64
 REFUSAL: Final = Backoff(floor_s=1.0, base_s=2.0, cap_s=300.0)
 _OF_ONE_BATCH: Final = frozenset({0x95, 0x99})  # MQTT 5: packet too large, payload format invalid
 
@@ -47,6 +51,14 @@ class _Flight:
     times: int
 
 
+@dataclass(slots=True)
+class _Wanted:
+    keys: frozenset[Key]  # of the batches that wait for it
+    asked: bool = True
+    next_s: float = -math.inf
+    times: int = 0
+
+
 class Schedule:
     """The state of sending over one connection."""
 
@@ -56,6 +68,7 @@ class Schedule:
         self._held: dict[Key, float] = {}
         self._paused: dict[Lane, float] = {}
         self._refusals: dict[Lane, int] = {}
+        self._wanted: dict[bytes, _Wanted] = {}
         self._last_ack_s = -math.inf
         self._probes = 0
         self._next_probe_s = -math.inf
@@ -98,6 +111,42 @@ class Schedule:
         """The batch is no longer in the spool."""
         self._flights.pop(key, None)
         self._held.pop(key, None)
+        for digest, wanted in list(self._wanted.items()):
+            if key in wanted.keys:  # it was stored, so the receiver has the catalogue
+                del self._wanted[digest]
+
+    def want(self, digest: bytes, keys: Iterable[Key], now_s: float) -> None:
+        """The receiver lacks a catalogue, and so cannot store these batches of one epoch."""
+        self._last_ack_s = now_s
+        flying = frozenset(keys) & self._flights.keys()
+        if not flying or (digest not in self._wanted and len(self._wanted) >= MAX_WANTED):
+            return
+        wanted = self._wanted.setdefault(digest, _Wanted(flying))
+        wanted.keys |= flying
+        wanted.asked = True
+
+    def take_wanted(self, now_s: float) -> list[bytes]:
+        """Catalogues to send now.  The caller does send them."""
+        if Lane.EVENTS not in self.lanes(now_s):
+            return []
+        due = [digest for digest, wanted in self._wanted.items() if wanted.asked and wanted.next_s <= now_s]
+        for digest in due:
+            wanted = self._wanted[digest]
+            wanted.asked = False
+            wanted.next_s = now_s + self._patience_s(wanted.times)
+            wanted.times += 1
+        return due
+
+    def waiting_for(self, digest: bytes) -> list[Key]:
+        """The batches that wait for a catalogue."""
+        wanted = self._wanted.get(digest)
+        return [] if wanted is None else sorted(wanted.keys)
+
+    def supplied(self, digest: bytes, now_s: float) -> None:
+        """The broker accepted the catalogue: what waits for it follows at once."""
+        for key in self.waiting_for(digest):
+            if (flight := self._flights.get(key)) is not None and flight.overdue_at_s < math.inf:
+                flight.overdue_at_s = now_s
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
         """The broker refused it (MQTT 5 reason code); returns the seconds that lane or batch will wait."""
@@ -136,6 +185,9 @@ class Schedule:
     def wake_at_s(self, now_s: float) -> float | None:
         """When to look again though nothing happened; None: not before something does."""
         times = [until_s for until_s in (*self._paused.values(), *self._held.values()) if until_s > now_s]
+        if self._wanted:
+            paused_s = self._paused.get(Lane.EVENTS, -math.inf)
+            times += [max(wanted.next_s, paused_s, now_s) for wanted in self._wanted.values() if wanted.asked]
         if self._flights:
             overdue_s = min(
                 max(flight.overdue_at_s, self._paused.get(flight.entry.lane, -math.inf))

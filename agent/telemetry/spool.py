@@ -7,6 +7,7 @@ On disk, below the spool's folder:
     lock                                          held (flock) by the one process that uses the spool
     index.sqlite3 (-wal, -shm)                    what is stored, and the loss ledger: agent.telemetry.spool_index
     batches/<epoch>/<seq>.<lane>.<priority>.batch one sealed batch (seq with 12 digits, lane by name)
+    catalogues/<digest>.<epoch>.<seq>.batch       copies of batches that carried catalogues; at most CATALOGUES
     quarantine/                                   what recovery or reading found damaged; the newest QUARANTINE files
 
 Identity.  `epoch` (32 hex digits) is made with the index; `seq` counts from 1 within it.  A number is used up by the
@@ -16,6 +17,11 @@ Append.  Each file is made durable first (temporary, write, fsync, rename, fsync
 adds the rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the
 source positions.  It all happened or none of it: a file whose transaction did not commit is an orphan.  What quota,
 age or free space have no room for is evicted before that in a transaction of its own, which writes the ledger.
+
+Catalogues.  A batch that carries a catalogue is stored like any other, and a copy of it is kept until no batch refers
+to it and nobody means to (`keep_catalogues`), beyond acknowledgement, quota and age: whenever the receiver misses the
+catalogue the copy is sent again, and to the receiver it is a duplicate that it learns from.  What adopted batches refer
+to is not known, so every catalogue stays until they are gone.
 
 Remove (acknowledged, refused, evicted).  One transaction removes the row and settles the losses that the batch had
 reported: told, if it arrived, else waiting again.  The file is unlinked after; if that does not happen, it is an
@@ -58,8 +64,21 @@ from agent.telemetry import retention
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
 from agent.telemetry.retention import Limits
 from agent.telemetry.spool_files import QUARANTINE, BatchName, DiskFiles, Files, SpoolFolder, is_epoch
-from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, Connect, Entry, Index, Total, connect
+from agent.telemetry.spool_index import (
+    ACKNOWLEDGED,
+    ADOPTED,
+    Carrier,
+    Connect,
+    Entry,
+    Index,
+    Total,
+    Verdict,
+    connect,
+)
 
+CATALOGUES: Final = (
+    32  # of at most a batch's size each; one a campaign, and those of campaigns whose batches still wait
+)
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
 NOTHING: Final = Total(0, 0, 0)
 MAX_PRIORITY: Final = 2**31 - 1
@@ -71,7 +90,7 @@ _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables
     sqlite3.SQLITE_MISMATCH,
 }
 
-__all__ = ["QUARANTINE", "Counts", "Draft", "Entry", "Limits", "Spool", "Total"]
+__all__ = ["CATALOGUES", "QUARANTINE", "Counts", "Draft", "Entry", "Limits", "Spool", "Total", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +98,8 @@ class Draft:
     """A batch that wants to be stored.
 
     `seal` gets the sequence number and returns the sealed bytes; it may be called again, with the same or another
-    number, where storing fails and is repeated.  `priority` is the campaign's: smaller is more important.
+    number, where storing fails and is repeated.  `priority` is the campaign's: smaller is more important.  `carries`
+    and `refers` are digests: of the catalogue in the batch, and of the one that it needs.
     """
 
     lane: Lane
@@ -89,6 +109,8 @@ class Draft:
     samples: int = 0
     first_t_us: int | None = None
     last_t_us: int | None = None
+    carries: bytes | None = None
+    refers: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,7 @@ class _Doubt:
     paths: tuple[Path, ...]
     positions: Mapping[str, int]
     ledger: tuple[Sequence[tuple[int, Loss]], Mapping[str, Total]] | None  # where the append touched it
+    carriers: tuple[Carrier, ...]
 
 
 class Spool:
@@ -224,16 +247,25 @@ class Spool:
                 for entry, content in zip(entries, sealed, strict=True)
                 if entry.seq not in dropped
             }
+            carriers = [
+                Carrier(draft.carries, epoch, entry.seq, None, entry.digest)
+                for entry, draft in zip(entries, drafts, strict=True)
+                if draft.carries is not None and entry.seq not in dropped
+            ]
+            for carrier in carriers:
+                contents[self._carrier_path(carrier)] = sealed[carrier.seq - first_seq]
             try:
                 self._folder.write_all(contents)
             except OSError as error:
                 raise self._disk_error(error) from error
             with self._reading() as index:
+                before = index.carriers()
                 self._doubt = _Doubt(
                     seqs,
                     tuple(contents),
                     index.positions(),
                     (index.unreported_losses(-1), index.totals()) if dropped else None,
+                    tuple(before.values()),
                 )
             with self._writing(settle=False) as index:
                 index.set_next_seq(seqs.stop)
@@ -244,9 +276,13 @@ class Spool:
                     position = index.add(entry, self._now_s())
                     if entry.seq == first_seq:
                         index.report(reports, position)
+                for carrier in carriers:
+                    index.set_carrier(carrier)
                 if positions:
                     index.set_positions(positions)
             self._doubt = None
+            replaced = [before[carrier.digest] for carrier in carriers if carrier.digest in before]
+            self._folder.remove(map(self._carrier_path, replaced))
         if self.on_append is not None:
             self.on_append()
         return list(seqs)
@@ -307,10 +343,15 @@ class Spool:
             self._lose([(current, Reason.CORRUPT, "")], keep=True)
             return None
 
-    def acknowledge(self, epoch: str, seqs: Iterable[int]) -> int:
-        """Forget batches that arrived; returns how many were still here.  Raises Transient: then repeat it."""
+    def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
+        """Forget batches that arrived; returns how many were still here.  Raises Transient: then repeat it.
+
+        `end_to_end`: the receiver itself says so, and has the catalogues that they carried.
+        """
         with self._turn:
             with self._writing() as index:
+                if end_to_end:
+                    index.judge_carriers(epoch, seqs, Verdict.CONFIRMED)
                 gone = [entry for seq in dict.fromkeys(seqs) if (entry := index.find(epoch, seq)) is not None]
                 for entry in gone:
                     index.forget_reported(entry.position)
@@ -328,6 +369,16 @@ class Spool:
         with self._turn:
             with self._reading() as index:
                 found = [(index.find(epoch, seq), refusal) for seq, refusal in refusals.items()]
+                carriers = [
+                    carrier.seq
+                    for carrier in index.carriers().values()
+                    if carrier.epoch == epoch
+                    and carrier.seq in refusals
+                    and refusals[carrier.seq].digest == carrier.checksum
+                ]
+            if carriers:
+                with self._writing() as index:
+                    index.judge_carriers(epoch, carriers, Verdict.REFUSED)
             refused = [
                 (entry, Reason.REFUSED_BY_RECEIVER, refusal.reason[:MAX_DETAIL_CHARS])
                 for entry, refusal in found
@@ -335,6 +386,53 @@ class Spool:
             ]
             self._lose(refused)
             return [entry.seq for entry, _, _ in refused]
+
+    def give_up_unreadable(self, epoch: str, seqs: Iterable[int], digest: bytes) -> int:
+        """Give up batches whose catalogue neither the receiver nor this spool has: lost, and accounted for."""
+        with self._turn:
+            with self._reading() as index:
+                found = [entry for seq in seqs if (entry := index.find(epoch, seq)) is not None]
+            self._lose([(entry, Reason.CORRUPT, f"catalogue {digest.hex()} is lost") for entry in found])
+            return len(found)
+
+    # ---- catalogues
+
+    def catalogues(self) -> dict[bytes, Verdict | None]:
+        """The catalogues that are kept, and what the receiver said to each; None: nothing yet."""
+        with self._reading() as index:
+            return {digest: carrier.verdict for digest, carrier in index.carriers().items()}
+
+    def catalogue(self, digest: bytes) -> bytes | None:
+        """The sealed batch that carries a catalogue; None where it is not kept, was refused, or is damaged."""
+        with self._turn:
+            with self._reading() as index:
+                carrier = index.carriers().get(digest)
+            if carrier is None or carrier.verdict is Verdict.REFUSED:
+                return None
+            try:
+                content = self._folder.read(self._carrier_path(carrier))
+            except FileNotFoundError:
+                content = b""
+            except OSError as error:
+                raise self._disk_error(error) from error
+            if hashlib.sha256(content).digest() == carrier.checksum:
+                return content
+            with self._writing() as index:
+                index.drop_carrier(digest)
+            self._folder.quarantine(self._carrier_path(carrier), self._now_s())
+            return None
+
+    def keep_catalogues(self, needed: Collection[bytes]) -> None:
+        """Let go of catalogues that are not `needed` and that no stored batch refers to.  Raises Transient."""
+        with self._turn:
+            with self._reading() as index:
+                carriers = {} if index.has_adopted() else index.carriers()
+                gone = [c for c in carriers.values() if c.digest not in needed and not index.is_referred_to(c.digest)]
+            if gone:
+                with self._writing() as index:
+                    for carrier in gone:
+                        index.drop_carrier(carrier.digest)
+                self._folder.remove(map(self._carrier_path, gone))
 
     def counts(self) -> Counts:
         """The account at this moment."""
@@ -409,6 +507,9 @@ class Spool:
     def _path(self, entry: Entry) -> Path:
         return self._folder.path(BatchName(entry.epoch, entry.seq, entry.lane, entry.priority))
 
+    def _carrier_path(self, carrier: Carrier) -> Path:
+        return self._folder.carrier_path(carrier.digest, carrier.epoch, carrier.seq)
+
     def _unlink(self, entries: Iterable[Entry]) -> None:
         """Remove the files of batches that the index knows no more."""
         self._folder.remove([self._path(entry) for entry in entries])
@@ -481,6 +582,7 @@ class Spool:
             if doubt.ledger is not None:
                 index.restore_ledger(*doubt.ledger)
             index.replace_positions(doubt.positions)
+            index.replace_carriers(doubt.carriers)
             index.set_next_seq(doubt.seqs.start)
             index.commit()
         self._folder.remove(doubt.paths)
@@ -553,6 +655,7 @@ class Spool:
         readable = [entry for entry in adopted if entry.size_bytes]
         lost += [entry for entry in adopted if not entry.size_bytes]
         earlier = sorted(set(self._folder.epochs()) - {epoch})
+        kept, orphans = self._carriers(index, new=new)
         index.check_rows()
         index.begin()
         index.set_usage(usage)
@@ -568,12 +671,31 @@ class Spool:
             for name in earlier:
                 index.add_loss(Loss(Reason.INDEX_DAMAGED, epoch=name))
             index.set_recovered()
+        index.replace_carriers(kept)
         index.commit()
+        self._folder.remove(orphans)
         for entry in lost:
             self._folder.quarantine(self._path(entry), self._now_s())
         self._folder.remove(found.keys() - {self._path(entry) for entry in readable})
         for name in earlier:
             self._folder.remove_epoch_if_empty(name)
+
+    def _carriers(self, index: Index, *, new: bool) -> tuple[list[Carrier], list[Path]]:
+        """Which catalogues are here, and files that belong to none.  A new index takes in all that it finds."""
+        known = index.carriers()
+        kept: dict[bytes, Carrier] = {}
+        orphans: list[Path] = []
+        for path, (digest, epoch, seq) in sorted(self._folder.carriers().items()):
+            carrier = known.get(digest)
+            if new and digest not in kept and len(kept) < CATALOGUES:
+                with contextlib.suppress(OSError):
+                    checksum = hashlib.sha256(self._folder.read(path)).digest()
+                    kept[digest] = Carrier(digest, epoch, seq, None, checksum)
+            elif carrier is not None and (carrier.epoch, carrier.seq) == (epoch, seq):
+                kept[digest] = carrier
+            else:
+                orphans.append(path)
+        return list(kept.values()), orphans
 
     def _adopted(self, path: Path, name: BatchName) -> Entry:
         """The row that a file without index gets; of size 0 where it cannot be read."""
@@ -598,6 +720,7 @@ def _entry(epoch: str, seq: int, draft: Draft, content: bytes) -> Entry:
         draft.samples,
         draft.first_t_us,
         draft.last_t_us,
+        draft.refers,
     )
 
 

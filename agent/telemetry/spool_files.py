@@ -18,6 +18,7 @@ from agent.formats.topics import Lane
 
 QUARANTINE: Final = 16  # files kept for whoever looks into damage
 _NAME: Final = re.compile(r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})\.batch")
+_CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batch")
 _EPOCH: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -127,7 +128,7 @@ class SpoolFolder:
 
     def prepare(self) -> None:
         """Make the folders that every spool has."""
-        for folder in (self.root, self.root / "batches", self.root / "quarantine"):
+        for folder in (self.root, self.root / "batches", self.root / "catalogues", self.root / "quarantine"):
             self._files.make_folder(folder)
 
     def prepare_epoch(self, epoch: str) -> None:
@@ -159,6 +160,21 @@ class SpoolFolder:
                     found[folder / file] = name, size
                 elif file.startswith("."):
                     self._files.remove(folder / file)
+        return found
+
+    def carrier_path(self, digest: bytes, epoch: str, seq: int) -> Path:
+        """Where the copy of a batch that carried a catalogue lies."""
+        return self.root / "catalogues" / f"{digest.hex()}.{epoch}.{seq:012d}.batch"
+
+    def carriers(self) -> dict[Path, tuple[bytes, str, int]]:
+        """Every such copy: digest, epoch and number.  Deletes what interrupted writes left."""
+        found: dict[Path, tuple[bytes, str, int]] = {}
+        folder = self.root / "catalogues"
+        for file in self._files.sizes(folder):
+            if match := _CARRIER.fullmatch(file):
+                found[folder / file] = bytes.fromhex(match[1]), match[2], int(match[3])
+            elif file.startswith("."):
+                self._files.remove(folder / file)
         return found
 
     def write_all(self, contents: Mapping[Path, bytes]) -> None:

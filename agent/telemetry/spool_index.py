@@ -9,6 +9,8 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     losses     the ledger: not reported yet (`reported_in` NULL), or reported inside the batch `reported_in`
     totals     running totals since the epoch began: acknowledged, adopted, and lost by reason
     positions  how far each source is durable
+    catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
+               receiver said to it
 
 Raises sqlite3.Error; agent.telemetry.spool decides what that means.
 """
@@ -17,6 +19,7 @@ Raises sqlite3.Error; agent.telemetry.spool decides what that means.
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +27,9 @@ from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason, adjacent, merge
 from agent.telemetry.retention import Held
 
-VERSION: Final = 1  # PRAGMA user_version
+VERSION: Final = 2  # PRAGMA user_version
 MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
-_SCHEMA: Final = f"""
+_SCHEMA: Final = """
 CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -55,12 +58,19 @@ CREATE TABLE totals (
     name TEXT PRIMARY KEY, batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_SINCE_2: Final = f"""
+ALTER TABLE batches ADD COLUMN refers BLOB;
+CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
+CREATE TABLE catalogues (
+    digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
 _LOSS_COLUMNS: Final = (
     "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
 )
-_ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us"
+_ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers"
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
 _REASONS: Final = frozenset(Reason)
@@ -76,7 +86,10 @@ def connect(path: Path) -> sqlite3.Connection:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool."""
+    """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool.
+
+    `refers`: digest of the catalogue that it needs to be read.
+    """
 
     position: int
     epoch: str
@@ -89,6 +102,7 @@ class Entry:
     samples: int
     first_t_us: int | None
     last_t_us: int | None
+    refers: bytes | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -98,6 +112,27 @@ class Entry:
     def as_held(self) -> Held:
         """As retention sees it."""
         return Held(self.position, self.lane, self.priority, self.size_bytes)
+
+
+class Verdict(StrEnum):
+    """What the receiver said to a catalogue."""
+
+    CONFIRMED = "confirmed"  # it has it, durably: batches may refer to it
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A catalogue that is kept: the sealed batch `epoch`, `seq` that carried it, and what became of that.
+
+    `checksum` is the SHA-256 of the sealed batch; `verdict` None: not known yet.
+    """
+
+    digest: bytes
+    epoch: str
+    seq: int
+    verdict: Verdict | None
+    checksum: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +171,14 @@ class Index:
         self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
         version = self._one("PRAGMA user_version")
         if version == 0 and self._one("SELECT count(*) FROM sqlite_schema") == 0:
-            script = ";".join(("BEGIN IMMEDIATE", _SCHEMA))
+            script = ";".join(("BEGIN IMMEDIATE", _SCHEMA, _SINCE_2))
             self._db.executescript(script)
             self._db.execute("INSERT INTO meta VALUES (?, 1, 0)", (new_epoch,))
             self._db.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
             self._db.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (self.told,))
             self._db.execute("COMMIT")
+        elif version == 1:
+            self._db.executescript(";".join(("BEGIN IMMEDIATE", _SINCE_2, "COMMIT")))
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
         if (verdict := self._one("PRAGMA integrity_check(1)")) != "ok":
@@ -184,6 +221,7 @@ class Index:
     def check_rows(self) -> None:
         """Read every table but `batches`.  Raises sqlite3.DatabaseError where a value cannot be one of ours."""
         self.positions()
+        self.carriers()
         self.unreported_losses(-1)
         if self.totals().keys() - _REASONS - {ACKNOWLEDGED, ADOPTED}:
             raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
@@ -196,7 +234,7 @@ class Index:
         """Add a row and return its position; `entry.position` is ignored."""
         cursor = self._db.execute(
             "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, stored_at_s, samples, first_t_us,"
-            " last_t_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " last_t_us, refers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 entry.epoch,
                 entry.seq,
@@ -209,6 +247,7 @@ class Index:
                 entry.samples,
                 entry.first_t_us,
                 entry.last_t_us,
+                entry.refers,
             ),
         )
         assert cursor.lastrowid is not None
@@ -335,6 +374,54 @@ class Index:
         for name, total in totals.items():
             self.count(name, batches=total.batches, samples=total.samples, frames=total.frames)
 
+    # ---- catalogues
+
+    def carriers(self) -> dict[bytes, Carrier]:
+        """Every catalogue that is kept, by digest; few."""
+        rows = self._db.execute("SELECT digest, epoch, seq, verdict, checksum FROM catalogues")
+        return {
+            digest: Carrier(digest, epoch, seq, None if verdict is None else Verdict(verdict), checksum)
+            for digest, epoch, seq, verdict, checksum in rows
+        }
+
+    def set_carrier(self, carrier: Carrier) -> None:
+        """Keep a catalogue, or another carrier of one."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO catalogues VALUES (?, ?, ?, ?, ?)",
+            (carrier.digest, carrier.epoch, carrier.seq, carrier.verdict, carrier.checksum),
+        )
+
+    def judge_carriers(self, epoch: str, seqs: Iterable[int], verdict: Verdict) -> None:
+        """The receiver said so to these batches, of which some may have carried catalogues.
+
+        One that was confirmed stays so: what refers to it waits until the receiver takes it again.
+        """
+        self._db.executemany(
+            "UPDATE catalogues SET verdict = ? WHERE epoch = ? AND seq = ? AND verdict IS NOT ?",
+            [(verdict, epoch, seq, Verdict.CONFIRMED) for seq in seqs],
+        )
+
+    def drop_carrier(self, digest: bytes) -> None:
+        """Keep a catalogue no longer."""
+        self._db.execute("DELETE FROM catalogues WHERE digest = ?", (digest,))
+
+    def replace_carriers(self, carriers: Iterable[Carrier]) -> None:
+        """Keep these and no others."""
+        self._db.execute("DELETE FROM catalogues")
+        for carrier in carriers:
+            self.set_carrier(carrier)
+
+    def is_referred_to(self, digest: bytes) -> bool:
+        """Whether a stored batch needs the catalogue."""
+        return bool(self._one("SELECT EXISTS (SELECT 1 FROM batches WHERE refers = ?)", digest))
+
+    def has_adopted(self) -> bool:
+        """Whether batches of earlier epochs are stored: what they refer to is not known."""
+        epoch = self.epoch()
+        return any(
+            self._one(f"SELECT EXISTS (SELECT 1 FROM batches WHERE epoch {other} ?)", epoch) for other in ("<", ">")
+        )
+
     # ---- sources
 
     def positions(self) -> dict[str, int]:
@@ -355,8 +442,8 @@ class Index:
 
     # ---- rows
 
-    def _one(self, statement: str) -> Any:
-        return self._db.execute(statement).fetchone()[0]
+    def _one(self, statement: str, *values: object) -> Any:
+        return self._db.execute(statement, values).fetchone()[0]
 
     def _entries(self, clauses: str, values: tuple[object, ...]) -> Iterator[Entry]:
         statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"

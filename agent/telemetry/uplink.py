@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agent.errors import Transient, Untrusted
 from agent.formats import topics
 from agent.formats.acks import Ack, verify_ack
+from agent.formats.topics import Lane
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
 from agent.telemetry.schedule import Pace, Schedule
 from agent.telemetry.spool import Entry, Spool
@@ -32,9 +33,9 @@ class UplinkCounts:
     """Running totals since the start of the process.
 
     `published` and `published_bytes` count every sending that the broker accepted, `resent` those that were not the
-    first over their connection; `acknowledged` and `refused` the batches that left the spool, and why;
-    `publish_refused` what the broker refused; `publish_unheard` what it took for nobody (`ack = "broker"`: the batch
-    stays); `untrusted_acks` what was forged, malformed or another vehicle's.
+    first over their connection; `acknowledged` and `refused` the batches that left the spool, and why; `supplied` the
+    catalogues that the receiver asked for; `publish_refused` what the broker refused; `publish_unheard` what it took
+    for nobody (`ack = "broker"`: the batch stays); `untrusted_acks` what was forged, malformed or another vehicle's.
     """
 
     published: int = 0
@@ -42,6 +43,7 @@ class UplinkCounts:
     resent: int = 0
     acknowledged: int = 0
     refused: int = 0
+    supplied: int = 0
     publish_refused: int = 0
     publish_unheard: int = 0
     untrusted_acks: int = 0
@@ -93,6 +95,8 @@ class Uplink:
             while True:
                 self._wake.clear()
                 _raise_failure(sending)
+                for digest in schedule.take_wanted(self._clock_s()):
+                    await self._supply(connection, schedule, digest)
                 for entry in await self._choose(schedule):
                     schedule.send(entry, self._clock_s())
                     task = asyncio.create_task(self._send(connection, schedule, entry), name=f"send {entry.seq}")
@@ -134,6 +138,8 @@ class Uplink:
             _log.warning("batches_refused_by_receiver", batches=len(refused), reasons=reasons)
         keys = [(ack.epoch, seq) for seq in (*ack.stored, *refused)]
         self._schedule.acknowledged(keys, self._clock_s())
+        for digest, seqs in ack.wanted.items():
+            self._schedule.want(digest, [(ack.epoch, seq) for seq in seqs], self._clock_s())
         self._wake.set()
 
     async def _choose(self, schedule: Schedule) -> list[Entry]:
@@ -176,11 +182,44 @@ class Uplink:
         schedule.published(entry, self._clock_s())
         if self._ack == "broker":
             try:
-                self._count(acknowledged=await asyncio.to_thread(self._spool.acknowledge, entry.epoch, [entry.seq]))
+                self._count(acknowledged=await asyncio.to_thread(self._forget, entry))
             except Transient as error:
                 self._postpone(schedule, entry, error)
                 return
             schedule.forget(entry.key)
+
+    def _forget(self, entry: Entry) -> int:
+        return self._spool.acknowledge(entry.epoch, [entry.seq], end_to_end=False)
+
+    async def _supply(self, connection: Connection, schedule: Schedule, digest: bytes) -> None:
+        """Send a catalogue that the receiver lacks; where it is lost, nobody can read what refers to it."""
+        try:
+            content = await asyncio.to_thread(self._spool.catalogue, digest)
+            if content is None:
+                await self._give_up_unreadable(schedule, digest)
+                return
+        except Transient as error:
+            _log.warning("catalogue_postponed", reason=str(error), catalogue=digest.hex())
+            return
+        topic = topics.up(self._partition, self._vehicle, Lane.EVENTS)
+        try:
+            await connection.publish(topic, content, self._publish_timeout_s)
+        except PublishRefused as error:
+            self._count(publish_refused=1)
+            wait_s = schedule.pause(Lane.EVENTS, self._clock_s(), self._jitter())
+            _log.warning("publish_refused", reason=str(error), catalogue=digest.hex(), wait_s=round(wait_s, 1))
+            return
+        self._count(published=1, published_bytes=len(content), supplied=1)
+        schedule.supplied(digest, self._clock_s())
+
+    async def _give_up_unreadable(self, schedule: Schedule, digest: bytes) -> None:
+        keys = schedule.waiting_for(digest)
+        for epoch in {epoch for epoch, _ in keys}:
+            seqs = [seq for of, seq in keys if of == epoch]
+            lost = await asyncio.to_thread(self._spool.give_up_unreadable, epoch, seqs, digest)
+            _log.error("batches_unreadable", batches=lost, catalogue=digest.hex())
+        for key in keys:
+            schedule.forget(key)
 
     def _postpone(self, schedule: Schedule, entry: Entry, error: Transient) -> None:
         schedule.forget(entry.key)

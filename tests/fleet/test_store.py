@@ -47,6 +47,10 @@ def store(fleet: FleetFolder) -> Iterator[Store]:
     opened.close()
 
 
+def no_catalogues(_vehicle: str, _digest: bytes) -> None:
+    return None
+
+
 def bring(store: Store, vehicle: Vehicle, *seqs: int) -> list[Message]:
     messages = [Message(vehicle.topic, vehicle.batch(seq)) for seq in seqs]
     assert store.take_in(messages) == len(messages)
@@ -138,6 +142,7 @@ def test_times_outside_the_calendar_are_kept_out_and_the_vehicle_keeps_them(
             vehicle.batch(1, window),
             Registry(fleet.vehicles).find,
             read_recipient(fleet),
+            no_catalogues,
             received_at_us=T0_US,
         )
         assert isinstance(verdict, Rejection)
@@ -160,7 +165,7 @@ def test_a_batch_that_the_vehicle_made_and_nobody_can_read_is_refused_by_its_byt
 def test_a_body_of_a_newer_release_waits_in_the_vehicle_until_the_receiver_is_updated(
     vehicle: Vehicle, store: Store
 ) -> None:
-    newer = zstandard.compress(pb.TelemetryBatch(format=2).SerializeToString())
+    newer = zstandard.compress(pb.TelemetryBatch(format=3).SerializeToString())
     store.take_in([Message(vehicle.topic, vehicle.sealed(1, newer))])
     assert store.land() == []
     assert store.totals.unanswered == 1
@@ -240,7 +245,10 @@ def crash_after_taking(fleet: FleetFolder, vehicle: Vehicle, lake: Lake, tables:
     commit = inbox.take(sealed).commit
     assert commit is not None
     key = read_recipient(fleet)
-    opened = [open_batch(b.sealed, vehicle.key.public_key(), key, received_at_us=b.received_at_us) for b in sealed]
+    opened = [
+        open_batch(b.sealed, vehicle.key.public_key(), key, no_catalogues, received_at_us=b.received_at_us)
+        for b in sealed
+    ]
     for name in list(SCHEMAS)[:tables]:
         lake.append(name, inbox.app_id, commit.number, opened)
     inbox.close()

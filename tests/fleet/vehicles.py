@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from agent.formats import topics
 from agent.formats.acks import Ack, verify_ack
-from agent.formats.codec import encode_window
+from agent.formats.catalogue import Catalogue, catalogue_of
+from agent.formats.codec import encode_catalogue, encode_window
 from agent.formats.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
+from agent.formats.descriptions import Described
 from agent.formats.seal import Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
 from fleet.create import create_fleet
@@ -48,11 +50,23 @@ class Vehicle:
         key_id, suite = self.recipient.key_id, self.recipient.suite
         return Header(self.name, EPOCH, seq, lane, key_id, suite, T0_US + seq)
 
-    def batch(self, seq: int, window: Window | None = None, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
-        return self.sealed(seq, encode_window(make_window(seq) if window is None else window), key=key)
+    def batch(
+        self,
+        seq: int,
+        window: Window | None = None,
+        *,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        catalogue: Catalogue | None = None,
+    ) -> bytes:
+        """With `catalogue` it refers to that."""
+        return self.sealed(seq, encode_window(make_window(seq) if window is None else window, catalogue), key=key)
 
     def sealed(self, seq: int, body: bytes, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
         return seal(self.header(seq), body, key or self.key, self.recipient)
+
+    def catalogue_batch(self, seq: int, catalogue: Catalogue) -> bytes:
+        body = encode_catalogue(catalogue, T0_US, make_window(seq).clock)
+        return seal(self.header(seq), body, self.key, self.recipient)
 
     def verify(self, payload: bytes) -> Ack:
         return verify_ack(payload, self.acks_key)
@@ -79,3 +93,12 @@ def make_window(seq: int, *, samples: int = 10) -> Window:
     events = (Event(T0_US + seq, "started", {"reason": "test", "seq": seq}),)
     clock = Clock(ClockQuality.NETWORK, "boot", T0_US, 5_000_000)
     return Window("drive", "0123456789ab", int(t_us[0]), int(t_us[-1]), clock, (group,), events)
+
+
+def make_catalogue(*, more: int = 0) -> Catalogue:
+    """What `make_window` may hold, and `more` signals that it never holds."""
+    speed, gear = make_window(1).groups[0].signals
+    unseen: list[Described] = [
+        (SignalInfo(f"Unseen.S{i}", "can0", None, Kind.UINT, 8, 1.0, 0.0), {}) for i in range(more)
+    ]
+    return catalogue_of("drive", "0123456789ab", [(speed, {}), (gear, {0: "reverse", 1: "neutral"}), *unseen])

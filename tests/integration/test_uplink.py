@@ -366,3 +366,51 @@ def test_a_damaged_batch_is_not_sent_and_the_rest_is(fleet: World, spool: Spool,
         assert spool.counts().lost[Reason.CORRUPT].batches == 1
 
     asyncio.run(work())
+
+
+def wants(digest: bytes, receiver: Receiver, carrier: int) -> Callable[[int], bytes | None]:
+    """Answers of a receiver that stores nothing but `carrier` before it has that."""
+    return lambda seq: (
+        receiver.signed(seq)
+        if receiver.seen[carrier]
+        else sign_ack(Ack(VEHICLE, receiver.epoch, (), {}, {digest: (seq,)}), KEY)
+    )
+
+
+def test_a_catalogue_that_the_receiver_lost_is_sent_again_and_then_what_refers_to_it(
+    fleet: World, spool: Spool
+) -> None:
+    async def work() -> None:
+        digest = bytes(range(16))
+        spool.append(Draft(Lane.EVENTS, 0, "", lambda seq: b"%d catalogue" % seq, carries=digest))
+        spool.acknowledge(spool.epoch, [1])
+        for _ in range(20):
+            spool.append(Draft(Lane.LIVE, 0, "", lambda seq: b"%d refers" % seq, refers=digest))
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, pace=replace(PACE, ack_timeout_s=60.0))
+        receiver.answer = wants(digest, receiver, 1)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert receiver.seen[1] == uplink.counts.supplied == 1
+        assert uplink.counts.acknowledged == 20
+        assert spool.counts().lost == {}
+
+    asyncio.run(work())
+
+
+def test_batches_whose_catalogue_nobody_has_are_given_up_by_name_and_hold_up_nothing(
+    fleet: World, spool: Spool
+) -> None:
+    async def work() -> None:
+        digest = bytes(range(16))
+        for _ in range(10):
+            spool.append(Draft(Lane.LIVE, 0, "", lambda seq: b"%d refers" % seq, samples=3, refers=digest))
+        fill(spool, 5, Lane.BACKLOG)
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        wanted = wants(digest, receiver, 99)
+        receiver.answer = lambda seq: wanted(seq) if seq <= 10 else receiver.signed(seq)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        lost = spool.counts().lost[Reason.CORRUPT]
+        assert (lost.batches, lost.samples, uplink.counts.acknowledged) == (10, 30, 5)
+
+    asyncio.run(work())

@@ -1,14 +1,15 @@
 """The windows behind `vectors/*.batch`.  `python -m tests.agent.formats.make_vectors` adds those that are missing.
 
 A vector is written once and never again: it stands for batches that lie in the field.  A change of the format gets new
-names beside the old ones.
+names beside the old ones: `kinds`, `events` and `empty` are of format 1, which nothing writes any more.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from agent.formats.codec import encode_window
+from agent.formats.catalogue import catalogue_of
+from agent.formats.codec import encode_catalogue, encode_window
 from agent.formats.columns import ColumnGroup, Event, Kind, Window
 from tests.agent.formats.windows import CLOCK, signal
 
@@ -60,8 +61,24 @@ WINDOWS = {
     "empty": Window("quiet", "ffffffffffff", _START, _START + 1, CLOCK, (), ()),
 }
 
+CATALOGUE = catalogue_of(
+    "all-kinds",
+    "0123456789ab",
+    [
+        *zip(
+            _KINDS.signals,
+            ({}, {}, {0: "off", 1: "on", 3: "größer als möglich"}, {}, {}, {}, {}, {5: "off"}),
+            strict=True,
+        ),
+        (signal("Unseen.Signal", bits=3), {0: "never", 7: "always"}),
+    ],
+)  # and not Other.One, which describes itself
+
 if __name__ == "__main__":
-    for name, example in WINDOWS.items():
+    bodies = {f"{name}-2": encode_window(example) for name, example in WINDOWS.items()}
+    bodies["referring-2"] = encode_window(WINDOWS["kinds"], CATALOGUE)
+    bodies["catalogue-2"] = encode_catalogue(CATALOGUE, _START, CLOCK)
+    for name, body in bodies.items():
         path = Path(__file__).parent / "vectors" / f"{name}.batch"
         if not path.exists():
-            path.write_bytes(encode_window(example))
+            path.write_bytes(body)

@@ -11,7 +11,13 @@ from agent.formats.acks import MAX_ACK_BYTES, MAX_REASON_CHARS, MAX_SEQS, Ack, R
 
 VEHICLE = "0b8a4a5e-31a6-4a5b-8d43-9b3c5a1de0f1"
 KEY = Ed25519PrivateKey.generate()
-ACK = Ack(VEHICLE, "0f" * 16, (1, 2, 9), {4: Refusal("batch does not decompress", b"\xa5" * 32)})
+ACK = Ack(
+    VEHICLE,
+    "0f" * 16,
+    (1, 2, 9),
+    {4: Refusal("batch does not decompress", b"\xa5" * 32)},
+    {bytes(range(16)): (5, 7)},
+)
 PAYLOAD = sign_ack(ACK, KEY)
 
 
@@ -72,6 +78,15 @@ def test_a_signed_acknowledgement_out_of_bounds_is_untrusted(change, reason):
         verify_ack(
             pb.SignedAck(ack=body, signature=KEY.sign(b"hu/v1/ack\0" + body)).SerializeToString(), KEY.public_key()
         )
+
+
+def test_what_is_wanted_counts_towards_the_limit_and_is_named_by_a_digest():
+    with pytest.raises(ValueError, match="at most"):
+        sign_ack(Ack(VEHICLE, "0f" * 16, (1,), {}, {bytes(16): tuple(range(MAX_SEQS))}), KEY)
+    body = pb.Ack(format=1, vehicle=VEHICLE, wanted=[pb.Wanted(catalogue=b"short", seqs=[1])]).SerializeToString()
+    payload = pb.SignedAck(ack=body, signature=KEY.sign(b"hu/v1/ack\0" + body)).SerializeToString()
+    with pytest.raises(Untrusted, match="no digest"):
+        verify_ack(payload, KEY.public_key())
 
 
 def test_a_refusal_of_an_older_receiver_reads_and_names_no_bytes():

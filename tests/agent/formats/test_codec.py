@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from agent.errors import Untrusted
 from agent.formats import codec
 from agent.formats import telemetry_pb2 as pb
+from agent.formats.catalogue import UnknownCatalogue
 from agent.formats.columns import ColumnGroup, Event, Kind
+from tests.agent.formats.make_vectors import CATALOGUE
 from tests.agent.formats.make_vectors import WINDOWS as VECTORS
 from tests.agent.formats.windows import CLOCK, WINDOWS, plain, samples, signal, window
 
@@ -29,16 +31,26 @@ def test_equal_windows_give_equal_bytes(original):
 
 
 @pytest.mark.parametrize("name", sorted(VECTORS))
-def test_a_committed_vector_decodes_for_ever(name):
-    assert plain(codec.decode_window((FOLDER / f"{name}.batch").read_bytes())) == plain(VECTORS[name])
+@pytest.mark.parametrize("suffix", ["", "-2"])
+def test_a_committed_vector_decodes_for_ever(name, suffix):
+    assert plain(codec.decode_window((FOLDER / f"{name}{suffix}.batch").read_bytes())) == plain(VECTORS[name])
+
+
+def test_a_committed_catalogue_and_the_batch_that_refers_to_it_decode_for_ever():
+    window, carried = codec.decode_batch((FOLDER / "catalogue-2.batch").read_bytes())
+    assert (window.campaign, window.revision, window.groups) == (CATALOGUE.campaign, CATALOGUE.revision, ())
+    assert (carried.digest, carried.described) == (CATALOGUE.digest, CATALOGUE.described)
+    assert carried.digest.hex() == "b271fbc2a5300b9c2744088e71bb986b"
+    body = (FOLDER / "referring-2.batch").read_bytes()
+    assert plain(codec.decode_window(body, {carried.digest: carried}.get)) == plain(VECTORS["kinds"])
 
 
 def test_there_is_a_vector_for_every_kind_and_every_width():
     groups = [group for example in VECTORS.values() for group in example.groups]
     assert {info.kind for group in groups for info in group.signals} == set(Kind)
-    messages = [_message((FOLDER / f"{name}.batch").read_bytes()) for name in VECTORS]
-    widths = {width for message in messages for group in message.groups for width in group.values.widths}
-    assert widths == {0, 1, 2, 4, 8}
+    old, new = (_message((FOLDER / f"{name}.batch").read_bytes()) for name in ("kinds", "kinds-2"))
+    assert {width for group in old.groups for width in group.values.widths} == {0, 1, 2, 4, 8}
+    assert set(new.columns.value.widths) == {0, 1, 2, 4, 8}
 
 
 def test_equal_times_of_several_groups_travel_once():
@@ -46,8 +58,8 @@ def test_equal_times_of_several_groups_travel_once():
     first = ColumnGroup(times, (signal("A.x"),), np.array([[1, 2, 3]]), ({},))
     second = ColumnGroup(times.copy(), (signal("B.y"),), np.array([[4, 5, 9]]), ({},))
     message = _message(codec.encode_window(window(first, second)))
-    assert list(message.times.counts) == [3]
-    assert [group.time for group in message.groups] == [0, 0]
+    assert list(message.columns.counts) == [3]
+    assert list(message.columns.times) == [0, 0]
 
 
 def test_signals_that_do_not_change_cost_next_to_nothing():
@@ -116,30 +128,76 @@ def test_counts_that_no_bytes_back_are_untrusted_before_memory_is_taken():
         codec.decode_window(zstandard.compress(body.SerializeToString()))
     body.times.counts[0] = 5
     assert codec.decode_window(zstandard.compress(body.SerializeToString())).samples == 5
+    body.format = 2
+    one = pb.Deltas(bases=[0], steps=[1], widths=b"\0")
+    body.columns.CopyFrom(pb.Columns(sizes=[1], counts=[2**32 - 1], unit=1, time=one, value=one))
+    with pytest.raises(Untrusted, match=f"more than {codec.MAX_VALUES} values"):
+        codec.decode_window(zstandard.compress(body.SerializeToString()))
+    body.columns.counts[0] = 5
+    assert codec.decode_window(zstandard.compress(body.SerializeToString())).samples == 5
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda m: setattr(m, "format", 2), "format 2"),
-        (lambda m: m.groups.pop(), "number of signals"),
-        (lambda m: setattr(m.groups[0], "time", 9), "time column"),
+        (lambda m: setattr(m, "format", 3), "format 3"),
+        (lambda m: m.columns.sizes.pop(), "different number"),
+        (lambda m: m.columns.sizes.__setitem__(0, 0), "no signals"),
+        (lambda m: m.columns.sizes.__setitem__(0, 7), "number of signals"),
+        (lambda m: m.columns.times.__setitem__(0, 9), "time column"),
+        (lambda m: m.columns.signals.append(0), "number of signals"),
+        (lambda m: m.columns.signals.extend([1] * 9), "nothing describes"),
+        (lambda m: m.columns.unwrapped.append(9), "unwrapped"),
+        (lambda m: setattr(m.columns, "unit", 0), "no unit"),
         (lambda m: m.signals.buses.append(0), "different number"),
         (lambda m: m.signals.types.__setitem__(0, 99), "an entry"),
         (lambda m: setattr(m.signals, "kinds", b"\x09" * len(m.signals.kinds)), "kind"),
         (lambda m: setattr(m.signals, "bits", b"\x41" * len(m.signals.bits)), "length"),
         (lambda m: m.signals.text_counts.append(3), "texts"),
         (lambda m: setattr(m.signals, "scales", b"123"), "8 does not divide"),
-        (lambda m: setattr(m.times, "residuals", b"123"), "residuals of times"),
-        (lambda m: setattr(m.groups[0].values, "residuals", b"1"), "residuals"),
+        (lambda m: setattr(m.columns.time, "residuals", b"123"), "residuals"),
+        (lambda m: setattr(m.columns.value, "residuals", b"1"), "residuals"),
+        (lambda m: m.columns.value.steps.pop(), "different number"),
         (lambda m: setattr(m.signals, "names", ".x\n" + m.signals.names), "short for none"),
+        (lambda m: setattr(m, "catalogue", b"short"), "digest"),
+        (lambda m: setattr(m, "carried", b"\x80"), "catalogue"),
     ],
 )
 def test_each_contradiction_in_a_body_is_untrusted_and_named(damage, reason):
-    message = _message((FOLDER / "kinds.batch").read_bytes())
+    message = _message((FOLDER / "kinds-2.batch").read_bytes())
     damage(message)
     with pytest.raises(Untrusted, match=reason):
         codec.decode_window(zstandard.compress(message.SerializeToString()))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda m: m.groups.pop(), "number of signals"),
+        (lambda m: setattr(m.groups[0], "time", 9), "time column"),
+        (lambda m: setattr(m.times, "residuals", b"123"), "residuals of times"),
+        (lambda m: setattr(m.groups[0].values, "residuals", b"1"), "residuals"),
+        (lambda m: m.groups[0].values.units.extend([2] * 8), "units"),
+        (lambda m: m.times.units.__setitem__(0, 0), "unit"),
+        (lambda m: m.times.counts.__setitem__(0, 0), "residuals"),
+    ],
+)
+def test_each_contradiction_in_a_body_of_format_1_is_untrusted_and_named(damage, reason):
+    message = _message((FOLDER / "kinds.batch").read_bytes())
+    message.times.units.extend([1] * (len(message.times.bases) - len(message.times.units)))
+    damage(message)
+    with pytest.raises(Untrusted, match=reason):
+        codec.decode_window(zstandard.compress(message.SerializeToString()))
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(["kinds", "kinds-2", "referring-2", "catalogue-2"]), st.data())
+def test_a_mutated_vector_decodes_or_is_untrusted_and_nothing_else(name, data):
+    body = bytearray(zstandard.decompress((FOLDER / f"{name}.batch").read_bytes()))
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(Untrusted, UnknownCatalogue):
+        codec.decode_batch(zstandard.compress(bytes(body)), {CATALOGUE.digest: CATALOGUE}.get)
 
 
 def test_a_clock_quality_and_an_event_value_of_tomorrow_do_not_stop_a_receiver_of_today():
@@ -213,5 +271,5 @@ def _message(body):
 
 
 def _decodes_or_is_untrusted(body):
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, UnknownCatalogue):
         codec.decode_window(body)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.formats.topics import Lane
 from agent.link.session import Backoff
-from agent.telemetry.schedule import LANES, MAX_HELD, Pace, Schedule
+from agent.telemetry.schedule import LANES, MAX_HELD, MAX_WANTED, Pace, Schedule
 from agent.telemetry.spool_index import Entry
 
 PACE = Pace(in_flight=4, ack_timeout_s=10.0, patience_cap_s=80.0, refusal=Backoff(1.0, 2.0, 60.0))
@@ -174,3 +174,45 @@ def test_the_window_holds_and_time_always_moves_on(script: list[tuple[str, int, 
         assert 0 <= schedule.room() <= PACE.in_flight
         wake_at_s = schedule.wake_at_s(now_s)
         assert wake_at_s is None or now_s < wake_at_s < math.inf  # never a hot loop
+
+
+def test_a_wanted_catalogue_goes_first_and_what_waits_for_it_follows_at_once() -> None:
+    schedule = sent(1, 2, 3)
+    schedule.want(b"d", [("e", 1), ("e", 3), ("e", 9)], 1.0)
+    assert schedule.wake_at_s(1.0) == 1.0
+    assert schedule.take_wanted(1.0) == [b"d"]
+    assert schedule.waiting_for(b"d") == [("e", 1), ("e", 3)]
+    assert overdue(schedule, 1.0) == []
+    schedule.supplied(b"d", 2.0)
+    assert overdue(schedule, 2.0) == [1, 3]
+    schedule.acknowledged([("e", 1)], 3.0)
+    assert schedule.waiting_for(b"d") == []
+
+
+def test_a_receiver_that_wants_a_catalogue_for_ever_gets_it_at_growing_intervals() -> None:
+    schedule = sent(1)
+    times = []
+    for tenth in range(3_000):
+        schedule.want(b"d", [("e", 1)], tenth / 10)
+        if schedule.take_wanted(tenth / 10):
+            times.append(tenth / 10)
+            schedule.supplied(b"d", tenth / 10)
+        overdue(schedule, tenth / 10)
+    assert times == [0.0, 10.0, 30.0, 70.0, 150.0, 230.0]
+
+
+def test_what_is_wanted_is_bounded_and_concerns_only_batches_in_flight() -> None:
+    schedule = sent(1)
+    schedule.want(b"unknown", [("e", 7)], 0.0)
+    for number in range(MAX_WANTED + 5):
+        schedule.want(b"%d" % number, [("e", 1)], 0.0)
+    assert len(schedule.take_wanted(0.0)) == MAX_WANTED
+
+
+def test_a_catalogue_waits_while_its_lane_is_paused() -> None:
+    schedule = sent(1)
+    schedule.want(b"d", [("e", 1)], 0.0)
+    wait_s = schedule.pause(Lane.EVENTS, 0.0, 0.5)
+    assert schedule.take_wanted(0.0) == []
+    assert schedule.wake_at_s(0.0) == wait_s
+    assert schedule.take_wanted(wait_s) == [b"d"]

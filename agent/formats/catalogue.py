@@ -1,0 +1,126 @@
+"""Catalogues: what one revision of a campaign may collect on a vehicle, described once for many batches.  Pure.
+
+A catalogue follows from campaign and databases alone, never from what a window happens to hold; equal ones have equal
+bytes, and the digest of the bytes names them.  A batch refers to it by digest and signal numbers, but only after the
+receiver has acknowledged the batch that carried it (agent.telemetry.references).
+
+Invariant: a digest stands for one content for ever; what is read under a digest was checked against it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from agent.formats import telemetry_pb2 as pb
+from agent.formats.columns import SignalInfo, texts_of
+from agent.formats.delta import MalformedError
+from agent.formats.descriptions import Described, read_table, write_table
+
+DIGEST_BYTES: Final = 16  # no one gains by a collision: a vehicle's catalogues describe its own batches only
+MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # serialised; a Mustang's 786 signals take 30 KB
+_DOMAIN: Final = b"hu/v1/catalogue\0"
+_KNOWN_TUPLES: Final = 4_096
+_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
+_NO_TEXTS: Final[Mapping[int, str]] = {}
+
+
+class UnknownCatalogue(Exception):
+    """A batch refers to a catalogue that is not here: it can be read once the catalogue has come."""
+
+    def __init__(self, digest: bytes) -> None:
+        super().__init__(f"batch refers to catalogue {digest.hex()}, which is not here")
+        self.digest = digest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalogue:
+    """`content` is the serialised message that `digest` names; `described` its entries, in order."""
+
+    digest: bytes
+    content: bytes
+    campaign: str
+    revision: str
+    described: tuple[Described, ...]
+    _numbers: Mapping[tuple[object, ...], int]
+    _known: dict[int, tuple[tuple[SignalInfo, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def numbers(self, signals: tuple[SignalInfo, ...]) -> tuple[int, ...]:
+        """The number of each signal's entry, -1 where there is none; remembered by the tuple's identity."""
+        known = self._known.get(id(signals))
+        if known is None:
+            if len(self._known) >= _KNOWN_TUPLES:
+                self._known.clear()
+            numbers = tuple(self._numbers.get(_key(signal), -1) for signal in signals)
+            known = self._known[id(signals)] = signals, numbers  # holding the tuple keeps its id its own
+        return known[1]
+
+    def says(self, number: int, texts: Mapping[int, str], raw: NDArray[np.int64]) -> bool:
+        """Whether `texts` are those that entry `number` has for the values in `raw`."""
+        info, table = self.described[number]
+        if not table:
+            return not texts
+        return texts_of(info.kind, table, _different(raw)) == texts
+
+    def texts(self, number: int, raw: NDArray[np.int64]) -> Mapping[int, str]:
+        """The texts that entry `number` has for the values in `raw`."""
+        info, table = self.described[number]
+        return texts_of(info.kind, table, _different(raw)) if table else _NO_TEXTS
+
+
+def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
+    """The catalogue of one revision of a campaign.
+
+    Of several entries that describe one signal alike the first is kept; where only their value tables differ, none
+    is: nothing in a batch could tell them apart.  Raises ValueError for a name that cannot be written.  Whether it is
+    within MAX_CATALOGUE_BYTES is for the caller to see.
+    """
+    tables: dict[tuple[object, ...], Described | None] = {}
+    for info, texts in described:
+        first = tables.setdefault(_key(info), (info, texts))
+        if first is not None and dict(first[1]) != dict(texts):
+            tables[_key(info)] = None
+    entries = tuple(entry for entry in tables.values() if entry is not None)
+    message = pb.Catalogue(campaign=campaign, revision=revision, signals=write_table(entries))
+    return _catalogue(message.SerializeToString(deterministic=True), campaign, revision, entries)
+
+
+def read_catalogue(content: bytes) -> Catalogue:
+    """Raises MalformedError."""
+    if len(content) > MAX_CATALOGUE_BYTES:
+        raise MalformedError(f"catalogue of {len(content)} bytes exceeds {MAX_CATALOGUE_BYTES}")
+    message = pb.Catalogue()
+    try:
+        message.ParseFromString(content)
+    except DecodeError as error:
+        raise MalformedError("catalogue is not a protobuf message of ours") from error
+    return _catalogue(content, message.campaign, message.revision, tuple(read_table(message.signals)))
+
+
+def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[Described, ...]) -> Catalogue:
+    digest = hashlib.sha256(_DOMAIN + content).digest()[:DIGEST_BYTES]
+    numbers = {_key(info): number for number, (info, _) in enumerate(described)}
+    return Catalogue(digest, content, campaign, revision, described, numbers)
+
+
+def _different(raw: NDArray[np.int64]) -> list[int]:
+    """The different values in `raw`; most columns hold one, or few near each other."""
+    if len(raw) == 1:
+        return [int(raw[0])]
+    lowest, highest = int(raw.min()), int(raw.max())
+    if lowest == highest:
+        return [lowest]
+    if highest - lowest < _COUNTED:
+        found: list[int] = (np.flatnonzero(np.bincount(raw - lowest)) + lowest).tolist()
+    else:
+        found = np.unique(raw).tolist()
+    return found
+
+
+def _key(info: SignalInfo) -> tuple[object, ...]:
+    """Tells apart what equality of floats does not (0.0 and -0.0)."""
+    return info.name, info.bus, info.unit, info.kind, info.bits, info.scale.hex(), info.offset.hex()
