@@ -2,9 +2,9 @@
 
 Columns: `t` (Parquet: timestamp in microseconds, UTC; CSV: seconds with 6 decimals), `bus`, `message`, `signal`, `raw`
 (Parquet: int64; decimal(20, 0) where a database has an unsigned signal of 64 bits, whose values int64 cannot hold),
-`value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`, `source_address` (of J1939, else
-null).  `raw` is null for IEEE floats, whose number is in `value`.  A frame that does not decode is counted by reason and
-name, never fatal.  The output appears whole under its name, or not at all.
+`value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`, `source_address` (of J1939,
+else null).  `raw` is null for IEEE floats, whose number is in `value`.  A frame that does not decode is counted by
+reason and name, never fatal.  The output appears whole under its name, or not at all.
 """
 
 import csv
