@@ -35,8 +35,10 @@ _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
     select campaign, bus, signal, time_us,
-           list(struct_pack(raw := raw, value := value, text := text, unit := unit)) filter (side = 'expected') as wanted,
-           list(struct_pack(raw := raw, value := value, text := text, unit := unit)) filter (side = 'lake') as found
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit))
+               filter (side = 'expected') as wanted,
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit))
+               filter (side = 'lake') as found
     from sides group by all
 )
 """
