@@ -19,7 +19,7 @@ from fleet.folder import FleetFolder
 from fleet.share import Share, parse_share
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
-_QUESTIONS: Final = ("signals", "samples", "latest", "losses", "events", "batches")
+_QUESTIONS: Final = ("signals", "latest", "losses", "events", "batches")
 _DAYS: Final = 15 * 365
 
 _INIT = """\
@@ -243,7 +243,6 @@ def _parser() -> argparse.ArgumentParser:
     questions = query.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
     helps = {
         "signals": "every signal: how many samples, when, in what range",
-        "samples": "the newest samples",
         "latest": "the newest value of every signal of every vehicle",
         "losses": "what vehicles reported as lost, and what is neither here nor reported",
         "events": "the newest events",
