@@ -244,7 +244,7 @@ class PacketRingSource:
 
     # ---- for whoever makes frames durable
 
-    def begin(self, *, used: int, needed: int) -> None:  # noqa: ARG002  # a ring knows what it holds
+    def begin(self, *, used: int, needed: int) -> None:
         """Positions below `used` were given to frames of earlier rings: before `blocks`, where there were any."""
         self._first_position = used
 

@@ -1,4 +1,4 @@
-"""How far frames are durable, for the sources that can deliver them again (a packet ring, a log).  Pure, but for `Holder`.
+"""How far frames are durable, for the sources that can deliver them again (packet ring, log).  Pure, but for Holder.
 
 Frames of such a source have positions.  Each campaign has windows of its own, so for each campaign and source there is
 a position up to which everything is in closed windows.  The spool stores it with those windows, in one transaction:
