@@ -22,15 +22,11 @@ QUESTIONS: Mapping[str, str] = {
                min(value) AS "min", max(value) AS "max", min(time) AS first, max(time) AS last
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY bus, signal ORDER BY bus, signal LIMIT $limit""",
-    "samples": """
-        SELECT time, vehicle, bus, signal, source_address, value, unit, text, raw, campaign
-        FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
-        ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "latest": """
-        SELECT vehicle, bus, signal, source_address, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
+        SELECT vehicle, bus, signal, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
                any_value(unit) AS unit, nullif(arg_max(coalesce(text, ''), (time, seq, row)), '') AS text
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
-        GROUP BY vehicle, bus, signal, source_address ORDER BY vehicle, bus, signal, source_address LIMIT $limit""",
+        GROUP BY vehicle, bus, signal ORDER BY vehicle, bus, signal LIMIT $limit""",
     "events": """
         SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
@@ -92,8 +88,7 @@ def ask_sql(lake: str, sql: str) -> Answer:
 def query(lake: str, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
     """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
     it."""
-    # A table that no receiver of this release has opened yet lacks the newest columns: they read as null.
-    data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
+    data = {name: open_table(lake, name).to_pyarrow_dataset() for name in SCHEMAS}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, dataset in data.items():
