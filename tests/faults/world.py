@@ -98,6 +98,7 @@ class World:
 
     async def drain(self, timeout_s: float) -> None:
         """Play the rest of the log as fast as possible, wait until all of it is acknowledged, and end everybody."""
+        await self._up()
         await self._ended(Track.AGENT)
         self._speed = 0.0
         self._write_config()
@@ -196,16 +197,20 @@ class World:
             os.kill(self.broker.pid, signal.SIGHUP)
 
     async def _reload(self, quota_bytes: int) -> None:
-        """Another quota; the agent, once it is up, is told."""
+        """Another quota; the agent is told."""
         self._quota_bytes = quota_bytes
         self._write_config()
+        await self._up()
+        os.kill(self._processes[Track.AGENT].pid, signal.SIGHUP)
+
+    async def _up(self) -> None:
+        """Until then a signal would end the agent, as it does every program that is only starting."""
         deadline = time.monotonic() + UP_S
         while await self.status() is None:
             self.check()
             if time.monotonic() > deadline:
                 raise Permanent(f"no status of the agent within {UP_S:.0f} s")
             await asyncio.sleep(0.2)
-        os.kill(self._processes[Track.AGENT].pid, signal.SIGHUP)
 
     @staticmethod
     async def _spoil(road: Road, kind: Kind, amount: float) -> None:
