@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VEHICLES ?= 2000
+MINUTES ?= 2
 SOURCES := agent bench can_dbc fleet tests
 
-.PHONY: help setup demo test faults lint bench install lock proto clean
+.PHONY: help setup demo test faults lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +41,10 @@ faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json:
 bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
 	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
 	@$(BIN)/python -m bench $(ARGS)
+
+simulate: $(READY)  ## 2,000 virtual vehicles for two minutes: build/simulate.json [VEHICLES=2000 MINUTES=2]
+	@requirements/install-debian mosquitto=mosquitto
+	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(VEHICLES) --minutes $(MINUTES) --out build/simulate.json
 
 lint: $(READY)  ## ruff, mypy strict, module boundaries
 	@$(BIN)/ruff check $(SOURCES)

@@ -120,6 +120,17 @@ def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
         return _floating(signal.kind, raw) * signal.scale + signal.offset
 
 
+def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
+    """`physical` of each row of a group, (S, n): one set of array operations where all signals are of one kind."""
+    kinds = {signal.kind for signal in group.signals}
+    if len(kinds) > 1:
+        return np.stack([physical(signal, raw) for signal, raw in zip(group.signals, group.raw, strict=True)])
+    scale = np.array([[signal.scale] for signal in group.signals], np.float64)
+    offset = np.array([[signal.offset] for signal in group.signals], np.float64)
+    with np.errstate(all="ignore"):
+        return _floating(kinds.pop(), group.raw) * scale + offset
+
+
 def texts_of(kind: Kind, table: Mapping[int, str], values: Iterable[int]) -> dict[int, str]:
     """The texts that a whole value table has for raw `values` of a signal of `kind`.
 
