@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-VEHICLES ?= 2000
-MINUTES ?= 2
 SOURCES := agent bench can_dbc fleet tests
 
 .PHONY: help setup demo test faults lint bench simulate install lock proto clean
@@ -44,7 +42,7 @@ bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: buil
 
 simulate: $(READY)  ## 2,000 virtual vehicles for two minutes: build/simulate.json [VEHICLES=2000 MINUTES=2]
 	@requirements/install-debian mosquitto=mosquitto
-	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(VEHICLES) --minutes $(MINUTES) --out build/simulate.json
+	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json
 
 lint: $(READY)  ## ruff, mypy strict, module boundaries
 	@$(BIN)/ruff check $(SOURCES)
