@@ -79,6 +79,7 @@ from agent.telemetry.spool_index import (
 CATALOGUES: Final = (
     32  # of at most a batch's size each; one a campaign, and those of campaigns whose batches still wait
 )
+FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
 NOTHING: Final = Total(0, 0, 0)
 MAX_PRIORITY: Final = 2**31 - 1
@@ -316,15 +317,33 @@ class Spool:
 
     # ---- sending
 
-    def pending(self, limit: int, *, exclude: Collection[tuple[str, int]], lanes: Sequence[Lane]) -> list[Entry]:
+    def pending(
+        self,
+        limit: int,
+        *,
+        exclude: Collection[tuple[str, int]],
+        lanes: Sequence[Lane],
+        fresh: bool | None = None,
+    ) -> list[Entry]:
         """Up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
 
-        Within a lane: the most important first, of those the newest first, so that fresh data goes before backlog.
+        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  A clock that is set meanwhile
+        makes what was stored just before it old: it is sent as such.  Within a lane: the most important first, of
+        those the newest first.
         """
         found: list[Entry] = []
         with self._reading() as index:
+            now_s = self._now_s()
+            age = (now_s - FRESH_S, now_s + FRESH_S)
             for lane in lanes:
-                for entry in index.next_to_send(lane):
+                match fresh:
+                    case None:
+                        entries: Iterable[Entry] = index.next_to_send(lane)
+                    case True:
+                        entries = index.stored_between(lane, *age)
+                    case False:
+                        entries = index.not_stored_between(lane, *age)
+                for entry in entries:
                     if len(found) == limit:
                         return found
                     if entry.key not in exclude:
