@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet tests
 
-.PHONY: help setup demo test lint bench install lock proto clean
+.PHONY: help setup demo test fuzz lint bench install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -35,6 +35,9 @@ test: $(READY)  ## all tests, with a real mosquitto; REQUIRE_VCAN=1: and virtual
 bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
 	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(READY)  ## damaged databases, plans, logs and frames: build/fuzz.json: make fuzz [INPUTS=1000000] [SEED=1]
+	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) $(ARGS)
 
 lint: $(READY)  ## ruff, mypy strict, module boundaries
 	@$(BIN)/ruff check $(SOURCES)
