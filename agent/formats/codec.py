@@ -7,6 +7,7 @@ UnknownCatalogue where it can be read later, and nothing else, before memory is 
 below.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -38,6 +39,7 @@ MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as i
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
+_of_thread = threading.local()  # its compressor: making one costs more than a small batch
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
 
@@ -75,7 +77,8 @@ def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
     """The body of a batch that carries `catalogue` and nothing else."""
     message = _envelope(Window(catalogue.campaign, catalogue.revision, t_us, t_us + 1, clock, ()))
     message.carried = catalogue.content
-    return _compress(message.SerializeToString(deterministic=True), _CATALOGUE_LEVEL)
+    compressor = zstandard.ZstdCompressor(level=_CATALOGUE_LEVEL, write_content_size=True)
+    return compressor.compress(message.SerializeToString(deterministic=True))
 
 
 def decode_window(body: bytes, find: FindCatalogue = no_catalogues) -> Window:
@@ -116,8 +119,11 @@ def _values(window: Window) -> int:
     return sum(group.raw.size + group.t_us.size for group in window.groups)
 
 
-def _compress(body: bytes, level: int = _LEVEL) -> bytes:
-    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(body)
+def _compress(body: bytes) -> bytes:
+    if not hasattr(_of_thread, "compressor"):
+        _of_thread.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    compressed: bytes = _of_thread.compressor.compress(body)
+    return compressed
 
 
 def _encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None) -> Iterator[bytes]:
@@ -206,7 +212,7 @@ def _write_times(window: Window, columns: pb.Columns) -> None:
     if len(times) < len(time_of):
         columns.times.extend(time_of)
     origin_us = min(int(column[0]) for column in times)
-    encoded = delta.encode_times([column - origin_us for column in times])
+    encoded = delta.encode_times(times, origin_us)
     columns.counts.extend(map(len, times))
     columns.origin = _int64(origin_us - window.start_us)
     columns.unit = encoded.unit
