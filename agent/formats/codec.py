@@ -7,7 +7,6 @@ UnknownCatalogue where it can be read later, and nothing else, before memory is 
 below.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -39,7 +38,7 @@ MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as i
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
-_of_thread = threading.local()  # its compressor: making one costs more than a small batch
+_compressors: Final[list[zstandard.ZstdCompressor]] = []  # not at work; making one costs as much as a small batch
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
 
@@ -120,10 +119,14 @@ def _values(window: Window) -> int:
 
 
 def _compress(body: bytes) -> bytes:
-    if not hasattr(_of_thread, "compressor"):
-        _of_thread.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-    compressed: bytes = _of_thread.compressor.compress(body)
-    return compressed
+    try:
+        compressor = _compressors.pop()  # nobody else has it now
+    except IndexError:
+        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    try:
+        return compressor.compress(body)
+    finally:
+        _compressors.append(compressor)
 
 
 def _encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None) -> Iterator[bytes]:
