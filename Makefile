@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet tests
 
-.PHONY: help setup demo test lint bench install lock proto clean
+.PHONY: help setup demo test faults lint bench install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,10 @@ test: $(READY)  ## all tests, with a real mosquitto; REQUIRE_VCAN=1: and virtual
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
 	    ip=iproute2 cangen=can-utils
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json: make faults [SEED=1 MINUTES=15 ARGS=--json]
+	@requirements/install-debian mosquitto=mosquitto
+	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
 	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
