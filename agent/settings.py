@@ -75,6 +75,11 @@ class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", t
     drain_ms: DrainMs = 50
     ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
 
+    @property
+    def ring_bytes(self) -> int:
+        """The memory of the ring."""
+        return self.ring_mb * 1_000_000
+
 
 LiveSource = PythonCanSource | PacketRingSource
 AnySource = ReplaySource | VirtualVehicleSource | LiveSource

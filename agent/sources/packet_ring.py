@@ -13,6 +13,7 @@ An interface that goes away and comes back is one too, of unknown count.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -100,6 +101,24 @@ def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
         match = _NAME.fullmatch(name)
         if match is not None and match[3] not in interfaces:
             descriptors.drop(name)
+
+
+def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
+    """Open the ring of `interface` now, for its source to adopt later, as from a predecessor; unless one is kept.
+
+    What cannot be had at this moment is left to the source, which says why and waits.
+    """
+    if any(match[3] == interface for match in map(_NAME.fullmatch, descriptors.names()) if match):
+        return
+    with contextlib.suppress(OSError, Permanent):
+        if not interface_up(interface):
+            return
+        ring = PacketRing.open(interface, ring_bytes)
+        try:
+            ring.bind()
+            descriptors.keep(ring.name, ring.fileno())
+        finally:
+            ring.close()
 
 
 class PacketRing:
