@@ -68,13 +68,15 @@ class ColumnGroup:
 
     `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of
     signals[i]; unsigned 64-bit values and IEEE floats as their bit pattern.  `texts[i]` maps raw values of
-    signals[i] to the texts of its value table, only those that occur.
+    signals[i] to the texts of its value table, only those that occur.  `source_address` (0 to 255): of J1939, who sent
+    all of them; None elsewhere.
     """
 
     t_us: NDArray[np.int64]
     signals: tuple[SignalInfo, ...]
     raw: NDArray[np.int64]
     texts: tuple[Mapping[int, str], ...]
+    source_address: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,17 @@ def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
     """Physical values (shaped as `raw`) in float64: `raw * scale + offset`, floats from their bit pattern."""
     with np.errstate(all="ignore"):  # infinities and NaNs of IEEE signals are values, not mistakes
         return _floating(signal.kind, raw) * signal.scale + signal.offset
+
+
+def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
+    """`physical` of each row of a group, (S, n): one set of array operations where all signals are of one kind."""
+    kinds = {signal.kind for signal in group.signals}
+    if len(kinds) > 1:
+        return np.stack([physical(signal, raw) for signal, raw in zip(group.signals, group.raw, strict=True)])
+    scale = np.array([[signal.scale] for signal in group.signals], np.float64)
+    offset = np.array([[signal.offset] for signal in group.signals], np.float64)
+    with np.errstate(all="ignore"):
+        return _floating(kinds.pop(), group.raw) * scale + offset
 
 
 def texts_of(kind: Kind, table: Mapping[int, str], values: Iterable[int]) -> dict[int, str]:

@@ -360,7 +360,7 @@ class Spool:
                     index.judge_carriers(epoch, seqs, Verdict.CONFIRMED)
                 gone = [entry for seq in dict.fromkeys(seqs) if (entry := index.find(epoch, seq)) is not None]
                 for entry in gone:
-                    index.forget_reported(entry.position)
+                    index.tell_reported(entry.position)
                     index.remove(entry.position)
                 index.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
                 self._removing = gone

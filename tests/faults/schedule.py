@@ -84,7 +84,7 @@ LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 12.0, Kind.DENY: 2.0, Kind.SMAL
 
 def faults(seed: int, track: Track, seconds: float) -> list[Fault]:
     """The faults of one track in a campaign of `seconds`, in order; none begins or lasts beyond its end."""
-    return list(_faults(random.Random(f"{seed} {track}"), track, seconds))  # noqa: S311  # repeatable is the point
+    return list(_faults(random.Random(f"{seed} {track}"), track, seconds))
 
 
 def _faults(chance: random.Random, track: Track, seconds: float) -> Iterator[Fault]:
