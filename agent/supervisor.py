@@ -3,25 +3,29 @@
 SIGTERM and SIGINT store what is open and end the process.  SIGHUP reads everything again: campaigns alone are exchanged
 in the running agent; where anything else changed, the parts are built anew behind the same spool.  Invariant: a
 configuration with a mistake changes nothing, and one message says which; where the mistake shows only when the parts
-are built (a port that is taken), the configuration before takes over again.
+are built (a port that is taken), the configuration before takes over again.  A disk that refuses at the start is waited
+for: a service manager would give up after some attempts.
 """
 
 import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
+from typing import Final
 
 import structlog
 
 from agent import log as logging
 from agent.app import Agent
 from agent.assembly import Parts, read_parts, try_sources
-from agent.descriptors import Descriptors, inherited
-from agent.errors import AgentError, Permanent, first
+from agent.descriptors import Descriptors
+from agent.errors import AgentError, Permanent, Transient, first
 from agent.sd_notify import Notifier
 from agent.settings import Loaded
 
+RETRY_S: Final = 2.0  # how soon a start that the disk refused is tried again
 log = structlog.get_logger()
 
 
@@ -34,13 +38,15 @@ class _Ending(Enum):
     RELOADED = "agent_reloaded"
 
 
-async def run(read: Callable[[], Loaded], *, until_delivered: bool = False) -> int:
-    """Run the agent that `read()` configures until SIGTERM; returns the exit status.
+async def run(
+    loaded: Loaded, read: Callable[[], Loaded], descriptors: Descriptors, *, until_delivered: bool = False
+) -> int:
+    """Run the agent that `loaded` configures until SIGTERM; `read` gives the configuration again.  The exit status.
 
     `until_delivered`: end when every source has ended and every batch is acknowledged; 1 where a source failed, or
     where a signal came before.  Raises AgentError where it cannot start, or where a part failed for good.
     """
-    supervisor = _Supervisor(read, until_delivered=until_delivered)
+    supervisor = _Supervisor(loaded, read, descriptors, until_delivered=until_delivered)
     try:
         ending = await supervisor.run()
     except ExceptionGroup as group:
@@ -52,12 +58,15 @@ async def run(read: Callable[[], Loaded], *, until_delivered: bool = False) -> i
 
 
 class _Supervisor:
-    def __init__(self, read: Callable[[], Loaded], *, until_delivered: bool) -> None:
+    def __init__(
+        self, loaded: Loaded, read: Callable[[], Loaded], descriptors: Descriptors, *, until_delivered: bool
+    ) -> None:
+        self._loaded = loaded
         self._read = read
         self._until_delivered = until_delivered
         self._started_s = time.monotonic()
         self._notifier = Notifier()
-        self._descriptors = Descriptors(self._notifier, inherited())
+        self._descriptors = descriptors
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._next: Parts | None = None
@@ -68,8 +77,9 @@ class _Supervisor:
 
     async def run(self) -> _Ending:
         """Run one agent after the other, until one ends for good."""
-        parts, before = await asyncio.to_thread(lambda: read_parts(self._read())), None
-        while True:
+        parts, before = await asyncio.to_thread(read_parts, self._loaded), None
+        problem: str | None = None
+        while not self._stop.is_set():
             settings = parts.loaded.settings
             logging.configure(settings.log.level, settings.log.format)
             ready = False
@@ -78,8 +88,18 @@ class _Supervisor:
                 agent.tell("agent_started")
                 async with agent.running():
                     ready = True
+                    problem = None
                     ending = await self._until_ended(agent, parts)
                     agent.tell(ending.value)
+            except Transient as error:
+                if ready:
+                    raise
+                if problem is None:
+                    log.error("start_postponed", reason=str(error), retry_s=RETRY_S)
+                problem = str(error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), RETRY_S)
+                continue
             except AgentError as error:
                 if ready or before is None:
                     raise
@@ -91,6 +111,7 @@ class _Supervisor:
                 return ending
             assert self._next is not None
             parts, before = self._next, parts
+        return _Ending.STOPPED
 
     async def _until_ended(self, agent: Agent, parts: Parts) -> _Ending:
         delivered = asyncio.create_task(agent.delivered()) if self._until_delivered else None

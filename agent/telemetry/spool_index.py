@@ -6,7 +6,8 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     meta       epoch, next_seq, and whether the files that a new index found are taken in (`recovered`)
     batches    one row a stored batch; `id` ascends with arrival and is never used twice
     usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), or reported inside the batch `reported_in`
+    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, or told: the
+               receiver has that batch (`reported_in` 0; the newest MAX_TOLD are kept for `status --ledger`)
     totals     running totals since the epoch began: acknowledged, adopted, and lost by reason
     positions  how far each source is durable
     catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
@@ -29,6 +30,7 @@ from agent.telemetry.retention import Held
 
 VERSION: Final = 2  # PRAGMA user_version
 MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
+MAX_TOLD: Final = 1_000
 _SCHEMA: Final = """
 CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
 CREATE TABLE batches (
@@ -71,6 +73,7 @@ _LOSS_COLUMNS: Final = (
     "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
 )
 _ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers"
+_TOLD: Final = 0  # in the column `reported_in`; positions count from 1
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
 _REASONS: Final = frozenset(Reason)
@@ -277,9 +280,10 @@ class Index:
         """Batches of a lane: the least important first, of those the oldest first."""
         return self._entries("WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
 
-    def stored_before(self, time_s: float, limit: int) -> list[Entry]:
-        """The oldest of the batches that were stored before `time_s` (Unix epoch)."""
-        return list(self._entries("WHERE stored_at_s < ? ORDER BY stored_at_s LIMIT ?", (time_s, limit)))
+    def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
+        """The oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? ORDER BY stored_at_s LIMIT ?"
+        return list(self._entries(clauses, (since_s, until_s, limit)))
 
     def usage(self) -> dict[Lane, tuple[int, int]]:
         """Batches and bytes of each lane."""
@@ -345,18 +349,27 @@ class Index:
         """Mark losses as reported inside the batch at `position`."""
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(position, id_) for id_ in ids])
 
-    def forget_reported(self, position: int) -> None:
+    def tell_reported(self, position: int) -> None:
         """The batch at `position` arrived: the losses that it reported are told."""
-        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
+        cursor = self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_TOLD, position))
+        if cursor.rowcount:
+            kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+            oldest = self._db.execute(kept, (_TOLD, MAX_TOLD)).fetchone()
+            if oldest is not None:
+                self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
 
     def unreport(self, position: int) -> None:
         """The batch at `position` will never arrive: the losses that it reported wait again."""
         again = list(
             self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses WHERE reported_in = ? ORDER BY id", (position,))
         )
-        self.forget_reported(position)
+        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
         for row in again:
             self._insert_loss(_loss(row))
+
+    def ledger(self) -> list[Loss]:
+        """Every record that is kept, told or not."""
+        return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
 
     def unmark(self, position: int) -> None:
         """The batch at `position` never was: the losses that were to be reported in it wait under their ids."""
