@@ -17,7 +17,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from agent.durable import fsync_directory
@@ -52,14 +60,18 @@ class Lake:
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
     def known(self) -> list[BatchKey]:
-        """Every batch in the lake.  Transient where it cannot be read."""
-        columns = ["vehicle", "epoch", "seq"]
+        """Every batch in the lake, and every one that these replaced.  Transient where it cannot be read."""
+        columns = ["vehicle", "epoch", "seq", "replaces"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
-        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
+        return [
+            BatchKey(vehicle, epoch, number)
+            for vehicle, epoch, seq, replaces in zip(*(table[name].to_pylist() for name in columns), strict=True)
+            for number in (seq, *(replaces or ()))
+        ]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
         """Land commit `number` in table `name`, unless it has it already.
@@ -102,7 +114,11 @@ def _open_or_create(uri: str, schema: pa.Schema) -> DeltaTable:
         table = DeltaTable.create(uri, schema, mode="ignore", partition_by=["date"])
     except (DeltaError, OSError) as error:
         raise Permanent(f"cannot open or create the table {uri}: {error}") from error
-    if [field.name for field in table.schema().fields] != schema.names:
+    names = [field.name for field in table.schema().fields]
+    if names != schema.names and names == schema.names[: len(names)]:  # of an earlier release
+        table.alter.add_columns(list(DeltaSchema.from_arrow(schema).fields[len(names) :]))
+        names = schema.names
+    if names != schema.names:
         raise Permanent(f"the table {uri} has other columns: it was written by another release")
     return table
 

@@ -32,13 +32,14 @@ QUESTIONS: Mapping[str, str] = {
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "batches": """
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
-               max(seq) - count(*) AS not_here, sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
+               sum(coalesce(len(replaces), 0))::BIGINT AS replaced,
+               (max(seq) - count(*) - sum(coalesce(len(replaces), 0)))::BIGINT AS not_here, sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
                sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
                max(received) AS last_received
         FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
     # What the vehicles reported as lost, and below it the sequence numbers that are neither here nor
-    # reported.
+    # replaced by what is here nor reported.
     "losses": """
         WITH reported AS (
             SELECT vehicle, reason, fields->>'$.lane' AS lane, fields->>'$.epoch' AS epoch,
@@ -49,7 +50,7 @@ QUESTIONS: Mapping[str, str] = {
                    make_timestamp((fields->>'$.last_t_us')::BIGINT) AS last
             FROM events WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
         ), received AS (
-            SELECT vehicle, epoch, max(seq) - count(*) AS missing
+            SELECT vehicle, epoch, max(seq) - count(*) - sum(coalesce(len(replaces), 0)) AS missing
             FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle GROUP BY vehicle, epoch
         ), explained AS (
             SELECT vehicle, epoch, sum(batches) AS batches FROM reported GROUP BY vehicle, epoch

@@ -1,17 +1,71 @@
-"""The account of a spool that no process uses, for `status`.  Touches the world, and changes nothing there.
+"""The account of a spool: what became of every sequence number.  Touches the world, and changes nothing there.
 
-Invariant: no lock is taken, nothing is recovered and no file made, so an agent that starts is not hindered.
+Invariant: reading the account of a spool that no process uses takes no lock, recovers nothing and makes no file, so an
+agent that starts is not hindered.
 """
 
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from agent.errors import Transient
+from agent.formats.topics import Lane
 from agent.telemetry.losses import Reason
-from agent.telemetry.spool import NOTHING, Counts
 from agent.telemetry.spool_files import DiskFiles, SpoolFolder
-from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, Index
+from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, REPLACED, Index, Total
+
+NOTHING: Final = Total(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, provisional, replaced, or lost.
+
+    `lanes`: batches and bytes waiting, by lane; `provisional`: batches and bytes that wait for their window's own
+    batch; `acknowledged`, `replaced` and `lost` (by reason): running totals since this epoch began; `adopted`: batches
+    of earlier epochs that its recovery took over; `unreported`: loss records not yet inside a stored batch.
+    """
+
+    epoch: str
+    next_seq: int
+    lanes: Mapping[Lane, tuple[int, int]]
+    provisional: tuple[int, int]
+    oldest_stored_at_s: float | None
+    acknowledged: int
+    adopted: int
+    replaced: int
+    lost: Mapping[Reason, Total]
+    unreported: int
+
+    @property
+    def batches(self) -> int:
+        """Batches waiting to be sent, in all lanes."""
+        return sum(batches for batches, _ in self.lanes.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of them."""
+        return sum(size for _, size in self.lanes.values())
+
+
+def counts(index: Index) -> Counts:
+    """What `index` says.  Raises sqlite3.Error."""
+    totals = index.totals()
+    return Counts(
+        epoch=index.epoch(),
+        next_seq=index.next_seq(),
+        lanes=index.usage(),
+        provisional=index.provisional_usage(),
+        oldest_stored_at_s=index.oldest_stored_at_s(),
+        acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
+        adopted=totals.pop(ADOPTED, NOTHING).batches,
+        replaced=totals.pop(REPLACED, NOTHING).batches,
+        lost={Reason(name): total for name, total in totals.items()},
+        unreported=index.unreported(),
+    )
 
 
 def counts_on_disk(folder: Path) -> Counts:
@@ -22,17 +76,7 @@ def counts_on_disk(folder: Path) -> Counts:
     try:
         index = Index(sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True))
         try:
-            totals = index.totals()
-            return Counts(
-                epoch=index.epoch(),
-                next_seq=index.next_seq(),
-                lanes=index.usage(),
-                oldest_stored_at_s=index.oldest_stored_at_s(),
-                acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
-                adopted=totals.pop(ADOPTED, NOTHING).batches,
-                lost={Reason(name): total for name, total in totals.items()},
-                unreported=index.unreported(),
-            )
+            return counts(index)
         finally:
             index.close()
     except (sqlite3.Error, TypeError, ValueError) as error:  # the latter: rows that are none of ours
