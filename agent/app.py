@@ -28,9 +28,8 @@ from agent.serve.http import Server
 from agent.serve.toggles import ToggleService
 from agent.sources import BusLoss
 from agent.sources.feeder import Feeder, State, feed_all
-from agent.sources.packet_ring import PacketRingSource
 from agent.telemetry.collector import Collector, Limits
-from agent.telemetry.holdings import Holdings
+from agent.telemetry.holdings import Holder, Holdings
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.schedule import Pace
@@ -81,8 +80,9 @@ class Agent:
             increment_max_frames=settings.telemetry.increment_max_frames,
             window_max_samples=settings.telemetry.window_max_samples,
         )
-        rings = {source.name: source for source in sources if isinstance(source, PacketRingSource)}
-        holdings = Holdings(rings, positions)
+        holders = [source for source in sources if isinstance(source, Holder)]
+        self._positions = [holder.position_name for holder in holders]
+        holdings = Holdings(holders, positions)
         self._collector = Collector(buses, parts.plans, self._outbox, clock, limits, holdings=holdings)
         self._feeders = [Feeder(source, buses, self._collector.feed) for source in sources]
         self._fed = asyncio.Event()
@@ -156,10 +156,14 @@ class Agent:
         self._outbox.add_event(Event(_now_us(), kind, {"version": version("headunit-agent")}))
 
     async def delivered(self) -> bool:
-        """Wait until every source has ended and every batch is acknowledged; whether no source failed."""
+        """Wait until every source has ended and every batch is acknowledged; whether no source failed.
+
+        What was delivered to its end begins anew when it is asked for again.
+        """
         await self._fed.wait()
         while not await asyncio.to_thread(self._outbox.delivered):
             await asyncio.sleep(DELIVERY_POLL_S)
+        await asyncio.to_thread(self._spool.forget_positions, self._positions)
         return all(feeder.state is not State.FAILED for feeder in self._feeders)
 
     async def _feed(self) -> None:

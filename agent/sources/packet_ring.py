@@ -230,7 +230,7 @@ class PacketRingSource:
 
         Frames are held from reading until `release`; whoever needs no such thing releases what it gets at once.
         """
-        self.name = bus
+        self.name = self.position_name = bus
         self.buses = (bus,)
         self._interface = interface
         self._drain_s = drain_ms / 1_000
@@ -244,9 +244,9 @@ class PacketRingSource:
 
     # ---- for whoever makes frames durable
 
-    def begin(self, position: int) -> None:
-        """Positions below `position` were given to frames of earlier rings: before `blocks`, where there were any."""
-        self._first_position = position
+    def begin(self, *, used: int, needed: int) -> None:  # noqa: ARG002  # a ring knows what it holds
+        """Positions below `used` were given to frames of earlier rings: before `blocks`, where there were any."""
+        self._first_position = used
 
     def release(self, position: int) -> None:
         """Every frame before `position` is durable, or nobody wants it.  Any thread may call it."""

@@ -2,8 +2,12 @@
 
 The order of the log is kept even where its timestamps step back.  Times are rounded to the microsecond, which is what
 python-can's float seconds hold exactly.  Blocks are bounded, so memory does not grow with the log.
+
+A frame's position is its number among the frames of the channels.  A log can be read again, so it holds every frame
+(agent.telemetry.holdings): a replay that was interrupted goes on with the first frame that is not durable.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,6 +16,7 @@ from typing import Final, cast
 
 import can
 import numpy as np
+import structlog
 
 from agent.errors import Permanent
 from agent.sources.logs import LogFile
@@ -22,6 +27,8 @@ BLOCK_FRAMES: Final = 4096
 _EXTENDED_BITS: Final = 29
 _LATEST_S: Final = 2.0**63 / 1e9  # the end of int64 nanoseconds
 _MOST_CHANNELS: Final = 256  # FrameBlock.bus is a byte
+_HEAD_BYTES: Final = 65_536  # by which a log is known
+_log = structlog.get_logger()
 
 
 def read_blocks(
@@ -29,18 +36,21 @@ def read_blocks(
     *,
     channels: Sequence[str] | None = None,
     block_frames: int = BLOCK_FRAMES,
+    skip: int = 0,
     progress: Callable[[int, int], None] = lambda position_bytes, size_bytes: None,
 ) -> Generator[FrameBlock]:
     """The frames of a log, `block_frames` at a time, in its order.
 
     `channels` selects and orders the buses; None takes all as they appear, and then `buses` of a later block may be
-    longer (never reordered).  A channel that is a number n, or not given (csv, db: 0), is named "can<n>".  `progress`
-    is called after each block.  Raises Permanent: unreadable, damaged, or without a frame of the channels.
+    longer (never reordered).  A channel that is a number n, or not given (csv, db: 0), is named "can<n>".  `skip`
+    frames of the channels are passed over.  `progress` is called after each block.  Raises Permanent: unreadable, damaged, or without a frame of the channels.
     """
     names = _Channels(channels, path)
     first = 0
     with LogFile(path) as log:
         messages = log.messages()
+        while first < skip and (message := next(messages, None)) is not None:
+            first += names.wants(message)
         while batch := list(islice(messages, block_frames)):
             if block := _block(batch, names, first, path):
                 yield block
@@ -68,11 +78,29 @@ class ReplaySource:
         self._path, self._speed, self._drain_ms = path, speed, drain_ms
         self._buses = tuple(channels) or channels_of(path)
         self._name = name or path.name
+        self._begin = 0
 
     @property
     def name(self) -> str:
         """What the settings call this source."""
         return self._name
+
+    @property
+    def position_name(self) -> str:
+        """The log by its name, its first bytes and the channels: what the positions count."""
+        return f"{self._path.name}@{_fingerprint(self._path, self._buses)}"
+
+    def begin(self, *, used: int, needed: int) -> None:  # noqa: ARG002  # the log itself numbers its frames
+        """Frames before `needed` are delivered already."""
+        self._begin = needed
+
+    def release(self, position: int) -> None:
+        """The log keeps its frames."""
+
+    @property
+    def pressed(self) -> bool:
+        """A log has room for its frames."""
+        return False
 
     @property
     def buses(self) -> tuple[str, ...]:
@@ -81,7 +109,9 @@ class ReplaySource:
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
         """The log's frames when they are due.  Raises Permanent where the log is damaged."""
-        reading = read_blocks(self._path, channels=self._buses)
+        reading = read_blocks(self._path, channels=self._buses, skip=self._begin)
+        if self._begin:
+            _log.info("log_continues", log=self._name, frame=self._begin, to_replay_all="copy it under another name")
         # One thread reads from beginning to end: the SQLite reader may not change threads.
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as thread:
             try:
@@ -112,6 +142,10 @@ class _Channels:
             self._seen[channel] = self._named(f"can{channel or 0}" if isinstance(channel, int | None) else channel)
         return self._seen[channel]
 
+    def wants(self, message: can.Message) -> bool:
+        """Whether it is a frame of the channels."""
+        return self.number(cast(str | int | None, message.channel)) is not None
+
     def _named(self, name: str) -> int | None:
         if self._open and len(self._number) == _MOST_CHANNELS and name not in self._number:
             raise Permanent(
@@ -128,6 +162,15 @@ class _Channels:
         if not self._others:
             return f"{self._path}: the log holds no CAN frame; is it of another format than its name says?"
         return f"{self._path}: no frame of {', '.join(self._number)}; the log has {', '.join(sorted(self._others))}"
+
+
+def _fingerprint(path: Path, channels: Sequence[str]) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:  # reading the log says why
+        head = b""
+    return hashlib.sha256("\0".join(channels).encode() + b"\0" + head).hexdigest()[:12]
 
 
 def _block(batch: Sequence[can.Message], names: _Channels, first: int, path: Path) -> FrameBlock | None:

@@ -52,13 +52,13 @@ class Collector:
         *,
         holdings: Holdings | None = None,
     ) -> None:
-        """`holdings`: of the sources that hold frames until they are durable."""
+        """`holdings`: of the sources that can deliver frames again until they are durable."""
         self._buses = tuple(buses)
         self._plans = {number: plans[bus] for number, bus in enumerate(self._buses) if bus in plans}
         self._outbox = outbox
         self._clock = clock
         self._limits = limits
-        self._holdings = holdings or Holdings({}, {})
+        self._holdings = holdings or Holdings((), {})
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._buffer: deque[FrameBlock] = deque()
@@ -89,6 +89,7 @@ class Collector:
                 for campaign in campaigns
                 if not campaign.suspended
             }
+            self._holdings.put_in_force(self._campaigns)
             self._batcher = self._new_batcher()
             self._decoder = Decoder(self._plans, wanted(self.campaigns))
             await asyncio.to_thread(self._describe)

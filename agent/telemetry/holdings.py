@@ -1,23 +1,32 @@
-"""How far frames are durable, for the sources that hold them until then (the packet ring).  Pure, but for `Holder`.
+"""How far frames are durable, for the sources that can deliver them again (a packet ring, a log).  Pure, but for `Holder`.
 
-Frames of a bus have positions.  Each campaign has windows of its own, so for each campaign and bus there is a position
-up to which everything is in closed windows.  The spool stores it with those windows, in one transaction: after a crash
-a source delivers again what it still held, and each campaign skips what it has stored already.
+Frames of such a source have positions.  Each campaign has windows of its own, so for each campaign and source there is
+a position up to which everything is in closed windows.  The spool stores it with those windows, in one transaction:
+after a crash a source delivers again what was not stored, and each campaign skips what it has stored already.
 
 Invariant: a source is told to release frames only when no open window and no batch outside the spool needs them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from can_dbc.frames import FrameBlock
 
 
+@runtime_checkable
 class Holder(Protocol):
-    """A source of one bus that keeps each frame until it is released."""
+    """A source that keeps each frame until it is released, or finds it again."""
 
-    def begin(self, position: int) -> None:
-        """Positions below `position` are used up.  Before the first frame is asked for."""
+    @property
+    def buses(self) -> tuple[str, ...]:
+        """What it delivers; no other source does."""
+
+    @property
+    def position_name(self) -> str:
+        """What its positions are stored under."""
+
+    def begin(self, *, used: int, needed: int) -> None:
+        """Positions below `used` are used up; frames before `needed` nobody wants.  Before the first frame comes."""
 
     def release(self, position: int) -> None:
         """No frame before `position` is needed any more.  Any thread may call it."""
@@ -28,58 +37,75 @@ class Holder(Protocol):
 
 
 class Holdings:
-    """The account of all holders, by bus.  One thread at a time."""
+    """The account of all holders.  One thread at a time."""
 
-    def __init__(self, holders: Mapping[str, Holder], stored: Mapping[str, int]) -> None:
-        """`stored`: what `positions` gave, as the spool has it."""
-        self._holders = dict(holders)
+    def __init__(self, holders: Iterable[Holder], stored: Mapping[str, int]) -> None:
+        """`stored`: what `close` gave, as the spool has it."""
+        self._holders = {holder.position_name: holder for holder in holders}
+        self._owners = {bus: name for name, holder in self._holders.items() for bus in holder.buses}
         self._stored = dict(stored)
+        self._campaigns: frozenset[str] = frozenset()
         self._taken: dict[str, int] = {}
         self._closed: dict[tuple[str, str], int] = {}
-        for bus, holder in self._holders.items():
-            holder.begin(max((n for key, n in stored.items() if key.startswith(f"{bus}:")), default=0))
+
+    def put_in_force(self, campaigns: Collection[str]) -> None:
+        """These campaigns collect from here on; no window is open.  Says to holders without a frame yet where to begin.
+
+        A campaign that is new begins where the others are, not with what was before it.
+        """
+        for name, holder in self._holders.items():
+            used = max((n for key, n in self._stored.items() if key.startswith(f"{name}:")), default=0)
+            for campaign in campaigns:
+                if name in self._taken and campaign not in self._campaigns:
+                    self._closed[campaign, name] = self._taken[name]
+                elif name not in self._taken:
+                    self._closed[campaign, name] = self._stored.get(_key(campaign, name), used)
+            if name not in self._taken:
+                holder.begin(used=used, needed=min((self._closed[c, name] for c in campaigns), default=used))
+        self._campaigns = frozenset(campaigns)
 
     def take(self, block: FrameBlock) -> None:
         """`block`, in the order of its source, is now decoded and in the open windows."""
-        bus = _bus(block)
-        if bus in self._holders:
-            self._taken[bus] = block.first + len(block)
+        owner = self._owner(block)
+        if owner is not None:
+            self._taken[owner] = block.first + len(block)
 
     def missing(self, campaign: str, blocks: Sequence[FrameBlock]) -> Sequence[FrameBlock]:
         """Those frames of `blocks` that `campaign` has not stored before; `blocks` itself where that is all."""
-        if all(block.first >= self._closed_at(campaign, _bus(block)) for block in blocks):
+        since = [self._closed_at(campaign, self._owner(block)) for block in blocks]
+        if all(block.first >= position for block, position in zip(blocks, since, strict=True)):
             return blocks
         cut = [
-            block.slice(min(len(block), max(0, self._closed_at(campaign, _bus(block)) - block.first)), len(block))
-            for block in blocks
+            block.slice(min(len(block), max(0, position - block.first)), len(block))
+            for block, position in zip(blocks, since, strict=True)
         ]
         return [block for block in cut if len(block)]
 
     def close(self, campaign: str) -> dict[str, int]:
-        """The window of `campaign` closes with all that was taken; the positions to store with it."""
-        for bus, position in self._taken.items():
-            self._closed[campaign, bus] = max(position, self._closed_at(campaign, bus))
-        return {_key(campaign, bus): self._closed[campaign, bus] for bus in self._taken}
+        """The window of `campaign` closes with all that was taken; the positions to store with it.
+
+        Those of the other campaigns too: nobody else stores where one began, or got to, that collects nothing yet.
+        """
+        for name, position in self._taken.items():
+            self._closed[campaign, name] = max(position, self._closed_at(campaign, name))
+        return {_key(c, name): self._closed_at(c, name) for c in self._campaigns for name in self._taken}
 
     def release(self, campaigns: Collection[str]) -> None:
         """All closed windows are durable; release what none of `campaigns` (those in force) has open."""
-        for bus, position in self._taken.items():
-            self._holders[bus].release(min([position, *(self._closed_at(name, bus) for name in campaigns)]))
+        for name, position in self._taken.items():
+            self._holders[name].release(min([position, *(self._closed_at(c, name) for c in campaigns)]))
 
     @property
     def pressed(self) -> bool:
         """Whether some holder is."""
         return any(holder.pressed for holder in self._holders.values())
 
-    def _closed_at(self, campaign: str, bus: str) -> int:
-        if bus not in self._holders:
-            return 0
-        return self._closed.get((campaign, bus), self._stored.get(_key(campaign, bus), 0))
+    def _owner(self, block: FrameBlock) -> str | None:
+        return self._owners.get(block.buses[int(block.bus[0])])
+
+    def _closed_at(self, campaign: str, owner: str | None) -> int:
+        return 0 if owner is None else self._closed.get((campaign, owner), 0)
 
 
-def _bus(block: FrameBlock) -> str:
-    return block.buses[int(block.bus[0])]
-
-
-def _key(campaign: str, bus: str) -> str:
-    return f"{bus}:{campaign}"
+def _key(campaign: str, owner: str) -> str:
+    return f"{owner}:{campaign}"

@@ -181,6 +181,7 @@ class Outbox:
         """Store whatever waits: batches, losses, events.  Where the disk refuses, they stay, and `problem` says why."""
         with self._storing:
             try:
+                self._record()  # first: what is stored next moves the positions over what was lost
                 self._store()
                 self._tell()
                 self._store()
@@ -243,8 +244,8 @@ class Outbox:
             self.pending_bytes -= parcel.size_bytes
             return parcel
 
-    def _tell(self) -> None:
-        """Put what happened and what was lost into a batch of events."""
+    def _record(self) -> None:
+        """Write what was counted into the ledger."""
         with self._turn:
             counted = self._losses.take()
         try:
@@ -254,6 +255,9 @@ class Outbox:
             with self._turn:
                 self._losses.put_back(counted)
             raise
+
+    def _tell(self) -> None:
+        """Put what happened and what was lost into a batch of events."""
         unreported = self._spool.unreported_losses(EVENTS_AT_ONCE)
         clock = self._clock()
         events = [to_event(loss, clock.wall_us) for _, loss in unreported]

@@ -314,6 +314,12 @@ class Spool:
         with self._reading() as index:
             return index.positions()
 
+    def forget_positions(self, names: Iterable[str]) -> None:
+        """These sources (the part of the keys before the colon) begin anew.  Raises Transient."""
+        ended = tuple(f"{name}:" for name in names)
+        with self._turn, self._writing() as index:
+            index.replace_positions({key: n for key, n in index.positions().items() if not key.startswith(ended)})
+
     # ---- sending
 
     def pending(self, limit: int, *, exclude: Collection[tuple[str, int]], lanes: Sequence[Lane]) -> list[Entry]:

@@ -24,34 +24,35 @@ SCHEMA: Final = pa.schema(
     ]
 )
 
-_SIDES: Final = """
+_LEFT: Final = """
+create temp table only_expected as from expected except all from lake;
+create temp table only_lake as from lake except all from expected;
 create temp view sides as
-select *, 'expected' as side from expected union all by name select *, 'lake' as side from lake
+select *, 'expected' as side from only_expected union all by name select *, 'lake' as side from only_lake
 """
 
 _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
     select campaign, bus, signal, time_us,
-           list(struct_pack(raw := raw, value := value, text := text, unit := unit) order by raw, value, text, unit)
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit))
                filter (side = 'expected') as wanted,
-           list(struct_pack(raw := raw, value := value, text := text, unit := unit) order by raw, value, text, unit)
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit))
                filter (side = 'lake') as found
     from sides group by all
 )
 """
 
 _COUNTS: Final = """
-select coalesce(sum(n_wanted), 0), coalesce(sum(n_found), 0),
+select (select count(*) from expected), (select count(*) from lake),
        coalesce(sum(greatest(n_wanted - n_found, 0)), 0),
        coalesce(sum(greatest(n_found - n_wanted, 0)), 0),
-       count(*) filter (n_wanted = n_found and wanted is distinct from found)
+       count(*) filter (n_wanted = n_found)
 from keys
 """
 
 _EXAMPLES: Final = """
-select campaign, bus, signal, time_us, wanted, found from keys where wanted is distinct from found
-order by time_us limit 5
+select campaign, bus, signal, time_us, wanted, found from keys order by time_us limit 5
 """
 
 
@@ -90,7 +91,7 @@ def compare(expected: Expected, samples: pa.Table) -> Comparison:
     with duckdb.connect() as database:
         database.register("expected", wanted)
         database.register("lake", found)
-        database.execute(_SIDES)
+        database.execute(_LEFT)
         database.execute(_KEYS)
         counts = database.execute(_COUNTS).fetchone()
         assert counts is not None

@@ -241,6 +241,21 @@ def test_a_replay_ends_with_0_when_all_of_it_is_in_the_lake(car: Car, tmp_path: 
     assert len(events(car, "agent_delivered")) == 1
 
 
+def test_a_replay_that_is_killed_goes_on_where_it_was_and_begins_anew_after_its_end(car: Car, tmp_path: Path) -> None:
+    log = tmp_path / "drive.log"
+    write_log(log, 6.0)
+    for stored in (3, 6):
+        agent = replaying(car, log, "3")
+        agent.until(lambda: agent.said("agent_ready"), "ready")
+        agent.until_status(lambda s, least=stored: s["spool"]["next_seq"] > least, "stored")
+        agent.kill()
+    with receiving(car):
+        assert replaying(car, log).wait() == 0
+        assert samples_in_lake(car) == count_samples(drive(6.0))
+        assert replaying(car, log).wait() == 0
+        assert samples_in_lake(car) == 2 * count_samples(drive(6.0))
+
+
 def test_a_replay_that_is_stopped_early_ends_with_1(car: Car, tmp_path: Path) -> None:
     log = tmp_path / "drive.log"
     write_log(log, 5.0)

@@ -47,12 +47,12 @@ def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
             again = await anext(blocks)
         assert (again.first, again.can_id.tolist()) == (0, [1, 2, 3, 4, 5])
         third = source(kept, losses)
-        third.begin(4)  # of them, four are durable
+        third.begin(used=4, needed=4)  # of them, four are durable
         async with aclosing(third.blocks()) as blocks:
             assert (await anext(blocks)).first == 0
             third.release(4)
         fourth = source(kept, losses)
-        fourth.begin(4)
+        fourth.begin(used=4, needed=4)
         async with aclosing(fourth.blocks()) as blocks:
             rest = await anext(blocks)
         assert (rest.first, rest.can_id.tolist()) == (4, [5])
@@ -66,7 +66,7 @@ def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
 def test_a_new_ring_counts_on_above_the_positions_of_the_one_before() -> None:
     async def scenario() -> None:
         of = source(None, [])
-        of.begin(1_000_000)
+        of.begin(used=1_000_000, needed=1_000_000)
         block = await read(of, 1)
         assert 1_000_000 <= block.first < 1_000_000 + 49_920
 

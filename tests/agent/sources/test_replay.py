@@ -165,3 +165,31 @@ def test_every_open_capture_is_read_whole_to_the_microsecond(capture):
     with zstandard.open(capture.path, "rt") as text:
         stamps = [int(line[1 : line.index(")")].replace(".", "")) for line in text]
     assert (np.concatenate([block.t_ns for block in blocks]) // 1000).tolist() == stamps
+
+
+def test_a_replay_goes_on_behind_the_frames_that_are_durable(log):
+    whole = concatenate(list(read_blocks(log)))
+    for begin in range(len(whole) + 1):
+        source = ReplaySource(log, speed=0)
+        source.begin(used=6, needed=begin)
+        blocks = asyncio.run(collect(source))
+        assert [block.first for block in blocks] == ([begin] if begin < 6 else [])
+        assert [i for block in blocks for i in block.can_id.tolist()] == whole.can_id.tolist()[begin:]
+
+
+def test_positions_count_the_frames_of_the_channels(log):
+    source = ReplaySource(log, channels=("can0",), speed=0)
+    source.begin(used=2, needed=2)
+    (rest,) = asyncio.run(collect(source))
+    assert (rest.first, rest.t_ns.tolist()[0]) == (2, 1000_001000_000)
+
+
+def test_a_log_is_known_by_its_name_its_beginning_and_its_channels(log, tmp_path):
+    name = ReplaySource(log).position_name
+    assert ReplaySource(log).position_name == name
+    assert ReplaySource(log, channels=("can0",)).position_name != name
+    copy = tmp_path / "again.log"
+    copy.write_text(LOG)
+    assert ReplaySource(copy).position_name != name
+    log.write_text(LOG.replace("123#0102", "123#0103"))
+    assert ReplaySource(log).position_name != name

@@ -7,13 +7,15 @@ from can_dbc.frames import FrameBlock
 
 
 class Ring:
-    def __init__(self) -> None:
-        self.began = -1
+    def __init__(self, *buses: str) -> None:
+        self.buses = buses
+        self.position_name = "+".join(buses)
+        self.began: tuple[int, int] | None = None
         self.released = -1
         self.pressed = False
 
-    def begin(self, position: int) -> None:
-        self.began = position
+    def begin(self, *, used: int, needed: int) -> None:
+        self.began = used, needed
 
     def release(self, position: int) -> None:
         self.released = position
@@ -34,35 +36,38 @@ def block(bus: str, first: int, count: int) -> FrameBlock:
 
 
 def test_frames_are_released_when_the_last_campaign_has_closed_over_them() -> None:
-    rings = {"can0": Ring(), "can1": Ring()}
+    rings = [Ring("can0"), Ring("can1")]
     holdings = Holdings(rings, {})
+    holdings.put_in_force({"short", "long"})
     holdings.take(block("can0", 100, 50))
     holdings.take(block("can1", 0, 7))
     holdings.take(block("log", 0, 9))
-    assert holdings.close("short") == {"can0:short": 150, "can1:short": 7}
+    assert holdings.close("short") == {"can0:short": 150, "can1:short": 7, "can0:long": 0, "can1:long": 0}
     holdings.release({"short", "long"})
-    assert [ring.released for ring in rings.values()] == [0, 0]
+    assert [ring.released for ring in rings] == [0, 0]
     holdings.take(block("can0", 150, 10))
-    assert holdings.close("long") == {"can0:long": 160, "can1:long": 7}
+    assert holdings.close("long") == {"can0:short": 150, "can1:short": 7, "can0:long": 160, "can1:long": 7}
     holdings.release({"short", "long"})
-    assert [ring.released for ring in rings.values()] == [150, 7]
+    assert [ring.released for ring in rings] == [150, 7]
 
 
 def test_without_a_campaign_everything_taken_is_released() -> None:
-    ring = Ring()
-    holdings = Holdings({"can0": ring}, {"can0:gone": 3})
+    ring = Ring("can0")
+    holdings = Holdings([ring], {"can0:gone": 3})
+    holdings.put_in_force(())
+    assert ring.began == (3, 3)
     holdings.take(block("can0", 5, 5))
     holdings.release(())
     assert ring.released == 10
 
 
 def test_after_a_crash_each_campaign_gets_what_it_has_not_stored() -> None:
-    ring = Ring()
+    ring = Ring("can0")
     stored = {"can0:short": 120, "can0:long": 105, "can1:short": 999}
-    holdings = Holdings({"can0": ring}, stored)
-    assert ring.began == 120
+    holdings = Holdings([ring], stored)
+    holdings.put_in_force({"short", "long"})
+    assert ring.began == (120, 105)
     blocks = [block("can0", 100, 10), block("log", 0, 4), block("can0", 110, 20)]
-    assert holdings.missing("new", blocks) is blocks
     short = holdings.missing("short", blocks)
     assert [part.can_id.tolist() for part in short] == [list(range(4)), list(range(120, 130))]
     long = holdings.missing("long", blocks)
@@ -72,9 +77,44 @@ def test_after_a_crash_each_campaign_gets_what_it_has_not_stored() -> None:
     assert holdings.missing("short", later) is later
 
 
+def test_a_campaign_that_is_new_begins_where_the_others_are() -> None:
+    ring = Ring("can0")
+    holdings = Holdings([ring], {"can0:short": 120, "can0:gone": 10})
+    holdings.put_in_force({"short"})
+    holdings.put_in_force({"short", "new"})  # still before the first frame
+    assert ring.began == (120, 120)
+    assert [part.first for part in holdings.missing("new", [block("can0", 110, 20)])] == [120]
+    holdings.take(block("can0", 120, 10))
+    holdings.put_in_force({"short", "newer"})
+    assert holdings.close("short") == {"can0:short": 130, "can0:newer": 130}
+
+
+def test_where_a_campaign_began_is_stored_before_it_has_a_window() -> None:
+    log = Ring("can0", "can1")
+    holdings = Holdings([log], {})
+    holdings.put_in_force({"short", "long"})
+    holdings.take(block("can0", 0, 10))
+    stored = holdings.close("short")
+    after = Ring("can0", "can1")
+    Holdings([after], stored).put_in_force({"short", "long"})
+    assert after.began == (10, 0)
+
+
+def test_a_source_of_several_buses_has_one_position() -> None:
+    log = Ring("can0", "can1")
+    holdings = Holdings([log], {"can0+can1:all": 4})
+    holdings.put_in_force({"all"})
+    frames = [block("can1", 0, 6), block("can0", 6, 3)]
+    assert [part.first for part in holdings.missing("all", frames)] == [4, 6]
+    for part in frames:
+        holdings.take(part)
+    assert holdings.close("all") == {"can0+can1:all": 9}
+
+
 def test_closing_while_frames_come_again_never_goes_back() -> None:
-    ring = Ring()
-    holdings = Holdings({"can0": ring}, {"can0:short": 120})
+    ring = Ring("can0")
+    holdings = Holdings([ring], {"can0:short": 120})
+    holdings.put_in_force({"short"})
     holdings.take(block("can0", 100, 10))
     assert holdings.close("short") == {"can0:short": 120}
     holdings.release({"short"})
@@ -82,7 +122,8 @@ def test_closing_while_frames_come_again_never_goes_back() -> None:
 
 
 def test_a_bus_that_nobody_holds_has_no_position() -> None:
-    holdings = Holdings({}, {"log:short": 50})
+    holdings = Holdings([], {"log:short": 50})
+    holdings.put_in_force({"short"})
     holdings.take(block("log", 0, 4))
     assert holdings.close("short") == {}
     assert not holdings.pressed
@@ -91,8 +132,8 @@ def test_a_bus_that_nobody_holds_has_no_position() -> None:
 
 
 def test_one_pressed_ring_presses_all() -> None:
-    rings = {"can0": Ring(), "can1": Ring()}
+    rings = [Ring("can0"), Ring("can1")]
     holdings = Holdings(rings, {})
     assert not holdings.pressed
-    rings["can1"].pressed = True
+    rings[1].pressed = True
     assert holdings.pressed

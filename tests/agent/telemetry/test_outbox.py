@@ -87,6 +87,21 @@ def test_what_memory_cannot_hold_goes_oldest_first_and_is_counted(tmp_path: Path
     assert told[0]["first_t_us"] == 1
 
 
+def test_positions_move_over_what_was_lost_only_when_the_ledger_has_it(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    depot.disk.full = True
+    for number in (1, 2):
+        late = window(number, samples=1_000)
+        depot.outbox.put([(late, 1)], {late.campaign: {"log:all": number}})
+    depot.disk.full, depot.spool.ledger_refuses = False, True
+    depot.outbox.flush()
+    assert (depot.spool.positions(), depot.windows()) == ({}, [])
+    depot.spool.ledger_refuses = False
+    depot.outbox.flush()
+    assert depot.spool.positions() == {"log:all": 2}
+    assert depot.lost() == {Reason.MEMORY_FULL: 1_000}
+
+
 def test_a_window_larger_than_all_memory_is_kept(tmp_path: Path) -> None:
     depot = Depot(tmp_path, pending_max_bytes=10)
     depot.disk.full = True

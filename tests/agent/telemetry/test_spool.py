@@ -146,6 +146,17 @@ def test_batches_of_one_window_and_their_positions_are_stored_together(disk: Dis
     again.close()
 
 
+def test_positions_of_a_source_that_begins_anew_are_forgotten(disk: Disk) -> None:
+    spool = disk.open()
+    spool.append(draft(), positions={"drive.log:all": 17, "drive.log.2:all": 4, "can0:all": 9})
+    spool.forget_positions(["drive.log"])
+    spool.forget_positions([])
+    spool.close()
+    again = disk.open()
+    assert again.positions() == {"drive.log.2:all": 4, "can0:all": 9}
+    again.close()
+
+
 def test_what_seal_raises_passes_through_and_changes_nothing(spool: Spool) -> None:
     def broken(seq: int) -> bytes:
         raise Permanent("no key")
