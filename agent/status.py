@@ -98,8 +98,8 @@ def render(status: Mapping[str, Any]) -> str:
     if (spool := status["spool"]) is not None:
         lines.append(
             f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
-            f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), {spool['provisional']:,} of open windows, "
-            f"{spool['replaced']:,} replaced"
+            f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
+            f"{spool['provisional']:,} of open windows, {spool['replaced']:,} replaced"
         )
         if spool.get("problem"):
             lines.append(f"spool     {spool['problem']}")

@@ -1,8 +1,8 @@
 """Cutting a window that is too large for one batch.  Pure.
 
 Invariant: the parts hold exactly the samples and events of the window, the first one what it replaces; each signal's
-samples keep their order within a part.  Cutting is by time, at moments that balance the samples; only where one moment alone is too
-large is it cut by events, groups, rows and signals.
+samples keep their order within a part.  Cutting is by time, at moments that balance the samples; only where one
+moment alone is too large is it cut by events, groups, rows and signals.
 """
 
 from collections.abc import Mapping

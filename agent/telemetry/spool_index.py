@@ -523,19 +523,25 @@ class Index:
 
     def _entries(self, clauses: str, values: tuple[object, ...]) -> Iterator[Entry]:
         statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
-        for id_, epoch, seq, lane, *rest, replaces, withdrawn in self._db.execute(statement, values):
-            provisional = lane == _PROVISIONAL
-            numbers = tuple(map(int, replaces.split()))
-            reason = None if withdrawn is None else _reason(withdrawn)
+        for row in self._db.execute(statement, values):
+            id_, epoch, seq, lane, priority, campaign, size, digest, *more, replaces, withdrawn = row
+            samples, first_t_us, last_t_us, refers = more
             yield Entry(
                 id_,
                 epoch,
                 seq,
-                Lane.LIVE if provisional else _lane(lane),
-                *rest,
-                replaces=numbers,
-                provisional=provisional,
-                withdrawn=reason,
+                Lane.LIVE if lane == _PROVISIONAL else _lane(lane),
+                priority,
+                campaign,
+                size,
+                digest,
+                samples,
+                first_t_us,
+                last_t_us,
+                refers,
+                tuple(map(int, replaces.split())),
+                lane == _PROVISIONAL,
+                None if withdrawn is None else _reason(withdrawn),
             )
 
     def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:

@@ -87,7 +87,8 @@ def unaccounted(spool: Spool) -> int:
     """Batches that are neither acknowledged nor waiting nor lost."""
     counts = spool.counts()
     lost = sum(total.batches for total in counts.lost.values())
-    return counts.next_seq - 1 + counts.adopted - counts.acknowledged - len(entries(spool)) - lost
+    known = counts.acknowledged + len(entries(spool)) + counts.provisional[0] + counts.replaced + lost
+    return counts.next_seq - 1 + counts.adopted - known
 
 
 # ---- what is stored stays stored
