@@ -2,9 +2,9 @@
 
 Columns: `t` (Parquet: timestamp in microseconds, UTC; CSV: seconds with 6 decimals), `bus`, `message`, `signal`, `raw`
 (Parquet: int64; decimal(20, 0) where a database has an unsigned signal of 64 bits, whose values int64 cannot hold),
-`value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`.  `raw` is null for IEEE floats,
-whose number is in `value`.  A frame that does not decode is counted by reason and name, never fatal.  The output
-appears whole under its name, or not at all.
+`value` (float64: raw * scale + offset), `text` (of the value table, else null), `unit`, `source_address` (of J1939,
+else null).  `raw` is null for IEEE floats, whose number is in `value`.  A frame that does not decode is counted by
+reason and name, never fatal.  The output appears whole under its name, or not at all.
 """
 
 import csv
@@ -29,7 +29,7 @@ from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
 from can_dbc.plan import WORD_BITS, BusPlan, Match, compile_plan
 
-COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit")
+COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit", "source_address")
 _BLOCK_FRAMES: Final = 32_768  # some hundred thousand samples a row group
 
 
@@ -200,6 +200,7 @@ class _ParquetSink:
         names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         raw = pyarrow.decimal128(20, 0) if wide_raw else pyarrow.int64()
         types = {"t": pyarrow.timestamp("us", tz="UTC"), "raw": raw, "value": pyarrow.float64()}
+        types["source_address"] = pyarrow.int16()
         self._schema = pyarrow.schema([(column, types.get(column, names)) for column in COLUMNS])
         self._writer = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
 
@@ -216,6 +217,7 @@ class _ParquetSink:
             self._arrow.array(samples.value),
             self._named(samples.text, form.texts.strings),
             self._named(samples.unit, form.units.strings),
+            self._arrow.array(samples.source_address, mask=samples.source_address < 0),
         ]
         self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
 
@@ -251,6 +253,9 @@ class _CsvSink:
             raw[place] = None
         for place in np.flatnonzero(samples.beyond_int64).tolist():
             raw[place] = int(samples.raw[place]) + (1 << WORD_BITS)
+        addresses: list[int | None] = samples.source_address.tolist()
+        for place in np.flatnonzero(samples.source_address < 0).tolist():
+            addresses[place] = None
         self._writer.writerows(
             zip(
                 [f"{t_us / 1e6:.6f}" for t_us in samples.t_us.tolist()],
@@ -261,6 +266,7 @@ class _CsvSink:
                 samples.value.tolist(),
                 _strings(samples.text, form.texts.strings),
                 _strings(samples.unit, form.units.strings),
+                addresses,
                 strict=True,
             )
         )

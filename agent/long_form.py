@@ -21,7 +21,7 @@ class Samples:
 
     `t_us` int64, Unix epoch; `bus`, `message`, `signal`, `unit`, `text` int32: places in the lists of `LongForm`, -1
     for none; `raw` int64, but nothing where `is_float` (IEEE), and 2^64 too small where `beyond_int64` (an unsigned
-    value above 2^63-1); `value` float64.
+    value above 2^63-1); `value` float64; `source_address` int16: of J1939, -1 for none.
     """
 
     t_us: NDArray[np.int64]
@@ -34,6 +34,7 @@ class Samples:
     value: NDArray[np.float64]
     text: NDArray[np.int32]
     unit: NDArray[np.int32]
+    source_address: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.t_us)
@@ -92,6 +93,7 @@ class LongForm:
             value=np.empty(total, np.float64),
             text=np.full(total, -1, np.int32),
             unit=np.empty(total, np.int32),
+            source_address=np.full(total, -1, np.int16),
         )
         for columns in decoded.columns:
             self._place(columns, starts[columns.rows], samples)
@@ -112,6 +114,8 @@ class LongForm:
             samples.message[at] = names.message
             samples.signal[at] = names.signals[index]
             samples.unit[at] = names.units[index]
+            if columns.source_address is not None:
+                samples.source_address[at] = columns.source_address
             samples.raw[at] = raw
             samples.value[at] = physical(signal, raw)
             if signal.kind not in (Kind.INT, Kind.UINT):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.columns import Columns
+from bench.columns import Columns, key
 from bench.drives import Drive
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
@@ -43,6 +43,7 @@ class AgentDecoder:
                     shown = values if columns.valid is None else values[columns.valid[row]]
                     signal = columns.message.signals[index]
                     if len(shown):
-                        key = (self._buses[columns.bus], columns.message.name, signal.name)
-                        parts.setdefault(key, []).append(shown)
-        return {key: np.concatenate(values) for key, values in parts.items()}
+                        bus, sender = self._buses[columns.bus], columns.source_address
+                        name = key(bus, columns.message.name, signal.name, sender)
+                        parts.setdefault(name, []).append(shown)
+        return {name: np.concatenate(values) for name, values in parts.items()}

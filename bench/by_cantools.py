@@ -5,11 +5,11 @@ from collections import defaultdict
 import numpy as np
 from cantools.database.can import Message
 
-from bench.columns import Columns
+from bench.columns import Columns, key
 from bench.drives import Drive
 from can_dbc.database import load
 from can_dbc.frames import ERROR, EXTENDED, REMOTE
-from can_dbc.plan import match_key
+from can_dbc.plan import Match, match_key
 
 
 class CantoolsDecoder:
@@ -31,14 +31,15 @@ class CantoolsDecoder:
                 of_bus = {**of_file, **of_bus}
             messages |= of_bus
         self._buses = block.buses
-        self._frames: list[tuple[int, Message, bytes]] = []
+        self._frames: list[tuple[int, int | None, Message, bytes]] = []
         columns = (block.bus, block.can_id, block.flags, block.length)
         for row, (bus, can_id, flags, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             if flags & (REMOTE | ERROR):
                 continue
             message = messages.get((bus, match_key(can_id, bool(flags & EXTENDED), drive.match)))
             if message is not None:
-                self._frames.append((bus, message, block.data[row, :length].tobytes()))
+                sender = can_id & 0xFF if drive.match is Match.PGN and flags & EXTENDED else None
+                self._frames.append((bus, sender, message, block.data[row, :length].tobytes()))
 
     @property
     def frames(self) -> int:
@@ -47,13 +48,13 @@ class CantoolsDecoder:
 
     def decode(self) -> None:
         """Every frame, with texts and scaling, as cantools does when not told otherwise."""
-        for _, message, data in self._frames:
+        for _, _, message, data in self._frames:
             message.decode(data)
 
     def columns(self) -> Columns:
         """All values, without texts."""
         values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-        for bus, message, data in self._frames:
+        for bus, sender, message, data in self._frames:
             for signal, value in message.decode(data, decode_choices=False).items():
-                values[self._buses[bus], message.name, signal].append(value)
-        return {key: np.array(numbers, np.float64) for key, numbers in values.items()}
+                values[key(self._buses[bus], message.name, signal, sender)].append(value)
+        return {name: np.array(numbers, np.float64) for name, numbers in values.items()}

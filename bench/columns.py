@@ -9,6 +9,11 @@ Columns = Mapping[tuple[str, str, str], NDArray[np.float64]]
 """By bus, message and signal: the physical values in the order of the frames."""
 
 
+def key(bus: str, message: str, signal: str, source_address: int | None) -> tuple[str, str, str]:
+    """Of Columns; what senders of J1939 have in common is held apart by their source addresses."""
+    return bus, message if source_address is None else f"{message} from {source_address}", signal
+
+
 class Different(Exception):
     """Two decoders disagree: no ratio of theirs means anything."""
 

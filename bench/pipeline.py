@@ -25,7 +25,7 @@ from agent.telemetry.policy import CampaignCollector, described, wanted
 from agent.telemetry.references import Description
 from agent.telemetry.spool import Spool
 from agent.telemetry.spool_index import Entry
-from bench.columns import Columns
+from bench.columns import Columns, key
 from bench.drives import Drive
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
@@ -117,8 +117,9 @@ class Pipeline:
             for group in decode_window(body, {self._catalogue.digest: self._catalogue}.get).groups:
                 for info, raw in zip(group.signals, group.raw, strict=True):
                     message, _, signal = info.name.partition(".")
-                    parts.setdefault((info.bus, message, signal), []).append(physical(info, raw))
-        return {key: np.concatenate(found) for key, found in parts.items()}
+                    name = key(info.bus, message, signal, group.source_address)
+                    parts.setdefault(name, []).append(physical(info, raw))
+        return {name: np.concatenate(found) for name, found in parts.items()}
 
     def stages(self) -> Mapping[str, float]:
         """Milliseconds of a run, by stage."""

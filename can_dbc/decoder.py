@@ -1,13 +1,14 @@
 """The decoder: FrameBlock in, raw integers by message as columns out, equal to cantools value for value.  Pure.
 
 Frames of a block are grouped by bus and identifier with one stable sort, so each message costs one set of array
-operations whatever its number of signals.  Nothing in a block can make decoding fail: a frame that does not decode is
-refused, and every refusal is counted by kind, bus and identifier.
+operations whatever its number of signals.  On a bus that is matched by PGN (J1939) the frames of a message come apart
+by source address: one parameter group from two control units is two signals.  Nothing in a block can make decoding
+fail: a frame that does not decode is refused, and every refusal is counted by kind, bus and identifier.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -35,6 +36,7 @@ Wanted = Callable[[int, MessagePlan], Sequence[int]]
 _BUS_SHIFT: Final = 32  # a key is bus, type of identifier (bit 31), identifier
 _ID_BITS: Final = EXTENDED_KEY - 1
 _STANDARD_IDS: Final = 1 << 11
+_SOURCE_ADDRESS: Final = 0xFF  # J1939-21: the last byte of an identifier
 
 
 class Refused(StrEnum):
@@ -63,11 +65,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SignalColumns:
-    """The decoded frames of one message on one bus, in the order of the block.
+    """The decoded frames of one message on one bus, of one sender where `source_address` says which, in block order.
 
     `rows` (n,) int64: their places in the block; `t_ns` (n,) int64; `signals` (S,): indices into `message.signals`;
     `raw` (S, n) int64: unsigned 64-bit values and IEEE floats as their bit pattern; `valid` (S, n) bool: whether the
-    frame's multiplexers select the signal (raw means something only there), or None where all are valid.
+    frame's multiplexers select the signal (raw means something only there), or None where all are valid;
+    `source_address`: 0 to 255 for 29-bit identifiers of a bus that is matched by PGN, else None.
     """
 
     bus: int
@@ -77,6 +80,7 @@ class SignalColumns:
     signals: tuple[int, ...]
     raw: NDArray[np.int64]
     valid: NDArray[np.bool_] | None
+    source_address: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +109,8 @@ class Decoder:
                 signals = range(len(message.signals)) if wanted is None else wanted(bus, message)
                 if wanted is None or len(signals):
                     groups[key] = len(self._messages)
-                    self._messages.append(_Message(bus, message, tuple(signals)))
+                    has_source = message.extended and plan.match is Match.PGN
+                    self._messages.append(_Message(bus, message, tuple(signals), has_source=has_source))
                 else:
                     groups[key] = -1
         count = len(self._messages)
@@ -132,7 +137,7 @@ class Decoder:
         order = np.argsort(group, kind="stable")
         present = np.flatnonzero(sizes[: self._unknown])
         refusals = _Refusals()
-        columns = []
+        columns: list[SignalColumns] = []
         if len(present):
             used = order[: ends[self._unknown - 1]]
             frames = _Frames(block, used, block.t_ns[used], block.length[used], Words(block.data, used))
@@ -141,9 +146,10 @@ class Decoder:
             shortest = np.minimum.reduceat(frames.length, starts)
             places = zip(present.tolist(), starts.tolist(), stops.tolist(), shortest.tolist(), strict=True)
             for number, start, stop, length in places:
-                decoded = self._messages[number].decode(frames, start, stop, length, refusals)
+                message = self._messages[number]
+                decoded = message.decode(frames, start, stop, length, refusals)
                 if decoded is not None:
-                    columns.append(decoded)
+                    columns += _by_source(decoded, block) if message.has_source else (decoded,)
         self._count_undecoded(block, order, ends, refusals)
         return Decoded(tuple(columns), refusals.as_tuple())
 
@@ -178,6 +184,25 @@ class Decoder:
             errors = (block.flags[rows] & ERROR).astype(bool)
             refusals.add(Refused.ERROR, block, rows[errors], None)
             refusals.add(Refused.REMOTE, block, rows[~errors], None)
+
+
+def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColumns]:
+    """The columns of each sender."""
+    addresses = block.can_id[columns.rows] & _SOURCE_ADDRESS
+    present = np.flatnonzero(np.bincount(addresses)).tolist()
+    for address in present:
+        if len(present) == 1:
+            yield replace(columns, source_address=address)
+            return
+        chosen = addresses == address
+        yield replace(
+            columns,
+            rows=columns.rows[chosen],
+            t_ns=columns.t_ns[chosen],
+            raw=columns.raw[:, chosen],
+            valid=None if columns.valid is None else columns.valid[:, chosen],
+            source_address=address,
+        )
 
 
 class _Refusals:
@@ -222,12 +247,16 @@ class _Frames:
 
 
 class _Message:
-    """One message made ready: which signals to cut out, and how its multiplexers select."""
+    """One message made ready: which signals to cut out, and how its multiplexers select.
 
-    def __init__(self, bus: int, plan: MessagePlan, wanted: tuple[int, ...]) -> None:
+    `has_source`: whether its identifiers end in a source address.
+    """
+
+    def __init__(self, bus: int, plan: MessagePlan, wanted: tuple[int, ...], *, has_source: bool) -> None:
         if any(not 0 <= index < len(plan.signals) for index in wanted):
             raise DecodeError(f"{plan.name} has signals 0 to {len(plan.signals) - 1}, wanted are {wanted}")
         self._bus, self._plan, self._wanted = bus, plan, wanted
+        self.has_source = has_source
         self._defect = None if plan.defect is None else Refused(plan.defect)
         # Multiplexers are always cut out, behind the wanted signals: they decide whether the frame is refused.
         rows = list(wanted) + [m.signal for m in plan.multiplexers if m.signal not in wanted]

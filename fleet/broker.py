@@ -87,7 +87,7 @@ def free_port() -> int:
         return port
 
 
-def write_configuration(fleet: FleetFolder, state: Path, port: int) -> Path:
+def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes: int = PACKET_BYTES) -> Path:
     """Write access-control list and configuration of a loopback broker that keeps its state in `state`.
 
     `user` is whoever runs this: mosquitto, started by root, would otherwise become a user who may not read
@@ -103,7 +103,7 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int) -> Path:
         certificate=fleet.broker_certificate.resolve(),
         key=fleet.broker_key.resolve(),
         acl=fleet.broker_acl.resolve(),
-        packet_bytes=PACKET_BYTES,
+        packet_bytes=packet_bytes,
         state=state.resolve(),
         log=(state / "mosquitto.log").resolve(),
     )
@@ -134,15 +134,15 @@ class Broker:
         """Process id while it runs."""
         return None if self._process is None else self._process.pid
 
-    def start(self) -> None:
+    def start(self, *, packet_bytes: int = PACKET_BYTES) -> None:
         """Start and return once it listens.  Permanent when mosquitto refuses, Transient when it takes too
-        long."""
+        long.  `packet_bytes`: the largest MQTT packet that it takes."""
         if self._process is not None:
             raise Permanent(f"the broker on port {self.port} runs already (process {self._process.pid})")
         if self._listens():
             raise Permanent(f"port {self.port} of {self.host} is in use by another program; choose another")
         program = find_mosquitto()
-        configuration = write_configuration(self._fleet, self._state, self.port)
+        configuration = write_configuration(self._fleet, self._state, self.port, packet_bytes)
         output = self._state / "mosquitto.out"
         with output.open("wb") as stream:
             self._process = subprocess.Popen(

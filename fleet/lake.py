@@ -21,11 +21,11 @@ from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
+    Schema,
     Transaction,
     WriterProperties,
     write_deltalake,
 )
-from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from agent.durable import fsync_directory
@@ -114,13 +114,35 @@ def _open_or_create(uri: str, schema: pa.Schema) -> DeltaTable:
         table = DeltaTable.create(uri, schema, mode="ignore", partition_by=["date"])
     except (DeltaError, OSError) as error:
         raise Permanent(f"cannot open or create the table {uri}: {error}") from error
-    names = [field.name for field in table.schema().fields]
-    if names != schema.names and names == schema.names[: len(names)]:  # of an earlier release
-        table.alter.add_columns(list(DeltaSchema.from_arrow(schema).fields[len(names) :]))
-        names = schema.names
-    if names != schema.names:
-        raise Permanent(f"the table {uri} has other columns: it was written by another release")
+    if not _has_columns(table, schema):
+        _extend(table, schema)
     return table
+
+
+def _has_columns(table: DeltaTable, schema: pa.Schema) -> bool:
+    return _names(table) == list(schema.names)
+
+
+def _names(table: DeltaTable) -> list[str]:
+    return [field.name for field in table.schema().fields]
+
+
+def _extend(table: DeltaTable, schema: pa.Schema) -> None:
+    """Give a table of an earlier release the columns that came since, null in its rows.
+
+    Permanent where its columns are not the first of ours, Transient where the store refuses.
+    """
+    present = _names(table)
+    if present != schema.names[: len(present)]:
+        raise Permanent(f"the table {table.table_uri} has other columns: it was written by another release")
+    missing = pa.schema([schema.field(name) for name in schema.names[len(present) :]])
+    try:
+        table.alter.add_columns(Schema.from_arrow(missing).fields)
+        _force_to_disk(table.table_uri, table.version())
+    except (DeltaError, OSError) as error:
+        table.update_incremental()
+        if not _has_columns(table, schema):  # nor did another receiver, which started at the same time
+            raise Transient(f"cannot add columns to {table.table_uri}: {error}") from error
 
 
 def _force_to_disk(table_uri: str, version: int) -> None:

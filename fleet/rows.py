@@ -46,6 +46,7 @@ SAMPLES = pa.schema(
         ("value", pa.float64()),
         ("unit", pa.string()),
         ("text", pa.string()),
+        ("source_address", pa.int16()),  # J1939: who sent it; null elsewhere
     ]
 )
 EVENTS = pa.schema(
@@ -190,8 +191,19 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
         ),
         "unit": by_signal(lambda signal: signal.unit),
         "text": _texts(groups, rows),
+        "source_address": _source_addresses(groups, lengths, rows),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in SAMPLES.names], schema=_encoded(SAMPLES))
+
+
+def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64], rows: int) -> pa.Array:
+    if all(group.source_address is None for group in groups):
+        return pa.nulls(rows, pa.int16())
+    of_signal = [
+        -1 if group.source_address is None else group.source_address for group in groups for _ in group.signals
+    ]
+    addresses = np.repeat(np.array(of_signal, np.int16), lengths)
+    return pa.array(addresses, mask=addresses < 0)
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:

@@ -32,12 +32,13 @@ from agent.formats.columns import (
     Window,
 )
 from agent.formats.cut import cut
-from agent.formats.descriptions import Described, read_table, write_table
+from agent.formats.descriptions import MAX_SIGNALS, Described, read_table, write_table
 
 FORMAT: Final = 2
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
 MAX_REPLACES: Final = 4_096
+_MOST_SENDERS: Final = 256  # of one message: a J1939 source address is a byte
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
@@ -124,8 +125,9 @@ def _compress(body: bytes, level: int = _LEVEL) -> bytes:
 
 
 def _encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None) -> Iterator[bytes]:
-    if _values(window) > MAX_VALUES:
-        parts = -(-_values(window) // MAX_VALUES)
+    signals = sum(len(group.signals) for group in window.groups)
+    if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
+        parts = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))
     else:
         body = _to_message(window, catalogue).SerializeToString(deterministic=True)
         compressed = _compress(body)
@@ -166,6 +168,8 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
     columns.sizes.extend([len(group.signals) for group in window.groups])
     columns.value.CopyFrom(_deltas(values))
     columns.unwrapped.extend(np.flatnonzero((values.wraps == 0) & (wraps != 0)).tolist())
+    if any(group.source_address is not None for group in window.groups):
+        columns.senders.extend(_sender(group.source_address) for group in window.groups)
     _write_times(window, columns)
     if catalogue is None or (catalogue.campaign, catalogue.revision) != (window.campaign, window.revision):
         described = [entry for group in window.groups for entry in zip(group.signals, group.texts, strict=True)]
@@ -197,6 +201,10 @@ def _refer(
                 numbers.append(len(catalogue.described) + len(described))
                 described.append((group.signals[row], texts))
     return np.array(numbers, np.int64), described
+
+
+def _sender(source_address: int | None) -> int:
+    return 0 if source_address is None else source_address + 1
 
 
 def _wraps(groups: Sequence[ColumnGroup]) -> NDArray[np.uint8]:
@@ -300,7 +308,8 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
     """Raises delta.MalformedError."""
     columns = message.columns
     sizes, time_of = list(columns.sizes), list(columns.times) or list(range(len(columns.sizes)))
-    _check_counts(columns, sizes, time_of)
+    senders = list(columns.senders) or [0] * len(sizes)
+    _check_counts(columns, sizes, time_of, senders)
     own = read_table(message.signals)
     numbers = _numbers(columns, len(own) if catalogue is None else len(catalogue.described) + len(own))
     signals = [_describe(number, catalogue, own) for number in numbers]
@@ -313,22 +322,25 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
     time_starts = (np.cumsum(counts) - counts).tolist()
     groups = []
     first = start = 0
-    for size, time in zip(sizes, time_of, strict=True):
+    for size, time, sender in zip(sizes, time_of, senders, strict=True):
         count = columns.counts[time]
         raw = values[start : start + size * count].reshape(size, count)
         chosen = signals[first : first + size]
         texts = tuple(texts_in(row) for (_, texts_in), row in zip(chosen, raw, strict=True))
         t_us = times[time_starts[time] : time_starts[time] + count]
-        groups.append(ColumnGroup(t_us, tuple(signal for signal, _ in chosen), raw, texts))
+        source_address = sender - 1 if sender else None
+        groups.append(ColumnGroup(t_us, tuple(signal for signal, _ in chosen), raw, texts, source_address))
         first, start = first + size, start + size * count
     return tuple(groups)
 
 
-def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[int]) -> None:
+def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[int], senders: Sequence[int]) -> None:
     """Everything that decides how much will be allocated."""
     counts = columns.counts
-    if len(sizes) != len(time_of):
-        raise delta.MalformedError("groups and their times of different number")
+    if not len(sizes) == len(time_of) == len(senders):
+        raise delta.MalformedError("groups, their times and their senders of different number")
+    if any(sender > _MOST_SENDERS for sender in senders):
+        raise delta.MalformedError("a source address beyond one byte")
     if any(time >= len(counts) for time in time_of):
         raise delta.MalformedError("a group of a time column that is not there")
     if 0 in sizes:

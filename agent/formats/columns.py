@@ -68,13 +68,15 @@ class ColumnGroup:
 
     `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of
     signals[i]; unsigned 64-bit values and IEEE floats as their bit pattern.  `texts[i]` maps raw values of
-    signals[i] to the texts of its value table, only those that occur.
+    signals[i] to the texts of its value table, only those that occur.  `source_address` (0 to 255): of J1939, who sent
+    all of them; None elsewhere.
     """
 
     t_us: NDArray[np.int64]
     signals: tuple[SignalInfo, ...]
     raw: NDArray[np.int64]
     texts: tuple[Mapping[int, str], ...]
+    source_address: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _cut_at(window: Window, moments: NDArray[np.int64]) -> list[Window]:
 def _rows(group: ColumnGroup, rows: NDArray[np.int64] | slice) -> ColumnGroup:
     raw = group.raw[:, rows]
     texts = tuple(_occurring(table, row) if table else table for table, row in zip(group.texts, raw, strict=True))
-    return ColumnGroup(group.t_us[rows], group.signals, raw, texts)
+    return replace(group, t_us=group.t_us[rows], raw=raw, texts=texts)
 
 
 def _occurring(table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
@@ -102,4 +102,4 @@ def _halves(groups: tuple[ColumnGroup, ...]) -> list[tuple[ColumnGroup, ...]]:
 
 
 def _signals(group: ColumnGroup, chosen: slice) -> ColumnGroup:
-    return ColumnGroup(group.t_us, group.signals[chosen], group.raw[chosen], group.texts[chosen])
+    return replace(group, signals=group.signals[chosen], raw=group.raw[chosen], texts=group.texts[chosen])

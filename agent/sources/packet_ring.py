@@ -249,7 +249,7 @@ class PacketRingSource:
         """Whether a predecessor left its ring for this interface: not after a power cut."""
         return bool(self._left())
 
-    def begin(self, *, used: int, needed: int) -> None:  # noqa: ARG002  # a ring knows what it holds
+    def begin(self, *, used: int, needed: int) -> None:
         """Positions below `used` were given to frames of earlier rings: before `blocks`, where there were any."""
         self._first_position = used
 

@@ -43,7 +43,8 @@ def read_blocks(
 
     `channels` selects and orders the buses; None takes all as they appear, and then `buses` of a later block may be
     longer (never reordered).  A channel that is a number n, or not given (csv, db: 0), is named "can<n>".  `skip`
-    frames of the channels are passed over.  `progress` is called after each block.  Raises Permanent: unreadable, damaged, or without a frame of the channels.
+    frames of the channels are passed over.  `progress` is called after each block.  Raises Permanent: unreadable,
+    damaged, or without a frame of the channels.
     """
     names = _Channels(channels, path)
     first = 0
@@ -95,7 +96,7 @@ class ReplaySource:
         """A log has all of its frames."""
         return True
 
-    def begin(self, *, used: int, needed: int) -> None:  # noqa: ARG002  # the log itself numbers its frames
+    def begin(self, *, used: int, needed: int) -> None:
         """Frames before `needed` are delivered already."""
         self._begin = needed
 

@@ -1,6 +1,7 @@
 """What a campaign keeps of what was decoded.  Pure.
 
 Samples of a signal come in bus order, in increments of any size; what is kept does not depend on how they were cut.
+Of J1939 the signal of each sender counts for itself: one control unit must not hide another.
 A sample outside the campaign's time does not exist for it.  Of the others, with `onChange` those are candidates whose
 raw value differs from the one before (the first always does), else all.  Without a minimum interval every candidate is
 kept; with one the first is, then each that is at least the interval after the last kept one.  A time that stepped back
@@ -106,7 +107,7 @@ class _Rule:
 
 @dataclass(slots=True, eq=False)
 class _Message:
-    """The collected signals of one message on one bus, as rows of its decoded columns.
+    """The collected signals of one message on one bus (of one sender if it has a source address), as rows of columns.
 
     `indices` (S,): which signals of the message; `rows` (S,): the row of each in columns that hold the signals
     `layout`, which another Decoder, for other campaigns beside this one, lays out anew.  `kept_ns`, `seen` and
@@ -124,6 +125,7 @@ class _Message:
     seen: NDArray[np.int64]
     has_seen: NDArray[np.bool_]
     limited: bool
+    source_address: int | None
     pieces: list[_Piece] = field(default_factory=list)
     infos: dict[tuple[int, ...], tuple[SignalInfo, ...]] = field(default_factory=dict)
 
@@ -176,7 +178,7 @@ class CampaignCollector:
     def __init__(self, campaign: Campaign, buses: Sequence[str]) -> None:
         self._campaign = campaign
         self._buses = tuple(buses)
-        self._messages: dict[tuple[int, int, bool], _Message] = {}
+        self._messages: dict[tuple[int, int, bool, int], _Message] = {}
         self._part = 0  # of the open window; parts before it are durable
 
     @property
@@ -200,7 +202,8 @@ class CampaignCollector:
         t_ns = np.concatenate([decoded.t_ns for decoded in columns])
         all_active = self._campaign.start_ns <= t_ns.min() and t_ns.max() < self._campaign.expiry_ns
         for decoded in columns:
-            key = (decoded.bus, decoded.message.can_id, decoded.message.extended)
+            sender = -1 if decoded.source_address is None else decoded.source_address
+            key = (decoded.bus, decoded.message.can_id, decoded.message.extended, sender)
             message = self._messages.get(key)
             if message is None:
                 message = self._messages[key] = self._new_message(decoded)
@@ -268,6 +271,7 @@ class CampaignCollector:
             np.zeros(len(rows), np.int64),
             np.zeros(len(rows), np.bool_),
             any(signal.max_samples is not None for signal in signals),
+            decoded.source_address,
         )
 
     def _collect(self, message: _Message, decoded: SignalColumns) -> None:
@@ -432,7 +436,8 @@ def _with_texts(drafts: Sequence[_Draft]) -> Iterator[ColumnGroup]:
             else:
                 texts.append(_NO_TEXTS)
             column += 1
-        yield ColumnGroup(draft.t_us, draft.message.infos_of(draft.members), draft.raw, tuple(texts))
+        infos = draft.message.infos_of(draft.members)
+        yield ColumnGroup(draft.t_us, infos, draft.raw, tuple(texts), draft.message.source_address)
 
 
 def _values(raw: NDArray[np.int64], lowest: int, highest: int) -> list[int]:

@@ -21,6 +21,7 @@ SCHEMA: Final = pa.schema(
         ("value", pa.float64()),
         ("text", pa.string()),
         ("unit", pa.string()),
+        ("source_address", pa.int16()),
     ]
 )
 
@@ -34,7 +35,7 @@ select *, 'expected' as side from only_expected union all by name select *, 'lak
 _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
-    select campaign, bus, signal, time_us,
+    select campaign, bus, source_address, signal, time_us,
            list(struct_pack(raw := raw, value := value, text := text, unit := unit))
                filter (side = 'expected') as wanted,
            list(struct_pack(raw := raw, value := value, text := text, unit := unit))
@@ -52,7 +53,7 @@ from keys
 """
 
 _EXAMPLES: Final = """
-select campaign, bus, signal, time_us, wanted, found from keys order by time_us limit 5
+select campaign, bus, source_address, signal, time_us, wanted, found from keys order by time_us limit 5
 """
 
 
@@ -103,5 +104,12 @@ def compare(expected: Expected, samples: pa.Table) -> Comparison:
         missing,
         duplicates,
         differing,
-        tuple(f"{bus} {signal} at {t} µs ({name}): expected {w}, found {f}" for name, bus, signal, t, w, f in examples),
+        tuple(_described(*example) for example in examples),
     )
+
+
+def _described(
+    campaign: str, bus: str, source_address: int | None, signal: str, t_us: int, wanted: object, found: object
+) -> str:
+    sender = "" if source_address is None else f" from {source_address}"
+    return f"{bus} {signal}{sender} at {t_us} µs ({campaign}): expected {wanted}, found {found}"

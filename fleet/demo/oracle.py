@@ -3,7 +3,8 @@ applies the campaigns sample by sample.
 
 Shares no code with the agent's decoder, policy or codec; that is its purpose.  Slow and simple.  The rules are those
 of config/campaigns/README.md: the first sample of a signal is kept, then each one at least `minimumSamplingIntervalMs`
-after the last kept one; with `onChange` only samples whose raw value differs from the one before.
+after the last kept one; with `onChange` only samples whose raw value differs from the one before.  Where messages are
+found by parameter group (J1939), the samples of each source address are taken for themselves.
 """
 
 import json
@@ -48,6 +49,7 @@ class Expected:
     value: list[float] = field(default_factory=list)
     text: list[str | None] = field(default_factory=list)
     unit: list[str | None] = field(default_factory=list)
+    source_address: list[int | None] = field(default_factory=list)
     frames: int = 0
     decoded: int = 0
 
@@ -99,10 +101,10 @@ class _Campaign:
         self.name = str(document["name"])
         self.revision = json.dumps(document, sort_keys=True)
         self._entries: Sequence[Mapping[str, Any]] = document["signalsToCollect"]
-        self._rules: dict[tuple[str, str], _Rule | None] = {}
+        self._rules: dict[tuple[str, int | None, str], _Rule | None] = {}
 
-    def rule(self, bus: str, signal: str) -> _Rule | None:
-        key = (bus, signal)
+    def rule(self, bus: str, sender: int | None, signal: str) -> _Rule | None:
+        key = (bus, sender, signal)
         if key not in self._rules:
             exact = [entry for entry in self._entries if entry["name"] == signal]
             globs = [entry for entry in self._entries if fnmatchcase(signal, entry["name"])]
@@ -134,6 +136,10 @@ class _Bus:
 
     def message(self, frame: Frame) -> Message | None:
         return self._messages.get(self._key(frame.can_id, frame.extended))
+
+    def sender(self, frame: Frame) -> int | None:
+        """The source address of J1939."""
+        return frame.can_id % 256 if self._pgn and frame.extended else None
 
 
 def _encoding(file: Path) -> str:
@@ -181,19 +187,24 @@ def expected_samples(
         except DecodeError:
             continue
         result.decoded += 1
-        _collect(result, campaigns[stage], frame, message, raws)
+        _collect(result, campaigns[stage], frame, buses[frame.bus].sender(frame), message, raws)
     return result
 
 
 def _collect(
-    result: Expected, active: Sequence[_Campaign], frame: Frame, message: Message, raws: Mapping[str, Any]
+    result: Expected,
+    active: Sequence[_Campaign],
+    frame: Frame,
+    sender: int | None,
+    message: Message,
+    raws: Mapping[str, Any],
 ) -> None:
     physical: dict[str, Any] | None = None
     for name, raw in raws.items():
         signal = f"{message.name}.{name}"
         bits: int | None = None
         for campaign in active:
-            rule = campaign.rule(frame.bus, signal)
+            rule = campaign.rule(frame.bus, sender, signal)
             if rule is None:
                 continue
             definition = message.get_signal_by_name(name)
@@ -212,6 +223,7 @@ def _collect(
             result.value.append(float(physical[name]))
             result.text.append(None if choice is None else str(choice))
             result.unit.append(definition.unit)
+            result.source_address.append(sender)
 
 
 def _bits(signal: Signal, raw: float) -> int:

@@ -20,7 +20,8 @@ class Proxy:
         self.bytes_down = 0
         self._broker_port = broker_port
         self._server: asyncio.Server | None = None
-        self._links: set[asyncio.StreamWriter] = set()
+        self._near: set[asyncio.StreamWriter] = set()  # to vehicles
+        self._far: set[asyncio.StreamWriter] = set()  # to the broker
         self._relays: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -38,7 +39,7 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for link in list(self._links):
+        for link in (*self._near, *self._far):
             link.transport.abort()
         if self._relays:
             await asyncio.wait(self._relays)
@@ -51,12 +52,12 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._relays.add(task)
-        self._links.add(writer)
+        self._near.add(writer)
         try:
             await self._relay(reader, writer)
         finally:
             writer.transport.abort()
-            self._links.discard(writer)
+            self._near.discard(writer)
             self._relays.discard(task)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,7 +65,7 @@ class Proxy:
             broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
         except OSError:  # the broker is down just now: so is the road
             return
-        self._links.add(broker_writer)
+        self._far.add(broker_writer)
         try:
             await asyncio.wait(
                 {
@@ -75,7 +76,7 @@ class Proxy:
             )
         finally:
             broker_writer.transport.abort()
-            self._links.discard(broker_writer)
+            self._far.discard(broker_writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         with contextlib.suppress(OSError):
@@ -84,5 +85,8 @@ class Proxy:
                     self.bytes_up += len(chunk)
                 else:
                     self.bytes_down += len(chunk)
-                writer.write(chunk)
-                await writer.drain()
+                await self._carry(chunk, writer)
+
+    async def _carry(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunk)
+        await writer.drain()

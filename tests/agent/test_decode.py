@@ -82,12 +82,12 @@ def test_parquet_holds_the_samples_in_bus_order_with_exact_microseconds(log, dbc
         *[1_700_000_000_600_000] * 2,
     ]
     assert [row[1:] for row in rows_of(out)] == [
-        ("can0", "Motor", "Mode", 0, 0.0, None, None),
-        ("can0", "Motor", "Speed", -10, -45.0, None, "km/h"),
-        ("can0", "Motor", "Mode", 1, 1.0, None, None),
-        ("can0", "Motor", "Gear", 1, 1.0, "first", None),
-        ("can0", "Wide", "Whole", 2**64 - 1, 2.0**64, None, None),
-        ("can0", "Wide", "Real", None, 1.5, None, "V"),
+        ("can0", "Motor", "Mode", 0, 0.0, None, None, None),
+        ("can0", "Motor", "Speed", -10, -45.0, None, "km/h", None),
+        ("can0", "Motor", "Mode", 1, 1.0, None, None, None),
+        ("can0", "Motor", "Gear", 1, 1.0, "first", None, None),
+        ("can0", "Wide", "Whole", 2**64 - 1, 2.0**64, None, None, None),
+        ("can0", "Wide", "Real", None, 1.5, None, "V", None),
     ]
 
 
@@ -104,10 +104,25 @@ def test_csv_holds_the_same_with_unsigned_64_bit_values_exact(log, dbc, tmp_path
     with out.open(newline="") as file:
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert rows[2] == ["1700000000.000001", "can0", "Motor", "Speed", "-10", "-45.0", "", "km/h"]
-    assert rows[4] == ["1700000000.500000", "can0", "Motor", "Gear", "1", "1.0", "first", ""]
+    assert rows[2] == ["1700000000.000001", "can0", "Motor", "Speed", "-10", "-45.0", "", "km/h", ""]
+    assert rows[4] == ["1700000000.500000", "can0", "Motor", "Gear", "1", "1.0", "first", "", ""]
     assert rows[5][4:6] == ["18446744073709551615", "1.8446744073709552e+19"]
     assert rows[6][4:6] == ["", "1.5"]
+
+
+@pytest.mark.parametrize(("match", "addresses"), [(Match.PGN, [0, 33]), (Match.EXACT, [None])])
+def test_samples_of_a_parameter_group_name_their_sender(tmp_path, match, addresses):
+    dbc, log = tmp_path / "truck.dbc", tmp_path / "truck.log"
+    dbc.write_text('BO_ 2566844158 Motor: 1 ECU\n SG_ Load : 0|8@1+ (1,0) [0|0] "" ECU\n')
+    log.write_text(
+        "(1.0) can0 18FEEEFE#01\n" if match is Match.EXACT else "(1.0) can0 18FEEE00#01\n(2.0) can0 0CFEEE21#02\n"
+    )
+    decode_log(log, {None: [dbc]}, tmp_path / "o.parquet", match=match)
+    decode_log(log, {None: [dbc]}, tmp_path / "o.csv", match=match)
+    assert pq.read_table(tmp_path / "o.parquet").column("source_address").to_pylist() == addresses
+    with (tmp_path / "o.csv").open(newline="") as file:
+        written = [row["source_address"] for row in csv.DictReader(file)]
+    assert written == ["" if address is None else str(address) for address in addresses]
 
 
 def test_the_summary_accounts_for_every_frame_by_name(log, dbc):
@@ -227,7 +242,7 @@ class Reference:
         return (pgn_from_frame_id(can_id) if match is Match.PGN and extended else can_id, extended)
 
     def frames(self, path):
-        """(microseconds, bus, message, samples or reason) for each line of a candump log, split by hand."""
+        """(microseconds, bus, sender, message, samples or reason) for each line of a candump log, split by hand."""
         with zstandard.open(path, "rt") as lines:
             for line in lines:
                 stamp, bus, frame = line.split()[:3]
@@ -235,7 +250,9 @@ class Reference:
                 data = data[2:] if data.startswith("#") else data
                 key = self._key(int(can_id, 16), len(can_id) > 3, self._match)
                 message = self._by_key.get((bus, key))
-                yield int(stamp[1:-1].replace(".", "")), bus, message, self._samples(message, bytes.fromhex(data))
+                sender = int(can_id[-2:], 16) if self._match is Match.PGN and len(can_id) > 3 else None
+                samples = self._samples(message, bytes.fromhex(data))
+                yield int(stamp[1:-1].replace(".", "")), bus, sender, message, samples
 
     @staticmethod
     def _samples(message, data):
@@ -260,15 +277,15 @@ def test_every_open_capture_decodes_to_what_cantools_says_value_for_value(captur
     columns += [table.column(name).to_pylist() for name in COLUMNS[1:]]
     ours = zip(*columns, strict=True)
     counts, samples = Counter(), 0
-    for t_us, bus, message, result in Reference(capture.databases, match).frames(capture.path):
+    for t_us, bus, sender, message, result in Reference(capture.databases, match).frames(capture.path):
         counts[result if isinstance(result, str) else "decoded"] += 1
         if isinstance(result, str):
             continue
         units = {signal.name: signal.unit for signal in message.signals}
         for sample in result:
             samples += 1
-            *place, raw, value, text, unit = next(ours)
-            assert (*place, unit) == (t_us, bus, message.name, sample.name, units[sample.name])
+            *place, raw, value, text, unit, source = next(ours)
+            assert (*place, unit, source) == (t_us, bus, message.name, sample.name, units[sample.name], sender)
             assert Sample(sample.name, raw, bits(value), text) == sample
     assert next(ours, None) is None
     assert (summary.decoded, summary.samples) == (counts["decoded"], samples)

@@ -126,6 +126,28 @@ def test_a_pgn_match_ignores_priority_and_source_of_extended_frames_only():
     assert refusals(decoded) == {(Refused.UNKNOWN, 0x18F10400, None): 1, (Refused.UNKNOWN, 0x101, None): 1}
 
 
+def test_senders_of_one_parameter_group_come_apart():
+    frames = [
+        (0x18F00421, True, b"\0\1" + bytes(6)),
+        (0x18F00400, True, b"\1\7\2" + bytes(5)),
+        (0x0CF00421, True, b"\0\3" + bytes(6)),
+        (0x100, False, bytes(2)),
+    ]
+    columns = Decoder({0: PGN_PLAN}).decode(block_of(frames)).columns
+    found = [(c.message.name, c.source_address, c.rows.tolist(), c.t_ns.tolist(), c.raw[1:3].tolist()) for c in columns]
+    assert found == [
+        ("Speed", None, [3], [3_000_000], []),
+        ("Motor", 0x00, [1], [1_000_000], [[7], [7]]),
+        ("Motor", 0x21, [0, 2], [0, 2_000_000], [[1, 3], [1, 3]]),
+    ]
+    assert [c.valid[1].tolist() for c in columns[1:]] == [[False], [True, True]]
+
+
+def test_an_identifier_that_is_matched_whole_has_no_source_address():
+    (columns,) = Decoder({0: PLAN}).decode(block_of([motor(0)])).columns
+    assert columns.source_address is None
+
+
 def test_error_and_remote_frames_are_counted_apart():
     block = block_of([(0x100, False, b"\0\0")] * 3)
     block.flags[:] = [REMOTE, ERROR, 0]

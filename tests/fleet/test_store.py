@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import structlog
 import zstandard
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from agent.errors import Permanent, Transient
 from agent.formats import telemetry_pb2 as pb
@@ -400,6 +400,35 @@ def test_a_lake_of_another_release_is_refused_at_the_start(fleet: FleetFolder) -
     DeltaTable.create(str(fleet.lake / "events"), pa.schema([("a", pa.int64())]))
     with pytest.raises(Permanent, match="another release"):
         open_store(fleet, Share())
+
+
+def test_a_table_of_a_release_without_source_addresses_is_extended_and_reads_before_and_after(
+    fleet: FleetFolder, vehicle: Vehicle
+) -> None:
+    old = pa.schema([field for field in SCHEMAS["samples"] if field.name != "source_address"])
+    table = DeltaTable.create(str(fleet.lake / "samples"), old, partition_by=["date"])
+    row = {
+        "date": 20_000,
+        "vehicle": "v",
+        "epoch": EPOCH,
+        "seq": 1,
+        "row": 0,
+        "bus": "can0",
+        "signal": "A.x",
+        "time": T0_US,
+    }
+    write_deltalake(table, pa.Table.from_pylist([row], schema=old), mode="append")
+    for name in ("events", "batches"):
+        DeltaTable.create(str(fleet.lake / name), SCHEMAS[name], partition_by=["date"])
+    counted = "SELECT source_address, count(*) FROM samples GROUP BY ALL ORDER BY ALL"
+    groups = tuple(replace(group, source_address=255) for group in make_window(1).groups)
+    store = open_store(fleet, Share())
+    store.take_in([Message(vehicle.topic, vehicle.batch(1, replace(make_window(1), groups=groups)))])
+    store.land()
+    assert ask_sql(str(fleet.lake), counted).rows == ((255, 20), (None, 1))
+    bring(store, vehicle, 2)
+    store.close()
+    assert ask_sql(str(fleet.lake), counted).rows == ((255, 20), (None, 21))
 
 
 def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) -> None:

@@ -246,7 +246,7 @@ def test_a_replay_that_is_killed_goes_on_where_it_was_and_begins_anew_after_its_
     write_log(log, 6.0)
     for stored in (3, 6):
         agent = replaying(car, log, "3")
-        agent.until(lambda: agent.said("agent_ready"), "ready")
+        agent.until(lambda agent=agent: agent.said("agent_ready"), "ready")  # type: ignore[misc]
         agent.until_status(lambda s, least=stored: s["spool"]["next_seq"] > least, "stored")
         agent.kill()
     with receiving(car):

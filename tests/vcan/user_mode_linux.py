@@ -18,7 +18,7 @@ from typing import Final
 
 INIT: Final = Path(__file__).with_name("init")
 MODULES: Final = Path("/usr/lib/uml/modules")
-MEMORY: Final = "768M"
+MEMORY: Final = "1024M"  # taken from this machine only as far as it is used
 POLL_S: Final = 0.01
 PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 

@@ -4,6 +4,7 @@ A vector is written once and never again: it stands for batches that lie in the 
 names beside the old ones: `kinds`, `events` and `empty` are of format 1, which nothing writes any more.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,15 @@ WINDOWS = {
     "empty": Window("quiet", "ffffffffffff", _START, _START + 1, CLOCK, (), ()),
 }
 
+SENDERS = replace(
+    WINDOWS["kinds"],
+    groups=(
+        replace(_SAME_TIMES, source_address=0),
+        replace(_SAME_TIMES, source_address=255, raw=1 - _SAME_TIMES.raw),
+        _SAME_TIMES,
+    ),
+)  # J1939, beside a group that is none
+
 CATALOGUE = catalogue_of(
     "all-kinds",
     "0123456789ab",
@@ -76,6 +86,7 @@ CATALOGUE = catalogue_of(
 
 if __name__ == "__main__":
     bodies = {f"{name}-2": encode_window(example) for name, example in WINDOWS.items()}
+    bodies["senders-2"] = encode_window(SENDERS)
     bodies["referring-2"] = encode_window(WINDOWS["kinds"], CATALOGUE)
     bodies["catalogue-2"] = encode_catalogue(CATALOGUE, _START, CLOCK)
     for name, body in bodies.items():

@@ -13,7 +13,7 @@ from agent.formats import codec
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.catalogue import UnknownCatalogue
 from agent.formats.columns import ColumnGroup, Event, Kind
-from tests.agent.formats.make_vectors import CATALOGUE
+from tests.agent.formats.make_vectors import CATALOGUE, SENDERS
 from tests.agent.formats.make_vectors import WINDOWS as VECTORS
 from tests.agent.formats.windows import CLOCK, WINDOWS, plain, samples, signal, window
 
@@ -35,6 +35,24 @@ def test_equal_windows_give_equal_bytes(original):
 @pytest.mark.parametrize("suffix", ["", "-2"])
 def test_a_committed_vector_decodes_for_ever(name, suffix):
     assert plain(codec.decode_window((FOLDER / f"{name}{suffix}.batch").read_bytes())) == plain(VECTORS[name])
+
+
+def test_a_committed_vector_with_senders_decodes_for_ever():
+    assert plain(codec.decode_window((FOLDER / "senders-2.batch").read_bytes())) == plain(SENDERS)
+
+
+def test_groups_without_senders_cost_no_byte_for_them():
+    assert not _message(codec.encode_window(VECTORS["kinds"])).columns.senders
+    assert list(_message(codec.encode_window(SENDERS)).columns.senders) == [1, 256, 0]
+
+
+def test_a_window_of_too_many_signals_is_cut_though_senders_multiplied_them():
+    infos = tuple(signal(f"M.S{i}") for i in range(300))
+    raw = np.arange(600)[:, None].reshape(300, 2)
+    many = window(*(ColumnGroup(np.array([1, 5]), infos, raw, ({},) * 300, sender) for sender in range(256)))
+    bodies = codec.encode_batches(many, 1_000_000)
+    assert len(bodies) == 4
+    assert samples(codec.decode_window(body) for body in bodies) == samples([many])
 
 
 def test_a_committed_catalogue_and_the_batch_that_refers_to_it_decode_for_ever():
@@ -149,6 +167,8 @@ def test_counts_that_no_bytes_back_are_untrusted_before_memory_is_taken():
         (lambda m: m.columns.signals.append(0), "number of signals"),
         (lambda m: m.columns.signals.extend([1] * 9), "nothing describes"),
         (lambda m: m.columns.unwrapped.append(9), "unwrapped"),
+        (lambda m: m.columns.senders.append(1), "different number"),
+        (lambda m: m.columns.senders.extend([1, 257]), "source address"),
         (lambda m: setattr(m.columns, "unit", 0), "no unit"),
         (lambda m: m.signals.buses.append(0), "different number"),
         (lambda m: m.signals.types.__setitem__(0, 99), "an entry"),

@@ -33,7 +33,7 @@ def groups(draw):
     times = draw(hnp.arrays(np.int64, count, elements=INT64 | st.integers(0, 3)))
     raw = draw(hnp.arrays(np.int64, (len(signals), count), elements=INT64 | st.integers(0, 3)))
     texts = tuple({int(value): draw(_TEXT) for value in row[: draw(st.integers(0, 2))]} for row in raw)
-    return ColumnGroup(times, tuple(signals), raw, texts)
+    return ColumnGroup(times, tuple(signals), raw, texts, draw(st.none() | st.integers(0, 255)))
 
 
 WINDOWS = st.builds(
@@ -64,7 +64,13 @@ def plain(window):
     return (
         (window.campaign, window.revision, window.start_us, window.end_us, window.clock),
         [
-            (group.t_us.tolist(), repr(group.signals), group.raw.tolist(), [dict(t) for t in group.texts])
+            (
+                group.source_address,
+                group.t_us.tolist(),
+                repr(group.signals),
+                group.raw.tolist(),
+                [dict(t) for t in group.texts],
+            )
             for group in window.groups
         ],
         [(event.t_us, event.kind, repr(sorted(event.fields.items()))) for event in window.events],
@@ -72,9 +78,9 @@ def plain(window):
 
 
 def samples(windows):
-    """Every sample as (signal, t, raw, text), sorted: what must neither vanish nor double."""
+    """Every sample as (signal, sender, t, raw, text), sorted: what must neither vanish nor double."""
     return sorted(
-        (repr(info), t, raw, texts.get(raw, ""))
+        (repr(info), repr(group.source_address), t, raw, texts.get(raw, ""))
         for window in windows
         for group in window.groups
         for info, row, texts in zip(group.signals, group.raw.tolist(), group.texts, strict=True)

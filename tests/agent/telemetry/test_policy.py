@@ -35,11 +35,11 @@ def campaign(*signals, **others):
     )
 
 
-def columns(t_ns, raw, valid=None, message=MESSAGE, signals=None, bus=0):
+def columns(t_ns, raw, valid=None, message=MESSAGE, signals=None, bus=0, source=None):
     t_ns, raw = np.array(t_ns, np.int64), np.array(raw, np.int64)
     return SignalColumns(
         bus, message, np.arange(len(t_ns)), t_ns, signals or tuple(range(len(raw))), raw,
-        None if valid is None else np.array(valid, np.bool_),
+        None if valid is None else np.array(valid, np.bool_), source,
     )  # fmt: skip
 
 
@@ -162,6 +162,23 @@ def test_the_same_signal_on_two_buses_is_collected_apart():
     drive = campaign({"name": "Engine.Speed", "onChange": True})
     kept = collect(drive, columns([0], [[7]] * 4), columns([1_000], [[7]] * 4, bus=1), columns([2_000], [[7]] * 4))
     assert kept == {("can0", "Engine.Speed"): [(0, 7)], ("can1", "Engine.Speed"): [(1, 7)]}
+
+
+def test_one_sender_of_a_message_does_not_hide_another():
+    rules = {"name": "Engine.Speed", "minimumSamplingIntervalMs": 10}, {"name": "Engine.Gear", "onChange": True}
+    collector = CampaignCollector(campaign(*rules), ["can0"])
+    for start_ms in (0, 5, 10):
+        collector.offer([columns([start_ms * MS + source], [[source]] * 4, source=source) for source in (7, 0)])
+    groups = [
+        (group.source_address, [info.name for info in group.signals], group.t_us.tolist())
+        for group in close(collector).groups
+    ]
+    assert groups == [
+        (0, ["Engine.Speed"], [0, 10_000]),
+        (0, ["Engine.Gear"], [0]),
+        (7, ["Engine.Speed"], [0, 10_000]),
+        (7, ["Engine.Gear"], [0]),
+    ]
 
 
 def test_a_time_that_stepped_back_is_not_kept_until_the_interval_has_passed():

@@ -7,12 +7,12 @@ from fleet.demo.compare import Comparison, compare
 from fleet.demo.oracle import Expected
 
 ROWS = [
-    ("c", "can0", "M.A", 10, 1, 0.5, None, "V"),
-    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V"),
-    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V"),  # truly twice at one time
-    ("c", "can1", "M.A", 20, 3, float("nan"), None, None),
+    ("c", "can0", "M.A", 10, 1, 0.5, None, "V", None),
+    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V", None),
+    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V", None),  # truly twice at one time
+    ("c", "can1", "M.A", 20, 3, float("nan"), None, None, 33),
 ]
-COLUMNS = ("campaign", "bus", "signal", "time_us", "raw", "value", "text", "unit")
+COLUMNS = ("campaign", "bus", "signal", "time_us", "raw", "value", "text", "unit", "source_address")
 
 
 def _compare(lake: list[tuple[object, ...]]) -> Comparison:
@@ -53,10 +53,10 @@ def test_a_surplus_sample_is_counted(twice: int) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        ("c", "can0", "M.A", 10, 2, 0.5, None, "V"),
-        ("c", "can0", "M.A", 10, 1, 0.5000000000000001, None, "V"),
-        ("c", "can0", "M.A", 10, 1, 0.5, "text", "V"),
-        ("c", "can0", "M.A", 10, 1, 0.5, None, "mV"),
+        ("c", "can0", "M.A", 10, 2, 0.5, None, "V", None),
+        ("c", "can0", "M.A", 10, 1, 0.5000000000000001, None, "V", None),
+        ("c", "can0", "M.A", 10, 1, 0.5, "text", "V", None),
+        ("c", "can0", "M.A", 10, 1, 0.5, None, "mV", None),
     ],
 )
 def test_a_differing_sample_is_counted_to_the_last_bit(changed: tuple[object, ...]) -> None:
@@ -65,6 +65,7 @@ def test_a_differing_sample_is_counted_to_the_last_bit(changed: tuple[object, ..
     assert len(result.examples) == 1
 
 
-def test_another_bus_or_time_is_missing_and_surplus() -> None:
-    result = _compare([("c", "can1", "M.A", 10, 1, 0.5, None, "V"), *ROWS[1:]])
+@pytest.mark.parametrize(("bus", "sender"), [("can1", None), ("can0", 0)])
+def test_another_bus_or_sender_is_missing_and_surplus(bus: str, sender: int | None) -> None:
+    result = _compare([("c", bus, "M.A", 10, 1, 0.5, None, "V", sender), *ROWS[1:]])
     assert (result.missing, result.duplicates) == (1, 1)

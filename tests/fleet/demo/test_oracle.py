@@ -130,6 +130,13 @@ def test_a_parameter_group_is_found_whatever_priority_and_source(database: Path,
     assert len(rows(database, [frame], ({}, [campaign({"name": "*"})]), match=match)) == count
 
 
+def test_senders_of_a_parameter_group_are_taken_for_themselves(database: Path) -> None:
+    frames = [Frame(ms * MS, "can0", 0x18FEEE00 + sender, True, b"\7") for ms in (0, 1) for sender in (0, 0x42)]
+    buses = {"can0": (database,)}
+    found = expected_samples(frames, buses, "pgn", [({}, [campaign({"name": "*", "onChange": True})])])
+    assert list(zip(found.source_address, found.time_us, strict=True)) == [(0, 0), (0x42, 0)]
+
+
 def test_wide_and_floating_values_are_bit_patterns(database: Path) -> None:
     frames = [
         Frame(0, "can0", 512, False, b"\xff" * 8),

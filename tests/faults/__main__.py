@@ -1,0 +1,46 @@
+"""`python -m tests.faults`: a seeded campaign of faults over agent, broker and receiver as real processes on loopback.
+
+Exit status: 0 nothing lost without account, nothing double, nothing differing; 1 otherwise; 2 wrong use.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from agent.errors import AgentError
+from tests.faults.campaign import play
+from tests.faults.verdict import render, repeat, write
+from tests.shared_data import DATA
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=os.environ.get("SEED") or random.randrange(1_000_000))
+    parser.add_argument("--minutes", type=float, default=os.environ.get("MINUTES") or 15.0)
+    parser.add_argument("--out", type=Path, default=Path("build/faults"), help="made anew (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    options = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"make faults: no recorded captures in {DATA}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as an interrupt: the programs are ended
+    try:
+        verdict = play(options.seed, options.minutes, options.out.resolve())
+    except AgentError as error:
+        again = repeat(options.seed, options.minutes)
+        print(f"make faults: FAILED: {error}\nrepeat it: make faults {again}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make faults: interrupted", file=sys.stderr)
+        return 130
+    write(verdict, options.out.resolve().with_suffix(".json"))
+    print(json.dumps(verdict.as_dict(), indent=2) if options.json else render(verdict))
+    return 0 if verdict.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

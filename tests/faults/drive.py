@@ -1,0 +1,114 @@
+"""What the campaign drives with: recorded captures in a loop, as one log with fresh times; configuration and campaigns.
+
+Two recordings side by side, each on a bus of its own and again from its beginning when it ends: an electric car (its
+times step back by up to 24 ms), and a satellite receiver.
+"""
+
+import heapq
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from tests.shared_data import DATA
+
+CAPTURES = {"can0": ("can/hyundai_kona_2021_pcan_bcan", "can0"), "can1": ("obd2/css_obd2_3BA199E2", "can1")}
+"""By bus of the campaign: the capture, and its bus there."""
+
+DATABASES = {
+    "can0": (DATA / "open" / "dbc" / "kona_pcan.dbc",),
+    "can1": (DATA / "open" / "dbc" / "canmod-gps.dbc",),
+}
+CAMPAIGNS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "everything",
+        "priority": 1,
+        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 1_500}},
+        "signalsToCollect": [{"name": "*"}],
+    },
+    {
+        "name": "speed",
+        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 4_000}},
+        "signalsToCollect": [{"name": "*[Ss]peed*"}, {"name": "*SPEED*"}],
+    },
+)
+"""Without memory from sample to sample (`onChange`, intervals): what such a campaign keeps after a SIGKILL depends on
+the moment of it, which nobody outside the agent knows."""
+
+CONFIGURATION = """\
+[[sources]]
+kind = "replay"
+log = "{log}"
+channels = ["can0", "can1"]
+speed = {speed}
+drain_ms = 20
+{buses}
+[identity]
+folder = "{identity}"
+[state]
+folder = "{state}"
+runtime_folder = "{runtime}"
+[telemetry]
+campaigns = "{campaigns}"
+increment_s = 0.5
+silence_s = 2.0
+batch_max_bytes = 16000
+pending_max_bytes = 60000
+[spool]
+quota_bytes = {quota_bytes}
+reserve_bytes = 0
+[uplink]
+broker = "localhost:{broker_port}"
+ack_timeout_s = 1.5
+keepalive_s = 5
+connect_timeout_s = 4.0
+backoff_min_s = 0.2
+backoff_max_s = 1.5
+[serve]
+port = {status_port}
+[log]
+format = "json"
+"""
+
+
+def buses() -> str:
+    """The `[bus.*]` tables."""
+    return "\n".join(f"[bus.{bus}]\ndbc = {json.dumps([str(file) for file in DATABASES[bus]])}" for bus in DATABASES)
+
+
+def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
+    """Write `seconds` of frames from now on; returns how many."""
+    start_us = round((time.time() if start_s is None else start_s) * 1e6)
+    count = 0
+    with file.open("w") as log:
+        for after_us, _, bus, frame in heapq.merge(*(_loop(bus, round(seconds * 1e6)) for bus in CAPTURES)):
+            t_us = start_us + after_us
+            log.write(f"({t_us // 1_000_000}.{t_us % 1_000_000:06d}) {bus} {frame}\n")
+            count += 1
+    return count
+
+
+def _loop(bus: str, length_us: int) -> Iterator[tuple[int, int, str, str]]:
+    """(microseconds from the start, running number, bus, frame); the order of the capture within a bus is kept."""
+    frames = _capture(*CAPTURES[bus])
+    span_us = max(after_us for after_us, _ in frames) + 10_000
+    number = 0
+    for lap_us in range(0, length_us, span_us):
+        for after_us, frame in frames:
+            if lap_us + after_us < length_us:
+                yield lap_us + after_us, number, bus, frame
+                number += 1
+
+
+def _capture(name: str, bus: str) -> list[tuple[int, str]]:
+    found = []
+    with zstandard.open(DATA / "open" / f"{name}.log.zst", "rt") as log:
+        for line in log:
+            stamp, of, frame = line.split()
+            if of == bus:
+                found.append((round(float(stamp[1:-1]) * 1e6), frame))
+    first_us = min(t_us for t_us, _ in found)
+    return [(t_us - first_us, frame) for t_us, frame in found]

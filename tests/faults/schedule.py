@@ -1,0 +1,115 @@
+"""What goes wrong, when, and for how long: the same seed gives the same faults.  Pure.
+
+Each thing that faults can happen to is a *track* of its own: its faults come one after the other and never overlap,
+those of different tracks do as they please.  A track goes round its kinds in an order that the seed shuffles anew each
+round, so every kind comes even in a short campaign.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Track(StrEnum):
+    """What a fault happens to."""
+
+    AGENT = "agent"
+    BROKER = "broker"
+    RECEIVER = "receiver"
+    VEHICLE_ROAD = "vehicle_road"  # between agent and broker
+    RECEIVER_ROAD = "receiver_road"
+    VEHICLE_DISK = "vehicle_disk"
+    FLEET_DISK = "fleet_disk"
+    VEHICLE_CLOCK = "vehicle_clock"
+    FLEET_CLOCK = "fleet_clock"
+
+
+class Kind(StrEnum):
+    """What happens; afterwards everything is as it was before."""
+
+    KILL = "kill"  # SIGKILL; `lasts_s` later it is started again
+    SMALL_QUOTA = "small_quota"  # the agent is told (SIGHUP) to keep at most 100 kB
+    FORGET = "forget"  # the broker starts again without the sessions and messages it had
+    DENY = "deny"  # the access-control list lets nobody publish telemetry, or acknowledgements
+    SMALL_PACKETS = "small_packets"  # the broker takes no packet above `amount` bytes
+    CUT = "cut"  # connections are reset, new ones refused
+    STALL = "stall"  # connections stand, nothing passes
+    HALF_OPEN = "half_open"  # the broker's side is gone, the client's side stands and hears nothing
+    SLOW = "slow"  # `amount` bytes a second
+    DISK_FULL = "disk_full"
+    JUMP = "jump"  # the wall clock is `amount` days off
+
+
+LINK: frozenset[Kind] = frozenset(
+    {Kind.FORGET, Kind.DENY, Kind.SMALL_PACKETS, Kind.CUT, Kind.STALL, Kind.HALF_OPEN, Kind.SLOW}
+)
+DISK: frozenset[Kind] = frozenset({Kind.DISK_FULL, Kind.SMALL_QUOTA})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: `at_s` after the beginning, for `lasts_s`; `amount` as its kind says."""
+
+    at_s: float
+    lasts_s: float
+    track: Track
+    kind: Kind
+    amount: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A track's kinds (one round), and least and most seconds between faults and that one lasts."""
+
+    kinds: Sequence[Kind]
+    gap_s: tuple[float, float]
+    lasts_s: tuple[float, float]
+
+
+PLANS: dict[Track, Plan] = {
+    Track.AGENT: Plan((*[Kind.KILL] * 6, Kind.SMALL_QUOTA), (2.0, 11.0), (0.0, 1.5)),
+    Track.BROKER: Plan((*[Kind.KILL] * 5, Kind.FORGET, Kind.DENY, Kind.SMALL_PACKETS), (3.0, 9.0), (0.2, 3.0)),
+    Track.RECEIVER: Plan((Kind.KILL,), (2.0, 13.0), (0.0, 2.0)),
+    Track.VEHICLE_ROAD: Plan((Kind.CUT, Kind.STALL, Kind.HALF_OPEN, Kind.SLOW), (3.0, 15.0), (1.0, 8.0)),
+    Track.RECEIVER_ROAD: Plan((Kind.CUT, Kind.STALL, Kind.HALF_OPEN, Kind.SLOW), (5.0, 25.0), (1.0, 6.0)),
+    Track.VEHICLE_DISK: Plan((Kind.DISK_FULL,), (10.0, 30.0), (1.0, 6.0)),
+    Track.FLEET_DISK: Plan((Kind.DISK_FULL,), (15.0, 40.0), (1.0, 5.0)),
+    Track.VEHICLE_CLOCK: Plan((Kind.JUMP,), (5.0, 20.0), (2.0, 15.0)),
+    Track.FLEET_CLOCK: Plan((Kind.JUMP,), (10.0, 30.0), (2.0, 15.0)),
+}
+LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 12.0, Kind.DENY: 2.0, Kind.SMALL_PACKETS: 2.0}
+"""How much longer than its track says a kind lasts, so that something comes of it."""
+
+
+def faults(seed: int, track: Track, seconds: float) -> list[Fault]:
+    """The faults of one track in a campaign of `seconds`, in order; none begins or lasts beyond its end."""
+    return list(_faults(random.Random(f"{seed} {track}"), track, seconds))
+
+
+def _faults(chance: random.Random, track: Track, seconds: float) -> Iterator[Fault]:
+    plan = PLANS[track]
+    at_s = 0.0
+    while True:
+        for kind in chance.sample(plan.kinds, len(plan.kinds)):
+            at_s += chance.uniform(*plan.gap_s)
+            lasts_s = chance.uniform(*plan.lasts_s) + LONGER_S.get(kind, 0.0)
+            amount = _amount(chance, kind)
+            if at_s + lasts_s > seconds:
+                return
+            yield Fault(round(at_s, 3), round(lasts_s, 3), track, kind, amount)
+            at_s += lasts_s
+
+
+def _amount(chance: random.Random, kind: Kind) -> float:
+    match kind:
+        case Kind.SLOW:
+            return float(chance.randrange(2_000, 20_000))
+        case Kind.SMALL_PACKETS:
+            return float(chance.randrange(1_600, 4_000))
+        case Kind.DENY:
+            return float(chance.randrange(2))  # 0: telemetry, 1: acknowledgements
+        case Kind.JUMP:
+            return round(chance.choice((-1.0, 1.0)) * chance.uniform(0.5, 40.0), 3)
+        case _:
+            return 0.0

@@ -1,0 +1,148 @@
+"""The verdict: the lake against cantools on the same log, and what is missing against the loss ledger.
+
+Every sample that is missing must stand in the ledger, and every batch number that the lake has not, too.  A batch that
+the vehicle gave up after its receiver had stored it (the acknowledgement did not get through) is in both: it counts
+as what it is, in the lake.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+from fleet.demo.compare import Comparison, compare
+from fleet.demo.oracle import expected_samples, read_log
+from fleet.query import ask, query
+from tests.faults import drive
+from tests.faults.schedule import DISK, LINK, Kind, Track
+
+_LOSSES = """
+WITH losses AS (
+    SELECT vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
+           coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
+           (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq
+    FROM events WHERE kind = 'loss'
+)
+SELECT reason, sum(samples - coalesce((
+    SELECT sum(samples) FROM batches
+    WHERE batches.vehicle = losses.vehicle AND batches.epoch = losses.epoch AND seq BETWEEN first_seq AND last_seq
+), 0))::BIGINT AS lost FROM losses GROUP BY reason ORDER BY reason
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Samples lost as the vehicle says, without those that are in the lake all the same; batches that nobody explains."""
+
+    lost: dict[str, int]
+    unexplained_batches: int
+
+    @classmethod
+    def read(cls, lake: str) -> "Ledger":
+        """From the lake's tables."""
+        lost = {row["reason"]: row["lost"] for row in query(lake, _LOSSES).to_pylist() if row["lost"]}
+        answer = ask(lake, "losses", limit=10_000)
+        rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+        return cls(lost, sum(int(str(row["batches"])) for row in rows if "not explained" in str(row["reason"])))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a campaign came to."""
+
+    seed: int
+    minutes: float
+    happened: Counter[tuple[Track, Kind]]
+    comparison: Comparison
+    ledger: Ledger
+    no_disk: str | None
+    seconds: float
+
+    @property
+    def lost_unaccounted(self) -> int:
+        """Samples missing from the lake and from the ledger."""
+        return max(0, self.comparison.missing - sum(self.ledger.lost.values()))
+
+    @property
+    def lost_in_words_only(self) -> int:
+        """Samples that the ledger calls lost, beyond those that are."""
+        return max(0, sum(self.ledger.lost.values()) - self.comparison.missing)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is missing, nothing is double, and the books are true."""
+        wrong = (
+            self.lost_unaccounted,
+            self.lost_in_words_only,
+            self.ledger.unexplained_batches,
+            self.comparison.duplicates,
+            self.comparison.differing,
+        )
+        return not any(wrong) and self.comparison.in_lake > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of build/faults.json."""
+        return {
+            "passed": self.passed,
+            "seed": self.seed,
+            "minutes": self.minutes,
+            "kills": {t.value: self.happened[t, Kind.KILL] for t in (Track.AGENT, Track.BROKER, Track.RECEIVER)},
+            "link_faults": self._count(LINK),
+            "disk_faults": self._count(DISK),
+            "clock_jumps": self._count({Kind.JUMP}),
+            "faults": {f"{track} {kind}": n for (track, kind), n in sorted(self.happened.items())},
+            "disk_full_by": "not at all: " + self.no_disk if self.no_disk else "a small tmpfs of its own",
+            "samples_expected": self.comparison.expected,
+            "samples_in_lake": self.comparison.in_lake,
+            "lost_unaccounted": self.lost_unaccounted,
+            "lost_accounted": self.ledger.lost,
+            "lost_in_words_only": self.lost_in_words_only,
+            "unexplained_batches": self.ledger.unexplained_batches,
+            "duplicates": self.comparison.duplicates,
+            "differing": self.comparison.differing,
+            "examples": list(self.comparison.examples),
+            "seconds": round(self.seconds, 1),
+        }
+
+    def _count(self, kinds: frozenset[Kind] | set[Kind]) -> int:
+        return sum(n for (_, kind), n in self.happened.items() if kind in kinds)
+
+
+def compare_with_oracle(log: Path, lake: Path) -> Comparison:
+    """cantools decodes the log once more; its samples against those of the lake."""
+    expected = expected_samples(read_log(log), drive.DATABASES, "exact", [({}, drive.CAMPAIGNS)])
+    return compare(expected, DeltaTable(str(lake / "samples")).to_pyarrow_table())
+
+
+def render(verdict: Verdict) -> str:
+    """For a person."""
+    found = verdict.as_dict()
+    kills = ", ".join(f"{n} of the {name}" for name, n in found["kills"].items())
+    lost = ", ".join(f"{n:,} {reason}" for reason, n in found["lost_accounted"].items()) or "nothing"
+    lines = [
+        f"seed {verdict.seed}, {verdict.minutes:g} minutes ({verdict.seconds:.0f} s with draining and comparing)",
+        f"kills: {kills}; {found['link_faults']} link faults, {found['disk_faults']} disk faults, "
+        f"{found['clock_jumps']} clock jumps",
+        f"cantools says {found['samples_expected']:,} samples, the lake has {found['samples_in_lake']:,}",
+        f"lost and accounted for: {lost}",
+        f"lost without account: {found['lost_unaccounted']:,}, accounted for and not lost: "
+        f"{found['lost_in_words_only']:,}, batches unexplained: {found['unexplained_batches']:,}",
+        f"double: {found['duplicates']:,}, differing: {found['differing']:,}",
+        *(f"  e.g. {example}" for example in found["examples"] if not verdict.passed),
+        f"disk full by {found['disk_full_by']}",
+        "PASSED" if verdict.passed else f"FAILED; repeat it: make faults {repeat(verdict.seed, verdict.minutes)}",
+    ]
+    return "\n".join(lines)
+
+
+def repeat(seed: int, minutes: float) -> str:
+    """How to have the same faults again."""
+    return f"SEED={seed} MINUTES={minutes:g}"
+
+
+def write(verdict: Verdict, file: Path) -> None:
+    """The result as JSON."""
+    file.write_text(json.dumps(verdict.as_dict(), indent=2) + "\n")

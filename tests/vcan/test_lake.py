@@ -1,0 +1,156 @@
+"""The whole way on virtual CAN: canplayer plays a capture, the running agent captures it by packet ring, and what the
+receiver puts into the lake equals what cantools decodes from candump's log of the same interfaces."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+import zstandard
+from deltalake import DeltaTable
+
+from fleet.demo.compare import compare
+from fleet.demo.oracle import Frame, expected_samples, read_log
+from fleet.demo.world import World
+from tests import shared_data
+from tests.vcan import interfaces
+from tests.vcan.test_capture import EVERY, QUICK
+
+CAPTURES = [
+    capture
+    for capture in shared_data.captures()
+    if capture.databases and (EVERY or capture.path.name.startswith(QUICK))
+]
+FRAMES_PER_S = 4_000
+PART_FRAMES = 5_000
+CONFIGURATION = """
+[uplink]
+broker = "localhost:{broker}"
+[state]
+folder = "state"
+runtime_folder = "run"
+[telemetry]
+increment_s = 1.0
+[serve]
+port = {status}
+"""
+BUS = """
+[[sources]]
+kind = "packet_ring"
+bus = "{bus}"
+interface = "{bus}"
+[bus.{bus}]
+dbc = {dbc}
+match = "{match}"
+"""
+EVERYTHING = {
+    "name": "everything",
+    "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 3_000}},
+    "signalsToCollect": [{"name": "*"}],
+}
+
+
+@pytest.mark.shared
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("capture", CAPTURES, ids=str)
+def test_what_canplayer_plays_reaches_the_lake_as_cantools_decodes_it(
+    capture: shared_data.Capture, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    played, dumped = tmp_path / "played.log", tmp_path / "dumped.log"
+    _hurry(zstandard.ZstdDecompressor().stream_reader(capture.path.read_bytes()).read().decode(), played)
+    buses = sorted({frame.bus for frame in read_log(played)})
+    with interfaces.vcan(*buses), World(tmp_path) as world:
+        asyncio.run(_drive(world, capture, played, dumped, buses))
+    lake = DeltaTable(str(world.fleet.lake / "samples")).to_pyarrow_dataset()
+    frames = sorted(read_log(dumped), key=lambda frame: frame.t_ns)
+    total = 0
+    for part in _parts(frames):
+        expected = expected_samples(part, capture.databases, capture.match, [({}, [EVERYTHING])])
+        found = compare(expected, lake.to_table(filter=_between(part[0].t_ns, part[-1].t_ns)))
+        assert found.equal, found
+        total += found.expected
+    record_property(str(capture), f"{len(frames)} frames, {total} samples, all of them in the lake and no other")
+    assert len(frames) == capture.frames
+    assert total == lake.count_rows() > 1_000
+
+
+def _parts(frames: list[Frame]) -> Iterator[list[Frame]]:
+    """In turn, cut between times: under User Mode Linux a process has room for some 200 MB.
+
+    The campaign keeps every sample, so no part depends on the one before.
+    """
+    start = 0
+    while start < len(frames):
+        end = min(start + PART_FRAMES, len(frames))
+        while end < len(frames) and frames[end].t_ns == frames[end - 1].t_ns:
+            end += 1
+        yield frames[start:end]
+        start = end
+
+
+def _between(first_ns: int, last_ns: int) -> ds.Expression:
+    first, last = (pa.scalar(t_ns // 1_000, pa.timestamp("us", "UTC")) for t_ns in (first_ns, last_ns))
+    return (ds.field("time") >= first) & (ds.field("time") <= last)
+
+
+async def _drive(world: World, capture: shared_data.Capture, played: Path, dumped: Path, buses: list[str]) -> None:
+    await world.fleet_command("init")
+    await world.fleet_command("enrol", "--out", str(world.vehicle_folder))
+    world.broker.start()
+    world.receiver.start()
+    _configure(world, capture, buses)
+    world.agent.start()
+    await world.until("the agent is online", lambda s: s["link"]["state"] == "online", 60)
+    with _candump(dumped, buses):
+        await asyncio.to_thread(interfaces.canplayer(played, buses, timed=True).wait)
+        await world.until("all is captured", lambda s: sum(s["telemetry"]["frames"].values()) == capture.frames, 60)
+    assert await asyncio.to_thread(world.agent.stop) == 0  # closes the windows
+    world.agent.start()
+    await world.until("every batch is acknowledged", _delivered, 120)
+
+
+def _hurry(log: str, played: Path) -> None:
+    """The log with its times drawn together, so that a long drive takes FRAMES_PER_S."""
+    rows = [(float(line[1 : line.index(")")]), line[line.index(")") :]) for line in log.splitlines()]
+    first = rows[0][0]
+    scale = min(1.0, len(rows) / FRAMES_PER_S / (rows[-1][0] - first))
+    played.write_text("".join(f"({first + (time_s - first) * scale:.6f}{rest}\n" for time_s, rest in rows))
+
+
+def _configure(world: World, capture: shared_data.Capture, buses: list[str]) -> None:
+    vehicle = world.agent_config.parent
+    (vehicle / "campaigns").mkdir()
+    (vehicle / "campaigns" / "everything.json").write_text(json.dumps(EVERYTHING))
+    databases = {bus: json.dumps([str(file) for file in capture.databases.get(bus, ())]) for bus in buses}
+    world.agent_config.write_text(
+        CONFIGURATION.format(broker=world.broker.port, status=world.status_port)
+        + "".join(BUS.format(bus=bus, dbc=dbc, match=capture.match) for bus, dbc in databases.items())
+    )
+
+
+@contextmanager
+def _candump(log: Path, buses: list[str]) -> Iterator[None]:
+    """Another reader's log of the same frames, with the kernel's times."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(["candump", "-r", "200000000", "-L", *buses], stdout=file)
+        time.sleep(0.5)
+        try:
+            yield
+            before = -1
+            while before != (before := log.stat().st_size):  # it works through what its socket holds
+                time.sleep(1)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+def _delivered(status: Mapping[str, Any]) -> bool:
+    return bool(status["link"]["state"] == "online" and status["spool"]["waiting"] == 0)
