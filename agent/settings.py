@@ -113,13 +113,6 @@ class Telemetry(_Section, frozen=True, kw_only=True):
     batch_max_bytes: Annotated[int, Meta(ge=4_096, le=256_000)] = 60_000
     pending_max_bytes: Positive = 8_000_000
 
-    def __post_init__(self) -> None:
-        if 0 < self.loss_window_s < self.increment_s:
-            raise ValueError(
-                f"loss_window_s = {self.loss_window_s} is below increment_s = {self.increment_s}, between which "
-                "nothing is stored; lower increment_s as well, or set loss_window_s = 0"
-            )
-
 
 class Spool(_Section, frozen=True, kw_only=True):
     """Limits of the durable store."""

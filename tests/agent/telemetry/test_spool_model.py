@@ -127,7 +127,7 @@ class SpoolModel(RuleBasedStateMachine):
             first + n: Batch(b"%d:" % (first + n) + body + bytes(size), samples, ())
             for n, (_, _, size, samples) in enumerate(parts)
         }
-        before, position = self.waiting(), self.position + 1
+        before, position = self.waiting() | set(self.parts), self.position + 1
         self.arm(fault)
 
         def action() -> None:
