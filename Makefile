@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet tests
 
-.PHONY: help setup demo test lint bench install lock proto clean
+.PHONY: help setup demo test faults lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,9 +32,17 @@ test: $(READY)  ## all tests, with a real mosquitto; REQUIRE_VCAN=1: and virtual
 	    ip=iproute2 cangen=can-utils
 	@$(BIN)/python -m pytest $(ARGS)
 
+faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json: make faults [SEED=1 MINUTES=15 ARGS=--json]
+	@requirements/install-debian mosquitto=mosquitto
+	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
+
 bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
 	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
 	@$(BIN)/python -m bench $(ARGS)
+
+simulate: $(READY)  ## 2,000 virtual vehicles for two minutes: build/simulate.json [VEHICLES=2000 MINUTES=2]
+	@requirements/install-debian mosquitto=mosquitto
+	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json
 
 lint: $(READY)  ## ruff, mypy strict, module boundaries
 	@$(BIN)/ruff check $(SOURCES)

@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         "headunit-agent status --json",
     )
     _config(status)
+    status.add_argument(
+        "--ledger",
+        action="store_true",
+        help="every sequence number of a batch: delivered, waiting, or lost and why; as `fleet query ledger` has it",
+    )
     _json(status)
     status.set_defaults(run=_status)
 
@@ -195,8 +200,12 @@ def _check(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from agent import settings
-    from agent.status import fetch, render
+    from agent.status import fetch, ledger, render, render_ledger
 
+    if options.ledger:
+        lines = ledger(settings.load(options.config))
+        print(json.dumps(lines, indent=2) if options.json else render_ledger(lines))
+        return 0
     status = fetch(settings.load(options.config))
     print(json.dumps(status, indent=2) if options.json else render(status))
     return 0 if status["running"] else 1

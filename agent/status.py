@@ -6,15 +6,17 @@ nothing there, so that every batch is accounted for after a crash too.
 
 import http.client
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from agent.errors import Permanent, Transient
+from agent.formats.ledger import Span, State
 from agent.settings import Loaded
-from agent.telemetry.spool_account import Counts, counts_on_disk
+from agent.telemetry.spool_account import Counts, counts_on_disk, ledger_on_disk
 
 TIMEOUT_S: Final = 5.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def spool_status(counts: Counts) -> dict[str, Any]:
@@ -58,6 +60,52 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
         return {"running": False, **_from_disk(loaded)}
     finally:
         connection.close()
+
+
+def ledger(loaded: Loaded) -> list[dict[str, Any]]:
+    """Every sequence number, from the spool's index on the disk, whether an agent runs or not.  Raises AgentError."""
+    folder = loaded.path(loaded.settings.state.folder) / "spool"
+    if not folder.is_dir():
+        raise Permanent(f"there is no spool in {folder}: no agent has run with {loaded.file}")
+    return [
+        {
+            "epoch": epoch,
+            "state": "delivered" if span.state is State.STORED else str(span.state),
+            "first_seq": span.first,
+            "last_seq": span.last,
+            "batches": span.batches,
+            **_why(span),
+        }
+        for epoch, spans in ledger_on_disk(folder).items()
+        for span in spans
+    ]
+
+
+def _why(span: Span) -> dict[str, Any]:
+    record = span.record
+    if record is None:
+        return {"reason": None, "lane": None, "first": None, "last": None, "exact": span.exact}
+    times = {"first": _time(record.first_t_us), "last": _time(record.last_t_us)}
+    return {"reason": record.reason, "lane": record.lane, **times, "exact": span.exact}
+
+
+def _time(t_us: int | None) -> str | None:
+    return None if t_us is None else (_EPOCH + timedelta(microseconds=t_us)).isoformat()
+
+
+def render_ledger(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The ledger for a person."""
+    shown = [f"{'numbers':>20}  {'state':10}{'reason':22}{'lane':9}times"]
+    epoch = ""
+    for line in lines:
+        if line["epoch"] != epoch:
+            epoch = line["epoch"]
+            shown.append(f"epoch {epoch}")
+        numbers = f"{line['first_seq']}-{line['last_seq']}"
+        reason = (line["reason"] or "") + ("" if line["exact"] else " (about)")
+        times = "" if line["first"] is None else f"{line['first']} to {line['last']}"
+        shown.append(f"{numbers:>20}  {line['state']:10}{reason:22}{line['lane'] or '':9}{times}".rstrip())
+    return "\n".join(shown)
 
 
 def _from_disk(loaded: Loaded) -> dict[str, Any]:

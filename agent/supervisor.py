@@ -3,14 +3,17 @@
 SIGTERM and SIGINT store what is open and end the process.  SIGHUP reads everything again: campaigns alone are exchanged
 in the running agent; where anything else changed, the parts are built anew behind the same spool.  Invariant: a
 configuration with a mistake changes nothing, and one message says which; where the mistake shows only when the parts
-are built (a port that is taken), the configuration before takes over again.
+are built (a port that is taken), the configuration before takes over again.  A disk that refuses at the start is waited
+for: a service manager would give up after some attempts.
 """
 
 import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
+from typing import Final
 
 import structlog
 
@@ -18,10 +21,11 @@ from agent import log as logging
 from agent.app import Agent
 from agent.assembly import Parts, read_parts, try_sources
 from agent.descriptors import Descriptors, inherited
-from agent.errors import AgentError, Permanent, first
+from agent.errors import AgentError, Permanent, Transient, first
 from agent.sd_notify import Notifier
 from agent.settings import Loaded
 
+RETRY_S: Final = 2.0  # how soon a start that the disk refused is tried again
 log = structlog.get_logger()
 
 
@@ -69,7 +73,8 @@ class _Supervisor:
     async def run(self) -> _Ending:
         """Run one agent after the other, until one ends for good."""
         parts, before = await asyncio.to_thread(lambda: read_parts(self._read())), None
-        while True:
+        problem: str | None = None
+        while not self._stop.is_set():
             settings = parts.loaded.settings
             logging.configure(settings.log.level, settings.log.format)
             ready = False
@@ -78,8 +83,18 @@ class _Supervisor:
                 agent.tell("agent_started")
                 async with agent.running():
                     ready = True
+                    problem = None
                     ending = await self._until_ended(agent, parts)
                     agent.tell(ending.value)
+            except Transient as error:
+                if ready:
+                    raise
+                if problem is None:
+                    log.error("start_postponed", reason=str(error), retry_s=RETRY_S)
+                problem = str(error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), RETRY_S)
+                continue
             except AgentError as error:
                 if ready or before is None:
                     raise
@@ -91,6 +106,7 @@ class _Supervisor:
                 return ending
             assert self._next is not None
             parts, before = self._next, parts
+        return _Ending.STOPPED
 
     async def _until_ended(self, agent: Agent, parts: Parts) -> _Ending:
         delivered = asyncio.create_task(agent.delivered()) if self._until_delivered else None

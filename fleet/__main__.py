@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import AgentError, Permanent
+from agent.formats.topics import PARTITIONS
 from agent.log import configure
 from fleet.folder import FleetFolder
 from fleet.share import Share, parse_share
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
-_QUESTIONS: Final = ("signals", "latest", "losses", "events", "batches")
+_QUESTIONS: Final = ("signals", "latest", "losses", "ledger", "events", "batches")
 _DAYS: Final = 15 * 365
 
 _INIT = """\
@@ -115,14 +116,31 @@ def _receive(args: argparse.Namespace) -> int:
     return 0
 
 
+def _simulate(args: argparse.Namespace) -> int:
+    from fleet.simulate.report import render
+    from fleet.simulate.run import Plan, simulate
+
+    given = None if args.broker is None else (FleetFolder(args.fleet), *args.broker)
+    figures = simulate(Plan(args.vehicles, args.minutes, args.period, args.receivers), given)
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+    _report(args, figures, render(figures))
+    return 0 if figures["passed"] else 1
+
+
 def _query(args: argparse.Namespace) -> int:
+    from fleet.ledger import ledger
     from fleet.query import ask, ask_sql
 
     lake = str(FleetFolder(args.fleet).require().lake.resolve())
+    vehicle = None if args.question == "sql" else args.named or args.vehicle
     if args.question == "sql":
         answer = ask_sql(lake, args.sql)
+    elif args.question in {"losses", "ledger"}:
+        answer = ledger(lake, vehicle=vehicle, limit=args.limit, stored=args.question == "ledger")
     else:
-        answer = ask(lake, args.question, vehicle=args.vehicle, limit=args.limit)
+        answer = ask(lake, args.question, vehicle=vehicle, limit=args.limit)
     if args.json:
         print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
     else:
@@ -231,6 +249,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     receive.add_argument("--verbose", action="store_true", help="log every commit")
 
+    simulate = _command(
+        commands,
+        "simulate",
+        _simulate,
+        summary="many virtual vehicles against real broker and receivers",
+        description="Enrol N virtual vehicles and let them send for M minutes: own keys, own TLS connections, real\n"
+        "sealing. Without --broker against a fleet, a broker and receivers made for it on loopback, all removed\n"
+        "afterwards; with --broker against those of --fleet, where the vehicles are revoked afterwards. Says what it\n"
+        "took and what larger fleets would need; fails where the lake lacks a sample or holds one twice.",
+        example="fleet simulate --vehicles 2000 --minutes 2 --out build/simulate.json",
+    )
+    simulate.add_argument("--vehicles", type=_positive, required=True, metavar="N")
+    simulate.add_argument("--minutes", type=_positive_float, default=2.0, metavar="M", help="(%(default)g)")
+    simulate.add_argument(
+        "--period",
+        type=_positive_float,
+        default=30.0,
+        metavar="S",
+        help="seconds between the batches of a vehicle (%(default)g: with it two cores carry 2,000 vehicles)",
+    )
+    simulate.add_argument("--receivers", type=_receivers, default=1, metavar="R", help="1 to 16 (%(default)s)")
+    simulate.add_argument("--broker", type=_address, metavar="HOST:PORT", help="of the fleet in --fleet")
+    simulate.add_argument("--out", type=Path, metavar="FILE", help="write the report there as JSON, too")
+
     query = _command(
         commands,
         "query",
@@ -244,13 +286,15 @@ def _parser() -> argparse.ArgumentParser:
     helps = {
         "signals": "every signal: how many samples, when, in what range",
         "latest": "the newest value of every signal of every vehicle",
-        "losses": "what vehicles reported as lost, and what is neither here nor reported",
+        "losses": "what vehicles reported as lost, by sequence numbers, and what is neither here nor reported",
+        "ledger": "every sequence number: stored, replaced, lost and why, or not explained yet",
         "events": "the newest events",
         "batches": "per vehicle: batches, samples, bytes on the air",
     }
     for name in _QUESTIONS:
         question = _question(questions, name, helps[name])
-        question.add_argument("--vehicle", metavar="VEHICLE", help="only this one")
+        question.add_argument("named", nargs="?", metavar="VEHICLE", help="only this one")
+        question.add_argument("--vehicle", metavar="VEHICLE", help="likewise")
         question.add_argument("--limit", type=_positive, default=1000, metavar="N", help="rows at most (%(default)s)")
     sql = _question(questions, "sql", "any question in DuckDB's SQL")
     sql.add_argument("sql", metavar="SQL")
@@ -308,6 +352,22 @@ def _share(text: str) -> Share:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _receivers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS:
+        raise argparse.ArgumentTypeError(f"{text!r}: 1 to {PARTITIONS}, one for each partition at most")
     return int(text)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -53,40 +54,20 @@ def enrol(
     root = fleet.metadata / "1.root.json"
     if not root.exists():
         raise Permanent(f"{root} is missing: vehicles start their trust there; restore it from the backup")
-    authority = keys.read_certificate(fleet.ca_certificate)
-    authority_key = keys.read_p256(fleet.key("ca.key"))
+    issuer = Issuer.of(fleet)
     recipient = read_recipient(fleet).public
     acks = keys.read_ed25519(fleet.key("acks")).public_key()
 
-    vehicle = str(uuid.uuid4())
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     device_key = requested or keys.create_p256(out / "device.key.pem").public_key()
-    certificate = certificates.issue_client(
-        authority,
-        authority_key,
-        device_key,
-        common_name=vehicle,
-        now=now,
-        days=days,
-        serial=x509.random_serial_number(),
-    )
-    record = VehicleRecord(
-        vehicle=vehicle,
-        certificate_pem=certificate.public_bytes(serialization.Encoding.PEM).decode(),
-        brand=model.brand,
-        model=model.model,
-        market=model.market,
-        model_year=model.model_year,
-        partition=partition_of(vehicle),
-        revoked=False,
-    )
-    keys.write_certificate(out / "device.crt.pem", certificate)
-    keys.write_certificate(out / "ca.crt.pem", authority)
+    record = issuer.issue(device_key, model, days=days, now=now)
+    write_file(out / "device.crt.pem", record.certificate_pem.encode(), mode=0o644)
+    keys.write_certificate(out / "ca.crt.pem", issuer.authority)
     write_file(out / "hpke.pub.json", recipient.to_json(), mode=0o644)
     keys.write_public(out / "acks.pub.pem", acks)
     write_file(out / "root.json", root.read_bytes(), mode=0o644)
     identity: dict[str, str | int] = {
-        "vehicle": vehicle,
+        "vehicle": record.vehicle,
         "brand": model.brand,
         "model": model.model,
         "market": model.market,
@@ -97,6 +78,42 @@ def enrol(
     write_file(out / "identity.toml", _toml(identity).encode(), mode=0o644)
     Registry(fleet.vehicles).add(record)
     return record
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """The fleet's certificate authority, read once for any number of vehicles."""
+
+    authority: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def of(cls, fleet: FleetFolder) -> Self:
+        """That of `fleet`.  Permanent where certificate or key are missing."""
+        return cls(keys.read_certificate(fleet.ca_certificate), keys.read_p256(fleet.key("ca.key")))
+
+    def issue(self, device_key: ec.EllipticCurvePublicKey, model: Model, *, days: int, now: datetime) -> VehicleRecord:
+        """A new pseudonym and a certificate for it, as the record that the registry is to keep."""
+        vehicle = str(uuid.uuid4())
+        certificate = certificates.issue_client(
+            self.authority,
+            self.key,
+            device_key,
+            common_name=vehicle,
+            now=now,
+            days=days,
+            serial=x509.random_serial_number(),
+        )
+        return VehicleRecord(
+            vehicle=vehicle,
+            certificate_pem=certificate.public_bytes(serialization.Encoding.PEM).decode(),
+            brand=model.brand,
+            model=model.model,
+            market=model.market,
+            model_year=model.model_year,
+            partition=partition_of(vehicle),
+            revoked=False,
+        )
 
 
 def _requested_key(csr: Path) -> ec.EllipticCurvePublicKey:

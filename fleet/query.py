@@ -39,33 +39,6 @@ QUESTIONS: Mapping[str, str] = {
                max(received) AS last_received
         FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
-    # What the vehicles reported as lost, and below it the sequence numbers that are neither here nor
-    # replaced by what is here nor reported.
-    "losses": """
-        WITH reported AS (
-            SELECT vehicle, reason, fields->>'$.lane' AS lane, fields->>'$.epoch' AS epoch,
-                   coalesce((fields->>'$.batches')::BIGINT, 0) AS batches,
-                   coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
-                   coalesce((fields->>'$.frames')::BIGINT, 0) AS frames,
-                   make_timestamp((fields->>'$.first_t_us')::BIGINT) AS first,
-                   make_timestamp((fields->>'$.last_t_us')::BIGINT) AS last
-            FROM events WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
-        ), received AS (
-            SELECT vehicle, epoch, max(seq) - count(*) - sum(coalesce(len(replaces), 0)) AS missing
-            FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle GROUP BY vehicle, epoch
-        ), explained AS (
-            SELECT vehicle, epoch, sum(batches) AS batches FROM reported GROUP BY vehicle, epoch
-        ), rows AS (
-            SELECT vehicle, reason, lane, sum(batches)::BIGINT AS batches, sum(samples)::BIGINT AS samples,
-                   sum(frames)::BIGINT AS frames, min(first) AS first, max(last) AS last
-            FROM reported GROUP BY vehicle, reason, lane
-            UNION ALL
-            SELECT vehicle, 'not here, not explained', NULL, (missing - coalesce(explained.batches, 0))::BIGINT,
-                   NULL, NULL, NULL, NULL
-            FROM received LEFT JOIN explained USING (vehicle, epoch)
-            WHERE missing > coalesce(explained.batches, 0)
-        )
-        SELECT * FROM rows ORDER BY vehicle, reason, lane LIMIT $limit""",
 }
 
 

@@ -234,13 +234,26 @@ def receive(fleet: FleetFolder, host: str, port: int, share: Share) -> Totals:
     Raises Permanent where it cannot work, Transient where it was told to stop while the lake refused: what
     was taken in then waits in the inbox for the next start.
     """
-    store = open_store(fleet, share)
+    store = _open_when_the_disk_allows(fleet, share)
     receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
     try:
         asyncio.run(_until_signalled(receiver))
     finally:
         store.close()  # after asyncio.run, which waits for threads that still store
     return store.totals
+
+
+def _open_when_the_disk_allows(fleet: FleetFolder, share: Share) -> Store:
+    """`open_store`, again and again while that is Transient; nothing is held meanwhile, so any signal may end it."""
+    failures = 0
+    while True:
+        try:
+            return open_store(fleet, share)
+        except Transient as error:
+            failures += 1
+            if failures == 1:
+                _log.error("store_unavailable", reason=str(error))
+            time.sleep(RETRY.wait_s(failures, random.random()))  # noqa: S311 (jitter)
 
 
 async def _until_signalled(receiver: Receiver) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from agent.errors import Untrusted
 from agent.formats.catalogue import Catalogue
-from agent.formats.columns import ColumnGroup, EventValue, SignalInfo, Window, physical
+from agent.formats.columns import ColumnGroup, EventValue, SignalInfo, Window, physical_values
 from agent.formats.seal import Header
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -180,15 +180,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
         "signal": by_signal(lambda signal: signal.name),
         "time": pa.array(np.concatenate([np.tile(group.t_us, len(group.signals)) for group in groups])).cast(_TIME),
         "raw": pa.array(np.concatenate([group.raw.reshape(-1) for group in groups])),
-        "value": pa.array(
-            np.concatenate(
-                [
-                    physical(signal, raw)
-                    for group in groups
-                    for signal, raw in zip(group.signals, group.raw, strict=True)
-                ]
-            )
-        ),
+        "value": pa.array(np.concatenate([physical_values(group).reshape(-1) for group in groups])),
         "unit": by_signal(lambda signal: signal.unit),
         "text": _texts(groups, rows),
         "source_address": _source_addresses(groups, lengths, rows),

@@ -73,6 +73,7 @@ from agent.telemetry.spool_index import ACKNOWLEDGED, REPLACED, Carrier, Connect
 from agent.telemetry.spool_recovery import CATALOGUES, lose, path_of, promote, reconcile
 
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
+CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CORRUPT,
@@ -366,7 +367,7 @@ class Spool:
                     index.judge_carriers(epoch, seqs, Verdict.CONFIRMED)
                 gone = [entry for seq in dict.fromkeys(seqs) if (entry := _sendable(index, epoch, seq)) is not None]
                 for entry in gone:
-                    index.forget_reported(entry.position)
+                    index.tell_reported(entry.position)
                     index.remove(entry.position)
                 index.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
                 self._removing = gone
@@ -469,7 +470,9 @@ class Spool:
                 replace(entry.as_held(), position=2**62 + number)  # newer than anything stored
                 for number, entry in enumerate(arriving)
             ]
-            aged = index.stored_before(self._now_s() - self._limits.max_age_s, AGED_AT_ONCE)
+            now_s = self._now_s()
+            since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
+            aged = index.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
             evictions = retention.evictions(
                 self._limits,
                 stored_bytes=sum(size for _, size in usage.values())

@@ -4,16 +4,18 @@ Invariant: reading the account of a spool that no process uses takes no lock, re
 agent that starts is not hindered.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from agent.errors import Transient
+from agent.formats.ledger import Record, Span, State, explain, ranges
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Reason
+from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool_files import DiskFiles, SpoolFolder
 from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, REPLACED, Index, Total
 
@@ -70,13 +72,55 @@ def counts(index: Index) -> Counts:
 
 def counts_on_disk(folder: Path) -> Counts:
     """What the index of the spool in `folder` says.  Raises Transient where it cannot be read."""
+    with _reading(folder) as index:
+        return counts(index)
+
+
+def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
+    """By epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
+
+    Numbers that were replaced count as delivered with the batch that replaced them.
+    Also while an agent runs.  Of epochs before this one only what waits and what is recorded as lost is known; of very
+    many losses the oldest records are gone (spool_index.MAX_TOLD).  Raises Transient where it cannot be read.
+    """
+    with _reading(folder) as index:
+        current, made = index.epoch(), index.next_seq() - 1
+        waiting: dict[str, list[int]] = {current: []}
+        replaced: dict[str, list[int]] = {}
+        for entry in index.all():
+            waiting.setdefault(entry.epoch, []).append(entry.seq)
+            replaced.setdefault(entry.epoch, []).extend(entry.replaces)
+        losses = index.ledger()
+    found = {}
+    for epoch in {*waiting, *(loss.epoch for loss in losses if loss.epoch)}:
+        records = [record_of(loss) for loss in losses if loss.epoch == epoch]
+        seqs = waiting.get(epoch, [])
+        last = made if epoch == current else max([*seqs, *(record.last_seq or 0 for record in records)])
+        here = {State.WAITING: ranges(seqs), State.REPLACED: ranges(replaced.get(epoch, ()))}
+        spans = explain(last, here, records, rest=State.STORED)
+        found[epoch] = [span for span in spans if epoch == current or span.state is not State.STORED]
+    return found
+
+
+def record_of(loss: Loss) -> Record:
+    """What a loss says of sequence numbers."""
+    lane = None if loss.lane is None else loss.lane.label
+    times = loss.first_t_us, loss.last_t_us
+    return Record(loss.reason.value, lane, loss.batches, loss.samples, loss.first_seq, loss.last_seq, *times)
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[Index]:
+    """The index of the spool in `folder`.  Raises Transient where it, or what is read from it, makes no sense."""
     file = SpoolFolder(folder, DiskFiles()).index
     # Without a WAL the file is complete, and SQLite shall not make one; with one, that is read too.
     mode = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
     try:
-        index = Index(sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True))
+        connection = sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True)
+        index = Index(connection)
         try:
-            return counts(index)
+            connection.execute("BEGIN")  # one state of it, whatever an agent writes meanwhile
+            yield index
         finally:
             index.close()
     except (sqlite3.Error, TypeError, ValueError) as error:  # the latter: rows that are none of ours

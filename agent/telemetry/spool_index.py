@@ -8,7 +8,8 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
                lane live), also those whose bytes had to go (`withdrawn`: why)
     usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), or reported inside the batch `reported_in`
+    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, or told: the
+               receiver has that batch (`reported_in` 0; the newest MAX_TOLD are kept for `status --ledger`)
     totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
     positions  how far each source is durable
     reached    up to which time (of frames) each campaign is durable, in this run of the agent
@@ -32,6 +33,7 @@ from agent.telemetry.retention import Held
 
 VERSION: Final = 3  # PRAGMA user_version
 MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
+MAX_TOLD: Final = 1_000
 _SCHEMA: Final = """
 CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
 CREATE TABLE batches (
@@ -89,6 +91,7 @@ _ENTRY_COLUMNS: Final = (
     "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers,"
     " replaces, withdrawn"
 )
+_TOLD: Final = 0  # in the column `reported_in`; positions count from 1
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
 REPLACED: Final = "replaced"
@@ -322,10 +325,10 @@ class Index:
         """All provisional ones, also those withdrawn."""
         return list(self._entries("WHERE lane = ? ORDER BY id", (_PROVISIONAL,)))
 
-    def stored_before(self, time_s: float, limit: int) -> list[Entry]:
-        """The oldest of the batches that were stored before `time_s` (Unix epoch)."""
-        where = "WHERE stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
-        return list(self._entries(where, (time_s, limit)))
+    def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
+        """The oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
+        return list(self._entries(clauses, (since_s, until_s, limit)))
 
     def usage(self) -> dict[Lane, tuple[int, int]]:
         """Batches and bytes of each lane, without provisional ones."""
@@ -398,18 +401,27 @@ class Index:
         """Mark losses as reported inside the batch at `position`."""
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(position, id_) for id_ in ids])
 
-    def forget_reported(self, position: int) -> None:
+    def tell_reported(self, position: int) -> None:
         """The batch at `position` arrived: the losses that it reported are told."""
-        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
+        cursor = self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_TOLD, position))
+        if cursor.rowcount:
+            kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+            oldest = self._db.execute(kept, (_TOLD, MAX_TOLD)).fetchone()
+            if oldest is not None:
+                self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
 
     def unreport(self, position: int) -> None:
         """The batch at `position` will never arrive: the losses that it reported wait again."""
         again = list(
             self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses WHERE reported_in = ? ORDER BY id", (position,))
         )
-        self.forget_reported(position)
+        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
         for row in again:
             self.add_explanation(_loss(row))
+
+    def ledger(self) -> list[Loss]:
+        """Every record that is kept, told or not."""
+        return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
 
     def unmark(self, position: int) -> None:
         """The batch at `position` never was: the losses that were to be reported in it wait under their ids."""

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     """What happens; afterwards everything is as it was before."""
 
     KILL = "kill"  # SIGKILL; `lasts_s` later it is started again
-    SMALL_QUOTA = "small_quota"  # the agent is told (SIGHUP) to keep at most 100 kB
+    SMALL_QUOTA = "small_quota"  # the agent is told (SIGHUP) to keep at most 100 kB, and of a broker that is not there
     FORGET = "forget"  # the broker starts again without the sessions and messages it had
     DENY = "deny"  # the access-control list lets nobody publish telemetry, or acknowledgements
     SMALL_PACKETS = "small_packets"  # the broker takes no packet above `amount` bytes
@@ -78,7 +78,7 @@ PLANS: dict[Track, Plan] = {
     Track.VEHICLE_CLOCK: Plan((Kind.JUMP,), (5.0, 20.0), (2.0, 15.0)),
     Track.FLEET_CLOCK: Plan((Kind.JUMP,), (10.0, 30.0), (2.0, 15.0)),
 }
-LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 12.0, Kind.DENY: 2.0, Kind.SMALL_PACKETS: 2.0}
+LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 22.0, Kind.DENY: 2.0, Kind.SMALL_PACKETS: 2.0}
 """How much longer than its track says a kind lasts, so that something comes of it."""
 
 

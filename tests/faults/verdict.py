@@ -35,7 +35,7 @@ SELECT reason, sum(samples - coalesce((
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Samples lost as the vehicle says, without those that are in the lake all the same; batches that nobody explains."""
+    """Samples lost, as the vehicle says, without those that are in the lake anyway; batches that nobody explains."""
 
     lost: dict[str, int]
     unexplained_batches: int

@@ -1,6 +1,5 @@
 """What goes wrong in the field: one clear message, the right exit status, and work goes on wherever it can."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,10 +12,11 @@ import pytest
 from agent.__main__ import main
 from fleet.broker import Broker, free_port
 from fleet.enrol import Model, enrol
-from tests.agent.car import DATABASES, ROOT, Car, campaign, command, drive, vehicle, write_log
+from tests.agent.car import DATABASES, ROOT, Car, Running, campaign, command, drive, vehicle, write_log
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake, wait_for
 from tests.integration.test_receiver import ReceiverProcess
+from tests.small_disk import NoDisk, SmallDisk, small_disk
 
 pytestmark = pytest.mark.integration
 
@@ -258,33 +258,12 @@ def test_fleet_receive_names_an_unreachable_broker_once_and_waits(car: Car) -> N
 
 
 @contextmanager
-def small_disk(folder: Path, size_kb: int = 4096) -> Iterator[Path]:
-    """A file system of its own, small enough to fill."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"this machine does not let us mount: {mounted.stderr.decode().strip()}")
+def disk_at(folder: Path) -> Iterator[SmallDisk]:
     try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Take all the space that is left."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (65_536, 4_096):
-            try:
-                while file.write(b"\0" * size) == size:
-                    pass
-            except OSError:
-                continue
-    return filler
+        with small_disk(folder) as disk:
+            yield disk
+    except NoDisk as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("pending_max_bytes", [8_000_000, 20_000])
@@ -294,15 +273,15 @@ def test_with_a_full_disk_the_agent_captures_on_and_accounts_for_every_sample(ca
         sources=vehicle(drive_s, speed=10.0),
         telemetry=f"increment_s = 1\nwindow_max_samples = 1000\npending_max_bytes = {pending_max_bytes}",
     )
-    with small_disk(car.folder / "state") as disk, receiving(car), car.running() as agent:
+    with disk_at(car.folder / "state") as disk, receiving(car), car.running() as agent:
         agent.until_status(lambda s: s["spool"]["next_seq"] > 3, "stored")
-        filler = fill(disk)
+        disk.fill()
         agent.until(lambda: agent.said("disk_refuses"), "told")
         full = agent.until_status(lambda s: s["telemetry"]["problem"] and s["telemetry"]["in_memory_bytes"], "held")
         assert "free some space" in full["telemetry"]["problem"]
         more = full["telemetry"]["frames"]["can0"]
         agent.until_status(lambda s: s["telemetry"]["frames"]["can0"] > more + 3_000, "capturing")
-        filler.unlink()
+        disk.free()
         agent.until(lambda: agent.said("disk_accepts_again"), "accepting")
         done = agent.until_status(
             lambda s: (
@@ -324,14 +303,41 @@ def test_with_a_full_disk_the_agent_captures_on_and_accounts_for_every_sample(ca
 def test_a_receiver_with_a_full_disk_says_so_once_and_stores_everything_later(car: Car) -> None:
     drive_s = 10.0
     car.write(sources=vehicle(drive_s, speed=10.0))
-    with small_disk(car.fleet.lake) as disk, receiving(car) as receiver, car.running() as agent:
+    with disk_at(car.fleet.lake) as disk, receiving(car) as receiver, car.running() as agent:
         agent.until_status(lambda s: s["spool"]["acknowledged"] > 0, "received")
-        filler = fill(disk)
+        disk.fill()
         wait_for(lambda: "store_unavailable" in receiver.said(), receiver)
         agent.until_status(lambda s: s["sources"][0]["state"] == "finished" and s["spool"]["waiting"], "kept")
-        filler.unlink()
+        disk.free()
         agent.until_status(lambda s: not s["spool"]["waiting"], "delivered")
         assert receiver.said().count("store_unavailable") == 1
         assert samples_in_lake(car) == count_samples(drive(drive_s))
         assert agent.stop() == 0
         receiver.end()
+
+
+def test_programs_that_start_on_full_disks_wait_for_room(car: Car) -> None:
+    drive_s = 5.0
+    car.write(sources=vehicle(drive_s, speed=10.0))
+    credentials = {file.name: file.read_bytes() for file in car.fleet.receiver.iterdir() if file.is_file()}
+    with disk_at(car.folder / "state") as state, disk_at(car.fleet.receiver) as inbox:
+        for name, content in credentials.items():
+            (inbox.folder / name).write_bytes(content)
+        state.fill()
+        inbox.fill()
+        agent = Running(car, ("run",), {})
+        try:
+            with receiving(car) as receiver:
+                wait_for(lambda: "store_unavailable" in receiver.said(), receiver)
+                agent.until(lambda: agent.said("start_postponed"), "told")
+                state.free()
+                inbox.free()
+                agent.until(lambda: agent.said("agent_ready"), "ready")
+                agent.until_status(
+                    lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"], "delivered"
+                )
+            assert agent.stop() == 0
+        finally:
+            agent.kill()
+        assert agent.said("start_postponed") == 1
+        assert samples_in_lake(car) == count_samples(drive(drive_s))

@@ -309,7 +309,7 @@ class SpoolModel(RuleBasedStateMachine):
             return
         database = sqlite3.connect(self.folder / "spool" / "index.sqlite3")
         dangling = database.execute(
-            "SELECT count(*) FROM losses WHERE reported_in IS NOT NULL AND reported_in NOT IN (SELECT id FROM batches)"
+            "SELECT count(*) FROM losses WHERE reported_in > 0 AND reported_in NOT IN (SELECT id FROM batches)"
         ).fetchone()
         database.close()
         assert dangling == (0,)

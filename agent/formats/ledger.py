@@ -1,0 +1,143 @@
+"""Every sequence number explained: which batches are here, which are lost and why, which nobody has explained.  Pure.
+
+The lake asks this of what it stored, the vehicle of what waits; both explain the other numbers by the same loss
+records, so their answers can be compared number by number.
+
+Invariant: each number up to the last lies in exactly one span.  What is here is here, whatever a record says: a batch
+may have arrived although the vehicle, which did not hear so, gave it up.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+Range = tuple[int, int]
+"""First and last number, both included."""
+
+INDEX_DAMAGED: Final = "index_damaged"
+REPLACED: Final = "replaced"
+
+
+class State(StrEnum):
+    """What became of a batch."""
+
+    STORED = "stored"  # in the lake
+    WAITING = "waiting"  # in the vehicle
+    REPLACED = "replaced"  # its samples are in another batch
+    LOST = "lost"
+    OPEN = "open"  # not here and not explained: under way, or its explanation is
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a loss record says of `batches` batches between `first_seq` and `last_seq` of one epoch.
+
+    Times are microseconds since the Unix epoch.  Records that name no numbers (lost frames, losses before anything was
+    sealed) explain none.
+    """
+
+    reason: str
+    lane: str | None = None
+    batches: int = 0
+    samples: int = 0
+    first_seq: int | None = None
+    last_seq: int | None = None
+    first_t_us: int | None = None
+    last_t_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Numbers `first` to `last`.  `record` says why, where they are lost.
+
+    `exact`: False where the record covers more numbers than it counts, so that it is certain how many of its range are
+    lost, but not that it is these (the vehicle merges records when it has to keep too many).
+    """
+
+    first: int
+    last: int
+    state: State
+    record: Record | None = None
+    exact: bool = True
+
+    @property
+    def batches(self) -> int:
+        """How many numbers."""
+        return self.last - self.first + 1
+
+
+def ranges(numbers: Iterable[int]) -> list[Range]:
+    """Numbers as ranges, in order."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [(first, last) for first, last in found]
+
+
+def explain(
+    last: int, here: Mapping[State, Sequence[Range]], records: Sequence[Record], *, rest: State = State.OPEN
+) -> list[Span]:
+    """The spans of the numbers 1 to `last` of one epoch, in order.
+
+    `here` has ranges that share no number; what neither it nor a record explains is `rest`.
+    """
+    spans = [Span(*each, state) for state, found in here.items() for each in found]
+    free = _without((1, last), [each for found in here.values() for each in found])
+    by_width = sorted((r for r in records if _width(r)), key=lambda record: (_width(record), record.first_seq or 0))
+    for record in by_width:  # those that say exactly which come first
+        assert record.first_seq is not None
+        assert record.last_seq is not None
+        taken, free = _take(free, (record.first_seq, record.last_seq), record.batches)
+        state = State.REPLACED if record.reason == REPLACED else State.LOST
+        exact = _width(record) == record.batches
+        spans += [Span(*each, state, record, exact) for each in taken]
+    damaged = [record for record in records if record.reason == INDEX_DAMAGED]
+    if damaged:  # with the index went whatever would have explained them
+        spans += [Span(*each, State.LOST, damaged[0], exact=False) for each in free]
+    else:
+        spans += [Span(*each, rest) for each in free]
+    return sorted(spans, key=lambda span: span.first)
+
+
+def _width(record: Record) -> int:
+    """Numbers in its range; 0 where it names none or counts none."""
+    if record.first_seq is None or record.last_seq is None or not record.batches:
+        return 0
+    return record.last_seq - record.first_seq + 1
+
+
+def _without(whole: Range, taken: Iterable[Range]) -> list[Range]:
+    free = []
+    start, end = whole
+    for first, last in sorted(taken):
+        if first > start:
+            free.append((start, min(first - 1, end)))
+        start = max(start, last + 1)
+    if start <= end:
+        free.append((start, end))
+    return free
+
+
+def _take(free: list[Range], within: Range, count: int) -> tuple[list[Range], list[Range]]:
+    """The first `count` numbers of `free` that lie `within`, and what is left of `free`."""
+    taken: list[Range] = []
+    begin = bisect_left(free, within[0], key=lambda each: each[1])
+    end = begin
+    left: list[Range] = []
+    while end < len(free) and free[end][0] <= within[1]:
+        first, last = free[end]
+        end += 1
+        from_, to = max(first, within[0]), min(last, within[1])
+        to = min(to, from_ + count - 1)
+        count -= max(to - from_ + 1, 0)
+        if to < from_:
+            left.append((first, last))
+            continue
+        taken.append((from_, to))
+        left += [each for each in ((first, from_ - 1), (to + 1, last)) if each[0] <= each[1]]
+    return taken, free[:begin] + left + free[end:]

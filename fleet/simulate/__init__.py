@@ -1,0 +1,1 @@
+"""A fleet of virtual vehicles against real broker and receivers: how much they carry, and that nothing is lost."""
