@@ -14,7 +14,7 @@ import structlog
 
 from agent.apply import Applier
 from agent.assembly import CampaignFile, Parts, endpoint, make_sources, source_buses
-from agent.clock import MachineClock
+from agent.clock import MachineClock, SteadyClock
 from agent.descriptors import Descriptors
 from agent.errors import AgentError
 from agent.formats.columns import Event
@@ -58,6 +58,7 @@ class Agent:
             quota_bytes=settings.spool.quota_bytes,
             max_age_s=settings.spool.max_age_s,
             reserve_bytes=settings.spool.reserve_bytes,
+            now_s=SteadyClock(parts.runtime_folder / "steady-clock"),
         )
         try:
             pushes = Pushes.open(parts.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)

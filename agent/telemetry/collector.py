@@ -24,7 +24,7 @@ from agent.telemetry.holdings import Holdings
 from agent.telemetry.outbox import Outbox
 from agent.telemetry.policy import CampaignCollector, described, wanted
 from agent.telemetry.references import Description
-from can_dbc.decoder import Decoder, Refusal
+from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan
 
@@ -173,7 +173,8 @@ class Collector:
     def _work(self, blocks: Sequence[FrameBlock], tick: Tick) -> None:
         if blocks:
             decoded = self._decoder.decode(concatenate(blocks))
-            self._count(decoded.refusals)
+            for kind, frames in decoded.refused.items():
+                self.refused[kind.value] += frames
             for name, collector in self._campaigns.items():
                 missing = self._holdings.missing(name, blocks)
                 if missing is blocks:
@@ -197,7 +198,3 @@ class Collector:
             start_us=closing.start_ns // 1_000, end_us=closing.end_ns // 1_000, clock=self._clock.read()
         )
         return window, collector.campaign.priority
-
-    def _count(self, refusals: Sequence[Refusal]) -> None:
-        for refusal in refusals:
-            self.refused[refusal.kind.value] += refusal.frames

@@ -80,6 +80,7 @@ CATALOGUES: Final = (
     32  # of at most a batch's size each; one a campaign, and those of campaigns whose batches still wait
 )
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
+CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
 NOTHING: Final = Total(0, 0, 0)
 MAX_PRIORITY: Final = 2**31 - 1
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
@@ -469,7 +470,9 @@ class Spool:
                 replace(entry.as_held(), position=2**62 + number)  # newer than anything stored
                 for number, entry in enumerate(arriving)
             ]
-            aged = index.stored_before(self._now_s() - self._limits.max_age_s, AGED_AT_ONCE)
+            now_s = self._now_s()
+            since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
+            aged = index.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
             evictions = retention.evictions(
                 self._limits,
                 stored_bytes=sum(size for _, size in usage.values()),

@@ -280,9 +280,10 @@ class Index:
         """Batches of a lane: the least important first, of those the oldest first."""
         return self._entries("WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
 
-    def stored_before(self, time_s: float, limit: int) -> list[Entry]:
-        """The oldest of the batches that were stored before `time_s` (Unix epoch)."""
-        return list(self._entries("WHERE stored_at_s < ? ORDER BY stored_at_s LIMIT ?", (time_s, limit)))
+    def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
+        """The oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? ORDER BY stored_at_s LIMIT ?"
+        return list(self._entries(clauses, (since_s, until_s, limit)))
 
     def usage(self) -> dict[Lane, tuple[int, int]]:
         """Batches and bytes of each lane."""

@@ -254,6 +254,17 @@ def test_a_clock_that_steps_back_evicts_nothing(disk: Disk) -> None:
     spool.close()
 
 
+def test_what_was_stored_while_the_clock_was_not_set_has_no_age(disk: Disk) -> None:
+    spool = disk.open(max_age_s=1_000.0)
+    spool.append(draft())  # in January 1970
+    disk.clock.now_s = 1_800_000_000.0
+    spool.append(draft())
+    disk.clock.now_s += 2_000.0
+    spool.append(draft())
+    assert sorted(stored(spool)) == [1, 3]
+    spool.close()
+
+
 def test_the_free_space_reserve_is_left_to_others(disk: Disk) -> None:
     spool = disk.open()
     spool.append_all([draft()] * 3)
