@@ -13,10 +13,11 @@ On disk, below the spool's folder:
 Identity.  `epoch` (32 hex digits) is made with the index; `seq` counts from 1 within it.  A number is used up by the
 transaction that stores its batch, and a batch can be sent only after that, so no number ever names two contents.
 
-Append.  Each file is made durable first (temporary, write, fsync, rename, fsync of the folder); then one transaction
-adds the rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the
-source positions.  It all happened or none of it: a file whose transaction did not commit is an orphan.  What quota,
-age or free space have no room for is evicted before that in a transaction of its own, which writes the ledger.
+Append.  The files are made durable first (write, fsync of each; fsync of the folder); then one transaction adds the
+rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the source
+positions.  It all happened or none of it: a file whose transaction did not commit, whole or cut short, is an orphan.
+What quota, age or free space have no room for is evicted before that in a transaction of its own, which writes the
+ledger.
 
 Catalogues.  A batch that carries a catalogue is stored like any other, and a copy of it is kept until no batch refers
 to it and nobody means to (`keep_catalogues`), beyond acknowledgement, quota and age: whenever the receiver misses the
@@ -30,11 +31,12 @@ orphan.
 Recovery, at open:
   1. An index that SQLite cannot read, or of another version, is moved to quarantine/ and a new one (new epoch) made;
      `index_damaged` goes to the ledger for each earlier epoch.
-  2. Temporary files are deleted.
+  2. Temporary files, which earlier releases made, are deleted.
   3. A row without its file, or with one of another size: `corrupt` goes to the ledger, the file to quarantine/.
   4. A file without a row: under an index made because of (1) it is taken in again under its old epoch and number,
      for it may never have been sent; otherwise it is an orphan of a cut before the commit (its number will be
-     used again) or before an unlink, and is deleted.
+     used again) or before an unlink, and is deleted.  Where the cut that cost the index also cut short the file that
+     was being written, that is taken in as well; the receiver refuses it, and the ledger says so.
   Content is checked by SHA-256 whenever a batch is read, so nothing damaged is sent; checking it at the start would
   read the whole backlog from flash before the first frame.
 Opening never fails for what it finds damaged; only for a folder that cannot be used, or used by another process.
