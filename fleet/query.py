@@ -2,7 +2,8 @@
 
 DuckDB's own Delta extension would have to be downloaded at run time; the Delta library hands over the data
 sets with the file statistics, so filters still skip files.  The tables are called `samples`, `events` and
-`batches` (`fleet/rows.py` says what they hold); times are shown in UTC.
+`batches` (`fleet/rows.py` says what they hold), and `fleet/clocks.py` adds the view `samples_corrected`; times are
+shown in UTC.
 """
 
 import math
@@ -14,7 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from agent.errors import Permanent
-from fleet.lake import SCHEMAS, open_table
+from fleet.clocks import SAMPLES_CORRECTED
+from fleet.lake import SCHEMAS, Location, open_table
 
 QUESTIONS: Mapping[str, str] = {
     "signals": """
@@ -27,6 +29,13 @@ QUESTIONS: Mapping[str, str] = {
                any_value(unit) AS unit, nullif(arg_max(coalesce(text, ''), (time, seq, row)), '') AS text
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY vehicle, bus, signal ORDER BY vehicle, bus, signal LIMIT $limit""",
+    "samples": """
+        SELECT time, vehicle, campaign, bus, signal, value, unit, text FROM samples
+        WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "corrected": """
+        SELECT time_corrected AS time, time_quality, vehicle, campaign, bus, signal, value, unit, text
+        FROM samples_corrected
+        WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time_corrected DESC, seq DESC, row DESC LIMIT $limit""",
     "events": """
         SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
@@ -48,17 +57,17 @@ class Answer:
     rows: tuple[tuple[object, ...], ...]
 
 
-def ask(lake: str, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
+def ask(lake: str | Location, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
     """Answer one of QUESTIONS over the lake at `lake`.  Permanent where there is no lake."""
     return _to_answer(query(lake, QUESTIONS[question], {"vehicle": vehicle, "limit": limit}))
 
 
-def ask_sql(lake: str, sql: str) -> Answer:
+def ask_sql(lake: str | Location, sql: str) -> Answer:
     """Answer a question in SQL.  Permanent where DuckDB does not understand it."""
     return _to_answer(query(lake, sql))
 
 
-def query(lake: str, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
     """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
     it."""
     data = {name: open_table(lake, name).to_pyarrow_dataset() for name in SCHEMAS}
@@ -66,6 +75,7 @@ def query(lake: str, sql: str, parameters: Mapping[str, object] | None = None) -
         connection.execute("SET TimeZone = 'UTC'")
         for name, dataset in data.items():
             connection.register(name, dataset)
+        connection.execute(SAMPLES_CORRECTED)
         try:
             relation = connection.sql(sql, params=parameters)
             if relation is None:

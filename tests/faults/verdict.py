@@ -13,9 +13,11 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from agent.formats.ledger import State
 from fleet.demo.compare import Comparison, compare
 from fleet.demo.oracle import expected_samples, read_log
-from fleet.query import ask, query
+from fleet.ledger import ledger
+from fleet.query import query
 from tests.faults import drive
 from tests.faults.schedule import DISK, LINK, Kind, Track
 
@@ -24,7 +26,7 @@ WITH losses AS (
     SELECT vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
            coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
            (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq
-    FROM events WHERE kind = 'loss'
+    FROM events WHERE kind = 'loss' AND fields->>'$.reason' <> 'replaced'
 )
 SELECT reason, sum(samples - coalesce((
     SELECT sum(samples) FROM batches
@@ -44,9 +46,9 @@ class Ledger:
     def read(cls, lake: str) -> "Ledger":
         """From the lake's tables."""
         lost = {row["reason"]: row["lost"] for row in query(lake, _LOSSES).to_pylist() if row["lost"]}
-        answer = ask(lake, "losses", limit=10_000)
+        answer = ledger(lake, limit=1_000_000, stored=False)
         rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        return cls(lost, sum(int(str(row["batches"])) for row in rows if "not explained" in str(row["reason"])))
+        return cls(lost, sum(int(str(row["batches"])) for row in rows if row["state"] == State.OPEN))
 
 
 @dataclass(frozen=True, slots=True)
