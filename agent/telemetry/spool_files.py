@@ -160,7 +160,7 @@ class SpoolFolder:
         return self.root / "batches" / name.epoch / file
 
     def batches(self) -> dict[Path, tuple[BatchName, int]]:
-        """Every file with the name of a batch: what it says, and its size.  Deletes temporary files (of earlier releases)."""
+        """Every file with the name of a batch: what it says, and its size.  Deletes temporary files (old releases)."""
         found: dict[Path, tuple[BatchName, int]] = {}
         for epoch in self.epochs():
             folder = self.root / "batches" / epoch
