@@ -7,6 +7,7 @@ as what it is, in the lake.
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,29 @@ SELECT reason, sum(samples - coalesce((
 """
 
 
+TELLING = (
+    "publish_refused",
+    "acknowledgement_refused",
+    "disk_refuses",
+    "start_postponed",
+    "store_unavailable",
+    "link_lost",
+    "broker_lost",
+    "log_continues",
+)
+"""What the programs log where faults reach them."""
+
+
+def said(*logs: Path) -> Counter[str]:
+    """How often each event stands in logs of JSON lines."""
+    events: Counter[str] = Counter()
+    for log in logs:
+        for line in log.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                events[json.loads(line)["event"]] += 1
+    return events
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Samples lost, as the vehicle says, without those that are in the lake anyway; batches that nobody explains."""
@@ -61,6 +85,7 @@ class Verdict:
     comparison: Comparison
     ledger: Ledger
     no_disk: str | None
+    said: Counter[str]
     seconds: float
 
     @property
@@ -97,6 +122,7 @@ class Verdict:
             "clock_jumps": self._count({Kind.JUMP}),
             "faults": {f"{track} {kind}": n for (track, kind), n in sorted(self.happened.items())},
             "disk_full_by": "not at all: " + self.no_disk if self.no_disk else "a small tmpfs of its own",
+            "programs_said": {event: self.said[event] for event in TELLING},
             "samples_expected": self.comparison.expected,
             "samples_in_lake": self.comparison.in_lake,
             "lost_unaccounted": self.lost_unaccounted,
