@@ -104,14 +104,18 @@ class Lake:
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
     def known(self) -> list[BatchKey]:
-        """Every batch in the lake.  Transient where it cannot be read."""
-        columns = ["vehicle", "epoch", "seq"]
+        """Every batch in the lake, and every one that these replaced.  Transient where it cannot be read."""
+        columns = ["vehicle", "epoch", "seq", "replaces"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
-        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
+        return [
+            BatchKey(vehicle, epoch, number)
+            for vehicle, epoch, seq, replaces in zip(*(table[name].to_pylist() for name in columns), strict=True)
+            for number in (seq, *(replaces or ()))
+        ]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
         """Land commit `number` in table `name`, unless it has it already.

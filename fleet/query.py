@@ -41,7 +41,9 @@ QUESTIONS: Mapping[str, str] = {
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "batches": """
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
-               max(seq) - count(*) AS not_here, sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
+               sum(coalesce(len(replaces), 0))::BIGINT AS replaced,
+               (max(seq) - count(*) - sum(coalesce(len(replaces), 0)))::BIGINT AS not_here,
+               sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
                sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
                max(received) AS last_received
         FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle

@@ -45,7 +45,8 @@ agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/so
 agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
 agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
-agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
+agent/telemetry/spool_batch.py agent/telemetry/spool_files.py agent/telemetry/spool_index.py
+agent/telemetry/spool_recovery.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py
 fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/compact.py fleet/create.py fleet/enrol.py fleet/folder.py
 fleet/inbox.py fleet/intake.py

@@ -9,6 +9,7 @@ below.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,7 @@ from agent.formats.descriptions import MAX_SIGNALS, Described, read_table, wraps
 FORMAT: Final = 2
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
+MAX_REPLACES: Final = 4_096
 _MOST_SENDERS: Final = 256  # of one message: a J1939 source address is a byte
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
@@ -160,6 +162,7 @@ def _envelope(window: Window) -> pb.TelemetryBatch:
             boottime_us=window.clock.boottime_us,
         ),
         events=[_event_message(event) for event in window.events],
+        replaces=[number - before for before, number in pairwise((0, *window.replaces))],
     )
 
 
@@ -276,7 +279,15 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
         Clock(quality, clock.boot_id, clock.wall_us, clock.boottime_us),
         groups,
         tuple(_read_event(event) for event in message.events),
+        _read_replaces(message.replaces),
     )
+
+
+def _read_replaces(steps: Sequence[int]) -> tuple[int, ...]:
+    """Raises delta.MalformedError."""
+    if len(steps) > MAX_REPLACES or 0 in steps:
+        raise delta.MalformedError("batches to replace that are too many, or not in ascending order")
+    return tuple(accumulate(steps))
 
 
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:

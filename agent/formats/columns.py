@@ -123,7 +123,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "")."""
+    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
+
+    `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one.
+    """
 
     campaign: str
     revision: str
@@ -132,6 +135,7 @@ class Window:
     clock: Clock
     groups: tuple[ColumnGroup, ...]
     events: tuple[Event, ...] = ()
+    replaces: tuple[int, ...] = ()
 
     @property
     def samples(self) -> int:

@@ -275,6 +275,11 @@ class PacketRingSource:
 
     # ---- for whoever makes frames durable
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a predecessor left its ring for this interface: not after a power cut."""
+        return bool(self._left())
+
     def begin(self, *, used: int, needed: int) -> None:
         """Positions below `used` were given to frames of earlier rings: before `blocks`, where there were any."""
         self._first_position = used
@@ -313,10 +318,7 @@ class PacketRingSource:
 
     def _adopted(self) -> PacketRing | None:
         """The ring that a predecessor left for this interface."""
-        for name in self._descriptors.names() if self._descriptors is not None else ():
-            match = _NAME.fullmatch(name)
-            if match is None or match[3] != self._interface:
-                continue
+        for name, match in self._left().items():
             assert self._descriptors is not None
             descriptor = self._descriptors.take(name) if int(match[1]) == ring_layout.SLOT_BYTES else None
             try:
@@ -330,6 +332,12 @@ class PacketRingSource:
             _log.warning("ring_not_adopted", bus=self.name, descriptor=name, reason=reason)
             self._descriptors.drop(name)
         return None
+
+    def _left(self) -> dict[str, re.Match[str]]:
+        """Descriptors of this interface that outlived their ring's user."""
+        names = () if self._descriptors is None else self._descriptors.names()
+        matches = {name: match for name in names if (match := _NAME.fullmatch(name)) is not None}
+        return {name: match for name, match in matches.items() if match[3] == self._interface}
 
     def _opened(self) -> PacketRing:
         where = f"source {self.name}"

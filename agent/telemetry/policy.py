@@ -7,7 +7,8 @@ raw value differs from the one before (the first always does), else all.  Withou
 kept; with one the first is, then each that is at least the interval after the last kept one.  A time that stepped back
 is not after, unless by more than CLOCK_SET_BACK_NS: then somebody set the clock, and the sample is kept, so that a
 signal does not stay silent until the clock has caught up.  Of a window at most the `max_samples` newest kept samples
-of a signal remain.
+of a signal remain: that is what the campaign asked for, and no loss.  An increment of a window that is still open has
+at most as many as well; where a crash leaves increments in the place of the window, they may add up to more.
 
 Invariant: signals that keep the same frames are handled, stored and sent together, so the cost is per message
 and rule, not per signal and sample.
@@ -62,12 +63,13 @@ def described(campaign: Campaign, buses: Sequence[str], plans: Mapping[int, BusP
 class _Piece:
     """Samples of several signals of one message that were kept at the same frames of one increment.
 
-    `t_us` (n,); `raw` (rows, n); `members` (rows,): which signals of the message, as indices.
+    `t_us` (n,); `raw` (rows, n); `members` (rows,): which signals of the message, as indices; `part`: of the window.
     """
 
     t_us: NDArray[np.int64]
     raw: NDArray[np.int64]
     members: tuple[int, ...]
+    part: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,6 +164,7 @@ class CampaignCollector:
         self._campaign = campaign
         self._buses = tuple(buses)
         self._messages: dict[tuple[int, int, bool, int], _Message] = {}
+        self._part = 0  # of the open window; parts before it are durable
 
     @property
     def campaign(self) -> Campaign:
@@ -198,18 +201,33 @@ class CampaignCollector:
             if not message.signals:
                 continue
             if all_active and decoded.valid is None and message.keeps_all:
-                message.keep(_Piece(t_us[start:stop], decoded.raw, message.all_members))
+                message.keep(_Piece(t_us[start:stop], decoded.raw, message.all_members, self._part))
             else:
                 self._collect(message, decoded)
 
+    def part(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
+        """What came since the last `sealed`, as a window of its own, which may be empty."""
+        return self._window(start_us, end_us, clock, self._part)
+
+    def sealed(self) -> None:
+        """The last `part` is durable; another one begins."""
+        self._part += 1
+
     def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
         """The open window, which may be empty; a new one opens.  Intervals and changes run on across windows."""
+        window = self._window(start_us, end_us, clock, 0)
+        for message in self._messages.values():
+            message.pieces = []
+        self._part = 0
+        return window
+
+    def _window(self, start_us: int, end_us: int, clock: Clock, first_part: int) -> Window:
         groups: list[ColumnGroup] = []
         for key in sorted(self._messages):
             message = self._messages[key]
-            if message.pieces:
-                groups += _groups(message)
-                message.pieces = []
+            pieces = [piece for piece in message.pieces if piece.part >= first_part]
+            if pieces:
+                groups += _groups(message, pieces)
         return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
 
     def _new_message(self, decoded: SignalColumns) -> _Message:
@@ -249,7 +267,8 @@ class CampaignCollector:
                     kept.setdefault(chosen.tobytes(), (chosen, []))[1].extend(same.tolist())
         for frames, indices in kept.values():
             rows = message.rows[indices]
-            message.keep(_Piece(decoded.t_ns[frames] // 1_000, decoded.raw[rows[:, None], frames], tuple(indices)))
+            raw = decoded.raw[rows[:, None], frames]
+            message.keep(_Piece(decoded.t_ns[frames] // 1_000, raw, tuple(indices), self._part))
 
     def _active(self, t_ns: NDArray[np.int64]) -> _Rows:
         """The frames within the campaign's time."""
@@ -346,9 +365,8 @@ def _alike(masks: NDArray[np.bool_]) -> Iterator[tuple[_Rows, NDArray[np.bool_]]
         yield np.array(indices, np.intp), masks[indices[0]]
 
 
-def _groups(message: _Message) -> Iterator[ColumnGroup]:
-    """What the window holds of a message, by signals that were kept at the same frames."""
-    pieces = message.pieces
+def _groups(message: _Message, pieces: Sequence[_Piece]) -> Iterator[ColumnGroup]:
+    """What `pieces` hold of a message, by signals that were kept at the same frames."""
     if not message.limited and all(piece.members == pieces[0].members for piece in pieces):
         t_us = _joined([piece.t_us for piece in pieces])
         yield message.group(pieces[0].members, t_us, _joined([piece.raw for piece in pieces]))

@@ -21,6 +21,7 @@ from fleet.folder import FleetFolder
 from fleet.inbox import BatchKey, Inbox, SealedBatch
 from fleet.intake import Rejection, judge, open_batch
 from fleet.lake import SCHEMAS, Lake
+from fleet.ledger import ledger
 from fleet.quarantine import Quarantine
 from fleet.query import ask, ask_sql, query
 from fleet.receiver import open_store
@@ -445,3 +446,39 @@ def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) 
         entry.write_text("rubbish")
     with pytest.raises(Permanent, match="samples"):
         ask(str(fleet.lake), "signals")
+
+
+def test_a_batch_that_replaces_others_explains_their_numbers(
+    fleet: FleetFolder, vehicle: Vehicle, store: Store
+) -> None:
+    whole = replace(make_window(4), replaces=(2, 3))
+    store.take_in([Message(vehicle.topic, vehicle.batch(4, whole)), Message(vehicle.topic, vehicle.batch(1))])
+    store.land()
+    assert query(str(fleet.lake), "SELECT seq, replaces FROM batches ORDER BY seq").to_pylist() == [
+        {"seq": 1, "replaces": []},
+        {"seq": 4, "replaces": [2, 3]},
+    ]
+    batches = ask(str(fleet.lake), "batches")
+    row = dict(zip(batches.columns, batches.rows[0], strict=True))
+    assert (row["batches"], row["replaced"], row["not_here"]) == (2, 2, 0)
+    assert [row[2] for row in ledger(str(fleet.lake), limit=9, stored=True).rows] == ["stored", "replaced", "stored"]
+    (answer,) = bring(store, vehicle, 3)  # it comes all the same
+    assert vehicle.verify(answer.payload).stored == (3,)
+    assert [seq for seq, _ in in_lake(fleet)] == [1, 4]
+
+
+def test_a_batch_that_replaces_a_later_one_is_refused(fleet: FleetFolder, vehicle: Vehicle, store: Store) -> None:
+    store.take_in([Message(vehicle.topic, vehicle.batch(4, replace(make_window(4), replaces=(4,))))])
+    (answer,) = store.land()
+    assert "replaces batch 4" in vehicle.verify(answer.payload).refused[4].reason
+
+
+def test_a_lake_of_an_earlier_release_gets_the_columns_that_came_since(
+    fleet: FleetFolder, vehicle: Vehicle, tmp_path: Path
+) -> None:
+    older = pa.schema([field for field in SCHEMAS["batches"] if field.name != "replaces"])
+    DeltaTable.create(f"{fleet.lake}/batches", older, partition_by=["date"])
+    store = open_store(fleet, Share())
+    bring(store, vehicle, 1)
+    store.close()
+    assert query(str(fleet.lake), "SELECT seq, replaces FROM batches").to_pylist() == [{"seq": 1, "replaces": []}]
