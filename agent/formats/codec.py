@@ -188,7 +188,9 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
     if described:
         message.signals.CopyFrom(write_table(described))
     if catalogue is not None:
-        columns.signals.extend((np.diff(numbers, prepend=-1) - 1).tolist())
+        ascent = numbers.copy()
+        ascent[1:] -= numbers[:-1] + 1
+        columns.signals.extend(ascent.tolist())
         message.catalogue = catalogue.digest
         message.ClearField("campaign")
         message.ClearField("revision")
