@@ -59,7 +59,7 @@ campaigns = "{campaigns}"
 increment_s = 0.5
 loss_window_s = 1.0
 silence_s = 2.0
-batch_max_bytes = 16000
+batch_max_bytes = 4096
 pending_max_bytes = 4000
 [spool]
 quota_bytes = {quota_bytes}
