@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet tests
 
-.PHONY: help setup demo test faults lint bench simulate install lock proto clean
+.PHONY: help setup demo test fuzz faults lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -37,8 +37,12 @@ faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json:
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
-	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
+	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod \
+	    mosquitto=mosquitto mosquitto_pub=mosquitto-clients
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(READY)  ## damaged databases, plans, logs and frames: build/fuzz.json: make fuzz [INPUTS=1000000] [SEED=1]
+	@mkdir -p build && $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) $(ARGS)
 
 simulate: $(READY)  ## 2,000 virtual vehicles for two minutes: build/simulate.json [VEHICLES=2000 MINUTES=2]
 	@requirements/install-debian mosquitto=mosquitto

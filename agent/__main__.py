@@ -5,13 +5,9 @@ command that needs them.
 """
 
 import argparse
-import asyncio
-import importlib.util
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +15,10 @@ from agent import log
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.decode import DecodeSummary
+    from agent.settings import Loaded
 
 DEFAULT_CONFIG = Path("/etc/headunit-agent/agent.toml")
 
@@ -174,18 +173,36 @@ def _bus_and_file(text: str) -> tuple[str | None, Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agent import settings, supervisor
+    from agent import settings
 
-    return asyncio.run(supervisor.run(lambda: settings.load(options.config)))
+    return _run_agent(lambda: settings.load(options.config))
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from agent import settings, supervisor
+    from agent import settings
 
     def read() -> settings.Loaded:
         return settings.with_replay(settings.load(options.config), options.log, options.speed)
 
-    return asyncio.run(supervisor.run(read, until_delivered=True))
+    return _run_agent(read, until_delivered=True)
+
+
+def _run_agent(read: "Callable[[], Loaded]", *, until_delivered: bool = False) -> int:
+    """Buses first: the rings listen from here on, and what comes waits in them while the rest is imported and built."""
+    from agent.descriptors import Descriptors, inherited
+    from agent.listen import listen
+    from agent.memory import give_back_freed
+    from agent.sd_notify import Notifier
+
+    give_back_freed()
+    loaded, descriptors = read(), Descriptors(Notifier(), inherited())
+    listen(loaded.settings, descriptors)
+
+    import asyncio
+
+    from agent import supervisor
+
+    return asyncio.run(supervisor.run(loaded, read, descriptors, until_delivered=until_delivered))
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -239,6 +256,9 @@ def _decoded(summary: "DecodeSummary") -> str:
 
 
 def _demo(rest: Sequence[str]) -> int:
+    import importlib.util
+    import subprocess
+
     # The cloud side runs as programs of its own; the agent imports nothing of it.
     if importlib.util.find_spec("deltalake") is None or importlib.util.find_spec("matplotlib") is None:
         print(
@@ -255,6 +275,8 @@ def _demo(rest: Sequence[str]) -> int:
 
 
 def _version(options: argparse.Namespace) -> int:
+    from importlib.metadata import version as distribution_version
+
     number = distribution_version("headunit-agent")
     print(json.dumps({"version": number}) if options.json else f"headunit-agent {number}")
     return 0

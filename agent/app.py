@@ -14,9 +14,9 @@ import structlog
 
 from agent.apply import Applier
 from agent.assembly import CampaignFile, Parts, endpoint, link_policy, make_sources, source_buses
-from agent.clock import MachineClock
+from agent.clock import MachineClock, SteadyClock
 from agent.descriptors import Descriptors
-from agent.errors import AgentError
+from agent.errors import AgentError, Transient
 from agent.formats.columns import Event
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
@@ -59,10 +59,14 @@ class Agent:
             quota_bytes=settings.spool.quota_bytes,
             max_age_s=settings.spool.max_age_s,
             reserve_bytes=settings.spool.reserve_bytes,
+            now_s=SteadyClock(parts.runtime_folder / "steady-clock"),
         )
         try:
             pushes = Pushes.open(parts.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
             positions = self._spool.positions()
+            kept = {source.name for source in sources if isinstance(source, Holder) and source.resumes}
+            gone = [bus for source in sources if source.name not in kept for bus in source.buses]
+            self._spool.begin_run(_now_us(), lossy=", ".join(gone))
             account = SpoolAccount(self._spool.counts)
         except AgentError:
             self._spool.close()
@@ -80,6 +84,7 @@ class Agent:
             silence_ns=round(settings.telemetry.silence_s * 1e9),
             increment_max_frames=settings.telemetry.increment_max_frames,
             window_max_samples=settings.telemetry.window_max_samples,
+            loss_window_ns=round(settings.telemetry.loss_window_s * 1e9),
         )
         holders = [source for source in sources if isinstance(source, Holder)]
         self._positions = [holder.position_name for holder in holders]
@@ -186,8 +191,14 @@ class Agent:
                 await asyncio.to_thread(self._outbox.flush)
         except TimeoutError:
             log.error("flush_too_slow", seconds=FLUSH_S)
+            return
         if self._outbox.problem is not None:
             log.error("not_stored", reason=self._outbox.problem, bytes=self._outbox.pending_bytes)
+            return
+        try:
+            await asyncio.to_thread(self._spool.end_run)
+        except Transient as error:
+            log.error("end_not_stored", reason=str(error))
 
     async def _watchdog(self) -> None:
         while self._notifier.watchdog_interval_s is not None:

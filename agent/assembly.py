@@ -150,7 +150,7 @@ def make_source(
                 bus=bus.bus,
                 interface=bus.interface,
                 drain_ms=bus.drain_ms,
-                ring_bytes=bus.ring_mb * 1_000_000,
+                ring_bytes=bus.ring_bytes,
                 on_loss=on_loss,
                 descriptors=descriptors,
             )

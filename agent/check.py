@@ -121,9 +121,10 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     for number, configured in enumerate(loaded.settings.sources):
         if isinstance(configured, PythonCanSource):
             _check_interface(f"{loaded.file}: sources[{number}].interface", configured.interface, report)
-    rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSource)]
-    if rings:
-        _check_rings(rings, report)
+        elif isinstance(configured, PacketRingSource) and packet_ring.is_can(configured.interface) is False:
+            where = f"{loaded.file}: sources[{number}].interface"
+            report.problems.append(f"{where}: {configured.interface} is no CAN interface; name another")
+    _check_capture([s for s in loaded.settings.sources if isinstance(s, PythonCanSource | PacketRingSource)], report)
 
 
 def _check_interface(where: str, name: str, report: Report) -> None:
@@ -136,12 +137,19 @@ def _check_interface(where: str, name: str, report: Report) -> None:
         report.problems.append(f"{where}: python-can has no interface {name!r}; {remedy}")
 
 
-def _check_rings(rings: Sequence[PacketRingSource], report: Report) -> None:
-    """Which way frames come from each interface, and why."""
+def _check_capture(sources: Sequence[PythonCanSource | PacketRingSource], report: Report) -> None:
+    """Which way frames come from each live bus, and why."""
     reason = packet_ring.unavailable()
-    way = "packet ring" if reason is None else f"python-can (socketcan), because packet rings cannot be had: {reason}"
-    report.facts["capture"] = {source.bus: way for source in rings}
+    ring = f"packet ring (CAP_NET_RAW is held, kernel {os.uname().release} supports it)"
     if reason is not None:
+        ring = f"python-can (socketcan), because packet rings cannot be had: {reason}"
+    rings = [source for source in sources if isinstance(source, PacketRingSource)]
+    if sources:
+        report.facts["capture"] = {
+            source.bus: ring if source in rings else f"python-can ({source.interface}), as configured"
+            for source in sources
+        }
+    if rings and reason is not None:
         report.notes.append(f"packet_ring: falls back to python-can, at ten times the cost: {reason}")
     for source in rings:
         up = packet_ring.interface_up(source.interface)

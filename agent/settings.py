@@ -75,6 +75,11 @@ class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", t
     drain_ms: DrainMs = 50
     ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
 
+    @property
+    def ring_bytes(self) -> int:
+        """The memory of the ring."""
+        return self.ring_mb * 1_000_000
+
 
 LiveSource = PythonCanSource | PacketRingSource
 AnySource = ReplaySource | VirtualVehicleSource | LiveSource
@@ -106,7 +111,8 @@ class Telemetry(_Section, frozen=True, kw_only=True):
 
     campaigns: str = "campaigns"
     increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
-    increment_max_frames: Annotated[int, Meta(ge=1_000, le=2_000_000)] = 100_000
+    loss_window_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
+    increment_max_frames: Annotated[int, Meta(ge=1_000, le=2_000_000)] = 20_000
     silence_s: Seconds = 10.0
     window_max_samples: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 500_000
     batch_max_bytes: Annotated[int, Meta(ge=4_096, le=256_000)] = 60_000

@@ -13,21 +13,24 @@ from typing import Any, Final
 from agent.errors import Permanent, Transient
 from agent.formats.ledger import Span, State
 from agent.settings import Loaded
-from agent.telemetry.spool import Counts
-from agent.telemetry.spool_account import counts_on_disk, ledger_on_disk
+from agent.telemetry.spool_account import Counts, counts_on_disk, ledger_on_disk
 
 TIMEOUT_S: Final = 5.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def spool_status(counts: Counts) -> dict[str, Any]:
-    """The spool's account: every sequence number below `next_seq` is acknowledged, waiting or lost."""
+    """The spool's account: every sequence number below `next_seq` is acknowledged, waiting, provisional (a part of a
+    window that is still open), replaced (by the batch of its window) or lost."""
     return {
         "epoch": counts.epoch,
         "next_seq": counts.next_seq,
         "acknowledged": counts.acknowledged,
         "waiting": counts.batches,
         "waiting_bytes": counts.size_bytes,
+        "provisional": counts.provisional[0],
+        "provisional_bytes": counts.provisional[1],
+        "replaced": counts.replaced,
         "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
         "oldest_stored_at": None
         if counts.oldest_stored_at_s is None
@@ -153,7 +156,8 @@ def render(status: Mapping[str, Any]) -> str:
     if (spool := status["spool"]) is not None:
         lines.append(
             f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
-            f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes)"
+            f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
+            f"{spool['provisional']:,} of open windows, {spool['replaced']:,} replaced"
         )
         if spool.get("problem"):
             lines.append(f"spool     {spool['problem']}")

@@ -20,7 +20,7 @@ import structlog
 from agent import log as logging
 from agent.app import Agent
 from agent.assembly import Parts, read_parts, try_sources
-from agent.descriptors import Descriptors, inherited
+from agent.descriptors import Descriptors
 from agent.errors import AgentError, Permanent, Transient, first
 from agent.sd_notify import Notifier
 from agent.settings import Loaded
@@ -38,13 +38,15 @@ class _Ending(Enum):
     RELOADED = "agent_reloaded"
 
 
-async def run(read: Callable[[], Loaded], *, until_delivered: bool = False) -> int:
-    """Run the agent that `read()` configures until SIGTERM; returns the exit status.
+async def run(
+    loaded: Loaded, read: Callable[[], Loaded], descriptors: Descriptors, *, until_delivered: bool = False
+) -> int:
+    """Run the agent that `loaded` configures until SIGTERM; `read` gives the configuration again.  The exit status.
 
     `until_delivered`: end when every source has ended and every batch is acknowledged; 1 where a source failed, or
     where a signal came before.  Raises AgentError where it cannot start, or where a part failed for good.
     """
-    supervisor = _Supervisor(read, until_delivered=until_delivered)
+    supervisor = _Supervisor(loaded, read, descriptors, until_delivered=until_delivered)
     try:
         ending = await supervisor.run()
     except ExceptionGroup as group:
@@ -56,12 +58,15 @@ async def run(read: Callable[[], Loaded], *, until_delivered: bool = False) -> i
 
 
 class _Supervisor:
-    def __init__(self, read: Callable[[], Loaded], *, until_delivered: bool) -> None:
+    def __init__(
+        self, loaded: Loaded, read: Callable[[], Loaded], descriptors: Descriptors, *, until_delivered: bool
+    ) -> None:
+        self._loaded = loaded
         self._read = read
         self._until_delivered = until_delivered
         self._started_s = time.monotonic()
         self._notifier = Notifier()
-        self._descriptors = Descriptors(self._notifier, inherited())
+        self._descriptors = descriptors
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._next: Parts | None = None
@@ -72,7 +77,7 @@ class _Supervisor:
 
     async def run(self) -> _Ending:
         """Run one agent after the other, until one ends for good."""
-        parts, before = await asyncio.to_thread(lambda: read_parts(self._read())), None
+        parts, before = await asyncio.to_thread(read_parts, self._loaded), None
         problem: str | None = None
         while not self._stop.is_set():
             settings = parts.loaded.settings

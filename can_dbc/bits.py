@@ -2,8 +2,8 @@
 
 The frame data is viewed as 64-bit words, each gathered and byte-swapped once for all messages.  Every signal lies in
 one word (at a multiple of 8 bytes, or at the byte where it starts), except where it straddles 9 bytes: then the last
-byte is taken apart and joined.  All rows are cut by one broadcast shift and mask; only signed rows are touched once
-more.
+byte is taken apart and joined.  All rows are cut by one broadcast shift and mask, and extended by sign together: a
+call costs more than a few rows.
 """
 
 from collections.abc import Sequence
@@ -89,8 +89,10 @@ class Extraction:
         self._shift_of_word = [self._shift[rows] for rows in rows_of_word]
         self._mask = np.array([(1 << s.bits) - 1 for s in signals], np.uint64).reshape(-1, 1)
         signed = [row for row, s in enumerate(signals) if s.kind is Kind.INT and s.bits < WORD_BITS]
-        self._signed = _selector(signed)
-        self._sign = np.array([1 << signals[row].bits - 1 for row in signed], np.uint64).reshape(-1, 1)
+        # From the first signed row to the last; unsigned ones between them have the sign 0, which changes nothing.
+        self._signed = slice(signed[0], signed[-1] + 1) if signed else slice(0)
+        signs = [1 << s.bits - 1 if row in signed else 0 for row, s in enumerate(signals)]
+        self._sign = np.array(signs[self._signed], np.uint64).reshape(-1, 1)
 
     def _place(self, row: int, signal: SignalPlan) -> tuple[int, int]:
         """Byte offset of the word for `signal`, and how far to shift it right."""
@@ -125,8 +127,6 @@ class Extraction:
             signed = raw[self._signed]
             signed ^= self._sign
             signed -= self._sign
-            if not isinstance(self._signed, slice):
-                raw[self._signed] = signed
         return raw.view(np.int64)
 
 

@@ -22,13 +22,16 @@ _LEGACY_ENCODED: Final = ("dbc", "sym")
 _LINE: Final = re.compile(r"at line (\d+)")
 _UNUSED: Final = re.compile(r"(?:VAL_|SG_MUL_VAL_|SIG_VALTYPE_) \d+ \w+")
 
-# cantools lays out every bit and every multiplexer number of a DBC in memory; no bus carries messages beyond this.
+# cantools lays out every bit of a DBC in memory, and makes a codec (some 50 us) for every multiplexer number, of nested
+# multiplexers for each number around them; no bus carries messages beyond this.
 _MOST_BYTES: Final = 65_535
 _MOST_NUMBERS: Final = 65_536
+_MOST_CODECS: Final = 131_072
+_MOST_NESTED: Final = 64
 _SIZES: Final = re.compile(
     r"\bBO_\s+\d+\s+\w+\s*:\s*(?P<bytes>\d+)|\bSG_\s[^:\n]*:\s*(?P<start>\d+)\s*\|\s*(?P<bits>\d+)\s*@"
 )
-_SELECTIONS: Final = re.compile(r"\bSG_MUL_VAL_\s[^;]*")
+_SELECTIONS: Final = re.compile(r"\bSG_MUL_VAL_\s+(?P<message>\d+)\s+(?P<signal>\w+)\s+(?P<by>\w+)(?P<ranges>[^;]*)")
 _RANGE: Final = re.compile(r"(\d+)\s*-\s*(\d+)")
 
 # cantools warns of duplicate names and ids on its own logger; the plan reports the same as notes.
@@ -88,10 +91,38 @@ def _check_limits(text: str, source: str) -> None:
         most = {"bytes": _MOST_BYTES, "start": 8 * _MOST_BYTES, "bits": 8 * _MOST_BYTES}
         if any(_beyond(digits, most[name]) for name, digits in size.groupdict("0").items()):
             raise _too_large(size, text, source, f"{_MOST_BYTES} bytes a message")
+    trees: dict[str, _Tree] = {}
     for selection in _SELECTIONS.finditer(text):
-        for first, last in _RANGE.findall(selection.group(0)):
+        count = 0
+        for first, last in _RANGE.findall(selection["ranges"]):
             if _beyond(last, int(first[:20]) + _MOST_NUMBERS):
                 raise _too_large(selection, text, source, f"{_MOST_NUMBERS} multiplexer numbers a range")
+            count += max(int(last) - int(first[:20]) + 1, 1)
+        tree = trees.setdefault(selection["message"], {})
+        tree.setdefault(selection["by"], []).append((selection["signal"], count))
+    if sum(_codecs(tree) for tree in trees.values()) > _MOST_CODECS:
+        raise DatabaseError(
+            f"{source}: SG_MUL_VAL_ entries that select by more than {_MOST_CODECS} multiplexer numbers, nested ones "
+            "counted for each number around them; narrow their ranges"
+        )
+
+
+_Tree = dict[str, list[tuple[str, int]]]
+"""By multiplexer: the signals that it selects, and by how many numbers each."""
+
+
+def _codecs(tree: _Tree) -> int:
+    """About how many codecs cantools makes for the multiplexer numbers of a message."""
+    known: dict[str, int] = {}
+
+    def below(multiplexer: str, depth: int) -> int:
+        if multiplexer not in known:
+            known[multiplexer] = 0  # one that selects itself is never reached
+            inner = tree.get(multiplexer, ()) if depth < _MOST_NESTED else ()
+            known[multiplexer] = sum(count * (1 + below(signal, depth + 1)) for signal, count in inner)
+        return known[multiplexer]
+
+    return sum(below(multiplexer, 0) for multiplexer in tree)
 
 
 def _beyond(digits: str, most: int) -> bool:

@@ -85,10 +85,20 @@ class SignalColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What became of a block: every frame is in one of `columns`, in one of `refusals`, or was not wanted."""
+    """What became of a block: every frame is in one of `columns`, was refused, or was not wanted."""
 
     columns: tuple[SignalColumns, ...]
-    refusals: tuple[Refusal, ...]
+    _refused: "_RefusedFrames"
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The refused frames by reason and identifier; worked out anew each time."""
+        return self._refused.by_identifier()
+
+    @property
+    def refused(self) -> Counter[Refused]:
+        """How many frames were refused, by reason."""
+        return self._refused.by_kind()
 
 
 class Decoder:
@@ -115,8 +125,8 @@ class Decoder:
                     groups[key] = -1
         count = len(self._messages)
         self._unknown, self._dead, self._skipped = count, count + 1, count + 2
-        # uint16 numbers make numpy's stable sort a radix sort.
-        number = np.uint16 if self._skipped <= np.iinfo(np.uint16).max else np.int64
+        # Narrow numbers make numpy's stable sort a radix sort, of one pass a byte.
+        number = np.min_scalar_type(self._skipped) if self._skipped <= np.iinfo(np.uint16).max else np.int64
         known = sorted(groups)
         self._keys = np.array([*known, np.iinfo(np.int64).max], np.int64)
         numbers = [self._skipped if groups[key] < 0 else groups[key] for key in known]
@@ -129,6 +139,8 @@ class Decoder:
             if not key & EXTENDED_KEY and key & _ID_BITS < _STANDARD_IDS:
                 self._standard[key >> _BUS_SHIFT, key & _ID_BITS] = group
 
+        self._start_of_bus = np.minimum(np.arange(256), self._buses) * (_STANDARD_IDS + 1)
+
     def decode(self, block: FrameBlock) -> Decoded:
         """Decode all frames of `block`; its buses without a plan count as unknown."""
         group = self._group(block)
@@ -136,29 +148,30 @@ class Decoder:
         ends = np.cumsum(sizes)
         order = np.argsort(group, kind="stable")
         present = np.flatnonzero(sizes[: self._unknown])
-        refusals = _Refusals()
+        refused = _RefusedFrames(block)
         columns: list[SignalColumns] = []
         if len(present):
             used = order[: ends[self._unknown - 1]]
-            frames = _Frames(block, used, block.t_ns[used], block.length[used], Words(block.data, used))
+            frames = _Frames(used, block.t_ns[used], block.length[used], Words(block.data, used))
             stops = ends[present]
             starts = stops - sizes[present]
             shortest = np.minimum.reduceat(frames.length, starts)
             places = zip(present.tolist(), starts.tolist(), stops.tolist(), shortest.tolist(), strict=True)
             for number, start, stop, length in places:
                 message = self._messages[number]
-                decoded = message.decode(frames, start, stop, length, refusals)
+                decoded = message.decode(frames, start, stop, length, refused)
                 if decoded is not None:
                     columns += _by_source(decoded, block) if message.has_source else (decoded,)
-        self._count_undecoded(block, order, ends, refusals)
-        return Decoded(tuple(columns), refusals.as_tuple())
+        self._add_undecoded(block, order, ends, refused)
+        return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
         """The number of each frame's message, or one of the numbers that stand for unknown, dead and skipped."""
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]
-        row = np.minimum(block.bus, self._buses) * np.intp(_STANDARD_IDS + 1)
-        group = self._standard.take(row + np.minimum(block.can_id & _ID_BITS, _STANDARD_IDS))
+        place = self._start_of_bus[block.bus]
+        place += np.minimum(block.can_id & _ID_BITS, _STANDARD_IDS)
+        group = self._standard.take(place)
         if not flags.any():
             return group
         extended = np.flatnonzero(flags & EXTENDED)
@@ -172,18 +185,18 @@ class Decoder:
         group[(flags & (REMOTE | ERROR)).astype(bool)] = self._dead
         return group
 
-    def _count_undecoded(
-        self, block: FrameBlock, order: NDArray[np.intp], ends: NDArray[np.intp], refusals: "_Refusals"
+    def _add_undecoded(
+        self, block: FrameBlock, order: NDArray[np.intp], ends: NDArray[np.intp], refused: "_RefusedFrames"
     ) -> None:
         known, unknown, dead = (
             int(ends[number - 1]) if number else 0 for number in range(self._unknown, self._skipped + 1)
         )
-        refusals.add(Refused.UNKNOWN, block, order[known:unknown], None)
+        refused.add(Refused.UNKNOWN, order[known:unknown], None)
         if dead > unknown:
             rows = order[unknown:dead]
             errors = (block.flags[rows] & ERROR).astype(bool)
-            refusals.add(Refused.ERROR, block, rows[errors], None)
-            refusals.add(Refused.REMOTE, block, rows[~errors], None)
+            refused.add(Refused.ERROR, rows[errors], None)
+            refused.add(Refused.REMOTE, rows[~errors], None)
 
 
 def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColumns]:
@@ -205,21 +218,29 @@ def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColu
         )
 
 
-class _Refusals:
-    """Counts refused frames while a block is decoded."""
+class _RefusedFrames:
+    """The refused frames of a block, by reason and name of the message, as places in the block."""
 
-    def __init__(self) -> None:
-        self._frames: Counter[tuple[Refused, int, int, bool, str | None]] = Counter()
+    def __init__(self, block: FrameBlock) -> None:
+        self._block = block
+        self._rows: list[tuple[Refused, str | None, NDArray[np.intp]]] = []
 
-    def add(self, kind: Refused, block: FrameBlock, rows: NDArray[np.int64], message: str | None) -> None:
-        if not len(rows):
-            return
-        for key, frames in _frames_of_keys(block, rows):
-            identity = (kind, key >> _BUS_SHIFT, key & _ID_BITS, bool(key & EXTENDED_KEY), message)
-            self._frames[identity] += frames
+    def add(self, kind: Refused, rows: NDArray[np.intp], message: str | None) -> None:
+        if len(rows):
+            self._rows.append((kind, message, rows))
 
-    def as_tuple(self) -> tuple[Refusal, ...]:
-        return tuple(Refusal(*identity, frames) for identity, frames in self._frames.items())
+    def by_kind(self) -> Counter[Refused]:
+        found: Counter[Refused] = Counter()
+        for kind, _, rows in self._rows:
+            found[kind] += len(rows)
+        return found
+
+    def by_identifier(self) -> tuple[Refusal, ...]:
+        found: Counter[tuple[Refused, int, int, bool, str | None]] = Counter()
+        for kind, message, rows in self._rows:
+            for key, frames in _frames_of_keys(self._block, rows):
+                found[kind, key >> _BUS_SHIFT, key & _ID_BITS, bool(key & EXTENDED_KEY), message] += frames
+        return tuple(Refusal(*identity, frames) for identity, frames in found.items())
 
 
 def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
@@ -239,7 +260,6 @@ def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple
 class _Frames:
     """All frames that have a message, by message: places in the block, times, lengths, zero-padded data."""
 
-    block: FrameBlock
     rows: NDArray[np.intp]
     t_ns: NDArray[np.int64]
     length: NDArray[np.uint8]
@@ -268,21 +288,21 @@ class _Message:
         self._selected = any(signal.multiplexer is not None for signal in cut[: len(wanted)])
 
     def decode(
-        self, frames: _Frames, start: int, stop: int, shortest: int, refusals: _Refusals
+        self, frames: _Frames, start: int, stop: int, shortest: int, refused: _RefusedFrames
     ) -> SignalColumns | None:
-        """Columns of those of the frames start to stop-1 that decode, None where none does; `refusals` gets the others.
+        """Columns of those of the frames start to stop-1 that decode, None where none does; `refused` gets the others.
 
         `shortest` is the least length among them.
         """
-        name, block = self._plan.name, frames.block
+        name = self._plan.name
         rows, t_ns = frames.rows[start:stop], frames.t_ns[start:stop]
         if self._defect is not None:
-            refusals.add(self._defect, block, rows, name)
+            refused.add(self._defect, rows, name)
             return None
         enough: NDArray[np.bool_] | None = None
         if shortest < self._plan.length:
             enough = frames.length[start:stop] >= self._plan.length
-            refusals.add(Refused.SHORT, block, rows[~enough], name)
+            refused.add(Refused.SHORT, rows[~enough], name)
             if not enough.any():
                 return None
         assert self._extraction is not None  # a message beyond FD_BYTES never finds enough data
@@ -292,10 +312,10 @@ class _Message:
         valid = None
         if self._selectors:
             valid, unlisted, broken = self._select(raw)
-            if (refused := unlisted | broken).any():
-                refusals.add(Refused.MUX, block, rows[unlisted], name)
-                refusals.add(Refused.LAYOUT, block, rows[broken & ~unlisted], name)
-                rows, t_ns, raw, valid = rows[~refused], t_ns[~refused], raw[:, ~refused], valid[:, ~refused]
+            if (wrong := unlisted | broken).any():
+                refused.add(Refused.MUX, rows[unlisted], name)
+                refused.add(Refused.LAYOUT, rows[broken & ~unlisted], name)
+                rows, t_ns, raw, valid = rows[~wrong], t_ns[~wrong], raw[:, ~wrong], valid[:, ~wrong]
                 if not len(rows):
                     return None
         count = len(self._wanted)

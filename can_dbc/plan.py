@@ -135,7 +135,8 @@ class BusPlan:
 def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) -> BusPlan:
     """The plan of a bus that `databases` describe together, the first having precedence.
 
-    Raises DatabaseError where a value is beyond float64 or an identifier beyond 29 bits.
+    Raises DatabaseError where a value is beyond float64, an identifier beyond 29 bits, a signal before its message, a
+    message of less than no bytes.
     """
     messages: dict[int, MessagePlan] = {}
     notes: list[str] = []
@@ -198,11 +199,14 @@ def text_keys(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.int64]:
     """What to look up in `signal.texts` for each raw value: itself, or the whole part of an IEEE float."""
     if signal.kind not in _FLOATS:
         return raw
-    values = np.nan_to_num(floating(signal, raw), nan=-(2.0**62), posinf=2.0**62, neginf=-(2.0**62))
+    with np.errstate(invalid="ignore"):  # signalling NaNs are values as well
+        values = np.nan_to_num(floating(signal, raw), nan=-(2.0**62), posinf=2.0**62, neginf=-(2.0**62))
     return np.clip(values, -(2.0**62), 2.0**62).astype(np.int64)
 
 
 def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
+    if message.length < 0:
+        raise DatabaseError(f"{message.name}: a message of {message.length} bytes")
     plan = MessagePlan(message.name, message.frame_id, message.is_extended_frame, message.length, ())
     if message.is_container:
         notes.append(f"{message.name}: a container message; its frames are refused")
@@ -261,6 +265,8 @@ def _compile_signal(message: str, signal: "Signal", index: Mapping[str, int]) ->
             raise DatabaseError(f"{message}.{signal.name}: no IEEE float has {signal.length} bits")
     else:
         kind = Kind.INT if signal.is_signed else Kind.UINT
+    if signal.start < 0:
+        raise DatabaseError(f"{message}.{signal.name}: starts at bit {signal.start}")
     try:
         scale, offset = float(conversion.scale), float(conversion.offset)
     except OverflowError as error:
@@ -272,6 +278,7 @@ def _compile_signal(message: str, signal: "Signal", index: Mapping[str, int]) ->
         raw = as_raw(kind, signal.length, value)
         if raw is not None:
             texts[raw] = str(text)
+    selector = signal.multiplexer_signal
     return SignalPlan(
         name=signal.name,
         unit=signal.unit,
@@ -282,8 +289,8 @@ def _compile_signal(message: str, signal: "Signal", index: Mapping[str, int]) ->
         scale=scale,
         offset=offset,
         texts=texts,
-        multiplexer=None if signal.multiplexer_signal is None else index[signal.multiplexer_signal],
-        multiplexer_ids=tuple(sorted(set(signal.multiplexer_ids or ()))),
+        multiplexer=None if selector is None else index[selector],
+        multiplexer_ids=() if selector is None else tuple(sorted(set(signal.multiplexer_ids or ()))),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import AgentError, Permanent
 from agent.formats.topics import PARTITIONS
@@ -19,8 +19,11 @@ from agent.log import configure
 from fleet.folder import FleetFolder
 from fleet.share import Share, parse_share
 
+if TYPE_CHECKING:
+    from fleet.lake import Location
+
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
-_QUESTIONS: Final = ("signals", "latest", "losses", "ledger", "events", "batches")
+_QUESTIONS: Final = ("signals", "latest", "samples", "losses", "ledger", "events", "batches")
 _DAYS: Final = 15 * 365
 
 _INIT = """\
@@ -110,7 +113,8 @@ def _receive(args: argparse.Namespace) -> int:
     from fleet.receiver import receive
 
     host, port = args.broker
-    totals = receive(FleetFolder(args.fleet), host, port, args.partitions)
+    fleet = FleetFolder(args.fleet)
+    totals = receive(fleet, host, port, args.partitions, _lake(args))
     counts = asdict(totals)
     _report(args, counts, ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0
@@ -133,19 +137,46 @@ def _query(args: argparse.Namespace) -> int:
     from fleet.ledger import ledger
     from fleet.query import ask, ask_sql
 
-    lake = str(FleetFolder(args.fleet).require().lake.resolve())
+    lake = _lake(args)
     vehicle = None if args.question == "sql" else args.named or args.vehicle
     if args.question == "sql":
         answer = ask_sql(lake, args.sql)
     elif args.question in {"losses", "ledger"}:
         answer = ledger(lake, vehicle=vehicle, limit=args.limit, stored=args.question == "ledger")
     else:
-        answer = ask(lake, args.question, vehicle=vehicle, limit=args.limit)
+        asked = "corrected" if getattr(args, "corrected", False) else args.question
+        answer = ask(lake, asked, vehicle=vehicle, limit=args.limit)
     if args.json:
         print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
     else:
         print(_table(answer.columns, answer.rows))
     return 0
+
+
+def _compact(args: argparse.Namespace) -> int:
+    from fleet.compact import Work, compact, retention_of
+
+    if args.keep_days is None and (args.campaign or args.vehicle):
+        raise Permanent("--campaign and --vehicle say what --keep-days deletes: give that, too")
+    retention = None
+    if args.keep_days is not None:
+        today = datetime.now(UTC).date()
+        retention = retention_of(args.keep_days, today, campaign=args.campaign, vehicle=args.vehicle)
+    work = Work(args.target_mb * 1_000_000, args.unneeded_hours, retention, args.dry_run)
+    tables = compact(_lake(args), work)
+    if args.json:
+        print(json.dumps(tables))
+    else:
+        print(_table(tuple(tables[0]), [tuple(table.values()) for table in tables]))
+    return 0
+
+
+def _lake(args: argparse.Namespace) -> "Location":
+    """Where the lake is: the fleet folder's own, or as the command line says."""
+    from fleet.lake import read_location
+
+    own = str(FleetFolder(args.fleet).require().lake)
+    return read_location(args.lake or own, args.lake_options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -247,6 +278,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A-B/16",
         help="which vehicles to serve, where several receivers share the fleet (default all)",
     )
+    _lake_arguments(receive)
     receive.add_argument("--verbose", action="store_true", help="log every commit")
 
     simulate = _command(
@@ -273,6 +305,33 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--broker", type=_address, metavar="HOST:PORT", help="of the fleet in --fleet")
     simulate.add_argument("--out", type=Path, metavar="FILE", help="write the report there as JSON, too")
 
+    compaction = _command(
+        commands,
+        "compact",
+        _compact,
+        summary="keep the lake in shape",
+        description="Join small files, delete samples beyond --keep-days, and delete files that nothing has needed\n"
+        "for --unneeded-hours. Beside running receivers, as often as you like. The table of batches and the losses\n"
+        "stay whole: they hold no measured value, and are what explains every sequence number. Days before 2020 are\n"
+        "those of vehicles whose clock was not set; --keep-days leaves them.",
+        example="fleet compact --keep-days 90 --dry-run",
+    )
+    _lake_arguments(compaction)
+    compaction.add_argument(
+        "--target-mb", type=_positive, default=128, metavar="MB", help="size that files are joined up to (%(default)s)"
+    )
+    compaction.add_argument("--keep-days", type=_positive, metavar="N", help="delete samples of earlier days (UTC)")
+    compaction.add_argument("--campaign", metavar="NAME", help="with --keep-days: only samples of this campaign")
+    compaction.add_argument("--vehicle", metavar="VEHICLE", help="with --keep-days: only those of this vehicle")
+    compaction.add_argument(
+        "--unneeded-hours",
+        type=_positive,
+        default=168,
+        metavar="H",
+        help="how long files that were replaced stay, for queries that still read them (%(default)s)",
+    )
+    compaction.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
     query = _command(
         commands,
         "query",
@@ -282,10 +341,12 @@ def _parser() -> argparse.ArgumentParser:
         example="fleet query latest --vehicle 6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11\n"
         "  fleet query sql \"SELECT time, value FROM samples WHERE signal = 'VehicleMotion.Speed' ORDER BY time\"",
     )
+    _lake_arguments(query)
     questions = query.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
     helps = {
         "signals": "every signal: how many samples, when, in what range",
         "latest": "the newest value of every signal of every vehicle",
+        "samples": "the newest samples",
         "losses": "what vehicles reported as lost, by sequence numbers, and what is neither here nor reported",
         "ledger": "every sequence number: stored, replaced, lost and why, or not explained yet",
         "events": "the newest events",
@@ -296,6 +357,12 @@ def _parser() -> argparse.ArgumentParser:
         question.add_argument("named", nargs="?", metavar="VEHICLE", help="only this one")
         question.add_argument("--vehicle", metavar="VEHICLE", help="likewise")
         question.add_argument("--limit", type=_positive, default=1000, metavar="N", help="rows at most (%(default)s)")
+        if name == "samples":
+            question.add_argument(
+                "--corrected",
+                action="store_true",
+                help="with times put right where the vehicle's clock was not set yet (docs/decisions/0009)",
+            )
     sql = _question(questions, "sql", "any question in DuckDB's SQL")
     sql.add_argument("sql", metavar="SQL")
     return parser
@@ -323,6 +390,20 @@ def _command(
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
     parser.set_defaults(command=run)
     return parser
+
+
+def _lake_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lake",
+        metavar="URL",
+        help="folder, s3://, abfss://, gs:// or file:// URL of the lake (default: lake in the fleet folder)",
+    )
+    command.add_argument(
+        "--lake-options",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of the Delta library's storage options, besides the environment (AWS_*, AZURE_*, GOOGLE_*)",
+    )
 
 
 def _question(

@@ -7,7 +7,8 @@ the process dies at, `undone` gives back every group that may be missing from th
 it had; the lake's own transaction versions tell which of its tables have it.  Numbers follow the order of
 intake, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers and all land.
 
-    known       (vehicle, epoch, first, last)   ranges of seq that were taken; grows with gaps, not with batches
+    known       (vehicle, epoch, first, last)   ranges of seq that were taken, or replaced by what was taken; grows with
+                                                gaps, not with batches
     pending     (share, number, position, ...)  groups that are not finished, with their sealed bytes
     shares      (share, last)                   the last commit number of each share of partitions
     catalogues  (vehicle, digest, content, used)  what batches refer to; at most CATALOGUES of a vehicle, of which those
@@ -74,13 +75,14 @@ class BatchKey:
 class SealedBatch:
     """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch).
 
-    `catalogue`: digest of the one that it refers to.
+    `catalogue`: digest of the one that it refers to; `replaces`: numbers of the batches whose place it takes.
     """
 
     key: BatchKey
     sealed: bytes
     received_at_us: int
     catalogue: bytes | None = None
+    replaces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,8 @@ class Inbox:
                     continue
                 if _mark_known(self._connection, batch.key):
                     new[batch.key] = batch
+                    for seq in batch.replaces:  # should one come all the same, its samples are here
+                        _mark_known(self._connection, BatchKey(batch.key.vehicle, batch.key.epoch, seq))
                 elif self._is_pending(batch.key):
                     held.append(batch.key)
                 else:

@@ -122,6 +122,8 @@ def _opened(
         raise
     except Untrusted as error:
         raise Hopeless(str(error)) from error
+    if window.replaces and window.replaces[-1] >= header.seq:
+        raise Hopeless(f"batch {header.seq} replaces batch {window.replaces[-1]}, which is not before it")
     check_times(header, window)
     return OpenedBatch(header, window, len(payload), received_at_us, used[0] if used else None, carried)
 

@@ -6,13 +6,16 @@ made on the very handle that then commits, so another process cannot slip in bet
 of two concurrent appends of one app id.  N is the inbox's commit number, never a vehicle's sequence number
 (which arrives out of order).
 
-`uri` is a folder or whatever URL the Delta library opens.  An object store answers when it holds the data;
-on a local folder the Delta library does not fsync, so we do, before anybody is told that a batch is stored.
+A lake lies in a folder or below whatever URL the Delta library opens (s3://, abfss://, gs://, file://), which gets URL
+and storage options as they are.  An object store answers when it holds the data; on a local folder the Delta library
+does not fsync, so we do, before anybody is told that a batch is stored.
 """
 
 import json
 import os
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -49,25 +52,70 @@ _WRITER = WriterProperties(compression="ZSTD", compression_level=3, column_prope
 _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
-class Lake:
-    """The tables below `uri`, open for appending.  One thread at a time."""
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a lake is: a folder or URL, and what the Delta library wants to know besides its environment.
 
-    def __init__(self, uri: str) -> None:
-        self._tables = {name: _open_or_create(f"{uri}/{name}", schema) for name, schema in SCHEMAS.items()}
+    `options` are the Delta library's (`aws_region`, `azure_storage_account_name`, ...); they may be secret.
+    """
+
+    uri: str
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, lake: "str | Location") -> "Location":
+        """A lake that needs no options may be given by its folder or URL alone."""
+        return cls(lake) if isinstance(lake, str) else lake
+
+    def table(self, name: str) -> str:
+        """Folder or URL of one table."""
+        return f"{self.uri.rstrip('/')}/{name}"
+
+    @property
+    def storage_options(self) -> dict[str, str] | None:
+        """As the Delta library takes them."""
+        return dict(self.options) or None
+
+
+def read_location(uri: str, options_file: Path | None) -> Location:
+    """A folder, made absolute, or a URL as it is; options from a TOML file of texts.  Permanent where that is none."""
+    located = uri if "://" in uri else str(Path(uri).resolve())
+    if options_file is None:
+        return Location(located)
+    try:
+        options = tomllib.loads(options_file.read_text())
+    except (OSError, ValueError) as error:  # a file that is missing, no text, or no TOML
+        raise Permanent(f"cannot read the lake's options {options_file}: {error}") from error
+    for key, value in options.items():
+        if not isinstance(value, str):
+            raise Permanent(f'{options_file}: {key}: write the value as text, {key} = "..."')
+    return Location(located, options)
+
+
+class Lake:
+    """The tables of a lake, open for appending.  One thread at a time."""
+
+    def __init__(self, lake: str | Location) -> None:
+        location = Location.of(lake)
+        self._tables = {name: _open_or_create(location, name, schema) for name, schema in SCHEMAS.items()}
 
     def landed(self, app_id: str) -> int:
         """The highest commit number of `app_id` that any table has; 0 for none."""
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
     def known(self) -> list[BatchKey]:
-        """Every batch in the lake.  Transient where it cannot be read."""
-        columns = ["vehicle", "epoch", "seq"]
+        """Every batch in the lake, and every one that these replaced.  Transient where it cannot be read."""
+        columns = ["vehicle", "epoch", "seq", "replaces"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
-        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
+        return [
+            BatchKey(vehicle, epoch, number)
+            for vehicle, epoch, seq, replaces in zip(*(table[name].to_pylist() for name in columns), strict=True)
+            for number in (seq, *(replaces or ()))
+        ]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
         """Land commit `number` in table `name`, unless it has it already.
@@ -87,27 +135,36 @@ class Lake:
                 table,
                 rows,
                 mode="append",
-                writer_properties=_WRITER if name == "samples" else _PLAIN_WRITER,
+                writer_properties=writer_properties(name),
                 commit_properties=CommitProperties(app_transactions=[Transaction(app_id, number)]),
             )
-            _force_to_disk(table.table_uri, table.version())
+            force_to_disk(table.table_uri, table.version())
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot append to {table.table_uri}: {error}") from error
 
 
-def open_table(uri: str, name: str) -> DeltaTable:
-    """Table `name` of the lake at `uri`, for reading.  Permanent where it does not exist."""
+def open_table(lake: str | Location, name: str) -> DeltaTable:
+    """Table `name` of a lake, for reading and for `fleet.compact`.  Permanent where it does not exist."""
+    location = Location.of(lake)
     try:
-        return DeltaTable(f"{uri}/{name}")
+        return DeltaTable(location.table(name), storage_options=location.storage_options)
     except TableNotFoundError as error:
-        raise Permanent(f"no table {name} in {uri}: `fleet receive` creates it") from error
+        raise Permanent(f"no table {name} in {location.uri}: `fleet receive` creates it") from error
     except (DeltaError, OSError) as error:
-        raise Permanent(f"cannot open table {name} in {uri}: {error}") from error
+        raise Permanent(f"cannot open table {name} in {location.uri}: {error}") from error
 
 
-def _open_or_create(uri: str, schema: pa.Schema) -> DeltaTable:
+def writer_properties(name: str) -> WriterProperties:
+    """How the files of table `name` are written."""
+    return _WRITER if name == "samples" else _PLAIN_WRITER
+
+
+def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTable:
+    uri = location.table(name)
     try:
-        table = DeltaTable.create(uri, schema, mode="ignore", partition_by=["date"])
+        table = DeltaTable.create(
+            uri, schema, mode="ignore", partition_by=["date"], storage_options=location.storage_options
+        )
     except (DeltaError, OSError) as error:
         raise Permanent(f"cannot open or create the table {uri}: {error}") from error
     if not _has_columns(table, schema):
@@ -134,14 +191,14 @@ def _extend(table: DeltaTable, schema: pa.Schema) -> None:
     missing = pa.schema([schema.field(name) for name in schema.names[len(present) :]])
     try:
         table.alter.add_columns(Schema.from_arrow(missing).fields)
-        _force_to_disk(table.table_uri, table.version())
+        force_to_disk(table.table_uri, table.version())
     except (DeltaError, OSError) as error:
         table.update_incremental()
         if not _has_columns(table, schema):  # nor did another receiver, which started at the same time
             raise Transient(f"cannot add columns to {table.table_uri}: {error}") from error
 
 
-def _force_to_disk(table_uri: str, version: int) -> None:
+def force_to_disk(table_uri: str, version: int) -> None:
     """Make the data files and the log entry of commit `version` durable.  Raises OSError."""
     location = urlsplit(table_uri)
     if location.scheme not in {"", "file"}:

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from agent.formats.ledger import Range, Record, Span, State, explain, ranges
+from fleet.lake import Location
 from fleet.query import Answer, query
-from fleet.rows import BATCHES
 
 COLUMNS: Final = (
     "vehicle",
@@ -62,7 +62,7 @@ class _Epoch:
         return max([*here, *(record.last_seq or 0 for record, _ in self.reports)], default=0)
 
 
-def ledger(lake: str, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
+def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
     """A row for each run of numbers that share their fate, and for each loss that concerns no numbers.
 
     `stored`: also what is in the lake.  Permanent where there is no lake.
@@ -76,17 +76,16 @@ def ledger(lake: str, *, vehicle: str | None = None, limit: int, stored: bool) -
     return Answer(COLUMNS, tuple(rows[:limit]))
 
 
-def _epochs(lake: str, vehicle: str | None) -> dict[_Key, _Epoch]:
+def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
     parameters = {"vehicle": vehicle}
     found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], [], []))
     for line in query(lake, _STORED, parameters).to_pylist():
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
-    if "replaces" in BATCHES.names:
-        numbers: defaultdict[_Key, list[int]] = defaultdict(list)
-        for line in query(lake, _REPLACED, parameters).to_pylist():
-            numbers[line["vehicle"], line["epoch"]].append(line["seq"])
-        for key, seqs in numbers.items():
-            found[key].replaced.extend(ranges(seqs))
+    numbers: defaultdict[_Key, list[int]] = defaultdict(list)
+    for line in query(lake, _REPLACED, parameters).to_pylist():
+        numbers[line["vehicle"], line["epoch"]].append(line["seq"])
+    for key, seqs in numbers.items():
+        found[key].replaced.extend(ranges(seqs))
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = json.loads(line["fields"])
         found[line["vehicle"], fields.get("epoch", "")].reports.append((_record(fields), fields))

@@ -2,7 +2,8 @@
 
 DuckDB's own Delta extension would have to be downloaded at run time; the Delta library hands over the data
 sets with the file statistics, so filters still skip files.  The tables are called `samples`, `events` and
-`batches` (`fleet/rows.py` says what they hold); times are shown in UTC.
+`batches` (`fleet/rows.py` says what they hold), and `fleet/clocks.py` adds the view `samples_corrected`; times are
+shown in UTC.
 """
 
 import math
@@ -14,7 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from agent.errors import Permanent
-from fleet.lake import SCHEMAS, open_table
+from fleet.clocks import SAMPLES_CORRECTED
+from fleet.lake import SCHEMAS, Location, open_table
 
 QUESTIONS: Mapping[str, str] = {
     "signals": """
@@ -23,16 +25,25 @@ QUESTIONS: Mapping[str, str] = {
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY bus, signal ORDER BY bus, signal LIMIT $limit""",
     "latest": """
-        SELECT vehicle, bus, signal, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
+        SELECT vehicle, bus, signal, source_address, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
                any_value(unit) AS unit, nullif(arg_max(coalesce(text, ''), (time, seq, row)), '') AS text
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
-        GROUP BY vehicle, bus, signal ORDER BY vehicle, bus, signal LIMIT $limit""",
+        GROUP BY vehicle, bus, signal, source_address ORDER BY vehicle, bus, signal, source_address LIMIT $limit""",
+    "samples": """
+        SELECT time, vehicle, campaign, bus, signal, source_address, value, unit, text FROM samples
+        WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "corrected": """
+        SELECT time_corrected AS time, time_quality, vehicle, campaign, bus, signal, source_address, value, unit, text
+        FROM samples_corrected
+        WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time_corrected DESC, seq DESC, row DESC LIMIT $limit""",
     "events": """
         SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "batches": """
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
-               max(seq) - count(*) AS not_here, sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
+               sum(coalesce(len(replaces), 0))::BIGINT AS replaced,
+               (max(seq) - count(*) - sum(coalesce(len(replaces), 0)))::BIGINT AS not_here,
+               sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
                sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
                max(received) AS last_received
         FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
@@ -48,24 +59,26 @@ class Answer:
     rows: tuple[tuple[object, ...], ...]
 
 
-def ask(lake: str, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
+def ask(lake: str | Location, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
     """Answer one of QUESTIONS over the lake at `lake`.  Permanent where there is no lake."""
     return _to_answer(query(lake, QUESTIONS[question], {"vehicle": vehicle, "limit": limit}))
 
 
-def ask_sql(lake: str, sql: str) -> Answer:
+def ask_sql(lake: str | Location, sql: str) -> Answer:
     """Answer a question in SQL.  Permanent where DuckDB does not understand it."""
     return _to_answer(query(lake, sql))
 
 
-def query(lake: str, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
     """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
     it."""
-    data = {name: open_table(lake, name).to_pyarrow_dataset() for name in SCHEMAS}
+    # A table that no receiver of this release has opened yet lacks the newest columns: they read as null.
+    data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, dataset in data.items():
             connection.register(name, dataset)
+        connection.execute(SAMPLES_CORRECTED)
         try:
             relation = connection.sql(sql, params=parameters)
             if relation is None:

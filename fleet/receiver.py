@@ -31,7 +31,7 @@ from fleet.enrol import read_recipient
 from fleet.folder import FleetFolder
 from fleet.inbox import Inbox
 from fleet.keys import read_ed25519
-from fleet.lake import Lake
+from fleet.lake import Lake, Location
 from fleet.quarantine import Quarantine
 from fleet.registry import Registry
 from fleet.share import Share
@@ -53,13 +53,13 @@ RETRY = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
 _log = structlog.get_logger()
 
 
-def open_store(fleet: FleetFolder, share: Share) -> Store:
+def open_store(fleet: FleetFolder, share: Share, location: Location | None = None) -> Store:
     """Everything that the receiver of `share` keeps on disk.  Permanent where something is missing or
     taken."""
     fleet.require()
     private = read_recipient(fleet)
     acks_key = read_ed25519(fleet.key("acks"))
-    lake = Lake(str(fleet.lake.resolve()))
+    lake = Lake(location or Location(str(fleet.lake.resolve())))
     return Store(
         inbox=Inbox.open(fleet.inbox, share=str(share), known=lake.known),
         lake=lake,
@@ -228,13 +228,13 @@ class Receiver:
                 _log.error("sync_failed", topic=request.topic, reason=str(error))
 
 
-def receive(fleet: FleetFolder, host: str, port: int, share: Share) -> Totals:
-    """Run a receiver until SIGTERM or SIGINT; what it did.
+def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Location | None = None) -> Totals:
+    """Run a receiver until SIGTERM or SIGINT; what it did.  `lake`: where that is, if not in the fleet folder.
 
     Raises Permanent where it cannot work, Transient where it was told to stop while the lake refused: what
     was taken in then waits in the inbox for the next start.
     """
-    store = _open_when_the_disk_allows(fleet, share)
+    store = _open_when_the_disk_allows(fleet, share, lake)
     receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
     try:
         asyncio.run(_until_signalled(receiver))
@@ -243,12 +243,12 @@ def receive(fleet: FleetFolder, host: str, port: int, share: Share) -> Totals:
     return store.totals
 
 
-def _open_when_the_disk_allows(fleet: FleetFolder, share: Share) -> Store:
+def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location | None) -> Store:
     """`open_store`, again and again while that is Transient; nothing is held meanwhile, so any signal may end it."""
     failures = 0
     while True:
         try:
-            return open_store(fleet, share)
+            return open_store(fleet, share, lake)
         except Transient as error:
             failures += 1
             if failures == 1:

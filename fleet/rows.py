@@ -5,7 +5,7 @@ The invariant: rows keep the order of the batch, and (vehicle, epoch, seq, row) 
 also after the lake was compacted: two samples of one signal may well carry the same time.
 
     samples  one row a value, long form          events  one row an event
-    batches  one row a batch: what it held, and the readings of its clock
+    batches  one row a batch: what it held, the readings of its clock, and the numbers whose place it took
 
 `date`, the column that the tables are partitioned by, is the UTC day on which the batch's window began.  One
 batch lies in one partition, so a commit never scatters over more partitions than it has batches, whatever a
@@ -76,6 +76,7 @@ BATCHES = pa.schema(
         ("boot_id", pa.string()),
         ("clock_wall", _TIME),
         ("clock_boottime_us", pa.int64()),
+        ("replaces", pa.list_(pa.int64())),
     ]
 )
 
@@ -147,6 +148,7 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
             "boot_id": batch.window.clock.boot_id,
             "clock_wall": batch.window.clock.wall_us,
             "clock_boottime_us": batch.window.clock.boottime_us,
+            "replaces": list(batch.window.replaces),
         }
         for batch in batches
     ]

@@ -148,7 +148,7 @@ class Store:
             if verdict.carried is not None:
                 self._catalogues.arrived(key.vehicle, verdict.carried)
             opened[key] = verdict
-            sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue))
+            sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue, verdict.window.replaces))
             samples += verdict.window.samples
             if samples >= COMMIT_SAMPLES:
                 break

@@ -16,7 +16,8 @@ PURE = """
 agent/__init__.py agent/errors.py agent/long_form.py
 agent/formats/__init__.py agent/formats/acks.py agent/formats/audience.py agent/formats/bundle.py
 agent/formats/campaign.py agent/formats/catalogue.py agent/formats/codec.py agent/formats/columns.py
-agent/formats/cut.py agent/formats/delta.py agent/formats/descriptions.py agent/formats/format1.py agent/formats/ledger.py
+agent/formats/cut.py agent/formats/delta.py agent/formats/descriptions.py agent/formats/format1.py
+agent/formats/ledger.py
 agent/formats/seal.py agent/formats/toggles.py agent/formats/topics.py
 agent/link/__init__.py agent/link/session.py
 agent/pushes/__init__.py agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
@@ -27,13 +28,14 @@ agent/telemetry/policy.py agent/telemetry/retention.py
 agent/telemetry/bucket.py agent/telemetry/link_policy.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/decoder.py can_dbc/encoder.py can_dbc/errors.py
 can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
-fleet/__init__.py fleet/certificates.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
+fleet/__init__.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
 fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.py
 """.split()
 
 WORLD = """
 agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/decode.py
-agent/descriptors.py agent/durable.py agent/identity.py agent/live_status.py agent/log.py agent/online.py
+agent/descriptors.py agent/durable.py agent/identity.py agent/listen.py agent/live_status.py agent/log.py
+agent/memory.py agent/online.py
 agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/metered.py agent/link/mqtt.py
@@ -41,15 +43,17 @@ agent/telemetry/link_gate.py agent/telemetry/unanswered.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py
-agent/sources/feeder.py agent/sources/logs.py agent/sources/messages.py agent/sources/packet_ring.py
+agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources/messages.py agent/sources/packet_ring.py
 agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
 agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
-agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/uplink.py
+agent/telemetry/spool_batch.py agent/telemetry/spool_files.py agent/telemetry/spool_index.py
+agent/telemetry/spool_recovery.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py
-fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/create.py fleet/enrol.py fleet/folder.py fleet/inbox.py
-fleet/intake.py
-fleet/keys.py fleet/lake.py fleet/ledger.py fleet/process.py fleet/publish.py fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
+fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/compact.py fleet/create.py fleet/enrol.py fleet/folder.py
+fleet/inbox.py fleet/intake.py
+fleet/keys.py fleet/lake.py fleet/ledger.py fleet/process.py fleet/publish.py
+fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
 fleet/repository.py fleet/store.py fleet/sync.py fleet/demo/*.py
 fleet/simulate/account.py fleet/simulate/enrolment.py fleet/simulate/processes.py fleet/simulate/run.py
 fleet/simulate/vehicle.py fleet/simulate/windows.py
@@ -90,7 +94,7 @@ ONLY_IMPORT = {
     "aiomqtt": ["agent/link/mqtt.py"],
     "paho": ["agent/link/mqtt.py"],
     "tuf": ["agent/pushes/trust.py", "fleet/publish.py", "fleet/repository.py", "fleet/sync.py"],
-    "deltalake": ["fleet/lake.py", "fleet/query.py", "fleet/demo/verdict.py", "fleet/store.py"],
+    "deltalake": ["fleet/compact.py", "fleet/lake.py", "fleet/query.py", "fleet/demo/verdict.py", "fleet/store.py"],
     "openfeature": ["agent/formats/evaluation.py"],
 }
 

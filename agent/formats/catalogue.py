@@ -17,16 +17,18 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.columns import SignalInfo, texts_of
+from agent.formats.columns import ColumnGroup, SignalInfo, TableTexts, different, texts_of
 from agent.formats.delta import MalformedError
-from agent.formats.descriptions import Described, read_table, write_table
+from agent.formats.descriptions import Described, read_table, wraps_of, write_table
 
 DIGEST_BYTES: Final = 16  # no one gains by a collision: a vehicle's catalogues describe its own batches only
 MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # serialised; a Mustang's 786 signals take 30 KB
 _DOMAIN: Final = b"hu/v1/catalogue\0"
 _KNOWN_TUPLES: Final = 4_096
-_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
 _NO_TEXTS: Final[Mapping[int, str]] = {}
+
+
+_Known = tuple[tuple[SignalInfo, ...], tuple[Mapping[int, str], ...], NDArray[np.int64]]
 
 
 class UnknownCatalogue(Exception):
@@ -39,37 +41,53 @@ class UnknownCatalogue(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """`content` is the serialised message that `digest` names; `described` its entries, in order."""
+    """`content` is the serialised message that `digest` names; `described` its entries, in order.
+
+    `wraps` (entries,): what each signal's values wrap at, see `delta`.
+    """
 
     digest: bytes
     content: bytes
     campaign: str
     revision: str
     described: tuple[Described, ...]
+    wraps: NDArray[np.uint8]
     _numbers: Mapping[tuple[object, ...], int]
-    _known: dict[int, tuple[tuple[SignalInfo, ...], tuple[int, ...]]] = field(default_factory=dict)
+    _known: dict[tuple[int, int], _Known] = field(default_factory=dict)
 
-    def numbers(self, signals: tuple[SignalInfo, ...]) -> tuple[int, ...]:
-        """The number of each signal's entry, -1 where there is none; remembered by the tuple's identity."""
-        known = self._known.get(id(signals))
+    def numbers(self, group: ColumnGroup) -> NDArray[np.int64]:
+        """The number of the entry that describes each signal just as `group` does, -1 where none does (S,).
+
+        Of whole value tables the answer is remembered, by the identity of the tuples: policy gives the same each time.
+        """
+        texts = group.texts
+        if not isinstance(texts, TableTexts):
+            found = [self._numbers.get(_key(signal), -1) for signal in group.signals]
+            return np.array(
+                [
+                    n if n >= 0 and self.texts(n, raw) == has else -1
+                    for n, has, raw in zip(found, texts, group.raw, strict=True)
+                ],
+                np.int64,
+            )
+        key = id(group.signals), id(texts.tables)
+        known = self._known.get(key)
         if known is None:
             if len(self._known) >= _KNOWN_TUPLES:
                 self._known.clear()
-            numbers = tuple(self._numbers.get(_key(signal), -1) for signal in signals)
-            known = self._known[id(signals)] = signals, numbers  # holding the tuple keeps its id its own
-        return known[1]
+            numbers = [self._number(signal, table) for signal, table in zip(group.signals, texts.tables, strict=True)]
+            # Holding the tuples keeps their ids their own.
+            known = self._known[key] = group.signals, texts.tables, np.array(numbers, np.int64)
+        return known[2]
 
-    def says(self, number: int, texts: Mapping[int, str], raw: NDArray[np.int64]) -> bool:
-        """Whether `texts` are those that entry `number` has for the values in `raw`."""
-        info, table = self.described[number]
-        if not table:
-            return not texts
-        return texts_of(info.kind, table, _different(raw)) == texts
+    def _number(self, signal: SignalInfo, table: Mapping[int, str]) -> int:
+        number = self._numbers.get(_key(signal), -1)
+        return number if number >= 0 and self.described[number][1] == table else -1
 
     def texts(self, number: int, raw: NDArray[np.int64]) -> Mapping[int, str]:
         """The texts that entry `number` has for the values in `raw`."""
         info, table = self.described[number]
-        return texts_of(info.kind, table, _different(raw)) if table else _NO_TEXTS
+        return texts_of(info.kind, table, different(raw)) if table else _NO_TEXTS
 
 
 def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
@@ -104,21 +122,7 @@ def read_catalogue(content: bytes) -> Catalogue:
 def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[Described, ...]) -> Catalogue:
     digest = hashlib.sha256(_DOMAIN + content).digest()[:DIGEST_BYTES]
     numbers = {_key(info): number for number, (info, _) in enumerate(described)}
-    return Catalogue(digest, content, campaign, revision, described, numbers)
-
-
-def _different(raw: NDArray[np.int64]) -> list[int]:
-    """The different values in `raw`; most columns hold one, or few near each other."""
-    if len(raw) == 1:
-        return [int(raw[0])]
-    lowest, highest = int(raw.min()), int(raw.max())
-    if lowest == highest:
-        return [lowest]
-    if highest - lowest < _COUNTED:
-        found: list[int] = (np.flatnonzero(np.bincount(raw - lowest)) + lowest).tolist()
-    else:
-        found = np.unique(raw).tolist()
-    return found
+    return Catalogue(digest, content, campaign, revision, described, wraps_of(info for info, _ in described), numbers)
 
 
 def _key(info: SignalInfo) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ below.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
@@ -26,20 +27,21 @@ from agent.formats.columns import (
     ColumnGroup,
     Event,
     EventValue,
-    Kind,
     SignalInfo,
     Window,
 )
 from agent.formats.cut import cut
-from agent.formats.descriptions import MAX_SIGNALS, Described, read_table, write_table
+from agent.formats.descriptions import MAX_SIGNALS, Described, read_table, wraps_of, write_table
 
 FORMAT: Final = 2
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
+MAX_REPLACES: Final = 4_096
 _MOST_SENDERS: Final = 256  # of one message: a J1939 source address is a byte
 _CLOCK_QUALITIES: Final = frozenset(int(quality) for quality in ClockQuality)
 _LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
+_compressors: Final[list[zstandard.ZstdCompressor]] = []  # not at work; making one costs as much as a small batch
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
 
@@ -70,14 +72,32 @@ def encode_batches(window: Window, max_bytes: int, catalogue: Catalogue | None =
 
     Equal arguments give equal bytes.  Raises ValueError where one sample alone exceeds `max_bytes`.
     """
-    return list(_encode_parts(window, max_bytes, catalogue))
+    return [body for _, body in encode_parts(window, max_bytes, catalogue)]
+
+
+def encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None = None) -> Iterator[tuple[Window, bytes]]:
+    """As `encode_batches`, each body with the part of the window that it holds."""
+    signals = sum(len(group.signals) for group in window.groups)
+    if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
+        parts = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))
+    else:
+        body = _to_message(window, catalogue).SerializeToString(deterministic=True)
+        compressed = _compress(body)
+        if len(compressed) <= max_bytes and len(body) <= MAX_BODY_BYTES:
+            yield window, compressed
+            return
+        # Each part describes the signals again and compresses a little worse: count that in at once.
+        parts = max(-(-len(compressed) * 11 // (max_bytes * 10)), -(-len(body) // MAX_BODY_BYTES))
+    for part in cut(window, max(parts, 2)):
+        yield from encode_parts(part, max_bytes, catalogue)
 
 
 def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
     """The body of a batch that carries `catalogue` and nothing else."""
     message = _envelope(Window(catalogue.campaign, catalogue.revision, t_us, t_us + 1, clock, ()))
     message.carried = catalogue.content
-    return _compress(message.SerializeToString(deterministic=True), _CATALOGUE_LEVEL)
+    compressor = zstandard.ZstdCompressor(level=_CATALOGUE_LEVEL, write_content_size=True)
+    return compressor.compress(message.SerializeToString(deterministic=True))
 
 
 def decode_window(body: bytes, find: FindCatalogue = no_catalogues) -> Window:
@@ -118,24 +138,15 @@ def _values(window: Window) -> int:
     return sum(group.raw.size + group.t_us.size for group in window.groups)
 
 
-def _compress(body: bytes, level: int = _LEVEL) -> bytes:
-    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(body)
-
-
-def _encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None) -> Iterator[bytes]:
-    signals = sum(len(group.signals) for group in window.groups)
-    if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
-        parts = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))
-    else:
-        body = _to_message(window, catalogue).SerializeToString(deterministic=True)
-        compressed = _compress(body)
-        if len(compressed) <= max_bytes and len(body) <= MAX_BODY_BYTES:
-            yield compressed
-            return
-        # Each part describes the signals again and compresses a little worse: count that in at once.
-        parts = max(-(-len(compressed) * 11 // (max_bytes * 10)), -(-len(body) // MAX_BODY_BYTES))
-    for part in cut(window, max(parts, 2)):
-        yield from _encode_parts(part, max_bytes, catalogue)
+def _compress(body: bytes) -> bytes:
+    try:
+        compressor = _compressors.pop()  # nobody else has it now
+    except IndexError:
+        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    try:
+        return compressor.compress(body)
+    finally:
+        _compressors.append(compressor)
 
 
 def _envelope(window: Window) -> pb.TelemetryBatch:
@@ -152,6 +163,7 @@ def _envelope(window: Window) -> pb.TelemetryBatch:
             boottime_us=window.clock.boottime_us,
         ),
         events=[_event_message(event) for event in window.events],
+        replaces=[number - before for before, number in pairwise((0, *window.replaces))],
     )
 
 
@@ -159,57 +171,49 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
     message = _envelope(window)
     if not window.groups:
         return message
-    wraps = _wraps(window.groups)
+    if catalogue is not None and (catalogue.campaign, catalogue.revision) != (window.campaign, window.revision):
+        catalogue = None
+    numbers, described = _refer(window.groups, catalogue)
+    wraps = wraps_of(signal for signal, _ in described)
+    if catalogue is not None:
+        wraps = np.concatenate((catalogue.wraps, wraps))[numbers]
     values = delta.encode([group.raw for group in window.groups], wraps)
     columns = message.columns
     columns.sizes.extend([len(group.signals) for group in window.groups])
-    columns.value.CopyFrom(_deltas(values))
+    _write_deltas(columns.value, values)
     columns.unwrapped.extend(np.flatnonzero((values.wraps == 0) & (wraps != 0)).tolist())
     if any(group.source_address is not None for group in window.groups):
         columns.senders.extend(_sender(group.source_address) for group in window.groups)
     _write_times(window, columns)
-    if catalogue is None or (catalogue.campaign, catalogue.revision) != (window.campaign, window.revision):
-        described = [entry for group in window.groups for entry in zip(group.signals, group.texts, strict=True)]
-        message.signals.CopyFrom(write_table(described))
-        return message
-    numbers, described = _refer(window.groups, catalogue, values)
-    columns.signals.extend((np.diff(numbers, prepend=-1) - 1).tolist())
-    message.catalogue = catalogue.digest
-    message.ClearField("campaign")
-    message.ClearField("revision")
     if described:
         message.signals.CopyFrom(write_table(described))
+    if catalogue is not None:
+        ascent = numbers.copy()
+        ascent[1:] -= numbers[:-1] + 1
+        columns.signals.extend(ascent.tolist())
+        message.catalogue = catalogue.digest
+        message.ClearField("campaign")
+        message.ClearField("revision")
     return message
 
 
-def _refer(
-    groups: Sequence[ColumnGroup], catalogue: Catalogue, values: delta.Deltas
-) -> tuple[NDArray[np.int64], list[Described]]:
+def _refer(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> tuple[NDArray[np.int64], list[Described]]:
     """The number of each signal, and what the catalogue does not describe just as the window does."""
-    constant = ((values.widths == 0) & (values.steps == 0)).tolist()
-    numbers: list[int] = []
-    described: list[Described] = []
-    for group in groups:
-        for row, (number, texts) in enumerate(zip(catalogue.numbers(group.signals), group.texts, strict=True)):
-            seen = group.raw[row, :1] if constant[len(numbers)] else group.raw[row]
-            if number >= 0 and catalogue.says(number, texts, seen):
-                numbers.append(number)
-            else:
-                numbers.append(len(catalogue.described) + len(described))
-                described.append((group.signals[row], texts))
-    return np.array(numbers, np.int64), described
+    if catalogue is None:
+        described = [entry for group in groups for entry in zip(group.signals, group.texts, strict=True)]
+        return np.arange(len(described)), described
+    numbers = np.concatenate([catalogue.numbers(group) for group in groups])
+    missing = np.flatnonzero(numbers < 0)
+    if not len(missing):
+        return numbers, []
+    numbers[missing] = len(catalogue.described) + np.arange(len(missing))
+    places = [(group, row) for group in groups for row in range(len(group.signals))]
+    chosen = [places[place] for place in missing.tolist()]
+    return numbers, [(group.signals[row], group.texts[row]) for group, row in chosen]
 
 
 def _sender(source_address: int | None) -> int:
     return 0 if source_address is None else source_address + 1
-
-
-def _wraps(groups: Sequence[ColumnGroup]) -> NDArray[np.uint8]:
-    return np.array([_wrap(signal) for group in groups for signal in group.signals], np.uint8)
-
-
-def _wrap(signal: SignalInfo) -> int:
-    return signal.bits | (delta.SIGNED if signal.kind is Kind.INT else 0)
 
 
 def _write_times(window: Window, columns: pb.Columns) -> None:
@@ -225,11 +229,11 @@ def _write_times(window: Window, columns: pb.Columns) -> None:
     if len(times) < len(time_of):
         columns.times.extend(time_of)
     origin_us = min(int(column[0]) for column in times)
-    encoded = delta.encode_times([column - origin_us for column in times])
+    encoded = delta.encode_times(times, origin_us)
     columns.counts.extend(map(len, times))
     columns.origin = _int64(origin_us - window.start_us)
     columns.unit = encoded.unit
-    columns.time.CopyFrom(_deltas(encoded))
+    _write_deltas(columns.time, encoded)
 
 
 def _int64(value: int) -> int:
@@ -237,13 +241,11 @@ def _int64(value: int) -> int:
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def _deltas(deltas: delta.Deltas) -> pb.Deltas:
-    return pb.Deltas(
-        bases=deltas.bases.tolist(),
-        steps=deltas.steps.tolist(),
-        widths=deltas.widths.tobytes(),
-        residuals=deltas.residuals,
-    )
+def _write_deltas(message: pb.Deltas, deltas: delta.Deltas) -> None:
+    message.bases.extend(deltas.bases.tolist())
+    message.steps.extend(deltas.steps.tolist())
+    message.widths = deltas.widths.tobytes()
+    message.residuals = deltas.residuals
 
 
 def _event_message(event: Event) -> pb.Event:
@@ -278,7 +280,15 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
         Clock(quality, clock.boot_id, clock.wall_us, clock.boottime_us),
         groups,
         tuple(_read_event(event) for event in message.events),
+        _read_replaces(message.replaces),
     )
+
+
+def _read_replaces(steps: Sequence[int]) -> tuple[int, ...]:
+    """Raises delta.MalformedError."""
+    if len(steps) > MAX_REPLACES or 0 in steps:
+        raise delta.MalformedError("batches to replace that are too many, or not in ascending order")
+    return tuple(accumulate(steps))
 
 
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
@@ -305,7 +315,7 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
     counts = np.array(columns.counts, np.int64)
     times = delta.decode(_read_deltas(columns.time, np.zeros(len(counts), np.uint8), columns.unit), counts)
     times += _int64(message.start_us + columns.origin)
-    wraps = np.array([_wrap(signal) for signal, _ in signals], np.uint8)
+    wraps = wraps_of(signal for signal, _ in signals)
     wraps[list(columns.unwrapped)] = 0
     values = delta.decode(_read_deltas(columns.value, wraps, 1), np.repeat(counts[time_of], sizes))
     time_starts = (np.cumsum(counts) - counts).tolist()

@@ -4,10 +4,10 @@ Invariant: raw integers travel, never rounded physical values; `physical` recove
 DBC defines it, `raw * scale + offset` in float64.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,15 +68,48 @@ class ColumnGroup:
 
     `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of
     signals[i]; unsigned 64-bit values and IEEE floats as their bit pattern.  `texts[i]` maps raw values of
-    signals[i] to the texts of its value table, only those that occur.  `source_address` (0 to 255): of J1939, who sent
-    all of them; None elsewhere.
+    signals[i] to the texts of its value table, only those that occur: as such, or as `TableTexts`.  `source_address`
+    (0 to 255): of J1939, who sent all of them; None elsewhere.
     """
 
     t_us: NDArray[np.int64]
     signals: tuple[SignalInfo, ...]
     raw: NDArray[np.int64]
-    texts: tuple[Mapping[int, str], ...]
+    texts: Sequence[Mapping[int, str]]
     source_address: int | None = None
+
+
+class TableTexts(Sequence[Mapping[int, str]]):
+    """The texts that whole value tables have for the rows of `raw`, looked up when somebody asks: most never do.
+
+    `tables[i]` belongs to `signals[i]`; that of an IEEE float counts by the value without its fraction.
+    """
+
+    __slots__ = ("_raw", "_signals", "tables")
+
+    def __init__(
+        self, signals: tuple[SignalInfo, ...], tables: tuple[Mapping[int, str], ...], raw: NDArray[np.int64]
+    ) -> None:
+        self._signals, self.tables, self._raw = signals, tables, raw
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    @overload
+    def __getitem__(self, row: int) -> Mapping[int, str]: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> "TableTexts": ...
+
+    def __getitem__(self, row: int | slice) -> "Mapping[int, str] | TableTexts":
+        if isinstance(row, slice):
+            return TableTexts(self._signals[row], self.tables[row], self._raw[row])
+        table = self.tables[row]
+        return texts_of(self._signals[row].kind, table, different(self._raw[row])) if table else _NO_TEXTS
+
+    def of(self, raw: NDArray[np.int64]) -> "TableTexts":
+        """The texts of other samples of the same signals."""
+        return TableTexts(self._signals, self.tables, raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +123,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "")."""
+    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
+
+    `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one.
+    """
 
     campaign: str
     revision: str
@@ -99,6 +135,7 @@ class Window:
     clock: Clock
     groups: tuple[ColumnGroup, ...]
     events: tuple[Event, ...] = ()
+    replaces: tuple[int, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -112,6 +149,8 @@ _FLOATS: Final[Mapping[Kind, tuple[type[np.unsignedinteger], type[np.floating]]]
     Kind.FLOAT64: (np.uint64, np.float64),
 }
 _FAR: Final = 2.0**62  # beyond every key of a value table
+_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
+_NO_TEXTS: Final[Mapping[int, str]] = {}
 
 
 def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -143,6 +182,18 @@ def texts_of(kind: Kind, table: Mapping[int, str], values: Iterable[int]) -> dic
         whole = np.nan_to_num(_floating(kind, raw), nan=-_FAR, posinf=_FAR, neginf=-_FAR)
     keys = np.clip(whole, -_FAR, _FAR).astype(np.int64)
     return {value: table[key] for value, key in zip(raw.tolist(), keys.tolist(), strict=True) if key in table}
+
+
+def different(raw: NDArray[np.int64]) -> list[int]:
+    """The different values in `raw` (n,), ascending; most columns hold one, or few near each other."""
+    lowest, highest = int(raw.min()), int(raw.max())
+    if lowest == highest:
+        return [lowest]
+    if highest - lowest < _COUNTED:
+        found: list[int] = (np.flatnonzero(np.bincount(raw - lowest)) + lowest).tolist()
+    else:
+        found = np.unique(raw).tolist()
+    return found
 
 
 def _floating(kind: Kind, raw: NDArray[np.int64]) -> NDArray[np.float64]:

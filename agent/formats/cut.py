@@ -1,18 +1,18 @@
 """Cutting a window that is too large for one batch.  Pure.
 
-Invariant: the parts hold exactly the samples and events of the window; each signal's samples keep their order
-within a part.  Cutting is by time, at moments that balance the samples; only where one moment alone is too
-large is it cut by events, groups, rows and signals.
+Invariant: the parts hold exactly the samples and events of the window, the first one what it replaces; each signal's
+samples keep their order within a part.  Cutting is by time, at moments that balance the samples; only where one
+moment alone is too large is it cut by events, groups, rows and signals.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.formats.columns import ColumnGroup, Window
+from agent.formats.columns import ColumnGroup, TableTexts, Window
 
 _FEW: Final = 4  # texts that are looked for one by one
 
@@ -23,6 +23,11 @@ def cut(window: Window, parts: int) -> list[Window]:
 
     Equal windows are cut equally.
     """
+    first, *others = _cut(window, parts)
+    return [first, *(replace(part, replaces=()) for part in others)]
+
+
+def _cut(window: Window, parts: int) -> list[Window]:
     if window.events and window.groups:
         return [replace(window, groups=()), replace(window, events=())]
     if len(window.events) > 1:
@@ -72,8 +77,13 @@ def _cut_at(window: Window, moments: NDArray[np.int64]) -> list[Window]:
 
 def _rows(group: ColumnGroup, rows: NDArray[np.int64] | slice) -> ColumnGroup:
     raw = group.raw[:, rows]
-    texts = tuple(_occurring(table, row) if table else table for table, row in zip(group.texts, raw, strict=True))
-    return replace(group, t_us=group.t_us[rows], raw=raw, texts=texts)
+    return replace(group, t_us=group.t_us[rows], raw=raw, texts=_texts(group.texts, raw))
+
+
+def _texts(texts: Sequence[Mapping[int, str]], raw: NDArray[np.int64]) -> Sequence[Mapping[int, str]]:
+    if isinstance(texts, TableTexts):
+        return texts.of(raw)
+    return tuple(_occurring(table, row) if table else table for table, row in zip(texts, raw, strict=True))
 
 
 def _occurring(table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:

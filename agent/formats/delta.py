@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
-_TOGETHER: Final = 32_768  # values: 256 KiB
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
 _TRUSTED: Final = 2.0**52  # a mean delta beyond it is no period
 SIGNED: Final = 0x80  # of a wrap: extend by sign
@@ -72,80 +71,59 @@ class Deltas:
 def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Deltas:
     """Encode the rows of tables of (S, n) values, S and n at least 1, each row with its wrap where it fits.
 
-    A batch has many small tables: they are worked on together, as many as fit into a processor's cache.
+    A batch has many small tables: they are worked on together.
     """
-    parts: list[_Part] = []
-    first = column = size = 0
-    for number, table in enumerate(tables):
-        size += table.size
-        if size >= _TOGETHER or number == len(tables) - 1:
-            together = tables[first : number + 1]
-            columns = sum(map(len, together))
-            parts.append(_encode_together(together, wraps[column : column + columns]))
-            first, column, size = number + 1, column + columns, 0
-    return Deltas(
-        np.concatenate([part.bases for part in parts]),
-        np.concatenate([part.steps for part in parts]),
-        np.concatenate([part.widths for part in parts]),
-        _planes([part.narrow for part in parts]),
-        np.concatenate([part.wraps for part in parts]),
-    )
-
-
-_Narrow = dict[int, NDArray[np.signedinteger]]
-"""By width: the residuals of all columns of that width, one column after another."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """Some of the columns of Deltas."""
-
-    bases: NDArray[np.int64]
-    steps: NDArray[np.int64]
-    widths: NDArray[np.uint8]
-    narrow: _Narrow
-    wraps: NDArray[np.uint8]
-
-
-def _encode_together(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> _Part:
     values = np.concatenate([table.ravel() for table in tables])
-    counts = np.repeat([table.shape[1] for table in tables], [len(table) for table in tables])
-    starts = np.cumsum(counts) - counts
-    if wraps.any():
-        fits = np.minimum.reduceat(values, starts) >= _LOWEST[wraps]
-        fits &= np.maximum.reduceat(values, starts) <= _HIGHEST[wraps]
-        wraps = np.where(fits, wraps, np.uint8(0))
+    counts = np.array([table.shape[1] for table in tables]).repeat([len(table) for table in tables])
+    starts = counts.cumsum() - counts
+    bases = values[starts]
+    lowest, highest = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+    fits = (lowest >= _LOWEST[wraps]) & (highest <= _HIGHEST[wraps])
+    wraps = wraps * fits
+    steps, widths = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.uint8)
+    # Most signals never change within a window: no more work on them.
+    changing = (lowest != highest).nonzero()[0]
+    if not len(changing):
+        return Deltas(bases, steps, widths, b"", wraps)
+    if len(changing) < len(counts):
+        first, counts = starts[changing], counts[changing]
+        places = zip(first.tolist(), (first + counts).tolist(), strict=True)
+        values = np.concatenate([values[start:stop] for start, stop in places])
+        starts = counts.cumsum() - counts
     deltas = _deltas(values, starts, counts)
-    lowest, highest = _take_the_short_way(deltas, starts, counts, wraps)
+    lowest, highest = _take_the_short_way(deltas, starts, counts, wraps[changing])
+    narrowest = _signed_widths(lowest, highest)
     spread = highest.view(np.uint64) - lowest.view(np.uint64)
-    plain = _signed_widths(lowest, highest)
     centred = _spread_widths(spread)
-    middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
-    steps = np.where(centred < plain, middle, np.int64(0))
-    widths = np.minimum(plain, centred)
-    return _Part(values[starts], steps, widths, _narrow(deltas, starts, counts, steps, widths), wraps)
+    shifted = centred < narrowest
+    if shifted.any():
+        middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
+        middle *= shifted
+        deltas -= middle.repeat(counts)
+        steps[changing] = middle
+        narrowest = np.minimum(narrowest, centred)
+    widths[changing] = narrowest
+    return Deltas(bases, steps, widths, _planes(deltas, starts, counts, narrowest), wraps)
 
 
-def encode_times(times: Sequence[NDArray[np.int64]]) -> Deltas:
-    """Encode columns of times, each (n,) with an n of its own, at least 1; bases count in units as well."""
-    values = np.concatenate(times)
+def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
+    """Encode columns of times as from `origin`, each (n,) with an n of its own, at least 1; bases, too, in units."""
+    values = np.concatenate(times) - origin
     counts = np.array([len(column) for column in times])
-    starts = np.cumsum(counts) - counts
+    starts = counts.cumsum() - counts
+    bases, lasts = values[starts], values[starts + counts - 1].astype(np.float64)
     deltas = _deltas(values, starts, counts)
-    unit = int(np.gcd.reduce(np.concatenate((values[starts], deltas))))
-    unit = max(unit, 1)  # below 1: nothing but 0 and -2^63
+    unit = max(int(np.gcd(np.gcd.reduce(bases), np.gcd.reduce(deltas))), 1)  # below 1: nothing but 0 and -2^63
+    mean = (lasts - bases) / unit / np.maximum(counts - 1, 1)
     if unit > 1:
         deltas //= unit
-    lasts = values[starts + counts - 1].astype(np.float64)
-    mean = (lasts - values[starts]) / unit / np.maximum(counts - 1, 1)
+        bases //= unit
     steps = np.where(np.abs(mean) < _TRUSTED, np.rint(mean), 0.0).astype(np.int64)
-    residuals = deltas - np.repeat(steps, counts)
-    widths = _signed_widths(np.minimum.reduceat(residuals, starts), np.maximum.reduceat(residuals, starts))
+    deltas -= steps.repeat(counts)
+    widths = _signed_widths(np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts))
     widths[counts == 1] = 0
     steps[counts == 1] = 0
-    zeros = np.zeros(len(times), np.uint8)
-    planes = _planes([_narrow(deltas, starts, counts, steps, widths)])
-    return Deltas(values[starts] // unit, steps, widths, planes, zeros, unit)
+    return Deltas(bases, steps, widths, _planes(deltas, starts, counts, widths), np.zeros(len(times), np.uint8), unit)
 
 
 def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -189,9 +167,9 @@ def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])
-    deltas[starts[counts == 1]] = 0
-    longer = starts[counts > 1]
-    deltas[longer] = deltas[longer + 1]
+    alone = counts == 1
+    deltas[starts] = deltas[starts + ~alone]
+    deltas[starts[alone]] = 0
     return deltas
 
 
@@ -213,31 +191,19 @@ def _take_the_short_way(
     return lowest, highest
 
 
-def _narrow(
-    deltas: NDArray[np.int64],
-    starts: NDArray[np.intp],
-    counts: NDArray[np.intp],
-    steps: NDArray[np.int64],
-    widths: NDArray[np.uint8],
-) -> _Narrow:
-    found: _Narrow = {}
-    for width, dtype in _TYPES.items():
-        chosen = np.flatnonzero(widths == width)
-        if len(chosen):
-            residuals = deltas[_places(starts[chosen] + 1, counts[chosen] - 1)]
-            if steps[chosen].any():
-                residuals -= np.repeat(steps[chosen], counts[chosen] - 1)
-            found[width] = residuals.astype(dtype)
-    return found
-
-
-def _planes(parts: Sequence[_Narrow]) -> bytes:
-    """The residuals as the module says."""
+def _planes(
+    residuals: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], widths: NDArray[np.uint8]
+) -> bytes:
+    """The residuals as the module says; those in the first place of each column do not count."""
+    columns: dict[int, list[NDArray[np.int64]]] = {width: [] for width in (0, *_TYPES)}
+    places = zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True)
+    for width, start, stop in places:
+        columns[width].append(residuals[start:stop])
     planes = []
-    for width in _TYPES:
-        narrow = [part[width] for part in parts if width in part]
-        if narrow:
-            planes.append(np.concatenate(narrow).view(np.uint8).reshape(-1, width).T.tobytes())
+    for width, dtype in _TYPES.items():
+        if columns[width]:
+            narrow = np.concatenate(columns[width]).astype(dtype)
+            planes.append(narrow.view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
 
 

@@ -4,16 +4,17 @@ Whatever several signals share (bus, type, value table, the message in their nam
 descriptions give equal bytes, and what is read is exactly what was written; else delta.MalformedError.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.columns import Kind, SignalInfo
-from agent.formats.delta import MalformedError
+from agent.formats.delta import SIGNED, MalformedError
 
 MAX_SIGNALS: Final = 65_536
 MAX_NAME_CHARS: Final = 500
@@ -23,6 +24,11 @@ Described = tuple[SignalInfo, Mapping[int, str]]
 """A signal and its texts by raw value."""
 
 _Type = tuple[str | None, Kind, int, float, float]
+
+
+def wraps_of(signals: Iterable[SignalInfo]) -> NDArray[np.uint8]:
+    """What the values of each signal wrap at (see `delta`): its bits, by sign where it is signed."""
+    return np.array([info.bits | (SIGNED if info.kind is Kind.INT else 0) for info in signals], np.uint8)
 
 
 def write_table(described: Sequence[Described]) -> pb.SignalTable:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import cast
 
@@ -53,7 +54,8 @@ class Feeder:
                 async for block in blocks:
                     if self.state is State.WAITING:
                         self.state = State.RUNNING
-                        log.info("source_running", source=self.name)
+                        since = datetime.fromtimestamp(int(block.t_ns[0]) / 1e9, UTC)
+                        log.info("source_running", source=self.name, first_frame=f"{since:%Y-%m-%dT%H:%M:%S.%fZ}")
                     await self._take(replace(block, bus=self._number[block.bus], buses=self._buses))
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)

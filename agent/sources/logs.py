@@ -12,6 +12,7 @@ machine's.
 
 import bz2
 import gzip
+import importlib.util
 import io
 import lzma
 import sqlite3
@@ -28,6 +29,7 @@ from can.io.blf import BLFParseError
 from can.io.generic import MessageReader
 
 from agent.errors import Permanent
+from agent.sources.mf4 import Mf4Messages
 
 _TEXT: Final[dict[str, type[MessageReader]]] = {
     ".log": can.CanutilsLogReader,
@@ -35,10 +37,12 @@ _TEXT: Final[dict[str, type[MessageReader]]] = {
     ".trc": can.TRCReader,
     ".csv": can.CSVReader,
 }
-_BINARY: Final[dict[str, type[MessageReader]]] = {".blf": can.BLFReader}
-_SEEKING: Final[dict[str, type[MessageReader]]] = {".mf4": can.MF4Reader, ".db": can.SqliteReader}
+_SEEKING: Final[dict[str, type[MessageReader]]] = {".db": can.SqliteReader}
 _COMPRESSIONS: Final = (".gz", ".zst", ".xz", ".bz2")
 _CHUNK_BYTES: Final = 16 * 1024
+_BLF_OBJECT_BYTES: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB
+_BLF_CONTAINER_BYTES: Final = 64 * 1024 * 1024  # decompressed
+_BLF_CONTAINER_HEAD: Final = 16
 _LINE_CHARACTERS: Final = 4096  # the longest CAN FD line has some 250; more is no text log
 # What python-can's readers and the decompressors let through on damaged input.
 _DAMAGE: Final = (
@@ -99,14 +103,16 @@ class LogFile:
         except _DAMAGE as error:
             raise self._damaged(error) from error
 
-    def _reader(self) -> MessageReader:
+    def _reader(self) -> MessageReader | Mf4Messages:
+        if self._format == ".mf4":
+            _require_asammdf(self._path)
+            return Mf4Messages(self._path)
         if self._format in _SEEKING:
-            if self._format == ".mf4":
-                _require_asammdf(self._path)
             return _SEEKING[self._format](self._path)
-        stream = io.BufferedReader(cast(io.RawIOBase, self._decompressed()), _CHUNK_BYTES)
-        if self._format in _BINARY:
-            return _BINARY[self._format](cast(Path, stream))
+        raw = cast(io.RawIOBase, self._decompressed())
+        if self._format == ".blf":
+            return can.BLFReader(cast(Path, _BlfStream(raw, _CHUNK_BYTES)))
+        stream = io.BufferedReader(raw, _CHUNK_BYTES)
         # Vector's tools write the ANSI code page, visible in the German names of months.
         encoding = "cp1252" if self._format == ".asc" else "utf-8"
         text = io.TextIOWrapper(stream, encoding=encoding, errors="replace")
@@ -144,21 +150,18 @@ def _suffixes(path: Path) -> tuple[str, str]:
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
     log_format = suffixes[-1] if suffixes else ""
-    if log_format not in {**_TEXT, **_BINARY, **_SEEKING}:
-        known = " ".join([*_TEXT, *_BINARY, *_SEEKING])
+    if log_format not in (known := [*_TEXT, ".blf", ".mf4", *_SEEKING]):
         raise Permanent(
-            f"{path}: unknown log format; name the file by its format: {known} (+ {' '.join(_COMPRESSIONS)})"
+            f"{path}: unknown log format; name the file by its format: {' '.join(known)} (+ {' '.join(_COMPRESSIONS)})"
         )
-    if compression and log_format in _SEEKING:
+    if compression and log_format in (".mf4", *_SEEKING):
         raise Permanent(f"{path}: a {log_format} log is read in place; decompress it first")
     return log_format, compression
 
 
 def _require_asammdf(path: Path) -> None:
-    try:
-        import asammdf  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise Permanent(f"{path}: MF4 logs need asammdf; install headunit-agent[mf4]") from error
+    if importlib.util.find_spec("asammdf") is None:
+        raise Permanent(f"{path}: MF4 logs need asammdf; install headunit-agent[mf4]")
 
 
 class _Lines:
@@ -197,6 +200,26 @@ class _CandumpLines(_Lines):
         if mark > 8 and line[mark - 8] in "23" and line[mark - 9] == " ":
             return f"{line[: mark - 8]}200000A0{line[mark:]}"
         return line
+
+
+class _BlfStream(io.BufferedReader):
+    """What python-can's BLF reader reads, which takes memory for whatever size an object claims.
+
+    It reads the 16 bytes that all objects begin with, then the rest of the object: of a container, compressed data.
+    """
+
+    _container = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _BLF_OBJECT_BYTES:
+            raise ValueError(f"an object of {size} bytes, {_BLF_OBJECT_BYTES} are the most")
+        content = super().read(size)
+        if self._container and content[:2] == b"\2\0":
+            compressed = content[_BLF_CONTAINER_HEAD:]
+            if len(zlib.decompressobj().decompress(compressed, _BLF_CONTAINER_BYTES)) == _BLF_CONTAINER_BYTES:
+                raise ValueError(f"a container of more than {_BLF_CONTAINER_BYTES} bytes")
+        self._container = content[:4] == b"LOBJ" and content[12:16] == b"\x0a\0\0\0"
+        return content
 
 
 class _ZstdStream(io.RawIOBase):

@@ -13,6 +13,7 @@ An interface that goes away and comes back is one too, of unknown count.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -43,6 +44,7 @@ _SO_ATTACH_FILTER: Final = 26
 _ETH_P_ALL: Final = 3
 _ARPHRD_CAN: Final = 280
 _SIOCGIFFLAGS: Final = 0x8913
+_SIOCGIFHWADDR: Final = 0x8927
 _IFF_UP: Final = 1
 _NAME: Final = re.compile(r"ring-(\d+)x(\d+)-(.+)")
 
@@ -83,15 +85,26 @@ def unavailable() -> str | None:
 
 def interface_up(interface: str) -> bool | None:
     """Whether the interface is up; None where there is none of that name."""
-    request = struct.pack("16sH14x", interface.encode(), 0)
+    flags = _asked(interface, _SIOCGIFFLAGS)
+    return None if flags is None else bool(flags & _IFF_UP)
+
+
+def is_can(interface: str) -> bool | None:
+    """Whether it is a CAN interface; None where there is none of that name."""
+    kind = _asked(interface, _SIOCGIFHWADDR)
+    return None if kind is None else kind == _ARPHRD_CAN
+
+
+def _asked(interface: str, request: int) -> int | None:
+    """The number that the kernel answers netdevice(7) with; None where there is no such interface."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
         try:
-            answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
+            answer = fcntl.ioctl(any_socket, request, struct.pack("16s24x", interface.encode()))
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return None
             raise
-    return bool(struct.unpack_from("H", answer, 16)[0] & _IFF_UP)
+    return int(struct.unpack_from("H", answer, 16)[0])
 
 
 def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
@@ -100,6 +113,24 @@ def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
         match = _NAME.fullmatch(name)
         if match is not None and match[3] not in interfaces:
             descriptors.drop(name)
+
+
+def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
+    """Open the ring of `interface` now, for its source to adopt later, as from a predecessor; unless one is kept.
+
+    What cannot be had at this moment is left to the source, which says why and waits.
+    """
+    if any(match[3] == interface for match in map(_NAME.fullmatch, descriptors.names()) if match):
+        return
+    with contextlib.suppress(OSError, Permanent):
+        if not interface_up(interface):
+            return
+        ring = PacketRing.open(interface, ring_bytes)
+        try:
+            ring.bind()
+            descriptors.keep(ring.name, ring.fileno())
+        finally:
+            ring.close()
 
 
 class PacketRing:
@@ -244,6 +275,11 @@ class PacketRingSource:
 
     # ---- for whoever makes frames durable
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a predecessor left its ring for this interface: not after a power cut."""
+        return bool(self._left())
+
     def begin(self, *, used: int, needed: int) -> None:
         """Positions below `used` were given to frames of earlier rings: before `blocks`, where there were any."""
         self._first_position = used
@@ -282,10 +318,7 @@ class PacketRingSource:
 
     def _adopted(self) -> PacketRing | None:
         """The ring that a predecessor left for this interface."""
-        for name in self._descriptors.names() if self._descriptors is not None else ():
-            match = _NAME.fullmatch(name)
-            if match is None or match[3] != self._interface:
-                continue
+        for name, match in self._left().items():
             assert self._descriptors is not None
             descriptor = self._descriptors.take(name) if int(match[1]) == ring_layout.SLOT_BYTES else None
             try:
@@ -299,6 +332,12 @@ class PacketRingSource:
             _log.warning("ring_not_adopted", bus=self.name, descriptor=name, reason=reason)
             self._descriptors.drop(name)
         return None
+
+    def _left(self) -> dict[str, re.Match[str]]:
+        """Descriptors of this interface that outlived their ring's user."""
+        names = () if self._descriptors is None else self._descriptors.names()
+        matches = {name: match for name in names if (match := _NAME.fullmatch(name)) is not None}
+        return {name: match for name, match in matches.items() if match[3] == self._interface}
 
     def _opened(self) -> PacketRing:
         where = f"source {self.name}"

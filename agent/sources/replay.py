@@ -91,6 +91,11 @@ class ReplaySource:
         """The log by its name, its first bytes and the channels: what the positions count."""
         return f"{self._path.name}@{_fingerprint(self._path, self._buses)}"
 
+    @property
+    def resumes(self) -> bool:
+        """A log has all of its frames."""
+        return True
+
     def begin(self, *, used: int, needed: int) -> None:
         """Frames before `needed` are delivered already."""
         self._begin = needed

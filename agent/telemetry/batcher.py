@@ -10,17 +10,21 @@ and in blocks of any size gives the same windows:
 - size: at `max_frames` buffered frames.
 
 A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
-`max_window_samples`.  The one thing that the monotonic clock decides: after `silence_ns` without a frame (ignition off)
-everything is taken and closed.
+`max_window_samples`, or was made durable in MAX_INCREMENTS parts.  A tick at which it stays open, `loss_window_ns`
+after what it holds was last made durable, asks to make durable what came since.  The one thing that the monotonic clock
+decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
 
 Invariant: each frame is taken by exactly one tick, in order, and no buffer grows beyond its limit.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+MAX_INCREMENTS: Final = 256  # of one window: bounds what its batch replaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +38,29 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Take the first `frames` off the buffer, decode and collect them, then close the windows named."""
+    """Take the first `frames` off the buffer, decode and collect them, then close the windows named.
+
+    Of the windows `sealing` make durable what came since the start that is named; see `Batcher.sealed`.
+    """
 
     frames: int
     closing: tuple[Closing, ...]
+    sealing: tuple[Closing, ...] = ()
 
 
 @dataclass(slots=True)
 class _Open:
-    """An open window.  `passed_ns` adds up increments, so that a stepping clock cannot stretch or cut it."""
+    """An open window.  `passed_ns` adds up increments, so that a stepping clock cannot stretch or cut it.
+
+    `sealed_ns` of that is durable, in `increments` parts, which end at `sealed_until_ns`.
+    """
 
     start_ns: int
     end_ns: int
     passed_ns: int = 0
+    sealed_ns: int = 0
+    sealed_until_ns: int | None = None
+    increments: int = 0
 
 
 class Batcher:
@@ -63,7 +77,9 @@ class Batcher:
         silence_ns: int,
         max_frames: int,
         max_window_samples: int,
+        loss_window_ns: int = 0,
     ) -> None:
+        """`loss_window_ns`: 0 for windows that are made durable whole."""
         assert increment_ns > 0
         assert silence_ns > 0
         assert max_frames > 0
@@ -73,6 +89,7 @@ class Batcher:
         self._silence_ns = silence_ns
         self._max_frames = max_frames
         self._max_window_samples = max_window_samples
+        self._loss_window_ns = loss_window_ns
         self._buffered = 0
         self._start_ns = 0  # of the increment; meaningful while frames are buffered
         self._latest_ns = 0  # highest time in the increment
@@ -120,6 +137,12 @@ class Batcher:
         del self._windows[campaign]
         return Closing(campaign, window.start_ns, window.end_ns)
 
+    def sealed(self, campaign: str) -> None:
+        """What a tick asked to make durable of `campaign` is; where it could not be done, the next tick asks again."""
+        window = self._windows[campaign]
+        window.sealed_ns, window.sealed_until_ns = window.passed_ns, window.end_ns
+        window.increments += 1
+
     def _take(self, t_ns: NDArray[np.int64]) -> Iterator[Tick]:
         position = 0
         while position < len(t_ns):
@@ -158,14 +181,18 @@ class Batcher:
         return self._tick(end_ns, self._increment_ns + gap_ns)
 
     def _tick(self, end_ns: int, passed_ns: int, *, close_all: bool = False) -> Tick:
-        closing = []
+        closing, sealing = [], []
         for campaign, window in list(self._windows.items()):
             window.passed_ns += passed_ns
             window.end_ns = max(window.end_ns, end_ns)
-            if close_all or window.passed_ns >= self._periods_ns[campaign]:
+            over = window.passed_ns >= self._periods_ns[campaign] or window.increments == MAX_INCREMENTS
+            if close_all or over:
                 closing.append(Closing(campaign, window.start_ns, window.end_ns))
                 del self._windows[campaign]
-        tick = Tick(self._buffered, tuple(closing))
+            elif self._loss_window_ns and window.passed_ns - window.sealed_ns >= self._loss_window_ns:
+                since_ns = window.start_ns if window.sealed_until_ns is None else window.sealed_until_ns
+                sealing.append(Closing(campaign, since_ns, window.end_ns))
+        tick = Tick(self._buffered, tuple(closing), tuple(sealing))
         self._buffered = 0
         self._start_ns = end_ns
         return tick

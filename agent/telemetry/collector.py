@@ -1,6 +1,7 @@
 """The collector: frames in, closed windows out to the outbox.  The way of a frame on its way to the lake, in one file.
 
     feed -> buffer -> (tick) decode once -> each campaign keeps its samples -> (window closes) -> outbox
+                                                              or, while it stays open, the part that is new -> outbox
 
 A thin shell around pure cores: Batcher says when, Decoder and CampaignCollector say what.  Decoding, encoding and the
 disk run in a thread, one tick at a time, so the event loop stays free; meanwhile `feed` waits, and the sources' own
@@ -24,7 +25,7 @@ from agent.telemetry.holdings import Holdings
 from agent.telemetry.outbox import Outbox
 from agent.telemetry.policy import CampaignCollector, described, wanted
 from agent.telemetry.references import Description
-from can_dbc.decoder import Decoder, Refusal
+from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan
 
@@ -37,6 +38,7 @@ class Limits:
     silence_ns: int
     increment_max_frames: int
     window_max_samples: int
+    loss_window_ns: int = 0
 
 
 class Collector:
@@ -152,6 +154,7 @@ class Collector:
             silence_ns=self._limits.silence_ns,
             max_frames=self._limits.increment_max_frames,
             max_window_samples=self._limits.window_max_samples,
+            loss_window_ns=self._limits.loss_window_ns,
         )
 
     async def _carry_out(self, ticks: Iterable[Tick]) -> None:
@@ -173,7 +176,8 @@ class Collector:
     def _work(self, blocks: Sequence[FrameBlock], tick: Tick) -> None:
         if blocks:
             decoded = self._decoder.decode(concatenate(blocks))
-            self._count(decoded.refusals)
+            for kind, frames in decoded.refused.items():
+                self.refused[kind.value] += frames
             for name, collector in self._campaigns.items():
                 missing = self._holdings.missing(name, blocks)
                 if missing is blocks:
@@ -188,8 +192,26 @@ class Collector:
         if closing:
             positions = {window.campaign: self._holdings.close(window.campaign) for window in closing}
             self._outbox.put([self._window(window) for window in closing], positions)
+        closed = {window.campaign for window in closing}
+        self._seal([window for window in tick.sealing if window.campaign not in closed])
         if not self._outbox.pending_bytes:
             self._holdings.release(self._campaigns)
+
+    def _seal(self, sealing: Sequence[Closing]) -> None:
+        """Make durable what came to windows that stay open."""
+        campaigns = [window.campaign for window in sealing]
+        if sealing and self._outbox.put_parts(map(self._part, sealing), self._holdings.positions(campaigns)):
+            for campaign in campaigns:
+                self._campaigns[campaign].sealed()
+                self._batcher.sealed(campaign)
+                self._holdings.close(campaign)
+
+    def _part(self, sealing: Closing) -> tuple[Window, int]:
+        collector = self._campaigns[sealing.campaign]
+        part = collector.part(
+            start_us=sealing.start_ns // 1_000, end_us=sealing.end_ns // 1_000, clock=self._clock.read()
+        )
+        return part, collector.campaign.priority
 
     def _window(self, closing: Closing) -> tuple[Window, int]:
         collector = self._campaigns[closing.campaign]
@@ -197,7 +219,3 @@ class Collector:
             start_us=closing.start_ns // 1_000, end_us=closing.end_ns // 1_000, clock=self._clock.read()
         )
         return window, collector.campaign.priority
-
-    def _count(self, refusals: Sequence[Refusal]) -> None:
-        for refusal in refusals:
-            self.refused[refusal.kind.value] += refusal.frames

@@ -1,4 +1,4 @@
-"""How far frames are durable, for the sources that can deliver them again (packet ring, log).  Pure, but for Holder.
+"""How far frames are durable, for the sources that can deliver them again (a packet ring, a log).  Pure.
 
 Frames of such a source have positions.  Each campaign has windows of its own, so for each campaign and source there is
 a position up to which everything is in closed windows.  The spool stores it with those windows, in one transaction:
@@ -24,6 +24,10 @@ class Holder(Protocol):
     @property
     def position_name(self) -> str:
         """What its positions are stored under."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it still has what it delivered before this run, and was not told to release."""
 
     def begin(self, *, used: int, needed: int) -> None:
         """Positions below `used` are used up; frames before `needed` nobody wants.  Before the first frame comes."""
@@ -81,14 +85,22 @@ class Holdings:
         ]
         return [block for block in cut if len(block)]
 
-    def close(self, campaign: str) -> dict[str, int]:
-        """The window of `campaign` closes with all that was taken; the positions to store with it.
+    def positions(self, campaigns: Collection[str]) -> dict[str, int]:
+        """The positions to store with all that was taken, for `campaigns`; `close` says that it was done.
 
         Those of the other campaigns too: nobody else stores where one began, or got to, that collects nothing yet.
         """
+        return {
+            _key(c, name): max(position if c in campaigns else 0, self._closed_at(c, name))
+            for c in self._campaigns
+            for name, position in self._taken.items()
+        }
+
+    def close(self, campaign: str) -> dict[str, int]:
+        """The window of `campaign` closes, or a part of it, with all that was taken; the positions to store with it."""
         for name, position in self._taken.items():
             self._closed[campaign, name] = max(position, self._closed_at(campaign, name))
-        return {_key(c, name): self._closed_at(c, name) for c in self._campaigns for name in self._taken}
+        return self.positions(())
 
     def release(self, campaigns: Collection[str]) -> None:
         """All closed windows are durable; release what none of `campaigns` (those in force) has open."""

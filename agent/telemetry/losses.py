@@ -19,7 +19,6 @@ class Reason(StrEnum):
     """Every way in which data can be lost; the names travel to the lake."""
 
     BUS_OVERFLOW = "bus_overflow"  # the kernel or the adapter dropped frames before we read them
-    POLICY = "policy"  # a limit of the campaign itself (maxSampleCount)
     MEMORY_FULL = "memory_full"  # the disk took nothing and the buffer in memory reached its limit
     OPEN_WINDOW = "open_window"  # frames in memory when the process or the power went
     EVICTED_QUOTA = "evicted_quota"
@@ -28,6 +27,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"  # a stored batch was missing or not as written
     INDEX_DAMAGED = "index_damaged"  # the spool's index had to be given up: its unreported losses with it
     REFUSED_BY_RECEIVER = "refused_by_receiver"
+    REPLACED = "replaced"  # no loss itself: explains the numbers that a lost batch had replaced
 
 
 @dataclass(frozen=True, slots=True)

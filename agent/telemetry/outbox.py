@@ -2,6 +2,8 @@
 
 Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot hold is dropped oldest first and
 counted (`memory_full`), never silently; each loss in the spool's ledger is told in exactly one batch of events.
+Parts of windows that are still open are stored while the disk takes them, and never wait in memory, where their window
+is anyway.
 Touches the world through the spool only.  Any thread may call the methods; `put` and `flush` block on the disk, and
 what is added meanwhile does not wait for them.
 """
@@ -10,20 +12,20 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
-from agent.formats.codec import encode_batches
+from agent.formats.codec import encode_parts
 from agent.formats.columns import Clock, Event, Window
 from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
 from agent.telemetry.references import Description, References
-from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.spool import Draft, Spool, Superseded
 
 EVENTS_PRIORITY: Final = 0
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
@@ -52,10 +54,12 @@ class Sealer:
         samples: int,
         carries: bytes | None = None,
         refers: bytes | None = None,
+        provisional: bool = False,
+        replaces: tuple[tuple[str, int], ...] = (),
     ) -> Draft:
         """What the spool stores for `body`, one of the bodies of `window`; `epoch` is asked when it is sealed.
 
-        `carries` and `refers`: see Draft.
+        The rest: see Draft.
         """
 
         def sealed(seq: int) -> bytes:
@@ -73,18 +77,34 @@ class Sealer:
             last_t_us=window.end_us,
             carries=carries,
             refers=refers,
+            provisional=provisional,
+            replaces=replaces,
         )
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Of an open window, what is durable: the names of the provisional batches, and how many samples they hold."""
+
+    keys: list[tuple[str, int]] = field(default_factory=list)
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Parcel:
-    """Batches that are stored together or not at all, the losses that the first of them tells of, and how far
-    the sources are durable with them."""
+    """Batches that are stored together or not at all, the losses that the first of them tells of, how far the sources
+    are durable with them, and how many of their samples are in the spool already, in batches that they replace."""
 
     drafts: tuple[Draft, ...]
     size_bytes: int
     reports: tuple[int, ...] = ()
     positions: Mapping[str, int] = field(default_factory=dict)
+    stored_samples: int = 0
+
+    @property
+    def samples(self) -> int:
+        """In all of its batches."""
+        return sum(draft.samples for draft in self.drafts)
 
 
 class Outbox:
@@ -112,6 +132,8 @@ class Outbox:
         self._parcels: deque[_Parcel] = deque()
         self._events: deque[Event] = deque()
         self._losses = LossCounter()
+        self._parts: dict[str, _Parts] = {}  # by campaign; of the collector's thread
+        self._orphans: list[tuple[str, int]] = []  # provisional batches whose window memory could not hold
         self.pending_bytes = 0
         """Bytes of bodies in memory that the disk has not taken yet."""
         self.problem: str | None = None
@@ -173,15 +195,45 @@ class Outbox:
         `positions`: by campaign, how far its sources are durable once its window is; stored with the window.
         """
         for window, priority in windows:
+            parts = self._parts.pop(window.campaign, _Parts())
             if window.samples:
-                self._pack(window, Lane.LIVE, priority, positions=(positions or {}).get(window.campaign, {}))
+                where = (positions or {}).get(window.campaign, {})
+                self._append(self._parcel(window, Lane.LIVE, priority, positions=where, parts=parts))
         self.flush()
+
+    def put_parts(self, windows: Iterable[tuple[Window, int]], positions: Mapping[str, int]) -> bool:
+        """Store parts of windows that are still open, and `positions` with them; False where the disk refuses.
+
+        What `put` gets of these campaigns next replaces them.
+        """
+        with self._storing:
+            if self._parcels:  # the disk refuses, and what waits comes first
+                return False
+            parcels = [
+                self._parcel(window, Lane.LIVE, priority, provisional=True)
+                for window, priority in windows
+                if window.samples
+            ]
+            drafts = [draft for parcel in parcels for draft in parcel.drafts]
+            try:
+                self._record()  # see flush
+                epoch = self._epoch()
+                seqs = self._spool.append_all(drafts, positions=positions) if drafts else []
+            except Transient as error:
+                self.problem = str(error)
+                return False
+            for seq, draft in zip(seqs, drafts, strict=True):
+                parts = self._parts.setdefault(draft.campaign, _Parts())
+                parts.keys.append((epoch, seq))
+                parts.samples += draft.samples
+            return True
 
     def flush(self) -> None:
         """Store whatever waits: batches, losses, events.  Where the disk refuses, they stay, and `problem` says why."""
         with self._storing:
             try:
                 self._record()  # first: what is stored next moves the positions over what was lost
+                self._promote()
                 self._store()
                 self._tell()
                 self._store()
@@ -202,25 +254,40 @@ class Outbox:
             return False
         return not counts.batches and not counts.unreported
 
-    def _pack(
+    def _parcel(
         self,
         window: Window,
         lane: Lane,
         priority: int,
+        *,
         reports: Sequence[int] = (),
         positions: Mapping[str, int] | None = None,
-    ) -> None:
+        parts: _Parts | None = None,
+        provisional: bool = False,
+    ) -> _Parcel:
+        """`parts`: those of `window` that are in the spool already."""
+        parts = parts or _Parts()
+        window = replace(window, replaces=tuple(seq for _, seq in parts.keys))
         catalogue = self._references.of(window) if self._references is not None and window.groups else None
-        bodies = encode_batches(window, self._body_max_bytes, catalogue)
+        pieces = list(encode_parts(window, self._body_max_bytes, catalogue))
         refers = None if catalogue is None else catalogue.digest
-        # The samples of a window that is cut are told with its first batch: the sum is what counts.
         drafts = tuple(
             self._sealer.draft(
-                self._epoch, lane, priority, window, body, samples=0 if number else window.samples, refers=refers
+                self._epoch,
+                lane,
+                priority,
+                piece,
+                body,
+                samples=piece.samples,
+                refers=refers,
+                provisional=provisional,
+                replaces=() if number else tuple(parts.keys),
             )
-            for number, body in enumerate(bodies)
+            for number, (piece, body) in enumerate(pieces)
         )
-        self._append(_Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {}))
+        stored_samples = min(parts.samples, window.samples)
+        size_bytes = sum(len(body) for _, body in pieces)
+        return _Parcel(drafts, size_bytes, tuple(reports), positions or {}, stored_samples)
 
     def _append(self, parcel: _Parcel) -> None:
         with self._turn:
@@ -233,10 +300,21 @@ class Outbox:
     def _store(self) -> None:
         while self._parcels:
             parcel = self._parcels[0]
-            self._spool.append_all(parcel.drafts, reports=parcel.reports, positions=parcel.positions)
+            try:
+                self._spool.append_all(parcel.drafts, reports=parcel.reports, positions=parcel.positions)
+            except Superseded:  # the parts are sent as they are; what came after them goes with the index
+                self._drop_first()
+                self.add_loss(_loss(parcel, Reason.INDEX_DAMAGED))
+                continue
             self._drop_first()
             self.batches += len(parcel.drafts)
-            self.samples += parcel.drafts[0].samples
+            self.samples += parcel.samples
+
+    def _promote(self) -> None:
+        """Nothing replaces parts any more whose window is lost: they are sent."""
+        if self._orphans:
+            self._spool.promote(self._orphans)
+            self._orphans = []
 
     def _drop_first(self) -> _Parcel:
         with self._turn:
@@ -267,20 +345,25 @@ class Outbox:
         if events:
             times = [event.t_us for event in events]
             window = Window("", "", min(times), max(times) + 1, clock, (), tuple(events))
-            self._pack(window, Lane.EVENTS, EVENTS_PRIORITY, [number for number, _ in unreported])
+            reports = [number for number, _ in unreported]
+            self._append(self._parcel(window, Lane.EVENTS, EVENTS_PRIORITY, reports=reports))
 
     def _shed(self) -> None:
         """Keep memory within its limit: the oldest go, and are counted."""
         while len(self._parcels) > 1 and self.pending_bytes > self._pending_max_bytes:
             parcel = self._drop_first()
-            first = parcel.drafts[0]
-            self.add_loss(
-                Loss(
-                    Reason.MEMORY_FULL,
-                    lane=first.lane,
-                    campaign=first.campaign,
-                    samples=first.samples,
-                    first_t_us=first.first_t_us,
-                    last_t_us=first.last_t_us,
-                )
-            )
+            self._orphans += [key for draft in parcel.drafts for key in draft.replaces]
+            self.add_loss(_loss(parcel, Reason.MEMORY_FULL))
+
+
+def _loss(parcel: _Parcel, reason: Reason) -> Loss:
+    """Of all that the spool does not have in parts."""
+    first, last = parcel.drafts[0], parcel.drafts[-1]
+    return Loss(
+        reason,
+        lane=first.lane,
+        campaign=first.campaign,
+        samples=parcel.samples - parcel.stored_samples,
+        first_t_us=first.first_t_us,
+        last_t_us=last.last_t_us,
+    )

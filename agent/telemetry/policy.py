@@ -7,7 +7,8 @@ raw value differs from the one before (the first always does), else all.  Withou
 kept; with one the first is, then each that is at least the interval after the last kept one.  A time that stepped back
 is not after, unless by more than CLOCK_SET_BACK_NS: then somebody set the clock, and the sample is kept, so that a
 signal does not stay silent until the clock has caught up.  Of a window at most the `max_samples` newest kept samples
-of a signal remain.
+of a signal remain: that is what the campaign asked for, and no loss.  An increment of a window that is still open has
+at most as many as well; where a crash leaves increments in the place of the window, they may add up to more.
 
 Invariant: signals that keep the same frames are handled, stored and sent together, so the cost is per message
 and rule, not per signal and sample.
@@ -21,15 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.formats.campaign import Campaign
-from agent.formats.columns import Clock, ColumnGroup, Kind, SignalInfo, Window
+from agent.formats.columns import Clock, ColumnGroup, Kind, SignalInfo, TableTexts, Window
 from agent.formats.descriptions import Described
 from can_dbc.decoder import SignalColumns
-from can_dbc.plan import BusPlan, MessagePlan, SignalPlan, text_keys
+from can_dbc.plan import BusPlan, MessagePlan, SignalPlan
 
 CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real ones: 24 ms)
-_TOGETHER: Final = 32_768  # values whose texts are looked up together: 256 KiB
-_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
-_NO_TEXTS: Final[Mapping[int, str]] = {}
 _Rows = NDArray[np.intp]
 
 
@@ -65,33 +63,22 @@ def described(campaign: Campaign, buses: Sequence[str], plans: Mapping[int, BusP
 class _Piece:
     """Samples of several signals of one message that were kept at the same frames of one increment.
 
-    `t_us` (n,); `raw` (rows, n); `members` (rows,): which signals of the message, as indices.
+    `t_us` (n,); `raw` (rows, n); `members` (rows,): which signals of the message, as indices; `part`: of the window.
     """
 
     t_us: NDArray[np.int64]
     raw: NDArray[np.int64]
     members: tuple[int, ...]
+    part: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Signal:
-    """One signal on one bus, and how many samples of a window it keeps."""
+    """One signal on one bus with its value table, and how many samples of a window it keeps."""
 
     info: SignalInfo
-    plan: SignalPlan
+    texts: Mapping[int, str]
     max_samples: int | None
-    single: dict[int, Mapping[int, str]] = field(default_factory=dict)  # texts of windows that hold one value
-
-    def texts(self, raw: NDArray[np.int64], lowest: int, highest: int) -> Mapping[int, str]:
-        """Texts of the values in `raw`, which are `lowest` to `highest`; most signals do not change in a window."""
-        if lowest != highest:
-            return _texts(self.plan, _values(raw, lowest, highest))
-        texts = self.single.get(lowest)
-        if texts is None:
-            texts = _texts(self.plan, [lowest]) or _NO_TEXTS
-            if texts:  # values without text are not bounded by the table
-                self.single[lowest] = texts
-        return texts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +112,14 @@ class _Message:
     limited: bool
     source_address: int | None
     pieces: list[_Piece] = field(default_factory=list)
-    infos: dict[tuple[int, ...], tuple[SignalInfo, ...]] = field(default_factory=dict)
+    described: dict[tuple[int, ...], tuple[tuple[SignalInfo, ...], tuple[Mapping[int, str], ...]]] = field(
+        default_factory=dict
+    )
+
+    @property
+    def all_members(self) -> tuple[int, ...]:
+        """Every signal, as an index."""
+        return tuple(range(len(self.signals)))
 
     @property
     def keeps_all(self) -> bool:
@@ -152,22 +146,15 @@ class _Message:
                 held[index] += len(kept.t_us)
         self.pieces = needed[::-1]
 
-    def infos_of(self, members: tuple[int, ...]) -> tuple[SignalInfo, ...]:
-        """The descriptions of `members`; the same tuple each time."""
-        infos = self.infos.get(members)
-        if infos is None:
-            infos = self.infos[members] = tuple(self.signals[index].info for index in members)
-        return infos
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Draft:
-    """A group of columns whose texts have not been looked up yet."""
-
-    message: _Message
-    members: tuple[int, ...]
-    t_us: NDArray[np.int64]
-    raw: NDArray[np.int64]
+    def group(self, members: tuple[int, ...], t_us: NDArray[np.int64], raw: NDArray[np.int64]) -> ColumnGroup:
+        """Samples of `members`, under the same tuples of descriptions and value tables each time."""
+        known = self.described.get(members)
+        if known is None:
+            chosen = [self.signals[index] for index in members]
+            known = tuple(signal.info for signal in chosen), tuple(signal.texts for signal in chosen)
+            self.described[members] = known
+        infos, tables = known
+        return ColumnGroup(t_us, infos, raw, TableTexts(infos, tables, raw), self.source_address)
 
 
 class CampaignCollector:
@@ -177,6 +164,7 @@ class CampaignCollector:
         self._campaign = campaign
         self._buses = tuple(buses)
         self._messages: dict[tuple[int, int, bool, int], _Message] = {}
+        self._part = 0  # of the open window; parts before it are durable
 
     @property
     def campaign(self) -> Campaign:
@@ -198,7 +186,10 @@ class CampaignCollector:
             return
         t_ns = np.concatenate([decoded.t_ns for decoded in columns])
         all_active = self._campaign.start_ns <= t_ns.min() and t_ns.max() < self._campaign.expiry_ns
+        t_us = t_ns // 1_000
+        stop = 0
         for decoded in columns:
+            start, stop = stop, stop + len(decoded.t_ns)
             sender = -1 if decoded.source_address is None else decoded.source_address
             key = (decoded.bus, decoded.message.can_id, decoded.message.extended, sender)
             message = self._messages.get(key)
@@ -210,23 +201,33 @@ class CampaignCollector:
             if not message.signals:
                 continue
             if all_active and decoded.valid is None and message.keeps_all:
-                everything = tuple(range(len(message.signals)))
-                message.keep(_Piece(decoded.t_ns // 1_000, decoded.raw, everything))
+                message.keep(_Piece(t_us[start:stop], decoded.raw, message.all_members, self._part))
             else:
                 self._collect(message, decoded)
 
+    def part(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
+        """What came since the last `sealed`, as a window of its own, which may be empty."""
+        return self._window(start_us, end_us, clock, self._part)
+
+    def sealed(self) -> None:
+        """The last `part` is durable; another one begins."""
+        self._part += 1
+
     def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
         """The open window, which may be empty; a new one opens.  Intervals and changes run on across windows."""
+        window = self._window(start_us, end_us, clock, 0)
+        for message in self._messages.values():
+            message.pieces = []
+        self._part = 0
+        return window
+
+    def _window(self, start_us: int, end_us: int, clock: Clock, first_part: int) -> Window:
         groups: list[ColumnGroup] = []
-        drafts: list[_Draft] = []
         for key in sorted(self._messages):
             message = self._messages[key]
-            drafts += _drafts(message)
-            message.pieces = []
-            if sum(draft.raw.size for draft in drafts) >= _TOGETHER:
-                groups += _with_texts(drafts)
-                drafts = []
-        groups += _with_texts(drafts)
+            pieces = [piece for piece in message.pieces if piece.part >= first_part]
+            if pieces:
+                groups += _groups(message, pieces)
         return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
 
     def _new_message(self, decoded: SignalColumns) -> _Message:
@@ -243,7 +244,7 @@ class CampaignCollector:
                 rows.append(row)
                 indices.append(index)
                 info = _info(name, self._buses[decoded.bus], plan)
-                signals.append(_Signal(info, plan, rule.max_samples))
+                signals.append(_Signal(info, plan.texts, rule.max_samples))
         return _Message(
             tuple(indices),
             decoded.signals,
@@ -266,7 +267,8 @@ class CampaignCollector:
                     kept.setdefault(chosen.tobytes(), (chosen, []))[1].extend(same.tolist())
         for frames, indices in kept.values():
             rows = message.rows[indices]
-            message.keep(_Piece(decoded.t_ns[frames] // 1_000, decoded.raw[rows[:, None], frames], tuple(indices)))
+            raw = decoded.raw[rows[:, None], frames]
+            message.keep(_Piece(decoded.t_ns[frames] // 1_000, raw, tuple(indices), self._part))
 
     def _active(self, t_ns: NDArray[np.int64]) -> _Rows:
         """The frames within the campaign's time."""
@@ -363,12 +365,11 @@ def _alike(masks: NDArray[np.bool_]) -> Iterator[tuple[_Rows, NDArray[np.bool_]]
         yield np.array(indices, np.intp), masks[indices[0]]
 
 
-def _drafts(message: _Message) -> Iterator[_Draft]:
-    """What the window holds of a message, by signals that were kept at the same frames."""
-    pieces = message.pieces
-    if pieces and not message.limited and all(piece.members == pieces[0].members for piece in pieces):
+def _groups(message: _Message, pieces: Sequence[_Piece]) -> Iterator[ColumnGroup]:
+    """What `pieces` hold of a message, by signals that were kept at the same frames."""
+    if not message.limited and all(piece.members == pieces[0].members for piece in pieces):
         t_us = _joined([piece.t_us for piece in pieces])
-        yield _Draft(message, pieces[0].members, t_us, _joined([piece.raw for piece in pieces]))
+        yield message.group(pieces[0].members, t_us, _joined([piece.raw for piece in pieces]))
         return
     places: list[list[tuple[int, int]]] = [[] for _ in message.signals]  # (piece, row in it) of each signal
     for number, piece in enumerate(pieces):
@@ -386,7 +387,7 @@ def _drafts(message: _Message) -> Iterator[_Draft]:
         rows = [[places[index][i][1] for index in members] for i in range(len(chosen))]
         t_us = _joined([piece.t_us for piece in chosen])[newest]
         raw = _joined([piece.raw[row] for piece, row in zip(chosen, rows, strict=True)])[:, newest]
-        yield _Draft(message, tuple(members), t_us, raw)
+        yield message.group(tuple(members), t_us, raw)
 
 
 def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int) -> None:
@@ -398,46 +399,6 @@ def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int)
 
 def _joined(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
-
-
-def _with_texts(drafts: Sequence[_Draft]) -> Iterator[ColumnGroup]:
-    """The groups, with the texts of the values that occur."""
-    if not drafts:
-        return
-    values = np.concatenate([draft.raw.ravel() for draft in drafts])
-    counts = np.repeat([len(draft.t_us) for draft in drafts], [len(draft.members) for draft in drafts])
-    starts = np.cumsum(counts) - counts
-    lowest = np.minimum.reduceat(values, starts).tolist()
-    highest = np.maximum.reduceat(values, starts).tolist()
-    column = 0
-    for draft in drafts:
-        texts: list[Mapping[int, str]] = []
-        for row, index in enumerate(draft.members):
-            signal = draft.message.signals[index]
-            if signal.plan.texts:
-                texts.append(signal.texts(draft.raw[row], lowest[column], highest[column]))
-            else:
-                texts.append(_NO_TEXTS)
-            column += 1
-        infos = draft.message.infos_of(draft.members)
-        yield ColumnGroup(draft.t_us, infos, draft.raw, tuple(texts), draft.message.source_address)
-
-
-def _values(raw: NDArray[np.int64], lowest: int, highest: int) -> list[int]:
-    """The different values in `raw`, ascending."""
-    if highest - lowest < _COUNTED:
-        values: NDArray[np.int64] = np.flatnonzero(np.bincount(raw - lowest)) + lowest
-    else:
-        values = np.unique(raw)
-    found: list[int] = values.tolist()
-    return found
-
-
-def _texts(plan: SignalPlan, values: list[int]) -> Mapping[int, str]:
-    keys = values
-    if Kind(plan.kind) not in (Kind.UINT, Kind.INT):
-        keys = text_keys(plan, np.array(values, np.int64)).tolist()
-    return {value: plan.texts[key] for value, key in zip(values, keys, strict=True) if key in plan.texts}
 
 
 def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:

@@ -2,8 +2,9 @@
 
 Order of eviction: what is over age; then, for quota and free space, the least important data (highest `priority`
 number), the oldest first.  A batch that is about to be stored competes like the others, so important data never
-makes room for unimportant.  Events are small and explain every gap: within their share they yield to age alone,
-beyond it they go before any data.
+makes room for unimportant.  So do provisional batches: they are the newest of their campaign, and go after the older
+ones of equal worth; what goes of them is not lost while their window is in memory.  Events are small and explain every
+gap: within their share they yield to age alone, beyond it they go before any data.
 """
 
 import heapq

@@ -13,10 +13,11 @@ On disk, below the spool's folder:
 Identity.  `epoch` (32 hex digits) is made with the index; `seq` counts from 1 within it.  A number is used up by the
 transaction that stores its batch, and a batch can be sent only after that, so no number ever names two contents.
 
-Append.  Each file is made durable first (temporary, write, fsync, rename, fsync of the folder); then one transaction
-adds the rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the
-source positions.  It all happened or none of it: a file whose transaction did not commit is an orphan.  What quota,
-age or free space have no room for is evicted before that in a transaction of its own, which writes the ledger.
+Append.  The files are made durable first (write, fsync of each; fsync of the folder); then one transaction adds the
+rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the source
+positions.  It all happened or none of it: a file whose transaction did not commit, whole or cut short, is an orphan.
+What quota, age or free space have no room for is evicted before that in a transaction of its own, which writes the
+ledger.
 
 Catalogues.  A batch that carries a catalogue is stored like any other, and a copy of it is kept until no batch refers
 to it and nobody means to (`keep_catalogues`), beyond acknowledgement, quota and age: whenever the receiver misses the
@@ -27,17 +28,20 @@ Remove (acknowledged, refused, evicted).  One transaction removes the row and se
 reported: told, if it arrived, else waiting again.  The file is unlinked after; if that does not happen, it is an
 orphan.
 
-Recovery, at open:
-  1. An index that SQLite cannot read, or of another version, is moved to quarantine/ and a new one (new epoch) made;
-     `index_damaged` goes to the ledger for each earlier epoch.
-  2. Temporary files are deleted.
-  3. A row without its file, or with one of another size: `corrupt` goes to the ledger, the file to quarantine/.
-  4. A file without a row: under an index made because of (1) it is taken in again under its old epoch and number,
-     for it may never have been sent; otherwise it is an orphan of a cut before the commit (its number will be
-     used again) or before an unlink, and is deleted.
-  Content is checked by SHA-256 whenever a batch is read, so nothing damaged is sent; checking it at the start would
-  read the whole backlog from flash before the first frame.
-Opening never fails for what it finds damaged; only for a folder that cannot be used, or used by another process.
+Provisional batches.  What an open window has collected is stored in increments, so that a crash costs a few seconds and
+not a whole window; nobody is sent them.  The batch of the whole window replaces them: one transaction adds its row
+and removes theirs.  Its body names their numbers, which nobody else will hear of; should it be lost, the ledger names
+them (`replaced`).  Where limits demand the bytes of a provisional batch its row stays (withdrawn): nothing is lost
+while the window is in memory.
+
+Run.  `begin_run` says that an agent collects now, `end_run` that all it collected is stored.  Where the second is
+missing, the next `begin_run` records `open_window` for each campaign: lost is what came after the time up to which it
+is durable, unless a source still holds it.
+
+Recovery, at open: an index that SQLite cannot read, or of another version, is moved to quarantine/ and a new one (new
+epoch) made; `index_damaged` goes to the ledger for each earlier epoch.  The rest stands in
+agent.telemetry.spool_recovery.  Opening never fails for what it finds damaged; only for a folder that cannot be used,
+or used by another process.
 
 Failures.  A full or read-only disk and I/O errors raise Transient and change nothing that counts: the failed append
 is undone (even where its commit reached the disk although it reported an error) and can be repeated.  After any
@@ -63,26 +67,15 @@ from agent.formats.topics import Lane
 from agent.telemetry import retention
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
 from agent.telemetry.retention import Limits
-from agent.telemetry.spool_files import QUARANTINE, BatchName, DiskFiles, Files, SpoolFolder, is_epoch
-from agent.telemetry.spool_index import (
-    ACKNOWLEDGED,
-    ADOPTED,
-    Carrier,
-    Connect,
-    Entry,
-    Index,
-    Total,
-    Verdict,
-    connect,
-)
+from agent.telemetry.spool_account import Counts, counts
+from agent.telemetry.spool_batch import Draft, entry_of, loss_of, replaced_by
+from agent.telemetry.spool_files import QUARANTINE, DiskFiles, Files, SpoolFolder
+from agent.telemetry.spool_index import ACKNOWLEDGED, REPLACED, Carrier, Connect, Entry, Index, Total, Verdict, connect
+from agent.telemetry.spool_recovery import CATALOGUES, lose, path_of, promote, reconcile
 
-CATALOGUES: Final = (
-    32  # of at most a batch's size each; one a campaign, and those of campaigns whose batches still wait
-)
 FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
-NOTHING: Final = Total(0, 0, 0)
-MAX_PRIORITY: Final = 2**31 - 1
+CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CORRUPT,
@@ -91,56 +84,22 @@ _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables
     sqlite3.SQLITE_MISMATCH,
 }
 
-__all__ = ["CATALOGUES", "QUARANTINE", "Counts", "Draft", "Entry", "Limits", "Spool", "Total", "Verdict"]
+__all__ = [
+    "CATALOGUES",
+    "QUARANTINE",
+    "Counts",
+    "Draft",
+    "Entry",
+    "Limits",
+    "Spool",
+    "Superseded",
+    "Total",
+    "Verdict",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A batch that wants to be stored.
-
-    `seal` gets the sequence number and returns the sealed bytes; it may be called again, with the same or another
-    number, where storing fails and is repeated.  `priority` is the campaign's: smaller is more important.  `carries`
-    and `refers` are digests: of the catalogue in the batch, and of the one that it needs.
-    """
-
-    lane: Lane
-    priority: int
-    campaign: str
-    seal: Callable[[int], bytes]
-    samples: int = 0
-    first_t_us: int | None = None
-    last_t_us: int | None = None
-    carries: bytes | None = None
-    refers: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The spool's account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, or lost.
-
-    `lanes`: batches and bytes waiting, by lane; `acknowledged` and `lost` (by reason): running totals since this epoch
-    began; `adopted`: batches of earlier epochs that its recovery took over; `unreported`: loss records not yet
-    inside a stored batch.
-    """
-
-    epoch: str
-    next_seq: int
-    lanes: Mapping[Lane, tuple[int, int]]
-    oldest_stored_at_s: float | None
-    acknowledged: int
-    adopted: int
-    lost: Mapping[Reason, Total]
-    unreported: int
-
-    @property
-    def batches(self) -> int:
-        """Batches waiting, in all lanes."""
-        return sum(batches for batches, _ in self.lanes.values())
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of them."""
-        return sum(size for _, size in self.lanes.values())
+class Superseded(Permanent):
+    """What a batch was to replace is provisional no more: the index was damaged, and made anew from the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +109,10 @@ class _Doubt:
     seqs: range
     paths: tuple[Path, ...]
     positions: Mapping[str, int]
+    reached: Mapping[str, int]
     ledger: tuple[Sequence[tuple[int, Loss]], Mapping[str, Total]] | None  # where the append touched it
     carriers: tuple[Carrier, ...]
+    replaced: tuple[Entry, ...]
 
 
 class Spool:
@@ -229,22 +190,22 @@ class Spool:
 
         When it returns, each batch is durable, or, where the limits have no room for it, its loss is.  `reports`
         are ids from `unreported_losses` that the *first* draft carries; `positions` are set with it.  Raises
-        Transient where the disk does not take it, with nothing changed; whatever `seal` raises passes through.
+        Transient where the disk does not take it, with nothing changed; Superseded where what a draft replaces is not
+        provisional any more; whatever `seal` raises passes through.
         """
-        for draft in drafts:
-            assert 0 <= draft.priority <= MAX_PRIORITY
         with self._turn:
             with self._reading() as index:
                 epoch, first_seq = index.epoch(), index.next_seq()
+                replaced = [_provisional(index, key) for draft in drafts for key in draft.replaces]
             sealed = [draft.seal(first_seq + number) for number, draft in enumerate(drafts)]
             entries = [
-                _entry(epoch, first_seq + number, draft, content)
+                entry_of(epoch, first_seq + number, draft, content)
                 for number, (draft, content) in enumerate(zip(drafts, sealed, strict=True))
             ]
-            dropped = self._make_room(entries)
+            dropped = self._make_room(entries, replaced)
             seqs = range(first_seq, first_seq + len(drafts))
             contents = {
-                self._path(entry): content
+                path_of(self._folder, entry): content
                 for entry, content in zip(entries, sealed, strict=True)
                 if entry.seq not in dropped
             }
@@ -265,28 +226,75 @@ class Spool:
                     seqs,
                     tuple(contents),
                     index.positions(),
-                    (index.unreported_losses(-1), index.totals()) if dropped else None,
+                    index.reached(),
+                    (index.unreported_losses(-1), index.totals()) if dropped or replaced else None,
                     tuple(before.values()),
+                    tuple(replaced),
                 )
             with self._writing(settle=False) as index:
                 index.set_next_seq(seqs.stop)
+                for entry in replaced:
+                    index.remove(entry.position)
+                if replaced:
+                    index.count(REPLACED, batches=len(replaced))
                 for entry in entries:
-                    if entry.seq in dropped:
-                        index.add_loss(_loss_of(entry, dropped[entry.seq]))
-                        continue
-                    position = index.add(entry, self._now_s())
-                    if entry.seq == first_seq:
-                        index.report(reports, position)
+                    self._add(index, entry, dropped.get(entry.seq), reports if entry.seq == first_seq else ())
                 for carrier in carriers:
                     index.set_carrier(carrier)
+                for draft in drafts:
+                    if draft.lane is not Lane.EVENTS and draft.last_t_us is not None:
+                        index.set_reached(draft.campaign, draft.last_t_us)
                 if positions:
                     index.set_positions(positions)
             self._doubt = None
-            replaced = [before[carrier.digest] for carrier in carriers if carrier.digest in before]
-            self._folder.remove(map(self._carrier_path, replaced))
-        if self.on_append is not None:
+            outdated = [before[carrier.digest] for carrier in carriers if carrier.digest in before]
+            self._folder.remove(map(self._carrier_path, outdated))
+            self._unlink(replaced)
+        if self.on_append is not None and not all(draft.provisional for draft in drafts):
             self.on_append()
         return list(seqs)
+
+    def _add(self, index: Index, entry: Entry, dropped: Reason | None, reports: Collection[int]) -> None:
+        """Store a row; or, where the limits had no room for the batch, what explains its number."""
+        if dropped is None:
+            index.report(reports, index.add(entry, self._now_s()))
+        elif entry.provisional:
+            index.add(replace(entry, size_bytes=0, withdrawn=dropped), self._now_s())
+        else:
+            index.add_loss(loss_of(entry, dropped))
+            for explanation in replaced_by(entry):
+                index.add_explanation(explanation)
+
+    def promote(self, keys: Collection[tuple[str, int]]) -> None:
+        """Provisional batches whose window will get no batch of its own: they are sent.  Raises Transient."""
+        with self._turn, self._writing() as index:
+            found = [index.find(*key) for key in keys]
+            promote(index, [entry for entry in found if entry is not None and entry.provisional])
+        if self.on_append is not None:
+            self.on_append()
+
+    # ---- runs
+
+    def begin_run(self, now_us: int, *, lossy: str) -> None:
+        """An agent collects from now on; `end_run` says when all is stored.
+
+        Where the run before has not ended so, `open_window` goes to the ledger; `lossy` names the buses whose frames
+        were in that process's memory alone, and where there is none nothing was lost.  Raises Transient.
+        """
+        with self._turn, self._writing() as index:
+            since_us, reached = index.collecting_since_us(), index.reached()
+            if since_us is not None and lossy:
+                for campaign, t_us in sorted((reached or {"": since_us}).items()):
+                    loss = Loss(Reason.OPEN_WINDOW, campaign=campaign, detail=lossy[:MAX_DETAIL_CHARS])
+                    index.add_loss(replace(loss, epoch=index.epoch(), first_t_us=t_us, last_t_us=max(t_us, now_us)))
+            index.set_collecting(now_us)
+            index.replace_reached({})
+
+    def end_run(self) -> None:
+        """All that was collected is stored.  Raises Transient."""
+        with self._turn, self._writing() as index:
+            index.set_collecting(None)
+            index.replace_reached({})
 
     def record_losses(self, losses: Iterable[Loss]) -> None:
         """Write losses into the ledger.  Raises Transient, with nothing changed."""
@@ -327,9 +335,8 @@ class Spool:
     ) -> list[Entry]:
         """Up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
 
-        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  A clock that is set meanwhile
-        makes what was stored just before it old: it is sent as such.  Within a lane: the most important first, of
-        those the newest first.
+        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  Within a lane: the most important
+        first, of those the newest first.
         """
         found: list[Entry] = []
         with self._reading() as index:
@@ -358,7 +365,7 @@ class Spool:
             if current is None:
                 return None
             try:
-                content = self._folder.read(self._path(current))
+                content = self._folder.read(path_of(self._folder, current))
             except FileNotFoundError:
                 content = b""
             except OSError as error:
@@ -377,7 +384,7 @@ class Spool:
             with self._writing() as index:
                 if end_to_end:
                     index.judge_carriers(epoch, seqs, Verdict.CONFIRMED)
-                gone = [entry for seq in dict.fromkeys(seqs) if (entry := index.find(epoch, seq)) is not None]
+                gone = [entry for seq in dict.fromkeys(seqs) if (entry := _sendable(index, epoch, seq)) is not None]
                 for entry in gone:
                     index.tell_reported(entry.position)
                     index.remove(entry.position)
@@ -393,7 +400,7 @@ class Spool:
         """
         with self._turn:
             with self._reading() as index:
-                found = [(index.find(epoch, seq), refusal) for seq, refusal in refusals.items()]
+                found = [(_sendable(index, epoch, seq), refusal) for seq, refusal in refusals.items()]
                 carriers = [
                     carrier.seq
                     for carrier in index.carriers().values()
@@ -416,7 +423,7 @@ class Spool:
         """Give up batches whose catalogue neither the receiver nor this spool has: lost, and accounted for."""
         with self._turn:
             with self._reading() as index:
-                found = [entry for seq in seqs if (entry := index.find(epoch, seq)) is not None]
+                found = [entry for seq in seqs if (entry := _sendable(index, epoch, seq)) is not None]
             self._lose([(entry, Reason.CORRUPT, f"catalogue {digest.hex()} is lost") for entry in found])
             return len(found)
 
@@ -462,24 +469,18 @@ class Spool:
     def counts(self) -> Counts:
         """The account at this moment."""
         with self._reading() as index:
-            totals = index.totals()
-            return Counts(
-                epoch=index.epoch(),
-                next_seq=index.next_seq(),
-                lanes=index.usage(),
-                oldest_stored_at_s=index.oldest_stored_at_s(),
-                acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
-                adopted=totals.pop(ADOPTED, NOTHING).batches,
-                lost={Reason(name): total for name, total in totals.items()},
-                unreported=index.unreported(),
-            )
+            return counts(index)
 
     # ---- room
 
-    def _make_room(self, arriving: Sequence[Entry]) -> dict[int, Reason]:
-        """Evict what the limits demand; returns the numbers of `arriving` that must not be stored, and why."""
+    def _make_room(self, arriving: Sequence[Entry], replaced: Sequence[Entry]) -> dict[int, Reason]:
+        """Evict what the limits demand; returns the numbers of `arriving` that must not be stored, and why.
+
+        What is `replaced` counts no more, though its bytes still take their space.
+        """
         with self._reading() as index:
             usage = index.usage()
+            leaving = {entry.position for entry in replaced}
             try:
                 free_bytes = self._folder.free_bytes()
             except OSError as error:
@@ -488,16 +489,25 @@ class Spool:
                 replace(entry.as_held(), position=2**62 + number)  # newer than anything stored
                 for number, entry in enumerate(arriving)
             ]
-            aged = index.stored_before(self._now_s() - self._limits.max_age_s, AGED_AT_ONCE)
+            now_s = self._now_s()
+            since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
+            aged = index.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
             evictions = retention.evictions(
                 self._limits,
-                stored_bytes=sum(size for _, size in usage.values()),
+                stored_bytes=sum(size for _, size in usage.values())
+                + index.provisional_usage()[1]
+                - sum(entry.size_bytes for entry in replaced),
                 events_bytes=usage[Lane.EVENTS][1],
                 free_bytes=free_bytes,
                 incoming=incoming,
-                expired=[entry.as_held() for entry in aged],
+                expired=[entry.as_held() for entry in aged if entry.position not in leaving],
                 data=retention.merge_by_sacrifice(
-                    (entry.as_held() for entry in index.next_to_evict(lane)) for lane in (Lane.LIVE, Lane.BACKLOG)
+                    (entry.as_held() for entry in entries if entry.position not in leaving)
+                    for entries in (
+                        index.next_to_evict(Lane.LIVE),
+                        index.next_to_evict(Lane.BACKLOG),
+                        index.provisional_to_evict(),
+                    )
                 ),
                 events=(entry.as_held() for entry in index.next_to_evict(Lane.EVENTS)),
             )
@@ -518,26 +528,24 @@ class Spool:
             return
         with self._writing() as index:
             for entry, reason, detail in lost:
-                index.unreport(entry.position)
-                index.remove(entry.position)
-                index.add_loss(_loss_of(entry, reason, detail))
+                if entry.provisional:
+                    index.withdraw(entry.position, reason)
+                else:
+                    lose(index, entry, reason, detail)
             self._removing = [entry for entry, _, _ in lost]
         if keep:
             for entry, _, _ in lost:
-                self._folder.quarantine(self._path(entry), self._now_s())
+                self._folder.quarantine(path_of(self._folder, entry), self._now_s())
         self._unlink(self._removing)
 
     # ---- files
-
-    def _path(self, entry: Entry) -> Path:
-        return self._folder.path(BatchName(entry.epoch, entry.seq, entry.lane, entry.priority))
 
     def _carrier_path(self, carrier: Carrier) -> Path:
         return self._folder.carrier_path(carrier.digest, carrier.epoch, carrier.seq)
 
     def _unlink(self, entries: Iterable[Entry]) -> None:
         """Remove the files of batches that the index knows no more."""
-        self._folder.remove([self._path(entry) for entry in entries])
+        self._folder.remove([path_of(self._folder, entry) for entry in entries])
         self._removing = []
 
     def _disk_error(self, error: OSError) -> Transient:
@@ -587,7 +595,7 @@ class Spool:
             self._undo(self._index, self._doubt)
             self._doubt = None
         if self._removing:
-            self._unlink([entry for entry in self._removing if self._index.find(*entry.key) is None])
+            self._unlink([entry for entry in self._removing if not _has_bytes(self._index.find(*entry.key))])
         return self._index
 
     def _open_index(self) -> Index:
@@ -606,7 +614,10 @@ class Spool:
                     index.remove(entry.position)
             if doubt.ledger is not None:
                 index.restore_ledger(*doubt.ledger)
+            for entry in doubt.replaced:
+                index.add(entry, self._now_s())
             index.replace_positions(doubt.positions)
+            index.replace_reached(doubt.reached)
             index.replace_carriers(doubt.carriers)
             index.set_next_seq(doubt.seqs.start)
             index.commit()
@@ -636,14 +647,14 @@ class Spool:
                 self._doubt = None  # the index that comes now is the truth, and nobody waits for the append any more
                 try:
                     self._index = self._open_index()
-                    self._reconcile(self._index)
+                    reconcile(self._index, self._folder, self._now_s())
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
                         raise self._index_error(error) from error
                     self._drop_index()
                     self._folder.set_index_aside()
                     self._index = self._open_index()
-                    self._reconcile(self._index)
+                    reconcile(self._index, self._folder, self._now_s())
             except OSError as error:
                 raise self._disk_error(error) from error
             except sqlite3.Error as error:
@@ -658,111 +669,22 @@ class Spool:
         except BlockingIOError as error:
             raise Permanent(f"spool {self._folder.root} is in use by another process: stop that one") from error
 
-    def _reconcile(self, index: Index) -> None:
-        """Make index and files agree, and say in the ledger where they did not."""
-        epoch = index.epoch()
-        if not is_epoch(epoch):
-            raise sqlite3.DatabaseError(f"index has no epoch but {epoch!r}")
-        self._folder.prepare_epoch(epoch)
-        found = self._folder.batches()
-        lost: list[Entry] = []
-        last_seq = 0
-        usage = dict.fromkeys(Lane, (0, 0))
-        for entry in index.all():
-            if entry.epoch == epoch:
-                last_seq = max(last_seq, entry.seq)
-            if found.pop(self._path(entry), (None, None))[1] != entry.size_bytes:
-                lost.append(entry)
-            batches, size = usage[entry.lane]
-            usage[entry.lane] = batches + 1, size + entry.size_bytes
-        new = not index.recovered()
-        adopted = [self._adopted(path, name) for path, (name, _) in sorted(found.items())] if new else []
-        readable = [entry for entry in adopted if entry.size_bytes]
-        lost += [entry for entry in adopted if not entry.size_bytes]
-        earlier = sorted(set(self._folder.epochs()) - {epoch})
-        kept, orphans = self._carriers(index, new=new)
-        index.check_rows()
-        index.begin()
-        index.set_usage(usage)
-        index.set_next_seq(max(index.next_seq(), last_seq + 1))
-        for entry in lost:
-            index.unreport(entry.position)
-            index.remove(entry.position)
-            index.add_loss(_loss_of(entry, Reason.CORRUPT))
-        if new:
-            index.count(ADOPTED, batches=len(adopted))
-            for entry in readable:
-                index.add(entry, self._now_s())
-            for name in earlier:
-                index.add_loss(Loss(Reason.INDEX_DAMAGED, epoch=name))
-            index.set_recovered()
-        index.replace_carriers(kept)
-        index.commit()
-        self._folder.remove(orphans)
-        for entry in lost:
-            self._folder.quarantine(self._path(entry), self._now_s())
-        self._folder.remove(found.keys() - {self._path(entry) for entry in readable})
-        for name in earlier:
-            self._folder.remove_epoch_if_empty(name)
 
-    def _carriers(self, index: Index, *, new: bool) -> tuple[list[Carrier], list[Path]]:
-        """Which catalogues are here, and files that belong to none.  A new index takes in all that it finds."""
-        known = index.carriers()
-        kept: dict[bytes, Carrier] = {}
-        orphans: list[Path] = []
-        for path, (digest, epoch, seq) in sorted(self._folder.carriers().items()):
-            carrier = known.get(digest)
-            if new and digest not in kept and len(kept) < CATALOGUES:
-                with contextlib.suppress(OSError):
-                    checksum = hashlib.sha256(self._folder.read(path)).digest()
-                    kept[digest] = Carrier(digest, epoch, seq, None, checksum)
-            elif carrier is not None and (carrier.epoch, carrier.seq) == (epoch, seq):
-                kept[digest] = carrier
-            else:
-                orphans.append(path)
-        return list(kept.values()), orphans
-
-    def _adopted(self, path: Path, name: BatchName) -> Entry:
-        """The row that a file without index gets; of size 0 where it cannot be read."""
-        try:
-            content = self._folder.read(path)
-        except OSError:
-            content = b""
-        draft = Draft(name.lane, min(name.priority, MAX_PRIORITY), "", lambda _: content)
-        return _entry(name.epoch, name.seq, draft, content)
+def _provisional(index: Index, key: tuple[str, int]) -> Entry:
+    entry = index.find(*key)
+    if entry is None or not entry.provisional:
+        raise Superseded(f"batch {key[1]} of epoch {key[0]} cannot be replaced any more")
+    return entry
 
 
-def _entry(epoch: str, seq: int, draft: Draft, content: bytes) -> Entry:
-    return Entry(
-        0,
-        epoch,
-        seq,
-        draft.lane,
-        draft.priority,
-        draft.campaign,
-        len(content),
-        hashlib.sha256(content).digest(),
-        draft.samples,
-        draft.first_t_us,
-        draft.last_t_us,
-        draft.refers,
-    )
+def _sendable(index: Index, epoch: str, seq: int) -> Entry | None:
+    """The batch of that name, where it is stored and may have been sent."""
+    entry = index.find(epoch, seq)
+    return None if entry is None or entry.provisional else entry
 
 
-def _loss_of(entry: Entry, reason: Reason, detail: str = "") -> Loss:
-    return Loss(
-        reason,
-        lane=entry.lane,
-        campaign=entry.campaign,
-        detail=detail,
-        epoch=entry.epoch,
-        batches=1,
-        samples=entry.samples,
-        first_seq=entry.seq,
-        last_seq=entry.seq,
-        first_t_us=entry.first_t_us,
-        last_t_us=entry.last_t_us,
-    )
+def _has_bytes(entry: Entry | None) -> bool:
+    return entry is not None and entry.withdrawn is None
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -1,56 +1,103 @@
-"""The account of a spool that no process uses, for `status`.  Touches the world, and changes nothing there.
+"""The account of a spool: what became of every sequence number.  Touches the world, and changes nothing there.
 
-Invariant: no lock is taken, nothing is recovered and no file made, so an agent that starts is not hindered.
+Invariant: reading the account of a spool that no process uses takes no lock, recovers nothing and makes no file, so an
+agent that starts is not hindered.
 """
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from agent.errors import Transient
 from agent.formats.ledger import Record, Span, State, explain, ranges
+from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool import NOTHING, Counts
 from agent.telemetry.spool_files import DiskFiles, SpoolFolder
-from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, Index
+from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, REPLACED, Index, Total
+
+NOTHING: Final = Total(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, provisional, replaced, or lost.
+
+    `lanes`: batches and bytes waiting, by lane; `provisional`: batches and bytes that wait for their window's own
+    batch; `acknowledged`, `replaced` and `lost` (by reason): running totals since this epoch began; `adopted`: batches
+    of earlier epochs that its recovery took over; `unreported`: loss records not yet inside a stored batch.
+    """
+
+    epoch: str
+    next_seq: int
+    lanes: Mapping[Lane, tuple[int, int]]
+    provisional: tuple[int, int]
+    oldest_stored_at_s: float | None
+    acknowledged: int
+    adopted: int
+    replaced: int
+    lost: Mapping[Reason, Total]
+    unreported: int
+
+    @property
+    def batches(self) -> int:
+        """Batches waiting to be sent, in all lanes."""
+        return sum(batches for batches, _ in self.lanes.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of them."""
+        return sum(size for _, size in self.lanes.values())
+
+
+def counts(index: Index) -> Counts:
+    """What `index` says.  Raises sqlite3.Error."""
+    totals = index.totals()
+    return Counts(
+        epoch=index.epoch(),
+        next_seq=index.next_seq(),
+        lanes=index.usage(),
+        provisional=index.provisional_usage(),
+        oldest_stored_at_s=index.oldest_stored_at_s(),
+        acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
+        adopted=totals.pop(ADOPTED, NOTHING).batches,
+        replaced=totals.pop(REPLACED, NOTHING).batches,
+        lost={Reason(name): total for name, total in totals.items()},
+        unreported=index.unreported(),
+    )
 
 
 def counts_on_disk(folder: Path) -> Counts:
     """What the index of the spool in `folder` says.  Raises Transient where it cannot be read."""
     with _reading(folder) as index:
-        totals = index.totals()
-        return Counts(
-            epoch=index.epoch(),
-            next_seq=index.next_seq(),
-            lanes=index.usage(),
-            oldest_stored_at_s=index.oldest_stored_at_s(),
-            acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
-            adopted=totals.pop(ADOPTED, NOTHING).batches,
-            lost={Reason(name): total for name, total in totals.items()},
-            unreported=index.unreported(),
-        )
+        return counts(index)
 
 
 def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
     """By epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
 
+    Numbers that were replaced count as delivered with the batch that replaced them.
     Also while an agent runs.  Of epochs before this one only what waits and what is recorded as lost is known; of very
     many losses the oldest records are gone (spool_index.MAX_TOLD).  Raises Transient where it cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch(), index.next_seq() - 1
         waiting: dict[str, list[int]] = {current: []}
+        replaced: dict[str, list[int]] = {}
         for entry in index.all():
             waiting.setdefault(entry.epoch, []).append(entry.seq)
+            replaced.setdefault(entry.epoch, []).extend(entry.replaces)
         losses = index.ledger()
     found = {}
     for epoch in {*waiting, *(loss.epoch for loss in losses if loss.epoch)}:
         records = [record_of(loss) for loss in losses if loss.epoch == epoch]
         seqs = waiting.get(epoch, [])
         last = made if epoch == current else max([*seqs, *(record.last_seq or 0 for record in records)])
-        spans = explain(last, {State.WAITING: ranges(seqs)}, records, rest=State.STORED)
+        here = {State.WAITING: ranges(seqs), State.REPLACED: ranges(replaced.get(epoch, ()))}
+        spans = explain(last, here, records, rest=State.STORED)
         found[epoch] = [span for span in spans if epoch == current or span.state is not State.STORED]
     return found
 

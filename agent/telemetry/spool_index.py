@@ -3,13 +3,16 @@
 Invariant: every statement here costs the same at any backlog (each is answered by an index; totals are kept by
 triggers, not counted), and a transaction that committed survives a power cut (WAL, synchronous=FULL).
 
-    meta       epoch, next_seq, and whether the files that a new index found are taken in (`recovered`)
-    batches    one row a stored batch; `id` ascends with arrival and is never used twice
+    meta       epoch, next_seq, whether the files that a new index found are taken in (`recovered`), and since when an
+               agent has been collecting that has not said that it stored all (`collecting_since_us`)
+    batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
+               lane live), also those whose bytes had to go (`withdrawn`: why)
     usage      batches and bytes of each lane; kept by triggers on `batches`
     losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, or told: the
                receiver has that batch (`reported_in` 0; the newest MAX_TOLD are kept for `status --ledger`)
-    totals     running totals since the epoch began: acknowledged, adopted, and lost by reason
+    totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
     positions  how far each source is durable
+    reached    up to which time (of frames) each campaign is durable, in this run of the agent
     catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
                receiver said to it
 
@@ -28,7 +31,7 @@ from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason, adjacent, merge
 from agent.telemetry.retention import Held
 
-VERSION: Final = 2  # PRAGMA user_version
+VERSION: Final = 3  # PRAGMA user_version
 MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
 MAX_TOLD: Final = 1_000
 _SCHEMA: Final = """
@@ -61,21 +64,37 @@ CREATE TABLE totals (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
-_SINCE_2: Final = f"""
+_SINCE_2: Final = """
 ALTER TABLE batches ADD COLUMN refers BLOB;
 CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
 CREATE TABLE catalogues (
     digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+"""
+_SINCE_3: Final = f"""
+ALTER TABLE batches ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
+ALTER TABLE batches ADD COLUMN withdrawn TEXT;
+INSERT INTO usage VALUES (0, 0, 0);
+CREATE TRIGGER batch_changed AFTER UPDATE OF lane, size ON batches BEGIN
+    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
+    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
+END;
+ALTER TABLE meta ADD COLUMN collecting_since_us INTEGER;
+CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
+_PROVISIONAL: Final = 0  # in the column `lane`
 _LOSS_COLUMNS: Final = (
     "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
 )
-_ENTRY_COLUMNS: Final = "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers"
+_ENTRY_COLUMNS: Final = (
+    "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers,"
+    " replaces, withdrawn"
+)
 _TOLD: Final = 0  # in the column `reported_in`; positions count from 1
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
+REPLACED: Final = "replaced"
 _REASONS: Final = frozenset(Reason)
 _LANES: Final = frozenset(Lane)
 
@@ -91,7 +110,9 @@ def connect(path: Path) -> sqlite3.Connection:
 class Entry:
     """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool.
 
-    `refers`: digest of the catalogue that it needs to be read.
+    `refers`: digest of the catalogue that it needs to be read.  `replaces`: numbers of the provisional batches whose
+    place it took.  `provisional`: it waits for the batch of its whole window; `withdrawn` then says why its bytes had
+    to go meanwhile, if they had.
     """
 
     position: int
@@ -106,6 +127,9 @@ class Entry:
     first_t_us: int | None
     last_t_us: int | None
     refers: bytes | None = None
+    replaces: tuple[int, ...] = ()
+    provisional: bool = False
+    withdrawn: Reason | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -174,14 +198,15 @@ class Index:
         self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
         version = self._one("PRAGMA user_version")
         if version == 0 and self._one("SELECT count(*) FROM sqlite_schema") == 0:
-            script = ";".join(("BEGIN IMMEDIATE", _SCHEMA, _SINCE_2))
+            script = ";".join(("BEGIN IMMEDIATE", _SCHEMA, _SINCE_2, _SINCE_3))
             self._db.executescript(script)
-            self._db.execute("INSERT INTO meta VALUES (?, 1, 0)", (new_epoch,))
+            self._db.execute("INSERT INTO meta VALUES (?, 1, 0, NULL)", (new_epoch,))
             self._db.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
             self._db.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (self.told,))
             self._db.execute("COMMIT")
-        elif version == 1:
-            self._db.executescript(";".join(("BEGIN IMMEDIATE", _SINCE_2, "COMMIT")))
+        elif version in (1, 2):
+            since = (_SINCE_2, _SINCE_3) if version == 1 else (_SINCE_3,)
+            self._db.executescript(";".join(("BEGIN IMMEDIATE", *since, "COMMIT")))
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
         if (verdict := self._one("PRAGMA integrity_check(1)")) != "ok":
@@ -226,7 +251,8 @@ class Index:
         self.positions()
         self.carriers()
         self.unreported_losses(-1)
-        if self.totals().keys() - _REASONS - {ACKNOWLEDGED, ADOPTED}:
+        self.reached()
+        if self.totals().keys() - _REASONS - {ACKNOWLEDGED, ADOPTED, REPLACED}:
             raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
         if self.usage().keys() != _LANES or self.next_seq() < 1:
             raise sqlite3.DatabaseError("index lacks rows")
@@ -237,11 +263,11 @@ class Index:
         """Add a row and return its position; `entry.position` is ignored."""
         cursor = self._db.execute(
             "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, stored_at_s, samples, first_t_us,"
-            " last_t_us, refers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " last_t_us, refers, replaces, withdrawn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 entry.epoch,
                 entry.seq,
-                entry.lane.value,
+                _PROVISIONAL if entry.provisional else entry.lane.value,
                 entry.priority,
                 entry.campaign,
                 entry.size_bytes,
@@ -251,6 +277,8 @@ class Index:
                 entry.first_t_us,
                 entry.last_t_us,
                 entry.refers,
+                " ".join(map(str, entry.replaces)),
+                entry.withdrawn,
             ),
         )
         assert cursor.lastrowid is not None
@@ -259,6 +287,14 @@ class Index:
     def remove(self, position: int) -> None:
         """Remove a row."""
         self._db.execute("DELETE FROM batches WHERE id = ?", (position,))
+
+    def promote(self, position: int) -> None:
+        """A provisional batch becomes an ordinary one."""
+        self._db.execute("UPDATE batches SET lane = ? WHERE id = ?", (Lane.LIVE.value, position))
+
+    def withdraw(self, position: int, reason: Reason) -> None:
+        """The bytes of a provisional batch go."""
+        self._db.execute("UPDATE batches SET size = 0, withdrawn = ? WHERE id = ?", (reason.value, position))
 
     def find(self, epoch: str, seq: int) -> Entry | None:
         """The batch of that name, where it is stored."""
@@ -293,19 +329,35 @@ class Index:
         """Batches of a lane: the least important first, of those the oldest first."""
         return self._entries("WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
 
-    def stored_before(self, time_s: float, limit: int) -> list[Entry]:
-        """The oldest of the batches that were stored before `time_s` (Unix epoch)."""
-        return list(self._entries("WHERE stored_at_s < ? ORDER BY stored_at_s LIMIT ?", (time_s, limit)))
+    def provisional_to_evict(self) -> Iterator[Entry]:
+        """Provisional ones, in that order."""
+        where = "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id"
+        return self._entries(where, (_PROVISIONAL,))
+
+    def provisional(self) -> list[Entry]:
+        """All provisional ones, also those withdrawn."""
+        return list(self._entries("WHERE lane = ? ORDER BY id", (_PROVISIONAL,)))
+
+    def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
+        """The oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
+        return list(self._entries(clauses, (since_s, until_s, limit)))
 
     def usage(self) -> dict[Lane, tuple[int, int]]:
-        """Batches and bytes of each lane."""
-        return {_lane(lane): (batches, size) for lane, batches, size in self._db.execute("SELECT * FROM usage")}
+        """Batches and bytes of each lane, without provisional ones."""
+        rows = self._db.execute("SELECT * FROM usage WHERE lane <> ?", (_PROVISIONAL,))
+        return {_lane(lane): (batches, size) for lane, batches, size in rows}
 
-    def set_usage(self, usage: Mapping[Lane, tuple[int, int]]) -> None:
-        """Correct them after recovery has counted."""
-        self._db.executemany(
-            "UPDATE usage SET batches = ?, bytes = ? WHERE lane = ?",
-            [(batches, size, lane.value) for lane, (batches, size) in usage.items()],
+    def provisional_usage(self) -> tuple[int, int]:
+        """Provisional batches, also those withdrawn, and their bytes."""
+        batches, size = self._db.execute("SELECT batches, bytes FROM usage WHERE lane = ?", (_PROVISIONAL,)).fetchone()
+        return int(batches), int(size)
+
+    def count_usage(self) -> None:
+        """Correct both after damage; for recovery only."""
+        self._db.execute(
+            "UPDATE usage SET (batches, bytes) ="
+            " (SELECT count(*), coalesce(sum(size), 0) FROM batches WHERE batches.lane = usage.lane)"
         )
 
     def oldest_stored_at_s(self) -> float | None:
@@ -330,9 +382,10 @@ class Index:
     def add_loss(self, loss: Loss) -> None:
         """Record a loss that waits to be reported, and count it."""
         self.count(loss.reason.value, batches=loss.batches, samples=loss.samples, frames=loss.frames)
-        self._insert_loss(loss)
+        self.add_explanation(loss)
 
-    def _insert_loss(self, loss: Loss) -> None:
+    def add_explanation(self, loss: Loss) -> None:
+        """Record what waits to be reported and is counted already."""
         mergeable = "AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
         rows = list(self._losses(mergeable, (loss.reason.value, self.told)))
         same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
@@ -377,7 +430,7 @@ class Index:
         )
         self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
         for row in again:
-            self._insert_loss(_loss(row))
+            self.add_explanation(_loss(row))
 
     def ledger(self) -> list[Loss]:
         """Every record that is kept, told or not."""
@@ -465,6 +518,29 @@ class Index:
         self._db.execute("DELETE FROM positions")
         self.set_positions(positions)
 
+    def reached(self) -> dict[str, int]:
+        """Up to which time each campaign is durable."""
+        return dict(self._db.execute("SELECT campaign, t_us FROM reached"))
+
+    def set_reached(self, campaign: str, t_us: int) -> None:
+        """Up to `t_us` now."""
+        self._db.execute("INSERT OR REPLACE INTO reached VALUES (?, ?)", (campaign, t_us))
+
+    def replace_reached(self, reached: Mapping[str, int]) -> None:
+        """Set those of the named campaigns and forget all others."""
+        self._db.execute("DELETE FROM reached")
+        for campaign, t_us in reached.items():
+            self.set_reached(campaign, t_us)
+
+    def collecting_since_us(self) -> int | None:
+        """Since when an agent has been collecting that may hold something in memory only."""
+        since: int | None = self._one("SELECT collecting_since_us FROM meta")
+        return since
+
+    def set_collecting(self, since_us: int | None) -> None:
+        """Since `since_us`; None: nothing is in memory only."""
+        self._db.execute("UPDATE meta SET collecting_since_us = ?", (since_us,))
+
     # ---- rows
 
     def _one(self, statement: str, *values: object) -> Any:
@@ -472,8 +548,26 @@ class Index:
 
     def _entries(self, clauses: str, values: tuple[object, ...]) -> Iterator[Entry]:
         statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
-        for id_, epoch, seq, lane, *rest in self._db.execute(statement, values):
-            yield Entry(id_, epoch, seq, _lane(lane), *rest)
+        for row in self._db.execute(statement, values):
+            id_, epoch, seq, lane, priority, campaign, size, digest, *more, replaces, withdrawn = row
+            samples, first_t_us, last_t_us, refers = more
+            yield Entry(
+                id_,
+                epoch,
+                seq,
+                Lane.LIVE if lane == _PROVISIONAL else _lane(lane),
+                priority,
+                campaign,
+                size,
+                digest,
+                samples,
+                first_t_us,
+                last_t_us,
+                refers,
+                tuple(map(int, replaces.split())),
+                lane == _PROVISIONAL,
+                None if withdrawn is None else _reason(withdrawn),
+            )
 
     def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:
         statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in IS NULL {clauses}"
@@ -483,9 +577,13 @@ class Index:
 
 def _loss(row: Iterable[Any]) -> Loss:
     reason, lane, *rest = row
-    if reason not in _REASONS:
-        raise sqlite3.DatabaseError(f"index names a loss {reason!r}")
-    return Loss(Reason(reason), None if lane is None else _lane(lane), *rest)
+    return Loss(_reason(reason), None if lane is None else _lane(lane), *rest)
+
+
+def _reason(name: str) -> Reason:
+    if name not in _REASONS:
+        raise sqlite3.DatabaseError(f"index names a loss {name!r}")
+    return Reason(name)
 
 
 def _lane(number: int) -> Lane:

@@ -1,13 +1,17 @@
 """`headunit-agent check`: the shipped configuration is good, and one mistake does not hide the next."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from agent.check import check
+from agent.sources import packet_ring
 from fleet.enrol import Model, enrol
 from tests.agent.car import ROOT, Car, campaign, command, vehicle
 
@@ -131,3 +135,40 @@ def test_a_broken_database_brings_no_notes_about_campaigns(car: Car) -> None:
     report = check(car.config)
     assert len(report.problems) == 1
     assert not any("matches no signal" in note for note in report.notes)
+
+
+RING = '[[sources]]\nkind = "packet_ring"\nbus = "{bus}"\ninterface = "{interface}"\n'
+
+
+def test_it_says_which_way_frames_come_from_each_live_bus_and_why(car: Car) -> None:
+    by_python_can = '[[sources]]\nkind = "python_can"\nbus = "can1"\ninterface = "virtual"\nchannel = "x"\n'
+    car.write(sources=RING.format(bus="can0", interface="can0") + by_python_can)
+    report = check(car.config)
+    assert report.ok, report.problems
+    assert report.facts["capture"]["can1"] == "python-can (virtual), as configured"
+    if (reason := packet_ring.unavailable()) is None:
+        assert report.facts["capture"]["can0"].startswith("packet ring (CAP_NET_RAW is held, kernel ")
+    else:
+        assert reason in report.facts["capture"]["can0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its capabilities here")
+def test_without_the_capability_it_names_it_and_the_way_that_is_left(car: Car) -> None:
+    car.write(sources=RING.format(bus="can0", interface="can0"))
+    without = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-m", "agent"]
+    arguments = ["check", "--json", "--config", str(car.config)]
+    done = subprocess.run([*without, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    report = json.loads(done.stdout)
+    assert report["capture"]["can0"].startswith(
+        "python-can (socketcan), because packet rings cannot be had: no CAP_NET"
+    )
+    assert any("falls back to python-can" in note for note in report["notes"])
+
+
+def test_an_interface_that_is_not_there_is_a_note_and_one_that_is_no_can_interface_a_problem(car: Car) -> None:
+    car.write(sources=RING.format(bus="can0", interface="can77") + RING.format(bus="can1", interface="lo"))
+    report = check(car.config)
+    assert [p.partition("sources[1].interface: ")[2] for p in report.problems] == [
+        "lo is no CAN interface; name another"
+    ]
+    assert "source can0: interface can77 does not exist; the agent waits for it" in report.notes

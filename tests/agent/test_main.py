@@ -77,7 +77,7 @@ def test_decode_writes_csv_and_parquet_and_reports(tmp_path: Path) -> None:
     with sheet.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == samples
-    assert list(rows[0]) == ["t", "bus", "message", "signal", "raw", "value", "text", "unit"]
+    assert list(rows[0]) == ["t", "bus", "message", "signal", "raw", "value", "text", "unit", "source_address"]
 
 
 def test_the_summary_of_decode_is_for_people(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_a_port_that_only_the_log_knows_is_named(car: Car) -> None:
 
 
 def test_losses_and_toggles_are_shown() -> None:
-    spool = {"next_seq": 4, "acknowledged": 1, "waiting": 1, "waiting_bytes": 500}
+    spool = {
+        "next_seq": 7,
+        "acknowledged": 1,
+        "waiting": 1,
+        "waiting_bytes": 500,
+        "provisional": 1,
+        "provisional_bytes": 90,
+        "replaced": 2,
+    }
     lost = {"evicted_age": {"batches": 1, "samples": 20, "frames": 0}}
     assert "lost      evicted_age: 1 batches, 20 samples" in render({"running": False, "spool": spool | {"lost": lost}})

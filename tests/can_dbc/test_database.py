@@ -95,6 +95,25 @@ def test_absurd_sizes_are_refused_before_they_take_memory(sane, absurd):
         parse(SMALL.replace(sane, absurd), "dbc", "a.dbc")
 
 
+@pytest.mark.parametrize("ranges", [(60_000, 60_000, 60_000), (256, 256, 256), (2, 65_536)])
+def test_nested_multiplexers_of_more_numbers_than_cantools_can_lay_out_are_refused(ranges):
+    """One multiplexer beside the other, or each within the one before."""
+    nested = ranges != (60_000, 60_000, 60_000)
+    signals = "".join(f' SG_ S{n} m0M : {16 * n}|16@1+ (1,0) [0|0] "" ECU\n' for n in range(1, len(ranges) + 1))
+    chosen = "".join(
+        f"SG_MUL_VAL_ 1 S{n} {f'S{n - 1}' if nested else 'S0'} 0-{count - 1};\n" for n, count in enumerate(ranges, 1)
+    )
+    text = f'BO_ 1 Mux: 64 ECU\n SG_ S0 M : 0|16@1+ (1,0) [0|0] "" ECU\n{signals}{chosen}'
+    with pytest.raises(DatabaseError, match=r"a\.dbc: SG_MUL_VAL_ entries .* narrow their ranges"):
+        parse(text.encode(), "dbc", "a.dbc")
+
+
+def test_multiplexers_that_select_each_other_are_no_endless_search():
+    text = 'BO_ 1 Mux: 8 ECU\n SG_ A m0M : 0|8@1+ (1,0) [0|0] "" ECU\n SG_ B m0M : 8|8@1+ (1,0) [0|0] "" ECU\n'
+    text += "SG_MUL_VAL_ 1 A B 0-9;\nSG_MUL_VAL_ 1 B A 0-9;\nSG_MUL_VAL_ 1 A A 0-9;\n"
+    assert parse(text.encode(), "dbc", "a.dbc").messages[0].name == "Mux"
+
+
 @given(st.data())
 @settings(max_examples=400, deadline=None)
 def test_no_mutation_of_a_dbc_raises_anything_but_database_error(data):

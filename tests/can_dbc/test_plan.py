@@ -1,11 +1,13 @@
 """Compilation: what cantools' objects become, and what the notes say of files that contradict themselves."""
 
+import numpy as np
 import pytest
 from cantools.database.can import Database, Message, Signal
 from cantools.database.conversion import BaseConversion
 
+from can_dbc.cache import from_bytes, to_bytes
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import Kind, Match, compile_plan, match_key
+from can_dbc.plan import Kind, Match, compile_plan, match_key, physical, text_keys
 
 
 def message(name, signals, *, frame_id=1, length=8, extended=False, **more):
@@ -119,6 +121,31 @@ def test_a_container_message_is_a_defect():
     inner = Message(0, "Inner", 1, [Signal("A", 0, 8)], header_id=1)
     plan = plan_of(message("C", [], contained_messages=[inner]))
     assert plan.messages[0].defect == "container"
+
+
+def test_a_signal_that_starts_before_its_message_is_refused():
+    with pytest.raises(DatabaseError, match=r"M\.A: starts at bit -1"):
+        plan_of(message("M", [Signal("A", -1, 8)]))
+
+
+def test_a_message_of_less_than_no_bytes_is_refused():
+    with pytest.raises(DatabaseError, match="M: a message of -1 bytes"):
+        plan_of(message("M", [], length=-1))
+
+
+def test_numbers_of_a_multiplexer_that_is_not_named_select_nothing():
+    plan = plan_of(message("M", [Signal("A", 0, 8, multiplexer_ids=[3])]))
+    assert (plan.messages[0].signals[0].multiplexer, plan.messages[0].signals[0].multiplexer_ids) == (None, ())
+    assert from_bytes(to_bytes(plan), Match.EXACT) == plan
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_has_a_value_and_no_text_without_a_warning():
+    real = Signal("A", 0, 32, conversion=BaseConversion.factory(is_float=True, choices={0: "zero"}))
+    (signal,) = plan_of(message("M", [real])).messages[0].signals
+    raw = np.array([0x7F800001, 0], np.int64)
+    assert np.isnan(physical(signal, raw)).tolist() == [True, False]
+    assert [signal.texts.get(key) for key in text_keys(signal, raw).tolist()] == [None, "zero"]
 
 
 def test_a_scale_beyond_float64_is_refused():

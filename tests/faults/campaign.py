@@ -11,7 +11,7 @@ from agent.errors import AgentError, Permanent, first
 from fleet.demo.compare import Comparison
 from tests.faults import drive
 from tests.faults.schedule import Fault, Kind, Track, faults
-from tests.faults.verdict import Ledger, Verdict, compare_with_oracle
+from tests.faults.verdict import Ledger, Verdict, compare_with_oracle, said
 from tests.faults.world import World
 
 WATCH_S = 0.25
@@ -45,8 +45,9 @@ class Campaign:
             if ours is None or others is not None:
                 raise
             raise first(ours) from group
+        heard = said(self._folder / "agent.log", self._folder / "receiver.log")
         seconds = time.monotonic() - began_s
-        return Verdict(self._seed, self._minutes, world.happened, comparison, ledger, world.no_disk, seconds)
+        return Verdict(self._seed, self._minutes, world.happened, comparison, ledger, world.no_disk, heard, seconds)
 
     async def _play(self, log: Path) -> tuple[Ledger, Comparison, World]:
         async with World(self._folder, log) as world:

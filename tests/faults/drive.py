@@ -22,18 +22,21 @@ DATABASES = {
     "can0": (DATA / "open" / "dbc" / "kona_pcan.dbc",),
     "can1": (DATA / "open" / "dbc" / "canmod-gps.dbc",),
 }
-CAMPAIGNS: tuple[dict[str, Any], ...] = (
+CAMPAIGNS: tuple[dict[str, Any], ...] = tuple(
     {
-        "name": "everything",
-        "priority": 1,
-        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 1_500}},
-        "signalsToCollect": [{"name": "*"}],
-    },
-    {
-        "name": "speed",
-        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 4_000}},
-        "signalsToCollect": [{"name": "*[Ss]peed*"}, {"name": "*SPEED*"}],
-    },
+        "name": name,
+        "priority": priority,
+        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": period_ms}},
+        "signalsToCollect": [{"name": signals}],
+    }
+    for priority, (name, signals, period_ms) in enumerate(
+        [
+            ("place", "gnss_*", 1_000),
+            ("speed", "*[Ss]peed*", 1_000),
+            ("control", "VCU_*", 3_000),
+            ("everything", "*", 6_000),
+        ]
+    )
 )
 """Without memory from sample to sample (`onChange`, intervals): what such a campaign keeps after a SIGKILL depends on
 the moment of it, which nobody outside the agent knows."""
@@ -54,9 +57,10 @@ runtime_folder = "{runtime}"
 [telemetry]
 campaigns = "{campaigns}"
 increment_s = 0.5
+loss_window_s = 1.0
 silence_s = 2.0
-batch_max_bytes = 16000
-pending_max_bytes = 60000
+batch_max_bytes = 4096
+pending_max_bytes = 4000
 [spool]
 quota_bytes = {quota_bytes}
 reserve_bytes = 0

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     """What happens; afterwards everything is as it was before."""
 
     KILL = "kill"  # SIGKILL; `lasts_s` later it is started again
-    SMALL_QUOTA = "small_quota"  # the agent is told (SIGHUP) to keep at most 100 kB
+    SMALL_QUOTA = "small_quota"  # the agent is told (SIGHUP) to keep at most 100 kB, and of a broker that is not there
     FORGET = "forget"  # the broker starts again without the sessions and messages it had
     DENY = "deny"  # the access-control list lets nobody publish telemetry, or acknowledgements
     SMALL_PACKETS = "small_packets"  # the broker takes no packet above `amount` bytes
@@ -68,7 +68,7 @@ class Plan:
 
 
 PLANS: dict[Track, Plan] = {
-    Track.AGENT: Plan((*[Kind.KILL] * 6, Kind.SMALL_QUOTA), (2.0, 11.0), (0.0, 1.5)),
+    Track.AGENT: Plan((*[Kind.KILL] * 9, Kind.SMALL_QUOTA), (2.0, 11.0), (0.0, 1.5)),
     Track.BROKER: Plan((*[Kind.KILL] * 5, Kind.FORGET, Kind.DENY, Kind.SMALL_PACKETS), (3.0, 9.0), (0.2, 3.0)),
     Track.RECEIVER: Plan((Kind.KILL,), (2.0, 13.0), (0.0, 2.0)),
     Track.VEHICLE_ROAD: Plan((Kind.CUT, Kind.STALL, Kind.HALF_OPEN, Kind.SLOW), (3.0, 15.0), (1.0, 8.0)),
@@ -78,7 +78,7 @@ PLANS: dict[Track, Plan] = {
     Track.VEHICLE_CLOCK: Plan((Kind.JUMP,), (5.0, 20.0), (2.0, 15.0)),
     Track.FLEET_CLOCK: Plan((Kind.JUMP,), (10.0, 30.0), (2.0, 15.0)),
 }
-LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 12.0, Kind.DENY: 2.0, Kind.SMALL_PACKETS: 2.0}
+LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 22.0, Kind.DENY: 4.0, Kind.SMALL_PACKETS: 4.0}
 """How much longer than its track says a kind lasts, so that something comes of it."""
 
 
@@ -106,7 +106,7 @@ def _amount(chance: random.Random, kind: Kind) -> float:
         case Kind.SLOW:
             return float(chance.randrange(2_000, 20_000))
         case Kind.SMALL_PACKETS:
-            return float(chance.randrange(1_600, 4_000))
+            return float(chance.randrange(1_300, 2_200))
         case Kind.DENY:
             return float(chance.randrange(2))  # 0: telemetry, 1: acknowledgements
         case Kind.JUMP:

@@ -7,15 +7,18 @@ as what it is, in the lake.
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 
+from agent.formats.ledger import State
 from fleet.demo.compare import Comparison, compare
 from fleet.demo.oracle import expected_samples, read_log
-from fleet.query import ask, query
+from fleet.ledger import ledger
+from fleet.query import query
 from tests.faults import drive
 from tests.faults.schedule import DISK, LINK, Kind, Track
 
@@ -24,13 +27,36 @@ WITH losses AS (
     SELECT vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
            coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
            (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq
-    FROM events WHERE kind = 'loss'
+    FROM events WHERE kind = 'loss' AND fields->>'$.reason' <> 'replaced'
 )
 SELECT reason, sum(samples - coalesce((
     SELECT sum(samples) FROM batches
     WHERE batches.vehicle = losses.vehicle AND batches.epoch = losses.epoch AND seq BETWEEN first_seq AND last_seq
 ), 0))::BIGINT AS lost FROM losses GROUP BY reason ORDER BY reason
 """
+
+
+TELLING = (
+    "publish_refused",
+    "acknowledgement_refused",
+    "disk_refuses",
+    "start_postponed",
+    "store_unavailable",
+    "link_lost",
+    "broker_lost",
+    "log_continues",
+)
+"""What the programs log where faults reach them."""
+
+
+def said(*logs: Path) -> Counter[str]:
+    """How often each event stands in logs of JSON lines."""
+    events: Counter[str] = Counter()
+    for log in logs:
+        for line in log.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                events[json.loads(line)["event"]] += 1
+    return events
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +70,9 @@ class Ledger:
     def read(cls, lake: str) -> "Ledger":
         """From the lake's tables."""
         lost = {row["reason"]: row["lost"] for row in query(lake, _LOSSES).to_pylist() if row["lost"]}
-        answer = ask(lake, "losses", limit=10_000)
+        answer = ledger(lake, limit=1_000_000, stored=False)
         rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        return cls(lost, sum(int(str(row["batches"])) for row in rows if "not explained" in str(row["reason"])))
+        return cls(lost, sum(int(str(row["batches"])) for row in rows if row["state"] == State.OPEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +85,7 @@ class Verdict:
     comparison: Comparison
     ledger: Ledger
     no_disk: str | None
+    said: Counter[str]
     seconds: float
 
     @property
@@ -95,6 +122,7 @@ class Verdict:
             "clock_jumps": self._count({Kind.JUMP}),
             "faults": {f"{track} {kind}": n for (track, kind), n in sorted(self.happened.items())},
             "disk_full_by": "not at all: " + self.no_disk if self.no_disk else "a small tmpfs of its own",
+            "programs_said": {event: self.said[event] for event in TELLING},
             "samples_expected": self.comparison.expected,
             "samples_in_lake": self.comparison.in_lake,
             "lost_unaccounted": self.lost_unaccounted,

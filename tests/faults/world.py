@@ -33,6 +33,7 @@ from tests.small_disk import NoDisk, SmallDisk, small_disk
 
 QUOTA_BYTES = 50_000_000
 SMALL_QUOTA_BYTES = 100_000
+NOBODY = 9  # a port of loopback where nobody listens
 VEHICLE_DISK_KB = 65_536
 FLEET_DISK_KB = 524_288
 DAY_NS = 86_400 * 1_000_000_000
@@ -57,7 +58,7 @@ class World:
         self._disks: dict[Track, list[SmallDisk]] = {Track.VEHICLE_DISK: [], Track.FLEET_DISK: []}
         self._processes: dict[Track, Process] = {}
         self._down: set[Track] = set()
-        self._speed, self._quota_bytes = 1.0, QUOTA_BYTES
+        self._speed, self._small_quota = 1.0, False
         self.no_disk: str | None = None
         """Why no disk can be filled; None where they can."""
         self.happened: Counter[tuple[Track, Kind]] = Counter()
@@ -159,8 +160,8 @@ class World:
                 self._processes[track].kill()
                 after.callback(self._start_again, track)
             case Track.AGENT, Kind.SMALL_QUOTA:
-                await self._reload(SMALL_QUOTA_BYTES)
-                after.push_async_callback(self._reload, QUOTA_BYTES)
+                after.push_async_callback(self._reload, small_quota=False)
+                await self._reload(small_quota=True)
             case Track.BROKER, Kind.DENY:
                 self._write_acl(ACL.replace(DENIED[int(fault.amount)], ""))
                 after.callback(self._write_acl, ACL)
@@ -196,9 +197,9 @@ class World:
         if self.broker.pid is not None:
             os.kill(self.broker.pid, signal.SIGHUP)
 
-    async def _reload(self, quota_bytes: int) -> None:
-        """Another quota; the agent is told."""
-        self._quota_bytes = quota_bytes
+    async def _reload(self, *, small_quota: bool) -> None:
+        """Another configuration; the agent is told."""
+        self._small_quota = small_quota
         self._write_config()
         await self._up()
         os.kill(self._processes[Track.AGENT].pid, signal.SIGHUP)
@@ -257,8 +258,8 @@ class World:
                 state="state",
                 runtime="run",
                 campaigns="campaigns",
-                quota_bytes=self._quota_bytes,
-                broker_port=self._roads[Track.VEHICLE_ROAD].port,
+                quota_bytes=SMALL_QUOTA_BYTES if self._small_quota else QUOTA_BYTES,
+                broker_port=NOBODY if self._small_quota else self._roads[Track.VEHICLE_ROAD].port,
                 status_port=self._status_port,
             )
         )

@@ -153,3 +153,15 @@ def test_every_batch_is_handed_out_exactly_once_whatever_arrives_and_whenever_it
     handed_out = [seq for batches in landed.values() for seq in batches]
     assert sorted(handed_out) == sorted({seq for group in groups for seq in group})
     assert list(landed) == sorted(landed)
+
+
+def test_a_batch_explains_the_numbers_that_it_replaced_and_keeps_them_out(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path)
+    taken = inbox.take([SealedBatch(key(4), b"whole", 4, replaces=(1, 2))])
+    assert taken.commit is not None
+    assert [batch.key.seq for batch in taken.commit.batches] == [4]
+    inbox.finish(taken.commit.number)
+    late = inbox.take(sealed(1, 2, 3))
+    assert late.commit is not None
+    assert [batch.key.seq for batch in late.commit.batches] == [3]
+    assert [found.seq for found in late.stored] == [1, 2]

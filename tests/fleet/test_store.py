@@ -21,6 +21,7 @@ from fleet.folder import FleetFolder
 from fleet.inbox import BatchKey, Inbox, SealedBatch
 from fleet.intake import Rejection, judge, open_batch
 from fleet.lake import SCHEMAS, Lake
+from fleet.ledger import ledger
 from fleet.quarantine import Quarantine
 from fleet.query import ask, ask_sql, query
 from fleet.receiver import open_store
@@ -365,7 +366,17 @@ def test_the_quarantine_keeps_the_newest_within_its_quota_and_the_same_bytes_onc
 def test_questions_are_answered(fleet: FleetFolder, vehicle: Vehicle, store: Store) -> None:
     lake = str(fleet.lake)
     loss = Event(
-        T0_US, "loss", {"reason": "evicted_quota", "epoch": EPOCH, "batches": 2, "samples": 40, "lane": "live"}
+        T0_US,
+        "loss",
+        {
+            "reason": "evicted_quota",
+            "epoch": EPOCH,
+            "batches": 2,
+            "samples": 40,
+            "lane": "live",
+            "first_seq": 3,
+            "last_seq": 4,
+        },
     )
     store.take_in([Message(vehicle.topic, vehicle.batch(seq)) for seq in (1, 2)])
     store.land()
@@ -384,8 +395,7 @@ def test_questions_are_answered(fleet: FleetFolder, vehicle: Vehicle, store: Sto
     assert latest == {"Speed.VehicleSpeed": (60.09, None), "Speed.Gear": (-1.0, "reverse")}
     (batches,) = rows("batches")
     assert (batches["batches"], batches["last"], batches["not_here"], batches["samples"]) == (3, 6, 3, 60)
-    losses = [(row["reason"], row["batches"]) for row in rows("losses")]
-    assert losses == [("evicted_quota", 2), ("not here, not explained", 1)]
+    assert len(rows("samples")) == len(rows("corrected")) == 60
     assert [row["kind"] for row in rows("events")] == ["started", "started", "loss"]
     assert ask(lake, "signals", vehicle="someone else").rows == ()
 
@@ -421,6 +431,7 @@ def test_a_table_of_a_release_without_source_addresses_is_extended_and_reads_bef
     for name in ("events", "batches"):
         DeltaTable.create(str(fleet.lake / name), SCHEMAS[name], partition_by=["date"])
     counted = "SELECT source_address, count(*) FROM samples GROUP BY ALL ORDER BY ALL"
+    assert ask_sql(str(fleet.lake), counted).rows == ((None, 1),)
     groups = tuple(replace(group, source_address=255) for group in make_window(1).groups)
     store = open_store(fleet, Share())
     store.take_in([Message(vehicle.topic, vehicle.batch(1, replace(make_window(1), groups=groups)))])
@@ -429,6 +440,10 @@ def test_a_table_of_a_release_without_source_addresses_is_extended_and_reads_bef
     bring(store, vehicle, 2)
     store.close()
     assert ask_sql(str(fleet.lake), counted).rows == ((255, 20), (None, 21))
+    for question in ("latest", "samples", "corrected"):
+        answer = ask(str(fleet.lake), question, vehicle=vehicle.name)
+        column = answer.columns.index("source_address")
+        assert {row[column] for row in answer.rows} == {None, 255}
 
 
 def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) -> None:
@@ -436,3 +451,39 @@ def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) 
         entry.write_text("rubbish")
     with pytest.raises(Permanent, match="samples"):
         ask(str(fleet.lake), "signals")
+
+
+def test_a_batch_that_replaces_others_explains_their_numbers(
+    fleet: FleetFolder, vehicle: Vehicle, store: Store
+) -> None:
+    whole = replace(make_window(4), replaces=(2, 3))
+    store.take_in([Message(vehicle.topic, vehicle.batch(4, whole)), Message(vehicle.topic, vehicle.batch(1))])
+    store.land()
+    assert query(str(fleet.lake), "SELECT seq, replaces FROM batches ORDER BY seq").to_pylist() == [
+        {"seq": 1, "replaces": []},
+        {"seq": 4, "replaces": [2, 3]},
+    ]
+    batches = ask(str(fleet.lake), "batches")
+    row = dict(zip(batches.columns, batches.rows[0], strict=True))
+    assert (row["batches"], row["replaced"], row["not_here"]) == (2, 2, 0)
+    assert [row[2] for row in ledger(str(fleet.lake), limit=9, stored=True).rows] == ["stored", "replaced", "stored"]
+    (answer,) = bring(store, vehicle, 3)  # it comes all the same
+    assert vehicle.verify(answer.payload).stored == (3,)
+    assert [seq for seq, _ in in_lake(fleet)] == [1, 4]
+
+
+def test_a_batch_that_replaces_a_later_one_is_refused(fleet: FleetFolder, vehicle: Vehicle, store: Store) -> None:
+    store.take_in([Message(vehicle.topic, vehicle.batch(4, replace(make_window(4), replaces=(4,))))])
+    (answer,) = store.land()
+    assert "replaces batch 4" in vehicle.verify(answer.payload).refused[4].reason
+
+
+def test_a_lake_of_an_earlier_release_gets_the_columns_that_came_since(
+    fleet: FleetFolder, vehicle: Vehicle, tmp_path: Path
+) -> None:
+    older = pa.schema([field for field in SCHEMAS["batches"] if field.name != "replaces"])
+    DeltaTable.create(f"{fleet.lake}/batches", older, partition_by=["date"])
+    store = open_store(fleet, Share())
+    bring(store, vehicle, 1)
+    store.close()
+    assert query(str(fleet.lake), "SELECT seq, replaces FROM batches").to_pylist() == [{"seq": 1, "replaces": []}]

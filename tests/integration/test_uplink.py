@@ -224,10 +224,10 @@ def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
             looked = 0
             choose = uplink._choose
 
-            async def counted(schedule: Any) -> Any:
+            async def counted(*args: Any) -> Any:
                 nonlocal looked
                 looked += 1
-                return await choose(schedule)
+                return await choose(*args)
 
             uplink._choose = counted  # type: ignore[method-assign]
             await asyncio.sleep(1.0)

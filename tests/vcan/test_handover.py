@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from agent.descriptors import Descriptors
 from agent.sd_notify import Notifier
 from agent.sources import BusLoss
-from agent.sources.packet_ring import PacketRingSource, drop_unused
+from agent.sources.packet_ring import PacketRingSource, drop_unused, listen
 from can_dbc.frames import FrameBlock
 from tests.vcan import interfaces
 
@@ -132,3 +132,34 @@ def test_held_frames_press_at_three_quarters_of_the_ring() -> None:
 
     with interfaces.vcan("can0"):
         asyncio.run(scenario())
+
+
+def test_what_came_between_listening_and_the_source_is_its_first_block() -> None:
+    async def scenario() -> None:
+        kept, losses = Descriptors(Notifier({}), {}), list[BusLoss]()
+        listen("can0", 8_000_000, kept)
+        send(1, 2)
+        listen("can0", 8_000_000, kept)  # that is kept already: no second ring
+        assert kept.names() == ("ring-160x49920-can0",)
+        of = source(kept, losses)
+        of.begin(used=7, needed=7)  # of the process before, whose ring went with it
+        async with aclosing(of.blocks()) as blocks:
+            first = await anext(blocks)
+        assert first.first >= 7
+        assert first.can_id.tolist() == [1, 2]
+        assert not losses
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
+def test_what_cannot_be_listened_to_yet_is_left_to_its_source() -> None:
+    kept = Descriptors(Notifier({}), {})
+    listen("can0", 8_000_000, kept)  # there is none
+    listen("lo", 8_000_000, kept)  # no CAN interface
+    interfaces.add("can0", up=False)
+    try:
+        listen("can0", 8_000_000, kept)
+        assert kept.names() == ()
+    finally:
+        interfaces.remove("can0")

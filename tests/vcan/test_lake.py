@@ -47,6 +47,8 @@ BUS = """
 kind = "packet_ring"
 bus = "{bus}"
 interface = "{bus}"
+"""
+DATABASES = """
 [bus.{bus}]
 dbc = {dbc}
 match = "{match}"
@@ -129,11 +131,11 @@ def _configure(world: World, capture: shared_data.Capture, buses: list[str]) -> 
     vehicle = world.agent_config.parent
     (vehicle / "campaigns").mkdir()
     (vehicle / "campaigns" / "everything.json").write_text(json.dumps(EVERYTHING))
-    databases = {bus: json.dumps([str(file) for file in capture.databases.get(bus, ())]) for bus in buses}
-    world.agent_config.write_text(
-        CONFIGURATION.format(broker=world.broker.port, status=world.status_port)
-        + "".join(BUS.format(bus=bus, dbc=dbc, match=capture.match) for bus, dbc in databases.items())
-    )
+    tables = [BUS.format(bus=bus) for bus in buses]
+    for bus, files in capture.databases.items():
+        tables.append(DATABASES.format(bus=bus, dbc=json.dumps([str(file) for file in files]), match=capture.match))
+    head = CONFIGURATION.format(broker=world.broker.port, status=world.status_port)
+    world.agent_config.write_text(head + "".join(tables))
 
 
 @contextmanager

@@ -98,7 +98,8 @@ def test_zero_and_minus_zero_are_different_descriptions():
         signal("F.x", kind=Kind.FLOAT32, bits=32, offset=-0.0),
     )
     catalogue = catalogue_of("c", "r", [(plus, {}), (minus, {})])
-    assert catalogue.numbers((minus,)) == (1,)
+    group = ColumnGroup(np.array([0]), (minus,), np.array([[0]]), ({},))
+    assert catalogue.numbers(group).tolist() == [1]
 
 
 def test_a_catalogue_beyond_its_limit_is_not_read(monkeypatch):

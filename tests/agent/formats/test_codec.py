@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +294,22 @@ def _message(body):
 def _decodes_or_is_untrusted(body):
     with contextlib.suppress(Untrusted, UnknownCatalogue):
         codec.decode_window(body)
+
+
+@given(st.sets(st.integers(1, 2**63), min_size=1, max_size=20).map(sorted))
+def test_the_numbers_that_a_batch_replaces_come_back_and_with_the_first_of_a_cut_window_only(numbers):
+    raw = np.random.default_rng(1).integers(0, 2**16, (1, 3_000))
+    group = ColumnGroup(np.arange(3_000), (signal("A.x"),), raw, ({},))
+    original = replace(window(group), replaces=tuple(numbers))
+    assert codec.decode_window(codec.encode_window(original)).replaces == tuple(numbers)
+    first, *others = [codec.decode_window(body) for body in codec.encode_batches(original, 3_000)]
+    assert first.replaces == tuple(numbers)
+    assert others
+    assert {other.replaces for other in others} == {()}
+
+
+@pytest.mark.parametrize("steps", [[0], [3, 0], [1] * 5_000])
+def test_numbers_to_replace_out_of_order_or_too_many_are_untrusted(steps):
+    message = pb.TelemetryBatch(format=2, replaces=steps)
+    with pytest.raises(Untrusted, match="replace"):
+        codec.decode_window(zstandard.ZstdCompressor().compress(message.SerializeToString()))

@@ -53,7 +53,7 @@ def test_values_that_fit_their_signal_wrap_with_it(data, bits, signed):
     )
 )
 def test_any_times_come_back_exactly(times):
-    encoded = delta.encode_times(times)
+    encoded = delta.encode_times(times, 0)
     np.testing.assert_array_equal(_decode(encoded, *map(len, times)), np.concatenate(times))
 
 
@@ -67,7 +67,7 @@ def test_an_alive_counter_is_a_straight_line_and_a_checksum_takes_one_byte():
 
 def test_times_of_a_coarse_recording_are_counted_in_its_unit_around_their_period():
     first, second = np.array([0, 10_000, 21_000, 30_000]), np.array([2_000, 5_000])
-    encoded = delta.encode_times([first, second])
+    encoded = delta.encode_times([first, second], 0)
     assert encoded.unit == 1_000
     assert encoded.bases.tolist() == [0, 2]
     assert encoded.steps.tolist() == [10, 3]
@@ -75,7 +75,7 @@ def test_times_of_a_coarse_recording_are_counted_in_its_unit_around_their_period
 
 
 def test_one_time_that_is_off_the_unit_is_not_rounded():
-    encoded = delta.encode_times([np.array([0, 10_000, 20_001])])
+    encoded = delta.encode_times([np.array([0, 10_000, 20_001])], 0)
     assert encoded.unit == 1
     assert _decode(encoded, 3).tolist() == [0, 10_000, 20_001]
 

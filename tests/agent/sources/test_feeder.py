@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import numpy as np
+from structlog.testing import capture_logs
 
 from agent.errors import Permanent
 from agent.sources.feeder import Feeder, State, feed_all
@@ -111,3 +112,13 @@ def test_a_feeder_that_waits_for_frames_has_closed_its_source_as_well() -> None:
     source = Played("live", ("can0",), 0)
     source.stays = True
     asyncio.run(run())
+
+
+def test_that_a_source_runs_is_told_with_the_time_of_its_first_frame() -> None:
+    async def take(_: FrameBlock) -> None:
+        pass
+
+    with capture_logs() as logs:
+        asyncio.run(Feeder(Played("log", ("can0",), 0, 0), ("can0",), take).run())
+    (running,) = [entry for entry in logs if entry["event"] == "source_running"]
+    assert running["first_frame"] == "1970-01-01T00:00:00.000000Z"

@@ -5,6 +5,9 @@ import gzip
 import lzma
 import random
 import re
+import struct
+import zlib
+from pathlib import Path
 
 import can
 import pytest
@@ -93,6 +96,43 @@ def test_a_bad_line_is_named_by_its_number(tmp_path):
     path = tmp_path / "drive.log"
     path.write_bytes(CANDUMP + b"(1700000001.0) can1 no frame\n")
     with pytest.raises(Permanent, match=r"drive\.log: line 201: not a readable \.log log: "):
+        frames(path)
+
+
+@pytest.mark.parametrize("suffix", [".blf", ".blf.gz"])
+@pytest.mark.parametrize("place", [4, None])
+def test_sizes_that_a_blf_log_claims_take_no_memory(tmp_path, suffix, place):
+    content = bytearray(_written(tmp_path, ".blf"))
+    at = place or content.index(b"LOBJ") + 8  # the head's size, or that of the first object
+    content[at : at + 4] = b"\xff\xff\xff\xff"
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(PACK[path.suffix if path.suffix in PACK else ""](bytes(content)))
+    with pytest.raises(Permanent, match="an object of 42949"):
+        frames(path)
+
+
+def test_a_blf_container_that_unpacks_to_more_than_any_is_refused(tmp_path):
+    content = _written(tmp_path, ".blf")
+    packed = zlib.compress(bytes(70 * 1024 * 1024), 9)
+    container = struct.pack("<4sHHIIH6xL4x", b"LOBJ", 16, 1, 32 + len(packed), 10, 2, 1_000) + packed
+    path = tmp_path / "damaged.blf"
+    path.write_bytes(content[: content.index(b"LOBJ")] + container)
+    with pytest.raises(Permanent, match="a container of more than"):
+        frames(path)
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:3000], lambda c: c[:100] + b"\xff" * 40 + c[140:]])
+def test_what_asammdf_says_of_a_damaged_log_is_permanent(tmp_path, damage):
+    path = tmp_path / "damaged.mf4"
+    path.write_bytes(damage(_written(tmp_path, ".mf4")))
+    with pytest.raises(Permanent, match=r"damaged\.mf4: "):
+        frames(path)
+
+
+def test_a_log_that_crashes_asammdf_is_permanent_and_crashes_nothing_else(tmp_path):
+    path = tmp_path / "damaged.mf4"
+    path.write_bytes((Path(__file__).parents[2] / "fuzz" / "regressions" / "mf4" / "crash").read_bytes())
+    with pytest.raises(Permanent, match=r"damaged\.mf4: not a readable \.mf4 log: its reader crashed with signal 11"):
         frames(path)
 
 

@@ -15,7 +15,7 @@ from agent.formats.seal import RecipientPrivateKey, unseal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox import Outbox, Sealer
-from agent.telemetry.spool import Spool
+from agent.telemetry.spool import Entry, Spool
 from agent.telemetry.spool_files import DiskFiles
 from tests.agent.formats.windows import CLOCK
 
@@ -67,10 +67,13 @@ class Depot:
             spool, sealer, lambda: CLOCK, batch_max_bytes=batch_max_bytes, pending_max_bytes=pending_max_bytes
         )
 
+    def entries(self) -> list[Entry]:
+        """What is to be sent, in order."""
+        return sorted(self.spool.pending(100_000, exclude=(), lanes=LANES), key=lambda entry: entry.seq)
+
     def windows(self) -> list[Window]:
         """What is stored, in order."""
-        entries = sorted(self.spool.pending(100_000, exclude=(), lanes=LANES), key=lambda entry: entry.seq)
-        contents = [self.spool.read(entry) for entry in entries]
+        contents = [self.spool.read(entry) for entry in self.entries()]
         return [decode_window(unseal(content, FLEET, DEVICE.public_key())[1]) for content in contents if content]
 
     def events(self, kind: str | None = None) -> list[Event]:

@@ -2,12 +2,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.telemetry.batcher import Batcher, Closing, Tick
+from agent.telemetry.batcher import MAX_INCREMENTS, Batcher, Closing, Tick
 
 S = 1_000_000_000
 
 
-def batcher(periods_s=None, *, increment_s=5, silence_s=10, max_frames=1_000, max_window_samples=100_000):
+def batcher(periods_s=None, *, increment_s=5, silence_s=10, max_frames=1_000, max_window_samples=100_000, loss_s=0):
     periods_s = {"drive": 10} if periods_s is None else periods_s
     return Batcher(
         {name: period * S for name, period in periods_s.items()},
@@ -15,6 +15,7 @@ def batcher(periods_s=None, *, increment_s=5, silence_s=10, max_frames=1_000, ma
         silence_ns=silence_s * S,
         max_frames=max_frames,
         max_window_samples=max_window_samples,
+        loss_window_ns=loss_s * S,
     )
 
 
@@ -128,3 +129,42 @@ def test_each_frame_is_taken_once_and_blocks_of_any_size_give_the_same_ticks(t_n
     assert sum(tick.frames for tick in at_once) == len(t_ns)
     for closing in (closing for tick in at_once for closing in tick.closing):
         assert closing.start_ns < closing.end_ns
+
+
+def test_what_stays_open_is_to_be_made_durable_every_loss_window():
+    core = batcher({"drive": 30, "short": 5}, loss_s=10)
+    ticks = []
+    for second in range(0, 36, 5):
+        for tick in feed(core, second):
+            ticks.append(([c.campaign for c in tick.closing], tick.sealing))
+            for part in tick.sealing:
+                core.sealed(part.campaign)
+    assert ticks == [
+        (["short"], ()),
+        (["short"], (Closing("drive", 0, 10 * S),)),
+        (["short"], ()),
+        (["short"], (Closing("drive", 10 * S, 20 * S),)),
+        (["short"], ()),
+        (["drive", "short"], ()),  # the whole window: no part of it
+        (["short"], ()),
+    ]
+
+
+def test_what_could_not_be_made_durable_is_asked_for_again():
+    core = batcher({"drive": 60}, loss_s=5)
+    assert feed(core, 0, 5)[0].sealing == (Closing("drive", 0, 5 * S),)
+    assert feed(core, 10)[0].sealing == (Closing("drive", 0, 10 * S),)
+    core.sealed("drive")
+    assert feed(core, 15)[0].sealing == (Closing("drive", 10 * S, 15 * S),)
+
+
+def test_a_window_has_a_limited_number_of_parts():
+    core = batcher({"endless": 10**6}, loss_s=5)
+    parts = 0
+    for second in range(0, 10**6, 5):
+        for tick in feed(core, second):
+            if tick.closing:
+                assert parts == MAX_INCREMENTS
+                return
+            parts += 1
+            core.sealed("endless")

@@ -14,6 +14,7 @@ from agent.clock import MachineClock
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.columns import Window
 from agent.telemetry.collector import Collector, Limits
+from agent.telemetry.holdings import Holdings
 from agent.telemetry.policy import CampaignCollector, wanted
 from can_dbc.database import load
 from can_dbc.decoder import Decoder
@@ -77,9 +78,33 @@ def cut(block: FrameBlock, sizes: Iterable[int]) -> Iterable[FrameBlock]:
             return
 
 
-def make(depot: Depot, *, increment_s: float = 0.5, silence_s: float = 10, max_samples: int = 10**7) -> Collector:
-    limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples)
-    return Collector(BUSES, PLANS, depot.outbox, MachineClock(recorded=True), limits)
+def make(
+    depot: Depot,
+    *,
+    increment_s: float = 0.5,
+    silence_s: float = 10,
+    max_samples: int = 10**7,
+    loss_window_s: float = 0,
+    holdings: Holdings | None = None,
+) -> Collector:
+    limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples, round(loss_window_s * 1e9))
+    return Collector(BUSES, PLANS, depot.outbox, MachineClock(recorded=True), limits, holdings=holdings)
+
+
+class Log:
+    """A source that can deliver everything again."""
+
+    buses = BUSES
+    position_name = "log"
+    resumes = True
+    pressed = False
+    needed = 0
+
+    def begin(self, *, used: int, needed: int) -> None:
+        self.needed = needed
+
+    def release(self, position: int) -> None:
+        pass
 
 
 @pytest.fixture
@@ -230,3 +255,59 @@ async def test_frames_that_do_not_decode_are_counted_by_kind(depot: Depot) -> No
     await collector.feed(unknown)
     await collector.flush()
     assert collector.refused == {"unknown": 5}
+
+
+@in_event_loop
+async def test_the_batch_of_a_window_names_the_parts_that_it_replaces(depot: Depot) -> None:
+    collector = make(depot, increment_s=0.5, loss_window_s=1)
+    await collector.set_campaigns([EVERYTHING, CHANGES])
+    await collector.feed(DRIVE)
+    await collector.flush()
+    windows = [window for window in depot.windows() if window.samples]
+    assert samples(windows) == at_once([EVERYTHING, CHANGES], DRIVE)
+    assert [len(window.replaces) for window in windows[:2]] == [2, 2]  # of 3 s: after 1 s and 2 s
+    counts = depot.spool.counts()
+    replaced = [number for window in windows for number in window.replaces]
+    assert sorted(replaced + [entry.seq for entry in depot.entries()]) == list(range(1, counts.next_seq))
+    assert (counts.replaced, counts.provisional, depot.lost()) == (len(replaced), (0, 0), {})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: int) -> None:
+    """Windows of 3 s, made durable every 0.5 s, on a disk that is full at times."""
+    random = np.random.default_rng(seed)
+    log = Log()
+
+    async def run(*, killed: bool) -> None:
+        depot = Depot(tmp_path)
+        collector = make(depot, increment_s=0.5, loss_window_s=0.5, holdings=Holdings([log], depot.spool.positions()))
+        await collector.set_campaigns([EVERYTHING])
+        rest = DRIVE.slice(log.needed, len(DRIVE))
+        fed = int(random.integers(0, len(rest) + 1)) if killed else len(rest)
+        for block in cut(rest.slice(0, fed), random.integers(1, 900, len(DRIVE)).tolist()):
+            depot.disk.full = bool(killed and random.integers(0, 4) == 0)
+            await collector.feed(block)
+        if not killed:
+            await collector.flush()
+            assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE)
+            assert depot.spool.counts().provisional == (0, 0)
+            assert depot.lost() == {}
+        depot.spool.close()
+
+    for _ in range(5):
+        asyncio.run(run(killed=True))
+    asyncio.run(run(killed=False))
+
+
+def test_of_the_newest_samples_a_part_holds_no_more_than_the_campaign_wants(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+
+    async def drive() -> None:
+        collector = make(depot, increment_s=0.5, loss_window_s=0.5)
+        await collector.set_campaigns([NEWEST])
+        await collector.feed(DRIVE)
+
+    asyncio.run(drive())
+    depot.spool.close()
+    windows = Depot(tmp_path).windows()
+    assert max(len(group.t_us) for window in windows for group in window.groups) == 3

@@ -13,6 +13,7 @@ class Ring:
         self.began: tuple[int, int] | None = None
         self.released = -1
         self.pressed = False
+        self.resumes = True
 
     def begin(self, *, used: int, needed: int) -> None:
         self.began = used, needed
@@ -137,3 +138,16 @@ def test_one_pressed_ring_presses_all() -> None:
     assert not holdings.pressed
     rings[1].pressed = True
     assert holdings.pressed
+
+
+def test_a_part_of_an_open_window_that_is_durable_frees_the_ring() -> None:
+    ring = Ring("can0")
+    holdings = Holdings([ring], {})
+    holdings.put_in_force({"drive"})
+    holdings.take(block("can0", 0, 40))
+    assert holdings.positions({"drive"}) == {"can0:drive": 40}
+    holdings.release({"drive"})
+    assert ring.released == 0  # it was not stored yet
+    assert holdings.close("drive") == {"can0:drive": 40}
+    holdings.release({"drive"})
+    assert ring.released == 40

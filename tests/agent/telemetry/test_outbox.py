@@ -122,6 +122,16 @@ def test_a_window_that_is_cut_counts_its_samples_once(tmp_path: Path) -> None:
     assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000}
 
 
+def test_each_batch_of_a_window_that_is_cut_is_lost_with_its_own_samples(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    put(depot, window(1, samples=20_000))
+    _, second, *_ = depot.spool.pending(100, exclude=(), lanes=list(depot.spool.counts().lanes))
+    depot.spool.refuse(depot.spool.epoch, {second.seq: Refusal("no", second.digest)})
+    left = sum(each.samples for each in depot.windows())
+    assert 0 < left < 20_000
+    assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000 - left}
+
+
 def test_a_cut_window_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     depot = Depot(tmp_path, batch_max_bytes=6_000)
     depot.disk.full = True
@@ -261,3 +271,52 @@ def test_whatever_campaign_is_accepted_its_windows_can_be_stored(documents: list
         depot.outbox.put((window(1, samples=2), campaign.priority) for campaign in accepted)
         assert depot.spool.counts().batches == len(accepted)
         depot.spool.close()
+
+
+# ---- parts of open windows
+
+
+def put_part(depot: Depot, part: Window) -> bool:
+    return depot.outbox.put_parts([(part, 1)], {"can0:drive": part.start_us})
+
+
+def test_a_part_that_the_disk_refuses_does_not_wait_in_memory(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    depot.disk.full = True
+    assert not put_part(depot, window(1))
+    assert depot.outbox.pending_bytes == 0
+    depot.disk.full = False
+    put(depot, window(2))
+    assert [(w.start_us, w.replaces) for w in depot.windows()] == [(2, ())]
+
+
+def test_parts_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_lost(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    assert put_part(depot, window(1, samples=700))
+    depot.disk.full = True
+    put(depot, window(1, samples=1_000))
+    put(depot, window(2, samples=1_000))
+    depot.disk.full = False
+    depot.outbox.flush()
+    assert [(w.start_us, w.samples, w.replaces) for w in depot.windows() if w.samples] == [(1, 700, ()), (2, 1_000, ())]
+    assert depot.lost() == {Reason.MEMORY_FULL: 300}
+
+
+def test_a_cut_window_names_its_parts_once(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    assert put_part(depot, window(1, samples=9_000))
+    parts = depot.spool.counts().provisional[0]
+    assert parts > 1
+    put(depot, window(1, samples=20_000))
+    assert [w.replaces for w in depot.windows()][:2] == [tuple(range(1, parts + 1)), ()]
+    assert depot.outbox.samples == 20_000
+
+
+def test_parts_that_are_sent_already_are_not_sent_again_with_their_window(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    assert put_part(depot, window(1, samples=700))
+    depot.spool.promote([(depot.spool.epoch, 1)])  # as where the index is damaged meanwhile, and made anew
+    put(depot, window(1, samples=1_000))
+    assert [w.samples for w in depot.windows() if w.samples] == [700]
+    depot.outbox.flush()
+    assert depot.lost() == {Reason.INDEX_DAMAGED: 300}

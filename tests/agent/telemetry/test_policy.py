@@ -244,7 +244,7 @@ def test_only_texts_that_occur_travel_and_floats_are_looked_up_by_their_whole_pa
     collector = CampaignCollector(campaign({"name": "*"}), ["can0"])
     collector.offer([columns([0, 1, 2], [[0, 1, 0], bits, [1, 1, 1]], message=message)])
     (group,) = close(collector).groups
-    assert group.texts == ({0: "off", 1: "on"}, {int(bits[0]): "on", int(bits[1]): "on"}, {})
+    assert tuple(group.texts) == ({0: "off", 1: "on"}, {int(bits[0]): "on", int(bits[1]): "on"}, {})
 
 
 def test_the_decoder_is_asked_for_what_some_campaign_collects():

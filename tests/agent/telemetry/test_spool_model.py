@@ -50,6 +50,8 @@ class SpoolModel(RuleBasedStateMachine):
         self.position = 0
         self.serial = 0
         self.failures = 0  # since the spool was opened
+        self.replaced = 0
+        self.parts: list[int] = []  # provisional batches
 
     @initialize()
     def begin(self) -> None:
@@ -125,7 +127,7 @@ class SpoolModel(RuleBasedStateMachine):
             first + n: Batch(b"%d:" % (first + n) + body + bytes(size), samples, ())
             for n, (_, _, size, samples) in enumerate(parts)
         }
-        before, position = self.waiting(), self.position + 1
+        before, position = self.waiting() | set(self.parts), self.position + 1
         self.arm(fault)
 
         def action() -> None:
@@ -145,6 +147,47 @@ class SpoolModel(RuleBasedStateMachine):
         else:
             assert self.spool.counts().next_seq == first
             assert self.waiting() <= before
+
+    @rule(size=st.integers(0, 900), samples=st.integers(0, 9), priority=st.integers(0, 2), fault=faults)
+    def store_a_part(self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None") -> None:
+        self.append_one(size, samples, priority, fault, provisional=True)
+
+    @rule(size=st.integers(0, 900), samples=st.integers(0, 9), priority=st.integers(0, 2), fault=faults)
+    @precondition(lambda self: self.parts)
+    def replace_the_parts(
+        self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None"
+    ) -> None:
+        self.append_one(size, samples, priority, fault, provisional=False)
+
+    def append_one(
+        self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None", *, provisional: bool
+    ) -> None:
+        first, parts, position = self.spool.counts().next_seq, list(self.parts), self.position + 1
+        self.serial += 1
+        body = b"%d." % self.serial
+        replaces = () if provisional else tuple((self.epoch, seq) for seq in parts)
+        draft = Draft(
+            Lane.LIVE,
+            priority,
+            "c",
+            lambda seq: b"%d:" % seq + body + bytes(size),
+            samples,
+            provisional=provisional,
+            replaces=replaces,
+        )
+        expected = Batch(b"%d:" % first + body + bytes(size), samples, ())
+        self.arm(fault)
+        outcome = self.attempt(lambda: self.check(self.spool.append(draft, positions={"can0": position}) == first))
+        landed = self.spool.positions().get("can0", 0) == position
+        assert outcome == "crashed" or landed == (outcome == "done")
+        if landed:
+            self.position = position
+            self.batches[first] = expected
+            if outcome == "done":
+                self.parts = [*parts, first] if provisional else []
+            if not provisional:
+                self.replaced += len(parts)
+                assert not self.waiting() & set(parts)
 
     @rule(data=st.data(), fault=faults)
     def acknowledge(self, data: st.DataObject, fault: "tuple[str, int, bool, int] | None") -> None:
@@ -197,6 +240,7 @@ class SpoolModel(RuleBasedStateMachine):
         self.spool.close()
         self.spool = self.open()
         self.failures = 0
+        self.parts = []  # become ordinary batches
 
     @rule()
     def read_everything(self) -> None:
@@ -225,13 +269,16 @@ class SpoolModel(RuleBasedStateMachine):
         counts = self.spool.counts()
         waiting = self.spool.pending(10**6, exclude=(), lanes=tuple(Lane))
         assert counts.epoch == self.epoch
-        assert counts.size_bytes == sum(entry.size_bytes for entry in waiting) <= QUOTA_BYTES
+        assert counts.size_bytes == sum(entry.size_bytes for entry in waiting)
+        assert counts.size_bytes + counts.provisional[1] <= QUOTA_BYTES
+        assert counts.provisional[0] == len(self.parts)
+        assert counts.replaced == self.replaced
         for lane in Lane:
             sizes = [entry.size_bytes for entry in waiting if entry.lane is lane]
             assert counts.lanes[lane] == (len(sizes), sum(sizes))
         assert counts.acknowledged == self.acknowledged
         lost = sum(total.batches for total in counts.lost.values())
-        assert counts.next_seq - 1 == self.acknowledged + len(waiting) + lost
+        assert counts.next_seq - 1 == self.acknowledged + len(waiting) + len(self.parts) + self.replaced + lost
 
     @invariant()
     def every_loss_is_told_or_will_be(self) -> None:
@@ -252,7 +299,9 @@ class SpoolModel(RuleBasedStateMachine):
             return
         files = {int(path.name[:12]) for path in self.folder.glob("spool/batches/*/0*.batch")}
         assert self.waiting() <= files
-        assert len(files - self.waiting()) <= self.failures  # unlinks that failed: done at the next occasion
+        assert (
+            len(files - self.waiting() - set(self.parts)) <= self.failures
+        )  # unlinks that failed: done at the next occasion
 
     @invariant()
     def the_ledger_holds_nothing_of_batches_that_are_gone(self) -> None:

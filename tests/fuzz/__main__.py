@@ -1,0 +1,56 @@
+"""`python -m tests.fuzz`: feeds damaged inputs and says what came out; exit status 1 where anything failed."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tests.fuzz.runner import chosen, fuzz, share_out
+from tests.fuzz.targets import TARGETS
+
+BUILD = Path(__file__).parents[2] / "build"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    names = [target.name for target in TARGETS]
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(names)} (all)")
+    parser.add_argument("--inputs", type=int, default=100_000, metavar="N", help="over all targets (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the chance (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)")
+    parser.add_argument("--out", type=Path, default=BUILD / "fuzz.json", metavar="FILE", help="report (%(default)s)")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.targets) - set(names)):
+        parser.error(f"no target {', '.join(unknown)}: choose from {', '.join(names)}")
+    targets = chosen(options.targets)
+    print(", ".join(f"{name} {count:,}" for name, count in share_out(targets, options.inputs).items()))
+    began = time.monotonic()
+    found = fuzz(targets, options.inputs, options.seed, options.out.parent / "fuzz", options.jobs)
+    report = {
+        "seed": options.seed,
+        "inputs": sum(one.inputs for one in found.values()),
+        "crashes": sum(len(one.crashes) for one in found.values()),
+        "seconds": round(time.monotonic() - began, 1),
+        "targets": {
+            name: {
+                "inputs": one.inputs,
+                "errors": dict(one.errors),
+                "crashes": one.crashes,
+                "seconds": round(one.seconds, 1),
+            }
+            for name, one in found.items()
+        },
+    }
+    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    for name, one in found.items():
+        own = ", ".join(f"{count:,} {kind}" for kind, count in one.errors.items()) or "no error"
+        print(f"{name:>12}  {one.inputs:>9,} inputs  {one.seconds:7.1f} s  {own}, {len(one.crashes)} failures")
+        for crash in one.crashes[:5]:
+            print(f"              {crash}")
+    return 1 if report["crashes"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Feeds inputs to targets, in processes of their own, and holds each input to its limits of time and memory.
+
+Input n of a target follows from (seed, target, n) alone.  Each input lies in a file before it is read, so that one that
+takes the process with it is known afterwards.  An input that fails is kept under its digest.
+"""
+
+import faulthandler
+import hashlib
+import logging
+import os
+import random
+import resource
+import signal
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from tests.fuzz.targets import TARGETS, Target
+
+LIMIT_S = 20.0  # of one input, by the wall clock: some thousand times what it needs
+MEMORY_BYTES = 2 * 1024**3  # of address space, beyond what the process starts with
+CHUNK = 2_000
+
+
+class Hang(BaseException):
+    """An input took longer than LIMIT_S.  No Exception: nobody may catch it on the way."""
+
+
+@dataclass
+class Found:
+    """What a target's inputs came to: `errors` by type are its own, `crashes` describes all else."""
+
+    inputs: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    crashes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, other: "Found") -> None:
+        self.inputs += other.inputs
+        self.errors += other.errors
+        self.crashes += other.crashes
+        self.seconds += other.seconds
+
+
+def chosen(names: Sequence[str]) -> list[Target]:
+    """All targets, or those of that name.  Raises KeyError."""
+    by_name = {target.name: target for target in TARGETS}
+    return [by_name[name] for name in names] if names else list(TARGETS)
+
+
+def share_out(targets: Sequence[Target], inputs: int) -> dict[str, int]:
+    """How many inputs each target gets, at least one."""
+    parts = sum(target.part for target in targets)
+    return {target.name: max(1, round(inputs * target.part / parts)) for target in targets}
+
+
+def fuzz(targets: Sequence[Target], inputs: int, seed: int, folder: Path, jobs: int) -> dict[str, Found]:
+    """Feed all inputs; failing ones come to lie in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {target.name: Found() for target in targets}
+    with ProcessPoolExecutor(jobs, initializer=_prepare, initargs=(folder,)) as pool:
+        chunks: dict[Future[Found], tuple[str, int]] = {}
+        for name, count in share_out(targets, inputs).items():
+            for start in range(0, count, CHUNK):
+                task = pool.submit(_feed, name, seed, start, min(CHUNK, count - start), folder)
+                chunks[task] = name, start
+        for task in as_completed(chunks):
+            name, start = chunks[task]
+            try:
+                found[name].add(task.result())
+            except BrokenProcessPool:
+                found[name].crashes.append(f"inputs from {start} on: a process ended; see current-* in {folder}")
+    return found
+
+
+def failure(target: Target, content: bytes) -> str | None:
+    """How `content` fails, or None; raises the target's own errors."""
+    previous = signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        target.read(content)
+    except target.errors:
+        raise
+    except Hang:
+        return f"Hang: {_where()}"
+    except Exception as error:  # noqa: BLE001  # to find these is what this is for
+        return f"{type(error).__name__}: {error}; {_where()}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    return None
+
+
+def _too_long(_signal: int, _frame: FrameType | None) -> None:
+    raise Hang
+
+
+def _where() -> str:
+    """The innermost lines of the exception at hand."""
+    lines = [line.strip().replace("\n", " ") for line in traceback.format_exc().split("  File ")[1:]]
+    return " <- ".join(reversed(lines[-3:]))
+
+
+def _prepare(folder: Path) -> None:
+    """Limits of a worker; what cannot be interrupted (a loop in C) ends the process with a trace."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    logging.disable()  # python-can says a line for each damaged one
+    warnings.simplefilter("error", RuntimeWarning)  # numpy's, which a caller may have made an error
+    faulthandler.enable((folder / f"{os.getpid()}.trace").open("w"))
+
+
+def _feed(name: str, seed: int, start: int, count: int, folder: Path) -> Found:
+    (target,) = chosen([name])
+    found = Found()
+    began = time.monotonic()
+    current = folder / f"current-{os.getpid()}"
+    with current.open("wb", buffering=0) as file, (folder / f"{os.getpid()}.trace").open("a") as trace:
+        for number in range(start, start + count):
+            content = target.make(random.Random(f"{seed}/{name}/{number}"))
+            file.seek(0)
+            file.truncate()
+            file.write(content)
+            if number % 50 == 0:
+                faulthandler.dump_traceback_later(5 * LIMIT_S, exit=True, file=trace)
+            found.inputs += 1
+            try:
+                reason = failure(target, content)
+            except target.errors as error:
+                found.errors[type(error).__name__] += 1
+                continue
+            if reason is not None:
+                path = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
+                path.write_bytes(content)
+                found.crashes.append(f"{path.name} (input {number}): {reason}")
+    faulthandler.cancel_dump_traceback_later()
+    current.unlink()
+    found.seconds = time.monotonic() - began
+    return found
