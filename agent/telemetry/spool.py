@@ -335,8 +335,8 @@ class Spool:
     ) -> list[Entry]:
         """Up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
 
-        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  Within a lane: the most important
-        first, of those the newest first.
+        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  Within a lane: the most
+        important first, of those the newest first.
         """
         found: list[Entry] = []
         with self._reading() as index:
@@ -347,9 +347,9 @@ class Spool:
                     case None:
                         entries: Iterable[Entry] = index.next_to_send(lane)
                     case True:
-                        entries = index.stored_between(lane, *age)
+                        entries = index.lane_between(lane, *age)
                     case False:
-                        entries = index.not_stored_between(lane, *age)
+                        entries = index.lane_beyond(lane, *age)
                 for entry in entries:
                     if len(found) == limit:
                         return found
