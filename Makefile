@@ -37,7 +37,8 @@ faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json:
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
-	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod
+	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod \
+	    mosquitto=mosquitto mosquitto_pub=mosquitto-clients
 	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: $(READY)  ## damaged databases, plans, logs and frames: build/fuzz.json: make fuzz [INPUTS=1000000] [SEED=1]

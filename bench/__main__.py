@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agent.errors import Permanent
 from bench.blocks import block_sizes
 from bench.by_agent import AgentDecoder
 from bench.by_asammdf import AsammdfDecoder
@@ -32,6 +33,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each way (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--only", metavar="NAME", help="captures whose name holds NAME")
+    parser.add_argument("--backlog-mb", type=int, default=100, metavar="MB", help="that the drain is measured with")
+    parser.add_argument("--no-storage", action="store_true", help="leave out receiver, backlog and drain")
     parser.add_argument("--no-processes", action="store_true", help="leave out capture, memory and start-up (vcan)")
     options = parser.parse_args()
     started = time.monotonic()
@@ -51,6 +54,8 @@ def main() -> int:
     figures["block_sizes_all"] = sizes
     figures["block_ratio_cantools"] = {n: sizes["agent"][n] / sizes["cantools"][n] for n in sizes["agent"]}
     _summarise(figures)
+    if not options.no_storage:
+        _storage(figures, options.backlog_mb, options.out)
     if not options.no_processes:
         _processes(figures, options.out.resolve() / "bench")
     figures["seconds"] = round(time.monotonic() - started, 1)
@@ -136,6 +141,19 @@ def _summarise(figures: dict[str, Any]) -> None:
     for key in ("bytes_per_sample", "bytes_per_sample_5s", "bytes_per_sample_sealed", "bytes_per_sample_sealed_5s"):
         if classic:
             figures[f"{key}_mean"] = sum(figures[key][name] for name in classic) / len(classic)
+
+
+def _storage(figures: dict[str, Any], backlog_mb: int, out: Path) -> None:
+    """The durable ends: the vehicle's spool and the fleet's lake."""
+    from bench import backlog, receiving
+
+    _tell("the receiver: sealed batches into Delta tables")
+    figures |= receiving.measure(demonstration(), out)
+    _tell(f"the spool at a backlog of up to {max(backlog.BACKLOGS):,} batches, and {backlog_mb} MB drained")
+    try:
+        figures |= backlog.measure(backlog_mb, out)
+    except Permanent as error:
+        figures["notes"].append(f"no drain measured: {error}")
 
 
 def _processes(figures: dict[str, Any], folder: Path) -> None:

@@ -36,7 +36,15 @@ _PROCESS: Final = (
     ("  without plans", "working_cold_ratio_numpy", "{:.1f}"),
     ("until ready, on this machine", "working_ratio_numpy_here", "{:.1f}"),
 )
-_THOUSANDS: Final = {"pipeline_frames_per_s", "values_compared"}
+_STORAGE: Final = (
+    ("receiver into Delta, 1000 samples/s", "receiver_samples_per_s", "{:,.0f}"),
+    ("  CPU s a million samples", "receiver_cpu_s_per_million_samples", "{:.2f}"),
+    ("append, largest backlog / none", "append_ratio_backlog", "{:.2f}"),
+    ("acknowledge, largest backlog / none", "acknowledge_ratio_backlog", "{:.2f}"),
+    ("drain, MB/s", "drain_mb_per_s", "{:.1f}"),
+    ("  times mosquitto_pub", "drain_ratio_mosquitto", "{:.2f}"),
+)
+_THOUSANDS: Final = {"pipeline_frames_per_s", "values_compared", "receiver_samples_per_s"}
 
 
 def render(figures: Mapping[str, Any]) -> str:
@@ -57,11 +65,20 @@ def render(figures: Mapping[str, Any]) -> str:
         ratio, bound = speed / every["cantools"][size], speed / every["numpy"][size]
         lines.append(f"{size:>26,}      {speed:>16,.0f}{ratio:>16.1f}{bound:>16.2f}")
     lines.append("")
-    for title, key, form in _PROCESS:
+    for title, key, form in (*_STORAGE, *_PROCESS):
         lines.append(f"{title:42}{_cell(figures.get(key), key, form):>10}")
+    lines += _by_backlog(figures)
     lines += [f"note: {note}" for note in figures["notes"]]
     lines.append(f"{figures['machine']}; {figures['seconds']:.0f} s; every ratio on values that were found identical")
     return "\n".join(lines)
+
+
+def _by_backlog(figures: Mapping[str, Any]) -> list[str]:
+    if "append_ms_by_backlog" not in figures:
+        return []
+    append, acknowledge = figures["append_ms_by_backlog"], figures["acknowledge_ms_by_backlog"]
+    rows = [f"{n:>26,}      {append[n]:>16.2f}{acknowledge[n]:>16.2f}" for n in append]
+    return ["", f"{'batches in the spool':32}{'append, ms':>16}{'acknowledge, ms':>16}", *rows, ""]
 
 
 def _cell(value: float | None, key: str, form: str) -> str:

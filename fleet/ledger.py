@@ -15,7 +15,6 @@ from typing import Any, Final
 from agent.formats.ledger import Range, Record, Span, State, explain, ranges
 from fleet.lake import Location
 from fleet.query import Answer, query
-from fleet.rows import BATCHES
 
 COLUMNS: Final = (
     "vehicle",
@@ -82,12 +81,11 @@ def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
     found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], [], []))
     for line in query(lake, _STORED, parameters).to_pylist():
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
-    if "replaces" in BATCHES.names:
-        numbers: defaultdict[_Key, list[int]] = defaultdict(list)
-        for line in query(lake, _REPLACED, parameters).to_pylist():
-            numbers[line["vehicle"], line["epoch"]].append(line["seq"])
-        for key, seqs in numbers.items():
-            found[key].replaced.extend(ranges(seqs))
+    numbers: defaultdict[_Key, list[int]] = defaultdict(list)
+    for line in query(lake, _REPLACED, parameters).to_pylist():
+        numbers[line["vehicle"], line["epoch"]].append(line["seq"])
+    for key, seqs in numbers.items():
+        found[key].replaced.extend(ranges(seqs))
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = json.loads(line["fields"])
         found[line["vehicle"], fields.get("epoch", "")].reports.append((_record(fields), fields))

@@ -25,15 +25,15 @@ QUESTIONS: Mapping[str, str] = {
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY bus, signal ORDER BY bus, signal LIMIT $limit""",
     "latest": """
-        SELECT vehicle, bus, signal, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
+        SELECT vehicle, bus, signal, source_address, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
                any_value(unit) AS unit, nullif(arg_max(coalesce(text, ''), (time, seq, row)), '') AS text
         FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
-        GROUP BY vehicle, bus, signal ORDER BY vehicle, bus, signal LIMIT $limit""",
+        GROUP BY vehicle, bus, signal, source_address ORDER BY vehicle, bus, signal, source_address LIMIT $limit""",
     "samples": """
-        SELECT time, vehicle, campaign, bus, signal, value, unit, text FROM samples
+        SELECT time, vehicle, campaign, bus, signal, source_address, value, unit, text FROM samples
         WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "corrected": """
-        SELECT time_corrected AS time, time_quality, vehicle, campaign, bus, signal, value, unit, text
+        SELECT time_corrected AS time, time_quality, vehicle, campaign, bus, signal, source_address, value, unit, text
         FROM samples_corrected
         WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time_corrected DESC, seq DESC, row DESC LIMIT $limit""",
     "events": """
@@ -72,7 +72,8 @@ def ask_sql(lake: str | Location, sql: str) -> Answer:
 def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
     """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
     it."""
-    data = {name: open_table(lake, name).to_pyarrow_dataset() for name in SCHEMAS}
+    # A table that no receiver of this release has opened yet lacks the newest columns: they read as null.
+    data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, dataset in data.items():

@@ -72,7 +72,24 @@ def encode_batches(window: Window, max_bytes: int, catalogue: Catalogue | None =
 
     Equal arguments give equal bytes.  Raises ValueError where one sample alone exceeds `max_bytes`.
     """
-    return list(_encode_parts(window, max_bytes, catalogue))
+    return [body for _, body in encode_parts(window, max_bytes, catalogue)]
+
+
+def encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None = None) -> Iterator[tuple[Window, bytes]]:
+    """As `encode_batches`, each body with the part of the window that it holds."""
+    signals = sum(len(group.signals) for group in window.groups)
+    if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
+        parts = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))
+    else:
+        body = _to_message(window, catalogue).SerializeToString(deterministic=True)
+        compressed = _compress(body)
+        if len(compressed) <= max_bytes and len(body) <= MAX_BODY_BYTES:
+            yield window, compressed
+            return
+        # Each part describes the signals again and compresses a little worse: count that in at once.
+        parts = max(-(-len(compressed) * 11 // (max_bytes * 10)), -(-len(body) // MAX_BODY_BYTES))
+    for part in cut(window, max(parts, 2)):
+        yield from encode_parts(part, max_bytes, catalogue)
 
 
 def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
@@ -132,22 +149,6 @@ def _compress(body: bytes) -> bytes:
         _compressors.append(compressor)
 
 
-def _encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None) -> Iterator[bytes]:
-    signals = sum(len(group.signals) for group in window.groups)
-    if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
-        parts = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))
-    else:
-        body = _to_message(window, catalogue).SerializeToString(deterministic=True)
-        compressed = _compress(body)
-        if len(compressed) <= max_bytes and len(body) <= MAX_BODY_BYTES:
-            yield compressed
-            return
-        # Each part describes the signals again and compresses a little worse: count that in at once.
-        parts = max(-(-len(compressed) * 11 // (max_bytes * 10)), -(-len(body) // MAX_BODY_BYTES))
-    for part in cut(window, max(parts, 2)):
-        yield from _encode_parts(part, max_bytes, catalogue)
-
-
 def _envelope(window: Window) -> pb.TelemetryBatch:
     return pb.TelemetryBatch(
         format=FORMAT,
@@ -187,7 +188,9 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
     if described:
         message.signals.CopyFrom(write_table(described))
     if catalogue is not None:
-        columns.signals.extend((np.diff(numbers, prepend=-1) - 1).tolist())
+        ascent = numbers.copy()
+        ascent[1:] -= numbers[:-1] + 1
+        columns.signals.extend(ascent.tolist())
         message.catalogue = catalogue.digest
         message.ClearField("campaign")
         message.ClearField("revision")

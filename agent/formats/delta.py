@@ -86,8 +86,9 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
     if not len(changing):
         return Deltas(bases, steps, widths, b"", wraps)
     if len(changing) < len(counts):
-        values = values[(lowest != highest).repeat(counts)]
-        counts = counts[changing]
+        first, counts = starts[changing], counts[changing]
+        places = zip(first.tolist(), (first + counts).tolist(), strict=True)
+        values = np.concatenate([values[start:stop] for start, stop in places])
         starts = counts.cumsum() - counts
     deltas = _deltas(values, starts, counts)
     lowest, highest = _take_the_short_way(deltas, starts, counts, wraps[changing])
@@ -194,13 +195,15 @@ def _planes(
     residuals: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], widths: NDArray[np.uint8]
 ) -> bytes:
     """The residuals as the module says; those in the first place of each column do not count."""
-    follows = np.ones(len(residuals), np.bool_)
-    follows[starts] = False
+    columns: dict[int, list[NDArray[np.int64]]] = {width: [] for width in (0, *_TYPES)}
+    places = zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True)
+    for width, start, stop in places:
+        columns[width].append(residuals[start:stop])
     planes = []
-    for width in sorted({*widths.tolist()} - {0}):
-        of_width = follows & (widths == width).repeat(counts)
-        narrow = residuals.astype(_TYPES[width])[of_width]
-        planes.append(narrow.view(np.uint8).reshape(-1, width).T.tobytes())
+    for width, dtype in _TYPES.items():
+        if columns[width]:
+            narrow = np.concatenate(columns[width]).astype(dtype)
+            planes.append(narrow.view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
 
 

@@ -12,11 +12,11 @@ machine's.
 
 import bz2
 import gzip
+import importlib.util
 import io
 import lzma
 import sqlite3
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +29,7 @@ from can.io.blf import BLFParseError
 from can.io.generic import MessageReader
 
 from agent.errors import Permanent
+from agent.sources.mf4 import Mf4Messages
 
 _TEXT: Final[dict[str, type[MessageReader]]] = {
     ".log": can.CanutilsLogReader,
@@ -36,7 +37,7 @@ _TEXT: Final[dict[str, type[MessageReader]]] = {
     ".trc": can.TRCReader,
     ".csv": can.CSVReader,
 }
-_SEEKING: Final[dict[str, type[MessageReader]]] = {".mf4": can.MF4Reader, ".db": can.SqliteReader}
+_SEEKING: Final[dict[str, type[MessageReader]]] = {".db": can.SqliteReader}
 _COMPRESSIONS: Final = (".gz", ".zst", ".xz", ".bz2")
 _CHUNK_BYTES: Final = 16 * 1024
 _BLF_OBJECT_BYTES: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB
@@ -59,11 +60,6 @@ _DAMAGE: Final = (
     sqlite3.Error,
     can.CanError,
     BLFParseError,
-)
-_MF4_DAMAGE: Final = (
-    ("asammdf.blocks.utils", "MdfException"),
-    ("isal.igzip_lib", "IsalError"),
-    ("builtins", "RuntimeError"),  # lz4
 )
 
 
@@ -104,13 +100,14 @@ class LogFile:
         try:
             with self._reader() as reader:
                 yield from reader
-        except _damage() as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
 
-    def _reader(self) -> MessageReader:
+    def _reader(self) -> MessageReader | Mf4Messages:
+        if self._format == ".mf4":
+            _require_asammdf(self._path)
+            return Mf4Messages(self._path)
         if self._format in _SEEKING:
-            if self._format == ".mf4":
-                _require_asammdf(self._path)
             return _SEEKING[self._format](self._path)
         raw = cast(io.RawIOBase, self._decompressed())
         if self._format == ".blf":
@@ -153,26 +150,18 @@ def _suffixes(path: Path) -> tuple[str, str]:
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
     log_format = suffixes[-1] if suffixes else ""
-    if log_format not in (known := [*_TEXT, ".blf", *_SEEKING]):
+    if log_format not in (known := [*_TEXT, ".blf", ".mf4", *_SEEKING]):
         raise Permanent(
             f"{path}: unknown log format; name the file by its format: {' '.join(known)} (+ {' '.join(_COMPRESSIONS)})"
         )
-    if compression and log_format in _SEEKING:
+    if compression and log_format in (".mf4", *_SEEKING):
         raise Permanent(f"{path}: a {log_format} log is read in place; decompress it first")
     return log_format, compression
 
 
-def _damage() -> tuple[type[Exception], ...]:
-    """With what asammdf and its decompressors raise, if they are at work: they are an extra, and slow to import."""
-    found = [getattr(sys.modules[module], name) for module, name in _MF4_DAMAGE if module in sys.modules]
-    return (*_DAMAGE, *found)
-
-
 def _require_asammdf(path: Path) -> None:
-    try:
-        import asammdf  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise Permanent(f"{path}: MF4 logs need asammdf; install headunit-agent[mf4]") from error
+    if importlib.util.find_spec("asammdf") is None:
+        raise Permanent(f"{path}: MF4 logs need asammdf; install headunit-agent[mf4]")
 
 
 class _Lines:

@@ -19,7 +19,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
-from agent.formats.codec import encode_batches
+from agent.formats.codec import encode_parts
 from agent.formats.columns import Clock, Event, Window
 from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
@@ -100,6 +100,11 @@ class _Parcel:
     reports: tuple[int, ...] = ()
     positions: Mapping[str, int] = field(default_factory=dict)
     stored_samples: int = 0
+
+    @property
+    def samples(self) -> int:
+        """In all of its batches."""
+        return sum(draft.samples for draft in self.drafts)
 
 
 class Outbox:
@@ -264,25 +269,25 @@ class Outbox:
         parts = parts or _Parts()
         window = replace(window, replaces=tuple(seq for _, seq in parts.keys))
         catalogue = self._references.of(window) if self._references is not None and window.groups else None
-        bodies = encode_batches(window, self._body_max_bytes, catalogue)
+        pieces = list(encode_parts(window, self._body_max_bytes, catalogue))
         refers = None if catalogue is None else catalogue.digest
-        # What belongs to a window that is cut is told with its first batch: the sum is what counts.
         drafts = tuple(
             self._sealer.draft(
                 self._epoch,
                 lane,
                 priority,
-                window,
+                piece,
                 body,
-                samples=0 if number else window.samples,
+                samples=piece.samples,
                 refers=refers,
                 provisional=provisional,
                 replaces=() if number else tuple(parts.keys),
             )
-            for number, body in enumerate(bodies)
+            for number, (piece, body) in enumerate(pieces)
         )
         stored_samples = min(parts.samples, window.samples)
-        return _Parcel(drafts, sum(map(len, bodies)), tuple(reports), positions or {}, stored_samples)
+        size_bytes = sum(len(body) for _, body in pieces)
+        return _Parcel(drafts, size_bytes, tuple(reports), positions or {}, stored_samples)
 
     def _append(self, parcel: _Parcel) -> None:
         with self._turn:
@@ -303,7 +308,7 @@ class Outbox:
                 continue
             self._drop_first()
             self.batches += len(parcel.drafts)
-            self.samples += parcel.drafts[0].samples
+            self.samples += parcel.samples
 
     def _promote(self) -> None:
         """Nothing replaces parts any more whose window is lost: they are sent."""
@@ -353,12 +358,12 @@ class Outbox:
 
 def _loss(parcel: _Parcel, reason: Reason) -> Loss:
     """Of all that the spool does not have in parts."""
-    first = parcel.drafts[0]
+    first, last = parcel.drafts[0], parcel.drafts[-1]
     return Loss(
         reason,
         lane=first.lane,
         campaign=first.campaign,
-        samples=first.samples - parcel.stored_samples,
+        samples=parcel.samples - parcel.stored_samples,
         first_t_us=first.first_t_us,
-        last_t_us=first.last_t_us,
+        last_t_us=last.last_t_us,
     )

@@ -13,10 +13,11 @@ On disk, below the spool's folder:
 Identity.  `epoch` (32 hex digits) is made with the index; `seq` counts from 1 within it.  A number is used up by the
 transaction that stores its batch, and a batch can be sent only after that, so no number ever names two contents.
 
-Append.  Each file is made durable first (temporary, write, fsync, rename, fsync of the folder); then one transaction
-adds the rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the
-source positions.  It all happened or none of it: a file whose transaction did not commit is an orphan.  What quota,
-age or free space have no room for is evicted before that in a transaction of its own, which writes the ledger.
+Append.  The files are made durable first (write, fsync of each; fsync of the folder); then one transaction adds the
+rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and moves the source
+positions.  It all happened or none of it: a file whose transaction did not commit, whole or cut short, is an orphan.
+What quota, age or free space have no room for is evicted before that in a transaction of its own, which writes the
+ledger.
 
 Catalogues.  A batch that carries a catalogue is stored like any other, and a copy of it is kept until no batch refers
 to it and nobody means to (`keep_catalogues`), beyond acknowledgement, quota and age: whenever the receiver misses the

@@ -1,6 +1,6 @@
 """The files of the spool: their operations behind one narrow interface, their names and places.  Touches the world.
 
-Invariant: `write` has made content and name durable when it returns, and leaves nothing behind when it raises.
+Invariant: `SpoolFolder.write_all` has made contents and names durable when it returns, and nothing when it raises.
 The interface `Files` exists so that tests run the production spool on disks that fail and on power that goes.
 Where things lie is specified in agent.telemetry.spool.
 """
@@ -29,7 +29,13 @@ class Files(Protocol):
         """Create `folder` (mode 0700) durably where it is missing; its parent exists."""
 
     def write(self, path: Path, content: bytes) -> None:
-        """Create or replace the file `path`, whole or not at all, durably."""
+        """Create or replace the file `path`, its content durable; where it raises, nothing is left.
+
+        A power cut before `sync_folder` may leave a part of it, or nothing.
+        """
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in `folder` durable."""
 
     def read(self, path: Path) -> bytes:
         """The whole file."""
@@ -62,7 +68,11 @@ class DiskFiles:
 
     def write(self, path: Path, content: bytes) -> None:
         """See Files."""
-        durable.write_file(path, content)
+        durable.create_file(path, content)
+
+    def sync_folder(self, folder: Path) -> None:
+        """See Files."""
+        durable.fsync_directory(folder)
 
     def read(self, path: Path) -> bytes:
         """See Files."""
@@ -148,7 +158,7 @@ class SpoolFolder:
         return self.root / "batches" / name.epoch / file
 
     def batches(self) -> dict[Path, tuple[BatchName, int]]:
-        """Every file with the name of a batch: what it says, and its size.  Deletes what interrupted writes left."""
+        """Every file with the name of a batch: what it says, and its size.  Deletes temporary files (old releases)."""
         found: dict[Path, tuple[BatchName, int]] = {}
         for epoch in self.epochs():
             folder = self.root / "batches" / epoch
@@ -165,7 +175,7 @@ class SpoolFolder:
         return self.root / "catalogues" / f"{digest.hex()}.{epoch}.{seq:012d}.batch"
 
     def carriers(self) -> dict[Path, tuple[bytes, str, int]]:
-        """Every such copy: digest, epoch and number.  Deletes what interrupted writes left."""
+        """Every such copy: digest, epoch and number.  Deletes the temporary files of earlier releases."""
         found: dict[Path, tuple[bytes, str, int]] = {}
         folder = self.root / "catalogues"
         for file in self._files.sizes(folder):
@@ -183,6 +193,8 @@ class SpoolFolder:
                 self._files.write(path, content)
                 self._leftovers.discard(path)
                 written.append(path)
+            for folder in {path.parent for path in contents}:
+                self._files.sync_folder(folder)
         except OSError:
             self.remove(written)
             raise

@@ -1,10 +1,12 @@
 import os
+import resource
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
-from agent.durable import write_file
+from agent.durable import create_file, write_file
 
 
 def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -40,3 +42,19 @@ def test_where_writing_fails_the_old_content_stands_and_nothing_is_left(tmp_path
 def test_a_folder_that_is_missing_is_the_callers_to_make(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "missing" / "record", b"new")
+
+
+def test_a_file_that_cannot_be_created_whole_leaves_nothing(tmp_path: Path) -> None:
+    create_file(tmp_path / "batch", b"content")
+    assert (tmp_path / "batch").read_bytes() == b"content"
+    assert stat.S_IMODE((tmp_path / "batch").stat().st_mode) == 0o600
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, limit[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            create_file(tmp_path / "next", b"content")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [each.name for each in tmp_path.iterdir()] == ["batch"]

@@ -7,23 +7,28 @@ import cantools.database
 import pytest
 from cantools.database.can import Database, Message, Signal
 from cantools.database.conversion import BaseConversion
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from can_dbc.database import load
+from can_dbc.database import load, parse
 from can_dbc.decoder import Decoder
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import compile_plan
+from can_dbc.plan import Match, compile_plan
 from tests import shared_data
 from tests.can_dbc.oracle import CantoolsCrash, block_of, decoded, expected
 
-SCALES = st.sampled_from([1, 1, 2, -1, 10, 0.5, 0.1, -0.25, 1e-7, 1e12, 0])
-OFFSETS = st.sampled_from([0, 0, 1, -40, 0.5, -273.15, 1e9])
+SCALES = st.sampled_from([1, 1, 1, 2, -1, 10, 0.5, 0.1, -0.25, 1e-7, 1e12, 0, 2**40, -1e300, 1.7e308, 5e-324, -0.0])
+OFFSETS = st.sampled_from([0, 0, 0, 1, -40, 0.5, -273.15, 1e9, -(2**53), 1e308, -5e-324, -0.0])
+KEYS = st.integers(-4, 20) | st.sampled_from(
+    [-1, -128, 255, -(2**31), 2**31 - 1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1]
+)
+TEXTS = st.dictionaries(KEYS, st.sampled_from(["off", "on", "error", "§"]))
+IDS = st.lists(st.integers(-1, 9), min_size=1, max_size=8) | st.integers(0, 9).map(lambda n: list(range(n, 16)))
 
 
 @st.composite
 def conversions(draw, is_float):
-    choices = draw(st.none() | st.dictionaries(st.integers(-4, 20), st.sampled_from(["off", "on", "error", "§"])))
+    choices = draw(st.none() | TEXTS)
     return BaseConversion.factory(draw(SCALES), draw(OFFSETS), choices, is_float)
 
 
@@ -66,20 +71,49 @@ def messages(draw):
     length = draw(st.sampled_from([1, 2, 3, 7, 8, 8, 8, 9, 12, 17, 64]))
     listed = [draw(signals(f"S{n}", length)) for n in range(draw(st.integers(0, 3)))]
     parents: list[str] = []
-    for n in range(draw(st.integers(0, 2))):
+    for n in range(draw(st.integers(0, 3))):
         nested = {}
         if parents and draw(st.booleans()):
-            nested = {
-                "multiplexer_signal": parents[-1],
-                "multiplexer_ids": draw(st.lists(st.integers(0, 8), max_size=6)),
-            }
+            nested = {"multiplexer_signal": draw(st.sampled_from(parents)), "multiplexer_ids": draw(IDS)}
         listed.append(draw(multiplexers(f"M{n}", length, **nested)))
         parents.append(f"M{n}")
     for n in range(draw(st.integers(0, 4)) if parents else 0):
-        ids = draw(st.lists(st.integers(-1, 9), min_size=1, max_size=8))
         parent = draw(st.sampled_from(parents))
-        listed.append(draw(signals(f"C{n}", length, multiplexer_signal=parent, multiplexer_ids=ids)))
-    return Message(draw(st.integers(0, 0x7FF)), "Message", length, listed, strict=False)
+        listed.append(draw(signals(f"C{n}", length, multiplexer_signal=parent, multiplexer_ids=draw(IDS))))
+    extended = draw(st.booleans())
+    can_id = draw(st.integers(0, 0x1FFFFFFF if extended else 0x7FF))
+    return Message(can_id, "Message", length, listed, is_extended_frame=extended, strict=False)
+
+
+@st.composite
+def texts(draw):
+    """A DBC with extended multiplexing as it is written in files: multiplexers beside and in each other, ranges."""
+    length = draw(st.sampled_from([4, 8, 16, 64]))
+    lines, ranges = [], []
+    multiplexers_: list[str] = []
+    for n in range(draw(st.integers(1, 3))):
+        bits = draw(st.integers(1, 5))
+        start = draw(st.integers(0, 8 * length - bits))
+        parent = draw(st.sampled_from(multiplexers_)) if multiplexers_ else None
+        lines.append(f' SG_ M{n} {"M" if parent is None else "m0M"} : {start}|{bits}@1+ (1,0) [0|0] "" E')
+        if parent is not None:
+            ranges.append((f"M{n}", parent))
+        multiplexers_.append(f"M{n}")
+    for n in range(draw(st.integers(1, 5))):
+        bits = draw(st.integers(1, 64 if length > 8 else 16))
+        start, order = draw(st.integers(0, 8 * length - bits)), draw(st.sampled_from("01"))
+        sign = draw(st.sampled_from("+-"))
+        start = 8 * (start // 8) + 7 - start % 8 if order == "0" else start
+        factors = draw(st.sampled_from(["1,0", "-1,0", "0.01,-40", "1E-9,1E9", "2,-3"]))
+        lines.append(f' SG_ S{n} m0 : {start}|{bits}@{order}{sign} ({factors}) [0|0] "u" E')
+        ranges.append((f"S{n}", draw(st.sampled_from(multiplexers_))))
+    selections = []
+    for signal, parent in ranges:
+        spans = draw(st.lists(st.tuples(st.integers(0, 31), st.integers(0, 9)), min_size=1, max_size=3))
+        listed = ", ".join(f"{first}-{first + more}" for first, more in spans)
+        selections.append(f"SG_MUL_VAL_ 291 {signal} {parent} {listed};")
+    values = [f'VAL_ 291 S0 -1 "minus" 0 "zero" {draw(st.integers(-9, 9))} "some";']
+    return "\n".join([f"BO_ 291 Message: {length} E", *lines, "", *selections, *values, ""])
 
 
 def assert_equal(message, payloads, decoder):
@@ -99,6 +133,33 @@ def test_any_message_decodes_as_cantools_does(message, data):
     payload = size.flatmap(lambda n: st.binary(min_size=n, max_size=n))
     payloads = data.draw(st.lists(payload, min_size=1, max_size=12))
     assert_equal(message, payloads, Decoder({0: compile_plan([Database([message], strict=False)])}))
+
+
+@given(texts(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_extended_multiplexing_of_a_file_decodes_as_cantools_does(text, data):
+    database = parse(text.encode(), "dbc", "random.dbc")
+    (message,) = database.messages
+    payload = st.binary(min_size=message.length, max_size=message.length)
+    assert_equal(message, data.draw(st.lists(payload, min_size=1, max_size=12)), Decoder({0: compile_plan([database])}))
+
+
+@given(messages(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_message_of_several_senders_decodes_as_cantools_does(message, data):
+    """J1939: priority and source address differ from frame to frame."""
+    assume(message.is_extended_frame)
+    payload = st.binary(min_size=message.length, max_size=message.length)
+    frame = st.tuples(st.integers(0, 7), st.sampled_from([0, 1, 255]), payload)
+    sent = data.draw(st.lists(frame, min_size=1, max_size=12))
+    plan = compile_plan([Database([message], strict=False)], Match.PGN)
+    ids = [message.frame_id & 0x03FFFF00 | priority << 26 | sender for priority, sender, _ in sent]
+    result = Decoder({0: plan}).decode(block_of([(n, True, frame[2]) for n, frame in zip(ids, sent, strict=True)]))
+    ours = {row: samples for columns in result.columns for row, samples in decoded(columns).items()}
+    for row, (_, sender, content) in enumerate(sent):
+        with suppress(CantoolsCrash):
+            assert ours.get(row) == expected(message, content)
+        assert {columns.source_address for columns in result.columns if row in columns.rows} <= {sender}
 
 
 @pytest.mark.parametrize("length", [8, 17, 64])

@@ -26,11 +26,16 @@ CAMPAIGNS: tuple[dict[str, Any], ...] = tuple(
     {
         "name": name,
         "priority": priority,
-        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 1_000}},
+        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": period_ms}},
         "signalsToCollect": [{"name": signals}],
     }
-    for priority, (name, signals) in enumerate(
-        {"place": "gnss_*", "speed": "*[Ss]peed*", "control": "VCU_*", "everything": "*"}.items()
+    for priority, (name, signals, period_ms) in enumerate(
+        [
+            ("place", "gnss_*", 1_000),
+            ("speed", "*[Ss]peed*", 1_000),
+            ("control", "VCU_*", 3_000),
+            ("everything", "*", 6_000),
+        ]
     )
 )
 """Without memory from sample to sample (`onChange`, intervals): what such a campaign keeps after a SIGKILL depends on
@@ -52,8 +57,9 @@ runtime_folder = "{runtime}"
 [telemetry]
 campaigns = "{campaigns}"
 increment_s = 0.5
+loss_window_s = 1.0
 silence_s = 2.0
-batch_max_bytes = 16000
+batch_max_bytes = 4096
 pending_max_bytes = 4000
 [spool]
 quota_bytes = {quota_bytes}

@@ -81,3 +81,10 @@ def test_what_a_vehicle_lost_after_its_last_batch_that_came_is_known_from_its_re
     aged = Loss(Reason.EVICTED_AGE, Lane.LIVE, batches=1, samples=20, first_seq=3, last_seq=3)
     fill(lake, batch(1), batch(2, told(aged)))
     assert numbers(rows(lake)) == [(1, 2, "stored", None), (3, 3, "lost", "evicted_age")]
+
+
+def test_parts_of_a_window_are_replaced_by_its_batch(lake: str) -> None:
+    whole = batch(4)
+    fill(lake, batch(1), replace(whole, window=replace(whole.window, replaces=(2, 3))))
+    assert numbers(rows(lake)) == [(1, 1, "stored", None), (2, 3, "replaced", None), (4, 4, "stored", None)]
+    assert rows(lake, stored=False) == [rows(lake)[1]]

@@ -431,6 +431,7 @@ def test_a_table_of_a_release_without_source_addresses_is_extended_and_reads_bef
     for name in ("events", "batches"):
         DeltaTable.create(str(fleet.lake / name), SCHEMAS[name], partition_by=["date"])
     counted = "SELECT source_address, count(*) FROM samples GROUP BY ALL ORDER BY ALL"
+    assert ask_sql(str(fleet.lake), counted).rows == ((None, 1),)
     groups = tuple(replace(group, source_address=255) for group in make_window(1).groups)
     store = open_store(fleet, Share())
     store.take_in([Message(vehicle.topic, vehicle.batch(1, replace(make_window(1), groups=groups)))])
@@ -439,6 +440,10 @@ def test_a_table_of_a_release_without_source_addresses_is_extended_and_reads_bef
     bring(store, vehicle, 2)
     store.close()
     assert ask_sql(str(fleet.lake), counted).rows == ((255, 20), (None, 21))
+    for question in ("latest", "samples", "corrected"):
+        answer = ask(str(fleet.lake), question, vehicle=vehicle.name)
+        column = answer.columns.index("source_address")
+        assert {row[column] for row in answer.rows} == {None, 255}
 
 
 def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) -> None:

@@ -11,7 +11,6 @@ import os
 import random
 import resource
 import signal
-import sys
 import time
 import traceback
 import warnings
@@ -114,9 +113,8 @@ def _prepare(folder: Path) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    logging.disable()  # python-can and asammdf say a line for each damaged one
+    logging.disable()  # python-can says a line for each damaged one
     warnings.simplefilter("error", RuntimeWarning)  # numpy's, which a caller may have made an error
-    sys.unraisablehook = lambda _: None  # asammdf's objects fall apart noisily where their constructor raised
     faulthandler.enable((folder / f"{os.getpid()}.trace").open("w"))
 
 

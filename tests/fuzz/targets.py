@@ -1,7 +1,7 @@
 """What is fuzzed: for each target where its inputs come from, what reads them, and which errors it may raise.
 
 `part` is the share of all inputs that a target gets, by what it costs and how much there is to find: an MF4 log takes
-asammdf some milliseconds, a plan some microseconds.
+a process of its own, a plan some microseconds.
 """
 
 import hashlib
@@ -245,5 +245,5 @@ TARGETS: Sequence[Target] = (
     _log("trc", ".trc", 0.06),
     _log("gz", ".log.gz", 0.04),
     _log("zst", ".log.zst", 0.04),
-    _log("mf4", ".mf4", 0.01),
+    _log("mf4", ".mf4", 0.0005),
 )

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.broker import Broker
 from fleet.simulate.run import shares
 from tests.agent.car import command
+from tests.fleet.vehicles import make_fleet
+from tests.integration.test_receiver import ReceiverProcess
 
 pytestmark = pytest.mark.integration
 
@@ -31,3 +34,39 @@ def test_twenty_vehicles_lose_nothing_and_double_nothing_over_two_receivers(tmp_
 def test_receivers_share_all_partitions() -> None:
     assert shares(1) == ["0-15/16"]
     assert shares(3) == ["0-4/16", "5-9/16", "10-15/16"]
+
+
+def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
+    fleet = make_fleet(tmp_path / "fleet")
+    here = ("--fleet", fleet.root)
+    with Broker(fleet, tmp_path / "broker") as broker:
+        receiver = ReceiverProcess(fleet, broker.port, tmp_path / "receiver.log")
+        receiver.start()
+        try:
+            arguments = ("--vehicles", "3", "--minutes", "0.1", "--period", "2", "--broker", f"localhost:{broker.port}")
+            done = command("fleet", "simulate", *here, *arguments, "--json", seconds=100)
+            assert done.returncode == 0, done.stderr
+            report = json.loads(done.stdout)
+            compacted = command("fleet", "compact", *here, "--json")  # beside the receiver
+            assert compacted.returncode == 0, compacted.stderr
+        finally:
+            assert receiver.end() == 0
+    assert (report["batches_sent"], report["receiver_cpu_ms_per_batch"], report["extrapolation"]) == (12, None, [])
+    records = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]
+    assert [record["revoked"] for record in records] == [True] * 3  # nobody uses these names again
+    samples, _, _ = json.loads(compacted.stdout)
+    assert samples["files_before"] > samples["files_after"] == 1
+
+    def asked(*question: str) -> list[dict[str, object]]:
+        answer = command("fleet", "query", *here, "--json", *question)
+        assert answer.returncode == 0, answer.stderr
+        found: list[dict[str, object]] = json.loads(answer.stdout)
+        return found
+
+    ledger = asked("ledger")
+    assert [(line["state"], line["first_seq"], line["last_seq"]) for line in ledger] == [("stored", 1, 4)] * 3
+    assert asked("losses", str(records[0]["vehicle"])) == []
+    assert {line["time_quality"] for line in asked("samples", "--corrected", "--limit", "50")} == {"as stamped"}
+    assert command("fleet", "compact", *here, "--dry-run", "--keep-days", "30").stdout.startswith("table")
+    wrong = command("fleet", "compact", *here, "--campaign", "simulation")
+    assert (wrong.returncode, "--keep-days" in wrong.stderr) == (1, True)

@@ -7,6 +7,7 @@ import random
 import re
 import struct
 import zlib
+from pathlib import Path
 
 import can
 import pytest
@@ -17,8 +18,6 @@ from hypothesis import strategies as st
 from agent.errors import Permanent
 from agent.sources.logs import LogFile
 
-# Of asammdf's half-made objects, whenever they are collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 START = 1_700_000_000.0
 MESSAGES = [
     can.Message(
@@ -127,6 +126,13 @@ def test_what_asammdf_says_of_a_damaged_log_is_permanent(tmp_path, damage):
     path = tmp_path / "damaged.mf4"
     path.write_bytes(damage(_written(tmp_path, ".mf4")))
     with pytest.raises(Permanent, match=r"damaged\.mf4: "):
+        frames(path)
+
+
+def test_a_log_that_crashes_asammdf_is_permanent_and_crashes_nothing_else(tmp_path):
+    path = tmp_path / "damaged.mf4"
+    path.write_bytes((Path(__file__).parents[2] / "fuzz" / "regressions" / "mf4" / "crash").read_bytes())
+    with pytest.raises(Permanent, match=r"damaged\.mf4: not a readable \.mf4 log: its reader crashed with signal 11"):
         frames(path)
 
 

@@ -56,7 +56,7 @@ class FlakyFiles(DiskFiles):
             if self._fault.done and self._fault.mode == "crash":
                 super().write(path, content)
             elif self._fault.mode == "crash":
-                path.with_name(f".{path.name}.1.tmp").write_bytes(content[: len(content) // 2])
+                path.write_bytes(content[: len(content) // 2])
             self._fault.strike(sqlite=False)
         super().write(path, content)
 

@@ -122,6 +122,16 @@ def test_a_window_that_is_cut_counts_its_samples_once(tmp_path: Path) -> None:
     assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000}
 
 
+def test_each_batch_of_a_window_that_is_cut_is_lost_with_its_own_samples(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    put(depot, window(1, samples=20_000))
+    _, second, *_ = depot.spool.pending(100, exclude=(), lanes=list(depot.spool.counts().lanes))
+    depot.spool.refuse(depot.spool.epoch, {second.seq: Refusal("no", second.digest)})
+    left = sum(each.samples for each in depot.windows())
+    assert 0 < left < 20_000
+    assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000 - left}
+
+
 def test_a_cut_window_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     depot = Depot(tmp_path, batch_max_bytes=6_000)
     depot.disk.full = True

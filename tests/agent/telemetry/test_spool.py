@@ -382,6 +382,27 @@ def test_what_interrupted_writes_left_is_deleted(disk: Disk) -> None:
     again.close()
 
 
+class UnsyncedFolder(FlakyFiles):
+    """The first sync of a batch's folder fails."""
+
+    failed = False
+
+    def sync_folder(self, folder: Path) -> None:
+        if not self.failed:
+            self.failed = True
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_folder(folder)
+
+
+def test_a_batch_whose_name_is_not_durable_is_not_stored(disk: Disk) -> None:
+    spool = Spool.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, files=UnsyncedFolder(disk.fault))
+    with pytest.raises(Transient):
+        spool.append_all([draft(), draft()])
+    assert (stored(spool), batch_files(disk.folder)) == ({}, [])
+    assert spool.append(draft()) == 1
+    spool.close()
+
+
 def test_quarantine_is_bounded(spool: Spool, disk: Disk) -> None:
     for _ in range(QUARANTINE + 5):
         spool.append(draft(b"abc"))

@@ -1,0 +1,198 @@
+"""What the spool costs at a backlog, and how fast it drains: against mosquitto's own client with the same bytes.
+
+Appends and acknowledgements are measured in turns over spools of all sizes, so that a busy machine is busy for all of
+them.  The backlog is filled without forcing each file to the disk, which only shortens the filling.
+
+The drain is the agent's uplink (spool, MQTT 5 over mutual TLS, QoS 1, `ack = "broker"`, its default of messages in
+flight) until the spool is empty, each batch read, checked and removed durably.  Against it: `mosquitto_pub -l -q 1`
+over the same broker, one process, one connection, one line a message.  A line cannot hold line ends, so these bytes of
+the sealed batches are replaced; number and sizes of the messages are the same.  Somebody listens at the broker in both
+cases.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.formats import topics
+from agent.formats.topics import Lane
+from agent.link.endpoint import Endpoint
+from agent.link.mqtt import connect
+from agent.settings import Uplink as UplinkSettings
+from agent.telemetry.schedule import Pace
+from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.spool_files import DiskFiles
+from agent.telemetry.uplink import Uplink
+from fleet.broker import Broker
+from fleet.create import create_fleet
+from fleet.folder import FleetFolder
+from fleet.simulate.enrolment import enrol_many
+
+BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
+TURNS: Final = 60
+BATCH_BYTES: Final = 2_000  # of the backlog whose costs are measured
+DRAIN_BATCH_BYTES: Final = 55_000  # near the setting's 60,000
+_AT_ONCE: Final = 500
+
+
+class _QuickFiles(DiskFiles):
+    """Writes that nobody waits for, to fill a backlog."""
+
+    def write(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+
+
+def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
+    """Milliseconds of one append and one acknowledgement by backlog (medians), and the last as ratio to the first."""
+    for backlog in backlogs:
+        _fill(folder / str(backlog), backlog, BATCH_BYTES)
+    appends: dict[int, list[float]] = {backlog: [] for backlog in backlogs}
+    acknowledged: dict[int, list[float]] = {backlog: [] for backlog in backlogs}
+    with contextlib.ExitStack() as stack:
+        spools = {backlog: _open(folder / str(backlog)) for backlog in backlogs}
+        for spool in spools.values():
+            stack.callback(spool.close)
+        epochs = {backlog: spool.epoch for backlog, spool in spools.items()}
+        content = secrets.token_bytes(BATCH_BYTES)
+        for turn in range(TURNS + 1):
+            for backlog, spool in spools.items():
+                started = time.perf_counter()
+                seq = spool.append(Draft(Lane.LIVE, 1, "bench", lambda _: content, 100, 1, 2))
+                appended = time.perf_counter()
+                spool.acknowledge(epochs[backlog], [seq])
+                done = time.perf_counter()
+                if turn:  # the first one is not counted: caches
+                    appends[backlog].append((appended - started) * 1e3)
+                    acknowledged[backlog].append((done - appended) * 1e3)
+    append_ms = {backlog: statistics.median(times) for backlog, times in appends.items()}
+    acknowledge_ms = {backlog: statistics.median(times) for backlog, times in acknowledged.items()}
+    first, last = backlogs[0], backlogs[-1]
+    return {
+        "append_ms_by_backlog": append_ms,
+        "acknowledge_ms_by_backlog": acknowledge_ms,
+        "append_ratio_backlog": append_ms[last] / append_ms[first],
+        "acknowledge_ratio_backlog": acknowledge_ms[last] / acknowledge_ms[first],
+    }
+
+
+def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
+    """Megabytes a second of the uplink and of mosquitto's client, in this order and once more in the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = max(1, backlog_mb * 1_000_000 // DRAIN_BATCH_BYTES)
+    size_mb = batches * DRAIN_BATCH_BYTES / 1e6
+    ours: list[float] = []
+    theirs: list[float] = []
+    with _vehicle(folder) as (endpoint, topic):
+        for turn in range(2):
+            spool_folder, lines = folder / f"spool-{turn}", folder / "lines"
+            _fill(spool_folder, batches, DRAIN_BATCH_BYTES)
+            _write_lines(spool_folder, lines)
+            ways: list[tuple[list[float], Callable[[], None]]] = [
+                (ours, lambda spool_folder=spool_folder: _drain(spool_folder, endpoint)),  # type: ignore[misc]
+                (theirs, lambda lines=lines: _publish(lines, endpoint, topic)),  # type: ignore[misc]
+            ]
+            for times, way in ways if turn == 0 else reversed(ways):
+                started = time.perf_counter()
+                way()
+                times.append(time.perf_counter() - started)
+    return {
+        "drain_backlog_mb": size_mb,
+        "drain_batches": batches,
+        "drain_mb_per_s": size_mb * len(ours) / sum(ours),
+        "drain_mosquitto_mb_per_s": size_mb * len(theirs) / sum(theirs),
+        "drain_ratio_mosquitto": sum(theirs) / sum(ours),
+    }
+
+
+def _open(folder: Path, **more: Any) -> Spool:
+    return Spool.open(folder, quota_bytes=10**11, max_age_s=1e9, reserve_bytes=0, **more)
+
+
+def _fill(folder: Path, batches: int, size: int) -> None:
+    """A spool of so many batches of noise, as sealed ones are."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    spool = _open(folder, files=_QuickFiles())
+    for start in range(0, batches, _AT_ONCE):
+        draft = Draft(Lane.LIVE, 1, "bench", lambda _: secrets.token_bytes(size), 100, 1, 2)
+        spool.append_all([draft] * min(_AT_ONCE, batches - start))
+    spool.close()
+
+
+@contextlib.contextmanager
+def _vehicle(folder: Path) -> Iterator[tuple[Endpoint, str]]:
+    """A broker with somebody who listens, and a vehicle that may publish on `topic`."""
+    fleet = FleetFolder(folder / "fleet")
+    create_fleet(fleet, suite="X25519", broker_names=(), now=datetime.now(UTC))
+    keys = folder / "keys"
+    keys.mkdir()
+    with Broker(fleet, folder / "broker") as broker:
+        ((record, _, endpoint),) = enrol_many(fleet, keys, 1, host="localhost", port=broker.port, now=datetime.now(UTC))
+        command = ["mosquitto_sub", *_tls(endpoint, fleet.receiver_certificate, fleet.receiver_key)]
+        listener = subprocess.Popen([*command, "-i", "listener", "-t", topics.ALL_UP], stdout=subprocess.DEVNULL)
+        time.sleep(1.0)
+        try:
+            yield endpoint, topics.up(record.partition, record.vehicle, Lane.LIVE)
+        finally:
+            listener.terminate()
+            listener.wait()
+
+
+def _tls(endpoint: Endpoint, certificate: Path, key: Path) -> list[str]:
+    address = ["-h", endpoint.host, "-p", str(endpoint.port), "-V", "mqttv5"]
+    return [*address, "--cafile", str(endpoint.ca_file), "--cert", str(certificate), "--key", str(key)]
+
+
+def _write_lines(spool_folder: Path, lines: Path) -> None:
+    with lines.open("wb") as output:
+        for file in sorted((spool_folder / "batches").rglob("*.batch")):
+            output.write(file.read_bytes().translate(bytes.maketrans(b"\n\0", b"..")) + b"\n")
+
+
+def _publish(lines: Path, endpoint: Endpoint, topic: str) -> None:
+    command = ["mosquitto_pub", *_tls(endpoint, endpoint.cert_file, endpoint.key_file)]
+    with lines.open("rb") as stream:
+        subprocess.run([*command, "-i", endpoint.client_id, "-q", "1", "-l", "-t", topic], stdin=stream, check=True)
+
+
+def _drain(folder: Path, endpoint: Endpoint) -> None:
+    spool = _open(folder)
+    try:
+        asyncio.run(_deliver(spool, endpoint))
+    finally:
+        spool.close()
+
+
+async def _deliver(spool: Spool, endpoint: Endpoint) -> None:
+    defaults = UplinkSettings(broker="localhost:1")
+    uplink = Uplink(
+        spool,
+        vehicle=endpoint.client_id,
+        partition=topics.partition_of(endpoint.client_id),
+        acks_key=Ed25519PrivateKey.generate().public_key(),
+        ack="broker",
+        pace=Pace(defaults.in_flight, defaults.ack_timeout_s),
+    )
+    async with connect(endpoint) as connection:
+        running = asyncio.create_task(uplink.run(connection))
+        while await asyncio.to_thread(lambda: spool.counts().batches):
+            if running.done():
+                running.result()
+            await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def measure(backlog_mb: int, out: Path) -> dict[str, Any]:
+    """Both, in a temporary folder below `out`."""
+    with tempfile.TemporaryDirectory(dir=out, prefix="bench-backlog-") as name:
+        return costs(Path(name) / "costs") | drain(Path(name) / "drain", backlog_mb)

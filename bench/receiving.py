@@ -1,0 +1,81 @@
+"""What the receiver costs: sealed batches of a drive judged, opened, decoded and committed into Delta tables.
+
+The receiver's own parts from the envelope to the durable commit and the signed acknowledgement; only MQTT is left out.
+Every signal at its native rate in 30 s windows of many vehicles, grouped as the receiver groups them.
+"""
+
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from agent.formats import topics
+from agent.formats.codec import encode_batches
+from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, seal
+from agent.formats.topics import Lane
+from bench.drives import Drive
+from bench.pipeline import BATCH_BYTES, Pipeline
+from fleet.create import create_fleet
+from fleet.enrol import read_recipient
+from fleet.folder import FleetFolder
+from fleet.receiver import open_store
+from fleet.share import Share
+from fleet.simulate.enrolment import enrol_many
+from fleet.store import Message
+
+VEHICLES: Final = 8
+EPOCH: Final = "0" * 32
+
+
+def measure(drive: Drive, out: Path) -> dict[str, Any]:
+    """Samples a second and seconds of CPU a million samples; the lake lies below `out` meanwhile."""
+    with tempfile.TemporaryDirectory(dir=out, prefix="bench-receiver-") as name:
+        folder = Path(name)
+        fleet = FleetFolder(folder / "fleet")
+        create_fleet(fleet, suite="MLKEM768_X25519", broker_names=(), now=datetime.now(UTC))
+        groups, samples = _groups(drive, fleet, folder)
+        store = open_store(fleet, Share())
+        wall_s, cpu_s = -time.perf_counter(), -time.process_time()
+        for group in groups:
+            rest = group
+            while rest:
+                rest = rest[store.take_in(rest) :]
+                store.land()
+        wall_s, cpu_s = wall_s + time.perf_counter(), cpu_s + time.process_time()
+        taken = store.totals
+        store.close()
+    if (taken.samples, taken.refused) != (samples, 0):
+        raise RuntimeError(f"the receiver stored {taken.samples} of {samples} samples")
+    return {
+        "receiver_samples": samples,
+        "receiver_batches": taken.batches,
+        "receiver_samples_per_s": samples / wall_s,
+        "receiver_cpu_s_per_million_samples": cpu_s / samples * 1e6,
+    }
+
+
+def _groups(drive: Drive, fleet: FleetFolder, folder: Path) -> tuple[list[list[Message]], int]:
+    """For each window one group: its batches from every vehicle.  And all their samples."""
+    pipeline = Pipeline(drive, drive.windows(30), folder / "spool")
+    windows = pipeline.windows()
+    pipeline.close()
+    recipient = read_recipient(fleet).public
+    keys = folder / "keys"
+    keys.mkdir()
+    vehicles = enrol_many(fleet, keys, VEHICLES, host="localhost", port=1, now=datetime.now(UTC))
+    groups: list[list[Message]] = []
+    seq = 0
+    for window in windows:
+        bodies = encode_batches(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES)
+        group = []
+        for body in bodies:
+            seq += 1
+            for record, key, _ in vehicles:
+                header = Header(record.vehicle, EPOCH, seq, Lane.LIVE, recipient.key_id, recipient.suite, window.end_us)
+                topic = topics.up(record.partition, record.vehicle, Lane.LIVE)
+                group.append(Message(topic, seal(header, body, key, recipient)))
+        groups.append(group)
+    return groups, int(np.sum([window.samples for window in windows])) * VEHICLES
