@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.durable import write_file
+from agent.durable import make_folder, write_file
 from agent.errors import Permanent
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.topics import Lane
@@ -202,7 +202,7 @@ def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
     folder = loaded.path(name)
     try:
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
+            make_folder(folder)
             folder.chmod(mode)
     except OSError as error:
         raise Permanent(
