@@ -1,6 +1,6 @@
-"""What the agent writes to flash: a drive collected in windows of 30 s, by the agent's own parts, with and without making
-open windows durable every 5 s.  Bytes as the kernel counts them for the process (/proc/self/io), index and its log
-included, the file system's own journal not."""
+"""What the agent writes to flash: a drive collected in windows of 30 s, by the agent's own parts, with and without
+making open windows durable every 5 s.  Bytes as the kernel counts them for the process (/proc/self/io), index and its
+log included, the file system's own journal not."""
 
 import asyncio
 import time
