@@ -193,6 +193,7 @@ class Index:
         return index
 
     def _prepare(self, new_epoch: str) -> None:
+        self._db.execute("PRAGMA page_size = 1024")  # of new files: whole pages are written
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
