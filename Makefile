@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet tests
 
-.PHONY: help setup demo test fuzz faults lint bench simulate install lock proto clean
+.PHONY: help setup demo test fuzz faults powercut lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,9 @@ fuzz: $(READY)  ## damaged databases, plans, logs and frames: build/fuzz.json: m
 simulate: $(READY)  ## 2,000 virtual vehicles for two minutes: build/simulate.json [VEHICLES=2000 MINUTES=2]
 	@requirements/install-debian mosquitto=mosquitto
 	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json
+
+powercut: $(READY)  ## power cuts in the stores, on a disk that forgets: build/powercut.json: make powercut [CUTS=10000 SEED=1]
+	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)  ## ruff, mypy strict, module boundaries
 	@$(BIN)/ruff check $(SOURCES)

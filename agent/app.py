@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from agent.apply import Applier
-from agent.assembly import CampaignFile, Parts, endpoint, make_sources, source_buses
+from agent.assembly import CampaignFile, Parts, endpoint, link_policy, make_sources, source_buses
 from agent.clock import MachineClock, SteadyClock
 from agent.descriptors import Descriptors
 from agent.errors import AgentError, Transient
@@ -30,6 +30,7 @@ from agent.sources import BusLoss
 from agent.sources.feeder import Feeder, State, feed_all
 from agent.telemetry.collector import Collector, Limits
 from agent.telemetry.holdings import Holder, Holdings
+from agent.telemetry.link_gate import LinkGate
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.schedule import Pace
@@ -102,6 +103,13 @@ class Agent:
             acks_key=identity.acks_key,
             ack=settings.uplink.ack,
             pace=Pace(settings.uplink.in_flight, settings.uplink.ack_timeout_s),
+            gate=LinkGate(
+                link_policy(settings.uplink),
+                parts.state / "metered.json",
+                clock.read,
+                metered=settings.uplink.metered,
+            ),
+            backlog_bytes_s=settings.uplink.backlog_kbit_s * 125,
         )
         self._online = Online(identity.vehicle, uplink, self._applier)
         floor_s, cap_s = settings.uplink.backoff_min_s, settings.uplink.backoff_max_s
@@ -117,7 +125,7 @@ class Agent:
             outbox=self._outbox,
             spool=account,
             link=self._link,
-            uplink=lambda: uplink.counts,
+            uplink=uplink.status,
             applier=self._applier,
             toggles=toggles,
         )

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import structlog
 
-from agent.durable import write_file
+from agent.durable import make_folder, write_file
 from agent.errors import Permanent
 from agent.formats.campaign import Campaign, parse_campaign
+from agent.formats.topics import Lane
 from agent.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
 from agent.identity import load as load_identity
 from agent.link.endpoint import Endpoint
 from agent.settings import Loaded, PacketRingSource, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
 from agent.sources import BusLoss, Source, packet_ring
 from agent.sources.packet_ring import Descriptors
+from agent.telemetry.link_policy import LinkPolicy
 from can_dbc.cache import PlanCache
 from can_dbc.database import load
 from can_dbc.errors import DatabaseError
@@ -200,7 +202,7 @@ def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
     folder = loaded.path(name)
     try:
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
+            make_folder(folder)
             folder.chmod(mode)
     except OSError as error:
         raise Permanent(
@@ -234,6 +236,12 @@ def endpoint(identity: Identity, uplink: Uplink) -> Endpoint:
         keepalive_s=uplink.keepalive_s,
         timeout_s=uplink.connect_timeout_s,
     )
+
+
+def link_policy(uplink: Uplink) -> LinkPolicy:
+    """Which lanes may use which link."""
+    lanes = frozenset(lane for lane in Lane if lane.label in uplink.metered_lanes)
+    return LinkPolicy(lanes, uplink.metered_daily_mb * 1_000_000)
 
 
 def _read(path: Path) -> bytes:

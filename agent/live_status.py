@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from agent.status import spool_status
 from agent.telemetry.collector import Collector
 from agent.telemetry.outbox import Outbox
 from agent.telemetry.spool import Counts
-from agent.telemetry.uplink import UplinkCounts
 
 DISK_PATIENCE_S: Final = 0.5  # an fsync of worn flash can take longer
 
@@ -63,7 +62,7 @@ class LiveStatus:
     outbox: Outbox
     spool: SpoolAccount
     link: LinkKeeper
-    uplink: Callable[[], UplinkCounts]
+    uplink: Callable[[], Mapping[str, Any]]
     applier: Applier
     toggles: ToggleService
 
@@ -101,7 +100,7 @@ class LiveStatus:
                 "state": self.link.state.value,
                 "broker": self.broker,
                 "problem": self.link.problem,
-                **asdict(self.uplink()),
+                **self.uplink(),
             },
             "pushes": {
                 "version": self.applier.version,

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, get_args, get_origin
+from typing import Annotated, ClassVar, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -138,6 +138,10 @@ class Uplink(_Section, frozen=True, kw_only=True):
     connect_timeout_s: Seconds = 10.0
     backoff_min_s: Seconds = 1.0
     backoff_max_s: Seconds = 300.0
+    backlog_kbit_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 4_000
+    metered: bool | Literal["auto"] = "auto"
+    metered_lanes: tuple[Literal["events", "live", "backlog"], ...] = ("events", "live", "backlog")
+    metered_daily_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.broker):
@@ -145,6 +149,11 @@ class Uplink(_Section, frozen=True, kw_only=True):
         if self.backoff_min_s > self.backoff_max_s:
             raise ValueError(
                 f"backoff_min_s = {self.backoff_min_s} is above backoff_max_s = {self.backoff_max_s}; lower the first"
+            )
+        if "live" in self.metered_lanes and "events" not in self.metered_lanes:
+            raise ValueError(
+                "metered_lanes has live without events, which say what is lost and carry what live data is read with; "
+                'add "events"'
             )
 
     @property
@@ -280,7 +289,18 @@ def _choices(key: str) -> tuple[str, ...]:
     if not (isinstance(section, type) and issubclass(section, msgspec.Struct)):
         return ()
     found = next((field.type for field in msgspec.structs.fields(section) if field.name == path[-1]), None)
-    return get_args(found) if get_origin(found) is Literal else ()
+    return _words(found)
+
+
+def _words(kind: object) -> tuple[str, ...]:
+    """The words that a setting of that type takes, or each of several; none where it takes others as well."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    if kind is bool:
+        return ("true", "false")
+    if get_origin(kind) in (tuple, Union):
+        return tuple(word for part in get_args(kind) if part is not Ellipsis for word in _words(part))
+    return ()
 
 
 def _offending_bus(document: Mapping[str, object]) -> str:

@@ -108,6 +108,15 @@ def render_ledger(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(shown)
 
 
+def _link_use(link: Mapping[str, Any]) -> str:
+    kind = {True: "metered", False: "not metered", None: "metered or not: unknown"}[link["metered"]]
+    used = (
+        f"{link['metered_bytes_today'] / 1e6:.1f} of {link['metered_daily_bytes'] / 1e6:.0f} MB of metered links today"
+    )
+    aside = f"; {link['set_aside']:,} batches unanswered and set aside" if link["set_aside"] else ""
+    return f"lanes     {', '.join(link['lanes']) or 'none'} ({kind}; {used}){aside}"
+
+
 def _from_disk(loaded: Loaded) -> dict[str, Any]:
     folder = loaded.path(loaded.settings.state.folder) / "spool"
     if not folder.is_dir():
@@ -127,6 +136,7 @@ def render(status: Mapping[str, Any]) -> str:
         lines.append(
             f"link      {link['state']} to {link['broker']}" + (f": {link['problem']}" if link["problem"] else "")
         )
+        lines.append(_link_use(link))
         for source in status["sources"]:
             note = f": {source['problem']}" if source["problem"] else ""
             lines.append(f"source    {source['name']} {source['state']}{note}")

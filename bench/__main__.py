@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import Permanent
+from bench import flash
 from bench.blocks import block_sizes
 from bench.by_agent import AgentDecoder
 from bench.by_asammdf import AsammdfDecoder
@@ -45,6 +46,7 @@ def main() -> int:
             for drive in _drives(options.only, figures):
                 _tell(f"{drive.name}: {len(drive.block)} frames, {drive.seconds:.0f} s")
                 _add(figures, drive.name, _measure(drive, Path(name) / drive.name, options.rounds, figures["notes"]))
+            figures["write_amplification"] = flash.full_batches(Path(name) / "full")
             _tell("blocks of one message")
             sizes = block_sizes(options.rounds)
         except Different as error:
@@ -125,6 +127,7 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
     }
     for pipeline in pipelines.values():
         pipeline.close()
+    result |= flash.measure(drive, folder)
     shutil.rmtree(folder)
     return result
 

@@ -19,6 +19,10 @@ _CAPTURES: Final = (
     ("  JSON + zstd", "bytes_per_sample_json_zstd", "{:.2f}"),
     ("  protobuf rows + snappy", "bytes_per_sample_protobuf_snappy", "{:.2f}"),
     ("whole car, sealed, kbit/s", "kbit_per_s", "{:.1f}"),
+    ("flash, MB an hour", "flash_bytes_per_hour", "{:,.1f}"),
+    ("  open windows every 5 s as well", "flash_bytes_per_hour_provisional", "{:,.1f}"),
+    ("written / sealed", "write_amplification_drive", "{:.1f}"),
+    ("  open windows every 5 s as well", "write_amplification_provisional", "{:.1f}"),
     ("values compared, 1000", "values_compared", "{:,.0f}"),
 )
 _PROCESS: Final = (
@@ -39,6 +43,7 @@ _PROCESS: Final = (
 _STORAGE: Final = (
     ("receiver into Delta, 1000 samples/s", "receiver_samples_per_s", "{:,.0f}"),
     ("  CPU s a million samples", "receiver_cpu_s_per_million_samples", "{:.2f}"),
+    ("written / sealed, full batches", "write_amplification", "{:.2f}"),
     ("append, largest backlog / none", "append_ratio_backlog", "{:.2f}"),
     ("acknowledge, largest backlog / none", "acknowledge_ratio_backlog", "{:.2f}"),
     ("drain, MB/s", "drain_mb_per_s", "{:.1f}"),
@@ -84,7 +89,7 @@ def _by_backlog(figures: Mapping[str, Any]) -> list[str]:
 def _cell(value: float | None, key: str, form: str) -> str:
     if value is None:
         return "-"
-    return form.format(value / 1_000 if key in _THOUSANDS else value)
+    return form.format(value / 1_000_000 if key.startswith("flash_") else value / 1_000 if key in _THOUSANDS else value)
 
 
 def _short(name: str) -> str:

@@ -29,14 +29,14 @@ class _Straddle:
 
 
 class Words:
-    """The data of frames `order` of a block, as 64-bit words; each is gathered when it is first asked for.
+    """The data of the frames at `place` of a block, as 64-bit words; each is gathered when it is first asked for.
 
     `data` (n, width): C-contiguous, width 8 or 64.
     """
 
-    def __init__(self, data: NDArray[np.uint8], order: NDArray[np.intp]) -> None:
+    def __init__(self, data: NDArray[np.uint8], place: NDArray[np.intp] | slice) -> None:
         self._data = data.view("<u8")
-        self._order = order
+        self._place = place
         self._words: dict[tuple[int, bool], NDArray[np.uint64]] = {}
 
     def word(self, offset: int, big_endian: bool) -> NDArray[np.uint64]:
@@ -49,9 +49,9 @@ class Words:
             if big_endian:
                 word = self.word(offset, False).byteswap()
             elif offset >= WORD_BYTES * self._data.shape[1]:
-                word = np.zeros(len(self._order), np.uint64)
+                word = np.zeros_like(self.word(0, False))
             elif offset % WORD_BYTES == 0:
-                word = self._data[:, offset // WORD_BYTES][self._order].astype(np.uint64, copy=False)
+                word = self._data[:, offset // WORD_BYTES][self._place].astype(np.uint64, copy=False)
             else:
                 shift = 8 * (offset % WORD_BYTES)
                 first = offset - offset % WORD_BYTES

@@ -146,13 +146,16 @@ class Decoder:
         group = self._group(block)
         sizes = np.bincount(group, minlength=self._skipped + 1)
         ends = np.cumsum(sizes)
-        order = np.argsort(group, kind="stable")
+        # A block of one message is in order as it is.
+        alone = sizes.max() == len(group)
+        order = np.arange(len(group)) if alone else np.argsort(group, kind="stable")
         present = np.flatnonzero(sizes[: self._unknown])
         refused = _RefusedFrames(block)
         columns: list[SignalColumns] = []
         if len(present):
             used = order[: ends[self._unknown - 1]]
-            frames = _Frames(used, block.t_ns[used], block.length[used], Words(block.data, used))
+            place = slice(None) if alone else used
+            frames = _Frames(used, block.t_ns[place], block.length[place], Words(block.data, place))
             stops = ends[present]
             starts = stops - sizes[present]
             shortest = np.minimum.reduceat(frames.length, starts)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.durable import write_file
+from agent.durable import remove, write_file
 from agent.errors import Transient
 
 QUOTA_FILES = 1_000
@@ -45,6 +45,6 @@ class Quarantine:
 
     def _drop(self, name: str) -> None:
         for suffix in ("json", "sealed"):
-            (self._folder / f"{name}.{suffix}").unlink(missing_ok=True)
+            remove(self._folder / f"{name}.{suffix}")
         del self._names[name]
         _log.warning("quarantine_full", dropped=name, quota_files=self._quota_files)

@@ -25,6 +25,7 @@ agent/serve/__init__.py
 agent/sources/__init__.py agent/sources/ring_layout.py agent/sources/vehicle/*.py
 agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.py agent/telemetry/losses.py
 agent/telemetry/policy.py agent/telemetry/retention.py
+agent/telemetry/bucket.py agent/telemetry/link_policy.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/decoder.py can_dbc/encoder.py can_dbc/errors.py
 can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
 fleet/__init__.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
@@ -37,7 +38,8 @@ agent/descriptors.py agent/durable.py agent/identity.py agent/listen.py agent/li
 agent/memory.py agent/online.py
 agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
-agent/link/endpoint.py agent/link/keeper.py agent/link/mqtt.py
+agent/link/endpoint.py agent/link/keeper.py agent/link/metered.py agent/link/mqtt.py
+agent/telemetry/link_gate.py agent/telemetry/unanswered.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py

@@ -71,6 +71,8 @@ class Connection:
         self._endpoint = endpoint
         self._client = client
         self.limits = limits
+        self.own_address = client.own_address()
+        """Of our end: it tells over which interface the connection goes."""
 
     async def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> int:
         """Publish at QoS 1, wait for the broker to accept; returns the reason code (0, or
@@ -237,6 +239,14 @@ class _Client(aiomqtt.Client):
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self.lost()
         return await self._answer(self._await(self._subscribing, mid), "SUBACK", timeout_s)
+
+    def own_address(self) -> str:
+        """The IP address of our end; empty where there is no connection any more."""
+        sock: Any = self._client.socket()
+        try:
+            return "" if sock is None else str(sock.getsockname()[0])
+        except OSError:
+            return ""
 
     def acknowledge(self, message: aiomqtt.Message) -> None:
         """Send the PUBACK of an incoming message, which is read."""

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from agent.durable import fsync_directory, write_file
+from agent.durable import make_folder, remove, write_file
 from agent.errors import Permanent, Transient
 from agent.formats.bundle import Versions
 from agent.pushes.release import Release
@@ -60,10 +60,9 @@ class Store:
         Raises Permanent where the folder cannot be used.
         """
         try:
-            (folder / "releases").mkdir(mode=0o700, parents=True, exist_ok=True)
-            fsync_directory(folder)
+            make_folder(folder / "releases")
             for abandoned in folder.glob(".state.*.tmp"):  # of a write that a cut ended
-                abandoned.unlink()
+                remove(abandoned)
             copies = [folder / name for name in _COPIES]
             records = [record for record in map(_read_record, copies) if record is not None]
             names = [found for path in (folder / "releases").iterdir() if (found := _RELEASE.fullmatch(path.name))]
@@ -118,7 +117,7 @@ class Store:
         with contextlib.suppress(OSError):  # what cannot be removed now is removed after the next push
             for path in (self.folder / "releases").iterdir():
                 if path not in wanted:
-                    path.unlink(missing_ok=True)
+                    remove(path)
 
 
 def _read_record(path: Path) -> Record | None:

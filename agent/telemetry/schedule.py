@@ -1,30 +1,40 @@
 """What the uplink sends next: the in-flight window, re-sending, and patience with refusals.  Pure.
 
-Invariants: at most `in_flight` batches are unacknowledged; none is sent twice within `ack_timeout_s`; and whatever
-does not answer (a receiver that is down, a broker that refuses) is asked at exponentially growing intervals, so
-nothing here can become a hot loop.  Time comes in as an argument (monotonic seconds), as does randomness.
+Invariants: at most `in_flight` batches are unacknowledged; none is sent twice within `ack_timeout_s`; backlog never
+takes the last place in the window; and whatever does not answer (a receiver that is down, a broker that refuses) is
+asked at exponentially growing intervals, so nothing here can become a hot loop.  Time comes in as an argument
+(monotonic seconds), as does randomness.
 
-Re-sending.  A batch whose acknowledgement is overdue is sent again, each time with twice the patience.  Where *no*
-acknowledgement came since it was sent, the receiver is taken to be away, and only one batch at a time probes for it:
-an outage of the receiver costs a few batches of bandwidth, not the window again and again.
+Turns.  Events go first, then fresh data, then what is sent again, then the backlog, within its rate (`bucket`).  A kind
+whose batch got no answer goes last until one does, so what nobody can answer takes its turn with the others and holds
+up none of them.
+
+Re-sending.  A batch whose acknowledgement is overdue gives its place in the window up, and waits (`unanswered`) to be
+sent again.  Where *no* acknowledgement came since it was sent, the receiver is taken to be away, and only one batch at
+a time probes for it: an outage of the receiver costs a few batches of bandwidth, not the window again and again.  A
+kind whose last batch was answered need not probe: fresh data does not wait because the backlog gets no answer.
 
 Catalogues.  Where the receiver wants the catalogue of a batch, that is sent first, then the batch at once; a digest
 again only after growing intervals, whatever the receiver says, and at most MAX_WANTED of them are remembered.
 
 Refusals.  The broker's refusal of a message concerns its topic, so the lane pauses; where it concerns the one batch
 (too large, malformed) only that batch waits, up to MAX_HELD of them.
+
+A lane here is the one in which a batch travels: what was sealed for the live lane travels as backlog when it is old.
+Only the topic, and so a pause, goes by the lane that it was sealed for.
 """
 
 import math
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from agent.formats.topics import Lane
 from agent.link.session import Backoff
+from agent.telemetry.bucket import TokenBucket
 from agent.telemetry.spool_index import Entry
-
-Key = tuple[str, int]
+from agent.telemetry.unanswered import Key, Unanswered
 
 LANES: Final = (Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)  # in the order of sending
 MAX_HELD: Final = 64
@@ -33,9 +43,21 @@ REFUSAL: Final = Backoff(floor_s=1.0, base_s=2.0, cap_s=300.0)
 _OF_ONE_BATCH: Final = frozenset({0x95, 0x99})  # MQTT 5: packet too large, payload format invalid
 
 
+class Turn(Enum):
+    """The kinds of batches that take turns, in their order; the numbers of those that are lanes are theirs."""
+
+    EVENTS = Lane.EVENTS.value
+    LIVE = Lane.LIVE.value
+    AGAIN = 0
+    BACKLOG = Lane.BACKLOG.value
+
+
+_BESIDE: Final = (Turn.AGAIN, Turn.BACKLOG)  # goes beside fresh data, and never in its way
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Limits of sending.  `patience_cap_s` bounds the growing intervals of probes and repeats."""
+    """Limits of sending.  `patience_cap_s` bounds the growing intervals of probes and of asking for catalogues."""
 
     in_flight: int
     ack_timeout_s: float
@@ -46,64 +68,115 @@ class Pace:
 @dataclass(slots=True)
 class _Flight:
     entry: Entry
+    lane: Lane
+    turn: Turn
     sent_at_s: float
-    overdue_at_s: float  # infinite until the broker has it
-    times: int
+    overdue_at_s: float = math.inf  # until the broker has it
 
 
 @dataclass(slots=True)
 class _Wanted:
     keys: frozenset[Key]  # of the batches that wait for it
     asked: bool = True
+    supplied_s: float = -math.inf
     next_s: float = -math.inf
     times: int = 0
 
 
 class Schedule:
-    """The state of sending over one connection."""
+    """The state of sending over one connection; `bucket` and `unanswered` outlive it."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, bucket: TokenBucket, unanswered: Unanswered) -> None:
         self._pace = pace
+        self._bucket = bucket
+        self._unanswered = unanswered
         self._flights: dict[Key, _Flight] = {}
         self._held: dict[Key, float] = {}
         self._paused: dict[Lane, float] = {}
         self._refusals: dict[Lane, int] = {}
         self._wanted: dict[bytes, _Wanted] = {}
         self._last_ack_s = -math.inf
+        self._answered_s = -math.inf  # when the latest of what is answered was sent
+        self._silent = False  # nobody answers
         self._probes = 0
         self._next_probe_s = -math.inf
+        self._unheard: dict[Turn, int] = {}  # which kinds go last, in the order in which they got no answer
+        self._expired = 0
+
+    # ---- what to send
 
     def room(self) -> int:
-        """How many more batches may be sent now."""
+        """How many more batches the window has room for."""
         return max(0, self._pace.in_flight - len(self._flights))
 
     def lanes(self, now_s: float) -> tuple[Lane, ...]:
-        """The lanes that may send, in their order."""
+        """The lanes whose topics take batches, in their order."""
         return tuple(lane for lane in LANES if self._paused.get(lane, now_s) <= now_s)
 
-    def busy(self, now_s: float) -> Set[Key]:
-        """Batches that must not be sent as new ones: in flight, or held after a refusal."""
-        self._held = {key: until_s for key, until_s in self._held.items() if until_s > now_s}
-        return self._flights.keys() | self._held.keys()
+    def new_lanes(self, allowed: Collection[Lane], now_s: float) -> list[Lane]:
+        """The lanes that batches may travel in for the first time, of those that the link allows, in their order."""
+        self._expire(now_s)
+        turns = [turn for turn in self._order() if turn is not Turn.AGAIN and self._may(turn, now_s)]
+        lanes = [Lane(turn.value) for turn in turns]
+        backlog = self._bucket.is_open(now_s) and not self._unanswered.is_full
+        return [lane for lane in lanes if lane in allowed and (lane is not Lane.BACKLOG or backlog)]
 
-    def send(self, entry: Entry, now_s: float) -> None:
-        """A batch is being sent, for the first time or again."""
-        flight = self._flights.get(entry.key)
-        times = 1 if flight is None else flight.times + 1
-        self._flights[entry.key] = _Flight(entry, now_s, math.inf, times)
+    def busy(self, now_s: float) -> Set[Key]:
+        """Batches that must not be sent as new ones: in flight, unanswered, or held after a refusal."""
+        self._held = {key: until_s for key, until_s in self._held.items() if until_s > now_s}
+        return self._flights.keys() | self._held.keys() | self._unanswered.keys
+
+    def choose(
+        self, waiting: Mapping[Lane, Sequence[Entry]], allowed: Collection[Lane], now_s: float
+    ) -> list[tuple[Entry, bool]]:
+        """What to send now, and whether again.  The caller does send them.
+
+        `waiting`: by the lane that they travel in, batches that are not busy and whose topic takes them; `allowed`: the
+        lanes that the link allows.
+        """
+        self._expire(now_s)
+        chosen: list[tuple[Entry, bool]] = []
+        for turn in self._order():
+            if not self._may(turn, now_s):
+                continue
+            for entry, lane in list(self._candidates(turn, waiting, allowed, now_s)):
+                if not self._may(turn, now_s):
+                    break
+                if lane is Lane.BACKLOG and not self._bucket.is_open(now_s):
+                    continue
+                self._send(entry, lane, turn, now_s)
+                chosen.append((entry, turn is Turn.AGAIN))
+        return chosen
+
+    def wake_at_s(self, allowed: Collection[Lane], now_s: float) -> float | None:
+        """When to choose again though nothing happened; None: not before something does.
+
+        `now_s`: when the last choice was made.
+        """
+        times = [*self._paused.values(), *self._held.values(), self._unanswered.next_due_s(now_s)]
+        if self._silent:
+            times.append(self._next_probe_s)
+        if Lane.BACKLOG in allowed:
+            times.append(self._bucket.opens_at_s(now_s))
+        paused_s = self._paused.get(Lane.EVENTS, -math.inf)
+        times += [max(wanted.next_s, paused_s) for wanted in self._wanted.values() if wanted.asked]
+        times += [flight.overdue_at_s for flight in self._flights.values()]
+        at_s = min((at_s for at_s in times if at_s > now_s), default=math.inf)
+        return None if at_s == math.inf else at_s
+
+    # ---- what became of it
 
     def published(self, entry: Entry, now_s: float) -> None:
         """The broker accepted it; the receiver's acknowledgement is due from now on."""
         self._refusals.pop(entry.lane, None)
         if (flight := self._flights.get(entry.key)) is not None:
             flight.sent_at_s = now_s
-            flight.overdue_at_s = now_s + self._patience_s(flight.times - 1)
+            flight.overdue_at_s = now_s + self._pace.ack_timeout_s
 
     def acknowledged(self, keys: Iterable[Key], now_s: float) -> None:
         """The receiver answered for these batches."""
-        self._last_ack_s = now_s
-        self._probes = 0
-        self._next_probe_s = -math.inf
+        keys = list(keys)
+        self._heard(keys, now_s)
         for key in keys:
             self.forget(key)
 
@@ -111,19 +184,23 @@ class Schedule:
         """The batch is no longer in the spool."""
         self._flights.pop(key, None)
         self._held.pop(key, None)
+        self._unanswered.forget(key)
         for digest, wanted in list(self._wanted.items()):
             if key in wanted.keys:  # it was stored, so the receiver has the catalogue
                 del self._wanted[digest]
 
     def want(self, digest: bytes, keys: Iterable[Key], now_s: float) -> None:
         """The receiver lacks a catalogue, and so cannot store these batches of one epoch."""
-        self._last_ack_s = now_s
-        flying = frozenset(keys) & self._flights.keys()
-        if not flying or (digest not in self._wanted and len(self._wanted) >= MAX_WANTED):
+        keys = list(keys)
+        self._heard(keys, now_s)
+        sent = frozenset(keys) & (self._flights.keys() | self._unanswered.keys)
+        if not sent or (digest not in self._wanted and len(self._wanted) >= MAX_WANTED):
             return
-        wanted = self._wanted.setdefault(digest, _Wanted(flying))
-        wanted.keys |= flying
-        wanted.asked = True
+        wanted = self._wanted.setdefault(digest, _Wanted(sent))
+        wanted.keys |= sent
+        before = {key for key in sent & self._flights.keys() if self._flights[key].sent_at_s <= wanted.supplied_s}
+        self._follow(before, now_s)
+        wanted.asked = wanted.asked or before != sent
 
     def take_wanted(self, now_s: float) -> list[bytes]:
         """Catalogues to send now.  The caller does send them."""
@@ -144,9 +221,9 @@ class Schedule:
 
     def supplied(self, digest: bytes, now_s: float) -> None:
         """The broker accepted the catalogue: what waits for it follows at once."""
-        for key in self.waiting_for(digest):
-            if (flight := self._flights.get(key)) is not None and flight.overdue_at_s < math.inf:
-                flight.overdue_at_s = now_s
+        if (wanted := self._wanted.get(digest)) is not None:
+            wanted.supplied_s = now_s
+            self._follow(wanted.keys, now_s)
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
         """The broker refused it (MQTT 5 reason code); returns the seconds that lane or batch will wait."""
@@ -157,45 +234,83 @@ class Schedule:
         return self.pause(entry.lane, now_s, jitter)
 
     def pause(self, lane: Lane, now_s: float, jitter: float) -> float:
-        """Let a lane wait, longer each time until a batch of it is accepted; returns the seconds."""
+        """Let a lane's topic wait, longer each time until a batch of it is accepted; returns the seconds."""
         if self._paused.get(lane, now_s) <= now_s:  # several refusals of one burst count once
             self._refusals[lane] = self._refusals.get(lane, 0) + 1
             self._paused[lane] = now_s + self._pace.refusal.wait_s(self._refusals[lane], jitter)
         return self._paused[lane] - now_s
 
-    def take_overdue(self, now_s: float) -> list[Entry]:
-        """Batches to send again now, longest waiting first.  The caller does send them."""
-        paused = set(LANES) - set(self.lanes(now_s))
-        due = sorted(
-            (
-                flight
-                for flight in self._flights.values()
-                if flight.overdue_at_s <= now_s and flight.entry.lane not in paused
-            ),
-            key=lambda flight: flight.sent_at_s,
-        )
-        if not due or self._last_ack_s >= due[0].sent_at_s:
-            return [flight.entry for flight in due]
-        if now_s < self._next_probe_s:
-            return []
-        self._next_probe_s = now_s + self._patience_s(self._probes)
-        self._probes += 1
-        return [due[0].entry]
+    # ---- within
 
-    def wake_at_s(self, now_s: float) -> float | None:
-        """When to look again though nothing happened; None: not before something does."""
-        times = [until_s for until_s in (*self._paused.values(), *self._held.values()) if until_s > now_s]
-        if self._wanted:
-            paused_s = self._paused.get(Lane.EVENTS, -math.inf)
-            times += [max(wanted.next_s, paused_s, now_s) for wanted in self._wanted.values() if wanted.asked]
-        if self._flights:
-            overdue_s = min(
-                max(flight.overdue_at_s, self._paused.get(flight.entry.lane, -math.inf))
-                for flight in self._flights.values()
-            )
-            times.append(max(overdue_s, self._next_probe_s))
-        at_s = min(times, default=math.inf)
-        return None if at_s == math.inf else at_s
+    def _order(self) -> list[Turn]:
+        return sorted(Turn, key=lambda turn: self._unheard.get(turn, 0))
+
+    def _candidates(
+        self, turn: Turn, waiting: Mapping[Lane, Sequence[Entry]], allowed: Collection[Lane], now_s: float
+    ) -> Iterator[tuple[Entry, Lane]]:
+        if turn is not Turn.AGAIN:
+            lane = Lane(turn.value)
+            yield from ((entry, lane) for entry in waiting.get(lane, ()) if lane in allowed)
+            return
+        topics = self.lanes(now_s)
+        for silent in self._unanswered.due(now_s):
+            key = silent.entry.key
+            if silent.lane in allowed and silent.entry.lane in topics and key not in self._flights.keys() | self._held:
+                yield silent.entry, silent.lane
+
+    def _may(self, turn: Turn, now_s: float) -> bool:
+        """Whether a batch of that kind may be sent now."""
+        if not self.room():
+            return False
+        if turn in _BESIDE:
+            beside = sum(flight.turn in _BESIDE for flight in self._flights.values())
+            if beside >= max(1, self._pace.in_flight - 1):
+                return False
+        return not self._probing(turn) or now_s >= self._next_probe_s
+
+    def _probing(self, turn: Turn) -> bool:
+        return self._silent and (turn in _BESIDE or turn in self._unheard)
+
+    def _send(self, entry: Entry, lane: Lane, turn: Turn, now_s: float) -> None:
+        self._flights[entry.key] = _Flight(entry, lane, turn, now_s)
+        self._unanswered.resent(entry.key)
+        if lane is Lane.BACKLOG:
+            self._bucket.take(entry.size_bytes, now_s)
+        if self._probing(turn):
+            self._next_probe_s = now_s + self._patience_s(self._probes)
+            self._probes += 1
+
+    def _follow(self, keys: Set[Key], now_s: float) -> None:
+        """What these waited for is on its way: send them again at once."""
+        for key in keys:
+            flight = self._flights.get(key)
+            if flight is not None and flight.overdue_at_s < math.inf:
+                self._flights.pop(key)
+                self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
+        self._unanswered.hurry(keys, now_s)
+
+    def _expire(self, now_s: float) -> None:
+        """Overdue batches give their places up."""
+        for key, flight in list(self._flights.items()):
+            if flight.overdue_at_s > now_s:
+                continue
+            del self._flights[key]
+            self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
+            self._silent = self._silent or self._last_ack_s < flight.sent_at_s
+            self._expired += 1
+            self._unheard[flight.turn] = self._expired
+        self._unanswered.others_answered(self._answered_s, self._pace.ack_timeout_s)
+
+    def _heard(self, keys: Iterable[Key], now_s: float) -> None:
+        """The receiver answered, whatever it said."""
+        self._last_ack_s = now_s
+        self._silent = False
+        self._probes = 0
+        self._next_probe_s = -math.inf
+        for key in keys:
+            if (flight := self._flights.get(key)) is not None:
+                self._unheard.pop(flight.turn, None)
+                self._answered_s = max(self._answered_s, flight.sent_at_s)
 
     def _patience_s(self, times: int) -> float:
         return min(self._pace.patience_cap_s, self._pace.ack_timeout_s * 2.0 ** min(times, 32))

@@ -64,9 +64,7 @@ class DiskFiles:
 
     def make_folder(self, folder: Path) -> None:
         """See Files."""
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700)
-            durable.fsync_directory(folder.parent)
+        durable.make_folder(folder)
 
     def write(self, path: Path, content: bytes) -> None:
         """See Files."""
@@ -82,15 +80,15 @@ class DiskFiles:
 
     def remove(self, path: Path) -> None:
         """See Files."""
-        path.unlink(missing_ok=True)
+        durable.remove(path)
 
     def remove_folder(self, folder: Path) -> None:
         """See Files."""
-        folder.rmdir()
+        durable.remove_folder(folder)
 
     def move(self, source: Path, target: Path) -> None:
         """See Files."""
-        source.replace(target)
+        durable.rename(source, target)
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """See Files."""

@@ -193,6 +193,7 @@ class Index:
         return index
 
     def _prepare(self, new_epoch: str) -> None:
+        self._db.execute("PRAGMA page_size = 1024")  # of new files: whole pages are written
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
@@ -311,6 +312,19 @@ class Index:
     def next_to_send(self, lane: Lane) -> Iterator[Entry]:
         """Batches of a lane: the most important first, of those the newest first."""
         return self._entries("WHERE lane = ? ORDER BY priority, id DESC", (lane.value,))
+
+    def lane_between(self, lane: Lane, from_s: float, to_s: float) -> list[Entry]:
+        """Batches of a lane that were stored then (Unix epoch), in the order of sending.
+
+        Costs as much as all of that time; the `+` keeps SQLite from walking the whole lane in that order instead.
+        """
+        found = self._entries("WHERE stored_at_s BETWEEN ? AND ? AND +lane = ?", (from_s, to_s, lane.value))
+        return sorted(found, key=lambda entry: (entry.priority, -entry.position))
+
+    def lane_beyond(self, lane: Lane, from_s: float, to_s: float) -> Iterator[Entry]:
+        """The other batches of the lane, in the order of sending."""
+        clauses = "WHERE lane = ? AND NOT (stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
+        return self._entries(clauses, (lane.value, from_s, to_s))
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
         """Batches of a lane: the least important first, of those the oldest first."""

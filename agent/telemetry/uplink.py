@@ -2,16 +2,17 @@
 
 Invariant: a batch leaves the spool only on a verified acknowledgement of the fleet's receiver (`ack = "receiver"`),
 or on a PUBACK below 0x80 other than 0x10, "no matching subscribers" (`ack = "broker"`).  What to send, and when, is
-decided by agent.telemetry.schedule; this file reads, publishes, and tells it what happened.
+decided by agent.telemetry.schedule, and which lanes may use the link by agent.telemetry.link_gate; this file reads,
+publishes, and tells them what happened.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -21,8 +22,11 @@ from agent.formats import topics
 from agent.formats.acks import Ack, verify_ack
 from agent.formats.topics import Lane
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
+from agent.telemetry.bucket import TokenBucket
+from agent.telemetry.link_gate import LinkGate
 from agent.telemetry.schedule import Pace, Schedule
 from agent.telemetry.spool import Entry, Spool
+from agent.telemetry.unanswered import Key, Unanswered
 
 AckMode = Literal["receiver", "broker"]
 _log = structlog.get_logger()
@@ -32,8 +36,8 @@ _log = structlog.get_logger()
 class UplinkCounts:
     """Running totals since the start of the process.
 
-    `published` and `published_bytes` count every sending that the broker accepted, `resent` those that were not the
-    first over their connection; `acknowledged` and `refused` the batches that left the spool, and why; `supplied` the
+    `published` and `published_bytes` count every sending that the broker accepted, `resent` those of batches whose
+    acknowledgement was overdue; `acknowledged` and `refused` the batches that left the spool, and why; `supplied` the
     catalogues that the receiver asked for; `publish_refused` what the broker refused; `publish_unheard` what it took
     for nobody (`ack = "broker"`: the batch stays); `untrusted_acks` what was forged, malformed or another vehicle's.
     """
@@ -64,10 +68,13 @@ class Uplink:
         acks_key: Ed25519PublicKey,
         ack: AckMode,
         pace: Pace,
+        gate: LinkGate,
+        backlog_bytes_s: float = 0,
         publish_timeout_s: float = 30.0,
         clock_s: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """`backlog_bytes_s`: how fast the backlog may drain; 0: as fast as it can."""
         self._spool = spool
         self._vehicle = vehicle
         self._partition = partition
@@ -78,7 +85,10 @@ class Uplink:
         self._clock_s = clock_s
         self._jitter = jitter
         self._wake = asyncio.Event()
-        self._schedule = Schedule(self._pace)
+        self._gate = gate
+        self._bucket = TokenBucket(backlog_bytes_s)
+        self._unanswered = Unanswered()
+        self._schedule = self._new_schedule(pace.in_flight)
         self.counts = UplinkCounts()
 
     async def run(self, connection: Connection) -> None:
@@ -86,29 +96,34 @@ class Uplink:
 
         What was sent over an earlier connection and not acknowledged is sent again.
         """
-        in_flight = min(self._pace.in_flight, connection.limits.receive_maximum)
-        schedule = self._schedule = Schedule(replace(self._pace, in_flight=in_flight))
+        await self._gate.look(connection.own_address)
+        schedule = self._schedule = self._new_schedule(min(self._pace.in_flight, connection.limits.receive_maximum))
         loop = asyncio.get_running_loop()
         self._spool.on_append = lambda: _call_soon(loop, self._wake.set)
         sending: set[asyncio.Task[None]] = set()
+        watching = asyncio.create_task(self._gate.watch(connection.own_address, self._wake.set), name="watch link")
         try:
             while True:
                 self._wake.clear()
                 _raise_failure(sending)
                 for digest in schedule.take_wanted(self._clock_s()):
                     await self._supply(connection, schedule, digest)
-                for entry in await self._choose(schedule):
-                    schedule.send(entry, self._clock_s())
+                now_s, lanes = self._clock_s(), self._gate.lanes()
+                for entry in await self._choose(schedule, lanes, now_s):
+                    self._gate.sent(entry.size_bytes)
                     task = asyncio.create_task(self._send(connection, schedule, entry), name=f"send {entry.seq}")
                     sending.add(task)
                     task.add_done_callback(lambda _: self._wake.set())
-                await self._wait(schedule)
+                await self._wait(schedule.wake_at_s(lanes, now_s))
         finally:
             self._spool.on_append = None
-            for task in sending:
+            for task in (*sending, watching):
                 task.cancel()
-            if sending:
-                await asyncio.wait(sending)
+            await asyncio.wait({*sending, watching})
+
+    def status(self) -> dict[str, Any]:
+        """For `/status`: the running totals, how many batches are set aside unanswered, and what the link allows."""
+        return {**asdict(self.counts), "set_aside": self._unanswered.set_aside, **self._gate.status()}
 
     async def handle_ack(self, payload: bytes) -> None:
         """Take an acknowledgement in.  One that is forged or not ours is counted and changes nothing."""
@@ -142,18 +157,39 @@ class Uplink:
             self._schedule.want(digest, [(ack.epoch, seq) for seq in seqs], self._clock_s())
         self._wake.set()
 
-    async def _choose(self, schedule: Schedule) -> list[Entry]:
-        now_s = self._clock_s()
-        chosen = schedule.take_overdue(now_s)
-        self._count(resent=len(chosen))
-        room, lanes = schedule.room(), schedule.lanes(now_s)
-        if room and lanes:
+    async def _choose(self, schedule: Schedule, allowed: Sequence[Lane], now_s: float) -> list[Entry]:
+        new, topics_open = schedule.new_lanes(allowed, now_s), schedule.lanes(now_s)
+        waiting: Mapping[Lane, list[Entry]] = {}
+        if new and topics_open:
+            room, busy = schedule.room(), schedule.busy(now_s)
             try:
-                chosen += await asyncio.to_thread(self._spool.pending, room, exclude=schedule.busy(now_s), lanes=lanes)
+                waiting = await asyncio.to_thread(self._waiting, new, topics_open, room, busy)
             except Transient as error:
-                waits = [schedule.pause(lane, now_s, self._jitter()) for lane in lanes]
+                waits = [schedule.pause(lane, now_s, self._jitter()) for lane in topics_open]
                 _log.warning("spool_not_readable", reason=str(error), wait_s=round(max(waits), 1))
-        return chosen
+                return []
+        chosen = schedule.choose(waiting, allowed, now_s)
+        self._count(resent=sum(again for _, again in chosen))
+        return [entry for entry, _ in chosen]
+
+    def _waiting(
+        self, new: Sequence[Lane], topics_open: Sequence[Lane], room: int, busy: Set[Key]
+    ) -> dict[Lane, list[Entry]]:
+        """What may be sent for the first time, by the lane in which it would travel; enough to fill the window."""
+        found: dict[Lane, list[Entry]] = {}
+        for lane in new:
+            match lane:
+                case Lane.EVENTS:
+                    kinds: tuple[tuple[Lane, bool | None], ...] = ((Lane.EVENTS, None),)
+                case Lane.LIVE:
+                    kinds = ((Lane.LIVE, True),)
+                case Lane.BACKLOG:
+                    kinds = ((Lane.LIVE, False), (Lane.BACKLOG, None))
+            found[lane] = []
+            for sealed, fresh in kinds:
+                if sealed in topics_open and (left := room - sum(map(len, found.values()))):
+                    found[lane] += self._spool.pending(left, exclude=busy, lanes=(sealed,), fresh=fresh)
+        return found
 
     async def _send(self, connection: Connection, schedule: Schedule, entry: Entry) -> None:
         try:
@@ -226,12 +262,13 @@ class Uplink:
         wait_s = schedule.pause(entry.lane, self._clock_s(), self._jitter())
         _log.warning("batch_postponed", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
 
-    async def _wait(self, schedule: Schedule) -> None:
-        now_s = self._clock_s()
-        wake_at_s = schedule.wake_at_s(now_s)
+    async def _wait(self, wake_at_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if wake_at_s is None else max(0.0, wake_at_s - now_s)):
+            async with asyncio.timeout(None if wake_at_s is None else max(0.0, wake_at_s - self._clock_s())):
                 await self._wake.wait()
+
+    def _new_schedule(self, in_flight: int) -> Schedule:
+        return Schedule(replace(self._pace, in_flight=in_flight), self._bucket, self._unanswered)
 
     def _count(self, **added: int) -> None:
         counts = {name: getattr(self.counts, name) + number for name, number in added.items()}

@@ -24,7 +24,15 @@ def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> 
         text = command("agent", "status", "--config", car.config)
         answer = json.loads(command("agent", "status", "--config", car.config, "--json").stdout)
     assert text.returncode == 0
-    for word in ("vehicle", "source    vehicle running", "campaign  everything", "link", "nothing listens", "batches"):
+    for word in (
+        "vehicle",
+        "source    vehicle running",
+        "campaign  everything",
+        "link",
+        "nothing listens",
+        "lanes     events, live, backlog",
+        "batches",
+    ):
         assert word in text.stdout
     assert answer["running"]
     assert answer["uptime_s"] > 0

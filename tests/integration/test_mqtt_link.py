@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from agent.errors import Permanent, Transient
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from fleet.broker import PACKET_BYTES
+from tests.faults.road import Road
 from tests.integration.mosquitto import Authority, World, world
 
 pytestmark = pytest.mark.integration
@@ -174,6 +176,44 @@ def test_a_stalled_broker_ends_the_connection_when_puback_does_not_come(tmp_path
                     async for _ in connection.messages():
                         pass
             os.kill(pid, signal.SIGCONT)
+
+    run(work)
+
+
+def test_a_half_open_connection_is_noticed_within_two_keep_alives_though_nothing_is_sent(fleet: World) -> None:
+    async def work() -> None:
+        async with Road(fleet.broker.port) as road:
+            endpoint = fleet.endpoint(VEHICLE, host="127.0.0.1", port=road.port, keepalive_s=1)
+            async with connect(endpoint) as connection:
+                await connection.publish(UP, b"x")
+                road.stall()
+                started_s = time.monotonic()
+                with pytest.raises(Transient, match="lost"):
+                    async for _ in connection.messages():
+                        pass
+                assert time.monotonic() - started_s < 2 * endpoint.keepalive_s + 2.0  # paho looks once a second
+
+    run(work)
+
+
+def test_a_half_open_connection_is_noticed_by_a_publish_in_its_time(fleet: World) -> None:
+    async def work() -> None:
+        async with Road(fleet.broker.port) as road:
+            endpoint = fleet.endpoint(VEHICLE, host="127.0.0.1", port=road.port)
+            async with connect(endpoint) as connection:
+                road.half_open()
+                started_s = time.monotonic()
+                with pytest.raises(Transient):
+                    await asyncio.gather(*(connection.publish(UP, bytes(60_000), timeout_s=0.5) for _ in range(20)))
+                assert time.monotonic() - started_s < 1.5
+
+    run(work)
+
+
+def test_a_connection_tells_its_own_address(fleet: World) -> None:
+    async def work() -> None:
+        async with connect(fleet.endpoint(VEHICLE, host="127.0.0.1")) as connection:
+            assert connection.own_address == "127.0.0.1"
 
     run(work)
 

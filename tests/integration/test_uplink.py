@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -15,12 +16,15 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.clock import MachineClock
 from agent.errors import Transient
 from agent.formats import topics
 from agent.formats.acks import Ack, Refusal, sign_ack
 from agent.formats.topics import Lane
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
+from agent.telemetry.link_gate import LinkGate, Metered
+from agent.telemetry.link_policy import LinkPolicy
 from agent.telemetry.losses import Reason
 from agent.telemetry.schedule import Pace
 from agent.telemetry.spool import Draft, Spool
@@ -33,8 +37,21 @@ pytestmark = pytest.mark.integration
 VEHICLE = "0b9f6c1e-94a1-4c6e-8f0e-2a7f4f1d3c55"
 OTHER = "3f0c3f5a-7c0f-4a53-9b50-0d9f2f6f4a11"
 PARTITION = 3
+NO_FILE = Path("/nonexistent/metered.json")
 KEY = Ed25519PrivateKey.generate()
 PACE = Pace(in_flight=8, ack_timeout_s=0.3, patience_cap_s=2.0, refusal=Backoff(0.2, 0.2, 0.4))
+
+
+class Clock:
+    """The spool's wall clock."""
+
+    behind_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() - self.behind_s
+
+
+CLOCK = Clock()
 
 
 @pytest.fixture
@@ -45,7 +62,7 @@ def fleet(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    spool = Spool.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0)
+    spool = Spool.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, now_s=CLOCK)
     yield spool
     spool.close()
 
@@ -59,7 +76,15 @@ def content(seq: int, size: int = 1_000) -> bytes:
     return b"%d " % seq + bytes(size)
 
 
-def uplink_of(spool: Spool, ack: AckMode = "receiver", pace: Pace = PACE) -> Uplink:
+def uplink_of(
+    spool: Spool,
+    ack: AckMode = "receiver",
+    pace: Pace = PACE,
+    *,
+    metered: Metered = "auto",
+    daily_bytes: int = 0,
+    backlog_bytes_s: float = 0,
+) -> Uplink:
     return Uplink(
         spool,
         vehicle=VEHICLE,
@@ -67,6 +92,13 @@ def uplink_of(spool: Spool, ack: AckMode = "receiver", pace: Pace = PACE) -> Upl
         acks_key=KEY.public_key(),
         ack=ack,
         pace=pace,
+        gate=LinkGate(
+            LinkPolicy(frozenset(Lane), daily_bytes),
+            Path("/nonexistent/metered.json"),
+            MachineClock().read,
+            metered=metered,
+        ),
+        backlog_bytes_s=backlog_bytes_s,
         publish_timeout_s=5.0,
     )
 
@@ -192,10 +224,10 @@ def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
             looked = 0
             choose = uplink._choose
 
-            async def counted(schedule: Any) -> Any:
+            async def counted(*args: Any) -> Any:
                 nonlocal looked
                 looked += 1
-                return await choose(schedule)
+                return await choose(*args)
 
             uplink._choose = counted  # type: ignore[method-assign]
             await asyncio.sleep(1.0)
@@ -248,14 +280,77 @@ def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: 
     asyncio.run(work())
 
 
+def old(spool: Spool, count: int) -> None:
+    """Batches that were stored an hour ago."""
+    CLOCK.behind_s = 3_600.0
+    fill(spool, count)
+    CLOCK.behind_s = 0.0
+
+
+def test_fresh_data_overtakes_the_backlog_which_keeps_to_its_rate(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, backlog_bytes_s=20_000)
+        old(spool, 60)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: uplink.counts.acknowledged >= 25)
+            started_s, before = time.monotonic(), uplink.counts.acknowledged
+            fill(spool, 10)
+            await until(lambda: all(receiver.seen[seq] for seq in range(61, 71)))
+            assert spool.counts().batches > 10  # of the backlog
+            assert time.monotonic() - started_s < 1.0
+            await until(lambda: empty(spool) and uplink.counts.acknowledged == 70)
+            elapsed_s = time.monotonic() - started_s
+        assert (60 - before) * 1_000 / 20_000 - 0.2 <= elapsed_s <= (60 - before) * 1_000 / 20_000 + 1.5
+
+    asyncio.run(work())
+
+
+def test_a_metered_link_without_bytes_left_carries_what_is_fresh_alone(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, metered=True, daily_bytes=3_000)
+        old(spool, 20)
+        fill(spool, 5, Lane.BACKLOG)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: uplink.counts.acknowledged >= 3)
+            fill(spool, 4, Lane.EVENTS)
+            fill(spool, 4)
+            await until(lambda: all(receiver.seen[seq] for seq in range(26, 34)))
+            await asyncio.sleep(0.3)
+        assert spool.counts().batches >= 25 - PACE.in_flight
+        assert uplink.status()["lanes"] == ["events", "live"]
+        assert uplink.status()["metered_bytes_today"] >= 11_000
+
+    asyncio.run(work())
+
+
+def test_batches_that_nobody_answers_for_hold_up_none_of_the_others(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        receiver.answer = lambda seq: receiver.signed(seq) if seq > 50 else None
+        for _ in range(25):
+            fill(spool, 1, Lane.EVENTS)
+            fill(spool, 1)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await asyncio.sleep(1.0)
+            fresh = 0
+            while uplink.status()["set_aside"] < 5:
+                assert fresh < 150
+                fill(spool, 1)
+                fresh += 1
+                await asyncio.sleep(0.1)
+            await until(lambda: uplink.counts.acknowledged == fresh)
+        assert spool.counts().batches == 50
+
+    asyncio.run(work())
+
+
 def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Spool) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         receiver.answer = lambda seq: receiver.refusing(seq, content(seq))
         fill(spool, 3)
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
-            await until(lambda: empty(spool))
-        assert uplink.counts.refused == 3
+            await until(lambda: empty(spool) and uplink.counts.refused == 3)
         assert spool.counts().lost[Reason.REFUSED_BY_RECEIVER].batches == 3
         ((_, loss),) = [row for row in spool.unreported_losses(9) if row[1].first_seq == 1]
         assert loss.detail == "cannot be opened"

@@ -204,6 +204,26 @@ def test_the_order_comes_from_an_index_not_from_sorting(spool: Spool, disk: Disk
     assert [row[3] for row in plan] == ["SEARCH batches USING INDEX by_value (lane=?)"]
 
 
+def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_the_backlog(disk: Disk) -> None:
+    spool = disk.open()
+    for seq in range(8):
+        spool.append(draft(lane=Lane.LIVE, priority=seq % 2))
+        disk.clock.now_s += 100.0
+    assert [entry.seq for entry in spool.pending(9, exclude=(), lanes=(Lane.LIVE,), fresh=True)] == [7, 8, 6]
+    assert [entry.seq for entry in spool.pending(9, exclude=(), lanes=(Lane.LIVE,), fresh=False)] == [5, 3, 1, 4, 2]
+    statements: list[str] = []
+    database = connect(disk.folder / "index.sqlite3")
+    database.set_trace_callback(statements.append)
+    index = Index(database)
+    list(index.lane_between(Lane.LIVE, 0.0, 1.0)), list(index.lane_beyond(Lane.LIVE, 0.0, 1.0))
+    plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements]
+    database.close()
+    assert [[row[3] for row in plan] for plan in plans[:2]] == [
+        ["SEARCH batches USING INDEX by_age (stored_at_s>? AND stored_at_s<?)"],
+        ["SEARCH batches USING INDEX by_value (lane=?)"],
+    ]
+
+
 # ---- limits
 
 

@@ -1,0 +1,106 @@
+"""Whether the link under a connection is metered: asked of the system.  Touches the world.
+
+NetworkManager knows best, because people tell it; of its answers, `yes` and `yes (guessed)` count as metered.  It is
+asked through its own nmcli.  systemd-networkd keeps no such mark, and neither do others; where NetworkManager has
+nothing to say, the kernel's kind of the interface decides: a modem (wwan, ppp) is metered, and of anything else nothing
+is known.
+
+The interface is the one that has the connection's own address, so default routes and their order do not matter.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import re
+import shutil
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+ASK_S: Final = 2.0  # nmcli answers in 30 ms; NetworkManager that hangs must not hold the uplink
+_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
+_FIELDS: Final = "GENERAL.METERED,IP4.ADDRESS,IP6.ADDRESS"
+_SIOCGIFADDR: Final = 0x8915  # linux/sockios.h
+_ARPHRD_PPP: Final = "512"  # linux/if_arp.h
+_INTERFACES: Final = Path("/sys/class/net")
+_IPV6_ADDRESSES: Final = Path("/proc/self/net/if_inet6")
+
+
+async def is_metered(address: str) -> bool | None:
+    """Whether the interface with this own address is metered; None: nothing says so."""
+    told = metered_of(await _ask_nmcli(), address)
+    return told if told is not None else await asyncio.to_thread(_is_modem, address)
+
+
+def metered_of(listing: str, address: str) -> bool | None:
+    """What `nmcli -t -f GENERAL.METERED,IP4.ADDRESS,IP6.ADDRESS device show` says of the device with `address`."""
+    metered: bool | None = None
+    for line in listing.splitlines():
+        name, _, value = line.partition(":")
+        if name == "GENERAL.METERED":
+            metered = {"yes": True, "no": False}.get(value.split(" ")[0])
+        elif re.match(r"IP[46]\.ADDRESS\[", name) and _same(value.replace("\\", "").partition("/")[0], address):
+            return metered
+    return None
+
+
+async def _ask_nmcli() -> str:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(shutil.which("nmcli", path=_PATH) or "nmcli", "-t", "-f", _FIELDS, "device", "show"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"PATH": _PATH, "LC_ALL": "C"},
+        )
+    except OSError:  # there is no NetworkManager here
+        return ""
+    try:
+        async with asyncio.timeout(ASK_S):
+            answer, _ = await process.communicate()
+    except TimeoutError:
+        return ""
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return answer.decode(errors="replace")
+
+
+def _is_modem(address: str) -> bool | None:
+    interface = _interface_of(address)
+    if interface is None:
+        return None
+    try:
+        if "DEVTYPE=wwan" in (_INTERFACES / interface / "uevent").read_text().splitlines():
+            return True
+        return True if (_INTERFACES / interface / "type").read_text().strip() == _ARPHRD_PPP else None
+    except OSError:  # it went away just now
+        return None
+
+
+def _interface_of(address: str) -> str | None:
+    """The interface that has `address`."""
+    with contextlib.suppress(OSError):
+        for line in _IPV6_ADDRESSES.read_text().splitlines():
+            digits, *_, name = line.split()
+            if _same(str(ipaddress.IPv6Address(int(digits, 16))), address):
+                return name
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode())
+            with contextlib.suppress(OSError):  # it has no IPv4 address
+                answer = fcntl.ioctl(asking, _SIOCGIFADDR, request)
+                if _same(socket.inet_ntoa(answer[20:24]), address):
+                    return name
+    return None
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other.partition("%")[0])
+    except ValueError:
+        return False

@@ -1,0 +1,62 @@
+"""Which lanes may use the link of the moment, and what of the day's bytes is used up.  Pure.
+
+A metered link (one that somebody pays by the byte) carries `metered_lanes` alone, and the backlog on it only while less
+than `daily_bytes` were sent over metered links that day.  Any other link, and one of which nothing is known, carries
+everything.
+
+A day here is 24 hours by the clock that counts from boot, which nobody sets: a wall clock that jumps neither gives the
+day's bytes anew nor takes them for ever.  Only the time that the machine was off comes from wall clocks, where a
+network or GNSS had set them both before and after.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from agent.formats.columns import Clock, ClockQuality
+from agent.formats.topics import Lane
+
+DAY_S: Final = 86_400.0
+_BELIEVED: Final = (ClockQuality.NETWORK, ClockQuality.GNSS)
+
+
+@dataclass(frozen=True, slots=True)
+class DayUse:
+    """Bytes sent over metered links in a day of which `elapsed_s` are over."""
+
+    used_bytes: int = 0
+    elapsed_s: float = 0.0
+
+    def sent(self, size_bytes: int) -> "DayUse":
+        """With so much more."""
+        return DayUse(self.used_bytes + size_bytes, self.elapsed_s)
+
+    def after(self, seconds: float) -> "DayUse":
+        """So much later; time that ran backwards does not count."""
+        elapsed_s = self.elapsed_s + max(0.0, seconds)
+        return DayUse(self.used_bytes, elapsed_s) if elapsed_s < DAY_S else DayUse(0, elapsed_s % DAY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPolicy:
+    """The fleet's rules for links."""
+
+    metered_lanes: Collection[Lane]
+    daily_bytes: int
+
+    def lanes(self, metered: bool | None, today: DayUse) -> tuple[Lane, ...]:
+        """The lanes that may use a link, in the order of sending; `metered` None: not known."""
+        if not metered:
+            return tuple(Lane)
+        spent = today.used_bytes >= self.daily_bytes
+        return tuple(lane for lane in Lane if lane in self.metered_lanes and not (lane is Lane.BACKLOG and spent))
+
+
+def seconds_between(before: Clock, now: Clock) -> float:
+    """How much of a day passed between two readings; what is not certain does not count."""
+    since_boot_s = now.boottime_us / 1e6
+    if before.boot_id == now.boot_id:
+        return max(0.0, since_boot_s - before.boottime_us / 1e6)
+    if before.quality in _BELIEVED and now.quality in _BELIEVED:
+        return min(max(since_boot_s, (now.wall_us - before.wall_us) / 1e6), DAY_S)
+    return since_boot_s

@@ -1,0 +1,82 @@
+"""What the agent writes to flash: a drive collected in windows of 30 s, by the agent's own parts, with and without
+making open windows durable every 5 s.  Bytes as the kernel counts them for the process (/proc/self/io), index and its
+log included, the file system's own journal not."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.clock import MachineClock
+from agent.formats.seal import RecipientPrivateKey
+from agent.formats.topics import Lane
+from agent.telemetry.collector import Collector, Limits
+from agent.telemetry.outbox import Outbox, Sealer
+from agent.telemetry.spool import Draft, Spool
+from bench.drives import Drive
+from bench.pipeline import BATCH_BYTES, EVERYTHING, VEHICLE
+
+S: Final = 1_000_000_000
+FULL_BATCHES: Final = 100
+
+
+def written_bytes() -> int:
+    """By this process, so far, to disks."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
+
+
+def full_batches(folder: Path) -> float:
+    """Bytes written for each sealed byte, in batches of the largest size."""
+    spool = _spool(folder)
+    content = bytes(BATCH_BYTES)
+    before = written_bytes()
+    for _ in range(FULL_BATCHES):
+        spool.append(Draft(Lane.LIVE, 1, "bench", lambda _: content))
+    spool.close()
+    return (written_bytes() - before) / (FULL_BATCHES * BATCH_BYTES)
+
+
+def measure(drive: Drive, folder: Path) -> dict[str, Any]:
+    """Figures of one drive; `folder` must lie on a disk."""
+    sealed, written = _collected(drive, folder / "whole", 0)
+    _, in_parts = _collected(drive, folder / "parts", 5 * S)
+    hours = drive.seconds / 3_600
+    return {
+        "write_amplification_drive": written / sealed,
+        "write_amplification_provisional": in_parts / sealed,
+        "flash_bytes_per_hour": written / hours,
+        "flash_bytes_per_hour_provisional": in_parts / hours,
+    }
+
+
+def _spool(folder: Path) -> Spool:
+    return Spool.open(folder, quota_bytes=10**9, max_age_s=1e6, reserve_bytes=0)
+
+
+def _collected(drive: Drive, folder: Path, loss_window_ns: int) -> tuple[int, int]:
+    """Bytes of the windows' batches, and bytes written."""
+    spool = _spool(folder)
+    device, fleet = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
+    clock = MachineClock(recorded=True)
+    sealer = Sealer(VEHICLE, device, fleet.public, lambda: time.time_ns() // 1_000)
+    outbox = Outbox(spool, sealer, clock.read, batch_max_bytes=BATCH_BYTES, pending_max_bytes=10**8, refer=True)
+    plans = {drive.block.buses[number]: plan for number, plan in drive.plans.items()}
+    limits = Limits(5 * S, 10 * S, 100_000, 50_000_000, loss_window_ns)
+    collector = Collector(drive.block.buses, plans, outbox, clock, limits)
+
+    async def collect() -> int:
+        await collector.set_campaigns([EVERYTHING])
+        (carrier,) = spool.pending(2, exclude=(), lanes=(Lane.EVENTS,))
+        spool.acknowledge(carrier.epoch, [carrier.seq])
+        before = written_bytes()
+        await collector.feed(drive.block)
+        await collector.flush()
+        return written_bytes() - before
+
+    written = asyncio.run(collect())
+    size_bytes = spool.counts().size_bytes
+    spool.close()
+    return size_bytes, written

@@ -1,0 +1,126 @@
+"""Whoever takes a running head unit's flash gets sealed batches, and nothing that opens them.
+
+Every file below the state folder, of the agent at work, is searched: for what the signals are called and what values
+are called, for the very bytes of the bodies that were sealed, for anything that decompresses, and for private keys.
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from agent.errors import Untrusted
+from agent.formats.codec import decode_batch
+from agent.formats.seal import read_header, unseal
+from agent.telemetry import spool_index
+from can_dbc.database import load
+from fleet.enrol import read_recipient
+from fleet.keys import read_p256
+from tests.agent.car import DATABASES, Car, campaign
+
+pytestmark = pytest.mark.integration
+
+ZSTD = b"\x28\xb5\x2f\xfd"
+ALIGNED = 16  # bytes: where keys in memory and in files begin
+WINDOW = 24  # bytes of a plaintext that do not come about by chance
+PLANS = "plans"  # the compiled databases: what any signal of this model is called, and no sample
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file, also those that come and go meanwhile."""
+    found = {}
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                found[path] = path.read_bytes()
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def names() -> list[bytes]:
+    """Of messages, signals and values of the demonstration vehicle."""
+    found: set[str] = set()
+    for file in DATABASES.glob("demo_*.dbc"):
+        for message in load(file).messages:
+            found.add(message.name)
+            for signal in message.signals:
+                found.add(signal.name)
+                found |= {str(text) for text in (signal.choices or {}).values()}
+    schema = Path(spool_index.__file__).read_text()  # words of ours that a value may have for its name, too
+    return [name.encode() for name in found if len(name) > 5 and name not in schema]
+
+
+def unpacked(content: bytes) -> Iterator[bytes]:
+    """Whatever decompresses, wherever it begins."""
+    for match in re.finditer(re.escape(ZSTD), content):
+        try:
+            yield zstandard.ZstdDecompressor().decompressobj().decompress(content[match.start() :])
+        except zstandard.ZstdError:
+            continue
+
+
+def telling(content: bytes, words: list[bytes]) -> set[bytes]:
+    """Which of `words` stand in `content`, as they are or compressed."""
+    return {word for text in (content, *unpacked(content)) for word in words if word in text}
+
+
+def opens(content: bytes, public: bytes) -> bool:
+    """Whether some 32 bytes of `content`, as they are or in base64 or hexadecimal, are the X25519 key to `public`.
+
+    No batch can be opened without: the default suite needs it beside that of ML-KEM.
+    """
+    texts = [base64.b64decode(text + b"=" * (-len(text) % 4)) for text in re.findall(rb"[A-Za-z0-9+/]{43,}", content)]
+    texts += [bytes.fromhex(text.decode()) for text in re.findall(rb"(?:[0-9a-f]{2}){32,}", content)]
+    return any(
+        X25519PrivateKey.from_private_bytes(text[at : at + 32]).public_key().public_bytes_raw() == public
+        for text in (content, *texts)
+        for at in range(0, len(text) - 31, ALIGNED)
+    )
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path, telemetry="increment_s = 0.5\nloss_window_s = 0.5")
+
+
+def test_nothing_on_the_flash_of_a_running_agent_tells_what_it_collects_or_opens_it(car: Car) -> None:
+    (car.campaigns / "everything.json").write_bytes(campaign(period_ms=2_000))
+    state = car.folder / "state"
+    with car.running() as agent:  # no broker: everything stays here
+        agent.until_status(
+            lambda status: status["spool"]["waiting"] > 4 and status["spool"]["provisional"] > 0, "windows and parts"
+        )
+        files = contents(state)
+        assert agent.stop() == 0
+    sealed = {path: content for path, content in files.items() if path.suffix == ".batch"}
+    assert len(sealed) > 4
+    fleet = read_recipient(car.fleet)
+    device = read_p256(car.identity / "device.key.pem").public_key()
+    bodies = [unseal(content, fleet, device)[1] for content in sealed.values()]
+    plain = [text for body in bodies for text in unpacked(body)]
+    words = names()
+    assert len(telling(b"".join(plain), words)) > 20  # they would be found
+
+    pieces = [text[at : at + WINDOW] for text in (*plain, *bodies) for at in range(0, len(text) - WINDOW, 997)]
+    pieces = [piece for piece in pieces if len(set(piece)) > WINDOW // 2]
+    secrets = [fleet.raw, fleet.raw[:32], fleet.raw[-32:]]
+    encoded = [form for raw in secrets for form in (raw, raw.hex().encode(), base64.b64encode(raw)[:40])]
+    for path, content in files.items():
+        if path.parent.name != PLANS:
+            assert telling(content, words) == set(), path
+        for text in (content, *unpacked(content)):
+            assert not [piece for piece in pieces if piece in text], path
+        assert not [secret for secret in encoded if secret in content], path
+        assert b"PRIVATE KEY" not in content, path  # the device's own, which signs, lies with the identity
+        with pytest.raises(Untrusted):
+            decode_batch(content)
+    public = X25519PrivateKey.from_private_bytes(fleet.raw[-32:]).public_key().public_bytes_raw()
+    assert opens(fleet.to_json(), public)  # it would be found
+    for path, content in (files | contents(car.identity)).items():  # the identity is on the same flash
+        assert not opens(content, public), path
+    assert {read_header(content).key_id for content in sealed.values()} == {fleet.key_id}

@@ -1,0 +1,69 @@
+"""A short form of `make powercut`, seeds that once failed, and the test of the test."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.powercut.cuts import cut_drive
+from tests.powercut.platter import FOLDER, SECTOR, Inode, Model
+from tests.powercut.stores import STORES
+
+FAILED: tuple[tuple[str, int], ...] = ()
+"""(store, seed) of drives that showed a violation, for ever."""
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_what_was_reported_durable_is_there_after_a_cut_at_any_moment(store: str) -> None:
+    seeds = random.SystemRandom().sample(range(10**6), 4)
+    seeds += [seed for failed, seed in FAILED if failed == store]
+    assert [violation for seed in seeds for violation in cut_drive(store, seed, 40)] == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("store", STORES)
+def test_a_sync_that_is_left_out_is_found(store: str, kind: str) -> None:
+    assert any(cut_drive(store, seed, 25, lambda synced, _: synced == kind) for seed in range(10))
+
+
+@pytest.mark.parametrize(
+    ("store", "kind", "name"),
+    [
+        ("spool", "file", ".batch"),
+        ("spool", "file", "-wal"),
+        ("push_store", "file", "state."),
+        ("push_store", "folder", "releases"),
+        ("receiver", "file", "receiver.db"),
+        ("receiver", "folder", "quarantine"),
+    ],
+)
+def test_a_single_kind_of_sync_that_is_left_out_is_found(store: str, kind: str, name: str) -> None:
+    def forgets(synced: str, path: Path) -> bool:
+        return synced == kind and name in path.name
+
+    assert any(cut_drive(store, seed, 25, forgets) for seed in range(10))
+
+
+def left(model: Model, file: Path) -> set[bytes | None]:
+    """Whatever a cut can leave of `file`."""
+    return {model.cut(random.Random(seed)).get(file) for seed in range(300)}
+
+
+def test_the_disk_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
+    folder = Path("/f")
+    file, other = folder / "a", folder / "b"
+    model = Model()
+    model.durable[folder] = model.names[folder] = FOLDER
+    model.change({file: Inode()})
+    model.inode(file).pending.append((0, b"x" * SECTOR + b"y"))
+    assert {None, b""} < left(model, file)  # neither name nor content
+    model.inode(file).sync()
+    assert left(model, file) == {None, b"x" * SECTOR + b"y"}
+    model.sync_folder(folder)
+    assert left(model, file) == {b"x" * SECTOR + b"y"}
+    model.inode(file).pending.append((0, b"z" * (SECTOR + 1)))
+    torn = {b"x" * SECTOR + b"z", b"z" * SECTOR + b"y"}
+    assert left(model, file) == torn | {b"x" * SECTOR + b"y", b"z" * SECTOR + b"z"}
+    model.inode(file).sync()
+    model.change({file: None, other: model.names[file]})
+    assert left(model, file) == {None, b"z" * (SECTOR + 1)}
