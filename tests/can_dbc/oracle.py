@@ -90,11 +90,12 @@ def _alone(signal: Signal, length: int) -> Message:
 
 
 def _in_float64(message: Message, name: str, raw: float, value: float) -> float:
-    """cantools' value; where it multiplied integers beyond 2^53 exactly, the float64 computation we promise instead."""
+    """cantools' value; where it multiplied integers, beyond 2^53 exactly or to a zero that has no sign, the float64
+    computation that we promise instead."""
     conversion = [s for s in message.signals if s.name == name][-1].conversion
     scale, offset = conversion.scale, conversion.offset
     in_integers = isinstance(scale, int) or (float(scale).is_integer() and float(offset).is_integer())
-    if isinstance(raw, int) and in_integers and abs(raw * int(scale)) > 2**53:
+    if isinstance(raw, int) and in_integers and not 0 < abs(raw * int(scale)) <= 2**53:
         return float(raw) * float(scale) + float(offset)
     return float(value)
 
