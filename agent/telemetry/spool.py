@@ -74,6 +74,7 @@ from agent.telemetry.spool_index import ACKNOWLEDGED, REPLACED, Carrier, Connect
 from agent.telemetry.spool_recovery import CATALOGUES, lose, path_of, promote, reconcile
 
 FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
+FRESH_BATCHES: Final = 256  # bounds what each look at the fresh ones costs; twice what ten campaigns make in FRESH_S
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
 CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
@@ -335,21 +336,21 @@ class Spool:
     ) -> list[Entry]:
         """Up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
 
-        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  Within a lane: the most
-        important first, of those the newest first.
+        `fresh`: only those stored in the last FRESH_S that are among the last FRESH_BATCHES, or only the others; None:
+        all.  Within a lane: the most important first, of those the newest first.
         """
         found: list[Entry] = []
         with self._reading() as index:
             now_s = self._now_s()
-            age = (now_s - FRESH_S, now_s + FRESH_S)
+            age = (FRESH_BATCHES, now_s - FRESH_S, now_s + FRESH_S)
             for lane in lanes:
                 match fresh:
                     case None:
                         entries: Iterable[Entry] = index.next_to_send(lane)
                     case True:
-                        entries = index.lane_between(lane, *age)
+                        entries = index.newest(lane, *age)
                     case False:
-                        entries = index.lane_beyond(lane, *age)
+                        entries = index.not_newest(lane, *age)
                 for entry in entries:
                     if len(found) == limit:
                         return found

@@ -91,6 +91,7 @@ _ENTRY_COLUMNS: Final = (
     "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers,"
     " replaces, withdrawn"
 )
+_NTH_NEWEST: Final = "SELECT coalesce((SELECT id FROM batches ORDER BY id DESC LIMIT 1 OFFSET ?), 0)"
 _TOLD: Final = 0  # in the column `reported_in`; positions count from 1
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
@@ -313,18 +314,19 @@ class Index:
         """Batches of a lane: the most important first, of those the newest first."""
         return self._entries("WHERE lane = ? ORDER BY priority, id DESC", (lane.value,))
 
-    def lane_between(self, lane: Lane, from_s: float, to_s: float) -> list[Entry]:
-        """Batches of a lane that were stored then (Unix epoch), in the order of sending.
-
-        Costs as much as all of that time; the `+` keeps SQLite from walking the whole lane in that order instead.
-        """
-        found = self._entries("WHERE stored_at_s BETWEEN ? AND ? AND +lane = ?", (from_s, to_s, lane.value))
+    def newest(self, lane: Lane, limit: int, from_s: float, to_s: float) -> list[Entry]:
+        """Of the `limit` newest batches of all lanes those of this one that were stored then (Unix epoch), in the order
+        of sending."""
+        clauses = f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ?"
+        found = self._entries(clauses, (limit, from_s, to_s, lane.value))
         return sorted(found, key=lambda entry: (entry.priority, -entry.position))
 
-    def lane_beyond(self, lane: Lane, from_s: float, to_s: float) -> Iterator[Entry]:
-        """The other batches of the lane, in the order of sending."""
-        clauses = "WHERE lane = ? AND NOT (stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
-        return self._entries(clauses, (lane.value, from_s, to_s))
+    def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float) -> Iterator[Entry]:
+        """The other batches of that lane, in the order of sending."""
+        clauses = (
+            f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
+        )
+        return self._entries(clauses, (lane.value, limit, from_s, to_s))
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
         """Batches of a lane: the least important first, of those the oldest first."""

@@ -20,7 +20,7 @@ from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool import QUARANTINE, Draft, Entry, Spool
+from agent.telemetry.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool
 from agent.telemetry.spool_index import MAX_UNREPORTED, Index, connect
 from tests.agent.telemetry.flaky import Fault, FlakyFiles, connector
 
@@ -215,13 +215,24 @@ def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_
     database = connect(disk.folder / "index.sqlite3")
     database.set_trace_callback(statements.append)
     index = Index(database)
-    list(index.lane_between(Lane.LIVE, 0.0, 1.0)), list(index.lane_beyond(Lane.LIVE, 0.0, 1.0))
-    plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements]
+    index.newest(Lane.LIVE, 9, 0.0, 1.0)
+    list(index.not_newest(Lane.LIVE, 9, 0.0, 1.0))
+    plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements[:2]]
     database.close()
-    assert [[row[3] for row in plan] for plan in plans[:2]] == [
-        ["SEARCH batches USING INDEX by_age (stored_at_s>? AND stored_at_s<?)"],
-        ["SEARCH batches USING INDEX by_value (lane=?)"],
+    steps = [[row[3] for row in plan if "batches" in row[3]] for plan in plans]
+    nth_newest = "SCAN batches"  # backwards, as far as it counts
+    assert steps == [
+        ["SEARCH batches USING INTEGER PRIMARY KEY (rowid>?)", nth_newest],
+        ["SEARCH batches USING INDEX by_value (lane=?)", nth_newest],
     ]
+
+
+def test_of_a_burst_only_the_newest_batches_are_fresh(spool: Spool) -> None:
+    spool.append_all([draft(b"x", lane=Lane.LIVE) for _ in range(FRESH_BATCHES + 10)])
+    fresh = spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,), fresh=True)
+    others = spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,), fresh=False)
+    assert [entry.seq for entry in fresh] == list(range(FRESH_BATCHES + 10, 10, -1))
+    assert [entry.seq for entry in others] == list(range(10, 0, -1))
 
 
 # ---- limits
