@@ -16,7 +16,7 @@ from can_dbc.cache import from_bytes, to_bytes
 from can_dbc.containers import Unpacked
 from can_dbc.database import load
 from can_dbc.decoder import Decoder, Refused
-from can_dbc.plan import Match, compile_plan
+from can_dbc.plan import BusPlan, Match, compile_plan
 from tests.can_dbc.oracle import CantoolsCrash, block_of, decoded, expected
 from tests.can_dbc.test_equals_cantools import messages
 
@@ -123,6 +123,36 @@ def test_any_container_decodes_as_cantools_does(container, data):
 def test_a_plan_of_containers_comes_back_from_the_cache(container):
     plan = compile_plan([Database([container], strict=False)])
     assert from_bytes(to_bytes(plan), Match.EXACT) == plan
+
+
+def _container(**changes):
+    (container,) = compile_plan([Database([BODY])]).messages
+    return replace(container, **changes)
+
+
+def _inner(**changes):
+    speed, doors = _container().contained
+    return _container(contained=(replace(speed, **changes), doors))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        _container(header_id=1),
+        _container(defect="container"),
+        _container(signals=_container().contained[0].signals),
+        _inner(header_id=None),
+        _inner(header_id=1 << 24),
+        _inner(header_id=DOORS.header_id),
+        _inner(can_id=7),
+        _inner(extended=True),
+        _inner(length=0),
+        _inner(contained=_container().contained),
+    ],
+)
+def test_a_cached_container_that_the_decoder_could_not_rely_on_is_refused(message):
+    assert from_bytes(to_bytes(BusPlan((_container(),), Match.EXACT)), Match.EXACT) is not None
+    assert from_bytes(to_bytes(BusPlan((message,), Match.EXACT)), Match.EXACT) is None
 
 
 def test_what_cantools_packs_is_unpacked():
