@@ -1,9 +1,9 @@
 """Containers: the frames of one container message taken apart into the PDUs that they hold.  Pure.
 
-A frame holds PDUs one after the other, each behind AUTOSAR's short header, as cantools reads it (AUTOSAR SWS I-PDU
-Multiplexer, "dynamic part"; whatever byte order the database names):
+A frame holds PDUs one after the other, each behind AUTOSAR's short header, as cantools reads it (big endian, whatever
+byte order the database names; a frame with long headers it loads as a message without signals):
 
-    3 bytes  header id, big endian: which contained message
+    3 bytes  header id: which contained message
     1 byte   length of the data
     n bytes  data
 
