@@ -24,11 +24,14 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.clock import MachineClock
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
 from agent.settings import Uplink as UplinkSettings
+from agent.telemetry.link_gate import LinkGate
+from agent.telemetry.link_policy import LinkPolicy
 from agent.telemetry.schedule import Pace
 from agent.telemetry.spool import Draft, Spool
 from agent.telemetry.spool_files import DiskFiles
@@ -42,6 +45,7 @@ BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
 TURNS: Final = 60
 BATCH_BYTES: Final = 2_000  # of the backlog whose costs are measured
 DRAIN_BATCH_BYTES: Final = 55_000  # near the setting's 60,000
+AGE_S: Final = 86_400.0  # of what is drained: backlog, nothing of it fresh
 _AT_ONCE: Final = 500
 
 
@@ -121,7 +125,7 @@ def _open(folder: Path, **more: Any) -> Spool:
 def _fill(folder: Path, batches: int, size: int) -> None:
     """A spool of so many batches of noise, as sealed ones are."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    spool = _open(folder, files=_QuickFiles())
+    spool = _open(folder, files=_QuickFiles(), now_s=lambda: time.time() - AGE_S)
     for start in range(0, batches, _AT_ONCE):
         draft = Draft(Lane.LIVE, 1, "bench", lambda _: secrets.token_bytes(size), 100, 1, 2)
         spool.append_all([draft] * min(_AT_ONCE, batches - start))
@@ -180,7 +184,8 @@ async def _deliver(spool: Spool, endpoint: Endpoint) -> None:
         partition=topics.partition_of(endpoint.client_id),
         acks_key=Ed25519PrivateKey.generate().public_key(),
         ack="broker",
-        pace=Pace(defaults.in_flight, defaults.ack_timeout_s),
+        pace=Pace(64, defaults.ack_timeout_s),
+        gate=LinkGate(LinkPolicy(frozenset(Lane), 0), Path("/nonexistent/metered.json"), MachineClock().read, metered=False),
     )
     async with connect(endpoint) as connection:
         running = asyncio.create_task(uplink.run(connection))

@@ -346,16 +346,15 @@ class Spool:
             for lane in lanes:
                 match fresh:
                     case None:
-                        entries: Iterable[Entry] = index.next_to_send(lane)
+                        entries: Iterable[Entry] = index.next_to_send(lane, exclude)
                     case True:
-                        entries = index.newest(lane, *age)
+                        entries = index.newest(lane, *age, exclude)
                     case False:
-                        entries = index.not_newest(lane, *age)
+                        entries = index.not_newest(lane, *age, exclude)
                 for entry in entries:
                     if len(found) == limit:
                         return found
-                    if entry.key not in exclude:
-                        found.append(entry)
+                    found.append(entry)
         return found
 
     def read(self, entry: Entry) -> bytes | None:
