@@ -1,9 +1,9 @@
 """What the uplink sends next: the in-flight window, re-sending, and patience with refusals.  Pure.
 
 Invariants: the window (agent.telemetry.flights) bounds what is not answered for; none is sent twice within
-`ack_timeout_s`; backlog never takes the last place in the window; and whatever does not answer (a receiver that is down, a broker that refuses) is
-asked at exponentially growing intervals, so nothing here can become a hot loop.  Time comes in as an argument
-(monotonic seconds), as does randomness.
+`ack_timeout_s`; backlog never takes the last place in the window; and whatever does not answer (a receiver that is
+down, a broker that refuses) is asked at exponentially growing intervals, so nothing here can become a hot loop.  Time
+comes in as an argument (monotonic seconds), as does randomness.
 
 Turns.  Events go first, then fresh data, then what is sent again, then the backlog, within its rate (`bucket`).  A kind
 whose batch got no answer goes last until one does, so what nobody can answer takes its turn with the others and holds

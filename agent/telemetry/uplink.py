@@ -105,7 +105,6 @@ class Uplink:
         await self._gate.look(connection.own_address)
         pace = replace(self._pace, receive_maximum=connection.limits.receive_maximum)
         schedule = self._schedule = Schedule(pace, self._bucket, self._unanswered)
-        self._taken.clear()
         loop = asyncio.get_running_loop()
         self._spool.on_append = lambda: _call_soon(loop, self._wake.set)
         sending: set[asyncio.Task[None]] = set()
@@ -113,10 +112,13 @@ class Uplink:
             asyncio.create_task(self._gate.watch(connection.own_address, self._wake.set), name="watch link"),
             asyncio.create_task(self._forget_taken(schedule), name="forget taken"),
         }
+        for task in beside:
+            task.add_done_callback(lambda _: self._wake.set())
         try:
             while True:
                 self._wake.clear()
                 _raise_failure(sending)
+                _raise_failure(beside)
                 for digest in schedule.take_wanted(self._clock_s()):
                     await self._supply(connection, schedule, digest)
                 now_s, lanes = self._clock_s(), self._gate.lanes()
