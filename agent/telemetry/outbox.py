@@ -1,7 +1,8 @@
 """The outbox: from encoded bodies to sealed batches in the spool, with bounded memory while the disk refuses them.
 
 Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot hold is dropped oldest first and
-counted (`memory_full`), never silently; each loss in the spool's ledger is told in exactly one batch of events.
+counted (`memory_full`), never silently; each loss in the spool's ledger is told in one batch of events, and under the
+same id in another only where that one is lost.
 Parts of windows that are still open are stored while the disk takes them, and never wait in memory, where their window
 is anyway.
 Touches the world through the spool only.  Any thread may call the methods; `put` and `flush` block on the disk, and
@@ -338,7 +339,7 @@ class Outbox:
         """Put what happened and what was lost into a batch of events."""
         unreported = self._spool.unreported_losses(EVENTS_AT_ONCE)
         clock = self._clock()
-        events = [to_event(loss, clock.wall_us) for _, loss in unreported]
+        events = [to_event(id_, loss, clock.wall_us) for id_, loss in unreported]
         with self._turn:
             while self._events and len(events) < EVENTS_AT_ONCE:
                 events.append(self._events.popleft())

@@ -105,7 +105,7 @@ class Superseded(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """An append whose transaction reported an error: it may have committed all the same.  What was before it."""
+    """An append that is under way, or failed: it may have committed all the same.  What was before it."""
 
     seqs: range
     paths: tuple[Path, ...]
@@ -217,10 +217,6 @@ class Spool:
             ]
             for carrier in carriers:
                 contents[self._carrier_path(carrier)] = sealed[carrier.seq - first_seq]
-            try:
-                self._folder.write_all(contents)
-            except OSError as error:
-                raise self._disk_error(error) from error
             with self._reading() as index:
                 before = index.carriers()
                 self._doubt = _Doubt(
@@ -232,6 +228,10 @@ class Spool:
                     tuple(before.values()),
                     tuple(replaced),
                 )
+            try:
+                self._folder.write_all(contents)
+            except OSError as error:
+                raise self._disk_error(error) from error
             with self._writing(settle=False) as index:
                 index.set_next_seq(seqs.stop)
                 for entry in replaced:
@@ -601,9 +601,8 @@ class Spool:
             self._index = self._open_index()
             if not self._index.recovered():
                 raise sqlite3.DatabaseError("the index file is gone")
-        if settle and self._doubt is not None:
-            self._undo(self._index, self._doubt)
-            self._doubt = None
+        if settle:
+            self._settle(self._index)
         if self._removing:
             self._unlink([entry for entry in self._removing if not _has_bytes(self._index.find(*entry.key))])
         return self._index
@@ -613,14 +612,20 @@ class Spool:
             raise Permanent(f"spool {self._folder.root} is closed")
         return Index.open(self._folder.index, self._open_database, new_epoch=secrets.token_hex(16), told=self._told)
 
+    def _settle(self, index: Index) -> None:
+        """Take back an append that was reported as failed; who wanted it repeats it."""
+        if self._doubt is not None:
+            self._undo(index, self._doubt)
+            self._doubt = None
+
     def _undo(self, index: Index, doubt: _Doubt) -> None:
-        """Take back an append that was reported as failed.  None of its batches can have been sent."""
+        """None of its batches can have been sent."""
         if index.next_seq() == doubt.seqs.stop:  # it landed
             epoch = index.epoch()
             index.begin()
             for seq in doubt.seqs:
                 if (entry := index.find(epoch, seq)) is not None:
-                    index.unmark(entry.position)
+                    index.unreport(entry.position)
                     index.remove(entry.position)
             if doubt.ledger is not None:
                 index.restore_ledger(*doubt.ledger)
@@ -654,9 +659,9 @@ class Spool:
                 self._folder.prepare()
                 self._take_lock()
                 self._removing = []
-                self._doubt = None  # the index that comes now is the truth, and nobody waits for the append any more
                 try:
                     self._index = self._open_index()
+                    self._settle(self._index)
                     reconcile(self._index, self._folder, self._now_s())
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
@@ -664,6 +669,7 @@ class Spool:
                     self._drop_index()
                     self._folder.set_index_aside()
                     self._index = self._open_index()
+                    self._settle(self._index)  # else its files would be taken in, and their batches be stored twice
                     reconcile(self._index, self._folder, self._now_s())
             except OSError as error:
                 raise self._disk_error(error) from error

@@ -179,7 +179,7 @@ class Index:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self.told = 0
-        """Losses up to this id may stand in a batch under way: nothing is merged into them, no id is used again."""
+        """Losses up to this id may stand in a batch: nothing is merged into them, no id is used again."""
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, told: int) -> "Index":
@@ -189,6 +189,7 @@ class Index:
         index.told = told
         try:
             index._prepare(new_epoch)
+            index.told = max(told, index._one("SELECT coalesce(max(id), 0) FROM losses"))
         except BaseException:
             index.close()
             raise
@@ -408,7 +409,8 @@ class Index:
         self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
 
     def unreported(self) -> int:
-        """Loss records that no stored batch reports; at most MAX_UNREPORTED, and one a reason after those `told`."""
+        """Loss records that no stored batch reports; of those that none has reported at most MAX_UNREPORTED, and one a
+        reason after those `told`."""
         return int(self._one("SELECT count(*) FROM losses WHERE reported_in IS NULL"))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
@@ -429,21 +431,13 @@ class Index:
                 self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
 
     def unreport(self, position: int) -> None:
-        """The batch at `position` will never arrive: the losses that it reported wait again."""
-        again = list(
-            self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses WHERE reported_in = ? ORDER BY id", (position,))
-        )
-        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
-        for row in again:
-            self.add_explanation(_loss(row))
+        """The batch at `position` will not arrive, or not again: the losses that it reported wait under their ids, so
+        that who hears of one twice knows it."""
+        self._db.execute("UPDATE losses SET reported_in = NULL WHERE reported_in = ?", (position,))
 
     def ledger(self) -> list[Loss]:
         """Every record that is kept, told or not."""
         return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
-
-    def unmark(self, position: int) -> None:
-        """The batch at `position` never was: the losses that were to be reported in it wait under their ids."""
-        self._db.execute("UPDATE losses SET reported_in = NULL WHERE reported_in = ?", (position,))
 
     def restore_ledger(self, losses: Iterable[tuple[int, Loss]], totals: Mapping[str, Total]) -> None:
         """Put back what `unreported_losses` and `totals` said before a transaction that is taken back."""

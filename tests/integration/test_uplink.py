@@ -225,10 +225,10 @@ def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
             looked = 0
             choose = uplink._choose
 
-            async def counted(*args: Any) -> Any:
+            async def counted(schedule: Any, allowed: Any, now_s: float) -> Any:
                 nonlocal looked
                 looked += 1
-                return await choose(*args)
+                return await choose(schedule, allowed, now_s)
 
             uplink._choose = counted  # type: ignore[method-assign]
             await asyncio.sleep(1.0)
