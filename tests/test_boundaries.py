@@ -43,7 +43,8 @@ agent/telemetry/link_gate.py agent/telemetry/unanswered.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py
-agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources/messages.py agent/sources/packet_ring.py
+agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources/messages.py
+agent/sources/packet_ring.py
 agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
 agent/telemetry/flights.py agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py

@@ -2,7 +2,8 @@
 
 Invariants: at most `in_flight` batches wait for their answer; of them at most `receive_maximum`, and
 `unconfirmed_bytes` or one single batch, for the broker's PUBACK, so that what is fresh never has more than that before
-it on a slow link, and memory holds no more of them.  What goes beside fresh data (`beside`) takes neither the last place nor the last eighth of the bytes.
+it on a slow link, and memory holds no more of them.  What goes beside fresh data (`beside`) takes neither the last
+place nor the last eighth of the bytes.
 
 The window opens at START batches and grows by one with each answer: a receiver that is away costs few batches of each
 connection, and one that answers is kept busy.
