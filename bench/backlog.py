@@ -13,6 +13,7 @@ and sizes of the messages are the same.  Somebody listens at the broker in both 
 import asyncio
 import contextlib
 import itertools
+import os
 import secrets
 import statistics
 import subprocess
@@ -97,6 +98,7 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     size_mb = batches * DRAIN_BATCH_BYTES / 1e6
     _fill(folder / "spool", batches, DRAIN_BATCH_BYTES, age_s=AGE_S)
     _write_lines(folder / "spool", folder / "lines")
+    os.sync()  # or the first transaction waits until the disk has all of it
     with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
         times = [time.perf_counter()]
         for way in (
