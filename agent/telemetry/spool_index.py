@@ -8,8 +8,9 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
                lane live), also those whose bytes had to go (`withdrawn`: why)
     usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, or told: the
-               receiver has that batch (`reported_in` 0; the newest MAX_TOLD are kept for `status --ledger`)
+    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be reported
+               again since that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
+               `status --ledger`)
     totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
     positions  how far each source is durable
     reached    up to which time (of frames) each campaign is durable, in this run of the agent
@@ -93,6 +94,7 @@ _ENTRY_COLUMNS: Final = (
 )
 _NTH_NEWEST: Final = "SELECT coalesce((SELECT id FROM batches ORDER BY id DESC LIMIT 1 OFFSET ?), 0)"
 _TOLD: Final = 0  # in the column `reported_in`; positions count from 1
+_AGAIN: Final = -1
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
 REPLACED: Final = "replaced"
@@ -179,7 +181,7 @@ class Index:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self.told = 0
-        """Losses up to this id may stand in a batch: nothing is merged into them, no id is used again."""
+        """Losses up to this id may stand in a batch under way: nothing is merged into them, no id is used again."""
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, told: int) -> "Index":
@@ -189,7 +191,6 @@ class Index:
         index.told = told
         try:
             index._prepare(new_epoch)
-            index.told = max(told, index._one("SELECT coalesce(max(id), 0) FROM losses"))
         except BaseException:
             index.close()
             raise
@@ -392,7 +393,7 @@ class Index:
 
     def add_explanation(self, loss: Loss) -> None:
         """Record what waits to be reported and is counted already."""
-        mergeable = "AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
+        mergeable = "IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
         rows = list(self._losses(mergeable, (loss.reason.value, self.told)))
         same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
         if same is None and rows and self.unreported() >= MAX_UNREPORTED:
@@ -411,11 +412,14 @@ class Index:
     def unreported(self) -> int:
         """Loss records that no stored batch reports; of those that none has reported at most MAX_UNREPORTED, and one a
         reason after those `told`."""
-        return int(self._one("SELECT count(*) FROM losses WHERE reported_in IS NULL"))
+        count = "SELECT count(*) FROM losses WHERE reported_in"
+        return int(self._one(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})"))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """The oldest of them, with the ids that `report` takes."""
-        return list(self._losses("ORDER BY id LIMIT ?", (limit,)))
+        """The oldest of them, those that were reported before first, with the ids that `report` takes; -1: all."""
+        again = list(self._losses(f"= {_AGAIN} ORDER BY id LIMIT ?", (limit,)))
+        left = limit if limit < 0 else limit - len(again)
+        return [*again, *self._losses("IS NULL ORDER BY id LIMIT ?", (left,))]
 
     def report(self, ids: Iterable[int], position: int) -> None:
         """Mark losses as reported inside the batch at `position`."""
@@ -431,9 +435,9 @@ class Index:
                 self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
 
     def unreport(self, position: int) -> None:
-        """The batch at `position` will not arrive, or not again: the losses that it reported wait under their ids, so
-        that who hears of one twice knows it."""
-        self._db.execute("UPDATE losses SET reported_in = NULL WHERE reported_in = ?", (position,))
+        """The batch at `position` will not arrive, or not again: the losses that it reported wait as they are under
+        their ids, so that who hears of one twice knows it."""
+        self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, position))
 
     def ledger(self) -> list[Loss]:
         """Every record that is kept, told or not."""
@@ -444,7 +448,7 @@ class Index:
         self._db.execute("DELETE FROM losses WHERE reported_in IS NULL")
         marks = ", ".join("?" * 14)
         self._db.executemany(
-            f"INSERT INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",
+            f"INSERT OR IGNORE INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",  # there: what waits again
             [(id_, *_loss_row(loss)) for id_, loss in losses],
         )
         self._db.execute("DELETE FROM totals")
@@ -571,7 +575,7 @@ class Index:
             )
 
     def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:
-        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in IS NULL {clauses}"
+        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in {clauses}"
         for id_, *row in self._db.execute(statement, values).fetchall():
             yield id_, _loss(row)
 
