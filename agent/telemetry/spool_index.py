@@ -8,8 +8,8 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
                lane live), also those whose bytes had to go (`withdrawn`: why)
     usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be reported
-               again since that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
+    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be told
+               again because that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
                `status --ledger`)
     totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
     positions  how far each source is durable
