@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -101,11 +101,12 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     os.sync()  # or the first transaction waits until the disk has all of it
     with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
         times = [time.perf_counter()]
-        for way in (
+        ways: tuple[Callable[[], None], ...] = (
             lambda: asyncio.run(_deliver(spool, endpoint, left=batches // 2)),
             lambda: _publish(folder / "lines", endpoint, topic),
             lambda: asyncio.run(_deliver(spool, endpoint, left=0)),
-        ):
+        )
+        for way in ways:
             way()
             times.append(time.perf_counter())
     first_s, theirs_s, second_s = (after - before for before, after in itertools.pairwise(times))
