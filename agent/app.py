@@ -102,7 +102,7 @@ class Agent:
             partition=identity.partition,
             acks_key=identity.acks_key,
             ack=settings.uplink.ack,
-            pace=Pace(settings.uplink.in_flight, settings.uplink.ack_timeout_s),
+            pace=Pace(settings.uplink.in_flight, settings.uplink.ack_timeout_s, settings.uplink.unconfirmed_bytes),
             gate=LinkGate(
                 link_policy(settings.uplink),
                 parts.state / "metered.json",

@@ -132,7 +132,8 @@ class Uplink(_Section, frozen=True, kw_only=True):
 
     broker: str
     ack: Literal["receiver", "broker"] = "receiver"
-    in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 8
+    in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 64
+    unconfirmed_bytes: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
     ack_timeout_s: Seconds = 20.0
     keepalive_s: Annotated[int, Meta(ge=5, le=3_600)] = 30
     connect_timeout_s: Seconds = 10.0

@@ -4,14 +4,16 @@ Appends and acknowledgements are measured in turns over spools of all sizes, so 
 them.  The backlog is filled without forcing each file to the disk, which only shortens the filling.
 
 The drain is the agent's uplink (spool, MQTT 5 over mutual TLS, QoS 1, `ack = "broker"`, its default of messages in
-flight) until the spool is empty, each batch read, checked and removed durably.  Against it: `mosquitto_pub -l -q 1`
-over the same broker, one process, one connection, one line a message.  A line cannot hold line ends, so these bytes of
-the sealed batches are replaced; number and sizes of the messages are the same.  Somebody listens at the broker in both
-cases.
+flight, without a limit of rate) until the spool is empty, each batch read, checked and removed durably.  Between its
+first half and its second, `mosquitto_pub -l -q 1` publishes the whole over the same broker: one process, one
+connection, one line a message.  A line cannot hold line ends, so these bytes of the sealed batches are replaced; number
+and sizes of the messages are the same.  Somebody listens at the broker in both cases.
 """
 
 import asyncio
 import contextlib
+import itertools
+import os
 import secrets
 import statistics
 import subprocess
@@ -24,11 +26,14 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.clock import MachineClock
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
 from agent.settings import Uplink as UplinkSettings
+from agent.telemetry.link_gate import LinkGate
+from agent.telemetry.link_policy import LinkPolicy
 from agent.telemetry.schedule import Pace
 from agent.telemetry.spool import Draft, Spool
 from agent.telemetry.spool_files import DiskFiles
@@ -42,6 +47,7 @@ BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
 TURNS: Final = 60
 BATCH_BYTES: Final = 2_000  # of the backlog whose costs are measured
 DRAIN_BATCH_BYTES: Final = 55_000  # near the setting's 60,000
+AGE_S: Final = 86_400.0  # of what is drained: backlog, nothing of it fresh
 _AT_ONCE: Final = 500
 
 
@@ -86,31 +92,30 @@ def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
 
 
 def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
-    """Megabytes a second of the uplink and of mosquitto's client, in this order and once more in the other."""
+    """Megabytes a second of the uplink and of mosquitto's client."""
     folder.mkdir(parents=True, exist_ok=True)
-    batches = max(1, backlog_mb * 1_000_000 // DRAIN_BATCH_BYTES)
+    batches = max(2, backlog_mb * 1_000_000 // DRAIN_BATCH_BYTES)
     size_mb = batches * DRAIN_BATCH_BYTES / 1e6
-    ours: list[float] = []
-    theirs: list[float] = []
-    with _vehicle(folder) as (endpoint, topic):
-        for turn in range(2):
-            spool_folder, lines = folder / f"spool-{turn}", folder / "lines"
-            _fill(spool_folder, batches, DRAIN_BATCH_BYTES)
-            _write_lines(spool_folder, lines)
-            ways: list[tuple[list[float], Callable[[], None]]] = [
-                (ours, lambda spool_folder=spool_folder: _drain(spool_folder, endpoint)),  # type: ignore[misc]
-                (theirs, lambda lines=lines: _publish(lines, endpoint, topic)),  # type: ignore[misc]
-            ]
-            for times, way in ways if turn == 0 else reversed(ways):
-                started = time.perf_counter()
-                way()
-                times.append(time.perf_counter() - started)
+    _fill(folder / "spool", batches, DRAIN_BATCH_BYTES, age_s=AGE_S)
+    _write_lines(folder / "spool", folder / "lines")
+    os.sync()  # or the first transaction waits until the disk has all of it
+    with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
+        times = [time.perf_counter()]
+        ways: tuple[Callable[[], None], ...] = (
+            lambda: asyncio.run(_deliver(spool, endpoint, left=batches // 2)),
+            lambda: _publish(folder / "lines", endpoint, topic),
+            lambda: asyncio.run(_deliver(spool, endpoint, left=0)),
+        )
+        for way in ways:
+            way()
+            times.append(time.perf_counter())
+    first_s, theirs_s, second_s = (after - before for before, after in itertools.pairwise(times))
     return {
         "drain_backlog_mb": size_mb,
         "drain_batches": batches,
-        "drain_mb_per_s": size_mb * len(ours) / sum(ours),
-        "drain_mosquitto_mb_per_s": size_mb * len(theirs) / sum(theirs),
-        "drain_ratio_mosquitto": sum(theirs) / sum(ours),
+        "drain_mb_per_s": size_mb / (first_s + second_s),
+        "drain_mosquitto_mb_per_s": size_mb / theirs_s,
+        "drain_ratio_mosquitto": theirs_s / (first_s + second_s),
     }
 
 
@@ -118,10 +123,10 @@ def _open(folder: Path, **more: Any) -> Spool:
     return Spool.open(folder, quota_bytes=10**11, max_age_s=1e9, reserve_bytes=0, **more)
 
 
-def _fill(folder: Path, batches: int, size: int) -> None:
-    """A spool of so many batches of noise, as sealed ones are."""
+def _fill(folder: Path, batches: int, size: int, *, age_s: float = 0.0) -> None:
+    """A spool of so many batches of noise, as sealed ones are, stored `age_s` ago."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    spool = _open(folder, files=_QuickFiles())
+    spool = _open(folder, files=_QuickFiles(), now_s=lambda: time.time() - age_s)
     for start in range(0, batches, _AT_ONCE):
         draft = Draft(Lane.LIVE, 1, "bench", lambda _: secrets.token_bytes(size), 100, 1, 2)
         spool.append_all([draft] * min(_AT_ONCE, batches - start))
@@ -164,27 +169,27 @@ def _publish(lines: Path, endpoint: Endpoint, topic: str) -> None:
         subprocess.run([*command, "-i", endpoint.client_id, "-q", "1", "-l", "-t", topic], stdin=stream, check=True)
 
 
-def _drain(folder: Path, endpoint: Endpoint) -> None:
-    spool = _open(folder)
-    try:
-        asyncio.run(_deliver(spool, endpoint))
-    finally:
-        spool.close()
-
-
-async def _deliver(spool: Spool, endpoint: Endpoint) -> None:
+def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
     defaults = UplinkSettings(broker="localhost:1")
-    uplink = Uplink(
+    return Uplink(
         spool,
         vehicle=endpoint.client_id,
         partition=topics.partition_of(endpoint.client_id),
         acks_key=Ed25519PrivateKey.generate().public_key(),
         ack="broker",
-        pace=Pace(defaults.in_flight, defaults.ack_timeout_s),
+        pace=Pace(defaults.in_flight, defaults.ack_timeout_s, defaults.unconfirmed_bytes),
+        gate=LinkGate(
+            LinkPolicy(frozenset(Lane), 0), endpoint.ca_file.parent / "metered.json", MachineClock().read, metered=False
+        ),
     )
+
+
+async def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> None:
+    """Until no more than so many batches are left."""
+    uplink = _uplink(spool, endpoint)
     async with connect(endpoint) as connection:
         running = asyncio.create_task(uplink.run(connection))
-        while await asyncio.to_thread(lambda: spool.counts().batches):
+        while await asyncio.to_thread(lambda: spool.counts().batches) > left:
             if running.done():
                 running.result()
             await asyncio.sleep(0.02)

@@ -47,7 +47,7 @@ agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources
 agent/sources/packet_ring.py agent/sources/pacing.py
 agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
-agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
+agent/telemetry/flights.py agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
 agent/telemetry/spool_batch.py agent/telemetry/spool_files.py agent/telemetry/spool_index.py
 agent/telemetry/spool_recovery.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py

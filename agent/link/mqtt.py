@@ -17,7 +17,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -227,8 +227,7 @@ class _Client(aiomqtt.Client):
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._slots.release()
             raise self.lost()
-        answer = self._await(self._publishing, info.mid)
-        answer.add_done_callback(lambda _: self._slots.release())
+        answer = self._await(self._publishing, info.mid, self._slots.release)
         return await self._answer(answer, f"PUBACK for {topic}", timeout_s)
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> list[ReasonCode]:
@@ -258,18 +257,29 @@ class _Client(aiomqtt.Client):
         cause = self._disconnected.exception() if self._disconnected.done() else None
         return Transient(f"connection to {self._endpoint} lost: {cause or 'closed'}")
 
-    def _await(self, waiting: "dict[int, asyncio.Future[_T]]", mid: int) -> "asyncio.Future[_T]":
+    def _await(
+        self, waiting: "dict[int, asyncio.Future[_T]]", mid: int, done: Callable[[], None] | None = None
+    ) -> "asyncio.Future[_T]":
+        def answered(answer: "asyncio.Future[_T]") -> None:
+            _retrieved(answer)
+            waiting.pop(mid, None)
+            if done is not None:
+                done()
+
         answer: asyncio.Future[_T] = self._loop.create_future()
-        answer.add_done_callback(_retrieved)
-        answer.add_done_callback(lambda _: waiting.pop(mid, None))
+        answer.add_done_callback(answered)
         waiting[mid] = answer
         return answer
 
     async def _answer(self, answer: "asyncio.Future[_T]", name: str, timeout_s: float) -> _T:
-        done, _ = await asyncio.wait({answer}, timeout=timeout_s)
-        if not done:
+        def stalled() -> None:
             self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
-        return await answer
+
+        timer = self._loop.call_later(timeout_s, stalled)
+        try:
+            return await asyncio.shield(answer)
+        finally:
+            timer.cancel()
 
     def _give_up(self, error: Exception) -> None:
         """Treat the connection as gone: everyone who waits on it hears of it."""

@@ -1,9 +1,9 @@
 """What the uplink sends next: the in-flight window, re-sending, and patience with refusals.  Pure.
 
-Invariants: at most `in_flight` batches are unacknowledged; none is sent twice within `ack_timeout_s`; backlog never
-takes the last place in the window; and whatever does not answer (a receiver that is down, a broker that refuses) is
-asked at exponentially growing intervals, so nothing here can become a hot loop.  Time comes in as an argument
-(monotonic seconds), as does randomness.
+Invariants: the window (agent.telemetry.flights) bounds what is not answered for; none is sent twice within
+`ack_timeout_s`; backlog never takes the last place in the window; and whatever does not answer (a receiver that is
+down, a broker that refuses) is asked at exponentially growing intervals, so nothing here can become a hot loop.  Time
+comes in as an argument (monotonic seconds), as does randomness.
 
 Turns.  Events go first, then fresh data, then what is sent again, then the backlog, within its rate (`bucket`).  A kind
 whose batch got no answer goes last until one does, so what nobody can answer takes its turn with the others and holds
@@ -27,51 +27,37 @@ Only the topic, and so a pause, goes by the lane that it was sealed for.
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from agent.formats.topics import Lane
 from agent.link.session import Backoff
 from agent.telemetry.bucket import TokenBucket
+from agent.telemetry.flights import Flight, Flights, Turn
 from agent.telemetry.spool_index import Entry
 from agent.telemetry.unanswered import Key, Unanswered
 
 LANES: Final = (Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)  # in the order of sending
 MAX_HELD: Final = 64
 MAX_WANTED: Final = 64
+AT_ONCE: Final = 32  # more than are read while as many are on the wire
 REFUSAL: Final = Backoff(floor_s=1.0, base_s=2.0, cap_s=300.0)
 _OF_ONE_BATCH: Final = frozenset({0x95, 0x99})  # MQTT 5: packet too large, payload format invalid
 
 
-class Turn(Enum):
-    """The kinds of batches that take turns, in their order; the numbers of those that are lanes are theirs."""
-
-    EVENTS = Lane.EVENTS.value
-    LIVE = Lane.LIVE.value
-    AGAIN = 0
-    BACKLOG = Lane.BACKLOG.value
-
-
-_BESIDE: Final = (Turn.AGAIN, Turn.BACKLOG)  # goes beside fresh data, and never in its way
-
-
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Limits of sending.  `patience_cap_s` bounds the growing intervals of probes and of asking for catalogues."""
+    """Limits of sending.
+
+    `in_flight` batches wait for their acknowledgement, of them `receive_maximum` and `unconfirmed_bytes` for the
+    broker's; `patience_cap_s` bounds the growing intervals of probes and of asking for catalogues.
+    """
 
     in_flight: int
     ack_timeout_s: float
+    unconfirmed_bytes: int = 1_000_000
+    receive_maximum: int = 65_535
     patience_cap_s: float = 300.0
     refusal: Backoff = REFUSAL
-
-
-@dataclass(slots=True)
-class _Flight:
-    entry: Entry
-    lane: Lane
-    turn: Turn
-    sent_at_s: float
-    overdue_at_s: float = math.inf  # until the broker has it
 
 
 @dataclass(slots=True)
@@ -90,7 +76,7 @@ class Schedule:
         self._pace = pace
         self._bucket = bucket
         self._unanswered = unanswered
-        self._flights: dict[Key, _Flight] = {}
+        self._flights = Flights(pace.in_flight, pace.receive_maximum, pace.unconfirmed_bytes)
         self._held: dict[Key, float] = {}
         self._paused: dict[Lane, float] = {}
         self._refusals: dict[Lane, int] = {}
@@ -106,8 +92,13 @@ class Schedule:
     # ---- what to send
 
     def room(self) -> int:
-        """How many more batches the window has room for."""
-        return max(0, self._pace.in_flight - len(self._flights))
+        """How many more batches the window has room for, as far as it pays to look."""
+        return min(self._flights.room(), AT_ONCE)
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether the broker has confirmed so much that it soon has nothing to do."""
+        return self._flights.is_hungry
 
     def lanes(self, now_s: float) -> tuple[Lane, ...]:
         """The lanes whose topics take batches, in their order."""
@@ -124,7 +115,7 @@ class Schedule:
     def busy(self, now_s: float) -> Set[Key]:
         """Batches that must not be sent as new ones: in flight, unanswered, or held after a refusal."""
         self._held = {key: until_s for key, until_s in self._held.items() if until_s > now_s}
-        return self._flights.keys() | self._held.keys() | self._unanswered.keys
+        return self._flights.keys | self._held.keys() | self._unanswered.keys
 
     def choose(
         self, waiting: Mapping[Lane, Sequence[Entry]], allowed: Collection[Lane], now_s: float
@@ -140,7 +131,7 @@ class Schedule:
             if not self._may(turn, now_s):
                 continue
             for entry, lane in list(self._candidates(turn, waiting, allowed, now_s)):
-                if not self._may(turn, now_s):
+                if not self._may(turn, now_s, entry.size_bytes):
                     break
                 if lane is Lane.BACKLOG and not self._bucket.is_open(now_s):
                     continue
@@ -160,7 +151,7 @@ class Schedule:
             times.append(self._bucket.opens_at_s(now_s))
         paused_s = self._paused.get(Lane.EVENTS, -math.inf)
         times += [max(wanted.next_s, paused_s) for wanted in self._wanted.values() if wanted.asked]
-        times += [flight.overdue_at_s for flight in self._flights.values()]
+        times += [flight.overdue_at_s for flight in self._flights]
         at_s = min((at_s for at_s in times if at_s > now_s), default=math.inf)
         return None if at_s == math.inf else at_s
 
@@ -169,9 +160,7 @@ class Schedule:
     def published(self, entry: Entry, now_s: float) -> None:
         """The broker accepted it; the receiver's acknowledgement is due from now on."""
         self._refusals.pop(entry.lane, None)
-        if (flight := self._flights.get(entry.key)) is not None:
-            flight.sent_at_s = now_s
-            flight.overdue_at_s = now_s + self._pace.ack_timeout_s
+        self._flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
 
     def acknowledged(self, keys: Iterable[Key], now_s: float) -> None:
         """The receiver answered for these batches."""
@@ -182,7 +171,7 @@ class Schedule:
 
     def forget(self, key: Key) -> None:
         """The batch is no longer in the spool."""
-        self._flights.pop(key, None)
+        self._flights.remove(key)
         self._held.pop(key, None)
         self._unanswered.forget(key)
         for digest, wanted in list(self._wanted.items()):
@@ -193,12 +182,12 @@ class Schedule:
         """The receiver lacks a catalogue, and so cannot store these batches of one epoch."""
         keys = list(keys)
         self._heard(keys, now_s)
-        sent = frozenset(keys) & (self._flights.keys() | self._unanswered.keys)
+        sent = frozenset(keys) & (self._flights.keys | self._unanswered.keys)
         if not sent or (digest not in self._wanted and len(self._wanted) >= MAX_WANTED):
             return
         wanted = self._wanted.setdefault(digest, _Wanted(sent))
         wanted.keys |= sent
-        before = {key for key in sent & self._flights.keys() if self._flights[key].sent_at_s <= wanted.supplied_s}
+        before = {flight.entry.key for flight in self._flights if flight.sent_at_s <= wanted.supplied_s} & sent
         self._follow(before, now_s)
         wanted.asked = wanted.asked or before != sent
 
@@ -227,7 +216,7 @@ class Schedule:
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
         """The broker refused it (MQTT 5 reason code); returns the seconds that lane or batch will wait."""
-        self._flights.pop(entry.key, None)
+        self._flights.remove(entry.key)
         if reason in _OF_ONE_BATCH and len(self._held) < MAX_HELD:
             self._held[entry.key] = now_s + self._pace.refusal.cap_s
             return self._pace.refusal.cap_s
@@ -255,24 +244,23 @@ class Schedule:
         topics = self.lanes(now_s)
         for silent in self._unanswered.due(now_s):
             key = silent.entry.key
-            if silent.lane in allowed and silent.entry.lane in topics and key not in self._flights.keys() | self._held:
+            if (
+                silent.lane in allowed
+                and silent.entry.lane in topics
+                and key not in self._flights.keys
+                and key not in self._held
+            ):
                 yield silent.entry, silent.lane
 
-    def _may(self, turn: Turn, now_s: float) -> bool:
-        """Whether a batch of that kind may be sent now."""
-        if not self.room():
-            return False
-        if turn in _BESIDE:
-            beside = sum(flight.turn in _BESIDE for flight in self._flights.values())
-            if beside >= max(1, self._pace.in_flight - 1):
-                return False
-        return not self._probing(turn) or now_s >= self._next_probe_s
+    def _may(self, turn: Turn, now_s: float, size_bytes: int = 0) -> bool:
+        """Whether a batch of that kind and size may be sent now."""
+        return self._flights.takes(turn, size_bytes) and (not self._probing(turn) or now_s >= self._next_probe_s)
 
     def _probing(self, turn: Turn) -> bool:
-        return self._silent and (turn in _BESIDE or turn in self._unheard)
+        return self._silent and (turn.beside or turn in self._unheard)
 
     def _send(self, entry: Entry, lane: Lane, turn: Turn, now_s: float) -> None:
-        self._flights[entry.key] = _Flight(entry, lane, turn, now_s)
+        self._flights.add(Flight(entry, lane, turn, now_s))
         self._unanswered.resent(entry.key)
         if lane is Lane.BACKLOG:
             self._bucket.take(entry.size_bytes, now_s)
@@ -284,17 +272,17 @@ class Schedule:
         """What these waited for is on its way: send them again at once."""
         for key in sorted(keys):
             flight = self._flights.get(key)
-            if flight is not None and flight.overdue_at_s < math.inf:
-                self._flights.pop(key)
+            if flight is not None and flight.confirmed:
+                self._flights.remove(key)
                 self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
         self._unanswered.hurry(keys, now_s)
 
     def _expire(self, now_s: float) -> None:
         """Overdue batches give their places up."""
-        for key, flight in list(self._flights.items()):
+        for flight in self._flights:
             if flight.overdue_at_s > now_s:
                 continue
-            del self._flights[key]
+            self._flights.remove(flight.entry.key)
             self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
             self._silent = self._silent or self._last_ack_s < flight.sent_at_s
             self._expired += 1
@@ -311,6 +299,7 @@ class Schedule:
             if (flight := self._flights.get(key)) is not None:
                 self._unheard.pop(flight.turn, None)
                 self._answered_s = max(self._answered_s, flight.sent_at_s)
+                self._flights.grow()
 
     def _patience_s(self, times: int) -> float:
         return min(self._pace.patience_cap_s, self._pace.ack_timeout_s * 2.0 ** min(times, 32))

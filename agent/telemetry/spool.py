@@ -346,35 +346,44 @@ class Spool:
             for lane in lanes:
                 match fresh:
                     case None:
-                        entries: Iterable[Entry] = index.next_to_send(lane)
+                        entries: Iterable[Entry] = index.next_to_send(lane, exclude)
                     case True:
-                        entries = index.newest(lane, *age)
+                        entries = index.newest(lane, *age, exclude)
                     case False:
-                        entries = index.not_newest(lane, *age)
+                        entries = index.not_newest(lane, *age, exclude)
                 for entry in entries:
                     if len(found) == limit:
                         return found
-                    if entry.key not in exclude:
-                        found.append(entry)
+                    found.append(entry)
         return found
 
     def read(self, entry: Entry) -> bytes | None:
-        """The sealed bytes; None where the batch is gone meanwhile, or damaged (then its loss is recorded)."""
+        """The sealed bytes; None where the batch is gone meanwhile, or damaged (then its loss is recorded).
+
+        Raises Transient.  Does not wait for a transaction that is under way, unless it must look into what is missing.
+        """
+        content = self._content(entry)
+        if hashlib.sha256(content).digest() == entry.digest:
+            return content
         with self._turn:
             with self._reading() as index:
                 current = index.find(*entry.key)
             if current is None:
                 return None
-            try:
-                content = self._folder.read(path_of(self._folder, current))
-            except FileNotFoundError:
-                content = b""
-            except OSError as error:
-                raise self._disk_error(error) from error
+            content = self._content(current)
             if hashlib.sha256(content).digest() == current.digest:
                 return content
             self._lose([(current, Reason.CORRUPT, "")], keep=True)
             return None
+
+    def _content(self, entry: Entry) -> bytes:
+        """What lies where the batch should; empty where nothing does."""
+        try:
+            return self._folder.read(path_of(self._folder, entry))
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise self._disk_error(error) from error
 
     def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
         """Forget batches that arrived; returns how many were still here.  Raises Transient: then repeat it.

@@ -76,7 +76,8 @@ class DiskFiles:
 
     def read(self, path: Path) -> bytes:
         """See Files."""
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            return file.readall()
 
     def remove(self, path: Path) -> None:
         """See Files."""
@@ -155,7 +156,7 @@ class SpoolFolder:
     def path(self, name: BatchName) -> Path:
         """Where a batch lies."""
         file = f"{name.seq:012d}.{name.lane.label}.{name.priority}.batch"
-        return self.root / "batches" / name.epoch / file
+        return Path(f"{self.root}/batches/{name.epoch}/{file}")
 
     def batches(self) -> dict[Path, tuple[BatchName, int]]:
         """Every file with the name of a batch: what it says, and its size.  Deletes temporary files (old releases)."""

@@ -22,7 +22,7 @@ Raises sqlite3.Error; agent.telemetry.spool decides what that means.
 # ruff: noqa: S608  # statements are put together from constants of this file; values are always bound
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -101,6 +101,7 @@ REPLACED: Final = "replaced"
 _REASONS: Final = frozenset(Reason)
 _LANES: Final = frozenset(Lane)
 
+Keys = Collection[tuple[str, int]]  # of batches
 Connect = Callable[[Path], sqlite3.Connection]
 
 
@@ -312,23 +313,24 @@ class Index:
         """Every batch, in order of arrival; for recovery only."""
         return self._entries("ORDER BY id", ())
 
-    def next_to_send(self, lane: Lane) -> Iterator[Entry]:
+    def next_to_send(self, lane: Lane, exclude: Keys = ()) -> Iterator[Entry]:
         """Batches of a lane: the most important first, of those the newest first."""
-        return self._entries("WHERE lane = ? ORDER BY priority, id DESC", (lane.value,))
+        return self._entries("WHERE lane = ? ORDER BY priority, id DESC", (lane.value,), exclude)
 
-    def newest(self, lane: Lane, limit: int, from_s: float, to_s: float) -> list[Entry]:
+    def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
         """Of the `limit` newest batches of all lanes those of this one that were stored then (Unix epoch), in the order
         of sending."""
-        clauses = f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ?"
-        found = self._entries(clauses, (limit, from_s, to_s, lane.value))
-        return sorted(found, key=lambda entry: (entry.priority, -entry.position))
+        clauses = (
+            f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"
+        )
+        return self._entries(clauses, (limit, from_s, to_s, lane.value), exclude)
 
-    def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float) -> Iterator[Entry]:
+    def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
         """The other batches of that lane, in the order of sending."""
         clauses = (
             f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
         )
-        return self._entries(clauses, (lane.value, limit, from_s, to_s))
+        return self._entries(clauses, (lane.value, limit, from_s, to_s), exclude)
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
         """Batches of a lane: the least important first, of those the oldest first."""
@@ -547,9 +549,11 @@ class Index:
     def _one(self, statement: str, *values: object) -> Any:
         return self._db.execute(statement, values).fetchone()[0]
 
-    def _entries(self, clauses: str, values: tuple[object, ...]) -> Iterator[Entry]:
+    def _entries(self, clauses: str, values: tuple[object, ...], exclude: Keys = ()) -> Iterator[Entry]:
         statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
         for row in self._db.execute(statement, values):
+            if row[1:3] in exclude:
+                continue
             id_, epoch, seq, lane, priority, campaign, size, digest, *more, replaces, withdrawn = row
             samples, first_t_us, last_t_us, refers = more
             yield Entry(

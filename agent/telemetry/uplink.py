@@ -4,6 +4,9 @@ Invariant: a batch leaves the spool only on a verified acknowledgement of the fl
 or on a PUBACK below 0x80 other than 0x10, "no matching subscribers" (`ack = "broker"`).  What to send, and when, is
 decided by agent.telemetry.schedule, and which lanes may use the link by agent.telemetry.link_gate; this file reads,
 publishes, and tells them what happened.
+
+Whatever touches the disk goes to a thread by the group: all batches that the window has room for are read in one go,
+and while one transaction forgets batches that the broker took, the next ones gather for the one after it.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -28,11 +31,12 @@ from agent.telemetry.schedule import Pace, Schedule
 from agent.telemetry.spool import Entry, Spool
 from agent.telemetry.unanswered import Key, Unanswered
 
+GATHER_S: Final = 0.01  # a transaction takes about as long on flash; the window has room for what comes meanwhile
 AckMode = Literal["receiver", "broker"]
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UplinkCounts:
     """Running totals since the start of the process.
 
@@ -88,7 +92,9 @@ class Uplink:
         self._gate = gate
         self._bucket = TokenBucket(backlog_bytes_s)
         self._unanswered = Unanswered()
-        self._schedule = self._new_schedule(pace.in_flight)
+        self._schedule = Schedule(pace, self._bucket, self._unanswered)
+        self._taken: list[Entry] = []  # by the broker (`ack = "broker"`), to be forgotten
+        self._has_taken = asyncio.Event()
         self.counts = UplinkCounts()
 
     async def run(self, connection: Connection) -> None:
@@ -97,29 +103,36 @@ class Uplink:
         What was sent over an earlier connection and not acknowledged is sent again.
         """
         await self._gate.look(connection.own_address)
-        schedule = self._schedule = self._new_schedule(min(self._pace.in_flight, connection.limits.receive_maximum))
+        pace = replace(self._pace, receive_maximum=connection.limits.receive_maximum)
+        schedule = self._schedule = Schedule(pace, self._bucket, self._unanswered)
         loop = asyncio.get_running_loop()
         self._spool.on_append = lambda: _call_soon(loop, self._wake.set)
         sending: set[asyncio.Task[None]] = set()
-        watching = asyncio.create_task(self._gate.watch(connection.own_address, self._wake.set), name="watch link")
+        beside = {
+            asyncio.create_task(self._gate.watch(connection.own_address, self._wake.set), name="watch link"),
+            asyncio.create_task(self._forget_taken(schedule), name="forget taken"),
+        }
+        for task in beside:
+            task.add_done_callback(lambda _: self._wake.set())
         try:
             while True:
                 self._wake.clear()
                 _raise_failure(sending)
+                _raise_failure(beside)
                 for digest in schedule.take_wanted(self._clock_s()):
                     await self._supply(connection, schedule, digest)
                 now_s, lanes = self._clock_s(), self._gate.lanes()
-                for entry in await self._choose(schedule, lanes, now_s):
+                for entry, content in await self._read(schedule, await self._choose(schedule, lanes, now_s)):
                     self._gate.sent(entry.size_bytes)
-                    task = asyncio.create_task(self._send(connection, schedule, entry), name=f"send {entry.seq}")
+                    task = asyncio.create_task(self._send(connection, schedule, entry, content))
                     sending.add(task)
-                    task.add_done_callback(lambda _: self._wake.set())
+                    task.add_done_callback(self._sent)
                 await self._wait(schedule.wake_at_s(lanes, now_s))
         finally:
             self._spool.on_append = None
-            for task in (*sending, watching):
+            for task in (*sending, *beside):
                 task.cancel()
-            await asyncio.wait({*sending, watching})
+            await asyncio.wait({*sending, *beside})
 
     def status(self) -> dict[str, Any]:
         """For `/status`: the running totals, how many batches are set aside unanswered, and what the link allows."""
@@ -191,15 +204,30 @@ class Uplink:
                     found[lane] += self._spool.pending(left, exclude=busy, lanes=(sealed,), fresh=fresh)
         return found
 
-    async def _send(self, connection: Connection, schedule: Schedule, entry: Entry) -> None:
-        try:
-            content = await asyncio.to_thread(self._spool.read, entry)
-        except Transient as error:
-            self._postpone(schedule, entry, error)
-            return
-        if content is None:
-            schedule.forget(entry.key)
-            return
+    async def _read(self, schedule: Schedule, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
+        """The bytes of those that can be read, in their order; the others are put off, or forgotten where gone."""
+        if not entries:
+            return []
+        found: list[tuple[Entry, bytes]] = []
+        for entry, content in zip(entries, await asyncio.to_thread(self._contents, entries), strict=True):
+            if isinstance(content, Transient):
+                self._postpone(schedule, entry, content)
+            elif content is None:
+                schedule.forget(entry.key)
+            else:
+                found.append((entry, content))
+        return found
+
+    def _contents(self, entries: Sequence[Entry]) -> list[bytes | Transient | None]:
+        contents: list[bytes | Transient | None] = []
+        for entry in entries:
+            try:
+                contents.append(self._spool.read(entry))
+            except Transient as error:
+                contents.append(error)
+        return contents
+
+    async def _send(self, connection: Connection, schedule: Schedule, entry: Entry, content: bytes) -> None:
         topic = topics.up(self._partition, self._vehicle, entry.lane)
         try:
             reason = await connection.publish(topic, content, self._publish_timeout_s)
@@ -217,15 +245,38 @@ class Uplink:
         self._count(published=1, published_bytes=len(content))
         schedule.published(entry, self._clock_s())
         if self._ack == "broker":
-            try:
-                self._count(acknowledged=await asyncio.to_thread(self._forget, entry))
-            except Transient as error:
-                self._postpone(schedule, entry, error)
-                return
-            schedule.forget(entry.key)
+            self._taken.append(entry)
+            self._has_taken.set()
 
-    def _forget(self, entry: Entry) -> int:
-        return self._spool.acknowledge(entry.epoch, [entry.seq], end_to_end=False)
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        """Look for more once there is room for several: each look costs a thread its turn."""
+        if self._schedule.is_hungry or task.cancelled() or task.exception() is not None:
+            self._wake.set()
+
+    async def _forget_taken(self, schedule: Schedule) -> None:
+        """Forget what the broker took, all that gathered meanwhile in one transaction.  Runs until cancelled."""
+        while True:
+            await self._has_taken.wait()
+            await asyncio.sleep(GATHER_S)
+            self._has_taken.clear()
+            taken = self._taken[:]
+            self._taken.clear()
+            if not taken:
+                continue
+            try:
+                self._count(acknowledged=await asyncio.to_thread(self._forget, taken))
+            except Transient as error:
+                for entry in taken:
+                    self._postpone(schedule, entry, error)
+            else:
+                schedule.acknowledged([entry.key for entry in taken], self._clock_s())
+            self._wake.set()
+
+    def _forget(self, taken: Sequence[Entry]) -> int:
+        epochs: dict[str, list[int]] = {}
+        for entry in taken:
+            epochs.setdefault(entry.epoch, []).append(entry.seq)
+        return sum(self._spool.acknowledge(epoch, seqs, end_to_end=False) for epoch, seqs in epochs.items())
 
     async def _supply(self, connection: Connection, schedule: Schedule, digest: bytes) -> None:
         """Send a catalogue that the receiver lacks; where it is lost, nobody can read what refers to it."""
@@ -267,12 +318,9 @@ class Uplink:
             async with asyncio.timeout(None if wake_at_s is None else max(0.0, wake_at_s - self._clock_s())):
                 await self._wake.wait()
 
-    def _new_schedule(self, in_flight: int) -> Schedule:
-        return Schedule(replace(self._pace, in_flight=in_flight), self._bucket, self._unanswered)
-
     def _count(self, **added: int) -> None:
-        counts = {name: getattr(self.counts, name) + number for name, number in added.items()}
-        self.counts = replace(self.counts, **counts)
+        for name, number in added.items():
+            setattr(self.counts, name, getattr(self.counts, name) + number)
 
 
 def _raise_failure(sending: set[asyncio.Task[None]]) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from agent.formats.acks import Ack, Refusal, sign_ack
 from agent.formats.topics import Lane
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
+from agent.telemetry.flights import START
 from agent.telemetry.link_gate import LinkGate, Metered
 from agent.telemetry.link_policy import LinkPolicy
 from agent.telemetry.losses import Reason
@@ -280,17 +281,29 @@ def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: 
     asyncio.run(work())
 
 
-def test_the_brokers_receive_maximum_bounds_what_is_unacknowledged(fleet: World, spool: Spool) -> None:
+def test_a_receiver_that_never_answered_gets_a_small_window_whatever_the_settings_allow(
+    fleet: World, spool: Spool
+) -> None:
     async def work() -> None:
         uplink = uplink_of(spool, pace=replace(PACE, in_flight=1_000, ack_timeout_s=60.0))
-        async with connect(fleet.endpoint("receiver")) as connection:
-            limit = connection.limits.receive_maximum
-        assert limit < 100
         fill(spool, 200)
         async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
-            await until(lambda: uplink.counts.published == limit)
+            await until(lambda: uplink.counts.published == START)
             await asyncio.sleep(0.3)
-        assert uplink.counts.published == limit
+        assert uplink.counts.published == START
+
+    asyncio.run(work())
+
+
+def test_a_large_window_drains_within_the_brokers_receive_maximum(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, pace=replace(PACE, in_flight=1_000))
+        async with connect(fleet.endpoint("receiver")) as connection:
+            assert connection.limits.receive_maximum < 100
+        fill(spool, 300)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool))
+        assert receiver.seen.keys() == set(range(1, 301))
 
     asyncio.run(work())
 
@@ -421,6 +434,50 @@ def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World,
                 await until(lambda: empty(spool))
         assert receiver.seen.keys() == set(range(1, 51))
         assert uplink.counts.acknowledged == uplink.counts.published == 50
+
+    asyncio.run(work())
+
+
+def test_what_the_broker_took_is_forgotten_by_the_group(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker", pace=replace(PACE, in_flight=64))
+        receiver.answer = lambda _: None
+        groups: list[int] = []
+        acknowledge = spool.acknowledge
+
+        def counted(epoch: str, seqs: Collection[int], **more: Any) -> int:
+            groups.append(len(seqs))
+            return acknowledge(epoch, seqs, **more)
+
+        spool.acknowledge = counted  # type: ignore[method-assign]
+        fill(spool, 300)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool) and uplink.counts.acknowledged == 300 and len(receiver.seen) == 300)
+        assert len(groups) <= 100
+        assert receiver.seen == dict.fromkeys(range(1, 301), 1)
+
+    asyncio.run(work())
+
+
+def test_a_group_that_cannot_be_forgotten_stays_whole_and_goes_again(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
+        receiver.answer = lambda _: None
+        acknowledge, failed = spool.acknowledge, list[Collection[int]]()
+
+        def failing(epoch: str, seqs: Collection[int], **more: Any) -> int:
+            if not failed:
+                failed.append(seqs)
+                raise Transient("disk full")
+            return acknowledge(epoch, seqs, **more)
+
+        spool.acknowledge = failing  # type: ignore[method-assign]
+        fill(spool, 30)
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: empty(spool) and receiver.seen.total() == 30 + len(failed[0]))
+        assert receiver.seen.keys() == set(range(1, 31))
+        assert {seq for seq, times in receiver.seen.items() if times == 2} == set(failed[0])
+        assert spool.counts().acknowledged == 30
 
     asyncio.run(work())
 

@@ -216,7 +216,7 @@ def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_
     database = connect(disk.folder / "index.sqlite3")
     database.set_trace_callback(statements.append)
     index = Index(database)
-    index.newest(Lane.LIVE, 9, 0.0, 1.0)
+    list(index.newest(Lane.LIVE, 9, 0.0, 1.0))
     list(index.not_newest(Lane.LIVE, 9, 0.0, 1.0))
     plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements[:2]]
     database.close()
