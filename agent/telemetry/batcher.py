@@ -11,8 +11,8 @@ and in blocks of any size gives the same windows:
 
 A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
 `max_window_samples`, or was made durable in MAX_INCREMENTS parts.  A tick at which it stays open, `loss_window_ns`
-after what it holds was last made durable, asks to make durable what came since; `seal` asks at once.  The one thing that the monotonic clock
-decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
+after what it holds was last made durable, asks to make durable what came since; `seal` asks at once.  The one thing
+that the monotonic clock decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
 
 Invariant: each frame is taken by exactly one tick, in order, and no buffer grows beyond its limit.
 """

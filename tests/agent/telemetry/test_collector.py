@@ -273,16 +273,21 @@ async def test_the_batch_of_a_window_names_the_parts_that_it_replaces(depot: Dep
 
 
 class SmallRing(Log):
-    """Holds few frames; `read` of them so far."""
+    """Holds few frames; `take` says how many it has had."""
 
-    read = released = 0
+    def __init__(self) -> None:
+        self._position = self._released = 0
 
-    @property
-    def pressed(self) -> bool:
-        return self.read - self.released > 400
+    def take(self, position: int) -> None:
+        self._position = position
+        self._look()
 
     def release(self, position: int) -> None:
-        self.released = max(self.released, position)
+        self._released = max(self._released, position)
+        self._look()
+
+    def _look(self) -> None:
+        self.pressed = self._position - self._released > 400
 
 
 @in_event_loop
@@ -291,7 +296,7 @@ async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot
     collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
     await collector.set_campaigns([EVERYTHING])
     for block in cut(DRIVE, [100] * len(DRIVE)):
-        ring.read = block.first + len(block)
+        ring.take(block.first + len(block))
         await collector.feed(block)
         assert not ring.pressed
     await collector.flush()
@@ -309,7 +314,7 @@ async def test_a_ring_that_fills_while_the_disk_refuses_is_emptied_into_memory(d
     await collector.set_campaigns([EVERYTHING])
     depot.disk.full = True
     for block in cut(DRIVE, [100] * len(DRIVE)):
-        ring.read = block.first + len(block)
+        ring.take(block.first + len(block))
         await collector.feed(block)
         assert not ring.pressed
     depot.disk.full = False
