@@ -21,6 +21,7 @@ from agent.formats.columns import Event
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
 from agent.live_status import LiveStatus, SpoolAccount
+from agent.memory import give_back_code
 from agent.online import Online
 from agent.pushes.pushes import Pushes
 from agent.sd_notify import Notifier
@@ -152,6 +153,7 @@ class Agent:
                     ]
                     self._notifier.ready(f"{len(self._feeders)} sources, {len(self._collector.campaigns)} campaigns")
                     log.info("agent_ready", vehicle=self._vehicle, version=version("headunit-agent"))
+                    give_back_code()
                     yield
                     for task in tasks:
                         task.cancel()
