@@ -3,9 +3,9 @@
     python -m bench.running FOLDER      inside a machine with vcan; FOLDER as `bench.vehicle.prepare` made it
 
 Capture is by packet ring from two vcan interfaces that carry 4,000 frames/s each (canplayer), collected by the
-demonstration's campaigns (config/campaigns), and once more with every signal at its native rate.  Where this machine has no vcan, User Mode Linux is booted.  Start-up is from
-`exec` to the first captured frame of each bus, by the time that the kernel gave the frame, and until the agent works
-on frames, in turns with `python3 -c "import numpy"`.
+demonstration's campaigns (config/campaigns), and once more with every signal at its native rate.  Where this machine
+has no vcan, User Mode Linux is booted.  Start-up is from `exec` to the first captured frame of each bus, by the time
+that the kernel gave the frame, and until the agent works on frames, in turns with `python3 -c "import numpy"`.
 """
 
 import json
