@@ -30,7 +30,9 @@ demo: $(READY)  ## the whole product in one drive: make demo [LOG=capture.log DB
 test: $(READY)  ## all tests, with a real mosquitto; REQUIRE_VCAN=1: and virtual CAN: make test [ARGS="-k spool"]
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
 	    ip=iproute2 cangen=can-utils
-	@$(BIN)/python -m pytest $(ARGS)
+	@pytest="$(BIN)/python -m pytest"; if [ -n '$(ARGS)' ]; then exec $$pytest $(ARGS); fi; \
+	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan && \
+	    $$pytest tests/vcan  # after the others: it measures what a loaded machine would lose
 
 faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json: make faults [SEED=1 MINUTES=15 ARGS=--json]
 	@requirements/install-debian mosquitto=mosquitto

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -22,6 +23,7 @@ from agent.tasks import whole
 from agent.telemetry.collector import Collector
 from agent.telemetry.outbox import Outbox
 
+_NAMES_LETTERS: Final = 2_000  # an event travels in one batch, of at least 4,096 bytes (telemetry.batch_max_bytes)
 log = structlog.get_logger()
 
 
@@ -155,9 +157,11 @@ class Applier:
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:
-    """Which campaigns hold from here on, and how many frames of each bus came before (`frames.<bus>`)."""
+    """Which campaigns hold from here on, as far as there is room, and how many frames of each bus came before
+    (`frames.<bus>`)."""
+    told = ",".join(names)[:_NAMES_LETTERS]
     return Event(
         time.time_ns() // 1_000,
         "campaigns_in_force",
-        {"campaigns": ",".join(names), **{f"frames.{bus}": count for bus, count in sorted(before.items())}},
+        {"campaigns": told, **{f"frames.{bus}": count for bus, count in sorted(before.items())}},
     )

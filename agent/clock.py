@@ -6,6 +6,7 @@ boot id says which boot the second one counts from.
 
 import time
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 
 from agent.durable import write_file
@@ -67,6 +68,6 @@ def _boottime_s() -> float:
 def _kept_offset_s(file: Path, boot_id: str) -> float | None:
     try:
         of, offset_s = file.read_text().split(" ")
-        return float(offset_s) if boot_id and of == boot_id else None
+        return float(offset_s) if boot_id and of == boot_id and isfinite(float(offset_s)) else None
     except (OSError, ValueError):
         return None

@@ -1,8 +1,11 @@
 """The lake's ledger: every sequence number of every vehicle explained, from the tables batches and events.
 
 No table of its own: what is stored stands in `batches`, why the rest is not stands in the loss events that the vehicles
-sent, each of them exactly once; `agent.formats.ledger` puts the two together as the vehicle does
-(`headunit-agent status --ledger`), so both views can be compared number by number.
+sent; `agent.formats.ledger` puts the two together as the vehicle does (`headunit-agent status --ledger`), so both views
+can be compared number by number.  A number whose batch was replaced shares the fate of the batch that has its samples.
+
+Invariant: a loss that was told in two batches counts once; its id and the epoch of the batch name it (events of
+earlier releases have no id, and all count).
 """
 
 import json
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from agent.formats.ledger import Range, Record, Span, State, explain, ranges
+from agent.formats.ledger import Range, Record, Span, State, explain
 from fleet.lake import Location
 from fleet.query import Answer, query
 
@@ -36,13 +39,16 @@ COLUMNS: Final = (
 _STORED: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
     FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
-          FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle)
+          FROM (SELECT vehicle, epoch, seq FROM batches
+                UNION SELECT vehicle, epoch, unnest(replaces) FROM batches)
+          WHERE $vehicle IS NULL OR vehicle = $vehicle)
     GROUP BY vehicle, epoch, island ORDER BY vehicle, epoch, first"""
-_REPLACED: Final = """
-    SELECT vehicle, epoch, unnest(replaces) AS seq FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle"""
 _REPORTED: Final = """
     SELECT vehicle, fields FROM events
-    WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle) ORDER BY vehicle, time, seq, row"""
+    WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
+    QUALIFY fields->>'$.id' IS NULL
+        OR row_number() OVER (PARTITION BY vehicle, epoch, fields->>'$.id' ORDER BY seq, row) = 1
+    ORDER BY vehicle, time, seq, row"""
 _EPOCH_0: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = tuple[str, str]
 
@@ -52,20 +58,19 @@ class _Epoch:
     """What the lake knows of one life of a vehicle's spool."""
 
     stored: list[Range]
-    replaced: list[Range]
     reports: list[tuple[Record, Mapping[str, Any]]]
 
     @property
     def last(self) -> int:
         """The highest number that anything mentions."""
-        here = [last for _, last in (*self.stored, *self.replaced)]
+        here = [last for _, last in self.stored]
         return max([*here, *(record.last_seq or 0 for record, _ in self.reports)], default=0)
 
 
 def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
     """A row for each run of numbers that share their fate, and for each loss that concerns no numbers.
 
-    `stored`: also what is in the lake.  Permanent where there is no lake.
+    `stored`: also those in the lake.  Permanent where there is no lake.
     """
     rows = [
         row
@@ -78,14 +83,9 @@ def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stor
 
 def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
     parameters = {"vehicle": vehicle}
-    found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], [], []))
+    found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], []))
     for line in query(lake, _STORED, parameters).to_pylist():
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
-    numbers: defaultdict[_Key, list[int]] = defaultdict(list)
-    for line in query(lake, _REPLACED, parameters).to_pylist():
-        numbers[line["vehicle"], line["epoch"]].append(line["seq"])
-    for key, seqs in numbers.items():
-        found[key].replaced.extend(ranges(seqs))
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = json.loads(line["fields"])
         found[line["vehicle"], fields.get("epoch", "")].reports.append((_record(fields), fields))
@@ -99,9 +99,8 @@ def _record(fields: Mapping[str, Any]) -> Record:
 
 
 def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
-    here = {State.STORED: epoch.stored, State.REPLACED: epoch.replaced}
     fields_of = {id(record): fields for record, fields in epoch.reports}
-    spans = explain(epoch.last, here, [record for record, _ in epoch.reports])
+    spans = explain(epoch.last, {State.STORED: epoch.stored}, [record for record, _ in epoch.reports])
     told: set[int] = set()
     for span in spans:
         counted = span.record is not None and id(span.record) not in told  # once, where a record explains several spans

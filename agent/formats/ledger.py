@@ -23,9 +23,9 @@ REPLACED: Final = "replaced"
 class State(StrEnum):
     """What became of a batch."""
 
-    STORED = "stored"  # in the lake
-    WAITING = "waiting"  # in the vehicle
-    REPLACED = "replaced"  # its samples are in another batch
+    STORED = "stored"  # in the lake, or its samples are, in the batch that replaced it
+    WAITING = "waiting"  # in the vehicle, in the same way
+    REPLACED = "replaced"  # its samples were in another batch, which is lost
     LOST = "lost"
     OPEN = "open"  # not here and not explained: under way, or its explanation is
 

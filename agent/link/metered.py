@@ -47,15 +47,18 @@ def metered_of(listing: str, address: str) -> bool | None:
 
 
 async def _ask_nmcli() -> str:
+    tool = shutil.which("nmcli", path=_PATH)
+    if tool is None:  # there is no NetworkManager here
+        return ""
     try:
         process = await asyncio.create_subprocess_exec(
-            *(shutil.which("nmcli", path=_PATH) or "nmcli", "-t", "-f", _FIELDS, "device", "show"),
+            *(tool, "-t", "-f", _FIELDS, "device", "show"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env={"PATH": _PATH, "LC_ALL": "C"},
         )
-    except OSError:  # there is no NetworkManager here
+    except OSError:  # no process to be had just now
         return ""
     try:
         async with asyncio.timeout(ASK_S):

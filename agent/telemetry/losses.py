@@ -88,9 +88,13 @@ def merge(one: Loss, other: Loss) -> Loss:
     )
 
 
-def to_event(loss: Loss, t_us: int) -> Event:
-    """The event, told at `t_us`, that carries `loss` to the lake: kind `loss`, only the fields that say something."""
-    fields: dict[str, EventValue] = {"reason": loss.reason.value}
+def to_event(id_: int, loss: Loss, t_us: int) -> Event:
+    """The event, told at `t_us`, that carries `loss` to the lake: kind `loss`, only the fields that say something.
+
+    `id` and the epoch of the batch that tells it name the record for ever: where a batch of losses arrived although the
+    vehicle gave it up, they are told again, and the receiver knows them.
+    """
+    fields: dict[str, EventValue] = {"id": id_, "reason": loss.reason.value}
     if loss.lane is not None:
         fields["lane"] = loss.lane.label
     for name in ("bus", "campaign", "detail", "epoch", "batches", "samples", "frames"):

@@ -1,7 +1,8 @@
 """The outbox: from encoded bodies to sealed batches in the spool, with bounded memory while the disk refuses them.
 
 Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot hold is dropped oldest first and
-counted (`memory_full`), never silently; each loss in the spool's ledger is told in exactly one batch of events.
+counted (`memory_full`), never silently; each loss in the spool's ledger is told in one batch of events, and under the
+same id in another only where that one is lost.
 Parts of windows that are still open are stored while the disk takes them, and never wait in memory, where their window
 is anyway.
 Touches the world through the spool only.  Any thread may call the methods; `put` and `flush` block on the disk, and
@@ -11,7 +12,7 @@ what is added meanwhile does not wait for them.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -335,18 +336,29 @@ class Outbox:
             raise
 
     def _tell(self) -> None:
-        """Put what happened and what was lost into a batch of events."""
-        unreported = self._spool.unreported_losses(EVENTS_AT_ONCE)
+        """Put what happened and what was lost into a batch of events, or as many as it takes."""
         clock = self._clock()
-        events = [to_event(loss, clock.wall_us) for _, loss in unreported]
+        losses = self._spool.unreported_losses(EVENTS_AT_ONCE)
+        told: list[tuple[int | None, Event]] = [(id_, to_event(id_, loss, clock.wall_us)) for id_, loss in losses]
         with self._turn:
-            while self._events and len(events) < EVENTS_AT_ONCE:
-                events.append(self._events.popleft())
-        if events:
-            times = [event.t_us for event in events]
-            window = Window("", "", min(times), max(times) + 1, clock, (), tuple(events))
-            reports = [number for number, _ in unreported]
-            self._append(self._parcel(window, Lane.EVENTS, EVENTS_PRIORITY, reports=reports))
+            while self._events and len(told) < EVENTS_AT_ONCE:
+                told.append((None, self._events.popleft()))
+        if told:
+            for parcel in self._telling(told, clock):
+                self._append(parcel)
+
+    def _telling(self, told: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[_Parcel]:
+        """Parcels of one batch each: whether a loss is told depends on the batch that it stands in alone."""
+        times = [event.t_us for _, event in told]
+        window = Window("", "", min(times), max(times) + 1, clock, (), tuple(event for _, event in told))
+        reports = [id_ for id_, _ in told if id_ is not None]
+        parcel = self._parcel(window, Lane.EVENTS, EVENTS_PRIORITY, reports=reports)
+        if len(parcel.drafts) == 1 or len(told) == 1:
+            yield parcel
+            return
+        middle = len(told) // 2
+        yield from self._telling(told[:middle], clock)
+        yield from self._telling(told[middle:], clock)
 
     def _shed(self) -> None:
         """Keep memory within its limit: the oldest go, and are counted."""

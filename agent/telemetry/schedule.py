@@ -282,7 +282,7 @@ class Schedule:
 
     def _follow(self, keys: Set[Key], now_s: float) -> None:
         """What these waited for is on its way: send them again at once."""
-        for key in keys:
+        for key in sorted(keys):
             flight = self._flights.get(key)
             if flight is not None and flight.overdue_at_s < math.inf:
                 self._flights.pop(key)

@@ -74,6 +74,7 @@ from agent.telemetry.spool_index import ACKNOWLEDGED, REPLACED, Carrier, Connect
 from agent.telemetry.spool_recovery import CATALOGUES, lose, path_of, promote, reconcile
 
 FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
+FRESH_BATCHES: Final = 256  # bounds what each look at the fresh ones costs; twice what ten campaigns make in FRESH_S
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
 CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
@@ -104,7 +105,7 @@ class Superseded(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """An append whose transaction reported an error: it may have committed all the same.  What was before it."""
+    """An append that is under way, or failed: it may have committed all the same.  What was before it."""
 
     seqs: range
     paths: tuple[Path, ...]
@@ -216,10 +217,6 @@ class Spool:
             ]
             for carrier in carriers:
                 contents[self._carrier_path(carrier)] = sealed[carrier.seq - first_seq]
-            try:
-                self._folder.write_all(contents)
-            except OSError as error:
-                raise self._disk_error(error) from error
             with self._reading() as index:
                 before = index.carriers()
                 self._doubt = _Doubt(
@@ -231,6 +228,10 @@ class Spool:
                     tuple(before.values()),
                     tuple(replaced),
                 )
+            try:
+                self._folder.write_all(contents)
+            except OSError as error:
+                raise self._disk_error(error) from error
             with self._writing(settle=False) as index:
                 index.set_next_seq(seqs.stop)
                 for entry in replaced:
@@ -335,21 +336,21 @@ class Spool:
     ) -> list[Entry]:
         """Up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
 
-        `fresh`: only those stored in the last FRESH_S, or only the others; None: all.  Within a lane: the most
-        important first, of those the newest first.
+        `fresh`: only those stored in the last FRESH_S that are among the last FRESH_BATCHES, or only the others; None:
+        all.  Within a lane: the most important first, of those the newest first.
         """
         found: list[Entry] = []
         with self._reading() as index:
             now_s = self._now_s()
-            age = (now_s - FRESH_S, now_s + FRESH_S)
+            age = (FRESH_BATCHES, now_s - FRESH_S, now_s + FRESH_S)
             for lane in lanes:
                 match fresh:
                     case None:
                         entries: Iterable[Entry] = index.next_to_send(lane)
                     case True:
-                        entries = index.lane_between(lane, *age)
+                        entries = index.newest(lane, *age)
                     case False:
-                        entries = index.lane_beyond(lane, *age)
+                        entries = index.not_newest(lane, *age)
                 for entry in entries:
                     if len(found) == limit:
                         return found
@@ -591,9 +592,8 @@ class Spool:
             self._index = self._open_index()
             if not self._index.recovered():
                 raise sqlite3.DatabaseError("the index file is gone")
-        if settle and self._doubt is not None:
-            self._undo(self._index, self._doubt)
-            self._doubt = None
+        if settle:
+            self._settle(self._index)
         if self._removing:
             self._unlink([entry for entry in self._removing if not _has_bytes(self._index.find(*entry.key))])
         return self._index
@@ -603,14 +603,20 @@ class Spool:
             raise Permanent(f"spool {self._folder.root} is closed")
         return Index.open(self._folder.index, self._open_database, new_epoch=secrets.token_hex(16), told=self._told)
 
+    def _settle(self, index: Index) -> None:
+        """Take back an append that was reported as failed; who wanted it repeats it."""
+        if self._doubt is not None:
+            self._undo(index, self._doubt)
+            self._doubt = None
+
     def _undo(self, index: Index, doubt: _Doubt) -> None:
-        """Take back an append that was reported as failed.  None of its batches can have been sent."""
+        """None of its batches can have been sent."""
         if index.next_seq() == doubt.seqs.stop:  # it landed
             epoch = index.epoch()
             index.begin()
             for seq in doubt.seqs:
                 if (entry := index.find(epoch, seq)) is not None:
-                    index.unmark(entry.position)
+                    index.unreport(entry.position)
                     index.remove(entry.position)
             if doubt.ledger is not None:
                 index.restore_ledger(*doubt.ledger)
@@ -644,9 +650,9 @@ class Spool:
                 self._folder.prepare()
                 self._take_lock()
                 self._removing = []
-                self._doubt = None  # the index that comes now is the truth, and nobody waits for the append any more
                 try:
                     self._index = self._open_index()
+                    self._settle(self._index)
                     reconcile(self._index, self._folder, self._now_s())
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
@@ -654,6 +660,7 @@ class Spool:
                     self._drop_index()
                     self._folder.set_index_aside()
                     self._index = self._open_index()
+                    self._settle(self._index)  # else its files would be taken in, and their batches be stored twice
                     reconcile(self._index, self._folder, self._now_s())
             except OSError as error:
                 raise self._disk_error(error) from error

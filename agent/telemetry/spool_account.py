@@ -79,25 +79,22 @@ def counts_on_disk(folder: Path) -> Counts:
 def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
     """By epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
 
-    Numbers that were replaced count as delivered with the batch that replaced them.
-    Also while an agent runs.  Of epochs before this one only what waits and what is recorded as lost is known; of very
-    many losses the oldest records are gone (spool_index.MAX_TOLD).  Raises Transient where it cannot be read.
+    Numbers that were replaced share the fate of the batch that replaced them.  Also while an agent runs.  Of epochs
+    before this one only what waits and what is recorded as lost is known; of very many losses the oldest records are
+    gone (spool_index.MAX_TOLD).  Raises Transient where it cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch(), index.next_seq() - 1
         waiting: dict[str, list[int]] = {current: []}
-        replaced: dict[str, list[int]] = {}
         for entry in index.all():
-            waiting.setdefault(entry.epoch, []).append(entry.seq)
-            replaced.setdefault(entry.epoch, []).extend(entry.replaces)
+            waiting.setdefault(entry.epoch, []).extend((*entry.replaces, entry.seq))
         losses = index.ledger()
     found = {}
     for epoch in {*waiting, *(loss.epoch for loss in losses if loss.epoch)}:
         records = [record_of(loss) for loss in losses if loss.epoch == epoch]
         seqs = waiting.get(epoch, [])
         last = made if epoch == current else max([*seqs, *(record.last_seq or 0 for record in records)])
-        here = {State.WAITING: ranges(seqs), State.REPLACED: ranges(replaced.get(epoch, ()))}
-        spans = explain(last, here, records, rest=State.STORED)
+        spans = explain(last, {State.WAITING: ranges(seqs)}, records, rest=State.STORED)
         found[epoch] = [span for span in spans if epoch == current or span.state is not State.STORED]
     return found
 

@@ -8,8 +8,9 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
                lane live), also those whose bytes had to go (`withdrawn`: why)
     usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, or told: the
-               receiver has that batch (`reported_in` 0; the newest MAX_TOLD are kept for `status --ledger`)
+    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be told
+               again because that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
+               `status --ledger`)
     totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
     positions  how far each source is durable
     reached    up to which time (of frames) each campaign is durable, in this run of the agent
@@ -91,7 +92,9 @@ _ENTRY_COLUMNS: Final = (
     "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers,"
     " replaces, withdrawn"
 )
+_NTH_NEWEST: Final = "SELECT coalesce((SELECT id FROM batches ORDER BY id DESC LIMIT 1 OFFSET ?), 0)"
 _TOLD: Final = 0  # in the column `reported_in`; positions count from 1
+_AGAIN: Final = -1
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
 REPLACED: Final = "replaced"
@@ -313,18 +316,19 @@ class Index:
         """Batches of a lane: the most important first, of those the newest first."""
         return self._entries("WHERE lane = ? ORDER BY priority, id DESC", (lane.value,))
 
-    def lane_between(self, lane: Lane, from_s: float, to_s: float) -> list[Entry]:
-        """Batches of a lane that were stored then (Unix epoch), in the order of sending.
-
-        Costs as much as all of that time; the `+` keeps SQLite from walking the whole lane in that order instead.
-        """
-        found = self._entries("WHERE stored_at_s BETWEEN ? AND ? AND +lane = ?", (from_s, to_s, lane.value))
+    def newest(self, lane: Lane, limit: int, from_s: float, to_s: float) -> list[Entry]:
+        """Of the `limit` newest batches of all lanes those of this one that were stored then (Unix epoch), in the order
+        of sending."""
+        clauses = f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ?"
+        found = self._entries(clauses, (limit, from_s, to_s, lane.value))
         return sorted(found, key=lambda entry: (entry.priority, -entry.position))
 
-    def lane_beyond(self, lane: Lane, from_s: float, to_s: float) -> Iterator[Entry]:
-        """The other batches of the lane, in the order of sending."""
-        clauses = "WHERE lane = ? AND NOT (stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
-        return self._entries(clauses, (lane.value, from_s, to_s))
+    def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float) -> Iterator[Entry]:
+        """The other batches of that lane, in the order of sending."""
+        clauses = (
+            f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
+        )
+        return self._entries(clauses, (lane.value, limit, from_s, to_s))
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
         """Batches of a lane: the least important first, of those the oldest first."""
@@ -387,7 +391,7 @@ class Index:
 
     def add_explanation(self, loss: Loss) -> None:
         """Record what waits to be reported and is counted already."""
-        mergeable = "AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
+        mergeable = "IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
         rows = list(self._losses(mergeable, (loss.reason.value, self.told)))
         same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
         if same is None and rows and self.unreported() >= MAX_UNREPORTED:
@@ -404,12 +408,16 @@ class Index:
         self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
 
     def unreported(self) -> int:
-        """Loss records that no stored batch reports; at most MAX_UNREPORTED, and one a reason after those `told`."""
-        return int(self._one("SELECT count(*) FROM losses WHERE reported_in IS NULL"))
+        """Loss records that no stored batch reports; of those that none has reported at most MAX_UNREPORTED, and one a
+        reason after those `told`."""
+        count = "SELECT count(*) FROM losses WHERE reported_in"
+        return int(self._one(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})"))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """The oldest of them, with the ids that `report` takes."""
-        return list(self._losses("ORDER BY id LIMIT ?", (limit,)))
+        """The oldest of them, those that were reported before first, with the ids that `report` takes; -1: all."""
+        again = list(self._losses(f"= {_AGAIN} ORDER BY id LIMIT ?", (limit,)))
+        left = limit if limit < 0 else limit - len(again)
+        return [*again, *self._losses("IS NULL ORDER BY id LIMIT ?", (left,))]
 
     def report(self, ids: Iterable[int], position: int) -> None:
         """Mark losses as reported inside the batch at `position`."""
@@ -425,28 +433,20 @@ class Index:
                 self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
 
     def unreport(self, position: int) -> None:
-        """The batch at `position` will never arrive: the losses that it reported wait again."""
-        again = list(
-            self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses WHERE reported_in = ? ORDER BY id", (position,))
-        )
-        self._db.execute("DELETE FROM losses WHERE reported_in = ?", (position,))
-        for row in again:
-            self.add_explanation(_loss(row))
+        """The batch at `position` will not arrive, or not again: the losses that it reported wait as they are under
+        their ids, so that who hears of one twice knows it."""
+        self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, position))
 
     def ledger(self) -> list[Loss]:
         """Every record that is kept, told or not."""
         return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
-
-    def unmark(self, position: int) -> None:
-        """The batch at `position` never was: the losses that were to be reported in it wait under their ids."""
-        self._db.execute("UPDATE losses SET reported_in = NULL WHERE reported_in = ?", (position,))
 
     def restore_ledger(self, losses: Iterable[tuple[int, Loss]], totals: Mapping[str, Total]) -> None:
         """Put back what `unreported_losses` and `totals` said before a transaction that is taken back."""
         self._db.execute("DELETE FROM losses WHERE reported_in IS NULL")
         marks = ", ".join("?" * 14)
         self._db.executemany(
-            f"INSERT INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",
+            f"INSERT OR IGNORE INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",  # there: what waits again
             [(id_, *_loss_row(loss)) for id_, loss in losses],
         )
         self._db.execute("DELETE FROM totals")
@@ -571,7 +571,7 @@ class Index:
             )
 
     def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:
-        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in IS NULL {clauses}"
+        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in {clauses}"
         for id_, *row in self._db.execute(statement, values).fetchall():
             yield id_, _loss(row)
 

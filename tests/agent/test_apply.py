@@ -91,6 +91,18 @@ def test_a_release_is_in_force_as_a_whole_and_one_receipt_says_so(fleet: Fleet, 
     assert [told["campaigns"].partition("@")[0] for told in car.told("campaigns_in_force")] == ["local", "pushed"]
 
 
+def test_what_is_told_of_very_many_campaigns_fits_the_smallest_batch(fleet: Fleet, car: Car) -> None:
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.publish(toggles(), *(campaign(f"campaign-{n}") for n in range(150)))
+        await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    *_, told = car.told("campaigns_in_force")
+    assert told["campaigns"].startswith("campaign-0@")
+    assert len(told["campaigns"]) == 2_000
+
+
 def test_a_release_without_campaigns_leaves_the_local_ones(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles())
     asyncio.run(car.applier.offer(fleet.bundle()))

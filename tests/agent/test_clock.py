@@ -30,7 +30,8 @@ def test_a_steady_clock_goes_on_where_it_was_in_the_same_boot(tmp_path: Path) ->
 
 def test_a_steady_clock_begins_anew_with_another_boot_or_without_its_file(tmp_path: Path) -> None:
     file = tmp_path / "steady-clock"
-    for content in ("another-boot 5.0\n", "", "nonsense"):
+    boot_id = MachineClock().read().boot_id
+    for content in ("another-boot 5.0\n", "", "nonsense", f"{boot_id} nan\n", f"{boot_id} inf\n"):
         file.write_text(content)
         assert abs(SteadyClock(file)() - time.time()) < 1.0
     assert abs(SteadyClock(tmp_path / "missing" / "steady-clock")() - time.time()) < 1.0

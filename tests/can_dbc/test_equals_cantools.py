@@ -23,6 +23,7 @@ KEYS = st.integers(-4, 20) | st.sampled_from(
     [-1, -128, 255, -(2**31), 2**31 - 1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1]
 )
 TEXTS = st.dictionaries(KEYS, st.sampled_from(["off", "on", "error", "§"]))
+TYPES = st.booleans()  # of identifiers: extended
 IDS = st.lists(st.integers(-1, 9), min_size=1, max_size=8) | st.integers(0, 9).map(lambda n: list(range(n, 16)))
 
 
@@ -66,7 +67,7 @@ def multiplexers(draw, name, length, **placed):
 
 
 @st.composite
-def messages(draw, types=st.booleans()):
+def messages(draw, types=TYPES):
     """A message of plain, multiplexed and nested signals; they may overlap, as they do in real files."""
     length = draw(st.sampled_from([1, 2, 3, 7, 8, 8, 8, 9, 12, 17, 64]))
     listed = [draw(signals(f"S{n}", length)) for n in range(draw(st.integers(0, 3)))]

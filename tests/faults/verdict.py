@@ -2,8 +2,8 @@
 
 Every sample that is missing must stand in the ledger, and every batch number that the lake has not, too.  A batch that
 the vehicle gave up after its receiver had stored it (the acknowledgement did not get through) is in both: it counts
-as what it is, in the lake.  Where that was a batch of events, the vehicle tells the losses in it again, maybe merged
-with later ones: what is told twice counts once.
+as what it is, in the lake.  Where that was a batch of events, the vehicle tells the losses in it again: what is told
+twice, known by its id, counts once.
 """
 
 import json
@@ -24,21 +24,12 @@ from tests.faults import drive
 from tests.faults.schedule import DISK, LINK, Kind, Track
 
 _LOSSES = """
-WITH told AS (
-    SELECT DISTINCT vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
-           fields->>'$.campaign' AS campaign, coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
-           (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq,
-           (fields->>'$.first_t_us')::BIGINT AS first_t, (fields->>'$.last_t_us')::BIGINT AS last_t
+WITH losses AS (
+    SELECT DISTINCT ON (vehicle, events.epoch, fields->>'$.id')
+           vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
+           coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
+           (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq
     FROM events WHERE kind = 'loss' AND fields->>'$.reason' <> 'replaced'
-), losses AS (
-    SELECT * FROM told WHERE NOT EXISTS (
-        SELECT 1 FROM told AS wider
-        WHERE (wider.vehicle, wider.reason, wider.epoch, wider.campaign)
-                  IS NOT DISTINCT FROM (told.vehicle, told.reason, told.epoch, told.campaign)
-          AND wider.samples > told.samples
-          AND coalesce(wider.first_seq, wider.first_t) <= coalesce(told.first_seq, told.first_t)
-          AND coalesce(wider.last_seq, wider.last_t) >= coalesce(told.last_seq, told.last_t)
-    )
 )
 SELECT reason, sum(samples - coalesce((
     SELECT sum(samples) FROM batches

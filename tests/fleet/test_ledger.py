@@ -23,8 +23,13 @@ def batch(seq: int, events: tuple[Event, ...] = ()) -> OpenedBatch:
     return OpenedBatch(header, window, 100, T0_US)
 
 
-def told(*losses: Loss) -> tuple[Event, ...]:
-    return tuple(to_event(replace(loss, epoch=EPOCH), T0_US) for loss in losses)
+def told(*losses: Loss, first_id: int = 1) -> tuple[Event, ...]:
+    return tuple(to_event(id_, replace(loss, epoch=EPOCH), T0_US) for id_, loss in enumerate(losses, first_id))
+
+
+def without_id(event: Event) -> Event:
+    """As earlier releases told it."""
+    return replace(event, fields={name: value for name, value in event.fields.items() if name != "id"})
 
 
 @pytest.fixture
@@ -83,8 +88,34 @@ def test_what_a_vehicle_lost_after_its_last_batch_that_came_is_known_from_its_re
     assert numbers(rows(lake)) == [(1, 2, "stored", None), (3, 3, "lost", "evicted_age")]
 
 
-def test_parts_of_a_window_are_replaced_by_its_batch(lake: str) -> None:
+def test_a_loss_that_is_told_in_two_batches_counts_once(lake: str) -> None:
+    full, other = Loss(Reason.MEMORY_FULL, samples=40), Loss(Reason.MEMORY_FULL, samples=40)
+    fill(lake, batch(1, told(full)), batch(2, told(full, other)))
+    assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
+
+
+def test_a_loss_of_another_life_of_the_spool_is_another_loss(lake: str) -> None:
+    again = batch(1, told(Loss(Reason.MEMORY_FULL, samples=40)))
+    fill(lake, again, replace(again, header=replace(again.header, epoch="e" * 32)))
+    assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
+
+
+def test_losses_that_earlier_releases_told_all_count(lake: str) -> None:
+    (event,) = map(without_id, told(Loss(Reason.MEMORY_FULL, samples=40)))
+    fill(lake, batch(1, (event,)), batch(2, (event,)))
+    assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
+
+
+def test_parts_of_a_window_are_stored_with_the_batch_that_replaced_them(lake: str) -> None:
     whole = batch(4)
     fill(lake, batch(1), replace(whole, window=replace(whole.window, replaces=(2, 3))))
-    assert numbers(rows(lake)) == [(1, 1, "stored", None), (2, 3, "replaced", None), (4, 4, "stored", None)]
-    assert rows(lake, stored=False) == [rows(lake)[1]]
+    assert numbers(rows(lake)) == [(1, 4, "stored", None)]
+    assert rows(lake, stored=False) == []
+
+
+def test_parts_whose_window_was_lost_are_explained(lake: str) -> None:
+    window = Loss(Reason.EVICTED_QUOTA, Lane.LIVE, batches=1, samples=20, first_seq=4, last_seq=4)
+    parts = Loss(Reason.REPLACED, Lane.LIVE, batches=2, first_seq=2, last_seq=3)
+    fill(lake, batch(1), batch(5, told(window, parts)))
+    states = [(row["first_seq"], row["last_seq"], row["state"]) for row in rows(lake, stored=False)]
+    assert states == [(2, 3, "replaced"), (4, 4, "lost")]

@@ -1,6 +1,7 @@
 """The gate with a real file, a clock that the test sets, and a system that says what the test wants."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,12 +87,13 @@ def test_the_count_survives_restarts_reboots_and_jumps_of_the_clock(tmp_path: Pa
     gate = looked(machine.gate())
     gate.sent(10_000)
     gate.save()
-    for happens in (
+    events: list[Callable[[], None]] = [
         lambda: machine.later(10.0),
         lambda: machine.later(10.0, wall_jump_s=10 * 86_400.0),
         lambda: machine.later(10.0, wall_jump_s=-40 * 86_400.0),
         machine.reboot,
-    ):
+    ]
+    for happens in events:
         happens()
         gate = looked(machine.gate())
         assert gate.lanes() == FRESH

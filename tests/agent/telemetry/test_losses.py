@@ -85,10 +85,11 @@ def test_what_is_put_back_is_counted_again(first: list[Loss], second: list[Loss]
 
 def test_an_event_says_what_is_known_and_nothing_else() -> None:
     loss = Loss(Reason.BUS_OVERFLOW, bus="can0", frames=12, first_t_us=0, last_t_us=5)
-    event = to_event(loss, 99)
+    event = to_event(7, loss, 99)
     assert (event.t_us, event.kind) == (99, "loss")
-    assert event.fields == {"reason": "bus_overflow", "bus": "can0", "frames": 12, "first_t_us": 0, "last_t_us": 5}
+    said = {"reason": "bus_overflow", "bus": "can0", "frames": 12, "first_t_us": 0, "last_t_us": 5}
+    assert event.fields == {"id": 7, **said}
 
 
 def test_a_lane_travels_by_name() -> None:
-    assert to_event(Loss(Reason.EVICTED_AGE, Lane.LIVE, batches=1), 0).fields["lane"] == "live"
+    assert to_event(1, Loss(Reason.EVICTED_AGE, Lane.LIVE, batches=1), 0).fields["lane"] == "live"

@@ -320,3 +320,20 @@ def test_parts_that_are_sent_already_are_not_sent_again_with_their_window(tmp_pa
     assert [w.samples for w in depot.windows() if w.samples] == [700]
     depot.outbox.flush()
     assert depot.lost() == {Reason.INDEX_DAMAGED: 300}
+
+
+def test_each_loss_depends_on_the_batch_alone_that_tells_it(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=4_096)
+    depot.spool.record_losses(
+        Loss(Reason.BUS_OVERFLOW, bus="can0", detail=f"{n * 7**60:x}", frames=1) for n in range(200)
+    )
+    depot.outbox.flush()
+    told = {entry.seq: window for entry, window in zip(depot.entries(), depot.windows(), strict=True)}
+    assert len(told) > 1
+    arrived, *_ = told
+    depot.spool.acknowledge(depot.spool.epoch, [arrived])
+    lost = [entry for entry in depot.entries() if entry.seq != arrived]
+    depot.spool.refuse(depot.spool.epoch, {entry.seq: Refusal("lost", entry.digest) for entry in lost})
+    again = [id_ for id_, loss in depot.spool.unreported_losses(-1) if loss.reason is Reason.BUS_OVERFLOW]
+    assert again == [event.fields["id"] for seq, window in told.items() if seq != arrived for event in window.events]
+    assert again

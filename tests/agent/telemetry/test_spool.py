@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool import QUARANTINE, Draft, Entry, Spool
+from agent.telemetry.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool, Superseded
 from agent.telemetry.spool_index import MAX_UNREPORTED, Index, connect
 from tests.agent.telemetry.flaky import Fault, FlakyFiles, connector
 
@@ -215,13 +216,24 @@ def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_
     database = connect(disk.folder / "index.sqlite3")
     database.set_trace_callback(statements.append)
     index = Index(database)
-    list(index.lane_between(Lane.LIVE, 0.0, 1.0)), list(index.lane_beyond(Lane.LIVE, 0.0, 1.0))
-    plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements]
+    index.newest(Lane.LIVE, 9, 0.0, 1.0)
+    list(index.not_newest(Lane.LIVE, 9, 0.0, 1.0))
+    plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements[:2]]
     database.close()
-    assert [[row[3] for row in plan] for plan in plans[:2]] == [
-        ["SEARCH batches USING INDEX by_age (stored_at_s>? AND stored_at_s<?)"],
-        ["SEARCH batches USING INDEX by_value (lane=?)"],
+    steps = [[row[3] for row in plan if "batches" in row[3]] for plan in plans]
+    nth_newest = "SCAN batches"  # backwards, as far as it counts
+    assert steps == [
+        ["SEARCH batches USING INTEGER PRIMARY KEY (rowid>?)", nth_newest],
+        ["SEARCH batches USING INDEX by_value (lane=?)", nth_newest],
     ]
+
+
+def test_of_a_burst_only_the_newest_batches_are_fresh(spool: Spool) -> None:
+    spool.append_all([draft(b"x", lane=Lane.LIVE) for _ in range(FRESH_BATCHES + 10)])
+    fresh = spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,), fresh=True)
+    others = spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,), fresh=False)
+    assert [entry.seq for entry in fresh] == list(range(FRESH_BATCHES + 10, 10, -1))
+    assert [entry.seq for entry in others] == list(range(10, 0, -1))
 
 
 # ---- limits
@@ -330,6 +342,26 @@ def test_a_refusal_of_other_bytes_under_our_number_costs_nothing(spool: Spool, d
     (entry,) = spool.pending(9, exclude=(), lanes=list(Lane))
     assert spool.read(entry) is not None
     assert spool.counts().lost == {}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_loss_that_waits_again_is_told_as_it_was_under_its_id(disk: Disk, restarted: bool) -> None:
+    spool = disk.open()
+    loss = Loss(Reason.MEMORY_FULL, samples=5)
+    spool.record_losses([loss])
+    told = spool.unreported_losses(10)
+    spool.append(draft(lane=Lane.EVENTS), reports=[id_ for id_, _ in told])
+    spool.record_losses([loss])  # meanwhile another one of the kind
+    (entry,) = entries(spool)
+    spool.refuse(spool.epoch, {1: Refusal("no", entry.digest)})  # though it had arrived
+    if restarted:
+        spool.close()
+        spool = disk.open()
+    spool.record_losses([loss])
+    again = [(id_, found) for id_, found in spool.unreported_losses(10) if found.reason is Reason.MEMORY_FULL]
+    assert again[0] == told[0]
+    assert sum(found.samples for _, found in again) == 15
+    spool.close()
 
 
 def test_nothing_is_merged_into_a_loss_that_a_batch_under_way_tells(spool: Spool) -> None:
@@ -501,6 +533,23 @@ def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool)
         spool.acknowledge(epoch, [1])
     assert spool.epoch != epoch
     assert spool.acknowledge(epoch, [1]) == 1
+
+
+@pytest.mark.parametrize("spoilt", ["totals", "reached"])
+def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Disk, spool: Spool, spoilt: str) -> None:
+    epoch = spool.epoch
+    spool.append(replace(draft(b"part"), provisional=True))
+    database = sqlite3.connect(disk.folder / "index.sqlite3")
+    database.execute(f"DROP TABLE {spoilt}")
+    database.commit()
+    database.close()
+    whole = replace(draft(b"whole"), replaces=((epoch, 1),))
+    with pytest.raises(Transient, match="made anew"):  # after its file was written
+        spool.append(whole)
+    with pytest.raises(Superseded):
+        spool.append(whole)
+    assert [entry.key for entry in entries(spool)] == [(epoch, 1)]
+    assert len(batch_files(disk.folder)) == 1
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

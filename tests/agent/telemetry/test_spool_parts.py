@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Transient
+from agent.formats.ledger import Span, State
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import Draft, Spool, Superseded
+from agent.telemetry.spool_account import ledger_on_disk
 from tests.agent.telemetry.test_spool import Disk, batch_files, entries, stored, unaccounted
 
 
@@ -119,6 +121,15 @@ def test_a_window_that_finds_no_room_explains_its_parts_as_well(disk: Disk) -> N
     spool.append(Draft(Lane.LIVE, 5, "city", lambda _: bytes(100), 6, 10, 30, replaces=parts))
     assert explained(spool) == [(Reason.EVICTED_QUOTA, 1, 3, 3), (Reason.REPLACED, 1, 2, 2)]
     assert unaccounted(spool) == 0
+
+
+def test_replaced_numbers_share_the_fate_of_their_window_in_the_ledger(disk: Disk) -> None:
+    spool = disk.open()
+    spool.append_all([part(), part()])
+    spool.append(whole(spool, 1, 2))
+    assert ledger_on_disk(disk.folder) == {spool.epoch: [Span(1, 3, State.WAITING)]}
+    spool.acknowledge(spool.epoch, [3])
+    assert ledger_on_disk(disk.folder) == {spool.epoch: [Span(1, 3, State.STORED)]}
 
 
 def test_parts_that_became_ordinary_are_not_replaced(disk: Disk) -> None:
