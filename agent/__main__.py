@@ -248,6 +248,8 @@ def _decoded(summary: "DecodeSummary") -> str:
         f"{summary.log}: {summary.frames:,} frames, {summary.decoded:,} decoded, {summary.samples:,} samples "
         f"in {summary.seconds:.1f} s"
     ]
+    if summary.containers:
+        lines.append(f"{summary.containers:,} frames are containers: the {summary.pdus:,} PDUs in them count as frames")
     for reason, buses in {"unknown": summary.unknown, **summary.errors}.items():
         for bus, frames in buses.items():
             named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))

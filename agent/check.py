@@ -98,7 +98,7 @@ def _check_databases(plans: dict[str, BusPlan], report: Report) -> None:
     for bus, plan in plans.items():
         report.notes += [f"bus.{bus}: {note}" for note in plan.notes]
     report.facts["buses"] = {
-        bus: {"messages": len(plan.messages), "signals": sum(len(message.signals) for message in plan.messages)}
+        bus: {"messages": len(plan.messages), "signals": sum(len(message.signals) for message in plan.with_contained)}
         for bus, plan in plans.items()
     }
 
@@ -162,7 +162,7 @@ def _check_capture(sources: Sequence[PythonCanSource | PacketRingSource], report
 def _check_campaigns(
     campaigns: Sequence[CampaignFile], plans: dict[str, BusPlan], loaded: Loaded, report: Report
 ) -> None:
-    names = [f"{m.name}.{s.name}" for plan in plans.values() for m in plan.messages for s in m.signals]
+    names = [f"{m.name}.{s.name}" for plan in plans.values() for m in plan.with_contained for s in m.signals]
     known = bool(plans) and plans.keys() == loaded.settings.bus.keys()  # a broken database is a problem enough
     folder = loaded.path(loaded.settings.telemetry.campaigns)
     for file in campaigns:

@@ -35,8 +35,9 @@ _BLOCK_FRAMES: Final = 32_768  # some hundred thousand samples a row group
 
 @dataclass(slots=True)
 class DecodeSummary:
-    """What became of a log: `frames` = `decoded` + those in `unknown` and `errors`.
+    """What became of a log: `frames` - `containers` + `pdus` = `decoded` + those in `unknown` and `errors`.
 
+    `containers`: frames that were taken apart; the `pdus` that they held count like frames.
     `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames; identifiers as candump writes them (3
     digits for 11 bits, 8 for 29), which also stand for the message where there is none.
     """
@@ -44,6 +45,8 @@ class DecodeSummary:
     log: str
     match: str
     frames: int = 0
+    containers: int = 0
+    pdus: int = 0
     decoded: int = 0
     samples: int = 0
     unknown: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -58,6 +61,8 @@ class DecodeSummary:
     def count(self, decoded: Decoded, block: FrameBlock) -> None:
         """Add the frames of one block."""
         self.frames += len(block)
+        self.containers += decoded.containers
+        self.pdus += decoded.pdus
         self.decoded += sum(len(columns.rows) for columns in decoded.columns)
         for refusal in decoded.refusals:
             self._refused(refusal, block.buses[refusal.bus])
@@ -114,7 +119,8 @@ class _Plans:
             signal.length == WORD_BITS and not signal.is_signed and not signal.is_float
             for database in self._loaded.values()
             for message in database.messages
-            for signal in message.signals
+            for signals in (message.signals, *(inner.signals for inner in message.contained_messages))
+            for signal in signals
         )
         self._buses: tuple[str, ...] = ()
         self._plans: dict[int, BusPlan] = {}

@@ -1,10 +1,11 @@
 """The long form: one row a sample, in bus order.  Pure: arranges decoded columns, holds the names they refer to.
 
-Bus order is the order of the frames in the log; samples of one frame keep the order of `message.signals`.  Every column
-is an array; names and texts are numbers into lists that only grow, so nothing loops over samples.
+Bus order is the order of the frames in the log; samples of one frame keep the order of `message.signals`, those of a
+container's frame are message by message.  Every column is an array; names and texts are numbers into lists that only
+grow, so nothing loops over samples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,15 +77,14 @@ class LongForm:
     def arrange(self, decoded: Decoded, block: FrameBlock) -> Samples:
         """The samples of one decoded block."""
         self.buses = block.buses
-        counts = np.zeros(len(block), np.int64)
-        for columns in decoded.columns:
-            shown = len(columns.signals) if columns.valid is None else np.count_nonzero(columns.valid, axis=0)
-            counts[columns.rows] = shown
-        ends = np.cumsum(counts)
-        total, starts = int(counts.sum()), ends - counts
+        rows, counts = _frames(decoded.columns)
+        order = np.argsort(rows, kind="stable")
+        starts = np.empty_like(counts)
+        starts[order] = np.cumsum(counts[order]) - counts[order]
+        total, rows, repeats = int(counts.sum()), rows[order], counts[order]
         samples = Samples(
-            t_us=np.repeat(block.t_ns // 1000, counts),
-            bus=np.repeat(block.bus.astype(np.int32), counts),
+            t_us=np.repeat(block.t_ns[rows] // 1000, repeats),
+            bus=np.repeat(block.bus[rows].astype(np.int32), repeats),
             message=np.empty(total, np.int32),
             signal=np.empty(total, np.int32),
             raw=np.empty(total, np.int64),
@@ -95,8 +95,10 @@ class LongForm:
             unit=np.empty(total, np.int32),
             source_address=np.full(total, -1, np.int16),
         )
+        stop = 0
         for columns in decoded.columns:
-            self._place(columns, starts[columns.rows], samples)
+            start, stop = stop, stop + len(columns.rows)
+            self._place(columns, starts[start:stop], samples)
         return samples
 
     def _place(self, columns: SignalColumns, starts: NDArray[np.int64], samples: Samples) -> None:
@@ -143,6 +145,18 @@ class LongForm:
             return None
         keys = sorted(texts)
         return np.array(keys, np.int64), np.array([self.texts.place(texts[key]) for key in keys], np.int32)
+
+
+def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of all columns one after the other: the place of each frame, and how many samples it has in them."""
+    rows = [np.zeros(0, np.int64), *(decoded.rows for decoded in columns)]
+    counts = [np.zeros(0, np.int64)]
+    for decoded in columns:
+        if decoded.valid is None:
+            counts.append(np.full(len(decoded.rows), len(decoded.signals), np.int64))
+        else:
+            counts.append(np.count_nonzero(decoded.valid, axis=0))
+    return np.concatenate(rows), np.concatenate(counts)
 
 
 def _looked_up(table: tuple[NDArray[np.int64], NDArray[np.int32]], keys: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -31,7 +31,7 @@ class _Straddle:
 class Words:
     """The data of the frames at `place` of a block, as 64-bit words; each is gathered when it is first asked for.
 
-    `data` (n, width): C-contiguous, width 8 or 64.
+    `data` (n, width): C-contiguous, width a multiple of 8.
     """
 
     def __init__(self, data: NDArray[np.uint8], place: NDArray[np.intp] | slice) -> None:

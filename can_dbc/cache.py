@@ -19,7 +19,17 @@ from typing import Final
 import msgspec
 
 from can_dbc import database
-from can_dbc.plan import WORD_BITS, BusPlan, Kind, Match, MessagePlan, MultiplexerPlan, compile_plan, match_key
+from can_dbc.plan import (
+    HEADER_IDS,
+    WORD_BITS,
+    BusPlan,
+    Kind,
+    Match,
+    MessagePlan,
+    MultiplexerPlan,
+    compile_plan,
+    match_key,
+)
 
 SUFFIX: Final = ".plan"
 KEPT: Final = 16  # files: some buses, and what a change of databases leaves behind
@@ -124,7 +134,20 @@ def _decoded(body: bytes) -> BusPlan | None:
 def _is_coherent(plan: BusPlan) -> bool:
     """Whether the decoder can rely on every index and length."""
     keys = {match_key(message.can_id, message.extended, plan.match) for message in plan.messages}
-    return len(keys) == len(plan.messages) and all(_is_sound(message) for message in plan.messages)
+    return len(keys) == len(plan.messages) and all(_is_sound(message) and _holds(message) for message in plan.messages)
+
+
+def _holds(message: MessagePlan) -> bool:
+    """Whether a message is in none, and what lies in it is as it is in a container."""
+    inner = message.contained
+    header_ids = {m.header_id for m in inner if m.header_id is not None and 0 <= m.header_id < HEADER_IDS}
+    return (
+        message.header_id is None
+        and not (inner and (message.signals or message.multiplexers or message.defect))
+        and len(header_ids) == len(inner)
+        and all((m.can_id, m.extended, m.contained) == (message.can_id, message.extended, ()) for m in inner)
+        and all(map(_is_sound, inner))
+    )
 
 
 def _is_sound(message: MessagePlan) -> bool:

@@ -4,6 +4,9 @@ Frames of a block are grouped by bus and identifier with one stable sort, so eac
 operations whatever its number of signals.  On a bus that is matched by PGN (J1939) the frames of a message come apart
 by source address: one parameter group from two control units is two signals.  Nothing in a block can make decoding
 fail: a frame that does not decode is refused, and every refusal is counted by kind, bus and identifier.
+
+Frames of a container are taken apart (can_dbc/containers.py), and the PDUs of a contained message are decoded together
+as if they were frames of their own, with the identifier and time of the frame that they came in.
 """
 
 from collections import Counter
@@ -16,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from can_dbc.bits import Extraction, Words
+from can_dbc.containers import Unpacked
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, FD_BYTES, REMOTE, FrameBlock
 from can_dbc.plan import (
@@ -46,14 +50,20 @@ class Refused(StrEnum):
     SHORT = "short"  # fewer data bytes than the message has
     MUX = "mux"  # a multiplexer number that the database does not list
     LAYOUT = "layout"  # the database's signals overlap or do not fit
-    CONTAINER = "container"  # a container message
+    CONTAINER = "container"  # a container that contradicts itself, or lies in another one
+    LONG = "long"  # more data bytes than the container may have
+    TRUNCATED = "truncated"  # a PDU of the container reaches beyond its data
+    HEADER = "header"  # a PDU of a container: no contained message has this header id
     REMOTE = "remote"  # a remote request carries no data
     ERROR = "error"  # an error frame is not bus traffic
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`frames` frames of one identifier refused for one reason; `message` is its name, or None where it is unknown."""
+    """`frames` frames of one identifier refused for one reason; `message` is its name, or None where it is unknown.
+
+    Of contained messages, and of Refused.HEADER, these are PDUs.
+    """
 
     kind: Refused
     bus: int
@@ -67,6 +77,7 @@ class Refusal:
 class SignalColumns:
     """The decoded frames of one message on one bus, of one sender where `source_address` says which, in block order.
 
+    Of a contained message its PDUs; a frame may hold several.
     `rows` (n,) int64: their places in the block; `t_ns` (n,) int64; `signals` (S,): indices into `message.signals`;
     `raw` (S, n) int64: unsigned 64-bit values and IEEE floats as their bit pattern; `valid` (S, n) bool: whether the
     frame's multiplexers select the signal (raw means something only there), or None where all are valid;
@@ -85,10 +96,23 @@ class SignalColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What became of a block: every frame is in one of `columns`, was refused, or was not wanted."""
+    """What became of a block: every frame is in one of `columns`, was refused, was taken apart, or was not wanted.
+
+    So is every PDU of the frames that were taken apart.
+    """
 
     columns: tuple[SignalColumns, ...]
     _refused: "_RefusedFrames"
+
+    @property
+    def containers(self) -> int:
+        """How many frames were taken apart."""
+        return self._refused.containers
+
+    @property
+    def pdus(self) -> int:
+        """How many PDUs those held."""
+        return self._refused.pdus
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -105,24 +129,23 @@ class Decoder:
     """Decodes blocks by the plans of their buses, or only the signals that `wanted` names.
 
     `plans` by index of the bus in the block.  `wanted(bus, message)` is asked once for each message: indices into
-    `message.signals`; an empty answer skips the message altogether, refusals included.  A frame is refused by the same
+    `message.signals`; an empty answer skips the message altogether, refusals included.  Of a container the contained
+    messages are asked for, and it is skipped where none of them is wanted.  A frame is refused by the same
     rules however few of its signals are wanted.  Raises DecodeError where `wanted` names a signal the message has not.
     """
 
     def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:
-        self._messages: list[_Message] = []
+        self._messages: list[_Message | _Container] = []
         self._pgn_buses = [bus for bus, plan in plans.items() if plan.match is Match.PGN]
         groups: dict[int, int] = {}
         for bus, plan in plans.items():
             for message in plan.messages:
                 key = bus << _BUS_SHIFT | match_key(message.can_id, message.extended, plan.match)
-                signals = range(len(message.signals)) if wanted is None else wanted(bus, message)
-                if wanted is None or len(signals):
-                    groups[key] = len(self._messages)
-                    has_source = message.extended and plan.match is Match.PGN
-                    self._messages.append(_Message(bus, message, tuple(signals), has_source=has_source))
-                else:
-                    groups[key] = -1
+                has_source = message.extended and plan.match is Match.PGN
+                made = _made(bus, message, wanted, has_source=has_source)
+                groups[key] = -1 if made is None else len(self._messages)
+                if made is not None:
+                    self._messages.append(made)
         count = len(self._messages)
         self._unknown, self._dead, self._skipped = count, count + 1, count + 2
         # Narrow numbers make numpy's stable sort a radix sort, of one pass a byte.
@@ -155,15 +178,14 @@ class Decoder:
         if len(present):
             used = order[: ends[self._unknown - 1]]
             place = slice(None) if alone else used
-            frames = _Frames(used, block.t_ns[place], block.length[place], Words(block.data, place))
+            frames = _Frames(used, block.t_ns[place], block.length[place], block.data, Words(block.data, place))
             stops = ends[present]
             starts = stops - sizes[present]
             shortest = np.minimum.reduceat(frames.length, starts)
             places = zip(present.tolist(), starts.tolist(), stops.tolist(), shortest.tolist(), strict=True)
             for number, start, stop, length in places:
                 message = self._messages[number]
-                decoded = message.decode(frames, start, stop, length, refused)
-                if decoded is not None:
+                for decoded in message.decode(frames, start, stop, length, refused):
                     columns += _by_source(decoded, block) if message.has_source else (decoded,)
         self._add_undecoded(block, order, ends, refused)
         return Decoded(tuple(columns), refused)
@@ -222,9 +244,13 @@ def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColu
 
 
 class _RefusedFrames:
-    """The refused frames of a block, by reason and name of the message, as places in the block."""
+    """The refused frames of a block, by reason and name of the message, as places in the block.
+
+    `containers` and `pdus` count the frames that were taken apart, and what they held.
+    """
 
     def __init__(self, block: FrameBlock) -> None:
+        self.containers = self.pdus = 0
         self._block = block
         self._rows: list[tuple[Refused, str | None, NDArray[np.intp]]] = []
 
@@ -261,12 +287,59 @@ def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frames:
-    """All frames that have a message, by message: places in the block, times, lengths, zero-padded data."""
+    """All frames that have a message, by message: places in the block, times, lengths, zero-padded data.
+
+    `data` is that of the whole block, `words` the same by message.
+    """
 
     rows: NDArray[np.intp]
     t_ns: NDArray[np.int64]
     length: NDArray[np.uint8]
+    data: NDArray[np.uint8]
     words: Words
+
+
+def _made(bus: int, plan: MessagePlan, wanted: Wanted | None, *, has_source: bool) -> "_Message | _Container | None":
+    """A message made ready, None where nothing of it is wanted."""
+    if plan.contained:
+        inner = [(m, _made(bus, m, wanted, has_source=has_source)) for m in plan.contained]
+        parts = [(m, made) for m, made in inner if isinstance(made, _Message)]
+        return _Container(plan, parts, has_source=has_source) if parts else None
+    signals = range(len(plan.signals)) if wanted is None else wanted(bus, plan)
+    if wanted is not None and not len(signals):
+        return None
+    return _Message(bus, plan, tuple(signals), has_source=has_source)
+
+
+class _Container:
+    """A container made ready, with those of its contained messages that are wanted."""
+
+    def __init__(self, plan: MessagePlan, parts: Sequence[tuple[MessagePlan, "_Message"]], *, has_source: bool) -> None:
+        self._plan, self._parts = plan, parts
+        self._header_ids = [message.header_id for message in plan.contained if message.header_id is not None]
+        self.has_source = has_source
+
+    def decode(
+        self, frames: _Frames, start: int, stop: int, _shortest: int, refused: _RefusedFrames
+    ) -> Iterator[SignalColumns]:
+        """Columns of the contained messages in the frames start to stop-1; `refused` gets what does not decode."""
+        name, rows = self._plan.name, frames.rows[start:stop]
+        long = frames.length[start:stop] > self._plan.length
+        refused.add(Refused.LONG, rows[long], name)
+        held = start + np.flatnonzero(~long)
+        rows, t_ns, length = frames.rows[held], frames.t_ns[held], frames.length[held]
+        unpacked = Unpacked(frames.data[rows], length, self._header_ids)
+        refused.add(Refused.TRUNCATED, rows[unpacked.truncated], name)
+        refused.add(Refused.HEADER, rows[unpacked.unlisted], name)
+        refused.containers += int(np.count_nonzero(~unpacked.truncated))
+        refused.pdus += unpacked.count
+        for plan, message in self._parts:
+            assert plan.header_id is not None
+            pdus = unpacked.of(plan.header_id, min(plan.length, FD_BYTES))
+            if count := len(pdus.frame):
+                words = Words(pdus.data, slice(None))
+                inner = _Frames(rows[pdus.frame], t_ns[pdus.frame], pdus.length, pdus.data, words)
+                yield from message.decode(inner, 0, count, int(pdus.length.min()), refused)
 
 
 class _Message:
@@ -292,8 +365,8 @@ class _Message:
 
     def decode(
         self, frames: _Frames, start: int, stop: int, shortest: int, refused: _RefusedFrames
-    ) -> SignalColumns | None:
-        """Columns of those of the frames start to stop-1 that decode, None where none does; `refused` gets the others.
+    ) -> tuple[SignalColumns, ...]:
+        """Columns of those of the frames start to stop-1 that decode, none where none does; `refused` gets the others.
 
         `shortest` is the least length among them.
         """
@@ -301,13 +374,13 @@ class _Message:
         rows, t_ns = frames.rows[start:stop], frames.t_ns[start:stop]
         if self._defect is not None:
             refused.add(self._defect, rows, name)
-            return None
+            return ()
         enough: NDArray[np.bool_] | None = None
         if shortest < self._plan.length:
             enough = frames.length[start:stop] >= self._plan.length
             refused.add(Refused.SHORT, rows[~enough], name)
             if not enough.any():
-                return None
+                return ()
         assert self._extraction is not None  # a message beyond FD_BYTES never finds enough data
         raw = self._extraction(frames.words, start, stop)
         if enough is not None:
@@ -320,10 +393,10 @@ class _Message:
                 refused.add(Refused.LAYOUT, rows[broken & ~unlisted], name)
                 rows, t_ns, raw, valid = rows[~wrong], t_ns[~wrong], raw[:, ~wrong], valid[:, ~wrong]
                 if not len(rows):
-                    return None
+                    return ()
         count = len(self._wanted)
         shown = valid[:count] if valid is not None and self._selected else None
-        return SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw[:count], shown)
+        return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw[:count], shown),)
 
     def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Validity (rows, n), frames with an unlisted multiplexer number, frames whose group cannot be decoded."""

@@ -8,10 +8,11 @@ itself the plan does as cantools does when it decodes, and says so in `BusPlan.n
 - signals of one byte order that overlap, or that exceed the message: its frames are refused (`defect`), for a
   multiplexed group the frames that select the group;
 - a signal that no multiplexer value ever selects is left out; so is one of more than 64 bits;
-- a container message (ARXML) is refused, as cantools' `decode_message` does with default arguments.
+- a container (ARXML) that lies in another one is refused; so is one that gives two contained messages the same header
+  id, since cantools fails on it; a contained message without a header id that a frame can have is left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,7 @@ EXTENDED_KEY: Final = 1 << 31
 _PDU1_MASK: Final = 0x03FF0000  # J1939-21: below PDU format 240 the next byte is a destination address
 _PDU2_MASK: Final = 0x03FFFF00
 _PDU2_FIRST: Final = 240
+HEADER_IDS: Final = 1 << 24  # AUTOSAR's short header: 3 bytes of id, 1 of length
 
 
 class Kind(IntEnum):
@@ -111,7 +113,9 @@ class MultiplexerPlan:
 class MessagePlan:
     """One message: its signals in cantools' order, its multiplexers with selecting ones before selected ones.
 
-    `length` in bytes.  `defect`: why every frame of it is refused, or None.
+    `length` in bytes.  `defect`: why every frame of it is refused, or None.  A container has `contained` messages in
+    place of signals, and `length` is the most that its frames have; each of them has the container's identifier, and
+    the `header_id` by which it is found in a frame.
     """
 
     name: str
@@ -121,6 +125,8 @@ class MessagePlan:
     signals: tuple[SignalPlan, ...]
     multiplexers: tuple[MultiplexerPlan, ...] = ()
     defect: str | None = None
+    header_id: int | None = None
+    contained: "tuple[MessagePlan, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,13 @@ class BusPlan:
     messages: tuple[MessagePlan, ...]
     match: Match
     notes: tuple[str, ...] = ()
+
+    @property
+    def with_contained(self) -> Iterator[MessagePlan]:
+        """The messages, each followed by those that it contains: all that samples are named by."""
+        for message in self.messages:
+            yield message
+            yield from message.contained
 
 
 def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) -> BusPlan:
@@ -188,8 +201,9 @@ def floating(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.float64]:
 def physical(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.float64]:
     """Physical values (same shape): raw * scale + offset in float64.
 
-    To the last bit what cantools gives, except where raw * scale is beyond 2^53 and scale is an integer: cantools then
-    multiplies Python integers and rounds later, and the two may differ in the last bit.
+    To the last bit what cantools gives, except where it multiplies Python integers because scale and offset are whole
+    numbers: where raw * scale is beyond 2^53 it rounds later, and the two may differ in the last bit; where the result
+    is zero, its zero has no sign, while float64 gives -0.0 if the product and the offset are -0.0.
     """
     with np.errstate(all="ignore"):  # the infinities and NaNs of IEEE signals are values, not mistakes
         return floating(signal, raw) * signal.scale + signal.offset
@@ -209,8 +223,7 @@ def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
         raise DatabaseError(f"{message.name}: a message of {message.length} bytes")
     plan = MessagePlan(message.name, message.frame_id, message.is_extended_frame, message.length, ())
     if message.is_container:
-        notes.append(f"{message.name}: a container message; its frames are refused")
-        return replace(plan, defect="container")
+        return _compile_container(message, plan, notes)
     selected, parents = _selected(message.signals)
     reached = {id(signal) for signal in selected}
     for signal in message.signals:
@@ -235,6 +248,25 @@ def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
         multiplexers=tuple(replace(m, signal=moved[m.signal]) for m in multiplexers if m.numbers),
         defect=defect,
     )
+
+
+def _compile_container(container: "Message", plan: MessagePlan, notes: list[str]) -> MessagePlan:
+    contained: list[MessagePlan] = []
+    for message in container.contained_messages:
+        header_id = message.header_id
+        if header_id is None or not 0 <= header_id < HEADER_IDS:
+            notes.append(f"{container.name}.{message.name}: header id {header_id}, which no frame can have; left out")
+        elif message.is_container:
+            notes.append(f"{container.name}.{message.name}: a container in a container; it is refused")
+            contained.append(replace(plan, name=message.name, header_id=header_id, defect="container"))
+        else:
+            inner = _compile_message(message, notes)
+            contained.append(replace(inner, can_id=plan.can_id, extended=plan.extended, header_id=header_id))
+    if not contained or len({message.header_id for message in contained}) < len(contained):
+        why = "contained messages share a header id" if contained else "no contained message has a header id"
+        notes.append(f"{container.name}: {why}; its frames are refused")
+        return replace(plan, defect="container")
+    return replace(plan, contained=tuple(contained))
 
 
 def _selected(signals: "Sequence[Signal]") -> "tuple[list[Signal], list[Signal]]":

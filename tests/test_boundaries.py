@@ -26,8 +26,8 @@ agent/sources/__init__.py agent/sources/ring_layout.py agent/sources/vehicle/*.p
 agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.py agent/telemetry/losses.py
 agent/telemetry/policy.py agent/telemetry/retention.py
 agent/telemetry/bucket.py agent/telemetry/link_policy.py
-can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/decoder.py can_dbc/encoder.py can_dbc/errors.py
-can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
+can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/containers.py can_dbc/decoder.py can_dbc/encoder.py
+can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
 fleet/__init__.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
 fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.py
 """.split()
@@ -43,8 +43,9 @@ agent/telemetry/link_gate.py agent/telemetry/unanswered.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py
-agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources/messages.py agent/sources/packet_ring.py
-agent/sources/pacing.py agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
+agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources/messages.py
+agent/sources/packet_ring.py agent/sources/pacing.py
+agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
 agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
 agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
 agent/telemetry/spool_batch.py agent/telemetry/spool_files.py agent/telemetry/spool_index.py

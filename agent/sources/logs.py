@@ -31,10 +31,26 @@ from can.io.generic import MessageReader
 from agent.errors import Permanent
 from agent.sources.mf4 import Mf4Messages
 
+
+class _TrcReader(can.TRCReader):
+    """python-can passes over a TRC line with too few fields and only logs it; here it is damage, as in other formats.
+
+    Lines without a frame (errors and status of the adapter) have all fields, and are passed over as before.
+    """
+
+    def _parse_line(self, line: str) -> can.Message | None:
+        if not line or line.startswith(";"):  # the end of a header that no frame follows
+            return None
+        try:
+            return self._parse_cols(tuple(line.split(maxsplit=self._num_columns)))
+        except IndexError as error:
+            raise ValueError(f"too few fields in {line[:80]!r}") from error
+
+
 _TEXT: Final[dict[str, type[MessageReader]]] = {
     ".log": can.CanutilsLogReader,
     ".asc": can.ASCReader,
-    ".trc": can.TRCReader,
+    ".trc": _TrcReader,
     ".csv": can.CSVReader,
 }
 _SEEKING: Final[dict[str, type[MessageReader]]] = {".db": can.SqliteReader}

@@ -11,7 +11,7 @@ what is added meanwhile does not wait for them.
 
 import asyncio
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -20,7 +20,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
-from agent.formats.codec import encode_parts
+from agent.formats.codec import MAX_REPLACES, encode_parts
 from agent.formats.columns import Clock, Event, Window
 from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
@@ -120,14 +120,19 @@ class Outbox:
         batch_max_bytes: int,
         pending_max_bytes: int,
         refer: bool = False,
+        parts_max: int = MAX_REPLACES,
     ) -> None:
-        """`refer`: describe signals by reference where the receiver has confirmed that it can read it."""
+        """`refer`: describe signals by reference where the receiver has confirmed that it can read it.
+
+        `parts_max`: batches of an open window, so that its own can name them all.
+        """
         self._spool = spool
         self._sealer = sealer
         self._clock = clock
         self._body_max_bytes = batch_max_bytes - SEAL_OVERHEAD_BYTES
         self._references = References(spool, body_max_bytes=self._body_max_bytes) if refer else None
         self._pending_max_bytes = pending_max_bytes
+        self._parts_max = parts_max
         self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
         self._turn = threading.Lock()  # of what follows; never held while the disk works
         self._parcels: deque[_Parcel] = deque()
@@ -203,7 +208,8 @@ class Outbox:
         self.flush()
 
     def put_parts(self, windows: Iterable[tuple[Window, int]], positions: Mapping[str, int]) -> bool:
-        """Store parts of windows that are still open, and `positions` with them; False where the disk refuses.
+        """Store parts of windows that are still open, and `positions` with them; False where the disk refuses, or a
+        window would be of too many parts.
 
         What `put` gets of these campaigns next replaces them.
         """
@@ -216,6 +222,9 @@ class Outbox:
                 if window.samples
             ]
             drafts = [draft for parcel in parcels for draft in parcel.drafts]
+            for campaign, batches in Counter(draft.campaign for draft in drafts).items():
+                if len(self._parts.get(campaign, _Parts()).keys) + batches > self._parts_max:
+                    return False
             try:
                 self._record()  # see flush
                 epoch = self._epoch()

@@ -51,7 +51,7 @@ def described(campaign: Campaign, buses: Sequence[str], plans: Mapping[int, BusP
     """
     found: list[Described] = []
     for bus, plan in sorted(plans.items()):
-        for message in sorted(plan.messages, key=lambda message: (message.can_id, message.extended)):
+        for message in sorted(plan.with_contained, key=lambda m: (m.can_id, m.extended, _header(m))):
             for signal in message.signals:
                 name = f"{message.name}.{signal.name}"
                 if campaign.rule_for(name) is not None:
@@ -163,7 +163,7 @@ class CampaignCollector:
     def __init__(self, campaign: Campaign, buses: Sequence[str]) -> None:
         self._campaign = campaign
         self._buses = tuple(buses)
-        self._messages: dict[tuple[int, int, bool, int], _Message] = {}
+        self._messages: dict[tuple[int, int, bool, int, int], _Message] = {}
         self._part = 0  # of the open window; parts before it are durable
 
     @property
@@ -191,7 +191,8 @@ class CampaignCollector:
         for decoded in columns:
             start, stop = stop, stop + len(decoded.t_ns)
             sender = -1 if decoded.source_address is None else decoded.source_address
-            key = (decoded.bus, decoded.message.can_id, decoded.message.extended, sender)
+            plan = decoded.message
+            key = (decoded.bus, plan.can_id, plan.extended, _header(plan), sender)
             message = self._messages.get(key)
             if message is None:
                 message = self._messages[key] = self._new_message(decoded)
@@ -399,6 +400,11 @@ def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int)
 
 def _joined(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+
+
+def _header(message: MessagePlan) -> int:
+    """What tells the messages of one container, which have its identifier, from each other; -1 for other messages."""
+    return -1 if message.header_id is None else message.header_id
 
 
 def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:

@@ -19,6 +19,7 @@ from agent.errors import Permanent
 from can_dbc.plan import Match
 from tests import shared_data
 from tests.can_dbc.oracle import Sample, bits, expected
+from tests.can_dbc.test_containers import ARXML as CONTAINER
 
 DBC = """VERSION ""
 
@@ -123,6 +124,35 @@ def test_samples_of_a_parameter_group_name_their_sender(tmp_path, match, address
     with (tmp_path / "o.csv").open(newline="") as file:
         written = [row["source_address"] for row in csv.DictReader(file)]
     assert written == ["" if address is None else str(address) for address in addresses]
+
+
+def test_messages_of_a_container_are_named_by_themselves_and_their_pdus_count_as_frames(tmp_path):
+    log = tmp_path / "body.log"
+    log.write_text(
+        "(1.0) can0 123##00002020105"
+        + "0001010310AA01"
+        + "0001010320AA00"
+        + "00000000\n"  # Doors, Speed, Speed, padding
+        "(2.0) can0 123##0000101031\n"  # cut within Speed
+        "(3.0) can0 123##00001010201AA00020201FD00070100\n"  # Speed too short, Doors, and another header id
+        "(4.0) can0 124##000\n"
+    )
+    summary = decode_log(log, {None: [CONTAINER]}, tmp_path / "body.parquet")
+    assert [row[1:6] for row in rows_of(tmp_path / "body.parquet")] == [
+        ("can0", "Speed", "Kmh", 0xAA10, 435.36),
+        ("can0", "Speed", "Valid", 1, 1.0),
+        ("can0", "Speed", "Kmh", 0xAA20, 435.52),
+        ("can0", "Speed", "Valid", 0, 0.0),
+        ("can0", "Doors", "Open", 5, 5.0),
+        ("can0", "Doors", "Open", -3, -3.0),
+    ]
+    assert (summary.frames, summary.containers, summary.pdus, summary.decoded) == (4, 2, 6, 4)
+    assert summary.errors == {
+        "truncated": {"can0": {"BodyFrame": 1}},
+        "header": {"can0": {"BodyFrame": 1}},
+        "short": {"can0": {"Speed": 1}},
+    }
+    assert summary.unknown == {"can0": {"124": 1}}
 
 
 def test_the_summary_accounts_for_every_frame_by_name(log, dbc):

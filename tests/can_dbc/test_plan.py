@@ -117,10 +117,40 @@ def test_of_signals_with_one_name_one_value_comes_out():
     assert plan.notes == ("M.A: 2 signals of this name; one value comes out",)
 
 
-def test_a_container_message_is_a_defect():
-    inner = Message(0, "Inner", 1, [Signal("A", 0, 8)], header_id=1)
+def test_a_container_has_its_messages_under_its_own_identifier():
+    inner = Message(1, "Inner", 1, [Signal("A", 0, 8)], header_id=0x10203)
+    container = plan_of(message("C", [], contained_messages=[inner])).messages[0]
+    (held,) = container.contained
+    assert (container.signals, container.defect) == ((), None)
+    assert (held.name, held.can_id, held.header_id, held.length) == ("Inner", container.can_id, 0x10203, 1)
+    assert [signal.name for signal in held.signals] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("header_ids", "found", "note"),
+    [
+        ([1, None], ["I0"], "C.I1: header id None, which no frame can have; left out"),
+        ([1 << 24, 1], ["I1"], "C.I0: header id 16777216, which no frame can have; left out"),
+        ([7, 7], [], "C: contained messages share a header id; its frames are refused"),
+        ([-1], [], "C: no contained message has a header id; its frames are refused"),
+    ],
+)
+def test_contained_messages_that_no_header_names_are_noted(header_ids, found, note):
+    inner = [Message(1, f"I{n}", 1, [Signal("A", 0, 8)], header_id=one) for n, one in enumerate(header_ids)]
+    plan = plan_of(message("C", [], contained_messages=inner))
+    assert [held.name for held in plan.messages[0].contained] == found
+    assert plan.messages[0].defect == (None if found else "container")
+    assert note in plan.notes
+
+
+def test_a_container_in_a_container_is_a_defect():
+    deepest = Message(1, "Deepest", 1, [Signal("A", 0, 8)], header_id=1)
+    inner = Message(1, "Inner", 8, [], contained_messages=[deepest], header_id=2)
     plan = plan_of(message("C", [], contained_messages=[inner]))
-    assert plan.messages[0].defect == "container"
+    assert [(held.name, held.defect, held.contained) for held in plan.messages[0].contained] == [
+        ("Inner", "container", ())
+    ]
+    assert plan.notes == ("C.Inner: a container in a container; it is refused",)
 
 
 def test_a_signal_that_starts_before_its_message_is_refused():

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.telemetry.losses import Loss, Reason
 from fleet.demo.compare import Comparison
 from tests.faults.schedule import Kind, Track
 from tests.faults.verdict import Ledger, Verdict, render, said
+from tests.fleet.test_ledger import batch, fill, told
 
 GOOD = Verdict(
     seed=7,
@@ -46,6 +48,12 @@ def test_one_sample_that_is_not_as_it_must_be_fails_and_says_how_to_repeat_it(wr
     assert wrong.as_dict()[named] == 1
     assert not wrong.passed
     assert "make faults SEED=7 MINUTES=1" in render(wrong)
+
+
+def test_a_loss_that_was_told_twice_counts_once(tmp_path: Path) -> None:
+    lake, full = str(tmp_path / "lake"), Loss(Reason.MEMORY_FULL, samples=40)
+    fill(lake, batch(1, told(full)), batch(2, told(full, Loss(Reason.MEMORY_FULL, samples=2))))
+    assert Ledger.read(lake) == Ledger({"memory_full": 42}, 0)
 
 
 def test_an_empty_lake_fails() -> None:

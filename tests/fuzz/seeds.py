@@ -7,6 +7,7 @@ from pathlib import Path
 
 import can
 import zstandard
+from cantools.database.can import Database, Message, Signal
 
 DBC = (
     b"""VERSION ""
@@ -48,6 +49,25 @@ DBC_WORDS = (
     b"BO_ ", b"SG_ ", b"SG_MUL_VAL_ ", b"VAL_ ", b"SIG_VALTYPE_ ", b" m1M ", b"@0-", b"|64@1+", b"BU_:", b"BA_ ", b'"',
     b";", b" : ", b'BO_ 256 Plain: 8 ECU\n SG_ A : 0|64@1+ (1,0) [0|0] "" ECU\n', b"BO_TX_BU_ 1 : ECU;", b"CM_ \"x\";",
 )  # fmt: skip
+
+
+def containers() -> Database:
+    """Two containers, of 11 and 29 bits, of plain and multiplexed messages; one lies in another."""
+    mux = [
+        Signal("M", 0, 2, is_multiplexer=True),
+        Signal("X", 8, 8, multiplexer_ids=[1, 2], multiplexer_signal="M"),
+    ]
+    plain = [Signal("A", 0, 12), Signal("B", 23, 16, "big_endian", is_signed=True)]
+    inner = [Message(1, "Plain", 4, plain, header_id=0), Message(1, "Mux", 2, mux, header_id=0x010203)]
+    deep = Message(1, "Deep", 8, [], contained_messages=inner[:1], header_id=0x040506)
+    held = [*inner, deep]
+    return Database(
+        [
+            Message(0x120, "Short", 8, [], contained_messages=held),
+            Message(0x18FEF100, "Wide", 64, [], is_extended_frame=True, contained_messages=held),
+        ]
+    )
+
 
 CANDUMP = (
     b"(1700000000.000001) can0 123#0011223344556677\n(1700000000.5) can1 18FEF100#00 R\n",

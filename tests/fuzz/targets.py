@@ -76,6 +76,7 @@ def _read_database(content: bytes) -> None:
 def _plans() -> tuple[BusPlan, ...]:
     """Small ones, one message each where they have many: the plans of seeds and demonstration."""
     plans = [compile_plan([parse(content, "dbc", "seed")], match) for content in seeds.DBC for match in Match]
+    plans += [compile_plan([seeds.containers()], match) for match in Match]
     for file in sorted(_DEMO.glob("*.dbc")):
         whole = compile_plan([parse(file.read_bytes(), "dbc", file.name)])
         plans += [BusPlan((message,), whole.match) for message in whole.messages]
@@ -195,12 +196,13 @@ def _block(plan: BusPlan, content: bytes) -> FrameBlock:
 
 
 def _decode(decoder: Decoder, block: FrameBlock, *, whole: bool) -> None:
-    """Whatever a block holds, each frame is decoded once or refused once; `whole`: none is unwanted."""
+    """Whatever a block holds, each frame and each PDU is decoded once or refused once; `whole`: none is unwanted."""
     decoded = decoder.decode(block)
     rows = [row for columns in decoded.columns for row in columns.rows.tolist()]
     refused = sum(refusal.frames for refusal in decoded.refusals)
-    assert len(rows) == len(set(rows))
-    assert len(rows) + refused == len(block) if whole else len(rows) + refused <= len(block)
+    expected = len(block) - decoded.containers + decoded.pdus
+    assert len(rows) == len(set(rows)) or decoded.containers
+    assert len(rows) + refused == expected if whole else len(rows) + refused <= expected
     for columns in decoded.columns:
         for signal, raw in zip(columns.signals, columns.raw, strict=True):
             values = physical(columns.message.signals[signal], raw)

@@ -55,7 +55,9 @@ class LedgerRefuses(Spool):
 
 
 class Depot:
-    def __init__(self, folder: Path, *, batch_max_bytes: int = 60_000, pending_max_bytes: int = 8_000_000) -> None:
+    def __init__(
+        self, folder: Path, *, batch_max_bytes: int = 60_000, pending_max_bytes: int = 8_000_000, parts_max: int = 100
+    ) -> None:
         self.disk = TestDisk()
         spool = LedgerRefuses.open(
             folder, quota_bytes=50_000_000, max_age_s=1e9, reserve_bytes=0, now_s=lambda: 1_000.0, files=self.disk
@@ -64,7 +66,12 @@ class Depot:
         self.spool = spool
         sealer = Sealer(VEHICLE, DEVICE, FLEET.public, lambda: 1_000_000)
         self.outbox = Outbox(
-            spool, sealer, lambda: CLOCK, batch_max_bytes=batch_max_bytes, pending_max_bytes=pending_max_bytes
+            spool,
+            sealer,
+            lambda: CLOCK,
+            batch_max_bytes=batch_max_bytes,
+            pending_max_bytes=pending_max_bytes,
+            parts_max=parts_max,
         )
 
     def entries(self) -> list[Entry]:

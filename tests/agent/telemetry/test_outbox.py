@@ -290,6 +290,14 @@ def test_a_part_that_the_disk_refuses_does_not_wait_in_memory(tmp_path: Path) ->
     assert [(w.start_us, w.replaces) for w in depot.windows()] == [(2, ())]
 
 
+def test_a_window_has_no_more_parts_than_its_batch_can_name(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, parts_max=2)
+    assert [put_part(depot, window(n)) for n in (1, 2, 3)] == [True, True, False]
+    put(depot, window(1, samples=300))
+    assert [(w.samples, w.replaces) for w in depot.windows()] == [(300, (1, 2))]
+    assert put_part(depot, window(4))
+
+
 def test_parts_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_lost(tmp_path: Path) -> None:
     depot = Depot(tmp_path, pending_max_bytes=1)
     assert put_part(depot, window(1, samples=700))

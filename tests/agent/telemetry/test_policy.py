@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from agent.formats.campaign import parse_campaign
 from agent.formats.columns import Clock, ClockQuality, Kind
-from agent.telemetry.policy import CLOCK_SET_BACK_NS, CampaignCollector, wanted
+from agent.telemetry.policy import CLOCK_SET_BACK_NS, CampaignCollector, described, wanted
 from can_dbc.decoder import SignalColumns
+from can_dbc.plan import BusPlan, Match, MessagePlan, SignalPlan
 from can_dbc.plan import Kind as PlanKind
-from can_dbc.plan import MessagePlan, SignalPlan
 
 CLOCK = Clock(ClockQuality.RECORDED, "", 0, 0)
 MS = 1_000_000
@@ -179,6 +179,21 @@ def test_one_sender_of_a_message_does_not_hide_another():
         (7, ["Engine.Speed"], [0, 10_000]),
         (7, ["Engine.Gear"], [0]),
     ]
+
+
+def test_the_messages_of_one_container_are_collected_apart_in_the_order_of_their_description():
+    doors, body = (
+        MessagePlan(name, 0x100, False, 8, (plan("Open"),), header_id=header_id)
+        for name, header_id in [("D", 7), ("B", 2)]
+    )
+    container = MessagePlan("Container", 0x100, False, 64, (), contained=(doors, body))
+    drive = campaign({"name": "*"})
+    collector = CampaignCollector(drive, ["can0"])
+    collector.offer([columns([0, 0], [[1, 2]], message=doors), columns([0], [[3]], message=body)])
+    groups = [(group.signals[0].name, group.t_us.tolist(), group.raw.tolist()) for group in close(collector).groups]
+    assert groups == [("B.Open", [0], [[3]]), ("D.Open", [0, 0], [[1, 2]])]
+    found = described(drive, ["can0"], {0: BusPlan((container, MESSAGE), Match.EXACT)})
+    assert [info.name for info, _ in found][-2:] == ["B.Open", "D.Open"]
 
 
 def test_a_time_that_stepped_back_is_not_kept_until_the_interval_has_passed():
