@@ -10,25 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
-from agent.durable import make_folder, write_file
+from agent.durable import make_folder
 from agent.errors import Permanent
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.topics import Lane
 from agent.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
 from agent.identity import load as load_identity
 from agent.link.endpoint import Endpoint
+from agent.plans import bus_plans
 from agent.settings import Loaded, PacketRingSource, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
 from agent.sources import BusLoss, Source, packet_ring
 from agent.sources.packet_ring import Descriptors
 from agent.telemetry.link_policy import LinkPolicy
-from can_dbc.cache import PlanCache
-from can_dbc.database import load
-from can_dbc.errors import DatabaseError
-from can_dbc.plan import BusPlan, Match, compile_plan
-
-_log = structlog.get_logger()
+from can_dbc.plan import BusPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +63,6 @@ def read_parts(loaded: Loaded) -> Parts:
         bus_plans(loaded),
         local_campaigns(loaded.path(settings.telemetry.campaigns)),
     )
-
-
-def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
-    """The compiled databases, by bus; kept in the state folder, so that the next start need not read them."""
-    cache = PlanCache(loaded.path(loaded.settings.state.folder) / "plans", write_file)
-    plans = {name: bus_plan(loaded, name, cache) for name in loaded.settings.bus}
-    if cache.problem is not None:
-        _log.warning("plans_not_kept", reason=cache.problem)
-    return plans
-
-
-def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
-    """The compiled databases of one bus, from `cache` where there is one."""
-    table = loaded.settings.bus[bus]
-    files, match_by = [loaded.path(file) for file in table.dbc], Match(table.match)
-    try:
-        return compile_plan([load(file) for file in files], match_by) if cache is None else cache.plan(files, match_by)
-    except DatabaseError as error:
-        raise Permanent(f"{loaded.file}: bus.{bus}.dbc: {error}") from error
 
 
 def local_campaigns(folder: Path) -> tuple[CampaignFile, ...]:

@@ -16,10 +16,11 @@ from typing import Any, Final, TypeVar
 
 from agent import identity as identities
 from agent import settings as configuration
-from agent.assembly import CampaignFile, bus_plan, endpoint, local_campaigns, make_source, source_buses
+from agent.assembly import CampaignFile, endpoint, local_campaigns, make_source, source_buses
 from agent.errors import AgentError
 from agent.formats.campaign import SignalRule, misspelt_fields
 from agent.link.endpoint import tls_context
+from agent.plans import bus_plan
 from agent.settings import Loaded, PacketRingSource, PythonCanSource, Telemetry
 from agent.sources import Source, packet_ring
 from can_dbc.plan import BusPlan

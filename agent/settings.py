@@ -73,7 +73,7 @@ class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", t
     bus: str
     interface: Annotated[str, Meta(pattern=r"^[^\s/:]{1,15}$")]
     drain_ms: DrainMs = 50
-    ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
+    ring_mb: Annotated[int, Meta(ge=1, le=256)] = 4
 
     @property
     def ring_bytes(self) -> int:
@@ -112,7 +112,7 @@ class Telemetry(_Section, frozen=True, kw_only=True):
     campaigns: str = "campaigns"
     increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
     loss_window_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
-    increment_max_frames: Annotated[int, Meta(ge=1_000, le=2_000_000)] = 20_000
+    increment_max_frames: Annotated[int, Meta(ge=1_000, le=2_000_000)] = 10_000
     silence_s: Seconds = 10.0
     window_max_samples: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 500_000
     batch_max_bytes: Annotated[int, Meta(ge=4_096, le=256_000)] = 60_000

@@ -2,10 +2,10 @@
 
     python -m bench.running FOLDER      inside a machine with vcan; FOLDER as `bench.vehicle.prepare` made it
 
-Capture is by packet ring from two vcan interfaces that carry 4,000 frames/s each (canplayer), with every signal of the
-demonstration's databases collected.  Where this machine has no vcan, User Mode Linux is booted.  Start-up is from
-`exec` to the first captured frame of each bus, by the time that the kernel gave the frame, and until the agent works
-on frames, in turns with `python3 -c "import numpy"`.
+Capture is by packet ring from two vcan interfaces that carry 4,000 frames/s each (canplayer), collected by the
+demonstration's campaigns (config/campaigns), and once more with every signal at its native rate.  Where this machine
+has no vcan, User Mode Linux is booted.  Start-up is from `exec` to the first captured frame of each bus, by the time
+that the kernel gave the frame, and until the agent works on frames, in turns with `python3 -c "import numpy"`.
 """
 
 import json
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -31,6 +32,18 @@ STARTS: Final = 3
 SETTLE_S: Final = 20.0  # two windows at this load: what it needs at most is then allocated
 STEADY_S: Final = 15.0
 PORT: Final = 8_099
+_LIBRARIES: Final = """
+import asyncio, sqlite3, ssl
+import aiomqtt, msgspec, numpy, structlog, zstandard
+import agent.formats.telemetry_pb2, cryptography.x509, cryptography.hazmat.primitives.hpke
+print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS:")))
+"""
+_EVERYTHING: Final = [
+    ("rss", "rss_mb"),
+    ("rss", "rss_peak_mb"),
+    ("steady", "steady_frames_lost"),
+    ("steady", "steady_cpu_us_per_frame"),
+]
 _NUMPY: Final = [sys.executable, "-c", "import numpy"]
 
 
@@ -42,7 +55,7 @@ def measure(folder: Path) -> dict[str, Any]:
     if (reason := user_mode_linux.unavailable()) is not None:
         raise RuntimeError(f"no virtual CAN: {reason}")
     command = [sys.executable, "-m", "bench.running", str(folder)]
-    outcome = user_mode_linux.run(command, folder=ROOT, environment={"PYTHONPATH": str(ROOT)}, timeout_s=300)
+    outcome = user_mode_linux.run(command, folder=ROOT, environment={"PYTHONPATH": str(ROOT)}, timeout_s=400)
     if outcome.status != 0:
         raise RuntimeError(f"bench.running failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
     found: dict[str, Any] = json.loads(outcome.output.splitlines()[-1])
@@ -60,7 +73,10 @@ def figures(folder: Path) -> dict[str, Any]:
         )
         try:
             started = start_up(configuration, state, "source_running", len(BUSES))
-            return {**started, **_steady(configuration, state)}
+            found = {**started, **_steady(configuration, state), "rss_imports_mb": imports_mb()}
+            configure(folder, state, sources, PORT, everything=True)
+            everything = _steady(configuration, state)
+            return found | {name.replace(kind, f"{kind}_everything", 1): everything[name] for kind, name in _EVERYTHING}
         finally:
             player.kill()
             player.wait()
@@ -102,6 +118,13 @@ def start_up(configuration: Path, state: Path, event: str, times: int) -> dict[s
     }
 
 
+def imports_mb() -> float:
+    """What a process holds that has imported the libraries of the agent and does nothing: the floor of `rss_mb`, but
+    for what the agent gives back of it."""
+    done = subprocess.run([sys.executable, "-c", _LIBRARIES], check=True, capture_output=True, text=True)
+    return round(int(done.stdout.split()[1]) / 1_000, 1)
+
+
 def _first_frames_s(log: Path) -> list[float]:
     """When the first frame of each bus came, by the kernel's timestamp."""
     events = [json.loads(line) for line in log.read_text().splitlines()]
@@ -113,7 +136,7 @@ def _steady(configuration: Path, state: Path) -> dict[str, float]:
         _until(log, "source_running", len(BUSES))
         time.sleep(SETTLE_S)
         started, before, ran = time.perf_counter(), _switches(pid), _ran_s(pid)
-        captured = _frames()
+        captured, lost = _frames(), _lost()
         resident = []
         while (passed := time.perf_counter() - started) < STEADY_S:
             resident.append(_status(pid, "VmRSS:"))
@@ -127,6 +150,7 @@ def _steady(configuration: Path, state: Path) -> dict[str, float]:
             "wakeups_per_s": round((_switches(pid) - before) / passed, 1),
             "wakeups_per_s_interface": round((_switches(pid) - before) / passed / len(BUSES), 1),
             "steady_frames_per_s": round(frames / passed),
+            "steady_frames_lost": _lost() - lost,
             "steady_cpu_us_per_frame": round((_ran_s(pid) - ran) / max(frames, 1) * 1e6, 1),
         }
 
@@ -186,6 +210,12 @@ def _ran_s(pid: int) -> float:
     """Processor time; under User Mode Linux it is counted in ticks."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _lost() -> int:
+    """Frames that the agent missed, by its own account, in all of its runs."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/status", timeout=30) as answer:
+        return int(json.load(answer)["spool"]["lost"].get("bus_overflow", {}).get("frames", 0))
 
 
 def _frames() -> int:

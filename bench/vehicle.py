@@ -16,7 +16,8 @@ from can_dbc.frames import BRS, EXTENDED, FD, FrameBlock
 BUSES: Final = ("can0", "can1")
 FRAMES_PER_S: Final = 4_000  # on each bus
 LOG_S: Final = 8
-_CAMPAIGN: Final = {
+_SHIPPED: Final = Path(__file__).parents[1] / "config" / "campaigns"
+_EVERYTHING: Final = {
     "name": "everything",
     "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 30_000}},
     "signalsToCollect": [{"name": "*"}],
@@ -33,7 +34,7 @@ folder = "{folder}/identity"
 folder = "{state}"
 runtime_folder = "{state}/run"
 [telemetry]
-campaigns = "{folder}/campaigns"
+campaigns = "{campaigns}"
 [uplink]
 broker = "localhost:1"
 [serve]
@@ -49,18 +50,28 @@ def prepare(folder: Path, *, traffic: bool) -> None:
     if not (folder / "identity").is_dir():
         _fleet("init", "--fleet", str(folder / "fleet"))
         _fleet("enrol", "--fleet", str(folder / "fleet"), "--out", str(folder / "identity"), "--brand", "Aria")
-    (folder / "campaigns").mkdir(exist_ok=True)
-    (folder / "campaigns" / "everything.json").write_text(json.dumps(_CAMPAIGN))
+    (folder / "everything").mkdir(exist_ok=True)
+    (folder / "everything" / "everything.json").write_text(json.dumps(_EVERYTHING))
     if traffic:
         write_candump(_at_full_rate(), folder / "traffic.log")
 
 
-def configure(folder: Path, state: Path, sources: Sequence[str], port: int) -> Path:
-    """The configuration of an agent that keeps its state in `state`; `sources` are `[[sources]]` tables."""
+def configure(folder: Path, state: Path, sources: Sequence[str], port: int, *, everything: bool = False) -> Path:
+    """The configuration of an agent that keeps its state in `state`; `sources` are `[[sources]]` tables.
+
+    Collected is what the campaigns of config/campaigns ask for, or `everything`: each signal at its native rate.
+    """
+    campaigns = folder / "everything" if everything else _SHIPPED
     file = state / "agent.toml"
     file.write_text(
         _CONFIGURATION.format(
-            sources="\n".join(sources), powertrain=POWERTRAIN_DBC, body=BODY_DBC, folder=folder, state=state, port=port
+            sources="\n".join(sources),
+            powertrain=POWERTRAIN_DBC,
+            body=BODY_DBC,
+            folder=folder,
+            state=state,
+            campaigns=campaigns,
+            port=port,
         )
     )
     return file

@@ -43,12 +43,16 @@ _FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
 class PlanCache:
     """Plans kept in `folder`.  `write(path, content)` replaces a file durably and atomically, or raises OSError.
 
-    `compiled` counts the plans that were not found; `problem` says why one could not be kept, or is None.
+    `compiled` counts the plans that had to be compiled here; `problem` says why one could not be kept, or is None.
     """
 
-    def __init__(self, folder: Path, write: Callable[[Path, bytes], None]) -> None:
+    def __init__(
+        self, folder: Path, write: Callable[[Path, bytes], None], compile_ahead: Callable[[], None] | None = None
+    ) -> None:
+        """`compile_ahead`: called once, when a plan is not found; it may compile and keep plans in another process."""
         self._folder = folder
         self._write = write
+        self._compile_ahead = compile_ahead
         self.compiled = 0
         self.problem: str | None = None
 
@@ -57,6 +61,10 @@ class PlanCache:
         contents = [(file, *database.read(file)) for file in files]
         path = self._folder / f"{_key(contents, match)}{SUFFIX}"
         plan = _read(path, match)
+        if plan is None and self._compile_ahead is not None:
+            compile_ahead, self._compile_ahead = self._compile_ahead, None
+            compile_ahead()
+            plan = _read(path, match)
         if plan is None:
             plan = compile_plan([database.parse(content, kind, str(file)) for file, content, kind in contents], match)
             self.compiled += 1

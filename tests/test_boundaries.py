@@ -35,7 +35,7 @@ fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.p
 WORLD = """
 agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/decode.py
 agent/descriptors.py agent/durable.py agent/identity.py agent/listen.py agent/live_status.py agent/log.py
-agent/memory.py agent/online.py
+agent/memory.py agent/online.py agent/plans.py
 agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/metered.py agent/link/mqtt.py

@@ -49,7 +49,7 @@ _IFF_UP: Final = 1
 _NAME: Final = re.compile(r"ring-(\d+)x(\d+)-(.+)")
 
 RETRY_S: Final = 0.5  # how soon an interface that appears is taken up
-PRESSED: Final = 0.75  # share of the slots held at which windows should be closed early
+PRESSED: Final = 0.5  # share of the slots held at which frames are made durable ahead of time; the rest is for stalls
 _log = structlog.get_logger()
 
 
@@ -253,7 +253,7 @@ class PacketRingSource:
         bus: str,
         interface: str,
         drain_ms: int = 50,
-        ring_bytes: int = 8_000_000,
+        ring_bytes: int = 4_000_000,
         on_loss: Callable[[BusLoss], None],
         descriptors: Descriptors | None = None,
     ) -> None:

@@ -11,8 +11,8 @@ and in blocks of any size gives the same windows:
 
 A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
 `max_window_samples`, or was made durable in MAX_INCREMENTS parts.  A tick at which it stays open, `loss_window_ns`
-after what it holds was last made durable, asks to make durable what came since.  The one thing that the monotonic clock
-decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
+after what it holds was last made durable, asks to make durable what came since; `seal` asks at once.  The one thing
+that the monotonic clock decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
 
 Invariant: each frame is taken by exactly one tick, in order, and no buffer grows beyond its limit.
 """
@@ -129,6 +129,13 @@ class Batcher:
         end_ns = self._latest_ns + 1 if self._buffered else self._start_ns
         return [self._tick(end_ns, end_ns - self._start_ns, close_all=True)]
 
+    def seal(self) -> list[Tick]:
+        """Take everything and make durable what open windows hold, ahead of time: a source has little room left."""
+        if not self._buffered and not self._windows:
+            return []
+        end_ns = self._latest_ns + 1 if self._buffered else self._start_ns
+        return [self._tick(end_ns, end_ns - self._start_ns, seal_all=True)]
+
     def collected(self, campaign: str, samples: int) -> Closing | None:
         """After a tick was carried out, the open window of `campaign` holds `samples`: whether to close it too."""
         window = self._windows.get(campaign)
@@ -180,7 +187,7 @@ class Batcher:
         gap_ns = (next_ns - end_ns) // self._increment_ns * self._increment_ns
         return self._tick(end_ns, self._increment_ns + gap_ns)
 
-    def _tick(self, end_ns: int, passed_ns: int, *, close_all: bool = False) -> Tick:
+    def _tick(self, end_ns: int, passed_ns: int, *, close_all: bool = False, seal_all: bool = False) -> Tick:
         closing, sealing = [], []
         for campaign, window in list(self._windows.items()):
             window.passed_ns += passed_ns
@@ -189,10 +196,14 @@ class Batcher:
             if close_all or over:
                 closing.append(Closing(campaign, window.start_ns, window.end_ns))
                 del self._windows[campaign]
-            elif self._loss_window_ns and window.passed_ns - window.sealed_ns >= self._loss_window_ns:
+            elif self._seals(window.passed_ns - window.sealed_ns, seal_all=seal_all):
                 since_ns = window.start_ns if window.sealed_until_ns is None else window.sealed_until_ns
                 sealing.append(Closing(campaign, since_ns, window.end_ns))
         tick = Tick(self._buffered, tuple(closing), tuple(sealing))
         self._buffered = 0
         self._start_ns = end_ns
         return tick
+
+    def _seals(self, open_ns: int, *, seal_all: bool) -> bool:
+        """Whether `open_ns` of a window, which are not durable yet, shall be now."""
+        return bool(open_ns) if seal_all else 0 < self._loss_window_ns <= open_ns

@@ -119,6 +119,8 @@ class Collector:
             self._buffer.append(block)
             await self._carry_out(self._batcher.frames(block.t_ns, time.monotonic_ns()))
             if self._holdings.pressed:
+                await self._carry_out(self._batcher.seal())
+            if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
             if self._holdings.pressed:
                 # The disk refuses.  What is in memory only a crash takes; a full ring would lose what comes now.

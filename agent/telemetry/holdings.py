@@ -37,7 +37,7 @@ class Holder(Protocol):
 
     @property
     def pressed(self) -> bool:
-        """Whether it holds so many frames that windows should be closed early."""
+        """Whether it holds so many frames that they should be made durable now."""
 
 
 class Holdings:

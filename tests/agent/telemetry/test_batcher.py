@@ -150,6 +150,17 @@ def test_what_stays_open_is_to_be_made_durable_every_loss_window():
     ]
 
 
+def test_made_durable_ahead_of_time_windows_stay_open_and_end_as_they_would():
+    core = batcher({"drive": 10})
+    assert core.seal() == []
+    feed(core, 0, 1, 2)
+    assert core.seal() == [Tick(3, (), (Closing("drive", 0, 2 * S + 1),))]
+    core.sealed("drive")
+    assert core.seal() == [Tick(0, (), ())]  # nothing came since
+    assert [tick.frames for tick in feed(core, 3, 6, 8)] == [2]
+    assert feed(core, 13)[0].closing == (Closing("drive", 0, 12 * S + 1),)
+
+
 def test_what_could_not_be_made_durable_is_asked_for_again():
     core = batcher({"drive": 60}, loss_s=5)
     assert feed(core, 0, 5)[0].sealing == (Closing("drive", 0, 5 * S),)

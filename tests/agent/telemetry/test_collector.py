@@ -272,6 +272,56 @@ async def test_the_batch_of_a_window_names_the_parts_that_it_replaces(depot: Dep
     assert (counts.replaced, counts.provisional, depot.lost()) == (len(replaced), (0, 0), {})
 
 
+class SmallRing(Log):
+    """Holds few frames; `take` says how many it has had."""
+
+    def __init__(self) -> None:
+        self._position = self._released = 0
+
+    def take(self, position: int) -> None:
+        self._position = position
+        self._look()
+
+    def release(self, position: int) -> None:
+        self._released = max(self._released, position)
+        self._look()
+
+    def _look(self) -> None:
+        self.pressed = self._position - self._released > 400
+
+
+@in_event_loop
+async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot) -> None:
+    ring = SmallRing()
+    collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
+    await collector.set_campaigns([EVERYTHING])
+    for block in cut(DRIVE, [100] * len(DRIVE)):
+        ring.take(block.first + len(block))
+        await collector.feed(block)
+        assert not ring.pressed
+    await collector.flush()
+    windows = [window for window in depot.windows() if window.samples]
+    assert samples(windows) == at_once([EVERYTHING], DRIVE)
+    spans_us = [window.end_us - window.start_us for window in windows]
+    assert min(spans_us[:-1]) >= 3_000_000  # the campaign's period
+    assert len(windows[0].replaces) > 2
+
+
+@in_event_loop
+async def test_a_ring_that_fills_while_the_disk_refuses_is_emptied_into_memory(depot: Depot) -> None:
+    ring = SmallRing()
+    collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
+    await collector.set_campaigns([EVERYTHING])
+    depot.disk.full = True
+    for block in cut(DRIVE, [100] * len(DRIVE)):
+        ring.take(block.first + len(block))
+        await collector.feed(block)
+        assert not ring.pressed
+    depot.disk.full = False
+    await collector.flush()
+    assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: int) -> None:
     """Windows of 3 s, made durable every 0.5 s, on a disk that is full at times."""
