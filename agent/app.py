@@ -21,7 +21,6 @@ from agent.formats.columns import Event
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
 from agent.live_status import LiveStatus, SpoolAccount
-from agent.memory import Span, give_back_code
 from agent.online import Online
 from agent.pushes.pushes import Pushes
 from agent.sd_notify import Notifier
@@ -39,7 +38,6 @@ from agent.telemetry.spool import Spool
 from agent.telemetry.uplink import Uplink
 
 DELIVERY_POLL_S: Final = 0.2
-GIVE_BACK_S: Final = 15.0  # how often code that is not in use is unmapped: a few ms each time
 FLUSH_S: Final = 3.5  # of the 5 s between SIGTERM and the end; closing the link takes up to 1 s before
 log = structlog.get_logger()
 
@@ -151,7 +149,6 @@ class Agent:
                         group.create_task(self._applier.watch_trials(self._settings.pushes.trial_s), name="trials"),
                         group.create_task(self._outbox.run(), name="outbox"),
                         group.create_task(self._watchdog(), name="watchdog"),
-                        group.create_task(_give_back(), name="memory"),
                     ]
                     self._notifier.ready(f"{len(self._feeders)} sources, {len(self._collector.campaigns)} campaigns")
                     log.info("agent_ready", vehicle=self._vehicle, version=version("headunit-agent"))
@@ -219,13 +216,6 @@ class Agent:
                 last_t_us=lost.last_ns // 1_000,
             )
         )
-
-
-async def _give_back() -> None:
-    spans: frozenset[Span] = frozenset()
-    while True:
-        spans = await asyncio.to_thread(give_back_code, spans)
-        await asyncio.sleep(GIVE_BACK_S)
 
 
 def _now_us() -> int:

@@ -73,7 +73,7 @@ class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", t
     bus: str
     interface: Annotated[str, Meta(pattern=r"^[^\s/:]{1,15}$")]
     drain_ms: DrainMs = 50
-    ring_mb: Annotated[int, Meta(ge=1, le=256)] = 4
+    ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
 
     @property
     def ring_bytes(self) -> int:

@@ -74,19 +74,19 @@ async def _ask_nmcli() -> str:
 
 
 def _is_modem(address: str) -> bool | None:
-    interface = _interface_of(address)
-    if interface is None:
-        return None
     try:
+        interface = _interface_of(address)
+        if interface is None:
+            return None
         if "DEVTYPE=wwan" in (_INTERFACES / interface / "uevent").read_text().splitlines():
             return True
         return True if (_INTERFACES / interface / "type").read_text().strip() == _ARPHRD_PPP else None
-    except OSError:  # it went away just now
+    except OSError:  # it went away just now, or there is no descriptor to ask with
         return None
 
 
 def _interface_of(address: str) -> str | None:
-    """The interface that has `address`."""
+    """The interface that has `address`.  Raises OSError."""
     with contextlib.suppress(OSError):
         for line in _IPV6_ADDRESSES.read_text().splitlines():
             digits, *_, name = line.split()

@@ -253,7 +253,7 @@ class PacketRingSource:
         bus: str,
         interface: str,
         drain_ms: int = 50,
-        ring_bytes: int = 4_000_000,
+        ring_bytes: int = 8_000_000,
         on_loss: Callable[[BusLoss], None],
         descriptors: Descriptors | None = None,
     ) -> None:
