@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import signal
+import tempfile
 import time
 import traceback
 import warnings
@@ -65,7 +66,11 @@ def fuzz(targets: Sequence[Target], inputs: int, seed: int, folder: Path, jobs: 
     """Feed all inputs; failing ones come to lie in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {target.name: Found() for target in targets}
-    with ProcessPoolExecutor(jobs, initializer=_prepare, initargs=(folder,)) as pool:
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a million small files are no work for a disk
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as scratch,
+        ProcessPoolExecutor(jobs, initializer=_prepare, initargs=(folder, scratch)) as pool,
+    ):
         chunks: dict[Future[Found], tuple[str, int]] = {}
         for name, count in share_out(targets, inputs).items():
             for start in range(0, count, CHUNK):
@@ -108,8 +113,12 @@ def _where() -> str:
     return " <- ".join(reversed(lines[-3:]))
 
 
-def _prepare(folder: Path) -> None:
-    """Limits of a worker; what cannot be interrupted (a loop in C) ends the process with a trace."""
+def _prepare(folder: Path, scratch: str) -> None:
+    """Limits of a worker; what cannot be interrupted (a loop in C) ends the process with a trace.
+
+    Its temporary files lie in `scratch`, since a worker that ends does not clear up.
+    """
+    tempfile.tempdir = scratch
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

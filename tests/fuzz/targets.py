@@ -215,8 +215,7 @@ def _decode(decoder: Decoder, block: FrameBlock, *, whole: bool) -> None:
 
 @cache
 def _folder() -> "tempfile.TemporaryDirectory[str]":
-    memory = Path("/dev/shm")  # a million small files are no work for a disk
-    return tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None)
+    return tempfile.TemporaryDirectory(prefix="fuzzed-")
 
 
 def _log(name: str, suffix: str, part: float) -> Target:

@@ -143,11 +143,13 @@ class ReferencesModel(RuleBasedStateMachine):
         self.start()
 
     def teardown(self) -> None:
-        if hasattr(self, "spool"):
-            self.drain()
-            self.spool.close()
-            self.receiver.inbox.close()
-        shutil.rmtree(self.folder)
+        try:
+            if hasattr(self, "spool"):
+                self.drain()
+                self.spool.close()
+                self.receiver.inbox.close()
+        finally:
+            shutil.rmtree(self.folder)
 
     def start(self) -> None:
         self.fault.disarm()
