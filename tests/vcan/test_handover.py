@@ -57,7 +57,7 @@ def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
             rest = await anext(blocks)
         assert (rest.first, rest.can_id.tolist()) == (4, [5])
         assert not losses
-        assert kept.names() == ("ring-160x24960-can0",)
+        assert kept.names() == ("ring-160x49920-can0",)
 
     with interfaces.vcan("can0"):
         asyncio.run(scenario())
@@ -78,12 +78,12 @@ def test_a_descriptor_that_is_no_such_ring_is_replaced() -> None:
     async def scenario() -> None:
         with capture_logs() as logs, TemporaryFile() as file:
             kept, wrong = Descriptors(Notifier({}), {}), file.fileno()
-            kept.keep("ring-160x24960-can0", wrong)
+            kept.keep("ring-160x49920-can0", wrong)
             kept.keep("ring-96x1000-can0", wrong)
             block = await read(source(kept, []), 7)
             assert block.can_id.tolist() == [7]
             assert [entry["event"] for entry in logs].count("ring_not_adopted") == 2
-            assert kept.names() == ("ring-160x24960-can0",)
+            assert kept.names() == ("ring-160x49920-can0",)
 
     with interfaces.vcan("can0"):
         asyncio.run(scenario())

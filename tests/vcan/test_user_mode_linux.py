@@ -12,7 +12,7 @@ import pytest
 from tests.vcan import interfaces, user_mode_linux
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 1_200
+TIMEOUT_S = 1_800
 PASSED_ON = ("VCAN_SECONDS", "VCAN_KILLS", "REQUIRE_VCAN", "REQUIRE_SHARED")
 
 
