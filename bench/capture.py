@@ -27,16 +27,18 @@ from tests.vcan import interfaces, user_mode_linux
 
 ROOT: Final = Path(__file__).parents[1]
 BUS: Final = "can0"
+READY: Final = "ready"
 ROUNDS: Final = 5
 SECONDS: Final = 4.0
 BURST: Final = ("-g", "10", "-c", "45")  # 45 frames each 10 ms and a little: about 4,000 a second
 READERS: Final[dict[str, list[str]]] = {
-    "none": ["sleep", "1000"],
+    "none": ["sh", "-c", f"echo {READY}; exec sleep 1000"],
     "ring": [sys.executable, "-m", "bench.capture", "read-ring"],
-    "candump": ["candump", BUS],
+    "candump": ["sh", "-c", f"echo {READY}; exec candump {BUS} >/dev/null"],
     "python_can": [sys.executable, "-m", "bench.capture", "read-python-can"],
 }
-SETTLE_S: Final = 3.0  # imports
+SETTLE_S: Final = 1.0  # after the imports
+START_S: Final = 10.0  # which take long under User Mode Linux
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -51,7 +53,7 @@ def measure() -> dict[str, Any]:
         [sys.executable, "-m", "bench.capture", "phases"],
         folder=ROOT,
         environment={"PYTHONPATH": str(ROOT)},
-        timeout_s=60 + 2 * ROUNDS * len(READERS) * (SETTLE_S + SECONDS),
+        timeout_s=60 + 2 * ROUNDS * len(READERS) * (START_S + SECONDS),
         watch=meter.look,
     )
     if outcome.status != 0:
@@ -80,11 +82,14 @@ def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
 
 def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
     """Reader, its own CPU seconds, and frames sent, by phase; `marks`: a folder to tell where they begin and end."""
-    found = []
+    found: list[tuple[str, float, int]] = []
     with interfaces.vcan(BUS):
         for _ in range(ROUNDS):
             for name, command in READERS.items():
-                reader = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                assert reader.stdout is not None
+                if reader.stdout.readline().strip() != READY:
+                    raise RuntimeError(f"{name} did not start: {' '.join(command)}")
                 time.sleep(SETTLE_S)
                 sender = interfaces.cangen(BUS, *BURST)
                 time.sleep(0.5)
@@ -97,6 +102,7 @@ def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
                 for process in (sender, reader):
                     process.kill()
                     process.wait()
+                reader.stdout.close()
     return found
 
 
@@ -147,12 +153,14 @@ def _session_cpu_s(session: int) -> float:
 
 async def _read_ring() -> None:
     source = PacketRingSource(bus=BUS, interface=BUS, on_loss=lambda _: None)
+    print(READY, flush=True)
     async for block in source.blocks():
         source.release(block.first + len(block))
 
 
 def _read_python_can() -> None:
     with can.Bus(BUS, "socketcan", fd=True) as bus:
+        print(READY, flush=True)
         for _ in bus:
             pass
 
