@@ -21,6 +21,8 @@ Raises sqlite3.Error; agent.telemetry.spool decides what that means.
 """
 # ruff: noqa: S608  # statements are put together from constants of this file; values are always bound
 
+import contextlib
+import functools
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +87,7 @@ CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, 
 PRAGMA user_version = {VERSION};
 """
 _PROVISIONAL: Final = 0  # in the column `lane`
+_TABLES: Final = ";".join((_SCHEMA, _SINCE_2, _SINCE_3))
 _LOSS_COLUMNS: Final = (
     "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
 )
@@ -108,6 +111,19 @@ Connect = Callable[[Path], sqlite3.Connection]
 def connect(path: Path) -> sqlite3.Connection:
     """Open or create the database file.  One thread at a time may use it; the spool sees to that."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def _definitions(database: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Name and text of each table, index and trigger, however it is spaced."""
+    rows = database.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
+    return {(name, "".join(text.split())) for name, text in rows}
+
+
+@functools.cache
+def _sound_definitions() -> set[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(_TABLES)
+        return _definitions(database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +219,7 @@ class Index:
         self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
         version = self._one("PRAGMA user_version")
         if version == 0 and self._one("SELECT count(*) FROM sqlite_schema") == 0:
-            script = ";".join(("BEGIN IMMEDIATE", _SCHEMA, _SINCE_2, _SINCE_3))
-            self._db.executescript(script)
+            self._db.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
             self._db.execute("INSERT INTO meta VALUES (?, 1, 0, NULL)", (new_epoch,))
             self._db.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
             self._db.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (self.told,))
@@ -216,6 +231,8 @@ class Index:
             raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
         if (verdict := self._one("PRAGMA integrity_check(1)")) != "ok":
             raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
+        if _definitions(self._db) != _sound_definitions():  # integrity_check does not read the text of a trigger
+            raise sqlite3.DatabaseError(f"index is damaged: its tables or triggers are not those of version {VERSION}")
 
     def close(self) -> None:
         """Close.  What was not committed is rolled back."""

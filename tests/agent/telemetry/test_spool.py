@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent, Transient
@@ -554,6 +554,8 @@ def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Di
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), flips=st.integers(1, 40))
+@example(seed=38072428, flips=1)  # in the text of a trigger
+@example(seed=1202, flips=1)  # there too, and no text any more
 def test_opening_survives_any_flipped_bytes_in_the_index(
     tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
 ) -> None:
@@ -573,11 +575,7 @@ def test_opening_survives_any_flipped_bytes_in_the_index(
         again.read(entry)
     again.counts()
     again.positions()
-    try:
-        again.append(draft())
-    except Transient as error:  # what SQLite notices only now: the text of a trigger
-        assert "made anew" in str(error)
-        again.append(draft())
+    again.append(draft())
     again.close()
 
 
