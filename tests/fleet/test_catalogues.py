@@ -3,11 +3,9 @@
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 import zstandard
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,26 +20,9 @@ from fleet.query import ask_sql, query
 from fleet.receiver import open_store
 from fleet.share import Share
 from fleet.store import Message, Store
-from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_catalogue, make_fleet, make_vehicle, make_window
+from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_catalogue, make_vehicle, make_window
 
 CATALOGUE = make_catalogue()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> FleetFolder:
-    return make_fleet(tmp_path / "fleet")
-
-
-@pytest.fixture
-def vehicle(fleet: FleetFolder, tmp_path: Path) -> Vehicle:
-    return make_vehicle(fleet, tmp_path / "vehicle")
-
-
-@pytest.fixture
-def store(fleet: FleetFolder) -> Iterator[Store]:
-    opened = open_store(fleet, Share())
-    yield opened
-    opened.close()
 
 
 def bring(store: Store, vehicle: Vehicle, *payloads: bytes) -> tuple[set[int], dict[bytes, tuple[int, ...]]]:

@@ -1,15 +1,13 @@
 """Times of a vehicle whose clock was set after it had begun to send."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from agent.formats.columns import Clock, ClockQuality
-from fleet.lake import Lake
 from fleet.query import ask_sql
 from fleet.rows import OpenedBatch
-from tests.fleet.test_ledger import batch
+from tests.fleet.test_ledger import batch, fill
 from tests.fleet.vehicles import T0_US
 
 BOOT_US = T0_US  # the wall time of the boot, as it really was
@@ -27,18 +25,6 @@ def at(seq: int, boottime_s: float, quality: ClockQuality, *, stamped_us: int, b
     groups = tuple(replace(group, t_us=group.t_us + shift) for group in window.groups)
     moved = replace(window, start_us=start_us, end_us=start_us + 10_000_000, clock=clock, groups=groups)
     return replace(usual, window=moved)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> str:
-    return str(tmp_path / "lake")
-
-
-def fill(uri: str, *batches: OpenedBatch) -> None:
-    lake = Lake(uri)
-    for number, each in enumerate(batches, 1):
-        for table in ("samples", "events", "batches"):
-            lake.append(table, "test", number, [each])
 
 
 def firsts(uri: str) -> list[tuple[object, ...]]:

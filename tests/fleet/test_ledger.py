@@ -1,9 +1,6 @@
 """The lake's ledger, from real tables."""
 
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from agent.formats.columns import Event, Window
 from agent.formats.seal import Header
@@ -30,11 +27,6 @@ def told(*losses: Loss, first_id: int = 1) -> tuple[Event, ...]:
 def without_id(event: Event) -> Event:
     """As earlier releases told it."""
     return replace(event, fields={name: value for name, value in event.fields.items() if name != "id"})
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> str:
-    return str(tmp_path / "lake")
 
 
 def fill(uri: str, *batches: OpenedBatch) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,23 +29,6 @@ from fleet.registry import Registry
 from fleet.share import Share
 from fleet.store import Message, Store
 from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_fleet, make_vehicle, make_window
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> FleetFolder:
-    return make_fleet(tmp_path / "fleet")
-
-
-@pytest.fixture
-def vehicle(fleet: FleetFolder, tmp_path: Path) -> Vehicle:
-    return make_vehicle(fleet, tmp_path / "vehicle")
-
-
-@pytest.fixture
-def store(fleet: FleetFolder) -> Iterator[Store]:
-    opened = open_store(fleet, Share())
-    yield opened
-    opened.close()
 
 
 def no_catalogues(_vehicle: str, _digest: bytes) -> None:

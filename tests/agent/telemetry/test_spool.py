@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
+from agent.telemetry import spool_index
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool, Superseded
 from agent.telemetry.spool_index import MAX_UNREPORTED, Index, connect
@@ -575,7 +577,27 @@ def test_opening_survives_any_flipped_bytes_in_the_index(
         again.read(entry)
     again.counts()
     again.positions()
-    again.append(draft())
+    seq = again.append(draft(b"new"))
+    (entry,) = (entry for entry in entries(again) if entry.key == (again.epoch, seq))
+    assert again.read(entry) == draft(b"new").seal(seq)
+    again.close()
+
+
+def test_an_index_of_the_first_version_is_carried_over(disk: Disk) -> None:
+    disk.open().close()
+    path, epoch = disk.folder / "index.sqlite3", "0" * 32
+    path.unlink()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(spool_index._SCHEMA)
+        database.execute("INSERT INTO meta VALUES (?, 8, 1)", (epoch,))
+        database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
+        database.execute("INSERT INTO positions VALUES ('can0', 5)")
+        database.execute("PRAGMA user_version = 1")
+        database.commit()
+    again = disk.open()
+    assert (again.epoch, again.positions()) == (epoch, {"can0": 5})
+    assert again.append(draft()) == 8
+    assert not again.unreported_losses(1)
     again.close()
 
 

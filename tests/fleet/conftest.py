@@ -1,0 +1,34 @@
+"""A fleet with one vehicle and what stores its batches; tests that need another one say so themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.folder import FleetFolder
+from fleet.receiver import open_store
+from fleet.share import Share
+from fleet.store import Store
+from tests.fleet.vehicles import Vehicle, make_fleet, make_vehicle
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> FleetFolder:
+    return make_fleet(tmp_path / "fleet")
+
+
+@pytest.fixture
+def vehicle(fleet: FleetFolder, tmp_path: Path) -> Vehicle:
+    return make_vehicle(fleet, tmp_path / "vehicle")
+
+
+@pytest.fixture
+def store(fleet: FleetFolder) -> Iterator[Store]:
+    opened = open_store(fleet, Share())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> str:
+    return str(tmp_path / "lake")
