@@ -416,7 +416,7 @@ def _columns(key: BatchKey) -> tuple[str, str, int]:
     return key.vehicle, key.epoch, key.seq
 
 
-def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[BatchKey]]) -> str:
+def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[Place]]) -> str:
     """The name of the store, which is made where the database is new."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > FORMAT:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.formats.codec import encode_window
+from agent.formats.codec import decode_window, encode_window
 from agent.formats.columns import ColumnGroup, Window
 from agent.formats.cut import cut
-from agent.formats.seal import Header, seal
+from agent.formats.seal import Header, seal, unseal
 from agent.formats.topics import Lane
 from fleet.folder import FleetFolder
 from fleet.inbox import BatchKey, Commit, Inbox, Place, SealedBatch
@@ -28,9 +28,9 @@ from fleet.receiver import open_store
 from fleet.rows import OpenedBatch, sample_rows
 from fleet.share import Share
 from fleet.store import Message, Store
+from tests.agent.telemetry.depot import DEVICE, FLEET, VEHICLE, Depot
 from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_window
 
-VEHICLE = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
 PARTS = (2, 3)
 WHOLE = 4
 
@@ -270,7 +270,7 @@ class Cloud:
         for batch in batches:
             header = batch.header
             self.batches[header.seq] = batch
-            key = BatchKey(VEHICLE, EPOCH, header.seq)
+            key = BatchKey(VEHICLE, header.epoch, header.seq)
             place = Place(key, batch.window.replaces, header.pieces_before, header.pieces_after)
             sealed.append(SealedBatch(place, b"sealed", T0_US))
         commit = self.inbox.take(sealed).commit
@@ -351,3 +351,41 @@ def test_whatever_comes_in_whatever_order_each_sample_is_here_as_often_as_it_was
             stored |= set(range(int(str(line["first_seq"])), int(str(line["last_seq"])) + 1))
     assert came <= stored
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("written", [1, 2, None])
+@pytest.mark.parametrize("first", ["newest", "oldest"])
+def test_what_a_vehicle_sends_that_lost_its_index_while_a_cut_window_was_being_written_is_here_once(
+    tmp_path: Path, written: int | None, first: str
+) -> None:
+    """`written`: pieces of the window that reached the disk; None: all of them."""
+    folder, aside = tmp_path / "spool", tmp_path / "parts"
+    depot = Depot(folder, batch_max_bytes=6_000)
+    noise = np.random.default_rng(1).integers(0, 2**16, (2, 10_000))  # does not compress
+    group = replace(make_window(1).groups[0], t_us=T0_US + np.arange(10_000), raw=noise, texts=({}, {}))
+    whole = replace(make_window(1), groups=(group,), events=())
+    assert depot.outbox.put_parts([(rows_of(whole, 0, 7_000), 1)], {})
+    shutil.copytree(folder / "batches", aside)
+    depot.outbox.put([(whole, 1)])
+    pieces = sorted((folder / "batches").rglob("*.batch"))
+    assert len(pieces) > 2
+    depot.spool.close()
+    never_written = [] if written is None else pieces[written:]
+    for path in [*folder.glob("index.sqlite3*"), *never_written]:
+        path.unlink()
+    shutil.copytree(aside, folder / "batches", dirs_exist_ok=True)
+    depot = Depot(folder)
+    sent = []
+    for entry in sorted(depot.entries(), key=lambda entry: entry.seq, reverse=first == "newest"):
+        if content := depot.spool.read(entry):
+            header, body = unseal(content, FLEET, DEVICE.public_key())
+            sent.append(OpenedBatch(header, decode_window(body), len(content), T0_US))
+    depot.spool.close()
+    cloud = Cloud(tmp_path)
+    for each in sent:
+        if each.window.samples:
+            cloud.receive([each], len(SCHEMAS))
+    cloud.inbox.close()
+    (here,) = ask_sql(cloud.lake_uri, "SELECT count(*), count(DISTINCT (signal, time, raw)) FROM samples").rows
+    assert here[0] == here[1] == len({sample for each in sent for sample in identities(each.window)})
+    assert here[0] == 20_000 if written is None else 14_000 <= int(str(here[0])) < 20_000
