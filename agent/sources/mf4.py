@@ -1,24 +1,38 @@
-"""Reading of MF4 logs in a process of its own: a damaged one can crash asammdf, which reads them in C.
+"""Reading of MF4 logs in a process of its own: a damaged one can crash asammdf, which reads them in C, or keep it busy
+or take memory without end.
 
-The child (`python -m agent.sources.mf4 LOG`) writes frames to its standard output as MessagePack, in batches, each with
-its length before it (4 bytes, big endian).  Invariant: whatever ends the child, its reader learns it as ValueError.
+The child (`python -m agent.sources.mf4 LOG FOLDER`) writes to its standard output MessagePack, each piece with its
+length before it (4 bytes, big endian): frames in batches, and last, where the log is damaged, what is wrong with it.
+asammdf's temporary files lie in FOLDER, which goes when the reader is closed, however the child ended.
+Invariant: whatever ends the child, its reader learns it as ValueError; and the child's resources have bounds.
 """
 
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import IO, BinaryIO, Final, Protocol, Self
 
 import can
 import msgspec
 
 _BATCH_FRAMES: Final = 1024
+_BATCH_BYTES: Final = 1024 * 1024  # some eight times what that many CAN FD frames take
 _LENGTH_BYTES: Final = 4
+_COMPLAINT_CHARACTERS: Final = 500
 _COMMAND: Final = (sys.executable, "-P", "-m", "agent.sources.mf4")
+# What a child may take: so much, and more by the size of its log.  A sound log of six million frames (58 MB, packed)
+# takes 2 s and 0.7 GiB until its first batch, and some 15 ms for each that follows.
+_SILENCE_S: Final = 10.0  # of processor time, to open the log and from one batch to the next
+_SILENCE_BYTES_PER_S: Final = 1024 * 1024
+_SPACE_BYTES: Final = 2 * 1024**3  # of memory beyond what the child starts with, and of each temporary file
+_SPACE_PER_LOG: Final = 8
 
 
 class _Frame(msgspec.Struct, array_like=True):
@@ -35,12 +49,31 @@ class _Frame(msgspec.Struct, array_like=True):
     data: bytes
 
 
+class Child(Protocol):
+    """A process that runs `write`: what `Mf4Messages` needs of `subprocess.Popen`."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What it writes."""
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+
+    def wait(self) -> int:
+        """Its exit status when it has ended; the negative number of the signal that ended it."""
+
+
+def _started(path: Path, folder: Path) -> Child:
+    return subprocess.Popen([*_COMMAND, path, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
 class Mf4Messages:
     """The frames of a log: `with Mf4Messages(path) as messages: for message in messages: ...`.  Raises ValueError."""
 
-    def __init__(self, path: Path) -> None:
-        self._complaint = TemporaryFile()  # noqa: SIM115  # closed by __exit__
-        self._process = subprocess.Popen([*_COMMAND, str(path)], stdout=subprocess.PIPE, stderr=self._complaint)
+    def __init__(self, path: Path, start: Callable[[Path, Path], Child] = _started) -> None:
+        """`start` gives the child for the log and its folder."""
+        self._folder = tempfile.TemporaryDirectory(prefix="mf4-")
+        self._child = start(path, Path(self._folder.name))
 
     def __enter__(self) -> Self:
         return self
@@ -48,22 +81,70 @@ class Mf4Messages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._complaint.close()
+        self._child.kill()
+        self._child.wait()
+        if self._child.stdout:
+            self._child.stdout.close()
+        self._folder.cleanup()
 
     def __iter__(self) -> Iterator[can.Message]:
-        output = self._process.stdout
-        assert output is not None
-        decoder = msgspec.msgpack.Decoder(list[_Frame])
-        while head := output.read(_LENGTH_BYTES):
-            for frame in decoder.decode(output.read(int.from_bytes(head))):
+        decoder = msgspec.msgpack.Decoder(list[_Frame] | str)
+        for content in self._pieces():
+            piece = decoder.decode(content)
+            if isinstance(piece, str):
+                raise ValueError(piece)
+            for frame in piece:
                 yield can.Message(**{name: getattr(frame, name) for name in _Frame.__struct_fields__})
-        status = self._process.wait()
+        status = self._child.wait()
+        if status == -signal.SIGPROF:
+            raise ValueError("its reader made no progress")
         if status:
-            self._complaint.seek(0)
-            said = self._complaint.read().decode(errors="replace").strip().splitlines()
-            raise ValueError(said[-1] if status > 0 and said else f"its reader crashed with signal {-status}")
+            raise ValueError(f"its reader crashed with {f'signal {-status}' if status < 0 else f'status {status}'}")
+
+    def _pieces(self) -> Iterator[bytes]:
+        """What the child wrote whole."""
+        output = self._child.stdout
+        assert output is not None
+        while len(head := output.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
+            size = int.from_bytes(head)
+            if size > _BATCH_BYTES:
+                raise ValueError(f"frames of more data than CAN has ({size} bytes for {_BATCH_FRAMES} of them)")
+            content = output.read(size)
+            if len(content) < size:
+                return
+            yield content
+
+
+def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _SILENCE_S) -> None:
+    """What the child does: bound itself, and write the log's frames to `output`."""
+    tempfile.tempdir = str(folder)
+    log_bytes = path.stat().st_size
+    silence_s = least_silence_s + log_bytes / _SILENCE_BYTES_PER_S
+    signal.setitimer(signal.ITIMER_PROF, silence_s)  # SIGPROF ends the process, in C as well
+    _bound(_SPACE_BYTES + _SPACE_PER_LOG * log_bytes)
+    try:
+        with redirect_stdout(sys.stderr), can.MF4Reader(path) as reader:
+            messages = iter(reader)
+            while batch := [_frame(message) for message in islice(messages, _BATCH_FRAMES)]:
+                _put(batch, output)
+                signal.setitimer(signal.ITIMER_PROF, silence_s)
+    except MemoryError:
+        _put("it takes more memory than a log of its size may", output)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the parent says it
+        complaint = " ".join(f"{type(error).__name__}: {error}".split())
+        _put(complaint[:_COMPLAINT_CHARACTERS], output)
+
+
+def _bound(space_bytes: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + space_bytes)
+    _limit(resource.RLIMIT_FSIZE, space_bytes)
+    _limit(resource.RLIMIT_CORE, 0)
+
+
+def _limit(kind: int, amount: int) -> None:
+    _, most = resource.getrlimit(kind)
+    resource.setrlimit(kind, (amount if most == resource.RLIM_INFINITY else min(amount, most), most))
 
 
 def _frame(message: can.Message) -> _Frame:
@@ -71,13 +152,11 @@ def _frame(message: can.Message) -> _Frame:
     return _Frame(**{**fields, "data": bytes(message.data)})
 
 
-def _write(path: Path, output: BinaryIO) -> None:
-    with can.MF4Reader(path) as reader:
-        messages = iter(reader)
-        while batch := [_frame(message) for message in islice(messages, _BATCH_FRAMES)]:
-            content = msgspec.msgpack.encode(batch)
-            output.write(len(content).to_bytes(_LENGTH_BYTES) + content)
+def _put(piece: list[_Frame] | str, output: BinaryIO) -> None:
+    content = msgspec.msgpack.encode(piece)
+    output.write(len(content).to_bytes(_LENGTH_BYTES) + content)
+    output.flush()
 
 
 if __name__ == "__main__":
-    _write(Path(sys.argv[1]), sys.stdout.buffer)
+    write(Path(sys.argv[1]), Path(sys.argv[2]), sys.stdout.buffer)

@@ -27,6 +27,31 @@ def mutated(chance: random.Random, seeds: Sequence[bytes], tokens: Sequence[byte
     return bytes(content[:MAX_BYTES])
 
 
+def overwritten(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+    """A seed with one to six fields of other values, its length kept: for formats whose blocks link to each other."""
+    content = bytearray(chance.choice(seeds))
+    for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 4, 6))):
+        width = chance.choice((1, 1, 2, 4, 8, 8))
+        place = chance.randrange(0, len(content) - width + 1, width)
+        other = chance.randrange(0, len(content) - width + 1, width)
+        number = int.from_bytes(content[place : place + width], "little")
+        value = chance.choice(
+            (
+                content[other : other + width],
+                chance.randbytes(width),
+                _field(number ^ 1 << chance.randrange(8 * width), width),
+                _field(number + chance.choice((-8, -1, 1, 8)), width),
+                _field(chance.choice((0, 1, -1, len(content), 1 << chance.randrange(8 * width))), width),
+            )
+        )
+        content[place : place + width] = value
+    return bytes(content)
+
+
+def _field(number: int, width: int) -> bytes:
+    return (number % (1 << 8 * width)).to_bytes(width, "little")
+
+
 def _place(chance: random.Random, content: bytearray) -> int:
     return chance.randrange(len(content) + 1)
 

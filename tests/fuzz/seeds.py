@@ -2,6 +2,7 @@
 
 import gzip
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -94,19 +95,29 @@ def packed(suffix: str, content: bytes) -> bytes:
 
 @cache
 def log(suffix: str) -> tuple[bytes, ...]:
-    """Logs as python-can writes them, `.log` with what compresses them behind."""
+    """Logs as python-can writes them, `.log` with what compresses them behind, `.mf4` also plain and not finalised."""
     if suffix == ".log":
         return CANDUMP
     if suffix in PACK:
         whole = [packed(suffix, content) for content in (*CANDUMP, CANDUMP[0] * 400)]
         return (*whole, whole[0] + whole[1])
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, chosen in enumerate((_MESSAGES[:2], _MESSAGES)):
-            path = Path(folder) / f"{number}{suffix}"
-            with can.Logger(path) as logger:
-                for message in chosen:
-                    if not (suffix in _CLASSIC and message.is_fd):
-                        logger.on_message_received(message)
-            found.append(path.read_bytes())
+    found = [_written(suffix, messages) for messages in (_MESSAGES[:2], _MESSAGES)]
+    if suffix == ".mf4":
+        plain = _written(suffix, _MESSAGES, compression_level=0)
+        found += [plain, _unfinalised(plain)]
     return tuple(found)
+
+
+def _written(suffix: str, messages: Sequence[can.Message], **options: int) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"written{suffix}"
+        with can.Logger(path, **options) as logger:
+            for message in messages:
+                if not (suffix in _CLASSIC and message.is_fd):
+                    logger.on_message_received(message)
+        return path.read_bytes()
+
+
+def _unfinalised(content: bytes) -> bytes:
+    """As a logger leaves it whose power went: counters of frames and the length of the data are to be made right."""
+    return b"UnFinMF " + content[8:60] + (0b101).to_bytes(2, "little") + content[62:]

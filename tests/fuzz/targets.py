@@ -1,7 +1,7 @@
 """What is fuzzed: for each target where its inputs come from, what reads them, and which errors it may raise.
 
 `part` is the share of all inputs that a target gets, by what it costs and how much there is to find: an MF4 log takes
-a process of its own, a plan some microseconds.
+a process of its own, forked, and some 20 ms, a plan some microseconds.
 """
 
 import hashlib
@@ -10,14 +10,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
 
 from agent.errors import AgentError
+from agent.sources import logs
+from agent.sources.mf4 import Mf4Messages
 from agent.sources.replay import read_blocks
 from can_dbc import cache as plan_cache
 from can_dbc.database import parse
@@ -27,7 +30,8 @@ from can_dbc.frames import FrameBlock
 from can_dbc.plan import BusPlan, Match, compile_plan, physical, text_keys
 from tests import shared_data
 from tests.fuzz import seeds
-from tests.fuzz.mutate import mutated
+from tests.fuzz.forked import Forked
+from tests.fuzz.mutate import mutated, overwritten
 
 _DEMO = Path(__file__).parents[2] / "can_dbc" / "dbc"
 _RECORD_BYTES = 80
@@ -225,13 +229,16 @@ def _log(name: str, suffix: str, part: float) -> Target:
     def make(chance: random.Random) -> bytes:
         if seed in seeds.PACK and chance.random() < 0.3:  # damage inside of sound compression
             return seeds.packed(seed, mutated(chance, seeds.CANDUMP, seeds.TEXT_WORDS))
+        if seed == ".mf4" and chance.random() < 0.7:  # else most links lead nowhere
+            return overwritten(chance, seeds.log(seed))
         return mutated(chance, seeds.log(seed), words)
 
     def read(content: bytes) -> None:
         path = Path(_folder().name) / f"fuzzed{suffix}"
         path.write_bytes(content)
-        for block in read_blocks(path):
-            assert len(block)
+        with patch.object(logs, "Mf4Messages", partial(Mf4Messages, start=Forked)):
+            for block in read_blocks(path):
+                assert len(block)
 
     return Target(name, part, make, read, (AgentError,))
 
@@ -240,11 +247,11 @@ TARGETS: Sequence[Target] = (
     Target("dbc", 0.12, _make_database, _read_database, (DatabaseError, DecodeError)),
     Target("plan_cache", 0.20, _make_plan, _read_plan, ()),
     Target("decoder", 0.20, _make_frames, _read_frames, ()),
-    _log("candump", ".log", 0.16),
+    _log("candump", ".log", 0.15),
     _log("asc", ".asc", 0.10),
     _log("blf", ".blf", 0.07),
     _log("trc", ".trc", 0.06),
     _log("gz", ".log.gz", 0.04),
     _log("zst", ".log.zst", 0.04),
-    _log("mf4", ".mf4", 0.0005),
+    _log("mf4", ".mf4", 0.02),
 )
