@@ -185,7 +185,7 @@ def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
 
 
 async def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> None:
-    """Until no more than so many batches are left."""
+    """Until no more than so many batches are left, and the files of all others are gone."""
     uplink = _uplink(spool, endpoint)
     async with connect(endpoint) as connection:
         running = asyncio.create_task(uplink.run(connection))
@@ -195,6 +195,7 @@ async def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> None:
             await asyncio.sleep(0.02)
         running.cancel()
         await asyncio.wait({running})
+    spool.sweep()
 
 
 def measure(backlog_mb: int, out: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ agent/memory.py agent/online.py agent/plans.py
 agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/metered.py agent/link/mqtt.py
-agent/telemetry/link_gate.py agent/telemetry/unanswered.py
+agent/telemetry/ahead.py agent/telemetry/link_gate.py agent/telemetry/unanswered.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py

@@ -15,6 +15,8 @@ from cryptography import x509
 
 from agent.errors import Permanent, Transient
 
+_RECORD_BYTES: Final = 16_384  # of TLS, at most: what one read can return
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -41,21 +43,30 @@ class Endpoint:
         return f"{self.host}:{self.port}"
 
 
-def noting_socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
-    """An SSLSocket that notes why it failed: under TLS 1.3 a broker refuses our certificate only after the
-    handshake, in an alert that paho turns into "connection lost"."""
+def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
+    """An SSLSocket that reads ahead, for paho asks for a byte or two at a time, and that notes in `alerts` why it
+    failed: under TLS 1.3 a broker refuses our certificate only after the handshake, in an alert that paho turns into
+    "connection lost"."""
 
-    class NotingSocket(ssl.SSLSocket):
+    class BrokerSocket(ssl.SSLSocket):
+        _ahead = b""
+
         def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-            try:
-                return super().recv(buflen, flags)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
-            except ssl.SSLError as error:
-                alerts.append(error)
-                raise
+            if not self._ahead:
+                try:
+                    self._ahead = super().recv(max(buflen, _RECORD_BYTES), flags)
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    raise
+                except ssl.SSLError as error:
+                    alerts.append(error)
+                    raise
+            data, self._ahead = self._ahead[:buflen], self._ahead[buflen:]
+            return data
 
-    return NotingSocket
+        def pending(self) -> int:
+            return len(self._ahead) + super().pending()
+
+    return BrokerSocket
 
 
 def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:

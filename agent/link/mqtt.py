@@ -17,7 +17,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -31,7 +31,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import Permanent, Transient
-from agent.link.endpoint import Endpoint, connect_error, noting_socket_class, tls_context
+from agent.link.endpoint import Endpoint, connect_error, socket_class, tls_context
 
 MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # what the protocol itself can express: fixed header included
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # MQTT 5, 3.2.2.3.3: where CONNACK does not say
@@ -148,7 +148,7 @@ class _Client(aiomqtt.Client):
         properties.ReceiveMaximum = endpoint.receive_maximum
         properties.MaximumPacketSize = endpoint.maximum_packet_bytes
         self._alerts: list[ssl.SSLError] = []
-        context.sslsocket_class = noting_socket_class(self._alerts)
+        context.sslsocket_class = socket_class(self._alerts)
         super().__init__(
             endpoint.host,
             endpoint.port,
@@ -227,8 +227,7 @@ class _Client(aiomqtt.Client):
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._slots.release()
             raise self.lost()
-        answer = self._await(self._publishing, info.mid, self._slots.release)
-        return await self._answer(answer, f"PUBACK for {topic}", timeout_s)
+        return await self._answer(self._publishing, info.mid, f"PUBACK for {topic}", timeout_s)
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> list[ReasonCode]:
         """Subscribe at QoS 1 and wait for the SUBACK."""
@@ -237,7 +236,7 @@ class _Client(aiomqtt.Client):
         code, mid = self._client.subscribe([(topic, 1) for topic in topics])
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self.lost()
-        return await self._answer(self._await(self._subscribing, mid), "SUBACK", timeout_s)
+        return await self._answer(self._subscribing, mid, "SUBACK", timeout_s)
 
     def own_address(self) -> str:
         """The IP address of our end; empty where there is no connection any more."""
@@ -257,29 +256,18 @@ class _Client(aiomqtt.Client):
         cause = self._disconnected.exception() if self._disconnected.done() else None
         return Transient(f"connection to {self._endpoint} lost: {cause or 'closed'}")
 
-    def _await(
-        self, waiting: "dict[int, asyncio.Future[_T]]", mid: int, done: Callable[[], None] | None = None
-    ) -> "asyncio.Future[_T]":
-        def answered(answer: "asyncio.Future[_T]") -> None:
-            _retrieved(answer)
-            waiting.pop(mid, None)
-            if done is not None:
-                done()
-
+    async def _answer(self, waiting: "dict[int, asyncio.Future[_T]]", mid: int, name: str, timeout_s: float) -> _T:
+        """What the broker says to the packet `mid`; it stays in `waiting` until then, whatever happens to us."""
         answer: asyncio.Future[_T] = self._loop.create_future()
-        answer.add_done_callback(answered)
         waiting[mid] = answer
-        return answer
-
-    async def _answer(self, answer: "asyncio.Future[_T]", name: str, timeout_s: float) -> _T:
-        def stalled() -> None:
-            self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
-
-        timer = self._loop.call_later(timeout_s, stalled)
+        timer = self._loop.call_later(timeout_s, self._stalled, name, timeout_s)
         try:
-            return await asyncio.shield(answer)
+            return await answer
         finally:
             timer.cancel()
+
+    def _stalled(self, name: str, timeout_s: float) -> None:
+        self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
 
     def _give_up(self, error: Exception) -> None:
         """Treat the connection as gone: everyone who waits on it hears of it."""
@@ -287,8 +275,12 @@ class _Client(aiomqtt.Client):
             self._disconnected.set_exception(error)
         self._fail_waiting(self._disconnected)
 
-    def _fail_waiting(self, _: "asyncio.Future[None]") -> None:
+    def _fail_waiting(self, _disconnected: "asyncio.Future[None]") -> None:
         waiting: list[asyncio.Future[Any]] = [*self._publishing.values(), *self._subscribing.values()]
+        for _ in self._publishing:
+            self._slots.release()  # who waits for one hears of it, too
+        self._publishing.clear()
+        self._subscribing.clear()
         for answer in waiting:
             if not answer.done():
                 answer.set_exception(self.lost())
@@ -361,7 +353,7 @@ class _Client(aiomqtt.Client):
         reason_codes: list[ReasonCode],
         properties: Properties | None = None,
     ) -> None:
-        answer = self._subscribing.get(mid)
+        answer = self._subscribing.pop(mid, None)
         if answer is not None and not answer.done():
             answer.set_result(reason_codes)
 
@@ -376,8 +368,11 @@ class _Client(aiomqtt.Client):
     def _on_publish(
         self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        answer = self._publishing.get(mid)
-        if answer is not None and not answer.done():
+        answer = self._publishing.pop(mid, None)
+        if answer is None:
+            return
+        self._slots.release()  # also where nobody waits for it any more: the broker counts what it has not answered
+        if not answer.done():
             answer.set_result(reason_code)
 
 

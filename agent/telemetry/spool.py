@@ -26,7 +26,8 @@ to is not known, so every catalogue stays until they are gone.
 
 Remove (acknowledged, refused, evicted).  One transaction removes the row and settles the losses that the batch had
 reported: told, if it arrived, else waiting again.  The file is unlinked after; if that does not happen, it is an
-orphan.
+orphan.  An unlink waits for the file system's journal, so the files of acknowledged batches are left to `sweep`, which
+no other call waits for.
 
 Provisional batches.  What an open window has collected is stored in increments, so that a crash costs a few seconds and
 not a whole window; nobody is sent them.  The batch of the whole window replaces them: one transaction adds its row
@@ -388,20 +389,26 @@ class Spool:
     def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
         """Forget batches that arrived; returns how many were still here.  Raises Transient: then repeat it.
 
-        `end_to_end`: the receiver itself says so, and has the catalogues that they carried.
+        `end_to_end`: the receiver itself says so, and has the catalogues that they carried.  Their files stay until the
+        next `sweep`.
         """
         with self._turn:
             with self._writing() as index:
                 if end_to_end:
                     index.judge_carriers(epoch, seqs, Verdict.CONFIRMED)
-                gone = [entry for seq in dict.fromkeys(seqs) if (entry := _sendable(index, epoch, seq)) is not None]
-                for entry in gone:
-                    index.tell_reported(entry.position)
-                    index.remove(entry.position)
+                gone = index.sendable(epoch, seqs)
+                positions = [entry.position for entry in gone]
+                index.tell_reported(positions)
+                index.remove(*positions)
                 index.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
                 self._removing = gone
-            self._unlink(gone)
+            self._folder.doom(path_of(self._folder, entry) for entry in gone)
+            self._removing = []
             return len(gone)
+
+    def sweep(self) -> None:
+        """Remove the files of acknowledged batches.  No other call waits for it, as long as there is space."""
+        self._folder.sweep()
 
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
         """Give up batches that the receiver will never take (by number): lost, and accounted for; returns which.
@@ -410,7 +417,7 @@ class Spool:
         """
         with self._turn:
             with self._reading() as index:
-                found = [(_sendable(index, epoch, seq), refusal) for seq, refusal in refusals.items()]
+                found = index.sendable(epoch, refusals)
                 carriers = [
                     carrier.seq
                     for carrier in index.carriers().values()
@@ -422,9 +429,9 @@ class Spool:
                 with self._writing() as index:
                     index.judge_carriers(epoch, carriers, Verdict.REFUSED)
             refused = [
-                (entry, Reason.REFUSED_BY_RECEIVER, refusal.reason[:MAX_DETAIL_CHARS])
-                for entry, refusal in found
-                if entry is not None and entry.digest == refusal.digest
+                (entry, Reason.REFUSED_BY_RECEIVER, refusals[entry.seq].reason[:MAX_DETAIL_CHARS])
+                for entry in found
+                if entry.digest == refusals[entry.seq].digest
             ]
             self._lose(refused)
             return [entry.seq for entry, _, _ in refused]
@@ -433,7 +440,7 @@ class Spool:
         """Give up batches whose catalogue neither the receiver nor this spool has: lost, and accounted for."""
         with self._turn:
             with self._reading() as index:
-                found = [entry for seq in seqs if (entry := _sendable(index, epoch, seq)) is not None]
+                found = index.sendable(epoch, seqs)
             self._lose([(entry, Reason.CORRUPT, f"catalogue {digest.hex()} is lost") for entry in found])
             return len(found)
 
@@ -491,8 +498,11 @@ class Spool:
         with self._reading() as index:
             usage = index.usage()
             leaving = {entry.position for entry in replaced}
+            needed_bytes = self._limits.reserve_bytes + sum(entry.size_bytes for entry in arriving)
             try:
-                free_bytes = self._folder.free_bytes()
+                if (free_bytes := self._folder.free_bytes()) < needed_bytes:
+                    self._folder.sweep()
+                    free_bytes = self._folder.free_bytes()
             except OSError as error:
                 raise self._disk_error(error) from error
             incoming = [
@@ -658,6 +668,7 @@ class Spool:
             try:
                 self._folder.prepare()
                 self._take_lock()
+                self._folder.sweep()  # or a new index would take in what was acknowledged
                 self._removing = []
                 try:
                     self._index = self._open_index()
@@ -691,12 +702,6 @@ def _provisional(index: Index, key: tuple[str, int]) -> Entry:
     if entry is None or not entry.provisional:
         raise Superseded(f"batch {key[1]} of epoch {key[0]} cannot be replaced any more")
     return entry
-
-
-def _sendable(index: Index, epoch: str, seq: int) -> Entry | None:
-    """The batch of that name, where it is stored and may have been sent."""
-    entry = index.find(epoch, seq)
-    return None if entry is None or entry.provisional else entry
 
 
 def _has_bytes(entry: Entry | None) -> bool:

@@ -8,6 +8,8 @@ Where things lie is specified in agent.telemetry.spool.
 import contextlib
 import os
 import re
+import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from agent import durable
 from agent.formats.topics import Lane
 
 QUARANTINE: Final = 16  # files kept for whoever looks into damage
+_READ_BYTES: Final = 131_072  # twice what a batch has
 _NAME: Final = re.compile(r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})\.batch")
 _CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batch")
 _EPOCH: Final = re.compile(r"[0-9a-f]{32}")
@@ -76,8 +79,14 @@ class DiskFiles:
 
     def read(self, path: Path) -> bytes:
         """See Files."""
-        with path.open("rb", buffering=0) as file:
-            return file.readall()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:  # each call lets another thread run, and waits for its turn: as few as can be
+            content = os.read(fd, _READ_BYTES)
+            while len(content) % _READ_BYTES == 0 and (more := os.read(fd, _READ_BYTES)):
+                content += more
+            return content
+        finally:
+            os.close(fd)
 
     def remove(self, path: Path) -> None:
         """See Files."""
@@ -129,6 +138,8 @@ class SpoolFolder:
         self.root = root
         self._files = files
         self._leftovers: set[Path] = set()  # what could not be removed
+        self._doomed: deque[Path] = deque()  # see `doom`
+        self._sweeping = threading.Lock()
 
     @property
     def index(self) -> Path:
@@ -212,6 +223,23 @@ class SpoolFolder:
                 self._leftovers.discard(path)
             except OSError:
                 self._leftovers.add(path)
+
+    def doom(self, paths: Iterable[Path]) -> None:
+        """These files are needed no more, and their names will not be used again: the next `sweep` removes them."""
+        self._doomed.extend(paths)
+
+    def sweep(self) -> None:
+        """Remove what is doomed.  Any thread may call it; where one is at it, the next waits.
+
+        Raises nothing: what cannot be removed now is tried again with the next sweep.
+        """
+        with self._sweeping:
+            for _ in range(len(self._doomed)):
+                path = self._doomed.popleft()
+                try:
+                    self._files.remove(path)
+                except OSError:
+                    self._doomed.append(path)
 
     def quarantine(self, path: Path, now_s: float) -> None:
         """Keep a damaged file (it may be missing), the newest QUARANTINE of them.  Raises nothing."""

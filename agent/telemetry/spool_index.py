@@ -23,6 +23,7 @@ Raises sqlite3.Error; agent.telemetry.spool decides what that means.
 
 import contextlib
 import functools
+import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ _ENTRY_COLUMNS: Final = (
     " replaces, withdrawn"
 )
 _NTH_NEWEST: Final = "SELECT coalesce((SELECT id FROM batches ORDER BY id DESC LIMIT 1 OFFSET ?), 0)"
+_LISTED: Final = "(SELECT value FROM json_each(?))"  # what `_listed` made: one statement, however many
 _TOLD: Final = 0  # in the column `reported_in`; positions count from 1
 _AGAIN: Final = -1
 ACKNOWLEDGED: Final = "acknowledged"
@@ -306,9 +308,9 @@ class Index:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def remove(self, position: int) -> None:
-        """Remove a row."""
-        self._db.execute("DELETE FROM batches WHERE id = ?", (position,))
+    def remove(self, *positions: int) -> None:
+        """Remove rows."""
+        self._db.execute(f"DELETE FROM batches WHERE id IN {_LISTED}", (_listed(positions),))
 
     def promote(self, position: int) -> None:
         """A provisional batch becomes an ordinary one."""
@@ -321,6 +323,11 @@ class Index:
     def find(self, epoch: str, seq: int) -> Entry | None:
         """The batch of that name, where it is stored."""
         return next(self._entries("WHERE epoch = ? AND seq = ?", (epoch, seq)), None)
+
+    def sendable(self, epoch: str, seqs: Iterable[int]) -> list[Entry]:
+        """The batches of those names that are stored and may have been sent."""
+        where = f"WHERE epoch = ? AND seq IN {_LISTED} AND lane <> {_PROVISIONAL}"
+        return list(self._entries(where, (epoch, _listed(seqs))))
 
     def at(self, position: int) -> Entry | None:
         """The batch at `position`, where it is stored."""
@@ -442,10 +449,10 @@ class Index:
         """Mark losses as reported inside the batch at `position`."""
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(position, id_) for id_ in ids])
 
-    def tell_reported(self, position: int) -> None:
-        """The batch at `position` arrived: the losses that it reported are told."""
-        cursor = self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_TOLD, position))
-        if cursor.rowcount:
+    def tell_reported(self, positions: Iterable[int]) -> None:
+        """The batches at `positions` arrived: the losses that they reported are told."""
+        told = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {_LISTED}"
+        if self._db.execute(told, (_TOLD, _listed(positions))).rowcount:
             kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
             oldest = self._db.execute(kept, (_TOLD, MAX_TOLD)).fetchone()
             if oldest is not None:
@@ -494,9 +501,9 @@ class Index:
 
         One that was confirmed stays so: what refers to it waits until the receiver takes it again.
         """
-        self._db.executemany(
-            "UPDATE catalogues SET verdict = ? WHERE epoch = ? AND seq = ? AND verdict IS NOT ?",
-            [(verdict, epoch, seq, Verdict.CONFIRMED) for seq in seqs],
+        self._db.execute(
+            f"UPDATE catalogues SET verdict = ? WHERE epoch = ? AND seq IN {_LISTED} AND verdict IS NOT ?",
+            (verdict, epoch, _listed(seqs), Verdict.CONFIRMED),
         )
 
     def drop_carrier(self, digest: bytes) -> None:
@@ -595,6 +602,10 @@ class Index:
         statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in {clauses}"
         for id_, *row in self._db.execute(statement, values).fetchall():
             yield id_, _loss(row)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return json.dumps(list(numbers))
 
 
 def _loss(row: Iterable[Any]) -> Loss:

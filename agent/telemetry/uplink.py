@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
@@ -25,6 +25,7 @@ from agent.formats import topics
 from agent.formats.acks import Ack, verify_ack
 from agent.formats.topics import Lane
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
+from agent.telemetry.ahead import AHEAD, KINDS, Ahead, Kind
 from agent.telemetry.bucket import TokenBucket
 from agent.telemetry.link_gate import LinkGate
 from agent.telemetry.schedule import Pace, Schedule
@@ -93,8 +94,10 @@ class Uplink:
         self._bucket = TokenBucket(backlog_bytes_s)
         self._unanswered = Unanswered()
         self._schedule = Schedule(pace, self._bucket, self._unanswered)
+        self._ahead = Ahead()
         self._taken: list[Entry] = []  # by the broker (`ack = "broker"`), to be forgotten
         self._has_taken = asyncio.Event()
+        self._has_gone = asyncio.Event()  # batches whose files are still there
         self.counts = UplinkCounts()
 
     async def run(self, connection: Connection) -> None:
@@ -106,11 +109,13 @@ class Uplink:
         pace = replace(self._pace, receive_maximum=connection.limits.receive_maximum)
         schedule = self._schedule = Schedule(pace, self._bucket, self._unanswered)
         loop = asyncio.get_running_loop()
-        self._spool.on_append = lambda: _call_soon(loop, self._wake.set)
+        self._ahead.renew()
+        self._spool.on_append = lambda: _call_soon(loop, self._stored)
         sending: set[asyncio.Task[None]] = set()
         beside = {
             asyncio.create_task(self._gate.watch(connection.own_address, self._wake.set), name="watch link"),
             asyncio.create_task(self._forget_taken(schedule), name="forget taken"),
+            asyncio.create_task(self._sweep(), name="sweep"),
         }
         for task in beside:
             task.add_done_callback(lambda _: self._wake.set())
@@ -166,43 +171,35 @@ class Uplink:
             _log.warning("batches_refused_by_receiver", batches=len(refused), reasons=reasons)
         keys = [(ack.epoch, seq) for seq in (*ack.stored, *refused)]
         self._schedule.acknowledged(keys, self._clock_s())
+        self._has_gone.set()
         for digest, seqs in ack.wanted.items():
             self._schedule.want(digest, [(ack.epoch, seq) for seq in seqs], self._clock_s())
         self._wake.set()
 
     async def _choose(self, schedule: Schedule, allowed: Sequence[Lane], now_s: float) -> list[Entry]:
         new, topics_open = schedule.new_lanes(allowed, now_s), schedule.lanes(now_s)
-        waiting: Mapping[Lane, list[Entry]] = {}
-        if new and topics_open:
-            room, busy = schedule.room(), schedule.busy(now_s)
+        kinds = {lane: [kind for kind in KINDS[lane] if kind.lane in topics_open] for lane in new}
+        room, busy = schedule.room(), schedule.busy(now_s)
+        lacking = [kind for of in kinds.values() for kind in of if self._ahead.lacks(kind, room, busy, now_s)]
+        if lacking:
             try:
-                waiting = await asyncio.to_thread(self._waiting, new, topics_open, room, busy)
+                for kind, entries in (await asyncio.to_thread(self._find, lacking, busy)).items():
+                    self._ahead.put(kind, entries, now_s)
             except Transient as error:
                 waits = [schedule.pause(lane, now_s, self._jitter()) for lane in topics_open]
                 _log.warning("spool_not_readable", reason=str(error), wait_s=round(max(waits), 1))
                 return []
+        waiting: dict[Lane, list[Entry]] = {}
+        for lane, of in kinds.items():
+            waiting[lane] = [entry for kind in of for entry in self._ahead.get(kind, room, busy)]
+            busy = busy | {entry.key for entry in waiting[lane]}  # what was backlog may be among the newest meanwhile
         chosen = schedule.choose(waiting, allowed, now_s)
+        self._ahead.sent({entry.key for entry, _ in chosen})
         self._count(resent=sum(again for _, again in chosen))
         return [entry for entry, _ in chosen]
 
-    def _waiting(
-        self, new: Sequence[Lane], topics_open: Sequence[Lane], room: int, busy: Set[Key]
-    ) -> dict[Lane, list[Entry]]:
-        """What may be sent for the first time, by the lane in which it would travel; enough to fill the window."""
-        found: dict[Lane, list[Entry]] = {}
-        for lane in new:
-            match lane:
-                case Lane.EVENTS:
-                    kinds: tuple[tuple[Lane, bool | None], ...] = ((Lane.EVENTS, None),)
-                case Lane.LIVE:
-                    kinds = ((Lane.LIVE, True),)
-                case Lane.BACKLOG:
-                    kinds = ((Lane.LIVE, False), (Lane.BACKLOG, None))
-            found[lane] = []
-            for sealed, fresh in kinds:
-                if sealed in topics_open and (left := room - sum(map(len, found.values()))):
-                    found[lane] += self._spool.pending(left, exclude=busy, lanes=(sealed,), fresh=fresh)
-        return found
+    def _find(self, kinds: Sequence[Kind], busy: Set[Key]) -> dict[Kind, list[Entry]]:
+        return {kind: self._spool.pending(AHEAD, exclude=busy, lanes=(kind.lane,), fresh=kind.fresh) for kind in kinds}
 
     async def _read(self, schedule: Schedule, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
         """The bytes of those that can be read, in their order; the others are put off, or forgotten where gone."""
@@ -270,7 +267,15 @@ class Uplink:
                     self._postpone(schedule, entry, error)
             else:
                 schedule.acknowledged([entry.key for entry in taken], self._clock_s())
+                self._has_gone.set()
             self._wake.set()
+
+    async def _sweep(self) -> None:
+        """Remove the files of batches that are forgotten, beside the sending.  Runs until cancelled."""
+        while True:
+            await self._has_gone.wait()
+            self._has_gone.clear()
+            await asyncio.to_thread(self._spool.sweep)
 
     def _forget(self, taken: Sequence[Entry]) -> int:
         epochs: dict[str, list[int]] = {}
@@ -313,10 +318,16 @@ class Uplink:
         wait_s = schedule.pause(entry.lane, self._clock_s(), self._jitter())
         _log.warning("batch_postponed", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
 
+    def _stored(self) -> None:
+        self._ahead.renew()
+        self._wake.set()
+
     async def _wait(self, wake_at_s: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(None if wake_at_s is None else max(0.0, wake_at_s - self._clock_s())):
                 await self._wake.wait()
+        except TimeoutError:
+            self._ahead.renew()  # what was held back may be sent now
 
     def _count(self, **added: int) -> None:
         for name, number in added.items():

@@ -82,7 +82,7 @@ def drive_spool(root: Path, chance: random.Random, promise: Promise) -> None:
 
     for _ in range(chance.randrange(4, 14)):
         waiting = spool.pending(10**6, exclude=(), lanes=tuple(Lane))
-        match chance.randrange(9):
+        match chance.randrange(10):
             case 0 | 1:
                 append(chance.randrange(1, 4))
             case 2 | 3:
@@ -101,6 +101,8 @@ def drive_spool(root: Path, chance: random.Random, promise: Promise) -> None:
                 spool.close()
                 spool = open_spool(root)
                 parts.clear()
+            case 9:
+                spool.sweep()
             case _:
                 continue
         withdrawn = _withdrawn(spool)

@@ -24,6 +24,7 @@ from agent.formats.topics import Lane
 from agent.telemetry import spool_index
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool, Superseded
+from agent.telemetry.spool_files import DiskFiles
 from agent.telemetry.spool_index import MAX_UNREPORTED, Index, connect
 from tests.agent.telemetry.flaky import Fault, FlakyFiles, connector
 
@@ -84,6 +85,13 @@ def stored(spool: Spool) -> dict[int, bytes | None]:
 
 def batch_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("batches/*/*"))
+
+
+def drop_table(disk: Disk, table: str) -> None:
+    database = sqlite3.connect(disk.folder / "index.sqlite3")
+    database.execute(f"DROP TABLE {table}")
+    database.commit()
+    database.close()
 
 
 def unaccounted(spool: Spool) -> int:
@@ -377,10 +385,7 @@ def test_nothing_is_merged_into_a_loss_that_a_batch_under_way_tells(spool: Spool
 def test_ids_of_losses_mean_nothing_else_after_the_index_was_made_anew(disk: Disk, spool: Spool) -> None:
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     ids = [id_ for id_, _ in spool.unreported_losses(10)]
-    database = sqlite3.connect(disk.folder / "index.sqlite3")
-    database.execute("DROP TABLE totals")
-    database.commit()
-    database.close()
+    drop_table(disk, "totals")
     with pytest.raises(Transient, match="made anew"):
         spool.acknowledge(spool.epoch, [1])
     spool.append(draft(lane=Lane.EVENTS), reports=ids)
@@ -527,10 +532,7 @@ def again_epoch(disk: Disk) -> str:
 def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool) -> None:
     spool.append(draft(b"a"))
     epoch = spool.epoch
-    database = sqlite3.connect(disk.folder / "index.sqlite3")
-    database.execute("DROP TABLE totals")
-    database.commit()
-    database.close()
+    drop_table(disk, "totals")
     with pytest.raises(Transient, match="made anew"):
         spool.acknowledge(epoch, [1])
     assert spool.epoch != epoch
@@ -541,10 +543,7 @@ def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool)
 def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Disk, spool: Spool, spoilt: str) -> None:
     epoch = spool.epoch
     spool.append(replace(draft(b"part"), provisional=True))
-    database = sqlite3.connect(disk.folder / "index.sqlite3")
-    database.execute(f"DROP TABLE {spoilt}")
-    database.commit()
-    database.close()
+    drop_table(disk, spoilt)
     whole = replace(draft(b"whole"), replaces=((epoch, 1),))
     with pytest.raises(Transient, match="made anew"):  # after its file was written
         spool.append(whole)
@@ -675,12 +674,46 @@ def test_a_full_database_is_transient_and_recovers(disk: Disk) -> None:
     spool.close()
 
 
+def test_files_of_acknowledged_batches_stay_until_they_are_swept(disk: Disk, spool: Spool) -> None:
+    spool.append_all([draft(), draft(), draft()])
+    assert spool.acknowledge(spool.epoch, [1, 3]) == 2
+    assert len(batch_files(disk.folder)) == 3
+    spool.sweep()
+    assert [path.name[:12] for path in batch_files(disk.folder)] == ["000000000002"]
+
+
+def test_an_acknowledged_batch_is_not_taken_in_again_where_the_index_is_made_anew(disk: Disk, spool: Spool) -> None:
+    epoch = spool.epoch
+    spool.append_all([draft(), draft()])
+    spool.acknowledge(epoch, [1])
+    drop_table(disk, "totals")
+    with pytest.raises(Transient, match="made anew"):
+        spool.counts()
+    assert [entry.key for entry in entries(spool)] == [(epoch, 2)]
+
+
+def test_what_was_acknowledged_is_swept_before_anything_is_evicted_for_space(tmp_path: Path) -> None:
+    class Small(DiskFiles):
+        def free_bytes(self, folder: Path) -> int:
+            return 10_000 - 1_000 * len(batch_files(folder))
+
+    spool = Spool.open(tmp_path, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=8_000, files=Small())
+    spool.append(draft())
+    spool.append(draft())
+    spool.acknowledge(spool.epoch, [1])
+    spool.append(draft())
+    assert spool.counts().lost == {}
+    assert [entry.seq for entry in entries(spool)] == [3, 2]
+    spool.close()
+
+
 def test_a_file_that_cannot_be_removed_is_removed_later(disk: Disk, spool: Spool) -> None:
     spool.append_all([draft(), draft()])
-    disk.fault.arm("fail", 1, done=False, code=errno.EIO)  # the commit passes, the unlink does not
-    assert spool.acknowledge(spool.epoch, [1]) == 1
-    assert len(batch_files(disk.folder)) == 2
-    spool.acknowledge(spool.epoch, [2])
+    spool.acknowledge(spool.epoch, [1, 2])
+    disk.fault.arm("fail", 0, done=False, code=errno.EIO)
+    spool.sweep()
+    assert len(batch_files(disk.folder)) == 1
+    spool.sweep()
     assert batch_files(disk.folder) == []
 
 
