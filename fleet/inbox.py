@@ -337,12 +337,14 @@ class Inbox:
 
     def _meets_pending(self, place: Place) -> bool:
         """Whether it overlaps what another receiver took and has perhaps not landed: which samples, cannot be seen."""
-        others = {*place.replaces, *_window_of(self._connection, place.key)}
-        if not others:
-            return False
         query = "SELECT seq FROM pending WHERE vehicle = ? AND epoch = ? AND seq BETWEEN ? AND ?"
         of = place.key.vehicle, place.key.epoch
-        return any(row[0] in others for row in self._connection.execute(query, (*of, min(others), max(others))))
+        return any(
+            row[0] in others
+            for others in (place.replaces, _window_of(self._connection, place.key))
+            if others
+            for row in self._connection.execute(query, (*of, others[0], others[-1]))
+        )
 
 
 def _are_known(connection: sqlite3.Connection, first: BatchKey, last: int) -> bool:
@@ -364,9 +366,15 @@ def _window_of(connection: sqlite3.Connection, key: BatchKey) -> range:
 def _pieces_of(connection: sqlite3.Connection, key: BatchKey) -> tuple[int, ...]:
     """Batch `key` is taken in: the pieces that are here of the window that names it as its part."""
     pieces = _window_of(connection, key)
-    if pieces:
-        connection.execute("UPDATE parts SET stored = 1 WHERE vehicle = ? AND epoch = ? AND seq = ?", _columns(key))
-    return tuple(n for n in pieces if _are_known(connection, BatchKey(key.vehicle, key.epoch, n), n))
+    if not pieces:
+        return ()
+    connection.execute("UPDATE parts SET stored = 1 WHERE vehicle = ? AND epoch = ? AND seq = ?", _columns(key))
+    known = connection.execute(
+        "SELECT max(first, ?3), min(last, ?4) FROM known"
+        " WHERE vehicle = ?1 AND epoch = ?2 AND first <= ?4 AND last >= ?3",
+        (key.vehicle, key.epoch, pieces.start, pieces.stop - 1),
+    )
+    return tuple(n for first, last in known.fetchall() for n in range(first, last + 1))
 
 
 def _parts_of(connection: sqlite3.Connection, place: Place) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ from agent.formats.topics import Lane, is_vehicle
 FORMAT: Final = 1
 MAX_ENVELOPE_BYTES: Final = 512 * 1024  # what Azure Event Grid carries; batches are far smaller
 MAX_HEADER_BYTES: Final = 512
-MAX_PIECES: Final = 65_535  # of one window, before or after a batch
+MAX_PIECES: Final = 1_000_000  # of one window, before or after a batch
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264  # largest suite, signature, header and framing: envelope minus body, at most
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"
