@@ -344,9 +344,9 @@ def test_a_window_whose_parts_are_sent_does_not_hold_up_those_that_close_with_it
 def test_windows_that_close_together_share_a_transaction(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
     commits: list[int] = []
     monkeypatch.setattr(Index, "commit", lambda index: (commits.append(1), index._db.execute("COMMIT"))[1])
-    depot.outbox.put([(window(n), 0) for n in range(TOGETHER + 1)], {"city": {"can0:city": 42}})
+    depot.outbox.put([(window(n), 0) for n in range(TOGETHER + 1)], {"drive": {"can0:drive": 42}})
     assert starts(depot) == list(range(TOGETHER + 1))
-    assert depot.spool.positions() == {"can0:city": 42}
+    assert depot.spool.positions() == {"can0:drive": 42}
     assert len(commits) == 2
 
 
