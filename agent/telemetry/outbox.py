@@ -14,6 +14,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from typing import Final
 
 import structlog
@@ -31,6 +32,7 @@ from agent.telemetry.spool import Draft, Spool, Superseded
 EVENTS_PRIORITY: Final = 0
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
 EVENTS_HELD: Final = 4_096  # events in memory; as many receipts as nobody sends in a year
+TOGETHER: Final = 16  # parcels in one transaction: campaigns that close at one time; a disk short of space takes fewer
 RETRY_S: Final = 2.0  # how often a disk that refused is tried again, and losses are told
 log = structlog.get_logger()
 
@@ -313,17 +315,29 @@ class Outbox:
         return self._spool.epoch
 
     def _store(self) -> None:
+        together = TOGETHER
         while self._parcels:
-            parcel = self._parcels[0]
+            parcels = self._first(together)
+            drafts = [draft for parcel in parcels for draft in parcel.drafts]
+            positions = {name: place for parcel in parcels for name, place in parcel.positions.items()}
             try:
-                self._spool.append_all(parcel.drafts, reports=parcel.reports, positions=parcel.positions)
+                self._spool.append_all(drafts, reports=parcels[0].reports, positions=positions)
             except Superseded:  # the parts are sent as they are; what came after them goes with the index
+                if len(parcels) > 1:
+                    together = 1  # to see of which parcel
+                    continue
                 self._drop_first()
-                self.add_loss(_loss(parcel, Reason.INDEX_DAMAGED))
+                self.add_loss(_loss(parcels[0], Reason.INDEX_DAMAGED))
                 continue
-            self._drop_first()
-            self.batches += len(parcel.drafts)
-            self.samples += parcel.samples
+            for parcel in parcels:
+                self._drop_first()
+                self.batches += len(parcel.drafts)
+                self.samples += parcel.samples
+
+    def _first(self, limit: int) -> list[_Parcel]:
+        """Those that are stored next, in one transaction; only the first of them may tell of losses."""
+        first, *others = islice(self._parcels, limit)
+        return [first, *takewhile(lambda parcel: not parcel.reports, others)]
 
     def _promote(self) -> None:
         """Nothing replaces parts any more whose window is lost: they are sent."""

@@ -19,7 +19,8 @@ from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.columns import ColumnGroup, Event, Window
 from agent.formats.seal import read_header
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.outbox import EVENTS_AT_ONCE, EVENTS_HELD
+from agent.telemetry.outbox import EVENTS_AT_ONCE, EVENTS_HELD, TOGETHER
+from agent.telemetry.spool_index import Index
 from tests.agent.formats.windows import signal
 from tests.agent.formats.windows import window as make_window
 from tests.agent.telemetry.depot import Depot
@@ -343,6 +344,25 @@ def test_parts_that_are_sent_already_are_not_sent_again_with_their_window(tmp_pa
     assert [w.samples for w in depot.windows() if w.samples] == [700]
     depot.outbox.flush()
     assert depot.lost() == {Reason.INDEX_DAMAGED: 300}
+
+
+def test_a_window_whose_parts_are_sent_does_not_hold_up_those_that_close_with_it(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+    assert put_part(depot, window(1, samples=700))
+    depot.spool.promote([(depot.spool.epoch, 1)])
+    put(depot, window(1, samples=1_000), window(2, samples=50), window(3, samples=60))
+    assert [w.samples for w in depot.windows() if w.samples] == [700, 50, 60]
+    depot.outbox.flush()
+    assert depot.lost() == {Reason.INDEX_DAMAGED: 300}
+
+
+def test_windows_that_close_together_share_a_transaction(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[int] = []
+    monkeypatch.setattr(Index, "commit", lambda index: (commits.append(1), index._db.execute("COMMIT"))[1])
+    depot.outbox.put([(window(n), 0) for n in range(TOGETHER + 1)], {"drive": {"can0:drive": 42}})
+    assert starts(depot) == list(range(TOGETHER + 1))
+    assert depot.spool.positions() == {"can0:drive": 42}
+    assert len(commits) == 2
 
 
 def test_each_loss_depends_on_the_batch_alone_that_tells_it(tmp_path: Path) -> None:
