@@ -108,7 +108,7 @@ def reopen_batch(
 def _opened(
     payload: bytes, header: Header, body: bytes, find_catalogue: FindCatalogue, received_at_us: int
 ) -> OpenedBatch:
-    if header.seq > MAX_SEQ:
+    if header.seq + header.pieces_after > MAX_SEQ:
         raise Hopeless(f"sequence number {header.seq} exceeds {MAX_SEQ}")
     used: list[bytes] = []
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -33,8 +34,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from agent.durable import fsync_directory
 from agent.errors import Permanent, Transient
-from fleet.inbox import BatchKey
-from fleet.rows import BATCHES, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
+from fleet.inbox import BatchKey, Place
+from fleet.overlaps import DAYS, IDENTITY, without
+from fleet.rows import BATCHES, DAY_US, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
 
 SCHEMAS: Mapping[str, pa.Schema] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
 """In the order in which a commit lands: who finds the batch in `batches` finds its rows in the others."""
@@ -103,18 +105,17 @@ class Lake:
         """The highest commit number of `app_id` that any table has; 0 for none."""
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
-    def known(self) -> list[BatchKey]:
-        """Every batch in the lake, and every one that these replaced.  Transient where it cannot be read."""
-        columns = ["vehicle", "epoch", "seq", "replaces"]
+    def known(self) -> list[Place]:
+        """Every batch in the lake, and what it replaced.  Transient where it cannot be read."""
+        columns = ["vehicle", "epoch", "seq", "replaces", "pieces_before", "pieces_after"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
         return [
-            BatchKey(vehicle, epoch, number)
-            for vehicle, epoch, seq, replaces in zip(*(table[name].to_pylist() for name in columns), strict=True)
-            for number in (seq, *(replaces or ()))
+            Place(BatchKey(*key), tuple(replaces or ()), before or 0, after or 0)
+            for *key, replaces, before, after in zip(*(table[name].to_pylist() for name in columns), strict=True)
         ]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
@@ -122,7 +123,8 @@ class Lake:
 
         Transient where the store refuses: call again, in this process or the next.
         """
-        rows = _ROWS[name](batches)
+        overlapping = name == "samples" and any(batch.overlaps for batch in batches)
+        rows = self._new_samples(batches) if overlapping else _ROWS[name](batches)
         if rows.num_rows == 0:
             return
         table = self._tables[name]
@@ -141,6 +143,38 @@ class Lake:
             force_to_disk(table.table_uri, table.version())
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot append to {table.table_uri}: {error}") from error
+
+    def _new_samples(self, batches: Sequence[OpenedBatch]) -> pa.Table:
+        """Of `batches`, in their order, the samples that are in none of those that they overlap.  Transient."""
+        landing: dict[BatchKey, pa.Table] = {}
+        for batch in batches:
+            header = batch.header
+            rows = sample_rows([batch])
+            if batch.overlaps and rows.num_rows:
+                others = [BatchKey(header.vehicle, header.epoch, seq) for seq in batch.overlaps]
+                here = [landing[key].select(IDENTITY.names).cast(IDENTITY) for key in others if key in landing]
+                rows = without(rows, pa.concat_tables([*here, self._stored_samples(batch)]))
+            landing[BatchKey(header.vehicle, header.epoch, header.seq)] = rows
+        return pa.concat_tables(landing.values())
+
+    def _stored_samples(self, batch: OpenedBatch) -> pa.Table:
+        """What the lake has of the batches that `batch` overlaps; only days are read in which they may lie."""
+        table = self._tables["samples"]
+        day = batch.window.start_us // DAY_US, batch.window.end_us // DAY_US
+        first, last = (pa.scalar(each, pa.int32()).cast(pa.date32()) for each in (min(day) - DAYS, max(day) + DAYS))
+        rows = (
+            (ds.field("date") >= first)
+            & (ds.field("date") <= last)
+            & (ds.field("vehicle") == batch.header.vehicle)
+            & (ds.field("epoch") == batch.header.epoch)
+            & ds.field("seq").isin(batch.overlaps)
+        )
+        try:
+            table.update_incremental()
+            found = table.to_pyarrow_dataset().to_table(columns=IDENTITY.names, filter=rows)
+        except (DeltaError, OSError) as error:
+            raise Transient(f"cannot read {table.table_uri}: {error}") from error
+        return found.cast(IDENTITY)
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:

@@ -53,7 +53,7 @@ agent/telemetry/spool_recovery.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py
 fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/compact.py fleet/create.py fleet/enrol.py fleet/folder.py
 fleet/inbox.py fleet/intake.py
-fleet/keys.py fleet/lake.py fleet/ledger.py fleet/process.py fleet/publish.py
+fleet/keys.py fleet/lake.py fleet/ledger.py fleet/overlaps.py fleet/process.py fleet/publish.py
 fleet/quarantine.py fleet/query.py fleet/receiver.py fleet/registry.py
 fleet/repository.py fleet/store.py fleet/sync.py fleet/demo/*.py
 fleet/simulate/account.py fleet/simulate/enrolment.py fleet/simulate/processes.py fleet/simulate/run.py

@@ -125,7 +125,8 @@ class Event:
 class Window:
     """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
 
-    `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one.
+    `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one; of a window that was
+    cut, in all of its pieces together.
     """
 
     campaign: str

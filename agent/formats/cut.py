@@ -1,6 +1,6 @@
 """Cutting a window that is too large for one batch.  Pure.
 
-Invariant: the parts hold exactly the samples and events of the window, the first one what it replaces; each signal's
+Invariant: the parts hold exactly the samples and events of the window, and each names what it replaces; each signal's
 samples keep their order within a part.  Cutting is by time, at moments that balance the samples; only where one
 moment alone is too large is it cut by events, groups, rows and signals.
 """
@@ -23,11 +23,6 @@ def cut(window: Window, parts: int) -> list[Window]:
 
     Equal windows are cut equally.
     """
-    first, *others = _cut(window, parts)
-    return [first, *(replace(part, replaces=()) for part in others)]
-
-
-def _cut(window: Window, parts: int) -> list[Window]:
     if window.events and window.groups:
         return [replace(window, groups=()), replace(window, events=())]
     if len(window.events) > 1:

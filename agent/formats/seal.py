@@ -39,6 +39,7 @@ from agent.formats.topics import Lane, is_vehicle
 FORMAT: Final = 1
 MAX_ENVELOPE_BYTES: Final = 512 * 1024  # what Azure Event Grid carries; batches are far smaller
 MAX_HEADER_BYTES: Final = 512
+MAX_PIECES: Final = 1_000_000  # of one window, before or after a batch
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264  # largest suite, signature, header and framing: envelope minus body, at most
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"
@@ -69,7 +70,8 @@ class Header:
     """What stands in clear on a batch, authenticated.  (vehicle, epoch, seq) identifies the batch for ever.
 
     `vehicle` is a UUID in lower case, `epoch` 32 lower-case hex digits, `seq` counts from 1, `key_id` names
-    the recipient's key, `sealed_at_us` is the vehicle's wall clock (Unix epoch).
+    the recipient's key, `sealed_at_us` is the vehicle's wall clock (Unix epoch).  Of a window that was cut and
+    replaces batches, other pieces have the `pieces_before` numbers before this one and the `pieces_after` behind it.
     """
 
     vehicle: str
@@ -79,6 +81,8 @@ class Header:
     key_id: str
     suite: SuiteName
     sealed_at_us: int
+    pieces_before: int = 0
+    pieces_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,8 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
         suite=_SUITE_NUMBERS[header.suite],
         key_id=header.key_id,
         sealed_at_us=header.sealed_at_us,
+        pieces_before=header.pieces_before,
+        pieces_after=header.pieces_after,
     ).SerializeToString(deterministic=True)
     signature = device_key.sign(_signed(header_bytes, body), ec.ECDSA(hashes.SHA256()))
     signed_body = pb.SignedBody(signature=signature, body=body).SerializeToString(deterministic=True)
@@ -249,6 +255,8 @@ def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
         message.key_id,
         _SUITE_NAMES[message.suite],
         message.sealed_at_us,
+        message.pieces_before,
+        message.pieces_after,
     )
     if (fault := _fault(header)) is not None:
         raise Untrusted(fault)
@@ -262,6 +270,10 @@ def _fault(header: Header) -> str | None:
         return f"header's epoch {header.epoch[:50]!r} is not 32 lower-case hex digits"
     if header.seq < 1:
         return "header's seq is below 1"
+    if header.pieces_before >= header.seq or max(header.pieces_before, header.pieces_after) > MAX_PIECES:
+        return (
+            f"header's seq {header.seq} cannot have {header.pieces_before} pieces before, {header.pieces_after} after"
+        )
     return None
 
 

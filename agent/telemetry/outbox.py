@@ -59,15 +59,18 @@ class Sealer:
         refers: bytes | None = None,
         provisional: bool = False,
         replaces: tuple[tuple[str, int], ...] = (),
+        pieces_before: int = 0,
+        pieces_after: int = 0,
     ) -> Draft:
         """What the spool stores for `body`, one of the bodies of `window`; `epoch` is asked when it is sealed.
 
-        The rest: see Draft.
+        The rest: see Draft and Header.
         """
 
         def sealed(seq: int) -> bytes:
             suite, key_id = self.recipient.suite, self.recipient.key_id
-            header = Header(self.vehicle, epoch(), seq, lane, key_id, suite, self.now_us())
+            now_us = self.now_us()
+            header = Header(self.vehicle, epoch(), seq, lane, key_id, suite, now_us, pieces_before, pieces_after)
             return seal(header, body, self.device_key, self.recipient)
 
         return Draft(
@@ -294,6 +297,8 @@ class Outbox:
                 refers=refers,
                 provisional=provisional,
                 replaces=() if number else tuple(parts.keys),
+                pieces_before=number if parts.keys else 0,
+                pieces_after=len(pieces) - 1 - number if parts.keys else 0,
             )
             for number, (piece, body) in enumerate(pieces)
         )

@@ -7,7 +7,7 @@
      will be used again) or before an unlink, and is deleted.  Where the cut that cost the index also cut short the
      file that was being written, that is taken in as well: no receiver can open it or knows whose it is, so nobody
      answers for it, and age or quota evict it by name.  Nor can it be told then which parts a window's batch had
-     replaced: where both lie here, both are sent, and the receiver takes the parts for known if they come later.
+     replaced: where both lie here, both are sent, and the receiver stores each sample once (docs/decisions/0011).
   4. Provisional batches: the window that they are of is gone with the process, so they become ordinary ones; those
      whose bytes had to go are lost.
 Content is checked by SHA-256 whenever a batch is read, so nothing damaged is sent; checking it at the start would

@@ -15,7 +15,7 @@ from agent.formats.catalogue import Catalogue
 from fleet import inbox as inboxes
 from fleet.catalogues import Catalogues
 from fleet.folder import FleetFolder
-from fleet.inbox import BatchKey, CatalogueContent, Inbox, SealedBatch
+from fleet.inbox import BatchKey, CatalogueContent, Inbox, Place, SealedBatch
 from fleet.query import ask_sql, query
 from fleet.receiver import open_store
 from fleet.share import Share
@@ -148,13 +148,15 @@ def test_a_commit_cut_short_by_a_crash_finds_its_catalogues_again(fleet: FleetFo
     assert len(rows(fleet)) == 20
 
 
-def test_an_inbox_of_the_release_before_learns_of_catalogues(fleet: FleetFolder, vehicle: Vehicle) -> None:
+def test_an_inbox_of_the_first_release_learns_of_catalogues(fleet: FleetFolder, vehicle: Vehicle) -> None:
     store = open_store(fleet, Share())
     bring(store, vehicle, vehicle.batch(1))
     store.close()
     with closing(sqlite3.connect(fleet.inbox, isolation_level=None)) as database:
         database.execute("DROP TABLE catalogues")
-        database.execute("ALTER TABLE pending DROP COLUMN catalogue")
+        database.execute("DROP TABLE parts")
+        for column in ("catalogue", "overlaps"):
+            database.execute(f"ALTER TABLE pending DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 1")
     store = open_store(fleet, Share())
     store.recover()
@@ -203,7 +205,7 @@ class CataloguesModel(RuleBasedStateMachine):
     def refer(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.used)))
         self.seq += 1
-        batch = SealedBatch(BatchKey("v", EPOCH, self.seq), b"sealed", T0_US, bytes([number]) * 16)
+        batch = SealedBatch(Place(BatchKey("v", EPOCH, self.seq)), b"sealed", T0_US, bytes([number]) * 16)
         commit = self.inbox.take([batch]).commit
         assert commit is not None
         self.pending[commit.number] = number

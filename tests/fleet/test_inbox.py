@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
-from fleet.inbox import BatchKey, Inbox, SealedBatch
+from fleet.inbox import BatchKey, Inbox, Place, SealedBatch
 
 EPOCH = "e" * 32
 
@@ -21,14 +21,14 @@ def key(seq: int, vehicle: str = "v1") -> BatchKey:
 
 
 def sealed(*seqs: int) -> list[SealedBatch]:
-    return [SealedBatch(key(seq), b"sealed %d" % seq, seq) for seq in seqs]
+    return [SealedBatch(Place(key(seq)), b"sealed %d" % seq, seq) for seq in seqs]
 
 
-def nothing() -> Iterable[BatchKey]:
+def nothing() -> Iterable[Place]:
     return ()
 
 
-def open_inbox(path: Path, share: str = "0-15", known: Callable[[], Iterable[BatchKey]] = nothing) -> Inbox:
+def open_inbox(path: Path, share: str = "0-15", known: Callable[[], Iterable[Place]] = nothing) -> Inbox:
     return Inbox.open(path / "receiver.db", share=share, known=known)
 
 
@@ -114,7 +114,7 @@ def test_a_new_inbox_knows_what_the_lake_has_and_gets_a_new_name(tmp_path: Path)
     first = open_inbox(tmp_path)
     first.close()
     (tmp_path / "receiver.db").unlink()
-    second = open_inbox(tmp_path, known=lambda: [key(2), key(1), key(7)])
+    second = open_inbox(tmp_path, known=lambda: map(Place, (key(2), key(1), key(7))))
     assert second.app_id != first.app_id
     assert second.take(sealed(1, 2, 3, 7)).stored == (key(1), key(2), key(7))
 
@@ -157,7 +157,7 @@ def test_every_batch_is_handed_out_exactly_once_whatever_arrives_and_whenever_it
 
 def test_a_batch_explains_the_numbers_that_it_replaced_and_keeps_them_out(tmp_path: Path) -> None:
     inbox = open_inbox(tmp_path)
-    taken = inbox.take([SealedBatch(key(4), b"whole", 4, replaces=(1, 2))])
+    taken = inbox.take([SealedBatch(Place(key(4), replaces=(1, 2)), b"whole", 4)])
     assert taken.commit is not None
     assert [batch.key.seq for batch in taken.commit.batches] == [4]
     inbox.finish(taken.commit.number)

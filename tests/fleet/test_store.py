@@ -18,7 +18,7 @@ from agent.formats import telemetry_pb2 as pb
 from agent.formats.columns import ColumnGroup, Event, Kind, SignalInfo
 from fleet.enrol import read_recipient
 from fleet.folder import FleetFolder
-from fleet.inbox import BatchKey, Inbox, SealedBatch
+from fleet.inbox import BatchKey, Inbox, Place, SealedBatch
 from fleet.intake import Rejection, judge, open_batch
 from fleet.lake import SCHEMAS, Lake
 from fleet.ledger import ledger
@@ -225,7 +225,7 @@ def test_junk_in_a_vehicles_name_gets_no_answer_and_is_kept_for_who_looks_into_i
 def crash_after_taking(fleet: FleetFolder, vehicle: Vehicle, lake: Lake, tables: int, *seqs: int) -> None:
     """Leave things as a process that dies when `tables` of the three tables have the commit."""
     inbox = Inbox.open(fleet.inbox, share="0-15", known=lake.known)
-    sealed = [SealedBatch(BatchKey(vehicle.name, EPOCH, seq), vehicle.batch(seq), T0_US) for seq in seqs]
+    sealed = [SealedBatch(Place(BatchKey(vehicle.name, EPOCH, seq)), vehicle.batch(seq), T0_US) for seq in seqs]
     commit = inbox.take(sealed).commit
     assert commit is not None
     key = read_recipient(fleet)
@@ -466,7 +466,8 @@ def test_a_batch_that_replaces_a_later_one_is_refused(fleet: FleetFolder, vehicl
 def test_a_lake_of_an_earlier_release_gets_the_columns_that_came_since(
     fleet: FleetFolder, vehicle: Vehicle, tmp_path: Path
 ) -> None:
-    older = pa.schema([field for field in SCHEMAS["batches"] if field.name != "replaces"])
+    names = SCHEMAS["batches"].names
+    older = pa.schema([SCHEMAS["batches"].field(name) for name in names[: names.index("replaces")]])
     DeltaTable.create(f"{fleet.lake}/batches", older, partition_by=["date"])
     store = open_store(fleet, Share())
     bring(store, vehicle, 1)

@@ -17,6 +17,7 @@ from agent.errors import Permanent
 from agent.formats.acks import Refusal
 from agent.formats.campaign import Campaign, parse_campaign
 from agent.formats.columns import ColumnGroup, Event, Window
+from agent.formats.seal import read_header
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import EVENTS_AT_ONCE, EVENTS_HELD, TOGETHER
 from agent.telemetry.spool_index import Index
@@ -311,13 +312,27 @@ def test_parts_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_los
     assert depot.lost() == {Reason.MEMORY_FULL: 300}
 
 
-def test_a_cut_window_names_its_parts_once(tmp_path: Path) -> None:
+def test_each_piece_of_a_cut_window_names_its_parts_and_where_the_other_pieces_are(tmp_path: Path) -> None:
     depot = Depot(tmp_path, batch_max_bytes=6_000)
     assert put_part(depot, window(1, samples=9_000))
     parts = depot.spool.counts().provisional[0]
     assert parts > 1
     put(depot, window(1, samples=20_000))
-    assert [w.replaces for w in depot.windows()][:2] == [tuple(range(1, parts + 1)), ()]
+    pieces = len(depot.windows())
+    assert pieces > 1
+    assert {w.replaces for w in depot.windows()} == {tuple(range(1, parts + 1))}
+    headers = [read_header(depot.spool.read(entry) or b"") for entry in depot.entries()]
+    assert [(h.seq, h.pieces_before, h.pieces_after) for h in headers] == [
+        (parts + 1 + number, number, pieces - 1 - number) for number in range(pieces)
+    ]
+
+
+def test_a_cut_window_without_parts_says_nothing_of_its_pieces(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    put(depot, window(1, samples=20_000))
+    headers = [read_header(depot.spool.read(entry) or b"") for entry in depot.entries()]
+    assert len(headers) > 1
+    assert {(h.pieces_before, h.pieces_after) for h in headers} == {(0, 0)}
     assert depot.outbox.samples == 20_000
 
 

@@ -25,7 +25,7 @@ from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.references import Description
 from agent.telemetry.spool import CATALOGUES, Entry, Spool, Verdict
 from fleet.catalogues import Catalogues
-from fleet.inbox import BatchKey, Inbox, SealedBatch
+from fleet.inbox import BatchKey, Inbox, Place, SealedBatch
 from tests.agent.formats.windows import CLOCK, samples, signal
 from tests.agent.telemetry.flaky import Crash, Fault, FlakyFiles, connector
 
@@ -74,7 +74,7 @@ class Receiver:
         self.open()
 
     def open(self) -> None:
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: list(self.lake))
+        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: map(Place, self.lake))
         self.catalogues = Catalogues(self.inbox)
         for commit in self.inbox.undone():
             self.land(commit.number, commit.batches)
@@ -101,7 +101,7 @@ class Receiver:
             return self.inbox.is_stored(key) or error.digest
         if carried is not None:
             self.catalogues.arrived(VEHICLE, carried)
-        batch = SealedBatch(key, sealed, 0, referred[0] if referred else None)
+        batch = SealedBatch(Place(key), sealed, 0, referred[0] if referred else None)
         taken = self.inbox.take([batch], self.catalogues.take_arrived())
         if crash:
             self.reopen()
