@@ -4,8 +4,9 @@ Does no I/O.  Invariant: what is answered from memory is at most KEPT_S old, and
 names some may have left the spool meanwhile: who reads that finds nothing.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 from agent.formats.topics import Lane
@@ -31,9 +32,9 @@ KINDS: Final = {
 """What travels in each lane, in its order."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
-    entries: Sequence[Entry]
+    entries: dict[Key, Entry]
     all: bool  # there are no more of them in the spool
     until_s: float
 
@@ -50,21 +51,31 @@ class Ahead:
 
     def put(self, kind: Kind, entries: Sequence[Entry], now_s: float) -> None:
         """The spool was asked for AHEAD batches of that kind, and had these."""
-        self._found[kind] = _Found(entries, len(entries) < AHEAD, now_s + KEPT_S)
+        self._found[kind] = _Found({entry.key: entry for entry in entries}, len(entries) < AHEAD, now_s + KEPT_S)
 
     def lacks(self, kind: Kind, limit: int, busy: Set[Key], now_s: float) -> bool:
         """Whether the spool must be asked for that kind, to have `limit` that are not `busy`."""
         found = self._found.get(kind)
         if found is None or found.until_s <= now_s:
             return True
-        return not found.all and sum(entry.key not in busy for entry in found.entries) < limit
+        return not found.all and len(self.get(kind, limit, busy)) < limit
 
     def get(self, kind: Kind, limit: int, busy: Set[Key]) -> list[Entry]:
         """Up to `limit` of that kind, in the order of sending, that are not `busy`."""
         found = self._found.get(kind)
-        return [] if found is None else [entry for entry in found.entries if entry.key not in busy][:limit]
+        if found is None:
+            return []
+        return list(islice((entry for key, entry in found.entries.items() if key not in busy), limit))
 
-    def sent(self, keys: Set[Key]) -> None:
+    def __iter__(self) -> Iterator[Entry]:
+        """Those that are not sent, lane by lane in the order of sending."""
+        for kinds in KINDS.values():
+            for kind in kinds:
+                if (found := self._found.get(kind)) is not None:
+                    yield from found.entries.values()
+
+    def sent(self, keys: Iterable[Key]) -> None:
         """These are on their way: whether they may be sent again is for the spool to say."""
-        for found in self._found.values():
-            found.entries = [entry for entry in found.entries if entry.key not in keys]
+        for key in keys:
+            for found in self._found.values():
+                found.entries.pop(key, None)

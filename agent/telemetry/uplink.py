@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
@@ -95,6 +95,7 @@ class Uplink:
         self._unanswered = Unanswered()
         self._schedule = Schedule(pace, self._bucket, self._unanswered)
         self._ahead = Ahead()
+        self._contents: dict[Key, bytes | Transient | None] = {}  # read ahead
         self._taken: list[Entry] = []  # by the broker (`ack = "broker"`), to be forgotten
         self._has_taken = asyncio.Event()
         self._has_gone = asyncio.Event()  # batches whose files are still there
@@ -109,7 +110,7 @@ class Uplink:
         pace = replace(self._pace, receive_maximum=connection.limits.receive_maximum)
         schedule = self._schedule = Schedule(pace, self._bucket, self._unanswered)
         loop = asyncio.get_running_loop()
-        self._ahead.renew()
+        self._renew()
         self._spool.on_append = lambda: _call_soon(loop, self._stored)
         sending: set[asyncio.Task[None]] = set()
         beside = {
@@ -194,7 +195,7 @@ class Uplink:
             waiting[lane] = [entry for kind in of for entry in self._ahead.get(kind, room, busy)]
             busy = busy | {entry.key for entry in waiting[lane]}  # what was backlog may be among the newest meanwhile
         chosen = schedule.choose(waiting, allowed, now_s)
-        self._ahead.sent({entry.key for entry, _ in chosen})
+        self._ahead.sent(entry.key for entry, _ in chosen)
         self._count(resent=sum(again for _, again in chosen))
         return [entry for entry, _ in chosen]
 
@@ -203,10 +204,11 @@ class Uplink:
 
     async def _read(self, schedule: Schedule, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
         """The bytes of those that can be read, in their order; the others are put off, or forgotten where gone."""
-        if not entries:
-            return []
+        if any(entry.key not in self._contents for entry in entries):
+            self._contents.update(await asyncio.to_thread(self._contents_of, [*entries, *self._next()]))
         found: list[tuple[Entry, bytes]] = []
-        for entry, content in zip(entries, await asyncio.to_thread(self._contents, entries), strict=True):
+        for entry in entries:
+            content = self._contents.pop(entry.key)
             if isinstance(content, Transient):
                 self._postpone(schedule, entry, content)
             elif content is None:
@@ -215,13 +217,22 @@ class Uplink:
                 found.append((entry, content))
         return found
 
-    def _contents(self, entries: Sequence[Entry]) -> list[bytes | Transient | None]:
-        contents: list[bytes | Transient | None] = []
+    def _next(self) -> Iterator[Entry]:
+        """What is sent next: it is read along, for each reading costs a thread its turn."""
+        left = self._pace.unconfirmed_bytes // 2
+        for entry in self._ahead:
+            left -= entry.size_bytes
+            if left < 0:
+                return
+            yield entry
+
+    def _contents_of(self, entries: Sequence[Entry]) -> dict[Key, bytes | Transient | None]:
+        contents: dict[Key, bytes | Transient | None] = {}
         for entry in entries:
             try:
-                contents.append(self._spool.read(entry))
+                contents[entry.key] = self._contents.get(entry.key) or self._spool.read(entry)
             except Transient as error:
-                contents.append(error)
+                contents[entry.key] = error
         return contents
 
     async def _send(self, connection: Connection, schedule: Schedule, entry: Entry, content: bytes) -> None:
@@ -319,15 +330,20 @@ class Uplink:
         _log.warning("batch_postponed", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
 
     def _stored(self) -> None:
-        self._ahead.renew()
+        self._renew()
         self._wake.set()
+
+    def _renew(self) -> None:
+        """Forget what was found and read ahead."""
+        self._ahead.renew()
+        self._contents.clear()
 
     async def _wait(self, wake_at_s: float | None) -> None:
         try:
             async with asyncio.timeout(None if wake_at_s is None else max(0.0, wake_at_s - self._clock_s())):
                 await self._wake.wait()
         except TimeoutError:
-            self._ahead.renew()  # what was held back may be sent now
+            self._renew()  # what was held back may be sent now
 
     def _count(self, **added: int) -> None:
         for name, number in added.items():
