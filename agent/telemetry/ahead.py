@@ -1,7 +1,8 @@
 """What the uplink may send next, found in the spool some batches ahead: each look there costs a thread its turn.
 
-Does no I/O.  Invariant: what is answered from memory is at most KEPT_S old, and nothing was stored since.  Of what it
-names some may have left the spool meanwhile: who reads that finds nothing.
+Does no I/O.  Invariant: what is answered from memory is at most KEPT_S old.  Whoever stores a batch, or has found one
+that was held back, begins with an empty one.  Of what it names some may have left the spool meanwhile: who reads that
+finds nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -44,10 +45,6 @@ class Ahead:
 
     def __init__(self) -> None:
         self._found: dict[Kind, _Found] = {}
-
-    def renew(self) -> None:
-        """Something was stored: forget all."""
-        self._found.clear()
 
     def put(self, kind: Kind, entries: Sequence[Entry], now_s: float) -> None:
         """The spool was asked for AHEAD batches of that kind, and had these."""

@@ -180,22 +180,22 @@ class Uplink:
     async def _choose(self, schedule: Schedule, allowed: Sequence[Lane], now_s: float) -> list[Entry]:
         new, topics_open = schedule.new_lanes(allowed, now_s), schedule.lanes(now_s)
         kinds = {lane: [kind for kind in KINDS[lane] if kind.lane in topics_open] for lane in new}
-        room, busy = schedule.room(), schedule.busy(now_s)
-        lacking = [kind for of in kinds.values() for kind in of if self._ahead.lacks(kind, room, busy, now_s)]
+        room, busy, ahead = schedule.room(), schedule.busy(now_s), self._ahead  # not one that is made meanwhile
+        lacking = [kind for of in kinds.values() for kind in of if ahead.lacks(kind, room, busy, now_s)]
         if lacking:
             try:
                 for kind, entries in (await asyncio.to_thread(self._find, lacking, busy)).items():
-                    self._ahead.put(kind, entries, now_s)
+                    ahead.put(kind, entries, now_s)
             except Transient as error:
                 waits = [schedule.pause(lane, now_s, self._jitter()) for lane in topics_open]
                 _log.warning("spool_not_readable", reason=str(error), wait_s=round(max(waits), 1))
                 return []
         waiting: dict[Lane, list[Entry]] = {}
         for lane, of in kinds.items():
-            waiting[lane] = [entry for kind in of for entry in self._ahead.get(kind, room, busy)]
+            waiting[lane] = [entry for kind in of for entry in ahead.get(kind, room, busy)]
             busy = busy | {entry.key for entry in waiting[lane]}  # what was backlog may be among the newest meanwhile
         chosen = schedule.choose(waiting, allowed, now_s)
-        self._ahead.sent(entry.key for entry, _ in chosen)
+        ahead.sent(entry.key for entry, _ in chosen)
         self._count(resent=sum(again for _, again in chosen))
         return [entry for entry, _ in chosen]
 
@@ -204,11 +204,13 @@ class Uplink:
 
     async def _read(self, schedule: Schedule, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
         """The bytes of those that can be read, in their order; the others are put off, or forgotten where gone."""
-        if any(entry.key not in self._contents for entry in entries):
-            self._contents.update(await asyncio.to_thread(self._contents_of, [*entries, *self._next()]))
+        contents = self._contents
+        if any(entry.key not in contents for entry in entries):
+            missing = [entry for entry in (*entries, *self._next()) if entry.key not in contents]
+            contents.update(await asyncio.to_thread(self._contents_of, missing))
         found: list[tuple[Entry, bytes]] = []
         for entry in entries:
-            content = self._contents.pop(entry.key)
+            content = contents.pop(entry.key)
             if isinstance(content, Transient):
                 self._postpone(schedule, entry, content)
             elif content is None:
@@ -230,7 +232,7 @@ class Uplink:
         contents: dict[Key, bytes | Transient | None] = {}
         for entry in entries:
             try:
-                contents[entry.key] = self._contents.get(entry.key) or self._spool.read(entry)
+                contents[entry.key] = self._spool.read(entry)
             except Transient as error:
                 contents[entry.key] = error
         return contents
@@ -334,9 +336,8 @@ class Uplink:
         self._wake.set()
 
     def _renew(self) -> None:
-        """Forget what was found and read ahead."""
-        self._ahead.renew()
-        self._contents.clear()
+        """Forget what was found and read ahead, also what is being looked for."""
+        self._ahead, self._contents = Ahead(), {}
 
     async def _wait(self, wake_at_s: float | None) -> None:
         try:

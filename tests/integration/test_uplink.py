@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,24 @@ def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
             uplink._choose = counted  # type: ignore[method-assign]
             await asyncio.sleep(1.0)
             assert looked == 0
+
+    asyncio.run(work())
+
+
+def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        fill(spool, 1)
+        find, late = uplink._find, iter([1])
+
+        def interrupted(kinds: Any, busy: Any) -> Any:
+            found = find(kinds, busy)
+            fill(spool, sum(islice(late, 1)))
+            return found
+
+        uplink._find = interrupted  # type: ignore[method-assign]
+        async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
+            await until(lambda: receiver.seen.keys() == {1, 2}, 5.0)
 
     asyncio.run(work())
 

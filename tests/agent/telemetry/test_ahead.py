@@ -51,14 +51,6 @@ def test_nothing_is_kept_for_long() -> None:
     assert ahead.lacks(EVENTS, 1, set(), KEPT_S)
 
 
-def test_what_is_stored_is_seen_at_once() -> None:
-    ahead = Ahead()
-    ahead.put(EVENTS, [], 0.0)
-    ahead.renew()
-    assert ahead.lacks(EVENTS, 1, set(), 0.0)
-    assert ahead.get(EVENTS, 1, set()) == []
-
-
 def test_every_lane_is_sealed_for_some_lane_and_travels_in_one() -> None:
     assert KINDS.keys() == set(Lane)
     kinds = [kind for of in KINDS.values() for kind in of]
