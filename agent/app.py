@@ -21,6 +21,7 @@ from agent.formats.columns import Event
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
 from agent.live_status import LiveStatus, SpoolAccount
+from agent.memory import keep_what_is_there
 from agent.online import Online
 from agent.pushes.pushes import Pushes
 from agent.sd_notify import Notifier
@@ -152,12 +153,14 @@ class Agent:
                     ]
                     self._notifier.ready(f"{len(self._feeders)} sources, {len(self._collector.campaigns)} campaigns")
                     log.info("agent_ready", vehicle=self._vehicle, version=version("headunit-agent"))
+                    keep_what_is_there()
                     yield
                     for task in tasks:
                         task.cancel()
                 await self._applier.stop()
                 await self._store_rest()
         finally:
+            await asyncio.to_thread(self._spool.sweep)
             await asyncio.to_thread(self._spool.close)
 
     async def replace_local(self, campaigns: Sequence[CampaignFile]) -> None:

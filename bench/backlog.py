@@ -4,10 +4,10 @@ Appends and acknowledgements are measured in turns over spools of all sizes, so 
 them.  The backlog is filled without forcing each file to the disk, which only shortens the filling.
 
 The drain is the agent's uplink (spool, MQTT 5 over mutual TLS, QoS 1, `ack = "broker"`, its default of messages in
-flight, without a limit of rate) until the spool is empty, each batch read, checked and removed durably.  Between its
-first half and its second, `mosquitto_pub -l -q 1` publishes the whole over the same broker: one process, one
-connection, one line a message.  A line cannot hold line ends, so these bytes of the sealed batches are replaced; number
-and sizes of the messages are the same.  Somebody listens at the broker in both cases.
+flight, without a limit of rate) until the spool is empty, each batch read, checked and forgotten durably, and its file
+removed.  Between its first half and its second, `mosquitto_pub -l -q 1` publishes the whole over the same broker: one
+process, one connection, one line a message.  A line cannot hold line ends, so these bytes of the sealed batches are
+replaced; number and sizes of the messages are the same.  Somebody listens at the broker in both cases.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
+from agent.memory import keep_what_is_there
 from agent.settings import Uplink as UplinkSettings
 from agent.telemetry.link_gate import LinkGate
 from agent.telemetry.link_policy import LinkPolicy
@@ -100,11 +101,12 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     _write_lines(folder / "spool", folder / "lines")
     os.sync()  # or the first transaction waits until the disk has all of it
     with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
+        keep_what_is_there()  # as in a running agent
         times = [time.perf_counter()]
         ways: tuple[Callable[[], None], ...] = (
-            lambda: asyncio.run(_deliver(spool, endpoint, left=batches // 2)),
+            lambda: _deliver(spool, endpoint, left=batches // 2),
             lambda: _publish(folder / "lines", endpoint, topic),
-            lambda: asyncio.run(_deliver(spool, endpoint, left=0)),
+            lambda: _deliver(spool, endpoint, left=0),
         )
         for way in ways:
             way()
@@ -184,8 +186,13 @@ def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
     )
 
 
-async def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> None:
+def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> None:
     """Until no more than so many batches are left, and the files of all others are gone."""
+    asyncio.run(_drain(spool, endpoint, left))
+    spool.sweep()
+
+
+async def _drain(spool: Spool, endpoint: Endpoint, left: int) -> None:
     uplink = _uplink(spool, endpoint)
     async with connect(endpoint) as connection:
         running = asyncio.create_task(uplink.run(connection))
@@ -195,7 +202,6 @@ async def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> None:
             await asyncio.sleep(0.02)
         running.cancel()
         await asyncio.wait({running})
-    spool.sweep()
 
 
 def measure(backlog_mb: int, out: Path) -> dict[str, Any]:

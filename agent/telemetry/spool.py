@@ -27,7 +27,8 @@ to is not known, so every catalogue stays until they are gone.
 Remove (acknowledged, refused, evicted).  One transaction removes the row and settles the losses that the batch had
 reported: told, if it arrived, else waiting again.  The file is unlinked after; if that does not happen, it is an
 orphan.  An unlink waits for the file system's journal, so the files of acknowledged batches are left to `sweep`, which
-no other call waits for.
+no other call waits for; it is called when the link has nothing to carry, for its time is the scarce one, or as soon as
+their space is needed.
 
 Provisional batches.  What an open window has collected is stored in increments, so that a crash costs a few seconds and
 not a whole window; nobody is sent them.  The batch of the whole window replaces them: one transaction adds its row
@@ -72,12 +73,13 @@ from agent.telemetry.spool_account import Counts, counts
 from agent.telemetry.spool_batch import Draft, entry_of, loss_of, replaced_by
 from agent.telemetry.spool_files import QUARANTINE, DiskFiles, Files, SpoolFolder
 from agent.telemetry.spool_index import ACKNOWLEDGED, REPLACED, Carrier, Connect, Entry, Index, Total, Verdict, connect
-from agent.telemetry.spool_recovery import CATALOGUES, lose, path_of, promote, reconcile
+from agent.telemetry.spool_recovery import CATALOGUES, lose, name_of, path_of, promote, reconcile
 
 FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
 FRESH_BATCHES: Final = 256  # bounds what each look at the fresh ones costs; twice what ten campaigns make in FRESH_S
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
 CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
+UNSWEPT: Final = 20_000  # bounds what remembers them to 4 MB; the files count as space that is taken
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CORRUPT,
@@ -389,8 +391,8 @@ class Spool:
     def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
         """Forget batches that arrived; returns how many were still here.  Raises Transient: then repeat it.
 
-        `end_to_end`: the receiver itself says so, and has the catalogues that they carried.  Their files stay until the
-        next `sweep`.
+        `end_to_end`: the receiver itself says so, and has the catalogues that they carried.  Their files stay until
+        somebody calls `sweep`, space is needed, or there are more than UNSWEPT.
         """
         with self._turn:
             with self._writing() as index:
@@ -402,13 +404,20 @@ class Spool:
                 index.remove(*positions)
                 index.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
                 self._removing = gone
-            self._folder.doom(path_of(self._folder, entry) for entry in gone)
+            self._folder.doom((name_of(entry), entry.size_bytes) for entry in gone)
             self._removing = []
-            return len(gone)
+        if self._folder.doomed[0] > UNSWEPT:
+            self.sweep()
+        return len(gone)
 
     def sweep(self) -> None:
         """Remove the files of acknowledged batches.  No other call waits for it, as long as there is space."""
         self._folder.sweep()
+
+    @property
+    def unswept(self) -> int:
+        """Acknowledged batches whose files are still there."""
+        return self._folder.doomed[0]
 
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
         """Give up batches that the receiver will never take (by number): lost, and accounted for; returns which.
@@ -498,9 +507,13 @@ class Spool:
         with self._reading() as index:
             usage = index.usage()
             leaving = {entry.position for entry in replaced}
-            needed_bytes = self._limits.reserve_bytes + sum(entry.size_bytes for entry in arriving)
+            stored_bytes = sum(size for _, size in usage.values()) + index.provisional_usage()[1]
+            arriving_bytes = sum(entry.size_bytes for entry in arriving)
+            limits = self._limits
             try:
-                if (free_bytes := self._folder.free_bytes()) < needed_bytes:
+                free_bytes = self._folder.free_bytes()
+                taken_bytes = stored_bytes + self._folder.doomed[1] + arriving_bytes
+                if free_bytes < limits.reserve_bytes + arriving_bytes or taken_bytes > limits.quota_bytes:
                     self._folder.sweep()
                     free_bytes = self._folder.free_bytes()
             except OSError as error:
@@ -511,12 +524,10 @@ class Spool:
             ]
             now_s = self._now_s()
             since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
-            aged = index.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
+            aged = index.stored_between(since_s, now_s - limits.max_age_s, AGED_AT_ONCE)
             evictions = retention.evictions(
-                self._limits,
-                stored_bytes=sum(size for _, size in usage.values())
-                + index.provisional_usage()[1]
-                - sum(entry.size_bytes for entry in replaced),
+                limits,
+                stored_bytes=stored_bytes - sum(entry.size_bytes for entry in replaced),
                 events_bytes=usage[Lane.EVENTS][1],
                 free_bytes=free_bytes,
                 incoming=incoming,

@@ -19,7 +19,7 @@ from agent import durable
 from agent.formats.topics import Lane
 
 QUARANTINE: Final = 16  # files kept for whoever looks into damage
-_READ_BYTES: Final = 131_072  # twice what a batch has
+_READ_BYTES: Final = 65_536  # more than a batch has, and less than what malloc maps anew each time
 _NAME: Final = re.compile(r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})\.batch")
 _CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batch")
 _EPOCH: Final = re.compile(r"[0-9a-f]{32}")
@@ -138,7 +138,8 @@ class SpoolFolder:
         self.root = root
         self._files = files
         self._leftovers: set[Path] = set()  # what could not be removed
-        self._doomed: deque[Path] = deque()  # see `doom`
+        self._doomed: deque[tuple[BatchName, int]] = deque()  # see `doom`
+        self._doomed_bytes = self._swept_bytes = 0  # ever; each is written by one thread at a time
         self._sweeping = threading.Lock()
 
     @property
@@ -224,9 +225,19 @@ class SpoolFolder:
             except OSError:
                 self._leftovers.add(path)
 
-    def doom(self, paths: Iterable[Path]) -> None:
-        """These files are needed no more, and their names will not be used again: the next `sweep` removes them."""
-        self._doomed.extend(paths)
+    def doom(self, batches: Iterable[tuple[BatchName, int]]) -> None:
+        """These (with their sizes) are needed no more, nor will their names be used again: `sweep` removes the files.
+
+        One thread at a time.
+        """
+        for batch in batches:
+            self._doomed.append(batch)
+            self._doomed_bytes += batch[1]
+
+    @property
+    def doomed(self) -> tuple[int, int]:
+        """Number and bytes of the files that wait for `sweep`."""
+        return len(self._doomed), self._doomed_bytes - self._swept_bytes
 
     def sweep(self) -> None:
         """Remove what is doomed.  Any thread may call it; where one is at it, the next waits.
@@ -235,11 +246,12 @@ class SpoolFolder:
         """
         with self._sweeping:
             for _ in range(len(self._doomed)):
-                path = self._doomed.popleft()
+                name, size = self._doomed.popleft()
                 try:
-                    self._files.remove(path)
+                    self._files.remove(self.path(name))
+                    self._swept_bytes += size
                 except OSError:
-                    self._doomed.append(path)
+                    self._doomed.append((name, size))
 
     def quarantine(self, path: Path, now_s: float) -> None:
         """Keep a damaged file (it may be missing), the newest QUARANTINE of them.  Raises nothing."""

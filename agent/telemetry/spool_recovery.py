@@ -96,7 +96,12 @@ def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
 
 def path_of(folder: SpoolFolder, entry: Entry) -> Path:
     """Where the sealed bytes of a batch lie."""
-    return folder.path(BatchName(entry.epoch, entry.seq, entry.lane, entry.priority))
+    return folder.path(name_of(entry))
+
+
+def name_of(entry: Entry) -> BatchName:
+    """What the path of a batch says."""
+    return BatchName(entry.epoch, entry.seq, entry.lane, entry.priority)
 
 
 def _carriers(index: Index, folder: SpoolFolder, *, new: bool) -> tuple[list[Carrier], list[Path]]:

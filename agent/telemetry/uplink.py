@@ -98,7 +98,7 @@ class Uplink:
         self._contents: dict[Key, bytes | Transient | None] = {}  # read ahead
         self._taken: list[Entry] = []  # by the broker (`ack = "broker"`), to be forgotten
         self._has_taken = asyncio.Event()
-        self._has_gone = asyncio.Event()  # batches whose files are still there
+        self._is_idle = asyncio.Event()  # the link carries nothing
         self.counts = UplinkCounts()
 
     async def run(self, connection: Connection) -> None:
@@ -133,6 +133,8 @@ class Uplink:
                     task = asyncio.create_task(self._send(connection, schedule, entry, content))
                     sending.add(task)
                     task.add_done_callback(self._sent)
+                if not sending:
+                    self._is_idle.set()
                 await self._wait(schedule.wake_at_s(lanes, now_s))
         finally:
             self._spool.on_append = None
@@ -172,7 +174,6 @@ class Uplink:
             _log.warning("batches_refused_by_receiver", batches=len(refused), reasons=reasons)
         keys = [(ack.epoch, seq) for seq in (*ack.stored, *refused)]
         self._schedule.acknowledged(keys, self._clock_s())
-        self._has_gone.set()
         for digest, seqs in ack.wanted.items():
             self._schedule.want(digest, [(ack.epoch, seq) for seq in seqs], self._clock_s())
         self._wake.set()
@@ -252,7 +253,8 @@ class Uplink:
             wait_s = schedule.pause(entry.lane, self._clock_s(), self._jitter())
             _log.warning("publish_unheard", topic=topic, seq=entry.seq, wait_s=round(wait_s, 1))
             return
-        self._count(published=1, published_bytes=len(content))
+        self.counts.published += 1
+        self.counts.published_bytes += len(content)
         schedule.published(entry, self._clock_s())
         if self._ack == "broker":
             self._taken.append(entry)
@@ -280,15 +282,15 @@ class Uplink:
                     self._postpone(schedule, entry, error)
             else:
                 schedule.acknowledged([entry.key for entry in taken], self._clock_s())
-                self._has_gone.set()
             self._wake.set()
 
     async def _sweep(self) -> None:
-        """Remove the files of batches that are forgotten, beside the sending.  Runs until cancelled."""
+        """Remove the files of batches that are forgotten whenever the link is idle.  Runs until cancelled."""
         while True:
-            await self._has_gone.wait()
-            self._has_gone.clear()
-            await asyncio.to_thread(self._spool.sweep)
+            await self._is_idle.wait()
+            self._is_idle.clear()
+            if self._spool.unswept:
+                await asyncio.to_thread(self._spool.sweep)
 
     def _forget(self, taken: Sequence[Entry]) -> int:
         epochs: dict[str, list[int]] = {}
