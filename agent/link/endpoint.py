@@ -4,12 +4,13 @@ Invariant: a connection is TLS 1.2 or later, mutual, against one authority; and 
 come about is one message that names the endpoint or the file and the remedy.
 """
 
+import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 
@@ -62,6 +63,16 @@ def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
                     raise
             data, self._ahead = self._ahead[:buflen], self._ahead[buflen:]
             return data
+
+        def send(self, data: Any, flags: int = 0) -> int:
+            try:
+                return super().send(data, flags)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self.recv()  # the peer has closed: its last word, the alert, is still there to read
+                raise
 
         def pending(self) -> int:
             return len(self._ahead) + super().pending()

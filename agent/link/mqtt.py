@@ -14,9 +14,11 @@ What aiomqtt 2.5 does not give, and `_Client` adds:
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,6 +61,15 @@ class PublishRefused(Permanent):
         self.reason = reason
 
 
+@dataclass(slots=True)
+class _Message:
+    topic: str
+    payload: bytes
+    timeout_s: float
+    answer: "asyncio.Future[int]"
+    due_s: float = math.inf
+
+
 NO_MATCHING_SUBSCRIBERS: Final = 0x10  # a success: the broker took it, and nobody listens
 NOT_AUTHORISED: Final = 0x87
 PACKET_TOO_LARGE: Final = 0x95
@@ -74,29 +85,26 @@ class Connection:
         self.own_address = client.own_address()
         """Of our end: it tells over which interface the connection goes."""
 
-    async def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> int:
-        """Publish at QoS 1, wait for the broker to accept; returns the reason code (0, or
+    def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> "asyncio.Future[int]":
+        """Publish at QoS 1.  The future ends when the broker accepts, with the reason code (0, or
         NO_MATCHING_SUBSCRIBERS).
 
-        Raises PublishRefused where the broker refuses or the packet exceeds its Maximum Packet Size;
+        It raises PublishRefused where the broker refuses or the packet exceeds its Maximum Packet Size;
         Transient where the connection goes first, or no PUBACK comes in `timeout_s`: then the connection is
-        given up as stalled.  At most `limits.receive_maximum` messages are under way, further calls wait.
+        given up as stalled.  At most `limits.receive_maximum` messages are under way, others wait for them.
         """
         size = PUBLISH_OVERHEAD_BYTES + len(topic.encode()) + len(payload)
-        if size > self.limits.maximum_packet_size:
-            raise PublishRefused(
+        if size <= self.limits.maximum_packet_size:
+            return self._client.publish_acknowledged(topic, payload, timeout_s)
+        refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        refused.set_exception(
+            PublishRefused(
                 f"message of {size} bytes for {topic} exceeds the Maximum Packet Size of {self._endpoint} "
                 f"({self.limits.maximum_packet_size}): lower the batch size or raise the broker's limit",
                 PACKET_TOO_LARGE,
             )
-        reason = await self._client.publish_acknowledged(topic, payload, timeout_s)
-        if reason.value >= REFUSED:
-            raise PublishRefused(
-                f"{self._endpoint} refused a message for {topic}: {reason.getName()} (0x{reason.value:02x})"
-                + (": check the broker's ACL" if reason.value == NOT_AUTHORISED else ""),
-                reason.value,
-            )
-        return reason.value
+        )
+        return refused
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribe at QoS 1.  Raises Permanent where the broker refuses one, Transient where it goes."""
@@ -158,14 +166,15 @@ class _Client(aiomqtt.Client):
             clean_start=True,
             properties=properties,
             tls_context=context,
-            max_inflight_messages=0,  # `_slots` bounds them as CONNACK says: paho must never queue on its own
+            max_inflight_messages=0,  # `_publishing` is bounded as CONNACK says: paho must never queue on its own
         )
         self._client.connect_timeout = endpoint.timeout_s
         self._client.manual_ack_set(True)
         self._endpoint = endpoint
         self._limits = Limits(DEFAULT_RECEIVE_MAXIMUM, MQTT_MAXIMUM_PACKET_BYTES)
-        self._slots = asyncio.Semaphore(0)  # filled from the CONNACK
-        self._publishing: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._publishing: dict[int, _Message] = {}  # at most Receive Maximum of the CONNACK
+        self._queued: deque[_Message] = deque()
+        self._stalling: asyncio.TimerHandle | None = None
         self._subscribing: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._unread_bytes = 0
         self._loop_thread = threading.current_thread()
@@ -193,7 +202,6 @@ class _Client(aiomqtt.Client):
         if self._connected.done():
             if (refusal := self._connected.exception()) is not None:
                 raise Transient(f"{self._endpoint} refused the connection: {refusal}") from refusal
-            self._slots = asyncio.Semaphore(self._limits.receive_maximum)
             return self._limits
         if self._disconnected.done():
             cause = self._alerts[0] if self._alerts else self._disconnected.exception()
@@ -213,21 +221,44 @@ class _Client(aiomqtt.Client):
         if not self._disconnected.done():
             self._disconnected.set_result(None)
         self._connected.cancel()
+        if self._stalling is not None:
+            self._stalling.cancel()
         if self._misc_task is not None:
             self._misc_task.cancel()
             await asyncio.wait({self._misc_task})
 
-    async def publish_acknowledged(self, topic: str, payload: bytes, timeout_s: float) -> ReasonCode:
-        """Publish at QoS 1 and wait for the PUBACK; its slot of Receive Maximum is held until that comes."""
-        await self._slots.acquire()
+    def publish_acknowledged(self, topic: str, payload: bytes, timeout_s: float) -> "asyncio.Future[int]":
+        """See Connection.publish."""
+        message = _Message(topic, payload, timeout_s, self._loop.create_future())
+        if len(self._publishing) < self._limits.receive_maximum:
+            self._publish(message)
+        else:
+            self._queued.append(message)
+        return message.answer
+
+    def _publish(self, message: "_Message") -> None:
         if self._disconnected.done():
-            self._slots.release()
-            raise self.lost()
-        info = self._client.publish(topic, payload, qos=1)
+            message.answer.set_exception(self.lost())
+            return
+        info = self._client.publish(message.topic, message.payload, qos=1)
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._slots.release()
-            raise self.lost()
-        return await self._answer(self._publishing, info.mid, f"PUBACK for {topic}", timeout_s)
+            message.answer.set_exception(self.lost())
+            return
+        message.due_s = self._loop.time() + message.timeout_s
+        self._publishing[info.mid] = message
+        if self._stalling is None:
+            self._stalling = self._loop.call_at(message.due_s, self._look_for_stalled)
+
+    def _look_for_stalled(self) -> None:
+        """Give the connection up where a PUBACK is overdue; else look again when the next one would be."""
+        self._stalling = None
+        first = min(self._publishing.values(), key=lambda message: message.due_s, default=None)
+        if first is None:
+            return
+        if first.due_s <= self._loop.time():
+            self._stalled(f"PUBACK for {first.topic}", first.timeout_s)
+        else:
+            self._stalling = self._loop.call_at(first.due_s, self._look_for_stalled)
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> list[ReasonCode]:
         """Subscribe at QoS 1 and wait for the SUBACK."""
@@ -236,7 +267,13 @@ class _Client(aiomqtt.Client):
         code, mid = self._client.subscribe([(topic, 1) for topic in topics])
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self.lost()
-        return await self._answer(self._subscribing, mid, "SUBACK", timeout_s)
+        answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
+        self._subscribing[mid] = answer
+        timer = self._loop.call_later(timeout_s, self._stalled, "SUBACK", timeout_s)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     def own_address(self) -> str:
         """The IP address of our end; empty where there is no connection any more."""
@@ -256,16 +293,6 @@ class _Client(aiomqtt.Client):
         cause = self._disconnected.exception() if self._disconnected.done() else None
         return Transient(f"connection to {self._endpoint} lost: {cause or 'closed'}")
 
-    async def _answer(self, waiting: "dict[int, asyncio.Future[_T]]", mid: int, name: str, timeout_s: float) -> _T:
-        """What the broker says to the packet `mid`; it stays in `waiting` until then, whatever happens to us."""
-        answer: asyncio.Future[_T] = self._loop.create_future()
-        waiting[mid] = answer
-        timer = self._loop.call_later(timeout_s, self._stalled, name, timeout_s)
-        try:
-            return await answer
-        finally:
-            timer.cancel()
-
     def _stalled(self, name: str, timeout_s: float) -> None:
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
 
@@ -276,10 +303,10 @@ class _Client(aiomqtt.Client):
         self._fail_waiting(self._disconnected)
 
     def _fail_waiting(self, _disconnected: "asyncio.Future[None]") -> None:
-        waiting: list[asyncio.Future[Any]] = [*self._publishing.values(), *self._subscribing.values()]
-        for _ in self._publishing:
-            self._slots.release()  # who waits for one hears of it, too
+        messages = [*self._publishing.values(), *self._queued]
+        waiting: list[asyncio.Future[Any]] = [*(each.answer for each in messages), *self._subscribing.values()]
         self._publishing.clear()
+        self._queued.clear()
         self._subscribing.clear()
         for answer in waiting:
             if not answer.done():
@@ -368,12 +395,20 @@ class _Client(aiomqtt.Client):
     def _on_publish(
         self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        answer = self._publishing.pop(mid, None)
-        if answer is None:
+        message = self._publishing.pop(mid, None)
+        if message is None:
             return
-        self._slots.release()  # also where nobody waits for it any more: the broker counts what it has not answered
-        if not answer.done():
-            answer.set_result(reason_code)
+        if self._queued:
+            self._publish(self._queued.popleft())
+        if message.answer.done():  # given up by who asked
+            return
+        code = reason_code.value
+        if code < REFUSED:
+            message.answer.set_result(code)
+            return
+        remedy = ": check the broker's ACL" if code == NOT_AUTHORISED else ""
+        said = f"{self._endpoint} refused a message for {message.topic}: {reason_code.getName()} (0x{code:02x}){remedy}"
+        message.answer.set_exception(PublishRefused(said, code))
 
 
 def _size(payload: object) -> int:

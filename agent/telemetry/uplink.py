@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import structlog
@@ -32,7 +33,7 @@ from agent.telemetry.schedule import Pace, Schedule
 from agent.telemetry.spool import Entry, Spool
 from agent.telemetry.unanswered import Key, Unanswered
 
-GATHER_S: Final = 0.01  # a transaction takes about as long on flash; the window has room for what comes meanwhile
+GATHER_S: Final = 0.05  # so long at most is sent again, where the process dies
 AckMode = Literal["receiver", "broker"]
 _log = structlog.get_logger()
 
@@ -96,7 +97,9 @@ class Uplink:
         self._schedule = Schedule(pace, self._bucket, self._unanswered)
         self._ahead = Ahead()
         self._contents: dict[Key, bytes | Transient | None] = {}  # read ahead
-        self._taken: list[Entry] = []  # by the broker (`ack = "broker"`), to be forgotten
+        self._sending: set[asyncio.Future[int]] = set()
+        self._lost: BaseException | None = None  # why the connection is
+        self._taken: dict[Key, Entry] = {}  # by the broker (`ack = "broker"`), to be forgotten
         self._has_taken = asyncio.Event()
         self._is_idle = asyncio.Event()  # the link carries nothing
         self.counts = UplinkCounts()
@@ -112,7 +115,7 @@ class Uplink:
         loop = asyncio.get_running_loop()
         self._renew()
         self._spool.on_append = lambda: _call_soon(loop, self._stored)
-        sending: set[asyncio.Task[None]] = set()
+        self._lost = None
         beside = {
             asyncio.create_task(self._gate.watch(connection.own_address, self._wake.set), name="watch link"),
             asyncio.create_task(self._forget_taken(schedule), name="forget taken"),
@@ -123,24 +126,25 @@ class Uplink:
         try:
             while True:
                 self._wake.clear()
-                _raise_failure(sending)
+                if self._lost is not None:
+                    raise self._lost
                 _raise_failure(beside)
                 for digest in schedule.take_wanted(self._clock_s()):
                     await self._supply(connection, schedule, digest)
                 now_s, lanes = self._clock_s(), self._gate.lanes()
                 for entry, content in await self._read(schedule, await self._choose(schedule, lanes, now_s)):
                     self._gate.sent(entry.size_bytes)
-                    task = asyncio.create_task(self._send(connection, schedule, entry, content))
-                    sending.add(task)
-                    task.add_done_callback(self._sent)
-                if not sending:
+                    self._send(connection, schedule, entry, content)
+                if not self._sending:
                     self._is_idle.set()
                 await self._wait(schedule.wake_at_s(lanes, now_s))
         finally:
             self._spool.on_append = None
-            for task in (*sending, *beside):
+            for answer in self._sending:
+                answer.cancel()
+            for task in beside:
                 task.cancel()
-            await asyncio.wait({*sending, *beside})
+            await asyncio.wait(beside)
 
     def status(self) -> dict[str, Any]:
         """For `/status`: the running totals, how many batches are set aside unanswered, and what the link allows."""
@@ -181,7 +185,8 @@ class Uplink:
     async def _choose(self, schedule: Schedule, allowed: Sequence[Lane], now_s: float) -> list[Entry]:
         new, topics_open = schedule.new_lanes(allowed, now_s), schedule.lanes(now_s)
         kinds = {lane: [kind for kind in KINDS[lane] if kind.lane in topics_open] for lane in new}
-        room, busy, ahead = schedule.room(), schedule.busy(now_s), self._ahead  # not one that is made meanwhile
+        room, ahead = schedule.room(), self._ahead  # not one that is made meanwhile
+        busy = schedule.busy(now_s) | self._taken.keys()
         lacking = [kind for of in kinds.values() for kind in of if ahead.lacks(kind, room, busy, now_s)]
         if lacking:
             try:
@@ -238,31 +243,40 @@ class Uplink:
                 contents[entry.key] = error
         return contents
 
-    async def _send(self, connection: Connection, schedule: Schedule, entry: Entry, content: bytes) -> None:
+    def _send(self, connection: Connection, schedule: Schedule, entry: Entry, content: bytes) -> None:
         topic = topics.up(self._partition, self._vehicle, entry.lane)
-        try:
-            reason = await connection.publish(topic, content, self._publish_timeout_s)
-        except PublishRefused as error:
+        answer = connection.publish(topic, content, self._publish_timeout_s)
+        self._sending.add(answer)
+        answer.add_done_callback(partial(self._answered, schedule, entry, topic))
+
+    def _answered(self, schedule: Schedule, entry: Entry, topic: str, answer: "asyncio.Future[int]") -> None:
+        """What the broker said to a batch."""
+        self._sending.discard(answer)
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if isinstance(error, PublishRefused):
             self._count(publish_refused=1)
             wait_s = schedule.refused(entry, error.reason, self._clock_s(), self._jitter())
             _log.warning("publish_refused", reason=str(error), seq=entry.seq, wait_s=round(wait_s, 1))
-            return
-        if self._ack == "broker" and reason == NO_MATCHING_SUBSCRIBERS:  # it forgets the message at once
+        elif error is not None:
+            self._lost = error
+            self._wake.set()
+        elif self._ack == "broker" and answer.result() == NO_MATCHING_SUBSCRIBERS:  # it forgets the message at once
             self._count(publish_unheard=1)
             schedule.forget(entry.key)
             wait_s = schedule.pause(entry.lane, self._clock_s(), self._jitter())
             _log.warning("publish_unheard", topic=topic, seq=entry.seq, wait_s=round(wait_s, 1))
-            return
-        self.counts.published += 1
-        self.counts.published_bytes += len(content)
-        schedule.published(entry, self._clock_s())
-        if self._ack == "broker":
-            self._taken.append(entry)
-            self._has_taken.set()
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        """Look for more once there is room for several: each look costs a thread its turn."""
-        if self._schedule.is_hungry or task.cancelled() or task.exception() is not None:
+        else:
+            self.counts.published += 1
+            self.counts.published_bytes += entry.size_bytes
+            if self._ack == "broker":
+                self._taken[entry.key] = entry
+                self._has_taken.set()
+                schedule.acknowledged([entry.key], self._clock_s())
+            else:
+                schedule.published(entry, self._clock_s())
+        if schedule.is_hungry:  # not each time: a look for one batch costs as much as for several
             self._wake.set()
 
     async def _forget_taken(self, schedule: Schedule) -> None:
@@ -271,17 +285,17 @@ class Uplink:
             await self._has_taken.wait()
             await asyncio.sleep(GATHER_S)
             self._has_taken.clear()
-            taken = self._taken[:]
-            self._taken.clear()
-            if not taken:
-                continue
+            taken = list(self._taken.values())
             try:
                 self._count(acknowledged=await asyncio.to_thread(self._forget, taken))
-            except Transient as error:
-                for entry in taken:
-                    self._postpone(schedule, entry, error)
-            else:
-                schedule.acknowledged([entry.key for entry in taken], self._clock_s())
+            except Transient as error:  # send no more, which would have to be remembered until the disk takes it
+                waits = [schedule.pause(lane, self._clock_s(), self._jitter()) for lane in Lane]
+                _log.warning("batches_not_forgotten", reason=str(error), wait_s=round(max(waits), 1))
+                await asyncio.sleep(max(waits))
+                self._has_taken.set()
+                continue
+            for entry in taken:
+                del self._taken[entry.key]
             self._wake.set()
 
     async def _sweep(self) -> None:
@@ -353,11 +367,11 @@ class Uplink:
             setattr(self.counts, name, getattr(self.counts, name) + number)
 
 
-def _raise_failure(sending: set[asyncio.Task[None]]) -> None:
-    """Drop finished tasks; raise what one of them failed with."""
-    for task in [task for task in sending if task.done()]:
-        sending.discard(task)
-        task.result()
+def _raise_failure(tasks: set[asyncio.Task[None]]) -> None:
+    """Raise what one of them failed with; they end in no other way."""
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

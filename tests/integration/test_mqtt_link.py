@@ -4,17 +4,20 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent.errors import Permanent, Transient
 from agent.formats import topics
+from agent.link.endpoint import socket_class, tls_context
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from fleet.broker import PACKET_BYTES
 from tests.faults.road import Road
@@ -150,7 +153,7 @@ def test_a_killed_broker_fails_all_waiting_publishes_at_once(tmp_path: Path) -> 
                 pid = fleet.broker.pid
                 assert pid is not None
                 os.kill(pid, signal.SIGSTOP)  # so that no PUBACK comes before the kill
-                waiting = [asyncio.create_task(connection.publish(UP, b"x")) for _ in range(50)]
+                waiting = [connection.publish(UP, b"x") for _ in range(50)]
                 await asyncio.sleep(0.1)
                 fleet.broker.kill()
                 async with asyncio.timeout(2):
@@ -225,7 +228,7 @@ def test_what_a_lost_connection_held_is_not_sent_by_the_next(tmp_path: Path) -> 
             assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
                 os.kill(pid, signal.SIGSTOP)
-                task = asyncio.create_task(connection.publish(UP, b"old"))
+                task = connection.publish(UP, b"old")
                 await asyncio.sleep(0.1)
                 fleet.broker.kill()
                 with pytest.raises(Transient):
@@ -247,12 +250,12 @@ def test_a_cancelled_publish_keeps_its_slot_until_its_puback(tmp_path: Path) -> 
             assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
                 os.kill(pid, signal.SIGSTOP)
-                tasks = [asyncio.create_task(connection.publish(UP, b"x")) for _ in range(20)]
+                tasks = [connection.publish(UP, b"x") for _ in range(20)]
                 await asyncio.sleep(0.05)
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
-                late = asyncio.create_task(connection.publish(UP, b"late"))
+                late = connection.publish(UP, b"late")
                 await asyncio.sleep(0.05)
                 assert connection._client._client._last_mid == 20  # the late one waits: 20 are unacknowledged
                 os.kill(pid, signal.SIGCONT)
@@ -286,6 +289,23 @@ def test_a_broker_that_refuses_our_authority_is_one_clear_message(fleet: World, 
     cert_file, key_file = Authority.create(tmp_path, "another authority").client(VEHICLE)
     message = failure(fleet.endpoint(VEHICLE, cert_file=cert_file, key_file=key_file))
     assert message.startswith(f"broker 127.0.0.1:{fleet.broker.port} refuses {cert_file}: it comes from an authority")
+
+
+def test_why_a_broker_refuses_us_is_heard_even_where_sending_fails_first(fleet: World, tmp_path: Path) -> None:
+    cert_file, key_file = Authority.create(tmp_path, "another authority").client(VEHICLE)
+    endpoint = fleet.endpoint(VEHICLE, cert_file=cert_file, key_file=key_file)
+    alerts: list[ssl.SSLError] = []
+    context = tls_context(endpoint, datetime.now(UTC))
+    context.sslsocket_class = socket_class(alerts)
+    with (
+        socket.create_connection((endpoint.host, endpoint.port)) as plain,
+        context.wrap_socket(plain, server_hostname=endpoint.host) as tls,
+        pytest.raises(OSError),
+    ):
+        for _ in range(100):
+            tls.send(b"hello")
+            time.sleep(0.05)
+    assert [alert.reason for alert in alerts] == ["TLSV1_ALERT_UNKNOWN_CA"]
 
 
 def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> None:
