@@ -50,8 +50,8 @@ def add_what_nobody_can_read(car: Car) -> int:
 
 
 def damage_one(car: Car) -> int:
-    """A stored batch of samples is not what was written any more."""
-    path = sorted((car.folder / "state" / "spool" / "batches").rglob("*.live.*.batch"))[0]
+    """A stored batch of samples is not what was written any more: the newest, which the quota takes last."""
+    path = sorted((car.folder / "state" / "spool" / "batches").rglob("*.live.*.batch"))[-1]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -99,7 +99,7 @@ def test_every_number_is_the_same_in_the_vehicle_and_in_the_lake(car: Car) -> No
     with car.running() as agent:  # nobody listens: the spool overflows
         evicted(agent)
         assert agent.stop() == 0
-    refused, damaged = add_what_nobody_can_read(car), damage_one(car)
+    damaged, refused = damage_one(car), add_what_nobody_can_read(car)
     car.write(sources=vehicle(duration_s=0.5))
     with receiving(car), car.running() as agent:
         agent.until_status(settled, "everything sent")
