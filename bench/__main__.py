@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each way (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--only", metavar="NAME", help="captures whose name holds NAME")
-    parser.add_argument("--backlog-mb", type=int, default=100, metavar="MB", help="that the drain is measured with")
+    parser.add_argument("--backlog-mb", type=int, default=1_000, metavar="MB", help="that the drain is measured with")
     parser.add_argument("--no-storage", action="store_true", help="leave out receiver, backlog and drain")
     parser.add_argument("--no-processes", action="store_true", help="leave out capture, memory and start-up (vcan)")
     options = parser.parse_args()

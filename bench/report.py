@@ -53,6 +53,7 @@ _STORAGE: Final = (
     ("acknowledge, largest backlog / none", "acknowledge_ratio_backlog", "{:.2f}"),
     ("drain, MB/s", "drain_mb_per_s", "{:.1f}"),
     ("  times mosquitto_pub", "drain_ratio_mosquitto", "{:.2f}"),
+    ("  with the files removed", "drain_removed_ratio_mosquitto", "{:.2f}"),
 )
 _THOUSANDS: Final = {"pipeline_frames_per_s", "values_compared", "receiver_samples_per_s"}
 
