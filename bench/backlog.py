@@ -15,6 +15,7 @@ The uplink leaves the removal of the files, in which mosquitto's client has no p
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import statistics
@@ -102,8 +103,13 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     _fill(folder / "spool", batches, DRAIN_BATCH_BYTES, age_s=AGE_S)
     _write_lines(folder / "spool", folder / "lines")
     os.sync()  # or the first transaction waits until the disk has all of it
-    with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
+    with (
+        _vehicle(folder) as (endpoint, topic),
+        contextlib.closing(_open(folder / "spool")) as spool,
+        contextlib.ExitStack() as stack,
+    ):
         keep_what_is_there()  # as in a running agent
+        stack.callback(gc.unfreeze)
         halves = [_deliver(spool, endpoint, left=batches // 2)]
         started = time.perf_counter()
         _publish(folder / "lines", endpoint, topic)
