@@ -103,18 +103,14 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     _fill(folder / "spool", batches, DRAIN_BATCH_BYTES, age_s=AGE_S)
     _write_lines(folder / "spool", folder / "lines")
     os.sync()  # or the first transaction waits until the disk has all of it
-    with (
-        _vehicle(folder) as (endpoint, topic),
-        contextlib.closing(_open(folder / "spool")) as spool,
-        contextlib.ExitStack() as stack,
-    ):
+    with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
         keep_what_is_there()  # as in a running agent
-        stack.callback(gc.unfreeze)
         halves = [_deliver(spool, endpoint, left=batches // 2)]
         started = time.perf_counter()
         _publish(folder / "lines", endpoint, topic)
         theirs_s = time.perf_counter() - started
         halves.append(_deliver(spool, endpoint, left=0))
+    gc.unfreeze()
     delivered_s, removed_s = (sum(times) for times in zip(*halves, strict=True))
     return {
         "drain_backlog_mb": size_mb,
