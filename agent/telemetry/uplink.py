@@ -281,6 +281,7 @@ class Uplink:
 
     async def _forget_taken(self, schedule: Schedule) -> None:
         """Forget what the broker took, all that gathered meanwhile in one transaction.  Runs until cancelled."""
+        self._has_taken.set()  # what an earlier connection may have left
         while True:
             await self._has_taken.wait()
             await asyncio.sleep(GATHER_S)

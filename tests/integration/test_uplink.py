@@ -501,6 +501,29 @@ def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(
     asyncio.run(work())
 
 
+def test_what_the_broker_took_is_forgotten_over_the_next_connection_at_the_latest(fleet: World, spool: Spool) -> None:
+    async def work() -> None:
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
+        receiver.answer = lambda _: None
+        acknowledge = spool.acknowledge
+
+        def failing(epoch: str, seqs: Collection[int], **more: Any) -> int:
+            raise Transient("disk full")
+
+        spool.acknowledge = failing  # type: ignore[method-assign]
+        fill(spool, 3)
+        async with tasks(receiver.serve(fleet.endpoint("receiver"))):
+            async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
+                await until(lambda: receiver.seen.total() == 3)
+                await asyncio.sleep(0.3)
+            spool.acknowledge = acknowledge  # type: ignore[method-assign]
+            async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
+                await until(lambda: empty(spool))
+        assert receiver.seen == dict.fromkeys(range(1, 4), 1)
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("ack", ["receiver", "broker"])
 def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
     fleet: World, spool: Spool, ack: AckMode
