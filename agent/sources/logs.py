@@ -47,6 +47,19 @@ class _TrcReader(can.TRCReader):
             raise ValueError(f"too few fields in {line[:80]!r}") from error
 
 
+class _BlfReader(can.BLFReader):
+    """python-can goes round for ever at an object that claims fewer bytes than its own head has."""
+
+    def _parse_data(self, data: bytes) -> Iterator[can.Message]:
+        position = 0
+        while (position := data.find(b"LOBJ", position, position + 8)) >= 0 and position + 12 <= len(data):
+            size = int.from_bytes(data[position + 8 : position + 12], "little")
+            if size < _BLF_HEAD_BYTES:
+                raise BLFParseError(f"an object of {size} bytes")
+            position += size
+        yield from super()._parse_data(data)
+
+
 _TEXT: Final[dict[str, type[MessageReader]]] = {
     ".log": can.CanutilsLogReader,
     ".asc": can.ASCReader,
@@ -59,6 +72,7 @@ _CHUNK_BYTES: Final = 16 * 1024
 _BLF_OBJECT_BYTES: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB
 _BLF_CONTAINER_BYTES: Final = 64 * 1024 * 1024  # decompressed
 _BLF_CONTAINER_HEAD: Final = 16
+_BLF_HEAD_BYTES: Final = 16  # of every object
 _LINE_CHARACTERS: Final = 4096  # the longest CAN FD line has some 250; more is no text log
 # What python-can's readers and the decompressors let through on damaged input.
 _DAMAGE: Final = (
@@ -127,7 +141,7 @@ class LogFile:
             return _SEEKING[self._format](self._path)
         raw = cast(io.RawIOBase, self._decompressed())
         if self._format == ".blf":
-            return can.BLFReader(cast(Path, _BlfStream(raw, _CHUNK_BYTES)))
+            return _BlfReader(cast(Path, _BlfStream(raw, _CHUNK_BYTES)))
         stream = io.BufferedReader(raw, _CHUNK_BYTES)
         # Vector's tools write the ANSI code page, visible in the German names of months.
         encoding = "cp1252" if self._format == ".asc" else "utf-8"
