@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet
@@ -35,14 +34,14 @@ def test_the_help_of_the_demonstration_shows_an_example() -> None:
 
 @pytest.mark.integration
 def test_a_demonstration_that_is_interrupted_says_so_in_one_line(tmp_path: Path) -> None:
-    arguments = [sys.executable, "-m", "agent", "demo", "--out", str(tmp_path / "demo")]
+    command_line = [sys.executable, "-m", "agent", "demo", "--out", str(tmp_path / "demo")]
+    arguments = ["env", "--default-signal=INT", *command_line]  # a job in the background ignores interrupts
     with subprocess.Popen(
         arguments,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background may ignore it
     ) as demo:
         assert demo.stderr is not None
         assert "virtual vehicle" in demo.stderr.readline()
