@@ -197,7 +197,7 @@ class PacketRing:
 
         A predecessor on the same bus has used none that its ring did not count; where it has, they are another ring's.
         """
-        foreign = self.position < used
+        foreign = ring_layout.counted(self._slots) < used  # not `position`: who went back may have read nothing yet
         ring_layout.rewind(self._slots, self.held_from)
         self.position = self.held_from
         if foreign:

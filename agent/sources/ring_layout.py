@@ -145,6 +145,11 @@ def recover(slots: Slots) -> tuple[int, int]:
     return cursor - held, cursor
 
 
+def counted(slots: Slots) -> int:
+    """The position before which every frame was read once, by whichever reader."""
+    return max(int(slots["cursor"][0]), int(slots["marked"][0]))
+
+
 def rewind(slots: Slots, position: int) -> None:
     """Let `position`, which is held, be read next: again."""
     slots["cursor"][0] = position

@@ -63,6 +63,24 @@ def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
         asyncio.run(scenario())
 
 
+def test_a_successor_that_dies_before_it_reads_leaves_the_positions_as_they_are() -> None:
+    async def scenario() -> None:
+        kept = Descriptors(Notifier({}), {})
+        await read(source(kept, []), 1, 2, 3)
+        dying = source(kept, [])._adopted()
+        assert dying is not None
+        dying.begin(used=3)
+        dying.close()
+        last = source(kept, [])
+        last.begin(used=3, needed=0)  # one campaign has stored all three, another none
+        async with aclosing(last.blocks()) as blocks:
+            again = await anext(blocks)
+        assert (again.first, again.can_id.tolist()) == (0, [1, 2, 3])
+
+    with interfaces.vcan("can0"):
+        asyncio.run(scenario())
+
+
 def test_a_new_ring_counts_on_above_the_positions_of_the_one_before() -> None:
     async def scenario() -> None:
         of = source(None, [])
