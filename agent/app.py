@@ -160,8 +160,7 @@ class Agent:
                 await self._applier.stop()
                 await self._store_rest()
         finally:
-            await asyncio.to_thread(self._spool.sweep)
-            await asyncio.to_thread(self._spool.close)
+            await asyncio.to_thread(self._close_spool)
 
     async def replace_local(self, campaigns: Sequence[CampaignFile]) -> None:
         """Collect for other local campaigns from now on, where the fleet has pushed none."""
@@ -181,6 +180,10 @@ class Agent:
             await asyncio.sleep(DELIVERY_POLL_S)
         await asyncio.to_thread(self._spool.forget_positions, self._positions)
         return all(feeder.state is not State.FAILED for feeder in self._feeders)
+
+    def _close_spool(self) -> None:
+        self._spool.sweep()
+        self._spool.close()
 
     async def _feed(self) -> None:
         await feed_all(self._feeders)

@@ -237,15 +237,20 @@ class _Client(aiomqtt.Client):
         return message.answer
 
     def _publish(self, message: "_Message") -> None:
+        if message.answer.done():  # given up while it was queued
+            return
         if self._disconnected.done():
-            message.answer.set_exception(self.lost())
+            _fail(message.answer, self.lost())
             return
         info = self._client.publish(message.topic, message.payload, qos=1)
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            message.answer.set_exception(self.lost())
+            _fail(message.answer, self.lost())
             return
         message.due_s = self._loop.time() + message.timeout_s
         self._publishing[info.mid] = message
+        if self._stalling is not None and message.due_s < self._stalling.when():
+            self._stalling.cancel()
+            self._stalling = None
         if self._stalling is None:
             self._stalling = self._loop.call_at(message.due_s, self._look_for_stalled)
 
@@ -309,8 +314,7 @@ class _Client(aiomqtt.Client):
         self._queued.clear()
         self._subscribing.clear()
         for answer in waiting:
-            if not answer.done():
-                answer.set_exception(self.lost())
+            _fail(answer, self.lost())
 
     def _open_socket(self, opened: "asyncio.Future[None]") -> None:
         """In the connecting thread: DNS, TCP, TLS, CONNECT."""
@@ -398,7 +402,7 @@ class _Client(aiomqtt.Client):
         message = self._publishing.pop(mid, None)
         if message is None:
             return
-        if self._queued:
+        while self._queued and len(self._publishing) < self._limits.receive_maximum:
             self._publish(self._queued.popleft())
         if message.answer.done():  # given up by who asked
             return
@@ -408,11 +412,18 @@ class _Client(aiomqtt.Client):
             return
         remedy = ": check the broker's ACL" if code == NOT_AUTHORISED else ""
         said = f"{self._endpoint} refused a message for {message.topic}: {reason_code.getName()} (0x{code:02x}){remedy}"
-        message.answer.set_exception(PublishRefused(said, code))
+        _fail(message.answer, PublishRefused(said, code))
 
 
 def _size(payload: object) -> int:
     return len(payload) if isinstance(payload, bytes | bytearray) else 0
+
+
+def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+    """Tell whoever waits, if anybody does still."""
+    if not answer.done():
+        answer.set_exception(error)
+        _retrieved(answer)
 
 
 def _retrieved(future: "asyncio.Future[Any]") -> None:

@@ -265,6 +265,44 @@ def test_a_cancelled_publish_keeps_its_slot_until_its_puback(tmp_path: Path) -> 
     run(work)
 
 
+def test_a_publish_that_was_given_up_while_it_waited_is_not_sent_and_holds_up_nobody(tmp_path: Path) -> None:
+    async def work() -> None:
+        with world(tmp_path) as fleet:
+            pid = fleet.broker.pid
+            assert pid is not None
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                os.kill(pid, signal.SIGSTOP)
+                answers = [connection.publish(UP, b"x") for _ in range(23)]  # 20 at a time
+                answers[20].cancel()
+                answers[21].cancel()
+                os.kill(pid, signal.SIGCONT)
+                async with asyncio.timeout(5):
+                    await asyncio.gather(*answers[:20], answers[22])
+                assert connection._client._client._last_mid == 21
+
+    run(work)
+
+
+def test_a_shorter_patience_counts_beside_a_longer_one(tmp_path: Path) -> None:
+    async def work() -> None:
+        with world(tmp_path) as fleet:
+            pid = fleet.broker.pid
+            assert pid is not None
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                os.kill(pid, signal.SIGSTOP)
+                try:
+                    patient = connection.publish(UP, b"x")
+                    async with asyncio.timeout(5):
+                        with pytest.raises(Transient, match=r"no PUBACK for .* in 0\.3 s"):
+                            await connection.publish(UP, b"x", 0.3)
+                        with pytest.raises(Transient):
+                            await patient
+                finally:
+                    os.kill(pid, signal.SIGCONT)
+
+    run(work)
+
+
 def test_nothing_listening_is_one_clear_message(fleet: World) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
