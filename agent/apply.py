@@ -47,6 +47,8 @@ class Applier:
         self._runtime_folder = runtime_folder
         self._local = tuple(local)
         self._turn = asyncio.Lock()  # offers, trials and reloads take effect one after the other
+        self.examined = 0
+        """Bundles that came from the fleet, or from whoever could send them."""
         self.refused: Counter[str] = Counter()
         self.problem: str | None = None
         """Why the release in force could not be put into effect; None where it was."""
@@ -101,6 +103,7 @@ class Applier:
             log.error("push_postponed", reason=str(error))
             return False
         await whole(self._settle(outcome))
+        self.examined += 1
         return outcome.result is not Result.REFUSED
 
     async def watch_trials(self, trial_s: float, poll_s: float = 1.0) -> None:

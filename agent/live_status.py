@@ -105,6 +105,7 @@ class LiveStatus:
             "pushes": {
                 "version": self.applier.version,
                 "in_trial": self.applier.in_trial,
+                "examined": self.applier.examined,
                 "refused": dict(self.applier.refused),
                 "problem": self.applier.problem,
             },

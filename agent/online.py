@@ -116,4 +116,7 @@ class Online:
     async def _ask_once(self, connection: Connection) -> None:
         topic = topics.sync(self._vehicle)
         while await connection.publish(topic, self._applier.sync_request()) == NO_MATCHING_SUBSCRIBERS:
-            await asyncio.sleep(self._ask_again_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._ask_again_s):
+                    await self._nudged.wait()
+            self._nudged.clear()

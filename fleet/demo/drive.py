@@ -133,6 +133,7 @@ class Drive:
         await asyncio.to_thread(self._world.broker.start)
 
     async def _attack(self) -> None:
+        await self._up_to_date()  # it would learn of the newer release by itself, and no attack would be of any use
         newer = str(self._documents["newer-toggles"])
         signed = await self._world.fleet_command("publish", "--toggles", newer)  # and nobody is told yet
         await self._world.fleet_command("init", fleet=self._foreign)
@@ -155,8 +156,21 @@ class Drive:
             reason = next(key for key in reasons if reasons[key] > before["pushes"]["refused"].get(key, 0))
             self.record.refused[name] = reason == name and after["pushes"]["version"] == before["pushes"]["version"]
             self._tell(f"      the {name} push is refused: {reason}")
-        await self._world.fleet_command("publish", "--broker", f"localhost:{self._world.broker.port}")
+        await self._tell_the_vehicle()
         await self._applied(signed["targets"])
+
+    async def _up_to_date(self) -> None:
+        """Have the vehicle ask what is new, and hear the answer, so that it does not ask soon again."""
+        before = await self._world.until("the agent is online", lambda s: s["link"]["state"] == "online", 60.0)
+
+        def answered(status: Mapping[str, Any]) -> bool:
+            return bool(status["pushes"]["examined"] > before["pushes"]["examined"])
+
+        await self._tell_the_vehicle()
+        await self._world.until("the fleet has answered the agent", answered, 60.0)
+
+    async def _tell_the_vehicle(self) -> None:
+        await self._world.fleet_command("publish", "--broker", f"localhost:{self._world.broker.port}")
 
     async def _publish_raw(self, topic: str, payload: bytes) -> None:
         """As somebody who has the receiver's access to the broker, and not the fleet's keys."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from agent.formats import topics
+from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS
 from agent.link.session import Backoff
 from agent.online import Online
 
@@ -24,6 +25,7 @@ class World:
         self.offered_at_s: list[float] = []
         self.asked = 0
         self.answers = False
+        self.reason_code = 0
         self.good = True
         self.verifier = asyncio.Event()
         self.verifier.set()
@@ -39,7 +41,7 @@ class World:
         self.asked += 1
         if self.answers:
             self.send(PUSH, b"nothing new")
-        return 0
+        return self.reason_code
 
     async def run(self, _: object) -> None:
         await asyncio.Event().wait()
@@ -127,5 +129,16 @@ def test_a_request_without_an_answer_is_asked_again_until_one_comes() -> None:
         asyncio.get_running_loop().call_later(0.2, world.send, topics.NUDGE, b"")
         await world.go_on(online, 0.4)
         assert world.asked == asked + 2
+
+    asyncio.run(work())
+
+
+def test_a_nudge_is_answered_at_once_also_while_nobody_was_there_to_be_asked() -> None:
+    async def work() -> None:
+        world = World()
+        world.reason_code = NO_MATCHING_SUBSCRIBERS
+        asyncio.get_running_loop().call_later(0.1, world.send, topics.NUDGE, b"")
+        await world.talk(0.3)
+        assert world.asked == 2
 
     asyncio.run(work())
