@@ -61,7 +61,7 @@ class PythonCanSource(_Section, frozen=True, kw_only=True, tag="python_can", tag
     channel: str
     bitrate: Annotated[int, Meta(ge=0)] = 0
     fd: bool = False
-    drain_ms: DrainMs = 50
+    drain_ms: DrainMs = 100
     buffer_frames: Positive = 65_536
     options: dict[str, str | int | float | bool] = {}
 
@@ -72,7 +72,7 @@ class PacketRingSource(_Section, frozen=True, kw_only=True, tag="packet_ring", t
     recorded: ClassVar[bool] = False
     bus: str
     interface: Annotated[str, Meta(pattern=r"^[^\s/:]{1,15}$")]
-    drain_ms: DrainMs = 50
+    drain_ms: DrainMs = 100
     ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
 
     @property

@@ -19,6 +19,7 @@ from bench.by_asammdf import AsammdfDecoder
 from bench.by_cantools import CantoolsDecoder
 from bench.columns import Different, check_same
 from bench.drives import CLASSIC, DATA, Drive, demonstration, recorded
+from bench.floor import Floor
 from bench.picture import draw
 from bench.pipeline import Pipeline
 from bench.report import render
@@ -95,9 +96,10 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
         notes.append(f"no ratio to asammdf, its values differ: {error}")
     ways |= {"agent": by_agent[30].physical, "raw": by_agent[30].raw, "agent 5s": by_agent[5].physical}
     for pipeline in pipelines.values():
-        pipeline.stages_s.clear()
-        pipeline.runs = 0
+        pipeline.forget_times()
     ways |= {f"pipeline {s}s": pipeline.run for s, pipeline in pipelines.items()}
+    floors = {s: Floor(pipeline.bodies(), folder / f"floor-{s}") for s, pipeline in pipelines.items()}
+    ways |= {f"floor {s}s": floor.run for s, floor in floors.items()}
     taken = interleaved(ways, rounds)
     sizes = {s: pipeline.sizes() for s, pipeline in pipelines.items()}
     windows = pipelines[30].windows()
@@ -112,6 +114,10 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
         "decode_ratio_asammdf": taken["asammdf"] / taken["agent"] if "asammdf" in taken else None,
         "pipeline_ratio_cantools": taken["cantools"] / taken["pipeline 30s"],
         "pipeline_ratio_cantools_5s": taken["cantools"] / taken["pipeline 5s"],
+        "pipeline_cpu_ratio_cantools": taken["cantools"] / pipelines[30].cpu_s,
+        "pipeline_cpu_ratio_cantools_5s": taken["cantools"] / pipelines[5].cpu_s,
+        "pipeline_ceiling_cantools": taken["cantools"] / taken["floor 30s"],
+        "pipeline_ceiling_cantools_5s": taken["cantools"] / taken["floor 5s"],
         "pipeline_frames_per_s": len(drive.block) / taken["pipeline 30s"],
         "pipeline_frames_per_s_5s": len(drive.block) / taken["pipeline 5s"],
         "pipeline_stages_ms": {f"{s}s": dict(pipeline.stages()) for s, pipeline in pipelines.items()},
@@ -127,6 +133,8 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
     }
     for pipeline in pipelines.values():
         pipeline.close()
+    for floor in floors.values():
+        floor.close()
     result |= flash.measure(drive, folder)
     shutil.rmtree(folder)
     return result

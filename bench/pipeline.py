@@ -43,7 +43,7 @@ EVERYTHING: Final = parse_campaign(
 
 
 class Pipeline:
-    """Runs the windows of a drive through; `stages_s` adds up where the time goes."""
+    """Runs the windows of a drive through."""
 
     def __init__(self, drive: Drive, windows: Sequence[FrameBlock], folder: Path) -> None:
         self._windows = windows
@@ -67,12 +67,12 @@ class Pipeline:
         (carrier,) = self._spool.pending(2, exclude=(), lanes=(Lane.EVENTS,))
         self.catalogue_bytes = carrier.size_bytes
         self._spool.acknowledge(carrier.epoch, [carrier.seq])
-        self.stages_s: Counter[str] = Counter()
-        self.runs = 0
+        self.forget_times()
 
     def run(self) -> None:
         """All windows, until the last batch is durable."""
         clock = time.perf_counter
+        busy_s = time.process_time()
         for block in self._windows:
             started = clock()
             columns = self._decoder.decode(block).columns
@@ -82,10 +82,11 @@ class Pipeline:
             collected = clock()
             self._outbox.put([(window, 1)])
             stored = clock()
-            self.stages_s["decode"] += decoded - started
-            self.stages_s["policy"] += collected - decoded
-            self.stages_s["codec to disk"] += stored - collected
-        self.runs += 1
+            self._stages_s["decode"] += decoded - started
+            self._stages_s["policy"] += collected - decoded
+            self._stages_s["codec to disk"] += stored - collected
+        self._busy_s += time.process_time() - busy_s
+        self._runs += 1
 
     def windows(self) -> list[Window]:
         """What is collected, by window."""
@@ -97,13 +98,15 @@ class Pipeline:
 
     def sizes(self) -> tuple[int, int, int]:
         """Samples of the drive, bytes of all bodies (zstd), bytes of all sealed batches."""
-        samples = body = 0
-        for window in self.windows():
-            samples += window.samples
-            body += sum(map(len, encode_batches(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES, self._catalogue)))
+        samples = sum(window.samples for window in self.windows())
         self.empty()
         self.run()
-        return samples, body, self._spool.counts().size_bytes
+        return samples, sum(map(len, self.bodies())), self._spool.counts().size_bytes
+
+    def bodies(self) -> list[bytes]:
+        """What is signed and sealed, batch by batch."""
+        limit = BATCH_BYTES - SEAL_OVERHEAD_BYTES
+        return [body for window in self.windows() for body in encode_batches(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
         """What a receiver gets out of the batches that one run leaves in the spool."""
@@ -123,7 +126,18 @@ class Pipeline:
 
     def stages(self) -> Mapping[str, float]:
         """Milliseconds of a run, by stage."""
-        return {name: seconds / self.runs * 1e3 for name, seconds in self.stages_s.items()}
+        return {name: seconds / self._runs * 1e3 for name, seconds in self._stages_s.items()}
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of a run."""
+        return self._busy_s / self._runs
+
+    def forget_times(self) -> None:
+        """Runs from here on count."""
+        self._stages_s: Counter[str] = Counter()
+        self._busy_s = 0.0
+        self._runs = 0
 
     def empty(self) -> None:
         """Acknowledge what is in the spool."""

@@ -10,6 +10,10 @@ _CAPTURES: Final = (
     ("decode 30 s, times asammdf", "decode_ratio_asammdf", "{:.1f}"),
     ("pipeline 30 s, times cantools", "pipeline_ratio_cantools", "{:.1f}"),
     ("pipeline 5 s, times cantools", "pipeline_ratio_cantools_5s", "{:.1f}"),
+    ("  without waiting (CPU), 30 s", "pipeline_cpu_ratio_cantools", "{:.1f}"),
+    ("  without waiting (CPU), 5 s", "pipeline_cpu_ratio_cantools_5s", "{:.1f}"),
+    ("  sealing and syncing alone, 30 s", "pipeline_ceiling_cantools", "{:.1f}"),
+    ("  sealing and syncing alone, 5 s", "pipeline_ceiling_cantools_5s", "{:.1f}"),
     ("pipeline 30 s, 1000 frames/s", "pipeline_frames_per_s", "{:,.0f}"),
     ("bytes a sample, 30 s", "bytes_per_sample", "{:.3f}"),
     ("bytes a sample, 5 s", "bytes_per_sample_5s", "{:.3f}"),
@@ -61,9 +65,9 @@ _THOUSANDS: Final = {"pipeline_frames_per_s", "values_compared", "receiver_sampl
 def render(figures: Mapping[str, Any]) -> str:
     """All tables, and the notes."""
     names = list(figures["decode_ratio_cantools"])
-    lines = [f"{'':32}" + "".join(f"{_short(name):>14}" for name in names)]
+    lines = [f"{'':34}" + "".join(f"{_short(name):>14}" for name in names)]
     for title, key, form in _CAPTURES:
-        lines.append(f"{title:32}" + "".join(f"{_cell(figures[key][name], key, form):>14}" for name in names))
+        lines.append(f"{title:34}" + "".join(f"{_cell(figures[key][name], key, form):>14}" for name in names))
     if "bytes_per_sample_mean" in figures:
         mean, mean_5s = figures["bytes_per_sample_mean"], figures["bytes_per_sample_5s_mean"]
         lines.append(f"bytes a sample, mean of the cars: {mean:.3f} (30 s), {mean_5s:.3f} (5 s)")

@@ -20,11 +20,13 @@ from agent.formats import telemetry_pb2 as pb
 from agent.formats.columns import ColumnGroup, SignalInfo, TableTexts, different, texts_of
 from agent.formats.delta import MalformedError
 from agent.formats.descriptions import Described, read_table, wraps_of, write_table
+from agent.formats.layout import Layout, referring
 
 DIGEST_BYTES: Final = 16  # no one gains by a collision: a vehicle's catalogues describe its own batches only
 MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # serialised; a Mustang's 786 signals take 30 KB
 _DOMAIN: Final = b"hu/v1/catalogue\0"
 _KNOWN_TUPLES: Final = 4_096
+_LAYOUTS: Final = 64  # of windows in which this message is missing, or that; some 4 KB each
 _NO_TEXTS: Final[Mapping[int, str]] = {}
 
 
@@ -54,6 +56,39 @@ class Catalogue:
     wraps: NDArray[np.uint8]
     _numbers: Mapping[tuple[object, ...], int]
     _known: dict[tuple[int, int], _Known] = field(default_factory=dict)
+    _layouts: dict[tuple[int | None, ...], tuple[object, Layout]] = field(default_factory=dict)
+
+    def layout(self, groups: Sequence[ColumnGroup]) -> Layout:
+        """How a batch of `groups` refers to the entries, and what it describes itself.
+
+        Of whole value tables that are all here the answer is remembered, by the identity of the tuples: policy gives
+        the same each time.
+        """
+        texts = [group.texts for group in groups]
+        tables = [has.tables for has in texts if isinstance(has, TableTexts)]
+        if len(tables) < len(texts):
+            return self._layout(groups)
+        signals = [group.signals for group in groups]
+        key = (*map(id, signals), *map(id, tables), *[group.source_address for group in groups])
+        held = self._layouts.get(key)
+        if held is not None:
+            return held[1]
+        layout = self._layout(groups)
+        if not layout.described:
+            if len(self._layouts) >= _LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = (signals, tables), layout  # holding the tuples keeps their ids their own
+        return layout
+
+    def _layout(self, groups: Sequence[ColumnGroup]) -> Layout:
+        numbers = np.concatenate([self.numbers(group) for group in groups])
+        missing = np.flatnonzero(numbers < 0)
+        numbers[missing] = len(self.described) + np.arange(len(missing))
+        entries = [(group, row) for group in groups for row in range(len(group.signals))] if len(missing) else []
+        chosen = [entries[place] for place in missing.tolist()]
+        described = [(group.signals[row], group.texts[row]) for group, row in chosen]
+        wraps = np.concatenate((self.wraps, wraps_of(signal for signal, _ in described)))[numbers]
+        return referring(groups, numbers, wraps, described)
 
     def numbers(self, group: ColumnGroup) -> NDArray[np.int64]:
         """The number of the entry that describes each signal just as `group` does, -1 where none does (S,).

@@ -32,6 +32,7 @@ from agent.formats.columns import (
 )
 from agent.formats.cut import cut
 from agent.formats.descriptions import MAX_SIGNALS, Described, read_table, wraps_of, write_table
+from agent.formats.layout import self_described
 
 FORMAT: Final = 2
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
@@ -173,67 +174,49 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
         return message
     if catalogue is not None and (catalogue.campaign, catalogue.revision) != (window.campaign, window.revision):
         catalogue = None
-    numbers, described = _refer(window.groups, catalogue)
-    wraps = wraps_of(signal for signal, _ in described)
-    if catalogue is not None:
-        wraps = np.concatenate((catalogue.wraps, wraps))[numbers]
-    values = delta.encode([group.raw for group in window.groups], wraps)
+    layout = self_described(window.groups) if catalogue is None else catalogue.layout(window.groups)
+    values = delta.encode([group.raw for group in window.groups], layout.wraps)
     columns = message.columns
-    columns.sizes.extend([len(group.signals) for group in window.groups])
+    columns.ParseFromString(layout.columns)
     _write_deltas(columns.value, values)
-    columns.unwrapped.extend(np.flatnonzero((values.wraps == 0) & (wraps != 0)).tolist())
-    if any(group.source_address is not None for group in window.groups):
-        columns.senders.extend(_sender(group.source_address) for group in window.groups)
+    columns.unwrapped.extend((values.wraps != layout.wraps).nonzero()[0].tolist())
     _write_times(window, columns)
-    if described:
-        message.signals.CopyFrom(write_table(described))
+    if layout.described:
+        message.signals.CopyFrom(write_table(layout.described))
     if catalogue is not None:
-        ascent = numbers.copy()
-        ascent[1:] -= numbers[:-1] + 1
-        columns.signals.extend(ascent.tolist())
         message.catalogue = catalogue.digest
         message.ClearField("campaign")
         message.ClearField("revision")
     return message
 
 
-def _refer(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> tuple[NDArray[np.int64], list[Described]]:
-    """The number of each signal, and what the catalogue does not describe just as the window does."""
-    if catalogue is None:
-        described = [entry for group in groups for entry in zip(group.signals, group.texts, strict=True)]
-        return np.arange(len(described)), described
-    numbers = np.concatenate([catalogue.numbers(group) for group in groups])
-    missing = np.flatnonzero(numbers < 0)
-    if not len(missing):
-        return numbers, []
-    numbers[missing] = len(catalogue.described) + np.arange(len(missing))
-    places = [(group, row) for group in groups for row in range(len(group.signals))]
-    chosen = [places[place] for place in missing.tolist()]
-    return numbers, [(group.signals[row], group.texts[row]) for group, row in chosen]
-
-
-def _sender(source_address: int | None) -> int:
-    return 0 if source_address is None else source_address + 1
-
-
 def _write_times(window: Window, columns: pb.Columns) -> None:
-    numbers: dict[bytes, int] = {}
-    times: list[NDArray[np.int64]] = []
-    time_of = []
-    for group in window.groups:
-        key = group.t_us.tobytes()
-        if key not in numbers:
-            numbers[key] = len(times)
-            times.append(group.t_us)
-        time_of.append(numbers[key])
+    times, time_of = _distinct([group.t_us for group in window.groups])
     if len(times) < len(time_of):
         columns.times.extend(time_of)
-    origin_us = min(int(column[0]) for column in times)
+    origin_us = min(column.item(0) for column in times)
     encoded = delta.encode_times(times, origin_us)
     columns.counts.extend(map(len, times))
     columns.origin = _int64(origin_us - window.start_us)
     columns.unit = encoded.unit
     _write_deltas(columns.time, encoded)
+
+
+def _distinct(columns: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], Sequence[int]]:
+    """The columns without repetition, and which of them each is."""
+    # Mostly the ends tell that all differ.
+    if len({(len(column), column.item(0), column.item(-1)) for column in columns}) == len(columns):
+        return columns, range(len(columns))
+    numbers: dict[bytes, int] = {}
+    distinct: list[NDArray[np.int64]] = []
+    number_of = []
+    for column in columns:
+        key = column.tobytes()
+        if key not in numbers:
+            numbers[key] = len(distinct)
+            distinct.append(column)
+        number_of.append(numbers[key])
+    return distinct, number_of
 
 
 def _int64(value: int) -> int:

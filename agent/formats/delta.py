@@ -31,21 +31,23 @@ _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{wid
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
 _TRUSTED: Final = 2.0**52  # a mean delta beyond it is no period
+_FEW: Final = 64  # deltas that tell the unit of all, mostly
+_ONE: Final = np.uint64(1)
 SIGNED: Final = 0x80  # of a wrap: extend by sign
 _LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest extent of 1, 2, 4 bytes
 _SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest spread of 0, 1, 2, 4 bytes
 
 
 def _limits(wrap: int) -> tuple[int, int, int]:
-    """Lowest and highest value of a signal that wraps so, and the highest delta that is not better taken round."""
+    """Lowest and highest value of a signal that wraps so, and how far to shift left and back to keep its bits."""
     bits = wrap & ~SIGNED & 0xFF
     if bits in (0, 64) or bits > 64:
-        return -(1 << 63), (1 << 63) - 1, (1 << 63) - 1
+        return -(1 << 63), (1 << 63) - 1, 0
     half = 1 << bits - 1
-    return (-half, half - 1, half - 1) if wrap & SIGNED else (0, 2 * half - 1, half - 1)
+    return (-half, half - 1, 64 - bits) if wrap & SIGNED else (0, 2 * half - 1, 64 - bits)
 
 
-_LOWEST, _HIGHEST, _HALF = np.array([_limits(wrap) for wrap in range(256)], np.int64).T
+_LOWEST, _HIGHEST, _SHIFTS = np.ascontiguousarray(np.array([_limits(wrap) for wrap in range(256)], np.int64).T)
 
 
 class MalformedError(ValueError):
@@ -76,28 +78,31 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
     values = np.concatenate([table.ravel() for table in tables])
     counts = np.array([table.shape[1] for table in tables]).repeat([len(table) for table in tables])
     starts = counts.cumsum() - counts
-    bases = values[starts]
+    bases = values.take(starts)
     lowest, highest = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-    fits = (lowest >= _LOWEST[wraps]) & (highest <= _HIGHEST[wraps])
-    wraps = wraps * fits
+    wraps = wraps * ((lowest >= _LOWEST.take(wraps)) & (highest <= _HIGHEST.take(wraps)))
     steps, widths = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.uint8)
     # Most signals never change within a window: no more work on them.
     changing = (lowest != highest).nonzero()[0]
     if not len(changing):
         return Deltas(bases, steps, widths, b"", wraps)
     if len(changing) < len(counts):
-        first, counts = starts[changing], counts[changing]
+        first, counts = starts.take(changing), counts.take(changing)
         places = zip(first.tolist(), (first + counts).tolist(), strict=True)
         values = np.concatenate([values[start:stop] for start, stop in places])
         starts = counts.cumsum() - counts
     deltas = _deltas(values, starts, counts)
-    lowest, highest = _take_the_short_way(deltas, starts, counts, wraps[changing])
+    # A delta that is shorter round the wrap is taken that way.
+    shift = _SHIFTS.take(wraps.take(changing)).repeat(counts)
+    deltas <<= shift
+    deltas >>= shift
+    lowest, highest = np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts)
     narrowest = _signed_widths(lowest, highest)
-    spread = highest.view(np.uint64) - lowest.view(np.uint64)
-    centred = _spread_widths(spread)
+    spread = (highest - lowest).view(np.uint64)
+    centred = _WIDTH_VALUES.take(_SPREADS.searchsorted(spread))
     shifted = centred < narrowest
     if shifted.any():
-        middle = lowest + ((spread >> np.uint64(1)) + (spread & np.uint64(1))).view(np.int64)
+        middle = lowest + (spread - (spread >> _ONE)).view(np.int64)
         middle *= shifted
         deltas -= middle.repeat(counts)
         steps[changing] = middle
@@ -108,21 +113,19 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
 
 def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
     """Encode columns of times as from `origin`, each (n,) with an n of its own, at least 1; bases, too, in units."""
-    values = np.concatenate(times) - origin
+    values = np.concatenate(times)
     counts = np.array([len(column) for column in times])
-    starts = counts.cumsum() - counts
-    bases, lasts = values[starts], values[starts + counts - 1].astype(np.float64)
+    stops = counts.cumsum()
+    starts = stops - counts
+    bases, lasts = values.take(starts) - origin, (values.take(stops - 1) - origin).astype(np.float64)
     deltas = _deltas(values, starts, counts)
-    unit = max(int(np.gcd(np.gcd.reduce(bases), np.gcd.reduce(deltas))), 1)  # below 1: nothing but 0 and -2^63
+    unit, deltas = _in_units(bases, deltas)
     mean = (lasts - bases) / unit / np.maximum(counts - 1, 1)
     if unit > 1:
-        deltas //= unit
         bases //= unit
     steps = np.where(np.abs(mean) < _TRUSTED, np.rint(mean), 0.0).astype(np.int64)
     deltas -= steps.repeat(counts)
     widths = _signed_widths(np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts))
-    widths[counts == 1] = 0
-    steps[counts == 1] = 0
     return Deltas(bases, steps, widths, _planes(deltas, starts, counts, widths), np.zeros(len(times), np.uint8), unit)
 
 
@@ -167,28 +170,24 @@ def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])
-    alone = counts == 1
-    deltas[starts] = deltas[starts + ~alone]
-    deltas[starts[alone]] = 0
+    several = counts > 1
+    deltas[starts] = deltas.take(starts + several) * several
     return deltas
 
 
-def _take_the_short_way(
-    deltas: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], wraps: NDArray[np.uint8]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Replace deltas that are shorter round the wrap; lowest and highest of each column (C,)."""
-    lowest, highest = np.minimum.reduceat(deltas, starts), np.maximum.reduceat(deltas, starts)
-    half = _HALF[wraps]
-    around = np.flatnonzero((highest > half) | (lowest < ~half))
-    if len(around):
-        places = _places(starts[around], counts[around])
-        shift = np.repeat(_shifts(wraps[around]), counts[around])
-        short = deltas[places] << shift >> shift
-        deltas[places] = short
-        firsts = np.cumsum(counts[around]) - counts[around]
-        lowest[around] = np.minimum.reduceat(short, firsts)
-        highest[around] = np.maximum.reduceat(short, firsts)
-    return lowest, highest
+def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+    """The largest number that divides all of them, at least 1, and `deltas` divided by it."""
+    of_bases = np.gcd.reduce(bases)
+    # The first few deltas mostly tell; that it divides all of them is sooner seen than found out.
+    unit = int(np.gcd(of_bases, np.gcd.reduce(deltas[:_FEW])))
+    if unit == 1:
+        return 1, deltas
+    if unit > 1:
+        divided = deltas // unit
+        if (divided * unit == deltas).all():
+            return unit, divided
+    unit = max(int(np.gcd(of_bases, np.gcd.reduce(deltas))), 1)  # below 1: nothing but 0 and -2^63
+    return unit, deltas // unit
 
 
 def _planes(
@@ -229,12 +228,6 @@ def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.in
     return places
 
 
-def _shifts(wraps: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(C,): how far to shift left and back to keep the bits that a column wraps at."""
-    bits = (wraps & ~np.uint8(SIGNED)).astype(np.int64)
-    return np.where(bits == 0, 0, 64 - bits)
-
-
 def _wrap(
     values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.int64], wraps: NDArray[np.uint8]
 ) -> None:
@@ -245,18 +238,14 @@ def _wrap(
         chosen = np.flatnonzero(beyond & ((wraps & np.uint8(SIGNED)).astype(bool) == signed))
         if len(chosen):
             places = _places(starts[chosen], counts[chosen])
-            shift = np.repeat(_shifts(wraps[chosen]), counts[chosen])
+            shift = np.repeat(_SHIFTS[wraps[chosen]], counts[chosen])
             left = values[places] << shift
             values[places] = left >> shift if signed else (left.view(np.uint64) >> shift.view(np.uint64)).view(np.int64)
 
 
 def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Width of the signed type that holds lowest..highest; 0 where both are 0."""
-    extent = np.maximum(lowest ^ (lowest >> 63), highest ^ (highest >> 63))  # of -129 and 128 alike: 128
-    widths = _WIDTH_VALUES[1:][np.searchsorted(_LIMITS, extent)]
-    return np.where((lowest == 0) & (highest == 0), np.uint8(0), widths)
-
-
-def _spread_widths(spread: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Width that holds residuals centred in their spread."""
-    return _WIDTH_VALUES[np.searchsorted(_SPREADS, spread)]
+    extent = np.maximum(highest, ~lowest)  # of -129 and 128 alike: 128
+    widths: NDArray[np.uint8] = _WIDTH_VALUES[1:].take(_LIMITS.searchsorted(extent))
+    widths *= (lowest | highest) != 0
+    return widths

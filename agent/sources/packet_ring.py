@@ -252,7 +252,7 @@ class PacketRingSource:
         *,
         bus: str,
         interface: str,
-        drain_ms: int = 50,
+        drain_ms: int = 100,
         ring_bytes: int = 8_000_000,
         on_loss: Callable[[BusLoss], None],
         descriptors: Descriptors | None = None,

@@ -46,7 +46,7 @@ class PythonCanSource:
         bitrate: int = 0,
         fd: bool = False,
         options: Mapping[str, Option] | None = None,
-        drain_ms: int = 50,
+        drain_ms: int = 100,
         buffer_frames: int = 65_536,
         retry_min_s: float = 0.5,
         retry_max_s: float = 30.0,

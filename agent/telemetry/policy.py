@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,8 +60,7 @@ def described(campaign: Campaign, buses: Sequence[str], plans: Mapping[int, BusP
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
+class _Piece(msgspec.Struct, frozen=True, eq=False):
     """Samples of several signals of one message that were kept at the same frames of one increment.
 
     `t_us` (n,); `raw` (rows, n); `members` (rows,): which signals of the message, as indices; `part`: of the window.
@@ -89,21 +89,26 @@ class _Rule:
     on_change: bool
     members: _Rows
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every sample is kept."""
+        return self.interval_ns == 0 and not self.on_change
+
 
 @dataclass(slots=True, eq=False)
 class _Message:
     """The collected signals of one message on one bus (of one sender if it has a source address), as rows of columns.
 
-    `indices` (S,): which signals of the message; `rows` (S,): the row of each in columns that hold the signals
-    `layout`, which another Decoder, for other campaigns beside this one, lays out anew.  `kept_ns`, `seen` and
-    `has_seen` (S,) are the state across increments: time of the last kept sample, last raw value, and whether there
-    was one (the first is always kept).  `pieces`: what the open window
-    holds, in order; `limited`: whether some signal keeps only its newest samples.
+    `indices` (S,): which signals of the message; `members` (S,): all of them as indices into `signals`.  `kept_ns`,
+    `seen` and `has_seen` (S,) are the state across increments: time of the last kept sample, last raw value, and
+    whether there was one (the first is always kept).  `limited`: whether some signal keeps only its newest samples.
+    `rows` (S,): the row of each signal in columns that hold the signals `layout`, which another Decoder, for other
+    campaigns beside this one, lays out anew; `keeps_all`: whether every sample is kept, of every signal that is laid
+    out, as it is laid out.  `pieces`: what the open window holds, in order.
     """
 
     indices: tuple[int, ...]
-    layout: tuple[int, ...]
-    rows: _Rows
+    members: tuple[int, ...]
     signals: tuple[_Signal, ...]
     rules: tuple[_Rule, ...]
     kept_ns: NDArray[np.int64]
@@ -111,25 +116,19 @@ class _Message:
     has_seen: NDArray[np.bool_]
     limited: bool
     source_address: int | None
+    layout: tuple[int, ...] = ()
+    rows: _Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    keeps_all: bool = False
     pieces: list[_Piece] = field(default_factory=list)
     described: dict[tuple[int, ...], tuple[tuple[SignalInfo, ...], tuple[Mapping[int, str], ...]]] = field(
         default_factory=dict
     )
 
-    @property
-    def all_members(self) -> tuple[int, ...]:
-        """Every signal, as an index."""
-        return tuple(range(len(self.signals)))
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether every sample is kept, of every signal that the decoder lays out, as it lays them out."""
-        return (
-            len(self.rules) == 1
-            and self.rules[0].interval_ns == 0
-            and not self.rules[0].on_change
-            and self.layout == self.indices
-        )
+    def lay_out(self, layout: tuple[int, ...]) -> None:
+        """Columns hold the signals `layout` from now on."""
+        self.layout = layout
+        self.rows = np.array([layout.index(index) for index in self.indices], np.intp)
+        self.keeps_all = layout == self.indices and [rule.keeps_all for rule in self.rules] == [True]
 
     def keep(self, piece: _Piece) -> None:
         """Add samples, and let go of pieces that `max_samples` newer ones of each of their signals make superfluous."""
@@ -164,6 +163,7 @@ class CampaignCollector:
         self._campaign = campaign
         self._buses = tuple(buses)
         self._messages: dict[tuple[int, int, bool, int, int], _Message] = {}
+        self._in_order: list[_Message] = []  # of their keys; empty where that is to be found out again
         self._part = 0  # of the open window; parts before it are durable
 
     @property
@@ -196,13 +196,13 @@ class CampaignCollector:
             message = self._messages.get(key)
             if message is None:
                 message = self._messages[key] = self._new_message(decoded)
-            if decoded.signals != message.layout:
-                message.layout = decoded.signals
-                message.rows = np.array([decoded.signals.index(index) for index in message.indices], np.intp)
+                self._in_order = []
+            if decoded.signals is not message.layout:
+                message.lay_out(decoded.signals)
             if not message.signals:
                 continue
             if all_active and decoded.valid is None and message.keeps_all:
-                message.keep(_Piece(t_us[start:stop], decoded.raw, message.all_members, self._part))
+                message.keep(_Piece(t_us[start:stop], decoded.raw, message.members, self._part))
             else:
                 self._collect(message, decoded)
 
@@ -224,40 +224,43 @@ class CampaignCollector:
 
     def _window(self, start_us: int, end_us: int, clock: Clock, first_part: int) -> Window:
         groups: list[ColumnGroup] = []
-        for key in sorted(self._messages):
-            message = self._messages[key]
-            pieces = [piece for piece in message.pieces if piece.part >= first_part]
-            if pieces:
+        self._in_order = self._in_order or [self._messages[key] for key in sorted(self._messages)]
+        for message in self._in_order:
+            pieces = message.pieces
+            if first_part:
+                pieces = [piece for piece in pieces if piece.part >= first_part]
+            if len(pieces) == 1 and not message.limited:
+                groups.append(message.group(pieces[0].members, pieces[0].t_us, pieces[0].raw))
+            elif pieces:
                 groups += _groups(message, pieces)
         return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
 
     def _new_message(self, decoded: SignalColumns) -> _Message:
-        rows: list[int] = []
         indices: list[int] = []
         signals: list[_Signal] = []
         by_rule: dict[tuple[int, bool], list[int]] = {}
-        for row, index in enumerate(decoded.signals):
+        for index in decoded.signals:
             plan = decoded.message.signals[index]
             name = f"{decoded.message.name}.{plan.name}"
             rule = self._campaign.rule_for(name)
             if rule is not None:
-                by_rule.setdefault((rule.interval_ns, rule.on_change), []).append(len(rows))
-                rows.append(row)
+                by_rule.setdefault((rule.interval_ns, rule.on_change), []).append(len(indices))
                 indices.append(index)
                 info = _info(name, self._buses[decoded.bus], plan)
                 signals.append(_Signal(info, plan.texts, rule.max_samples))
-        return _Message(
+        message = _Message(
             tuple(indices),
-            decoded.signals,
-            np.array(rows, np.intp),
+            tuple(range(len(indices))),
             tuple(signals),
             tuple(_Rule(*rule, np.array(members, np.intp)) for rule, members in by_rule.items()),
-            np.zeros(len(rows), np.int64),
-            np.zeros(len(rows), np.int64),
-            np.zeros(len(rows), np.bool_),
+            np.zeros(len(indices), np.int64),
+            np.zeros(len(indices), np.int64),
+            np.zeros(len(indices), np.bool_),
             any(signal.max_samples is not None for signal in signals),
             decoded.source_address,
         )
+        message.lay_out(decoded.signals)
+        return message
 
     def _collect(self, message: _Message, decoded: SignalColumns) -> None:
         kept: dict[bytes, tuple[_Rows, list[int]]] = {}  # by frames, whichever rule led to them

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agent.formats import catalogue as catalogues
 from agent.formats.catalogue import Catalogue, UnknownCatalogue, catalogue_of, read_catalogue
 from agent.formats.codec import decode_window, encode_batches, encode_window
-from agent.formats.columns import ColumnGroup, Kind
+from agent.formats.columns import ColumnGroup, Kind, TableTexts
 from agent.formats.delta import MalformedError
 from tests.agent.formats.windows import INT64, SIGNALS, WINDOWS, plain, samples, signal, window
 
@@ -79,6 +79,40 @@ def test_parts_of_a_cut_window_all_refer():
         with pytest.raises(UnknownCatalogue):
             decode_window(body)
     assert samples(decode_window(body, {catalogue.digest: catalogue}.get) for body in bodies) == samples([original])
+
+
+def test_a_remembered_layout_serves_only_windows_of_the_same_groups():
+    infos = signal("M.a", bits=16), signal("M.gear", bits=4)
+    tables, others = ({}, {0: "P"}), ({}, {0: "N"})
+    rows = np.array([[1, 2, 3], [0, 0, 1]])
+
+    def group(tables, source_address=None, infos=infos):
+        texts = TableTexts(infos, tables[: len(infos)], rows[: len(infos)])
+        return ColumnGroup(np.arange(3) * 10_000, infos, rows[: len(infos)], texts, source_address)
+
+    catalogue = catalogue_of("drive", "0123456789ab", list(zip(infos, tables, strict=True)))
+    windows = [
+        window(group(tables)),
+        window(group(tables), group(tables)),
+        window(group(tables, 7)),
+        window(group(others)),
+        window(group(tables, infos=infos[:1])),
+        window(group(tables)),
+    ]
+    for original in windows:
+        body = encode_window(original, catalogue)
+        assert body == encode_window(original, read_catalogue(catalogue.content))
+        assert plain(decode_window(body, {catalogue.digest: catalogue}.get)) == plain(original)
+
+
+def test_layouts_are_remembered_within_a_limit(monkeypatch):
+    monkeypatch.setattr(catalogues, "_LAYOUTS", 2)
+    infos, raw = (signal("M.a", bits=16),), np.array([[1, 2, 3]])
+    catalogue = catalogue_of("drive", "0123456789ab", [(infos[0], {})])
+    for address in range(5):
+        group = ColumnGroup(np.arange(3), infos, raw, TableTexts(infos, ({},), raw), address)
+        decoded = decode_window(encode_window(window(group), catalogue), {catalogue.digest: catalogue}.get)
+        assert decoded.groups[0].source_address == address
 
 
 def test_another_campaign_or_revision_never_refers():

@@ -80,6 +80,12 @@ def test_equal_times_of_several_groups_travel_once():
     assert list(message.columns.times) == [0, 0]
 
 
+def test_times_that_differ_between_equal_ends_do_not_become_one():
+    times = [np.array([0, 10_000, 30_000]), np.array([0, 20_000, 30_000])]
+    original = window(*(ColumnGroup(t_us, (signal("M.a"),), np.zeros((1, 3), np.int64), ({},)) for t_us in times))
+    assert plain(codec.decode_window(codec.encode_window(original))) == plain(original)
+
+
 def test_signals_that_do_not_change_cost_next_to_nothing():
     times = np.arange(3_000) * 10_000
     infos = tuple(signal(f"Message.Signal{i}") for i in range(100))

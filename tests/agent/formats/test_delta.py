@@ -80,6 +80,15 @@ def test_one_time_that_is_off_the_unit_is_not_rounded():
     assert _decode(encoded, 3).tolist() == [0, 10_000, 20_001]
 
 
+def test_a_unit_holds_for_the_last_time_as_for_the_first_ones():
+    regular = np.arange(1_000) * 10_000
+    assert delta.encode_times([regular], 0).unit == 10_000
+    regular[-1] += 4_000
+    encoded = delta.encode_times([regular], 0)
+    assert encoded.unit == 2_000
+    np.testing.assert_array_equal(_decode(encoded, 1_000), regular)
+
+
 @given(st.integers(-(2**40), 2**40), st.lists(st.integers(-300, 300), max_size=20))
 def test_a_regular_column_with_jitter_takes_at_most_two_bytes_a_value(step, noise):
     column = np.cumsum(np.array([7, *(step + n for n in noise)]))

@@ -1,0 +1,50 @@
+"""What durable batches cost whatever is in them: the part of the pipeline that no decoder or codec can save.
+
+A body that is ready is signed and sealed, its file written and synced, the folder synced, and a row of 100 bytes
+committed (SQLite, WAL, synchronous=FULL): the steps of a spool that has no index to keep and no limits to obey.
+"""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent import durable
+from agent.formats.seal import Header, RecipientPrivateKey, seal
+from agent.formats.topics import Lane
+from bench.pipeline import VEHICLE
+
+EPOCH: Final = "0" * 32
+
+
+class Floor:
+    """Makes batches of `bodies` durable, one after the other; `folder` is made."""
+
+    def __init__(self, bodies: Sequence[bytes], folder: Path) -> None:
+        self._bodies = bodies
+        self._folder = folder
+        self._device, self._recipient = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate().public
+        self._key_id = self._recipient.key_id
+        self._seq = 0
+        folder.mkdir()
+        self._database = sqlite3.connect(folder / "index.sqlite3", isolation_level=None)
+        for pragma in ("page_size = 1024", "journal_mode = WAL", "synchronous = FULL"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute("CREATE TABLE batches (id INTEGER PRIMARY KEY, row BLOB)")
+
+    def run(self) -> None:
+        """All of them."""
+        for body in self._bodies:
+            self._seq += 1
+            suite, now_us = self._recipient.suite, time.time_ns() // 1_000
+            header = Header(VEHICLE, EPOCH, self._seq, Lane.LIVE, self._key_id, suite, now_us)
+            durable.create_file(self._folder / f"{self._seq}.batch", seal(header, body, self._device, self._recipient))
+            durable.fsync_directory(self._folder)
+            self._database.execute("INSERT INTO batches VALUES (?, ?)", (self._seq, bytes(100)))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
