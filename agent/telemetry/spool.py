@@ -61,7 +61,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
@@ -179,7 +179,7 @@ class Spool:
     def epoch(self) -> str:
         """The life of this spool; the same until its index is lost."""
         with self._reading() as index:
-            return index.epoch()
+            return index.epoch
 
     # ---- storing
 
@@ -199,29 +199,24 @@ class Spool:
         """
         with self._turn:
             with self._reading() as index:
-                epoch, first_seq = index.epoch(), index.next_seq()
+                epoch, first_seq, before = index.epoch, index.next_seq, index.carriers()
+                seqs = range(first_seq, first_seq + len(drafts))
                 replaced = [_provisional(index, key) for draft in drafts for key in draft.replaces]
-            sealed = [draft.seal(first_seq + number) for number, draft in enumerate(drafts)]
-            entries = [
-                entry_of(epoch, first_seq + number, draft, content)
-                for number, (draft, content) in enumerate(zip(drafts, sealed, strict=True))
-            ]
-            dropped = self._make_room(entries, replaced)
-            seqs = range(first_seq, first_seq + len(drafts))
-            contents = {
-                path_of(self._folder, entry): content
-                for entry, content in zip(entries, sealed, strict=True)
-                if entry.seq not in dropped
-            }
-            carriers = [
-                Carrier(draft.carries, epoch, entry.seq, None, entry.digest)
-                for entry, draft in zip(entries, drafts, strict=True)
-                if draft.carries is not None and entry.seq not in dropped
-            ]
-            for carrier in carriers:
-                contents[self._carrier_path(carrier)] = sealed[carrier.seq - first_seq]
-            with self._reading() as index:
-                before = index.carriers()
+                sealed = [draft.seal(seq) for seq, draft in zip(seqs, drafts, strict=True)]
+                entries = [entry_of(epoch, *batch) for batch in zip(seqs, drafts, sealed, strict=True)]
+                dropped = self._make_room(index, entries, replaced)
+                contents = {
+                    path_of(self._folder, entry): content
+                    for entry, content in zip(entries, sealed, strict=True)
+                    if entry.seq not in dropped
+                }
+                carriers = [
+                    Carrier(draft.carries, epoch, entry.seq, None, entry.digest)
+                    for entry, draft in zip(entries, drafts, strict=True)
+                    if draft.carries is not None and entry.seq not in dropped
+                ]
+                for carrier in carriers:
+                    contents[self._carrier_path(carrier)] = sealed[carrier.seq - first_seq]
                 self._doubt = _Doubt(
                     seqs,
                     tuple(contents),
@@ -237,9 +232,8 @@ class Spool:
                 raise self._disk_error(error) from error
             with self._writing(settle=False) as index:
                 index.set_next_seq(seqs.stop)
-                for entry in replaced:
-                    index.remove(entry.position)
                 if replaced:
+                    index.remove(*(entry.position for entry in replaced))
                     index.count(REPLACED, batches=len(replaced))
                 for entry in entries:
                     self._add(index, entry, dropped.get(entry.seq), reports if entry.seq == first_seq else ())
@@ -290,7 +284,7 @@ class Spool:
             if since_us is not None and lossy:
                 for campaign, t_us in sorted((reached or {"": since_us}).items()):
                     loss = Loss(Reason.OPEN_WINDOW, campaign=campaign, detail=lossy[:MAX_DETAIL_CHARS])
-                    index.add_loss(replace(loss, epoch=index.epoch(), first_t_us=t_us, last_t_us=max(t_us, now_us)))
+                    index.add_loss(replace(loss, epoch=index.epoch, first_t_us=t_us, last_t_us=max(t_us, now_us)))
             index.set_collecting(now_us)
             index.replace_reached({})
 
@@ -304,7 +298,7 @@ class Spool:
         """Write losses into the ledger.  Raises Transient, with nothing changed."""
         with self._turn, self._writing() as index:
             for loss in losses:
-                index.add_loss(replace(loss, epoch=loss.epoch or index.epoch()))
+                index.add_loss(replace(loss, epoch=loss.epoch or index.epoch))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
         """Losses (id, record) that no stored batch reports yet, oldest first: for the next batch of events.
@@ -499,57 +493,57 @@ class Spool:
 
     # ---- room
 
-    def _make_room(self, arriving: Sequence[Entry], replaced: Sequence[Entry]) -> dict[int, Reason]:
+    def _make_room(self, index: Index, arriving: Sequence[Entry], replaced: Sequence[Entry]) -> dict[int, Reason]:
         """Evict what the limits demand; returns the numbers of `arriving` that must not be stored, and why.
 
         What is `replaced` counts no more, though its bytes still take their space.
         """
-        with self._reading() as index:
-            usage = index.usage()
-            leaving = {entry.position for entry in replaced}
-            stored_bytes = sum(size for _, size in usage.values()) + index.provisional_usage()[1]
-            arriving_bytes = sum(entry.size_bytes for entry in arriving)
-            limits = self._limits
-            try:
+        limits, now_s = self._limits, self._now_s()
+        since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
+        aged = index.stored_between(since_s, now_s - limits.max_age_s, AGED_AT_ONCE)
+        stored_bytes = index.stored_bytes()
+        arriving_bytes = sum(entry.size_bytes for entry in arriving)
+        taken_bytes = stored_bytes + self._folder.doomed[1] + arriving_bytes
+        try:
+            free_bytes = self._folder.free_bytes()
+            tight = free_bytes < limits.reserve_bytes + arriving_bytes or taken_bytes > limits.quota_bytes
+            if not tight and not aged:
+                return {}
+            if tight:
+                self._folder.sweep()
                 free_bytes = self._folder.free_bytes()
-                taken_bytes = stored_bytes + self._folder.doomed[1] + arriving_bytes
-                if free_bytes < limits.reserve_bytes + arriving_bytes or taken_bytes > limits.quota_bytes:
-                    self._folder.sweep()
-                    free_bytes = self._folder.free_bytes()
-            except OSError as error:
-                raise self._disk_error(error) from error
-            incoming = [
-                replace(entry.as_held(), position=2**62 + number)  # newer than anything stored
-                for number, entry in enumerate(arriving)
-            ]
-            now_s = self._now_s()
-            since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
-            aged = index.stored_between(since_s, now_s - limits.max_age_s, AGED_AT_ONCE)
-            evictions = retention.evictions(
-                limits,
-                stored_bytes=stored_bytes - sum(entry.size_bytes for entry in replaced),
-                events_bytes=usage[Lane.EVENTS][1],
-                free_bytes=free_bytes,
-                incoming=incoming,
-                expired=[entry.as_held() for entry in aged if entry.position not in leaving],
-                data=retention.merge_by_sacrifice(
-                    (entry.as_held() for entry in entries if entry.position not in leaving)
-                    for entries in (
-                        index.next_to_evict(Lane.LIVE),
-                        index.next_to_evict(Lane.BACKLOG),
-                        index.provisional_to_evict(),
-                    )
-                ),
-                events=(entry.as_held() for entry in index.next_to_evict(Lane.EVENTS)),
-            )
-            dropped: dict[int, Reason] = {}
-            stored: list[tuple[Entry, Reason, str]] = []
-            for eviction in evictions:
-                number = eviction.batch.position - 2**62
-                if number >= 0:
-                    dropped[arriving[number].seq] = eviction.reason
-                elif (entry := index.at(eviction.batch.position)) is not None:
-                    stored.append((entry, eviction.reason, ""))
+        except OSError as error:
+            raise self._disk_error(error) from error
+        leaving = {entry.position for entry in replaced}
+        incoming = [
+            replace(entry.as_held(), position=2**62 + number)  # newer than anything stored
+            for number, entry in enumerate(arriving)
+        ]
+        evictions = retention.evictions(
+            limits,
+            stored_bytes=stored_bytes - sum(entry.size_bytes for entry in replaced),
+            events_bytes=index.usage()[Lane.EVENTS][1],
+            free_bytes=free_bytes,
+            incoming=incoming,
+            expired=[entry.as_held() for entry in aged if entry.position not in leaving],
+            data=retention.merge_by_sacrifice(
+                (entry.as_held() for entry in entries if entry.position not in leaving)
+                for entries in (
+                    index.next_to_evict(Lane.LIVE),
+                    index.next_to_evict(Lane.BACKLOG),
+                    index.provisional_to_evict(),
+                )
+            ),
+            events=(entry.as_held() for entry in index.next_to_evict(Lane.EVENTS)),
+        )
+        dropped: dict[int, Reason] = {}
+        stored: list[tuple[Entry, Reason, str]] = []
+        for eviction in evictions:
+            number = eviction.batch.position - 2**62
+            if number >= 0:
+                dropped[arriving[number].seq] = eviction.reason
+            elif (entry := index.at(eviction.batch.position)) is not None:
+                stored.append((entry, eviction.reason, ""))
         self._lose(stored)
         return dropped
 
@@ -589,32 +583,33 @@ class Spool:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Index]:
-        with self._turn, self._guarded():
-            yield self._ready()
+        with self._turn:
+            try:
+                yield self._ready()
+            except sqlite3.DatabaseError as error:
+                self._give_up_index(error)
 
     @contextlib.contextmanager
     def _writing(self, *, settle: bool = True) -> Iterator[Index]:
         """A transaction: committed at the end, rolled back where anything raises."""
-        with self._turn, self._guarded():
-            index = self._ready(settle=settle)
+        with self._turn:
             try:
+                index = self._ready(settle=settle)
                 index.begin()
                 yield index
                 index.commit()
+            except sqlite3.DatabaseError as error:
+                self._give_up_index(error)
             except BaseException:
                 self._drop_index()  # closing rolls back; what is opened anew is what the disk holds
                 raise
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            self._drop_index()
-            if not _is_damage(error):
-                raise self._index_error(error) from error
-            self._recover()
-            raise Transient(f"spool {self._folder.root}: the index was damaged and is made anew: {error}") from error
+    def _give_up_index(self, error: sqlite3.DatabaseError) -> NoReturn:
+        self._drop_index()
+        if not _is_damage(error):
+            raise self._index_error(error) from error
+        self._recover()
+        raise Transient(f"spool {self._folder.root}: the index was damaged and is made anew: {error}") from error
 
     def _ready(self, *, settle: bool = True) -> Index:
         """The open index, opened anew after an error, with a doubtful append taken back (`settle`)."""
@@ -636,16 +631,19 @@ class Spool:
     def _settle(self, index: Index) -> None:
         """Take back an append that was reported as failed; who wanted it repeats it."""
         if self._doubt is not None:
-            self._undo(index, self._doubt)
+            try:
+                self._undo(index, self._doubt)
+            except BaseException:
+                self._drop_index()
+                raise
             self._doubt = None
 
     def _undo(self, index: Index, doubt: _Doubt) -> None:
         """None of its batches can have been sent."""
-        if index.next_seq() == doubt.seqs.stop:  # it landed
-            epoch = index.epoch()
+        if index.next_seq == doubt.seqs.stop:  # it landed
             index.begin()
             for seq in doubt.seqs:
-                if (entry := index.find(epoch, seq)) is not None:
+                if (entry := index.find(index.epoch, seq)) is not None:
                     index.unreport(entry.position)
                     index.remove(entry.position)
             if doubt.ledger is not None:
@@ -687,15 +685,17 @@ class Spool:
                     reconcile(self._index, self._folder, self._now_s())
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
-                        raise self._index_error(error) from error
+                        raise
                     self._drop_index()
                     self._folder.set_index_aside()
                     self._index = self._open_index()
                     self._settle(self._index)  # else its files would be taken in, and their batches be stored twice
                     reconcile(self._index, self._folder, self._now_s())
             except OSError as error:
+                self._drop_index()
                 raise self._disk_error(error) from error
             except sqlite3.Error as error:
+                self._drop_index()
                 raise self._index_error(error) from error
 
     def _take_lock(self) -> None:

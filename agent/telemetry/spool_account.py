@@ -57,8 +57,8 @@ def counts(index: Index) -> Counts:
     """What `index` says.  Raises sqlite3.Error."""
     totals = index.totals()
     return Counts(
-        epoch=index.epoch(),
-        next_seq=index.next_seq(),
+        epoch=index.epoch,
+        next_seq=index.next_seq,
         lanes=index.usage(),
         provisional=index.provisional_usage(),
         oldest_stored_at_s=index.oldest_stored_at_s(),
@@ -84,7 +84,7 @@ def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
     gone (spool_index.MAX_TOLD).  Raises Transient where it cannot be read.
     """
     with _reading(folder) as index:
-        current, made = index.epoch(), index.next_seq() - 1
+        current, made = index.epoch, index.next_seq - 1
         waiting: dict[str, list[int]] = {current: []}
         for entry in index.all():
             waiting.setdefault(entry.epoch, []).extend((*entry.replaces, entry.seq))

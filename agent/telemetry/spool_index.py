@@ -17,6 +17,10 @@ triggers, not counted), and a transaction that committed survives a power cut (W
     catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
                receiver said to it
 
+What each append asks for is kept in memory as well: the identity, the catalogues, and how far sources and campaigns are
+durable.  It is written with the tables, so an index whose transaction did not commit must be closed: what is opened in
+its place reads what the disk holds.
+
 Raises sqlite3.Error; agent.telemetry.spool decides what that means.
 """
 # ruff: noqa: S608  # statements are put together from constants of this file; values are always bound
@@ -26,7 +30,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -194,12 +198,13 @@ class Total:
 
 
 class Index:
-    """The open database.  `begin` … `commit` or `rollback`; reading works outside of transactions, too."""
+    """The open database.  `begin` … `commit` or `close`; reading works outside of transactions, too."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self.told = 0
         """Losses up to this id may stand in a batch under way: nothing is merged into them, no id is used again."""
+        self._all_reported = False  # as far as is known: saves looking
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, told: int) -> "Index":
@@ -250,10 +255,12 @@ class Index:
 
     # ---- identity
 
+    @functools.cached_property
     def epoch(self) -> str:
         """The life of this spool."""
         return str(self._one("SELECT epoch FROM meta"))
 
+    @functools.cached_property
     def next_seq(self) -> int:
         """The sequence number that the next batch gets."""
         return int(self._one("SELECT next_seq FROM meta"))
@@ -261,6 +268,7 @@ class Index:
     def set_next_seq(self, seq: int) -> None:
         """Numbers below `seq` are used up."""
         self._db.execute("UPDATE meta SET next_seq = ?", (seq,))
+        self.next_seq = seq
 
     def recovered(self) -> bool:
         """Whether this index knows every file that it found when it was made."""
@@ -278,7 +286,7 @@ class Index:
         self.reached()
         if self.totals().keys() - _REASONS - {ACKNOWLEDGED, ADOPTED, REPLACED}:
             raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
-        if self.usage().keys() != _LANES or self.next_seq() < 1:
+        if self.usage().keys() != _LANES or self.next_seq < 1:
             raise sqlite3.DatabaseError("index lacks rows")
 
     # ---- batches
@@ -374,6 +382,10 @@ class Index:
         clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
         return list(self._entries(clauses, (since_s, until_s, limit)))
 
+    def stored_bytes(self) -> int:
+        """Of all batches, also provisional ones."""
+        return int(self._one("SELECT sum(bytes) FROM usage"))
+
     def usage(self) -> dict[Lane, tuple[int, int]]:
         """Batches and bytes of each lane, without provisional ones."""
         rows = self._db.execute("SELECT * FROM usage WHERE lane <> ?", (_PROVISIONAL,))
@@ -385,7 +397,7 @@ class Index:
         return int(batches), int(size)
 
     def count_usage(self) -> None:
-        """Correct both after damage; for recovery only."""
+        """Correct all of these after damage; for recovery only."""
         self._db.execute(
             "UPDATE usage SET (batches, bytes) ="
             " (SELECT count(*), coalesce(sum(size), 0) FROM batches WHERE batches.lane = usage.lane)"
@@ -417,8 +429,9 @@ class Index:
 
     def add_explanation(self, loss: Loss) -> None:
         """Record what waits to be reported and is counted already."""
-        mergeable = "IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
-        rows = list(self._losses(mergeable, (loss.reason.value, self.told)))
+        self._all_reported = False
+        mergeable = "reported_in IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
+        rows = self._losses(mergeable, loss.reason.value, self.told)
         same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
         if same is None and rows and self.unreported() >= MAX_UNREPORTED:
             same = rows[0]
@@ -441,9 +454,13 @@ class Index:
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
         """The oldest of them, those that were reported before first, with the ids that `report` takes; -1: all."""
-        again = list(self._losses(f"= {_AGAIN} ORDER BY id LIMIT ?", (limit,)))
+        if self._all_reported:
+            return []
+        again = self._losses(f"reported_in = {_AGAIN} ORDER BY id LIMIT ?", limit)
         left = limit if limit < 0 else limit - len(again)
-        return [*again, *self._losses("IS NULL ORDER BY id LIMIT ?", (left,))]
+        found = [*again, *self._losses("reported_in IS NULL ORDER BY id LIMIT ?", left)]
+        self._all_reported = limit != 0 and not found
+        return found
 
     def report(self, ids: Iterable[int], position: int) -> None:
         """Mark losses as reported inside the batch at `position`."""
@@ -461,6 +478,7 @@ class Index:
     def unreport(self, position: int) -> None:
         """The batch at `position` will not arrive, or not again: the losses that it reported wait as they are under
         their ids, so that who hears of one twice knows it."""
+        self._all_reported = False
         self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, position))
 
     def ledger(self) -> list[Loss]:
@@ -469,6 +487,7 @@ class Index:
 
     def restore_ledger(self, losses: Iterable[tuple[int, Loss]], totals: Mapping[str, Total]) -> None:
         """Put back what `unreported_losses` and `totals` said before a transaction that is taken back."""
+        self._all_reported = False
         self._db.execute("DELETE FROM losses WHERE reported_in IS NULL")
         marks = ", ".join("?" * 14)
         self._db.executemany(
@@ -483,6 +502,10 @@ class Index:
 
     def carriers(self) -> dict[bytes, Carrier]:
         """Every catalogue that is kept, by digest; few."""
+        return dict(self._carriers)
+
+    @functools.cached_property
+    def _carriers(self) -> dict[bytes, Carrier]:
         rows = self._db.execute("SELECT digest, epoch, seq, verdict, checksum FROM catalogues")
         return {
             digest: Carrier(digest, epoch, seq, None if verdict is None else Verdict(verdict), checksum)
@@ -495,24 +518,26 @@ class Index:
             "INSERT OR REPLACE INTO catalogues VALUES (?, ?, ?, ?, ?)",
             (carrier.digest, carrier.epoch, carrier.seq, carrier.verdict, carrier.checksum),
         )
+        self._carriers[carrier.digest] = carrier
 
-    def judge_carriers(self, epoch: str, seqs: Iterable[int], verdict: Verdict) -> None:
+    def judge_carriers(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
         """The receiver said so to these batches, of which some may have carried catalogues.
 
         One that was confirmed stays so: what refers to it waits until the receiver takes it again.
         """
-        self._db.execute(
-            f"UPDATE catalogues SET verdict = ? WHERE epoch = ? AND seq IN {_LISTED} AND verdict IS NOT ?",
-            (verdict, epoch, _listed(seqs), Verdict.CONFIRMED),
-        )
+        for carrier in self.carriers().values():
+            if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
+                self.set_carrier(replace(carrier, verdict=verdict))
 
     def drop_carrier(self, digest: bytes) -> None:
         """Keep a catalogue no longer."""
         self._db.execute("DELETE FROM catalogues WHERE digest = ?", (digest,))
+        self._carriers.pop(digest, None)
 
     def replace_carriers(self, carriers: Iterable[Carrier]) -> None:
         """Keep these and no others."""
         self._db.execute("DELETE FROM catalogues")
+        self._carriers.clear()
         for carrier in carriers:
             self.set_carrier(carrier)
 
@@ -522,15 +547,17 @@ class Index:
 
     def has_adopted(self) -> bool:
         """Whether batches of earlier epochs are stored: what they refer to is not known."""
-        epoch = self.epoch()
-        return any(
-            self._one(f"SELECT EXISTS (SELECT 1 FROM batches WHERE epoch {other} ?)", epoch) for other in ("<", ">")
-        )
+        other = "SELECT EXISTS (SELECT 1 FROM batches WHERE epoch"
+        return any(self._one(f"{other} {differs} ?)", self.epoch) for differs in ("<", ">"))
 
     # ---- sources
 
     def positions(self) -> dict[str, int]:
         """How far each source is durable."""
+        return dict(self._positions)
+
+    @functools.cached_property
+    def _positions(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT source, position FROM positions"))
 
     def set_positions(self, positions: Mapping[str, int]) -> None:
@@ -539,23 +566,31 @@ class Index:
             "INSERT INTO positions VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET position = excluded.position",
             list(positions.items()),
         )
+        self._positions.update(positions)
 
     def replace_positions(self, positions: Mapping[str, int]) -> None:
         """Set those of the named sources and forget all others."""
         self._db.execute("DELETE FROM positions")
+        self._positions.clear()
         self.set_positions(positions)
 
     def reached(self) -> dict[str, int]:
         """Up to which time each campaign is durable."""
+        return dict(self._reached)
+
+    @functools.cached_property
+    def _reached(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT campaign, t_us FROM reached"))
 
     def set_reached(self, campaign: str, t_us: int) -> None:
         """Up to `t_us` now."""
         self._db.execute("INSERT OR REPLACE INTO reached VALUES (?, ?)", (campaign, t_us))
+        self._reached[campaign] = t_us
 
     def replace_reached(self, reached: Mapping[str, int]) -> None:
         """Set those of the named campaigns and forget all others."""
         self._db.execute("DELETE FROM reached")
+        self._reached.clear()
         for campaign, t_us in reached.items():
             self.set_reached(campaign, t_us)
 
@@ -598,10 +633,9 @@ class Index:
                 None if withdrawn is None else _reason(withdrawn),
             )
 
-    def _losses(self, clauses: str, values: tuple[object, ...]) -> Iterator[tuple[int, Loss]]:
-        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE reported_in {clauses}"
-        for id_, *row in self._db.execute(statement, values).fetchall():
-            yield id_, _loss(row)
+    def _losses(self, where: str, *values: object) -> list[tuple[int, Loss]]:
+        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE {where}"
+        return [(id_, _loss(row)) for id_, *row in self._db.execute(statement, values)]
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -34,7 +34,7 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float) -> None:
 
     Raises OSError and sqlite3.Error; ValueError, TypeError and OverflowError where a row cannot be one of ours.
     """
-    epoch = index.epoch()
+    epoch = index.epoch
     if not is_epoch(epoch):
         raise sqlite3.DatabaseError(f"index has no epoch but {epoch!r}")
     folder.prepare_epoch(epoch)
@@ -55,7 +55,7 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float) -> None:
     index.check_rows()
     index.begin()
     index.count_usage()
-    index.set_next_seq(max(index.next_seq(), last_seq + 1))
+    index.set_next_seq(max(index.next_seq, last_seq + 1))
     for entry in lost:
         lose(index, entry, Reason.CORRUPT)
     promote(index, index.provisional())

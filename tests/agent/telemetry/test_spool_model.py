@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.spool_index import Index, connect
 from tests.agent.telemetry.flaky import Crash, Fault, FlakyFiles, connector
 
 QUOTA_BYTES = 3_000
@@ -108,12 +110,14 @@ class SpoolModel(RuleBasedStateMachine):
             max_size=3,
         ),
         report=st.booleans(),
+        carries=st.none() | st.sampled_from([b"one", b"other"]),
         fault=faults,
     )
     def append(
         self,
         parts: list[tuple[Lane, int, int, int]],
         report: bool,
+        carries: bytes | None,
         fault: "tuple[str, int, bool, int] | None",
     ) -> None:
         waiting = self.spool.unreported_losses(5) if report else []
@@ -121,7 +125,15 @@ class SpoolModel(RuleBasedStateMachine):
         self.serial += 1
         body = b"%d." % self.serial
         drafts = [
-            Draft(lane, priority, "c", lambda seq, size=size: b"%d:" % seq + body + bytes(size), samples)
+            Draft(
+                lane,
+                priority,
+                "c",
+                lambda seq, size=size: b"%d:" % seq + body + bytes(size),
+                samples,
+                last_t_us=self.serial,
+                carries=carries,
+            )
             for lane, priority, size, samples in parts
         ]
         expected = {
@@ -309,6 +321,17 @@ class SpoolModel(RuleBasedStateMachine):
         assert self.waiting() <= files
         left = files - self.waiting() - set(self.parts)
         assert len(left) <= self.unswept + self.failures  # unlinks that failed are done at the next occasion
+
+    @invariant()
+    def what_is_kept_in_memory_is_what_the_disk_holds(self) -> None:
+        if not hasattr(self, "spool"):
+            return
+        with self.spool._reading() as index, closing(connect(self.folder / "spool" / "index.sqlite3")) as database:
+            disk = Index(database)
+            assert (index.epoch, index.next_seq) == (disk.epoch, disk.next_seq)
+            assert (index.positions(), index.reached()) == (disk.positions(), disk.reached())
+            assert index.carriers() == disk.carriers()
+            assert index.unreported_losses(-1) == disk.unreported_losses(-1)
 
     @invariant()
     def the_ledger_holds_nothing_of_batches_that_are_gone(self) -> None:
