@@ -27,7 +27,7 @@ agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.
 agent/telemetry/policy.py agent/telemetry/retention.py
 agent/telemetry/bucket.py agent/telemetry/link_policy.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/containers.py can_dbc/decoder.py can_dbc/encoder.py
-can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
+can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py can_dbc/selector.py
 fleet/__init__.py fleet/arguments.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py
 fleet/demo/__init__.py fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.py
 """.split()
