@@ -8,17 +8,16 @@ import argparse
 import asyncio
 import json
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.command_line import ended
-from agent.errors import Permanent
 from fleet import arguments
 from fleet.demo.documents import write_documents
 from fleet.demo.drive import Drive
+from fleet.demo.folder import fresh
 from fleet.demo.input import DriveInput, recorded, virtual_vehicle
 from fleet.demo.proxy import Proxy
 from fleet.demo.report import Result, render, tls_of
@@ -26,7 +25,6 @@ from fleet.demo.verdict import judge
 from fleet.demo.world import World
 
 LENGTH_S = 30.0
-MARKER = ".headunit-agent-demo"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +39,7 @@ def _demonstrate(argv: Sequence[str] | None) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     if bool(options.log) != bool(options.dbc):
         parser.error("--log and --dbc go together: a recording needs its databases")
-    folder = _fresh(options.out.resolve())
+    folder = fresh(options.out.resolve())
     source = _source(options, folder)
     result = asyncio.run(_play(source, folder, options.length))
     (folder.parent / "demo.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
@@ -68,17 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="made anew (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
-
-
-def _fresh(folder: Path) -> Path:
-    """An empty `folder`; what an earlier demonstration left there goes, anything else stays and is an error."""
-    marker = folder / MARKER
-    if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise Permanent(f"{folder} holds something else than an earlier demonstration; choose another --out")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    marker.touch()
-    return folder
 
 
 def _source(options: argparse.Namespace, folder: Path) -> DriveInput:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from agent.errors import AgentError
+from fleet.arguments import positive, whole
 from tests.faults.campaign import play
 from tests.faults.verdict import render, repeat, write
 from tests.shared_data import DATA
@@ -19,8 +20,8 @@ from tests.shared_data import DATA
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--seed", type=int, default=os.environ.get("SEED") or random.randrange(1_000_000))
-    parser.add_argument("--minutes", type=float, default=os.environ.get("MINUTES") or 15.0)
+    parser.add_argument("--seed", type=whole(0, 2**32), default=os.environ.get("SEED") or random.randrange(1_000_000))
+    parser.add_argument("--minutes", type=positive, default=os.environ.get("MINUTES") or 15.0)
     parser.add_argument("--out", type=Path, default=Path("build/faults"), help="made anew (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     options = parser.parse_args()

@@ -1,7 +1,6 @@
 """Plays one campaign: every track's faults in their time, then quiet, draining, and the verdict."""
 
 import asyncio
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TextIO
 
 from agent.errors import AgentError, Permanent, first
 from fleet.demo.compare import Comparison
+from fleet.demo.folder import fresh
 from tests.faults import drive
 from tests.faults.schedule import Fault, Kind, Track, faults
 from tests.faults.verdict import Ledger, Verdict, compare_with_oracle, said
@@ -33,8 +33,7 @@ class Campaign:
     def run(self) -> Verdict:
         """Play it.  Raises AgentError where a program gives up, or does not deliver."""
         began_s = time.monotonic()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        fresh(self._folder)
         log = self._folder / "drive.log"
         frames = drive.write_log(log, self._minutes * 60)
         self._tell(f"seed {self._seed}: {frames:,} frames in {self._minutes:g} minutes")

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from fleet.arguments import whole
 from tests.fuzz.runner import chosen, fuzz, share_out
 from tests.fuzz.targets import TARGETS
 
@@ -17,9 +18,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     names = [target.name for target in TARGETS]
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(names)} (all)")
-    parser.add_argument("--inputs", type=int, default=100_000, metavar="N", help="over all targets (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the chance (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)")
+    parser.add_argument(
+        "--inputs", type=whole(1, 1_000_000_000), default=100_000, metavar="N", help="over all targets (%(default)s)"
+    )
+    parser.add_argument("--seed", type=whole(0, 2**32), default=1, metavar="S", help="of the chance (%(default)s)")
+    parser.add_argument(
+        "--jobs", type=whole(1, 1_000), default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=BUILD / "fuzz.json", metavar="FILE", help="report (%(default)s)")
     options = parser.parse_args()
     if unknown := sorted(set(options.targets) - set(names)):

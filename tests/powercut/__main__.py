@@ -7,14 +7,15 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from fleet.arguments import whole
 from tests.powercut.cuts import CUTS_A_DRIVE, cut_drive
 from tests.powercut.stores import STORES
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.powercut", description=__doc__)
-    parser.add_argument("--cuts", type=int, default=10_000, help="in all stores together (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the first drive (%(default)s)")
+    parser.add_argument("--cuts", type=whole(1, 10**8), default=10_000, help="in all stores together (%(default)s)")
+    parser.add_argument("--seed", type=whole(0, 2**32), default=1, help="of the first drive (%(default)s)")
     options = parser.parse_args()
     started = time.monotonic()
     drives = -(-options.cuts // (CUTS_A_DRIVE * len(STORES)))
