@@ -1,7 +1,7 @@
 """The command line `headunit-agent`: reads arguments, calls one function, prints its result.
 
-Exit status: 0 success, 1 the work failed (one line on stderr says why), 2 wrong use.  Heavy modules are imported by the
-command that needs them.
+Exit status: 0 success, 1 the work failed (one line on stderr says why), 2 wrong use, 130 interrupted.  Heavy modules
+are imported by the command that needs them.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import log
-from agent.errors import AgentError
+from agent.command_line import ended, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,10 @@ DEFAULT_CONFIG = Path("/etc/headunit-agent/agent.toml")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    return ended(lambda: _command_of(arguments), _complain)
+
+
+def _command_of(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if options.command == "demo":  # the demonstration has a command line of its own
@@ -32,29 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     log.configure()
-    try:
-        return int(options.run(options))
-    except AgentError as error:
-        _complain(error)
-        return 1
-    except BrokenPipeError:  # `headunit-agent ... | head`
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        _complain(f"{error.filename or 'the system'}: {error.strerror or error}")
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return int(options.run(options))
 
 
 def _complain(problem: object) -> None:
-    """One line, whatever the words of a library, or of a log that is echoed, hold: a terminal obeys none of them."""
-    print(f"headunit-agent: {_printable(' '.join(str(problem).split()))}", file=sys.stderr)
-
-
-def _printable(line: str) -> str:
-    """`line` with control characters (ESC, ...) as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    """One line, whatever the words of a library, or of a log that is echoed, hold."""
+    print(f"headunit-agent: {printable(' '.join(str(problem).split()))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _databases(decode)
     decode.add_argument("--bus", action="append", metavar="BUS", help="only this bus of the log; may be repeated")
-    decode.add_argument("--out", type=Path, metavar="F", help="*.parquet or *.csv; without it frames are only counted")
+    decode.add_argument(
+        "--out", type=Path, metavar="F", help="*.parquet or *.csv, written anew; without it frames are only counted"
+    )
     _json(decode)
     decode.set_defaults(run=_decode)
 
@@ -117,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config(replay)
     replay.add_argument("--log", type=Path, required=True, metavar="F", help="the log that takes the sources' place")
-    replay.add_argument("--speed", type=float, default=1.0, metavar="N", help="times real time; 0: as fast as possible")
+    replay.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="N", help="times real time; 0: as fast as possible"
+    )
     replay.set_defaults(run=_replay)
 
     commands.add_parser("demo", add_help=False, help="the whole product in one drive, checked sample by sample")
@@ -132,7 +123,11 @@ def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, example: str
 ) -> argparse.ArgumentParser:
     return commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
@@ -170,6 +165,16 @@ def _bus_and_file(text: str) -> tuple[str | None, Path]:
             raise argparse.ArgumentTypeError(f"{text!r} is not [BUS=]FILE")
         return bus, Path(file)
     return None, Path(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not speed >= 0.0:  # nan neither
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return speed
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -254,7 +259,7 @@ def _decoded(summary: "DecodeSummary") -> str:
         for bus, frames in buses.items():
             named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
             lines.append(f"{reason:<10}{bus}: {named}")
-    return "\n".join(map(_printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
+    return "\n".join(map(printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 def _demo(rest: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -52,7 +52,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"note: {note}" for note in self.notes]
-        lines += [f"{name}: {value}" for name, value in self.facts.items()]
+        lines += [f"{name:<10}{line}" for name, value in self.facts.items() for line in _lines(value)]
         lines.append(f"{self.file}: {'ok' if self.ok else f'{len(self.problems)} problem(s)'}")
         return "\n".join(lines)
 
@@ -63,6 +63,13 @@ class Report:
         except AgentError as error:
             self.problems.append(str(error))
             return None
+
+
+def _lines(fact: Any) -> list[str]:
+    """One fact for a person: a line for each key of a mapping."""
+    if isinstance(fact, Mapping):
+        return [f"{key} {', '.join(_lines(value))}" for key, value in fact.items()]
+    return [", ".join(fact)] if isinstance(fact, list) else [str(fact)]
 
 
 def check(file: Path) -> Report:
@@ -109,12 +116,12 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
         source = report.tried(lambda n=number: make_source(loaded, n, lambda _: None))  # type: ignore[misc]
         if source is not None:
             sources.append(source)
-    buses = report.tried(lambda: source_buses(sources)) or ()
-    for bus in buses:
+    buses = report.tried(lambda: source_buses(sources))
+    for bus in buses or ():
         if bus not in loaded.settings.bus:
             report.notes.append(f"bus {bus} has no [bus.{bus}] table: its frames are only counted")
     for bus in loaded.settings.bus:
-        if sources and bus not in buses:
+        if sources and buses is not None and bus not in buses:
             report.notes.append(f"[bus.{bus}]: no source delivers this bus; they deliver {', '.join(buses) or 'none'}")
     if not loaded.settings.sources:
         report.notes.append("no [[sources]]: the agent will collect nothing, only take pushes and serve toggles")

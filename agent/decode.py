@@ -11,7 +11,7 @@ import csv
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -317,4 +317,5 @@ def _writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_S
             f"{out}: cannot be written: {error.strerror or error}; make room or choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # told above
+            temporary.unlink(missing_ok=True)

@@ -79,8 +79,10 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     try:
         _disk.write_synced(temporary, content, mode)
         _disk.rename(temporary, path)
-    except OSError:
-        _disk.remove(temporary)
+    except OSError as error:
+        error.filename = str(path)  # what the caller knows; the other name is ours
+        with contextlib.suppress(OSError):
+            _disk.remove(temporary)
         raise
     _disk.sync_folder(path.parent)
 

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from agent.errors import Permanent
 
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}")
+_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 366)]
@@ -145,8 +145,9 @@ class Uplink(_Section, frozen=True, kw_only=True):
     metered_daily_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
 
     def __post_init__(self) -> None:
-        if not _ADDRESS.fullmatch(self.broker):
-            raise ValueError(f"broker = {self.broker!r} is not host:port, as in 'broker.example.org:8883'")
+        address = _ADDRESS.fullmatch(self.broker)
+        if address is None or not 0 < int(address[1]) < 65_536:
+            raise ValueError(f"broker = {self.broker!r} is not host:port (1 to 65535), as in 'broker.example.org:8883'")
         if self.backoff_min_s > self.backoff_max_s:
             raise ValueError(
                 f"backoff_min_s = {self.backoff_min_s} is above backoff_max_s = {self.backoff_max_s}; lower the first"
@@ -239,7 +240,8 @@ def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
             {"kind": "replay", "log": str(log.resolve()), "speed": speed}, type=ReplaySource, strict=True
         )
     except msgspec.ValidationError as error:
-        raise Permanent(f"--speed {speed}: {error}") from error
+        what = str(error).partition(" - at ")[0]
+        raise Permanent(f"--speed {speed:g}: {what[0].lower()}{what[1:]}") from error
     return Loaded(settings=msgspec.structs.replace(loaded.settings, sources=(source,)), file=loaded.file)
 
 

@@ -1,4 +1,5 @@
-"""`fleet`: the cloud side's command line.  Exit status 0 success, 1 the work failed, 2 wrong use.
+"""`fleet`: the cloud side's command line.  Exit status 0 success, 1 the work failed, 2 wrong use,
+130 interrupted.
 
 Parses arguments, calls one function, prints its result.  What needs the `fleet` extra (deltalake, duckdb,
 pyarrow) is imported by the commands that use it.
@@ -6,6 +7,7 @@ pyarrow) is imported by the commands that use it.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,18 +15,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.errors import AgentError, Permanent
+from agent.command_line import ended, printable
+from agent.errors import Permanent
 from agent.formats.topics import PARTITIONS
 from agent.log import configure
+from fleet import arguments
+from fleet.arguments import whole
 from fleet.folder import FleetFolder
-from fleet.share import Share, parse_share
+from fleet.share import Share
 
 if TYPE_CHECKING:
     from fleet.lake import Location
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
-_QUESTIONS: Final = ("signals", "latest", "samples", "losses", "ledger", "events", "batches")
+QUESTIONS: Final = ("signals", "latest", "samples", "losses", "ledger", "events", "batches")
 _DAYS: Final = 15 * 365
+MOST_DAYS: Final = 100 * 365
+
+_VEHICLE: Final = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
+_SQL: Final = "SELECT time, value FROM samples WHERE signal = 'VehicleMotion.Speed' ORDER BY time"
 
 _INIT = """\
 Create a fleet: every key it will ever need, the certificates of broker and receiver, the push repository.
@@ -42,24 +51,24 @@ all telemetry. The other keys work online: targets, snapshot and timestamp for `
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
+    return ended(lambda: _command_of(argv), _complain)
+
+
+def _command_of(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     configure("debug" if getattr(args, "verbose", False) else "info")
     command: Callable[[argparse.Namespace], int] = args.command
     try:
         return command(args)
-    except AgentError as error:
-        print(f"fleet: {error}", file=sys.stderr)
-        return 1
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        print(f"fleet: {error.name} is not installed: pip install 'headunit-agent[fleet]'", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"fleet: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 1
+        raise Permanent(f"{error.name} is not installed: pip install 'headunit-agent[fleet]'") from error
+
+
+def _complain(problem: object) -> None:
+    """As many lines as it has: SQL is pointed at, and the end of a program's log is a list."""
+    print("\n".join(printable(line) for line in f"fleet: {problem}".splitlines()), file=sys.stderr)
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -124,10 +133,13 @@ def _simulate(args: argparse.Namespace) -> int:
     from fleet.simulate.report import render
     from fleet.simulate.run import Plan, simulate
 
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):  # told now, not after the work
+            raise Permanent(f"--out {args.out}: cannot be written; name a file in a folder of yours")
     given = None if args.broker is None else (FleetFolder(args.fleet), *args.broker)
     figures = simulate(Plan(args.vehicles, args.minutes, args.period, args.receivers), given)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(figures, indent=2) + "\n")
     _report(args, figures, render(figures))
     return 0 if figures["passed"] else 1
@@ -138,7 +150,7 @@ def _query(args: argparse.Namespace) -> int:
     from fleet.query import ask, ask_sql
 
     lake = _lake(args)
-    vehicle = None if args.question == "sql" else args.named or args.vehicle
+    vehicle, limit = (None, None) if args.question == "sql" else (args.named or args.vehicle, args.limit)
     if args.question == "sql":
         answer = ask_sql(lake, args.sql)
     elif args.question in {"losses", "ledger"}:
@@ -146,6 +158,12 @@ def _query(args: argparse.Namespace) -> int:
     else:
         asked = "corrected" if getattr(args, "corrected", False) else args.question
         answer = ask(lake, asked, vehicle=vehicle, limit=args.limit)
+    if vehicle is not None and not answer.rows and _unknown(args.fleet, vehicle):
+        raise Permanent(
+            f"the lake has no answer for vehicle {vehicle}, and no such vehicle is enrolled in {args.fleet}"
+        )
+    if len(answer.rows) == limit:
+        _complain(f"{limit} rows were asked for (--limit): there may be more")
     if args.json:
         print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
     else:
@@ -158,6 +176,8 @@ def _compact(args: argparse.Namespace) -> int:
 
     if args.keep_days is None and (args.campaign or args.vehicle):
         raise Permanent("--campaign and --vehicle say what --keep-days deletes: give that, too")
+    if args.vehicle is not None and _unknown(args.fleet, args.vehicle):
+        raise Permanent(f"no vehicle {args.vehicle} is enrolled in {args.fleet}: nothing would be deleted")
     retention = None
     if args.keep_days is not None:
         today = datetime.now(UTC).date()
@@ -169,6 +189,13 @@ def _compact(args: argparse.Namespace) -> int:
     else:
         print(_table(tuple(tables[0]), [tuple(table.values()) for table in tables]))
     return 0
+
+
+def _unknown(fleet: Path, vehicle: str) -> bool:
+    """Whether nobody of that name was ever enrolled: a misspelt name must not look like one without data."""
+    from fleet.registry import Registry
+
+    return Registry(FleetFolder(fleet).vehicles).find(vehicle) is None
 
 
 def _lake(args: argparse.Namespace) -> "Location":
@@ -183,7 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     from fleet.publish import add_arguments as add_publish_arguments
 
     parser = argparse.ArgumentParser(
-        prog="fleet", description="The cloud side of headunit-agent: keys, vehicles, pushes, telemetry."
+        prog="fleet",
+        description="The cloud side of headunit-agent: keys, vehicles, pushes, telemetry.",
+        epilog="'fleet COMMAND --help' shows each command with an example.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -203,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     init.add_argument(
         "--broker-name",
+        type=arguments.host_name,
         metavar="NAME",
         action="append",
         default=[],
@@ -222,9 +252,11 @@ def _parser() -> argparse.ArgumentParser:
     enrol.add_argument("--brand", default="unknown", metavar="TEXT", help="what pushes may select by")
     enrol.add_argument("--model", default="unknown", metavar="TEXT", help="likewise")
     enrol.add_argument("--market", default="unknown", metavar="TEXT", help="likewise, for example EU")
-    enrol.add_argument("--model-year", type=_positive, default=datetime.now(UTC).year, metavar="YEAR", help="likewise")
     enrol.add_argument(
-        "--days", type=_positive, default=_DAYS, metavar="N", help="validity of the certificate (%(default)s)"
+        "--model-year", type=whole(1900, 9999), default=datetime.now(UTC).year, metavar="YEAR", help="likewise"
+    )
+    enrol.add_argument(
+        "--days", type=whole(1, MOST_DAYS), default=_DAYS, metavar="N", help="validity of the certificate (%(default)s)"
     )
     enrol.add_argument(
         "--csr",
@@ -239,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         _revoke,
         summary="refuse a vehicle from now on",
         description="Mark a vehicle as revoked: the receiver refuses and quarantines its batches. What it sent stays.",
-        example="fleet revoke 6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11",
+        example=f"fleet revoke {_VEHICLE}",
     )
     revoke.add_argument("vehicle", metavar="VEHICLE", help="its pseudonym")
 
@@ -266,14 +298,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     receive.add_argument(
         "--broker",
-        type=_address,
+        type=arguments.address,
         default=("localhost", 8883),
         metavar="HOST:PORT",
         help="default localhost:8883",
     )
     receive.add_argument(
         "--partitions",
-        type=_share,
+        type=arguments.share,
         default=Share(),
         metavar="A-B/16",
         help="which vehicles to serve, where several receivers share the fleet (default all)",
@@ -292,17 +324,19 @@ def _parser() -> argparse.ArgumentParser:
         "took and what larger fleets would need; fails where the lake lacks a sample or holds one twice.",
         example="fleet simulate --vehicles 2000 --minutes 2 --out build/simulate.json",
     )
-    simulate.add_argument("--vehicles", type=_positive, required=True, metavar="N")
-    simulate.add_argument("--minutes", type=_positive_float, default=2.0, metavar="M", help="(%(default)g)")
+    simulate.add_argument("--vehicles", type=whole(1, 1_000_000), required=True, metavar="N")
+    simulate.add_argument("--minutes", type=arguments.positive, default=2.0, metavar="M", help="(%(default)g)")
     simulate.add_argument(
         "--period",
-        type=_positive_float,
+        type=arguments.positive,
         default=30.0,
         metavar="S",
         help="seconds between the batches of a vehicle (%(default)g: with it two cores carry 2,000 vehicles)",
     )
-    simulate.add_argument("--receivers", type=_receivers, default=1, metavar="R", help="1 to 16 (%(default)s)")
-    simulate.add_argument("--broker", type=_address, metavar="HOST:PORT", help="of the fleet in --fleet")
+    simulate.add_argument(
+        "--receivers", type=whole(1, PARTITIONS), default=1, metavar="R", help="1 to 16 (%(default)s)"
+    )
+    simulate.add_argument("--broker", type=arguments.address, metavar="HOST:PORT", help="of the fleet in --fleet")
     simulate.add_argument("--out", type=Path, metavar="FILE", help="write the report there as JSON, too")
 
     compaction = _command(
@@ -318,14 +352,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     _lake_arguments(compaction)
     compaction.add_argument(
-        "--target-mb", type=_positive, default=128, metavar="MB", help="size that files are joined up to (%(default)s)"
+        "--target-mb",
+        type=whole(1, 1_000_000),
+        default=128,
+        metavar="MB",
+        help="size that files are joined up to (%(default)s)",
     )
-    compaction.add_argument("--keep-days", type=_positive, metavar="N", help="delete samples of earlier days (UTC)")
+    compaction.add_argument(
+        "--keep-days", type=whole(1, MOST_DAYS), metavar="N", help="delete samples of earlier days (UTC)"
+    )
     compaction.add_argument("--campaign", metavar="NAME", help="with --keep-days: only samples of this campaign")
     compaction.add_argument("--vehicle", metavar="VEHICLE", help="with --keep-days: only those of this vehicle")
     compaction.add_argument(
         "--unneeded-hours",
-        type=_positive,
+        type=whole(1, MOST_DAYS * 24),
         default=168,
         metavar="H",
         help="how long files that were replaced stay, for queries that still read them (%(default)s)",
@@ -338,8 +378,7 @@ def _parser() -> argparse.ArgumentParser:
         _query,
         summary="ask the lake",
         description="Answer a question over the tables samples, events and batches.",
-        example="fleet query latest --vehicle 6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11\n"
-        "  fleet query sql \"SELECT time, value FROM samples WHERE signal = 'VehicleMotion.Speed' ORDER BY time\"",
+        example=f'fleet query latest --vehicle {_VEHICLE}\n  fleet query sql "{_SQL}"',
     )
     _lake_arguments(query)
     questions = query.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
@@ -352,18 +391,20 @@ def _parser() -> argparse.ArgumentParser:
         "events": "the newest events",
         "batches": "per vehicle: batches, samples, bytes on the air",
     }
-    for name in _QUESTIONS:
-        question = _question(questions, name, helps[name])
+    for name in QUESTIONS:
+        question = _question(questions, name, helps[name], f"{_VEHICLE} --limit 20")
         question.add_argument("named", nargs="?", metavar="VEHICLE", help="only this one")
         question.add_argument("--vehicle", metavar="VEHICLE", help="likewise")
-        question.add_argument("--limit", type=_positive, default=1000, metavar="N", help="rows at most (%(default)s)")
+        question.add_argument(
+            "--limit", type=whole(1, 1_000_000_000), default=1000, metavar="N", help="rows at most (%(default)s)"
+        )
         if name == "samples":
             question.add_argument(
                 "--corrected",
                 action="store_true",
                 help="with times put right where the vehicle's clock was not set yet (docs/decisions/0009)",
             )
-    sql = _question(questions, "sql", "any question in DuckDB's SQL")
+    sql = _question(questions, "sql", "any question in DuckDB's SQL", f'"{_SQL}"')
     sql.add_argument("sql", metavar="SQL")
     return parser
 
@@ -392,64 +433,37 @@ def _command(
     return parser
 
 
-def _lake_arguments(command: argparse.ArgumentParser) -> None:
+def _lake_arguments(command: argparse.ArgumentParser, default: object = None) -> None:
     command.add_argument(
         "--lake",
         metavar="URL",
+        default=default,
         help="folder, s3://, abfss://, gs:// or file:// URL of the lake (default: lake in the fleet folder)",
     )
     command.add_argument(
         "--lake-options",
         type=Path,
         metavar="FILE",
+        default=default,
         help="TOML file of the Delta library's storage options, besides the environment (AWS_*, AZURE_*, GOOGLE_*)",
     )
 
 
 def _question(
-    questions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+    questions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, example: str
 ) -> argparse.ArgumentParser:
-    parser = questions.add_parser(name, help=summary, description=summary)
+    parser = questions.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  fleet query {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     # Also accepted after the question; without a default, so that one given before it stands.
     parser.add_argument("--fleet", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="the fleet folder")
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON")
+    _lake_arguments(parser, argparse.SUPPRESS)
     return parser
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r}: write HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def _share(text: str) -> Share:
-    try:
-        return parse_share(text)
-    except Permanent as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
-
-
-def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
-
-
-def _receivers(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS:
-        raise argparse.ArgumentTypeError(f"{text!r}: 1 to {PARTITIONS}, one for each partition at most")
-    return int(text)
 
 
 def _report(args: argparse.Namespace, values: Mapping[str, object], text: str) -> None:

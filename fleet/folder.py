@@ -104,6 +104,10 @@ class FleetFolder:
 
     def create(self) -> None:
         """Create the folders.  Permanent where a fleet lives already: its keys are never overwritten."""
+        if self.root.exists() and not self.root.is_dir():
+            raise Permanent(f"{self.root} is a file; choose another --fleet")
+        if self.keys.exists() and not self.ca_certificate.exists():
+            raise Permanent(f"{self.root} is what a `fleet init` left that did not end; remove it and try again")
         if self.keys.exists():
             raise Permanent(f"{self.root} holds a fleet already; choose another --fleet, or move it away")
         state = (self.vehicles, self.broker, self.receiver, self.quarantine, self.lake)

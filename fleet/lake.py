@@ -86,8 +86,10 @@ def read_location(uri: str, options_file: Path | None) -> Location:
         return Location(located)
     try:
         options = tomllib.loads(options_file.read_text())
-    except (OSError, ValueError) as error:  # a file that is missing, no text, or no TOML
-        raise Permanent(f"cannot read the lake's options {options_file}: {error}") from error
+    except OSError as error:
+        raise Permanent(f"--lake-options {options_file}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no text, or no TOML
+        raise Permanent(f"--lake-options {options_file}: not valid TOML: {error}") from error
     for key, value in options.items():
         if not isinstance(value, str):
             raise Permanent(f'{options_file}: {key}: write the value as text, {key} = "..."')

@@ -24,7 +24,7 @@ from agent.formats.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_bundle
 from agent.formats.campaign import parse_campaign
 from agent.formats.evaluation import check_toggles
 from agent.link.mqtt import Endpoint, connect
-from fleet import repository
+from fleet import arguments, repository
 from fleet.folder import FleetFolder
 
 EXPIRY_DAYS: Final = 90  # vehicles refuse a repository that nobody has signed for so long: somebody holds it back
@@ -69,7 +69,8 @@ def publish(
         targets = dict(state.targets.targets)
         for name in remove_campaigns:
             if targets.pop(f"campaigns/{name}.json", None) is None:
-                raise Permanent(f"no campaign {name!r} is published; there are: {', '.join(targets) or 'none'}")
+                there = [path.removeprefix("campaigns/").removesuffix(".json") for path in targets if path != TOGGLES]
+                raise Permanent(f"no campaign {name!r} is published; there are: {', '.join(there) or 'none'}")
         for path, content in contents.items():
             targets[path] = _target(path, content, audience)
         size = _bundle_bytes(folder, state, targets, contents)
@@ -107,8 +108,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audience", metavar="KEY=VALUE,...", help="only these vehicles: brand, model, market, model_year, vehicle"
     )
-    parser.add_argument("--expiry-days", type=int, default=EXPIRY_DAYS, metavar="N", help="default %(default)s")
-    parser.add_argument("--broker", metavar="HOST:PORT", help="nudge connected vehicles afterwards")
+    parser.add_argument(
+        "--expiry-days",
+        type=arguments.whole(1, repository.DOCUMENT_DAYS),
+        default=EXPIRY_DAYS,
+        metavar="N",
+        help="after so many days vehicles take it for held back, unless it is published again (%(default)s)",
+    )
+    parser.add_argument(
+        "--broker", type=arguments.address, metavar="HOST:PORT", help="nudge connected vehicles afterwards"
+    )
 
 
 def run(args: argparse.Namespace, folder: FleetFolder) -> dict[str, object]:
@@ -116,15 +125,16 @@ def run(args: argparse.Namespace, folder: FleetFolder) -> dict[str, object]:
 
     Raises Permanent, Transient.
     """
-    if not 1 <= args.expiry_days <= repository.DOCUMENT_DAYS:
-        raise Permanent(f"--expiry-days {args.expiry_days}: choose 1 to {repository.DOCUMENT_DAYS}")
-    host, port = _broker(args.broker) if args.broker else ("", 0)
+    audience = parse_audience(args.audience)
+    if audience and not args.toggles and not args.campaign:
+        raise Permanent("--audience says whom --toggles and --campaign are for: give one of these, too")
+    host, port = args.broker or ("", 0)
     published = publish(
         folder,
         toggles=args.toggles,
         campaigns=args.campaign,
         remove_campaigns=args.remove_campaign,
-        audience=parse_audience(args.audience),
+        audience=audience,
         expiry_days=args.expiry_days,
         now=datetime.now(UTC),
     )
@@ -146,13 +156,6 @@ def run(args: argparse.Namespace, folder: FleetFolder) -> dict[str, object]:
         "bundle_bytes": published.bundle_bytes,
         "nudged": bool(host),
     }
-
-
-def _broker(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise Permanent(f"--broker {text!r}: write HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def _read_documents(toggles: Path | None, campaigns: Sequence[Path]) -> dict[str, bytes]:

@@ -29,12 +29,13 @@ agent/telemetry/policy.py agent/telemetry/retention.py agent/telemetry/schedule.
 agent/telemetry/unanswered.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/containers.py can_dbc/decoder.py can_dbc/encoder.py
 can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
-fleet/__init__.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py fleet/demo/__init__.py
-fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.py
+fleet/__init__.py fleet/arguments.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py
+fleet/demo/__init__.py fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.py
 """.split()
 
 WORLD = """
-agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/decode.py
+agent/__main__.py agent/app.py agent/apply.py agent/assembly.py agent/check.py agent/clock.py agent/command_line.py
+agent/decode.py
 agent/descriptors.py agent/durable.py agent/identity.py agent/listen.py agent/live_status.py agent/log.py
 agent/memory.py agent/online.py agent/plans.py
 agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
@@ -71,6 +72,7 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.durable": {"agent.errors"},
+    "agent.command_line": {"agent.errors"},
     "agent.tasks": set(),
     "agent.formats": {"agent.errors", "agent.formats"},
     "agent.link": {"agent.errors", "agent.link", "agent.durable"},
@@ -88,7 +90,16 @@ MAY_IMPORT = {
     "agent.pushes": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.pushes", "agent.tasks"},
     "agent.serve": {"agent.errors", "agent.durable", "agent.formats", "agent.serve"},
     "can_dbc": {"can_dbc"},
-    "fleet": {"agent.errors", "agent.durable", "agent.formats", "agent.link", "agent.log", "can_dbc", "fleet"},
+    "fleet": {
+        "agent.errors",
+        "agent.durable",
+        "agent.formats",
+        "agent.link",
+        "agent.log",
+        "agent.command_line",
+        "can_dbc",
+        "fleet",
+    },
 }
 # Demonstration and simulation play vehicles as well as the fleet: they make the virtual vehicle's frames.
 ALSO = {"fleet.demo": {"agent.sources.virtual_vehicle"}, "fleet.simulate": {"agent.sources.virtual_vehicle"}}

@@ -1,6 +1,7 @@
 """`headunit-agent demo`: plays the drive, holds the lake against the oracle, reports.
 
-Exit status: 0 when the lake holds exactly what it must and every forged push was refused; 1 otherwise; 2 wrong use.
+Exit status: 0 when the lake holds exactly what it must and every forged push was refused; 1 otherwise; 2 wrong use;
+130 interrupted, by when its programs have been ended.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.errors import AgentError, Permanent
+from agent.command_line import ended
+from agent.errors import Permanent
+from fleet import arguments
 from fleet.demo.documents import write_documents
 from fleet.demo.drive import Drive
 from fleet.demo.input import DriveInput, recorded, virtual_vehicle
@@ -26,24 +29,21 @@ LENGTH_S = 30.0
 MARKER = ".headunit-agent-demo"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Play one demonstration; the exit status."""
+    return ended(lambda: _demonstrate(argv), lambda problem: print(f"demo: {problem}", file=sys.stderr))
+
+
+def _demonstrate(argv: Sequence[str] | None) -> int:
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     # An interrupt takes the children along; that asyncio cannot say how they ended is no news then.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     if bool(options.log) != bool(options.dbc):
         parser.error("--log and --dbc go together: a recording needs its databases")
-    try:
-        folder = _fresh(options.out.resolve())
-        source = _source(options, folder)
-        result = asyncio.run(_play(source, folder, options.length))
-    except AgentError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # by now its programs have been ended
-        print("demo: interrupted", file=sys.stderr)
-        return 130
+    folder = _fresh(options.out.resolve())
+    source = _source(options, folder)
+    result = asyncio.run(_play(source, folder, options.length))
     (folder.parent / "demo.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     print(json.dumps(result.as_dict(), indent=2) if options.json else render(result))
     return 0 if result.passed else 1
@@ -52,17 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headunit-agent demo",
-        description="The whole product in one drive: capture, decode, collect, seal, store through an outage, deliver "
-        "over MQTT with mutual TLS into a Delta table; a signed toggle comes back, forged ones are refused. At the "
+        description="The whole product in one drive: capture, decode, collect, seal, store through an outage, deliver\n"
+        "over MQTT with mutual TLS into a Delta table; a signed toggle comes back, forged ones are refused. At the\n"
         "end cantools decodes the same input independently and every sample in the lake is compared.",
-        epilog="example: headunit-agent demo --log drive.log.zst --dbc can0=powertrain.dbc --dbc can1=body.dbc",
+        epilog="example:\n  headunit-agent demo --log drive.log.zst --dbc can0=powertrain.dbc --dbc can1=body.dbc",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--log", type=Path, metavar="F", help="a recorded log; without it the virtual vehicle drives")
     parser.add_argument("--dbc", action="append", default=[], metavar="[BUS=]F", help="its databases; may be repeated")
     parser.add_argument("--match", choices=("exact", "pgn"), default="exact", help="how identifiers find messages")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the virtual vehicle")
     parser.add_argument(
-        "--length", type=float, default=LENGTH_S, metavar="S", help="seconds the drive takes (%(default)s)"
+        "--length", type=arguments.positive, default=LENGTH_S, metavar="S", help="seconds the drive takes (%(default)g)"
     )
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="made anew (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")

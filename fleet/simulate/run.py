@@ -19,15 +19,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import AgentError, Permanent, first
+from agent.errors import AgentError, Permanent, Transient, first
 from agent.formats.topics import PARTITIONS
+from agent.link.mqtt import Endpoint, connect
 from fleet.broker import Broker
 from fleet.create import create_fleet
 from fleet.enrol import read_recipient
 from fleet.folder import FleetFolder
 from fleet.keys import read_ed25519
 from fleet.process import Process, last_lines
+from fleet.receiver import endpoint_of
 from fleet.registry import Registry
+from fleet.share import Share
 from fleet.simulate.account import Account, settle
 from fleet.simulate.enrolment import enrol_many
 from fleet.simulate.extrapolate import FLEETS, Measured, assumptions, need
@@ -69,9 +72,16 @@ def simulate(plan: Plan, given: tuple[FleetFolder, str, int] | None) -> dict[str
         folder = Path(name)
         if given is not None:
             fleet, host, port = given
-            return _run(plan, Cloud(fleet.require(), host, port, {}), folder)
+            asyncio.run(_try_broker(endpoint_of(fleet.require(), host, port, Share())))
+            return _run(plan, Cloud(fleet, host, port, {}), folder)
         with _cloud(folder, plan.receivers) as cloud:
             return _run(plan, cloud, folder)
+
+
+async def _try_broker(endpoint: Endpoint) -> None:
+    """Raises AgentError where there is none, before anybody is enrolled."""
+    async with connect(endpoint):
+        pass
 
 
 def _run(plan: Plan, cloud: Cloud, folder: Path) -> dict[str, Any]:
@@ -173,7 +183,13 @@ class _Simulation:
             await vehicle.online.wait()
             await vehicle.introduce()
 
-        await asyncio.wait_for(asyncio.gather(*map(introduce, vehicles)), CONNECT_S)
+        try:
+            await asyncio.wait_for(asyncio.gather(*map(introduce, vehicles)), CONNECT_S)
+        except TimeoutError as error:
+            missing = sum(not vehicle.online.is_set() for vehicle in vehicles)
+            raise Transient(
+                f"{missing:,} vehicles are not connected after {CONNECT_S:.0f} s; simulate fewer, or a larger broker"
+            ) from error
         if not await _until(lambda: not any(vehicle.waiting for vehicle in vehicles), PATIENCE_S):
             raise Permanent(f"no acknowledgement in {PATIENCE_S:.0f} s: does a receiver run?{self._receivers_say()}")
         self._times["connect_s"] = time.monotonic() - begun_s

@@ -37,6 +37,13 @@ def test_the_shipped_configuration_with_an_enrolled_identity_is_good(car: Car) -
     assert [note for note in report["notes"] if "matches no signal" in note] == []
 
 
+def test_the_report_is_for_people(car: Car) -> None:
+    shown = str(check(car.config)).splitlines()
+    assert "buses     can0 messages 23, signals 289" in shown
+    assert "sources   vehicle" in shown
+    assert shown[-1] == f"{car.config}: ok"
+
+
 def test_several_mistakes_are_found_at_once(car: Car) -> None:
     (car.identity / "acks.pub.pem").unlink()
     (car.campaigns / "broken.json").write_text("[]")
@@ -76,8 +83,10 @@ def test_an_agent_with_nothing_to_do_is_told_so(car: Car) -> None:
 
 def test_two_sources_of_one_bus_are_a_problem(car: Car) -> None:
     car.write(sources=vehicle() + "\n" + vehicle())
-    (problem,) = check(car.config).problems
+    report = check(car.config)
+    (problem,) = report.problems
     assert "both deliver bus can0" in problem
+    assert not any("no source delivers" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(("start", "words"), [("yesterday", "no ISO 8601"), ("2026-07-01T08:00:00", "no time zone")])

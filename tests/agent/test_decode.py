@@ -207,6 +207,7 @@ def test_a_damaged_log_leaves_no_output_and_no_temporary_file(log, dbc, tmp_path
     [
         ("out.json", r"out\.json: unknown output format; name it \*\.parquet or \*\.csv"),
         ("gone/out.csv", r"gone/out\.csv: cannot be written: No such file or directory"),
+        ("drive.log/out.csv", r"drive\.log/out\.csv: cannot be written: Not a directory"),
         ("gone/out.parquet", r"gone/out\.parquet: cannot be written: "),
     ],
 )

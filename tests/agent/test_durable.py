@@ -40,8 +40,12 @@ def test_where_writing_fails_the_old_content_stands_and_nothing_is_left(tmp_path
 
 
 def test_a_folder_that_is_missing_is_the_callers_to_make(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as missing:
         write_file(tmp_path / "missing" / "record", b"new")
+    assert missing.value.filename == str(tmp_path / "missing" / "record")  # not the temporary name
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        write_file(tmp_path / "file" / "record", b"new")
 
 
 def test_a_file_that_cannot_be_created_whole_leaves_nothing(tmp_path: Path) -> None:

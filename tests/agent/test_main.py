@@ -23,13 +23,13 @@ def test_the_help_of_every_command_shows_an_example(verb: str, capsys: pytest.Ca
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
     assert ended.value.code == 0
-    assert f"example: headunit-agent {verb}" in capsys.readouterr().out.replace("\n", " ")
+    assert f"example:\n  headunit-agent {verb}" in capsys.readouterr().out
 
 
 def test_the_help_of_the_demonstration_shows_an_example() -> None:
     done = command("agent", "demo", "--help")
     assert done.returncode == 0
-    assert "example: headunit-agent demo" in done.stdout
+    assert "example:\n  headunit-agent demo" in done.stdout
 
 
 @pytest.mark.integration
@@ -63,6 +63,14 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
     plain, as_json = capsys.readouterr().out.splitlines()
     assert plain == f"headunit-agent {json.loads(as_json)['version']}"
     assert f'version = "{json.loads(as_json)["version"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("speed", ["-1", "nan", "fast"])
+def test_an_impossible_speed_is_wrong_use(speed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "--log", "drive.log", "--speed", speed])
+    assert ended.value.code == 2
+    assert f"'{speed}' is not a number of 0 or more" in capsys.readouterr().err
 
 
 def decode(log: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -31,7 +31,9 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
     [
         ("", "f.toml: uplink: missing"),
         ("x =", "f.toml: not valid TOML"),
-        ('[uplink]\nbroker = "nowhere"', "is not host:port, as in"),
+        ('[uplink]\nbroker = "nowhere"', "is not host:port"),
+        ('[uplink]\nbroker = "here:99999"', r"is not host:port \(1 to 65535\), as in"),
+        ('[uplink]\nbroker = "here:0"', "is not host:port"),
         (MINIMAL + "in_flght = 3", "f.toml: uplink.in_flght: no such key; did you mean 'in_flight'?"),
         (MINIMAL + "keepalive_s = 1", r"uplink.keepalive_s: expected `int` >= 5 \(given: 1\)"),
         (MINIMAL + "backoff_min_s = 400.0", "backoff_min_s = 400.0 is above backoff_max_s = 300.0"),

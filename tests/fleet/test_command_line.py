@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from fleet.__main__ import main
+from fleet.__main__ import QUESTIONS, main
+from fleet.broker import free_port
+from fleet.lake import Lake
+from tests.agent.car import command as program
 
 
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("init", "enrol", "revoke", "publish", "receive", "query"):
+    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["receive"], ["simulate"], ["compact"], ["query"]]
+    questions = [["query", question] for question in (*QUESTIONS, "sql")]
+    for command in commands + questions:
         with pytest.raises(SystemExit) as leaving:
-            main([command, "--help"])
+            main([*command, "--help"])
         assert leaving.value.code == 0
-        assert f"example:\n  fleet {command}" in capsys.readouterr().out
+        assert f"example:\n  fleet {' '.join(command)}" in capsys.readouterr().out
 
 
 def test_a_fleet_is_made_and_a_vehicle_enrolled_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,12 +48,89 @@ def test_a_fleet_is_made_and_a_vehicle_enrolled_and_revoked(tmp_path: Path, caps
         ["receive", "--partitions", "0-3/4"],
         ["query"],
         ["query", "latest", "--limit", "0"],
+        ["query", "latest", "--limit", "9" * 30],
+        ["publish", "--broker", "here"],
+        ["publish", "--expiry-days", "0"],
+        ["publish", "--expiry-days", "-4"],
+        ["enrol", "--out", "car", "--days", "999999999"],
+        ["enrol", "--out", "car", "--model-year", "20260000000000000000"],
+        ["compact", "--keep-days", "99999999999"],
+        ["compact", "--unneeded-hours", "99999999999999"],
+        ["compact", "--target-mb", "99999999999999"],
+        ["init", "--broker-name", "münchen.de"],
+        ["init", "--broker-name", "mqtt.example.org:8883"],
+        ["init", "--broker-name", ""],
+        ["init", "--broker-name", "x" * 64],
+        ["simulate", "--vehicles", "1", "--receivers", "17"],
+        ["simulate", "--vehicles", "1", "--minutes", "nan"],
     ],
 )
 def test_wrong_use_is_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main(arguments)
     assert leaving.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["mqtt.example.org", "*.example.org", "my_broker", "192.0.2.7", "2001:db8::7"])
+def test_a_broker_may_have_any_name_that_certificates_know(name: str, tmp_path: Path) -> None:
+    assert main(["init", "--fleet", str(tmp_path / "f"), "--broker-name", name]) == 0
+
+
+def test_what_stands_in_the_way_of_a_new_fleet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "begun" / "keys").mkdir(parents=True)
+    for name, complaint in (("file", "is a file"), ("begun", "that did not end; remove it")):
+        assert main(["init", "--fleet", str(tmp_path / name)]) == 1
+        said = capsys.readouterr().err
+        assert str(tmp_path / name) in said
+        assert complaint in said
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> list[str]:
+    """Options of a fleet with an empty lake."""
+    fleet = tmp_path / "f"
+    assert main(["init", "--fleet", str(fleet)]) == 0
+    Lake(str(fleet / "lake"))
+    return ["--fleet", str(fleet)]
+
+
+def test_a_misspelt_vehicle_is_not_one_without_losses(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
+    for question in ("losses", "latest"):
+        assert main(["query", question, *asked, nobody]) == 1
+    assert main(["compact", *asked, "--keep-days", "9", "--vehicle", nobody]) == 1
+    assert capsys.readouterr().err.count(nobody) == 3
+    assert main(["query", "losses", *asked]) == 0
+
+
+def test_the_lake_may_be_named_before_and_after_the_question(asked: list[str], tmp_path: Path) -> None:
+    assert main(["query", *asked, "--lake", str(tmp_path / "none"), "latest"]) == 1
+    assert main(["query", "latest", *asked, "--lake", str(tmp_path / "none")]) == 1
+    assert main(["query", *asked, "--lake", str(tmp_path / "f" / "lake"), "latest"]) == 0
+    assert main(["query", "latest", *asked, "--lake", str(tmp_path / "f" / "lake")]) == 0
+
+
+def test_options_of_a_lake_that_cannot_be_read_are_named(asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "rubbish").write_bytes(b"\xff\x00")
+    for name in ("missing", "rubbish", "f"):
+        done = program("fleet", "query", *asked, "--lake-options", tmp_path / name, "latest")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"fleet: --lake-options {tmp_path / name}: ")
+        assert "Errno" not in done.stderr
+
+
+def test_where_the_report_cannot_go_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--vehicles", "1", "--out", str(tmp_path)]) == 1
+    assert f"--out {tmp_path}: cannot be written" in capsys.readouterr().err
+
+
+def test_a_simulation_without_its_broker_enrols_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = tmp_path / "f"
+    assert main(["init", "--fleet", str(fleet)]) == 0
+    assert main(["simulate", "--fleet", str(fleet), "--vehicles", "1", "--broker", f"localhost:{free_port()}"]) == 1
+    assert "nothing listens on localhost" in capsys.readouterr().err
+    assert not list((fleet / "vehicles").iterdir())
 
 
 def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path) -> None:

@@ -173,8 +173,8 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path) -> N
         (("--audience", "colour=red"), "colour"),
         (("--audience", "model_year=new"), "number"),
         (("--audience", "brand"), "KEY=VALUE"),
-        (("--broker", "localhost"), "HOST:PORT"),
-        (("--expiry-days", "0"), "choose 1 to"),
+        (("--audience", "brand=Aria"), "give one of these, too"),
+        (("--remove-campaign", "d"), "there are: none"),
         (("--toggles", "/nonexistent.json"), "cannot read /nonexistent.json"),
     ],
 )

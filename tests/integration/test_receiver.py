@@ -25,7 +25,7 @@ from fleet.folder import FleetFolder
 from fleet.keys import read_certificate, read_p256, write_certificate
 from fleet.query import query
 from fleet.registry import Registry
-from tests.fleet.vehicles import EPOCH, Vehicle, make_fleet, make_vehicle
+from tests.fleet.vehicles import EPOCH, Vehicle, make_vehicle
 
 pytestmark = pytest.mark.integration
 PATIENCE_S = 30.0
@@ -120,16 +120,6 @@ async def listen(vehicle: Vehicle, connection: Connection, heard: Heard) -> None
         heard.stored |= set(ack.stored)
         heard.refused |= ack.refused
         heard.count += 1
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> FleetFolder:
-    return make_fleet(tmp_path / "fleet")
-
-
-@pytest.fixture
-def vehicle(fleet: FleetFolder, tmp_path: Path) -> Vehicle:
-    return make_vehicle(fleet, tmp_path / "vehicle")
 
 
 @pytest.fixture

@@ -66,6 +66,8 @@ def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
     ledger = asked("ledger")
     assert [(line["state"], line["first_seq"], line["last_seq"]) for line in ledger] == [("stored", 1, 4)] * 3
     assert asked("losses", str(records[0]["vehicle"])) == []
+    cut = command("fleet", "query", *here, "ledger", "--limit", "2")
+    assert (len(cut.stdout.splitlines()), "there may be more" in cut.stderr) == (2 + 2, True)
     assert {line["time_quality"] for line in asked("samples", "--corrected", "--limit", "50")} == {"as stamped"}
     assert command("fleet", "compact", *here, "--dry-run", "--keep-days", "30").stdout.startswith("table")
     wrong = command("fleet", "compact", *here, "--campaign", "simulation")
