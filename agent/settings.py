@@ -45,7 +45,7 @@ class VirtualVehicleSource(_Section, frozen=True, kw_only=True, tag="virtual_veh
     """The demonstration vehicle, simulated: seeded, on buses `can0` and `can1`."""
 
     recorded: ClassVar[bool] = True
-    seed: int = 1
+    seed: Annotated[int, Meta(ge=0)] = 1
     start: str = ""
     duration_s: Annotated[float, Meta(ge=0)] = 0.0
     speed: Speed = 1.0

@@ -29,17 +29,17 @@ class _Straddle:
 
 
 class Words:
-    """The data of the frames at `place` of a block, as 64-bit words; each is gathered when it is first asked for.
+    """The data of the frames at `rows` of a block (None: of all) as 64-bit words, gathered when first asked for.
 
     `data` (n, width): C-contiguous, width a multiple of 8.
     """
 
-    def __init__(self, data: NDArray[np.uint8], place: NDArray[np.intp] | slice) -> None:
-        self._data = data.view("<u8")
-        self._place = place
-        self._words: dict[tuple[int, bool], NDArray[np.uint64]] = {}
+    def __init__(self, data: NDArray[np.uint8], rows: NDArray[np.intp] | None) -> None:
+        self._data = data.view("<i8")
+        self._rows = rows
+        self._words: dict[tuple[int, bool], NDArray[np.int64]] = {}
 
-    def word(self, offset: int, big_endian: bool) -> NDArray[np.uint64]:
+    def word(self, offset: int, big_endian: bool) -> NDArray[np.int64]:
         """The 8 bytes from `offset` on, of each frame, as a number (n,); zeros beyond the width.
 
         A signal that lies there does not fit its message: what is cut out of these frames is refused.
@@ -51,19 +51,20 @@ class Words:
             elif offset >= WORD_BYTES * self._data.shape[1]:
                 word = np.zeros_like(self.word(0, False))
             elif offset % WORD_BYTES == 0:
-                word = self._data[:, offset // WORD_BYTES][self._place].astype(np.uint64, copy=False)
+                word = self._data[:, offset // WORD_BYTES]
+                word = (word if self._rows is None else word.take(self._rows)).astype(np.int64, copy=False)
             else:
                 shift = 8 * (offset % WORD_BYTES)
                 first = offset - offset % WORD_BYTES
-                word = self.word(first, False) >> np.uint64(shift)
-                word |= self.word(first + WORD_BYTES, False) << np.uint64(WORD_BITS - shift)
+                word = self.word(first, False) >> shift & (1 << WORD_BITS - shift) - 1
+                word |= self.word(first + WORD_BYTES, False) << WORD_BITS - shift
             self._words[offset, big_endian] = word
         return word
 
-    def byte(self, at: int) -> NDArray[np.uint64]:
+    def byte(self, at: int) -> NDArray[np.int64]:
         """Byte `at` of each frame (n,)."""
         within = at % WORD_BYTES
-        return self.word(at - within, False) >> np.uint64(8 * within) & np.uint64(0xFF)
+        return self.word(at - within, False) >> 8 * within & 0xFF
 
 
 class Extraction:
@@ -81,18 +82,20 @@ class Extraction:
                 self._words.append(word)
             word_of.append(self._words.index(word))
             shifts.append(shift)
-        self._shift = np.array(shifts, np.uint64).reshape(-1, 1)
+        self._shift = np.array(shifts, np.int64).reshape(-1, 1)
         rows_of_word = [
             [row for row, word in enumerate(word_of) if word == number] for number in range(len(self._words))
         ]
         self._rows_of_word = [_selector(rows) for rows in rows_of_word]
         self._shift_of_word = [self._shift[rows] for rows in rows_of_word]
-        self._mask = np.array([(1 << s.bits) - 1 for s in signals], np.uint64).reshape(-1, 1)
+        # As int64, that of 64 bits is -1; it also takes off what an arithmetic shift brings in.
+        masks = np.array([(1 << s.bits) - 1 for s in signals], np.uint64)
+        self._mask = masks.view(np.int64).reshape(-1, 1)
         signed = [row for row, s in enumerate(signals) if s.kind is Kind.INT and s.bits < WORD_BITS]
         # From the first signed row to the last; unsigned ones between them have the sign 0, which changes nothing.
         self._signed = slice(signed[0], signed[-1] + 1) if signed else slice(0)
         signs = [1 << s.bits - 1 if row in signed else 0 for row, s in enumerate(signals)]
-        self._sign = np.array(signs[self._signed], np.uint64).reshape(-1, 1)
+        self._sign = np.array(signs[self._signed], np.int64).reshape(-1, 1)
 
     def _place(self, row: int, signal: SignalPlan) -> tuple[int, int]:
         """Byte offset of the word for `signal`, and how far to shift it right."""
@@ -113,13 +116,12 @@ class Extraction:
         """Raw values (signals, stop - start) of the frames start to stop-1 of `words`."""
         if not self._rows:
             return np.zeros((0, stop - start), np.int64)
-        cut = [words.word(offset, big_endian)[start:stop] for offset, big_endian in self._words]
-        if len(cut) == 1:
-            raw = cut[0] >> self._shift
+        if len(self._words) == 1:
+            raw = words.word(*self._words[0])[start:stop] >> self._shift
         else:
-            raw = np.empty((self._rows, stop - start), np.uint64)
-            for word, rows, shift in zip(cut, self._rows_of_word, self._shift_of_word, strict=True):
-                raw[rows] = word >> shift
+            raw = np.empty((self._rows, stop - start), np.int64)
+            for word, rows, shift in zip(self._words, self._rows_of_word, self._shift_of_word, strict=True):
+                raw[rows] = words.word(*word)[start:stop] >> shift
         for straddle in self._straddles:
             _join(raw[straddle.row], words.byte(straddle.at)[start:stop], straddle)
         raw &= self._mask
@@ -127,7 +129,7 @@ class Extraction:
             signed = raw[self._signed]
             signed ^= self._sign
             signed -= self._sign
-        return raw.view(np.int64)
+        return raw
 
 
 def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
@@ -137,10 +139,11 @@ def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
     return np.array(rows, np.intp)
 
 
-def _join(raw: NDArray[np.uint64], last: NDArray[np.uint64], straddle: _Straddle) -> None:
+def _join(raw: NDArray[np.int64], last: NDArray[np.int64], straddle: _Straddle) -> None:
     """Add the bits of the ninth byte to one row, in place."""
     if straddle.big_endian:
-        raw <<= np.uint64(straddle.missing)
-        raw |= last >> np.uint64(8 - straddle.missing)
+        raw <<= straddle.missing
+        raw |= last >> 8 - straddle.missing
     else:
-        raw |= last << np.uint64(straddle.held)
+        raw &= (1 << straddle.held) - 1
+        raw |= last << straddle.held

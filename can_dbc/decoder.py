@@ -9,12 +9,14 @@ Frames of a container are taken apart (can_dbc/containers.py), and the PDUs of a
 as if they were frames of their own, with the identifier and time of the frame that they came in.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,24 +24,14 @@ from can_dbc.bits import Extraction, Words
 from can_dbc.containers import Unpacked
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, FD_BYTES, REMOTE, FrameBlock
-from can_dbc.plan import (
-    EXTENDED_KEY,
-    BusPlan,
-    Kind,
-    Match,
-    MessagePlan,
-    MultiplexerPlan,
-    SignalPlan,
-    as_raw,
-    floating,
-    match_key,
-    pgn_masked,
-)
+from can_dbc.plan import EXTENDED_KEY, BusPlan, Match, MessagePlan, match_key, pgn_masked
+from can_dbc.selector import Selector
 
 Wanted = Callable[[int, MessagePlan], Sequence[int]]
 _BUS_SHIFT: Final = 32  # a key is bus, type of identifier (bit 31), identifier
 _ID_BITS: Final = EXTENDED_KEY - 1
 _STANDARD_IDS: Final = 1 << 11
+_BUFFER_VALUES: Final = 128  # numpy buffers smaller rows, and then shifts them three times as slowly
 _SOURCE_ADDRESS: Final = 0xFF  # J1939-21: the last byte of an identifier
 
 
@@ -73,8 +65,7 @@ class Refusal:
     frames: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SignalColumns:
+class SignalColumns(msgspec.Struct, frozen=True, eq=False):
     """The decoded frames of one message on one bus, of one sender where `source_address` says which, in block order.
 
     Of a contained message its PDUs; a frame may hold several.
@@ -162,41 +153,48 @@ class Decoder:
             if not key & EXTENDED_KEY and key & _ID_BITS < _STANDARD_IDS:
                 self._standard[key >> _BUS_SHIFT, key & _ID_BITS] = group
 
-        self._start_of_bus = np.minimum(np.arange(256), self._buses) * (_STANDARD_IDS + 1)
-
     def decode(self, block: FrameBlock) -> Decoded:
         """Decode all frames of `block`; its buses without a plan count as unknown."""
-        group = self._group(block)
-        sizes = np.bincount(group, minlength=self._skipped + 1)
-        ends = np.cumsum(sizes)
-        # A block of one message is in order as it is.
-        alone = sizes.max() == len(group)
-        order = np.arange(len(group)) if alone else np.argsort(group, kind="stable")
-        present = np.flatnonzero(sizes[: self._unknown])
         refused = _RefusedFrames(block)
         columns: list[SignalColumns] = []
-        if len(present):
-            used = order[: ends[self._unknown - 1]]
-            place = slice(None) if alone else used
-            frames = _Frames(used, block.t_ns[place], block.length[place], block.data, Words(block.data, place))
-            stops = ends[present]
-            starts = stops - sizes[present]
-            shortest = np.minimum.reduceat(frames.length, starts)
-            places = zip(present.tolist(), starts.tolist(), stops.tolist(), shortest.tolist(), strict=True)
-            for number, start, stop, length in places:
-                message = self._messages[number]
-                for decoded in message.decode(frames, start, stop, length, refused):
-                    columns += _by_source(decoded, block) if message.has_source else (decoded,)
-        self._add_undecoded(block, order, ends, refused)
+        if not len(block):
+            return Decoded((), refused)
+        group = self._group(block)
+        # A block of one message is in order as it is.
+        alone = bool((group == group[0]).all())
+        order = np.arange(len(group)) if alone else np.argsort(group, kind="stable")
+        ordered = group if alone else group.take(order)
+        changes = ((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist()
+        starts, stops = [0, *changes], [*changes, len(group)]
+        numbers: list[int] = ordered.take(starts).tolist()
+        known = bisect_left(numbers, self._unknown)
+        if known:
+            used = order[: stops[known - 1]]
+            frames = _frames(block, None if alone else used)
+            shortest = np.minimum.reduceat(frames.length, starts[:known]).tolist()
+            usual = np.setbufsize(_BUFFER_VALUES)
+            try:
+                for number, start, stop, length in zip(numbers, starts, stops, shortest, strict=False):
+                    message = self._messages[number]
+                    for decoded in message.decode(frames, start, stop, length, refused):
+                        columns += _by_source(decoded, block) if message.has_source else (decoded,)
+            finally:
+                np.setbufsize(usual)
+        for number, start, stop in zip(numbers[known:], starts[known:], stops[known:], strict=True):
+            self._refuse(block, number, order[start:stop], refused)
         return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
         """The number of each frame's message, or one of the numbers that stand for unknown, dead and skipped."""
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]
-        place = self._start_of_bus[block.bus]
-        place += np.minimum(block.can_id & _ID_BITS, _STANDARD_IDS)
-        group = self._standard.take(place)
+        entry = block.can_id
+        if entry.max() > _STANDARD_IDS:
+            entry = np.minimum(entry & _ID_BITS, _STANDARD_IDS)
+        if (highest := block.bus.max()) > 0:
+            row = block.bus if highest < self._buses else np.minimum(block.bus, self._buses)
+            entry = entry + row.astype(np.uint32) * np.uint32(_STANDARD_IDS + 1)
+        group = self._standard.take(entry)
         if not flags.any():
             return group
         extended = np.flatnonzero(flags & EXTENDED)
@@ -210,15 +208,11 @@ class Decoder:
         group[(flags & (REMOTE | ERROR)).astype(bool)] = self._dead
         return group
 
-    def _add_undecoded(
-        self, block: FrameBlock, order: NDArray[np.intp], ends: NDArray[np.intp], refused: "_RefusedFrames"
-    ) -> None:
-        known, unknown, dead = (
-            int(ends[number - 1]) if number else 0 for number in range(self._unknown, self._skipped + 1)
-        )
-        refused.add(Refused.UNKNOWN, order[known:unknown], None)
-        if dead > unknown:
-            rows = order[unknown:dead]
+    def _refuse(self, block: FrameBlock, number: int, rows: NDArray[np.intp], refused: "_RefusedFrames") -> None:
+        """Count the frames at `rows`, whose `number` is that of no message."""
+        if number == self._unknown:
+            refused.add(Refused.UNKNOWN, rows, None)
+        elif number == self._dead:
             errors = (block.flags[rows] & ERROR).astype(bool)
             refused.add(Refused.ERROR, rows[errors], None)
             refused.add(Refused.REMOTE, rows[~errors], None)
@@ -230,10 +224,10 @@ def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColu
     present = np.flatnonzero(np.bincount(addresses)).tolist()
     for address in present:
         if len(present) == 1:
-            yield replace(columns, source_address=address)
+            yield msgspec.structs.replace(columns, source_address=address)
             return
         chosen = addresses == address
-        yield replace(
+        yield msgspec.structs.replace(
             columns,
             rows=columns.rows[chosen],
             t_ns=columns.t_ns[chosen],
@@ -299,6 +293,13 @@ class _Frames:
     words: Words
 
 
+def _frames(block: FrameBlock, rows: NDArray[np.intp] | None) -> _Frames:
+    """Those at `rows` of the block, or all of them as they are."""
+    if rows is None:
+        return _Frames(np.arange(len(block)), block.t_ns, block.length, block.data, Words(block.data, None))
+    return _Frames(rows, block.t_ns.take(rows), block.length.take(rows), block.data, Words(block.data, rows))
+
+
 def _made(bus: int, plan: MessagePlan, wanted: Wanted | None, *, has_source: bool) -> "_Message | _Container | None":
     """A message made ready, None where nothing of it is wanted."""
     if plan.contained:
@@ -337,7 +338,7 @@ class _Container:
             assert plan.header_id is not None
             pdus = unpacked.of(plan.header_id, min(plan.length, FD_BYTES))
             if count := len(pdus.frame):
-                words = Words(pdus.data, slice(None))
+                words = Words(pdus.data, None)
                 inner = _Frames(rows[pdus.frame], t_ns[pdus.frame], pdus.length, pdus.data, words)
                 yield from message.decode(inner, 0, count, int(pdus.length.min()), refused)
 
@@ -360,7 +361,7 @@ class _Message:
         self._extraction = None
         if self._defect is None and plan.length <= FD_BYTES:
             self._extraction = Extraction(cut)
-        self._selectors = [_Selector(m, plan, rows) for m in plan.multiplexers]
+        self._selectors = [Selector(m, plan, rows) for m in plan.multiplexers]
         self._selected = any(signal.multiplexer is not None for signal in cut[: len(wanted)])
 
     def decode(
@@ -396,7 +397,9 @@ class _Message:
                     return ()
         count = len(self._wanted)
         shown = valid[:count] if valid is not None and self._selected else None
-        return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw[:count], shown),)
+        if len(raw) > count:
+            raw = raw[:count]
+        return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw, shown),)
 
     def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Validity (rows, n), frames with an unlisted multiplexer number, frames whose group cannot be decoded."""
@@ -410,50 +413,3 @@ class _Message:
             broken |= asked & selector.broken[column]
             valid[selector.children] = selector.table[:, column] & asked
         return valid, unlisted, broken
-
-
-class _Selector:
-    """One multiplexer as a table: for each listed number (and one column for all others) which signals it selects."""
-
-    def __init__(self, multiplexer: MultiplexerPlan, plan: MessagePlan, rows: Sequence[int]) -> None:
-        self._multiplexer = multiplexer
-        self._signal: SignalPlan = plan.signals[multiplexer.signal]
-        self.row = rows.index(multiplexer.signal)
-        numbers = multiplexer.numbers
-        self.unlisted = len(numbers)
-        self._column_of = {number: column for column, number in enumerate(numbers)}
-        children = [r for r, index in enumerate(rows) if plan.signals[index].multiplexer == multiplexer.signal]
-        self.children = np.array(children, np.intp)
-        self.table = np.zeros((len(children), self.unlisted + 1), np.bool_)
-        for row, child in enumerate(children):
-            for number in plan.signals[rows[child]].multiplexer_ids:
-                self.table[row, self._column_of[number]] = True
-        self.broken = np.array([number in multiplexer.broken for number in numbers] + [False], np.bool_)
-        raws = {as_raw(self._signal.kind, self._signal.bits, n): c for n, c in self._column_of.items()}
-        listed = sorted((raw, column) for raw, column in raws.items() if raw is not None)
-        self._raws = np.array([raw for raw, _ in listed] + [np.iinfo(np.int64).max], np.int64)
-        self._columns = np.array([column for _, column in listed] + [self.unlisted], np.intp)
-
-    def columns(self, raw: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The table's column for each raw value of the multiplexer."""
-        if self._multiplexer.plain and self._signal.kind in (Kind.UINT, Kind.INT):
-            place = np.searchsorted(self._raws[:-1], raw)
-            return np.where(self._raws[place] == raw, self._columns[place], self.unlisted)
-        values, inverse = np.unique(raw, return_inverse=True)
-        return np.array([self._column(value) for value in values], np.intp)[inverse]
-
-    def _column(self, raw: np.int64) -> int:
-        """For scaled multiplexers, and such whose texts are ambiguous: cantools' own arithmetic."""
-        multiplexer, signal = self._multiplexer, self._signal
-        value: int | float = int(raw)
-        if signal.kind not in (Kind.UINT, Kind.INT):
-            value = float(floating(signal, np.array([raw]))[0])
-        elif signal.kind is Kind.UINT:
-            value = int(raw.view(np.uint64))
-        try:
-            number = multiplexer.named.get(int(value))
-            if number is None:
-                number = int(value * multiplexer.scale + multiplexer.offset)
-        except (ValueError, OverflowError):  # not a number, or infinite
-            return self.unlisted
-        return self._column_of.get(number, self.unlisted)

@@ -163,7 +163,7 @@ def _query(args: argparse.Namespace) -> int:
             f"the lake has no answer for vehicle {vehicle}, and no such vehicle is enrolled in {args.fleet}"
         )
     if len(answer.rows) == limit:
-        _complain(f"{limit} rows were asked for (--limit): there may be more")
+        _complain(f"no more than {limit} shown (--limit); there may be more")
     if args.json:
         print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
     else:

@@ -28,7 +28,7 @@ agent/telemetry/flights.py agent/telemetry/holdings.py agent/telemetry/link_poli
 agent/telemetry/policy.py agent/telemetry/retention.py agent/telemetry/schedule.py agent/telemetry/spool_batch.py
 agent/telemetry/unanswered.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/containers.py can_dbc/decoder.py can_dbc/encoder.py
-can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py
+can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py can_dbc/selector.py
 fleet/__init__.py fleet/arguments.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py
 fleet/demo/__init__.py fleet/simulate/__init__.py fleet/simulate/extrapolate.py fleet/simulate/report.py
 """.split()

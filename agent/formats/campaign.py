@@ -126,7 +126,12 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
     try:
         parsed = msgspec.convert(content, _Document)
     except msgspec.ValidationError as error:
-        raise Permanent(f"{source}: {error}") from error
+        what, _, where = str(error).partition(" - at `$")
+        key = where.strip(".`")
+        named = f"{key}: " if key else ""
+        raise Permanent(
+            f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md says what each field may be"
+        ) from error
     time_based = parsed.collection_scheme.time_based_collection_scheme
     if time_based is None:
         raise Permanent(f"{source}: collectionScheme has no timeBasedCollectionScheme: add one with periodMs")

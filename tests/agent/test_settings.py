@@ -35,6 +35,7 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
         ('[uplink]\nbroker = "here:99999"', r"is not host:port \(1 to 65535\), as in"),
         ('[uplink]\nbroker = "here:0"', "is not host:port"),
         (MINIMAL + "in_flght = 3", "f.toml: uplink.in_flght: no such key; did you mean 'in_flight'?"),
+        (MINIMAL + '[[sources]]\nkind = "virtual_vehicle"\nseed = -1', r"sources\[0\].seed: expected `int` >= 0"),
         (MINIMAL + "keepalive_s = 1", r"uplink.keepalive_s: expected `int` >= 5 \(given: 1\)"),
         (MINIMAL + "backoff_min_s = 400.0", "backoff_min_s = 400.0 is above backoff_max_s = 300.0"),
         (MINIMAL + "[spool]\nquota_bytes = 100000", "holds fewer than two batches"),

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from cantools.database.can import Database, Message, Signal
@@ -47,7 +48,7 @@ def ours(result):
     """By frame and message the samples of each PDU, in the order of the frame."""
     found = defaultdict(list)
     for columns in result.columns:
-        pdus = decoded(replace(columns, rows=np.arange(len(columns.rows))))
+        pdus = decoded(msgspec.structs.replace(columns, rows=np.arange(len(columns.rows))))
         for place, row in enumerate(columns.rows.tolist()):
             found[row, columns.message.name].append(pdus[place])
     return dict(found)
