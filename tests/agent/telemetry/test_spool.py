@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
-from agent.telemetry import spool_index
+from agent.telemetry import spool_schema
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool, Superseded
 from agent.telemetry.spool_files import DiskFiles
-from agent.telemetry.spool_index import MAX_UNREPORTED, Index, connect
+from agent.telemetry.spool_index import Index
+from agent.telemetry.spool_ledger import MAX_UNREPORTED
+from agent.telemetry.spool_schema import connect
 from tests.agent.telemetry.flaky import Fault, FlakyFiles, connector
 
 ALL = tuple(Lane)
@@ -587,7 +589,7 @@ def test_an_index_of_the_first_version_is_carried_over(disk: Disk) -> None:
     path, epoch = disk.folder / "index.sqlite3", "0" * 32
     path.unlink()
     with closing(sqlite3.connect(path)) as database:
-        database.executescript(spool_index._SCHEMA)
+        database.executescript(spool_schema._SCHEMA)
         database.execute("INSERT INTO meta VALUES (?, 8, 1)", (epoch,))
         database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
         database.execute("INSERT INTO positions VALUES ('can0', 5)")
