@@ -556,9 +556,7 @@ def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(
     spool.append(draft(b"a"))
     epoch = spool.epoch
     drop_table(disk, "totals")
-    files.failures = (
-        2  # the first is the look for what the damaged index knows, the second for what the new one does not
-    )
+    files.failures = 2  # while the new index takes in what lies there
     with pytest.raises(Transient, match="Input/output error"):
         spool.counts()
     with pytest.raises(Transient, match="made anew"):
