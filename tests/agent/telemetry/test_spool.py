@@ -541,6 +541,30 @@ def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool)
     assert spool.acknowledge(epoch, [1]) == 1
 
 
+def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(disk: Disk) -> None:
+    class Unreadable(DiskFiles):
+        failures = 0
+
+        def sizes(self, folder: Path) -> dict[str, int]:
+            self.failures -= 1
+            if self.failures == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().sizes(folder)
+
+    files = Unreadable()
+    spool = Spool.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, files=files)
+    spool.append(draft(b"a"))
+    epoch = spool.epoch
+    drop_table(disk, "totals")
+    files.failures = 2  # while the new index takes in what lies there
+    with pytest.raises(Transient, match="Input/output error"):
+        spool.counts()
+    with pytest.raises(Transient, match="made anew"):
+        spool.append(draft(b"b"))
+    assert [entry.key for entry in entries(spool)] == [(epoch, 1)]
+    spool.close()
+
+
 @pytest.mark.parametrize("spoilt", ["totals", "reached"])
 def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Disk, spool: Spool, spoilt: str) -> None:
     epoch = spool.epoch
