@@ -31,12 +31,12 @@ from agent.sources import BusLoss
 from agent.sources.feeder import Feeder, State, feed_all
 from agent.telemetry.collector import Collector, Limits
 from agent.telemetry.holdings import Holder, Holdings
-from agent.telemetry.link_gate import LinkGate
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import Outbox, Sealer
-from agent.telemetry.schedule import Pace
-from agent.telemetry.spool import Spool
-from agent.telemetry.uplink import Uplink
+from agent.telemetry.spool.spool import Spool
+from agent.telemetry.uplink.link_gate import LinkGate
+from agent.telemetry.uplink.schedule import Pace
+from agent.telemetry.uplink.uplink import Uplink
 
 DELIVERY_POLL_S: Final = 0.2
 FLUSH_S: Final = 3.5  # of the 5 s between SIGTERM and the end; closing the link takes up to 1 s before

@@ -21,7 +21,7 @@ from agent.plans import bus_plans
 from agent.settings import Loaded, PacketRingSource, PythonCanSource, ReplaySource, Uplink, VirtualVehicleSource
 from agent.sources import BusLoss, Source, packet_ring
 from agent.sources.packet_ring import Descriptors
-from agent.telemetry.link_policy import LinkPolicy
+from agent.telemetry.uplink.link_policy import LinkPolicy
 from can_dbc.plan import BusPlan
 
 

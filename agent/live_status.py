@@ -17,7 +17,7 @@ from agent.sources.feeder import Feeder
 from agent.status import spool_status
 from agent.telemetry.collector import Collector
 from agent.telemetry.outbox import Outbox
-from agent.telemetry.spool import Counts
+from agent.telemetry.spool.spool import Counts
 
 DISK_PATIENCE_S: Final = 0.5  # an fsync of worn flash can take longer
 

@@ -20,7 +20,7 @@ from agent.errors import Permanent
 from agent.formats import topics
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection
 from agent.link.session import Backoff
-from agent.telemetry.uplink import Uplink
+from agent.telemetry.uplink.uplink import Uplink
 
 ASK_AGAIN_S: Final = 30.0  # while the broker has nobody who answers
 ANSWER: Final = Backoff(floor_s=20.0, base_s=40.0, cap_s=3_600.0)  # for the fleet to answer; up to date is an answer

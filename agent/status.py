@@ -13,7 +13,7 @@ from typing import Any, Final
 from agent.errors import Permanent, Transient
 from agent.formats.ledger import Span, State
 from agent.settings import Loaded
-from agent.telemetry.spool_account import Counts, counts_on_disk, ledger_on_disk
+from agent.telemetry.spool.account import Counts, counts_on_disk, ledger_on_disk
 
 TIMEOUT_S: Final = 5.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

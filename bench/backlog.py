@@ -36,12 +36,12 @@ from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
 from agent.memory import keep_what_is_there
 from agent.settings import Uplink as UplinkSettings
-from agent.telemetry.link_gate import LinkGate
-from agent.telemetry.link_policy import LinkPolicy
-from agent.telemetry.schedule import Pace
-from agent.telemetry.spool import Draft, Spool
-from agent.telemetry.spool_files import DiskFiles
-from agent.telemetry.uplink import Uplink
+from agent.telemetry.spool.files import DiskFiles
+from agent.telemetry.spool.spool import Draft, Spool
+from agent.telemetry.uplink.link_gate import LinkGate
+from agent.telemetry.uplink.link_policy import LinkPolicy
+from agent.telemetry.uplink.schedule import Pace
+from agent.telemetry.uplink.uplink import Uplink
 from fleet.broker import Broker
 from fleet.create import create_fleet
 from fleet.folder import FleetFolder

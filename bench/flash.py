@@ -14,7 +14,7 @@ from agent.formats.seal import RecipientPrivateKey
 from agent.formats.topics import Lane
 from agent.telemetry.collector import Collector, Limits
 from agent.telemetry.outbox import Outbox, Sealer
-from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.spool.spool import Draft, Spool
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, EVERYTHING, VEHICLE
 

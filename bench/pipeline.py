@@ -23,8 +23,8 @@ from agent.formats.topics import Lane
 from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.policy import CampaignCollector, described, wanted
 from agent.telemetry.references import Description
-from agent.telemetry.spool import Spool
-from agent.telemetry.spool_batch import Entry
+from agent.telemetry.spool.batch import Entry
+from agent.telemetry.spool.spool import Spool
 from bench.columns import Columns, key
 from bench.drives import Drive
 from can_dbc.decoder import Decoder

@@ -27,7 +27,7 @@ from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, 
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
 from agent.telemetry.references import Description, References
-from agent.telemetry.spool import Draft, Spool, Superseded
+from agent.telemetry.spool.spool import Draft, Spool, Superseded
 
 EVENTS_PRIORITY: Final = 0
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes

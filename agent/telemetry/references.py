@@ -13,7 +13,7 @@ from agent.formats.catalogue import MAX_CATALOGUE_BYTES, Catalogue, catalogue_of
 from agent.formats.codec import encode_catalogue
 from agent.formats.columns import Clock, Window
 from agent.formats.descriptions import MAX_SIGNALS, Described
-from agent.telemetry.spool import CATALOGUES, Spool, Verdict
+from agent.telemetry.spool.spool import CATALOGUES, Spool, Verdict
 
 
 @dataclass(frozen=True, slots=True)

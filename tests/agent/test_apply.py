@@ -18,7 +18,7 @@ from agent.pushes.trial import ATTEMPTS
 from agent.serve.toggles import FLAGD_FILE, ToggleService
 from agent.telemetry.collector import Collector, Limits
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
-from tests.agent.telemetry.depot import Depot
+from tests.agent.telemetry.spool.depot import Depot
 
 LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
 

@@ -11,7 +11,7 @@ import pytest
 from agent.errors import Transient
 from agent.formats.columns import Event
 from agent.live_status import SpoolAccount
-from tests.agent.telemetry.depot import Depot
+from tests.agent.telemetry.spool.depot import Depot
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from fleet.receiver import open_store
 from fleet.rows import OpenedBatch, sample_rows
 from fleet.share import Share
 from fleet.store import Message, Store
-from tests.agent.telemetry.depot import DEVICE, FLEET, VEHICLE, Depot
+from tests.agent.telemetry.spool.depot import DEVICE, FLEET, VEHICLE, Depot
 from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_window
 
 PARTS = (2, 3)

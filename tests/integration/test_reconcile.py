@@ -10,7 +10,7 @@ import pytest
 
 from agent.formats.seal import Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
-from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.spool.spool import Draft, Spool
 from fleet.keys import read_p256
 from tests.agent.car import Car, Running, command, vehicle
 from tests.integration.lake import receiving

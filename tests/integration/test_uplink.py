@@ -24,13 +24,13 @@ from agent.formats.acks import Ack, Refusal, sign_ack
 from agent.formats.topics import Lane
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
-from agent.telemetry.flights import START
-from agent.telemetry.link_gate import LinkGate, Metered
-from agent.telemetry.link_policy import LinkPolicy
 from agent.telemetry.losses import Reason
-from agent.telemetry.schedule import Pace
-from agent.telemetry.spool import Draft, Spool
-from agent.telemetry.uplink import AckMode, Uplink
+from agent.telemetry.spool.spool import Draft, Spool
+from agent.telemetry.uplink.flights import START
+from agent.telemetry.uplink.link_gate import LinkGate, Metered
+from agent.telemetry.uplink.link_policy import LinkPolicy
+from agent.telemetry.uplink.schedule import Pace
+from agent.telemetry.uplink.uplink import AckMode, Uplink
 from fleet.broker import ACL
 from tests.integration.mosquitto import World, world
 

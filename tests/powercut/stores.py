@@ -19,7 +19,7 @@ from agent.pushes.store import Record
 from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool import Draft, Spool
+from agent.telemetry.spool.spool import Draft, Spool
 from fleet.inbox import BatchKey, Inbox, Place, SealedBatch
 from fleet.quarantine import Quarantine
 

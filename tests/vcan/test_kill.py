@@ -15,7 +15,7 @@ import pytest
 from agent.formats.codec import decode_window
 from agent.formats.seal import RecipientPrivateKey, unseal
 from agent.formats.topics import Lane
-from agent.telemetry.spool import Spool
+from agent.telemetry.spool.spool import Spool
 from fleet.create import create_fleet
 from fleet.enrol import Model, enrol
 from fleet.folder import FleetFolder

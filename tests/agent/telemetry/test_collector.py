@@ -22,7 +22,7 @@ from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan, compile_plan
 from tests.agent import car
 from tests.agent.formats.windows import CLOCK
-from tests.agent.telemetry.depot import Depot
+from tests.agent.telemetry.spool.depot import Depot
 
 BUSES = ("can0", "can1")
 PLANS: dict[str, BusPlan] = {

@@ -20,10 +20,10 @@ from agent.formats.columns import ColumnGroup, Event, Window
 from agent.formats.seal import read_header
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox import EVENTS_AT_ONCE, EVENTS_HELD, TOGETHER
-from agent.telemetry.spool_index import Index
+from agent.telemetry.spool.index import Index
 from tests.agent.formats.windows import signal
 from tests.agent.formats.windows import window as make_window
-from tests.agent.telemetry.depot import Depot
+from tests.agent.telemetry.spool.depot import Depot
 
 RANDOM = np.random.default_rng(1)
 

@@ -23,11 +23,11 @@ from agent.formats.seal import RecipientPrivateKey, RecipientPublicKey, unseal
 from agent.formats.topics import Lane
 from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.references import Description
-from agent.telemetry.spool import CATALOGUES, Entry, Spool, Verdict
+from agent.telemetry.spool.spool import CATALOGUES, Entry, Spool, Verdict
 from fleet.catalogues import Catalogues
 from fleet.inbox import BatchKey, Inbox, Place, SealedBatch
 from tests.agent.formats.windows import CLOCK, samples, signal
-from tests.agent.telemetry.flaky import Crash, Fault, FlakyFiles, connector
+from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyFiles, connector
 
 VEHICLE = "0b9f6c1e-94a1-4c6e-8f0e-2a7f4f1d3c55"
 BATCH_BYTES = 3_000

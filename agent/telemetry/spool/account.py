@@ -1,0 +1,125 @@
+"""The account of a spool: what became of every sequence number.  Touches the world, and changes nothing there.
+
+Invariant: reading the account of a spool that no process uses takes no lock, recovers nothing and makes no file, so an
+agent that starts is not hindered.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from agent.errors import Transient
+from agent.formats.ledger import Record, Span, State, explain, ranges
+from agent.formats.topics import Lane
+from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.spool.files import DiskFiles, SpoolFolder
+from agent.telemetry.spool.index import Index
+from agent.telemetry.spool.ledger import ACKNOWLEDGED, ADOPTED, REPLACED, Total
+
+NOTHING: Final = Total(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, provisional, replaced, or lost.
+
+    `lanes`: batches and bytes waiting, by lane; `provisional`: batches and bytes that wait for their window's own
+    batch; `acknowledged`, `replaced` and `lost` (by reason): running totals since this epoch began; `adopted`: batches
+    of earlier epochs that its recovery took over; `unreported`: loss records not yet inside a stored batch.
+    """
+
+    epoch: str
+    next_seq: int
+    lanes: Mapping[Lane, tuple[int, int]]
+    provisional: tuple[int, int]
+    oldest_stored_at_s: float | None
+    acknowledged: int
+    adopted: int
+    replaced: int
+    lost: Mapping[Reason, Total]
+    unreported: int
+
+    @property
+    def batches(self) -> int:
+        """Batches waiting to be sent, in all lanes."""
+        return sum(batches for batches, _ in self.lanes.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of them."""
+        return sum(size for _, size in self.lanes.values())
+
+
+def counts(index: Index) -> Counts:
+    """What `index` says.  Raises sqlite3.Error."""
+    totals = index.ledger.totals()
+    return Counts(
+        epoch=index.epoch,
+        next_seq=index.next_seq,
+        lanes=index.usage(),
+        provisional=index.provisional_usage(),
+        oldest_stored_at_s=index.oldest_stored_at_s(),
+        acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
+        adopted=totals.pop(ADOPTED, NOTHING).batches,
+        replaced=totals.pop(REPLACED, NOTHING).batches,
+        lost={Reason(name): total for name, total in totals.items()},
+        unreported=index.ledger.unreported(),
+    )
+
+
+def counts_on_disk(folder: Path) -> Counts:
+    """What the index of the spool in `folder` says.  Raises Transient where it cannot be read."""
+    with _reading(folder) as index:
+        return counts(index)
+
+
+def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
+    """By epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
+
+    Numbers that were replaced share the fate of the batch that replaced them.  Also while an agent runs.  Of epochs
+    before this one only what waits and what is recorded as lost is known; of very many losses the oldest records are
+    gone (ledger.MAX_TOLD).  Raises Transient where it cannot be read.
+    """
+    with _reading(folder) as index:
+        current, made = index.epoch, index.next_seq - 1
+        waiting: dict[str, list[int]] = {current: []}
+        for entry in index.all():
+            waiting.setdefault(entry.epoch, []).extend((*entry.replaces, entry.seq))
+        losses = index.ledger.all()
+    found = {}
+    for epoch in {*waiting, *(loss.epoch for loss in losses if loss.epoch)}:
+        records = [record_of(loss) for loss in losses if loss.epoch == epoch]
+        seqs = waiting.get(epoch, [])
+        last = made if epoch == current else max([*seqs, *(record.last_seq or 0 for record in records)])
+        spans = explain(last, {State.WAITING: ranges(seqs)}, records, rest=State.STORED)
+        found[epoch] = [span for span in spans if epoch == current or span.state is not State.STORED]
+    return found
+
+
+def record_of(loss: Loss) -> Record:
+    """What a loss says of sequence numbers."""
+    lane = None if loss.lane is None else loss.lane.label
+    times = loss.first_t_us, loss.last_t_us
+    return Record(loss.reason.value, lane, loss.batches, loss.samples, loss.first_seq, loss.last_seq, *times)
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[Index]:
+    """The index of the spool in `folder`.  Raises Transient where it, or what is read from it, makes no sense."""
+    file = SpoolFolder(folder, DiskFiles()).index
+    # Without a WAL the file is complete, and SQLite shall not make one; with one, that is read too.
+    mode = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True)
+        index = Index(connection)
+        try:
+            connection.execute("BEGIN")  # one state of it, whatever an agent writes meanwhile
+            yield index
+        finally:
+            index.close()
+    except (sqlite3.Error, TypeError, ValueError) as error:  # the latter: rows that are none of ours
+        raise Transient(f"{file}: the index cannot be read ({error}); the agent mends it at its start") from error

@@ -1,0 +1,131 @@
+"""Which lanes may use the link now: the policy with the real link, clock and file.  Touches the world.
+
+Invariant: bytes on metered links count before they leave, and across restarts; a crash forgets at most SAVE_BYTES or
+SAVE_S of them.  Where the file cannot be read or written the count goes on in memory, and the log says so.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+
+from agent.durable import write_file
+from agent.formats.columns import Clock
+from agent.formats.topics import Lane
+from agent.link.metered import is_metered
+from agent.telemetry.uplink.link_policy import DayUse, LinkPolicy, seconds_between
+
+LOOK_S: Final = 60.0  # between two looks at the link: a phone's hotspot becomes metered rarely, and nmcli is a process
+SAVE_S: Final = 300.0
+SAVE_BYTES: Final = 1_000_000
+Metered = Literal["auto"] | bool
+log = structlog.get_logger()
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """The file: JSON."""
+
+    today: DayUse
+    clock: Clock
+
+
+class LinkGate:
+    """`look` at each new connection, `watch` while it lasts, `sent` before each batch; `lanes` says what may go."""
+
+    def __init__(
+        self,
+        policy: LinkPolicy,
+        file: Path,
+        clock: Callable[[], Clock],
+        *,
+        metered: Metered = "auto",
+        ask: Callable[[str], Awaitable[bool | None]] = is_metered,
+        look_s: float = LOOK_S,
+    ) -> None:
+        """`metered`: what the settings say; "auto": what the system says.  Reads `file`."""
+        self._policy = policy
+        self._file = file
+        self._clock = clock
+        self._setting = metered
+        self._ask = ask
+        self._look_s = look_s
+        self._today, self._read_at = self._load()
+        self._saved_bytes, self._saved_at = self._today.used_bytes, self._read_at
+        self._problem = ""
+        self.metered: bool | None = None if metered == "auto" else metered
+        """Whether the link is metered; None: not known."""
+
+    async def look(self, address: str) -> None:
+        """See what the link with this own address is."""
+        metered = await self._ask(address) if self._setting == "auto" else self._setting
+        if metered != self.metered:
+            log.info("link_metered", metered=metered)
+        self.metered = metered
+
+    async def watch(self, address: str, changed: Callable[[], None]) -> None:
+        """Look again and again, tell of each look, and save.  Runs until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(self._look_s)
+                await self.look(address)
+                if self._unsaved():
+                    await asyncio.to_thread(self.save)
+                changed()
+        finally:
+            if self._today.used_bytes != self._saved_bytes:
+                await asyncio.to_thread(self.save)
+
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes that may send."""
+        return self._policy.lanes(self.metered, self.today())
+
+    def sent(self, size_bytes: int) -> None:
+        """So many bytes are about to leave."""
+        if self.metered:
+            self._today = self.today().sent(size_bytes)
+
+    def today(self) -> DayUse:
+        """What metered links carried in the day that now runs."""
+        now = self._clock()
+        self._today = self._today.after(seconds_between(self._read_at, now))
+        self._read_at = now
+        return self._today
+
+    def save(self) -> None:
+        """Make the count durable.  Blocking."""
+        today, clock = self._today, self._read_at
+        try:
+            write_file(self._file, msgspec.json.encode(_Saved(today, clock)))
+        except OSError as error:
+            if self._problem != str(error):
+                log.warning("metered_use_not_saved", file=str(self._file), reason=str(error))
+            self._problem = str(error)
+            return
+        self._problem = ""
+        self._saved_bytes, self._saved_at = today.used_bytes, clock
+
+    def status(self) -> dict[str, Any]:
+        """For `/status`."""
+        return {
+            "metered": self.metered,
+            "lanes": [lane.label for lane in self.lanes()],
+            "metered_bytes_today": self._today.used_bytes,
+            "metered_daily_bytes": self._policy.daily_bytes,
+        }
+
+    def _unsaved(self) -> bool:
+        more = abs(self._today.used_bytes - self._saved_bytes)
+        return more >= SAVE_BYTES or (more > 0 and seconds_between(self._saved_at, self._read_at) >= SAVE_S)
+
+    def _load(self) -> tuple[DayUse, Clock]:
+        try:
+            saved = msgspec.json.decode(self._file.read_bytes(), type=_Saved)
+        except FileNotFoundError:
+            return DayUse(), self._clock()
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("metered_use_unreadable", file=str(self._file), reason=str(error))
+            return DayUse(), self._clock()
+        return saved.today, saved.clock

@@ -1,0 +1,89 @@
+"""Disks that fail: the spool's file operations and its database, failing or "losing power" at a chosen moment."""
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.telemetry.spool.files import DiskFiles
+
+Mode = Literal["fail", "crash"]
+
+
+class Crash(BaseException):
+    """The process is gone at this point: nothing may handle it."""
+
+
+class Fault:
+    """Lets `after` operations pass, then fails or crashes once, before or after doing the operation."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.code = errno.ENOSPC
+
+    def arm(self, mode: Mode, after: int, *, done: bool, code: int = errno.ENOSPC) -> None:
+        self.armed, self.mode, self.left, self.done, self.code = True, mode, after, done, code
+
+    def disarm(self) -> None:
+        self.armed = False
+
+    def due(self) -> bool:
+        if not self.armed:
+            return False
+        self.left -= 1
+        if self.left >= 0:
+            return False
+        self.armed = False
+        return True
+
+    def strike(self, *, sqlite: bool) -> None:
+        if self.mode == "crash":
+            raise Crash
+        if sqlite:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR  # type: ignore[misc]
+            raise error
+        raise OSError(self.code, os.strerror(self.code))
+
+
+class FlakyFiles(DiskFiles):
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+
+    def write(self, path: Path, content: bytes) -> None:
+        if self._fault.due():
+            if self._fault.done and self._fault.mode == "crash":
+                super().write(path, content)
+            elif self._fault.mode == "crash":
+                path.write_bytes(content[: len(content) // 2])
+            self._fault.strike(sqlite=False)
+        super().write(path, content)
+
+    def remove(self, path: Path) -> None:
+        if self._fault.due():
+            if self._fault.done:
+                super().remove(path)
+            self._fault.strike(sqlite=False)
+        super().remove(path)
+
+
+class FlakyConnection(sqlite3.Connection):
+    fault: Fault
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == "COMMIT" and self.fault.due():
+            if self.fault.done:
+                super().execute(statement)
+            self.fault.strike(sqlite=True)
+        return super().execute(statement, *values)
+
+
+def connector(fault: Fault) -> Any:
+    def open_database(path: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=FlakyConnection)
+        assert isinstance(database, FlakyConnection)
+        database.fault = fault
+        return database
+
+    return open_database
