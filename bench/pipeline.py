@@ -24,7 +24,7 @@ from agent.telemetry.outbox import Outbox, Sealer
 from agent.telemetry.policy import CampaignCollector, described, wanted
 from agent.telemetry.references import Description
 from agent.telemetry.spool import Spool
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 from bench.columns import Columns, key
 from bench.drives import Drive
 from can_dbc.decoder import Decoder

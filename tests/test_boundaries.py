@@ -23,9 +23,10 @@ agent/link/__init__.py agent/link/session.py
 agent/pushes/__init__.py agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/serve/__init__.py
 agent/sources/__init__.py agent/sources/ring_layout.py agent/sources/vehicle/*.py
-agent/telemetry/__init__.py agent/telemetry/batcher.py agent/telemetry/holdings.py agent/telemetry/losses.py
-agent/telemetry/policy.py agent/telemetry/retention.py
-agent/telemetry/bucket.py agent/telemetry/link_policy.py
+agent/telemetry/__init__.py agent/telemetry/ahead.py agent/telemetry/batcher.py agent/telemetry/bucket.py
+agent/telemetry/flights.py agent/telemetry/holdings.py agent/telemetry/link_policy.py agent/telemetry/losses.py
+agent/telemetry/policy.py agent/telemetry/retention.py agent/telemetry/schedule.py agent/telemetry/spool_batch.py
+agent/telemetry/unanswered.py
 can_dbc/__init__.py can_dbc/bits.py can_dbc/checksums.py can_dbc/containers.py can_dbc/decoder.py can_dbc/encoder.py
 can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py can_dbc/plan.py can_dbc/selector.py
 fleet/__init__.py fleet/arguments.py fleet/certificates.py fleet/clocks.py fleet/rows.py fleet/share.py
@@ -40,17 +41,17 @@ agent/memory.py agent/online.py agent/plans.py
 agent/sd_notify.py agent/settings.py agent/status.py agent/supervisor.py agent/tasks.py
 agent/formats/evaluation.py
 agent/link/endpoint.py agent/link/keeper.py agent/link/metered.py agent/link/mqtt.py
-agent/telemetry/ahead.py agent/telemetry/link_gate.py agent/telemetry/unanswered.py
 agent/pushes/examine.py agent/pushes/pushes.py agent/pushes/store.py agent/pushes/trust.py agent/pushes/validate.py
 agent/pushes/verifier.py
 agent/serve/http.py agent/serve/toggles.py
 agent/sources/feeder.py agent/sources/logs.py agent/sources/mf4.py agent/sources/messages.py
 agent/sources/packet_ring.py agent/sources/pacing.py
 agent/sources/python_can.py agent/sources/replay.py agent/sources/virtual_vehicle.py
-agent/telemetry/collector.py agent/telemetry/outbox.py agent/telemetry/references.py
-agent/telemetry/flights.py agent/telemetry/schedule.py agent/telemetry/spool.py agent/telemetry/spool_account.py
-agent/telemetry/spool_batch.py agent/telemetry/spool_files.py agent/telemetry/spool_index.py
-agent/telemetry/spool_recovery.py agent/telemetry/uplink.py
+agent/telemetry/collector.py agent/telemetry/link_gate.py agent/telemetry/outbox.py agent/telemetry/references.py
+agent/telemetry/spool.py agent/telemetry/spool_account.py agent/telemetry/spool_catalogues.py
+agent/telemetry/spool_files.py agent/telemetry/spool_index.py agent/telemetry/spool_ledger.py
+agent/telemetry/spool_recovery.py agent/telemetry/spool_room.py agent/telemetry/spool_schema.py
+agent/telemetry/spool_transactions.py agent/telemetry/uplink.py
 can_dbc/cache.py can_dbc/database.py
 fleet/__main__.py fleet/broker.py fleet/catalogues.py fleet/compact.py fleet/create.py fleet/enrol.py fleet/folder.py
 fleet/inbox.py fleet/intake.py

@@ -25,6 +25,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -100,7 +101,7 @@ class RecipientPublicKey:
     @property
     def key_id(self) -> str:
         """First 16 hex digits of SHA-256 of the public key."""
-        return hashlib.sha256(self.raw).hexdigest()[:16]
+        return _key_id(self.raw)
 
     def to_json(self) -> bytes:
         """The content of `hpke.pub.json`."""
@@ -275,6 +276,11 @@ def _fault(header: Header) -> str | None:
             f"header's seq {header.seq} cannot have {header.pieces_before} pieces before, {header.pieces_after} after"
         )
     return None
+
+
+@lru_cache(maxsize=16)  # asked for each batch
+def _key_id(public_key: bytes) -> str:
+    return hashlib.sha256(public_key).hexdigest()[:16]
 
 
 def _signed(header_bytes: bytes, body: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """What the uplink may send next, found in the spool some batches ahead: each look there costs a thread its turn.
 
-Does no I/O.  Invariant: what is answered from memory is at most KEPT_S old.  Whoever stores a batch, or has found one
+Pure.  Invariant: what is answered from memory is at most KEPT_S old.  Whoever stores a batch, or has found one
 that was held back, begins with an empty one.  Of what it names some may have left the spool meanwhile: who reads that
 finds nothing.
 """
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from agent.formats.topics import Lane
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 from agent.telemetry.unanswered import Key
 
 AHEAD: Final = 128  # batches of a kind; four times what is sent at once

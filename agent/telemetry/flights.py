@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final
 
 from agent.formats.topics import Lane
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 from agent.telemetry.unanswered import Key
 
 START: Final = 8

@@ -282,7 +282,8 @@ class Outbox:
     ) -> _Parcel:
         """`parts`: those of `window` that are in the spool already."""
         parts = parts or _Parts()
-        window = replace(window, replaces=tuple(seq for _, seq in parts.keys))
+        if parts.keys:
+            window = replace(window, replaces=tuple(seq for _, seq in parts.keys))
         catalogue = self._references.of(window) if self._references is not None and window.groups else None
         pieces = list(encode_parts(window, self._body_max_bytes, catalogue))
         refers = None if catalogue is None else catalogue.digest
@@ -302,7 +303,7 @@ class Outbox:
             )
             for number, (piece, body) in enumerate(pieces)
         )
-        stored_samples = min(parts.samples, window.samples)
+        stored_samples = min(parts.samples, window.samples) if parts.samples else 0
         size_bytes = sum(len(body) for _, body in pieces)
         return _Parcel(drafts, size_bytes, tuple(reports), positions or {}, stored_samples)
 
@@ -365,15 +366,16 @@ class Outbox:
 
     def _tell(self) -> None:
         """Put what happened and what was lost into a batch of events, or as many as it takes."""
-        clock = self._clock()
         losses = self._spool.unreported_losses(EVENTS_AT_ONCE)
+        if not losses and not self._events:
+            return
+        clock = self._clock()
         told: list[tuple[int | None, Event]] = [(id_, to_event(id_, loss, clock.wall_us)) for id_, loss in losses]
         with self._turn:
             while self._events and len(told) < EVENTS_AT_ONCE:
                 told.append((None, self._events.popleft()))
-        if told:
-            for parcel in self._telling(told, clock):
-                self._append(parcel)
+        for parcel in self._telling(told, clock):
+            self._append(parcel)
 
     def _telling(self, told: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[_Parcel]:
         """Parcels of one batch each: whether a loss is told depends on the batch that it stands in alone."""

@@ -33,7 +33,7 @@ from agent.formats.topics import Lane
 from agent.link.session import Backoff
 from agent.telemetry.bucket import TokenBucket
 from agent.telemetry.flights import Flight, Flights, Turn
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 from agent.telemetry.unanswered import Key, Unanswered
 
 LANES: Final = (Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)  # in the order of sending

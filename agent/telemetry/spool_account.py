@@ -17,7 +17,8 @@ from agent.formats.ledger import Record, Span, State, explain, ranges
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool_files import DiskFiles, SpoolFolder
-from agent.telemetry.spool_index import ACKNOWLEDGED, ADOPTED, REPLACED, Index, Total
+from agent.telemetry.spool_index import Index
+from agent.telemetry.spool_ledger import ACKNOWLEDGED, ADOPTED, REPLACED, Total
 
 NOTHING: Final = Total(0, 0, 0)
 
@@ -55,7 +56,7 @@ class Counts:
 
 def counts(index: Index) -> Counts:
     """What `index` says.  Raises sqlite3.Error."""
-    totals = index.totals()
+    totals = index.ledger.totals()
     return Counts(
         epoch=index.epoch,
         next_seq=index.next_seq,
@@ -66,7 +67,7 @@ def counts(index: Index) -> Counts:
         adopted=totals.pop(ADOPTED, NOTHING).batches,
         replaced=totals.pop(REPLACED, NOTHING).batches,
         lost={Reason(name): total for name, total in totals.items()},
-        unreported=index.unreported(),
+        unreported=index.ledger.unreported(),
     )
 
 
@@ -81,14 +82,14 @@ def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
 
     Numbers that were replaced share the fate of the batch that replaced them.  Also while an agent runs.  Of epochs
     before this one only what waits and what is recorded as lost is known; of very many losses the oldest records are
-    gone (spool_index.MAX_TOLD).  Raises Transient where it cannot be read.
+    gone (spool_ledger.MAX_TOLD).  Raises Transient where it cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch, index.next_seq - 1
         waiting: dict[str, list[int]] = {current: []}
         for entry in index.all():
             waiting.setdefault(entry.epoch, []).extend((*entry.replaces, entry.seq))
-        losses = index.ledger()
+        losses = index.ledger.all()
     found = {}
     for epoch in {*waiting, *(loss.epoch for loss in losses if loss.epoch)}:
         records = [record_of(loss) for loss in losses if loss.epoch == epoch]

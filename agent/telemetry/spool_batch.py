@@ -10,7 +10,7 @@ from typing import Final
 
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.retention import Held
 
 MAX_PRIORITY: Final = 2**31 - 1
 
@@ -40,6 +40,41 @@ class Draft:
     def __post_init__(self) -> None:
         assert 0 <= self.priority <= MAX_PRIORITY
         assert self.lane is Lane.LIVE or not self.provisional
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool.
+
+    `refers`: digest of the catalogue that it needs to be read.  `replaces`: numbers of the provisional batches whose
+    place it took.  `provisional`: it waits for the batch of its whole window; `withdrawn` then says why its bytes had
+    to go meanwhile, if they had.
+    """
+
+    position: int
+    epoch: str
+    seq: int
+    lane: Lane
+    priority: int
+    campaign: str
+    size_bytes: int
+    digest: bytes
+    samples: int
+    first_t_us: int | None
+    last_t_us: int | None
+    refers: bytes | None = None
+    replaces: tuple[int, ...] = ()
+    provisional: bool = False
+    withdrawn: Reason | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Its identity within the vehicle."""
+        return self.epoch, self.seq
+
+    def as_held(self) -> Held:
+        """As retention sees it."""
+        return Held(self.position, self.lane, self.priority, self.size_bytes)
 
 
 def entry_of(epoch: str, seq: int, draft: Draft, content: bytes) -> Entry:

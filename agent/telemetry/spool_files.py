@@ -8,6 +8,7 @@ Where things lie is specified in agent.telemetry.spool.
 import contextlib
 import os
 import re
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agent import durable
+from agent.errors import Transient
 from agent.formats.topics import Lane
 
 QUARANTINE: Final = 16  # files kept for whoever looks into damage
@@ -279,3 +281,10 @@ class SpoolFolder:
     def free_bytes(self) -> int:
         """Free bytes of the file system below."""
         return self._files.free_bytes(self.root)
+
+    def refuses(self, error: OSError | sqlite3.Error) -> Transient:
+        """What to raise where the disk does not let us."""
+        problem = f"index: {error}" if isinstance(error, sqlite3.Error) else error.strerror or error
+        return Transient(
+            f"spool {self.root}: {problem}: free some space or mend the file system; the data stays in memory meanwhile"
+        )

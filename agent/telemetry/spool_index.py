@@ -1,200 +1,36 @@
-"""The spool's index: SQLite tables, and the statements on them, one connection.  Touches the world.
+"""The spool's index: which batches are stored, in which order, and how far that goes.  Touches the world.
 
-Invariant: every statement here costs the same at any backlog (each is answered by an index; totals are kept by
+Invariant: every statement costs the same at any backlog (each is answered by an index of the tables; totals are kept by
 triggers, not counted), and a transaction that committed survives a power cut (WAL, synchronous=FULL).
-
-    meta       epoch, next_seq, whether the files that a new index found are taken in (`recovered`), and since when an
-               agent has been collecting that has not said that it stored all (`collecting_since_us`)
-    batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
-               lane live), also those whose bytes had to go (`withdrawn`: why)
-    usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be told
-               again because that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
-               `status --ledger`)
-    totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
-    positions  how far each source is durable
-    reached    up to which time (of frames) each campaign is durable, in this run of the agent
-    catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
-               receiver said to it
 
 What each append asks for is kept in memory as well: the identity, the catalogues, and how far sources and campaigns are
 durable.  It is written with the tables, so an index whose transaction did not commit must be closed: what is opened in
 its place reads what the disk holds.
 
-Raises sqlite3.Error; agent.telemetry.spool decides what that means.
+Raises sqlite3.Error; agent.telemetry.spool_transactions decides what that means.
 """
-# ruff: noqa: S608  # statements are put together from constants of this file; values are always bound
+# ruff: noqa: S608  # statements are put together from constants; values are always bound
 
-import contextlib
 import functools
-import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Loss, Reason, adjacent, merge
-from agent.telemetry.retention import Held
+from agent.telemetry.losses import Reason
+from agent.telemetry.spool_batch import Entry
+from agent.telemetry.spool_catalogues import Catalogues
+from agent.telemetry.spool_ledger import Ledger
+from agent.telemetry.spool_schema import LISTED, PROVISIONAL, Connect, lane_of, listed, prepare, reason_of
 
-VERSION: Final = 3  # PRAGMA user_version
-MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
-MAX_TOLD: Final = 1_000
-_SCHEMA: Final = """
-CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    epoch TEXT NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL, priority INTEGER NOT NULL,
-    campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, stored_at_s REAL NOT NULL,
-    samples INTEGER NOT NULL, first_t_us INTEGER, last_t_us INTEGER,
-    UNIQUE (epoch, seq)
-) STRICT;
-CREATE INDEX by_value ON batches (lane, priority, id DESC);  -- forwards: next to send; backwards: next to evict
-CREATE INDEX by_age ON batches (stored_at_s);
-CREATE TABLE usage (lane INTEGER PRIMARY KEY, batches INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
-CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
-    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
-END;
-CREATE TRIGGER batch_removed AFTER DELETE ON batches BEGIN
-    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
-END;
-CREATE TABLE losses (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    reason TEXT NOT NULL, lane INTEGER, bus TEXT, campaign TEXT NOT NULL, detail TEXT NOT NULL, epoch TEXT NOT NULL,
-    batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL,
-    first_seq INTEGER, last_seq INTEGER, first_t_us INTEGER, last_t_us INTEGER, reported_in INTEGER
-) STRICT;
-CREATE INDEX by_report ON losses (reported_in, reason, id);
-CREATE TABLE totals (
-    name TEXT PRIMARY KEY, batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"""
-_SINCE_2: Final = """
-ALTER TABLE batches ADD COLUMN refers BLOB;
-CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
-CREATE TABLE catalogues (
-    digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-"""
-_SINCE_3: Final = f"""
-ALTER TABLE batches ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
-ALTER TABLE batches ADD COLUMN withdrawn TEXT;
-INSERT INTO usage VALUES (0, 0, 0);
-CREATE TRIGGER batch_changed AFTER UPDATE OF lane, size ON batches BEGIN
-    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
-    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
-END;
-ALTER TABLE meta ADD COLUMN collecting_since_us INTEGER;
-CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-"""
-_PROVISIONAL: Final = 0  # in the column `lane`
-_TABLES: Final = ";".join((_SCHEMA, _SINCE_2, _SINCE_3))
-_LOSS_COLUMNS: Final = (
-    "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
-)
 _ENTRY_COLUMNS: Final = (
     "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers,"
     " replaces, withdrawn"
 )
 _NTH_NEWEST: Final = "SELECT coalesce((SELECT id FROM batches ORDER BY id DESC LIMIT 1 OFFSET ?), 0)"
-_LISTED: Final = "(SELECT value FROM json_each(?))"  # what `_listed` made: one statement, however many
-_TOLD: Final = 0  # in the column `reported_in`; positions count from 1
-_AGAIN: Final = -1
-ACKNOWLEDGED: Final = "acknowledged"
-ADOPTED: Final = "adopted"
-REPLACED: Final = "replaced"
-_REASONS: Final = frozenset(Reason)
-_LANES: Final = frozenset(Lane)
 
 Keys = Collection[tuple[str, int]]  # of batches
-Connect = Callable[[Path], sqlite3.Connection]
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open or create the database file.  One thread at a time may use it; the spool sees to that."""
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-
-
-def _definitions(database: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Name and text of each table, index and trigger, however it is spaced."""
-    rows = database.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
-    return {(name, "".join(text.split())) for name, text in rows}
-
-
-@functools.cache
-def _sound_definitions() -> set[tuple[str, str]]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as database:
-        database.executescript(_TABLES)
-        return _definitions(database)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool.
-
-    `refers`: digest of the catalogue that it needs to be read.  `replaces`: numbers of the provisional batches whose
-    place it took.  `provisional`: it waits for the batch of its whole window; `withdrawn` then says why its bytes had
-    to go meanwhile, if they had.
-    """
-
-    position: int
-    epoch: str
-    seq: int
-    lane: Lane
-    priority: int
-    campaign: str
-    size_bytes: int
-    digest: bytes
-    samples: int
-    first_t_us: int | None
-    last_t_us: int | None
-    refers: bytes | None = None
-    replaces: tuple[int, ...] = ()
-    provisional: bool = False
-    withdrawn: Reason | None = None
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Its identity within the vehicle."""
-        return self.epoch, self.seq
-
-    def as_held(self) -> Held:
-        """As retention sees it."""
-        return Held(self.position, self.lane, self.priority, self.size_bytes)
-
-
-class Verdict(StrEnum):
-    """What the receiver said to a catalogue."""
-
-    CONFIRMED = "confirmed"  # it has it, durably: batches may refer to it
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Carrier:
-    """A catalogue that is kept: the sealed batch `epoch`, `seq` that carried it, and what became of that.
-
-    `checksum` is the SHA-256 of the sealed batch; `verdict` None: not known yet.
-    """
-
-    digest: bytes
-    epoch: str
-    seq: int
-    verdict: Verdict | None
-    checksum: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """A running total."""
-
-    batches: int
-    samples: int
-    frames: int
 
 
 class Index:
@@ -202,44 +38,22 @@ class Index:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self.told = 0
-        """Losses up to this id may stand in a batch under way: nothing is merged into them, no id is used again."""
-        self._all_reported = False  # as far as is known: saves looking
+        self.ledger = Ledger(connection)
+        self.catalogues = Catalogues(connection)
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, told: int) -> "Index":
         """Open, creating the tables in a new file.  Raises sqlite3.DatabaseError where the file is damaged or of
         another version."""
-        index = cls(open_database(path))
-        index.told = told
+        database = open_database(path)
         try:
-            index._prepare(new_epoch)
+            prepare(database, new_epoch=new_epoch, told=told)
         except BaseException:
-            index.close()
+            database.close()
             raise
+        index = cls(database)
+        index.ledger.told = told
         return index
-
-    def _prepare(self, new_epoch: str) -> None:
-        self._db.execute("PRAGMA page_size = 1024")  # of new files: whole pages are written
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
-        version = self._one("PRAGMA user_version")
-        if version == 0 and self._one("SELECT count(*) FROM sqlite_schema") == 0:
-            self._db.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
-            self._db.execute("INSERT INTO meta VALUES (?, 1, 0, NULL)", (new_epoch,))
-            self._db.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
-            self._db.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (self.told,))
-            self._db.execute("COMMIT")
-        elif version in (1, 2):
-            since = (_SINCE_2, _SINCE_3) if version == 1 else (_SINCE_3,)
-            self._db.executescript(";".join(("BEGIN IMMEDIATE", *since, "COMMIT")))
-        elif version != VERSION:
-            raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
-        if (verdict := self._one("PRAGMA integrity_check(1)")) != "ok":
-            raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
-        if _definitions(self._db) != _sound_definitions():  # integrity_check does not read the text of a trigger
-            raise sqlite3.DatabaseError(f"index is damaged: its tables or triggers are not those of version {VERSION}")
 
     def close(self) -> None:
         """Close.  What was not committed is rolled back."""
@@ -281,12 +95,10 @@ class Index:
     def check_rows(self) -> None:
         """Read every table but `batches`.  Raises sqlite3.DatabaseError where a value cannot be one of ours."""
         self.positions()
-        self.carriers()
-        self.unreported_losses(-1)
         self.reached()
-        if self.totals().keys() - _REASONS - {ACKNOWLEDGED, ADOPTED, REPLACED}:
-            raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
-        if self.usage().keys() != _LANES or self.next_seq < 1:
+        self.catalogues.all()
+        self.ledger.check()
+        if self.usage().keys() != set(Lane) or self.next_seq < 1:
             raise sqlite3.DatabaseError("index lacks rows")
 
     # ---- batches
@@ -299,7 +111,7 @@ class Index:
             (
                 entry.epoch,
                 entry.seq,
-                _PROVISIONAL if entry.provisional else entry.lane.value,
+                PROVISIONAL if entry.provisional else entry.lane.value,
                 entry.priority,
                 entry.campaign,
                 entry.size_bytes,
@@ -318,7 +130,7 @@ class Index:
 
     def remove(self, *positions: int) -> None:
         """Remove rows."""
-        self._db.execute(f"DELETE FROM batches WHERE id IN {_LISTED}", (_listed(positions),))
+        self._db.execute(f"DELETE FROM batches WHERE id IN {LISTED}", (listed(positions),))
 
     def promote(self, position: int) -> None:
         """A provisional batch becomes an ordinary one."""
@@ -334,8 +146,8 @@ class Index:
 
     def sendable(self, epoch: str, seqs: Iterable[int]) -> list[Entry]:
         """The batches of those names that are stored and may have been sent."""
-        where = f"WHERE epoch = ? AND seq IN {_LISTED} AND lane <> {_PROVISIONAL}"
-        return list(self._entries(where, (epoch, _listed(seqs))))
+        where = f"WHERE epoch = ? AND seq IN {LISTED} AND lane <> {PROVISIONAL}"
+        return list(self._entries(where, (epoch, listed(seqs))))
 
     def at(self, position: int) -> Entry | None:
         """The batch at `position`, where it is stored."""
@@ -371,11 +183,11 @@ class Index:
     def provisional_to_evict(self) -> Iterator[Entry]:
         """Provisional ones, in that order."""
         where = "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id"
-        return self._entries(where, (_PROVISIONAL,))
+        return self._entries(where, (PROVISIONAL,))
 
     def provisional(self) -> list[Entry]:
         """All provisional ones, also those withdrawn."""
-        return list(self._entries("WHERE lane = ? ORDER BY id", (_PROVISIONAL,)))
+        return list(self._entries("WHERE lane = ? ORDER BY id", (PROVISIONAL,)))
 
     def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
         """The oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
@@ -388,12 +200,12 @@ class Index:
 
     def usage(self) -> dict[Lane, tuple[int, int]]:
         """Batches and bytes of each lane, without provisional ones."""
-        rows = self._db.execute("SELECT * FROM usage WHERE lane <> ?", (_PROVISIONAL,))
-        return {_lane(lane): (batches, size) for lane, batches, size in rows}
+        rows = self._db.execute("SELECT * FROM usage WHERE lane <> ?", (PROVISIONAL,))
+        return {lane_of(lane): (batches, size) for lane, batches, size in rows}
 
     def provisional_usage(self) -> tuple[int, int]:
         """Provisional batches, also those withdrawn, and their bytes."""
-        batches, size = self._db.execute("SELECT batches, bytes FROM usage WHERE lane = ?", (_PROVISIONAL,)).fetchone()
+        batches, size = self._db.execute("SELECT batches, bytes FROM usage WHERE lane = ?", (PROVISIONAL,)).fetchone()
         return int(batches), int(size)
 
     def count_usage(self) -> None:
@@ -407,139 +219,6 @@ class Index:
         """When the oldest batch was stored."""
         oldest = self._one("SELECT min(stored_at_s) FROM batches")
         return None if oldest is None else float(oldest)
-
-    # ---- the ledger
-
-    def count(self, name: str, *, batches: int = 0, samples: int = 0, frames: int = 0) -> None:
-        """Add to a running total."""
-        self._db.execute(
-            "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET batches = batches +"
-            " excluded.batches, samples = samples + excluded.samples, frames = frames + excluded.frames",
-            (name, batches, samples, frames),
-        )
-
-    def totals(self) -> dict[str, Total]:
-        """All running totals."""
-        return {name: Total(*counts) for name, *counts in self._db.execute("SELECT * FROM totals")}
-
-    def add_loss(self, loss: Loss) -> None:
-        """Record a loss that waits to be reported, and count it."""
-        self.count(loss.reason.value, batches=loss.batches, samples=loss.samples, frames=loss.frames)
-        self.add_explanation(loss)
-
-    def add_explanation(self, loss: Loss) -> None:
-        """Record what waits to be reported and is counted already."""
-        self._all_reported = False
-        mergeable = "reported_in IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
-        rows = self._losses(mergeable, loss.reason.value, self.told)
-        same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
-        if same is None and rows and self.unreported() >= MAX_UNREPORTED:
-            same = rows[0]
-        if same is not None:
-            id_, waiting = same
-            self._replace_loss(id_, merge(waiting, loss))
-            return
-        marks = ", ".join("?" * 13)
-        self._db.execute(f"INSERT INTO losses ({_LOSS_COLUMNS}) VALUES ({marks})", _loss_row(loss))
-
-    def _replace_loss(self, id_: int, loss: Loss) -> None:
-        assignments = ", ".join(f"{name} = ?" for name in _LOSS_COLUMNS.split(", "))
-        self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
-
-    def unreported(self) -> int:
-        """Loss records that no stored batch reports; of those that none has reported at most MAX_UNREPORTED, and one a
-        reason after those `told`."""
-        count = "SELECT count(*) FROM losses WHERE reported_in"
-        return int(self._one(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})"))
-
-    def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """The oldest of them, those that were reported before first, with the ids that `report` takes; -1: all."""
-        if self._all_reported:
-            return []
-        again = self._losses(f"reported_in = {_AGAIN} ORDER BY id LIMIT ?", limit)
-        left = limit if limit < 0 else limit - len(again)
-        found = [*again, *self._losses("reported_in IS NULL ORDER BY id LIMIT ?", left)]
-        self._all_reported = limit != 0 and not found
-        return found
-
-    def report(self, ids: Iterable[int], position: int) -> None:
-        """Mark losses as reported inside the batch at `position`."""
-        self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(position, id_) for id_ in ids])
-
-    def tell_reported(self, positions: Iterable[int]) -> None:
-        """The batches at `positions` arrived: the losses that they reported are told."""
-        told = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {_LISTED}"
-        if self._db.execute(told, (_TOLD, _listed(positions))).rowcount:
-            kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
-            oldest = self._db.execute(kept, (_TOLD, MAX_TOLD)).fetchone()
-            if oldest is not None:
-                self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
-
-    def unreport(self, position: int) -> None:
-        """The batch at `position` will not arrive, or not again: the losses that it reported wait as they are under
-        their ids, so that who hears of one twice knows it."""
-        self._all_reported = False
-        self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, position))
-
-    def ledger(self) -> list[Loss]:
-        """Every record that is kept, told or not."""
-        return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
-
-    def restore_ledger(self, losses: Iterable[tuple[int, Loss]], totals: Mapping[str, Total]) -> None:
-        """Put back what `unreported_losses` and `totals` said before a transaction that is taken back."""
-        self._all_reported = False
-        self._db.execute("DELETE FROM losses WHERE reported_in IS NULL")
-        marks = ", ".join("?" * 14)
-        self._db.executemany(
-            f"INSERT OR IGNORE INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",  # there: what waits again
-            [(id_, *_loss_row(loss)) for id_, loss in losses],
-        )
-        self._db.execute("DELETE FROM totals")
-        for name, total in totals.items():
-            self.count(name, batches=total.batches, samples=total.samples, frames=total.frames)
-
-    # ---- catalogues
-
-    def carriers(self) -> dict[bytes, Carrier]:
-        """Every catalogue that is kept, by digest; few."""
-        return dict(self._carriers)
-
-    @functools.cached_property
-    def _carriers(self) -> dict[bytes, Carrier]:
-        rows = self._db.execute("SELECT digest, epoch, seq, verdict, checksum FROM catalogues")
-        return {
-            digest: Carrier(digest, epoch, seq, None if verdict is None else Verdict(verdict), checksum)
-            for digest, epoch, seq, verdict, checksum in rows
-        }
-
-    def set_carrier(self, carrier: Carrier) -> None:
-        """Keep a catalogue, or another carrier of one."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO catalogues VALUES (?, ?, ?, ?, ?)",
-            (carrier.digest, carrier.epoch, carrier.seq, carrier.verdict, carrier.checksum),
-        )
-        self._carriers[carrier.digest] = carrier
-
-    def judge_carriers(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
-        """The receiver said so to these batches, of which some may have carried catalogues.
-
-        One that was confirmed stays so: what refers to it waits until the receiver takes it again.
-        """
-        for carrier in self.carriers().values():
-            if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
-                self.set_carrier(replace(carrier, verdict=verdict))
-
-    def drop_carrier(self, digest: bytes) -> None:
-        """Keep a catalogue no longer."""
-        self._db.execute("DELETE FROM catalogues WHERE digest = ?", (digest,))
-        self._carriers.pop(digest, None)
-
-    def replace_carriers(self, carriers: Iterable[Carrier]) -> None:
-        """Keep these and no others."""
-        self._db.execute("DELETE FROM catalogues")
-        self._carriers.clear()
-        for carrier in carriers:
-            self.set_carrier(carrier)
 
     def is_referred_to(self, digest: bytes) -> bool:
         """Whether a stored batch needs the catalogue."""
@@ -619,7 +298,7 @@ class Index:
                 id_,
                 epoch,
                 seq,
-                Lane.LIVE if lane == _PROVISIONAL else _lane(lane),
+                Lane.LIVE if lane == PROVISIONAL else lane_of(lane),
                 priority,
                 campaign,
                 size,
@@ -629,49 +308,6 @@ class Index:
                 last_t_us,
                 refers,
                 tuple(map(int, replaces.split())),
-                lane == _PROVISIONAL,
-                None if withdrawn is None else _reason(withdrawn),
+                lane == PROVISIONAL,
+                None if withdrawn is None else reason_of(withdrawn),
             )
-
-    def _losses(self, where: str, *values: object) -> list[tuple[int, Loss]]:
-        statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE {where}"
-        return [(id_, _loss(row)) for id_, *row in self._db.execute(statement, values)]
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return json.dumps(list(numbers))
-
-
-def _loss(row: Iterable[Any]) -> Loss:
-    reason, lane, *rest = row
-    return Loss(_reason(reason), None if lane is None else _lane(lane), *rest)
-
-
-def _reason(name: str) -> Reason:
-    if name not in _REASONS:
-        raise sqlite3.DatabaseError(f"index names a loss {name!r}")
-    return Reason(name)
-
-
-def _lane(number: int) -> Lane:
-    if number not in _LANES:
-        raise sqlite3.DatabaseError(f"index names a lane {number!r}")
-    return Lane(number)
-
-
-def _loss_row(loss: Loss) -> tuple[object, ...]:
-    return (
-        loss.reason.value,
-        None if loss.lane is None else loss.lane.value,
-        loss.bus,
-        loss.campaign,
-        loss.detail,
-        loss.epoch,
-        loss.batches,
-        loss.samples,
-        loss.frames,
-        loss.first_seq,
-        loss.last_seq,
-        loss.first_t_us,
-        loss.last_t_us,
-    )

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool_batch import MAX_PRIORITY, Draft, entry_of, loss_of, replaced_by
+from agent.telemetry.spool_batch import MAX_PRIORITY, Draft, Entry, entry_of, loss_of, replaced_by
+from agent.telemetry.spool_catalogues import Carrier
 from agent.telemetry.spool_files import BatchName, SpoolFolder, is_epoch
-from agent.telemetry.spool_index import ADOPTED, Carrier, Entry, Index
+from agent.telemetry.spool_index import Index
+from agent.telemetry.spool_ledger import ADOPTED
 
 CATALOGUES: Final = 32
 """Kept, of at most a batch's size each: one a campaign, and those of campaigns whose batches still wait."""
@@ -60,13 +62,13 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float) -> None:
         lose(index, entry, Reason.CORRUPT)
     promote(index, index.provisional())
     if new:
-        index.count(ADOPTED, batches=len(adopted))
+        index.ledger.count(ADOPTED, batches=len(adopted))
         for entry in readable:
             index.add(entry, now_s)
         for name in earlier:
-            index.add_loss(Loss(Reason.INDEX_DAMAGED, epoch=name))
+            index.ledger.add(Loss(Reason.INDEX_DAMAGED, epoch=name))
         index.set_recovered()
-    index.replace_carriers(kept)
+    index.catalogues.replace_all(kept)
     index.commit()
     folder.remove(orphans)
     for entry in lost:
@@ -87,11 +89,11 @@ def promote(index: Index, entries: list[Entry]) -> None:
 
 def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
     """A stored batch is lost, and the ledger says so.  Within a transaction."""
-    index.unreport(entry.position)
+    index.ledger.unreport(entry.position)
     index.remove(entry.position)
-    index.add_loss(loss_of(entry, reason, detail))
+    index.ledger.add(loss_of(entry, reason, detail))
     for explanation in replaced_by(entry):
-        index.add_explanation(explanation)
+        index.ledger.add_explanation(explanation)
 
 
 def path_of(folder: SpoolFolder, entry: Entry) -> Path:
@@ -106,7 +108,7 @@ def name_of(entry: Entry) -> BatchName:
 
 def _carriers(index: Index, folder: SpoolFolder, *, new: bool) -> tuple[list[Carrier], list[Path]]:
     """Which catalogues are here, and files that belong to none.  A new index takes in all that it finds."""
-    known = index.carriers()
+    known = index.catalogues.all()
     kept: dict[bytes, Carrier] = {}
     orphans: list[Path] = []
     for path, (digest, epoch, seq) in sorted(folder.carriers().items()):

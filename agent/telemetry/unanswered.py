@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.formats.topics import Lane
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 
 Key = tuple[str, int]
 

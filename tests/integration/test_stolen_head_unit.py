@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from agent.errors import Untrusted
 from agent.formats.codec import decode_batch
 from agent.formats.seal import read_header, unseal
-from agent.telemetry import spool_index
+from agent.telemetry import spool_schema
 from can_dbc.database import load
 from fleet.enrol import read_recipient
 from fleet.keys import read_p256
@@ -51,7 +51,7 @@ def names() -> list[bytes]:
             for signal in message.signals:
                 found.add(signal.name)
                 found |= {str(text) for text in (signal.choices or {}).values()}
-    schema = Path(spool_index.__file__).read_text()  # words of ours that a value may have for its name, too
+    schema = Path(spool_schema.__file__).read_text()  # words of ours that a value may have for its name, too
     return [name.encode() for name in found if len(name) > 5 and name not in schema]
 
 

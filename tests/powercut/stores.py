@@ -111,7 +111,7 @@ def drive_spool(root: Path, chance: random.Random, promise: Promise) -> None:
 
 
 def _withdrawn(spool: Spool) -> set[int]:
-    with spool._reading() as index:
+    with spool._transactions.reading() as index:
         return {entry.seq for entry in index.provisional() if entry.withdrawn is not None}
 
 

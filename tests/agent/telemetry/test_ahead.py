@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from agent.formats.topics import Lane
 from agent.telemetry.ahead import AHEAD, KEPT_S, KINDS, Ahead, Kind
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 
 EVENTS = Kind(Lane.EVENTS, None)
 

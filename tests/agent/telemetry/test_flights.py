@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from agent.formats.topics import Lane
 from agent.telemetry.flights import START, Flight, Flights, Turn
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 
 
 def flight(seq: int, size: int = 100, turn: Turn = Turn.LIVE) -> Flight:

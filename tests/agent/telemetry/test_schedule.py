@@ -13,7 +13,7 @@ from agent.formats.topics import Lane
 from agent.link.session import Backoff
 from agent.telemetry.bucket import TokenBucket
 from agent.telemetry.schedule import LANES, MAX_HELD, MAX_WANTED, Pace, Schedule
-from agent.telemetry.spool_index import Entry
+from agent.telemetry.spool_batch import Entry
 from agent.telemetry.unanswered import ASIDE_CAP_S, ASIDE_MIN_S, MAX_UNANSWERED, REPEATS, Unanswered
 
 PACE = Pace(in_flight=4, ack_timeout_s=10.0, patience_cap_s=80.0, refusal=Backoff(1.0, 2.0, 60.0))

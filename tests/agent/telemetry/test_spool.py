@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
-from agent.telemetry import spool_index
+from agent.telemetry import spool_schema
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool, Superseded
 from agent.telemetry.spool_files import DiskFiles
-from agent.telemetry.spool_index import MAX_UNREPORTED, Index, connect
+from agent.telemetry.spool_index import Index
+from agent.telemetry.spool_ledger import MAX_UNREPORTED
+from agent.telemetry.spool_schema import connect
 from tests.agent.telemetry.flaky import Fault, FlakyFiles, connector
 
 ALL = tuple(Lane)
@@ -539,6 +541,30 @@ def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool)
     assert spool.acknowledge(epoch, [1]) == 1
 
 
+def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(disk: Disk) -> None:
+    class Unreadable(DiskFiles):
+        failures = 0
+
+        def sizes(self, folder: Path) -> dict[str, int]:
+            self.failures -= 1
+            if self.failures == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().sizes(folder)
+
+    files = Unreadable()
+    spool = Spool.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, files=files)
+    spool.append(draft(b"a"))
+    epoch = spool.epoch
+    drop_table(disk, "totals")
+    files.failures = 2  # while the new index takes in what lies there
+    with pytest.raises(Transient, match="Input/output error"):
+        spool.counts()
+    with pytest.raises(Transient, match="made anew"):
+        spool.append(draft(b"b"))
+    assert [entry.key for entry in entries(spool)] == [(epoch, 1)]
+    spool.close()
+
+
 @pytest.mark.parametrize("spoilt", ["totals", "reached"])
 def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Disk, spool: Spool, spoilt: str) -> None:
     epoch = spool.epoch
@@ -587,7 +613,7 @@ def test_an_index_of_the_first_version_is_carried_over(disk: Disk) -> None:
     path, epoch = disk.folder / "index.sqlite3", "0" * 32
     path.unlink()
     with closing(sqlite3.connect(path)) as database:
-        database.executescript(spool_index._SCHEMA)
+        database.executescript(spool_schema._SCHEMA)
         database.execute("INSERT INTO meta VALUES (?, 8, 1)", (epoch,))
         database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
         database.execute("INSERT INTO positions VALUES ('can0', 5)")

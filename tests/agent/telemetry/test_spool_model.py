@@ -24,7 +24,8 @@ from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool import Draft, Spool
-from agent.telemetry.spool_index import Index, connect
+from agent.telemetry.spool_index import Index
+from agent.telemetry.spool_schema import connect
 from tests.agent.telemetry.flaky import Crash, Fault, FlakyFiles, connector
 
 QUOTA_BYTES = 3_000
@@ -326,12 +327,13 @@ class SpoolModel(RuleBasedStateMachine):
     def what_is_kept_in_memory_is_what_the_disk_holds(self) -> None:
         if not hasattr(self, "spool"):
             return
-        with self.spool._reading() as index, closing(connect(self.folder / "spool" / "index.sqlite3")) as database:
+        file = self.folder / "spool" / "index.sqlite3"
+        with self.spool._transactions.reading() as index, closing(connect(file)) as database:
             disk = Index(database)
             assert (index.epoch, index.next_seq) == (disk.epoch, disk.next_seq)
             assert (index.positions(), index.reached()) == (disk.positions(), disk.reached())
-            assert index.carriers() == disk.carriers()
-            assert index.unreported_losses(-1) == disk.unreported_losses(-1)
+            assert index.catalogues.all() == disk.catalogues.all()
+            assert index.ledger.unreported_losses(-1) == disk.ledger.unreported_losses(-1)
 
     @invariant()
     def the_ledger_holds_nothing_of_batches_that_are_gone(self) -> None:

@@ -1,0 +1,79 @@
+"""The catalogues that the spool keeps: which sealed batch carried each, and what the receiver said.  Touches the world.
+
+There are few, and they are kept in memory as well; see Index.  Raises sqlite3.Error.
+"""
+
+import functools
+import sqlite3
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What the receiver said to a catalogue."""
+
+    CONFIRMED = "confirmed"  # it has it, durably: batches may refer to it
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A catalogue that is kept: the sealed batch `epoch`, `seq` that carried it, and what became of that.
+
+    `checksum` is the SHA-256 of the sealed batch; `verdict` None: not known yet.
+    """
+
+    digest: bytes
+    epoch: str
+    seq: int
+    verdict: Verdict | None
+    checksum: bytes
+
+
+class Catalogues:
+    """Statements of one connection; what writes is used within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def all(self) -> dict[bytes, Carrier]:
+        """Every catalogue that is kept, by digest; few."""
+        return dict(self._carriers)
+
+    @functools.cached_property
+    def _carriers(self) -> dict[bytes, Carrier]:
+        rows = self._db.execute("SELECT digest, epoch, seq, verdict, checksum FROM catalogues")
+        return {
+            digest: Carrier(digest, epoch, seq, None if verdict is None else Verdict(verdict), checksum)
+            for digest, epoch, seq, verdict, checksum in rows
+        }
+
+    def keep(self, carrier: Carrier) -> None:
+        """Keep a catalogue, or another carrier of one."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO catalogues VALUES (?, ?, ?, ?, ?)",
+            (carrier.digest, carrier.epoch, carrier.seq, carrier.verdict, carrier.checksum),
+        )
+        self._carriers[carrier.digest] = carrier
+
+    def judge(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
+        """The receiver said so to these batches, of which some may have carried catalogues.
+
+        One that was confirmed stays so: what refers to it waits until the receiver takes it again.
+        """
+        for carrier in self.all().values():
+            if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
+                self.keep(replace(carrier, verdict=verdict))
+
+    def drop(self, digest: bytes) -> None:
+        """Keep a catalogue no longer."""
+        self._db.execute("DELETE FROM catalogues WHERE digest = ?", (digest,))
+        self._carriers.pop(digest, None)
+
+    def replace_all(self, carriers: Iterable[Carrier]) -> None:
+        """Keep these and no others."""
+        self._db.execute("DELETE FROM catalogues")
+        self._carriers.clear()
+        for carrier in carriers:
+            self.keep(carrier)

@@ -1,0 +1,154 @@
+"""The tables of the spool's index, their versions, and what a row may say.  Touches the world.
+
+    meta       epoch, next_seq, whether the files that a new index found are taken in (`recovered`), and since when an
+               agent has been collecting that has not said that it stored all (`collecting_since_us`)
+    batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
+               lane live), also those whose bytes had to go (`withdrawn`: why)
+    usage      batches and bytes of each lane; kept by triggers on `batches`
+    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be told
+               again because that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
+               `status --ledger`)
+    totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
+    positions  how far each source is durable
+    reached    up to which time (of frames) each campaign is durable, in this run of the agent
+    catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
+               receiver said to it
+
+A database of an earlier version is carried over; one that is damaged, or of a later version, is refused.
+"""
+# ruff: noqa: S608  # statements are put together from constants of this file
+
+import contextlib
+import functools
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from agent.formats.topics import Lane
+from agent.telemetry.losses import Reason
+
+VERSION: Final = 3  # PRAGMA user_version
+_SCHEMA: Final = """
+CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    epoch TEXT NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL, priority INTEGER NOT NULL,
+    campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, stored_at_s REAL NOT NULL,
+    samples INTEGER NOT NULL, first_t_us INTEGER, last_t_us INTEGER,
+    UNIQUE (epoch, seq)
+) STRICT;
+CREATE INDEX by_value ON batches (lane, priority, id DESC);  -- forwards: next to send; backwards: next to evict
+CREATE INDEX by_age ON batches (stored_at_s);
+CREATE TABLE usage (lane INTEGER PRIMARY KEY, batches INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
+    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
+END;
+CREATE TRIGGER batch_removed AFTER DELETE ON batches BEGIN
+    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
+END;
+CREATE TABLE losses (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    reason TEXT NOT NULL, lane INTEGER, bus TEXT, campaign TEXT NOT NULL, detail TEXT NOT NULL, epoch TEXT NOT NULL,
+    batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL,
+    first_seq INTEGER, last_seq INTEGER, first_t_us INTEGER, last_t_us INTEGER, reported_in INTEGER
+) STRICT;
+CREATE INDEX by_report ON losses (reported_in, reason, id);
+CREATE TABLE totals (
+    name TEXT PRIMARY KEY, batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_SINCE_2: Final = """
+ALTER TABLE batches ADD COLUMN refers BLOB;
+CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
+CREATE TABLE catalogues (
+    digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+_SINCE_3: Final = f"""
+ALTER TABLE batches ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
+ALTER TABLE batches ADD COLUMN withdrawn TEXT;
+INSERT INTO usage VALUES (0, 0, 0);
+CREATE TRIGGER batch_changed AFTER UPDATE OF lane, size ON batches BEGIN
+    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
+    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
+END;
+ALTER TABLE meta ADD COLUMN collecting_since_us INTEGER;
+CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+_TABLES: Final = ";".join((_SCHEMA, _SINCE_2, _SINCE_3))
+PROVISIONAL: Final = 0  # in the column `lane`
+LISTED: Final = "(SELECT value FROM json_each(?))"  # what `listed` made: one statement, however many
+_REASONS: Final = frozenset(Reason)
+_LANES: Final = frozenset(Lane)
+
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open or create the database file.  One thread at a time may use it; the spool sees to that."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def prepare(database: sqlite3.Connection, *, new_epoch: str, told: int) -> None:
+    """Make the tables in a new file, for the life `new_epoch` of the spool, with ids of losses beyond `told`.
+
+    Raises sqlite3.DatabaseError where the file is damaged or of a later version.
+    """
+    database.execute("PRAGMA page_size = 1024")  # of new files: whole pages are written
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    new = database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    if version == 0 and new:
+        database.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
+        database.execute("INSERT INTO meta VALUES (?, 1, 0, NULL)", (new_epoch,))
+        database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
+        database.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (told,))
+        database.execute("COMMIT")
+    elif version in (1, 2):
+        since = (_SINCE_2, _SINCE_3) if version == 1 else (_SINCE_3,)
+        database.executescript(";".join(("BEGIN IMMEDIATE", *since, "COMMIT")))
+    elif version != VERSION:
+        raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
+    (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
+    if _definitions(database) != _sound_definitions():  # integrity_check does not read the text of a trigger
+        raise sqlite3.DatabaseError(f"index is damaged: its tables or triggers are not those of version {VERSION}")
+
+
+def _definitions(database: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Name and text of each table, index and trigger, however it is spaced."""
+    rows = database.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
+    return {(name, "".join(text.split())) for name, text in rows}
+
+
+@functools.cache
+def _sound_definitions() -> set[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(_TABLES)
+        return _definitions(database)
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """See LISTED."""
+    return json.dumps(list(numbers))
+
+
+def lane_of(number: int) -> Lane:
+    """The lane of a row.  Raises sqlite3.DatabaseError where there is none."""
+    if number not in _LANES:
+        raise sqlite3.DatabaseError(f"index names a lane {number!r}")
+    return Lane(number)
+
+
+def reason_of(name: str) -> Reason:
+    """The reason of a row.  Raises sqlite3.DatabaseError where there is none."""
+    if name not in _REASONS:
+        raise sqlite3.DatabaseError(f"index names a loss {name!r}")
+    return Reason(name)
