@@ -25,6 +25,10 @@ def ended(work: Callable[[], int], complain: Callable[[object], None]) -> int:
         _drop_unread_output()
         complain(f"{error.filename or 'the system'}: {error.strerror or error}")
         return 1
+    except UnicodeEncodeError as error:  # a name on the command line or the disk that is no text
+        around = error.object[max(0, error.start - 40) : error.end + 40]
+        complain(f"{around!a} cannot be written as {error.encoding}: use names in UTF-8")
+        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

@@ -183,7 +183,7 @@ def _compact(args: argparse.Namespace) -> int:
         today = datetime.now(UTC).date()
         retention = retention_of(args.keep_days, today, campaign=args.campaign, vehicle=args.vehicle)
     work = Work(args.target_mb * 1_000_000, args.unneeded_hours, retention, args.dry_run)
-    tables = compact(_lake(args), work)
+    tables = compact(_lake(args), work, lambda text: print(f"  {text} ...", file=sys.stderr))
     if args.json:
         print(json.dumps(tables))
     else:

@@ -66,16 +66,17 @@ def retention_of(days: int, today: date, *, campaign: str | None, vehicle: str |
     return Retention(today - timedelta(days=days), campaign, vehicle)
 
 
-def compact(lake: str | Location, work: Work) -> list[dict[str, Any]]:
-    """Do it, or with `dry_run` only say what would be done; a report for each table.
+def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+    """Do it, or with `dry_run` only say what would be done; a report for each table.  `tell`: which one it is at.
 
     Permanent where there is no lake, Transient where the store refuses or another compaction is always faster.
     """
-    return [_table(open_table(lake, name), name, work) for name in SCHEMAS]
+    return [_table(open_table(lake, name), name, work, tell) for name in SCHEMAS]
 
 
-def _table(table: DeltaTable, name: str, work: Work) -> dict[str, Any]:
+def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]) -> dict[str, Any]:
     files, size = _files(table)
+    tell(f"table {name}: {files:,} files")
     predicate = None if work.retention is None else work.retention.predicate(name)
     report = {"table": name, "files_before": files, "bytes_before": size, "dry_run": work.dry_run}
     try:

@@ -450,7 +450,9 @@ def _take_lock(path: Path, share: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise Permanent(f"another receiver serves partitions {share} ({path} is locked)") from error
+        raise Permanent(
+            f"another receiver serves partitions {share} ({path} is locked); end it, or give each its --partitions"
+        ) from error
     return lock
 
 

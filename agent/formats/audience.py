@@ -48,7 +48,7 @@ def parse_audience(text: str | None) -> AudienceLists:
     lists: dict[str, tuple[str | int, ...]] = {}
     for term in filter(None, (text or "").split(",")):
         key, equals, value = (part.strip() for part in term.partition("="))
-        if key not in _KEYS or not equals or not value:
+        if key not in _KEYS or not equals or not value or not value.isprintable():
             raise Permanent(f"audience term {term!r}: write KEY=VALUE with KEY one of {', '.join(_KEYS)}")
         if key == "model_year" and not value.isdecimal():
             raise Permanent(f"audience term {term!r}: a model year is a number")

@@ -37,6 +37,11 @@ def test_the_status_of_the_work_is_that_of_the_command() -> None:
         (Permanent("a.toml: key: remedy"), 1, "a.toml: key: remedy"),
         (FileNotFoundError(2, "No such file", "a.log"), 1, "a.log: No such file"),
         (OSError("odd"), 1, "the system: odd"),
+        (
+            UnicodeEncodeError("utf-8", "log\udce9.log", 3, 4, "surrogates not allowed"),
+            1,
+            "'log\\udce9.log' cannot be written as utf-8: use names in UTF-8",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

@@ -173,6 +173,7 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path) -> N
         (("--audience", "colour=red"), "colour"),
         (("--audience", "model_year=new"), "number"),
         (("--audience", "brand"), "KEY=VALUE"),
+        (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria"), "give one of these, too"),
         (("--remove-campaign", "d"), "there are: none"),
         (("--toggles", "/nonexistent.json"), "cannot read /nonexistent.json"),

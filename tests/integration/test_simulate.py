@@ -49,6 +49,9 @@ def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
             report = json.loads(done.stdout)
             compacted = command("fleet", "compact", *here, "--json")  # beside the receiver
             assert compacted.returncode == 0, compacted.stderr
+            assert [line.split(":")[0] for line in compacted.stderr.splitlines()] == [
+                f"  table {name}" for name in ("samples", "events", "batches")
+            ]
         finally:
             assert receiver.end() == 0
     assert (report["batches_sent"], report["receiver_cpu_ms_per_batch"], report["extrapolation"]) == (12, None, [])
