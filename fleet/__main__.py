@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from agent.command_line import ended, printable
 from agent.errors import Permanent
 from agent.formats.topics import PARTITIONS
-from agent.log import configure
 from fleet import arguments
 from fleet.arguments import whole
 from fleet.folder import FleetFolder
@@ -55,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command_of(argv: Sequence[str] | None) -> int:
+    from agent.log import configure
+
     args = _parser().parse_args(argv)
     configure("debug" if getattr(args, "verbose", False) else "info")
     command: Callable[[argparse.Namespace], int] = args.command

@@ -113,6 +113,8 @@ def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
 
 def _row(key: _Key, span: Span, fields: Mapping[str, Any], *, counted: bool) -> tuple[object, ...]:
     numbers: tuple[int | None, int | None, int] = (span.first, span.last, span.batches)
+    # Nobody counted what lies in batches that are stored (the table `batches` says), or of which nothing is known.
+    unknown = 0 if span.record is not None else None
     if span.first == 0:
         numbers = (None, None, fields.get("batches", 0))
     return (
@@ -121,8 +123,8 @@ def _row(key: _Key, span: Span, fields: Mapping[str, Any], *, counted: bool) -> 
         fields.get("reason") or ("not here, not explained" if span.state is State.OPEN else None),
         fields.get("lane"),
         *numbers,
-        fields.get("samples", 0) if counted else 0,
-        fields.get("frames", 0) if counted else 0,
+        fields.get("samples", 0) if counted else unknown,
+        fields.get("frames", 0) if counted else unknown,
         _time(fields.get("first_t_us")),
         _time(fields.get("last_t_us")),
         span.exact,

@@ -140,7 +140,7 @@ def connect_error(endpoint: Endpoint, error: BaseException | None) -> Transient:
             message = f"certificate of broker {endpoint} {reason}"
         case ssl.SSLError(reason=str(name)):
             message = _tls_failure(endpoint, name)
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():  # no DNS knows a name that cannot be encoded
             message = f"host name {endpoint.host} cannot be resolved: check name and DNS"
         case ConnectionRefusedError():
             message = f"nothing listens on {endpoint}: is the broker running, is the port right?"

@@ -184,7 +184,9 @@ class _Simulation:
             await vehicle.introduce()
 
         try:
-            await asyncio.wait_for(asyncio.gather(*map(introduce, vehicles)), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S), asyncio.TaskGroup() as tasks:
+                for vehicle in vehicles:
+                    tasks.create_task(introduce(vehicle))
         except TimeoutError as error:
             missing = sum(not vehicle.online.is_set() for vehicle in vehicles)
             raise Transient(

@@ -68,6 +68,15 @@ def test_losses_of_frames_have_no_numbers_and_are_listed(lake: str) -> None:
     assert (row["first_seq"], row["batches"], row["frames"], row["bus"]) == (None, 0, 17, "can0")
 
 
+def test_what_nobody_counted_is_not_said_to_be_nothing(lake: str) -> None:
+    fill(lake, batch(1), batch(3))  # 2 is not explained yet
+    assert [(row["state"], row["samples"], row["frames"]) for row in rows(lake)] == [
+        ("stored", None, None),
+        ("open", None, None),
+        ("stored", None, None),
+    ]
+
+
 def test_a_batch_that_arrived_although_it_was_given_up_is_no_loss(lake: str) -> None:
     refused = Loss(Reason.REFUSED_BY_RECEIVER, Lane.LIVE, batches=1, samples=20, first_seq=1, last_seq=1)
     fill(lake, batch(1), batch(2, told(refused)))

@@ -311,9 +311,10 @@ def test_nothing_listening_is_one_clear_message(fleet: World) -> None:
     assert message == f"nothing listens on 127.0.0.1:{port}: is the broker running, is the port right?"
 
 
-def test_an_unknown_host_name_is_one_clear_message(fleet: World) -> None:
-    message = failure(fleet.endpoint(VEHICLE, host="no-such-broker.invalid"))
-    assert message == "host name no-such-broker.invalid cannot be resolved: check name and DNS"
+@pytest.mark.parametrize("host", ["no-such-broker.invalid", "x" * 64 + ".invalid"])
+def test_an_unknown_host_name_is_one_clear_message(fleet: World, host: str) -> None:
+    message = failure(fleet.endpoint(VEHICLE, host=host))
+    assert message == f"host name {host} cannot be resolved: check name and DNS"
 
 
 def test_an_expired_own_certificate_is_named_before_connecting(fleet: World) -> None:
