@@ -31,7 +31,11 @@ WINDOWS_S = (30, 5)
 
 def main() -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog="example: python -m bench --rounds 3 --only mustang --no-storage",
+    )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each way (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--only", metavar="NAME", help="captures whose name holds NAME")
@@ -39,6 +43,8 @@ def main() -> int:
     parser.add_argument("--no-storage", action="store_true", help="leave out receiver, backlog and drain")
     parser.add_argument("--no-processes", action="store_true", help="leave out capture, memory and start-up (vcan)")
     options = parser.parse_args()
+    if options.rounds < 1 or options.backlog_mb < 1:
+        parser.error("--rounds and --backlog-mb are at least 1")
     started = time.monotonic()
     options.out.mkdir(exist_ok=True)
     figures: dict[str, Any] = {"machine": f"{platform.machine()}, Python {platform.python_version()}", "notes": []}
