@@ -194,15 +194,15 @@ def _planes(
     residuals: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], widths: NDArray[np.uint8]
 ) -> bytes:
     """The residuals as the module says; those in the first place of each column do not count."""
-    columns: dict[int, list[NDArray[np.int64]]] = {width: [] for width in (0, *_TYPES)}
-    places = zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True)
-    for width, start, stop in places:
-        columns[width].append(residuals[start:stop])
+    places: dict[int, list[tuple[int, int]]] = {width: [] for width in (0, *_TYPES)}
+    for width, start, stop in zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True):
+        places[width].append((start, stop))
     planes = []
     for width, dtype in _TYPES.items():
-        if columns[width]:
-            narrow = np.concatenate(columns[width]).astype(dtype)
-            planes.append(narrow.view(np.uint8).reshape(-1, width).T.tobytes())
+        if places[width]:
+            narrow = residuals.astype(dtype)  # all of them: sooner done than only those
+            joined = np.concatenate([narrow[start:stop] for start, stop in places[width]])
+            planes.append(joined.view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
 
 

@@ -44,6 +44,7 @@ MAX_PIECES: Final = 1_000_000  # of one window, before or after a batch
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264  # largest suite, signature, header and framing: envelope minus body, at most
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"
+_SIGNATURE: Final = ec.ECDSA(hashes.SHA256())
 _EPOCH: Final = re.compile(r"[0-9a-f]{32}")
 _MLKEM_SEED_BYTES: Final = 64
 _MLKEM_PUBLIC_BYTES: Final = 1_184
@@ -184,7 +185,7 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
         pieces_before=header.pieces_before,
         pieces_after=header.pieces_after,
     ).SerializeToString(deterministic=True)
-    signature = device_key.sign(_signed(header_bytes, body), ec.ECDSA(hashes.SHA256()))
+    signature = device_key.sign(_signed(header_bytes, body), _SIGNATURE)
     signed_body = pb.SignedBody(signature=signature, body=body).SerializeToString(deterministic=True)
     ciphertext = _SUITES[header.suite].encrypt(signed_body, recipient.key, info=_SEAL_DOMAIN + header_bytes)
     return pb.Envelope(header=header_bytes, ciphertext=ciphertext).SerializeToString(deterministic=True)
@@ -201,9 +202,7 @@ def unseal(
     """Open an envelope and verify who made it.  Raises Untrusted and says which of the two failed."""
     header, header_bytes, signed_body = _decrypt(envelope, private)
     try:
-        device_public_key.verify(
-            signed_body.signature, _signed(header_bytes, signed_body.body), ec.ECDSA(hashes.SHA256())
-        )
+        device_public_key.verify(signed_body.signature, _signed(header_bytes, signed_body.body), _SIGNATURE)
     except InvalidSignature as error:
         raise Untrusted(f"signature is not that of vehicle {header.vehicle}'s registered device key") from error
     return header, signed_body.body
