@@ -187,9 +187,10 @@ def test_wrong_use_has_status_2(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_impossible_speed_is_one_line(car: Car) -> None:
-    write_log(car.folder / "drive.log", 0.1)
-    one_message(command("agent", "replay", "--config", car.config, "--log", "x.log", "--speed", "-1"), ("--speed -1",))
+def test_an_impossible_speed_is_wrong_use(car: Car) -> None:
+    done = command("agent", "replay", "--config", car.config, "--log", "x.log", "--speed", "-1")
+    assert done.returncode == 2
+    assert "argument --speed: '-1' is not a number of 0 or more" in done.stderr
 
 
 # ---- the running agent
