@@ -24,6 +24,7 @@ from bench.pipeline import Pipeline
 from bench.report import render
 from bench.sizes import entropy, json_zstd, protobuf_snappy
 from bench.timing import interleaved
+from fleet.arguments import whole
 
 WINDOWS_S = (30, 5)
 
@@ -35,15 +36,17 @@ def main() -> int:
         description=__doc__,
         epilog="example: python -m bench --rounds 3 --only mustang --no-storage",
     )
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each way (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=whole(1, 1_000), default=7, metavar="N", help="measurements of each way (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--only", metavar="NAME", help="captures whose name holds NAME")
-    parser.add_argument("--backlog-mb", type=int, default=1_000, metavar="MB", help="that the drain is measured with")
+    parser.add_argument(
+        "--backlog-mb", type=whole(1, 100_000), default=1_000, metavar="MB", help="drained (%(default)s)"
+    )
     parser.add_argument("--no-storage", action="store_true", help="leave out receiver, backlog and drain")
     parser.add_argument("--no-processes", action="store_true", help="leave out capture, memory and start-up (vcan)")
     options = parser.parse_args()
-    if options.rounds < 1 or options.backlog_mb < 1:
-        parser.error("--rounds and --backlog-mb are at least 1")
     started = time.monotonic()
     options.out.mkdir(exist_ok=True)
     figures: dict[str, Any] = {"machine": f"{platform.machine()}, Python {platform.python_version()}", "notes": []}

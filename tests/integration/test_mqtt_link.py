@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +45,19 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
         assert asyncio.all_tasks() == before
 
     asyncio.run(checked(), debug=False)
+
+
+@contextmanager
+def stalled(fleet: World) -> Iterator[None]:
+    """The broker is there, and does nothing."""
+    pid = fleet.broker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if fleet.broker.pid == pid:  # nobody has killed it
+            os.kill(pid, signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -150,12 +163,10 @@ def test_a_killed_broker_fails_all_waiting_publishes_at_once(tmp_path: Path) -> 
     async def work() -> None:
         with world(tmp_path) as fleet:
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                pid = fleet.broker.pid
-                assert pid is not None
-                os.kill(pid, signal.SIGSTOP)  # so that no PUBACK comes before the kill
-                waiting = [connection.publish(UP, b"x") for _ in range(50)]
-                await asyncio.sleep(0.1)
-                fleet.broker.kill()
+                with stalled(fleet):  # so that no PUBACK comes before the kill
+                    waiting = [connection.publish(UP, b"x") for _ in range(50)]
+                    await asyncio.sleep(0.1)
+                    fleet.broker.kill()
                 async with asyncio.timeout(2):
                     results = await asyncio.gather(*waiting, return_exceptions=True)
                 assert all(isinstance(result, Transient) for result in results)
@@ -169,16 +180,13 @@ def test_a_killed_broker_fails_all_waiting_publishes_at_once(tmp_path: Path) -> 
 def test_a_stalled_broker_ends_the_connection_when_puback_does_not_come(tmp_path: Path) -> None:
     async def work() -> None:
         with world(tmp_path) as fleet:
-            pid = fleet.broker.pid
-            assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                os.kill(pid, signal.SIGSTOP)
-                with pytest.raises(Transient, match="no PUBACK"):
-                    await connection.publish(UP, b"x", timeout_s=0.3)
-                with pytest.raises(Transient, match="no PUBACK"):
-                    async for _ in connection.messages():
-                        pass
-            os.kill(pid, signal.SIGCONT)
+                with stalled(fleet):
+                    with pytest.raises(Transient, match="no PUBACK"):
+                        await connection.publish(UP, b"x", timeout_s=0.3)
+                    with pytest.raises(Transient, match="no PUBACK"):
+                        async for _ in connection.messages():
+                            pass
 
     run(work)
 
@@ -224,13 +232,11 @@ def test_a_connection_tells_its_own_address(fleet: World) -> None:
 def test_what_a_lost_connection_held_is_not_sent_by_the_next(tmp_path: Path) -> None:
     async def work() -> None:
         with world(tmp_path) as fleet:
-            pid = fleet.broker.pid
-            assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                os.kill(pid, signal.SIGSTOP)
-                task = connection.publish(UP, b"old")
-                await asyncio.sleep(0.1)
-                fleet.broker.kill()
+                with stalled(fleet):
+                    task = connection.publish(UP, b"old")
+                    await asyncio.sleep(0.1)
+                    fleet.broker.kill()
                 with pytest.raises(Transient):
                     await task
             fleet.broker.start()
@@ -246,19 +252,16 @@ def test_what_a_lost_connection_held_is_not_sent_by_the_next(tmp_path: Path) -> 
 def test_a_cancelled_publish_keeps_its_slot_until_its_puback(tmp_path: Path) -> None:
     async def work() -> None:
         with world(tmp_path) as fleet:
-            pid = fleet.broker.pid
-            assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                os.kill(pid, signal.SIGSTOP)
-                tasks = [connection.publish(UP, b"x") for _ in range(20)]
-                await asyncio.sleep(0.05)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-                late = connection.publish(UP, b"late")
-                await asyncio.sleep(0.05)
-                assert connection._client._client._last_mid == 20  # the late one waits: 20 are unacknowledged
-                os.kill(pid, signal.SIGCONT)
+                with stalled(fleet):
+                    tasks = [connection.publish(UP, b"x") for _ in range(20)]
+                    await asyncio.sleep(0.05)
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
+                    late = connection.publish(UP, b"late")
+                    await asyncio.sleep(0.05)
+                    assert connection._client._client._last_mid == 20  # the late one waits: 20 are unacknowledged
                 async with asyncio.timeout(5):
                     await late
 
@@ -268,14 +271,11 @@ def test_a_cancelled_publish_keeps_its_slot_until_its_puback(tmp_path: Path) -> 
 def test_a_publish_that_was_given_up_while_it_waited_is_not_sent_and_holds_up_nobody(tmp_path: Path) -> None:
     async def work() -> None:
         with world(tmp_path) as fleet:
-            pid = fleet.broker.pid
-            assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                os.kill(pid, signal.SIGSTOP)
-                answers = [connection.publish(UP, b"x") for _ in range(23)]  # 20 at a time
-                answers[20].cancel()
-                answers[21].cancel()
-                os.kill(pid, signal.SIGCONT)
+                with stalled(fleet):
+                    answers = [connection.publish(UP, b"x") for _ in range(23)]  # 20 at a time
+                    answers[20].cancel()
+                    answers[21].cancel()
                 async with asyncio.timeout(5):
                     await asyncio.gather(*answers[:20], answers[22])
                 assert connection._client._client._last_mid == 21
@@ -286,19 +286,14 @@ def test_a_publish_that_was_given_up_while_it_waited_is_not_sent_and_holds_up_no
 def test_a_shorter_patience_counts_beside_a_longer_one(tmp_path: Path) -> None:
     async def work() -> None:
         with world(tmp_path) as fleet:
-            pid = fleet.broker.pid
-            assert pid is not None
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                os.kill(pid, signal.SIGSTOP)
-                try:
+                with stalled(fleet):
                     patient = connection.publish(UP, b"x")
                     async with asyncio.timeout(5):
                         with pytest.raises(Transient, match=r"no PUBACK for .* in 0\.3 s"):
                             await connection.publish(UP, b"x", 0.3)
                         with pytest.raises(Transient):
                             await patient
-                finally:
-                    os.kill(pid, signal.SIGCONT)
 
     run(work)
 
