@@ -40,7 +40,7 @@ from typing import Self
 
 from agent.errors import Permanent, Transient
 
-FORMAT = 3
+FORMAT = 1  # PRAGMA user_version
 CATALOGUES = 64  # of one vehicle: it keeps half as many itself
 _BUSY_S = 30.0
 _SCHEMA = """
@@ -53,21 +53,15 @@ CREATE TABLE known (
 CREATE TABLE pending (
     share TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL,
     vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL,
+    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB, overlaps TEXT NOT NULL,
     PRIMARY KEY (share, number, position)
 ) STRICT;
 CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
-"""
-_SINCE_2 = """
-ALTER TABLE pending ADD COLUMN catalogue BLOB;
 CREATE TABLE catalogues (
     vehicle TEXT NOT NULL, digest BLOB NOT NULL, content BLOB NOT NULL, used INTEGER NOT NULL,
     PRIMARY KEY (vehicle, digest)
 ) STRICT;
 CREATE INDEX catalogues_by_use ON catalogues (vehicle, used);
-"""
-_SINCE_3 = """
-ALTER TABLE pending ADD COLUMN overlaps TEXT NOT NULL DEFAULT '';
 CREATE TABLE parts (
     vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
     first_piece INTEGER NOT NULL, last_piece INTEGER NOT NULL, stored INTEGER NOT NULL,
@@ -425,15 +419,21 @@ def _columns(key: BatchKey) -> tuple[str, str, int]:
 
 
 def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[Place]]) -> str:
-    """The name of the store, which is made where the database is new."""
+    """Return the name of the store; make the tables and the name first where the database is new.
+
+    Raises Permanent where the database has another format.
+    """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > FORMAT:
-        raise Permanent(f"{path} has format {version}, this receiver reads {FORMAT}: use the newer release")
-    for statement in "".join((_SCHEMA, _SINCE_2, _SINCE_3)[version:]).split(";"):  # executescript would commit between
+    if version == FORMAT:
+        return str(connection.execute("SELECT store FROM identity").fetchone()[0])
+    if version != 0:  # SQLite gives a new database the version 0
+        raise Permanent(
+            f"{path} has format {version}, and this receiver reads format {FORMAT}: use the release that wrote it, "
+            "or move it away, and the receiver rebuilds it from the lake"
+        )
+    for statement in _SCHEMA.split(";"):  # executescript would commit between the statements
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {FORMAT}")
-    if version:
-        return str(connection.execute("SELECT store FROM identity").fetchone()[0])
     store = uuid.uuid4().hex
     connection.execute("INSERT INTO identity VALUES (?)", (store,))
     places = sorted(known(), key=lambda place: place.key)

@@ -25,7 +25,6 @@ from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
-    Schema,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -116,7 +115,7 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
         return [
-            Place(BatchKey(*key), tuple(replaces or ()), before or 0, after or 0)
+            Place(BatchKey(*key), tuple(replaces), before, after)
             for *key, replaces, before, after in zip(*(table[name].to_pylist() for name in columns), strict=True)
         ]
 
@@ -203,35 +202,12 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
         )
     except (DeltaError, OSError) as error:
         raise Permanent(f"cannot open or create the table {uri}: {error}") from error
-    if not _has_columns(table, schema):
-        _extend(table, schema)
+    if [field.name for field in table.schema().fields] != schema.names:
+        raise Permanent(
+            f"the table {uri} has other columns than this release writes: use the release that made the lake, "
+            "or give another --lake"
+        )
     return table
-
-
-def _has_columns(table: DeltaTable, schema: pa.Schema) -> bool:
-    return _names(table) == list(schema.names)
-
-
-def _names(table: DeltaTable) -> list[str]:
-    return [field.name for field in table.schema().fields]
-
-
-def _extend(table: DeltaTable, schema: pa.Schema) -> None:
-    """Give a table of an earlier release the columns that came since, null in its rows.
-
-    Permanent where its columns are not the first of ours, Transient where the store refuses.
-    """
-    present = _names(table)
-    if present != schema.names[: len(present)]:
-        raise Permanent(f"the table {table.table_uri} has other columns: it was written by another release")
-    missing = pa.schema([schema.field(name) for name in schema.names[len(present) :]])
-    try:
-        table.alter.add_columns(Schema.from_arrow(missing).fields)
-        force_to_disk(table.table_uri, table.version())
-    except (DeltaError, OSError) as error:
-        table.update_incremental()
-        if not _has_columns(table, schema):  # nor did another receiver, which started at the same time
-            raise Transient(f"cannot add columns to {table.table_uri}: {error}") from error
 
 
 def force_to_disk(table_uri: str, version: int) -> None:

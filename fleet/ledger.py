@@ -4,8 +4,7 @@ No table of its own: what is stored stands in `batches`, why the rest is not sta
 sent; `agent.formats.ledger` puts the two together as the vehicle does (`headunit-agent status --ledger`), so both views
 can be compared number by number.  A number whose batch was replaced shares the fate of the batch that has its samples.
 
-Invariant: a loss that was told in two batches counts once; its id and the epoch of the batch name it (events of
-earlier releases have no id, and all count).
+Invariant: a loss that two batches report counts once; its id and the epoch of the batch name it.
 """
 
 import json
@@ -46,8 +45,7 @@ _STORED: Final = """
 _REPORTED: Final = """
     SELECT vehicle, fields FROM events
     WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
-    QUALIFY fields->>'$.id' IS NULL
-        OR row_number() OVER (PARTITION BY vehicle, epoch, fields->>'$.id' ORDER BY seq, row) = 1
+    QUALIFY row_number() OVER (PARTITION BY vehicle, epoch, fields->>'$.id' ORDER BY seq, row) = 1
     ORDER BY vehicle, time, seq, row"""
 _EPOCH_0: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = tuple[str, str]

@@ -16,7 +16,7 @@ PURE = """
 agent/__init__.py agent/errors.py agent/long_form.py
 agent/formats/__init__.py agent/formats/acks.py agent/formats/audience.py agent/formats/bundle.py
 agent/formats/campaign.py agent/formats/catalogue.py agent/formats/codec.py agent/formats/columns.py
-agent/formats/cut.py agent/formats/delta.py agent/formats/descriptions.py agent/formats/format1.py
+agent/formats/cut.py agent/formats/delta.py agent/formats/descriptions.py
 agent/formats/layout.py agent/formats/ledger.py
 agent/formats/seal.py agent/formats/toggles.py agent/formats/topics.py
 agent/link/__init__.py agent/link/session.py

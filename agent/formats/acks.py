@@ -28,7 +28,10 @@ _DOMAIN: Final = b"hu/v1/ack\0"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`digest` is the SHA-256 of the envelope that was refused; empty (older receivers) it fits no batch."""
+    """The receiver will never store a batch, and says why.
+
+    `digest` is the SHA-256 of the envelope that was refused; a vehicle gives up only a batch that has this digest.
+    """
 
     reason: str
     digest: bytes

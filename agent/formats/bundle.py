@@ -92,7 +92,7 @@ def parse_request(payload: bytes) -> SyncRequest:
     except DecodeError as error:
         raise Untrusted("sync request is not a protobuf SyncRequest") from error
     if message.format != FORMAT:
-        raise Untrusted(f"sync request of format {message.format}; this side knows {FORMAT}")
+        raise Untrusted(_unknown_format("sync request", message.format))
     if not is_vehicle(message.vehicle):
         raise Untrusted(f"sync request of {message.vehicle[:60]!r}, which is no vehicle's pseudonym")
     if len(message.have) > HAVE_FILES or any(len(prefix) != HAVE_BYTES for prefix in message.have):
@@ -145,10 +145,15 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
     except DecodeError as error:
         raise Untrusted("bundle is not a protobuf Bundle") from error
     if message.format != FORMAT:
-        raise Untrusted(f"bundle of format {message.format}; this side knows {FORMAT}")
+        raise Untrusted(_unknown_format("bundle", message.format))
     if len(message.files) > FILES:
         raise Untrusted(f"bundle of {len(message.files)} files; at most {FILES} are read")
     for name in message.files:
         if _NAME.fullmatch(name) is None:
             raise Untrusted(f"bundle has a file named {name[:120]!r}, which no repository has")
     return dict(message.files)
+
+
+def _unknown_format(what: str, found: int) -> str:
+    """Return the message for `what` whose format is not ours."""
+    return f"{what} has format {found}, and this side reads format {FORMAT}: update the older of vehicle and fleet"

@@ -1,4 +1,4 @@
-"""Window to bytes and back: a protobuf `TelemetryBatch` of format 2 in one zstd frame.  Pure.
+"""Window to bytes and back: a protobuf `TelemetryBatch` in one zstd frame.  Pure.
 
 Signals of one group share their time column, and groups with equal times share it too; numbers are encoded by `delta`.
 Signals are described by a catalogue that the receiver has (`catalogue`), or in the batch itself (`descriptions`).
@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from agent.errors import Untrusted
-from agent.formats import delta, format1
+from agent.formats import delta
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.catalogue import DIGEST_BYTES, Catalogue, UnknownCatalogue, read_catalogue
 from agent.formats.columns import (
@@ -34,7 +34,7 @@ from agent.formats.cut import cut
 from agent.formats.descriptions import MAX_SIGNALS, Described, read_table, wraps_of, write_table
 from agent.formats.layout import self_described
 
-FORMAT: Final = 2
+FORMAT: Final = 1
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # decompressed; objects of a forged body may take 40 times that
 MAX_VALUES: Final = 8 * 1024 * 1024  # times and samples of a batch: 64 MiB as int64
 MAX_REPLACES: Final = 4_096
@@ -48,7 +48,7 @@ FindCatalogue = Callable[[bytes], Catalogue | None]
 
 
 class UnknownFormat(Untrusted):
-    """A body of another release's format: whoever reads it is to be updated."""
+    """The body has a format that this release cannot read, so the reader must be updated."""
 
 
 def no_catalogues(_: bytes) -> None:
@@ -117,10 +117,10 @@ def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Wind
         if size > MAX_BODY_BYTES:  # unknown size is the largest of all
             raise Untrusted(f"batch of {size} bytes exceeds {MAX_BODY_BYTES}")
         message.ParseFromString(zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False))
-        if message.format not in (1, FORMAT):
-            raise UnknownFormat(f"batch has format {message.format}, we read 1 and {FORMAT}: update the receiver")
-        if message.format == 1:
-            return _window(message, None, format1.read_groups(message, MAX_VALUES)), None
+        if message.format != FORMAT:
+            raise UnknownFormat(
+                f"The batch has format {message.format}, and this receiver reads format {FORMAT}: update the receiver."
+            )
         carried = read_catalogue(message.carried) if message.carried else None
         catalogue = _find(message.catalogue, find)
         return _window(message, catalogue, _read_groups(message, catalogue)), carried

@@ -1,4 +1,4 @@
-"""Columns of int64 as narrow residuals of their deltas: the numeric heart of a batch, format 2.  Pure.
+"""Columns of int64 as narrow residuals of their deltas: the numeric heart of a batch.  Pure.
 
 A column of n values is its first value (`base`), a `step`, and n-1 residuals, in the narrowest of 0, 1, 2, 4 or 8
 bytes that holds them all:

@@ -98,7 +98,7 @@ class SignedBody(_message.Message):
     def __init__(self, signature: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class TelemetryBatch(_message.Message):
-    __slots__ = ("format", "campaign", "revision", "start_us", "end_us", "clock", "signals", "times", "groups", "events", "columns", "catalogue", "carried", "replaces")
+    __slots__ = ("format", "campaign", "revision", "start_us", "end_us", "clock", "signals", "events", "columns", "catalogue", "carried", "replaces")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -106,8 +106,6 @@ class TelemetryBatch(_message.Message):
     END_US_FIELD_NUMBER: _ClassVar[int]
     CLOCK_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
-    TIMES_FIELD_NUMBER: _ClassVar[int]
-    GROUPS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
@@ -120,14 +118,12 @@ class TelemetryBatch(_message.Message):
     end_us: int
     clock: Clock
     signals: SignalTable
-    times: DeltaTable
-    groups: _containers.RepeatedCompositeFieldContainer[ColumnGroup]
     events: _containers.RepeatedCompositeFieldContainer[Event]
     columns: Columns
     catalogue: bytes
     carried: bytes
     replaces: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, format: _Optional[int] = ..., campaign: _Optional[str] = ..., revision: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., clock: _Optional[_Union[Clock, _Mapping]] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ..., times: _Optional[_Union[DeltaTable, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[ColumnGroup, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., columns: _Optional[_Union[Columns, _Mapping]] = ..., catalogue: _Optional[bytes] = ..., carried: _Optional[bytes] = ..., replaces: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, format: _Optional[int] = ..., campaign: _Optional[str] = ..., revision: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., clock: _Optional[_Union[Clock, _Mapping]] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., columns: _Optional[_Union[Columns, _Mapping]] = ..., catalogue: _Optional[bytes] = ..., carried: _Optional[bytes] = ..., replaces: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Catalogue(_message.Message):
     __slots__ = ("campaign", "revision", "signals")
@@ -216,32 +212,6 @@ class Deltas(_message.Message):
     widths: bytes
     residuals: bytes
     def __init__(self, bases: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[int]] = ..., widths: _Optional[bytes] = ..., residuals: _Optional[bytes] = ...) -> None: ...
-
-class DeltaTable(_message.Message):
-    __slots__ = ("counts", "bases", "steps", "widths", "residuals", "wraps", "units")
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
-    BASES_FIELD_NUMBER: _ClassVar[int]
-    STEPS_FIELD_NUMBER: _ClassVar[int]
-    WIDTHS_FIELD_NUMBER: _ClassVar[int]
-    RESIDUALS_FIELD_NUMBER: _ClassVar[int]
-    WRAPS_FIELD_NUMBER: _ClassVar[int]
-    UNITS_FIELD_NUMBER: _ClassVar[int]
-    counts: _containers.RepeatedScalarFieldContainer[int]
-    bases: _containers.RepeatedScalarFieldContainer[int]
-    steps: _containers.RepeatedScalarFieldContainer[int]
-    widths: bytes
-    residuals: bytes
-    wraps: bytes
-    units: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, counts: _Optional[_Iterable[int]] = ..., bases: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[int]] = ..., widths: _Optional[bytes] = ..., residuals: _Optional[bytes] = ..., wraps: _Optional[bytes] = ..., units: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class ColumnGroup(_message.Message):
-    __slots__ = ("time", "values")
-    TIME_FIELD_NUMBER: _ClassVar[int]
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    time: int
-    values: DeltaTable
-    def __init__(self, time: _Optional[int] = ..., values: _Optional[_Union[DeltaTable, _Mapping]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("t_us", "kind", "fields")

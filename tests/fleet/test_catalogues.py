@@ -148,24 +148,6 @@ def test_a_commit_cut_short_by_a_crash_finds_its_catalogues_again(fleet: FleetFo
     assert len(rows(fleet)) == 20
 
 
-def test_an_inbox_of_the_first_release_learns_of_catalogues(fleet: FleetFolder, vehicle: Vehicle) -> None:
-    store = open_store(fleet, Share())
-    bring(store, vehicle, vehicle.batch(1))
-    store.close()
-    with closing(sqlite3.connect(fleet.inbox, isolation_level=None)) as database:
-        database.execute("DROP TABLE catalogues")
-        database.execute("DROP TABLE parts")
-        for column in ("catalogue", "overlaps"):
-            database.execute(f"ALTER TABLE pending DROP COLUMN {column}")
-        database.execute("PRAGMA user_version = 1")
-    store = open_store(fleet, Share())
-    store.recover()
-    group = [vehicle.batch(1), vehicle.catalogue_batch(2, CATALOGUE), vehicle.batch(3, catalogue=CATALOGUE)]
-    assert bring(store, vehicle, *group) == ({1, 2, 3}, {})
-    assert store.totals.duplicates == 1
-    store.close()
-
-
 class CataloguesModel(RuleBasedStateMachine):
     """The inbox's catalogues: bounded, the longest unused go first, and never one that an unfinished commit needs."""
 

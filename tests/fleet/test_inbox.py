@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,15 @@ def test_a_new_inbox_knows_what_the_lake_has_and_gets_a_new_name(tmp_path: Path)
     second = open_inbox(tmp_path, known=lambda: map(Place, (key(2), key(1), key(7))))
     assert second.app_id != first.app_id
     assert second.take(sealed(1, 2, 3, 7)).stored == (key(1), key(2), key(7))
+
+
+@pytest.mark.parametrize("format_", [-1, 2, 99])
+def test_an_inbox_of_another_format_is_refused_with_the_remedy(tmp_path: Path, format_: int) -> None:
+    open_inbox(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as database:
+        database.execute(f"PRAGMA user_version = {format_}")
+    with pytest.raises(Permanent, match=rf"receiver\.db has format {format_}, .* reads format 1: .* move it away"):
+        open_inbox(tmp_path)
 
 
 def test_a_file_that_is_no_inbox_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -24,11 +24,6 @@ def told(*losses: Loss, first_id: int = 1) -> tuple[Event, ...]:
     return tuple(to_event(id_, replace(loss, epoch=EPOCH), T0_US) for id_, loss in enumerate(losses, first_id))
 
 
-def without_id(event: Event) -> Event:
-    """As earlier releases told it."""
-    return replace(event, fields={name: value for name, value in event.fields.items() if name != "id"})
-
-
 def fill(uri: str, *batches: OpenedBatch) -> None:
     lake = Lake(uri)
     for number, each in enumerate(batches, 1):
@@ -98,12 +93,6 @@ def test_a_loss_that_is_told_in_two_batches_counts_once(lake: str) -> None:
 def test_a_loss_of_another_life_of_the_spool_is_another_loss(lake: str) -> None:
     again = batch(1, told(Loss(Reason.MEMORY_FULL, samples=40)))
     fill(lake, again, replace(again, header=replace(again.header, epoch="e" * 32)))
-    assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
-
-
-def test_losses_that_earlier_releases_told_all_count(lake: str) -> None:
-    (event,) = map(without_id, told(Loss(Reason.MEMORY_FULL, samples=40)))
-    fill(lake, batch(1, (event,)), batch(2, (event,)))
     assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
 
 

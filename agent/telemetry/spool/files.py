@@ -173,7 +173,7 @@ class SpoolFolder:
         return Path(f"{self.root}/batches/{name.epoch}/{file}")
 
     def batches(self) -> dict[Path, tuple[BatchName, int]]:
-        """Every file with the name of a batch: what it says, and its size.  Deletes temporary files (old releases)."""
+        """Return every file with the name of a batch: what its path says, and its size."""
         found: dict[Path, tuple[BatchName, int]] = {}
         for epoch in self.epochs():
             folder = self.root / "batches" / epoch
@@ -181,8 +181,6 @@ class SpoolFolder:
                 if match := _NAME.fullmatch(file):
                     name = BatchName(epoch, int(match[1]), Lane[match[2].upper()], int(match[3]))
                     found[folder / file] = name, size
-                elif file.startswith("."):
-                    self._files.remove(folder / file)
         return found
 
     def carrier_path(self, digest: bytes, epoch: str, seq: int) -> Path:
@@ -190,14 +188,12 @@ class SpoolFolder:
         return self.root / "catalogues" / f"{digest.hex()}.{epoch}.{seq:012d}.batch"
 
     def carriers(self) -> dict[Path, tuple[bytes, str, int]]:
-        """Every such copy: digest, epoch and number.  Deletes the temporary files of earlier releases."""
+        """Return every copy of a batch that carried a catalogue: digest, epoch and number of the batch."""
         found: dict[Path, tuple[bytes, str, int]] = {}
         folder = self.root / "catalogues"
         for file in self._files.sizes(folder):
             if match := _CARRIER.fullmatch(file):
                 found[folder / file] = bytes.fromhex(match[1]), match[2], int(match[3])
-            elif file.startswith("."):
-                self._files.remove(folder / file)
         return found
 
     def write_all(self, contents: Mapping[Path, bytes]) -> None:

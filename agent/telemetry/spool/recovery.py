@@ -1,14 +1,13 @@
 """Making the spool's index and its files agree when it is opened.  Touches the world.
 
-  1. Temporary files, which earlier releases made, are deleted.
-  2. A row without its file, or with one of another size: `corrupt` goes to the ledger, the file to quarantine/.
-  3. A file without a row: in an index that is new (see agent.telemetry.spool.spool) it is taken in again under its
+  1. A row without its file, or with one of another size: `corrupt` goes to the ledger, the file to quarantine/.
+  2. A file without a row: in an index that is new (see agent.telemetry.spool.spool) it is taken in again under its
      old epoch and number, for it may never have been sent; otherwise it is an orphan of a cut before the commit (its
      number will be used again) or before an unlink, and is deleted.  Where the cut that cost the index also cut short
      the file that was being written, that is taken in as well: no receiver can open it or knows whose it is, so
      nobody answers for it, and age or quota evict it by name.  Nor can it be told then which parts a window's batch
      had replaced: where both lie here, both are sent, and the receiver stores each sample once (docs/decisions/0011).
-  4. Provisional batches: the window that they are of is gone with the process, so they become ordinary ones; those
+  3. Provisional batches: the window that they are of is gone with the process, so they become ordinary ones; those
      whose bytes had to go are lost.
 Content is checked by SHA-256 whenever a batch is read, so nothing damaged is sent; checking it at the start would
 read the whole backlog from flash before the first frame.

@@ -1,4 +1,4 @@
-"""The tables of the spool's index, their versions, and what a row may say.  Touches the world.
+"""The tables of the spool's index, their version, and what a row may say.  Touches the world.
 
     meta       epoch, next_seq, whether the files that a new index found are taken in (`recovered`), and since when an
                agent has been collecting that has not said that it stored all (`collecting_since_us`)
@@ -14,7 +14,7 @@
     catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
                receiver said to it
 
-A database of an earlier version is carried over; one that is damaged, or of a later version, is refused.
+A database that is damaged or has another version is refused; the spool then sets it aside and makes a new one.
 """
 # ruff: noqa: S608  # statements are put together from constants of this file
 
@@ -29,24 +29,32 @@ from typing import Final
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Reason
 
-VERSION: Final = 3  # PRAGMA user_version
-_SCHEMA: Final = """
-CREATE TABLE meta (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL) STRICT;
+VERSION: Final = 1  # PRAGMA user_version
+_TABLES: Final = f"""
+CREATE TABLE meta (
+    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL, collecting_since_us INTEGER
+) STRICT;
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     epoch TEXT NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL, priority INTEGER NOT NULL,
     campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, stored_at_s REAL NOT NULL,
     samples INTEGER NOT NULL, first_t_us INTEGER, last_t_us INTEGER,
+    refers BLOB, replaces TEXT NOT NULL, withdrawn TEXT,
     UNIQUE (epoch, seq)
 ) STRICT;
 CREATE INDEX by_value ON batches (lane, priority, id DESC);  -- forwards: next to send; backwards: next to evict
 CREATE INDEX by_age ON batches (stored_at_s);
+CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
 CREATE TABLE usage (lane INTEGER PRIMARY KEY, batches INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
 CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
     UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
 END;
 CREATE TRIGGER batch_removed AFTER DELETE ON batches BEGIN
     UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
+END;
+CREATE TRIGGER batch_changed AFTER UPDATE OF lane, size ON batches BEGIN
+    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
+    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
 END;
 CREATE TABLE losses (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -59,27 +67,12 @@ CREATE TABLE totals (
     name TEXT PRIMARY KEY, batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"""
-_SINCE_2: Final = """
-ALTER TABLE batches ADD COLUMN refers BLOB;
-CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
+CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE catalogues (
     digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-"""
-_SINCE_3: Final = f"""
-ALTER TABLE batches ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
-ALTER TABLE batches ADD COLUMN withdrawn TEXT;
-INSERT INTO usage VALUES (0, 0, 0);
-CREATE TRIGGER batch_changed AFTER UPDATE OF lane, size ON batches BEGIN
-    UPDATE usage SET batches = batches - 1, bytes = bytes - OLD.size WHERE lane = OLD.lane;
-    UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
-END;
-ALTER TABLE meta ADD COLUMN collecting_since_us INTEGER;
-CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
-_TABLES: Final = ";".join((_SCHEMA, _SINCE_2, _SINCE_3))
 PROVISIONAL: Final = 0  # in the column `lane`
 LISTED: Final = "(SELECT value FROM json_each(?))"  # what `listed` made: one statement, however many
 _REASONS: Final = frozenset(Reason)
@@ -96,7 +89,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def prepare(database: sqlite3.Connection, *, new_epoch: str, told: int) -> None:
     """Make the tables in a new file, for the life `new_epoch` of the spool, with ids of losses beyond `told`.
 
-    Raises sqlite3.DatabaseError where the file is damaged or of a later version.
+    Raises sqlite3.DatabaseError where the file is damaged or has another version.
     """
     database.execute("PRAGMA page_size = 1024")  # of new files: whole pages are written
     database.execute("PRAGMA journal_mode = WAL")
@@ -107,14 +100,12 @@ def prepare(database: sqlite3.Connection, *, new_epoch: str, told: int) -> None:
     if version == 0 and new:
         database.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
         database.execute("INSERT INTO meta VALUES (?, 1, 0, NULL)", (new_epoch,))
-        database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
+        lanes = (PROVISIONAL, *(lane.value for lane in Lane))
+        database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane,) for lane in lanes])
         database.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (told,))
         database.execute("COMMIT")
-    elif version in (1, 2):
-        since = (_SINCE_2, _SINCE_3) if version == 1 else (_SINCE_3,)
-        database.executescript(";".join(("BEGIN IMMEDIATE", *since, "COMMIT")))
     elif version != VERSION:
-        raise sqlite3.DatabaseError(f"index has version {version}, this agent writes {VERSION}")
+        raise sqlite3.DatabaseError(f"index has version {version}, and this agent reads version {VERSION}")
     (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(f"index is damaged: {verdict}")

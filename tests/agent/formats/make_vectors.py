@@ -1,7 +1,7 @@
 """The windows behind `vectors/*.batch`.  `python -m tests.agent.formats.make_vectors` adds those that are missing.
 
-A vector is written once and never again: it stands for batches that lie in the field.  A change of the format gets new
-names beside the old ones: `kinds`, `events` and `empty` are of format 1, which nothing writes any more.
+From release 0.1.0 on a vector is written once and never again, because it stands for batches that lie in the field.  A
+later format adds vectors of other names beside these.
 """
 
 from dataclasses import replace
@@ -85,10 +85,10 @@ CATALOGUE = catalogue_of(
 )  # and not Other.One, which describes itself
 
 if __name__ == "__main__":
-    bodies = {f"{name}-2": encode_window(example) for name, example in WINDOWS.items()}
-    bodies["senders-2"] = encode_window(SENDERS)
-    bodies["referring-2"] = encode_window(WINDOWS["kinds"], CATALOGUE)
-    bodies["catalogue-2"] = encode_catalogue(CATALOGUE, _START, CLOCK)
+    bodies = {name: encode_window(example) for name, example in WINDOWS.items()}
+    bodies["senders"] = encode_window(SENDERS)
+    bodies["referring"] = encode_window(WINDOWS["kinds"], CATALOGUE)
+    bodies["catalogue"] = encode_catalogue(CATALOGUE, _START, CLOCK)
     for name, body in bodies.items():
         path = Path(__file__).parent / "vectors" / f"{name}.batch"
         if not path.exists():

@@ -89,7 +89,7 @@ def test_what_is_wanted_counts_towards_the_limit_and_is_named_by_a_digest():
         verify_ack(payload, KEY.public_key())
 
 
-def test_a_refusal_of_an_older_receiver_reads_and_names_no_bytes():
+def test_a_refusal_without_a_digest_reads_and_names_no_bytes():
     body = (
         bytes.fromhex("0801")
         + b"\x12\x24"

@@ -80,7 +80,7 @@ def test_a_bundle_cut_short_says_so() -> None:
         (zstandard.compress(bytes(CONTENT_BYTES + 1)), "announces"),
         (zstandard.ZstdCompressor(write_content_size=False).compress(bytes(CONTENT_BYTES * 3)), "announces"),
         (zstandard.compress(b"\xff\xff\xff"), "not a protobuf"),
-        (packed(format=2), "format 2"),
+        (packed(format=2), "format 2, and this side reads format 1: update the older"),
         (packed(files={"../../etc/passwd": b""}), "no repository has"),
         (packed(files={"/metadata/timestamp.json": b""}), "no repository has"),
         (packed(files={"metadata/0.root.json": b""}), "no repository has"),

@@ -22,7 +22,6 @@ from agent.errors import Permanent, Transient
 from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool import schema
 from agent.telemetry.spool.files import DiskFiles
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import MAX_UNREPORTED
@@ -435,7 +434,6 @@ def test_what_interrupted_writes_left_is_deleted(disk: Disk) -> None:
     spool.append(draft())
     spool.close()
     (path,) = batch_files(disk.folder)
-    (path.parent / ".000000000002.live.0.batch.77.tmp").write_bytes(b"half")
     (path.parent / "000000000002.live.0.batch").write_bytes(b"written, never committed")
     again = disk.open()
     assert batch_files(disk.folder) == [path]
@@ -474,7 +472,7 @@ def test_quarantine_is_bounded(spool: Spool, disk: Disk) -> None:
     assert kept == [f"{seq:012d}" for seq in range(6, QUARANTINE + 6)]
 
 
-@pytest.mark.parametrize("damage", ["garbage", "cut", "gone", "newer"])
+@pytest.mark.parametrize("damage", ["garbage", "cut", "gone", "version 0", "version 2"])
 def test_a_damaged_index_is_set_aside_its_batches_kept_and_its_loss_named(disk: Disk, damage: str) -> None:
     spool = disk.open()
     spool.append_all([draft(b"a", Lane.EVENTS, 3), draft(b"b")])
@@ -488,10 +486,9 @@ def test_a_damaged_index_is_set_aside_its_batches_kept_and_its_loss_named(disk: 
             path.write_bytes(path.read_bytes()[:6_000])
         case "gone":
             path.unlink()
-        case "newer":
-            database = sqlite3.connect(path)
-            database.execute("PRAGMA user_version = 99")
-            database.close()
+        case "version 0" | "version 2":
+            with closing(sqlite3.connect(path)) as database:
+                database.execute(f"PRAGMA user_version = {damage.removeprefix('version ')}")
     again = disk.open()
     assert again.epoch != epoch
     assert [(entry.key, entry.lane, entry.priority) for entry in entries(again)] == [
@@ -581,8 +578,8 @@ def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Di
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), flips=st.integers(1, 40))
-@example(seed=38072428, flips=1)  # in the text of a trigger
-@example(seed=1202, flips=1)  # there too, and no text any more
+@example(seed=150, flips=1)  # in the text of a trigger
+@example(seed=690, flips=1)  # there too, and the text is no UTF-8 any more
 def test_opening_survives_any_flipped_bytes_in_the_index(
     tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
 ) -> None:
@@ -605,24 +602,6 @@ def test_opening_survives_any_flipped_bytes_in_the_index(
     seq = again.append(draft(b"new"))
     (entry,) = (entry for entry in entries(again) if entry.key == (again.epoch, seq))
     assert again.read(entry) == draft(b"new").seal(seq)
-    again.close()
-
-
-def test_an_index_of_the_first_version_is_carried_over(disk: Disk) -> None:
-    disk.open().close()
-    path, epoch = disk.folder / "index.sqlite3", "0" * 32
-    path.unlink()
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(schema._SCHEMA)
-        database.execute("INSERT INTO meta VALUES (?, 8, 1)", (epoch,))
-        database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane.value,) for lane in Lane])
-        database.execute("INSERT INTO positions VALUES ('can0', 5)")
-        database.execute("PRAGMA user_version = 1")
-        database.commit()
-    again = disk.open()
-    assert (again.epoch, again.positions()) == (epoch, {"can0": 5})
-    assert again.append(draft()) == 8
-    assert not again.unreported_losses(1)
     again.close()
 
 
