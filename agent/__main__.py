@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import log
-from agent.command_line import ended, printable
+from agent.system import log
+from agent.system.command_line import ended, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.decode import DecodeSummary
-    from agent.settings import Loaded
+    from agent.commands.decode import DecodeSummary
+    from agent.settings.settings import Loaded
 
 DEFAULT_CONFIG = Path("/etc/headunit-agent/agent.toml")
 
@@ -178,13 +178,13 @@ def _speed(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from agent import settings
+    from agent.settings import settings
 
     return _run_agent(lambda: settings.load(options.config))
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from agent import settings
+    from agent.settings import settings
 
     def read() -> settings.Loaded:
         return settings.with_replay(settings.load(options.config), options.log, options.speed)
@@ -194,10 +194,10 @@ def _replay(options: argparse.Namespace) -> int:
 
 def _run_agent(read: "Callable[[], Loaded]", *, until_delivered: bool = False) -> int:
     """Buses first: the rings listen from here on, and what comes waits in them while the rest is imported and built."""
-    from agent.descriptors import Descriptors, inherited
-    from agent.listen import listen
-    from agent.memory import give_back_freed
-    from agent.sd_notify import Notifier
+    from agent.runtime.listen import listen
+    from agent.system.descriptors import Descriptors, inherited
+    from agent.system.memory import give_back_freed
+    from agent.system.sd_notify import Notifier
 
     give_back_freed()
     loaded, descriptors = read(), Descriptors(Notifier(), inherited())
@@ -205,13 +205,13 @@ def _run_agent(read: "Callable[[], Loaded]", *, until_delivered: bool = False) -
 
     import asyncio
 
-    from agent import supervisor
+    from agent.runtime import supervisor
 
     return asyncio.run(supervisor.run(loaded, read, descriptors, until_delivered=until_delivered))
 
 
 def _check(options: argparse.Namespace) -> int:
-    from agent.check import check
+    from agent.commands.check import check
 
     report = check(options.config)
     for problem in report.problems:
@@ -221,8 +221,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from agent import settings
-    from agent.status import fetch, ledger, render, render_ledger
+    from agent.commands.status import fetch, ledger, render, render_ledger
+    from agent.settings import settings
 
     if options.ledger:
         lines = ledger(settings.load(options.config))
@@ -234,7 +234,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _decode(options: argparse.Namespace) -> int:
-    from agent.decode import decode_log
+    from agent.commands.decode import decode_log
     from can_dbc.plan import Match
 
     databases: dict[str | None, list[Path]] = {}
@@ -273,7 +273,7 @@ def _demo(rest: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    with subprocess.Popen([sys.executable, "-m", "fleet.demo", *rest]) as demonstration:
+    with subprocess.Popen([sys.executable, "-m", "lab.demo", *rest]) as demonstration:
         while True:
             try:
                 return demonstration.wait()

@@ -2,7 +2,7 @@
 
 Raise the most specific one, chain the cause, and word the message for the person who has to act: name the file, the
 key, the frame or the peer, and the remedy.  Nothing else in this project may be caught broadly, except at the
-supervisor (`agent.supervisor`).
+supervisor (`agent.runtime.supervisor`).
 """
 
 

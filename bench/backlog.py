@@ -29,23 +29,23 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.clock import MachineClock
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
-from agent.memory import keep_what_is_there
-from agent.settings import Uplink as UplinkSettings
+from agent.settings.settings import Uplink as UplinkSettings
+from agent.system.memory import keep_what_is_there
+from agent.telemetry.clock import MachineClock
 from agent.telemetry.spool.files import DiskFiles
 from agent.telemetry.spool.spool import Draft, Spool
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.uplink import Uplink
-from fleet.broker import Broker
-from fleet.create import create_fleet
-from fleet.folder import FleetFolder
-from fleet.simulate.enrolment import enrol_many
+from fleet.admin.create import create_fleet
+from fleet.state.folder import FleetFolder
+from lab.mosquitto import Broker
+from lab.simulate.enrolment import enrol_many
 
 BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
 TURNS: Final = 60

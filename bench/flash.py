@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.clock import MachineClock
-from agent.formats.seal import RecipientPrivateKey
 from agent.formats.topics import Lane
-from agent.telemetry.collector import Collector, Limits
-from agent.telemetry.outbox import Outbox, Sealer
+from agent.formats.up.seal import RecipientPrivateKey
+from agent.telemetry.clock import MachineClock
+from agent.telemetry.collect.collector import Collector, Limits
+from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.spool.spool import Draft, Spool
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, EVERYTHING, VEHICLE

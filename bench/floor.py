@@ -12,9 +12,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent import durable
-from agent.formats.seal import Header, RecipientPrivateKey, seal
 from agent.formats.topics import Lane
+from agent.formats.up.seal import Header, RecipientPrivateKey, seal
+from agent.system import durable
 from bench.pipeline import VEHICLE
 
 EPOCH: Final = "0" * 32

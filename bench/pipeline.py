@@ -13,16 +13,16 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 
-from agent.clock import MachineClock
-from agent.formats.campaign import parse_campaign
-from agent.formats.catalogue import catalogue_of
-from agent.formats.codec import decode_window, encode_batches
-from agent.formats.columns import Window, physical
-from agent.formats.seal import SEAL_OVERHEAD_BYTES, RecipientPrivateKey, unseal
+from agent.formats.down.campaign import parse_campaign
 from agent.formats.topics import Lane
-from agent.telemetry.outbox import Outbox, Sealer
-from agent.telemetry.policy import CampaignCollector, described, wanted
-from agent.telemetry.references import Description
+from agent.formats.up.catalogue import catalogue_of
+from agent.formats.up.codec import decode_window, encode_batches
+from agent.formats.up.columns import Window, physical
+from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, RecipientPrivateKey, unseal
+from agent.telemetry.clock import MachineClock
+from agent.telemetry.collect.policy import CampaignCollector, described, wanted
+from agent.telemetry.outbox.outbox import Outbox, Sealer
+from agent.telemetry.outbox.references import Description
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.spool import Spool
 from bench.columns import Columns, key

@@ -13,18 +13,18 @@ from typing import Any, Final
 import numpy as np
 
 from agent.formats import topics
-from agent.formats.codec import encode_batches
-from agent.formats.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from agent.formats.topics import Lane
+from agent.formats.up.codec import encode_batches
+from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, Pipeline
-from fleet.create import create_fleet
-from fleet.enrol import read_recipient
-from fleet.folder import FleetFolder
-from fleet.receiver import open_store
-from fleet.share import Share
-from fleet.simulate.enrolment import enrol_many
-from fleet.store import Message
+from fleet.admin.create import create_fleet
+from fleet.admin.enrol import read_recipient
+from fleet.receiving.receiver import open_store
+from fleet.receiving.share import Share
+from fleet.receiving.store import Message
+from fleet.state.folder import FleetFolder
+from lab.simulate.enrolment import enrol_many
 
 VEHICLES: Final = 8
 EPOCH: Final = "0" * 32

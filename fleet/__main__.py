@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.command_line import ended, printable
 from agent.errors import Permanent
 from agent.formats.topics import PARTITIONS
+from agent.system.command_line import ended, printable
 from fleet import arguments
 from fleet.arguments import whole
-from fleet.folder import FleetFolder
-from fleet.share import Share
+from fleet.receiving.share import Share
+from fleet.state.folder import FleetFolder
 
 if TYPE_CHECKING:
-    from fleet.lake import Location
+    from fleet.lake.tables import Location
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
 QUESTIONS: Final = ("signals", "latest", "samples", "losses", "ledger", "events", "batches")
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command_of(argv: Sequence[str] | None) -> int:
-    from agent.log import configure
+    from agent.system.log import configure
 
     args = _parser().parse_args(argv)
     configure("debug" if getattr(args, "verbose", False) else "info")
@@ -73,7 +73,7 @@ def _complain(problem: object) -> None:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from fleet.create import create_fleet
+    from fleet.admin.create import create_fleet
 
     folder = FleetFolder(args.fleet)
     create_fleet(folder, suite=args.suite, broker_names=args.broker_name, now=datetime.now(UTC))
@@ -87,7 +87,7 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _enrol(args: argparse.Namespace) -> int:
-    from fleet.enrol import Model, enrol
+    from fleet.admin.enrol import Model, enrol
 
     model = Model(args.brand, args.model, args.market, args.model_year)
     record = enrol(FleetFolder(args.fleet), args.out, model, days=args.days, now=datetime.now(UTC), csr=args.csr)
@@ -100,7 +100,7 @@ def _enrol(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    from fleet.registry import Registry
+    from fleet.state.registry import Registry
 
     record = Registry(FleetFolder(args.fleet).require().vehicles).revoke(args.vehicle)
     _report(
@@ -112,7 +112,7 @@ def _revoke(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    from fleet import publish
+    from fleet.publishing import publish
 
     result = publish.run(args, FleetFolder(args.fleet).require())
     _report(args, result, "\n".join(f"{name}: {_text(value)}" for name, value in result.items()))
@@ -120,7 +120,7 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _receive(args: argparse.Namespace) -> int:
-    from fleet.receiver import receive
+    from fleet.receiving.receiver import receive
 
     host, port = args.broker
     fleet = FleetFolder(args.fleet)
@@ -131,8 +131,8 @@ def _receive(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from fleet.simulate.report import render
-    from fleet.simulate.run import Plan, simulate
+    from lab.simulate.report import render
+    from lab.simulate.run import Plan, simulate
 
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -147,8 +147,8 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _query(args: argparse.Namespace) -> int:
-    from fleet.ledger import ledger
-    from fleet.query import ask, ask_sql
+    from fleet.lake.ledger import ledger
+    from fleet.lake.query import ask, ask_sql
 
     lake = _lake(args)
     vehicle, limit = (None, None) if args.question == "sql" else (args.named or args.vehicle, args.limit)
@@ -173,7 +173,7 @@ def _query(args: argparse.Namespace) -> int:
 
 
 def _compact(args: argparse.Namespace) -> int:
-    from fleet.compact import Work, compact, retention_of
+    from fleet.lake.compact import Work, compact, retention_of
 
     if args.keep_days is None and (args.campaign or args.vehicle):
         raise Permanent("--campaign and --vehicle say what --keep-days deletes: give that, too")
@@ -194,21 +194,21 @@ def _compact(args: argparse.Namespace) -> int:
 
 def _unknown(fleet: Path, vehicle: str) -> bool:
     """Whether nobody of that name was ever enrolled: a misspelt name must not look like one without data."""
-    from fleet.registry import Registry
+    from fleet.state.registry import Registry
 
     return Registry(FleetFolder(fleet).vehicles).find(vehicle) is None
 
 
 def _lake(args: argparse.Namespace) -> "Location":
     """Where the lake is: the fleet folder's own, or as the command line says."""
-    from fleet.lake import read_location
+    from fleet.lake.tables import read_location
 
     own = str(FleetFolder(args.fleet).require().lake)
     return read_location(args.lake or own, args.lake_options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    from fleet.publish import add_arguments as add_publish_arguments
+    from fleet.publishing.publish import add_arguments as add_publish_arguments
 
     parser = argparse.ArgumentParser(
         prog="fleet",

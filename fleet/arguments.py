@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from agent.errors import Permanent
-from fleet.share import Share, parse_share
+from fleet.receiving.share import Share, parse_share
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
@@ -32,7 +32,7 @@ def host_name(text: str) -> str:
 
 
 def share(text: str) -> Share:
-    """Partitions, as `fleet.share` writes them."""
+    """Partitions, as `fleet.receiving.share` writes them."""
     try:
         return parse_share(text)
     except Permanent as error:

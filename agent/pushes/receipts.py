@@ -7,7 +7,7 @@ a push that brought nothing new has none.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.formats.columns import Event
+from agent.formats.up.columns import Event
 from agent.pushes.release import Reason
 
 

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from agent.errors import Untrusted
-from agent.formats.audience import Attributes
-from agent.formats.bundle import Versions
+from agent.formats.down.audience import Attributes
+from agent.formats.down.bundle import Versions
 
 TOGGLES: Final = "toggles.json"
 CAMPAIGNS: Final = "campaigns/"

@@ -18,11 +18,11 @@ from typing import Final
 
 import msgspec
 
-from agent.durable import make_folder, remove, write_file
 from agent.errors import Permanent, Transient
-from agent.formats.bundle import Versions
+from agent.formats.down.bundle import Versions
 from agent.pushes.release import Release
 from agent.pushes.trial import Ref, Slots
+from agent.system.durable import make_folder, remove, write_file
 
 _COPIES: Final = ("state.a", "state.b")
 _RELEASE: Final = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{64})\.json")

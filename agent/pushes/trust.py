@@ -31,8 +31,8 @@ from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from agent.errors import Permanent, Untrusted
-from agent.formats.audience import matches
-from agent.formats.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
+from agent.formats.down.audience import matches
+from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
 from agent.pushes.release import CAMPAIGNS, TOGGLES, Question, Reason, Refused, Release
 
 _METADATA_BYTES: Final = 500_000  # of one metadata file

@@ -4,9 +4,9 @@ Runs in the verifier process: rules are programs, and one that never ends must n
 what passes has been parsed by the very code that will apply it, and every flag was evaluated for this vehicle.
 """
 
-from agent.formats.audience import Attributes
-from agent.formats.campaign import parse_campaign
-from agent.formats.evaluation import check_toggles, vehicle_context
+from agent.formats.down.audience import Attributes
+from agent.formats.down.campaign import parse_campaign
+from agent.formats.down.evaluation import check_toggles, vehicle_context
 from agent.pushes.release import CAMPAIGNS, TOGGLES, Release
 
 

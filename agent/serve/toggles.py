@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
-from agent.durable import write_file
 from agent.errors import Permanent, Transient
-from agent.formats.audience import Attributes
-from agent.formats.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
-from agent.formats.toggles import parse_toggles
+from agent.formats.down.audience import Attributes
+from agent.formats.down.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
+from agent.formats.down.toggles import parse_toggles
 from agent.serve.http import Request, Response, Route, json_response
+from agent.system.durable import write_file
 
 EVALUATE: Final = "/ofrep/v1/evaluate/flags"
 FLAGD_FILE: Final = "flags.flagd.json"

@@ -4,7 +4,7 @@ The order of the log is kept even where its timestamps step back.  Times are rou
 python-can's float seconds hold exactly.  Blocks are bounded, so memory does not grow with the log.
 
 A frame's position is its number among the frames of the channels.  A log can be read again, so it holds every frame
-(agent.telemetry.holdings): a replay that was interrupted goes on with the first frame that is not durable.
+(agent.telemetry.collect.holdings): a replay that was interrupted goes on with the first frame that is not durable.
 """
 
 import hashlib

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 import can_dbc
 from agent.sources.pacing import paced
-from agent.sources.vehicle import body, powertrain
-from agent.sources.vehicle.bus_timing import Cycle, carried, frame_us
-from agent.sources.vehicle.columns import STEPS_PER_S
-from agent.sources.vehicle.sampling import Sampler, Sending, Signals
-from agent.sources.vehicle.urban_cycle import Drive, UrbanCycle
-from can_dbc.checksums import crc8_sae_j1850, sum8
 from can_dbc.database import load
-from can_dbc.encoder import MessageEncoder, compile_message
 from can_dbc.frames import BRS, EXTENDED, FD, FD_BYTES, FrameBlock, concatenate
+from simulator import body, powertrain
+from simulator.bus_timing import Cycle, carried, frame_us
+from simulator.checksums import crc8_sae_j1850, sum8
+from simulator.columns import STEPS_PER_S
+from simulator.encoder import MessageEncoder, compile_message
+from simulator.sampling import Sampler, Sending, Signals
+from simulator.urban_cycle import Drive, UrbanCycle
 
 POWERTRAIN_DBC: Final = Path(can_dbc.__file__).parent / "dbc" / "demo_powertrain.dbc"
 BODY_DBC: Final = Path(can_dbc.__file__).parent / "dbc" / "demo_body.dbc"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from agent.formats.columns import Event, EventValue
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Event, EventValue
 
 MAX_DETAIL_CHARS: Final = 200
 

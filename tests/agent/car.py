@@ -19,9 +19,9 @@ from typing import Any
 
 from agent.sources.virtual_vehicle import frames
 from can_dbc.frames import FrameBlock
-from fleet.broker import free_port
-from fleet.enrol import Model, enrol
-from fleet.folder import FleetFolder
+from fleet.admin.enrol import Model, enrol
+from fleet.state.folder import FleetFolder
+from lab.mosquitto import free_port
 from tests.fleet.vehicles import make_fleet
 
 ROOT = Path(__file__).parents[2]

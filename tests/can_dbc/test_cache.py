@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.durable import write_file
+from agent.system.durable import write_file
 from can_dbc.cache import KEPT, PlanCache, from_bytes, to_bytes
 from can_dbc.database import load
 from can_dbc.decoder import Decoder
@@ -149,7 +149,8 @@ def test_a_warm_cache_goes_without_cantools(tmp_path):
     cache(tmp_path).plan([DBC], Match.EXACT)
     program = (
         "import sys; from pathlib import Path\n"
-        "from agent.durable import write_file; from can_dbc.cache import PlanCache; from can_dbc.plan import Match\n"
+        "from agent.system.durable import write_file; from can_dbc.cache import PlanCache\n"
+        "from can_dbc.plan import Match\n"
         "import can_dbc.decoder\n"
         f"plans = PlanCache(Path({str(tmp_path)!r}), write_file)\n"
         f"plan = plans.plan([Path({str(DBC)!r})], Match.EXACT)\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from agent.errors import AgentError, Permanent, first
-from fleet.demo.compare import Comparison
-from fleet.demo.folder import fresh
+from lab.demo.compare import Comparison
+from lab.demo.folder import fresh
 from tests.faults import drive
 from tests.faults.schedule import Fault, Kind, Track, faults
 from tests.faults.verdict import Ledger, Verdict, compare_with_oracle, said
@@ -44,7 +44,7 @@ class Campaign:
             if ours is None or others is not None:
                 raise
             raise first(ours) from group
-        heard = said(self._folder / "agent.log", self._folder / "receiver.log")
+        heard = said(self._folder / "agent.system.log", self._folder / "receiver.log")
         seconds = time.monotonic() - began_s
         return Verdict(self._seed, self._minutes, world.happened, comparison, ledger, world.no_disk, heard, seconds)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from fleet.demo.proxy import Proxy
+from lab.demo.proxy import Proxy
 
 PIECE_BYTES = 1_000
 

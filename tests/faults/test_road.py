@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.faults.road import Road
-from tests.fleet.demo.test_proxy import echo, said
+from tests.lab.demo.test_proxy import echo, said
 
 Talk = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

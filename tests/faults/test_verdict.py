@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent.telemetry.losses import Loss, Reason
-from fleet.demo.compare import Comparison
+from lab.demo.compare import Comparison
 from tests.faults.schedule import Kind, Track
 from tests.faults.verdict import Ledger, Verdict, render, said
-from tests.fleet.test_ledger import batch, fill, told
+from tests.fleet.lake.test_ledger import batch, fill, told
 
 GOOD = Verdict(
     seed=7,
@@ -62,6 +62,6 @@ def test_an_empty_lake_fails() -> None:
 
 
 def test_what_programs_said_is_counted_and_lines_that_a_kill_cut_are_not(tmp_path: Path) -> None:
-    log = tmp_path / "agent.log"
+    log = tmp_path / "agent.system.log"
     log.write_text('{"event": "link_lost"}\n{"event": "link_lost"}\nTraceback\n{"event": "li')
     assert said(log) == {"link_lost": 2}

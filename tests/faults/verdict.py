@@ -15,11 +15,11 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from agent.formats.ledger import State
-from fleet.demo.compare import Comparison, compare
-from fleet.demo.oracle import expected_samples, read_log
-from fleet.ledger import ledger
-from fleet.query import query
+from agent.formats.up.ledger import State
+from fleet.lake.ledger import ledger
+from fleet.lake.query import query
+from lab.demo.compare import Comparison, compare
+from lab.demo.oracle import expected_samples, read_log
 from tests.faults import drive
 from tests.faults.schedule import DISK, LINK, Kind, Track
 

@@ -19,12 +19,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent.errors import Permanent
-from agent.tasks import whole
-from fleet.broker import ACL, PACKET_BYTES, Broker, free_port
-from fleet.create import create_fleet
-from fleet.enrol import Model, enrol
-from fleet.folder import FleetFolder
-from fleet.process import Process, last_lines
+from agent.system.tasks import whole
+from fleet.admin.create import create_fleet
+from fleet.admin.enrol import Model, enrol
+from fleet.state.folder import FleetFolder
+from lab.mosquitto import ACL, PACKET_BYTES, Broker, free_port
+from lab.process import Process, last_lines
 from tests.faults import drive
 from tests.faults.jumping import write_offset
 from tests.faults.road import Road

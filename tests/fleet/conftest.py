@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.folder import FleetFolder
-from fleet.receiver import open_store
-from fleet.share import Share
-from fleet.store import Store
+from fleet.receiving.receiver import open_store
+from fleet.receiving.share import Share
+from fleet.receiving.store import Store
+from fleet.state.folder import FleetFolder
 from tests.fleet.vehicles import Vehicle, make_fleet, make_vehicle
 
 

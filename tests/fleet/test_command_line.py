@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fleet.__main__ import QUESTIONS, main
-from fleet.broker import free_port
-from fleet.lake import Lake
+from fleet.lake.tables import Lake
+from lab.mosquitto import free_port
 from tests.agent.car import command as program
 
 

@@ -11,17 +11,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from agent.formats import topics
-from agent.formats.acks import Ack, verify_ack
-from agent.formats.catalogue import Catalogue, catalogue_of
-from agent.formats.codec import encode_catalogue, encode_window
-from agent.formats.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
-from agent.formats.descriptions import Described
-from agent.formats.seal import Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
-from fleet.create import create_fleet
-from fleet.enrol import Model, enrol
-from fleet.folder import FleetFolder
-from fleet.keys import read_p256
+from agent.formats.up.acks import Ack, verify_ack
+from agent.formats.up.catalogue import Catalogue, catalogue_of
+from agent.formats.up.codec import encode_catalogue, encode_window
+from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
+from agent.formats.up.descriptions import Described
+from agent.formats.up.seal import Header, RecipientPublicKey, seal
+from fleet.admin.create import create_fleet
+from fleet.admin.enrol import Model, enrol
+from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_p256
 
 EPOCH = "0123456789abcdef0123456789abcdef"
 T0_US = 1_760_000_000_000_000

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fleet.broker import Broker
-from fleet.query import query
+from fleet.lake.query import query
+from lab.mosquitto import Broker
 from tests.agent.car import PATIENCE_S, Car
 from tests.integration.test_receiver import ReceiverProcess
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.link.mqtt import Endpoint
-from fleet import certificates
-from fleet.broker import Broker
-from fleet.folder import FleetFolder
+from fleet.state import certificates
+from fleet.state.folder import FleetFolder
+from lab.mosquitto import Broker
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

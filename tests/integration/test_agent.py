@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from agent.formats.codec import decode_window
-from agent.formats.columns import Window
-from agent.formats.seal import read_header, unseal
+from agent.formats.up.codec import decode_window
+from agent.formats.up.columns import Window
+from agent.formats.up.seal import read_header, unseal
 from agent.pushes import trial
 from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
-from fleet.enrol import read_recipient
-from fleet.keys import read_p256
+from fleet.admin.enrol import read_recipient
+from fleet.state.keys import read_p256
 from tests.agent.car import Car, Running, campaign, command, drive, write_log
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from fleet.broker import Broker, free_port
-from fleet.enrol import Model, enrol
+from fleet.admin.enrol import Model, enrol
+from lab.mosquitto import Broker, free_port
 from tests.agent.car import DATABASES, ROOT, Car, Running, campaign, command, drive, vehicle, write_log
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake, wait_for

@@ -19,7 +19,7 @@ from agent.errors import Permanent, Transient
 from agent.formats import topics
 from agent.link.endpoint import socket_class, tls_context
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
-from fleet.broker import PACKET_BYTES
+from lab.mosquitto import PACKET_BYTES
 from tests.faults.road import Road
 from tests.integration.mosquitto import Authority, World, world
 

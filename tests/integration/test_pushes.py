@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from agent.formats import topics
-from agent.formats.audience import Attributes
+from agent.formats.down.audience import Attributes
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.serve.http import Server
 from agent.serve.toggles import ToggleService
-from fleet import publish, sync
-from fleet.broker import Broker
-from fleet.create import create_fleet
-from fleet.enrol import Model, enrol
-from fleet.folder import FleetFolder
+from fleet.admin.create import create_fleet
+from fleet.admin.enrol import Model, enrol
+from fleet.publishing import publish, sync
+from fleet.state.folder import FleetFolder
+from lab.mosquitto import Broker
 from tests.agent.pushes.world import toggles
 
 pytestmark = pytest.mark.integration

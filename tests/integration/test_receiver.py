@@ -17,14 +17,14 @@ import pytest
 
 from agent.errors import Transient
 from agent.formats import topics
-from agent.formats.acks import Refusal
+from agent.formats.up.acks import Refusal
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
-from fleet.broker import Broker, free_port
-from fleet.certificates import issue_client
-from fleet.folder import FleetFolder
-from fleet.keys import read_certificate, read_p256, write_certificate
-from fleet.query import query
-from fleet.registry import Registry
+from fleet.lake.query import query
+from fleet.state.certificates import issue_client
+from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_certificate, read_p256, write_certificate
+from fleet.state.registry import Registry
+from lab.mosquitto import Broker, free_port
 from tests.fleet.vehicles import EPOCH, Vehicle, make_vehicle
 
 pytestmark = pytest.mark.integration

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agent.formats.seal import Header, RecipientPublicKey, seal
 from agent.formats.topics import Lane
+from agent.formats.up.seal import Header, RecipientPublicKey, seal
 from agent.telemetry.spool.spool import Draft, Spool
-from fleet.keys import read_p256
+from fleet.state.keys import read_p256
 from tests.agent.car import Car, Running, command, vehicle
 from tests.integration.lake import receiving
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.broker import Broker
-from fleet.simulate.run import shares
+from lab.mosquitto import Broker
+from lab.simulate.run import shares
 from tests.agent.car import command
 from tests.fleet.vehicles import make_fleet
 from tests.integration.test_receiver import ReceiverProcess

@@ -14,12 +14,12 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.errors import Untrusted
-from agent.formats.codec import decode_batch
-from agent.formats.seal import read_header, unseal
+from agent.formats.up.codec import decode_batch
+from agent.formats.up.seal import read_header, unseal
 from agent.telemetry.spool import schema
 from can_dbc.database import load
-from fleet.enrol import read_recipient
-from fleet.keys import read_p256
+from fleet.admin.enrol import read_recipient
+from fleet.state.keys import read_p256
 from tests.agent.car import DATABASES, Car, campaign
 
 pytestmark = pytest.mark.integration

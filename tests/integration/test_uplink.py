@@ -17,13 +17,13 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.clock import MachineClock
 from agent.errors import Transient
 from agent.formats import topics
-from agent.formats.acks import Ack, Refusal, sign_ack
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Ack, Refusal, sign_ack
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
+from agent.telemetry.clock import MachineClock
 from agent.telemetry.losses import Reason
 from agent.telemetry.spool.spool import Draft, Spool
 from agent.telemetry.uplink.flights import START
@@ -31,7 +31,7 @@ from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.uplink import AckMode, Uplink
-from fleet.broker import ACL
+from lab.mosquitto import ACL
 from tests.integration.mosquitto import World, world
 
 pytestmark = pytest.mark.integration

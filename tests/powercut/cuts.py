@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import durable
+from agent.system import durable
 from tests.powercut.platter import FOLDER, Forgets, Model, Platter, lay_out
 from tests.powercut.sqlite_vfs import recording
 from tests.powercut.stores import STORES

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.durable import Disk
+from agent.system.durable import Disk
 
 SECTOR = 512
 Forgets = Callable[[str, Path], bool]

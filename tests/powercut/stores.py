@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import Transient
-from agent.formats.acks import Refusal
-from agent.formats.bundle import Versions
+from agent.formats.down.bundle import Versions
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Refusal
 from agent.pushes.release import Release
 from agent.pushes.store import Record
 from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.spool import Draft, Spool
-from fleet.inbox import BatchKey, Inbox, Place, SealedBatch
-from fleet.quarantine import Quarantine
+from fleet.receiving.inbox import BatchKey, Inbox, Place, SealedBatch
+from fleet.receiving.quarantine import Quarantine
 
 Promise = Callable[[Any], None]
 

@@ -7,10 +7,10 @@ from tempfile import TemporaryFile
 import can
 from structlog.testing import capture_logs
 
-from agent.descriptors import Descriptors
-from agent.sd_notify import Notifier
 from agent.sources import BusLoss
 from agent.sources.packet_ring import PacketRingSource, drop_unused, listen
+from agent.system.descriptors import Descriptors
+from agent.system.sd_notify import Notifier
 from can_dbc.frames import FrameBlock
 from tests.vcan import interfaces
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.formats.codec import decode_window
-from agent.formats.seal import RecipientPrivateKey, unseal
 from agent.formats.topics import Lane
+from agent.formats.up.codec import decode_window
+from agent.formats.up.seal import RecipientPrivateKey, unseal
 from agent.telemetry.spool.spool import Spool
-from fleet.create import create_fleet
-from fleet.enrol import Model, enrol
-from fleet.folder import FleetFolder
-from fleet.registry import Registry
+from fleet.admin.create import create_fleet
+from fleet.admin.enrol import Model, enrol
+from fleet.state.folder import FleetFolder
+from fleet.state.registry import Registry
 from tests.vcan import interfaces
 from tests.vcan.supervisor import Supervisor, settled
 

@@ -17,9 +17,9 @@ import pytest
 import zstandard
 from deltalake import DeltaTable
 
-from fleet.demo.compare import compare
-from fleet.demo.oracle import Frame, expected_samples, read_log
-from fleet.demo.world import World
+from lab.demo.compare import compare
+from lab.demo.oracle import Frame, expected_samples, read_log
+from lab.demo.world import World
 from tests import shared_data
 from tests.vcan import interfaces
 from tests.vcan.test_capture import EVERY, QUICK

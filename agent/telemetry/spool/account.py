@@ -13,8 +13,8 @@ from typing import Final
 from urllib.parse import quote
 
 from agent.errors import Transient
-from agent.formats.ledger import Record, Span, State, explain, ranges
 from agent.formats.topics import Lane
+from agent.formats.up.ledger import Record, Span, State, explain, ranges
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.files import DiskFiles, SpoolFolder
 from agent.telemetry.spool.index import Index

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from agent import durable
 from agent.errors import Transient
 from agent.formats.topics import Lane
+from agent.system import durable
 
 QUARANTINE: Final = 16  # files kept for whoever looks into damage
 _READ_BYTES: Final = 65_536  # more than a batch has, and less than what malloc maps anew each time

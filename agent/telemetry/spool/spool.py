@@ -52,8 +52,8 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import Permanent
-from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Refusal
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
 from agent.telemetry.spool.account import Counts, counts
 from agent.telemetry.spool.batch import Draft, Entry, entry_of, loss_of, replaced_by

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import msgspec
 import structlog
 
-from agent.durable import write_file
-from agent.formats.columns import Clock
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock
 from agent.link.metered import is_metered
+from agent.system.durable import write_file
 from agent.telemetry.uplink.link_policy import DayUse, LinkPolicy, seconds_between
 
 LOOK_S: Final = 60.0  # between two looks at the link: a phone's hotspot becomes metered rarely, and nmcli is a process

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from agent.formats.columns import Clock, ClockQuality
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock, ClockQuality
 
 DAY_S: Final = 86_400.0
 _BELIEVED: Final = (ClockQuality.NETWORK, ClockQuality.GNSS)

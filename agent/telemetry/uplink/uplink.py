@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.errors import Transient, Untrusted
 from agent.formats import topics
-from agent.formats.acks import Ack, verify_ack
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Ack, verify_ack
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
 from agent.telemetry.spool.spool import Entry, Spool
 from agent.telemetry.uplink.ahead import AHEAD, KINDS, Ahead, Kind

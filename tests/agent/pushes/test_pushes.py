@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.formats.bundle import build_bundle, parse_bundle, parse_request
+from agent.formats.down.bundle import build_bundle, parse_bundle, parse_request
 from agent.pushes import examine
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Release
 from agent.pushes.trial import ATTEMPTS
-from fleet.sync import build_answer
+from fleet.publishing.sync import build_answer
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 
 

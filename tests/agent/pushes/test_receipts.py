@@ -1,6 +1,6 @@
 import pytest
 
-from agent.formats.columns import Event
+from agent.formats.up.columns import Event
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.pushes.release import Reason
 

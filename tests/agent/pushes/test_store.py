@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.durable import write_file
 from agent.errors import Permanent, Transient
-from agent.formats.bundle import Versions
+from agent.formats.down.bundle import Versions
 from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
 from agent.pushes.trial import Slots, commit, confirm
+from agent.system.durable import write_file
 
 
 class Cut(BaseException):

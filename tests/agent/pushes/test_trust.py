@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata
 
 from agent.errors import Permanent
-from agent.formats.bundle import TIMESTAMP, Versions, build_bundle
+from agent.formats.down.bundle import TIMESTAMP, Versions, build_bundle
 from agent.pushes.release import Question, Reason, Refused
 from agent.pushes.trust import Trusted, verify
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, moved, question, toggles

@@ -11,14 +11,15 @@ import msgspec
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
-from agent.formats.audience import EVERYONE, Attributes, AudienceLists
-from agent.formats.bundle import SyncRequest, Versions, build_bundle, parse_bundle
+from agent.formats.down.audience import EVERYONE, Attributes, AudienceLists
+from agent.formats.down.bundle import SyncRequest, Versions, build_bundle, parse_bundle
 from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
-from fleet import keys, repository
-from fleet.folder import ROOT_KEYS, FleetFolder
-from fleet.publish import Published, _target, create_repository, publish
-from fleet.sync import build_answer
+from fleet.publishing import repository
+from fleet.publishing.publish import Published, _target, create_repository, publish
+from fleet.publishing.sync import build_answer
+from fleet.state import keys
+from fleet.state.folder import ROOT_KEYS, FleetFolder
 
 VEHICLE = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 NOTHING = Versions()

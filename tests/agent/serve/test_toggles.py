@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Permanent, Transient
-from agent.formats.audience import Attributes
+from agent.formats.down.audience import Attributes
 from agent.serve.http import Server
 from agent.serve.toggles import ToggleService, write_flagd_file
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import settings
-from agent.assembly import make_source
-from agent.check import check
+from agent.commands.check import check
+from agent.runtime.assembly import make_source
+from agent.settings import settings
 from agent.sources import packet_ring
 from agent.sources.packet_ring import PacketRingSource
 from agent.sources.python_can import PythonCanSource
@@ -48,7 +48,9 @@ def test_check_says_how_frames_are_captured_and_what_it_waits_for(configuration:
 def test_without_the_capability_python_can_takes_over_and_check_says_why(configuration: Path) -> None:
     if packet_ring.unavailable() is None and shutil.which("setpriv") is None:
         pytest.skip("no setpriv to take the capability away")
-    program = f"from pathlib import Path; from agent.check import check; print(check(Path({str(configuration)!r})))"
+    program = (
+        f"from pathlib import Path; from agent.commands.check import check; print(check(Path({str(configuration)!r})))"
+    )
     prefix = UNPRIVILEGED if packet_ring.unavailable() is None else []
     done = subprocess.run([*prefix, sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "python-can (socketcan), because packet rings cannot be had: no CAP_NET_RAW" in done.stdout

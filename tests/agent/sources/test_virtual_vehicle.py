@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.sources import Source
-from agent.sources.vehicle import body, powertrain
 from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC, VirtualVehicle, frames
 from can_dbc.frames import EXTENDED, FD, FrameBlock, concatenate
+from simulator import body, powertrain
 
 START_NS = 1_767_225_599_123_456_000  # crosses into a new year after one second
 DATABASES = (cantools.database.load_file(POWERTRAIN_DBC), cantools.database.load_file(BODY_DBC))

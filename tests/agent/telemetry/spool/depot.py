@@ -9,15 +9,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
-from agent.formats.codec import decode_window
-from agent.formats.columns import Event, Window
-from agent.formats.seal import RecipientPrivateKey, unseal
 from agent.formats.topics import Lane
+from agent.formats.up.codec import decode_window
+from agent.formats.up.columns import Event, Window
+from agent.formats.up.seal import RecipientPrivateKey, unseal
 from agent.telemetry.losses import Loss
-from agent.telemetry.outbox import Outbox, Sealer
+from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.spool.files import DiskFiles
 from agent.telemetry.spool.spool import Entry, Spool
-from tests.agent.formats.windows import CLOCK
+from tests.agent.formats.up.windows import CLOCK
 
 VEHICLE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 DEVICE = ec.generate_private_key(ec.SECP256R1())

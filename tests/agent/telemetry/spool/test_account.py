@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Transient
-from agent.formats.columns import Event
+from agent.formats.up.columns import Event
 from agent.telemetry.spool.account import counts_on_disk
 from tests.agent.telemetry.spool.depot import Depot
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.errors import Transient
-from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Refusal
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.schema import connect

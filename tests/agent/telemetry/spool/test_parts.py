@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Transient
-from agent.formats.ledger import Span, State
 from agent.formats.topics import Lane
+from agent.formats.up.ledger import Span, State
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.account import ledger_on_disk
 from agent.telemetry.spool.spool import Draft, Spool, Superseded

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent, Transient
-from agent.formats.acks import Refusal
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Refusal
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.files import DiskFiles
 from agent.telemetry.spool.index import Index

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import structlog
 
-from agent.formats.columns import Clock, ClockQuality
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy
 

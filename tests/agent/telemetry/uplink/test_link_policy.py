@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.formats.columns import Clock, ClockQuality
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.telemetry.uplink.link_policy import DAY_S, DayUse, LinkPolicy, seconds_between
 
 EVERYTHING = tuple(Lane)

@@ -1,0 +1,1 @@
+"""Formats of what a fleet publishes: bundles and the documents in them."""

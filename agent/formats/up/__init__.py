@@ -1,0 +1,1 @@
+"""Formats of what a vehicle sends: batches, their bodies, acknowledgements."""

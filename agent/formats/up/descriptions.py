@@ -1,0 +1,156 @@
+"""Descriptions of signals as columns: telemetry.proto's SignalTable, written and read.  Pure.
+
+Whatever several signals share (bus, type, value table, the message in their names) stands once.  Invariant: equal
+descriptions give equal bytes, and what is read is exactly what was written; else delta.MalformedError.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.formats import telemetry_pb2 as pb
+from agent.formats.up.columns import Kind, SignalInfo
+from agent.formats.up.delta import SIGNED, MalformedError
+
+MAX_SIGNALS: Final = 65_536
+MAX_NAME_CHARS: Final = 500
+_KINDS: Final = frozenset(int(kind) for kind in Kind)
+
+Described = tuple[SignalInfo, Mapping[int, str]]
+"""A signal and its texts by raw value."""
+
+_Type = tuple[str | None, Kind, int, float, float]
+
+
+def wraps_of(signals: Iterable[SignalInfo]) -> NDArray[np.uint8]:
+    """What the values of each signal wrap at (see `delta`): its bits, by sign where it is signed."""
+    return np.array([info.bits | (SIGNED if info.kind is Kind.INT else 0) for info in signals], np.uint8)
+
+
+def write_table(described: Sequence[Described]) -> pb.SignalTable:
+    """Raises ValueError for a name that cannot be told apart again, or too many signals."""
+    strings: dict[str, int] = {"": 0}
+    buses = [strings.setdefault(signal.bus, len(strings)) for signal, _ in described]
+    patterns = _patterns([(signal.scale, signal.offset) for signal, _ in described])
+    types: dict[tuple[str | None, Kind, int, int, int], int] = {}
+    type_of = [
+        types.setdefault((signal.unit, signal.kind, signal.bits, scale, offset), len(types))
+        for (signal, _), (scale, offset) in zip(described, patterns, strict=True)
+    ]
+    tables: dict[tuple[tuple[int, str], ...], int] = {(): 0}
+    text_of = [tables.setdefault(tuple(sorted(texts.items())), len(tables)) for _, texts in described]
+    return pb.SignalTable(
+        names=_join_names([signal.name for signal, _ in described]),
+        buses=buses,
+        types=type_of,
+        units=[strings.setdefault(unit or "", len(strings)) for unit, *_ in types],
+        kinds=bytes(kind for _, kind, *_ in types),
+        bits=bytes(bits for _, _, bits, *_ in types),
+        scales=_split_bytes([scale for *_, scale, _ in types]),
+        offsets=_split_bytes([offset for *_, offset in types]),
+        texts=text_of,
+        text_counts=[len(table) for table in tables],
+        text_raws=[raw for table in tables for raw, _ in table],
+        text_values=[strings.setdefault(text, len(strings)) for table in tables for _, text in table],
+        strings=list(strings),
+    )
+
+
+def read_table(table: pb.SignalTable) -> list[Described]:
+    """Raises MalformedError."""
+    names, strings = _split_names(table.names), list(table.strings)
+    types, tables = _read_types(table, strings), _read_texts(table, strings)
+    if not len(names) == len(table.buses) == len(table.types) == len(table.texts):
+        raise MalformedError("signal descriptions of different number")
+    _check_indices(table.buses, strings)
+    _check_indices(table.types, types)
+    _check_indices(table.texts, tables)
+    return [
+        (SignalInfo(name, strings[bus], *types[number]), tables[texts])
+        for name, bus, number, texts in zip(names, table.buses, table.types, table.texts, strict=True)
+    ]
+
+
+def _join_names(names: Sequence[str]) -> str:
+    if len(names) > MAX_SIGNALS:
+        raise ValueError(f"window of {len(names)} signals, a batch holds {MAX_SIGNALS}")
+    short = []
+    previous = None
+    for name in names:
+        owner, last = _owner_and_last(name)
+        short.append(last if owner == previous and last is not name else name)
+        previous = owner
+    return "\n".join(short)
+
+
+@lru_cache(maxsize=8_192)
+def _owner_and_last(name: str) -> tuple[str, str]:
+    """What stands before the last dot, and the rest with it; of a name without a dot nothing, and itself.
+
+    Raises ValueError for a name that cannot be told apart again.
+    """
+    if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
+        raise ValueError(f"signal name {name!r} is empty, too long, begins with a dot or holds a line break")
+    owner, dot, last = name.rpartition(".")
+    return owner, dot + last if dot else name
+
+
+def _split_names(joined: str) -> list[str]:
+    if joined.count("\n") >= MAX_SIGNALS:
+        raise MalformedError(f"more than {MAX_SIGNALS} signals")
+    names = []
+    owner = ""
+    for short in joined.split("\n") if joined else ():
+        name = owner + short if short.startswith(".") else short
+        owner = name.rpartition(".")[0]
+        if len(name) > MAX_NAME_CHARS or name.startswith("."):
+            raise MalformedError("a signal name that is too long, or short for none")
+        names.append(name)
+    return names
+
+
+def _read_types(table: pb.SignalTable, strings: Sequence[str]) -> list[_Type]:
+    scales, offsets = _join_bytes(table.scales), _join_bytes(table.offsets)
+    if not len(table.units) == len(table.kinds) == len(table.bits) == len(scales) == len(offsets):
+        raise MalformedError("signal types of different number")
+    if not _KINDS.issuperset(table.kinds) or any(not 1 <= bits <= 64 for bits in table.bits):
+        raise MalformedError("a signal of unknown kind or impossible length")
+    _check_indices(table.units, strings)
+    units = [strings[unit] or None for unit in table.units]
+    return list(zip(units, map(Kind, table.kinds), table.bits, scales, offsets, strict=True))
+
+
+def _read_texts(table: pb.SignalTable, strings: Sequence[str]) -> list[Mapping[int, str]]:
+    if not len(table.text_raws) == len(table.text_values) == sum(table.text_counts):
+        raise MalformedError("texts of another number than their counts say")
+    _check_indices(table.text_values, strings)
+    entries = zip(table.text_raws, (strings[value] for value in table.text_values), strict=True)
+    return [dict(islice(entries, count)) for count in table.text_counts]
+
+
+def _check_indices(indices: Sequence[int], entries: Sequence[object]) -> None:
+    if len(indices) and max(indices) >= len(entries):
+        raise MalformedError("an index of an entry that is not there")
+
+
+def _patterns(pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
+    """The bit patterns of float64 pairs: unlike the numbers, they tell 0.0 from -0.0 and are equal to themselves."""
+    bits = np.array(pairs, np.float64).reshape(-1, 2).view(np.int64)
+    return [(first, second) for first, second in bits.tolist()]
+
+
+def _split_bytes(bits: Sequence[int]) -> bytes:
+    """Float64 bit patterns with their byte planes apart."""
+    return np.array(bits, "<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
+
+
+def _join_bytes(planes: bytes) -> list[float]:
+    """The numbers of `_split_bytes`.  Raises MalformedError."""
+    if len(planes) % 8:
+        raise MalformedError("float64 numbers of a length that 8 does not divide")
+    numbers: list[float] = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<f8").ravel().tolist()
+    return numbers

@@ -1,0 +1,122 @@
+"""What the running agent says of itself, gathered from its parts for `/status`; `agent.commands.status` prints it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from agent.commands.status import spool_status
+from agent.errors import AgentError, Permanent
+from agent.link.keeper import LinkKeeper
+from agent.runtime.apply import Applier
+from agent.serve.http import Request, Response, Route, json_response
+from agent.serve.toggles import ToggleService
+from agent.sources.feeder import Feeder
+from agent.telemetry.collect.collector import Collector
+from agent.telemetry.outbox.outbox import Outbox
+from agent.telemetry.spool.spool import Counts
+
+DISK_PATIENCE_S: Final = 0.5  # an fsync of worn flash can take longer
+
+
+class SpoolAccount:
+    """The spool's figures, read in a thread: `read` can wait for the disk, and who asks for the status does not.
+
+    Made where blocking is allowed, with the first figures.  Raises AgentError where they cannot be had.
+    """
+
+    def __init__(self, read: Callable[[], Counts]) -> None:
+        self._read = read
+        self._counts, self._read_at_s = read(), time.monotonic()
+        self._problem: str | None = None
+        self._reading: asyncio.Future[None] | None = None
+
+    async def figures(self, patience_s: float = DISK_PATIENCE_S) -> dict[str, Any]:
+        """As of now, or the last there were, with the reason as `problem`."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._refresh))
+        _, late = await asyncio.wait({self._reading}, timeout=patience_s)
+        age_s = time.monotonic() - self._read_at_s
+        problem = f"the disk is busy: figures of {age_s:.1f} s ago" if late else self._problem
+        return {**spool_status(self._counts), "problem": problem}
+
+    def _refresh(self) -> None:
+        try:
+            self._counts, self._read_at_s, self._problem = self._read(), time.monotonic(), None
+        except AgentError as error:
+            self._problem = str(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStatus:
+    """The parts that are asked.  `started_s`: monotonic clock; `broker` as the settings name it."""
+
+    vehicle: str
+    broker: str
+    started_s: float
+    feeders: Sequence[Feeder]
+    collector: Collector
+    outbox: Outbox
+    spool: SpoolAccount
+    link: LinkKeeper
+    uplink: Callable[[], Mapping[str, Any]]
+    applier: Applier
+    toggles: ToggleService
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """For `agent.serve.http.Server`."""
+        return (Route("GET", "/status", self._answer),)
+
+    async def _answer(self, _: Request) -> Response:
+        return json_response(200, await self.as_dict())
+
+    async def as_dict(self) -> dict[str, Any]:
+        """Everything, in plain values for JSON."""
+        spool = await self.spool.figures()
+        return {
+            "running": True,
+            "version": version("headunit-agent"),
+            "vehicle": self.vehicle,
+            "uptime_s": round(time.monotonic() - self.started_s, 1),
+            "sources": [
+                {"name": feeder.name, "state": str(feeder.state), "problem": feeder.problem} for feeder in self.feeders
+            ],
+            "telemetry": {
+                "frames": dict(self.collector.frames),
+                "not_decoded": dict(self.collector.refused),
+                "samples": self.outbox.samples,
+                "campaigns": [
+                    {"name": campaign.name, "revision": campaign.revision} for campaign in self.collector.campaigns
+                ],
+                "in_memory_bytes": self.outbox.pending_bytes,
+                "problem": self.outbox.problem,
+            },
+            "spool": spool,
+            "link": {
+                "state": self.link.state.value,
+                "broker": self.broker,
+                "problem": self.link.problem,
+                **self.uplink(),
+            },
+            "pushes": {
+                "version": self.applier.version,
+                "in_trial": self.applier.in_trial,
+                "examined": self.applier.examined,
+                "refused": dict(self.applier.refused),
+                "problem": self.applier.problem,
+            },
+            "toggles": self._toggle_values(),
+        }
+
+    def _toggle_values(self) -> Mapping[str, Any]:
+        """Each toggle as it evaluates for the vehicle itself."""
+        values: dict[str, Any] = {}
+        for key in self.toggles.keys:
+            with contextlib.suppress(Permanent):  # a rule that needs the asking app's own context
+                evaluation = self.toggles.evaluate(key)
+                values[key] = {"value": evaluation.value, "variant": evaluation.variant, "reason": evaluation.reason}
+        return values

@@ -1,0 +1,122 @@
+"""What is said over one connection: hear the fleet, ask what is new, send what waits.  Touches the world.
+
+Invariant: telemetry and acknowledgements never wait for pushes; a broker that refuses to carry them is named in the
+log, once a connection, and batches go on.  Bundles are examined in a task of their own, the newest of those that wait;
+after one that was refused the next waits for a back-off, which outlives connections, so that a flood of rubbish costs
+the machine little.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from agent.errors import Permanent
+from agent.formats import topics
+from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection
+from agent.link.session import Backoff
+from agent.runtime.apply import Applier
+from agent.telemetry.uplink.uplink import Uplink
+
+ASK_AGAIN_S: Final = 30.0  # while the broker has nobody who answers
+ANSWER: Final = Backoff(floor_s=20.0, base_s=40.0, cap_s=3_600.0)  # for the fleet to answer; up to date is an answer
+REFUSED: Final = Backoff(floor_s=1.0, base_s=2.0, cap_s=60.0)  # between a refused bundle and the next one examined
+log = structlog.get_logger()
+
+
+class Online:
+    """Call it with each connection that comes about, one at a time; it works until that ends, or is cancelled.
+
+    Raises Transient where the connection is lost, Permanent where the broker refuses what we must hear.
+    """
+
+    def __init__(
+        self,
+        vehicle: str,
+        uplink: Uplink,
+        applier: Applier,
+        *,
+        ask_again_s: float = ASK_AGAIN_S,
+        answer: Backoff = ANSWER,
+        refused: Backoff = REFUSED,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._vehicle = vehicle
+        self._uplink = uplink
+        self._applier = applier
+        self._ask_again_s = ask_again_s
+        self._answer = answer
+        self._refused = refused
+        self._jitter = jitter
+        self._nudged = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._news = asyncio.Event()  # nudged or answered
+        self._bundle: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self._refusals = 0  # in a row
+        self._quiet_until_s = 0.0
+
+    async def __call__(self, connection: Connection) -> None:
+        """One connection, from its start to its end."""
+        await connection.subscribe([topics.ack(self._vehicle), topics.push(self._vehicle), topics.NUDGE])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hear(connection), name="hear")
+            group.create_task(self._examine(), name="examine")
+            group.create_task(self._ask(connection), name="ask")
+            group.create_task(self._uplink.run(connection), name="uplink")
+
+    async def _hear(self, connection: Connection) -> None:
+        async for topic, payload in connection.messages():
+            if topic == topics.ack(self._vehicle):
+                await self._uplink.handle_ack(payload)
+            elif topic == topics.push(self._vehicle):
+                if self._bundle.full():
+                    self._bundle.get_nowait()
+                self._bundle.put_nowait(payload)
+                self._answered.set()
+                self._news.set()
+            elif topic == topics.NUDGE:
+                self._nudged.set()
+                self._news.set()
+
+    async def _examine(self) -> None:
+        """Offer the newest bundle that waits, one at a time, never sooner than the back-off allows."""
+        while True:
+            await asyncio.sleep(self._quiet_until_s - time.monotonic())
+            if await self._applier.offer(await self._bundle.get()):
+                self._refusals = 0
+                continue
+            self._refusals += 1
+            self._quiet_until_s = time.monotonic() + self._refused.wait_s(self._refusals, self._jitter())
+
+    async def _ask(self, connection: Connection) -> None:
+        """Ask what is new: now, whenever the fleet says that something is, and again where no answer comes."""
+        unanswered = 0
+        while True:
+            self._nudged.clear()
+            self._answered.clear()
+            self._news.clear()
+            try:
+                await self._ask_once(connection)
+            except Permanent as error:
+                log.error("sync_refused", reason=str(error))
+                await self._nudged.wait()
+                continue
+            unanswered += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._answer.wait_s(unanswered, self._jitter())):
+                    await self._news.wait()
+            if self._answered.is_set():
+                unanswered = 0
+                await self._nudged.wait()
+
+    async def _ask_once(self, connection: Connection) -> None:
+        topic = topics.sync(self._vehicle)
+        while await connection.publish(topic, self._applier.sync_request()) == NO_MATCHING_SUBSCRIBERS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._ask_again_s):
+                    await self._nudged.wait()
+            self._nudged.clear()

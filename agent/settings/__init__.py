@@ -1,0 +1,1 @@
+"""What is configured on board: settings, identity, databases."""

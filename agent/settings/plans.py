@@ -1,0 +1,72 @@
+"""The databases of each bus as compiled plans, kept in the state folder (`can_dbc.cache`).  Touches the world.
+
+    python -m agent.settings.plans CONFIG        compile what the configuration names, keep it, and end
+
+What is not kept yet a process of its own compiles: cantools, with all that it imports, would stay in the memory of the
+one that runs.  Where nothing can be kept (a full disk), the running process compiles after all.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+
+from agent.errors import AgentError, Permanent
+from agent.settings import settings
+from agent.settings.settings import Loaded
+from agent.system.durable import write_file
+from can_dbc.cache import PlanCache
+from can_dbc.database import load
+from can_dbc.errors import DatabaseError
+from can_dbc.plan import BusPlan, Match, compile_plan
+
+_log = structlog.get_logger()
+
+
+def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
+    """The plans, by bus.  Blocking.  Raises Permanent that names file and remedy."""
+    cache = PlanCache(_folder(loaded), write_file, lambda: _compile_apart(loaded.file))
+    plans = {name: bus_plan(loaded, name, cache) for name in loaded.settings.bus}
+    if cache.problem is not None:
+        _log.warning("plans_not_kept", reason=cache.problem)
+    return plans
+
+
+def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
+    """The plan of one bus, from `cache` where there is one.  Raises Permanent."""
+    table = loaded.settings.bus[bus]
+    files, match_by = [loaded.path(file) for file in table.dbc], Match(table.match)
+    try:
+        return compile_plan([load(file) for file in files], match_by) if cache is None else cache.plan(files, match_by)
+    except DatabaseError as error:
+        raise Permanent(f"{loaded.file}: bus.{bus}.dbc: {error}") from error
+
+
+def _folder(loaded: Loaded) -> Path:
+    return loaded.path(loaded.settings.state.folder) / "plans"
+
+
+def _compile_apart(config: Path) -> None:
+    """Whatever becomes of it: what it did not keep is compiled here, and what is wrong said here."""
+    command, silent = [sys.executable, "-P", "-m", "agent.settings.plans", str(config)], subprocess.DEVNULL
+    try:
+        subprocess.run(command, check=False, stdin=silent, stdout=silent, stderr=silent)
+    except OSError as error:
+        _log.warning("plans_not_compiled_apart", reason=error.strerror)
+
+
+def main(config: Path) -> int:
+    """Compile and keep the plans that `config` names; the exit status."""
+    try:
+        loaded = settings.load(config)
+        cache = PlanCache(_folder(loaded), write_file)
+        for bus in loaded.settings.bus:
+            bus_plan(loaded, bus, cache)
+    except AgentError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

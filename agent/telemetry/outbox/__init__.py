@@ -1,0 +1,1 @@
+"""From windows to sealed batches in the spool."""

@@ -1,0 +1,1 @@
+"""Creating a fleet, enrolling its vehicles."""

@@ -1,0 +1,1 @@
+"""The data lake: Delta tables, what is asked of them, how they are kept small."""

@@ -1,0 +1,153 @@
+"""Keeping a lake in shape: many small files become few, old samples go, files that no version needs are deleted.
+
+Invariants: a batch that is stored stays known.  The table `batches` and the loss events keep every row, for they are
+the ledger and hold no measured value; retention deletes samples and other events only.  The Delta log keeps the
+transaction versions of the receivers whatever is compacted, so exactly once holds.
+
+Safe beside receivers: they only append, which conflicts with nothing here; two compactions at once conflict, and the
+later tries again.  On a local folder new files are forced to the disk before old ones are deleted.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from agent.errors import Transient
+from fleet.lake.tables import SCHEMAS, Location, force_to_disk, open_table, writer_properties
+
+TRIES: Final = 5
+_PAUSE_S: Final = 1.0
+CLOCK_SET: Final = date(2020, 1, 1)
+"""Days before this are those of vehicles whose clock was not set: their age is unknown, retention leaves them."""
+_DELETABLE: Final = {"samples": "true", "events": "kind <> 'loss'"}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What goes: whole days before `before`; of one campaign or vehicle only where these are given."""
+
+    before: date
+    campaign: str | None = None
+    vehicle: str | None = None
+
+    def predicate(self, table: str) -> str | None:
+        """The rows of `table` that go, in the Delta library's SQL; None: none.  Names quoted as SQL does."""
+        if table not in _DELETABLE or (self.campaign is not None and table != "samples"):
+            return None
+        terms = [f"date < '{self.before}'", f"date >= '{CLOCK_SET}'", _DELETABLE[table]]
+        terms += [
+            f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
+            for name, value in (("campaign", self.campaign), ("vehicle", self.vehicle))
+            if value is not None
+        ]
+        return " AND ".join(terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done.  `unneeded_h`: files that no version has needed for so long are deleted
+    (`files_vacuumed` in the report also counts those that an earlier run has deleted)."""
+
+    target_bytes: int
+    unneeded_h: int
+    retention: Retention | None
+    dry_run: bool
+
+
+def retention_of(days: int, today: date, *, campaign: str | None, vehicle: str | None) -> Retention:
+    """Keep the last `days` whole days."""
+    return Retention(today - timedelta(days=days), campaign, vehicle)
+
+
+def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+    """Do it, or with `dry_run` only say what would be done; a report for each table.  `tell`: which one it is at.
+
+    Permanent where there is no lake, Transient where the store refuses or another compaction is always faster.
+    """
+    return [_table(open_table(lake, name), name, work, tell) for name in SCHEMAS]
+
+
+def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]) -> dict[str, Any]:
+    files, size = _files(table)
+    tell(f"table {name}: {files:,} files")
+    predicate = None if work.retention is None else work.retention.predicate(name)
+    report = {"table": name, "files_before": files, "bytes_before": size, "dry_run": work.dry_run}
+    try:
+        if work.dry_run:
+            rows = 0 if predicate is None else _count(table, predicate)
+            unneeded = table.vacuum(work.unneeded_h, dry_run=True, enforce_retention_duration=False)
+            small = _compactable(table, work.target_bytes)
+            return report | {"rows_deleted": rows, "files_compacted": small, "files_vacuumed": len(unneeded)}
+        rows = 0 if predicate is None else _delete(table, name, predicate)
+        compacted = _optimise(table, name, work.target_bytes)
+        unneeded = table.vacuum(work.unneeded_h, dry_run=False, enforce_retention_duration=False)
+        table.update_incremental()
+    except CommitFailedError as error:
+        raise Transient(f"{table.table_uri}: another compaction is at work: try again later ({error})") from error
+    except (DeltaError, OSError) as error:
+        raise Transient(f"cannot compact {table.table_uri}: {error}") from error
+    files, size = _files(table)
+    done = {"rows_deleted": rows, "files_compacted": compacted, "files_vacuumed": len(unneeded)}
+    return report | done | {"files_after": files, "bytes_after": size}
+
+
+def _delete(table: DeltaTable, name: str, predicate: str) -> int:
+    metrics = _again(table, lambda: table.delete(predicate, writer_properties=writer_properties(name)))
+    return int(metrics["num_deleted_rows"] or 0)
+
+
+def _optimise(table: DeltaTable, name: str, target_bytes: int) -> int:
+    def optimise() -> dict[str, Any]:
+        return table.optimize.compact(target_size=target_bytes, writer_properties=writer_properties(name))
+
+    metrics = _again(table, optimise)
+    return int(metrics["numFilesRemoved"])
+
+
+def _again(table: DeltaTable, step: Callable[[], _T]) -> _T:
+    """Run `step`, anew on the newest version where a commit of somebody else came between; durable when it returns."""
+    for attempt in range(TRIES):
+        before = table.version()
+        try:
+            result = step()
+            if table.version() != before:
+                force_to_disk(table.table_uri, table.version())
+            return result
+        except CommitFailedError:
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(_PAUSE_S * attempt)
+            table.update_incremental()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _count(table: DeltaTable, predicate: str) -> int:
+    question = f"SELECT count(*) AS rows FROM t WHERE {predicate}"  # noqa: S608 (quoted by Retention.predicate)
+    found = QueryBuilder().register("t", table).execute(question)
+    return int(pa.table(found.read_all())["rows"][0].as_py())
+
+
+def _files(table: DeltaTable) -> tuple[int, int]:
+    """Files of the newest version, and their bytes."""
+    sizes = _sizes(table)["size_bytes"].to_pylist()
+    return len(sizes), sum(sizes)
+
+
+def _compactable(table: DeltaTable, target_bytes: int) -> int:
+    """Files below the target in days that have several of them."""
+    by_day: dict[object, int] = {}
+    actions = _sizes(table)
+    for day, size in zip(actions["partition.date"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):
+        by_day[day] = by_day.get(day, 0) + (size < target_bytes)
+    return sum(count for count in by_day.values() if count > 1)
+
+
+def _sizes(table: DeltaTable) -> pa.Table:
+    return pa.table(table.get_add_actions(flatten=True))

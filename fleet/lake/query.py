@@ -1,0 +1,105 @@
+"""Questions to the lake, asked by DuckDB over the Delta tables as Arrow data sets.
+
+DuckDB's own Delta extension would have to be downloaded at run time; the Delta library hands over the data
+sets with the file statistics, so filters still skip files.  The tables are called `samples`, `events` and
+`batches` (`fleet/lake/rows.py` says what they hold), and `fleet/lake/clocks.py` adds the view
+`samples_corrected`; times are shown in UTC.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import duckdb
+import pyarrow as pa
+
+from agent.errors import Permanent
+from fleet.lake.clocks import SAMPLES_CORRECTED
+from fleet.lake.tables import SCHEMAS, Location, open_table
+
+QUESTIONS: Mapping[str, str] = {
+    "signals": """
+        SELECT bus, signal, any_value(unit) AS unit, count(*) AS samples, count(DISTINCT vehicle) AS vehicles,
+               min(value) AS "min", max(value) AS "max", min(time) AS first, max(time) AS last
+        FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
+        GROUP BY bus, signal ORDER BY bus, signal LIMIT $limit""",
+    "latest": """
+        SELECT vehicle, bus, signal, source_address, max(time) AS time, arg_max(value, (time, seq, row)) AS value,
+               any_value(unit) AS unit, nullif(arg_max(coalesce(text, ''), (time, seq, row)), '') AS text
+        FROM samples WHERE $vehicle IS NULL OR vehicle = $vehicle
+        GROUP BY vehicle, bus, signal, source_address ORDER BY vehicle, bus, signal, source_address LIMIT $limit""",
+    "samples": """
+        SELECT time, vehicle, campaign, bus, signal, source_address, value, unit, text FROM samples
+        WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "corrected": """
+        SELECT time_corrected AS time, time_quality, vehicle, campaign, bus, signal, source_address, value, unit, text
+        FROM samples_corrected
+        WHERE $vehicle IS NULL OR vehicle = $vehicle ORDER BY time_corrected DESC, seq DESC, row DESC LIMIT $limit""",
+    "events": """
+        SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
+        ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "batches": """
+        WITH numbers AS (SELECT vehicle, epoch, seq FROM batches
+                         UNION SELECT vehicle, epoch, unnest(replaces) FROM batches),
+             explained AS (SELECT vehicle, epoch, count(*) AS numbers FROM numbers GROUP BY vehicle, epoch)
+        SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
+               any_value(numbers) - count(*) AS replaced, max(seq) - any_value(numbers) AS not_here,
+               sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
+               sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
+               max(received) AS last_received
+        FROM batches JOIN explained USING (vehicle, epoch) WHERE $vehicle IS NULL OR vehicle = $vehicle
+        GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The columns' names, and the rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+def ask(lake: str | Location, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
+    """Answer one of QUESTIONS over the lake at `lake`.  Permanent where there is no lake."""
+    return _to_answer(query(lake, QUESTIONS[question], {"vehicle": vehicle, "limit": limit}))
+
+
+def ask_sql(lake: str | Location, sql: str) -> Answer:
+    """Answer a question in SQL.  Permanent where DuckDB does not understand it."""
+    return _to_answer(query(lake, sql))
+
+
+def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+    """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
+    it."""
+    # A table that no receiver of this release has opened yet lacks the newest columns: they read as null.
+    data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, dataset in data.items():
+            connection.register(name, dataset)
+        connection.execute(SAMPLES_CORRECTED)
+        try:
+            relation = connection.sql(sql, params=parameters)
+            if relation is None:
+                raise Permanent("there is no question: begin with SELECT, WITH or FROM")
+            return relation.to_arrow_table()
+        except duckdb.Error as error:
+            raise Permanent(f"the question cannot be answered: {error}") from error
+
+
+def _to_answer(table: pa.Table) -> Answer:
+    columns = [column.to_pylist() for column in table.columns]
+    rows = (tuple(_plain(value) for value in row) for row in zip(*columns, strict=True))
+    return Answer(tuple(table.column_names), tuple(rows))
+
+
+def _plain(value: object) -> object:
+    """Times as ISO 8601 text, and what JSON has no number for as text, so that every answer is JSON."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(sep=" ") + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

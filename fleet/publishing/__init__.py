@@ -1,0 +1,1 @@
+"""From documents to signed releases, and how vehicles get them."""

@@ -1,0 +1,1 @@
+"""From batches on the wire to commits in the lake."""

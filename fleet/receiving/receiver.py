@@ -1,0 +1,264 @@
+"""The receiver: MQTT on one side, the store on the other, two queues with limits between them.
+
+    link      connects, for ever; puts what arrives into the queues
+    pipeline  collects a group, stores it (fleet.receiving.store), sends the acknowledgements
+    answers   answers vehicles that ask what is new (fleet.publishing.sync)
+
+The invariant: nothing is dropped between broker and store.  A full queue stops the link from taking more,
+and MQTT's Receive Maximum then stops the broker.  The pipeline outlives connections: a group that was begun
+is stored whether the broker is there or not, and a vehicle that missed its acknowledgement sends again and
+gets another.
+"""
+
+import asyncio
+import contextlib
+import functools
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from secrets import token_hex
+from typing import TypeVar
+
+import structlog
+
+from agent.errors import AgentError, Permanent, Transient
+from agent.formats import topics
+from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
+from agent.link.session import Backoff, Event, Session
+from fleet.admin.enrol import read_recipient
+from fleet.lake.tables import Lake, Location
+from fleet.publishing import sync
+from fleet.receiving.inbox import Inbox
+from fleet.receiving.quarantine import Quarantine
+from fleet.receiving.share import Share
+from fleet.receiving.store import Message, Store, Totals
+from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_ed25519
+from fleet.state.registry import Registry
+
+T = TypeVar("T")
+
+GROUP_MESSAGES = 200
+GROUP_BYTES = 2 * 1024 * 1024
+GROUP_S = 0.2
+"""A group closes at the first of these: one commit costs some 60 ms however small, and a vehicle waits for
+it."""
+
+QUEUE_MESSAGES = 200
+SYNC_QUEUE_MESSAGES = 100
+RETRY = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
+"""The broker and the lake are ours and near: asked often, a vehicle's back-off is longer."""
+
+_log = structlog.get_logger()
+
+
+def open_store(fleet: FleetFolder, share: Share, location: Location | None = None) -> Store:
+    """Everything that the receiver of `share` keeps on disk.  Permanent where something is missing or
+    taken."""
+    fleet.require()
+    private = read_recipient(fleet)
+    acks_key = read_ed25519(fleet.key("acks"))
+    lake = Lake(location or Location(str(fleet.lake.resolve())))
+    return Store(
+        inbox=Inbox.open(fleet.inbox, share=str(share), known=lake.known),
+        lake=lake,
+        quarantine=Quarantine(fleet.quarantine),
+        registry=Registry(fleet.vehicles),
+        private=private,
+        acks_key=acks_key,
+    )
+
+
+def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpoint:
+    """The broker, and the receiver's part of mutual TLS.  The client id is new each time: no receiver ends
+    another."""
+    return Endpoint(
+        host=host,
+        port=port,
+        ca_file=fleet.ca_certificate,
+        cert_file=fleet.receiver_certificate,
+        key_file=fleet.receiver_key,
+        client_id=f"receiver-{share}-{token_hex(4)}",
+    )
+
+
+class Receiver:
+    """Receives the batches of `share` from the broker at `endpoint` into `store` until told to stop."""
+
+    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
+        self._fleet = fleet
+        self._endpoint = endpoint
+        self._share = share
+        self._store = store
+        self._batches: asyncio.Queue[Message] = asyncio.Queue(QUEUE_MESSAGES)
+        self._requests: asyncio.Queue[Message] = asyncio.Queue(SYNC_QUEUE_MESSAGES)
+        self._connection: Connection | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then the group that was begun is stored and acknowledged.
+
+        Raises Permanent where our own files are at fault, Transient where it was told to stop while the lake
+        refused.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._link(), name="link"),
+                    tasks.create_task(self._answer_requests(), name="answers"),
+                ]
+                await self._pipeline(stop)
+                for task in helpers:
+                    task.cancel()
+        except ExceptionGroup as group:
+            ours, others = group.split(AgentError)
+            if ours is None or others is not None:
+                raise
+            raise ours.exceptions[0] from group
+
+    # ---------------------------------------------------------------- link
+
+    async def _link(self) -> None:
+        session = self._after(Session(RETRY), Event.START)
+        while True:
+            try:
+                async with connect(self._endpoint) as connection:
+                    await connection.subscribe([*self._share.filters(), topics.ALL_SYNC])
+                    session = self._after(session, Event.CONNECTED)
+                    _log.info("broker_connected", broker=str(self._endpoint), partitions=str(self._share))
+                    self._connection = connection
+                    async for topic, payload in connection.messages():
+                        await self._route(Message(topic, payload))
+            except Transient as error:
+                online = self._connection is not None
+                if online or session.failures == 0:  # once per outage, not once per attempt
+                    _log.warning("broker_lost" if online else "broker_unreachable", reason=str(error))
+                session = self._after(session, Event.LOST if online else Event.FAILED)
+            finally:
+                self._connection = None
+            await asyncio.sleep(session.wait_s(time.monotonic()))
+            session = self._after(session, Event.WAITED)
+
+    async def _route(self, message: Message) -> None:
+        if message.topic.startswith(f"{topics.ROOT}/sync/"):
+            await self._requests.put(message)
+        else:
+            await self._batches.put(message)
+
+    def _after(self, session: Session, event: Event) -> Session:
+        return session.after(event, now_s=time.monotonic(), jitter=random.random())  # noqa: S311 (jitter)
+
+    # ---------------------------------------------------------------- pipeline
+
+    async def _pipeline(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await self._until_it_works(self._store.recover, stopping)
+            while not stopping.done():
+                collecting = asyncio.create_task(self._collect(), name="collect")
+                await asyncio.wait({collecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not collecting.done():
+                    collecting.cancel()
+                    return
+                group = collecting.result()
+                while group:
+                    take_in = functools.partial(self._store.take_in, group)
+                    taken = await self._until_it_works(take_in, stopping)
+                    await self._send(await self._until_it_works(self._store.land, stopping))
+                    group = group[taken:]
+        finally:
+            stopping.cancel()
+
+    async def _collect(self) -> list[Message]:
+        """The next group: waits for its first message, then GROUP_S for more."""
+        group = [await self._batches.get()]
+        size = len(group[0].payload)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GROUP_S):
+                while len(group) < GROUP_MESSAGES and size < GROUP_BYTES:
+                    group.append(await self._batches.get())
+                    size += len(group[-1].payload)
+        return group
+
+    async def _until_it_works(self, step: Callable[[], T], stopping: "asyncio.Task[bool]") -> T:
+        """Run `step` in a thread, again while disk or lake refuse.  Transient when told to stop meanwhile."""
+        failures = 0
+        while True:
+            try:
+                result = await asyncio.to_thread(step)
+            except Transient as error:
+                failures += 1
+                if failures == 1:
+                    _log.error("store_unavailable", reason=str(error))
+                pause_s = RETRY.wait_s(failures, random.random())  # noqa: S311 (jitter)
+                await asyncio.wait({stopping}, timeout=pause_s)
+                if stopping.done():
+                    raise
+            else:
+                if failures:
+                    _log.info("store_available", attempts=failures + 1)
+                return result
+
+    async def _send(self, answers: Sequence[Message]) -> None:
+        """Send acknowledgements where the broker is there; a vehicle that misses one sends again."""
+        if (connection := self._connection) is not None and answers:
+            await asyncio.gather(*(self._publish(connection, answer) for answer in answers))
+
+    async def _publish(self, connection: Connection, answer: Message) -> None:
+        try:
+            await connection.publish(answer.topic, answer.payload)
+        except PublishRefused as error:
+            _log.error("acknowledgement_refused", topic=answer.topic, reason=str(error))
+        except Transient:
+            pass  # the link reports the loss; the vehicle sends again
+
+    # ---------------------------------------------------------------- answers
+
+    async def _answer_requests(self) -> None:
+        while True:
+            request = await self._requests.get()
+            connection = self._connection
+            if connection is None:
+                continue  # a vehicle that hears nothing asks again
+            try:
+                await sync.answer(connection, request.topic, request.payload, self._fleet)
+            except Transient:
+                continue
+            except Permanent as error:  # a repository that is being restored must not stop telemetry
+                _log.error("sync_failed", topic=request.topic, reason=str(error))
+
+
+def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Location | None = None) -> Totals:
+    """Run a receiver until SIGTERM or SIGINT; what it did.  `lake`: where that is, if not in the fleet folder.
+
+    Raises Permanent where it cannot work, Transient where it was told to stop while the lake refused: what
+    was taken in then waits in the inbox for the next start.
+    """
+    store = _open_when_the_disk_allows(fleet, share, lake)
+    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
+    try:
+        asyncio.run(_until_signalled(receiver))
+    finally:
+        store.close()  # after asyncio.run, which waits for threads that still store
+    return store.totals
+
+
+def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location | None) -> Store:
+    """`open_store`, again and again while that is Transient; nothing is held meanwhile, so any signal may end it."""
+    failures = 0
+    while True:
+        try:
+            return open_store(fleet, share, lake)
+        except Transient as error:
+            failures += 1
+            if failures == 1:
+                _log.error("store_unavailable", reason=str(error))
+            time.sleep(RETRY.wait_s(failures, random.random()))  # noqa: S311 (jitter)
+
+
+async def _until_signalled(receiver: Receiver) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await receiver.run(stop)

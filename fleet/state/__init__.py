@@ -1,0 +1,1 @@
+"""What a fleet folder holds: keys, certificates, the registry of vehicles."""

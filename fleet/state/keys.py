@@ -1,0 +1,81 @@
+"""Private keys and certificates as files: made once, written 0600, read with errors that name the file.
+
+Ed25519 for what only we verify (TUF roles, acknowledgements); EC P-256 where TLS stacks and secure elements
+must agree (certificate authority, TLS keys).  Keys are unencrypted PKCS#8: the folder's mode protects them,
+and the keys that matter most belong offline (`fleet init --help`).
+"""
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from agent.errors import Permanent
+from agent.system.durable import write_file
+
+
+def create_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
+    """A new Ed25519 key, stored at `path`."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    write_private(path, key)
+    return key
+
+
+def create_p256(path: Path) -> ec.EllipticCurvePrivateKey:
+    """A new EC P-256 key, stored at `path`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(path, key)
+    return key
+
+
+def write_private(path: Path, key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
+    """Store `key` at `path`, PKCS#8 PEM, mode 0600, durably."""
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_file(path, pem, mode=0o600)
+
+
+def write_public(path: Path, key: ed25519.Ed25519PublicKey) -> None:
+    """Store the public `key` at `path` as PEM, mode 0644."""
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    write_file(path, pem, mode=0o644)
+
+
+def write_certificate(path: Path, certificate: x509.Certificate) -> None:
+    """Store `certificate` at `path` as PEM, mode 0644."""
+    write_file(path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+
+
+def read_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
+    """The Ed25519 private key at `path`; Permanent when it is missing or something else."""
+    key = _read_private(path)
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise Permanent(f"{path} is not an Ed25519 private key; restore it from the fleet's backup")
+    return key
+
+
+def read_p256(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The EC P-256 private key at `path`; Permanent when it is missing or something else."""
+    key = _read_private(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Permanent(f"{path} is not an EC P-256 private key; restore it from the fleet's backup")
+    return key
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """The certificate at `path`; Permanent when it is missing or damaged."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise Permanent(f"cannot read the certificate {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise Permanent(f"{path} is not a certificate in PEM") from error
+
+
+def _read_private(path: Path) -> object:
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise Permanent(f"cannot read the private key {path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise Permanent(f"{path} is not an unencrypted private key in PEM") from error

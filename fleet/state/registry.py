@@ -1,0 +1,93 @@
+"""The fleet's vehicles: one JSON file each, read again when it changes.
+
+The invariant: a vehicle that is not here, or is revoked here, gets nothing into the lake.  A receiver that
+runs sees enrolments and revocations made beside it, because each look-up compares the file's time and size.
+"""
+
+import json
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.errors import Permanent
+from agent.formats.topics import is_vehicle
+from agent.system.durable import write_file
+
+
+class VehicleRecord(msgspec.Struct, frozen=True):
+    """What the fleet knows of one vehicle.  `certificate_pem` is the one that it was enrolled with."""
+
+    vehicle: str
+    certificate_pem: str
+    brand: str
+    model: str
+    market: str
+    model_year: int
+    partition: int
+    revoked: bool
+
+    def device_key(self) -> ec.EllipticCurvePublicKey:
+        """The public key that verifies this vehicle's batches."""
+        try:
+            key = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise Permanent(f"the certificate of vehicle {self.vehicle} is damaged: {error}; enrol it again") from error
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise Permanent(f"the certificate of vehicle {self.vehicle} holds no EC key; enrol it again")
+        return key
+
+
+class Registry:
+    """The records in `folder`, each parsed once per version of its file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parsed: dict[str, tuple[tuple[int, int], VehicleRecord, ec.EllipticCurvePublicKey]] = {}
+
+    def find(self, vehicle: str) -> tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None:
+        """Record and device key of `vehicle`, or None where it is not enrolled.  Permanent for a file that
+        is damaged or cannot be read."""
+        if not is_vehicle(vehicle):  # a name from the network must never become a path
+            return None
+        path = self._path(vehicle)
+        try:
+            status = path.stat()
+            version = (status.st_mtime_ns, status.st_size)
+            known = self._parsed.get(vehicle)
+            if known is None or known[0] != version:
+                record = _parse(path)
+                known = (version, record, record.device_key())
+                self._parsed[vehicle] = known
+        except FileNotFoundError:
+            self._parsed.pop(vehicle, None)
+            return None
+        except OSError as error:
+            raise Permanent(f"cannot read {path}: {error.strerror}; mend its permissions or the disk") from error
+        return known[1], known[2]
+
+    def add(self, record: VehicleRecord) -> None:
+        """Store `record` durably, replacing an earlier one of the same vehicle."""
+        document = json.dumps(msgspec.to_builtins(record), indent=2) + "\n"
+        write_file(self._path(record.vehicle), document.encode())
+
+    def revoke(self, vehicle: str) -> VehicleRecord:
+        """Mark `vehicle` as revoked.  Permanent where it is not enrolled."""
+        found = self.find(vehicle)
+        if found is None:
+            raise Permanent(f"vehicle {vehicle} is not enrolled in {self._folder}")
+        revoked = msgspec.structs.replace(found[0], revoked=True)
+        self.add(revoked)
+        return revoked
+
+    def _path(self, vehicle: str) -> Path:
+        return self._folder / f"{vehicle}.json"
+
+
+def _parse(path: Path) -> VehicleRecord:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=VehicleRecord)
+    except msgspec.DecodeError as error:
+        raise Permanent(f"{path}: {error}; restore the vehicle's record from the backup") from error

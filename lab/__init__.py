@@ -1,0 +1,1 @@
+"""Real programs (mosquitto, receiver, agent) started for demonstration, simulation and tests."""

@@ -1,0 +1,115 @@
+"""The lake held against the oracle, sample for sample, as multisets: the same signal may truly occur twice at one time.
+
+Pure but for DuckDB, which does the counting.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from lab.demo.oracle import Expected
+
+SCHEMA: Final = pa.schema(
+    [
+        ("campaign", pa.string()),
+        ("bus", pa.string()),
+        ("signal", pa.string()),
+        ("time_us", pa.int64()),
+        ("raw", pa.int64()),
+        ("value", pa.float64()),
+        ("text", pa.string()),
+        ("unit", pa.string()),
+        ("source_address", pa.int16()),
+    ]
+)
+
+_LEFT: Final = """
+create temp table only_expected as from expected except all from lake;
+create temp table only_lake as from lake except all from expected;
+create temp view sides as
+select *, 'expected' as side from only_expected union all by name select *, 'lake' as side from only_lake
+"""
+
+_KEYS: Final = """
+create temp table keys as
+select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
+    select campaign, bus, source_address, signal, time_us,
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit))
+               filter (side = 'expected') as wanted,
+           list(struct_pack(raw := raw, value := value, text := text, unit := unit))
+               filter (side = 'lake') as found
+    from sides group by all
+)
+"""
+
+_COUNTS: Final = """
+select (select count(*) from expected), (select count(*) from lake),
+       coalesce(sum(greatest(n_wanted - n_found, 0)), 0),
+       coalesce(sum(greatest(n_found - n_wanted, 0)), 0),
+       count(*) filter (n_wanted = n_found)
+from keys
+"""
+
+_EXAMPLES: Final = """
+select campaign, bus, source_address, signal, time_us, wanted, found from keys order by time_us limit 5
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Counts of samples.  `duplicates` are those the lake has beyond the expected; `differing` those of equal number
+    and another content.  `examples` describes up to five of all these."""
+
+    expected: int
+    in_lake: int
+    missing: int
+    duplicates: int
+    differing: int
+    examples: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the lake holds exactly what it must."""
+        return not (self.missing or self.duplicates or self.differing)
+
+
+def compare(expected: Expected, samples: pa.Table) -> Comparison:
+    """Compare with the lake's `samples` table (columns of the lake; `time` a timestamp in microseconds)."""
+    wanted = pa.table(
+        {name: pa.array(getattr(expected, name), SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA
+    )
+    found = pa.table(
+        {
+            name: samples[name].cast(SCHEMA.field(name).type)
+            if name != "time_us"
+            else samples["time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+            for name in SCHEMA.names
+        },
+        schema=SCHEMA,
+    )
+    with duckdb.connect() as database:
+        database.register("expected", wanted)
+        database.register("lake", found)
+        database.execute(_LEFT)
+        database.execute(_KEYS)
+        counts = database.execute(_COUNTS).fetchone()
+        assert counts is not None
+        total, in_lake, missing, duplicates, differing = (int(count) for count in counts)
+        examples = database.execute(_EXAMPLES).fetchall()
+    return Comparison(
+        total,
+        in_lake,
+        missing,
+        duplicates,
+        differing,
+        tuple(_described(*example) for example in examples),
+    )
+
+
+def _described(
+    campaign: str, bus: str, source_address: int | None, signal: str, t_us: int, wanted: object, found: object
+) -> str:
+    sender = "" if source_address is None else f" from {source_address}"
+    return f"{bus} {signal}{sender} at {t_us} µs ({campaign}): expected {wanted}, found {found}"

@@ -1,0 +1,105 @@
+"""What the demonstration drives with: a recorded log, or the virtual vehicle; for the agent and for the oracle."""
+
+import bz2
+import gzip
+import json
+import lzma
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import zstandard
+
+from agent.errors import Permanent
+from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC, frames
+from can_dbc.frames import EXTENDED
+from lab.demo.oracle import Frame, read_log
+
+VEHICLE_S: Final = 150.0
+_PACKED: Final[dict[str, Callable[[Path, str], Any]]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".bz2": bz2.open,
+    ".zst": zstandard.open,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DriveInput:
+    """One drive.  `databases` by bus; `settings` is the agent's `[[sources]]` table without its speed."""
+
+    name: str
+    seconds: float
+    databases: dict[str, tuple[Path, ...]]
+    match: str
+    settings: dict[str, Any]
+    frames: Callable[[], Iterator[Frame]]
+
+    def agent_sources(self, speed: float) -> str:
+        """The `[[sources]]` and `[bus.*]` tables of the agent's configuration."""
+        lines = ["[[sources]]", *(f"{key} = {json.dumps(value)}" for key, value in self.settings.items())]
+        lines.append(f"speed = {speed}")
+        for bus, files in self.databases.items():
+            lines += [f"[bus.{json.dumps(bus)}]", f"dbc = {json.dumps([str(file) for file in files])}"]
+            lines.append(f'match = "{self.match}"')
+        return "\n".join(lines)
+
+
+def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
+    """The demonstration vehicle; the oracle makes the same frames again from the same seed."""
+    start = datetime.now(UTC).replace(microsecond=0)
+    start_ns = int(start.timestamp()) * 1_000_000_000
+
+    def again() -> Iterator[Frame]:
+        for block in frames(seed, start_ns, seconds):
+            columns = zip(block.t_ns.tolist(), block.bus.tolist(), block.can_id.tolist(), strict=True)
+            for row, (t_ns, bus, can_id) in enumerate(columns):
+                data = bytes(block.data[row, : block.length[row]])
+                yield Frame(t_ns, block.buses[bus], can_id, bool(block.flags[row] & EXTENDED), data)
+
+    return DriveInput(
+        f"virtual vehicle, seed {seed}, {seconds:g} s",
+        seconds,
+        {"can0": (POWERTRAIN_DBC,), "can1": (BODY_DBC,)},
+        "exact",
+        {"kind": "virtual_vehicle", "seed": seed, "start": start.isoformat(), "duration_s": seconds},
+        again,
+    )
+
+
+def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str, folder: Path) -> DriveInput:
+    """A log; `databases` are (bus or None for every bus, file).  Unpacks it into `folder` for the oracle."""
+    for file in (log, *(file for _, file in databases)):
+        if not file.is_file():
+            raise Permanent(f"{file}: no such file")
+    plain = _unpacked(log, folder)
+    times, buses = [], dict[str, None]()
+    for frame in read_log(plain):
+        times.append(frame.t_ns)
+        buses[frame.bus] = None
+    if not times:
+        raise Permanent(f"{log}: no frames")
+    unknown = [bus for bus, _ in databases if bus is not None and bus not in buses]
+    if unknown:
+        raise Permanent(f"{log}: no frames on {', '.join(unknown)}; the log has {', '.join(buses)}")
+    by_bus = {bus: tuple(f.resolve() for named, f in databases if named in (bus, None)) for bus in buses}
+    return DriveInput(
+        log.name,
+        max((max(times) - min(times)) / 1e9, 0.001),
+        {bus: files for bus, files in by_bus.items() if files},
+        match,
+        {"kind": "replay", "log": str(log.resolve())},
+        lambda: read_log(plain),
+    )
+
+
+def _unpacked(log: Path, folder: Path) -> Path:
+    if log.suffix not in _PACKED:
+        return log
+    plain = folder / log.name.removesuffix(log.suffix)
+    with _PACKED[log.suffix](log, "rb") as packed, plain.open("wb") as unpacked:
+        shutil.copyfileobj(packed, unpacked)
+    return plain

@@ -1,0 +1,137 @@
+"""The demonstration's result: for `build/demo.json`, and for a person."""
+
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.demo.compare import Comparison
+from lab.demo.documents import GREETING
+from lab.demo.world import World
+from lab.mosquitto import find_mosquitto
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything that was counted; `passed` is the verdict."""
+
+    source: str
+    frames: int
+    frames_decoded: int
+    frames_captured: int
+    comparison: Comparison
+    bytes_on_air: int
+    outage_s: float
+    broker_kills: int
+    receiver_kills: int
+    batches: int
+    losses: Sequence[Mapping[str, Any]]
+    applied_version: int
+    toggle: object
+    refused: Mapping[str, bool]
+    broker: str
+    tls: str
+    agent_status: int
+    picture: Path
+    drawn: Sequence[str]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is as it must be."""
+        return (
+            self.comparison.equal
+            and self.comparison.expected > 0
+            and self.frames == self.frames_captured
+            and not self.losses
+            and all(self.refused.values())
+            and self.toggle == GREETING
+            and self.applied_version > 0
+            and self.outage_s > 0
+            and self.broker_kills > 0
+            and self.receiver_kills > 0
+            and self.agent_status == 0
+        )
+
+    @property
+    def bytes_per_sample(self) -> float:
+        """Bytes on the air, both ways and TLS included, for each sample in the lake."""
+        return self.bytes_on_air / max(self.comparison.in_lake, 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of build/demo.json."""
+        return {
+            "source": self.source,
+            "passed": self.passed,
+            "frames": self.frames,
+            "frames_captured": self.frames_captured,
+            "frames_decoded": self.frames_decoded,
+            "samples_expected": self.comparison.expected,
+            "samples_in_lake": self.comparison.in_lake,
+            "missing": self.comparison.missing,
+            "duplicates": self.comparison.duplicates,
+            "differing": self.comparison.differing,
+            "examples": list(self.comparison.examples),
+            "losses": list(self.losses),
+            "bytes_on_air": self.bytes_on_air,
+            "bytes_per_sample": round(self.bytes_per_sample, 4),
+            "outage_s": round(self.outage_s, 2),
+            "broker_kills": self.broker_kills,
+            "receiver_kills": self.receiver_kills,
+            "batches": self.batches,
+            "toggles": {"applied_version": self.applied_version, "value": self.toggle, "refused": dict(self.refused)},
+            "broker": self.broker,
+            "tls": self.tls,
+            "agent_exit_status": self.agent_status,
+            "picture": self.picture.name,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def render(result: Result) -> str:
+    """The report for a person."""
+    comparison = result.comparison
+    kills = f"{result.broker_kills} kill of the broker, {result.receiver_kills} of the receiver"
+    differences = f"{comparison.missing} missing, {comparison.duplicates} double, {comparison.differing} differing"
+    captured = f"{result.frames_captured:,} of {result.frames:,} frames"
+    rows = [
+        ("drive", result.source),
+        ("captured", f"{captured}, {result.frames_decoded:,} known to the databases"),
+        ("in the lake", f"{comparison.in_lake:,} samples in {result.batches:,} sealed batches"),
+        ("cantools says", f"{comparison.expected:,} samples"),
+        ("difference", differences),
+        ("survived", f"{result.outage_s:.0f} s without connection, {kills}"),
+        ("on the air", f"{result.bytes_on_air:,} bytes, {result.bytes_per_sample:.2f} a sample, both ways"),
+        ("road", f"{result.broker}, {result.tls}, certificates both ways"),
+        ("toggle", f"push {result.applied_version} applied: demo-greeting = {result.toggle!r}"),
+        ("refused", ", ".join(f"{name} {'yes' if done else 'NO'}" for name, done in result.refused.items())),
+        ("picture", f"{result.picture} ({', '.join(result.drawn)})"),
+    ]
+    lines = ["", *(f"  {name:>13}  {text}" for name, text in rows)]
+    lines += [f"  {'':>13}  e.g. {example}" for example in comparison.examples]
+    lines += [f"  {'lost':>13}  {loss}" for loss in result.losses]
+    verdict = "PASSED: nothing lost, nothing double, nothing forged" if result.passed else "FAILED"
+    return "\n".join([*lines, "", f"  {'verdict':>13}  {verdict}  ({result.seconds:.0f} s)", ""])
+
+
+def broker_version() -> str:
+    """`mosquitto 2.0.11`, as the program says."""
+    said = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"mosquitto version (\S+)", said)
+    return f"mosquitto {found[1]}" if found else "mosquitto"
+
+
+def tls_of(world: World) -> str:
+    """Protocol and cipher that the broker agrees on with the vehicle's certificate."""
+    context = ssl.create_default_context(cafile=world.vehicle_folder / "ca.crt.pem")
+    context.load_cert_chain(world.vehicle_folder / "device.crt.pem", world.vehicle_folder / "device.key.pem")
+    with (
+        socket.create_connection(("127.0.0.1", world.broker.port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        cipher = secured.cipher()
+        return f"{secured.version()} {cipher[0] if cipher else ''}".strip()

@@ -1,0 +1,177 @@
+"""One virtual vehicle: its own key and certificate, its own MQTT connection, real sealing, signed acknowledgements.
+
+Invariant: as in the product, a batch is kept until the fleet's signed acknowledgement names it, and sent again when
+that does not come or the connection goes; so at the end every number is in the lake, or the simulation says which is
+not.  What a vehicle waits for is held in memory; it has no spool.
+"""
+
+import asyncio
+import contextlib
+import math
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from agent.errors import Permanent, Transient
+from agent.formats import topics
+from agent.formats.topics import Lane
+from agent.formats.up.acks import verify_ack
+from agent.formats.up.codec import encode_catalogue, encode_window
+from agent.formats.up.columns import Clock, ClockQuality
+from agent.formats.up.seal import Header, RecipientPublicKey, seal
+from agent.link.endpoint import Endpoint
+from agent.link.mqtt import Connection, connect
+from lab.simulate.windows import Recording
+
+ACK_TIMEOUT_S: Final = 60.0  # before a batch is sent again; doubled each time, as in the agent
+RECONNECT_S: Final = (0.5, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What all vehicles know of their fleet, and what they send."""
+
+    recipient: RecipientPublicKey
+    acks_key: Ed25519PublicKey
+    recording: Recording
+
+
+@dataclass(slots=True)
+class _Waiting:
+    topic: str
+    envelope: bytes
+    sealed_s: float  # monotonic
+    due_s: float = math.inf  # when to send it again
+    times: int = 0
+
+
+@dataclass(slots=True)
+class Sent:
+    """What one vehicle sent, by sequence number, and what came back."""
+
+    samples: dict[int, int] = field(default_factory=dict)
+    size_bytes: int = 0
+    acknowledged: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+    again: int = 0  # sent once more
+    reconnects: int = 0
+    latencies_s: list[float] = field(default_factory=list)  # of batches with samples
+
+
+class Vehicle:
+    """`run` connects, and goes on until it is cancelled; `send` makes and sends one batch."""
+
+    def __init__(self, name: str, key: ec.EllipticCurvePrivateKey, endpoint: Endpoint, fleet: Fleet) -> None:
+        self.name = name
+        self.epoch = secrets.token_hex(16)
+        self.sent = Sent()
+        self.online = asyncio.Event()
+        self._key = key
+        self._endpoint = endpoint
+        self._fleet = fleet
+        self._waiting: dict[int, _Waiting] = {}
+        self._next_seq = 1
+        self._connection: Connection | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Batches that are not acknowledged."""
+        return len(self._waiting)
+
+    async def run(self, connecting: asyncio.Semaphore) -> None:
+        """Keep a connection and what waits on its way.  Raises Permanent where our own files are at fault."""
+        while True:
+            with contextlib.suppress(Transient):
+                await self._once(connecting)
+            self.online.clear()
+            self.sent.reconnects += 1
+            await asyncio.sleep(random.uniform(*RECONNECT_S))  # noqa: S311 (spreads load)
+
+    async def introduce(self) -> None:
+        """Send the catalogue that all later batches refer to."""
+        clock = _clock()
+        body = encode_catalogue(self._fleet.recording.catalogue, clock.wall_us, clock)
+        await self._seal_and_send(Lane.EVENTS, body, samples=0)
+
+    async def send(self, number: int) -> None:
+        """Make batch `number` of the recording, with the times of now, and send it."""
+        clock = _clock()
+        recording = self._fleet.recording
+        window = recording.window(number, clock.wall_us, clock)
+        body = encode_window(window, recording.catalogue)
+        await self._seal_and_send(Lane.LIVE, body, samples=window.samples)
+
+    async def send_again(self) -> None:
+        """Send once more what was not acknowledged in time."""
+        now_s = time.monotonic()
+        await self._resend([seq for seq, batch in self._waiting.items() if batch.due_s < now_s])
+
+    async def _once(self, connecting: asyncio.Semaphore) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            async with connecting:  # so many handshakes at once and no more
+                connection = await stack.enter_async_context(connect(self._endpoint))
+                await connection.subscribe([topics.ack(self.name)])
+            self._connection = connection
+            stack.callback(self._gone)
+            again = asyncio.create_task(self._resend(list(self._waiting)))
+            self.online.set()
+            stack.callback(again.cancel)
+            async for _, payload in connection.messages():
+                self._hear(payload)
+
+    def _gone(self) -> None:
+        self._connection = None
+
+    async def _resend(self, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            self.sent.again += 1
+            await self._publish(seq)
+
+    async def _seal_and_send(self, lane: Lane, body: bytes, *, samples: int) -> None:
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        recipient = self._fleet.recipient
+        sealed_s = time.monotonic()
+        header = Header(self.name, self.epoch, seq, lane, recipient.key_id, recipient.suite, time.time_ns() // 1_000)
+        envelope = seal(header, body, self._key, recipient)
+        topic = topics.up(topics.partition_of(self.name), self.name, lane)
+        self.sent.samples[seq] = samples
+        self.sent.size_bytes += len(envelope)
+        self._waiting[seq] = _Waiting(topic, envelope, sealed_s)
+        await self._publish(seq)
+
+    async def _publish(self, seq: int) -> None:
+        batch = self._waiting.get(seq)
+        if batch is None or self._connection is None:
+            return  # acknowledged meanwhile, or sent at the next connection
+        batch.due_s = time.monotonic() + ACK_TIMEOUT_S * 2.0**batch.times
+        batch.times += 1
+        with contextlib.suppress(Transient):
+            await self._connection.publish(batch.topic, batch.envelope)
+
+    def _hear(self, payload: bytes) -> None:
+        ack = verify_ack(payload, self._fleet.acks_key)
+        if (ack.vehicle, ack.epoch) != (self.name, self.epoch):
+            return
+        if ack.wanted:
+            raise Permanent(f"the receiver misses a catalogue of vehicle {self.name} that it has acknowledged")
+        now_s = time.monotonic()
+        for seq in (*ack.stored, *ack.refused):
+            batch = self._waiting.pop(seq, None)
+            if batch is None:
+                continue
+            if seq in ack.refused:
+                self.sent.refused[seq] = ack.refused[seq].reason
+                continue
+            self.sent.acknowledged += 1
+            if self.sent.samples[seq]:
+                self.sent.latencies_s.append(now_s - batch.sealed_s)
+
+
+def _clock() -> Clock:
+    return Clock(ClockQuality.NETWORK, "", time.time_ns() // 1_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000)

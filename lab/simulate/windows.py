@@ -1,0 +1,91 @@
+"""What the virtual vehicles send: windows of the demonstration vehicle's drives, shared by all of them.
+
+Of every message of the demonstration vehicle's body bus one frame a second is kept: some 130 signals, as a campaign
+that watches one domain of a car asks for.  Vehicles share the values; each batch gets times of its own and is encoded
+and sealed anew.  Makes its frames with the virtual vehicle.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.formats.up.catalogue import Catalogue, catalogue_of
+from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Kind, SignalInfo, Window, texts_of
+from agent.sources.virtual_vehicle import BODY_DBC, frames
+from can_dbc.database import load
+from can_dbc.decoder import Decoder, SignalColumns
+from can_dbc.frames import concatenate
+from can_dbc.plan import Match, SignalPlan, compile_plan
+
+CAMPAIGN: Final = "simulation"
+REVISION: Final = "000000000001"
+DRIVES: Final = 4  # different ones; a vehicle goes from one to the next
+_SAMPLING_US: Final = 1_000_000
+_BUS: Final = 1  # the body bus, in the blocks of the virtual vehicle
+_NO_CLOCK: Final = Clock(ClockQuality.RECORDED, "", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """`windows` start at 0; `catalogue` describes all that they hold."""
+
+    windows: tuple[Window, ...]
+    catalogue: Catalogue
+
+    def window(self, number: int, end_us: int, clock: Clock) -> Window:
+        """One of the windows, moved so that it ends at `end_us` (Unix epoch)."""
+        window = self.windows[number % len(self.windows)]
+        start_us = end_us - window.end_us
+        groups = tuple(replace(group, t_us=group.t_us + start_us) for group in window.groups)
+        return replace(window, start_us=start_us, end_us=end_us, clock=clock, groups=groups)
+
+
+def record(seconds: float) -> Recording:
+    """DRIVES windows of `seconds` each.  Raises DatabaseError where the installation lacks the databases."""
+    plan = compile_plan([load(BODY_DBC)], Match.EXACT)
+    decoder = Decoder({_BUS: plan})
+    windows = []
+    for seed in range(1, DRIVES + 1):
+        block = concatenate(list(frames(seed, 0, seconds)))
+        groups = tuple(group for columns in decoder.decode(block).columns for group in _groups(columns, block.buses))
+        windows.append(Window(CAMPAIGN, REVISION, 0, round(seconds * 1e6), _NO_CLOCK, groups))
+    described = [
+        (_info(f"{message.name}.{signal.name}", block.buses[_BUS], signal), signal.texts)
+        for message in plan.messages
+        for signal in message.signals
+    ]
+    return Recording(tuple(windows), catalogue_of(CAMPAIGN, REVISION, described))
+
+
+def _groups(columns: SignalColumns, buses: Sequence[str]) -> Iterator[ColumnGroup]:
+    """The first frame of each second; signals under a multiplexer in groups of their own."""
+    t_us = columns.t_ns // 1_000
+    _, first = np.unique(t_us // _SAMPLING_US, return_index=True)
+    members = range(len(columns.signals))
+    if columns.valid is None:
+        yield _group(columns, buses, list(members), t_us, first)
+        return
+    for row in members:
+        chosen = first[columns.valid[row, first]]
+        if chosen.size:
+            yield _group(columns, buses, [row], t_us, chosen)
+
+
+def _group(
+    columns: SignalColumns, buses: Sequence[str], rows: list[int], t_us: NDArray[np.int64], chosen: NDArray[np.int64]
+) -> ColumnGroup:
+    plans = [columns.message.signals[columns.signals[row]] for row in rows]
+    infos = tuple(_info(f"{columns.message.name}.{plan.name}", buses[columns.bus], plan) for plan in plans)
+    raw = np.ascontiguousarray(columns.raw[rows][:, chosen])
+    texts = tuple(
+        texts_of(info.kind, plan.texts, np.unique(values).tolist())
+        for info, plan, values in zip(infos, plans, raw, strict=True)
+    )
+    return ColumnGroup(t_us[chosen], infos, raw, texts)
+
+
+def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:
+    return SignalInfo(name, bus, plan.unit, Kind(plan.kind), plan.bits, plan.scale, plan.offset)

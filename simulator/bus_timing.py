@@ -1,0 +1,60 @@
+"""Bus timing: when the frames of a cyclic message are released, and when they are through the bus.
+
+Pure, in whole microseconds from the start of the drive.  Each message has its period, a phase of its own and a jitter
+that depends on the transmission's number alone; a bus then carries one frame at a time.  So timestamps rise strictly
+on each bus, and no cut of time into pieces changes one.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator import noise
+
+_JITTER_MAX_US: Final = 800
+_NOMINAL_BIT_NS: Final = 2_000  # 500 kbit/s
+_DATA_BIT_NS: Final = 500  # 2 Mbit/s
+
+Micros = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One cyclic message; `stream` tells its noise from that of others."""
+
+    seed: int
+    stream: int
+    period_us: int
+
+    def released(self, begin_us: int, end_us: int) -> tuple[NDArray[np.int64], Micros]:
+        """(index, time) of the transmissions that are released from `begin_us` to before `end_us`."""
+        jitter_us = min(self.period_us // 20, _JITTER_MAX_US)
+        phase = noise.uniform(self.seed, self.stream, np.zeros(1, np.int64))[0]
+        phase_us = int(phase * self.period_us)
+        first = max(0, (begin_us - jitter_us - phase_us) // self.period_us)
+        index = np.arange(first, (end_us - phase_us) // self.period_us + 1)
+        late_us = (noise.uniform(self.seed, self.stream, index + 1) * jitter_us).astype(np.int64)
+        time_us = phase_us + index * self.period_us + late_us
+        within = (time_us >= begin_us) & (time_us < end_us)
+        return index[within], time_us[within]
+
+
+def frame_us(length: int, *, extended: bool, fd: bool) -> int:
+    """How long a frame of `length` data bytes occupies the bus, typical stuffing and the gap behind it included."""
+    arbitration_bits = 50 if extended else 30
+    if fd:
+        return (arbitration_bits * _NOMINAL_BIT_NS + (8 * length + 40) * 11 // 10 * _DATA_BIT_NS) // 1_000
+    return (arbitration_bits + 17 + 8 * length) * 11 // 10 * _NOMINAL_BIT_NS // 1_000
+
+
+def carried(released_us: Micros, duration_us: Micros, free_us: int) -> Micros:
+    """When each frame is through: it waits for the one before it, and the bus is free from `free_us` on.
+
+    `released_us` must not fall.  (Whoever is released first goes first: real arbitration by identifier reorders only
+    the few frames that wait at the same moment.)
+    """
+    total = np.cumsum(duration_us)
+    latest_start = np.maximum(np.maximum.accumulate(released_us - (total - duration_us)), free_us)
+    return total + latest_start

@@ -1,0 +1,183 @@
+"""`headunit-agent check`: the shipped configuration is good, and one mistake does not hide the next."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.commands.check import check
+from agent.sources import packet_ring
+from fleet.admin.enrol import Model, enrol
+from tests.agent.car import ROOT, Car, campaign, command, vehicle
+
+MODEL = Model("Aria", "One", "EU", 2026)
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path)
+
+
+def test_the_shipped_configuration_with_an_enrolled_identity_is_good(car: Car) -> None:
+    shipped = car.folder / "shipped"
+    shutil.copytree(ROOT / "config", shipped)
+    car.identity.rename(shipped / "identity")
+    done = command("agent", "check", "--config", shipped / "agent.toml", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert report["ok"]
+    assert report["problems"] == []
+    assert set(report["buses"]) == {"can0", "can1"}
+    assert len(report["campaigns"]) == 3
+    assert [note for note in report["notes"] if "matches no signal" in note] == []
+
+
+def test_the_report_is_for_people(car: Car) -> None:
+    shown = str(check(car.config)).splitlines()
+    assert "buses     can0 messages 23, signals 289" in shown
+    assert "sources   vehicle" in shown
+    assert shown[-1] == f"{car.config}: ok"
+
+
+def test_several_mistakes_are_found_at_once(car: Car) -> None:
+    (car.identity / "acks.pub.pem").unlink()
+    (car.campaigns / "broken.json").write_text("[]")
+    (car.folder / "state").write_text("a file")
+    car.write(sources='[[sources]]\nkind = "replay"\nlog = "nowhere.log"')
+    car.config.write_text(car.config.read_text().replace("demo_powertrain", "no_powertrain"))
+    done = command("agent", "check", "--config", car.config, "--json")
+    problems = json.loads(done.stdout)["problems"]
+    assert done.returncode == 1
+    for word in ("acks.pub.pem", "broken.json", "state.folder", "nowhere.log", "no_powertrain.dbc"):
+        assert sum(word in problem for problem in problems) == 1, (word, problems)
+    assert len(problems) == 5
+    assert len(done.stderr.splitlines()) == 5
+
+
+def test_what_is_worth_knowing_is_a_note_and_no_problem(car: Car) -> None:
+    shutil.rmtree(car.identity)
+    enrol(car.fleet, car.identity, MODEL, days=20, now=datetime.now(UTC) - timedelta(days=1))
+    (car.campaigns / "odd.json").write_bytes(campaign("odd", signals="Warp.Drive"))
+    car.write(spool="quota_bytes = 900000000000000")
+    text = car.config.read_text().replace("[bus.can1]", "[bus.can7]")
+    car.config.write_text(text)
+    report = check(car.config)
+    assert report.ok, report.problems
+    for words in ("certificate expires on", "'Warp.Drive' matches no signal", "can1 has no", "[bus.can7]", "free on"):
+        assert sum(words in note for note in report.notes) == 1, (words, report.notes)
+
+
+def test_an_agent_with_nothing_to_do_is_told_so(car: Car) -> None:
+    shutil.rmtree(car.campaigns)
+    car.write(sources="")
+    report = check(car.config)
+    assert report.ok
+    assert any("no [[sources]]" in note for note in report.notes)
+    assert any("no campaigns" in note for note in report.notes)
+
+
+def test_two_sources_of_one_bus_are_a_problem(car: Car) -> None:
+    car.write(sources=vehicle() + "\n" + vehicle())
+    report = check(car.config)
+    (problem,) = report.problems
+    assert "both deliver bus can0" in problem
+    assert not any("no source delivers" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("start", "words"), [("yesterday", "no ISO 8601"), ("2026-07-01T08:00:00", "no time zone")])
+def test_a_start_that_is_no_time_is_a_problem(car: Car, start: str, words: str) -> None:
+    car.write(sources=f'[[sources]]\nkind = "virtual_vehicle"\nstart = "{start}"')
+    (problem,) = check(car.config).problems
+    assert "sources[0].start" in problem
+    assert words in problem
+
+
+def test_check_leaves_no_trace(car: Car) -> None:
+    before = sorted(car.folder.rglob("*"))
+    assert check(car.config).ok
+    assert sorted(car.folder.rglob("*")) == before
+
+
+def test_an_interface_that_python_can_does_not_have_is_a_problem(car: Car) -> None:
+    source = '[[sources]]\nkind = "python_can"\nbus = "can0"\nchannel = "can0"\ninterface = '
+    car.write(sources=source + '"socketcna"')
+    (problem,) = check(car.config).problems
+    assert "sources[0].interface: python-can has no interface 'socketcna'; did you mean 'socketcan" in problem
+    car.write(sources=source + '"warp"')
+    (problem,) = check(car.config).problems
+    assert "it has canalystii" in problem
+    car.write(sources=source + '"virtual"')
+    assert check(car.config).ok
+
+
+def test_a_folder_of_campaigns_that_is_named_and_missing_is_a_problem(car: Car) -> None:
+    car.write(telemetry='campaigns = "campaings"')
+    report = check(car.config)
+    (problem,) = report.problems
+    assert "telemetry.campaigns" in problem
+    assert "campaings is no folder" in problem
+    assert not any("no campaigns" in note for note in report.notes)
+
+
+def test_fields_of_a_campaign_that_look_misspelt_are_noted(car: Car) -> None:
+    document = json.loads(campaign("odd", expirytime="2030-01-01T00:00:00Z", colour="red", description="a drive"))
+    document["signalsToCollect"][0] |= {"minimumSamplingInterval": 500, "on_change": True}
+    (car.campaigns / "odd.json").write_text(json.dumps(document))
+    report = check(car.config)
+    assert report.ok
+    notes = {note.partition("odd.json: ")[2] for note in report.notes if "did you mean" in note}
+    assert notes == {
+        "field 'expirytime' is ignored; did you mean 'expiryTime'?",
+        "field 'minimumSamplingInterval' is ignored; did you mean 'minimumSamplingIntervalMs'?",
+        "field 'on_change' is ignored; did you mean 'onChange'?",
+    }
+
+
+def test_a_broken_database_brings_no_notes_about_campaigns(car: Car) -> None:
+    (car.campaigns / "more.json").write_bytes(campaign("more", signals="EngineData.*"))
+    car.config.write_text(car.config.read_text().replace("demo_powertrain", "no_powertrain"))
+    report = check(car.config)
+    assert len(report.problems) == 1
+    assert not any("matches no signal" in note for note in report.notes)
+
+
+RING = '[[sources]]\nkind = "packet_ring"\nbus = "{bus}"\ninterface = "{interface}"\n'
+
+
+def test_it_says_which_way_frames_come_from_each_live_bus_and_why(car: Car) -> None:
+    by_python_can = '[[sources]]\nkind = "python_can"\nbus = "can1"\ninterface = "virtual"\nchannel = "x"\n'
+    car.write(sources=RING.format(bus="can0", interface="can0") + by_python_can)
+    report = check(car.config)
+    assert report.ok, report.problems
+    assert report.facts["capture"]["can1"] == "python-can (virtual), as configured"
+    if (reason := packet_ring.unavailable()) is None:
+        assert report.facts["capture"]["can0"].startswith("packet ring (CAP_NET_RAW is held, kernel ")
+    else:
+        assert reason in report.facts["capture"]["can0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its capabilities here")
+def test_without_the_capability_it_names_it_and_the_way_that_is_left(car: Car) -> None:
+    car.write(sources=RING.format(bus="can0", interface="can0"))
+    without = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-m", "agent"]
+    arguments = ["check", "--json", "--config", str(car.config)]
+    done = subprocess.run([*without, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    report = json.loads(done.stdout)
+    assert report["capture"]["can0"].startswith(
+        "python-can (socketcan), because packet rings cannot be had: no CAP_NET"
+    )
+    assert any("falls back to python-can" in note for note in report["notes"])
+
+
+def test_an_interface_that_is_not_there_is_a_note_and_one_that_is_no_can_interface_a_problem(car: Car) -> None:
+    car.write(sources=RING.format(bus="can0", interface="can77") + RING.format(bus="can1", interface="lo"))
+    report = check(car.config)
+    assert [p.partition("sources[1].interface: ")[2] for p in report.problems] == [
+        "lo is no CAN interface; name another"
+    ]
+    assert "source can0: interface can77 does not exist; the agent waits for it" in report.notes

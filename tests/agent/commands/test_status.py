@@ -1,0 +1,79 @@
+"""`headunit-agent status` with a running agent, a dead one, and none."""
+
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent.commands.status import render
+from tests.agent.car import Car, command
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path)
+
+
+def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> None:
+    with car.running() as agent:
+        agent.until_status(lambda s: s["spool"]["waiting"] >= 2 and s["link"]["problem"], "storing")
+        text = command("agent", "status", "--config", car.config)
+        answer = json.loads(command("agent", "status", "--config", car.config, "--json").stdout)
+    assert text.returncode == 0
+    for word in (
+        "vehicle",
+        "source    vehicle running",
+        "campaign  everything",
+        "link",
+        "nothing listens",
+        "lanes     events, live, backlog",
+        "batches",
+    ):
+        assert word in text.stdout
+    assert answer["running"]
+    assert answer["uptime_s"] > 0
+    dead = command("agent", "status", "--config", car.config)
+    assert dead.returncode == 1
+    assert "does not answer" in dead.stdout
+    assert "waiting" in dead.stdout
+
+
+def test_where_no_agent_ever_ran_it_says_so(car: Car) -> None:
+    done = command("agent", "status", "--config", car.config)
+    assert done.returncode == 1
+    assert "no spool in" in done.stdout
+    assert not (car.folder / "state").exists()
+
+
+def test_another_program_on_the_port_is_named(car: Car) -> None:
+    with http.server.HTTPServer(("127.0.0.1", car.serve_port), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = command("agent", "status", "--config", car.config)
+        server.shutdown()
+    assert done.returncode == 1
+    assert "another program's?" in done.stderr
+
+
+def test_a_port_that_only_the_log_knows_is_named(car: Car) -> None:
+    car.write(serve_port=0)
+    done = command("agent", "status", "--config", car.config)
+    assert done.returncode == 1
+    assert "serve.port is 0" in done.stderr
+
+
+def test_losses_and_toggles_are_shown() -> None:
+    spool = {
+        "next_seq": 7,
+        "acknowledged": 1,
+        "waiting": 1,
+        "waiting_bytes": 500,
+        "provisional": 1,
+        "provisional_bytes": 90,
+        "replaced": 2,
+    }
+    lost = {"evicted_age": {"batches": 1, "samples": 20, "frames": 0}}
+    assert "lost      evicted_age: 1 batches, 20 samples" in render({"running": False, "spool": spool | {"lost": lost}})

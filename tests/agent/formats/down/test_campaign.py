@@ -1,0 +1,178 @@
+import json
+from pathlib import Path
+
+import cantools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import Permanent
+from agent.formats.down.campaign import MAX_DOCUMENT_BYTES, parse_campaign
+
+ROOT = Path(__file__).parents[4]
+S = 1_000_000_000
+
+# As GetCampaign of API 2021-06-17 answers for a time-based campaign.
+FLEETWISE = {
+    "name": "example-campaign",
+    "arn": "arn:aws:iotfleetwise:us-east-1:123456789012:campaign/example-campaign",
+    "description": "",
+    "signalCatalogArn": "arn:aws:iotfleetwise:us-east-1:123456789012:signal-catalog/DefaultSignalCatalog",
+    "targetArn": "arn:aws:iotfleetwise:us-east-1:123456789012:vehicle/example-vehicle",
+    "status": "RUNNING",
+    "startTime": 1752000000.5,
+    "expiryTime": 253402214400.0,
+    "postTriggerCollectionDuration": 0,
+    "diagnosticsMode": "OFF",
+    "spoolingMode": "TO_DISK",
+    "compression": "SNAPPY",
+    "priority": 2,
+    "signalsToCollect": [
+        {"name": "Vehicle.Speed", "maxSampleCount": 1000, "minimumSamplingIntervalMs": 500},
+        {"name": "Vehicle.Cabin.Temperature"},
+    ],
+    "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 10000}},
+    "dataExtraDimensions": [],
+    "dataDestinationConfigs": [{"s3Config": {"bucketArn": "arn:aws:s3:::bucket", "dataFormat": "PARQUET"}}],
+    "creationTime": 1752000000.0,
+    "lastModificationTime": 1752000000.0,
+}
+
+
+def parse(**changes):
+    document = {**FLEETWISE, **changes}
+    return parse_campaign({key: value for key, value in document.items() if value is not None}, "drive.json")
+
+
+def signals(*rules):
+    return parse(signalsToCollect=list(rules))
+
+
+def test_a_document_of_fleetwise_is_accepted_as_it_is():
+    campaign = parse_campaign(json.dumps(FLEETWISE).encode(), "drive.json")
+    assert (campaign.name, campaign.period_ms, campaign.priority) == ("example-campaign", 10_000, 2)
+    assert campaign.start_ns == 1_752_000_000_500_000_000
+    assert campaign.expiry_ns == 253_402_214_400 * S
+    speed, temperature = campaign.rules
+    assert (speed.interval_ns, speed.max_samples, speed.on_change) == (500_000_000, 1_000, False)
+    assert (temperature.interval_ns, temperature.max_samples, temperature.on_change) == (0, None, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        (
+            {"collectionScheme": {"conditionBasedCollectionScheme": {"expression": "true"}}},
+            "collectionScheme.conditionBasedCollectionScheme",
+        ),
+        ({"signalsToFetch": [{"fullyQualifiedName": "Vehicle.DTC"}]}, "signalsToFetch"),
+        ({"dataPartitions": [{"id": "default"}]}, "dataPartitions"),
+        ({"dataExtraDimensions": ["Vehicle.Model"]}, "dataExtraDimensions"),
+        ({"diagnosticsMode": "SEND_ACTIVE_DTCS"}, "diagnosticsMode"),
+    ],
+)
+def test_what_would_change_the_collection_and_is_not_carried_out_is_refused_by_name(changes, names):
+    with pytest.raises(Permanent, match=rf"^drive\.json: {names}.*: (remove|set|use)"):
+        parse(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"name": "with space"}, "name: expected"),
+        ({"name": None}, "name"),
+        ({"collectionScheme": {}}, "timeBasedCollectionScheme"),
+        ({"collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 999}}}, "periodMs"),
+        ({"collectionScheme": {"timeBasedCollectionScheme": {"periodMs": "10000"}}}, "periodMs"),
+        ({"signalsToCollect": []}, "signalsToCollect"),
+        ({"signalsToCollect": [{"name": ""}]}, r"signalsToCollect\[0\]\.name"),
+        ({"signalsToCollect": [{"name": "A.b", "maxSampleCount": 0}]}, "maxSampleCount"),
+        ({"signalsToCollect": [{"name": "A.b", "minimumSamplingIntervalMs": -1}]}, "minimumSamplingIntervalMs"),
+        ({"signalsToCollect": [{"name": "A.b", "onChange": "yes"}]}, "onChange"),
+        ({"signalsToCollect": [{"name": "A.b"}, {"name": "A.b", "onChange": True}]}, "'A.b' twice"),
+        ({"priority": -1}, "priority"),
+        ({"priority": 2**31}, "priority"),
+        ({"startTime": "yesterday"}, "startTime: 'yesterday' is no ISO 8601"),
+        ({"startTime": "2026-07-01T00:00:00"}, "startTime: .* has no time zone: append Z"),
+        ({"startTime": -1}, "startTime"),
+        ({"expiryTime": 1752000000}, "expiryTime is not after startTime"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(changes, names):
+    with pytest.raises(Permanent, match=rf"^drive\.json: .*{names}"):
+        parse(**changes)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_and_nothing_else(document):
+    with pytest.raises(Permanent, match=r"^drive\.json: "):
+        parse_campaign(document, "drive.json")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(FLEETWISE)), _JSON)
+def test_any_value_in_any_field_is_accepted_or_refused_and_nothing_else(field, value):
+    try:
+        parse_campaign(json.dumps({**FLEETWISE, field: value}).encode(), "drive.json")
+    except Permanent as error:
+        assert str(error).startswith("drive.json: ")
+
+
+@pytest.mark.parametrize(
+    "document", [b"[]", b"null", b"[" * 100_000, b" " * (MAX_DOCUMENT_BYTES + 1), b'{"name": NaN}']
+)
+def test_a_document_that_is_no_object_of_reasonable_size_is_refused(document):
+    with pytest.raises(Permanent, match=r"^drive\.json: "):
+        parse_campaign(document, "drive.json")
+
+
+@pytest.mark.parametrize("time", [1_782_864_000, 1_782_864_000.0, "2026-07-01T00:00:00Z", "2026-07-01T02:00:00+02:00"])
+def test_times_are_seconds_or_iso_8601(time):
+    assert parse(startTime=time).start_ns == 1_782_864_000 * S
+
+
+def test_a_campaign_is_active_from_its_start_to_its_expiry():
+    campaign = parse(startTime=100, expiryTime=200)
+    assert [campaign.active_at(t * S) for t in (99, 100, 199, 200)] == [False, True, True, False]
+    assert parse(startTime=None, expiryTime=None).active_at(0)
+
+
+@pytest.mark.parametrize("status", ["SUSPENDED", "WAITING_FOR_APPROVAL", "CREATING"])
+def test_a_campaign_that_is_not_running_is_never_active(status):
+    assert not parse(status=status).active_at(1_760_000_000 * S)
+
+
+def test_the_exact_name_goes_before_globs_and_the_first_glob_before_others():
+    campaign = signals({"name": "*", "onChange": True}, {"name": "Wheel*.*"}, {"name": "WheelSpeeds.FrontLeft"})
+    assert campaign.rule_for("WheelSpeeds.FrontLeft").name == "WheelSpeeds.FrontLeft"
+    assert campaign.rule_for("WheelSpeeds.RearLeft").name == "*"
+    assert signals({"name": "Wheel*.?ear*"}).rule_for("WheelSpeeds.RearLeft").name == "Wheel*.?ear*"
+
+
+def test_names_are_case_sensitive_and_without_glob_characters_exact():
+    campaign = signals({"name": "Engine.Speed"}, {"name": "Wheel*"})
+    assert campaign.rule_for("engine.speed") is None
+    assert campaign.rule_for("Engine.SpeedLimit") is None
+    assert campaign.rule_for("wheel.x") is None
+
+
+def test_the_revision_names_the_content_whatever_its_order_and_spacing():
+    one = parse_campaign(json.dumps(FLEETWISE).encode(), "a")
+    other = parse_campaign(json.dumps(dict(reversed(FLEETWISE.items())), indent=3).encode(), "b")
+    assert one.revision == other.revision == "b27b1550d359"
+    assert parse(priority=3).revision != one.revision
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config/campaigns").glob("*.json")), ids=lambda file: file.stem)
+def test_each_sample_campaign_is_valid_and_every_rule_finds_signals_of_the_demonstration_vehicle(file):
+    campaign = parse_campaign(file.read_bytes(), str(file))
+    assert campaign.name == file.stem
+    databases = [cantools.database.load_file(path) for path in (ROOT / "can_dbc/dbc").glob("*.dbc")]
+    names = [f"{m.name}.{s.name}" for database in databases for m in database.messages for s in m.signals]
+    assert {campaign.rule_for(name) for name in names} - {None} == set(campaign.rules)

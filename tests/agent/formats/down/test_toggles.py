@@ -1,0 +1,167 @@
+"""The rules of flagd's schema, each with the document that breaks it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import Permanent
+from agent.formats.down.audience import Attributes
+from agent.formats.down.evaluation import Evaluator, FlagNotFound, check_toggles, vehicle_context
+from agent.formats.down.toggles import NODES, FlagKind, parse_toggles
+
+SAMPLE = Path(__file__).parents[4] / "config" / "toggles.json"
+CAR = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
+FLAG: dict[str, Any] = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
+
+
+def document(targeting: Any = None, **more: Any) -> bytes:
+    flag = FLAG | ({} if targeting is None else {"targeting": targeting}) | more.pop("flag", {})
+    return json.dumps({"flags": {"f": flag}} | more).encode()
+
+
+def evaluate(targeting: Any, context: dict[str, Any] | None = None, **more: Any) -> str | None:
+    toggles = parse_toggles(document(targeting, **more), "t.json")
+    return Evaluator(toggles).evaluate("f", context or {}).variant
+
+
+def test_the_sample_is_valid_for_every_vehicle() -> None:
+    evaluator = check_toggles(SAMPLE.read_bytes(), str(SAMPLE), (vehicle_context(CAR),))
+    context = vehicle_context(CAR)
+    assert evaluator.evaluate("voice-assistant", context).value == "on-device"
+    assert evaluator.evaluate("voice-assistant", context | {"market": "US"}).reason == "DEFAULT"
+    assert evaluator.evaluate("energy-page", context).variant in ("classic", "flow")
+    with pytest.raises(FlagNotFound, match="disabled"):
+        evaluator.evaluate("valet-mode-hint", context)
+
+
+def test_a_fractional_roll_out_reaches_about_its_share_of_vehicles_and_is_stable() -> None:
+    evaluator = check_toggles(SAMPLE.read_bytes(), "toggles.json", ())
+    cars = [vehicle_context(Attributes(f"vehicle-{index}", "Aria", "One", "DE", 2026)) for index in range(2000)]
+    reached = [evaluator.evaluate("new-navigation", car).value for car in cars]
+    assert 140 < sum(reached) < 260
+    assert [evaluator.evaluate("new-navigation", car).value for car in cars] == reached
+    assert not any(evaluator.evaluate("new-navigation", car | {"modelYear": 2025}).value for car in cars[:200])
+
+
+def test_a_number_flag_with_one_float_is_a_float_flag() -> None:
+    toggles = parse_toggles(document(flag={"variants": {"a": 1, "b": 0.5}, "defaultVariant": "a"}), "t.json")
+    assert toggles.kinds == {"f": FlagKind.FLOAT}
+    value = Evaluator(toggles).evaluate("f", {}).value
+    assert (value, type(value)) == (1.0, float)
+
+
+def test_unknown_properties_are_tolerated() -> None:
+    assert evaluate(None, flag={"owner": "hmi"}, comment="x") == "off"
+
+
+def test_a_flag_without_default_leaves_it_to_the_app() -> None:
+    assert evaluate({"if": [{"var": "x"}, "on", None]}, flag={"defaultVariant": None}) is None
+
+
+def test_shared_rules_are_resolved_whatever_letters_they_hold() -> None:
+    shared = {"eq": {"==": [{"var": "name"}, 'Zoë "\\d"']}}
+    rule = {"if": [{"$ref": "eq"}, "on", "off"]}
+    assert evaluate(rule, {"name": 'Zoë "\\d"'}, **{"$evaluators": shared}) == "on"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[]", "JSON object"),
+        (b"[" * 100_000, "not JSON"),
+        (b"{}", "wipe them all"),
+        (b'{"flags":{}}', "wipe them all"),
+        (b'{"flags":[]}', "wipe them all"),
+        (b'{"flags":{"f":{},"f":{}}}', "stands twice"),
+        (document(flag={"variants": {"a": float("nan")}}), "NaN"),
+        (document().replace(b"true", b"1e999"), "1e999"),
+        (document(flag={"state": "enabled"}), "ENABLED or DISABLED"),
+        (document(flag={"variants": {}}), "at least one variant"),
+        (document(flag={"variants": {"": True}}), "at least one variant"),
+        (document(flag={"variants": {"off": 0, "on": True}}), "one type"),
+        (document(flag={"variants": {"off": [1]}}), "a string, a number or an object"),
+        (document(flag={"variants": {"off": 2**53}}), "2\\^53"),
+        (document(flag={"defaultVariant": "maybe"}), "'maybe' is none of"),
+        (document(flag={"defaultVariant": True}), "True is none of"),
+        (document(flag={"metadata": {"a": []}}), "metadata 'a'"),
+        (document(metadata={"a": None}), "metadata 'a'"),
+        (document([]), "must be a rule"),
+        (document({"frac": []}), "unknown operator 'frac'"),
+        (document({"if": [True, "on", "off"], "==": [1, 1]}), "exactly one operator"),
+        (document({"if": [True]}), "takes at least 2"),
+        (document({"if": [True, "up", "off"]}), "yields 'up'"),
+        (document({"if": [True, 1, "off"]}), "yields '1'"),
+        (document({"==": [1, 1]}), "yields 'true'"),
+        (document({"fractional": [["on", 50], ["up", 50]]}), "yields 'up'"),
+        (document({"fractional": [["on", -1], ["off", 50]]}), "weight -1"),
+        (document({"fractional": [["on", 0.5]]}), "weight 0.5"),
+        (document({"fractional": [["on", 0]]}), "add up to 0"),
+        (document({"fractional": [["on", 2**31]]}), "add up to"),
+        (document({"fractional": [{"var": "x"}]}), "pairs"),
+        (document({"if": [{"var": "$flagd.time"}, "on"]}), "does not exist"),
+        (document({"if": [{"starts_with": [{"var": "x"}, 1]}, "on"]}), "compares strings"),
+        (document({"if": [{"sem_ver": [{"var": "x"}, "==", "1.0.0"]}, "on"]}), "sem_ver"),
+        (document({"if": [{"$ref": "nobody"}, "on"]}), "nobody"),
+        (document({"$ref": "a"}, **{"$evaluators": {"a": {"$ref": "a"}}}), "circle"),
+    ],
+)
+def test_each_broken_rule_is_named(content: bytes, complaint: str) -> None:
+    with pytest.raises(Permanent, match=complaint) as error:
+        parse_toggles(content, "t.json")
+    assert str(error.value).startswith("t.json:")
+
+
+def test_the_flag_at_fault_is_named() -> None:
+    with pytest.raises(Permanent, match=r"^t\.json: flag 'f': targeting: unknown operator"):
+        parse_toggles(document({"no": []}), "t.json")
+
+
+def test_references_cannot_multiply() -> None:
+    evaluators: dict[str, Any] = {f"e{level}": {"and": [{"$ref": f"e{level + 1}"}] * 10} for level in range(10)}
+    evaluators["e10"] = {"var": "x"}
+    with pytest.raises(Permanent, match=str(NODES)):
+        parse_toggles(document({"if": [{"$ref": "e0"}, "on"]}, **{"$evaluators": evaluators}), "t.json")
+
+
+@pytest.mark.parametrize(
+    "targeting", [{"if": [{"%": [1, {"var": "x"}]}, "on"]}, {"cat": ["u", "p"]}, {"var": ["x", "up"]}]
+)
+def test_what_only_evaluation_shows_fails_the_dry_run(targeting: Any) -> None:
+    with pytest.raises(Permanent, match=r"^t\.json: flag 'f'"):
+        check_toggles(document(targeting), "t.json", (vehicle_context(CAR),))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["if", "var", "==", "fractional", "sem_ver", "in", "$ref", "%", "cat", "x"]),
+            inner,
+            max_size=2,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, JSON)
+def test_any_rule_is_refused_or_evaluates_to_a_variant(targeting: Any, shared: Any) -> None:
+    content = json.dumps({"flags": {"f": FLAG | {"targeting": targeting}}, "$evaluators": {"x": shared}}).encode()
+    try:
+        evaluator = check_toggles(content, "t.json", (vehicle_context(CAR),))
+    except Permanent:
+        return
+    assert evaluator.evaluate("f", {}).variant in ("on", "off")
+
+
+@given(st.binary(max_size=100))
+def test_garbage_is_refused(garbage: bytes) -> None:
+    with pytest.raises(Permanent):
+        parse_toggles(garbage, "t.json")

@@ -1,0 +1,230 @@
+"""What a release changes in the running agent, with a real fleet, the real verifier and a real spool."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import Permanent
+from agent.formats.down.bundle import build_bundle, parse_bundle
+from agent.formats.down.campaign import parse_campaign
+from agent.pushes.pushes import Pushes
+from agent.pushes.trial import ATTEMPTS
+from agent.runtime.apply import Applier
+from agent.runtime.assembly import CampaignFile
+from agent.serve.toggles import FLAGD_FILE, ToggleService
+from agent.telemetry.clock import MachineClock
+from agent.telemetry.collect.collector import Collector, Limits
+from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
+from tests.agent.telemetry.spool.depot import Depot
+
+LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
+
+
+class Car:
+    """The parts that a push reaches; `start` again is a restart of the agent."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self.fleet = fleet
+        self.folder = folder
+        self.depot = Depot(folder / "spool")
+        (folder / "run").mkdir()
+        self.start()
+
+    def start(self) -> None:
+        self.pushes = Pushes.open(self.folder / "pushes", trusted_root=self.fleet.root, vehicle=VEHICLE)
+        self.toggles = ToggleService(VEHICLE)
+        limits = Limits(10**9, 10**10, 1_000, 10**6)
+        self.collector = Collector(("can0",), {}, self.depot.outbox, MachineClock(), limits)
+        self.applier = Applier(
+            self.pushes,
+            self.toggles,
+            self.collector,
+            self.depot.outbox,
+            runtime_folder=self.folder / "run",
+            local=LOCAL,
+        )
+
+    @property
+    def campaigns(self) -> list[str]:
+        return [each.name for each in self.collector.campaigns]
+
+    @property
+    def flag(self) -> object:
+        return self.toggles.evaluate("new-navigation").value
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        return [dict(event.fields) for event in self.depot.events(kind)]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path / "fleet")
+
+
+@pytest.fixture
+def car(fleet: Fleet, tmp_path: Path) -> Car:
+    (tmp_path / "car").mkdir()
+    return Car(fleet, tmp_path / "car")
+
+
+def test_without_a_release_the_local_campaigns_hold(car: Car) -> None:
+    asyncio.run(car.applier.start())
+    assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
+    (told,) = car.told("campaigns_in_force")
+    assert told["campaigns"].startswith("local@")
+    assert json.loads((car.folder / "run" / FLAGD_FILE).read_text()) == {"flags": {}}
+
+
+def test_a_release_is_in_force_as_a_whole_and_one_receipt_says_so(fleet: Fleet, car: Car) -> None:
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.publish(toggles(), campaign("pushed"))
+        await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.campaigns, car.flag, car.applier.in_trial) == (2, ["pushed"], True, True)
+    assert (car.folder / "run" / FLAGD_FILE).read_bytes() == toggles()
+    assert car.told("push_applied") == [{"version": 2}]
+    assert [told["campaigns"].partition("@")[0] for told in car.told("campaigns_in_force")] == ["local", "pushed"]
+
+
+def test_what_is_told_of_very_many_campaigns_fits_the_smallest_batch(fleet: Fleet, car: Car) -> None:
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.publish(toggles(), *(campaign(f"campaign-{n}") for n in range(150)))
+        await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    *_, told = car.told("campaigns_in_force")
+    assert told["campaigns"].startswith("campaign-0@")
+    assert len(told["campaigns"]) == 2_000
+
+
+def test_a_release_without_campaigns_leaves_the_local_ones(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+    asyncio.run(car.applier.offer(fleet.bundle()))
+    assert (car.applier.version, car.campaigns, car.flag) == (2, ["local"], True)
+
+
+def test_a_refused_push_changes_nothing_and_one_receipt_says_why(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles(), campaign("pushed"))
+    genuine = fleet.bundle()
+    forged = {name: content.replace(b"new-navi", b"old-navi") for name, content in parse_bundle(genuine).items()}
+
+    async def drive() -> None:
+        await car.applier.start()
+        await car.applier.offer(build_bundle(forged))
+        await car.applier.offer(b"no bundle at all")
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
+    assert car.applier.refused == {"tampered": 1, "malformed": 1}
+    assert [told["reason"] for told in car.told("push_refused")] == ["tampered", "malformed"]
+    assert len(car.told("campaigns_in_force")) == 1
+
+
+def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles(), campaign("pushed"))
+
+    async def drive() -> None:
+        for _ in range(3):
+            await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    assert len(car.told("push_applied")) == 1
+    assert len(car.told("campaigns_in_force")) == 1
+
+
+def test_a_release_that_does_well_is_confirmed(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles())
+
+    async def drive() -> None:
+        await car.applier.offer(fleet.bundle())
+        watching = asyncio.create_task(car.applier.watch_trials(0.05, poll_s=0.01))
+        async with asyncio.timeout(10):
+            while car.applier.in_trial:
+                await asyncio.sleep(0.01)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.flag) == (2, True)
+
+
+def test_a_release_that_does_harm_goes_back_to_the_last_good_one(fleet: Fleet, car: Car) -> None:
+    async def drive() -> None:
+        fleet.publish(toggles(True), campaign("good"))
+        await car.applier.offer(fleet.bundle())
+        assert await car.pushes.confirm_trial() is not None
+        fleet.publish(toggles(False), campaign("harmful"))
+        await car.applier.offer(fleet.bundle())
+        assert (car.applier.version, car.campaigns, car.flag) == (3, ["good", "harmful"], False)
+        car.applier.problem = "the agent cannot work with it"
+        watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
+        async with asyncio.timeout(10):
+            while car.applier.problem:
+                await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.campaigns, car.flag) == (2, ["good"], True)
+    assert [told["version"] for told in car.told("push_applied")] == [2, 3]
+    assert [(told["version"], told["reason"]) for told in car.told("push_reverted")] == [(3, "unhealthy")]
+
+
+def test_a_release_that_keeps_crashing_the_agent_is_given_up_at_start(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles(), campaign("pushed"))
+    asyncio.run(car.applier.offer(fleet.bundle()))
+    for _ in range(ATTEMPTS + 1):
+        assert car.campaigns == ["pushed"]
+        car.start()
+        asyncio.run(car.applier.start())
+        if not car.applier.in_trial:
+            break
+    assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
+    assert [told["version"] for told in car.told("push_reverted")] == [2]
+
+
+def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fleet: Fleet, car: Car) -> None:
+    other = (CampaignFile("other.json", parse_campaign(campaign("other"), "other.json")),)
+
+    async def drive() -> None:
+        await car.applier.start()
+        await car.applier.replace_local(other)
+        assert car.campaigns == ["other"]
+        fleet.publish(None, campaign("pushed"))
+        await car.applier.offer(fleet.bundle())
+        await car.applier.replace_local(LOCAL)
+        assert car.campaigns == ["pushed"]
+
+    asyncio.run(drive())
+
+
+def test_a_suspended_campaign_is_not_told_as_in_force(car: Car) -> None:
+    suspended = parse_campaign(campaign("later").replace(b'{"name"', b'{"status": "SUSPENDED", "name"', 1), "later")
+    asyncio.run(car.applier.replace_local((*LOCAL, CampaignFile("later.json", suspended))))
+    (told,) = car.told("campaigns_in_force")
+    assert told["campaigns"].count("@") == 1
+
+
+def test_a_full_runtime_folder_does_not_keep_a_release_from_the_apps(fleet: Fleet, car: Car) -> None:
+    (car.folder / "run").rmdir()  # as good as full
+    fleet.publish(toggles(), campaign("pushed"))
+    asyncio.run(car.applier.offer(fleet.bundle()))
+    assert (car.flag, car.campaigns) == (True, ["pushed"])
+
+
+def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
+    car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
+    applier = Applier(
+        car.pushes, car.toggles, car.collector, car.depot.outbox, runtime_folder=car.folder / "run", local=LOCAL
+    )
+    fleet.publish(toggles())
+    with pytest.raises(Permanent, match=r"root\.json"):
+        asyncio.run(car.pushes.offer(fleet.bundle()))
+    asyncio.run(applier.offer(fleet.bundle()))
+    assert applier.version == 0

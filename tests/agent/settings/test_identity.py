@@ -1,0 +1,103 @@
+"""The vehicle folder: what fits together loads, every mix-up is one message that names the file."""
+
+import re
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Permanent
+from agent.settings import identity
+from fleet.admin.create import create_fleet
+from fleet.admin.enrol import Model, enrol
+from fleet.state.folder import FleetFolder
+from tests.agent.car import Car
+
+MODEL = Model("Aria", "One", "EU", 2026)
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Car:
+    return Car.make(tmp_path)
+
+
+def test_an_enrolled_folder_loads(car: Car) -> None:
+    loaded = identity.load(car.identity)
+    assert (loaded.attributes.brand, loaded.attributes.model_year) == ("Aria", 2026)
+    assert loaded.certificate.public_key() == loaded.device_key.public_key()
+
+
+@pytest.mark.parametrize("suite", ["X25519", "MLKEM768_X25519"])
+def test_the_same_files_are_equal_and_another_enrolment_is_not(tmp_path: Path, suite: str) -> None:
+    fleet = FleetFolder(tmp_path / "fleet")
+    create_fleet(fleet, suite=suite, broker_names=(), now=datetime.now(UTC))  # type: ignore[arg-type]
+    for name in ("one", "two"):
+        enrol(fleet, tmp_path / name, MODEL, days=2, now=datetime.now(UTC))
+    first = identity.load(tmp_path / "one")
+    assert first == identity.load(tmp_path / "one")
+    assert first != identity.load(tmp_path / "two")
+
+
+def other_certificate(folder: Path, other: Path) -> None:
+    shutil.copy(other / "device.crt.pem", folder)
+
+
+def other_key(folder: Path, other: Path) -> None:
+    shutil.copy(other / "device.key.pem", folder)
+
+
+def other_root(folder: Path, _: Path) -> None:
+    (folder / "root.json").write_text('{"signed": {"_type": "targets"}}')
+
+
+def partition(folder: Path, _: Path) -> None:
+    file = folder / "identity.toml"
+    file.write_text(re.sub(r"partition = \d+", "partition = 16", file.read_text()))
+
+
+def name(folder: Path, _: Path) -> None:
+    file = folder / "identity.toml"
+    file.write_text(re.sub(r'vehicle = ".*"', 'vehicle = "WVWZZZ1JZXW000001"', file.read_text()))
+
+
+def missing(file: str) -> Callable[[Path, Path], None]:
+    return lambda folder, _: (folder / file).unlink()
+
+
+def garbage(file: str) -> Callable[[Path, Path], None]:
+    return lambda folder, _: (folder / file).write_bytes(b"\xff garbage")
+
+
+FILES = [
+    identity.IDENTITY,
+    identity.DEVICE_KEY,
+    identity.DEVICE_CERTIFICATE,
+    identity.AUTHORITY,
+    identity.RECIPIENT,
+    identity.ACKS,
+    identity.ROOT,
+]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "file", "words"),
+    [
+        (other_certificate, identity.DEVICE_CERTIFICATE, "issued to"),
+        (other_key, identity.DEVICE_KEY, "not the key of"),
+        (other_root, identity.ROOT, "type 'targets'"),
+        (partition, identity.IDENTITY, "partition 16"),
+        (name, identity.IDENTITY, "not a pseudonym"),
+        *((missing(file), file, "No such file") for file in FILES),
+        *((garbage(file), file, "") for file in FILES),
+    ],
+)
+def test_a_mix_up_names_the_file(car: Car, mistake: Callable[[Path, Path], None], file: str, words: str) -> None:
+    other = car.folder / "other"
+    enrol(car.fleet, other, MODEL, days=2, now=datetime.now(UTC))
+    mistake(car.identity, other)
+    with pytest.raises(Permanent) as caught:
+        identity.load(car.identity)
+    assert str(car.identity / file) in str(caught.value)
+    assert words in str(caught.value)

@@ -1,0 +1,136 @@
+"""The configuration file: every mistake is one message with file, key and remedy."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import Permanent
+from agent.settings import settings
+from agent.settings.settings import Settings, parse
+
+CONFIG = Path(__file__).parents[3] / "config" / "agent.toml"
+MINIMAL = '[uplink]\nbroker = "broker.example.org:8883"\n'
+
+
+def test_a_minimal_file_gets_the_documented_defaults() -> None:
+    parsed = parse(MINIMAL, "agent.toml")
+    assert parsed.uplink.address == ("broker.example.org", 8883)
+    assert parsed.telemetry == settings.Telemetry()
+
+
+def test_ipv6_brokers_lose_their_brackets() -> None:
+    assert parse('[uplink]\nbroker = "[::1]:8883"\n', "f").uplink.address == ("::1", 8883)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "f.toml: uplink: missing"),
+        ("x =", "f.toml: not valid TOML"),
+        ('[uplink]\nbroker = "nowhere"', "is not host:port"),
+        ('[uplink]\nbroker = "here:99999"', r"is not host:port \(1 to 65535\), as in"),
+        ('[uplink]\nbroker = "here:0"', "is not host:port"),
+        (MINIMAL + "in_flght = 3", "f.toml: uplink.in_flght: no such key; did you mean 'in_flight'?"),
+        (MINIMAL + '[[sources]]\nkind = "virtual_vehicle"\nseed = -1', r"sources\[0\].seed: expected `int` >= 0"),
+        (MINIMAL + "keepalive_s = 1", r"uplink.keepalive_s: expected `int` >= 5 \(given: 1\)"),
+        (MINIMAL + "backoff_min_s = 400.0", "backoff_min_s = 400.0 is above backoff_max_s = 300.0"),
+        (MINIMAL + "[spool]\nquota_bytes = 100000", "holds fewer than two batches"),
+        (MINIMAL + '[spool]\nquota_bytes = "1 GB"', "spool.quota_bytes: expected `int`, got `str`"),
+        (MINIMAL + "[bus.can1]\ndbc = []", "bus.can1.dbc: expected `array` of length >= 1"),
+        (MINIMAL + '[bus.can1]\ndbx = ["a"]', "bus.can1.dbx: no such key; did you mean 'dbc'?"),
+        (MINIMAL + '[bus.can1]\ndbc = ["a"]\nmatch = "id"', r"bus.can1.match: 'id' is none of exact, pgn$"),
+        (MINIMAL + "ack = 'lake'", "uplink.ack: 'lake' is none of receiver, broker$"),
+        (MINIMAL + "metered = 'yes'", "uplink.metered: 'yes' is none of true, false, auto$"),
+        (MINIMAL + "metered = 1", "uplink.metered: "),
+        (MINIMAL + "metered_lanes = ['live']", "metered_lanes has live without events"),
+        (MINIMAL + "metered_lanes = ['all']", r"uplink.metered_lanes\[0\]: 'all' is none of events, live, backlog$"),
+        (MINIMAL + "backlog_kbit_s = -1", "uplink.backlog_kbit_s: expected `int` >= 0"),
+        (MINIMAL + "[serve]\nhost = '0.0.0.0'", r"serve.host: '0\.0\.0\.0' is none of 127\.0\.0\.1, ::1$"),
+        (MINIMAL + "[log]\nlevel = 'inof'", "log.level: 'inof' is none of debug, info, warning, error$"),
+        (MINIMAL + "[log]\nlevel = 3", "log.level: expected `str`, got `int`"),
+        (
+            MINIMAL + '[[sources]]\nkind = "usb"',
+            r"\[0\].kind: 'usb' is none of replay, virtual_vehicle, python_can, packet_ring$",
+        ),
+        (MINIMAL + '[[sources]]\nkind = "replay"', r"sources\[0\].log: missing"),
+        (
+            MINIMAL + ('[[sources]]\nkind = "python_can"\nbus = "can0"\ninterface = "virtual"\nchannel = "a"\n' * 2),
+            "two sources feed bus 'can0'",
+        ),
+        (MINIMAL + "colour = 1", "uplink.colour: no such key; known keys: ack"),
+    ],
+)
+def test_a_mistake_is_one_message_with_file_key_and_remedy(text: str, message: str) -> None:
+    with pytest.raises(Permanent, match=message) as caught:
+        parse(text, "f.toml")
+    assert "\n" not in str(caught.value).replace("at line", "")
+
+
+@given(st.text(max_size=200))
+def test_no_text_raises_anything_but_permanent(text: str) -> None:
+    try:
+        parse(text, "f")
+    except Permanent:
+        return
+
+
+def test_the_shipped_file_parses_and_shows_only_defaults_where_commented() -> None:
+    shipped = settings.load(CONFIG).settings
+    assert shipped.telemetry == settings.Telemetry()
+    assert shipped.spool == settings.Spool()
+
+
+def _documented(section: str) -> dict[str, str]:
+    """Keys of one section of config/agent.toml, commented out or not, with their text of value."""
+    text = CONFIG.read_text()
+    start = text.index(f"\n[{section}]\n") + len(section) + 4
+    body = re.split(r"^\[", text[start:], maxsplit=1, flags=re.MULTILINE)[0]
+    return dict(re.findall(r"^(?:# )?([a-z_]+) = (.+?)(?:\s{2,}#.*)?$", body, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "section", [f.name for f in msgspec.structs.fields(Settings) if f.name not in {"sources", "bus"}]
+)
+def test_every_key_is_documented_with_its_true_default(section: str) -> None:
+    kind = next(f.type for f in msgspec.structs.fields(Settings) if f.name == section)
+    documented = _documented(section)
+    assert set(documented) == set(kind.__struct_fields__)
+    for field in msgspec.structs.fields(kind):
+        if field.default is not msgspec.NODEFAULT:
+            shown = (
+                parse(MINIMAL + f"[{section}]\n{field.name} = {documented[field.name]}", "f")
+                if (section != "uplink")
+                else parse(MINIMAL + f"{field.name} = {documented[field.name]}", "f")
+            )
+            assert getattr(getattr(shown, section), field.name) == field.default, field.name
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [settings.ReplaySource, settings.VirtualVehicleSource, settings.PythonCanSource, settings.PacketRingSource],
+)
+def test_every_key_of_a_source_is_documented(kind: type[msgspec.Struct]) -> None:
+    tag = kind.__struct_config__.tag
+    block = CONFIG.read_text().split(f'kind = "{tag}"')[1].split("[[sources]]")[0]
+    for name in kind.__struct_fields__:
+        assert re.search(rf"^# {name} = ", block, flags=re.MULTILINE), name
+
+
+def test_an_unreadable_file_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match=r"none\.toml: cannot read the configuration"):
+        settings.load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(Permanent, match=r"latin\.toml: not UTF-8 at byte 5"):
+        settings.load(tmp_path / "latin.toml")
+
+
+def test_relative_paths_count_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(MINIMAL)
+    loaded = settings.load(file)
+    assert loaded.path("a/b.dbc") == tmp_path.resolve() / "a/b.dbc"
+    assert loaded.path("/x") == Path("/x")

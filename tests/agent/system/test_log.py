@@ -1,0 +1,39 @@
+import json
+
+import pytest
+import structlog
+
+from agent.system import log
+
+
+def test_json_lines_go_to_stderr_and_results_stay_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    structlog.get_logger().info("agent_ready", vehicle="one")
+    structlog.get_logger().debug("not_shown")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = map(json.loads, shown.err.splitlines())
+    assert (line["event"], line["vehicle"], line["level"]) == ("agent_ready", "one", "info")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_an_exception_is_one_line_in_the_journal(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    try:
+        raise ValueError("a bug")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a bug" in line
+
+
+def test_auto_is_json_where_there_is_no_terminal_and_pretty_can_be_had(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "auto")
+    structlog.get_logger().info("automatic")
+    log.configure("warning", "pretty")
+    structlog.get_logger().info("below_the_level")
+    structlog.get_logger().warning("for_people")
+    automatic, pretty = capsys.readouterr().err.splitlines()
+    assert json.loads(automatic)["event"] == "automatic"
+    assert "for_people" in pretty
+    assert not pretty.startswith("{")

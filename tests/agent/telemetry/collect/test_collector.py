@@ -1,0 +1,363 @@
+"""The collector against decoding and collecting everything at once, whatever the blocks and the campaigns."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.formats.down.campaign import Campaign, parse_campaign
+from agent.formats.up.columns import Window
+from agent.telemetry.clock import MachineClock
+from agent.telemetry.collect.collector import Collector, Limits
+from agent.telemetry.collect.holdings import Holdings
+from agent.telemetry.collect.policy import CampaignCollector, wanted
+from can_dbc.database import load
+from can_dbc.decoder import Decoder
+from can_dbc.frames import FrameBlock, concatenate
+from can_dbc.plan import BusPlan, compile_plan
+from tests.agent import car
+from tests.agent.formats.up.windows import CLOCK
+from tests.agent.telemetry.spool.depot import Depot
+
+BUSES = ("can0", "can1")
+PLANS: dict[str, BusPlan] = {
+    bus: compile_plan([load(car.DATABASES / name)])
+    for bus, name in zip(BUSES, ("demo_powertrain.dbc", "demo_body.dbc"), strict=True)
+}
+DRIVE = concatenate(car.drive(12.0))
+Samples = dict[tuple[str, str, str], list[tuple[int, int]]]
+
+
+def campaign(name: str, *signals: dict[str, Any], period_ms: int = 3_000, **more: Any) -> Campaign:
+    scheme = {"timeBasedCollectionScheme": {"periodMs": period_ms}}
+    document = {"name": name, "collectionScheme": scheme, "signalsToCollect": list(signals)} | more
+    return parse_campaign(json.dumps(document).encode(), name)
+
+
+EVERYTHING = campaign("everything", {"name": "*"})
+CHANGES = campaign(
+    "changes",
+    {"name": "*Speed*", "minimumSamplingIntervalMs": 700},
+    {"name": "*Temperature*", "minimumSamplingIntervalMs": 1_000, "onChange": True},
+    {"name": "*Door*", "onChange": True},
+)
+NEWEST = campaign("newest", {"name": "*Counter*", "maxSampleCount": 3}, period_ms=2_000)
+
+
+def samples(windows: Iterable[Window]) -> Samples:
+    found: Samples = defaultdict(list)
+    for window in windows:
+        for group in window.groups:
+            for info, raw in zip(group.signals, group.raw.tolist(), strict=True):
+                found[window.campaign, info.bus, info.name] += zip(group.t_us.tolist(), raw, strict=True)
+    return dict(found)
+
+
+def at_once(campaigns: Sequence[Campaign], block: FrameBlock) -> Samples:
+    """All of `block` decoded by one call, collected by one call."""
+    columns = Decoder(dict(enumerate(PLANS.values())), wanted(campaigns)).decode(block).columns
+    found: Samples = {}
+    for each in campaigns:
+        collector = CampaignCollector(each, BUSES)
+        collector.offer(columns)
+        found |= samples([collector.close(start_us=0, end_us=1, clock=CLOCK)])
+    return found
+
+
+def cut(block: FrameBlock, sizes: Iterable[int]) -> Iterable[FrameBlock]:
+    start = 0
+    for size in sizes:
+        yield block.slice(start, min(start + size, len(block)))
+        start += size
+        if start >= len(block):
+            return
+
+
+def make(
+    depot: Depot,
+    *,
+    increment_s: float = 0.5,
+    silence_s: float = 10,
+    max_samples: int = 10**7,
+    loss_window_s: float = 0,
+    holdings: Holdings | None = None,
+) -> Collector:
+    limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples, round(loss_window_s * 1e9))
+    return Collector(BUSES, PLANS, depot.outbox, MachineClock(recorded=True), limits, holdings=holdings)
+
+
+class Log:
+    """A source that can deliver everything again."""
+
+    buses = BUSES
+    position_name = "log"
+    resumes = True
+    pressed = False
+    needed = 0
+
+    def begin(self, *, used: int, needed: int) -> None:
+        self.needed = needed
+
+    def release(self, position: int) -> None:
+        pass
+
+
+@pytest.fixture
+def depot(tmp_path: Path) -> Depot:
+    return Depot(tmp_path)
+
+
+def in_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    def run(depot: Depot) -> None:
+        asyncio.run(test(depot))
+
+    run.__name__ = test.__name__
+    return run
+
+
+@pytest.mark.parametrize("increment_s", [0.1, 5.0])
+@pytest.mark.parametrize("sizes", ["1", "any", "all"])
+def test_what_is_kept_does_not_depend_on_how_frames_come_in(depot: Depot, sizes: str, increment_s: float) -> None:
+    random = np.random.default_rng(7)
+    block = DRIVE.slice(0, 2_000) if sizes == "1" else DRIVE
+    blocks = {
+        "1": lambda: [1] * len(block),
+        "any": lambda: random.integers(1, 900, len(block)).tolist(),
+        "all": lambda: [len(block)],
+    }
+    campaigns = [EVERYTHING, CHANGES]
+
+    async def drive() -> None:
+        collector = make(depot, increment_s=increment_s)
+        assert await collector.set_campaigns(campaigns) == {}
+        for piece in cut(block, blocks[sizes]()):
+            await collector.feed(piece)
+        await collector.flush()
+        assert sum(collector.frames.values()) == len(block)
+
+    asyncio.run(drive())
+    assert samples(depot.windows()) == at_once(campaigns, block)
+
+
+@in_event_loop
+async def test_each_campaign_has_windows_of_its_own_period(depot: Depot) -> None:
+    collector = make(depot)
+    await collector.set_campaigns([EVERYTHING, NEWEST])
+    await collector.feed(DRIVE)
+    await collector.flush()
+    windows = [window for window in depot.windows() if window.samples]
+    assert {len([w for w in windows if w.campaign == name]) for name in ("everything",)} == {4}
+    newest = [window for window in windows if window.campaign == "newest"]
+    assert len(newest) == 6
+    assert max(len(group.t_us) for window in newest for group in window.groups) == 3
+
+
+@in_event_loop
+async def test_a_campaign_that_stays_remembers_though_another_comes_and_goes(depot: Depot) -> None:
+    """Another campaign makes the decoder deliver other signals of the same messages, in another order of rows."""
+    third = len(DRIVE) // 3
+    collector = make(depot)
+    await collector.set_campaigns([CHANGES])
+    await collector.feed(DRIVE.slice(0, third))
+    before = await collector.set_campaigns([EVERYTHING, CHANGES])
+    assert sum(before.values()) == third
+    await collector.feed(DRIVE.slice(third, 2 * third))
+    await collector.set_campaigns([CHANGES])
+    await collector.feed(DRIVE.slice(2 * third, len(DRIVE)))
+    await collector.flush()
+    found = samples(depot.windows())
+    assert {key: kept for key, kept in found.items() if key[0] == "changes"} == at_once([CHANGES], DRIVE)
+    middle = at_once([EVERYTHING], DRIVE.slice(third, 2 * third))
+    assert {key: kept for key, kept in found.items() if key[0] == "everything"} == middle
+
+
+@in_event_loop
+async def test_a_campaign_that_changed_starts_anew(depot: Depot) -> None:
+    half = len(DRIVE) // 2
+    collector = make(depot)
+    for rules, block in (("*Speed*", DRIVE.slice(0, half)), ("*Sp*", DRIVE.slice(half, len(DRIVE)))):
+        await collector.set_campaigns([campaign("speed", {"name": rules, "minimumSamplingIntervalMs": 60_000})])
+        await collector.feed(block)
+    await collector.flush()
+    kept = [len(times) for key, times in samples(depot.windows()).items() if "VehicleSpeed" in key[2]]
+    assert set(kept) == {2}
+
+
+@in_event_loop
+async def test_a_suspended_campaign_collects_nothing(depot: Depot) -> None:
+    collector = make(depot)
+    await collector.set_campaigns([campaign("later", {"name": "*"}, status="SUSPENDED")])
+    assert collector.campaigns == ()
+    await collector.feed(DRIVE)
+    await collector.flush()
+    assert depot.windows() == []
+    assert sum(collector.frames.values()) == len(DRIVE)
+
+
+@in_event_loop
+async def test_a_feeder_that_is_cancelled_leaves_no_half_block_behind(depot: Depot) -> None:
+    collector = make(depot, increment_s=0.1)
+    await collector.set_campaigns([EVERYTHING])
+    feeding = asyncio.create_task(collector.feed(DRIVE))
+    waiting = asyncio.create_task(collector.feed(DRIVE.slice(0, 10)))  # its turn comes after
+    while not collector.frames:
+        await asyncio.sleep(0)
+    for task in (feeding, waiting):
+        task.cancel()
+    await asyncio.wait({feeding, waiting})
+    assert feeding.cancelled()
+    await collector.flush()
+    assert sum(collector.frames.values()) == len(DRIVE) + 10
+    expected = sum(map(len, at_once([EVERYTHING], concatenate([DRIVE, DRIVE.slice(0, 10)])).values()))
+    assert sum(window.samples for window in depot.windows()) == expected
+
+
+@in_event_loop
+async def test_a_window_closes_when_the_bus_falls_silent(depot: Depot) -> None:
+    collector = make(depot, increment_s=60, silence_s=0.05)
+    await collector.set_campaigns([EVERYTHING])
+    running = asyncio.create_task(collector.run())
+    await collector.feed(DRIVE.slice(0, 100))
+    async with asyncio.timeout(10):
+        while not depot.outbox.samples:
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.wait({running})
+    assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE.slice(0, 100))
+
+
+@in_event_loop
+async def test_a_window_closes_at_its_largest_size(depot: Depot) -> None:
+    collector = make(depot, increment_s=0.1, max_samples=2_000)
+    await collector.set_campaigns([campaign("long", {"name": "*"}, period_ms=3_600_000)])
+    await collector.feed(DRIVE)
+    await collector.flush()
+    sizes = [window.samples for window in depot.windows()]
+    assert len(sizes) > 5
+    assert max(sizes) < 2_000 + 3_000  # the limit, and one increment
+
+
+@in_event_loop
+async def test_frames_that_do_not_decode_are_counted_by_kind(depot: Depot) -> None:
+    unknown = FrameBlock(
+        *(getattr(DRIVE, name)[:5] for name in ("t_ns", "bus")),
+        np.full(5, 0x7FF, np.uint32),
+        *(getattr(DRIVE, name)[:5] for name in ("flags", "length", "data")),
+        BUSES,
+    )
+    collector = make(depot)
+    await collector.set_campaigns([EVERYTHING])
+    await collector.feed(unknown)
+    await collector.flush()
+    assert collector.refused == {"unknown": 5}
+
+
+@in_event_loop
+async def test_the_batch_of_a_window_names_the_parts_that_it_replaces(depot: Depot) -> None:
+    collector = make(depot, increment_s=0.5, loss_window_s=1)
+    await collector.set_campaigns([EVERYTHING, CHANGES])
+    await collector.feed(DRIVE)
+    await collector.flush()
+    windows = [window for window in depot.windows() if window.samples]
+    assert samples(windows) == at_once([EVERYTHING, CHANGES], DRIVE)
+    assert [len(window.replaces) for window in windows[:2]] == [2, 2]  # of 3 s: after 1 s and 2 s
+    counts = depot.spool.counts()
+    replaced = [number for window in windows for number in window.replaces]
+    assert sorted(replaced + [entry.seq for entry in depot.entries()]) == list(range(1, counts.next_seq))
+    assert (counts.replaced, counts.provisional, depot.lost()) == (len(replaced), (0, 0), {})
+
+
+class SmallRing(Log):
+    """Holds few frames; `take` says how many it has had."""
+
+    def __init__(self) -> None:
+        self._position = self._released = 0
+
+    def take(self, position: int) -> None:
+        self._position = position
+        self._look()
+
+    def release(self, position: int) -> None:
+        self._released = max(self._released, position)
+        self._look()
+
+    def _look(self) -> None:
+        self.pressed = self._position - self._released > 400
+
+
+@in_event_loop
+async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot) -> None:
+    ring = SmallRing()
+    collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
+    await collector.set_campaigns([EVERYTHING])
+    for block in cut(DRIVE, [100] * len(DRIVE)):
+        ring.take(block.first + len(block))
+        await collector.feed(block)
+        assert not ring.pressed
+    await collector.flush()
+    windows = [window for window in depot.windows() if window.samples]
+    assert samples(windows) == at_once([EVERYTHING], DRIVE)
+    spans_us = [window.end_us - window.start_us for window in windows]
+    assert min(spans_us[:-1]) >= 3_000_000  # the campaign's period
+    assert len(windows[0].replaces) > 2
+
+
+@in_event_loop
+async def test_a_ring_that_fills_while_the_disk_refuses_is_emptied_into_memory(depot: Depot) -> None:
+    ring = SmallRing()
+    collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
+    await collector.set_campaigns([EVERYTHING])
+    depot.disk.full = True
+    for block in cut(DRIVE, [100] * len(DRIVE)):
+        ring.take(block.first + len(block))
+        await collector.feed(block)
+        assert not ring.pressed
+    depot.disk.full = False
+    await collector.flush()
+    assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: int) -> None:
+    """Windows of 3 s, made durable every 0.5 s, on a disk that is full at times."""
+    random = np.random.default_rng(seed)
+    log = Log()
+
+    async def run(*, killed: bool) -> None:
+        depot = Depot(tmp_path)
+        collector = make(depot, increment_s=0.5, loss_window_s=0.5, holdings=Holdings([log], depot.spool.positions()))
+        await collector.set_campaigns([EVERYTHING])
+        rest = DRIVE.slice(log.needed, len(DRIVE))
+        fed = int(random.integers(0, len(rest) + 1)) if killed else len(rest)
+        for block in cut(rest.slice(0, fed), random.integers(1, 900, len(DRIVE)).tolist()):
+            depot.disk.full = bool(killed and random.integers(0, 4) == 0)
+            await collector.feed(block)
+        if not killed:
+            await collector.flush()
+            assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE)
+            assert depot.spool.counts().provisional == (0, 0)
+            assert depot.lost() == {}
+        depot.spool.close()
+
+    for _ in range(5):
+        asyncio.run(run(killed=True))
+    asyncio.run(run(killed=False))
+
+
+def test_of_the_newest_samples_a_part_holds_no_more_than_the_campaign_wants(tmp_path: Path) -> None:
+    depot = Depot(tmp_path)
+
+    async def drive() -> None:
+        collector = make(depot, increment_s=0.5, loss_window_s=0.5)
+        await collector.set_campaigns([NEWEST])
+        await collector.feed(DRIVE)
+
+    asyncio.run(drive())
+    depot.spool.close()
+    windows = Depot(tmp_path).windows()
+    assert max(len(group.t_us) for window in windows for group in window.groups) == 3

@@ -1,0 +1,111 @@
+"""The lake's ledger, from real tables."""
+
+from dataclasses import replace
+
+from agent.formats.topics import Lane
+from agent.formats.up.columns import Event, Window
+from agent.formats.up.seal import Header
+from agent.telemetry.losses import Loss, Reason, to_event
+from fleet.lake.ledger import COLUMNS, ledger
+from fleet.lake.rows import OpenedBatch
+from fleet.lake.tables import Lake
+from tests.fleet.vehicles import EPOCH, T0_US, make_window
+
+VEHICLE = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
+
+
+def batch(seq: int, events: tuple[Event, ...] = ()) -> OpenedBatch:
+    header = Header(VEHICLE, EPOCH, seq, Lane.LIVE, "0" * 16, "X25519", T0_US)
+    window: Window = replace(make_window(seq), events=events)
+    return OpenedBatch(header, window, 100, T0_US)
+
+
+def told(*losses: Loss, first_id: int = 1) -> tuple[Event, ...]:
+    return tuple(to_event(id_, replace(loss, epoch=EPOCH), T0_US) for id_, loss in enumerate(losses, first_id))
+
+
+def fill(uri: str, *batches: OpenedBatch) -> None:
+    lake = Lake(uri)
+    for number, each in enumerate(batches, 1):
+        for table in ("samples", "events", "batches"):
+            lake.append(table, "test", number, [each])
+
+
+def rows(uri: str, *, stored: bool = True) -> list[dict[str, object]]:
+    answer = ledger(uri, limit=100, stored=stored)
+    return [dict(zip(COLUMNS, row, strict=True)) for row in answer.rows]
+
+
+def numbers(found: list[dict[str, object]]) -> list[tuple[object, ...]]:
+    return [(row["first_seq"], row["last_seq"], row["state"], row["reason"]) for row in found]
+
+
+def test_every_number_is_stored_lost_with_its_reason_or_open(lake: str) -> None:
+    quota = Loss(Reason.EVICTED_QUOTA, Lane.LIVE, None, "drive", "", "", 2, 40, 0, 3, 4, T0_US, T0_US + 5)
+    fill(lake, batch(1), batch(2), batch(6, told(quota)), batch(8))
+    found = rows(lake)
+    assert numbers(found) == [
+        (1, 2, "stored", None),
+        (3, 4, "lost", "evicted_quota"),
+        (5, 5, "open", "not here, not explained"),
+        (6, 6, "stored", None),
+        (7, 7, "open", "not here, not explained"),
+        (8, 8, "stored", None),
+    ]
+    assert (found[1]["lane"], found[1]["batches"], found[1]["samples"]) == ("live", 2, 40)
+    assert found[1]["first"] == "2025-10-09 08:53:20Z"
+    assert numbers(rows(lake, stored=False)) == numbers([found[1], found[2], found[4]])
+
+
+def test_losses_of_frames_have_no_numbers_and_are_listed(lake: str) -> None:
+    fill(lake, batch(1, told(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=17))))
+    (row,) = rows(lake, stored=False)
+    assert (row["first_seq"], row["batches"], row["frames"], row["bus"]) == (None, 0, 17, "can0")
+
+
+def test_what_nobody_counted_is_not_said_to_be_nothing(lake: str) -> None:
+    fill(lake, batch(1), batch(3))  # 2 is not explained yet
+    assert [(row["state"], row["samples"], row["frames"]) for row in rows(lake)] == [
+        ("stored", None, None),
+        ("open", None, None),
+        ("stored", None, None),
+    ]
+
+
+def test_a_batch_that_arrived_although_it_was_given_up_is_no_loss(lake: str) -> None:
+    refused = Loss(Reason.REFUSED_BY_RECEIVER, Lane.LIVE, batches=1, samples=20, first_seq=1, last_seq=1)
+    fill(lake, batch(1), batch(2, told(refused)))
+    assert rows(lake, stored=False) == []
+
+
+def test_what_a_vehicle_lost_after_its_last_batch_that_came_is_known_from_its_report(lake: str) -> None:
+    aged = Loss(Reason.EVICTED_AGE, Lane.LIVE, batches=1, samples=20, first_seq=3, last_seq=3)
+    fill(lake, batch(1), batch(2, told(aged)))
+    assert numbers(rows(lake)) == [(1, 2, "stored", None), (3, 3, "lost", "evicted_age")]
+
+
+def test_a_loss_that_is_told_in_two_batches_counts_once(lake: str) -> None:
+    full, other = Loss(Reason.MEMORY_FULL, samples=40), Loss(Reason.MEMORY_FULL, samples=40)
+    fill(lake, batch(1, told(full)), batch(2, told(full, other)))
+    assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
+
+
+def test_a_loss_of_another_life_of_the_spool_is_another_loss(lake: str) -> None:
+    again = batch(1, told(Loss(Reason.MEMORY_FULL, samples=40)))
+    fill(lake, again, replace(again, header=replace(again.header, epoch="e" * 32)))
+    assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
+
+
+def test_parts_of_a_window_are_stored_with_the_batch_that_replaced_them(lake: str) -> None:
+    whole = batch(4)
+    fill(lake, batch(1), replace(whole, window=replace(whole.window, replaces=(2, 3))))
+    assert numbers(rows(lake)) == [(1, 4, "stored", None)]
+    assert rows(lake, stored=False) == []
+
+
+def test_parts_whose_window_was_lost_are_explained(lake: str) -> None:
+    window = Loss(Reason.EVICTED_QUOTA, Lane.LIVE, batches=1, samples=20, first_seq=4, last_seq=4)
+    parts = Loss(Reason.REPLACED, Lane.LIVE, batches=2, first_seq=2, last_seq=3)
+    fill(lake, batch(1), batch(5, told(window, parts)))
+    states = [(row["first_seq"], row["last_seq"], row["state"]) for row in rows(lake, stored=False)]
+    assert states == [(2, 3, "replaced"), (4, 4, "lost")]

@@ -1,0 +1,192 @@
+"""The repository: what is signed, what is refused before signing, and power cuts in between."""
+
+import argparse
+import random
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tuf.api.metadata import Metadata, Root
+
+from agent.errors import Permanent, Transient
+from agent.formats.down.audience import parse_audience
+from agent.formats.down.bundle import BUNDLE_BYTES, Versions, parse_bundle
+from agent.pushes.trust import verify
+from agent.system.durable import write_file
+from fleet.publishing import repository
+from fleet.publishing.publish import add_arguments, publish, run
+from fleet.publishing.repository import read_state
+from tests.agent.pushes.world import NOW, Fleet, campaign, question, toggles
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path / "fleet")
+
+
+def versions(fleet: Fleet) -> Versions:
+    return read_state(fleet.folder.metadata).versions
+
+
+def paths(fleet: Fleet) -> set[str]:
+    return set(read_state(fleet.folder.metadata).targets.targets)
+
+
+def command(fleet: Fleet, *arguments: str) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args(arguments), fleet.folder)
+
+
+def test_a_new_repository_has_a_root_of_which_two_of_three_keys_make_the_next(fleet: Fleet) -> None:
+    metadata = Metadata[Root].from_bytes(fleet.root)
+    assert (metadata.signed.roles["root"].threshold, len(metadata.signed.roles["root"].keyids)) == (2, 3)
+    assert len(metadata.signatures) == 3
+    assert metadata.signed.consistent_snapshot
+    assert versions(fleet) == Versions(1, 1, 1, 1)
+
+
+def test_a_vehicle_of_an_unused_repository_learns_that_there_is_nothing(fleet: Fleet) -> None:
+    release = verify(question(fleet, fleet.bundle())).release
+    assert release is not None
+    assert release.documents == ()
+
+
+def test_targets_that_are_not_named_stay_as_they_are(fleet: Fleet) -> None:
+    fleet.publish(toggles(), campaign("a"), audience=parse_audience("brand=Aria"))
+    before = read_state(fleet.folder.metadata).targets.targets
+    fleet.publish(None, campaign("b"))
+    after = read_state(fleet.folder.metadata).targets.targets
+    assert set(after) == {"toggles.json", "campaigns/a.json", "campaigns/b.json"}
+    assert after["toggles.json"] == before["toggles.json"]
+    assert after["toggles.json"].custom == {"audience": {"brand": ["Aria"]}}
+    assert versions(fleet) == Versions(1, 3, 3, 3)
+
+
+def test_a_removed_campaign_is_gone_and_an_unknown_one_is_named(fleet: Fleet) -> None:
+    fleet.publish(toggles(), campaign("a"))
+    publish(fleet.folder, remove_campaigns=["a"], now=NOW)
+    assert paths(fleet) == {"toggles.json"}
+    with pytest.raises(Permanent, match="no campaign 'a' is published"):
+        publish(fleet.folder, remove_campaigns=["a"], now=NOW)
+
+
+def test_without_change_only_the_timestamp_is_signed_anew(fleet: Fleet) -> None:
+    fleet.publish(toggles())
+    fleet.publish(toggles())
+    assert versions(fleet) == Versions(1, 3, 2, 2)
+
+
+def test_documents_near_their_expiry_are_signed_anew(fleet: Fleet) -> None:
+    fleet.publish(toggles())
+    fleet.publish(now=NOW + timedelta(days=repository.DOCUMENT_DAYS - 10))
+    assert versions(fleet) == Versions(1, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [(b"{}", "wipe them all"), (toggles().replace(b'"on": true', b'"up": true'), "'on' is none of")],
+)
+def test_toggles_that_a_vehicle_would_refuse_are_not_signed(fleet: Fleet, document: bytes, complaint: str) -> None:
+    with pytest.raises(Permanent, match=complaint):
+        fleet.publish(document)
+    assert versions(fleet) == Versions(1, 1, 1, 1)
+
+
+def test_a_campaign_that_a_vehicle_would_refuse_is_not_signed(fleet: Fleet) -> None:
+    with pytest.raises(Permanent, match=r"0\.json"):
+        fleet.publish(None, campaign().replace(b"periodMs", b"period"))
+    assert versions(fleet) == Versions(1, 1, 1, 1)
+
+
+def test_two_files_of_one_campaign_are_refused(fleet: Fleet) -> None:
+    with pytest.raises(Permanent, match="same campaign name"):
+        fleet.publish(None, campaign(), campaign())
+
+
+def test_what_does_not_fit_one_message_is_not_signed(fleet: Fleet) -> None:
+    noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=180_000)).encode()
+    with pytest.raises(Permanent, match="publish fewer or smaller"):
+        fleet.publish(toggles().replace(b'{"flags"', b'{"x":"' + noise + b'","flags"'))
+    assert versions(fleet) == Versions(1, 1, 1, 1)
+
+
+def test_the_size_that_is_reported_is_not_below_what_a_vehicle_gets(fleet: Fleet) -> None:
+    published = fleet.publish(toggles(), campaign("a"), campaign("b"))
+    assert len(fleet.bundle()) <= published.bundle_bytes < len(fleet.bundle()) + 2_000 < BUNDLE_BYTES
+
+
+def test_a_cut_at_any_write_leaves_the_version_before_or_after_and_the_next_publication_works(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(BaseException):
+        pass
+
+    fleet.publish(toggles())
+    for at in range(6):
+        before = versions(fleet)
+        left = at
+
+        def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+            nonlocal left
+            if left == 0:
+                raise Cut
+            left -= 1
+            write_file(path, content, mode=mode)
+
+        monkeypatch.setattr("fleet.publishing.repository.write_file", write)
+        cut = False
+        try:
+            fleet.publish(toggles(bool(at % 2)), campaign(f"c{at}"))
+        except Cut:
+            cut = True
+        monkeypatch.undo()
+        assert cut is (at < 5)
+        assert versions(fleet) == before if cut else versions(fleet) != before
+        assert verify(question(fleet, fleet.bundle())).versions == versions(fleet)
+
+
+def test_two_publishers_do_not_work_at_once(fleet: Fleet) -> None:
+    with repository.locked(fleet.folder), pytest.raises(Transient, match="another"):
+        fleet.publish(toggles())
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json", "1.targets.json"])
+def test_a_damaged_repository_is_named(fleet: Fleet, name: str) -> None:
+    (fleet.folder.metadata / name).write_bytes(b"")
+    with pytest.raises(Permanent, match="restore it from the backup"):
+        fleet.publish(toggles())
+
+
+def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_bytes(toggles())
+    (tmp_path / "c.json").write_bytes(campaign("c"))
+    report = command(fleet, "--toggles", str(tmp_path / "t.json"), "--campaign", str(tmp_path / "c.json"))
+    assert report["documents"] == ["toggles.json", "campaigns/c.json"]
+    assert (report["targets"], report["nudged"]) == (2, False)
+    assert command(fleet, "--remove-campaign", "c")["documents"] == ["toggles.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--audience", "colour=red"), "colour"),
+        (("--audience", "model_year=new"), "number"),
+        (("--audience", "brand"), "KEY=VALUE"),
+        (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
+        (("--audience", "brand=Aria"), "give one of these, too"),
+        (("--remove-campaign", "d"), "there are: none"),
+        (("--toggles", "/nonexistent.json"), "cannot read /nonexistent.json"),
+    ],
+)
+def test_wrong_arguments_are_named_and_sign_nothing(fleet: Fleet, arguments: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(Permanent, match=complaint):
+        command(fleet, *arguments)
+    assert versions(fleet) == Versions(1, 1, 1, 1)
+
+
+def test_a_key_that_is_missing_is_named(fleet: Fleet) -> None:
+    fleet.folder.key("snapshot").unlink()
+    with pytest.raises(Permanent, match=r"snapshot\.pem"):
+        fleet.publish(toggles())
+    assert parse_bundle(fleet.bundle())

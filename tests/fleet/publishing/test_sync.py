@@ -1,0 +1,101 @@
+"""Which files an answer holds; whether a vehicle accepts them is tests/agent/pushes."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.errors import Permanent
+from agent.formats import topics
+from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_request, have, parse_bundle
+from fleet.publishing.sync import answer, build_answer
+from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    fleet = Fleet(tmp_path / "fleet")
+    fleet.publish(toggles(), campaign())
+    return fleet
+
+
+def names(fleet: Fleet, held: Versions, applied: int = 0, refused: int = 0, *documents: bytes) -> list[str]:
+    held_documents = tuple(have(document) for document in documents)
+    request = SyncRequest(VEHICLE.vehicle, held, applied, refused, held_documents)
+    files = parse_bundle(build_answer(fleet.folder, request))
+    return sorted(name.rsplit(".", 2)[-2] if name.startswith("targets/") else name for name in files)
+
+
+CURRENT = Versions(1, 2, 2, 2)
+METADATA = ["metadata/2.snapshot.json", "metadata/2.targets.json", TIMESTAMP]
+
+
+def test_a_vehicle_from_the_factory_gets_everything(fleet: Fleet) -> None:
+    assert names(fleet, Versions()) == ["drive", *METADATA, "toggles"]
+
+
+def test_who_is_up_to_date_gets_the_timestamp(fleet: Fleet) -> None:
+    assert names(fleet, CURRENT, 2) == [TIMESTAMP]
+
+
+def test_who_refused_the_current_version_is_not_sent_it_again(fleet: Fleet) -> None:
+    assert names(fleet, CURRENT, 1, 2) == [TIMESTAMP]
+
+
+def test_documents_that_are_held_are_left_out(fleet: Fleet) -> None:
+    assert names(fleet, Versions(1, 1, 1, 1), 1, 0, toggles()) == ["drive", *METADATA]
+
+
+def test_roots_since_the_one_held_are_all_sent(fleet: Fleet) -> None:
+    for _ in range(3):
+        fleet.rotate_root(("root1", "root2"))
+    assert names(fleet, Versions(2, 2, 2, 2), 2) == ["metadata/3.root.json", "metadata/4.root.json", TIMESTAMP]
+
+
+def test_a_vehicle_ahead_of_a_restored_repository_is_told_what_there_is(fleet: Fleet) -> None:
+    assert names(fleet, Versions(1, 9, 9, 9), 9) == ["drive", *METADATA, "toggles"]
+
+
+def test_a_damaged_repository_is_named(fleet: Fleet) -> None:
+    for file in fleet.folder.targets.glob("*.json"):
+        file.unlink()
+    with pytest.raises(Permanent, match="restore the repository"):
+        names(fleet, Versions())
+
+
+class Recorder:
+    """A connection that keeps what is published (production signature)."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+
+    async def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> int:
+        self.published.append((topic, payload))
+        return 0
+
+
+def respond(fleet: Fleet, topic: str, payload: bytes) -> list[tuple[str, bytes]]:
+    recorder = Recorder()
+    asyncio.run(answer(recorder, topic, payload, fleet.folder))  # type: ignore[arg-type]
+    return recorder.published
+
+
+def test_the_answer_goes_to_the_vehicle_that_asked(fleet: Fleet) -> None:
+    request = SyncRequest(VEHICLE.vehicle, Versions())
+    published = respond(fleet, topics.sync(VEHICLE.vehicle), build_request(request))
+    assert published == [(topics.push(VEHICLE.vehicle), build_answer(fleet.folder, request))]
+
+
+@pytest.mark.parametrize(
+    ("topic", "vehicle"),
+    [
+        (topics.sync(VEHICLE.vehicle), "11111111-2222-4333-8444-555555555555"),
+        ("hu/v1/sync/somebody", VEHICLE.vehicle),
+    ],
+)
+def test_nobody_is_answered_in_anothers_name(fleet: Fleet, topic: str, vehicle: str) -> None:
+    assert respond(fleet, topic, build_request(SyncRequest(vehicle, Versions()))) == []
+
+
+def test_garbage_is_not_answered(fleet: Fleet) -> None:
+    assert respond(fleet, topics.sync(VEHICLE.vehicle), b"\xff" * 50) == []

@@ -1,0 +1,177 @@
+"""The inbox against a simple model: a set of batches, and groups that are unfinished."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.errors import Permanent
+from fleet.receiving.inbox import BatchKey, Inbox, Place, SealedBatch
+
+EPOCH = "e" * 32
+
+
+def key(seq: int, vehicle: str = "v1") -> BatchKey:
+    return BatchKey(vehicle, EPOCH, seq)
+
+
+def sealed(*seqs: int) -> list[SealedBatch]:
+    return [SealedBatch(Place(key(seq)), b"sealed %d" % seq, seq) for seq in seqs]
+
+
+def nothing() -> Iterable[Place]:
+    return ()
+
+
+def open_inbox(path: Path, share: str = "0-15", known: Callable[[], Iterable[Place]] = nothing) -> Inbox:
+    return Inbox.open(path / "receiver.db", share=share, known=known)
+
+
+def test_batches_out_of_order_all_get_rising_numbers(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path)
+    numbers = []
+    for seq in (1, 3, 2):
+        taken = inbox.take(sealed(seq))
+        assert taken.commit is not None
+        numbers.append(taken.commit.number)
+        inbox.finish(taken.commit.number)
+    assert numbers == [1, 2, 3]
+
+
+def test_a_batch_twice_in_a_group_is_taken_once(tmp_path: Path) -> None:
+    taken = open_inbox(tmp_path).take(sealed(1, 1, 2))
+    assert taken.commit is not None
+    assert [batch.key.seq for batch in taken.commit.batches] == [1, 2]
+    assert taken.stored == taken.held == ()
+
+
+def test_what_was_taken_and_not_finished_comes_back_under_its_number_with_its_bytes(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path)
+    first = inbox.take(sealed(2, 1)).commit
+    assert first is not None
+    inbox.close()
+    inbox = open_inbox(tmp_path)
+    assert inbox.undone() == [first]
+    inbox.finish(first.number)
+    assert inbox.undone() == []
+    assert inbox.take(sealed(1)).stored == (key(1),)
+
+
+def test_finished_batches_leave_no_bytes_behind(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path)
+    commit = inbox.take(sealed(*range(1, 100))).commit
+    assert commit is not None
+    inbox.finish(commit.number)
+    with sqlite3.connect(tmp_path / "receiver.db") as database:
+        assert database.execute("SELECT count(*) FROM pending").fetchone() == (0,)
+        assert database.execute("SELECT first, last FROM known").fetchall() == [(1, 99)]
+
+
+def test_receivers_of_different_shares_number_apart_and_never_take_each_others_batches(tmp_path: Path) -> None:
+    one, other = open_inbox(tmp_path, "0-7"), open_inbox(tmp_path, "8-15")
+    commit = one.take(sealed(1)).commit
+    assert commit is not None
+    taken = other.take(sealed(1, 2))
+    assert taken.held == (key(1),)
+    assert taken.commit is not None
+    assert [batch.key.seq for batch in taken.commit.batches] == [2]
+    assert one.app_id != other.app_id
+    assert one.undone() == [commit]
+    one.finish(commit.number)
+    assert other.take(sealed(1)).stored == (key(1),)
+
+
+def test_a_share_is_served_by_one_receiver_at_a_time(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path)
+    with pytest.raises(Permanent, match="another receiver serves partitions 0-15"):
+        open_inbox(tmp_path)
+    inbox.close()
+    open_inbox(tmp_path).close()
+
+
+def test_a_receiver_whose_share_is_being_adopted_waits_for_it(tmp_path: Path) -> None:
+    crashed = open_inbox(tmp_path, "0-7")
+    commit = crashed.take(sealed(1)).commit
+    crashed.close()
+    adopter = open_inbox(tmp_path, "8-15")
+    adopting = adopter.adopt()
+    held = next(adopting)
+    assert held.undone() == [commit]
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(open_inbox, tmp_path, "0-7")
+        time.sleep(0.2)
+        assert not opening.done()
+        adopting.close()
+        opening.result(5.0).close()
+
+
+def test_a_new_inbox_knows_what_the_lake_has_and_gets_a_new_name(tmp_path: Path) -> None:
+    first = open_inbox(tmp_path)
+    first.close()
+    (tmp_path / "receiver.db").unlink()
+    second = open_inbox(tmp_path, known=lambda: map(Place, (key(2), key(1), key(7))))
+    assert second.app_id != first.app_id
+    assert second.take(sealed(1, 2, 3, 7)).stored == (key(1), key(2), key(7))
+
+
+@pytest.mark.parametrize("format_", [-1, 2, 99])
+def test_an_inbox_of_another_format_is_refused_with_the_remedy(tmp_path: Path, format_: int) -> None:
+    open_inbox(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as database:
+        database.execute(f"PRAGMA user_version = {format_}")
+    with pytest.raises(Permanent, match=rf"receiver\.db has format {format_}, .* reads format 1: .* move it away"):
+        open_inbox(tmp_path)
+
+
+def test_a_file_that_is_no_inbox_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "receiver.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(Permanent, match="move it away"):
+        open_inbox(tmp_path)
+
+
+groups = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=8), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups=groups, crashes=st.sets(st.integers(0, 11)))
+def test_every_batch_is_handed_out_exactly_once_whatever_arrives_and_whenever_it_dies(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[list[int]], crashes: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("inbox")
+    inbox = open_inbox(folder)
+    landed: dict[int, list[int]] = {}  # number to batches: what a lake would hold
+    for step, group in enumerate(groups):
+        taken = inbox.take(sealed(*group))
+        known = {seq for batches in landed.values() for seq in batches}
+        assert {k.seq for k in taken.stored} == known & set(group)
+        assert taken.held == ()
+        if step in crashes:
+            inbox.close()
+            inbox = open_inbox(folder)
+            assert [c.number for c in inbox.undone()] == ([taken.commit.number] if taken.commit else [])
+        for commit in inbox.undone():
+            assert commit.number not in landed
+            landed[commit.number] = [batch.key.seq for batch in commit.batches]
+            inbox.finish(commit.number)
+    inbox.close()
+    handed_out = [seq for batches in landed.values() for seq in batches]
+    assert sorted(handed_out) == sorted({seq for group in groups for seq in group})
+    assert list(landed) == sorted(landed)
+
+
+def test_a_batch_explains_the_numbers_that_it_replaced_and_keeps_them_out(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path)
+    taken = inbox.take([SealedBatch(Place(key(4), replaces=(1, 2)), b"whole", 4)])
+    assert taken.commit is not None
+    assert [batch.key.seq for batch in taken.commit.batches] == [4]
+    inbox.finish(taken.commit.number)
+    late = inbox.take(sealed(1, 2, 3))
+    assert late.commit is not None
+    assert [batch.key.seq for batch in late.commit.batches] == [3]
+    assert [found.seq for found in late.stored] == [1, 2]
