@@ -158,7 +158,7 @@ def _steady(configuration: Path, state: Path) -> dict[str, float]:
 @contextmanager
 def _agent(configuration: Path, state: Path) -> Iterator[tuple[int, Path]]:
     """An agent at work: its process id and its log."""
-    log = state / "agent.system.log"
+    log = state / "agent.log"
     log.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -44,7 +44,7 @@ class Campaign:
             if ours is None or others is not None:
                 raise
             raise first(ours) from group
-        heard = said(self._folder / "agent.system.log", self._folder / "receiver.log")
+        heard = said(self._folder / "agent.log", self._folder / "receiver.log")
         seconds = time.monotonic() - began_s
         return Verdict(self._seed, self._minutes, world.happened, comparison, ledger, world.no_disk, heard, seconds)
 

@@ -62,6 +62,6 @@ def test_an_empty_lake_fails() -> None:
 
 
 def test_what_programs_said_is_counted_and_lines_that_a_kill_cut_are_not(tmp_path: Path) -> None:
-    log = tmp_path / "agent.system.log"
+    log = tmp_path / "agent.log"
     log.write_text('{"event": "link_lost"}\n{"event": "link_lost"}\nTraceback\n{"event": "li')
     assert said(log) == {"link_lost": 2}

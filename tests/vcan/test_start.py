@@ -16,7 +16,7 @@ from tests.vcan.test_kill import BUSES, configure, counted
 @pytest.mark.timeout(120)
 def test_frames_that_come_before_the_agent_is_ready_are_captured_and_stored(tmp_path: Path) -> None:
     fleet = configure(tmp_path)
-    log = tmp_path / "agent.system.log"
+    log = tmp_path / "agent.log"
     with interfaces.vcan(*BUSES):
         load = [interfaces.cangen(bus, "-g", "5", "-I", "123", "-L", "8", "-D", "i") for bus in BUSES]
         time.sleep(0.5)
