@@ -1,14 +1,14 @@
-"""From envelopes to the lake, once each: judge, take in durably, land, and only then answer.
+"""Bring envelopes into the lake exactly once: judge them, store them durably, append them, and only then acknowledge.
 
-    take_in  judge each envelope; what is refused goes to the quarantine, what is new becomes a commit of the
-    inbox land     append the commit to the lake, finish it, and give the acknowledgements that may now be
-    sent
+    take_in  judges each envelope: what is refused goes to the quarantine, what is new becomes a commit of the inbox
+    land     appends the commit to the lake, finishes it, and returns the acknowledgements that may now be sent
 
-The invariant: an acknowledgement says "stored" only for what the lake holds durably; a catalogue is kept before the
-batch that carried it is acknowledged, be it new or not.  A batch whose catalogue is not here is neither stored nor
-refused: the vehicle is asked for the catalogue, and sends the batch again.  Either step may be
-called again after Transient and goes on where it stopped; after a crash `recover` does.  No awaiting here:
-the receiver calls this from one thread at a time.
+Invariants: an acknowledgement says "stored" only for what the lake holds durably, and a catalogue is kept before the
+batch that carried it is acknowledged, be it new or not.  A batch whose catalogue is missing is neither stored nor
+refused: the vehicle is asked for the catalogue and sends the batch again.
+
+Both steps may be called again after Transient and continue where they stopped; `recover` does the same after a crash.
+Nothing here awaits: the receiver calls this class from one thread at a time.
 """
 
 import contextlib
