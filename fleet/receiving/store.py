@@ -24,7 +24,7 @@ from agent.errors import Permanent, Untrusted
 from agent.formats import topics
 from agent.formats.up.acks import MAX_SEQS, Ack, Refusal, sign_ack
 from agent.formats.up.catalogue import UnknownCatalogue
-from agent.formats.up.seal import RecipientPrivateKey
+from agent.formats.up.seal import RecipientPrivateKey, read_header
 from fleet.lake.rows import OpenedBatch
 from fleet.lake.tables import SCHEMAS, Lake
 from fleet.receiving.catalogues import Catalogues
@@ -214,7 +214,7 @@ class Store:
                 sealed.sealed, self._private, self._catalogues.find, received_at_us=sealed.received_at_us
             )
         except (Untrusted, UnknownCatalogue) as error:
-            topic = topics.ack(sealed.key.vehicle)
+            topic = _topic_of(sealed)
             reason = str(error)
             self._quarantine.keep(sealed.sealed, topic=topic, reason=reason, received_at_us=sealed.received_at_us)
             self.totals.refused += 1
@@ -272,3 +272,13 @@ class Store:
             )
             messages.append(Message(topics.ack(vehicle), sign_ack(ack, self._acks_key)))
         return messages
+
+
+def _topic_of(batch: SealedBatch) -> str:
+    """Return the topic on which a batch of the inbox arrived.
+
+    The inbox does not store topics.  The header names them all the same, because a batch is only taken in where lane
+    and partition of its topic are those of its header and its vehicle.
+    """
+    vehicle = batch.key.vehicle
+    return topics.up(topics.partition_of(vehicle), vehicle, read_header(batch.sealed).lane)
