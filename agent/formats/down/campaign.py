@@ -72,10 +72,6 @@ class Campaign:
     expiry_ns: int
     suspended: bool
 
-    def active_at(self, t_ns: int) -> bool:
-        """Whether the campaign collects at `t_ns`, Unix epoch."""
-        return not self.suspended and self.start_ns <= t_ns < self.expiry_ns
-
     def rule_for(self, signal: str) -> SignalRule | None:
         """The rule of "Message.Signal": that of its exact name, else the first glob that matches."""
         globs = None
