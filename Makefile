@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := agent bench can_dbc fleet lab simulator tests
+SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
 .PHONY: help setup demo test fuzz faults powercut lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.system import log
-from agent.system.command_line import ended, printable
+from agent.system.command_line import bus_and_file, ended, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 def _databases(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dbc",
-        type=_bus_and_file,
+        type=bus_and_file,
         action="append",
         required=True,
         metavar="[BUS=]F",
@@ -156,15 +156,6 @@ def _databases(parser: argparse.ArgumentParser) -> None:
         default="exact",
         help="by whole identifier, or by J1939 parameter group number",
     )
-
-
-def _bus_and_file(text: str) -> tuple[str | None, Path]:
-    bus, equals, file = text.partition("=")
-    if equals and "/" not in bus:
-        if not bus or not file:
-            raise argparse.ArgumentTypeError(f"{text!r} is not [BUS=]FILE")
-        return bus, Path(file)
-    return None, Path(text)
 
 
 def _speed(text: str) -> float:

@@ -146,7 +146,9 @@ def _vehicle(folder: Path) -> Iterator[tuple[Endpoint, str]]:
     with Broker(fleet, folder / "broker") as broker:
         ((record, _, endpoint),) = enrol_many(fleet, keys, 1, host="localhost", port=broker.port, now=datetime.now(UTC))
         command = ["mosquitto_sub", *_tls(endpoint, fleet.receiver_certificate, fleet.receiver_key)]
-        listener = subprocess.Popen([*command, "-i", "listener", "-t", topics.ALL_UP], stdout=subprocess.DEVNULL)
+        listener = subprocess.Popen(
+            [*command, "-i", "listener", "-t", f"{topics.ROOT}/up/#"], stdout=subprocess.DEVNULL
+        )
         time.sleep(1.0)
         try:
             yield endpoint, topics.up(record.partition, record.vehicle, Lane.LIVE)

@@ -13,10 +13,10 @@ from cantools.database.conversion import BaseConversion
 from numpy.typing import NDArray
 
 from bench.columns import Different
+from bench.conversions import Conversions
 from bench.timing import interleaved
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
-from can_dbc.physical import Conversions
 from can_dbc.plan import compile_plan
 
 SIZES: Final = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.columns import Columns, key
+from bench.conversions import Conversions
 from bench.drives import Drive
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
-from can_dbc.physical import Conversions
 
 
 class AgentDecoder:

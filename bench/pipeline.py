@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.formats.down.campaign import parse_campaign
 from agent.formats.topics import Lane
 from agent.formats.up.catalogue import catalogue_of
-from agent.formats.up.codec import decode_window, encode_batches
+from agent.formats.up.codec import decode_window, encode_parts
 from agent.formats.up.columns import Window, physical
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, RecipientPrivateKey, unseal
 from agent.telemetry.clock import MachineClock
@@ -106,7 +106,7 @@ class Pipeline:
     def bodies(self) -> list[bytes]:
         """What is signed and sealed, batch by batch."""
         limit = BATCH_BYTES - SEAL_OVERHEAD_BYTES
-        return [body for window in self.windows() for body in encode_batches(window, limit, self._catalogue)]
+        return [body for window in self.windows() for _, body in encode_parts(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
         """What a receiver gets out of the batches that one run leaves in the spool."""

@@ -26,7 +26,7 @@ agent/telemetry/collect/policy.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/retention.py
 agent/telemetry/uplink/ahead.py agent/telemetry/uplink/bucket.py agent/telemetry/uplink/flights.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/schedule.py agent/telemetry/uplink/unanswered.py
-can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py can_dbc/physical.py
+can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
 can_dbc/plan.py can_dbc/selector.py
 fleet/arguments.py fleet/state/certificates.py fleet/lake/clocks.py fleet/lake/rows.py fleet/receiving/share.py
 lab/simulate/extrapolate.py lab/simulate/report.py

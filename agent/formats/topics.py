@@ -21,7 +21,6 @@ from agent.errors import Untrusted
 ROOT: Final = "hu/v1"
 NUDGE: Final = f"{ROOT}/nudge"
 PARTITIONS: Final = 16  # receivers share the fleet by partition; fixed per fleet, as enrolment writes it down
-ALL_UP: Final = f"{ROOT}/up/#"
 ALL_SYNC: Final = f"{ROOT}/sync/+"
 
 _VEHICLE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

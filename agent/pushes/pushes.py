@@ -19,15 +19,15 @@ import structlog
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, SyncRequest, Versions, build_bundle, build_request, have
 from agent.pushes import trial
+from agent.pushes.built import built_at_s
 from agent.pushes.examine import examine
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.store import Store
 from agent.system.tasks import whole
 
-BUILT_AT_S: Final = (
-    1_793_491_200  # 2026-11-01, moved on with each release: the clock of a car that has none is not before
-)
+BUILT_AT_S: Final = built_at_s()
+"""The earliest time that can be: the clock of a car that has none may show 1970, where nothing would be expired."""
 
 log = structlog.get_logger()
 

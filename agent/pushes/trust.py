@@ -1,13 +1,15 @@
-"""Trust in a bundle: TUF's client workflow over the files of one message, and the checks that TUF leaves to us.
+"""Verify a bundle: TUF's client workflow over the files of one message, and the checks that TUF leaves to us.
 
-Runs in the verifier process only (importing TUF costs 25 MB).  The files are untrusted, a temporary folder holds the
-working copy of the trusted metadata, and the caller keeps what comes back or nothing.
+This file runs in the verifier process only, because importing TUF costs 25 MB.  The files of a bundle are untrusted.
+A temporary folder holds the working copy of the trusted metadata, and the caller keeps the whole result or nothing.
 
-Invariants, beyond those of the TUF specification (5.3 to 5.7): - Versions never fall below `floor`, whatever state the
-metadata held is in: TUF never fsyncs, so after a power cut it can   be empty.  Only a root that gives a role new keys
-lifts that role's floor (recovery from a fast-forward attack, 5.3.11).  - Time is the caller's: a head unit without a
-clock boots in 1970, where nothing would ever expire.  - A target that is not for this vehicle is not unpacked; of one
-that is, nothing is missing.
+Invariants, beyond those of the TUF specification (5.3 to 5.7):
+
+- Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
+  can be empty after a power cut.  Only a root that gives a role new keys lifts the floor of that role (recovery from
+  a fast-forward attack, 5.3.11).
+- The caller gives the time.  A head unit without a clock boots in 1970, when nothing would ever be expired.
+- A target that is not meant for this vehicle is not unpacked.  A release lacks no target that is.
 """
 
 import hashlib

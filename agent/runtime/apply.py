@@ -1,7 +1,9 @@
-"""What the release in force means for the running agent: toggles served, campaigns collected, receipts sent.
+"""Put the release in force into effect in the running agent: toggles served, campaigns collected, receipts sent.
 
-Invariant: a release is applied whole or the one before stays; whatever happens to a push, exactly one receipt says so.
-Telemetry and pushes never meet: this is the place where `app` lets one change the other.
+Invariant: a release is applied whole or the one before stays, in OFREP, in the file for flagd and in the campaigns
+alike; whatever happens to a push, exactly one receipt says so.  Only at start, where there is none before, the release
+takes effect without the file if the disk refuses it.  Telemetry and pushes never meet: this is the place where `app`
+lets one change the other.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ from agent.formats.up.columns import Event
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.assembly import CampaignFile, parse_campaigns
-from agent.serve.toggles import ToggleService, write_flagd_file
+from agent.serve.toggles import ToggleService, evaluator_of, remove_flagd_file, write_flagd_file
 from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
@@ -47,6 +49,7 @@ class Applier:
         self._runtime_folder = runtime_folder
         self._local = tuple(local)
         self._turn = asyncio.Lock()  # offers, trials and reloads take effect one after the other
+        self._has_file = False  # whether toggles, campaigns and the file for flagd are in effect and agree
         self.examined = 0
         """Bundles that came from the fleet, or from whoever could send them."""
         self.refused: Counter[str] = Counter()
@@ -132,22 +135,36 @@ class Applier:
         toggles = None if release is None else release.toggles
         try:
             campaigns = parse_campaigns(pushed) if pushed else self._local
-            self._toggles.replace(toggles)
+            evaluator = evaluator_of(toggles)
         except AgentError as error:
             # Validated before it was stored; should it fail all the same, the trial ends and the last good one returns.
             self.problem = str(error)
             log.error("release_unusable", version=self.version, reason=self.problem)
             return
-        self.problem = None
-        try:
-            await asyncio.to_thread(write_flagd_file, self._runtime_folder, toggles)
-        except Transient as error:  # toggles are served over HTTP all the same
-            log.error("flagd_file_not_written", reason=str(error))
+        # The file comes first, because it is the one step that can fail: until it is written nothing has changed.
+        self.problem = await self._write_flagd_file(toggles)
+        if self.problem is not None and self._has_file:
+            return  # What is in effect stays, and agrees; a release on trial is reverted for this problem.
+        self._has_file = self.problem is None
+        self._toggles.replace(evaluator)
         before = await self._collector.set_campaigns([file.campaign for file in campaigns])
         names = [f"{campaign.name}@{campaign.revision}" for campaign in self._collector.campaigns]
         self._outbox.add_event(_campaigns_event(names, before))
         await asyncio.to_thread(self._outbox.flush)
         log.info("in_force", release=self.version, campaigns=names, toggles=len(self._toggles.keys))
+
+    async def _write_flagd_file(self, toggles: bytes | None) -> str | None:
+        """Write the file for flagd's providers; return the problem where the disk refuses it."""
+        try:
+            await asyncio.to_thread(write_flagd_file, self._runtime_folder, toggles)
+        except Transient as error:
+            log.error("flagd_file_not_written", reason=str(error))
+            if not self._has_file:
+                # At start there is no earlier state to keep, and a full disk must not stop collection and OFREP.  A
+                # file of an earlier process would contradict them; removing it needs no space.
+                await asyncio.to_thread(remove_flagd_file, self._runtime_folder)
+            return str(error)
+        return None
 
     async def _tell(self, outcome: PushOutcome) -> None:
         log.info(

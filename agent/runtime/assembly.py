@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.errors import Permanent
-from agent.formats.down.campaign import Campaign, parse_campaign
+from agent.formats.down import campaign
+from agent.formats.down.campaign import Campaign
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.settings.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
@@ -79,15 +80,8 @@ def local_campaigns(folder: Path) -> tuple[CampaignFile, ...]:
 
 
 def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[CampaignFile, ...]:
-    """Campaigns of (source, JSON) pairs; no two may share a name."""
-    found: dict[str, CampaignFile] = {}
-    for source, document in documents:
-        campaign = parse_campaign(document, source)
-        if campaign.name in found:
-            first = found[campaign.name].source
-            raise Permanent(f"{source}: campaign {campaign.name!r} is also in {first}; rename one")
-        found[campaign.name] = CampaignFile(source, campaign)
-    return tuple(found.values())
+    """Parse campaigns of (source, JSON) pairs, of which no two may share a name.  Raises Permanent."""
+    return tuple(CampaignFile(source, parsed) for source, parsed in campaign.parse_campaigns(documents))
 
 
 def make_sources(

@@ -6,6 +6,7 @@ into a roll-out; its own `targetingKey` (a profile, say) does count, and `vehicl
 out by vehicle.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -33,6 +34,11 @@ class _BadRequest(Exception):
         self.code = code
 
 
+def evaluator_of(document: bytes | None) -> Evaluator | None:
+    """Parse a flag definition for `ToggleService.replace`; None stays None.  Raises Permanent."""
+    return None if document is None else Evaluator(parse_toggles(document, "toggles.json"))
+
+
 class ToggleService:
     """Serves the flags of the definition in force; `replace` swaps it, between two requests."""
 
@@ -50,9 +56,9 @@ class ToggleService:
         """Flags that can be evaluated."""
         return () if self._evaluator is None else self._evaluator.keys
 
-    def replace(self, document: bytes | None) -> None:
-        """Serve this flag definition from now on; None: no flags.  Raises Permanent, and the old one stays."""
-        self._evaluator = None if document is None else Evaluator(parse_toggles(document, "toggles.json"))
+    def replace(self, evaluator: Evaluator | None) -> None:
+        """Serve the flags of `evaluator` from now on; None: no flags."""
+        self._evaluator = evaluator
 
     def evaluate(self, key: str) -> Evaluation:
         """One flag for the vehicle itself, as `status` shows it.  Raises FlagNotFound, Permanent."""
@@ -111,16 +117,25 @@ class ToggleService:
 
 
 def write_flagd_file(folder: Path, document: bytes | None) -> Path:
-    """Put the flag definition in force where flagd's in-process providers watch it; its path.
+    """Put the flag definition in force where flagd's in-process providers watch it, and return its path.
 
-    Atomic: readers see the old definition or the new one.  Raises Transient.
+    Readers see the old definition or the new one.  A file that has this content is left alone, so that a release whose
+    file is there can be put in force again on a full disk.  Raises Transient.
     """
-    path = folder / FLAGD_FILE
+    path, content = folder / FLAGD_FILE, _NO_FLAGS if document is None else document
     try:
-        write_file(path, _NO_FLAGS if document is None else document, mode=0o644)
+        if path.exists() and path.read_bytes() == content:
+            return path
+        write_file(path, content, mode=0o644)
     except OSError as error:
         raise Transient(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def remove_flagd_file(folder: Path) -> None:
+    """Remove the file for flagd's providers, if the disk allows: a missing file is better than one that is wrong."""
+    with contextlib.suppress(OSError):
+        (folder / FLAGD_FILE).unlink()
 
 
 def _success(key: str, evaluation: Evaluation) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The configuration file `agent.toml`: parsed once, strictly, into frozen structures.
 
-Pure: text in, `Settings` out, or one `Permanent` error that names file, key and remedy.  An unknown key, a wrong type,
-a value out of its range and an impossible pair of limits are all errors: a typing mistake must not become a default.
+`parse` takes text and gives `Settings`; only `load` reads a file.  Both raise one `Permanent` error that names file,
+key and remedy.  An unknown key, a wrong type, a value out of its range and an impossible pair of limits are all errors:
+a typing mistake must not become a default.
 Relative paths are relative to the folder of the configuration file.  What each key means, its unit, default and reason
 stand in `config/agent.toml`; a test holds that file against these classes.
 """

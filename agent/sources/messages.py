@@ -1,6 +1,6 @@
-"""python-can messages to columns.
+"""Convert python-can messages to columns of frames.
 
-Pure.
+Nothing here waits or does I/O, but importing python-can loads its drivers and its configuration.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ def is_frame(message: can.Message) -> bool:
 
 
 def block_of(messages: Sequence[can.Message], buses: tuple[str], first: int) -> FrameBlock:
-    """Messages of one bus as a block.  Their float timestamps are exact to the microsecond, and are cut to it."""
+    """Convert messages of one bus to a frame block.
+
+    The float timestamps of python-can are exact to the microsecond, so times are rounded to whole microseconds.
+    """
     data = [bytes(message.data[:FD_BYTES]) for message in messages]
     width = CLASSIC_BYTES if max(map(len, data), default=0) <= CLASSIC_BYTES else FD_BYTES
     times = np.array([message.timestamp for message in messages], np.float64)

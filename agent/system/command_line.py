@@ -1,12 +1,16 @@
-"""How a command ends, for every program of the project: exit status 0 success, 1 the work failed, 130 interrupted.
+"""What every command line of the project shares: words for `--dbc`, and how a command ends.
+
+Exit status: 0 success, 1 the work failed, 130 interrupted.
 
 Invariant: what can go wrong outside the program is told in plain words and never as a traceback, also where nobody
 reads the output any more (`| head`) or where it finds no room.  (argparse ends wrong use with status 2.)
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from agent.errors import AgentError
 
@@ -32,6 +36,19 @@ def ended(work: Callable[[], int], complain: Callable[[object], None]) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
+
+
+def bus_and_file(text: str) -> tuple[str | None, Path]:
+    """Read `[BUS=]FILE`, a type for argparse; without a bus the file is for all of them.
+
+    No bus has a slash in its name, so "=" behind a slash belongs to the path, as in `/data/a=b/x.dbc`.
+    """
+    bus, equals, file = text.partition("=")
+    if equals and "/" not in bus:
+        if not bus or not file:
+            raise argparse.ArgumentTypeError(f"{text!r} is not [BUS=]FILE")
+        return bus, Path(file)
+    return None, Path(text)
 
 
 def printable(line: str) -> str:

@@ -64,6 +64,6 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     )
     keys.write_certificate(folder.receiver_certificate, receiver)
 
-    publish.create_repository(folder)
+    publish.create_repository(folder, now)
     # Last: its presence says that the fleet is whole.
     keys.write_certificate(folder.ca_certificate, authority)

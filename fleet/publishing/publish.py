@@ -42,12 +42,12 @@ class Published:
     bundle_bytes: int
 
 
-def create_repository(folder: FleetFolder) -> Versions:
-    """Make the repository of a new fleet, with its root and no targets.
+def create_repository(folder: FleetFolder, now: datetime) -> Versions:
+    """Make the repository of a new fleet, signed at `now`, with its root and no targets.
 
     The keys must exist.  Raises Permanent.
     """
-    return repository.create(folder, datetime.now(UTC))
+    return repository.create(folder, now)
 
 
 def publish(

@@ -1,14 +1,14 @@
-"""From envelopes to the lake, once each: judge, take in durably, land, and only then answer.
+"""Bring envelopes into the lake exactly once: judge them, store them durably, append them, and only then acknowledge.
 
-    take_in  judge each envelope; what is refused goes to the quarantine, what is new becomes a commit of the
-    inbox land     append the commit to the lake, finish it, and give the acknowledgements that may now be
-    sent
+    take_in  judges each envelope: what is refused goes to the quarantine, what is new becomes a commit of the inbox
+    land     appends the commit to the lake, finishes it, and returns the acknowledgements that may now be sent
 
-The invariant: an acknowledgement says "stored" only for what the lake holds durably; a catalogue is kept before the
-batch that carried it is acknowledged, be it new or not.  A batch whose catalogue is not here is neither stored nor
-refused: the vehicle is asked for the catalogue, and sends the batch again.  Either step may be
-called again after Transient and goes on where it stopped; after a crash `recover` does.  No awaiting here:
-the receiver calls this from one thread at a time.
+Invariants: an acknowledgement says "stored" only for what the lake holds durably, and a catalogue is kept before the
+batch that carried it is acknowledged, be it new or not.  A batch whose catalogue is missing is neither stored nor
+refused: the vehicle is asked for the catalogue and sends the batch again.
+
+Both steps may be called again after Transient and continue where they stopped; `recover` does the same after a crash.
+Nothing here awaits: the receiver calls this class from one thread at a time.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from agent.errors import Permanent, Untrusted
 from agent.formats import topics
 from agent.formats.up.acks import MAX_SEQS, Ack, Refusal, sign_ack
 from agent.formats.up.catalogue import UnknownCatalogue
-from agent.formats.up.seal import RecipientPrivateKey
+from agent.formats.up.seal import RecipientPrivateKey, read_header
 from fleet.lake.rows import OpenedBatch
 from fleet.lake.tables import SCHEMAS, Lake
 from fleet.receiving.catalogues import Catalogues
@@ -214,7 +214,7 @@ class Store:
                 sealed.sealed, self._private, self._catalogues.find, received_at_us=sealed.received_at_us
             )
         except (Untrusted, UnknownCatalogue) as error:
-            topic = topics.ack(sealed.key.vehicle)
+            topic = _topic_of(sealed)
             reason = str(error)
             self._quarantine.keep(sealed.sealed, topic=topic, reason=reason, received_at_us=sealed.received_at_us)
             self.totals.refused += 1
@@ -272,3 +272,13 @@ class Store:
             )
             messages.append(Message(topics.ack(vehicle), sign_ack(ack, self._acks_key)))
         return messages
+
+
+def _topic_of(batch: SealedBatch) -> str:
+    """Return the topic on which a batch of the inbox arrived.
+
+    The inbox does not store topics.  The header names them all the same, because a batch is only taken in where lane
+    and partition of its topic are those of its header and its vehicle.
+    """
+    vehicle = batch.key.vehicle
+    return topics.up(topics.partition_of(vehicle), vehicle, read_header(batch.sealed).lane)

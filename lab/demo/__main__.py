@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.system.command_line import ended
+from agent.system.command_line import bus_and_file, ended
 from fleet import arguments
 from lab.demo.documents import write_documents
 from lab.demo.drive import Drive
@@ -57,7 +57,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--log", type=Path, metavar="F", help="a recorded log; without it the virtual vehicle drives")
-    parser.add_argument("--dbc", action="append", default=[], metavar="[BUS=]F", help="its databases; may be repeated")
+    parser.add_argument(
+        "--dbc",
+        type=bus_and_file,
+        action="append",
+        default=[],
+        metavar="[BUS=]F",
+        help="its databases; may be repeated",
+    )
     parser.add_argument("--match", choices=("exact", "pgn"), default="exact", help="how identifiers find messages")
     parser.add_argument("--seed", type=arguments.whole(0, 2**32), default=1, metavar="N", help="of the virtual vehicle")
     parser.add_argument(
@@ -71,11 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def _source(options: argparse.Namespace, folder: Path) -> DriveInput:
     if options.log is None:
         return virtual_vehicle(options.seed)
-    databases: list[tuple[str | None, Path]] = []
-    for text in options.dbc:
-        bus, equals, file = text.partition("=")
-        databases.append((bus, Path(file)) if equals else (None, Path(text)))
-    return recorded(options.log, databases, options.match, folder)
+    return recorded(options.log, options.dbc, options.match, folder)
 
 
 async def _play(source: DriveInput, folder: Path, length_s: float) -> Result:

@@ -69,7 +69,7 @@ async def receiver(fleet: World) -> AsyncIterator[asyncio.Queue[tuple[str, bytes
             received.put_nowait(message)
 
     async with connect(fleet.endpoint("receiver")) as connection:
-        await connection.subscribe([topics.ALL_UP])
+        await connection.subscribe([f"{topics.ROOT}/up/#"])
         task = asyncio.create_task(listen(connection))
         try:
             yield received
@@ -144,7 +144,7 @@ def test_unread_messages_wait_at_the_broker_and_none_is_lost(fleet: World) -> No
     async def work() -> None:
         reader = fleet.endpoint("receiver", receive_maximum=4)
         async with connect(reader) as slow, connect(fleet.endpoint(VEHICLE)) as connection:
-            await slow.subscribe([topics.ALL_UP])
+            await slow.subscribe([f"{topics.ROOT}/up/#"])
             await asyncio.gather(*(connection.publish(UP, b"%d" % number) for number in range(100)))
             await asyncio.sleep(0.2)
             assert len(slow._client.messages) <= 4
@@ -427,7 +427,7 @@ def test_what_waits_unread_is_bounded_in_bytes(fleet: World) -> None:
     async def work() -> None:
         reader = fleet.endpoint("receiver", maximum_packet_bytes=10_000)
         async with connect(reader) as slow, connect(fleet.endpoint(VEHICLE)) as connection:
-            await slow.subscribe([topics.ALL_UP])
+            await slow.subscribe([f"{topics.ROOT}/up/#"])
             await asyncio.gather(*(connection.publish(UP, bytes(5_000)) for _ in range(20)))
             with pytest.raises(Transient, match="more than 40000 bytes of messages wait"):
                 async for _ in slow.messages():

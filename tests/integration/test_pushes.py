@@ -17,7 +17,7 @@ from agent.link.mqtt import Connection, Endpoint, connect
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.serve.http import Server
-from agent.serve.toggles import ToggleService
+from agent.serve.toggles import ToggleService, evaluator_of
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
 from fleet.publishing import publish, sync
@@ -115,7 +115,7 @@ def test_a_signed_toggle_reaches_the_app_and_the_next_one_comes_by_nudge(world: 
                 assert topic == topics.push(world.vehicle.vehicle)
                 outcome = await pushes.offer(payload)
                 release = pushes.current()
-                service.replace(None if release is None else release.toggles)
+                service.replace(evaluator_of(None if release is None else release.toggles))
                 return outcome
 
             assert await evaluate(server, "new-navigation") is None

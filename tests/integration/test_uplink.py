@@ -141,7 +141,7 @@ class Receiver:
                 await asyncio.sleep(0.05)
 
     async def _serve(self, connection: Connection) -> None:
-        await connection.subscribe([topics.ALL_UP])
+        await connection.subscribe([f"{topics.ROOT}/up/#"])
         async for _, payload in connection.messages():
             seq = int(payload.split(b" ")[0])
             self.seen[seq] += 1

@@ -12,7 +12,7 @@ case-sensitive).
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -71,10 +71,6 @@ class Campaign:
     start_ns: int
     expiry_ns: int
     suspended: bool
-
-    def active_at(self, t_ns: int) -> bool:
-        """Whether the campaign collects at `t_ns`, Unix epoch."""
-        return not self.suspended and self.start_ns <= t_ns < self.expiry_ns
 
     def rule_for(self, signal: str) -> SignalRule | None:
         """The rule of "Message.Signal": that of its exact name, else the first glob that matches."""
@@ -168,6 +164,22 @@ _OF_THE_CLOUD_SIDE: Final = (
     *("arn", "clientToken", "compression", "creationTime", "dataDestinationConfigs", "description", "diagnosticsMode"),
     *("lastModificationTime", "postTriggerCollectionDuration", "signalCatalogArn", "spoolingMode", "tags", "targetArn"),
 )
+
+
+def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, Campaign], ...]:
+    """Parse (source, JSON) pairs that are to be in force together; return each source with its campaign.
+
+    Raises Permanent naming the source at fault, also where two campaigns share a name: batches refer to their campaign
+    by name, so the two could not be told apart.
+    """
+    found: dict[str, tuple[str, Campaign]] = {}
+    for source, document in documents:
+        campaign = parse_campaign(document, source)
+        if campaign.name in found:
+            first = found[campaign.name][0]
+            raise Permanent(f"{source}: campaign {campaign.name!r} is also in {first}; rename one")
+        found[campaign.name] = (source, campaign)
+    return tuple(found.values())
 
 
 def misspelt_fields(content: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -249,7 +249,9 @@ def _check_fractional(arguments: list[Any], where: str) -> None:
             raise Permanent(f"{where}: weight {weight!r} of 'fractional' must be a whole number, 0 or more")
         total += weight
     if not 0 < total <= WEIGHTS:
-        raise Permanent(f"{where}: weights of 'fractional' add up to {total}; they must to 1 to {WEIGHTS}")
+        raise Permanent(
+            f"{where}: The weights of 'fractional' add up to {total}; the sum must be between 1 and {WEIGHTS}."
+        )
 
 
 def _shares(arguments: list[Any]) -> list[Any]:

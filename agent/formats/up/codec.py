@@ -53,23 +53,18 @@ def encode_window(window: Window, catalogue: Catalogue | None = None) -> bytes:
     Equal arguments give equal bytes.  Raises ValueError above the limits of a batch.
     """
     if _values(window) > MAX_VALUES:
-        raise ValueError(f"window of more than {MAX_VALUES} values: cut it (encode_batches)")
+        raise ValueError(f"window of more than {MAX_VALUES} values: cut it (encode_parts)")
     body = _to_message(window, catalogue).SerializeToString(deterministic=True)
     if len(body) > MAX_BODY_BYTES:
-        raise ValueError(f"window of more than {MAX_BODY_BYTES} bytes: cut it (encode_batches)")
+        raise ValueError(f"window of more than {MAX_BODY_BYTES} bytes: cut it (encode_parts)")
     return _compress(body)
 
 
-def encode_batches(window: Window, max_bytes: int, catalogue: Catalogue | None = None) -> list[bytes]:
-    """The bodies of as few batches as reasonable, each of at most `max_bytes`, cut by time.
+def encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None = None) -> Iterator[tuple[Window, bytes]]:
+    """Cut a window by time into as few batches of at most `max_bytes` as reasonable; give each fragment and its body.
 
     Equal arguments give equal bytes.  Raises ValueError where one sample alone exceeds `max_bytes`.
     """
-    return [body for _, body in encode_parts(window, max_bytes, catalogue)]
-
-
-def encode_parts(window: Window, max_bytes: int, catalogue: Catalogue | None = None) -> Iterator[tuple[Window, bytes]]:
-    """As `encode_batches`, each body with the part of the window that it holds."""
     signals = sum(len(group.signals) for group in window.groups)
     if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
         parts = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))

@@ -146,6 +146,17 @@ def test_signed_documents_that_are_no_use_leave_the_last_known_good(fleet: Fleet
     assert car.sync() == PushOutcome(Result.APPLIED, 4)
 
 
+def test_two_campaigns_of_one_name_are_refused_and_never_tried(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles(), campaign("good"))
+    car.sync()
+    car.confirm()
+    fleet.sign_as_is("campaigns/other.json", campaign("good"))
+    outcome = car.sync()
+    assert (outcome.result, outcome.version, outcome.reason) == (Result.REFUSED, 3, Reason.INVALID)
+    assert "campaign 'good' is also in campaigns/good.json; rename one" in outcome.detail
+    assert not car.pushes.in_trial
+
+
 def _answer(car: Car) -> bytes:
     return build_answer(car.fleet.folder, parse_request(car.pushes.sync_request()))
 

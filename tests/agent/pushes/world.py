@@ -44,7 +44,7 @@ class Fleet:
         self.folder.create()
         for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp"):
             keys.create_ed25519(self.folder.key(name))
-        create_repository(self.folder)
+        create_repository(self.folder, NOW)
         self._documents = path / "documents"
         self._documents.mkdir()
 

@@ -1,7 +1,9 @@
 """What a release changes in the running agent, with a real fleet, the real verifier and a real spool."""
 
 import asyncio
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -211,11 +213,73 @@ def test_a_suspended_campaign_is_not_told_as_in_force(car: Car) -> None:
     assert told["campaigns"].count("@") == 1
 
 
-def test_a_full_runtime_folder_does_not_keep_a_release_from_the_apps(fleet: Fleet, car: Car) -> None:
-    (car.folder / "run").rmdir()  # as good as full
+def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_was(
+    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.publish(toggles(True), campaign("good"))
+        await car.applier.offer(fleet.bundle())
+        assert await car.pushes.confirm_trial() is not None
+        monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+        fleet.publish(toggles(False), campaign("new"))
+        await car.applier.offer(fleet.bundle())
+        assert car.applier.problem is not None
+        assert "cannot write" in car.applier.problem
+        assert (car.campaigns, car.flag, file.read_bytes()) == (["good"], True, toggles(True))
+        assert car.applier.version == 3  # on trial, and not well
+        watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
+        async with asyncio.timeout(10):
+            while car.applier.problem:
+                await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    file = car.folder / "run" / FLAGD_FILE
+    asyncio.run(drive())
+    assert (car.applier.version, car.campaigns, car.flag, file.read_bytes()) == (2, ["good"], True, toggles(True))
+    assert [(told["version"], told["reason"]) for told in car.told("push_reverted")] == [(3, "unhealthy")]
+
+
+def test_at_start_a_full_runtime_folder_keeps_neither_toggles_nor_campaigns_from_the_car(
+    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet.publish(toggles(), campaign("pushed"))
     asyncio.run(car.applier.offer(fleet.bundle()))
-    assert (car.flag, car.campaigns) == (True, ["pushed"])
+    car.start()
+    file = car.folder / "run" / FLAGD_FILE
+    file.write_text("flags of an earlier release")
+    monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+    asyncio.run(car.applier.start())
+    assert (car.flag, car.campaigns, file.exists()) == (True, ["pushed"], False)
+    assert car.applier.problem is not None
+    assert "No space left" in car.applier.problem
+
+
+def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything_else(
+    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(toggles(), campaign("pushed"))
+    asyncio.run(car.applier.offer(fleet.bundle()))
+    car.start()
+    (car.folder / "run" / FLAGD_FILE).unlink()
+    monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+
+    async def drive() -> None:
+        await car.applier.start()
+        watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
+        async with asyncio.timeout(10):
+            while car.campaigns != ["local"]:
+                await asyncio.sleep(0.01)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:

@@ -10,7 +10,7 @@ import pytest
 from agent.errors import Permanent, Transient
 from agent.formats.down.audience import Attributes
 from agent.serve.http import Server
-from agent.serve.toggles import ToggleService, write_flagd_file
+from agent.serve.toggles import ToggleService, evaluator_of, write_flagd_file
 
 CAR = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 
@@ -58,7 +58,7 @@ def ask(
 ) -> Answer:
     async def run() -> bytes:
         service = ToggleService(CAR)
-        service.replace(flags)
+        service.replace(evaluator_of(flags))
         async with Server(service.routes, port=0) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             content = body if isinstance(body, bytes) else json.dumps({"context": body}).encode()
@@ -161,9 +161,9 @@ def test_without_toggles_there_are_no_flags() -> None:
 
 def test_a_definition_that_is_no_use_leaves_the_one_before() -> None:
     service = ToggleService(CAR)
-    service.replace(document())
+    service.replace(evaluator_of(document()))
     with pytest.raises(Permanent):
-        service.replace(b"{}")
+        service.replace(evaluator_of(b"{}"))
     assert service.evaluate("plain").variant == "off"
 
 

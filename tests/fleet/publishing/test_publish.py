@@ -46,6 +46,11 @@ def test_a_new_repository_has_a_root_of_which_two_of_three_keys_make_the_next(fl
     assert versions(fleet) == Versions(1, 1, 1, 1)
 
 
+def test_a_new_repository_is_signed_at_the_time_that_it_is_given(fleet: Fleet) -> None:
+    assert read_state(fleet.folder.metadata).timestamp.expires == NOW + timedelta(days=repository.DOCUMENT_DAYS)
+    assert Metadata[Root].from_bytes(fleet.root).signed.expires == NOW + timedelta(days=repository.ROOT_DAYS)
+
+
 def test_a_vehicle_of_an_unused_repository_learns_that_there_is_nothing(fleet: Fleet) -> None:
     release = verify(question(fleet, fleet.bundle())).release
     assert release is not None

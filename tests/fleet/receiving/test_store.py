@@ -1,6 +1,7 @@
 """From envelopes to real Delta tables and signed acknowledgements, without a network."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from deltalake import DeltaTable
 from agent.errors import Permanent, Transient
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.up.columns import ColumnGroup, Event, Kind, SignalInfo
+from agent.formats.up.seal import RecipientPrivateKey, read_header
 from fleet.admin.enrol import read_recipient
 from fleet.lake.ledger import ledger
 from fleet.lake.query import ask, ask_sql, query
@@ -264,6 +266,20 @@ def test_what_was_taken_in_lands_after_a_crash_though_the_record_is_damaged_by_t
     store.recover()
     store.close()
     assert in_lake(fleet) == [(1, 20)]
+
+
+def test_what_cannot_be_opened_again_after_a_crash_is_quarantined_under_the_topic_that_it_came_by(
+    fleet: FleetFolder, vehicle: Vehicle
+) -> None:
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), 0, 1)
+    (suite,) = {read_header(vehicle.batch(1)).suite}
+    fleet.hpke_private.write_text(RecipientPrivateKey.generate(suite).to_json().decode())
+    store = open_store(fleet, Share())
+    store.recover()
+    store.close()
+    assert (store.totals.recovered, store.totals.refused) == (0, 1)
+    (note,) = fleet.quarantine.glob("*.json")
+    assert json.loads(note.read_text())["topic"] == vehicle.topic
 
 
 @pytest.mark.parametrize("tables", [0, 1, 3])

@@ -137,15 +137,16 @@ def test_times_are_seconds_or_iso_8601(time):
     assert parse(startTime=time).start_ns == 1_782_864_000 * S
 
 
-def test_a_campaign_is_active_from_its_start_to_its_expiry():
+def test_a_campaign_lasts_from_its_start_to_its_expiry():
     campaign = parse(startTime=100, expiryTime=200)
-    assert [campaign.active_at(t * S) for t in (99, 100, 199, 200)] == [False, True, True, False]
-    assert parse(startTime=None, expiryTime=None).active_at(0)
+    assert (campaign.start_ns, campaign.expiry_ns, campaign.suspended) == (100 * S, 200 * S, False)
+    always = parse(startTime=None, expiryTime=None)
+    assert (always.start_ns <= 0, always.expiry_ns, always.suspended) == (True, 253_402_214_400 * S, False)
 
 
 @pytest.mark.parametrize("status", ["SUSPENDED", "WAITING_FOR_APPROVAL", "CREATING"])
-def test_a_campaign_that_is_not_running_is_never_active(status):
-    assert not parse(status=status).active_at(1_760_000_000 * S)
+def test_a_campaign_that_is_not_running_is_suspended(status):
+    assert parse(status=status).suspended
 
 
 def test_the_exact_name_goes_before_globs_and_the_first_glob_before_others():

@@ -102,7 +102,7 @@ def test_shared_rules_are_resolved_whatever_letters_they_hold() -> None:
         (document({"fractional": [["on", -1], ["off", 50]]}), "weight -1"),
         (document({"fractional": [["on", 0.5]]}), "weight 0.5"),
         (document({"fractional": [["on", 0]]}), "add up to 0"),
-        (document({"fractional": [["on", 2**31]]}), "add up to"),
+        (document({"fractional": [["on", 2**31]]}), "add up to 2147483648; the sum must be between 1 and 2147483647"),
         (document({"fractional": [{"var": "x"}]}), "pairs"),
         (document({"if": [{"var": "$flagd.time"}, "on"]}), "does not exist"),
         (document({"if": [{"starts_with": [{"var": "x"}, 1]}, "on"]}), "compares strings"),

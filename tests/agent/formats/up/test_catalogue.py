@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from agent.formats.up import catalogue as catalogues
 from agent.formats.up.catalogue import Catalogue, UnknownCatalogue, catalogue_of, read_catalogue
-from agent.formats.up.codec import decode_window, encode_batches, encode_window
+from agent.formats.up.codec import decode_window, encode_window
 from agent.formats.up.columns import ColumnGroup, Kind, TableTexts
 from agent.formats.up.delta import MalformedError
-from tests.agent.formats.up.windows import INT64, SIGNALS, WINDOWS, plain, samples, signal, window
+from tests.agent.formats.up.windows import INT64, SIGNALS, WINDOWS, bodies_of, plain, samples, signal, window
 
 _TABLES = st.dictionaries(INT64 | st.integers(0, 3), st.text(max_size=5), max_size=4)
 _DESCRIBED = st.lists(st.tuples(SIGNALS, _TABLES), max_size=8)
@@ -73,7 +73,7 @@ def test_a_reference_costs_a_few_bytes_where_descriptions_cost_kilobytes():
 def test_parts_of_a_cut_window_all_refer():
     original = _window(rows=4_000)
     catalogue = _catalogue()
-    bodies = encode_batches(original, 3_000, catalogue)
+    bodies = bodies_of(original, 3_000, catalogue)
     assert len(bodies) > 1
     for body in bodies:
         with pytest.raises(UnknownCatalogue):

@@ -14,7 +14,7 @@ from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.columns import ColumnGroup, Event, Kind
 from tests.agent.formats.up.make_vectors import CATALOGUE, SENDERS
 from tests.agent.formats.up.make_vectors import WINDOWS as VECTORS
-from tests.agent.formats.up.windows import CLOCK, WINDOWS, plain, samples, signal, window
+from tests.agent.formats.up.windows import CLOCK, WINDOWS, bodies_of, plain, samples, signal, window
 
 FOLDER = Path(__file__).parent / "vectors"
 
@@ -48,7 +48,7 @@ def test_a_window_of_too_many_signals_is_cut_though_senders_multiplied_them():
     infos = tuple(signal(f"M.S{i}") for i in range(300))
     raw = np.arange(600)[:, None].reshape(300, 2)
     many = window(*(ColumnGroup(np.array([1, 5]), infos, raw, ({},) * 300, sender) for sender in range(256)))
-    bodies = codec.encode_batches(many, 1_000_000)
+    bodies = bodies_of(many, 1_000_000)
     assert len(bodies) == 4
     assert samples(codec.decode_window(body) for body in bodies) == samples([many])
 
@@ -228,25 +228,25 @@ def _noisy(signals=20, rows=2_000):
 
 def test_a_large_window_becomes_few_batches_of_limited_size_that_hold_every_sample_once():
     original = window(_noisy(), events=[Event(3, "start", {})])
-    bodies = codec.encode_batches(original, 20_000)
+    bodies = bodies_of(original, 20_000)
     least = len(codec.encode_window(original)) / 20_000
     assert max(map(len, bodies)) <= 20_000
     assert least < len(bodies) <= least * 1.5 + 2
     parts = [codec.decode_window(body) for body in bodies]
     assert samples(parts) == samples([original])
     assert [event for part in parts for event in part.events] == list(original.events)
-    assert codec.encode_batches(original, 20_000) == bodies
+    assert bodies_of(original, 20_000) == bodies
 
 
 def test_a_small_window_is_one_batch_as_it_is():
     original = window(_noisy(2, 50))
-    assert codec.encode_batches(original, 20_000) == [codec.encode_window(original)]
+    assert bodies_of(original, 20_000) == [codec.encode_window(original)]
 
 
 @settings(max_examples=50)
 @given(WINDOWS, st.integers(600, 1_500))
 def test_any_window_is_cut_into_batches_of_limited_size_without_loss(original, max_bytes):
-    parts = [codec.decode_window(body) for body in codec.encode_batches(original, max_bytes)]
+    parts = [codec.decode_window(body) for body in bodies_of(original, max_bytes)]
     assert samples(parts) == samples([original])
     assert sum(len(part.events) for part in parts) == len(original.events)
 
@@ -257,14 +257,14 @@ def test_more_values_than_a_batch_may_hold_are_cut_even_where_they_compress_to_n
     original = window(ColumnGroup(times, (signal("A.x"),), np.zeros((1, 900), np.int64), ({},)))
     with pytest.raises(ValueError, match="cut it"):
         codec.encode_window(original)
-    bodies = codec.encode_batches(original, 60_000)
+    bodies = bodies_of(original, 60_000)
     assert len(bodies) == 2
     assert samples(map(codec.decode_window, bodies)) == samples([original])
 
 
 def test_a_sample_that_fits_no_batch_is_an_error():
     with pytest.raises(ValueError, match="single sample"):
-        codec.encode_batches(window(ColumnGroup(np.array([1]), (signal("A.x"),), np.array([[1]]), ({},))), 40)
+        bodies_of(window(ColumnGroup(np.array([1]), (signal("A.x"),), np.array([[1]]), ({},))), 40)
 
 
 def _message(body):
@@ -287,7 +287,7 @@ def test_the_numbers_that_a_batch_replaces_come_back_and_with_each_piece_of_a_cu
     group = ColumnGroup(np.arange(3_000), (signal("A.x"),), raw, ({},))
     original = replace(window(group), replaces=tuple(numbers))
     assert codec.decode_window(codec.encode_window(original)).replaces == tuple(numbers)
-    pieces = [codec.decode_window(body) for body in codec.encode_batches(original, 3_000)]
+    pieces = [codec.decode_window(body) for body in bodies_of(original, 3_000)]
     assert len(pieces) > 1
     assert {piece.replaces for piece in pieces} == {tuple(numbers)}
 

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from agent.formats.up.codec import encode_parts
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
 
 CLOCK = Clock(ClockQuality.NETWORK, "6f1c1c5e-8f0e-4a55-9d3c-0d3f5f7f5f10", 1_700_000_000_000_000, 42)
@@ -86,3 +87,8 @@ def samples(windows):
         for info, row, texts in zip(group.signals, group.raw.tolist(), group.texts, strict=True)
         for t, raw in zip(group.t_us.tolist(), row, strict=True)
     )
+
+
+def bodies_of(window, max_bytes, catalogue=None):
+    """The bodies of the batches that a window is cut into."""
+    return [body for _, body in encode_parts(window, max_bytes, catalogue)]

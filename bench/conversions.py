@@ -1,6 +1,8 @@
-"""Physical values of whole messages: `plan.physical` of all signals at once.  Pure.
+"""Convert the raw values of whole messages to physical values, all signals at once.
 
-Invariant: each value is what `plan.physical` gives for its signal, to the last bit.
+The product never does this for whole messages, because raw integers travel; the decoders that bench compares with
+give physical values, so bench measures our decoder with the conversion.  Invariant: each value is what `plan.physical`
+gives for its signal, to the last bit.
 """
 
 import numpy as np

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.conversions import Conversions
 from can_dbc.decoder import SignalColumns
-from can_dbc.physical import Conversions
 from can_dbc.plan import Kind, MessagePlan, SignalPlan, physical
 
 KINDS = [(Kind.UINT, 8), (Kind.UINT, 64), (Kind.INT, 13), (Kind.INT, 64), (Kind.FLOAT32, 32), (Kind.FLOAT64, 64)]
