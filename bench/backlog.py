@@ -41,6 +41,7 @@ from agent.telemetry.spool.spool import Draft, Spool
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
+from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 from fleet.admin.create import create_fleet
 from fleet.state.folder import FleetFolder
@@ -176,16 +177,15 @@ def _publish(lines: Path, endpoint: Endpoint, topic: str) -> None:
 
 def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
     defaults = UplinkSettings(broker="localhost:1")
+    vehicle, acks_key = endpoint.client_id, Ed25519PrivateKey.generate().public_key()
+    file = endpoint.ca_file.parent / "metered.json"
     return Uplink(
-        spool,
-        vehicle=endpoint.client_id,
-        partition=topics.partition_of(endpoint.client_id),
-        acks_key=Ed25519PrivateKey.generate().public_key(),
-        ack="broker",
-        pace=Pace(defaults.in_flight, defaults.ack_timeout_s, defaults.unconfirmed_bytes),
-        gate=LinkGate(
-            LinkPolicy(frozenset(Lane), 0), endpoint.ca_file.parent / "metered.json", MachineClock().read, metered=False
-        ),
+        Standing(
+            spool,
+            Route(vehicle, topics.partition_of(vehicle), acks_key, ack="broker"),
+            Pace(defaults.in_flight, defaults.ack_timeout_s, defaults.unconfirmed_bytes),
+            LinkGate(LinkPolicy(frozenset(Lane), 0), file, MachineClock().read, metered=False),
+        )
     )
 
 

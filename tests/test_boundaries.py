@@ -24,8 +24,9 @@ agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/holdings.py
 agent/telemetry/collect/policy.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/retention.py
-agent/telemetry/uplink/ahead.py agent/telemetry/uplink/bucket.py agent/telemetry/uplink/flights.py
-agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/schedule.py agent/telemetry/uplink/unanswered.py
+agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
+agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
+agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
 can_dbc/plan.py can_dbc/selector.py
 fleet/arguments.py fleet/state/certificates.py fleet/lake/clocks.py fleet/lake/rows.py fleet/receiving/share.py

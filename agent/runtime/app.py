@@ -36,6 +36,7 @@ from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.spool.spool import Spool
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.schedule import Pace
+from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 
 DELIVERY_POLL_S: Final = 0.2
@@ -97,21 +98,16 @@ class Agent:
         self._applier = Applier(
             pushes, toggles, self._collector, self._outbox, runtime_folder=parts.runtime_folder, local=parts.local
         )
-        uplink = Uplink(
-            self._spool,
-            vehicle=identity.vehicle,
-            partition=identity.partition,
-            acks_key=identity.acks_key,
-            ack=settings.uplink.ack,
-            pace=Pace(settings.uplink.in_flight, settings.uplink.ack_timeout_s, settings.uplink.unconfirmed_bytes),
-            gate=LinkGate(
-                link_policy(settings.uplink),
-                parts.state / "metered.json",
-                clock.read,
-                metered=settings.uplink.metered,
-            ),
+        route = Route(identity.vehicle, identity.partition, identity.acks_key, settings.uplink.ack)
+        pace = Pace(
+            settings.uplink.in_flight,
+            settings.uplink.ack_timeout_s,
+            settings.uplink.unconfirmed_bytes,
             backlog_bytes_s=settings.uplink.backlog_kbit_s * 125,
         )
+        metered_file, metered = parts.state / "metered.json", settings.uplink.metered
+        gate = LinkGate(link_policy(settings.uplink), metered_file, clock.read, metered=metered)
+        uplink = Uplink(Standing(self._spool, route, pace, gate))
         self._online = Online(identity.vehicle, uplink, self._applier)
         floor_s, cap_s = settings.uplink.backoff_min_s, settings.uplink.backoff_max_s
         self._link = LinkKeeper(

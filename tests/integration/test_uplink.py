@@ -30,7 +30,8 @@ from agent.telemetry.uplink.flights import START
 from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
-from agent.telemetry.uplink.uplink import AckMode, Uplink
+from agent.telemetry.uplink.standing import AckMode, Route, Standing
+from agent.telemetry.uplink.uplink import Uplink
 from lab.mosquitto import ACL
 from tests.integration.mosquitto import World, world
 
@@ -87,21 +88,14 @@ def uplink_of(
     daily_bytes: int = 0,
     backlog_bytes_s: float = 0,
 ) -> Uplink:
+    policy = LinkPolicy(frozenset(Lane), daily_bytes)
     return Uplink(
-        spool,
-        vehicle=VEHICLE,
-        partition=PARTITION,
-        acks_key=KEY.public_key(),
-        ack=ack,
-        pace=pace,
-        gate=LinkGate(
-            LinkPolicy(frozenset(Lane), daily_bytes),
-            Path("/nonexistent/metered.json"),
-            MachineClock().read,
-            metered=metered,
-        ),
-        backlog_bytes_s=backlog_bytes_s,
-        publish_timeout_s=5.0,
+        Standing(
+            spool,
+            Route(VEHICLE, PARTITION, KEY.public_key(), ack),
+            replace(pace, backlog_bytes_s=backlog_bytes_s, publish_timeout_s=5.0),
+            LinkGate(policy, Path("/nonexistent/metered.json"), MachineClock().read, metered=metered),
+        )
     )
 
 
@@ -224,14 +218,15 @@ def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
             await until(lambda: empty(spool))
             await asyncio.sleep(0.1)
             looked = 0
-            choose = uplink._choose
+            assert uplink._sending is not None
+            choose = uplink._sending._choose
 
-            async def counted(schedule: Any, allowed: Any, now_s: float) -> Any:
+            async def counted(allowed: Any, now_s: float) -> Any:
                 nonlocal looked
                 looked += 1
-                return await choose(schedule, allowed, now_s)
+                return await choose(allowed, now_s)
 
-            uplink._choose = counted  # type: ignore[method-assign]
+            uplink._sending._choose = counted  # type: ignore[method-assign]
             await asyncio.sleep(1.0)
             assert looked == 0
 
@@ -242,14 +237,14 @@ def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spo
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 1)
-        find, late = uplink._find, iter([1])
+        pending, late = spool.pending, iter([1])
 
-        def interrupted(kinds: Any, busy: Any) -> Any:
-            found = find(kinds, busy)
+        def interrupted(limit: int, **of: Any) -> Any:
+            found = pending(limit, **of)
             fill(spool, sum(islice(late, 1)))
             return found
 
-        uplink._find = interrupted  # type: ignore[method-assign]
+        spool.pending = interrupted  # type: ignore[method-assign]
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: receiver.seen.keys() == {1, 2}, 5.0)
 
@@ -414,7 +409,7 @@ def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World,
         receiver.answer = lambda seq: first[seq] if receiver.seen[seq] == 1 else receiver.signed(seq)
         fill(spool, 2)
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
-            await until(lambda: empty(spool))
+            await until(lambda: empty(spool) and uplink.counts.acknowledged == 2)
         assert receiver.seen == {1: 2, 2: 2}
         assert (uplink.counts.acknowledged, uplink.counts.refused) == (2, 0)
         assert spool.counts().lost == {}
@@ -450,7 +445,7 @@ def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World,
             assert uplink.counts.acknowledged == uplink.counts.published == 0
             assert PACE.in_flight <= uplink.counts.publish_unheard <= PACE.in_flight * 6  # a pause of 0.2 s at least
             async with tasks(receiver.serve(fleet.endpoint("receiver"))):
-                await until(lambda: empty(spool))
+                await until(lambda: empty(spool) and uplink.counts.acknowledged == 50)
         assert receiver.seen.keys() == set(range(1, 51))
         assert uplink.counts.acknowledged == uplink.counts.published == 50
 

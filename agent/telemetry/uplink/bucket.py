@@ -1,17 +1,17 @@
 """How fast the backlog may drain: a token bucket of bytes.  Pure: time comes in (monotonic seconds).
 
-Invariant: in any `t` seconds at most `rate * (t + BURST_S)` bytes and one batch more are taken, for what is open gives
-a whole batch and goes into debt by it.
+Invariant: in any `t` seconds at most `rate * (t + BURST_S)` bytes and one batch more are taken.  An open bucket gives a
+whole batch, and goes into debt by it.
 """
 
 import math
 from typing import Final
 
-BURST_S: Final = 1.0  # of the rate, after a pause: smooths what comes in batches, and no link notices a second
+BURST_S: Final = 1.0  # of the rate, after a pause: smooths what comes in batches, and is too short to matter to a link
 
 
 class TokenBucket:
-    """`rate_bytes_s` 0: always open."""
+    """A bucket that fills with `rate_bytes_s`; 0: always open."""
 
     def __init__(self, rate_bytes_s: float) -> None:
         self._rate = rate_bytes_s
@@ -19,17 +19,17 @@ class TokenBucket:
         self._at_s = -math.inf
 
     def is_open(self, now_s: float) -> bool:
-        """Whether a batch may be taken now."""
+        """Return whether a batch may be taken now."""
         return self._rate == 0 or self._filled(now_s) > 0
 
     def take(self, size_bytes: int, now_s: float) -> None:
-        """A batch of that size is sent."""
+        """Take the bytes of a batch that is sent."""
         if self._rate:
             self._level = self._filled(now_s) - size_bytes
             self._at_s = max(self._at_s, now_s)
 
     def opens_at_s(self, now_s: float) -> float:
-        """When `is_open` is true again; now or earlier where it is."""
+        """Return when `is_open` is true again; `now_s` where it is."""
         if self.is_open(now_s):
             return now_s
         # A little later than to the bit: at exactly zero it is still closed.

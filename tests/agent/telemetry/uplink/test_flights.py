@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from agent.formats.topics import Lane
 from agent.telemetry.spool.batch import Entry
-from agent.telemetry.uplink.flights import START, Flight, Flights, Turn
+from agent.telemetry.uplink.flights import START, Flight, Flights
+from agent.telemetry.uplink.turns import Turn
 
 
 def flight(seq: int, size: int = 100, turn: Turn = Turn.LIVE) -> Flight:

@@ -13,12 +13,16 @@ from agent.formats.topics import Lane
 from agent.link.session import Backoff
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.uplink.bucket import TokenBucket
-from agent.telemetry.uplink.schedule import LANES, MAX_HELD, MAX_WANTED, Pace, Schedule
+from agent.telemetry.uplink.catalogue_requests import MAX_WANTED
+from agent.telemetry.uplink.pauses import MAX_HELD
+from agent.telemetry.uplink.schedule import Pace, Schedule
+from agent.telemetry.uplink.turns import LANES, NEW, POLICY, Turn
 from agent.telemetry.uplink.unanswered import ASIDE_CAP_S, ASIDE_MIN_S, MAX_UNANSWERED, REPEATS, Unanswered
 
 PACE = Pace(in_flight=4, ack_timeout_s=10.0, patience_cap_s=80.0, refusal=Backoff(1.0, 2.0, 60.0))
 NOT_AUTHORISED = 0x87
 TOO_LARGE = 0x95
+TURNS = {rule.lane: turn for turn, rule in NEW}
 
 
 def entry(seq: int, lane: Lane = Lane.LIVE, size: int = 100) -> Entry:
@@ -31,7 +35,7 @@ def new(pace: Pace = PACE, *, rate: float = 0, unanswered: Unanswered | None = N
 
 def send(schedule: Schedule, *seqs: int, at_s: float, lane: Lane = Lane.LIVE) -> None:
     """Send new batches, which the broker accepts."""
-    chosen = schedule.choose({lane: [entry(seq, lane) for seq in seqs]}, LANES, at_s)
+    chosen = schedule.choose({TURNS[lane]: [entry(seq, lane) for seq in seqs]}, LANES, at_s)
     assert [batch.seq for batch, _ in chosen] == list(seqs)
     for batch, _ in chosen:
         schedule.published(batch, at_s)
@@ -58,29 +62,29 @@ def test_the_window_bounds_what_is_unacknowledged() -> None:
     assert schedule.busy(0.0) == {("e", 1), ("e", 2), ("e", 3)}
     schedule.acknowledged([("e", 2)], 1.0)
     assert schedule.room() == 2
-    waiting = {Lane.LIVE: [entry(seq) for seq in range(4, 9)]}
+    waiting = {Turn.LIVE: [entry(seq) for seq in range(4, 9)]}
     assert [batch.seq for batch, _ in schedule.choose(waiting, LANES, 1.0)] == [4, 5]
 
 
 def test_events_go_first_then_live_then_backlog() -> None:
     schedule = new()
-    assert schedule.new_lanes(LANES, 0.0) == [Lane.EVENTS, Lane.LIVE, Lane.BACKLOG]
-    waiting = {lane: [entry(lane.value, lane)] for lane in (Lane.BACKLOG, Lane.LIVE, Lane.EVENTS)}
+    assert schedule.new_turns(LANES, 0.0) == [Turn.EVENTS, Turn.LIVE, Turn.BACKLOG]
+    waiting = {TURNS[lane]: [entry(lane.value, lane)] for lane in (Lane.BACKLOG, Lane.LIVE, Lane.EVENTS)}
     assert [batch.lane for batch, _ in schedule.choose(waiting, LANES, 0.0)] == list(LANES)
 
 
 def test_the_link_decides_which_lanes_may_send() -> None:
     schedule = new()
-    waiting = {lane: [entry(lane.value, lane)] for lane in LANES}
+    waiting = {TURNS[lane]: [entry(lane.value, lane)] for lane in LANES}
     allowed = (Lane.EVENTS, Lane.LIVE)
-    assert schedule.new_lanes(allowed, 0.0) == list(allowed)
+    assert schedule.new_turns(allowed, 0.0) == [Turn.EVENTS, Turn.LIVE]
     assert [batch.lane for batch, _ in schedule.choose(waiting, allowed, 0.0)] == list(allowed)
-    assert len(schedule.choose({Lane.BACKLOG: waiting[Lane.BACKLOG]}, LANES, 0.0)) == 1
+    assert len(schedule.choose({Turn.BACKLOG: waiting[Turn.BACKLOG]}, LANES, 0.0)) == 1
 
 
 def test_an_acknowledgement_is_due_from_the_puback_on() -> None:
     schedule = new()
-    schedule.choose({Lane.LIVE: [entry(1)]}, LANES, 0.0)
+    schedule.choose({Turn.LIVE: [entry(1)]}, LANES, 0.0)
     assert schedule.wake_at_s(LANES, 0.0) is None  # the connection bounds how long a publish may take
     assert overdue(schedule, 1_000.0) == []
     schedule.published(entry(1), 100.0)
@@ -126,13 +130,13 @@ def test_refusals_of_a_topic_pause_its_lane_longer_each_time() -> None:
     now_s = 0.0
     waits = []
     for _ in range(7):
-        schedule.choose({Lane.LIVE: [entry(1)]}, LANES, now_s)
+        schedule.choose({Turn.LIVE: [entry(1)]}, LANES, now_s)
         waits.append(schedule.refused(entry(1), NOT_AUTHORISED, now_s, 1.0))
-        assert schedule.lanes(now_s) == (Lane.EVENTS, Lane.BACKLOG)
+        assert schedule.pauses.open_lanes(now_s) == (Lane.EVENTS, Lane.BACKLOG)
         assert schedule.room() == 4
         assert schedule.wake_at_s(LANES, now_s) == now_s + waits[-1]
         now_s += waits[-1]
-        assert schedule.lanes(now_s) == LANES
+        assert schedule.pauses.open_lanes(now_s) == LANES
     assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
     send(schedule, 1, at_s=now_s)
     assert schedule.refused(entry(2), NOT_AUTHORISED, now_s, 1.0) == 2.0
@@ -140,15 +144,15 @@ def test_refusals_of_a_topic_pause_its_lane_longer_each_time() -> None:
 
 def test_a_burst_of_refusals_counts_once() -> None:
     schedule = new()
-    schedule.choose({Lane.LIVE: [entry(seq) for seq in range(4)]}, LANES, 0.0)
+    schedule.choose({Turn.LIVE: [entry(seq) for seq in range(4)]}, LANES, 0.0)
     assert [schedule.refused(entry(seq), NOT_AUTHORISED, 0.0, 1.0) for seq in range(4)] == [2.0] * 4
 
 
 def test_a_batch_that_is_too_large_waits_alone() -> None:
     schedule = new()
-    schedule.choose({Lane.LIVE: [entry(1)]}, LANES, 0.0)
+    schedule.choose({Turn.LIVE: [entry(1)]}, LANES, 0.0)
     assert schedule.refused(entry(1), TOO_LARGE, 0.0, 1.0) == 60.0
-    assert schedule.lanes(0.0) == LANES
+    assert schedule.pauses.open_lanes(0.0) == LANES
     assert schedule.busy(59.9) == {("e", 1)}
     assert schedule.busy(60.0) == set()
 
@@ -158,13 +162,13 @@ def test_many_batches_that_are_too_large_pause_the_lane_instead_of_filling_memor
     for seq in range(MAX_HELD + 10):
         schedule.refused(entry(seq), TOO_LARGE, 0.0, 1.0)
     assert len(schedule.busy(0.0)) == MAX_HELD
-    assert Lane.LIVE not in schedule.lanes(0.0)
+    assert Lane.LIVE not in schedule.pauses.open_lanes(0.0)
 
 
 def test_batches_of_a_paused_lane_are_not_repeated_meanwhile() -> None:
     schedule = sent(1, 2)
     schedule.acknowledged([], 1.0)
-    schedule.pause(Lane.LIVE, 9.0, 1.0)
+    schedule.pauses.pause(Lane.LIVE, 9.0, 1.0)
     assert overdue(schedule, 10.0) == []
     assert overdue(schedule, 11.0) == [1, 2]
 
@@ -193,7 +197,7 @@ def test_the_window_holds_and_time_always_moves_on(script: list[tuple[str, int, 
             case "large":
                 schedule.refused(batch, TOO_LARGE, now_s, 0.5)
             case "fail":
-                schedule.pause(batch.lane, now_s, 0.5)
+                schedule.pauses.pause(batch.lane, now_s, 0.5)
         for chosen, _ in schedule.choose(waiting, LANES, now_s):
             if seq % 2:
                 schedule.published(chosen, now_s)
@@ -206,12 +210,12 @@ def test_a_wanted_catalogue_goes_first_and_what_waits_for_it_follows_at_once() -
     schedule = sent(1, 2, 3)
     schedule.want(b"d", [("e", 1), ("e", 3), ("e", 9)], 1.0)
     assert schedule.take_wanted(1.0) == [b"d"]
-    assert schedule.waiting_for(b"d") == [("e", 1), ("e", 3)]
+    assert schedule.requests.waiting_for(b"d") == [("e", 1), ("e", 3)]
     assert overdue(schedule, 1.0) == []
     schedule.supplied(b"d", 2.0)
     assert overdue(schedule, 2.0) == [1, 3]
     schedule.acknowledged([("e", 1)], 3.0)
-    assert schedule.waiting_for(b"d") == []
+    assert schedule.requests.waiting_for(b"d") == []
 
 
 def test_what_was_sent_before_its_catalogue_follows_it_though_the_receiver_says_so_late() -> None:
@@ -248,7 +252,7 @@ def test_what_is_wanted_is_bounded_and_concerns_only_batches_in_flight() -> None
 def test_a_catalogue_waits_while_its_lane_is_paused() -> None:
     schedule = sent(1)
     schedule.want(b"d", [("e", 1)], 0.0)
-    wait_s = schedule.pause(Lane.EVENTS, 0.0, 0.5)
+    wait_s = schedule.pauses.pause(Lane.EVENTS, 0.0, 0.5)
     assert schedule.take_wanted(0.0) == []
     assert schedule.wake_at_s(LANES, 0.0) == wait_s
     assert schedule.take_wanted(wait_s) == [b"d"]
@@ -259,23 +263,23 @@ def test_a_catalogue_waits_while_its_lane_is_paused() -> None:
 
 def test_the_backlog_never_takes_the_last_place_of_the_window() -> None:
     schedule = new()
-    waiting = {Lane.BACKLOG: [entry(seq, Lane.BACKLOG) for seq in range(9)]}
+    waiting = {Turn.BACKLOG: [entry(seq, Lane.BACKLOG) for seq in range(9)]}
     assert len(schedule.choose(waiting, LANES, 0.0)) == PACE.in_flight - 1
-    assert len(schedule.choose({Lane.LIVE: [entry(20)]}, LANES, 0.0)) == 1
+    assert len(schedule.choose({Turn.LIVE: [entry(20)]}, LANES, 0.0)) == 1
     one = new(replace(PACE, in_flight=1))
     assert len(one.choose(waiting, LANES, 0.0)) == 1
 
 
 def test_the_backlog_waits_for_its_rate_and_fresh_data_does_not() -> None:
     schedule = new(replace(PACE, in_flight=100), rate=100.0)
-    waiting = {Lane.BACKLOG: [entry(seq, Lane.BACKLOG, 250) for seq in range(9)]}
+    waiting = {Turn.BACKLOG: [entry(seq, Lane.BACKLOG, 250) for seq in range(9)]}
     assert len(schedule.choose(waiting, LANES, 0.0)) == 1  # the burst of a second, overdrawn by a batch
-    assert schedule.new_lanes(LANES, 0.0) == [Lane.EVENTS, Lane.LIVE]
-    assert len(schedule.choose({Lane.LIVE: [entry(seq, size=250) for seq in range(20, 26)]}, LANES, 0.0)) == 6
+    assert schedule.new_turns(LANES, 0.0) == [Turn.EVENTS, Turn.LIVE]
+    assert len(schedule.choose({Turn.LIVE: [entry(seq, size=250) for seq in range(20, 26)]}, LANES, 0.0)) == 6
     wake_at_s = schedule.wake_at_s(LANES, 0.0)
     assert wake_at_s is not None
     assert 1.5 < wake_at_s < 1.6
-    assert schedule.new_lanes(LANES, wake_at_s) == list(LANES)
+    assert schedule.new_turns(LANES, wake_at_s) == [Turn.EVENTS, Turn.LIVE, Turn.BACKLOG]
 
 
 # ---- what nobody answers
@@ -309,8 +313,12 @@ class World:
     def _send_all(self) -> None:
         while True:
             busy, room = self.schedule.busy(self.now_s), self.schedule.room()
-            lanes = self.schedule.new_lanes(LANES, self.now_s)
-            waiting = {lane: [e for e in self.spool[lane] if e.key not in busy][: max(room, 1)] for lane in lanes}
+            kinds = [(turn, POLICY[turn].lane) for turn in self.schedule.new_turns(LANES, self.now_s)]
+            waiting = {
+                turn: [e for e in self.spool[lane] if e.key not in busy][: max(room, 1)]
+                for turn, lane in kinds
+                if lane is not None
+            }
             chosen = self.schedule.choose(waiting, LANES, self.now_s)
             if not chosen:
                 return
@@ -408,3 +416,10 @@ def test_silent_batches_keep_their_intervals_over_reconnects() -> None:
     assert again.busy(20.0) == {("e", 1)}
     assert overdue(again, 20.0) == []
     assert overdue(again, ASIDE_MIN_S) == [1]
+
+
+def test_every_lane_is_supplied_and_travels_in_one_turn() -> None:
+    assert {rule.lane for _, rule in NEW} == set(Lane)
+    supplied = [supply for _, rule in NEW for supply in rule.supplies]
+    assert {supply.lane for supply in supplied} == set(Lane)
+    assert len(supplied) == len(set(supplied))

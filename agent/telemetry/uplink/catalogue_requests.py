@@ -1,0 +1,80 @@
+"""Catalogues that the receiver asked for, and the batches that wait for them.  Pure: times are monotonic seconds.
+
+A catalogue is sent first, then what waits for it, at once.  The same catalogue is sent again only after growing
+intervals, whatever the receiver says, and at most MAX_WANTED of them are remembered.
+"""
+
+import math
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import Final
+
+from agent.telemetry.uplink.unanswered import Key
+
+MAX_WANTED: Final = 64
+
+
+@dataclass(slots=True)
+class _Request:
+    keys: frozenset[Key]  # of the batches that wait for the catalogue
+    is_open: bool = True  # whether the catalogue is still to be sent
+    supplied_at_s: float = -math.inf
+    next_s: float = -math.inf
+    times: int = 0
+
+
+class CatalogueRequests:
+    """All requests on one connection.  `patience_s` gives the wait after so many sendings."""
+
+    def __init__(self, patience_s: Callable[[int], float]) -> None:
+        self._patience_s = patience_s
+        self._requests: dict[bytes, _Request] = {}
+
+    def add(self, digest: bytes, keys: Set[Key]) -> bool:
+        """Note that `keys` wait for the catalogue; False where there are too many requests already."""
+        if digest not in self._requests and len(self._requests) >= MAX_WANTED:
+            return False
+        request = self._requests.setdefault(digest, _Request(frozenset(keys)))
+        request.keys |= keys
+        return True
+
+    def supplied_at_s(self, digest: bytes) -> float:
+        """When the catalogue was sent last; minus infinity where it never was."""
+        return self._requests[digest].supplied_at_s
+
+    def ask(self, digest: bytes) -> None:
+        """Note that the catalogue is to be sent, or sent again."""
+        self._requests[digest].is_open = True
+
+    def take_due(self, now_s: float) -> list[bytes]:
+        """Return the catalogues to send now.  The caller does send them."""
+        due = [digest for digest, request in self._requests.items() if request.is_open and request.next_s <= now_s]
+        for digest in due:
+            request = self._requests[digest]
+            request.is_open = False
+            request.next_s = now_s + self._patience_s(request.times)
+            request.times += 1
+        return due
+
+    def due_s(self) -> list[float]:
+        """When each catalogue that is to be sent may be sent."""
+        return [request.next_s for request in self._requests.values() if request.is_open]
+
+    def supplied(self, digest: bytes, now_s: float) -> Set[Key]:
+        """Note that the broker accepted the catalogue; return what waits for it."""
+        request = self._requests.get(digest)
+        if request is None:
+            return frozenset()
+        request.supplied_at_s = now_s
+        return request.keys
+
+    def waiting_for(self, digest: bytes) -> list[Key]:
+        """Return the batches that wait for a catalogue."""
+        request = self._requests.get(digest)
+        return [] if request is None else sorted(request.keys)
+
+    def forget(self, key: Key) -> None:
+        """Drop the requests of a batch that left the spool: it was stored, so the receiver has the catalogue."""
+        for digest, request in list(self._requests.items()):
+            if key in request.keys:
+                del self._requests[digest]
