@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 
 PURE = """
-*/__init__.py agent/errors.py agent/commands/long_form.py
+*/__init__.py agent/errors.py agent/commands/long_form.py agent/system/arguments.py
 agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/toggles.py
 agent/link/session.py
