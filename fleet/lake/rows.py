@@ -5,8 +5,7 @@ The invariant: rows keep the order of the batch, and (vehicle, epoch, seq, row) 
 also after the lake was compacted: two samples of one signal may well carry the same time.
 
     samples  one row a value, long form          events  one row an event
-    batches  one row a batch: what it held (which counts samples that another one had brought as well), the readings
-             of its clock, the numbers whose place it took, and where the other pieces of its window are
+    batches  one row a batch: what it held, the readings of its clock, and the numbers whose place it took
 
 `date`, the column that the tables are partitioned by, is the UTC day on which the batch's window began.  One
 batch lies in one partition, so a commit never scatters over more partitions than it has batches, whatever a
@@ -78,8 +77,6 @@ BATCHES = pa.schema(
         ("clock_wall", _TIME),
         ("clock_boottime_us", pa.int64()),
         ("replaces", pa.list_(pa.int64())),
-        ("pieces_before", pa.int32()),
-        ("pieces_after", pa.int32()),
     ]
 )
 
@@ -88,8 +85,7 @@ BATCHES = pa.schema(
 class OpenedBatch:
     """A batch that was verified and opened; `sealed_bytes` is its size on the air.
 
-    `catalogue` is the digest of the catalogue that it refers to, `carried` the one that it brings; `overlaps` numbers
-    of batches that came before it and have some of its samples.
+    `catalogue` is the digest of the catalogue that it refers to, `carried` the one that it brings.
     """
 
     header: Header
@@ -98,7 +94,6 @@ class OpenedBatch:
     received_at_us: int
     catalogue: bytes | None = None
     carried: Catalogue | None = None
-    overlaps: tuple[int, ...] = ()
 
 
 def check_times(header: Header, window: Window) -> None:
@@ -154,8 +149,6 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
             "clock_wall": batch.window.clock.wall_us,
             "clock_boottime_us": batch.window.clock.boottime_us,
             "replaces": list(batch.window.replaces),
-            "pieces_before": batch.header.pieces_before,
-            "pieces_after": batch.header.pieces_after,
         }
         for batch in batches
     ]

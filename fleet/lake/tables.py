@@ -20,7 +20,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -33,9 +32,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from agent.errors import Permanent, Transient
 from agent.system.durable import fsync_directory
-from fleet.lake.overlaps import DAYS, IDENTITY, without
-from fleet.lake.rows import BATCHES, DAY_US, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
-from fleet.receiving.inbox import BatchKey, Place
+from fleet.lake.batch_key import BatchKey
+from fleet.lake.rows import BATCHES, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
 
 SCHEMAS: Mapping[str, pa.Schema] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
 """In the order in which a commit lands: who finds the batch in `batches` finds its rows in the others."""
@@ -106,26 +104,22 @@ class Lake:
         """The highest commit number of `app_id` that any table has; 0 for none."""
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
-    def known(self) -> list[Place]:
-        """Every batch in the lake, and what it replaced.  Transient where it cannot be read."""
-        columns = ["vehicle", "epoch", "seq", "replaces", "pieces_before", "pieces_after"]
+    def known(self) -> list[BatchKey]:
+        """Return the key of every batch in the lake.  Raises: Transient where the lake cannot be read."""
+        columns = ["vehicle", "epoch", "seq"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
-        return [
-            Place(BatchKey(*key), tuple(replaces), before, after)
-            for *key, replaces, before, after in zip(*(table[name].to_pylist() for name in columns), strict=True)
-        ]
+        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
         """Land commit `number` in table `name`, unless it has it already.
 
         Transient where the store refuses: call again, in this process or the next.
         """
-        overlapping = name == "samples" and any(batch.overlaps for batch in batches)
-        rows = self._new_samples(batches) if overlapping else _ROWS[name](batches)
+        rows = _ROWS[name](batches)
         if rows.num_rows == 0:
             return
         table = self._tables[name]
@@ -144,38 +138,6 @@ class Lake:
             force_to_disk(table.table_uri, table.version())
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot append to {table.table_uri}: {error}") from error
-
-    def _new_samples(self, batches: Sequence[OpenedBatch]) -> pa.Table:
-        """Of `batches`, in their order, the samples that are in none of those that they overlap.  Transient."""
-        landing: dict[BatchKey, pa.Table] = {}
-        for batch in batches:
-            header = batch.header
-            rows = sample_rows([batch])
-            if batch.overlaps and rows.num_rows:
-                others = [BatchKey(header.vehicle, header.epoch, seq) for seq in batch.overlaps]
-                here = [landing[key].select(IDENTITY.names).cast(IDENTITY) for key in others if key in landing]
-                rows = without(rows, pa.concat_tables([*here, self._stored_samples(batch)]))
-            landing[BatchKey(header.vehicle, header.epoch, header.seq)] = rows
-        return pa.concat_tables(landing.values())
-
-    def _stored_samples(self, batch: OpenedBatch) -> pa.Table:
-        """What the lake has of the batches that `batch` overlaps; only days are read in which they may lie."""
-        table = self._tables["samples"]
-        day = batch.window.start_us // DAY_US, batch.window.end_us // DAY_US
-        first, last = (pa.scalar(each, pa.int32()).cast(pa.date32()) for each in (min(day) - DAYS, max(day) + DAYS))
-        rows = (
-            (ds.field("date") >= first)
-            & (ds.field("date") <= last)
-            & (ds.field("vehicle") == batch.header.vehicle)
-            & (ds.field("epoch") == batch.header.epoch)
-            & ds.field("seq").isin(batch.overlaps)
-        )
-        try:
-            table.update_incremental()
-            found = table.to_pyarrow_dataset().to_table(columns=IDENTITY.names, filter=rows)
-        except (DeltaError, OSError) as error:
-            raise Transient(f"cannot read {table.table_uri}: {error}") from error
-        return found.cast(IDENTITY)
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:

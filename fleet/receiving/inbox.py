@@ -7,18 +7,12 @@ the process dies at, `undone` gives back every group that may be missing from th
 it had; the lake's own transaction versions tell which of its tables have it.  Numbers follow the order of
 intake, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers and all land.
 
-    known       (vehicle, epoch, first, last)   ranges of seq that were taken, or replaced by what was taken; grows with
-                                                gaps, not with batches
+    known       (vehicle, epoch, first, last)   ranges of seq that were taken; grows with gaps, not with
+                                                batches
     pending     (share, number, position, ...)  groups that are not finished, with their sealed bytes
     shares      (share, last)                   the last commit number of each share of partitions
-    parts       (vehicle, epoch, seq, ...)      what windows replace of which some pieces came and others did not yet
     catalogues  (vehicle, digest, content, used)  what batches refer to; at most CATALOGUES of a vehicle, of which those
                                                 go first that were not used for longest, and none that pending needs
-
-A window's batch replaces its parts, so they never come, unless the vehicle lost its index and sends whatever it finds:
-then whoever comes later *overlaps* what is there, and only those of its samples go to the lake that are in none of
-those.  Of a window that was cut each piece names the parts; they are known once all pieces are, for only the pieces
-together have all their samples.  See docs/decisions/0011.
 
 Catalogues lie beside what needs them, so both are here after a crash, or both are gone: then the vehicle still has the
 batches, and is asked for the catalogue.
@@ -34,11 +28,12 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from agent.errors import Permanent, Transient
+from fleet.lake.batch_key import BatchKey
 
 FORMAT = 1  # PRAGMA user_version
 CATALOGUES = 64  # of one vehicle: it keeps half as many itself
@@ -53,7 +48,7 @@ CREATE TABLE known (
 CREATE TABLE pending (
     share TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL,
     vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB, overlaps TEXT NOT NULL,
+    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB,
     PRIMARY KEY (share, number, position)
 ) STRICT;
 CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
@@ -62,55 +57,20 @@ CREATE TABLE catalogues (
     PRIMARY KEY (vehicle, digest)
 ) STRICT;
 CREATE INDEX catalogues_by_use ON catalogues (vehicle, used);
-CREATE TABLE parts (
-    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-    first_piece INTEGER NOT NULL, last_piece INTEGER NOT NULL, stored INTEGER NOT NULL,
-    PRIMARY KEY (vehicle, epoch, seq)
-) STRICT, WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class BatchKey:
-    """What names a batch for ever."""
-
-    vehicle: str
-    epoch: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A batch among the numbers of its epoch.
-
-    `replaces`: numbers of the batches whose place it takes, together with the other pieces of its window, which have
-    so many numbers right before and after its own.
-    """
-
-    key: BatchKey
-    replaces: tuple[int, ...] = ()
-    pieces_before: int = 0
-    pieces_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
     """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch).
 
-    `catalogue`: digest of the one that it refers to; `overlaps`: numbers of batches that were taken before and have
-    some of its samples.
+    `catalogue` is the digest of the catalogue that the batch refers to.
     """
 
-    place: Place
+    key: BatchKey
     sealed: bytes
     received_at_us: int
     catalogue: bytes | None = None
-    overlaps: tuple[int, ...] = ()
-
-    @property
-    def key(self) -> BatchKey:
-        """Its name."""
-        return self.place.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +115,7 @@ class Inbox:
         self.app_id = f"headunit-receiver/{store}/{share}"
 
     @classmethod
-    def open(cls, path: Path, *, share: str, known: Callable[[], Iterable[Place]]) -> Self:
+    def open(cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]]) -> Self:
         """Open the database at `path`.  Where there is none, create it, knowing the batches `known()` from
         the start.
 
@@ -212,7 +172,7 @@ class Inbox:
     def is_stored(self, key: BatchKey) -> bool:
         """Whether the batch was taken and finished: the lake has it."""
         with _naming(self._path):
-            return _are_known(self._connection, key, key.seq) and not self._is_pending(key)
+            return _is_known(self._connection, key) and not self._is_pending(key)
 
     def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
         """Keep what is new of `batches`, durably, as one commit, and `catalogues`, whatever is new of them.
@@ -228,18 +188,15 @@ class Inbox:
             for batch in batches:
                 if batch.key in new:
                     continue
-                if _are_known(self._connection, batch.key, batch.key.seq):
+                if _is_known(self._connection, batch.key):
                     (held if self._is_pending(batch.key) else stored).append(batch.key)
-                elif self._meets_pending(batch.place):
-                    held.append(batch.key)
                 else:
                     _mark_known(self._connection, batch.key)
-                    overlaps = (*_pieces_of(self._connection, batch.key), *_parts_of(self._connection, batch.place))
-                    new[batch.key] = replace(batch, overlaps=overlaps)
+                    new[batch.key] = batch
             if new:
                 number = self._give_number()
                 self._connection.executemany(
-                    "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [
                         (
                             self._share,
@@ -249,7 +206,6 @@ class Inbox:
                             batch.received_at_us,
                             batch.sealed,
                             batch.catalogue,
-                            " ".join(map(str, batch.overlaps)),
                         )
                         for position, batch in enumerate(new.values())
                     ],
@@ -268,14 +224,13 @@ class Inbox:
         """Commits of this share that were taken and not finished, in the order of their numbers."""
         with _naming(self._path):
             rows = self._connection.execute(
-                "SELECT number, vehicle, epoch, seq, received_at_us, sealed, catalogue, overlaps FROM pending"
+                "SELECT number, vehicle, epoch, seq, received_at_us, sealed, catalogue FROM pending"
                 " WHERE share = ? ORDER BY number, position",
                 (self._share,),
             ).fetchall()
         groups: dict[int, list[SealedBatch]] = {}
-        for number, vehicle, epoch, seq, received_at_us, sealed, catalogue, overlaps in rows:
-            place = Place(BatchKey(vehicle, epoch, seq))
-            batch = SealedBatch(place, sealed, received_at_us, catalogue, tuple(map(int, overlaps.split())))
+        for number, vehicle, epoch, seq, received_at_us, sealed, catalogue in rows:
+            batch = SealedBatch(BatchKey(vehicle, epoch, seq), sealed, received_at_us, catalogue)
             groups.setdefault(number, []).append(batch)
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
@@ -329,78 +284,24 @@ class Inbox:
         query = "SELECT 1 FROM pending WHERE vehicle = ? AND epoch = ? AND seq = ?"
         return self._connection.execute(query, _columns(key)).fetchone() is not None
 
-    def _meets_pending(self, place: Place) -> bool:
-        """Whether it overlaps what another receiver took and has perhaps not landed: which samples, cannot be seen."""
-        query = "SELECT seq FROM pending WHERE vehicle = ? AND epoch = ? AND seq BETWEEN ? AND ?"
-        of = place.key.vehicle, place.key.epoch
-        return any(
-            row[0] in others
-            for others in (place.replaces, _window_of(self._connection, place.key))
-            if others
-            for row in self._connection.execute(query, (*of, others[0], others[-1]))
-        )
 
-
-def _are_known(connection: sqlite3.Connection, first: BatchKey, last: int) -> bool:
-    """Whether the numbers from that of `first` to `last` all are."""
+def _is_known(connection: sqlite3.Connection, key: BatchKey) -> bool:
     row = connection.execute(
         "SELECT last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-        _columns(first),
+        _columns(key),
     ).fetchone()
-    return row is not None and int(row[0]) >= last
+    return row is not None and int(row[0]) >= key.seq
 
 
-def _window_of(connection: sqlite3.Connection, key: BatchKey) -> range:
-    """The pieces, here or not, of the window that names batch `key` as its part; of one that is not all here."""
-    query = "SELECT first_piece, last_piece FROM parts WHERE vehicle = ? AND epoch = ? AND seq = ?"
-    row = connection.execute(query, _columns(key)).fetchone()
-    return range(0) if row is None else range(row[0], row[1] + 1)
-
-
-def _pieces_of(connection: sqlite3.Connection, key: BatchKey) -> tuple[int, ...]:
-    """Batch `key` is taken in: the pieces that are here of the window that names it as its part."""
-    pieces = _window_of(connection, key)
-    if not pieces:
-        return ()
-    connection.execute("UPDATE parts SET stored = 1 WHERE vehicle = ? AND epoch = ? AND seq = ?", _columns(key))
-    known = connection.execute(
-        "SELECT max(first, ?3), min(last, ?4) FROM known"
-        " WHERE vehicle = ?1 AND epoch = ?2 AND first <= ?4 AND last >= ?3",
-        (key.vehicle, key.epoch, pieces.start, pieces.stop - 1),
-    )
-    return tuple(n for first, last in known.fetchall() for n in range(first, last + 1))
-
-
-def _parts_of(connection: sqlite3.Connection, place: Place) -> tuple[int, ...]:
-    """Batch `place.key` is taken in: those that it replaces and that came before it.  The others need not come."""
-    of = place.key.vehicle, place.key.epoch
-    if not (place.pieces_before or place.pieces_after):
-        return tuple(n for n in place.replaces if not _mark_known(connection, BatchKey(*of, n)))
-    first, last = place.key.seq - place.pieces_before, place.key.seq + place.pieces_after
-    connection.executemany(
-        "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
-        [(*of, n, first, last, _are_known(connection, BatchKey(*of, n), n)) for n in place.replaces],
-    )
-    query = "SELECT seq FROM parts WHERE vehicle = ? AND epoch = ? AND first_piece = ? AND stored ORDER BY seq"
-    stored = tuple(row[0] for row in connection.execute(query, (*of, first)))
-    if _are_known(connection, BatchKey(*of, first), last):
-        for n in place.replaces:
-            _mark_known(connection, BatchKey(*of, n))
-        connection.executemany(
-            "DELETE FROM parts WHERE vehicle = ? AND epoch = ? AND seq = ?", [(*of, n) for n in place.replaces]
-        )
-    return stored
-
-
-def _mark_known(connection: sqlite3.Connection, key: BatchKey) -> bool:
-    """Add `key` to the ranges of its vehicle and epoch; False where it is in one already."""
+def _mark_known(connection: sqlite3.Connection, key: BatchKey) -> None:
+    """Add `key` to the ranges of its vehicle and epoch, unless it is in one already."""
     of = (key.vehicle, key.epoch)
     before = connection.execute(
         "SELECT first, last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
         (*of, key.seq),
     ).fetchone()
     if before is not None and before[1] >= key.seq:
-        return False
+        return
     after = connection.execute(
         "SELECT last FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*of, key.seq + 1)
     ).fetchone()
@@ -411,14 +312,13 @@ def _mark_known(connection: sqlite3.Connection, key: BatchKey) -> bool:
     if before is not None and before[1] == key.seq - 1:
         first = before[0]
     connection.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)", (*of, first, last))
-    return True
 
 
 def _columns(key: BatchKey) -> tuple[str, str, int]:
     return key.vehicle, key.epoch, key.seq
 
 
-def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[Place]]) -> str:
+def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[BatchKey]]) -> str:
     """Return the name of the store; make the tables and the name first where the database is new.
 
     Raises Permanent where the database has another format.
@@ -436,11 +336,8 @@ def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], 
     connection.execute(f"PRAGMA user_version = {FORMAT}")
     store = uuid.uuid4().hex
     connection.execute("INSERT INTO identity VALUES (?)", (store,))
-    places = sorted(known(), key=lambda place: place.key)
-    for place in places:
-        _mark_known(connection, place.key)
-    for place in places:
-        _parts_of(connection, place)
+    for key in sorted(known()):
+        _mark_known(connection, key)
     return store
 
 

@@ -108,7 +108,7 @@ def reopen_batch(
 def _opened(
     payload: bytes, header: Header, body: bytes, find_catalogue: FindCatalogue, received_at_us: int
 ) -> OpenedBatch:
-    if header.seq + header.pieces_after > MAX_SEQ:
+    if header.seq > MAX_SEQ:
         raise Hopeless(f"sequence number {header.seq} exceeds {MAX_SEQ}")
     used: list[bytes] = []
 
@@ -122,8 +122,6 @@ def _opened(
         raise
     except Untrusted as error:
         raise Hopeless(str(error)) from error
-    if window.replaces and window.replaces[-1] >= header.seq:
-        raise Hopeless(f"batch {header.seq} replaces batch {window.replaces[-1]}, which is not before it")
     check_times(header, window)
     return OpenedBatch(header, window, len(payload), received_at_us, used[0] if used else None, carried)
 

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,10 +25,11 @@ from agent.formats import topics
 from agent.formats.up.acks import MAX_SEQS, Ack, Refusal, sign_ack
 from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.seal import RecipientPrivateKey, read_header
+from fleet.lake.batch_key import BatchKey
 from fleet.lake.rows import OpenedBatch
 from fleet.lake.tables import SCHEMAS, Lake
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import BatchKey, Commit, Inbox, Place, SealedBatch
+from fleet.receiving.inbox import Commit, Inbox, SealedBatch
 from fleet.receiving.intake import Rejection, Waiting, judge, reopen_batch
 from fleet.receiving.quarantine import Quarantine
 from fleet.state.registry import Registry
@@ -148,16 +149,13 @@ class Store:
             if verdict.carried is not None:
                 self._catalogues.arrived(key.vehicle, verdict.carried)
             opened[key] = verdict
-            header = verdict.header
-            place = Place(key, verdict.window.replaces, header.pieces_before, header.pieces_after)
-            sealed.append(SealedBatch(place, message.payload, now_us, verdict.catalogue))
+            sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue))
             samples += verdict.window.samples
             if samples >= COMMIT_SAMPLES:
                 break
         taken = self._inbox.take(sealed, self._catalogues.take_arrived())
         if taken.commit is not None:
-            batches = [replace(opened[batch.key], overlaps=batch.overlaps) for batch in taken.commit.batches]
-            self._open = taken.commit, batches
+            self._open = taken.commit, [opened[batch.key] for batch in taken.commit.batches]
         for key in taken.stored:
             self._answer(key).stored.add(key.seq)
         for key in taken.held:
@@ -210,7 +208,7 @@ class Store:
     def _reopen(self, sealed: SealedBatch) -> OpenedBatch | None:
         """Open once more what was accepted before the crash; None, and quarantined, where our key is another now."""
         try:
-            opened = reopen_batch(
+            return reopen_batch(
                 sealed.sealed, self._private, self._catalogues.find, received_at_us=sealed.received_at_us
             )
         except (Untrusted, UnknownCatalogue) as error:
@@ -220,7 +218,6 @@ class Store:
             self.totals.refused += 1
             _log.warning("batch_refused", topic=topic, seq=sealed.key.seq, reason=reason)
             return None
-        return replace(opened, overlaps=sealed.overlaps)
 
     def _note_waiting(self, key: BatchKey, digest: bytes) -> None:
         if self._inbox.is_stored(key):  # it came before the catalogue was lost, and its acknowledgement did not arrive

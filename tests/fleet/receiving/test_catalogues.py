@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.formats.up.catalogue import Catalogue
+from fleet.lake.batch_key import BatchKey
 from fleet.lake.query import ask_sql, query
 from fleet.receiving import inbox as inboxes
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import BatchKey, CatalogueContent, Inbox, Place, SealedBatch
+from fleet.receiving.inbox import CatalogueContent, Inbox, SealedBatch
 from fleet.receiving.receiver import open_store
 from fleet.receiving.share import Share
 from fleet.receiving.store import Message, Store
@@ -187,7 +188,7 @@ class CataloguesModel(RuleBasedStateMachine):
     def refer(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.used)))
         self.seq += 1
-        batch = SealedBatch(Place(BatchKey("v", EPOCH, self.seq)), b"sealed", T0_US, bytes([number]) * 16)
+        batch = SealedBatch(BatchKey("v", EPOCH, self.seq), b"sealed", T0_US, bytes([number]) * 16)
         commit = self.inbox.take([batch]).commit
         assert commit is not None
         self.pending[commit.number] = number

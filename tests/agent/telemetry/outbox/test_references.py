@@ -24,8 +24,9 @@ from agent.formats.up.seal import RecipientPrivateKey, RecipientPublicKey, unsea
 from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.outbox.references import Description
 from agent.telemetry.spool.spool import CATALOGUES, Entry, Spool, Verdict
+from fleet.lake.batch_key import BatchKey
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import BatchKey, Inbox, Place, SealedBatch
+from fleet.receiving.inbox import Inbox, SealedBatch
 from tests.agent.formats.up.windows import CLOCK, samples, signal
 from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyFiles, connector
 
@@ -74,7 +75,7 @@ class Receiver:
         self.open()
 
     def open(self) -> None:
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: map(Place, self.lake))
+        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: self.lake)
         self.catalogues = Catalogues(self.inbox)
         for commit in self.inbox.undone():
             self.land(commit.number, commit.batches)
@@ -101,7 +102,7 @@ class Receiver:
             return self.inbox.is_stored(key) or error.digest
         if carried is not None:
             self.catalogues.arrived(VEHICLE, carried)
-        batch = SealedBatch(Place(key), sealed, 0, referred[0] if referred else None)
+        batch = SealedBatch(key, sealed, 0, referred[0] if referred else None)
         taken = self.inbox.take([batch], self.catalogues.take_arrived())
         if crash:
             self.reopen()
