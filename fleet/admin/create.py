@@ -14,8 +14,8 @@ from agent.formats.up.seal import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
 from fleet.publishing import publish
 from fleet.state import certificates, keys
+from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-from lab.mosquitto import ACL
 
 AUTHORITY_DAYS = 30 * 365
 """Longer than a car's service life: vehicles hold this certificate to recognise their broker."""
@@ -51,7 +51,7 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         serial=x509.random_serial_number(),
     )
     keys.write_certificate(folder.broker_certificate, server)
-    write_file(folder.broker_acl, ACL.encode())
+    write_file(folder.broker_acl, ACCESS_LIST.encode())
     receiver_key = keys.create_p256(folder.receiver_key)
     receiver = certificates.issue_client(
         authority,

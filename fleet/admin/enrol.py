@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Permanent
 from agent.formats.topics import partition_of
-from agent.formats.up.seal import RecipientPrivateKey
 from agent.system.durable import write_file
 from fleet.state import certificates, keys
 from fleet.state.folder import FleetFolder
@@ -55,7 +54,7 @@ def enrol(
     if not root.exists():
         raise Permanent(f"{root} is missing: vehicles start their trust there; restore it from the backup")
     issuer = Issuer.of(fleet)
-    recipient = read_recipient(fleet).public
+    recipient = keys.read_recipient(fleet).public
     acks = keys.read_ed25519(fleet.key("acks")).public_key()
 
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,14 +129,6 @@ def _requested_key(csr: Path) -> ec.EllipticCurvePublicKey:
     if not request.is_signature_valid:
         raise Permanent(f"{csr}: the request is not signed by its own key")
     return key
-
-
-def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
-    """The fleet's HPKE key.  Permanent where it is missing or damaged."""
-    try:
-        return RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), str(fleet.hpke_private))
-    except OSError as error:
-        raise Permanent(f"cannot read {fleet.hpke_private}: {error.strerror}; restore it") from error
 
 
 def _toml(values: Mapping[str, str | int]) -> str:

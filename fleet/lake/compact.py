@@ -19,7 +19,8 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from agent.errors import Transient
-from fleet.lake.tables import SCHEMAS, Location, force_to_disk, open_table, writer_properties
+from fleet.lake.location import Location
+from fleet.lake.tables import SCHEMAS, force_to_disk, open_table, writer_properties
 
 TRIES: Final = 5
 _PAUSE_S: Final = 1.0

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from agent.formats.up.ledger import Range, Record, Span, State, explain
+from fleet.lake.location import Location
 from fleet.lake.query import Answer, query
-from fleet.lake.tables import Location
 
 COLUMNS: Final = (
     "vehicle",

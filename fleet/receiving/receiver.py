@@ -26,15 +26,15 @@ from agent.errors import AgentError, Permanent, Transient
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
-from fleet.admin.enrol import read_recipient
-from fleet.lake.tables import Lake, Location
+from fleet.lake.location import Location
+from fleet.lake.tables import Lake
 from fleet.publishing import sync
 from fleet.receiving.inbox import Inbox
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.share import Share
 from fleet.receiving.store import Message, Store, Totals
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519
+from fleet.state.keys import read_ed25519, read_recipient
 from fleet.state.registry import Registry
 
 T = TypeVar("T")

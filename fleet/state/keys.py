@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from agent.errors import Permanent
+from agent.formats.up.seal import RecipientPrivateKey
 from agent.system.durable import write_file
+from fleet.state.folder import FleetFolder
 
 
 def create_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
@@ -70,6 +72,14 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise Permanent(f"cannot read the certificate {path}: {error.strerror}") from error
     except ValueError as error:
         raise Permanent(f"{path} is not a certificate in PEM") from error
+
+
+def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
+    """Read the HPKE key of `fleet`.  Raises: Permanent where it is missing or damaged."""
+    try:
+        return RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), str(fleet.hpke_private))
+    except OSError as error:
+        raise Permanent(f"cannot read {fleet.hpke_private}: {error.strerror}; restore it from the backup") from error
 
 
 def _read_private(path: Path) -> object:

@@ -18,7 +18,6 @@ from agent.errors import Permanent, Transient
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.up.columns import ColumnGroup, Event, Kind, SignalInfo
 from agent.formats.up.seal import RecipientPrivateKey, read_header
-from fleet.admin.enrol import read_recipient
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.ledger import ledger
 from fleet.lake.query import ask, ask_sql, query
@@ -30,6 +29,7 @@ from fleet.receiving.receiver import open_store
 from fleet.receiving.share import Share
 from fleet.receiving.store import Message, Store
 from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_recipient
 from fleet.state.registry import Registry
 from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_fleet, make_vehicle, make_window
 
