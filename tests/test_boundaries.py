@@ -29,7 +29,7 @@ agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/tel
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
 can_dbc/plan.py can_dbc/selector.py
-fleet/arguments.py fleet/state/certificates.py fleet/lake/batch_key.py fleet/lake/clocks.py
+fleet/state/access_list.py fleet/state/certificates.py fleet/lake/batch_key.py fleet/lake/clocks.py
 fleet/lake/rows.py fleet/receiving/share.py
 lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/*.py
@@ -56,8 +56,6 @@ MAY_IMPORT = {
     "can_dbc": set(),
     "simulator": {"can_dbc"},
     "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
-    "fleet.__main__": {"lab"},  # the simulation, until it is a program of its own
-    "fleet.admin": {"lab.mosquitto"},  # the text of the access list, until it has a file of its own
 }
 # The agent's shell (commands, runtime) knows all rooms of the agent; the lab plays vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}

@@ -69,4 +69,4 @@ def add_command(
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`, which every command that reports something has."""
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
