@@ -19,9 +19,9 @@ from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, Pipeline
 from fleet.admin.create import create_fleet
-from fleet.receiving.receiver import open_store
+from fleet.receiving.message import Message
+from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
-from fleet.receiving.store import Message
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_recipient
 from lab.simulate.enrolment import enrol_many

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Receive until SIGTERM or SIGINT, and print what was taken."""
-    from fleet.receiving.receiver import receive
+    from fleet.receiving.service import receive
 
     host, port = args.broker
     counts = asdict(receive(FleetFolder(args.fleet), host, port, args.partitions, lake_of(args)))

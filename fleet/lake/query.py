@@ -17,7 +17,8 @@ import pyarrow as pa
 from agent.errors import Permanent
 from fleet.lake.clocks import SAMPLES_CORRECTED
 from fleet.lake.location import Location
-from fleet.lake.tables import SCHEMAS, open_table
+from fleet.lake.schema import SCHEMAS
+from fleet.lake.tables import open_table
 
 QUESTIONS: Mapping[str, str] = {
     "signals": """

@@ -32,10 +32,9 @@ from agent.errors import Permanent, Transient
 from agent.system.durable import fsync_directory
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.location import Location
-from fleet.lake.rows import BATCHES, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
-
-SCHEMAS: Mapping[str, pa.Schema] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
-"""In the order in which a commit lands: who finds the batch in `batches` finds its rows in the others."""
+from fleet.lake.opened_batch import OpenedBatch
+from fleet.lake.rows import batch_rows, event_rows, sample_rows
+from fleet.lake.schema import SCHEMAS
 
 _ROWS: Mapping[str, Callable[[Sequence[OpenedBatch]], pa.Table]] = {
     "samples": sample_rows,

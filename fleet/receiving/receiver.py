@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import functools
 import random
-import signal
 import time
 from collections.abc import Callable, Sequence
 from secrets import token_hex
@@ -26,16 +25,11 @@ from agent.errors import AgentError, Permanent, Transient
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
-from fleet.lake.location import Location
-from fleet.lake.tables import Lake
 from fleet.publishing import sync
-from fleet.receiving.inbox import Inbox
-from fleet.receiving.quarantine import Quarantine
+from fleet.receiving.message import Message
 from fleet.receiving.share import Share
-from fleet.receiving.store import Message, Store, Totals
+from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519, read_recipient
-from fleet.state.registry import Registry
 
 T = TypeVar("T")
 
@@ -51,23 +45,6 @@ RETRY = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
 """The broker and the lake are ours and near: asked often, a vehicle's back-off is longer."""
 
 _log = structlog.get_logger()
-
-
-def open_store(fleet: FleetFolder, share: Share, location: Location | None = None) -> Store:
-    """Everything that the receiver of `share` keeps on disk.  Permanent where something is missing or
-    taken."""
-    fleet.require()
-    private = read_recipient(fleet)
-    acks_key = read_ed25519(fleet.key("acks"))
-    lake = Lake(location or Location(str(fleet.lake.resolve())))
-    return Store(
-        inbox=Inbox.open(fleet.inbox, share=str(share), known=lake.known),
-        lake=lake,
-        quarantine=Quarantine(fleet.quarantine),
-        registry=Registry(fleet.vehicles),
-        private=private,
-        acks_key=acks_key,
-    )
 
 
 def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpoint:
@@ -226,39 +203,3 @@ class Receiver:
                 continue
             except Permanent as error:  # a repository that is being restored must not stop telemetry
                 _log.error("sync_failed", topic=request.topic, reason=str(error))
-
-
-def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Location | None = None) -> Totals:
-    """Run a receiver until SIGTERM or SIGINT; what it did.  `lake`: where that is, if not in the fleet folder.
-
-    Raises Permanent where it cannot work, Transient where it was told to stop while the lake refused: what
-    was taken in then waits in the inbox for the next start.
-    """
-    store = _open_when_the_disk_allows(fleet, share, lake)
-    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
-    try:
-        asyncio.run(_until_signalled(receiver))
-    finally:
-        store.close()  # after asyncio.run, which waits for threads that still store
-    return store.totals
-
-
-def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location | None) -> Store:
-    """`open_store`, again and again while that is Transient; nothing is held meanwhile, so any signal may end it."""
-    failures = 0
-    while True:
-        try:
-            return open_store(fleet, share, lake)
-        except Transient as error:
-            failures += 1
-            if failures == 1:
-                _log.error("store_unavailable", reason=str(error))
-            time.sleep(RETRY.wait_s(failures, random.random()))  # noqa: S311 (jitter)
-
-
-async def _until_signalled(receiver: Receiver) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await receiver.run(stop)

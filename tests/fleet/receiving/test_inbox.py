@@ -64,6 +64,21 @@ def test_what_was_taken_and_not_finished_comes_back_under_its_number_with_its_by
     assert inbox.take(sealed(1)).stored == (key(1),)
 
 
+def test_epochs_are_many_and_come_in_no_order(tmp_path: Path) -> None:
+    """Each window that a crash left open sends its checkpoints under an epoch of its own."""
+    inbox = open_inbox(tmp_path)
+    epochs = [f"{number * 7919 % 101:032x}" for number in range(1, 101)]
+    batches = [SealedBatch(BatchKey("v1", epoch, seq), b"checkpoint", 1) for epoch in epochs for seq in (1, 2)]
+    commit = inbox.take(batches).commit
+    assert commit is not None
+    assert commit.batches == tuple(batches)
+    inbox.finish(commit.number)
+    again = inbox.take([*reversed(batches), *sealed(1)])
+    assert again.stored == tuple(batch.key for batch in reversed(batches))
+    assert again.commit is not None
+    assert again.commit.batches == tuple(sealed(1))
+
+
 def test_finished_batches_leave_no_bytes_behind(tmp_path: Path) -> None:
     inbox = open_inbox(tmp_path)
     commit = inbox.take(sealed(*range(1, 100))).commit

@@ -21,13 +21,15 @@ from agent.formats.up.seal import RecipientPrivateKey, read_header
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.ledger import ledger
 from fleet.lake.query import ask, ask_sql, query
-from fleet.lake.tables import SCHEMAS, Lake
+from fleet.lake.schema import SCHEMAS
+from fleet.lake.tables import Lake
 from fleet.receiving.inbox import Inbox, SealedBatch
 from fleet.receiving.intake import Rejection, judge, open_batch
+from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
-from fleet.receiving.receiver import open_store
+from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
-from fleet.receiving.store import Message, Store
+from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_recipient
 from fleet.state.registry import Registry

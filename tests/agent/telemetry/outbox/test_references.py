@@ -6,7 +6,9 @@ loses its catalogues, or all it has.  In the end every sample that was put is re
 
 import functools
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +78,7 @@ class Receiver:
 
     def open(self) -> None:
         self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: self.lake)
-        self.catalogues = Catalogues(self.inbox)
+        self.catalogues = Catalogues(self.inbox.catalogues)
         for commit in self.inbox.undone():
             self.land(commit.number, commit.batches)
 
@@ -101,7 +103,7 @@ class Receiver:
         except UnknownCatalogue as error:
             return self.inbox.is_stored(key) or error.digest
         if carried is not None:
-            self.catalogues.arrived(VEHICLE, carried)
+            self.catalogues.add_arrived(VEHICLE, carried)
         batch = SealedBatch(key, sealed, 0, referred[0] if referred else None)
         taken = self.inbox.take([batch], self.catalogues.take_arrived())
         if crash:
@@ -122,8 +124,9 @@ class Receiver:
                 path.unlink()
             self.open()
         else:
-            self.inbox._connection.execute("DELETE FROM catalogues")
-            self.catalogues = Catalogues(self.inbox)
+            with closing(sqlite3.connect(self.folder / "receiver.db", isolation_level=None)) as database:
+                database.execute("DELETE FROM catalogues")
+            self.catalogues = Catalogues(self.inbox.catalogues)
 
 
 class ReferencesModel(RuleBasedStateMachine):
