@@ -19,6 +19,7 @@ PURE = """
 agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/toggles.py
 agent/link/session.py
+agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/holdings.py

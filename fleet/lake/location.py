@@ -10,9 +10,10 @@ from agent.errors import Permanent
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a lake is: a folder or URL, and what the Delta library wants to know besides its environment.
+    """The folder or URL of a lake, and options that the Delta library needs in addition to its environment.
 
-    `options` are the Delta library's (`aws_region`, `azure_storage_account_name`, ...); they may be secret.
+    `options` are the library's (`aws_region`, `azure_storage_account_name`, ...).  They may be secret, so they are not
+    shown in messages.
     """
 
     uri: str
@@ -20,21 +21,24 @@ class Location:
 
     @classmethod
     def of(cls, lake: "str | Location") -> "Location":
-        """A lake that needs no options may be given by its folder or URL alone."""
+        """Return the location of a lake that may be given by its folder or URL alone."""
         return cls(lake) if isinstance(lake, str) else lake
 
     def table(self, name: str) -> str:
-        """Folder or URL of one table."""
+        """Return the folder or URL of one table."""
         return f"{self.uri.rstrip('/')}/{name}"
 
     @property
     def storage_options(self) -> dict[str, str] | None:
-        """As the Delta library takes them."""
+        """Return the options in the form that the Delta library takes."""
         return dict(self.options) or None
 
 
 def read_location(uri: str, options_file: Path | None) -> Location:
-    """A folder, made absolute, or a URL as it is; options from a TOML file of texts.  Permanent where that is none."""
+    """Read a location: a folder, made absolute, or a URL, and options from a TOML file whose values are texts.
+
+    Raises: Permanent where the file cannot be read or holds something else.
+    """
     located = uri if "://" in uri else str(Path(uri).resolve())
     if options_file is None:
         return Location(located)
@@ -42,7 +46,8 @@ def read_location(uri: str, options_file: Path | None) -> Location:
         options = tomllib.loads(options_file.read_text())
     except OSError as error:
         raise Permanent(f"--lake-options {options_file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no text, or no TOML
+    except ValueError as error:
+        # The file is not text, or not TOML.
         raise Permanent(f"--lake-options {options_file}: not valid TOML: {error}") from error
     for key, value in options.items():
         if not isinstance(value, str):

@@ -1,14 +1,13 @@
-"""The lake: three Delta tables, appended to exactly once per commit number.
+"""The lake: three Delta tables, to which each commit number is appended exactly once.
 
-Delta's *app transactions* carry the promise: each append states (app id, version N) in the same atomic
-commit as its rows, and a table that has a version of N or more for that app id has those rows.  The check is
-made on the very handle that then commits, so another process cannot slip in between: Delta refuses the later
-of two concurrent appends of one app id.  N is the inbox's commit number, never a vehicle's sequence number
-(which arrives out of order).
+Delta's *app transactions* keep the promise.  Each append states (app id, version N) in the same atomic commit as its
+rows, and a table that has version N or more for that app id has those rows.  The check is made on the handle that then
+commits, so another process cannot slip in between: Delta refuses the later of two concurrent appends of one app id.
+N is the inbox's commit number and never a vehicle's sequence number, because batches arrive out of order.
 
-A lake lies in a folder or below whatever URL the Delta library opens (s3://, abfss://, gs://, file://), which gets URL
-and storage options as they are.  An object store answers when it holds the data; on a local folder the Delta library
-does not fsync, so we do, before anybody is told that a batch is stored.
+A lake lies in a folder or below a URL that the Delta library opens (s3://, abfss://, gs://, file://); the library gets
+URL and storage options unchanged.  An object store answers when it holds the data.  On a local folder the Delta library
+does not fsync, so this module does, before a vehicle hears that a batch is stored.
 """
 
 import json
@@ -42,22 +41,22 @@ _ROWS: Mapping[str, Callable[[Sequence[OpenedBatch]], pa.Table]] = {
     "batches": batch_rows,
 }
 
-# Times and row numbers rise by small steps: as deltas they take a third of what plain columns take (2.3
-# against 6.3 bytes a sample for all columns of a synthetic drive), and are written faster.
+# Times and row numbers rise by small steps.  As deltas they take a third of what plain columns take (2.3 against 6.3
+# bytes a sample for all columns of a synthetic drive), and they are written faster.
 _RISING = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3, column_properties={"time": _RISING, "row": _RISING})
 _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 class Lake:
-    """The tables of a lake, open for appending.  One thread at a time."""
+    """The tables of a lake, open for appending.  One thread uses them at a time."""
 
     def __init__(self, lake: str | Location) -> None:
         location = Location.of(lake)
         self._tables = {name: _open_or_create(location, name, schema) for name, schema in SCHEMAS.items()}
 
     def landed(self, app_id: str) -> int:
-        """The highest commit number of `app_id` that any table has; 0 for none."""
+        """Return the highest commit number of `app_id` that any table has; 0 where none has one."""
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
     def known(self) -> list[BatchKey]:
@@ -71,9 +70,9 @@ class Lake:
         return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
-        """Land commit `number` in table `name`, unless it has it already.
+        """Append commit `number` to table `name`, unless the table has it already.
 
-        Transient where the store refuses: call again, in this process or the next.
+        Raises: Transient where the store refuses: call again, in this process or the next.
         """
         rows = _ROWS[name](batches)
         if rows.num_rows == 0:
@@ -82,7 +81,9 @@ class Lake:
         try:
             table.update_incremental()
             if (table.transaction_version(app_id) or 0) >= number:
-                os.sync()  # landed before a crash, and perhaps never forced to the disk; which files, is not known
+                # The commit landed before a crash and was perhaps not forced to the disk.  Which files it wrote is not
+                # known any more, so everything is.
+                os.sync()
                 return
             write_deltalake(
                 table,
@@ -97,7 +98,7 @@ class Lake:
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:
-    """Table `name` of a lake, for reading and for `fleet.lake.compact`.  Permanent where it does not exist."""
+    """Open table `name` of a lake, for reading and for compaction.  Raises: Permanent where it does not exist."""
     location = Location.of(lake)
     try:
         return DeltaTable(location.table(name), storage_options=location.storage_options)
@@ -108,7 +109,7 @@ def open_table(lake: str | Location, name: str) -> DeltaTable:
 
 
 def writer_properties(name: str) -> WriterProperties:
-    """How the files of table `name` are written."""
+    """Return how the files of table `name` are written."""
     return _WRITER if name == "samples" else _PLAIN_WRITER
 
 
@@ -129,7 +130,7 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
 
 
 def force_to_disk(table_uri: str, version: int) -> None:
-    """Make the data files and the log entry of commit `version` durable.  Raises OSError."""
+    """Make the data files and the log entry of commit `version` durable.  Raises: OSError."""
     location = urlsplit(table_uri)
     if location.scheme not in {"", "file"}:
         return

@@ -1,13 +1,12 @@
 """The receiver: MQTT on one side, the store on the other, two queues with limits between them.
 
-    link      connects, for ever; puts what arrives into the queues
-    pipeline  collects a group, stores it (fleet.receiving.store), sends the acknowledgements
+    link      connects for ever, and puts what arrives into the queues
+    pipeline  collects a group, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask what is new (fleet.publishing.sync)
 
-The invariant: nothing is dropped between broker and store.  A full queue stops the link from taking more,
-and MQTT's Receive Maximum then stops the broker.  The pipeline outlives connections: a group that was begun
-is stored whether the broker is there or not, and a vehicle that missed its acknowledgement sends again and
-gets another.
+Invariant: nothing is dropped between broker and store.  A full queue stops the link from taking more, and MQTT's
+Receive Maximum then stops the broker.  The pipeline outlives connections: a group that was begun is stored whether the
+broker is there or not, and a vehicle that missed its acknowledgement sends again and gets another.
 """
 
 import asyncio
@@ -17,11 +16,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from secrets import token_hex
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
-from agent.errors import AgentError, Permanent, Transient
+from agent.errors import AgentError, Permanent, Transient, first
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
@@ -33,23 +32,25 @@ from fleet.state.folder import FleetFolder
 
 T = TypeVar("T")
 
-GROUP_MESSAGES = 200
-GROUP_BYTES = 2 * 1024 * 1024
-GROUP_S = 0.2
-"""A group closes at the first of these: one commit costs some 60 ms however small, and a vehicle waits for
-it."""
+# A group closes at the first of these limits.  A commit costs some 60 ms however small it is, and a vehicle waits for
+# its acknowledgement meanwhile.
+GROUP_MESSAGES: Final = 200
+GROUP_BYTES: Final = 2 * 1024 * 1024
+GROUP_S: Final = 0.2
 
-QUEUE_MESSAGES = 200
-SYNC_QUEUE_MESSAGES = 100
-RETRY = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
-"""The broker and the lake are ours and near: asked often, a vehicle's back-off is longer."""
+# The next group may fill while one is stored; more would only take memory from a broker that keeps messages anyway.
+QUEUE_MESSAGES: Final = GROUP_MESSAGES
+SYNC_QUEUE_MESSAGES: Final = 100
+
+# Broker and lake belong to the fleet and are near, so they are tried more often than a vehicle tries its broker.
+RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
 
 _log = structlog.get_logger()
 
 
 def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpoint:
-    """The broker, and the receiver's part of mutual TLS.  The client id is new each time: no receiver ends
-    another."""
+    """Return the broker's address with the receiver's side of mutual TLS."""
+    # A new client id each time: the broker ends a connection when another client comes with the same id.
     return Endpoint(
         host=host,
         port=port,
@@ -61,7 +62,7 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
 
 
 class Receiver:
-    """Receives the batches of `share` from the broker at `endpoint` into `store` until told to stop."""
+    """Receives the batches of `share` from the broker at `endpoint` into `store`, until it is told to stop."""
 
     def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
         self._fleet = fleet
@@ -73,9 +74,9 @@ class Receiver:
         self._connection: Connection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then the group that was begun is stored and acknowledged.
+        """Receive until `stop` is set; the group that was begun by then is stored and acknowledged.
 
-        Raises Permanent where our own files are at fault, Transient where it was told to stop while the lake
+        Raises: Permanent where files of the fleet folder are at fault; Transient where `stop` came while the lake
         refused.
         """
         try:
@@ -91,7 +92,7 @@ class Receiver:
             ours, others = group.split(AgentError)
             if ours is None or others is not None:
                 raise
-            raise ours.exceptions[0] from group
+            raise first(ours) from group
 
     # ---------------------------------------------------------------- link
 
@@ -108,7 +109,8 @@ class Receiver:
                         await self._route(Message(topic, payload))
             except Transient as error:
                 online = self._connection is not None
-                if online or session.failures == 0:  # once per outage, not once per attempt
+                # Once for each outage, not once for each attempt.
+                if online or session.failures == 0:
                     _log.warning("broker_lost" if online else "broker_unreachable", reason=str(error))
                 session = self._after(session, Event.LOST if online else Event.FAILED)
             finally:
@@ -147,7 +149,7 @@ class Receiver:
             stopping.cancel()
 
     async def _collect(self) -> list[Message]:
-        """The next group: waits for its first message, then GROUP_S for more."""
+        """Return the next group: wait for its first message, then GROUP_S for more."""
         group = [await self._batches.get()]
         size = len(group[0].payload)
         with contextlib.suppress(TimeoutError):
@@ -158,7 +160,7 @@ class Receiver:
         return group
 
     async def _until_it_works(self, step: Callable[[], T], stopping: "asyncio.Task[bool]") -> T:
-        """Run `step` in a thread, again while disk or lake refuse.  Transient when told to stop meanwhile."""
+        """Run `step` in a thread until disk and lake allow it.  Raises: Transient where `stopping` ends first."""
         failures = 0
         while True:
             try:
@@ -177,7 +179,7 @@ class Receiver:
                 return result
 
     async def _send(self, answers: Sequence[Message]) -> None:
-        """Send acknowledgements where the broker is there; a vehicle that misses one sends again."""
+        """Send acknowledgements if the broker is there; a vehicle that misses one sends its batches again."""
         if (connection := self._connection) is not None and answers:
             await asyncio.gather(*(self._publish(connection, answer) for answer in answers))
 
@@ -187,7 +189,8 @@ class Receiver:
         except PublishRefused as error:
             _log.error("acknowledgement_refused", topic=answer.topic, reason=str(error))
         except Transient:
-            pass  # the link reports the loss; the vehicle sends again
+            # The link reports that the connection is lost, and the vehicle sends its batches again.
+            pass
 
     # ---------------------------------------------------------------- answers
 
@@ -195,11 +198,13 @@ class Receiver:
         while True:
             request = await self._requests.get()
             connection = self._connection
+            # A vehicle that gets no answer asks again.
             if connection is None:
-                continue  # a vehicle that hears nothing asks again
+                continue
             try:
                 await sync.answer(connection, request.topic, request.payload, self._fleet)
             except Transient:
                 continue
-            except Permanent as error:  # a repository that is being restored must not stop telemetry
+            except Permanent as error:
+                # A repository that is being restored must not stop telemetry.
                 _log.error("sync_failed", topic=request.topic, reason=str(error))

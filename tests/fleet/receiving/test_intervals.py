@@ -1,5 +1,7 @@
 """Intervals against a set of numbers."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,4 +25,4 @@ def test_intervals_hold_the_numbers_that_were_added_and_never_touch(numbers: lis
             intervals = sorted([*intervals, whole])
         added.add(number)
         assert {n for first, last in intervals for n in range(first, last + 1)} == added
-        assert all(last + 1 < first for (_, last), (first, _) in zip(intervals, intervals[1:], strict=False))
+        assert all(last + 1 < first for (_, last), (first, _) in itertools.pairwise(intervals))
