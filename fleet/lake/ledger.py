@@ -64,7 +64,7 @@ class Report(Record):
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """What the lake knows of one epoch of a vehicle."""
+    """One epoch of a vehicle, as far as the lake knows it."""
 
     stored: list[Range]
     reports: list[Report]

@@ -13,7 +13,7 @@ from fleet.receiving.message import Message
 
 @dataclass(slots=True)
 class _Epoch:
-    """What is known of the batches of one epoch, by sequence number."""
+    """The verdicts on batches of one epoch, by sequence number."""
 
     stored: set[int] = field(default_factory=set)
     refused: dict[int, Refusal] = field(default_factory=dict)

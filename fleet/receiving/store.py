@@ -25,7 +25,8 @@ from agent.errors import Permanent, Untrusted
 from agent.formats import topics
 from agent.formats.up.acks import Refusal
 from agent.formats.up.catalogue import UnknownCatalogue
-from agent.formats.up.seal import RecipientPrivateKey, read_header
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.formats.up.seal import read_header
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.schema import SCHEMAS
@@ -78,7 +79,7 @@ class _Judged:
 
 
 class Store:
-    """What one receiver does with the messages that arrive."""
+    """The path of one receiver's messages from the broker into the lake."""
 
     def __init__(
         self,

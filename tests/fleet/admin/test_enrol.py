@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Permanent
 from agent.formats.topics import is_vehicle, partition_of
-from agent.formats.up.seal import RecipientPublicKey
+from agent.formats.up.recipient import RecipientPublicKey
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder

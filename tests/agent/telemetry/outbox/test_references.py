@@ -22,7 +22,8 @@ from agent.formats.up.acks import Refusal
 from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.codec import decode_batch
 from agent.formats.up.columns import ColumnGroup, Window
-from agent.formats.up.seal import RecipientPrivateKey, RecipientPublicKey, unseal
+from agent.formats.up.recipient import RecipientPrivateKey, RecipientPublicKey
+from agent.formats.up.seal import unseal
 from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.outbox.references import Description
 from agent.telemetry.spool.spool import CATALOGUES, Entry, Spool, Verdict
