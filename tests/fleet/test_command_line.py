@@ -143,11 +143,12 @@ def test_a_simulation_without_its_broker_enrols_nobody(tmp_path: Path) -> None:
     assert not list((fleet / "vehicles").iterdir())
 
 
-def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["receive"], ["simulate", "--vehicles", "1"]])
+def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path, command: list[str]) -> None:
     assert main(["init", "--fleet", str(tmp_path / "f")]) == 0
     program = (
         "import sys; sys.modules['deltalake'] = None; from fleet.__main__ import main;"
-        f"sys.exit(main(['receive', '--fleet', {str(tmp_path / 'f')!r}]))"
+        f"sys.exit(main({[*command, '--fleet', str(tmp_path / 'f')]!r}))"
     )
     ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
