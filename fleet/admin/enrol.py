@@ -93,6 +93,7 @@ class Issuer:
 
     def issue(self, device_key: ec.EllipticCurvePublicKey, model: Model, *, days: int, now: datetime) -> VehicleRecord:
         """Return the registry's record of a new vehicle, with a new pseudonym and a certificate for it."""
+        # Random, because a pseudonym derived from the VIN is found by trying all VINs.
         vehicle = str(uuid.uuid4())
         certificate = certificates.issue_client(
             self.authority,

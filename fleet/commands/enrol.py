@@ -16,7 +16,8 @@ DESCRIPTION: Final = """\
 Give a vehicle a random pseudonym, a key and a certificate, and write all that it needs into one folder.
 The pseudonym says nothing about the car. If you need the link to its VIN, keep that link elsewhere."""
 
-_DAYS: Final = 15 * 365  # the service life of a car
+# The service life of a car, because a certificate cannot be renewed in the field.
+_DAYS: Final = 15 * 365
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,7 @@ def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]
             return report | {"rows_deleted": rows, "files_compacted": small, "files_vacuumed": len(unneeded)}
         rows = 0 if predicate is None else _delete(table, name, predicate)
         compacted = _optimise(table, name, work.target_bytes)
+        # The library refuses less than a week unless told otherwise; how long to wait is the operator's decision.
         unneeded = table.vacuum(work.unneeded_h, dry_run=False, enforce_retention_duration=False)
         table.update_incremental()
     except CommitFailedError as error:
@@ -124,6 +125,7 @@ def _again(table: DeltaTable, step: Callable[[], _T]) -> _T:
         before = table.version()
         try:
             result = step()
+            # A step that found nothing to do makes no version.
             if table.version() != before:
                 force_to_disk(table.table_uri, table.version())
             return result

@@ -36,6 +36,7 @@ COLUMNS: Final = (
     "bus",
     "detail",
 )
+# A number minus its rank is the same for all numbers of a run without gaps, so it names the run.
 _STORED: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
     FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
@@ -43,6 +44,8 @@ _STORED: Final = """
                 UNION SELECT vehicle, epoch, unnest(replaces) FROM batches)
           WHERE $vehicle IS NULL OR vehicle = $vehicle)
     GROUP BY vehicle, epoch, island ORDER BY vehicle, epoch, first"""
+# A vehicle reports losses again, under the same id, where the batch that reported them was given up although it had
+# arrived.
 _REPORTED: Final = """
     SELECT vehicle, epoch, fields FROM events
     WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)

@@ -39,6 +39,7 @@ def read_location(uri: str, options_file: Path | None) -> Location:
 
     Raises: Permanent where the file cannot be read or holds something else.
     """
+    # A relative folder would be another lake in each working directory.
     located = uri if "://" in uri else str(Path(uri).resolve())
     if options_file is None:
         return Location(located)

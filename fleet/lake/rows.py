@@ -99,6 +99,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
 def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64], rows: int) -> pa.Array:
     if all(group.source_address is None for group in groups):
         return pa.nulls(rows, pa.int16())
+    # An address has 8 bits, so -1 can stand for none.
     of_signal = [
         -1 if group.source_address is None else group.source_address for group in groups for _ in group.signals
     ]
@@ -116,6 +117,7 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
             if texts:
                 raws = np.array(sorted(texts), np.int64)
                 code_of = np.array([values.setdefault(texts[value], len(values)) for value in raws.tolist()], np.int32)
+                # searchsorted returns where a value would stand; only a value that stands there has a text.
                 nearest = np.minimum(np.searchsorted(raws, raw), len(raws) - 1)
                 codes[start : start + raw.size] = np.where(raws[nearest] == raw, code_of[nearest], -1)
             start += raw.size

@@ -75,6 +75,7 @@ class Lake:
         Raises: Transient where the store refuses: call again, in this process or the next.
         """
         rows = _ROWS[name](batches)
+        # A table that gets no rows need not know the commit: repeating the commit appends nothing either.
         if rows.num_rows == 0:
             return
         table = self._tables[name]
@@ -132,11 +133,13 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
 def force_to_disk(table_uri: str, version: int) -> None:
     """Make the data files and the log entry of commit `version` durable.  Raises: OSError."""
     location = urlsplit(table_uri)
+    # An object store has made the data durable when it answers.
     if location.scheme not in {"", "file"}:
         return
     folder = Path(unquote(location.path))
     entry = folder / "_delta_log" / f"{version:020}.json"
     actions = [json.loads(line) for line in entry.read_text().splitlines()]
+    # Paths in the log are percent-encoded (Delta protocol, section Add File).
     files = [folder / unquote(action["add"]["path"]) for action in actions if "add" in action]
     for file in (*files, entry):
         with file.open("rb") as written:

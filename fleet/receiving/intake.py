@@ -69,6 +69,7 @@ def judge(
     """Verify and open what came on `topic`.  Raises: Transient where the disk with the catalogues refuses."""
     header = None
     try:
+        # The broker's access list guards the topic, so the topic decides whose batch this may be.
         sender = parse_up(topic)
         claimed = read_header(payload)
         if claimed.vehicle != sender.vehicle:

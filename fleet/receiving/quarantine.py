@@ -36,6 +36,7 @@ class Quarantine:
             return
         note = {"reason": reason, "topic": topic, "received_at_us": received_at_us, "bytes": len(payload)}
         try:
+            # The note comes last: at start-up a batch counts as kept where its note is found.
             write_file(self._folder / f"{name}.sealed", payload)
             write_file(self._folder / f"{name}.json", json.dumps(note, indent=2).encode())
             self._names[name] = None
@@ -45,6 +46,7 @@ class Quarantine:
             raise Transient(f"cannot write to the quarantine {self._folder}: {error.strerror}") from error
 
     def _drop(self, name: str) -> None:
+        # The note goes first, so that a crash in between leaves no note without its batch.
         for suffix in ("json", "sealed"):
             remove(self._folder / f"{name}.{suffix}")
         del self._names[name]

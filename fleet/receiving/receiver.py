@@ -85,6 +85,7 @@ class Receiver:
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
                 ]
+                # The pipeline decides when the receiver ends. The other two run for ever, so they are cancelled.
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
@@ -119,6 +120,7 @@ class Receiver:
             session = self._after(session, Event.WAITED)
 
     async def _route(self, message: Message) -> None:
+        # A full queue makes this wait, and then the link takes no more messages.
         if message.topic.startswith(f"{topics.ROOT}/sync/"):
             await self._requests.put(message)
         else:
@@ -132,11 +134,13 @@ class Receiver:
     async def _pipeline(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
+            # Commits of earlier processes come first, because a table with a later number counts as having theirs.
             await self._until_it_works(self._store.recover, stopping)
             while not stopping.done():
                 collecting = asyncio.create_task(self._collect(), name="collect")
                 await asyncio.wait({collecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not collecting.done():
+                    # The messages collected so far are not acknowledged, so vehicles send them again.
                     collecting.cancel()
                     return
                 group = collecting.result()
@@ -144,6 +148,7 @@ class Receiver:
                     take_in = functools.partial(self._store.take_in, group)
                     taken = await self._until_it_works(take_in, stopping)
                     await self._send(await self._until_it_works(self._store.land, stopping))
+                    # A commit is bounded by its samples, so a group may need several.
                     group = group[taken:]
         finally:
             stopping.cancel()

@@ -101,7 +101,8 @@ class Store:
         self._acks_key = acks_key
         self._to_land: tuple[Commit, list[OpenedBatch]] | None = None
         self._answers = Answers()
-        self._logged: set[tuple[str, str]] = set()  # topic and reason
+        # Topic and reason of what was logged.
+        self._logged: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
         """Land what earlier processes took in and did not finish, including shares that no receiver serves now.

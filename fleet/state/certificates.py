@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 CLOCK_SKEW = timedelta(days=1)
 """Certificates begin this much earlier, because a vehicle that was enrolled a minute ago may have a slow clock."""
 
+# The library wants each use named, also those that are not granted.
 _SIGNING_ONLY = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,

@@ -106,6 +106,7 @@ class FleetFolder:
         """Create the folders.  Raises: Permanent where a fleet is here already, whose keys are never overwritten."""
         if self.root.exists() and not self.root.is_dir():
             raise Permanent(f"{self.root} is a file; choose another --fleet")
+        # The certificate is written last, so keys without it are what an interrupted `fleet init` left.
         if self.keys.exists() and not self.ca_certificate.exists():
             raise Permanent(f"{self.root} is what an interrupted `fleet init` left; remove it and try again")
         if self.keys.exists():

@@ -58,6 +58,7 @@ class Registry:
         path = self._path(vehicle)
         try:
             status = path.stat()
+            # The size as well, because two changes may fall into one tick of the file system's clock.
             version = (status.st_mtime_ns, status.st_size)
             known = self._parsed.get(vehicle)
             if known is None or known[0] != version:
@@ -65,6 +66,7 @@ class Registry:
                 known = (version, record, record.device_key())
                 self._parsed[vehicle] = known
         except FileNotFoundError:
+            # The record was deleted while this process ran: the vehicle is not enrolled any more.
             self._parsed.pop(vehicle, None)
             return None
         except OSError as error:

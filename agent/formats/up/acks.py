@@ -85,6 +85,7 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
     signed, ack = pb.SignedAck(), pb.Ack()
     try:
         signed.ParseFromString(payload)
+        # The acknowledgement is parsed only after its signature is verified.
         public_key.verify(signed.signature, _DOMAIN + signed.ack)
         ack.ParseFromString(signed.ack)
     except DecodeError as error:

@@ -163,6 +163,7 @@ def _from_json(document: bytes, name: str, source: str) -> tuple[SuiteName, str,
             str(parsed["key_id"]),
             base64.b64decode(parsed[name], validate=True),
         )
+    # json.loads raises RecursionError for deeply nested documents.
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         raise Permanent(f"{source}: not a key file with suite, key_id and {name} in base64: fetch it again") from error
     if not isinstance(suite, str) or suite not in SUITE_NUMBERS:

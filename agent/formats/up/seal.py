@@ -93,6 +93,8 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
         raise ValueError(f"header names key {header.key_id}, the recipient's is {recipient.key_id}")
     if (fault := _fault(header)) is not None:
         raise ValueError(fault)
+    # The envelope carries these bytes as they are. Serialising the header again might give other bytes, which the
+    # signature would not fit.
     header_bytes = pb.Header(
         format=FORMAT,
         vehicle=header.vehicle,
@@ -153,6 +155,7 @@ def _decrypt(envelope: bytes, private: RecipientPrivateKey) -> tuple[Header, byt
 
 
 def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
+    # The size is checked before parsing, so that a flood of large messages costs little.
     if len(payload) > MAX_ENVELOPE_BYTES:
         raise Untrusted(f"envelope of {len(payload)} bytes exceeds {MAX_ENVELOPE_BYTES}")
     envelope, message = pb.Envelope(), pb.Header()
@@ -198,4 +201,5 @@ def _fault(header: Header) -> str | None:
 
 
 def _signed(header_bytes: bytes, body: bytes) -> bytes:
+    # The length keeps header and body apart: no other division of the same bytes has this signature.
     return b"".join((_SIGN_DOMAIN, len(header_bytes).to_bytes(4, "big"), header_bytes, body))
