@@ -18,24 +18,8 @@ from typing import Self
 
 from agent.errors import Permanent, Transient
 from agent.system.durable import write_file
+from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import FleetFolder
-
-ACL = """\
-# Topics: hu/v1/...  A user is the CN of the client's certificate: a vehicle's pseudonym, or `receiver`.
-user receiver
-topic read hu/v1/up/#
-topic write hu/v1/ack/+
-topic read hu/v1/sync/+
-topic write hu/v1/push/+
-topic write hu/v1/nudge
-
-# Every client, on the topics that carry its own name only.
-pattern write hu/v1/up/+/%u/+
-pattern read hu/v1/ack/%u
-pattern write hu/v1/sync/%u
-pattern read hu/v1/push/%u
-pattern read hu/v1/nudge
-"""
 
 _CONFIGURATION = """\
 # Written by lab/mosquitto.py; the reasons stand in config/mosquitto/mosquitto.conf.
@@ -94,7 +78,7 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
     the server key.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_file(fleet.broker_acl, ACL.encode())
+    write_file(fleet.broker_acl, ACCESS_LIST.encode())
     configuration = state / "mosquitto.conf"
     text = _CONFIGURATION.format(
         user="root" if os.geteuid() == 0 else "mosquitto",

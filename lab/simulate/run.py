@@ -23,11 +23,10 @@ from agent.errors import AgentError, Permanent, Transient, first
 from agent.formats.topics import PARTITIONS
 from agent.link.mqtt import Endpoint, connect
 from fleet.admin.create import create_fleet
-from fleet.admin.enrol import read_recipient
 from fleet.receiving.receiver import endpoint_of
 from fleet.receiving.share import Share
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519
+from fleet.state.keys import read_ed25519, read_recipient
 from fleet.state.registry import Registry
 from lab.mosquitto import Broker
 from lab.process import Process, last_lines

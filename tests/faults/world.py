@@ -22,8 +22,9 @@ from agent.errors import Permanent
 from agent.system.tasks import whole
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
+from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import FleetFolder
-from lab.mosquitto import ACL, PACKET_BYTES, Broker, free_port
+from lab.mosquitto import PACKET_BYTES, Broker, free_port
 from lab.process import Process, last_lines
 from tests.faults import drive
 from tests.faults.jumping import write_offset
@@ -163,8 +164,8 @@ class World:
                 after.push_async_callback(self._reload, small_quota=False)
                 await self._reload(small_quota=True)
             case Track.BROKER, Kind.DENY:
-                self._write_acl(ACL.replace(DENIED[int(fault.amount)], ""))
-                after.callback(self._write_acl, ACL)
+                self._write_acl(ACCESS_LIST.replace(DENIED[int(fault.amount)], ""))
+                after.callback(self._write_acl, ACCESS_LIST)
             case Track.BROKER, kind:
                 end = self.broker.kill if kind is Kind.KILL else self.broker.stop
                 await whole(asyncio.to_thread(end))

@@ -14,7 +14,8 @@ import pytest
 
 from agent.formats.topics import Lane
 from agent.formats.up.codec import decode_window
-from agent.formats.up.seal import RecipientPrivateKey, unseal
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.formats.up.seal import unseal
 from agent.telemetry.spool.spool import Spool
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
