@@ -78,7 +78,7 @@ def test_shared_rules_are_resolved_whatever_letters_they_hold() -> None:
         (b"{}", "wipe them all"),
         (b'{"flags":{}}', "wipe them all"),
         (b'{"flags":[]}', "wipe them all"),
-        (b'{"flags":{"f":{},"f":{}}}', "stands twice"),
+        (b'{"flags":{"f":{},"f":{}}}', "occurs twice"),
         (document(flag={"variants": {"a": float("nan")}}), "NaN"),
         (document().replace(b"true", b"1e999"), "1e999"),
         (document(flag={"state": "enabled"}), "ENABLED or DISABLED"),
