@@ -112,11 +112,9 @@ def _revoke(args: argparse.Namespace) -> int:
 
 
 def _publish(args: argparse.Namespace) -> int:
-    from fleet.publishing import publish
+    from fleet.commands import publish
 
-    result = publish.run(args, FleetFolder(args.fleet).require())
-    _report(args, result, "\n".join(f"{name}: {_text(value)}" for name, value in result.items()))
-    return 0
+    return publish.run(args)
 
 
 def _receive(args: argparse.Namespace) -> int:
@@ -208,7 +206,7 @@ def _lake(args: argparse.Namespace) -> "Location":
 
 
 def _parser() -> argparse.ArgumentParser:
-    from fleet.publishing.publish import add_arguments as add_publish_arguments
+    from fleet.commands.publish import add_arguments as add_publish_arguments
 
     parser = argparse.ArgumentParser(
         prog="fleet",
@@ -469,10 +467,6 @@ def _question(
 
 def _report(args: argparse.Namespace, values: Mapping[str, object], text: str) -> None:
     print(json.dumps(values) if args.json else text)
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -8,7 +8,7 @@ time, also where the one who asked is cancelled.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,9 @@ from agent.system.tasks import whole
 BUILT_AT_S: Final = built_at_s()
 """The earliest time that can be: the clock of a car that has none may show 1970, where nothing would be expired."""
 
+Examiner = Callable[[Question], Awaitable[Verdict]]
+"""The verifier process, or what a test puts in its place."""
+
 log = structlog.get_logger()
 
 
@@ -44,8 +47,17 @@ class _State:
 class Pushes:
     """Owns the push store.  Make it with `open`; methods are for one event loop."""
 
-    def __init__(self, store: Store, trusted_root: bytes, vehicle: Attributes, *, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        trusted_root: bytes,
+        vehicle: Attributes,
+        *,
+        now_s: Callable[[], float],
+        examine_bundle: Examiner,
+    ) -> None:
         self._store = store
+        self._examine_bundle = examine_bundle
         self._trusted_root = trusted_root
         self._vehicle = vehicle
         self._now_s = now_s
@@ -61,6 +73,7 @@ class Pushes:
         trusted_root: bytes,
         vehicle: Attributes,
         now_s: Callable[[], float] = time.time,
+        examine_bundle: Examiner = examine,
     ) -> "Pushes":
         """Open the push store in `folder`, created where missing; nothing is counted before `begin`.
 
@@ -69,7 +82,7 @@ class Pushes:
         store = Store.open(folder)
         if store.damaged:
             log.error("push_state_damaged", folder=str(folder), remedy="the fleet sends everything again")
-        return cls(store, trusted_root, vehicle, now_s=now_s)
+        return cls(store, trusted_root, vehicle, now_s=now_s, examine_bundle=examine_bundle)
 
     @property
     def in_trial(self) -> bool:
@@ -85,14 +98,14 @@ class Pushes:
         record = self._store.record
         if self._state.from_scratch or not record.metadata:
             return build_request(SyncRequest(self._vehicle.vehicle, Versions()))
-        documents = () if self._state.release is None else self._state.release.documents
+        contents = () if self._state.release is None else self._state.release.documents.values()
         return build_request(
             SyncRequest(
                 vehicle=self._vehicle.vehicle,
                 held=record.floor,
                 applied=0 if self._state.release is None else self._state.release.version,
                 refused=record.slots.refused,
-                have=tuple(have(document) for document in documents),
+                have=tuple(have(content) for content in contents),
             )
         )
 
@@ -107,7 +120,7 @@ class Pushes:
                 return PushOutcome(Result.REFUSED, 0, Reason.OVERSIZED, f"bundle of {len(payload)} bytes")
             if payload == self._nothing_new():
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
-            verdict = await examine(self._question(payload))
+            verdict = await self._examine_bundle(self._question(payload))
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
@@ -185,7 +198,7 @@ class Pushes:
             bundle=payload,
             trusted_root=self._trusted_root,
             metadata=record.metadata,
-            contents=() if self._state.release is None else self._state.release.documents,
+            contents=() if self._state.release is None else tuple(self._state.release.documents.values()),
             floor=record.floor,
             settled=settled,
             now_s=max(int(self._now_s()), record.time_s, BUILT_AT_S),

@@ -35,7 +35,8 @@ from tuf.ngclient.fetcher import FetcherInterface
 from agent.errors import Permanent, Untrusted
 from agent.formats.down.audience import matches
 from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
-from agent.pushes.release import CAMPAIGNS, TOGGLES, Question, Reason, Refused, Release
+from agent.formats.down.documents import KINDS, Kind, kind_of
+from agent.pushes.release import Question, Reason, Refused, Release
 
 _METADATA_BYTES: Final = 500_000  # of one metadata file
 _ROTATIONS: Final = 128  # root versions that one bundle may bring: eight a year for a car's life
@@ -52,7 +53,7 @@ class Trusted:
     release: Release | None
 
 
-def verify(question: Question) -> Trusted:
+def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
     """Verify the bundle of `question`.
 
     Raises Refused, Permanent where the trusted root itself is unusable, OSError where the temporary folder fails.
@@ -64,7 +65,7 @@ def verify(question: Question) -> Trusted:
     except Untrusted as error:
         raise Refused(Reason.MALFORMED, str(error)) from error
     with tempfile.TemporaryDirectory(prefix="hu-verify-") as folder:
-        return _Verification(question, files, Path(folder)).run()
+        return _Verification(question, files, Path(folder), kinds).run()
 
 
 class _Fetcher(FetcherInterface):
@@ -100,8 +101,9 @@ class _Updater(Updater):
 
 
 class _Verification:
-    def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path) -> None:
+    def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path, kinds: Sequence[Kind]) -> None:
         self.question = question
+        self.kinds = kinds
         self.folder = folder
         self.fetcher = _Fetcher(files, question.contents)
         (folder / "root_history").mkdir()
@@ -166,17 +168,12 @@ class _Verification:
         listed = cast("Targets", self.updater.trusted("targets")).targets
         if len(listed) > FILES:
             raise Refused(Reason.OVERSIZED, f"{len(listed)} targets; at most {FILES} are read")
-        toggles: bytes | None = None
-        campaigns: list[tuple[str, bytes]] = []
-        for path, target in sorted(listed.items()):
-            name = path.removeprefix(CAMPAIGNS).removesuffix(".json")
-            if not matches(target.custom, self.question.vehicle):
-                continue
-            if path == TOGGLES:
-                toggles = self._content(target)
-            elif path == f"{CAMPAIGNS}{name}.json" and "/" not in name:
-                campaigns.append((name, self._content(target)))
-        return Release(version, toggles, tuple(campaigns))
+        documents = {
+            path: self._content(target)
+            for path, target in sorted(listed.items())
+            if kind_of(path, self.kinds) is not None and matches(target.custom, self.question.vehicle)
+        }
+        return Release(version, documents)
 
     def _content(self, target: TargetFile) -> bytes:
         if target.length > CONTENT_BYTES:

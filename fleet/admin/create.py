@@ -12,7 +12,7 @@ from cryptography import x509
 
 from agent.formats.up.seal import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
-from fleet.publishing import publish
+from fleet.publishing import repository
 from fleet.state import certificates, keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from lab.mosquitto import ACL
@@ -64,6 +64,6 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     )
     keys.write_certificate(folder.receiver_certificate, receiver)
 
-    publish.create_repository(folder, now)
+    repository.create(folder, now)
     # Last: its presence says that the fleet is whole.
     keys.write_certificate(folder.ca_certificate, authority)

@@ -48,7 +48,7 @@ class Car:
     @property
     def flags(self) -> bytes | None:
         release = self.pushes.current()
-        return None if release is None else release.toggles
+        return None if release is None else release.documents.get("toggles.json")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_push_is_in_force_and_survives_a_restart(fleet: Fleet, car: Car) -> No
     assert car.pushes.current() is None
     fleet.publish(toggles(), campaign())
     assert car.sync() == PushOutcome(Result.APPLIED, 2)
-    expected = Release(2, toggles(), (("drive", campaign()),))
+    expected = Release(2, {"campaigns/drive.json": campaign(), "toggles.json": toggles()})
     assert car.pushes.current() == expected
     car.start()
     assert car.pushes.current() == expected

@@ -1,28 +1,38 @@
 """What a release changes in the running agent, with a real fleet, the real verifier and a real spool."""
 
 import asyncio
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.errors import Permanent
+from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import ATTEMPTS
-from agent.runtime.apply import Applier
+from agent.runtime.apply import make_applier
 from agent.runtime.assembly import CampaignFile
-from agent.serve.toggles import FLAGD_FILE, ToggleService
+from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
+from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
 from tests.agent.telemetry.spool.depot import Depot
 
 LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
+
+
+class FileOnFullDisk(FlagdFile):
+    """The file for flagd on a disk that may be full; what is on the disk already needs no space."""
+
+    is_full = False
+
+    def write(self, definition: bytes | None) -> None:
+        if self.is_full and not (self.path.exists() and self.path.read_bytes() == definition):
+            raise Transient(f"cannot write {self.path}: No space left on device")
+        super().write(definition)
 
 
 class Car:
@@ -40,13 +50,9 @@ class Car:
         self.toggles = ToggleService(VEHICLE)
         limits = Limits(10**9, 10**10, 1_000, 10**6)
         self.collector = Collector(("can0",), {}, self.depot.outbox, MachineClock(), limits)
-        self.applier = Applier(
-            self.pushes,
-            self.toggles,
-            self.collector,
-            self.depot.outbox,
-            runtime_folder=self.folder / "run",
-            local=LOCAL,
+        self.flagd_file = FileOnFullDisk(self.folder / "run")
+        self.applier = make_applier(
+            self.pushes, self.toggles, self.collector, self.depot.outbox, flagd_file=self.flagd_file, local=LOCAL
         )
 
     @property
@@ -213,15 +219,13 @@ def test_a_suspended_campaign_is_not_told_as_in_force(car: Car) -> None:
     assert told["campaigns"].count("@") == 1
 
 
-def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_was(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_was(fleet: Fleet, car: Car) -> None:
     async def drive() -> None:
         await car.applier.start()
         fleet.publish(toggles(True), campaign("good"))
         await car.applier.offer(fleet.bundle())
         assert await car.pushes.confirm_trial() is not None
-        monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+        car.flagd_file.is_full = True
         fleet.publish(toggles(False), campaign("new"))
         await car.applier.offer(fleet.bundle())
         assert car.applier.problem is not None
@@ -242,28 +246,26 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
 
 
 def test_at_start_a_full_runtime_folder_keeps_neither_toggles_nor_campaigns_from_the_car(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, car: Car
 ) -> None:
     fleet.publish(toggles(), campaign("pushed"))
     asyncio.run(car.applier.offer(fleet.bundle()))
     car.start()
     file = car.folder / "run" / FLAGD_FILE
     file.write_text("flags of an earlier release")
-    monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+    car.flagd_file.is_full = True
     asyncio.run(car.applier.start())
     assert (car.flag, car.campaigns, file.exists()) == (True, ["pushed"], False)
     assert car.applier.problem is not None
     assert "No space left" in car.applier.problem
 
 
-def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything_else(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything_else(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles(), campaign("pushed"))
     asyncio.run(car.applier.offer(fleet.bundle()))
     car.start()
     (car.folder / "run" / FLAGD_FILE).unlink()
-    monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+    car.flagd_file.is_full = True
 
     async def drive() -> None:
         await car.applier.start()
@@ -278,14 +280,10 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
 
 
-def refuse(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
     car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
-    applier = Applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, runtime_folder=car.folder / "run", local=LOCAL
+    applier = make_applier(
+        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL
     )
     fleet.publish(toggles())
     with pytest.raises(Permanent, match=r"root\.json"):

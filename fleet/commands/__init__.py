@@ -1,0 +1,1 @@
+"""The commands of `fleet`, one file each: arguments, one call, and what is printed."""
