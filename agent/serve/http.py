@@ -1,9 +1,12 @@
 """A small HTTP/1.1 server for the apps of the head unit: h11 on asyncio streams, loopback only.
 
-Invariants: it binds to 127.0.0.1 or ::1 and to nothing else; a request, its headers, the time that a client may take
-and the number of clients are all limited; a handler that raises an AgentError costs its caller a 500, nobody else
-anything.  A browser page cannot reach it: requests that carry an Origin, or a Host that is not loopback (DNS
-rebinding), are refused.
+Invariants:
+
+- The server binds to 127.0.0.1 or ::1 and to nothing else.
+- A request, its headers, the time that a client may take and the number of clients are all limited.
+- A handler that raises an AgentError costs its caller a status 500, and other callers nothing.
+- A page in a browser cannot reach the server: requests with an Origin, or with a Host that is not loopback (DNS
+  rebinding), are refused.
 """
 
 import asyncio
@@ -21,11 +24,15 @@ import structlog
 
 from agent.errors import AgentError, Permanent
 
-BODY_BYTES: Final = 64_000  # an evaluation context has a few hundred
+BODY_BYTES: Final = 64_000
+"""The size limit of a request's body; an evaluation context has a few hundred bytes."""
 HEADER_BYTES: Final = 16_000
-IDLE_S: Final = 30.0  # keep-alive between requests
-REQUEST_S: Final = 5.0  # from a request's first byte to its last
-CONNECTIONS: Final = 64  # apps of one head unit; each costs a few kilobytes
+IDLE_S: Final = 30.0
+"""How long a connection is kept between two requests."""
+REQUEST_S: Final = 5.0
+"""How long a request may take from its first byte to its last."""
+CONNECTIONS: Final = 64
+"""The greatest number of clients, which are the apps of one head unit; each costs a few kilobytes."""
 _READ_BYTES: Final = 16_384
 
 log = structlog.get_logger()
@@ -33,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` without query, percent-encoding as it came; `headers` with lower-case names."""
+    """One request.  `path` has no query and is percent-encoded as it came; names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -43,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a handler answers; Content-Length and Content-Type are the server's."""
+    """The answer of a handler; the server adds Content-Length and Content-Type."""
 
     status: int
     body: bytes = b""
@@ -55,29 +62,29 @@ Handler = Callable[[Request], Response | Coroutine[Any, Any, Response]]
 
 
 def json_response(status: int, content: object, headers: Mapping[str, str] | None = None) -> Response:
-    """`content` as JSON; floats keep their point (10.0)."""
+    """Return `content` as a JSON response; floats keep their point (10.0)."""
     return Response(status, json.dumps(content, separators=(",", ":")).encode(), headers or {})
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` as it is, or ending in `/*` for everything below it."""
+    """A method and a path with their handler; a path that ends in `/*` stands for everything below it."""
 
     method: str
     path: str
     handler: Handler
 
     def fits(self, path: str) -> bool:
-        """Whether `path` is this route's."""
+        """Return whether this route serves `path`."""
         if self.path.endswith("/*"):
             return path.startswith(self.path[:-1]) and len(path) >= len(self.path)
         return path == self.path
 
 
 class Server:
-    """`async with Server(routes, host=..., port=...) as server`: serves until the block ends.
+    """The server, as an asynchronous context manager that serves until its block ends.
 
-    `port` 0 takes a free one, which `server.port` tells.  Handlers run on the event loop and must be quick, or
+    Port 0 takes a free port, which `port` then is.  Handlers run on the event loop, so they must be quick, or
     coroutines.  Entering raises Permanent where the address is not loopback or is taken.
     """
 
@@ -118,7 +125,8 @@ class Server:
             if len(self._clients) <= CONNECTIONS:
                 await _Conversation(self._answer, reader, writer).run()
         except (OSError, TimeoutError, asyncio.CancelledError):
-            pass  # the client went, dawdled, or the server stops: nobody is left to be told
+            # The client went or was too slow, or the server stops; an answer would reach no one.
+            pass
         finally:
             self._clients.discard(task)
             writer.close()
@@ -149,7 +157,7 @@ class Server:
 
 
 class _Conversation:
-    """One connection: requests one after the other."""
+    """One connection, which takes requests one after the other."""
 
     def __init__(
         self,
@@ -178,7 +186,11 @@ class _Conversation:
             self._protocol.start_next_cycle()
 
     async def _request(self) -> Request | None:
-        """The next request; None at the end of the connection.  Raises TimeoutError, RemoteProtocolError."""
+        """Return the next request, or None at the end of the connection.
+
+        Raises: TimeoutError, or RemoteProtocolError for what is not HTTP.
+        """
+        # A client may send its next request before it has read the answer; h11 then holds those bytes already.
         if self._protocol.trailing_data == (b"", False):
             async with asyncio.timeout(IDLE_S):
                 self._protocol.receive_data(await self._reader.read(_READ_BYTES))
@@ -207,6 +219,7 @@ class _Conversation:
             self._protocol.receive_data(await self._reader.read(_READ_BYTES))
 
     async def _send(self, response: Response) -> None:
+        # RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5: no body after HEAD, nor with 204 or 304.
         has_body = response.status not in (204, 304) and self._method != b"HEAD"
         headers = [(name, value) for name, value in response.headers.items()]
         if has_body:
@@ -231,7 +244,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _host_name(header: str) -> str:
-    """The host of a Host header: `127.0.0.1:8016`, `[::1]:8016`, `localhost`."""
+    """Return the host of a Host header such as `127.0.0.1:8016`, `[::1]:8016` or `localhost`."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]

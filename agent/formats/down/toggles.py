@@ -46,7 +46,7 @@ _RANGES: Final = frozenset(["=", "!=", ">", "<", ">=", "<=", "~", "^"])
 
 
 class FlagKind(StrEnum):
-    """The one type that all variants of a flag have."""
+    """The type that all variants of a flag share."""
 
     BOOLEAN = "boolean"
     STRING = "string"
