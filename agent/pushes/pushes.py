@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _State:
-    """What changes while the agent runs, and is not stored.
+    """The state that changes while the agent runs, and is not stored.
 
     `applied_at_s` is the time of the monotonic clock when `release` was applied.  `from_scratch` asks the fleet for
     everything, because the last answer lacked a file.
@@ -133,9 +133,11 @@ class Pushes:
         async with self._one_at_a_time:
             if len(payload) > BUNDLE_BYTES:
                 return PushOutcome(Result.REFUSED, 0, Reason.OVERSIZED, f"bundle of {len(payload)} bytes")
+            # Most answers after a nudge or a connect are this one; it saves starting a process that takes seconds.
             if payload == self._nothing_new():
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
             verdict = await self._examine_bundle(self._question(payload))
+            # `whole`: a cancelled caller must not leave a record that is written and a state that is not.
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
@@ -221,6 +223,7 @@ class Pushes:
             contents=() if self._state.release is None else tuple(self._state.release.documents.values()),
             floor=record.floor,
             settled=settled,
+            # A clock may be unset or set back; a signed time and the time of the build have certainly passed.
             now_s=max(int(self._now_s()), record.time_s, BUILT_AT_S),
             vehicle=self._vehicle,
         )
@@ -253,6 +256,7 @@ class Pushes:
         if verdict.release is None:
             self._state.from_scratch = False
             return PushOutcome(Result.UNCHANGED, version)
+        # The commit counted the first attempt of the trial.
         self._state, self._attempting = _State(release, time.monotonic()), True
         return PushOutcome(Result.APPLIED, version)
 

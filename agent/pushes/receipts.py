@@ -12,7 +12,7 @@ from agent.pushes.release import Reason
 
 
 class Result(StrEnum):
-    """What became of an offered bundle, or of the release on trial."""
+    """The end of an offered bundle, or of a release on trial."""
 
     UNCHANGED = "unchanged"
     """The bundle has nothing new."""
@@ -47,6 +47,7 @@ _DETAIL_LETTERS = 300
 def receipt(outcome: PushOutcome, t_us: int) -> Event | None:
     """Return the event for the fleet at `t_us` (Unix time), or None where the outcome has no receipt."""
     kind = _KINDS.get(outcome.result)
+    # A confirmed trial shows in the status of the vehicle, and an unchanged release would tell the fleet nothing.
     if kind is None:
         return None
     fields: dict[str, str | int | float | bool] = {"version": outcome.version}

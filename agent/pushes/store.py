@@ -76,12 +76,14 @@ class Store:
             raise Permanent(f"cannot use {folder} for pushes: {error.strerror}; it must be writable") from error
         newest = max(records, key=lambda record: record.generation, default=Record())
         seen = max((int(name[1]) for name in names), default=0)
+        # No record survived: the floor comes from what the names of the releases still say.
         if not records:
             newest = msgspec.structs.replace(newest, floor=Versions(targets=seen))
         return cls(folder, newest, damaged=damaged)
 
     def add_release(self, release: Release) -> Ref:
         """Store a release durably.  The release is not in force before a record names it."""
+        # A new file with the digest in its name: a record that names it finds exactly this content or none.
         content = msgspec.json.encode(release)
         ref = Ref(release.version, hashlib.sha256(content).hexdigest())
         try:
@@ -109,6 +111,7 @@ class Store:
         content = msgspec.json.encode(record)
         copy = hashlib.sha256(content).hexdigest().encode() + b"\n" + content
         try:
+            # One copy after the other, each with its own fsync, so a cut damages at most one.
             for name in _COPIES:
                 write_file(self.folder / name, copy)
         except OSError as error:

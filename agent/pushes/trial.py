@@ -51,7 +51,7 @@ class Slots(msgspec.Struct, frozen=True):
 
 
 class Decision(Enum):
-    """What to do about a trial now."""
+    """A decision about a running trial."""
 
     WAIT = auto()
     CONFIRM = auto()
@@ -60,6 +60,7 @@ class Decision(Enum):
 
 def commit(slots: Slots, ref: Ref) -> Slots:
     """Put a verified and valid release on trial, with its first attempt; it takes the place of one on trial."""
+    # A release on trial that has not proved itself is not a state to go back to.
     return Slots(current=slots.current, trial=ref, attempts=1, refused=slots.refused)
 
 
@@ -72,6 +73,7 @@ def restart(slots: Slots) -> Slots:
     """Count one more attempt, because the release is about to be applied again; after the last one, end the trial."""
     if slots.trial is None:
         return slots
+    # The process that counted the last attempt has ended without confirming it.
     if slots.attempts >= ATTEMPTS:
         return revert(slots)
     return msgspec.structs.replace(slots, attempts=slots.attempts + 1)
@@ -81,6 +83,7 @@ def give_back(slots: Slots) -> Slots:
     """Take back the attempt under way: the agent stopped on request, which says nothing about the release."""
     if slots.trial is None:
         return slots
+    # A stop and the next start would otherwise use up the attempts of a healthy release.
     return msgspec.structs.replace(slots, attempts=max(0, slots.attempts - 1))
 
 

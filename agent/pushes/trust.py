@@ -115,6 +115,7 @@ class _Verification:
         self.kinds = kinds
         self.folder = folder
         self.fetcher = _Fetcher(files, question.contents)
+        # The updater keeps and reads earlier roots in this folder of its own.
         (folder / "root_history").mkdir()
         for name, content in question.metadata.items():
             (folder / name).write_bytes(content)
@@ -134,6 +135,7 @@ class _Verification:
                 bootstrap=question.trusted_root,
             )
         except RepositoryError as error:
+            # No bundle can mend this: the anchor of trust itself is damaged.
             raise Permanent(f"the vehicle's root.json is unusable ({error}): enrol the vehicle again") from error
         # 5.1: one fixed time for the whole update.  The updater would take it from the clock of this machine.
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
@@ -144,6 +146,7 @@ class _Verification:
             # 5.3 to 5.6: root, timestamp, snapshot and targets, each with signatures, version and expiry.
             self.updater.refresh()
             versions = self._check_floor()
+            # A vehicle that holds or has refused this version needs the metadata only.
             settled = versions.targets in self.question.settled
             release = None if settled else self._unpack(versions.targets)
         except (RepositoryError, DownloadError) as error:
@@ -181,12 +184,14 @@ class _Verification:
         then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
         if self.question.floor.root == 0 or not then.exists():
             return False
+        # Comparing key ids is enough: a key id is the hash of the key.
         before = Metadata[Root].from_bytes(then.read_bytes()).signed
         return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
         """Return the documents for this vehicle (5.7).  A target of no known kind, or for others, is left alone."""
         listed = cast("Targets", self.updater.trusted("targets")).targets
+        # A bundle could not bring so many files, and the vehicle could not name so many as held.
         if len(listed) > FILES:
             raise Refused(Reason.OVERSIZED, f"{len(listed)} targets; at most {FILES} are read")
         documents = {
@@ -225,6 +230,8 @@ class _Verification:
         match error:
             case DownloadHTTPError():
                 reason = Reason.TRUNCATED
+            # The updater raises this for the final root (5.3.10), the timestamp (5.4.4), snapshot (5.5.6) and targets
+            # (5.6.5).
             case ExpiredMetadataError():
                 reason = Reason.EXPIRED
             case _ if name.startswith("targets/"):

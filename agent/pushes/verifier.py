@@ -54,6 +54,7 @@ def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
         try:
             validate(trusted.release, question.vehicle, kinds)
         except Permanent as error:
+            # The signatures are genuine, so the metadata is kept and the version is not offered again.
             reason, detail = Reason.INVALID, str(error)
     return Verdict(
         reason=reason,
@@ -72,6 +73,7 @@ def main() -> int:
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))
+    # The limits hold from here on, before the first byte from outside is read.
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         verdict = judge(question)

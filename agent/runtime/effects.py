@@ -19,7 +19,7 @@ _NAMES_LETTERS: Final = 2_000
 
 
 class Change(Protocol):
-    """What a release changes by its documents of one kind; nothing has changed yet."""
+    """The change that the documents of one kind make; it has not been made yet."""
 
     def write(self) -> None:
         """Write what must be on the disk.  Blocking.
@@ -104,6 +104,7 @@ class _CampaignsChange:
         """Remove nothing: no file names the campaigns."""
 
     async def switch(self) -> Mapping[str, object]:
+        # The collector flushes the open increment first, so the counts of frames say exactly where the campaigns begin.
         before = await self.collector.set_campaigns(self.campaigns)
         # The collector leaves out campaigns that are suspended.
         names = [f"{campaign.name}@{campaign.revision}" for campaign in self.collector.campaigns]

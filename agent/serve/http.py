@@ -122,6 +122,7 @@ class Server:
         assert task is not None
         self._clients.add(task)
         try:
+            # One client too many is closed without an answer, which costs no memory.
             if len(self._clients) <= CONNECTIONS:
                 await _Conversation(self._answer, reader, writer).run()
         except (OSError, TimeoutError, asyncio.CancelledError):
@@ -134,6 +135,7 @@ class Server:
                 await writer.wait_closed()
 
     async def _answer(self, request: Request) -> Response:
+        # Browsers send Origin with every cross-origin POST, and apps of the head unit never do.
         if "origin" in request.headers or not _is_loopback(_host_name(request.headers.get("host", "localhost"))):
             return json_response(
                 403, {"errorDetails": "this interface is for apps of the head unit, not for web pages"}
@@ -177,10 +179,12 @@ class _Conversation:
                 request = await self._request()
                 response = None if request is None else await self._answer(request)
             except h11.RemoteProtocolError as error:
+                # h11 knows which status its own limits call for, such as 431 for headers that are too long.
                 response = json_response(error.error_status_hint, {"errorDetails": str(error)})
             if response is None:
                 return
             await self._send(response)
+            # After an error, or `Connection: close`, h11 allows no further request on this connection.
             if self._protocol.our_state is not h11.DONE or self._protocol.their_state is not h11.DONE:
                 return
             self._protocol.start_next_cycle()
@@ -192,16 +196,19 @@ class _Conversation:
         """
         # A client may send its next request before it has read the answer; h11 then holds those bytes already.
         if self._protocol.trailing_data == (b"", False):
+            # An idle app may keep its connection for long, but a request that has begun must end soon.
             async with asyncio.timeout(IDLE_S):
                 self._protocol.receive_data(await self._reader.read(_READ_BYTES))
         async with asyncio.timeout(REQUEST_S):
             head = await self._event()
+            # h11 reports the end of the connection as an event of its own.
             if not isinstance(head, h11.Request):
                 return None
             self._method = head.method
             body = bytearray()
             while isinstance(event := await self._event(), h11.Data):
                 body += event.data
+                # The announced length is not to be trusted, so the limit applies to what has arrived.
                 if len(body) > BODY_BYTES:
                     raise h11.RemoteProtocolError(f"at most {BODY_BYTES} bytes", error_status_hint=413)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
@@ -213,6 +220,7 @@ class _Conversation:
             event = self._protocol.next_event()
             if event is not h11.NEED_DATA:
                 return cast("h11.Event | type[h11.PAUSED]", event)
+            # RFC 9110, section 10.1.1: such a client sends the body only after this interim answer.
             if self._protocol.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[])
                 self._writer.write(self._protocol.send(go_on) or b"")

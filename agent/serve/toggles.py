@@ -59,6 +59,7 @@ class ToggleService:
 
     def evaluate_one(self, request: Request) -> Response:
         """Answer POST /ofrep/v1/evaluate/flags/{key}."""
+        # A key may hold any character, so apps percent-encode it in the path.
         key = unquote(request.path.removeprefix(f"{EVALUATE}/"))
         try:
             return json_response(200, _success(key, self._evaluate(key, self._context(request.body))))
@@ -77,6 +78,7 @@ class ToggleService:
             return json_response(400, {"errorCode": error.code, "errorDetails": str(error)})
         flags = [self._result(key, context) for key in self.keys]
         response = json_response(200, {"flags": flags})
+        # The entity tag lets apps poll cheaply: most answers are a 304 without a body.
         tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
         if _names(request.headers.get("if-none-match", ""), tag):
             return Response(304, headers={"ETag": tag})
@@ -106,6 +108,7 @@ class ToggleService:
         key = context.get(TARGETING_KEY, self._vehicle[TARGETING_KEY])
         if not isinstance(key, str) or not key:
             raise _BadRequest("INVALID_CONTEXT", f"`{TARGETING_KEY}` must be a string that is not empty")
+        # Facts about the vehicle come last, so those of an app do not override them.
         return {**context, **self._vehicle, TARGETING_KEY: key}
 
 

@@ -64,6 +64,7 @@ def publish(
     Raises: Permanent naming the file and its fault, Transient while another publisher works.
     """
     by_name = {kind.name: kind for kind in kinds}
+    # New files are read before the lock is taken, so a mistake in them does not block another publisher.
     new = _read_new([(by_name[kind], file) for kind, file in files])
     with repository.locked(folder):
         state = repository.read_state(folder.metadata)
@@ -75,6 +76,7 @@ def publish(
             for path, target in targets.items()
             if path not in new
         }
+        # What is published already was checked by the software of its day, and counts for vehicles of today.
         stored = read_documents(kept, kinds, prefix="published ")
         check_documents([*new.values(), *stored], None, kinds)
         contents = {path: document.content for path, document in new.items()}
@@ -144,6 +146,7 @@ def _bundle_bytes(
         name = f"{version}.root.json"
         files[f"metadata/{name}"] = _read(folder.metadata / name)
     files |= {f"targets/{repository.stored_name(target)}": contents[path] for path, target in targets.items()}
+    # The largest bundle is the one for a vehicle that holds only the root from the factory.
     size = len(build_bundle(files)) + _SIGNATURES_BYTES
     if size > BUNDLE_BYTES:
         raise Permanent(f"a bundle from scratch would have {size:,} bytes; at most {BUNDLE_BYTES:,} fit one message")

@@ -94,6 +94,7 @@ def locked(folder: FleetFolder) -> Iterator[None]:
         raise Permanent(f"no repository in {repository}: {error.strerror}; run `fleet init`") from error
     try:
         try:
+            # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Transient(f"another `fleet publish` works on {repository}; try again") from error
@@ -112,6 +113,7 @@ def create(folder: FleetFolder, now: datetime) -> Versions:
     root = Root(version=1, expires=now + timedelta(days=ROOT_DAYS), consistent_snapshot=True)
     for signer in roots:
         root.add_key(signer.public_key, Root.type)
+    # Two of three: one key may be lost, and one stolen key replaces nothing.
     root.roles[Root.type].threshold = 2
     for role in _ONLINE:
         root.add_key(_signer(folder, role).public_key, role)
@@ -133,6 +135,7 @@ def write_version(
 ) -> Versions:
     """Sign and write the next version with `targets`, given by path; `contents` are those that are not stored yet."""
     for path, content in contents.items():
+        # Contents first: metadata on the disk must never name a file that is not there yet.
         file = folder.targets / stored_name(targets[path])
         if not file.parent.exists():
             file.parent.mkdir(mode=0o700)
@@ -141,6 +144,7 @@ def write_version(
     expires = now + timedelta(days=DOCUMENT_DAYS)
     document = Targets(version=before.targets + 1, expires=expires, targets=dict(targets))
     listed = _sign(folder, document, f"{document.version}.targets.json")
+    # Each file is signed with the hash of the one before, so the order is targets, snapshot, timestamp.
     snapshot = Snapshot(version=before.snapshot + 1, expires=expires, meta={"targets.json": listed})
     return _sign_timestamp(
         folder,

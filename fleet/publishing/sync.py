@@ -27,6 +27,7 @@ def build_answer(folder: FleetFolder, request: SyncRequest) -> bytes:
     state = read_state(folder.metadata)
     current, held = state.versions, request.held
     names = [f"{version}.root.json" for version in range(max(held.root, 1) + 1, current.root + 1)]
+    # Only the newest snapshot and targets count; roots must be followed one by one (5.3).
     names += [] if held.snapshot == current.snapshot else [f"{current.snapshot}.snapshot.json"]
     names += [] if held.targets == current.targets else [f"{current.targets}.targets.json"]
     missing = []
@@ -55,6 +56,7 @@ async def answer(connection: Connection, topic: str, payload: bytes, folder: Fle
     try:
         vehicle = topics.parse_sync(topic)
         request = parse_request(payload)
+        # The broker ties the topic to the certificate of the client, and nothing ties the payload to it.
         if request.vehicle != vehicle:
             raise Untrusted(f"{topic} carries a request of {request.vehicle}")
     except Untrusted as error:

@@ -32,11 +32,13 @@ class Attributes:
 
 def matches(custom: object, attributes: Attributes) -> bool:
     """Return whether a target with this `custom` field is for the vehicle."""
+    # A target without the field is for every vehicle.
     if custom is None:
         return True
     if not isinstance(custom, dict):
         return False
     audience = custom.get("audience", {})
+    # A restriction that this version does not know may exclude this vehicle.
     if not isinstance(audience, dict) or not set(audience) <= set(_KEYS):
         return False
     values = asdict(attributes)

@@ -59,7 +59,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """What a vehicle holds.
+    """The versions and files that a vehicle holds.
 
     `applied` and `refused` are versions of targets.  `have` are prefixes of the SHA-256 digests of target files.
     """
@@ -87,6 +87,7 @@ def build_request(request: SyncRequest) -> bytes:
         ),
         applied=request.applied,
         refused=request.refused,
+        # Naming fewer files costs bytes of the answer, never correctness.
         have=request.have[:HAVE_FILES],
     )
     return message.SerializeToString(deterministic=True)
@@ -126,6 +127,7 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
         if _NAME.fullmatch(name) is None:
             raise Permanent(f"{name!r} is no file of a push bundle: letters, digits, '_', '-', '.' and ':' only")
     plain = push_pb2.Bundle(format=FORMAT, files=dict(files)).SerializeToString(deterministic=True)
+    # Without the checksum, which the signatures make needless, a bundle is 4 bytes shorter.
     payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
     if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
         raise Permanent(
@@ -145,6 +147,7 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
     try:
         # The announced size is from outside, so reading stops one byte behind it and behind our own limit.
         size = zstandard.frame_content_size(payload)
+        # The window is what decompression allocates; a frame may ask for up to 2 GB.
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:
             plain = reader.read(min(max(size, 0), CONTENT_BYTES) + 1)
     except zstandard.ZstdError as error:
@@ -162,6 +165,7 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
         raise Untrusted(_unknown_format("bundle", message.format))
     if len(message.files) > FILES:
         raise Untrusted(f"bundle of {len(message.files)} files; at most {FILES} are read")
+    # A name becomes a path in the verifier, so it must not lead out of its folder.
     for name in message.files:
         if _NAME.fullmatch(name) is None:
             raise Untrusted(f"bundle has a file named {name[:120]!r}, which no repository has")

@@ -101,6 +101,7 @@ class Campaign:
         for rule in self.rules:
             if rule.name == signal:
                 return rule
+            # The first glob wins, so a document can list exceptions before the rule.
             if globs is None and rule.is_glob and fnmatchcase(signal, rule.name):
                 globs = rule
         return globs
@@ -149,6 +150,7 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
     except msgspec.ValidationError as error:
         raise Permanent(_complaint(str(error), source)) from error
     time_based = parsed.collection_scheme.time_based_collection_scheme
+    # AWS requires exactly one scheme; the other was refused above.
     if time_based is None:
         raise Permanent(f"{source}: collectionScheme has no timeBasedCollectionScheme: add one with periodMs")
     start_ns = _time_ns(parsed.start_time, 0, f"{source}: startTime")
@@ -163,6 +165,7 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
         parsed.priority,
         start_ns,
         expiry_ns,
+        # The other states of GetCampaign (CREATING, WAITING_FOR_APPROVAL, SUSPENDED) collect nothing in AWS either.
         suspended=parsed.status != "RUNNING",
     )
 
@@ -203,6 +206,7 @@ def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
         # GetCampaign answers with an empty list where a campaign does not use the field.
         if content.get(key):
             raise Permanent(f"{source}: {key} is not supported ({reason}): remove it")
+    # GetCampaign always answers with diagnosticsMode, and OFF asks for nothing.
     if content.get("diagnosticsMode", "OFF") != "OFF":
         raise Permanent(f"{source}: diagnosticsMode {content['diagnosticsMode']!r} is not supported: set it to OFF")
     scheme = content.get("collectionScheme")
@@ -282,5 +286,6 @@ def _time_ns(time: _Time, default_ns: int, where: str) -> int:
 
 
 def _revision(content: Mapping[str, Any]) -> str:
+    # Order of keys and white space do not count, so reformatting a file does not begin a new revision.
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

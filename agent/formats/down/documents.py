@@ -68,6 +68,7 @@ class Kind:
         if not star:
             return self.name if path == self.pattern else None
         name = path.removeprefix(before).removesuffix(after)
+        # An empty name and a deeper folder do not belong to the kind: no `fleet publish` writes them.
         return name if name and "/" not in name and path == f"{before}{name}{after}" else None
 
     def path_of(self, name: str) -> str:
@@ -102,6 +103,7 @@ def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, pref
 
 def by_kind(documents: Iterable[Document], kinds: Sequence[Kind]) -> Documents:
     """Return the documents of a release by kind; a kind without documents has an empty list."""
+    # The order of paths makes messages and effects independent of the order of arguments and of targets.
     ordered = sorted(documents, key=lambda document: document.path)
     return {kind.name: [each for each in ordered if kind.name_in(each.path) is not None] for kind in kinds}
 
@@ -123,6 +125,7 @@ def kind_of(path: str, kinds: Sequence[Kind]) -> Kind | None:
 
 
 def _check_toggles(release: Documents, vehicle: Attributes | None) -> None:
+    # The fleet checks for vehicles of all kinds, so it evaluates without the facts of any.
     contexts = () if vehicle is None else (vehicle_context(vehicle),)
     for document in release[TOGGLES.name]:
         check_toggles(document.value, document.source, contexts)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from agent.errors import Permanent
 from agent.formats.down.strict import read_object
+from agent.formats.nearest import nearest
 
 DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  The content of a bundle is bounded too; this limit names the document at fault."""
@@ -86,8 +87,10 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     for key, flag in flags.items():
         where = f"{source}: flag {key!r}"
         kinds[key], resolved[key] = _flag(key, flag, rules, where)
+        # A disabled flag is validated like any other, because enabling it changes one word of the document.
         if flag["state"] == "DISABLED":
             disabled.add(key)
+    # The evaluator gets a text that has only what was checked: unknown properties and `$evaluators` are left out.
     text = json.dumps({"flags": resolved, "metadata": metadata})
     return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)
 
@@ -140,6 +143,7 @@ def _flag(key: str, flag: object, rules: "_Rules", where: str) -> tuple[FlagKind
 
 def _kind(variants: Mapping[str, object], where: str) -> FlagKind:
     kinds = {_kind_of(value, where) for value in variants.values()}
+    # JSON has one type of numbers, and writers shorten 1.0 to 1.
     if kinds == {FlagKind.INTEGER, FlagKind.FLOAT}:
         return FlagKind.FLOAT
     if len(kinds) != 1:
@@ -149,6 +153,7 @@ def _kind(variants: Mapping[str, object], where: str) -> FlagKind:
 
 def _kind_of(value: object, where: str) -> FlagKind:
     match value:
+        # In Python a boolean is an integer as well, so it comes first.
         case bool():
             return FlagKind.BOOLEAN
         case str():
@@ -176,12 +181,14 @@ class _Rules:
 
     def resolve(self, rule: Any, where: str, depth: int = 0) -> Any:
         self.nodes += 1
+        # Without these limits ten evaluators that refer to each other ten times each would make 10^10 nodes.
         if depth > DEPTH or self.nodes > NODES:
             raise Permanent(f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} nodes (a $ref circle?)")
         if isinstance(rule, list):
             return [self.resolve(item, where, depth + 1) for item in rule]
         if not isinstance(rule, dict):
             return rule
+        # The Python evaluator takes an object with two keys for data and yields it as it is.
         if len(rule) != 1:
             raise Permanent(f"{where}: a rule has exactly one operator, not {', '.join(rule) or 'none'}")
         ((operator, arguments),) = rule.items()
@@ -190,7 +197,9 @@ class _Rules:
                 raise Permanent(f"{where}: $ref {arguments!r} is not among `$evaluators`")
             return self.resolve(self.evaluators[arguments], f"{where}: $ref {arguments!r}", depth + 1)
         if operator not in _OPERATORS:
-            raise Permanent(f"{where}: unknown operator {operator!r}; flagd has: {', '.join(_OPERATORS)}")
+            close = nearest(operator, _OPERATORS)
+            remedy = f"did you mean {close!r}?" if close else f"flagd has: {', '.join(_OPERATORS)}"
+            raise Permanent(f"{where}: unknown operator {operator!r}; {remedy}")
         resolved = self.resolve(arguments if isinstance(arguments, list) else [arguments], where, depth + 1)
         _check_arguments(operator, resolved, where)
         return {operator: resolved}
@@ -205,6 +214,8 @@ def _check_arguments(operator: str, arguments: list[Any], where: str) -> None:
         case "var":
             if not isinstance(arguments[0], str | int | dict):
                 raise Permanent(f"{where}: 'var' names an attribute of the context")
+            # A misspelt attribute is indistinguishable from one that an app sends, except in the namespace of flagd
+            # itself.
             name = arguments[0]
             if isinstance(name, str) and name.startswith("$flagd.") and name[7:] not in ("flagKey", "timestamp"):
                 raise Permanent(f"{where}: {name!r} does not exist; flagd provides $flagd.flagKey and .timestamp")
@@ -231,6 +242,7 @@ def _check_fractional(arguments: list[Any], where: str) -> None:
         if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
             raise Permanent(f"{where}: weight {weight!r} of 'fractional' must be a whole number, 0 or more")
         total += weight
+    # The evaluator falls back to the default variant for such a sum, silently.
     if not 0 < total <= WEIGHTS:
         raise Permanent(
             f"{where}: the weights of 'fractional' add up to {total}; the sum must be between 1 and {WEIGHTS}."
@@ -250,6 +262,7 @@ def _outcomes(rule: object) -> Iterator[str]:
             yield rule
         case int() | float():
             yield str(rule)
+        # `if` alternates conditions and results, and ends with the result for all other cases.
         case {"if": branches}:
             for index, branch in enumerate(branches):
                 if index % 2 or (index == len(branches) - 1):
@@ -257,5 +270,6 @@ def _outcomes(rule: object) -> Iterator[str]:
         case {"fractional": arguments}:
             for share in _shares(arguments):
                 yield from _outcomes(share[0])
+        # The evaluator takes a boolean result for the name of a variant.
         case dict() if next(iter(rule)) in _YES_OR_NO:
             yield from ("true", "false")
