@@ -7,6 +7,7 @@ in bounded time, and no process stays behind.
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -18,10 +19,10 @@ TIMEOUT_S: Final = 60.0
 """The verifier's limit of time.  Starting Python on a busy head unit takes seconds; the limit of CPU time is 30 s."""
 _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can put another module in front.
-_COMMAND: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
+VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
 
 
-async def examine(question: Question, *, timeout_s: float = TIMEOUT_S) -> Verdict:
+async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: Sequence[str] = VERIFIER) -> Verdict:
     """Return the verifier's verdict.
 
     Raises: Transient where the machine failed (no process, disk full), Permanent where the vehicle's own trusted root
@@ -29,7 +30,7 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S) -> Verdic
     """
     try:
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND,
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
