@@ -104,7 +104,7 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Give back the attempt of a trial, because the agent was told to stop and the release is not to blame."""
+        """Give back the attempt of a trial, because the agent stops on request and the release is not to blame."""
         try:
             await self._pushes.give_back()
         except Transient as error:

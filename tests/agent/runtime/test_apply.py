@@ -63,7 +63,7 @@ class Car:
     def flag(self) -> object:
         return self.toggles.evaluate("new-navigation").value
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def events(self, kind: str) -> list[dict[str, Any]]:
         return [dict(event.fields) for event in self.depot.events(kind)]
 
 
@@ -81,8 +81,8 @@ def car(fleet: Fleet, tmp_path: Path) -> Car:
 def test_without_a_release_the_local_campaigns_hold(car: Car) -> None:
     asyncio.run(car.applier.start())
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
-    (told,) = car.told("campaigns_in_force")
-    assert told["campaigns"].startswith("local@")
+    (event,) = car.events("campaigns_in_force")
+    assert event["campaigns"].startswith("local@")
     assert json.loads((car.folder / "run" / FLAGD_FILE).read_text()) == {"flags": {}}
 
 
@@ -95,20 +95,20 @@ def test_a_release_is_in_force_as_a_whole_and_one_receipt_says_so(fleet: Fleet, 
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag, car.applier.in_trial) == (2, ["pushed"], True, True)
     assert (car.folder / "run" / FLAGD_FILE).read_bytes() == toggles()
-    assert car.told("push_applied") == [{"version": 2}]
-    assert [told["campaigns"].partition("@")[0] for told in car.told("campaigns_in_force")] == ["local", "pushed"]
+    assert car.events("push_applied") == [{"version": 2}]
+    assert [event["campaigns"].partition("@")[0] for event in car.events("campaigns_in_force")] == ["local", "pushed"]
 
 
-def test_what_is_told_of_very_many_campaigns_fits_the_smallest_batch(fleet: Fleet, car: Car) -> None:
+def test_the_event_about_very_many_campaigns_fits_the_smallest_batch(fleet: Fleet, car: Car) -> None:
     async def drive() -> None:
         await car.applier.start()
         fleet.publish(toggles(), *(campaign(f"campaign-{n}") for n in range(150)))
         await car.applier.offer(fleet.bundle())
 
     asyncio.run(drive())
-    *_, told = car.told("campaigns_in_force")
-    assert told["campaigns"].startswith("campaign-0@")
-    assert len(told["campaigns"]) == 2_000
+    *_, event = car.events("campaigns_in_force")
+    assert event["campaigns"].startswith("campaign-0@")
+    assert len(event["campaigns"]) == 2_000
 
 
 def test_a_release_without_campaigns_leaves_the_local_ones(fleet: Fleet, car: Car) -> None:
@@ -130,8 +130,8 @@ def test_a_refused_push_changes_nothing_and_one_receipt_says_why(fleet: Fleet, c
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
     assert car.applier.refused == {"tampered": 1, "malformed": 1}
-    assert [told["reason"] for told in car.told("push_refused")] == ["tampered", "malformed"]
-    assert len(car.told("campaigns_in_force")) == 1
+    assert [event["reason"] for event in car.events("push_refused")] == ["tampered", "malformed"]
+    assert len(car.events("campaigns_in_force")) == 1
 
 
 def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:
@@ -142,8 +142,8 @@ def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:
             await car.applier.offer(fleet.bundle())
 
     asyncio.run(drive())
-    assert len(car.told("push_applied")) == 1
-    assert len(car.told("campaigns_in_force")) == 1
+    assert len(car.events("push_applied")) == 1
+    assert len(car.events("campaigns_in_force")) == 1
 
 
 def test_a_release_that_does_well_is_confirmed(fleet: Fleet, car: Car) -> None:
@@ -180,8 +180,8 @@ def test_a_release_that_does_harm_goes_back_to_the_last_good_one(fleet: Fleet, c
 
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag) == (2, ["good"], True)
-    assert [told["version"] for told in car.told("push_applied")] == [2, 3]
-    assert [(told["version"], told["reason"]) for told in car.told("push_reverted")] == [(3, "unhealthy")]
+    assert [event["version"] for event in car.events("push_applied")] == [2, 3]
+    assert [(event["version"], event["reason"]) for event in car.events("push_reverted")] == [(3, "unhealthy")]
 
 
 def test_a_release_that_keeps_crashing_the_agent_is_given_up_at_start(fleet: Fleet, car: Car) -> None:
@@ -194,7 +194,7 @@ def test_a_release_that_keeps_crashing_the_agent_is_given_up_at_start(fleet: Fle
         if not car.applier.in_trial:
             break
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
-    assert [told["version"] for told in car.told("push_reverted")] == [2]
+    assert [event["version"] for event in car.events("push_reverted")] == [2]
 
 
 def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fleet: Fleet, car: Car) -> None:
@@ -212,11 +212,11 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
     asyncio.run(drive())
 
 
-def test_a_suspended_campaign_is_not_told_as_in_force(car: Car) -> None:
+def test_a_suspended_campaign_is_not_named_as_in_force(car: Car) -> None:
     suspended = parse_campaign(campaign("later").replace(b'{"name"', b'{"status": "SUSPENDED", "name"', 1), "later")
     asyncio.run(car.applier.replace_local((*LOCAL, CampaignFile("later.json", suspended))))
-    (told,) = car.told("campaigns_in_force")
-    assert told["campaigns"].count("@") == 1
+    (event,) = car.events("campaigns_in_force")
+    assert event["campaigns"].count("@") == 1
 
 
 def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_was(fleet: Fleet, car: Car) -> None:
@@ -242,7 +242,7 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
     file = car.folder / "run" / FLAGD_FILE
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag, file.read_bytes()) == (2, ["good"], True, toggles(True))
-    assert [(told["version"], told["reason"]) for told in car.told("push_reverted")] == [(3, "unhealthy")]
+    assert [(event["version"], event["reason"]) for event in car.events("push_reverted")] == [(3, "unhealthy")]
 
 
 def test_at_start_a_full_runtime_folder_keeps_neither_toggles_nor_campaigns_from_the_car(
