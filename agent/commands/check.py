@@ -4,7 +4,6 @@ Goes through the same functions that `run` uses.  One mistake does not hide the 
 """
 
 import difflib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.errors import AgentError
-from agent.formats.down.campaign import SignalRule, misspelt_fields
+from agent.formats.down.campaign import SignalRule
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import CampaignFile, endpoint, local_campaigns, make_source, source_buses
 from agent.settings import identity as identities
@@ -137,7 +136,7 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
 
 def _check_interface(where: str, name: str, report: Report) -> None:
     """Whether python-can, or a plug-in of it, has an interface of that name."""
-    from can import VALID_INTERFACES  # noqa: PLC0415  # half of the start of a check that has none
+    from can import VALID_INTERFACES  # half of the start of a check that has none
 
     if name not in VALID_INTERFACES:
         close = difflib.get_close_matches(name, VALID_INTERFACES, n=1)
@@ -173,8 +172,6 @@ def _check_campaigns(
     known = bool(plans) and plans.keys() == loaded.settings.bus.keys()  # a broken database is a problem enough
     folder = loaded.path(loaded.settings.telemetry.campaigns)
     for file in campaigns:
-        for field_name, meant in misspelt_fields(json.loads(Path(file.source).read_bytes())):
-            report.notes.append(f"{file.source}: field {field_name!r} is ignored; did you mean {meant!r}?")
         for rule in file.campaign.rules:
             if known and not any(_selects(rule, name) for name in names):
                 report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases")

@@ -197,9 +197,9 @@ class _ParquetSink:
 
     def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
         try:
-            import pyarrow  # noqa: PLC0415
-            import pyarrow.compute  # noqa: PLC0415
-            import pyarrow.parquet  # noqa: PLC0415
+            import pyarrow
+            import pyarrow.compute
+            import pyarrow.parquet
         except ImportError as error:
             raise Permanent("Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
         self._arrow, self._form = pyarrow, form

@@ -1,4 +1,4 @@
-"""Tell when this software was built: a car whose clock was never set cannot be earlier than that.
+"""Tell when this software was built: no moment of a vehicle's life is earlier, whatever its clock shows.
 
 The build writes the time into a file beside this one (see `setup.py`).
 """

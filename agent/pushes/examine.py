@@ -1,12 +1,13 @@
-"""Having a bundle examined by the verifier process, from the steady process.
+"""Have a bundle examined by the verifier process.
 
-Invariant: whatever the verifier does with a bundle (refuse it, crash, hang, print nonsense) comes back as a Verdict in
-bounded time, and no process stays behind.
+Invariant: whatever the verifier does with a bundle (refuse it, crash, hang, print nonsense), the agent has a Verdict
+in bounded time, and no process stays behind.
 """
 
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,16 +15,22 @@ import msgspec
 from agent.errors import Permanent, Transient
 from agent.pushes.release import Question, Reason, Verdict
 
-TIMEOUT_S: Final = 60.0  # a start of Python on a busy head unit takes seconds; the verifier's own limit is 30 s of CPU
+TIMEOUT_S: Final = 60.0
+"""The verifier's limit of time.  Starting Python on a busy head unit takes seconds; the limit of CPU time is 30 s."""
 _DETAIL_BYTES: Final = 500
-_COMMAND: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
+# -I isolates the process from the environment and the user's folders, so neither can put another module in front.
+VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
 
 
-async def examine(question: Question, *, timeout_s: float = TIMEOUT_S) -> Verdict:
-    """The verifier's verdict.  Raises Transient where the machine failed it, Permanent where the trusted root is."""
+async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: Sequence[str] = VERIFIER) -> Verdict:
+    """Return the verifier's verdict.
+
+    Raises: Transient where the machine failed (no process, disk full), Permanent where the vehicle's own trusted root
+    is unusable.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND,
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -36,6 +43,7 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S) -> Verdic
     except TimeoutError:
         return Verdict(reason=Reason.TIMEOUT, detail=f"not verified within {timeout_s:g} s")
     finally:
+        # A timeout and a cancellation both end here while the process still runs.
         if process.returncode is None:
             process.kill()
             await process.wait()

@@ -1,7 +1,7 @@
 """Receipts: what became of a push, as an event that travels up like data.  Pure.
 
-Invariant: every push that changed what the vehicle does, or was kept from doing so, has exactly one receipt per change;
-a push that brought nothing new has none.
+Invariant: a push that changed what the vehicle does has exactly one receipt for each change, and so has a push that was
+refused.  A push that brought nothing new has none.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,26 @@ from agent.pushes.release import Reason
 
 
 class Result(StrEnum):
-    """What became of an offered bundle, or of the release on trial."""
+    """The end of an offered bundle, or of a release on trial."""
 
-    UNCHANGED = "unchanged"  # nothing new
-    APPLIED = "applied"  # a new release is in force, on trial
-    REFUSED = "refused"  # nothing changed
-    CONFIRMED = "confirmed"  # the trial is over, well
-    REVERTED = "reverted"  # the trial is over, badly: the release before is in force again
+    UNCHANGED = "unchanged"
+    """The bundle has nothing new."""
+    APPLIED = "applied"
+    """A new release is in force, on trial."""
+    REFUSED = "refused"
+    """The bundle was refused, and nothing changed."""
+    CONFIRMED = "confirmed"
+    """The release on trial has proved itself."""
+    REVERTED = "reverted"
+    """The release on trial did harm, and the one before is in force again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:
-    """`version` of targets (0 where it could not be trusted), and for REFUSED and REVERTED why."""
+    """The result of an offer or of a trial.
+
+    `version` is that of targets, and 0 where it could not be trusted.  REFUSED and REVERTED have a `reason`.
+    """
 
     result: Result
     version: int
@@ -33,11 +41,13 @@ class PushOutcome:
 
 _KINDS = {Result.APPLIED: "push_applied", Result.REFUSED: "push_refused", Result.REVERTED: "push_reverted"}
 _DETAIL_LETTERS = 300
+"""How much of a reason's detail travels: it may quote a hostile bundle, and a receipt must fit one batch."""
 
 
 def receipt(outcome: PushOutcome, t_us: int) -> Event | None:
-    """The event for the fleet at `t_us` (Unix epoch), or None where there is nothing to tell."""
+    """Return the event for the fleet at `t_us` (Unix time), or None where the outcome has no receipt."""
     kind = _KINDS.get(outcome.result)
+    # A confirmed trial shows in the status of the vehicle, and an unchanged release would tell the fleet nothing.
     if kind is None:
         return None
     fields: dict[str, str | int | float | bool] = {"version": outcome.version}

@@ -1,11 +1,13 @@
-"""What a push comes to for one vehicle, and how the verifier process is asked and answers.
+"""The release that a push results in, and the messages between the agent and the verifier process.  Pure.
 
-Pure data.  Question and Verdict cross a pipe as JSON (byte strings as base64); this file imports nothing heavy, so the
-steady process can speak with the verifier without paying for TUF.
+    agent --- Question (JSON on standard input) ---> verifier
+    agent <-- Verdict (JSON on standard output) ---- verifier
+
+Byte strings are base64 in JSON.  This file imports nothing heavy, so the agent can talk to the verifier without the
+25 MB that importing TUF costs.
 """
 
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
@@ -13,30 +15,40 @@ from agent.errors import Untrusted
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import Versions
 
-TOGGLES: Final = "toggles.json"
-CAMPAIGNS: Final = "campaigns/"
-
 
 class Reason(StrEnum):
-    """Why a push was refused; stable, for receipts and dashboards."""
+    """Why a push was refused or reverted.  The words are stable, because receipts and dashboards use them."""
 
-    MALFORMED = "malformed"  # not a bundle at all
-    OVERSIZED = "oversized"  # more bytes than a bundle, or than the metadata allows a file
-    TRUNCATED = "truncated"  # a file that the metadata calls for is missing or short
-    TAMPERED = "tampered"  # content does not fit its signature or hash
-    FOREIGN_KEY = "foreign_key"  # signed by a key that does not have the role
-    UNDERSIGNED = "undersigned"  # genuine signatures, but fewer than the role's threshold
-    ROLLBACK = "rollback"  # an older version than this vehicle has seen
-    MIX_AND_MATCH = "mix_and_match"  # genuine files of different versions put together
-    EXPIRED = "expired"  # nobody has signed for it in time: somebody holds the newer one back, or nobody publishes
-    INVALID = "invalid"  # signed, and yet no document that this vehicle can use
-    CRASHED = "crashed"  # the verifier did not survive this bundle
-    TIMEOUT = "timeout"  # the verifier did not finish with this bundle
-    UNHEALTHY = "unhealthy"  # applied, and the agent was not well with it
+    MALFORMED = "malformed"
+    """The payload is not a bundle."""
+    OVERSIZED = "oversized"
+    """The payload has more bytes than a bundle may have, or a file more than the metadata allows."""
+    TRUNCATED = "truncated"
+    """A file that the metadata calls for is missing or short."""
+    TAMPERED = "tampered"
+    """The content of a file does not fit its signature or hash."""
+    FOREIGN_KEY = "foreign_key"
+    """A key that does not have the role signed the file."""
+    UNDERSIGNED = "undersigned"
+    """The signatures are genuine, but fewer than the threshold of the role."""
+    ROLLBACK = "rollback"
+    """The version is older than one that this vehicle has seen."""
+    MIX_AND_MATCH = "mix_and_match"
+    """Genuine files of different versions are put together."""
+    EXPIRED = "expired"
+    """The fleet has not signed for the version in time: an attacker holds a newer one back, or none is published."""
+    INVALID = "invalid"
+    """The release is signed, and yet this vehicle cannot use one of its documents."""
+    CRASHED = "crashed"
+    """The verifier did not survive the bundle."""
+    TIMEOUT = "timeout"
+    """The verifier did not finish with the bundle."""
+    UNHEALTHY = "unhealthy"
+    """The release was applied, and the agent did not work with it."""
 
 
 class Refused(Untrusted):
-    """A bundle that must not be applied, with its stable `reason`."""
+    """A bundle must not be applied, for a stable `reason`."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"push refused ({reason}): {detail}")
@@ -45,28 +57,21 @@ class Refused(Untrusted):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """What is in force on this vehicle: `version` is that of the signed targets.
+    """The verified documents that are meant for this vehicle.
 
-    `toggles` is the flag definition (JSON) or None where none is meant for this vehicle; `campaigns` are names and
-    documents (JSON), by name.
+    `version` is that of the signed targets; `documents` maps the path of each target to its content.
     """
 
     version: int
-    toggles: bytes | None
-    campaigns: tuple[tuple[str, bytes], ...]
-
-    @property
-    def documents(self) -> tuple[bytes, ...]:
-        """Contents of all target files of this release."""
-        toggles = () if self.toggles is None else (self.toggles,)
-        return (*toggles, *(document for _, document in self.campaigns))
+    documents: dict[str, bytes]
 
 
 class Question(msgspec.Struct, frozen=True):
-    """All that the verifier is told: it reads nothing from the disk.
+    """Everything that the verifier works with; it reads nothing else from the disk.
 
-    `metadata` is the trusted metadata held (names as `agent.pushes.trust` gave them), `contents` the target files held,
-    `now_s` the trusted time (Unix), `settled` versions of targets that need not be unpacked again.
+    `metadata` is the trusted metadata held, by the names that `agent.pushes.trust` gave it, and `contents` the target
+    files held.  `floor` has the highest version seen of each role.  `now_s` is the trusted time (Unix).  `settled` are
+    the versions of targets that need not be unpacked again.
     """
 
     bundle: bytes
@@ -80,10 +85,13 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What the verifier found.
+    """The result of a verification, which is one of three.
 
-    `reason` set and `metadata` empty: refused, nothing of it may be kept.  `reason` INVALID with metadata: trusted, but
-    the documents are not usable.  Else trusted; `release` is None where its version is settled already.
+    | `reason` | `metadata` | meaning |
+    |---|---|---|
+    | set | empty | refused; nothing of the bundle may be kept |
+    | INVALID | set | the metadata is trusted, but this vehicle cannot use the documents |
+    | None | set | trusted; `release` is None where its version is settled already |
     """
 
     reason: Reason | None = None

@@ -5,9 +5,11 @@
 
 A state file is one line of SHA-256 (hex) over the rest, then the record as JSON.
 
-Invariants: a push is durable before it is visible, and versions never go back.  While one copy of the record is being
-written the other is whole, so a cut leaves the record before or the record after.  Should both copies be damaged, which
-no power cut does, the names of the releases still hold the floor of targets, so an old push stays out.
+Invariants: a push is durable before it is visible, and versions never go back.
+
+While one copy of the record is being written, the other is whole, so a power cut leaves the record before or the record
+after.  Should both copies be damaged, which no power cut does, the names of the releases still hold the floor of
+targets, so an old push stays out.
 """
 
 import contextlib
@@ -29,10 +31,11 @@ _RELEASE: Final = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{64})\.json")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """All that must not be forgotten.
+    """Everything that must survive.
 
-    `generation` counts records; `floor` is the highest version seen of each role; `time_s` a time that has certainly
-    passed (Unix, signed by the fleet); `metadata` the trusted TUF metadata by file name; `slots` the releases.
+    `generation` counts records.  `floor` is the highest version seen of each role.  `time_s` is a Unix time that has
+    certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file name.  `slots` are
+    the releases in force and on trial.
     """
 
     generation: int = 0
@@ -43,9 +46,9 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """The one owner of its folder.
+    """The one owner of its folder.  Blocking.
 
-    Blocking; every method that writes raises Transient when the disk does not take it.
+    Every method that writes raises Transient when the disk does not take it.
     """
 
     def __init__(self, folder: Path, record: Record, *, damaged: bool) -> None:
@@ -55,13 +58,15 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
-        """Open or create the store in `folder`; `damaged` tells that no record could be read though there was one.
+        """Open or create the store in `folder`.
 
-        Raises Permanent where the folder cannot be used.
+        `damaged` is true where there was a record and neither copy could be read.  Raises: Permanent where the folder
+        cannot be used.
         """
         try:
             make_folder(folder / "releases")
-            for abandoned in folder.glob(".state.*.tmp"):  # of a write that a cut ended
+            # A power cut between writing the temporary file and renaming it leaves the temporary file behind.
+            for abandoned in folder.glob(".state.*.tmp"):
                 remove(abandoned)
             copies = [folder / name for name in _COPIES]
             records = [record for record in map(_read_record, copies) if record is not None]
@@ -71,12 +76,14 @@ class Store:
             raise Permanent(f"cannot use {folder} for pushes: {error.strerror}; it must be writable") from error
         newest = max(records, key=lambda record: record.generation, default=Record())
         seen = max((int(name[1]) for name in names), default=0)
+        # No record survived: the floor comes from what the names of the releases still say.
         if not records:
             newest = msgspec.structs.replace(newest, floor=Versions(targets=seen))
         return cls(folder, newest, damaged=damaged)
 
     def add_release(self, release: Release) -> Ref:
-        """Store a release durably; it is not in force before a record says so."""
+        """Store a release durably.  The release is not in force before a record names it."""
+        # A new file with the digest in its name: a record that names it finds exactly this content or none.
         content = msgspec.json.encode(release)
         ref = Ref(release.version, hashlib.sha256(content).hexdigest())
         try:
@@ -86,7 +93,7 @@ class Store:
         return ref
 
     def release(self, ref: Ref) -> Release | None:
-        """A stored release; None where its file is missing or damaged."""
+        """Return a stored release, or None where its file is missing or damaged."""
         try:
             content = self._path(ref).read_bytes()
             if hashlib.sha256(content).hexdigest() != ref.digest:
@@ -96,11 +103,15 @@ class Store:
             return None
 
     def commit(self, record: Record) -> None:
-        """Make `record` the record.  When this returns it survives a power cut; when it raises, either may hold."""
+        """Make `record` the record.
+
+        The record survives a power cut as soon as this returns.  Where it raises, either record may hold.
+        """
         record = msgspec.structs.replace(record, generation=self.record.generation + 1)
         content = msgspec.json.encode(record)
         copy = hashlib.sha256(content).hexdigest().encode() + b"\n" + content
         try:
+            # One copy after the other, each with its own fsync, so a cut damages at most one.
             for name in _COPIES:
                 write_file(self.folder / name, copy)
         except OSError as error:
@@ -114,7 +125,8 @@ class Store:
     def _forget_others(self) -> None:
         slots = self.record.slots
         wanted = {self._path(ref) for ref in (slots.current, slots.trial) if ref is not None}
-        with contextlib.suppress(OSError):  # what cannot be removed now is removed after the next push
+        # A file that cannot be removed now is removed after the next push.
+        with contextlib.suppress(OSError):
             for path in (self.folder / "releases").iterdir():
                 if path not in wanted:
                     remove(path)
@@ -124,6 +136,7 @@ def _read_record(path: Path) -> Record | None:
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
+            # A power cut came between the writes of the two copies, or the flash lost a block.
             return None
         return msgspec.json.decode(content, type=Record)
     except (FileNotFoundError, msgspec.DecodeError):

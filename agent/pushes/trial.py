@@ -1,12 +1,13 @@
-"""Which release is in force: trial first, then current, or back to the last known good.  Pure.
+"""Which release is in force: the one on trial, else the one that has proved itself.  Pure.
 
     commit ---> trial ---(healthy for trial_s)---> current
                   |
                   +--(unhealthy, or started too often without getting there)---> the release before, for good
 
-Invariant: `current` has proved itself, and only a release that has not yet done so is ever given up.  An attempt is
-counted just before the release is applied, so one that kills the agent at once runs out of attempts; a clean stop gives
-it back, so only crashes count.
+Invariant: `current` has proved itself, and only a release that has not yet done so is ever given up.
+
+An attempt is counted just before the release is applied, so a release that kills the agent at once runs out of
+attempts.  A clean stop gives the attempt back, so only crashes count.
 """
 
 from enum import Enum, auto
@@ -14,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-ATTEMPTS: Final = 3  # a car that loses its power in the middle of a trial has done nothing wrong, twice
+ATTEMPTS: Final = 3
+"""How many starts a release on trial may take; two may end because the vehicle lost its power, which proves nothing."""
 
 
 class Ref(msgspec.Struct, frozen=True):
@@ -25,7 +27,11 @@ class Ref(msgspec.Struct, frozen=True):
 
 
 class Slots(msgspec.Struct, frozen=True):
-    """What is in force.  `refused` is the newest version of targets that was trusted and yet given up; 0: none."""
+    """The releases that are kept.
+
+    `attempts` counts starts with the release on trial.  `refused` is the newest version of targets that was trusted
+    and yet given up; 0 is none.
+    """
 
     current: Ref | None = None
     trial: Ref | None = None
@@ -39,13 +45,13 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """Versions that need not be offered again."""
+        """The versions that need not be offered again."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 
 
 class Decision(Enum):
-    """What to do about a trial now."""
+    """A decision about a running trial."""
 
     WAIT = auto()
     CONFIRM = auto()
@@ -53,47 +59,50 @@ class Decision(Enum):
 
 
 def commit(slots: Slots, ref: Ref) -> Slots:
-    """A verified and valid release goes on trial; this is its first attempt.  A trial that ran gives way to it."""
+    """Put a verified and valid release on trial, with its first attempt; it takes the place of one on trial."""
+    # A release on trial that has not proved itself is not a state to go back to.
     return Slots(current=slots.current, trial=ref, attempts=1, refused=slots.refused)
 
 
 def refuse(slots: Slots, version: int) -> Slots:
-    """A trusted version is not usable: what is in force stays."""
+    """Record that a trusted version is not usable; what is in force stays."""
     return msgspec.structs.replace(slots, refused=max(version, slots.refused))
 
 
 def restart(slots: Slots) -> Slots:
-    """A new process or rebuilt parts are about to apply the release: one more attempt, or the end of the trial."""
+    """Count one more attempt, because the release is about to be applied again; after the last one, end the trial."""
     if slots.trial is None:
         return slots
+    # The process that counted the last attempt has ended without confirming it.
     if slots.attempts >= ATTEMPTS:
         return revert(slots)
     return msgspec.structs.replace(slots, attempts=slots.attempts + 1)
 
 
 def give_back(slots: Slots) -> Slots:
-    """The agent stopped as it was told to: the attempt under way says nothing about the trial."""
+    """Take back the attempt under way: the agent stopped on request, which says nothing about the release."""
     if slots.trial is None:
         return slots
+    # A stop and the next start would otherwise use up the attempts of a healthy release.
     return msgspec.structs.replace(slots, attempts=max(0, slots.attempts - 1))
 
 
 def confirm(slots: Slots) -> Slots:
-    """The trial did well: it is the last known good from now on."""
+    """End the trial well: the release is the last known good one from now on."""
     if slots.trial is None:
         return slots
     return Slots(current=slots.trial, refused=slots.refused)
 
 
 def revert(slots: Slots) -> Slots:
-    """The trial did harm: back to the last known good, and that version is never tried again."""
+    """End the trial badly: the last known good release is in force, and that version is never tried again."""
     if slots.trial is None:
         return slots
     return Slots(current=slots.current, refused=max(slots.trial.version, slots.refused))
 
 
 def judge(*, running_s: float, trial_s: float, healthy: bool) -> Decision:
-    """What to do about a trial that has run for `running_s` since it was applied."""
+    """Decide about a trial that has run for `running_s` since it was applied."""
     if not healthy:
         return Decision.REVERT
     return Decision.CONFIRM if running_s >= trial_s else Decision.WAIT

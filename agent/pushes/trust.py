@@ -3,7 +3,9 @@
 This file runs in the verifier process only, because importing TUF costs 25 MB.  The files of a bundle are untrusted.
 A temporary folder holds the working copy of the trusted metadata, and the caller keeps the whole result or nothing.
 
-Invariants, beyond those of the TUF specification (5.3 to 5.7):
+Numbers such as 5.3.11 are steps of the client workflow in https://theupdateframework.github.io/specification/v1.0.33/.
+
+Invariants, beyond those of that workflow:
 
 - Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
   can be empty after a power cut.  Only a root that gives a role new keys lifts the floor of that role (recovery from
@@ -35,16 +37,23 @@ from tuf.ngclient.fetcher import FetcherInterface
 from agent.errors import Permanent, Untrusted
 from agent.formats.down.audience import matches
 from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
-from agent.pushes.release import CAMPAIGNS, TOGGLES, Question, Reason, Refused, Release
+from agent.formats.down.documents import KINDS, Kind, kind_of
+from agent.pushes.release import Question, Reason, Refused, Release
 
-_METADATA_BYTES: Final = 500_000  # of one metadata file
-_ROTATIONS: Final = 128  # root versions that one bundle may bring: eight a year for a car's life
+_METADATA_BYTES: Final = 500_000
+"""The size limit of one metadata file."""
+_ROTATIONS: Final = 128
+"""How many root versions one bundle may bring: eight a year for the life of a car."""
 _ROLES: Final = ("timestamp", "snapshot", "targets")
 
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """A verified bundle: versions, the metadata to hold from now on, and the release (None where it is settled)."""
+    """The result for a bundle that is trusted.
+
+    `metadata` is what the vehicle holds from now on.  `signed_at_s` is a Unix time that has certainly passed, or 0.
+    `release` is None where its version is settled already.
+    """
 
     versions: Versions
     metadata: dict[str, bytes]
@@ -52,10 +61,11 @@ class Trusted:
     release: Release | None
 
 
-def verify(question: Question) -> Trusted:
+def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
     """Verify the bundle of `question`.
 
-    Raises Refused, Permanent where the trusted root itself is unusable, OSError where the temporary folder fails.
+    Raises: Refused for a bundle that must not be applied, Permanent where the vehicle's own trusted root is unusable,
+    OSError where the temporary folder cannot be used.
     """
     try:
         files = parse_bundle(question.bundle)
@@ -64,11 +74,11 @@ def verify(question: Question) -> Trusted:
     except Untrusted as error:
         raise Refused(Reason.MALFORMED, str(error)) from error
     with tempfile.TemporaryDirectory(prefix="hu-verify-") as folder:
-        return _Verification(question, files, Path(folder)).run()
+        return _Verification(question, files, Path(folder), kinds).run()
 
 
 class _Fetcher(FetcherInterface):
-    """Serves the files of the bundle, and target files held from earlier, by the URL path that the updater asks for."""
+    """The updater's network: the files of the bundle, and the target files that the vehicle holds, by URL path."""
 
     def __init__(self, files: Mapping[str, bytes], contents: Sequence[bytes]) -> None:
         self.files = files
@@ -86,7 +96,7 @@ class _Fetcher(FetcherInterface):
 
 
 class _Updater(Updater):
-    """The updater with what verification at another time, and a receipt that says why, need of its inner state."""
+    """The updater, with the parts of its inner state that python-tuf does not show: reference time and trusted set."""
 
     def set_time(self, now: datetime) -> None:
         self._trusted_set.reference_time = now
@@ -100,10 +110,12 @@ class _Updater(Updater):
 
 
 class _Verification:
-    def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path) -> None:
+    def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path, kinds: Sequence[Kind]) -> None:
         self.question = question
+        self.kinds = kinds
         self.folder = folder
         self.fetcher = _Fetcher(files, question.contents)
+        # The updater keeps and reads earlier roots in this folder of its own.
         (folder / "root_history").mkdir()
         for name, content in question.metadata.items():
             (folder / name).write_bytes(content)
@@ -123,24 +135,34 @@ class _Verification:
                 bootstrap=question.trusted_root,
             )
         except RepositoryError as error:
+            # No bundle can mend this: the anchor of trust itself is damaged.
             raise Permanent(f"the vehicle's root.json is unusable ({error}): enrol the vehicle again") from error
+        # 5.1: one fixed time for the whole update.  The updater would take it from the clock of this machine.
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
         self.factory_root = self.updater.root.version
 
     def run(self) -> Trusted:
         try:
+            # 5.3 to 5.6: root, timestamp, snapshot and targets, each with signatures, version and expiry.
             self.updater.refresh()
             versions = self._check_floor()
+            # A vehicle that holds or has refused this version needs the metadata only.
             settled = versions.targets in self.question.settled
             release = None if settled else self._unpack(versions.targets)
         except (RepositoryError, DownloadError) as error:
             raise self._refusal(error) from error
         timestamp = cast("Timestamp", self.updater.trusted("timestamp"))
         signed_at = timestamp.unrecognized_fields.get(SIGNED_AT, 0)
+        # TUF does not know this field; a time beyond the expiry of the same file would push the clock ahead.
         believable = isinstance(signed_at, int) and 0 <= signed_at <= timestamp.expires.timestamp()
         return Trusted(versions, self._metadata(), signed_at if believable else 0, release)
 
     def _check_floor(self) -> Versions:
+        """Return the versions found.
+
+        Raises: Refused where one is below the floor (5.3.5, 5.4.3, 5.5.5), which the updater cannot see if its stored
+        metadata was lost.
+        """
         found = Versions(
             self.updater.root.version,
             *(cast("Signed", self.updater.trusted(role)).version for role in _ROLES),
@@ -155,51 +177,61 @@ class _Verification:
         return found
 
     def _has_new_keys(self, role: str) -> bool:
-        """Whether a root newer than the floor's gave `role` other keys."""
+        """Return whether a root newer than the floor's gave `role` other keys.
+
+        5.3.11: a thief of the old keys may have signed a very high version, so new keys count from their own.
+        """
         then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
         if self.question.floor.root == 0 or not then.exists():
             return False
+        # Comparing key ids is enough: a key id is the hash of the key.
         before = Metadata[Root].from_bytes(then.read_bytes()).signed
         return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
+        """Return the documents for this vehicle (5.7).  A target of no known kind, or for others, is left alone."""
         listed = cast("Targets", self.updater.trusted("targets")).targets
+        # A bundle could not bring so many files, and the vehicle could not name so many as held.
         if len(listed) > FILES:
             raise Refused(Reason.OVERSIZED, f"{len(listed)} targets; at most {FILES} are read")
-        toggles: bytes | None = None
-        campaigns: list[tuple[str, bytes]] = []
-        for path, target in sorted(listed.items()):
-            name = path.removeprefix(CAMPAIGNS).removesuffix(".json")
-            if not matches(target.custom, self.question.vehicle):
-                continue
-            if path == TOGGLES:
-                toggles = self._content(target)
-            elif path == f"{CAMPAIGNS}{name}.json" and "/" not in name:
-                campaigns.append((name, self._content(target)))
-        return Release(version, toggles, tuple(campaigns))
+        documents = {
+            path: self._content(target)
+            for path, target in sorted(listed.items())
+            if kind_of(path, self.kinds) is not None and matches(target.custom, self.question.vehicle)
+        }
+        return Release(version, documents)
 
     def _content(self, target: TargetFile) -> bytes:
         if target.length > CONTENT_BYTES:
             raise Refused(Reason.OVERSIZED, f"{target.path} is announced with {target.length} bytes")
+        # 5.7.3: the updater checks length and hash.
         file = self.folder / "target"
         self.updater.download_target(target, filepath=str(file))
         return file.read_bytes()
 
     def _metadata(self) -> dict[str, bytes]:
-        """The trusted metadata as files, to be handed back with the next question; the trusted root itself is not."""
+        """Return the trusted metadata as files, which come back with the next question.
+
+        The root that the vehicle has from the factory is not among them, because every question brings it anyway.
+        """
         names = [f"{role}.json" for role in _ROLES]
         newer = range(self.factory_root + 1, self.updater.root.version + 1)
         names += [f"root_history/{version}.root.json" for version in newer]
         return {name: (self.folder / name).read_bytes() for name in names}
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
-        """Why, in a word: looks at the file that TUF refused, which tells more than the kind of its exception."""
+        """Return the refusal with its stable reason.
+
+        The reason comes from the file that TUF refused, which shows more than the type of the exception.
+        """
         name = self.fetcher.last
         content = self.fetcher.files.get(name, b"")
         role = name.removeprefix("metadata/").removesuffix(".json").rsplit(".", 1)[-1]
         match error:
             case DownloadHTTPError():
                 reason = Reason.TRUNCATED
+            # The updater raises this for the final root (5.3.10), the timestamp (5.4.4), snapshot (5.5.6) and targets
+            # (5.6.5).
             case ExpiredMetadataError():
                 reason = Reason.EXPIRED
             case _ if name.startswith("targets/"):
@@ -212,7 +244,10 @@ class _Verification:
 
 
 def _fault(role: str, content: bytes, root: Root) -> Reason | None:
-    """What is wrong with the signatures of a metadata file by the keys that `root` gives `role`; None: nothing."""
+    """Return what is wrong with the signatures of a metadata file, by the keys that `root` gives `role`.
+
+    None means that the file is genuine.
+    """
     try:
         metadata = Metadata.from_bytes(content)
     except RepositoryError:
@@ -228,8 +263,9 @@ def _fault(role: str, content: bytes, root: Root) -> Reason | None:
 
 
 def _misfit(role: str, error: Exception) -> Reason:
-    """What is wrong with a metadata file that is genuine in itself."""
-    if isinstance(error, UnsignedMetadataError):  # a root that its predecessor signed, but not enough of its own keys
+    """Return what is wrong with a metadata file that is genuine in itself."""
+    # 5.3.4: a new root needs the signatures of its predecessor's keys, which it has here, and those of its own.
+    if isinstance(error, UnsignedMetadataError):
         return Reason.UNDERSIGNED
     if isinstance(error, BadVersionNumberError) and role in (Timestamp.type, Snapshot.type):
         return Reason.ROLLBACK

@@ -1,21 +1,20 @@
-"""Check whether the documents of a release can be used here, the last check before it may be applied.
+"""Check whether this vehicle can use the documents of a release: the last check before it may be applied.
 
 This file runs in the verifier process, because rules are programs, and one that never ends must not take the agent
 with it.  Invariant: a release that passes was parsed by the very code that will apply it, and every flag was evaluated
 for this vehicle.
 """
 
+from collections.abc import Sequence
+
 from agent.formats.down.audience import Attributes
-from agent.formats.down.campaign import parse_campaigns
-from agent.formats.down.evaluation import check_toggles, vehicle_context
-from agent.pushes.release import CAMPAIGNS, TOGGLES, Release
+from agent.formats.down.documents import KINDS, Kind, check_documents, read_documents
+from agent.pushes.release import Release
 
 
-def validate(release: Release, vehicle: Attributes) -> None:
-    """Check every document of `release`, and its campaigns together.
+def validate(release: Release, vehicle: Attributes, kinds: Sequence[Kind] = KINDS) -> None:
+    """Check every document of `release`, first each by itself and then all together.
 
-    Raises Permanent naming the target, and the flag or key at fault.
+    Raises: Permanent naming the document, and the flag or field at fault.
     """
-    if release.toggles is not None:
-        check_toggles(release.toggles, TOGGLES, (vehicle_context(vehicle),))
-    parse_campaigns((f"{CAMPAIGNS}{name}.json", document) for name, document in release.campaigns)
+    check_documents(read_documents(release.documents, kinds), vehicle, kinds)

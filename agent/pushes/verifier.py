@@ -1,27 +1,37 @@
-"""The verifier process: `python -m agent.pushes.verifier`, one bundle, then gone.
+"""The verifier process, `python -m agent.pushes.verifier`: judges one bundle and ends.
 
-Reads a Question from standard input, writes a Verdict to standard output (agent/pushes/release.py).  It holds no key,
-opens no socket and keeps no file, and its memory, processor time and file sizes are limited: what a hostile bundle can
-reach here is a refusal.  Exit status 0: there is a verdict; EX_TEMPFAIL: the machine is at fault (disk full), try
-again; EX_CONFIG: the vehicle's own trusted root is unusable.  Anything else is a crash, which counts against the
-bundle.
+The process reads a Question from standard input and writes a Verdict to standard output (agent/pushes/release.py).  It
+holds no key, opens no socket and keeps no file, and its memory, processor time and file sizes are limited.  The worst
+that a hostile bundle can reach here is a refusal.
+
+| exit status | meaning |
+|---|---|
+| 0 | a verdict was written |
+| EX_TEMPFAIL | the machine failed (disk full); try again |
+| EX_CONFIG | the vehicle's own trusted root is unusable |
+| any other | a crash, which counts against the bundle |
 """
 
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from agent.errors import Permanent
+from agent.formats.down.documents import KINDS, Kind
 from agent.pushes.release import Question, Reason, Refused, Verdict
 from agent.pushes.trust import verify
 from agent.pushes.validate import validate
 
-_MEMORY_BYTES: Final = 512 << 20  # of address space; a normal run maps some 200 MB
-_CPU_S: Final = 30  # the slowest head unit needs a tenth of it
+_MEMORY_BYTES: Final = 512 << 20
+"""The limit of address space; a normal run maps some 200 MB."""
+_CPU_S: Final = 30
+"""The limit of processor time; the slowest head unit needs a tenth of it."""
 _FILE_BYTES: Final = 8 << 20
+"""The limit of a file's size: twice the greatest content of a bundle."""
 _LIMITS: Final = (
     (resource.RLIMIT_AS, _MEMORY_BYTES),
     (resource.RLIMIT_CPU, _CPU_S),
@@ -30,17 +40,21 @@ _LIMITS: Final = (
 )
 
 
-def judge(question: Question) -> Verdict:
-    """Verify and validate.  Raises Permanent (trusted root) and OSError (temporary files)."""
+def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
+    """Verify the bundle of `question`, and validate its documents.
+
+    Raises: Permanent for an unusable trusted root, OSError where temporary files cannot be written.
+    """
     try:
-        trusted = verify(question)
+        trusted = verify(question, kinds)
     except Refused as refused:
         return Verdict(reason=refused.reason, detail=refused.detail)
     reason, detail = None, ""
     if trusted.release is not None:
         try:
-            validate(trusted.release, question.vehicle)
+            validate(trusted.release, question.vehicle, kinds)
         except Permanent as error:
+            # The signatures are genuine, so the metadata is kept and the version is not offered again.
             reason, detail = Reason.INVALID, str(error)
     return Verdict(
         reason=reason,
@@ -53,11 +67,13 @@ def judge(question: Question) -> Verdict:
 
 
 def main() -> int:
-    """Answer the one question on standard input; the exit status."""
+    """Answer the question on standard input and return the exit status."""
     for limit, value in _LIMITS:
+        # A process may lower its hard limit but never raise it again, so a lower one from outside stays.
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))
+    # The limits hold from here on, before the first byte from outside is read.
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         verdict = judge(question)

@@ -17,10 +17,11 @@ from agent.formats.up.columns import Event
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
 from agent.pushes.pushes import Pushes
-from agent.runtime.apply import Applier
+from agent.runtime.apply import make_applier
 from agent.runtime.assembly import CampaignFile, Parts, endpoint, link_policy, make_sources, source_buses
 from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
+from agent.serve.flagd_file import FlagdFile
 from agent.serve.http import Server
 from agent.serve.toggles import ToggleService
 from agent.sources import BusLoss
@@ -95,8 +96,9 @@ class Agent:
         self._feeders = [Feeder(source, buses, self._collector.feed) for source in sources]
         self._fed = asyncio.Event()
         toggles = ToggleService(identity.attributes)
-        self._applier = Applier(
-            pushes, toggles, self._collector, self._outbox, runtime_folder=parts.runtime_folder, local=parts.local
+        flagd_file = FlagdFile(parts.runtime_folder)
+        self._applier = make_applier(
+            pushes, toggles, self._collector, self._outbox, flagd_file=flagd_file, local=parts.local
         )
         route = Route(identity.vehicle, identity.partition, identity.acks_key, settings.uplink.ack)
         pace = Pace(

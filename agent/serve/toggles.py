@@ -1,46 +1,36 @@
-"""Toggles for the apps of the head unit: OFREP (OpenFeature Remote Evaluation Protocol) handlers and the flagd file.
+"""Toggles for the apps of the head unit, by OFREP (the OpenFeature Remote Evaluation Protocol).
 
-The handlers are pure: request in, response out.  Source: https://github.com/open-feature/protocol,
-service/openapi.yaml.  Invariant: facts about the vehicle cannot be overridden by an app, so an app cannot talk itself
-into a roll-out; its own `targetingKey` (a profile, say) does count, and `vehicle` remains there for rules that roll
-out by vehicle.
+The handlers take a request and return a response, and touch nothing else.  Specification:
+https://github.com/open-feature/protocol, service/openapi.yaml.
+
+Invariant: an app cannot override facts about the vehicle, so it cannot talk itself into a roll-out.  The app's own
+`targetingKey` (a user profile, say) does count; `vehicle` stays available for rules that roll out by vehicle.
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
-from agent.errors import Permanent, Transient
+from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
-from agent.formats.down.toggles import parse_toggles
 from agent.serve.http import Request, Response, Route, json_response
-from agent.system.durable import write_file
 
 EVALUATE: Final = "/ofrep/v1/evaluate/flags"
-FLAGD_FILE: Final = "flags.flagd.json"
-_NO_FLAGS: Final = b'{"flags":{}}'
 
 
 class _BadRequest(Exception):
-    """The request cannot be evaluated: an OpenFeature error code, and why."""
+    """The request cannot be evaluated, for the reason that `code` (an OpenFeature error code) names."""
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(details)
         self.code = code
 
 
-def evaluator_of(document: bytes | None) -> Evaluator | None:
-    """Parse a flag definition for `ToggleService.replace`; None stays None.  Raises Permanent."""
-    return None if document is None else Evaluator(parse_toggles(document, "toggles.json"))
-
-
 class ToggleService:
-    """Serves the flags of the definition in force; `replace` swaps it, between two requests."""
+    """Serves the flags of the definition in force; `replace` changes it between two requests."""
 
     def __init__(self, vehicle: Attributes) -> None:
         self._vehicle = vehicle_context(vehicle)
@@ -48,24 +38,28 @@ class ToggleService:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """For `agent.serve.http.Server`."""
+        """The routes for `agent.serve.http.Server`."""
         return (Route("POST", EVALUATE, self.evaluate_all), Route("POST", f"{EVALUATE}/*", self.evaluate_one))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Flags that can be evaluated."""
+        """The keys of the flags that can be evaluated."""
         return () if self._evaluator is None else self._evaluator.keys
 
     def replace(self, evaluator: Evaluator | None) -> None:
-        """Serve the flags of `evaluator` from now on; None: no flags."""
+        """Serve the flags of `evaluator` from now on; None serves no flags."""
         self._evaluator = evaluator
 
     def evaluate(self, key: str) -> Evaluation:
-        """One flag for the vehicle itself, as `status` shows it.  Raises FlagNotFound, Permanent."""
+        """Evaluate one flag for the vehicle itself, as `status` shows it.
+
+        Raises: FlagNotFound, or Permanent where the rule of the flag fails.
+        """
         return self._evaluate(key, self._vehicle)
 
     def evaluate_one(self, request: Request) -> Response:
-        """POST /ofrep/v1/evaluate/flags/{key}."""
+        """Answer POST /ofrep/v1/evaluate/flags/{key}."""
+        # A key may hold any character, so apps percent-encode it in the path.
         key = unquote(request.path.removeprefix(f"{EVALUATE}/"))
         try:
             return json_response(200, _success(key, self._evaluate(key, self._context(request.body))))
@@ -77,13 +71,14 @@ class ToggleService:
             return _failure(400, key, "GENERAL", str(error))
 
     def evaluate_all(self, request: Request) -> Response:
-        """POST /ofrep/v1/evaluate/flags; 304 where the client has this very answer."""
+        """Answer POST /ofrep/v1/evaluate/flags, with status 304 where the client has this very answer."""
         try:
             context = self._context(request.body)
         except _BadRequest as error:
             return json_response(400, {"errorCode": error.code, "errorDetails": str(error)})
         flags = [self._result(key, context) for key in self.keys]
         response = json_response(200, {"flags": flags})
+        # The entity tag lets apps poll cheaply: most answers are a 304 without a body.
         tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
         if _names(request.headers.get("if-none-match", ""), tag):
             return Response(304, headers={"ETag": tag})
@@ -113,34 +108,14 @@ class ToggleService:
         key = context.get(TARGETING_KEY, self._vehicle[TARGETING_KEY])
         if not isinstance(key, str) or not key:
             raise _BadRequest("INVALID_CONTEXT", f"`{TARGETING_KEY}` must be a string that is not empty")
+        # Facts about the vehicle come last, so those of an app do not override them.
         return {**context, **self._vehicle, TARGETING_KEY: key}
-
-
-def write_flagd_file(folder: Path, document: bytes | None) -> Path:
-    """Put the flag definition in force where flagd's in-process providers watch it, and return its path.
-
-    Readers see the old definition or the new one.  A file that has this content is left alone, so that a release whose
-    file is there can be put in force again on a full disk.  Raises Transient.
-    """
-    path, content = folder / FLAGD_FILE, _NO_FLAGS if document is None else document
-    try:
-        if path.exists() and path.read_bytes() == content:
-            return path
-        write_file(path, content, mode=0o644)
-    except OSError as error:
-        raise Transient(f"cannot write {path}: {error.strerror}") from error
-    return path
-
-
-def remove_flagd_file(folder: Path) -> None:
-    """Remove the file for flagd's providers, if the disk allows: a missing file is better than one that is wrong."""
-    with contextlib.suppress(OSError):
-        (folder / FLAGD_FILE).unlink()
 
 
 def _success(key: str, evaluation: Evaluation) -> dict[str, Any]:
     answer = {"key": key, "reason": evaluation.reason, "metadata": evaluation.metadata}
-    if evaluation.variant is not None:  # without one the client's own default applies, and there is no value to give
+    # Without a variant the default in the app's code applies, and OFREP wants no value.
+    if evaluation.variant is not None:
         answer |= {"variant": evaluation.variant, "value": evaluation.value}
     return answer
 
@@ -150,5 +125,6 @@ def _failure(status: int, key: str, code: str, details: str) -> Response:
 
 
 def _names(header: str, tag: str) -> bool:
-    """Whether If-None-Match names `tag` (RFC 9110, 13.1.2: weak comparison)."""
+    """Return whether If-None-Match names `tag`."""
+    # RFC 9110, section 13.1.2, demands the weak comparison, in which the prefix W/ does not count.
     return any(candidate.strip().removeprefix("W/") in (tag, "*") for candidate in header.split(","))

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from agent.formats.up.recipient import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
-from fleet.publishing import publish
+from fleet.publishing import repository
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import ROOT_KEYS, FleetFolder
@@ -64,6 +64,6 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     )
     keys.write_certificate(folder.receiver_certificate, receiver)
 
-    publish.create_repository(folder, now)
-    # This comes last: the certificate says that the fleet is whole.
+    repository.create(folder, now)
+    # This comes last, because the certificate says that the fleet is whole.
     keys.write_certificate(folder.ca_certificate, authority)

@@ -1,10 +1,20 @@
-"""`fleet publish`: sign toggles and campaigns, and put them where vehicles fetch them."""
+"""`fleet publish`: check, sign and publish documents, and tell connected vehicles."""
 
 import argparse
-from typing import Final
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
 
+from agent.errors import AgentError, Permanent, Transient
+from agent.formats.down.audience import parse_audience
+from agent.formats.down.documents import KINDS
+from agent.system.arguments import whole
+from fleet.commands.arguments import address
 from fleet.commands.output import report
-from fleet.publishing import publish
+from fleet.publishing import repository
+from fleet.publishing.nudge import nudge
+from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
 from fleet.state.folder import FleetFolder
 
 SUMMARY: Final = "sign toggles and campaigns"
@@ -15,15 +25,89 @@ Without a document the command signs the repository anew, so that vehicles know 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `fleet publish`."""
-    publish.add_arguments(parser)
+    """Add the arguments of `fleet publish`: an option for each kind of documents, and how they are published."""
+    for kind in KINDS:
+        # A kind with a name for each document may come several times; any other stands for its one document.
+        option, several = f"--{kind.name}", kind.name_of is not None
+        parser.add_argument(
+            option,
+            type=Path,
+            action="append" if several else "store",
+            metavar="FILE",
+            help=f"{kind.help}; may be repeated" if several else kind.help,
+        )
+        if several:
+            parser.add_argument(
+                f"--remove-{kind.name}",
+                action="append",
+                metavar="NAME",
+                help=f"publish this {kind.name} no longer; may be repeated",
+            )
+    parser.add_argument(
+        "--audience",
+        metavar="KEY=VALUE,...",
+        help="only these vehicles get the documents: brand, model, market, model_year, vehicle",
+    )
+    parser.add_argument(
+        "--expiry-days",
+        type=whole(1, repository.DOCUMENT_DAYS),
+        default=EXPIRY_DAYS,
+        metavar="N",
+        help="days until vehicles refuse this state of the repository, unless it is published again (%(default)s)",
+    )
+    parser.add_argument("--broker", type=address, metavar="HOST:PORT", help="tell connected vehicles afterwards")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish the documents and print the versions that are now in force."""
-    result = publish.run(args, FleetFolder(args.fleet).require())
+    """Publish what `args` name, print the result, and return the exit status.
+
+    Raises: Permanent where a document or an argument is wrong, Transient where vehicles could not be told.
+    """
+    folder = FleetFolder(args.fleet).require()
+    files = [(kind.name, file) for kind in KINDS for file in _given(args, kind.name)]
+    audience = parse_audience(args.audience)
+    if audience and not files:
+        options = " or ".join(f"--{kind.name}" for kind in KINDS)
+        raise Permanent(f"--audience selects the vehicles for documents; also give {options}.")
+    published = publish(
+        folder,
+        files=files,
+        remove=[(kind.name, name) for kind in KINDS for name in _given(args, f"remove_{kind.name}")],
+        audience=audience,
+        expiry_days=args.expiry_days,
+        now=datetime.now(UTC),
+    )
+    if args.broker is not None:
+        _nudge(folder, args.broker, published)
+    versions = published.versions
+    result = {
+        "root": versions.root,
+        "timestamp": versions.timestamp,
+        "snapshot": versions.snapshot,
+        "targets": versions.targets,
+        "documents": list(published.targets),
+        "bundle_bytes": published.bundle_bytes,
+        "nudged": args.broker is not None,
+    }
     report(args, result, "\n".join(f"{name}: {_text(value)}" for name, value in result.items()))
     return 0
+
+
+def _given(args: argparse.Namespace, option: str) -> list[Any]:
+    """Return the values of an option that may be absent, single or repeated."""
+    value = getattr(args, option, None)
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _nudge(folder: FleetFolder, broker: tuple[str, int], published: Published) -> None:
+    host, port = broker
+    try:
+        asyncio.run(nudge(folder, host, port))
+    except AgentError as error:
+        raise Transient(
+            f"published as version {published.versions.targets}, but no vehicle was told ({error}); vehicles find it "
+            f"when they connect next, or after `fleet publish --broker {host}:{port}`"
+        ) from error
 
 
 def _text(value: object) -> str:

@@ -1,1 +1,1 @@
-"""From documents to signed releases, and how vehicles get them."""
+"""Publishing: from documents to a signed repository, and from there to vehicles that ask."""

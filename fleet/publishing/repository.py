@@ -1,9 +1,10 @@
 """The TUF repository of the fleet: reading it, and writing a new version of it durably.
 
-Invariant: `timestamp.json` is written last and everything it leads to is on the disk before, so a vehicle or
-a power cut sees the version before or the version after, whole.  No version is ever signed twice with
-different content.  The timestamp says when it was signed (`x-signed-at`), which gives vehicles without a
-clock a time that has certainly passed.
+Invariants: `timestamp.json` is written last, when everything that it leads to is on the disk.  A vehicle or a power cut
+therefore sees the version before or the version after, whole.  No version is ever signed twice with different content.
+
+The timestamp says when it was signed (`x-signed-at`), which gives vehicles without a clock a time that has certainly
+passed.
 """
 
 import fcntl
@@ -25,15 +26,17 @@ from agent.system.durable import fsync_directory, write_file
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import read_ed25519
 
-ROOT_DAYS: Final = 15 * 365  # a car's service life: one that slept for years must still reach the current root
-DOCUMENT_DAYS: Final = 3 * 365  # targets and snapshot; freshness is the timestamp's business
+ROOT_DAYS: Final = 15 * 365
+"""The life of a root: a car's service life, because one that slept for years must still reach the current root."""
+DOCUMENT_DAYS: Final = 3 * 365
+"""The life of targets and snapshot; the timestamp, which lives much shorter, proves that they are fresh."""
 _ONLINE: Final = ("targets", "snapshot", "timestamp")
 _Online = TypeVar("_Online", Targets, Snapshot, Timestamp)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The repository as published: parsed, and the timestamp also as it goes over the air."""
+    """The repository as it is published: parsed, and the timestamp also as it goes over the air."""
 
     timestamp_bytes: bytes
     root: int
@@ -43,14 +46,14 @@ class State:
 
     @property
     def versions(self) -> Versions:
-        """Versions of the four roles."""
+        """The versions of the four roles."""
         return Versions(self.root, self.timestamp.version, self.snapshot.version, self.targets.version)
 
 
 def read_state(metadata: Path) -> State:
-    """What `timestamp.json` in the folder `metadata` leads to.
+    """Read what `timestamp.json` in the folder `metadata` leads to.
 
-    Raises Permanent where it is missing or damaged.
+    Raises: Permanent where it is missing or damaged.
     """
     try:
         timestamp_bytes = (metadata / "timestamp.json").read_bytes()
@@ -69,8 +72,10 @@ def read_state(metadata: Path) -> State:
 
 
 def stored_name(target: TargetFile) -> str:
-    """Where the content of `target` lies below `targets/`: consistent snapshots put its hash before its
-    name.
+    """Return where the content of `target` lies below `targets/`.
+
+    Consistent snapshots put the hash before the name (TUF specification, 6.2), so a new version never overwrites the
+    file that a vehicle may be fetching.
     """
     folder, slash, name = target.path.rpartition("/")
     return f"{folder}{slash}{target.hashes['sha256']}.{name}"
@@ -78,7 +83,10 @@ def stored_name(target: TargetFile) -> str:
 
 @contextmanager
 def locked(folder: FleetFolder) -> Iterator[None]:
-    """One publisher at a time: Transient while another one works."""
+    """Keep other publishers out of the repository meanwhile.
+
+    Raises: Transient where another one works, Permanent where there is no repository.
+    """
     repository = folder.metadata.parent
     try:
         descriptor = os.open(repository / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -86,6 +94,7 @@ def locked(folder: FleetFolder) -> Iterator[None]:
         raise Permanent(f"no repository in {repository}: {error.strerror}; run `fleet init`") from error
     try:
         try:
+            # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Transient(f"another `fleet publish` works on {repository}; try again") from error
@@ -95,14 +104,16 @@ def locked(folder: FleetFolder) -> Iterator[None]:
 
 
 def create(folder: FleetFolder, now: datetime) -> Versions:
-    """Write root 1, trusted by every vehicle from the factory, and an empty first version of the other roles.
+    """Create the repository of a new fleet, signed at `now`; the keys must exist.
 
-    The root is signed by all three root keys; two of them suffice for the next root.
+    Root 1 is what every vehicle trusts from the factory on.  All three root keys sign it, and two of them suffice for
+    the next root.  The other roles begin with a version without targets.  Raises: Permanent.
     """
     roots = [_signer(folder, name) for name in ROOT_KEYS]
     root = Root(version=1, expires=now + timedelta(days=ROOT_DAYS), consistent_snapshot=True)
     for signer in roots:
         root.add_key(signer.public_key, Root.type)
+    # Two of three: one key may be lost, and one stolen key replaces nothing.
     root.roles[Root.type].threshold = 2
     for role in _ONLINE:
         root.add_key(_signer(folder, role).public_key, role)
@@ -122,8 +133,9 @@ def write_version(
     now: datetime,
     expiry_days: int,
 ) -> Versions:
-    """Sign and write the next version with these targets by path; `contents` are those not yet stored."""
+    """Sign and write the next version with `targets`, given by path; `contents` are those that are not stored yet."""
     for path, content in contents.items():
+        # Contents first: metadata on the disk must never name a file that is not there yet.
         file = folder.targets / stored_name(targets[path])
         if not file.parent.exists():
             file.parent.mkdir(mode=0o700)
@@ -132,6 +144,7 @@ def write_version(
     expires = now + timedelta(days=DOCUMENT_DAYS)
     document = Targets(version=before.targets + 1, expires=expires, targets=dict(targets))
     listed = _sign(folder, document, f"{document.version}.targets.json")
+    # Each file is signed with the hash of the one before, so the order is targets, snapshot, timestamp.
     snapshot = Snapshot(version=before.snapshot + 1, expires=expires, meta={"targets.json": listed})
     return _sign_timestamp(
         folder,
@@ -144,7 +157,7 @@ def write_version(
 
 
 def refresh(folder: FleetFolder, state: State, *, now: datetime, expiry_days: int) -> Versions:
-    """Sign the timestamp anew, so that vehicles know the published version to be still the newest."""
+    """Sign the timestamp anew, so that vehicles know that the published version is still the newest."""
     meta = state.timestamp.snapshot_meta
     return _sign_timestamp(folder, state.versions, state.snapshot, meta, now=now, expiry_days=expiry_days)
 

@@ -1,8 +1,8 @@
-"""Answering vehicles that ask what is new: from the published repository, without any key.
+"""Answer vehicles that ask what is new, from the published repository and without any key.
 
-Invariant: an answer holds what the vehicle is missing and always the newest timestamp, so a vehicle that is
-up to date learns just that.  What a vehicle claims to hold decides only what is left out: lying costs the
-liar its push.
+Invariant: an answer has what the vehicle is missing, and always the newest timestamp, so a vehicle that is up to date
+learns just that.  What a vehicle claims to hold decides only what is left out, so a false claim harms only that
+vehicle.
 """
 
 import asyncio
@@ -20,16 +20,18 @@ log = structlog.get_logger()
 
 
 def build_answer(folder: FleetFolder, request: SyncRequest) -> bytes:
-    """The bundle for `request`.
+    """Return the bundle for `request`.
 
-    Raises Permanent where the repository is missing, damaged, or too large to send.
+    Raises: Permanent where the repository is missing, damaged, or too large to send.
     """
     state = read_state(folder.metadata)
     current, held = state.versions, request.held
     names = [f"{version}.root.json" for version in range(max(held.root, 1) + 1, current.root + 1)]
+    # Only the newest snapshot and targets count; roots must be followed one by one (5.3).
     names += [] if held.snapshot == current.snapshot else [f"{current.snapshot}.snapshot.json"]
     names += [] if held.targets == current.targets else [f"{current.targets}.targets.json"]
     missing = []
+    # A vehicle that has applied or refused this version needs none of its documents again.
     if current.targets not in (request.applied, request.refused):
         for target in state.targets.targets.values():
             if bytes.fromhex(target.hashes["sha256"])[:HAVE_BYTES] not in request.have:
@@ -46,13 +48,15 @@ def build_answer(folder: FleetFolder, request: SyncRequest) -> bytes:
 async def answer(connection: Connection, topic: str, payload: bytes, folder: FleetFolder) -> None:
     """Answer one message of `hu/v1/sync/<vehicle>` with a bundle on the vehicle's push topic.
 
-    A request that cannot be read is refused with a log line, and so is one in another vehicle's name: the
-    topic, which the broker's access list guards, says who asks.  Raises Permanent (repository) and what
-    `Connection.publish` raises.
+    A request that cannot be read is refused with a log line.  A request in another vehicle's name is refused as well:
+    the topic, which the broker's access list guards, says which vehicle asks.
+
+    Raises: Permanent for a damaged repository, and what `Connection.publish` raises.
     """
     try:
         vehicle = topics.parse_sync(topic)
         request = parse_request(payload)
+        # The broker ties the topic to the certificate of the client, and nothing ties the payload to it.
         if request.vehicle != vehicle:
             raise Untrusted(f"{topic} carries a request of {request.vehicle}")
     except Untrusted as error:

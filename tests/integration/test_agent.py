@@ -273,7 +273,7 @@ def on_trial(car: Car) -> trial.Slots:
 
 def test_only_crashes_use_up_the_attempts_of_a_release_on_trial(car: Car) -> None:
     store = Store.open(car.folder / "state" / "pushes")
-    release = store.add_release(Release(7, None, ()))
+    release = store.add_release(Release(7, {}))
     store.commit(Record(slots=trial.commit(trial.Slots(), release)))  # and the agent crashed with it
     with socket.create_server(("127.0.0.1", car.serve_port)):
         assert command("agent", "run", "--config", car.config).returncode == 1

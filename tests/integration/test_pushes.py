@@ -13,14 +13,17 @@ import pytest
 
 from agent.formats import topics
 from agent.formats.down.audience import Attributes
+from agent.formats.down.evaluation import Evaluator
+from agent.formats.down.toggles import parse_toggles
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.serve.http import Server
-from agent.serve.toggles import ToggleService, evaluator_of
+from agent.serve.toggles import ToggleService
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
-from fleet.publishing import publish, sync
+from fleet.commands import publish
+from fleet.publishing import sync
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker
 from tests.agent.pushes.world import toggles
@@ -52,7 +55,8 @@ class World:
         parser = argparse.ArgumentParser()
         publish.add_arguments(parser)
         nudge = ["--broker", f"{self.broker.host}:{self.broker.port}"] if broker else []
-        publish.run(parser.parse_args(["--toggles", str(file), *nudge]), self.fleet)
+        options = argparse.Namespace(fleet=self.fleet.root, json=True)
+        publish.run(parser.parse_args(["--toggles", str(file), *nudge], options))
 
 
 @pytest.fixture
@@ -115,7 +119,8 @@ def test_a_signed_toggle_reaches_the_app_and_the_next_one_comes_by_nudge(world: 
                 assert topic == topics.push(world.vehicle.vehicle)
                 outcome = await pushes.offer(payload)
                 release = pushes.current()
-                service.replace(evaluator_of(None if release is None else release.toggles))
+                document = None if release is None else release.documents.get("toggles.json")
+                service.replace(None if document is None else Evaluator(parse_toggles(document, "toggles.json")))
                 return outcome
 
             assert await evaluate(server, "new-navigation") is None

@@ -171,7 +171,7 @@ def drive_pushes(root: Path, chance: random.Random, promise: Promise) -> None:
         ref: Ref | None = None
         if version:
             toggles = chance.randbytes(chance.choice((20, 2_000)))
-            ref = store.add_release(Release(version, toggles, (("c", b"{}"),)))
+            ref = store.add_release(Release(version, {"toggles.json": toggles, "campaigns/c.json": b"{}"}))
         slots = Slots(current=store.record.slots.trial or store.record.slots.current, trial=ref)
         store.commit(
             Record(floor=Versions(targets=version), metadata={"timestamp.json": chance.randbytes(900)}, slots=slots)

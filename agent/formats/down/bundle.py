@@ -1,8 +1,12 @@
 """The push channel's messages: the vehicle's request, and the bundle of TUF files that answers it.  Pure.
 
-Invariant: whatever arrives becomes a value of this module or raises Untrusted; memory is bounded before
-anything is decompressed or parsed.  A bundle is delivered in one MQTT message, so building one that is too
-large is refused.
+    hu/v1/sync/<vehicle>   protobuf SyncRequest: the versions and the files that the vehicle holds
+    hu/v1/push/<vehicle>   zstd of a protobuf Bundle: files of the TUF repository by name, as many as are missing
+
+A bundle travels in one MQTT message, so one that is too large is not built.
+
+Invariant: whatever arrives becomes a value of this module or raises Untrusted, and memory is bounded before anything is
+decompressed or parsed.
 """
 
 import hashlib
@@ -19,14 +23,19 @@ from agent.formats import push_pb2
 from agent.formats.topics import is_vehicle
 
 FORMAT: Final = 1
-BUNDLE_BYTES: Final = 100_000  # one MQTT message, within AWS IoT Core's 128 KB with room for its topic
-CONTENT_BYTES: Final = 4_000_000  # decompressed: forty times the message; more is a decompression bomb
-FILES: Final = 512  # as many campaigns as anyone signs, and every root since the factory
+BUNDLE_BYTES: Final = 100_000
+"""The size limit of one MQTT message: within the 128 KB of AWS IoT Core, with room for the topic."""
+CONTENT_BYTES: Final = 4_000_000
+"""The size limit after decompression, forty times the message; a larger content is a decompression bomb."""
+FILES: Final = 512
+"""The greatest number of files: room for every root since the factory, and for hundreds of documents."""
 REQUEST_BYTES: Final = 8_000
-HAVE_BYTES: Final = 8  # a collision costs one needless request, never a wrong file: TUF checks the whole hash
+HAVE_BYTES: Final = 8
+"""How much of a hash names a file that is held.  A collision costs a request and never a wrong file: TUF checks all."""
 HAVE_FILES: Final = 256
 TIMESTAMP: Final = "metadata/timestamp.json"
-SIGNED_AT: Final = "x-signed-at"  # our field of the signed timestamp: Unix seconds, a time that has passed
+SIGNED_AT: Final = "x-signed-at"
+"""Our own field of the signed timestamp: the Unix time of the signature, in seconds."""
 
 _NAME: Final = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json"
@@ -40,7 +49,7 @@ class TruncatedBundle(Untrusted):
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Versions of the four top-level TUF roles; 0: none."""
+    """The versions of the four top-level TUF roles; 0 is none."""
 
     root: int = 0
     timestamp: int = 0
@@ -50,8 +59,9 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """What a vehicle holds; `applied` and `refused` are versions of targets, `have` prefixes of SHA-256
-    digests.
+    """The versions and files that a vehicle holds.
+
+    `applied` and `refused` are versions of targets.  `have` are prefixes of the SHA-256 digests of target files.
     """
 
     vehicle: str
@@ -62,12 +72,12 @@ class SyncRequest:
 
 
 def have(content: bytes) -> bytes:
-    """How a request names a target file that need not be sent again."""
+    """Return the prefix by which a request names a target file that need not be sent again."""
     return hashlib.sha256(content).digest()[:HAVE_BYTES]
 
 
 def build_request(request: SyncRequest) -> bytes:
-    """The payload for `hu/v1/sync/<vehicle>`.  Beyond HAVE_FILES files the rest are simply sent again."""
+    """Return the payload for `hu/v1/sync/<vehicle>`.  Files beyond HAVE_FILES are not named, and are sent again."""
     held = request.held
     message = push_pb2.SyncRequest(
         format=FORMAT,
@@ -77,13 +87,14 @@ def build_request(request: SyncRequest) -> bytes:
         ),
         applied=request.applied,
         refused=request.refused,
+        # Naming fewer files costs bytes of the answer, never correctness.
         have=request.have[:HAVE_FILES],
     )
     return message.SerializeToString(deterministic=True)
 
 
 def parse_request(payload: bytes) -> SyncRequest:
-    """Read a vehicle's request.  Raises Untrusted."""
+    """Read a vehicle's request.  Raises: Untrusted."""
     if len(payload) > REQUEST_BYTES:
         raise Untrusted(f"sync request of {len(payload)} bytes; at most {REQUEST_BYTES} are read")
     message = push_pb2.SyncRequest()
@@ -108,14 +119,15 @@ def parse_request(payload: bytes) -> SyncRequest:
 
 
 def build_bundle(files: Mapping[str, bytes]) -> bytes:
-    """The payload for `hu/v1/push/<vehicle>`; equal files give equal bytes.
+    """Return the payload for `hu/v1/push/<vehicle>`.  Equal files give equal bytes.
 
-    Raises Permanent when it is too large.
+    Raises: Permanent where the payload would be too large, or a file has a name that no repository has.
     """
     for name in files:
         if _NAME.fullmatch(name) is None:
             raise Permanent(f"{name!r} is no file of a push bundle: letters, digits, '_', '-', '.' and ':' only")
     plain = push_pb2.Bundle(format=FORMAT, files=dict(files)).SerializeToString(deterministic=True)
+    # Without the checksum, which the signatures make needless, a bundle is 4 bytes shorter.
     payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
     if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
         raise Permanent(
@@ -126,11 +138,16 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
 
 
 def parse_bundle(payload: bytes) -> dict[str, bytes]:
-    """Files of a bundle by name.  Raises Untrusted, of it TruncatedBundle; nothing is verified yet."""
+    """Return the files of a bundle by name.  Nothing is verified yet.
+
+    Raises: TruncatedBundle where the end is missing, Untrusted for anything else that is not a bundle.
+    """
     if len(payload) > BUNDLE_BYTES:
         raise Untrusted(f"bundle of {len(payload)} bytes; at most {BUNDLE_BYTES} are read")
     try:
+        # The announced size is from outside, so reading stops one byte behind it and behind our own limit.
         size = zstandard.frame_content_size(payload)
+        # The window is what decompression allocates; a frame may ask for up to 2 GB.
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:
             plain = reader.read(min(max(size, 0), CONTENT_BYTES) + 1)
     except zstandard.ZstdError as error:
@@ -148,6 +165,7 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
         raise Untrusted(_unknown_format("bundle", message.format))
     if len(message.files) > FILES:
         raise Untrusted(f"bundle of {len(message.files)} files; at most {FILES} are read")
+    # A name becomes a path in the verifier, so it must not lead out of its folder.
     for name in message.files:
         if _NAME.fullmatch(name) is None:
             raise Untrusted(f"bundle has a file named {name[:120]!r}, which no repository has")
@@ -155,5 +173,5 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
 
 
 def _unknown_format(what: str, found: int) -> str:
-    """Return the message for `what` whose format is not ours."""
+    """Return the message for a `what` of another format."""
     return f"{what} has format {found}, and this side reads format {FORMAT}: update the older of vehicle and fleet"

@@ -1,18 +1,16 @@
 """Campaign documents: which signals a vehicle collects, how often, and for how long.  Pure.
 
-The JSON is that of AWS IoT FleetWise (CreateCampaign requests and GetCampaign answers, API 2021-06-17), so a
-fleet that leaves that service keeps its campaigns.  Fields of the cloud side and unknown fields are
-tolerated.  Invariant: a field that would change *what is collected*, and that this version does not carry
-out, is refused by name; it is never ignored.
+The JSON is that of AWS IoT FleetWise (CreateCampaign requests and GetCampaign answers, API 2021-06-17), so a fleet that
+leaves that service keeps its campaigns.  Two extensions are our own, both in `signalsToCollect[]`: `onChange`, and the
+globs of fnmatch in `name` (`*`, `?`, `[a-z]`, case-sensitive).  config/campaigns/README.md has a table of the fields.
 
-Own extensions in `signalsToCollect[]`: `onChange`, and in `name` the globs of fnmatch (`*`, `?`, `[a-z]`,
-case-sensitive).
+Invariant: no field is ignored silently.  A field of AWS's API that cannot change what a vehicle collects is listed in
+`NO_EFFECT`.  Every other field that this version does not carry out is refused by name.
 """
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -21,27 +19,51 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from agent.errors import Permanent
+from agent.formats.down.strict import read_object, refuse_unknown
 
-MAX_DOCUMENT_BYTES: Final = 1_048_576
-MAX_RULES: Final = 1_000  # FleetWise allows 999 signals a campaign
-MIN_PERIOD_MS: Final = 1_000  # FleetWise: 10,000
+DOCUMENT_BYTES: Final = 1_048_576
+MAX_RULES: Final = 1_000
+"""The greatest number of rules in one campaign; FleetWise allows 999 signals."""
+MIN_PERIOD_MS: Final = 1_000
+"""The shortest window; FleetWise's is 10,000."""
 MAX_PERIOD_MS: Final = 86_400_000
-MAX_PRIORITY: Final = 2**31 - 1  # and what the spool keeps of it
-_FOREVER_NS: Final = 253_402_214_400 * 10**9  # FleetWise's default expiry: December 31, 9999
-_GLOB_CHARACTERS: Final = frozenset("*?[")
-_NOT_CARRIED_OUT: Final = {
-    "signalsToFetch": "fetching by diagnostic request is not available in this version",
-    "dataPartitions": "conditional upload is not available in this version",
-    "dataExtraDimensions": "brand, model, market and model year are joined to samples in the lake",
+MAX_PRIORITY: Final = 2**31 - 1
+"""The greatest number that the spool's index keeps for a priority."""
+
+NO_EFFECT: Final[Mapping[str, str]] = {
+    "arn": "names the campaign in the account of AWS",
+    "clientToken": "makes a request to AWS idempotent",
+    "compression": "chooses a compression for Amazon S3; batches are always compressed with zstd",
+    "creationTime": "is bookkeeping of the service",
+    "dataDestinationConfigs": "names a bucket or a topic of AWS; batches go to the fleet's receiver",
+    "description": "is for people",
+    "lastModificationTime": "is bookkeeping of the service",
+    "postTriggerCollectionDuration": "follows the trigger of a condition; a time-based campaign has no trigger",
+    "signalCatalogArn": "names signals in the account of AWS; here the vehicle's databases name them",
+    "spoolingMode": "chooses whether batches survive a lost connection; here they always do",
+    "tags": "are for people and bills",
+    "targetArn": "names vehicles in the account of AWS; here `fleet publish --audience` does",
 }
+"""Fields of AWS's API that are accepted without effect, each with the reason: none changes what a vehicle collects."""
+
+_NOT_SUPPORTED: Final[Mapping[str, str]] = {
+    "signalsToFetch": "this version does not fetch signals by diagnostic request",
+    "dataPartitions": "this version does not keep data back until a condition is met",
+    "dataExtraDimensions": "the lake joins brand, model, market and model year to samples by itself",
+}
+"""Fields of AWS's API that would change what is collected; refused unless they are empty."""
+
+_FOREVER_NS: Final = 253_402_214_400 * 10**9
+"""FleetWise's default for `expiryTime`: December 31, 9999."""
+_GLOB_CHARACTERS: Final = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class SignalRule:
-    """How one signal, or each signal that a glob selects, is collected.
+    """How one signal is collected, or each signal that a glob selects.
 
-    `interval_ns` 0: every sample.  `max_samples` None: no bound, else at most so many newest of each window.
-    `on_change`: only samples whose raw value differs from the one before.
+    `interval_ns` 0 keeps every sample.  `max_samples` bounds a window to its newest samples; None sets no bound.
+    `on_change` keeps only samples whose raw value differs from the one before.
     """
 
     name: str
@@ -57,10 +79,11 @@ class SignalRule:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """One campaign, checked.  `revision` names the document's content: 12 hex digits.
+    """One campaign, checked.
 
-    `period_ms` is how long a window stays open; `priority` as in FleetWise, 0 is the most important.  It is
-    active from `start_ns` (included) to `expiry_ns` (excluded), Unix epoch, unless `suspended`.
+    `revision` identifies the content of the document by 12 hex digits.  `period_ms` is how long a window stays open.
+    `priority` counts as in FleetWise, where 0 is the most important.  The campaign is active from `start_ns` (included)
+    to `expiry_ns` (excluded), both Unix time, unless it is `suspended`.
     """
 
     name: str
@@ -73,17 +96,16 @@ class Campaign:
     suspended: bool
 
     def rule_for(self, signal: str) -> SignalRule | None:
-        """The rule of "Message.Signal": that of its exact name, else the first glob that matches."""
+        """Return the rule for the signal "Message.Signal": the rule of that exact name, else the first glob."""
         globs = None
         for rule in self.rules:
             if rule.name == signal:
                 return rule
+            # The first glob wins, so a document can list exceptions before the rule.
             if globs is None and rule.is_glob and fnmatchcase(signal, rule.name):
                 globs = rule
         return globs
 
-
-# ---------------------------------------------------------------- the document, as msgspec checks it
 
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
 _Time = float | str | None
@@ -116,110 +138,75 @@ class _Document(msgspec.Struct, rename="camel", frozen=True):
 
 
 def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign:
-    """Check a campaign document; `source` (its file) stands in messages.  Raises Permanent with the remedy."""
-    content = _load(document, source) if isinstance(document, bytes) else document
-    _refuse_what_is_not_carried_out(content, source)
+    """Check a campaign document and return it as a value.
+
+    `source` is the file that messages name.  Raises: Permanent naming the field and the remedy.
+    """
+    content = _read(document, source) if isinstance(document, bytes) else document
+    _refuse_unsupported(content, source)
+    _refuse_unknown_fields(content, source)
     try:
         parsed = msgspec.convert(content, _Document)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        key = where.strip(".`")
-        named = f"{key}: " if key else ""
-        raise Permanent(
-            f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md says what each field may be"
-        ) from error
+        raise Permanent(_complaint(str(error), source)) from error
     time_based = parsed.collection_scheme.time_based_collection_scheme
+    # AWS requires exactly one scheme; the other was refused above.
     if time_based is None:
         raise Permanent(f"{source}: collectionScheme has no timeBasedCollectionScheme: add one with periodMs")
     start_ns = _time_ns(parsed.start_time, 0, f"{source}: startTime")
     expiry_ns = _time_ns(parsed.expiry_time, _FOREVER_NS, f"{source}: expiryTime")
     if expiry_ns <= start_ns:
         raise Permanent(f"{source}: expiryTime is not after startTime: the campaign would never be active")
-    rules = tuple(
-        SignalRule(
-            signal.name,
-            (signal.minimum_sampling_interval_ms or 0) * 1_000_000,
-            signal.max_sample_count,
-            signal.on_change,
-        )
-        for signal in parsed.signals_to_collect
-    )
-    names = [rule.name for rule in rules]
-    for name in names:
-        if names.count(name) > 1:
-            raise Permanent(f"{source}: signalsToCollect names {name!r} twice: keep one of them")
     return Campaign(
         parsed.name,
         _revision(content),
-        rules,
+        _rules(parsed.signals_to_collect, source),
         time_based.period_ms,
         parsed.priority,
         start_ns,
         expiry_ns,
+        # The other states of GetCampaign (CREATING, WAITING_FOR_APPROVAL, SUSPENDED) collect nothing in AWS either.
         suspended=parsed.status != "RUNNING",
     )
-
-
-_OF_THE_CLOUD_SIDE: Final = (
-    *("arn", "clientToken", "compression", "creationTime", "dataDestinationConfigs", "description", "diagnosticsMode"),
-    *("lastModificationTime", "postTriggerCollectionDuration", "signalCatalogArn", "spoolingMode", "tags", "targetArn"),
-)
 
 
 def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, Campaign], ...]:
     """Parse (source, JSON) pairs that are to be in force together; return each source with its campaign.
 
-    Raises Permanent naming the source at fault, also where two campaigns share a name: batches refer to their campaign
-    by name, so the two could not be told apart.
+    Raises: Permanent naming the source at fault.
     """
-    found: dict[str, tuple[str, Campaign]] = {}
-    for source, document in documents:
-        campaign = parse_campaign(document, source)
-        if campaign.name in found:
-            first = found[campaign.name][0]
-            raise Permanent(f"{source}: campaign {campaign.name!r} is also in {first}; rename one")
-        found[campaign.name] = (source, campaign)
-    return tuple(found.values())
+    campaigns = tuple((source, parse_campaign(document, source)) for source, document in documents)
+    refuse_same_name(campaigns)
+    return campaigns
 
 
-def misspelt_fields(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Unknown fields of an accepted document that look like known ones, which they do not set, with those."""
-    scheme = content["collectionScheme"]
-    return [
-        *_misspelt(content, (*_Document.__struct_encode_fields__, *_NOT_CARRIED_OUT, *_OF_THE_CLOUD_SIDE)),
-        *_misspelt(scheme, _Scheme.__struct_encode_fields__),
-        *_misspelt(scheme["timeBasedCollectionScheme"], _TimeBased.__struct_encode_fields__),
-        *(
-            found
-            for signal in content["signalsToCollect"]
-            for found in _misspelt(signal, (*_Signal.__struct_encode_fields__, "dataPartitionId"))
-        ),
-    ]
+def refuse_same_name(campaigns: Iterable[tuple[str, Campaign]]) -> None:
+    """Check that no two of the (source, campaign) pairs share a name.
+
+    Batches refer to their campaign by name, so the two could not be told apart.  Raises: Permanent naming both sources.
+    """
+    sources: dict[str, str] = {}
+    for source, campaign in campaigns:
+        if campaign.name in sources:
+            raise Permanent(
+                f"{source}: campaign {campaign.name!r} is also in {sources[campaign.name]}; rename one of them."
+            )
+        sources[campaign.name] = source
 
 
-def _misspelt(table: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    lower = {name.lower(): name for name in known}
-    for name in table.keys() - set(known):
-        for close in difflib.get_close_matches(name.lower().replace("_", ""), lower, n=1, cutoff=0.75):
-            yield name, lower[close]
+def _read(document: bytes, source: str) -> Mapping[str, Any]:
+    if len(document) > DOCUMENT_BYTES:
+        raise Permanent(f"{source}: {len(document):,} bytes exceed {DOCUMENT_BYTES:,}: split the campaign")
+    return read_object(document, source, "a campaign: a JSON object with name, collectionScheme and signalsToCollect")
 
 
-def _load(document: bytes, source: str) -> Mapping[str, Any]:
-    if len(document) > MAX_DOCUMENT_BYTES:
-        raise Permanent(f"{source}: {len(document)} bytes exceed {MAX_DOCUMENT_BYTES}: split the campaign")
-    try:
-        content = msgspec.json.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Permanent(f"{source}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise Permanent(f"{source}: a campaign is a JSON object with name, collectionScheme and signalsToCollect")
-    return content
-
-
-def _refuse_what_is_not_carried_out(content: Mapping[str, Any], source: str) -> None:
-    for key, reason in _NOT_CARRIED_OUT.items():
+def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
+    """Refuse what AWS's API has, would change the collection, and is not carried out here."""
+    for key, reason in _NOT_SUPPORTED.items():
+        # GetCampaign answers with an empty list where a campaign does not use the field.
         if content.get(key):
             raise Permanent(f"{source}: {key} is not supported ({reason}): remove it")
+    # GetCampaign always answers with diagnosticsMode, and OFF asks for nothing.
     if content.get("diagnosticsMode", "OFF") != "OFF":
         raise Permanent(f"{source}: diagnosticsMode {content['diagnosticsMode']!r} is not supported: set it to OFF")
     scheme = content.get("collectionScheme")
@@ -228,6 +215,57 @@ def _refuse_what_is_not_carried_out(content: Mapping[str, Any], source: str) -> 
             f"{source}: collectionScheme.conditionBasedCollectionScheme is not supported in this version: "
             "use timeBasedCollectionScheme, with onChange on the signals where that suffices"
         )
+    for place, signal in _signals(content):
+        if signal.get("dataPartitionId") is not None:
+            reason = _NOT_SUPPORTED["dataPartitions"]
+            raise Permanent(f"{source}: {place}.dataPartitionId is not supported ({reason}): remove it")
+
+
+def _refuse_unknown_fields(content: Mapping[str, Any], source: str) -> None:
+    """Refuse a field that nothing here reads: most likely it is misspelt, and its author expects an effect."""
+    known = {*_Document.__struct_encode_fields__, *NO_EFFECT, *_NOT_SUPPORTED, "diagnosticsMode"}
+    refuse_unknown(content, known, source)
+    scheme = content.get("collectionScheme")
+    if isinstance(scheme, Mapping):
+        where = f"{source}: collectionScheme"
+        refuse_unknown(scheme, _Scheme.__struct_encode_fields__, where)
+        time_based = scheme.get("timeBasedCollectionScheme")
+        if isinstance(time_based, Mapping):
+            refuse_unknown(time_based, _TimeBased.__struct_encode_fields__, f"{where}.timeBasedCollectionScheme")
+    for place, signal in _signals(content):
+        refuse_unknown(signal, (*_Signal.__struct_encode_fields__, "dataPartitionId"), f"{source}: {place}")
+
+
+def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return each object in `signalsToCollect` with its place; msgspec refuses what is no object, later."""
+    signals = content.get("signalsToCollect")
+    listed = enumerate(signals) if isinstance(signals, list) else ()
+    return [(f"signalsToCollect[{index}]", signal) for index, signal in listed if isinstance(signal, Mapping)]
+
+
+def _complaint(error: str, source: str) -> str:
+    """Return msgspec's message "Expected ... - at `$.path`" with the file and the path in front."""
+    what, _, where = error.partition(" - at `$")
+    key = where.strip(".`")
+    named = f"{key}: " if key else ""
+    return f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md says what each field may be"
+
+
+def _rules(signals: list[_Signal], source: str) -> tuple[SignalRule, ...]:
+    names: set[str] = set()
+    for signal in signals:
+        if signal.name in names:
+            raise Permanent(f"{source}: signalsToCollect names {signal.name!r} twice: keep one of them")
+        names.add(signal.name)
+    return tuple(
+        SignalRule(
+            signal.name,
+            (signal.minimum_sampling_interval_ms or 0) * 1_000_000,
+            signal.max_sample_count,
+            signal.on_change,
+        )
+        for signal in signals
+    )
 
 
 def _time_ns(time: _Time, default_ns: int, where: str) -> int:
@@ -235,7 +273,8 @@ def _time_ns(time: _Time, default_ns: int, where: str) -> int:
         return default_ns
     if isinstance(time, float):
         if not 0 <= time <= _FOREVER_NS // 10**9 + 86_400:
-            raise Permanent(f"{where}: {time} is no Unix time in seconds")
+            raise Permanent(f"{where}: {time} is not a Unix time in seconds between 1970 and 9999")
+        # A float of today's Unix time resolves 0.2 us, so finer digits would be noise.
         return round(time * 1_000_000) * 1_000
     try:
         moment = datetime.fromisoformat(time)
@@ -247,5 +286,6 @@ def _time_ns(time: _Time, default_ns: int, where: str) -> int:
 
 
 def _revision(content: Mapping[str, Any]) -> str:
+    # Order of keys and white space do not count, so reformatting a file does not begin a new revision.
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

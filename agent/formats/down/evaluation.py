@@ -1,8 +1,9 @@
 """Evaluating toggles: the only import of flagd's evaluator in the project.
 
-Pure but for `$flagd.timestamp`, which the evaluator reads from the clock.  Invariant: a flag either
-evaluates to a value of its own kind or raises Permanent; rules are data from outside, and whatever they do
-stays that flag's failure.
+This file is pure except for `$flagd.timestamp`, which the evaluator reads from the clock.
+
+Invariant: a flag either evaluates to a value of its own kind or raises Permanent.  Rules are data from outside, and
+whatever they do fails that flag only.
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
-from agent.formats.down.toggles import FlagKind, Toggles, parse_toggles
+from agent.formats.down.toggles import FlagKind, Toggles
 
 Context = Mapping[str, Any]
 TARGETING_KEY: Final = "targetingKey"
@@ -22,11 +23,14 @@ logging.getLogger("openfeature.contrib").addHandler(logging.NullHandler())
 
 
 class FlagNotFound(Permanent):
-    """There is no such flag, or it is disabled, which is the same to whoever asks."""
+    """No flag has this key, or it is disabled, which is the same to an app."""
 
 
 def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
-    """What rules may ask about the vehicle; its pseudonym is also the key of `fractional` roll-outs."""
+    """Return what rules may ask about the vehicle.
+
+    The pseudonym is the targeting key as well, so a `fractional` roll-out picks the same vehicles each time.
+    """
     return {
         TARGETING_KEY: vehicle.vehicle,
         "vehicle": vehicle.vehicle,
@@ -39,7 +43,10 @@ def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluated flag.  `variant` None: the caller's own default applies, and `value` says nothing."""
+    """One evaluated flag.
+
+    Where `variant` is None, the default in the app's code applies, and `value` has no meaning.
+    """
 
     value: Any
     variant: str | None
@@ -51,7 +58,7 @@ class Evaluator:
     """Evaluates the flags of one definition."""
 
     def __init__(self, toggles: Toggles) -> None:
-        # Imported with the first definition: a vehicle without toggles starts without it.
+        # Importing the evaluator takes time and memory, so a vehicle without toggles starts without it.
         from openfeature.contrib.tools.flagd.core import FlagdCore  # noqa: PLC0415
         from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
         from openfeature.exception import OpenFeatureError  # noqa: PLC0415
@@ -73,13 +80,13 @@ class Evaluator:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Enabled flags, in the order of the document."""
+        """The keys of the enabled flags, in the order of the document."""
         return tuple(key for key in self._toggles.kinds if key not in self._toggles.disabled)
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag for `context` (attributes and `targetingKey`).
 
-        Raises FlagNotFound or Permanent.
+        Raises: FlagNotFound, or Permanent where the rule of the flag fails.
         """
         if key not in self._toggles.kinds:
             raise FlagNotFound(f"there is no flag {key!r}")
@@ -91,18 +98,18 @@ class Evaluator:
             details = resolve(key, default, self._context(context.get(TARGETING_KEY), attributes))
         except self._error as error:
             raise Permanent(f"flag {key!r}: {error.error_message or error.error_code}") from error
-        # What JsonLogic's operators raise on operands that they were not made for, such as a modulo by zero.
+        # JsonLogic's operators raise these on operands that they were not made for, such as a modulo by zero.
         except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
             raise Permanent(f"flag {key!r}: its targeting fails: {error}") from error
         return Evaluation(details.value, details.variant, str(details.reason), dict(details.flag_metadata))
 
 
-def check_toggles(document: bytes, source: str, contexts: Iterable[Context]) -> Evaluator:
-    """Validate a flag definition and evaluate every flag once for each context.
+def check_toggles(toggles: Toggles, source: str, contexts: Iterable[Context]) -> Evaluator:
+    """Evaluate every flag once without any context and once for each of `contexts`.
 
-    Raises Permanent naming the flag.
+    Raises: Permanent naming `source` and the flag.
     """
-    evaluator = Evaluator(parse_toggles(document, source))
+    evaluator = Evaluator(toggles)
     for context in ({}, *contexts):
         for key in evaluator.keys:
             try:

@@ -1,31 +1,36 @@
 """Feature toggles: reading a flagd flag definition strictly, before anything evaluates it.  Pure.
 
-Source of the rules: https://flagd.dev/schema/v0/flags.json and targeting.json.  The Python evaluator accepts
-an empty document (which would wipe every flag), a default variant that does not exist and operators that it
-does not know, so each of these is refused here, with the flag and the rule named.  As signed documents do,
-unknown properties are tolerated; they never reach the evaluator.
+Source of the rules: https://flagd.dev/schema/v0/flags.json and targeting.json.  The Python evaluator accepts an empty
+document (which would wipe every flag), a default variant that does not exist, and operators that it does not know.
+Each of these is refused here, with the flag and the rule named.  Properties that the schema does not have are
+tolerated, as the schema demands, and never reach the evaluator.
 
-Invariant: `Toggles.resolved` is what was validated: every `$ref` is resolved, and the size is bounded even
-where evaluators refer to each other.
+Invariant: `Toggles.resolved` is exactly what was validated.  Every `$ref` in it is resolved, and its size is bounded
+even where evaluators refer to each other.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from agent.errors import Permanent
+from agent.formats.down.strict import read_object
+from agent.formats.nearest import nearest
 
-DOCUMENT_BYTES: Final = 500_000  # a bundle's content is bounded too; this names the document at fault
+DOCUMENT_BYTES: Final = 500_000
+"""The size limit of one document.  The content of a bundle is bounded too; this limit names the document at fault."""
 FLAGS: Final = 2_000
-DEPTH: Final = 40  # of a rule; the evaluator recurses
-NODES: Final = 50_000  # of all rules after `$ref` is resolved
-SAFE_INTEGER: Final = 2**53 - 1  # beyond it JSON readers disagree about the number
-WEIGHTS: Final = 2**31 - 1  # the evaluator's limit for the sum of a `fractional`
+DEPTH: Final = 40
+"""The greatest depth of a rule: the evaluator recurses into it."""
+NODES: Final = 50_000
+"""The greatest number of nodes in all rules together, after each `$ref` is resolved."""
+SAFE_INTEGER: Final = 2**53 - 1
+"""The greatest integer that every JSON reader reads exactly (RFC 8259, section 6)."""
+WEIGHTS: Final = 2**31 - 1
+"""The evaluator's limit for the sum of the weights of a `fractional`."""
 
-# Arguments each operator takes: (least, most); None: no limit.
 _OPERATORS: Final[Mapping[str, tuple[int, int | None]]] = {
     "var": (1, 2), "missing": (0, None), "missing_some": (2, 2),
     "if": (2, None), "and": (1, None), "or": (1, None), "!": (1, 1), "!!": (1, 1),
@@ -36,12 +41,13 @@ _OPERATORS: Final[Mapping[str, tuple[int, int | None]]] = {
     "merge": (1, None), "in": (2, 2), "cat": (1, None), "substr": (2, 3),
     "starts_with": (2, 2), "ends_with": (2, 2), "sem_ver": (3, 3), "fractional": (1, None),
 }  # fmt: skip
+"""How many arguments each operator takes: the least and the most; None is no limit."""
 _YES_OR_NO: Final = frozenset(("==", "===", "!=", "!==", "<", "<=", ">", ">=", "!", "!!", "in", "all", "none", "some"))
 _RANGES: Final = frozenset(["=", "!=", ">", "<", ">=", "<=", "~", "^"])
 
 
 class FlagKind(StrEnum):
-    """The one type that all variants of a flag have."""
+    """The type that all variants of a flag share."""
 
     BOOLEAN = "boolean"
     STRING = "string"
@@ -62,16 +68,16 @@ class Toggles:
 def parse_toggles(document: bytes, source: str) -> Toggles:
     """Read a flag definition (JSON, UTF-8).
 
-    Raises Permanent naming `source`, the flag and the rule broken.
+    Raises: Permanent naming `source`, the flag and the rule broken.
     """
-    data = _read_json(document, source)
-    if not isinstance(data, dict):
-        raise Permanent(f"{source}: a flag definition is a JSON object with `flags`")
+    if len(document) > DOCUMENT_BYTES:
+        raise Permanent(f"{source}: {len(document):,} bytes; a flag definition has at most {DOCUMENT_BYTES:,}")
+    data = read_object(document, source, "a flag definition: a JSON object with `flags`")
     flags = data.get("flags")
     if not isinstance(flags, dict) or not flags:
         raise Permanent(f"{source}: `flags` must name at least one flag; an empty document would wipe them all")
     if len(flags) > FLAGS:
-        raise Permanent(f"{source}: {len(flags)} flags; at most {FLAGS} are read")
+        raise Permanent(f"{source}: {len(flags):,} flags; at most {FLAGS:,} are read")
     metadata = data.get("metadata", {})
     _check_metadata(metadata, source)
     rules = _Rules(_evaluators(data, source))
@@ -81,34 +87,12 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     for key, flag in flags.items():
         where = f"{source}: flag {key!r}"
         kinds[key], resolved[key] = _flag(key, flag, rules, where)
+        # A disabled flag is validated like any other, because enabling it changes one word of the document.
         if flag["state"] == "DISABLED":
             disabled.add(key)
+    # The evaluator gets a text that has only what was checked: unknown properties and `$evaluators` are left out.
     text = json.dumps({"flags": resolved, "metadata": metadata})
     return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)
-
-
-def _read_json(document: bytes, source: str) -> Any:
-    if len(document) > DOCUMENT_BYTES:
-        raise Permanent(f"{source}: {len(document)} bytes; a flag definition has at most {DOCUMENT_BYTES}")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise Permanent(f"{source}: key {twice!r} stands twice in one object; which one counts?")
-        return found
-
-    def finite(text: str) -> float:
-        number = float(text)
-        if not math.isfinite(number):
-            raise Permanent(f"{source}: {text} is no number that JSON can carry")
-        return number
-
-    try:
-        return json.loads(document.decode(), object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
-    except (ValueError, RecursionError) as error:
-        raise Permanent(f"{source}: not JSON: {error}") from error
 
 
 def _check_metadata(metadata: object, where: str) -> None:
@@ -159,6 +143,7 @@ def _flag(key: str, flag: object, rules: "_Rules", where: str) -> tuple[FlagKind
 
 def _kind(variants: Mapping[str, object], where: str) -> FlagKind:
     kinds = {_kind_of(value, where) for value in variants.values()}
+    # JSON has one type of numbers, and writers shorten 1.0 to 1.
     if kinds == {FlagKind.INTEGER, FlagKind.FLOAT}:
         return FlagKind.FLOAT
     if len(kinds) != 1:
@@ -168,6 +153,7 @@ def _kind(variants: Mapping[str, object], where: str) -> FlagKind:
 
 def _kind_of(value: object, where: str) -> FlagKind:
     match value:
+        # In Python a boolean is an integer as well, so it comes first.
         case bool():
             return FlagKind.BOOLEAN
         case str():
@@ -185,8 +171,9 @@ def _kind_of(value: object, where: str) -> FlagKind:
 
 @dataclass(slots=True)
 class _Rules:
-    """Resolves `$ref` and checks rules; counts nodes over the whole document, so that references cannot
-    multiply.
+    """Resolves `$ref` and checks rules.
+
+    The count of nodes runs over the whole document, so that references to references cannot multiply without end.
     """
 
     evaluators: Mapping[str, Any]
@@ -194,12 +181,14 @@ class _Rules:
 
     def resolve(self, rule: Any, where: str, depth: int = 0) -> Any:
         self.nodes += 1
+        # Without these limits ten evaluators that refer to each other ten times each would make 10^10 nodes.
         if depth > DEPTH or self.nodes > NODES:
-            raise Permanent(f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} parts (a $ref circle?)")
+            raise Permanent(f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} nodes (a $ref circle?)")
         if isinstance(rule, list):
             return [self.resolve(item, where, depth + 1) for item in rule]
         if not isinstance(rule, dict):
             return rule
+        # The Python evaluator takes an object with two keys for data and yields it as it is.
         if len(rule) != 1:
             raise Permanent(f"{where}: a rule has exactly one operator, not {', '.join(rule) or 'none'}")
         ((operator, arguments),) = rule.items()
@@ -208,7 +197,9 @@ class _Rules:
                 raise Permanent(f"{where}: $ref {arguments!r} is not among `$evaluators`")
             return self.resolve(self.evaluators[arguments], f"{where}: $ref {arguments!r}", depth + 1)
         if operator not in _OPERATORS:
-            raise Permanent(f"{where}: unknown operator {operator!r}; flagd has: {', '.join(_OPERATORS)}")
+            close = nearest(operator, _OPERATORS)
+            remedy = f"did you mean {close!r}?" if close else f"flagd has: {', '.join(_OPERATORS)}"
+            raise Permanent(f"{where}: unknown operator {operator!r}; {remedy}")
         resolved = self.resolve(arguments if isinstance(arguments, list) else [arguments], where, depth + 1)
         _check_arguments(operator, resolved, where)
         return {operator: resolved}
@@ -223,6 +214,8 @@ def _check_arguments(operator: str, arguments: list[Any], where: str) -> None:
         case "var":
             if not isinstance(arguments[0], str | int | dict):
                 raise Permanent(f"{where}: 'var' names an attribute of the context")
+            # A misspelt attribute is indistinguishable from one that an app sends, except in the namespace of flagd
+            # itself.
             name = arguments[0]
             if isinstance(name, str) and name.startswith("$flagd.") and name[7:] not in ("flagKey", "timestamp"):
                 raise Permanent(f"{where}: {name!r} does not exist; flagd provides $flagd.flagKey and .timestamp")
@@ -244,13 +237,15 @@ def _check_fractional(arguments: list[Any], where: str) -> None:
     for share in shares:
         weight = share[1] if len(share) == 2 else 1
         if isinstance(weight, dict):
-            return  # computed, as progressive roll-outs do; the dry run evaluates it
+            # Progressive roll-outs compute their weights from `$flagd.timestamp`; only the dry run can judge these.
+            return
         if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
             raise Permanent(f"{where}: weight {weight!r} of 'fractional' must be a whole number, 0 or more")
         total += weight
+    # The evaluator falls back to the default variant for such a sum, silently.
     if not 0 < total <= WEIGHTS:
         raise Permanent(
-            f"{where}: The weights of 'fractional' add up to {total}; the sum must be between 1 and {WEIGHTS}."
+            f"{where}: the weights of 'fractional' add up to {total}; the sum must be between 1 and {WEIGHTS}."
         )
 
 
@@ -259,7 +254,7 @@ def _shares(arguments: list[Any]) -> list[Any]:
 
 
 def _outcomes(rule: object) -> Iterator[str]:
-    """Variants that a rule can be seen to yield; what only the context decides is left to the dry run."""
+    """Yield the variants that `rule` plainly results in; the dry run finds those that only the context decides."""
     match rule:
         case bool():
             yield str(rule).lower()
@@ -267,6 +262,7 @@ def _outcomes(rule: object) -> Iterator[str]:
             yield rule
         case int() | float():
             yield str(rule)
+        # `if` alternates conditions and results, and ends with the result for all other cases.
         case {"if": branches}:
             for index, branch in enumerate(branches):
                 if index % 2 or (index == len(branches) - 1):
@@ -274,5 +270,6 @@ def _outcomes(rule: object) -> Iterator[str]:
         case {"fractional": arguments}:
             for share in _shares(arguments):
                 yield from _outcomes(share[0])
+        # The evaluator takes a boolean result for the name of a variant.
         case dict() if next(iter(rule)) in _YES_OR_NO:
             yield from ("true", "false")

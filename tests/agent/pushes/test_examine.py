@@ -1,64 +1,61 @@
-"""What the verifier process may do to the steady one: nothing."""
+"""Whatever the verifier process does, the agent has a verdict and goes on."""
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 import pytest
 
 from agent.errors import Permanent, Transient
-from agent.pushes import examine
+from agent.pushes.examine import VERIFIER, examine
 from agent.pushes.release import Reason, Verdict
 from tests.agent.pushes.world import Fleet, question, toggles
 
 
-def verdict(fleet: Fleet, timeout_s: float = 30.0) -> Verdict:
+def verdict(fleet: Fleet, command: Sequence[str] = VERIFIER, timeout_s: float = 30.0) -> Verdict:
     fleet.publish(toggles())
-    return asyncio.run(examine.examine(question(fleet, fleet.bundle()), timeout_s=timeout_s))
+    return asyncio.run(examine(question(fleet, fleet.bundle()), timeout_s=timeout_s, command=command))
 
 
-def child(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    monkeypatch.setattr(examine, "_COMMAND", (sys.executable, "-c", script))
+def child(script: str) -> Sequence[str]:
+    return (sys.executable, "-c", script)
 
 
-def test_a_verifier_that_hangs_is_killed(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    child(monkeypatch, "import time; time.sleep(60)")
-    assert verdict(fleet, timeout_s=0.5).reason is Reason.TIMEOUT
+def test_a_verifier_that_hangs_is_killed(fleet: Fleet) -> None:
+    assert verdict(fleet, child("import time; time.sleep(60)"), timeout_s=0.5).reason is Reason.TIMEOUT
 
 
 @pytest.mark.parametrize(
     "script", ["raise SystemExit(1)", "import os; os.abort()", "print('{')", 'print(\'{"reason": "fine"}\')', ""]
 )
-def test_a_verifier_that_crashes_or_talks_nonsense_counts_against_the_bundle(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, script: str
-) -> None:
-    child(monkeypatch, script)
-    assert verdict(fleet).reason is Reason.CRASHED
+def test_a_verifier_that_crashes_or_talks_nonsense_counts_against_the_bundle(fleet: Fleet, script: str) -> None:
+    assert verdict(fleet, child(script)).reason is Reason.CRASHED
 
 
-def test_a_machine_without_room_is_asked_again_later(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    child(monkeypatch, "import sys; sys.stderr.write('No space left on device'); sys.exit(75)")
+def test_a_machine_without_room_is_asked_again_later(fleet: Fleet) -> None:
+    full = child("import sys; sys.stderr.write('No space left on device'); sys.exit(75)")
     with pytest.raises(Transient, match="No space left"):
-        verdict(fleet)
+        verdict(fleet, full)
 
 
-def test_a_verifier_that_cannot_be_started_is_transient(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examine, "_COMMAND", ("/nonexistent",))
+def test_a_verifier_that_cannot_be_started_is_transient(fleet: Fleet) -> None:
     with pytest.raises(Transient, match="cannot start"):
-        verdict(fleet)
+        verdict(fleet, ("/nonexistent",))
 
 
 def test_a_broken_factory_root_is_named(fleet: Fleet) -> None:
     fleet.publish(toggles())
     with pytest.raises(Permanent, match="enrol the vehicle again"):
-        asyncio.run(examine.examine(question(fleet, fleet.bundle(), trusted_root=b"")))
+        asyncio.run(examine(question(fleet, fleet.bundle(), trusted_root=b"")))
 
 
-def test_no_process_stays_behind_when_nobody_waits_any_more(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    child(monkeypatch, "import time; time.sleep(60)")
+def test_no_process_stays_behind_where_the_caller_is_cancelled(fleet: Fleet) -> None:
     fleet.publish(toggles())
 
     async def give_up() -> None:
-        task = asyncio.create_task(examine.examine(question(fleet, fleet.bundle())))
+        task = asyncio.create_task(
+            examine(question(fleet, fleet.bundle()), command=child("import time; time.sleep(60)"))
+        )
         await asyncio.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

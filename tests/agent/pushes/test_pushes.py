@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle, parse_request
-from agent.pushes import examine
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
-from agent.pushes.release import Reason, Release
+from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.trial import ATTEMPTS
 from fleet.publishing.sync import build_answer
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
@@ -48,7 +48,11 @@ class Car:
     @property
     def flags(self) -> bytes | None:
         release = self.pushes.current()
-        return None if release is None else release.toggles
+        return None if release is None else release.documents.get("toggles.json")
+
+
+async def cannot_start(_: Question) -> Verdict:
+    raise Transient("no process can be started")
 
 
 @pytest.fixture
@@ -60,19 +64,17 @@ def test_a_push_is_in_force_and_survives_a_restart(fleet: Fleet, car: Car) -> No
     assert car.pushes.current() is None
     fleet.publish(toggles(), campaign())
     assert car.sync() == PushOutcome(Result.APPLIED, 2)
-    expected = Release(2, toggles(), (("drive", campaign()),))
+    expected = Release(2, {"campaigns/drive.json": campaign(), "toggles.json": toggles()})
     assert car.pushes.current() == expected
     car.start()
     assert car.pushes.current() == expected
     assert car.pushes.in_trial
 
 
-def test_who_is_up_to_date_learns_so_without_the_verifier(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_up_to_date_learns_so_without_the_verifier(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles())
     car.sync()
-    monkeypatch.setattr(examine, "_COMMAND", ("/nonexistent",))
+    car.pushes = Pushes.open(car.path, trusted_root=fleet.root, vehicle=VEHICLE, examine_bundle=cannot_start)
     assert car.sync() == PushOutcome(Result.UNCHANGED, 2)
 
 

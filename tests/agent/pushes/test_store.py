@@ -19,7 +19,7 @@ class Cut(BaseException):
 
 
 def push(store: Store, version: int) -> None:
-    ref = store.add_release(Release(version, b"{%d}" % version, (("drive", b"{}"),)))
+    ref = store.add_release(Release(version, {"toggles.json": b"{%d}" % version, "campaigns/drive.json": b"{}"}))
     record = msgspec.structs.replace(
         store.record,
         floor=Versions(1, version, version, version),
@@ -97,7 +97,7 @@ def test_with_every_file_emptied_the_floor_of_targets_still_stands(tmp_path: Pat
 
 def test_a_damaged_release_is_not_given_out(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    ref = store.add_release(Release(5, None, ()))
+    ref = store.add_release(Release(5, {}))
     file = next((tmp_path / "releases").iterdir())
     file.write_bytes(file.read_bytes().replace(b"5", b"6"))
     assert store.release(ref) is None
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 def test_slots_survive_the_round_trip(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    ref = store.add_release(Release(5, None, ()))
+    ref = store.add_release(Release(5, {}))
     slots = commit(Slots(refused=4), ref)
     store.commit(Record(slots=slots, time_s=9))
     assert Store.open(tmp_path).record == Record(generation=1, slots=slots, time_s=9)

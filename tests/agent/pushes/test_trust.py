@@ -41,8 +41,11 @@ def test_a_genuine_bundle_gives_the_release(fleet: Fleet) -> None:
     trusted = verify(question(fleet, fleet.bundle()))
     assert trusted.versions == Versions(root=1, timestamp=2, snapshot=2, targets=2)
     assert trusted.release is not None
-    assert trusted.release.toggles == toggles()
-    assert trusted.release.campaigns == (("a", campaign("a")), ("b", campaign("b")))
+    assert trusted.release.documents == {
+        "campaigns/a.json": campaign("a"),
+        "campaigns/b.json": campaign("b"),
+        "toggles.json": toggles(),
+    }
     assert trusted.signed_at_s == int(NOW.timestamp())
 
 
@@ -53,10 +56,9 @@ def test_only_what_is_missing_travels_the_second_time(fleet: Fleet) -> None:
     fleet.publish(toggles(False))
     files = fleet.files(first.versions)
     files.pop(next(name for name in files if "a.json" in name))
-    second = verify(next_question(fleet, first, files, contents=first.release.documents))
+    second = verify(next_question(fleet, first, files, contents=tuple(first.release.documents.values())))
     assert second.release is not None
-    assert second.release.toggles == toggles(False)
-    assert second.release.campaigns == (("a", campaign("a")),)
+    assert second.release.documents == {"campaigns/a.json": campaign("a"), "toggles.json": toggles(False)}
 
 
 @pytest.mark.parametrize("name", ["timestamp", "snapshot", "targets"])
@@ -230,7 +232,7 @@ def test_a_target_for_others_is_ignored(
     fleet.publish(None, campaign(), audience=audience)
     release = verify(question(fleet, fleet.bundle())).release
     assert release is not None
-    assert bool(release.campaigns) is expected
+    assert ("campaigns/drive.json" in release.documents) is expected
 
 
 def test_a_target_for_others_may_be_missing(fleet: Fleet) -> None:
@@ -244,7 +246,7 @@ def test_targets_that_this_agent_does_not_know_are_left_alone(fleet: Fleet) -> N
     fleet.sign_as_is("mapping/vss.json", b"{}")
     release = verify(question(fleet, fleet.bundle())).release
     assert release is not None
-    assert release.documents == ()
+    assert release.documents == {}
 
 
 def test_a_broken_factory_root_is_the_vehicles_fault_not_the_bundles(fleet: Fleet) -> None:

@@ -16,7 +16,7 @@ from agent.formats.down.bundle import SyncRequest, Versions, build_bundle, parse
 from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
 from fleet.publishing import repository
-from fleet.publishing.publish import Published, _target, create_repository, publish
+from fleet.publishing.publish import Published, publish, target_of
 from fleet.publishing.sync import build_answer
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
@@ -44,7 +44,7 @@ class Fleet:
         self.folder.create()
         for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp"):
             keys.create_ed25519(self.folder.key(name))
-        create_repository(self.folder, NOW)
+        repository.create(self.folder, NOW)
         self._documents = path / "documents"
         self._documents.mkdir()
 
@@ -63,15 +63,14 @@ class Fleet:
         now: datetime = NOW,
         expiry_days: int = 90,
     ) -> Published:
-        files = []
-        for index, document in enumerate(campaigns):
-            files.append(self._documents / f"{index}.json")
-            files[-1].write_bytes(document)
-        file = None
+        documents = [("campaign", f"{index}.json", document) for index, document in enumerate(campaigns)]
         if flags is not None:
-            file = self._documents / "toggles.json"
-            file.write_bytes(flags)
-        return publish(self.folder, toggles=file, campaigns=files, audience=audience, now=now, expiry_days=expiry_days)
+            documents.append(("toggles", "toggles.json", flags))
+        files = []
+        for kind, name, document in documents:
+            files.append((kind, self._documents / name))
+            files[-1][1].write_bytes(document)
+        return publish(self.folder, files=files, audience=audience, now=now, expiry_days=expiry_days)
 
     def bundle(self, held: Versions = NOTHING) -> bytes:
         return build_answer(self.folder, SyncRequest(VEHICLE.vehicle, held))
@@ -82,7 +81,7 @@ class Fleet:
     def sign_as_is(self, path: str, content: bytes) -> None:
         """Publish a target past the validators, as a broken or a hostile publisher with the keys would."""
         state = repository.read_state(self.folder.metadata)
-        targets = dict(state.targets.targets) | {path: _target(path, content, EVERYONE)}
+        targets = dict(state.targets.targets) | {path: target_of(path, content, EVERYONE)}
         repository.write_version(self.folder, state.versions, targets, {path: content}, now=NOW, expiry_days=90)
 
     def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "") -> None:

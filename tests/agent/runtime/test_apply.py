@@ -1,28 +1,38 @@
 """What a release changes in the running agent, with a real fleet, the real verifier and a real spool."""
 
 import asyncio
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.errors import Permanent
+from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import ATTEMPTS
-from agent.runtime.apply import Applier
+from agent.runtime.apply import make_applier
 from agent.runtime.assembly import CampaignFile
-from agent.serve.toggles import FLAGD_FILE, ToggleService
+from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
+from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
 from tests.agent.telemetry.spool.depot import Depot
 
 LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
+
+
+class FileOnFullDisk(FlagdFile):
+    """The file for flagd on a disk that may be full; what is on the disk already needs no space."""
+
+    is_full = False
+
+    def write(self, definition: bytes | None) -> None:
+        if self.is_full and not (self.path.exists() and self.path.read_bytes() == definition):
+            raise Transient(f"cannot write {self.path}: No space left on device")
+        super().write(definition)
 
 
 class Car:
@@ -40,13 +50,9 @@ class Car:
         self.toggles = ToggleService(VEHICLE)
         limits = Limits(10**9, 10**10, 1_000, 10**6)
         self.collector = Collector(("can0",), {}, self.depot.outbox, MachineClock(), limits)
-        self.applier = Applier(
-            self.pushes,
-            self.toggles,
-            self.collector,
-            self.depot.outbox,
-            runtime_folder=self.folder / "run",
-            local=LOCAL,
+        self.flagd_file = FileOnFullDisk(self.folder / "run")
+        self.applier = make_applier(
+            self.pushes, self.toggles, self.collector, self.depot.outbox, flagd_file=self.flagd_file, local=LOCAL
         )
 
     @property
@@ -57,7 +63,7 @@ class Car:
     def flag(self) -> object:
         return self.toggles.evaluate("new-navigation").value
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def events(self, kind: str) -> list[dict[str, Any]]:
         return [dict(event.fields) for event in self.depot.events(kind)]
 
 
@@ -75,8 +81,8 @@ def car(fleet: Fleet, tmp_path: Path) -> Car:
 def test_without_a_release_the_local_campaigns_hold(car: Car) -> None:
     asyncio.run(car.applier.start())
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
-    (told,) = car.told("campaigns_in_force")
-    assert told["campaigns"].startswith("local@")
+    (event,) = car.events("campaigns_in_force")
+    assert event["campaigns"].startswith("local@")
     assert json.loads((car.folder / "run" / FLAGD_FILE).read_text()) == {"flags": {}}
 
 
@@ -89,20 +95,20 @@ def test_a_release_is_in_force_as_a_whole_and_one_receipt_says_so(fleet: Fleet, 
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag, car.applier.in_trial) == (2, ["pushed"], True, True)
     assert (car.folder / "run" / FLAGD_FILE).read_bytes() == toggles()
-    assert car.told("push_applied") == [{"version": 2}]
-    assert [told["campaigns"].partition("@")[0] for told in car.told("campaigns_in_force")] == ["local", "pushed"]
+    assert car.events("push_applied") == [{"version": 2}]
+    assert [event["campaigns"].partition("@")[0] for event in car.events("campaigns_in_force")] == ["local", "pushed"]
 
 
-def test_what_is_told_of_very_many_campaigns_fits_the_smallest_batch(fleet: Fleet, car: Car) -> None:
+def test_the_event_about_very_many_campaigns_fits_the_smallest_batch(fleet: Fleet, car: Car) -> None:
     async def drive() -> None:
         await car.applier.start()
         fleet.publish(toggles(), *(campaign(f"campaign-{n}") for n in range(150)))
         await car.applier.offer(fleet.bundle())
 
     asyncio.run(drive())
-    *_, told = car.told("campaigns_in_force")
-    assert told["campaigns"].startswith("campaign-0@")
-    assert len(told["campaigns"]) == 2_000
+    *_, event = car.events("campaigns_in_force")
+    assert event["campaigns"].startswith("campaign-0@")
+    assert len(event["campaigns"]) == 2_000
 
 
 def test_a_release_without_campaigns_leaves_the_local_ones(fleet: Fleet, car: Car) -> None:
@@ -124,8 +130,8 @@ def test_a_refused_push_changes_nothing_and_one_receipt_says_why(fleet: Fleet, c
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
     assert car.applier.refused == {"tampered": 1, "malformed": 1}
-    assert [told["reason"] for told in car.told("push_refused")] == ["tampered", "malformed"]
-    assert len(car.told("campaigns_in_force")) == 1
+    assert [event["reason"] for event in car.events("push_refused")] == ["tampered", "malformed"]
+    assert len(car.events("campaigns_in_force")) == 1
 
 
 def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:
@@ -136,8 +142,8 @@ def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:
             await car.applier.offer(fleet.bundle())
 
     asyncio.run(drive())
-    assert len(car.told("push_applied")) == 1
-    assert len(car.told("campaigns_in_force")) == 1
+    assert len(car.events("push_applied")) == 1
+    assert len(car.events("campaigns_in_force")) == 1
 
 
 def test_a_release_that_does_well_is_confirmed(fleet: Fleet, car: Car) -> None:
@@ -174,8 +180,8 @@ def test_a_release_that_does_harm_goes_back_to_the_last_good_one(fleet: Fleet, c
 
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag) == (2, ["good"], True)
-    assert [told["version"] for told in car.told("push_applied")] == [2, 3]
-    assert [(told["version"], told["reason"]) for told in car.told("push_reverted")] == [(3, "unhealthy")]
+    assert [event["version"] for event in car.events("push_applied")] == [2, 3]
+    assert [(event["version"], event["reason"]) for event in car.events("push_reverted")] == [(3, "unhealthy")]
 
 
 def test_a_release_that_keeps_crashing_the_agent_is_given_up_at_start(fleet: Fleet, car: Car) -> None:
@@ -188,7 +194,7 @@ def test_a_release_that_keeps_crashing_the_agent_is_given_up_at_start(fleet: Fle
         if not car.applier.in_trial:
             break
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
-    assert [told["version"] for told in car.told("push_reverted")] == [2]
+    assert [event["version"] for event in car.events("push_reverted")] == [2]
 
 
 def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fleet: Fleet, car: Car) -> None:
@@ -206,22 +212,20 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
     asyncio.run(drive())
 
 
-def test_a_suspended_campaign_is_not_told_as_in_force(car: Car) -> None:
+def test_a_suspended_campaign_is_not_named_as_in_force(car: Car) -> None:
     suspended = parse_campaign(campaign("later").replace(b'{"name"', b'{"status": "SUSPENDED", "name"', 1), "later")
     asyncio.run(car.applier.replace_local((*LOCAL, CampaignFile("later.json", suspended))))
-    (told,) = car.told("campaigns_in_force")
-    assert told["campaigns"].count("@") == 1
+    (event,) = car.events("campaigns_in_force")
+    assert event["campaigns"].count("@") == 1
 
 
-def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_was(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_was(fleet: Fleet, car: Car) -> None:
     async def drive() -> None:
         await car.applier.start()
         fleet.publish(toggles(True), campaign("good"))
         await car.applier.offer(fleet.bundle())
         assert await car.pushes.confirm_trial() is not None
-        monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+        car.flagd_file.is_full = True
         fleet.publish(toggles(False), campaign("new"))
         await car.applier.offer(fleet.bundle())
         assert car.applier.problem is not None
@@ -238,32 +242,30 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
     file = car.folder / "run" / FLAGD_FILE
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag, file.read_bytes()) == (2, ["good"], True, toggles(True))
-    assert [(told["version"], told["reason"]) for told in car.told("push_reverted")] == [(3, "unhealthy")]
+    assert [(event["version"], event["reason"]) for event in car.events("push_reverted")] == [(3, "unhealthy")]
 
 
 def test_at_start_a_full_runtime_folder_keeps_neither_toggles_nor_campaigns_from_the_car(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, car: Car
 ) -> None:
     fleet.publish(toggles(), campaign("pushed"))
     asyncio.run(car.applier.offer(fleet.bundle()))
     car.start()
     file = car.folder / "run" / FLAGD_FILE
     file.write_text("flags of an earlier release")
-    monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+    car.flagd_file.is_full = True
     asyncio.run(car.applier.start())
     assert (car.flag, car.campaigns, file.exists()) == (True, ["pushed"], False)
     assert car.applier.problem is not None
     assert "No space left" in car.applier.problem
 
 
-def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything_else(
-    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything_else(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles(), campaign("pushed"))
     asyncio.run(car.applier.offer(fleet.bundle()))
     car.start()
     (car.folder / "run" / FLAGD_FILE).unlink()
-    monkeypatch.setattr("agent.serve.toggles.write_file", refuse)
+    car.flagd_file.is_full = True
 
     async def drive() -> None:
         await car.applier.start()
@@ -278,14 +280,10 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
     assert (car.applier.version, car.campaigns, car.toggles.keys) == (0, ["local"], ())
 
 
-def refuse(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
     car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
-    applier = Applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, runtime_folder=car.folder / "run", local=LOCAL
+    applier = make_applier(
+        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL
     )
     fleet.publish(toggles())
     with pytest.raises(Permanent, match=r"root\.json"):

@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.errors import Permanent, Transient
 from agent.formats.down.audience import Attributes
+from agent.formats.down.evaluation import Evaluator
+from agent.formats.down.toggles import parse_toggles
 from agent.serve.http import Server
-from agent.serve.toggles import ToggleService, evaluator_of, write_flagd_file
+from agent.serve.toggles import ToggleService
 
 CAR = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 
@@ -58,7 +58,7 @@ def ask(
 ) -> Answer:
     async def run() -> bytes:
         service = ToggleService(CAR)
-        service.replace(evaluator_of(flags))
+        service.replace(None if flags is None else Evaluator(parse_toggles(flags, "toggles.json")))
         async with Server(service.routes, port=0) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             content = body if isinstance(body, bytes) else json.dumps({"context": body}).encode()
@@ -157,24 +157,3 @@ def test_a_bulk_request_that_cannot_be_read_gets_a_standard_error(body: bytes) -
 def test_without_toggles_there_are_no_flags() -> None:
     assert ask(None, flags=None).json == {"flags": []}
     assert ask("plain", flags=None).status == 404
-
-
-def test_a_definition_that_is_no_use_leaves_the_one_before() -> None:
-    service = ToggleService(CAR)
-    service.replace(evaluator_of(document()))
-    with pytest.raises(Permanent):
-        service.replace(evaluator_of(b"{}"))
-    assert service.evaluate("plain").variant == "off"
-
-
-def test_the_flagd_file_holds_the_definition_in_force(tmp_path: Path) -> None:
-    path = write_flagd_file(tmp_path, document())
-    assert path.read_bytes() == document()
-    write_flagd_file(tmp_path, None)
-    assert json.loads(path.read_bytes()) == {"flags": {}}
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
-def test_a_runtime_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Transient, match="missing"):
-        write_flagd_file(tmp_path / "missing", document())

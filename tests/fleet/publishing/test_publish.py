@@ -1,6 +1,7 @@
 """The repository: what is signed, what is refused before signing, and power cuts in between."""
 
 import argparse
+import json
 import random
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +14,9 @@ from agent.formats.down.audience import parse_audience
 from agent.formats.down.bundle import BUNDLE_BYTES, Versions, parse_bundle
 from agent.pushes.trust import verify
 from agent.system.durable import write_file
+from fleet.commands.publish import add_arguments, run
 from fleet.publishing import repository
-from fleet.publishing.publish import add_arguments, publish, run
+from fleet.publishing.publish import publish
 from fleet.publishing.repository import read_state
 from tests.agent.pushes.world import NOW, Fleet, campaign, question, toggles
 
@@ -32,10 +34,12 @@ def paths(fleet: Fleet) -> set[str]:
     return set(read_state(fleet.folder.metadata).targets.targets)
 
 
-def command(fleet: Fleet, *arguments: str) -> dict[str, object]:
+def command(fleet: Fleet, *arguments: str) -> None:
+    fleet.folder.ca_certificate.touch()  # what tells a fleet folder from any other
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return run(parser.parse_args(arguments), fleet.folder)
+    args = parser.parse_args(arguments, argparse.Namespace(fleet=fleet.folder.root, json=True))
+    assert run(args) == 0
 
 
 def test_a_new_repository_has_a_root_of_which_two_of_three_keys_make_the_next(fleet: Fleet) -> None:
@@ -54,7 +58,7 @@ def test_a_new_repository_is_signed_at_the_time_that_it_is_given(fleet: Fleet) -
 def test_a_vehicle_of_an_unused_repository_learns_that_there_is_nothing(fleet: Fleet) -> None:
     release = verify(question(fleet, fleet.bundle())).release
     assert release is not None
-    assert release.documents == ()
+    assert release.documents == {}
 
 
 def test_targets_that_are_not_named_stay_as_they_are(fleet: Fleet) -> None:
@@ -70,10 +74,10 @@ def test_targets_that_are_not_named_stay_as_they_are(fleet: Fleet) -> None:
 
 def test_a_removed_campaign_is_gone_and_an_unknown_one_is_named(fleet: Fleet) -> None:
     fleet.publish(toggles(), campaign("a"))
-    publish(fleet.folder, remove_campaigns=["a"], now=NOW)
+    publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
     assert paths(fleet) == {"toggles.json"}
     with pytest.raises(Permanent, match="no campaign 'a' is published"):
-        publish(fleet.folder, remove_campaigns=["a"], now=NOW)
+        publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
 
 
 def test_without_change_only_the_timestamp_is_signed_anew(fleet: Fleet) -> None:
@@ -163,13 +167,15 @@ def test_a_damaged_repository_is_named(fleet: Fleet, name: str) -> None:
         fleet.publish(toggles())
 
 
-def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path) -> None:
+def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.json").write_bytes(toggles())
     (tmp_path / "c.json").write_bytes(campaign("c"))
-    report = command(fleet, "--toggles", str(tmp_path / "t.json"), "--campaign", str(tmp_path / "c.json"))
+    command(fleet, "--toggles", str(tmp_path / "t.json"), "--campaign", str(tmp_path / "c.json"))
+    report = json.loads(capsys.readouterr().out)
     assert report["documents"] == ["toggles.json", "campaigns/c.json"]
     assert (report["targets"], report["nudged"]) == (2, False)
-    assert command(fleet, "--remove-campaign", "c")["documents"] == ["toggles.json"]
+    command(fleet, "--remove-campaign", "c")
+    assert json.loads(capsys.readouterr().out)["documents"] == ["toggles.json"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +185,7 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path) -> N
         (("--audience", "model_year=new"), "number"),
         (("--audience", "brand"), "KEY=VALUE"),
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
-        (("--audience", "brand=Aria"), "give one of these, too"),
+        (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
         (("--remove-campaign", "d"), "there are: none"),
         (("--toggles", "/nonexistent.json"), "cannot read /nonexistent.json"),
     ],

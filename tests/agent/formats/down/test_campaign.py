@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
-from agent.formats.down.campaign import MAX_DOCUMENT_BYTES, parse_campaign
+from agent.formats.down.campaign import DOCUMENT_BYTES, NO_EFFECT, parse_campaign
 
 ROOT = Path(__file__).parents[4]
 S = 1_000_000_000
@@ -69,6 +69,10 @@ def test_a_document_of_fleetwise_is_accepted_as_it_is():
         ({"dataPartitions": [{"id": "default"}]}, "dataPartitions"),
         ({"dataExtraDimensions": ["Vehicle.Model"]}, "dataExtraDimensions"),
         ({"diagnosticsMode": "SEND_ACTIVE_DTCS"}, "diagnosticsMode"),
+        (
+            {"signalsToCollect": [{"name": "A.b", "dataPartitionId": "default"}]},
+            r"signalsToCollect\[0\].dataPartitionId",
+        ),
     ],
 )
 def test_what_would_change_the_collection_and_is_not_carried_out_is_refused_by_name(changes, names):
@@ -103,6 +107,54 @@ def test_a_wrong_field_is_named_with_its_file(changes, names):
         parse(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"expirytime": 2e9}, "unknown field 'expirytime'; did you mean 'expiryTime'"),
+        ({"prioirty": 2}, "unknown field 'prioirty'; did you mean 'priority'"),
+        ({"colour": "red"}, "unknown field 'colour'; the known fields are .*, collectionScheme, "),
+        (
+            {"collectionScheme": {"timeBased": {"periodMs": 10_000}}},
+            "collectionScheme: unknown field 'timeBased'; the known fields are .*timeBasedCollectionScheme",
+        ),
+        (
+            {"collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 10_000, "period_s": 10}}},
+            "collectionScheme.timeBasedCollectionScheme: unknown field 'period_s'; did you mean 'periodMs'",
+        ),
+        (
+            {"signalsToCollect": [{"name": "A.b"}, {"name": "A.c", "on_change": True}]},
+            r"signalsToCollect\[1\]: unknown field 'on_change'; did you mean 'onChange'",
+        ),
+        (
+            {"signalsToCollect": ["A.b", {"name": "A.c", "minimumSamplingInterval": 5}]},
+            r"signalsToCollect\[1\]: unknown field .*; did you mean 'minimumSamplingIntervalMs'",
+        ),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_known_one(changes, complaint):
+    with pytest.raises(Permanent, match=rf"^drive\.json: {complaint}"):
+        parse(**changes)
+
+
+@pytest.mark.parametrize("field", sorted(NO_EFFECT))
+def test_a_field_without_effect_changes_nothing_but_the_revision(field):
+    with_it = parse(**{field: FLEETWISE.get(field, "any")})
+    without = parse(**{field: None})
+    names = ("name", "rules", "period_ms", "priority", "start_ns", "expiry_ns", "suspended")
+    assert [getattr(with_it, name) for name in names] == [getattr(without, name) for name in names]
+
+
+def test_a_field_that_is_given_twice_is_refused():
+    document = json.dumps(FLEETWISE).replace('"priority": 2', '"priority": 2, "priority": 0').encode()
+    with pytest.raises(Permanent, match=r"^drive\.json: key 'priority' occurs twice"):
+        parse_campaign(document, "drive.json")
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    with pytest.raises(Permanent, match=r"^drive\.json: this is not JSON"):
+        parse_campaign(json.dumps({**FLEETWISE, "description": "\ud800"}).encode(), "drive.json")
+
+
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_and_nothing_else(document):
     with pytest.raises(Permanent, match=r"^drive\.json: "):
@@ -124,9 +176,7 @@ def test_any_value_in_any_field_is_accepted_or_refused_and_nothing_else(field, v
         assert str(error).startswith("drive.json: ")
 
 
-@pytest.mark.parametrize(
-    "document", [b"[]", b"null", b"[" * 100_000, b" " * (MAX_DOCUMENT_BYTES + 1), b'{"name": NaN}']
-)
+@pytest.mark.parametrize("document", [b"[]", b"null", b"[" * 100_000, b" " * (DOCUMENT_BYTES + 1), b'{"name": NaN}'])
 def test_a_document_that_is_no_object_of_reasonable_size_is_refused(document):
     with pytest.raises(Permanent, match=r"^drive\.json: "):
         parse_campaign(document, "drive.json")

@@ -23,13 +23,17 @@ def document(targeting: Any = None, **more: Any) -> bytes:
     return json.dumps({"flags": {"f": flag}} | more).encode()
 
 
+def checked(content: bytes, *cars: Attributes) -> Evaluator:
+    return check_toggles(parse_toggles(content, "t.json"), "t.json", [vehicle_context(car) for car in cars])
+
+
 def evaluate(targeting: Any, context: dict[str, Any] | None = None, **more: Any) -> str | None:
     toggles = parse_toggles(document(targeting, **more), "t.json")
     return Evaluator(toggles).evaluate("f", context or {}).variant
 
 
 def test_the_sample_is_valid_for_every_vehicle() -> None:
-    evaluator = check_toggles(SAMPLE.read_bytes(), str(SAMPLE), (vehicle_context(CAR),))
+    evaluator = checked(SAMPLE.read_bytes(), CAR)
     context = vehicle_context(CAR)
     assert evaluator.evaluate("voice-assistant", context).value == "on-device"
     assert evaluator.evaluate("voice-assistant", context | {"market": "US"}).reason == "DEFAULT"
@@ -39,7 +43,7 @@ def test_the_sample_is_valid_for_every_vehicle() -> None:
 
 
 def test_a_fractional_roll_out_reaches_about_its_share_of_vehicles_and_is_stable() -> None:
-    evaluator = check_toggles(SAMPLE.read_bytes(), "toggles.json", ())
+    evaluator = checked(SAMPLE.read_bytes())
     cars = [vehicle_context(Attributes(f"vehicle-{index}", "Aria", "One", "DE", 2026)) for index in range(2000)]
     reached = [evaluator.evaluate("new-navigation", car).value for car in cars]
     assert 140 < sum(reached) < 260
@@ -78,7 +82,7 @@ def test_shared_rules_are_resolved_whatever_letters_they_hold() -> None:
         (b"{}", "wipe them all"),
         (b'{"flags":{}}', "wipe them all"),
         (b'{"flags":[]}', "wipe them all"),
-        (b'{"flags":{"f":{},"f":{}}}', "stands twice"),
+        (b'{"flags":{"f":{},"f":{}}}', "occurs twice"),
         (document(flag={"variants": {"a": float("nan")}}), "NaN"),
         (document().replace(b"true", b"1e999"), "1e999"),
         (document(flag={"state": "enabled"}), "ENABLED or DISABLED"),
@@ -134,7 +138,7 @@ def test_references_cannot_multiply() -> None:
 )
 def test_what_only_evaluation_shows_fails_the_dry_run(targeting: Any) -> None:
     with pytest.raises(Permanent, match=r"^t\.json: flag 'f'"):
-        check_toggles(document(targeting), "t.json", (vehicle_context(CAR),))
+        checked(document(targeting), CAR)
 
 
 JSON = st.recursive(
@@ -155,7 +159,7 @@ JSON = st.recursive(
 def test_any_rule_is_refused_or_evaluates_to_a_variant(targeting: Any, shared: Any) -> None:
     content = json.dumps({"flags": {"f": FLAG | {"targeting": targeting}}, "$evaluators": {"x": shared}}).encode()
     try:
-        evaluator = check_toggles(content, "t.json", (vehicle_context(CAR),))
+        evaluator = checked(content, CAR)
     except Permanent:
         return
     assert evaluator.evaluate("f", {}).variant in ("on", "off")

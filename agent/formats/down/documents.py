@@ -1,0 +1,160 @@
+"""The kinds of documents that a fleet publishes: one table, which everything that handles documents iterates over.
+
+    fleet publish   reads files as documents of a kind, and checks all that would then be published, together
+    verification    unpacks from the signed targets those whose path belongs to a kind
+    validation      checks all documents of the release together, in the child process
+    applying        puts the documents into effect, kind by kind, in the order of the table
+
+A new kind is one row of `KINDS`, the module that parses it, and one effect in `agent/runtime/apply.py`.
+
+Targets whose path belongs to no kind are left alone on both sides, because a fleet whose software is newer than a
+vehicle's may publish kinds that the vehicle does not know yet.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.errors import Permanent
+from agent.formats.down.audience import Attributes
+from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
+from agent.formats.down.campaign import parse_campaign, refuse_same_name
+from agent.formats.down.evaluation import check_toggles, vehicle_context
+from agent.formats.down.toggles import DOCUMENT_BYTES as TOGGLES_BYTES
+from agent.formats.down.toggles import parse_toggles
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document that was parsed.
+
+    `path` is its place in the release (the path of the TUF target), `source` is how messages call it, and `value` is
+    what the parser of its kind returned.
+    """
+
+    path: str
+    source: str
+    content: bytes
+    value: Any
+
+
+Documents = Mapping[str, Sequence[Document]]
+"""The documents of one release, parsed: by the name of their kind, in the order of their paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row of the table.
+
+    `name` is a singular noun; it is also the option of `fleet publish`.  `pattern` is a path in which one `*` may stand
+    for the name of the document.  `parse` takes the content and the source, and raises Permanent.  `name_of` gives the
+    name that a parsed value has in its path; None is for kinds of which a release holds one document.
+
+    `check` takes all documents of a release, of every kind, and raises Permanent.  The vehicle is None where the fleet
+    checks for all vehicles before it publishes.
+    """
+
+    name: str
+    pattern: str
+    size_bytes: int
+    help: str
+    parse: Callable[[bytes, str], Any]
+    name_of: Callable[[Any], str] | None
+    check: Callable[[Documents, Attributes | None], None]
+
+    def name_in(self, path: str) -> str | None:
+        """Return the name of the document at `path`; None where the path does not belong to this kind."""
+        before, star, after = self.pattern.partition("*")
+        if not star:
+            return self.name if path == self.pattern else None
+        name = path.removeprefix(before).removesuffix(after)
+        # An empty name and a deeper folder do not belong to the kind: no `fleet publish` writes them.
+        return name if name and "/" not in name and path == f"{before}{name}{after}" else None
+
+    def path_of(self, name: str) -> str:
+        """Return the path of the document called `name`."""
+        return self.pattern.replace("*", name)
+
+
+def read_document(kind: Kind, content: bytes, source: str, path: str | None = None) -> Document:
+    """Parse `content`; without a `path`, the document gets the one that its own name gives it.
+
+    Raises: Permanent naming `source` and the fault.
+    """
+    if len(content) > kind.size_bytes:
+        raise Permanent(f"{source}: {len(content):,} bytes; a document of this kind has at most {kind.size_bytes:,}.")
+    value = kind.parse(content, source)
+    own_path = kind.path_of("" if kind.name_of is None else kind.name_of(value))
+    return Document(path or own_path, source, content, value)
+
+
+def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, prefix: str = "") -> list[Document]:
+    """Parse the documents in `contents`, which are given by path; paths that belong to no kind are left out.
+
+    Messages call each document by its path, with `prefix` in front.  Raises: Permanent.
+    """
+    found = []
+    for path, content in sorted(contents.items()):
+        kind = kind_of(path, kinds)
+        if kind is not None:
+            found.append(read_document(kind, content, f"{prefix}{path}", path))
+    return found
+
+
+def by_kind(documents: Iterable[Document], kinds: Sequence[Kind]) -> Documents:
+    """Return the documents of a release by kind; a kind without documents has an empty list."""
+    # The order of paths makes messages and effects independent of the order of arguments and of targets.
+    ordered = sorted(documents, key=lambda document: document.path)
+    return {kind.name: [each for each in ordered if kind.name_in(each.path) is not None] for kind in kinds}
+
+
+def check_documents(documents: Iterable[Document], vehicle: Attributes | None, kinds: Sequence[Kind]) -> None:
+    """Check all documents of a release together.
+
+    Toggles are evaluated, and their rules are programs from outside: in a vehicle only the child process calls this.
+    Raises: Permanent naming the document at fault.
+    """
+    release = by_kind(documents, kinds)
+    for kind in kinds:
+        kind.check(release, vehicle)
+
+
+def kind_of(path: str, kinds: Sequence[Kind]) -> Kind | None:
+    """Return the kind that `path` belongs to, or None."""
+    return next((kind for kind in kinds if kind.name_in(path) is not None), None)
+
+
+def _check_toggles(release: Documents, vehicle: Attributes | None) -> None:
+    # The fleet checks for vehicles of all kinds, so it evaluates without the facts of any.
+    contexts = () if vehicle is None else (vehicle_context(vehicle),)
+    for document in release[TOGGLES.name]:
+        check_toggles(document.value, document.source, contexts)
+
+
+def _check_campaigns(release: Documents, _: Attributes | None) -> None:
+    refuse_same_name((document.source, document.value) for document in release[CAMPAIGN.name])
+
+
+TOGGLES: Final = Kind(
+    name="toggles",
+    pattern="toggles.json",
+    size_bytes=TOGGLES_BYTES,
+    help="flagd flag definition (JSON)",
+    parse=parse_toggles,
+    name_of=None,
+    check=_check_toggles,
+)
+CAMPAIGN: Final = Kind(
+    name="campaign",
+    pattern="campaigns/*.json",
+    size_bytes=CAMPAIGN_BYTES,
+    help="campaign (JSON)",
+    parse=parse_campaign,
+    name_of=lambda campaign: str(campaign.name),
+    check=_check_campaigns,
+)
+KINDS: Final = (TOGGLES, CAMPAIGN)
+"""Every kind, in the order in which a release is applied.
+
+Toggles come first: their file is the one step that the disk can refuse, and until it is written nothing has changed.
+"""

@@ -1,0 +1,22 @@
+"""Tell connected vehicles that something new is published."""
+
+from agent.formats import topics
+from agent.link.mqtt import Endpoint, connect
+from fleet.state.folder import FleetFolder
+
+
+async def nudge(folder: FleetFolder, host: str, port: int) -> None:
+    """Publish an empty message on the topic that every vehicle hears; each then asks what is new.
+
+    Raises: Transient and Permanent of `agent.link.mqtt`.
+    """
+    endpoint = Endpoint(
+        host=host,
+        port=port,
+        ca_file=folder.ca_certificate,
+        cert_file=folder.receiver_certificate,
+        key_file=folder.receiver_key,
+        client_id="publisher",
+    )
+    async with connect(endpoint) as connection:
+        await connection.publish(topics.NUDGE, b"")
