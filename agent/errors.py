@@ -1,13 +1,15 @@
-"""The three kinds of failure, by whose fault it is and what to do about it.
+"""The three kinds of failure, by whose fault they are and what to do about them, and the wording of remedies.
 
-Raise the most specific one, chain the cause, and word the message for the person who has to act: name the file, the
-key, the frame or the peer, and the remedy.  Nothing else in this project may be caught broadly, except at the
-supervisor (`agent.runtime.supervisor`).
+Raise the most specific kind, chain the cause, and word the message for the person who has to act: name the file, the
+key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) catches other errors
+broadly.  Pure.
 """
+
+from collections.abc import Iterable
 
 
 class AgentError(Exception):
-    """Base of all errors this project raises on outside input or the outside world."""
+    """Base of all errors that this project raises about outside input or the outside world."""
 
 
 class Transient(AgentError):
@@ -19,13 +21,21 @@ class Permanent(AgentError):
 
 
 class Untrusted(AgentError):
-    """The input fails verification (signature, version, seal): refuse, report, never retry."""
+    """The input fails verification (signature, version, seal): reject, report, and never retry."""
 
 
 def first(group: ExceptionGroup[AgentError]) -> AgentError:
-    """The first error of a group, however deep: where one message must do."""
+    """Return the first error of a group, however deep it lies, for places where one message must do."""
     error: BaseException = group
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, AgentError)
     return error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean '...'?" with the known word that is nearest to `word`, or "" if none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415  # It costs the start of every program, and few need it.
+
+    near = get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -1,9 +1,10 @@
-"""`headunit-agent check`: everything that a configuration names is read and tried, short of connecting.
+"""`headunit-agent check`: reads and tries everything that a configuration names, short of connecting.
 
-Goes through the same functions that `run` uses.  One mistake does not hide the next: each part is checked on its own.
+The checks call the functions that `run` calls, so what they accept, `run` can build.  Each check stands alone, so that
+one mistake does not hide the next.
 """
 
-import difflib
+import argparse
 import json
 import os
 import shutil
@@ -14,19 +15,40 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from agent.errors import AgentError
+from agent.commands.config_option import add_config
+from agent.errors import AgentError, did_you_mean
 from agent.formats.down.campaign import SignalRule, misspelt_fields
 from agent.link.endpoint import tls_context
-from agent.runtime.assembly import CampaignFile, endpoint, local_campaigns, make_source, source_buses
+from agent.runtime.assembly import endpoint
+from agent.runtime.configuration import CampaignFile, local_campaigns
+from agent.runtime.configured_sources import make_source, source_buses
 from agent.settings import identity as identities
 from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
-from agent.settings.settings import Loaded, PacketRingSource, PythonCanSource, Telemetry
+from agent.settings.sections import PacketRingSettings, PythonCanSettings, TelemetrySettings
+from agent.settings.settings import Loaded
 from agent.sources import Source, packet_ring
+from agent.system.arguments import add_json
+from agent.system.command_line import complain
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
 _T = TypeVar("_T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_config(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report on stdout and each problem on stderr; return 0 if there is no problem."""
+    report = check(options.config)
+    for problem in report.problems:
+        complain("headunit-agent", problem)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report)
+    return 0 if report.ok else 1
 
 
 @dataclass(slots=True)
@@ -127,12 +149,14 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
         report.notes.append("no [[sources]]: the agent will collect nothing, only take pushes and serve toggles")
     report.facts["sources"] = [source.name for source in sources]
     for number, configured in enumerate(loaded.settings.sources):
-        if isinstance(configured, PythonCanSource):
+        if isinstance(configured, PythonCanSettings):
             _check_interface(f"{loaded.file}: sources[{number}].interface", configured.interface, report)
-        elif isinstance(configured, PacketRingSource) and packet_ring.is_can(configured.interface) is False:
+        elif isinstance(configured, PacketRingSettings) and packet_ring.is_can(configured.interface) is False:
             where = f"{loaded.file}: sources[{number}].interface"
             report.problems.append(f"{where}: {configured.interface} is no CAN interface; name another")
-    _check_capture([s for s in loaded.settings.sources if isinstance(s, PythonCanSource | PacketRingSource)], report)
+    _check_capture(
+        [s for s in loaded.settings.sources if isinstance(s, PythonCanSettings | PacketRingSettings)], report
+    )
 
 
 def _check_interface(where: str, name: str, report: Report) -> None:
@@ -140,18 +164,17 @@ def _check_interface(where: str, name: str, report: Report) -> None:
     from can import VALID_INTERFACES  # noqa: PLC0415  # half of the start of a check that has none
 
     if name not in VALID_INTERFACES:
-        close = difflib.get_close_matches(name, VALID_INTERFACES, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(VALID_INTERFACES))}"
+        remedy = did_you_mean(name, VALID_INTERFACES) or f"it has {', '.join(sorted(VALID_INTERFACES))}"
         report.problems.append(f"{where}: python-can has no interface {name!r}; {remedy}")
 
 
-def _check_capture(sources: Sequence[PythonCanSource | PacketRingSource], report: Report) -> None:
+def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], report: Report) -> None:
     """Which way frames come from each live bus, and why."""
     reason = packet_ring.unavailable()
     ring = f"packet ring (CAP_NET_RAW is held, kernel {os.uname().release} supports it)"
     if reason is not None:
         ring = f"python-can (socketcan), because packet rings cannot be had: {reason}"
-    rings = [source for source in sources if isinstance(source, PacketRingSource)]
+    rings = [source for source in sources if isinstance(source, PacketRingSettings)]
     if sources:
         report.facts["capture"] = {
             source.bus: ring if source in rings else f"python-can ({source.interface}), as configured"
@@ -178,7 +201,7 @@ def _check_campaigns(
         for rule in file.campaign.rules:
             if known and not any(_selects(rule, name) for name in names):
                 report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases")
-    if not folder.is_dir() and loaded.settings.telemetry.campaigns != Telemetry().campaigns:
+    if not folder.is_dir() and loaded.settings.telemetry.campaigns != TelemetrySettings().campaigns:
         report.problems.append(f"{loaded.file}: telemetry.campaigns: {folder} is no folder; make it, or name another")
     elif not campaigns:
         report.notes.append(f"{folder}: no campaigns; nothing is collected until the fleet pushes one")
@@ -204,6 +227,6 @@ def _check_folders(loaded: Loaded, report: Report) -> None:
     wanted = loaded.settings.spool.quota_bytes + loaded.settings.spool.reserve_bytes
     if free < wanted:
         report.notes.append(
-            f"state.folder: {free:,} bytes free on {present}, less than spool.quota_bytes + reserve_bytes "
+            f"state.folder: {free:,} bytes free on {present}, less than spool.quota_mb + spool.reserve_mb "
             f"({wanted:,}); the spool will evict earlier than its quota says"
         )

@@ -19,7 +19,7 @@ from agent.errors import AgentError, Transient
 from agent.formats.up.columns import Event
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
-from agent.runtime.assembly import CampaignFile, parse_campaigns
+from agent.runtime.configuration import CampaignFile, parse_campaigns
 from agent.serve.toggles import ToggleService, evaluator_of, remove_flagd_file, write_flagd_file
 from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector

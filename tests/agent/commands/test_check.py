@@ -63,7 +63,7 @@ def test_what_is_worth_knowing_is_a_note_and_no_problem(car: Car) -> None:
     shutil.rmtree(car.identity)
     enrol(car.fleet, car.identity, MODEL, days=20, now=datetime.now(UTC) - timedelta(days=1))
     (car.campaigns / "odd.json").write_bytes(campaign("odd", signals="Warp.Drive"))
-    car.write(spool="quota_bytes = 900000000000000")
+    car.write(spool="quota_mb = 900000000")
     text = car.config.read_text().replace("[bus.can1]", "[bus.can7]")
     car.config.write_text(text)
     report = check(car.config)

@@ -15,7 +15,7 @@ from agent.formats.down.campaign import parse_campaign
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import ATTEMPTS
 from agent.runtime.apply import Applier
-from agent.runtime.assembly import CampaignFile
+from agent.runtime.configuration import CampaignFile
 from agent.serve.toggles import FLAGD_FILE, ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.commands.check import check
-from agent.runtime.assembly import make_source
+from agent.runtime.configured_sources import make_source
 from agent.settings import settings
 from agent.sources import packet_ring
 from agent.sources.packet_ring import PacketRingSource
