@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What lives as long as the process, over all reloads.  `started_s` counts on the monotonic clock."""
+    """The objects that live as long as the process, over all reloads.  `started_s` counts on the monotonic clock."""
 
     notifier: Notifier
     descriptors: Descriptors

@@ -73,20 +73,20 @@ SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings
 
 
 class BusSettings(Section, frozen=True, kw_only=True):
-    """How one bus is decoded."""
+    """The databases of one bus, and how they find messages."""
 
     dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
     match: Literal["exact", "pgn"] = "exact"
 
 
 class IdentitySettings(Section, frozen=True, kw_only=True):
-    """Who the vehicle is: the folder that `fleet enrol` wrote."""
+    """The identity of the vehicle: the folder that `fleet enrol` wrote."""
 
     folder: str = "identity"
 
 
 class StateSettings(Section, frozen=True, kw_only=True):
-    """Where the agent keeps what must survive a restart, and what need not."""
+    """The folders for what must survive a restart, and for what need not."""
 
     folder: str = "/var/lib/headunit-agent"
     runtime_folder: str = "/run/headunit-agent"
@@ -164,7 +164,7 @@ class ServeSettings(Section, frozen=True, kw_only=True):
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
-    """What the agent logs, and how."""
+    """The level and the style of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "pretty"] = "auto"

@@ -169,7 +169,7 @@ def test_without_the_capability_it_names_it_and_the_way_that_is_left(car: Car) -
     done = subprocess.run([*without, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
     report = json.loads(done.stdout)
     assert report["capture"]["can0"].startswith(
-        "python-can (socketcan), because packet rings cannot be had: no CAP_NET"
+        "python-can (socketcan), because packet rings cannot be used: no CAP_NET"
     )
     assert any("falls back to python-can" in note for note in report["notes"])
 
@@ -178,6 +178,6 @@ def test_an_interface_that_is_not_there_is_a_note_and_one_that_is_no_can_interfa
     car.write(sources=RING.format(bus="can0", interface="can77") + RING.format(bus="can1", interface="lo"))
     report = check(car.config)
     assert [p.partition("sources[1].interface: ")[2] for p in report.problems] == [
-        "lo is no CAN interface; name another"
+        "lo is not a CAN interface; name another one"
     ]
-    assert "source can0: interface can77 does not exist; the agent waits for it" in report.notes
+    assert "source can0: interface can77 does not exist; the agent waits until it is up" in report.notes
