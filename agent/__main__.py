@@ -55,12 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(words: list[str]) -> int:
+    # The command is the first word that is no option: the options of the program itself have no values.
     name = next((word for word in words if not word.startswith("-")), "")
     parser = _parser(name)
+    # argparse cannot hand "all further words, options as well" to a subcommand: REMAINDER as its first argument rejects
+    # them (bpo-17050).  So what the parser does not know comes back in `rest`.
     options, rest = parser.parse_known_args(words)
     if rest and options.command not in PASSED_ON:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     options.passed_on = rest
+    # The settings have not been read yet: the agent configures the log again once they have.
     log.configure()
     return int(import_module(f"agent.commands.{options.command}").run(options))
 

@@ -35,7 +35,8 @@ def first(group: ExceptionGroup[AgentError]) -> AgentError:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "did you mean '...'?" with the known word that is nearest to `word`, or "" if none is near."""
-    from difflib import get_close_matches  # noqa: PLC0415  # It costs the start of every program, and few need it.
+    # Every program imports this file, and few of them ever meet a misspelt word.
+    from difflib import get_close_matches  # noqa: PLC0415
 
     near = get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""

@@ -83,11 +83,11 @@ def _text(summary: "DecodeSummary") -> str:
 
 @dataclass(slots=True)
 class DecodeSummary:
-    """What became of a log: `frames` - `containers` + `pdus` = `decoded` + those in `unknown` and `errors`.
+    """Counts of what became of a log: `frames` - `containers` + `pdus` = `decoded` + those in `unknown` and `errors`.
 
-    `containers`: frames that were taken apart; the `pdus` that they held count like frames.
-    `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames; identifiers as candump writes them (3
-    digits for 11 bits, 8 for 29), which also stand for the message where there is none.
+    `containers` are frames that were taken apart; the `pdus` that they held count like frames.
+    `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers are written as candump
+    writes them (3 digits for 11 bits, 8 for 29), and stand for the message if no message has them.
     """
 
     log: str
@@ -103,7 +103,7 @@ class DecodeSummary:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, in plain values for JSON."""
+        """Return all fields in plain values for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def count(self, decoded: Decoded, block: FrameBlock) -> None:
@@ -132,10 +132,11 @@ def decode_log(
     buses: Sequence[str] | None = None,
     progress: bool = False,
 ) -> DecodeSummary:
-    """Decode `log` by `databases` (by bus; None: for every bus) into `out`, `*.parquet` or `*.csv`, or only count.
+    """Decode `log` by `databases` (by bus; None stands for every bus) into `out`, or only count without `out`.
 
-    `buses` restricts to these channels.  `progress` shows a bar on a terminal.  Raises Permanent: a log, database or
-    output that cannot be read or written.
+    `buses` selects channels of the log.  `progress` shows a bar on a terminal.
+
+    Raises: Permanent if the log, a database or the output cannot be read or written.
     """
     started = time.monotonic()
     summary = DecodeSummary(str(log), match.value)
@@ -148,6 +149,7 @@ def decode_log(
             samples = form.arrange(decoded, block)
             summary.samples += len(samples)
             sink.write(samples)
+        # Before the table gets its name: a wrong --dbc must not replace a good table by an empty one.
         plans.refuse_silence(log, summary.decoded)
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
@@ -155,7 +157,7 @@ def decode_log(
 
 
 class _Plans:
-    """The decoder for the buses of a log, made anew when another bus appears."""
+    """The decoder for the buses of a log, made anew when another bus appears.  Its notes go to the list `notes`."""
 
     def __init__(self, databases: Mapping[str | None, Sequence[Path]], match: Match, notes: list[str]) -> None:
         self._databases, self._match, self._notes = databases, match, notes
@@ -163,6 +165,7 @@ class _Plans:
             self._loaded = {path: load(path) for paths in databases.values() for path in paths}
         except DatabaseError as error:
             raise Permanent(str(error)) from error
+        # Parquet fixes the type of a column before the first row, so the databases decide it and not the samples.
         self.have_unsigned_64 = any(
             signal.length == WORD_BITS and not signal.is_signed and not signal.is_float
             for database in self._loaded.values()
@@ -175,6 +178,7 @@ class _Plans:
         self._decoder = Decoder({})
 
     def decoder(self, buses: tuple[str, ...]) -> Decoder:
+        # A log names its buses as it goes on; `buses` only ever grows at its end.
         if buses != self._buses:
             for number in range(len(self._buses), len(buses)):
                 self._plans[number] = self._compiled(buses[number])
@@ -182,6 +186,7 @@ class _Plans:
         return self._decoder
 
     def _compiled(self, bus: str) -> BusPlan:
+        # A database of the bus itself comes before one of all buses, and the first that knows an identifier wins.
         paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
         try:
             plan = compile_plan([self._loaded[path] for path in paths], self._match)
@@ -191,22 +196,23 @@ class _Plans:
         return plan
 
     def refuse_silence(self, log: Path, decoded: int) -> None:
-        """Raises Permanent where nothing decoded and the databases are of buses that the log does not have."""
+        """Check that not every database is of a bus that the log does not have.  Raises: Permanent."""
         if decoded or not self._databases or None in self._databases or set(self._databases) & set(self._buses):
             return
         named, found = ", ".join(map(str, self._databases)), ", ".join(self._buses)
         raise Permanent(f"{log}: no frame of {named}; its buses are {found}: name one of these with --dbc BUS=FILE")
 
     def note_silent_buses(self) -> None:
-        """Name the buses that have a database but no frame: often a slip in the bus's name."""
+        """Add a note for each bus with a database and without a frame, because its name is often misspelt."""
         silent = [bus for bus in self._databases if bus is not None and bus not in self._buses]
         self._notes.extend(f"{bus}: has a database, but the log has no frame of it" for bus in silent)
 
 
 class _Bar:
-    """Progress by bytes of the log, drawn on a terminal only."""
+    """A progress bar that counts bytes of the log."""
 
     def __init__(self, log: Path, *, shown: bool) -> None:
+        # `disable=None` makes tqdm draw on a terminal only.
         self._bar = tqdm(
             desc=log.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None if shown else True, leave=False
         )

@@ -25,7 +25,7 @@ COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit
 
 
 class _Sink(Protocol):
-    """Where samples go; closed when all are written."""
+    """A table that takes samples and is closed after the last ones."""
 
     def write(self, samples: Samples) -> None: ...
 
@@ -33,7 +33,7 @@ class _Sink(Protocol):
 
 
 class _NoSink:
-    """For counting only."""
+    """The absence of a table, for counting."""
 
     def write(self, samples: Samples) -> None:
         pass
@@ -43,9 +43,10 @@ class _NoSink:
 
 
 class _ParquetSink:
-    """One row group a block; names and texts are dictionary columns.  `wide_raw`: `raw` is a decimal."""
+    """A Parquet file with one row group for each block, and dictionary columns for names and texts."""
 
     def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
+        # pyarrow is not among the requirements of a vehicle.
         try:
             import pyarrow  # noqa: PLC0415
             import pyarrow.compute  # noqa: PLC0415
@@ -54,6 +55,7 @@ class _ParquetSink:
             raise Permanent("Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
         self._arrow, self._form = pyarrow, form
         names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        # A decimal of 20 digits holds every integer of 64 bits, signed or not.
         raw = pyarrow.decimal128(20, 0) if wide_raw else pyarrow.int64()
         types = {"t": pyarrow.timestamp("us", tz="UTC"), "raw": raw, "value": pyarrow.float64()}
         types["source_address"] = pyarrow.int16()
@@ -82,6 +84,7 @@ class _ParquetSink:
         kind = self._schema.field("raw").type
         if not samples.beyond_int64.any():
             return raw.cast(kind)
+        # `samples.raw` has the bits of these values, which int64 reads as negative.
         unsigned = self._arrow.array(samples.raw.view(np.uint64), mask=samples.is_float)
         return self._arrow.compute.if_else(self._arrow.array(samples.beyond_int64), unsigned.cast(kind), raw.cast(kind))
 
@@ -94,9 +97,10 @@ class _ParquetSink:
 
 
 class _CsvSink:
-    """Comma-separated UTF-8 with a header; null is an empty field, floats in their shortest exact form."""
+    """A CSV file in UTF-8 with a header; null is an empty field, and floats have their shortest exact form."""
 
-    def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:  # CSV holds integers of any size
+    def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
+        # CSV holds integers of any size, so `wide_raw` makes no difference.
         self._form = form
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
@@ -132,7 +136,8 @@ class _CsvSink:
 
 
 def _strings(places: NDArray[np.int32], strings: Sequence[str]) -> list[str | None]:
-    with_none = [*strings, None]  # place -1
+    # Place -1, the last one, stands for null.
+    with_none = [*strings, None]
     return [with_none[place] for place in places.tolist()]
 
 
@@ -157,6 +162,8 @@ def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Si
         return
     if out.suffix not in _SINKS:
         raise Permanent(f"{out}: unknown output format; name it *{' or *'.join(_SINKS)}")
+    # The same folder, so that the rename at the end stays on one file system; the process id, so that two commands with
+    # one output do not write into each other's file.
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         sink = _opened(out, temporary, form, wide_raw=wide_raw)

@@ -63,6 +63,7 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(content)
             return found
         raise Permanent(f"{serve.host}:{serve.port} answers {answer.status}: is serve.port another program's?")
+    # No agent runs, or it hangs, or what answers does not speak HTTP or JSON: the disk still has the account.
     except (OSError, http.client.HTTPException, ValueError):
         return {"running": False, **_from_disk(loaded)}
     finally:
@@ -80,6 +81,7 @@ def ledger(loaded: Loaded) -> list[dict[str, Any]]:
     return [
         {
             "epoch": epoch,
+            # The lake calls these numbers stored; the vehicle only knows that they were acknowledged.
             "state": "delivered" if span.state is State.STORED else str(span.state),
             "first_seq": span.first,
             "last_seq": span.last,
@@ -100,6 +102,7 @@ def _why(span: Span) -> dict[str, Any]:
 
 
 def _time(t_us: int | None) -> str | None:
+    # Integers are exact to the microsecond; `datetime.fromtimestamp` would take a float of seconds.
     return None if t_us is None else (_EPOCH + timedelta(microseconds=t_us)).isoformat()
 
 

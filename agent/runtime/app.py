@@ -59,8 +59,10 @@ class Agent:
                     ]
                     self._report_ready()
                     yield
+                    # The sources may have ended by themselves; the other tasks run until they are cancelled.
                     for task in tasks:
                         task.cancel()
+                # The link is closed by now: what is stored from here on travels after the next start.
                 await parts.applier.stop()
                 await self._store_rest()
         finally:
@@ -77,6 +79,7 @@ class Agent:
     async def delivered(self) -> bool:
         """Wait until every source has ended and every batch is acknowledged; return whether no source failed."""
         await self._fed.wait()
+        # Acknowledgements come in with no event to wait for, and asking the spool costs little.
         while not await asyncio.to_thread(self._parts.outbox.delivered):
             await asyncio.sleep(DELIVERY_POLL_S)
         # A log that was replayed to its end begins at its first frame when it is replayed again.
@@ -119,6 +122,7 @@ class Agent:
             log.error("end_not_stored", reason=str(error))
 
     async def _watchdog(self) -> None:
+        # The watchdog proves that the event loop turns: a task that is stuck in a call blocks this one as well.
         parts = self._parts
         while self._notifier.watchdog_interval_s is not None:
             self._notifier.watchdog(f"link {parts.link.state.value}, {sum(parts.collector.frames.values())} frames")

@@ -71,6 +71,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
         spool = _open_spool(configuration)
         undo.callback(spool.close)
         pushes = Pushes.open(configuration.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
+        # Read before the run begins, and before any source runs: from these frames on nothing is durable yet.
         holdings = Holdings(holders, spool.positions())
         spool.begin_run(now_us(), lossy=", ".join(_lossy_buses(sources)))
         outbox = _make_outbox(configuration, limits, spool, clock)
@@ -87,6 +88,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
             runtime_folder=configuration.runtime_folder,
             local=configuration.local,
         )
+        # The collector has no campaigns yet: `applier.start` sets those of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
         link = LinkKeeper(
             endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
@@ -105,6 +107,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
             toggles=toggles,
         )
         server = Server((*toggles.routes, *status.routes), host=settings.serve.host, port=settings.serve.port)
+        # Everything is built, so the spool stays open: the owner of the assembly closes it.
         undo.pop_all()
     return Assembly(
         configuration=configuration,
@@ -192,6 +195,7 @@ def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock
 
 
 def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
+    # The jitter is full above the floor: without a floor, some attempts would follow a failure at once.
     base_s = limits.backoff_min_s
     return Backoff(floor_s=min(0.5, base_s), base_s=base_s, cap_s=configuration.settings.uplink.backoff_max_s)
 

@@ -50,6 +50,7 @@ class Configuration:
 
     def equals_except_campaigns(self, other: "Configuration") -> bool:
         """Return whether a running agent only needs to exchange its campaigns to go from `other` to this one."""
+        # Values and not times of files are compared, so a file that was written again unchanged is no change.
         return (self.loaded, self.identity, self.plans) == (other.loaded, other.identity, other.plans)
 
 
@@ -82,6 +83,7 @@ def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
     """Make the folder with `mode`, whatever the umask says; an existing folder keeps its mode."""
     folder = loaded.path(name)
     try:
+        # `make_folder` takes 0700 for every folder on the way; only the last one gets `mode`.
         if not folder.is_dir():
             make_folder(folder)
             folder.chmod(mode)

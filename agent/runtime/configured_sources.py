@@ -115,4 +115,5 @@ def _start_ns(text: str, where: str) -> int:
         raise Permanent(f"{where}.start: {text!r} is no ISO 8601 time, such as 2026-07-01T08:00:00Z") from error
     if moment.tzinfo is None:
         raise Permanent(f"{where}.start: {text!r} has no time zone; append Z for UTC")
+    # A float of seconds is exact to the microsecond, and no further.
     return round(moment.timestamp() * 1_000_000) * 1_000

@@ -101,6 +101,7 @@ class _Supervisor:
         self._reload = asyncio.Event()
         self._next: Configuration | None = None
         self._postponed = False
+        # The loop itself handles the signals, because events of asyncio may only be set in their loop.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -117,6 +118,7 @@ class _Supervisor:
                     await self._postpone(failure.reason)
                 elif before is not None:
                     _log_refusal(failure.reason)
+                    # It ran a moment ago, so if it fails now the cause is another one, and the process ends.
                     configuration, before = before, None
                 else:
                     raise failure.reason from failure
@@ -124,6 +126,7 @@ class _Supervisor:
             if ending is not _Ending.RELOADED:
                 log.info("agent_stopped", uptime_s=round(time.monotonic() - self._process.started_s, 1))
                 return ending
+            # The old agent has closed everything by now, so the new one can have its port and its spool.
             assert self._next is not None
             configuration, before = self._next, configuration
         return _Ending.STOPPED
@@ -165,6 +168,7 @@ class _Supervisor:
         try:
             while True:
                 await self._wait_for_any(delivered)
+                # A stop wins over a reload that came at the same time.
                 if self._stop.is_set():
                     ending = _Ending.STOPPED
                 elif self._reload.is_set():
@@ -201,6 +205,7 @@ class _Supervisor:
         try:
             found = await asyncio.to_thread(lambda: read_configuration(self._read()))
             if not found.equals_except_campaigns(configuration):
+                # Most mistakes show here, while the old agent still runs.
                 await asyncio.to_thread(try_sources, found.loaded)
                 self._next = found
                 return True

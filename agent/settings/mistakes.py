@@ -12,12 +12,14 @@ from agent.settings.sections import SOURCE_KINDS, BusSettings, Settings
 
 def explain(message: str, document: Mapping[str, object]) -> str:
     """Return the message of a ValidationError about `document` as key, mistake and remedy."""
+    # msgspec has no structured error: its text "Expected `int` >= 5 - at `$.uplink.keepalive_s`" is taken apart.
     what, _, where = message.partition(" - at `")
     key = where.rstrip("`").removeprefix("$").removeprefix(".")
     if key.startswith("bus[...]"):
         key = key.replace("[...]", f".{_offending_bus(document)}", 1)
     unknown = re.search(r"unknown field `([^`]+)`", what)
     if unknown is not None:
+        # All tables of `sources` share one list of keys, and so do all tables of `bus`.
         known = _known_keys().get(re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key), ())
         remedy = did_you_mean(unknown[1], known) or f"known keys: {', '.join(sorted(known))}"
         return f"{_joined(key, unknown[1])}: no such key; {remedy}"
@@ -88,6 +90,7 @@ def _known_keys() -> dict[str, tuple[str, ...]]:
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             known[field.name] = field.type.__struct_fields__
+    # msgspec's message does not say which kind of source it means, so a suggestion may come from any of them.
     every = [name for kind in SOURCE_KINDS for name in kind.__struct_fields__]
     known["sources"] = tuple(dict.fromkeys(every))
     return known

@@ -96,6 +96,7 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     """From frames to windows."""
 
     campaigns: str = "campaigns"
+    # A live source delivers what came every 100 ms, so that no increment is shorter.
     increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
     checkpoint_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
 
@@ -122,10 +123,12 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
     """The connection to the broker and the delivery of batches."""
 
     broker: str
+    # `agent.runtime.limits.UNCONFIRMED_BYTES` has the limits of each profile.
     broker_profile: Literal["standard", "azure_event_grid"] = "standard"
     ack: Literal["receiver", "broker"] = "receiver"
     in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 64
     ack_timeout_s: Seconds = 20.0
+    # MQTT sends whole seconds, as 16 bits; below 5 s the pings keep a modem awake all the time.
     keepalive_s: Annotated[int, Meta(ge=5, le=3_600)] = 30
     backoff_max_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
     backlog_kbit_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 4_000
@@ -160,6 +163,7 @@ class ServeSettings(Section, frozen=True, kw_only=True):
     """The HTTP server on loopback: toggles (OFREP) and status."""
 
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8016
+    # Status and toggles are served without authentication, so only programs of the head unit itself may ask.
     host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
 
 
@@ -185,6 +189,7 @@ class Settings(Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
+        # The buses of a log are known once it is read, so `agent.runtime.configured_sources` checks those.
         live = [source.bus for source in self.sources if isinstance(source, LiveSettings)]
         for bus in live:
             if live.count(bus) > 1:

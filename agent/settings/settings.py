@@ -18,6 +18,7 @@ class Loaded(msgspec.Struct, frozen=True):
     """Settings and the file that they came from."""
 
     settings: Settings
+    # Absolute, so that relative names in the file still resolve if the process changes its folder.
     file: Path
 
     def path(self, name: str) -> Path:
@@ -50,6 +51,7 @@ def parse(text: str, name: str) -> Settings:
 
 def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
     """Return the same configuration with `log` in place of all sources.  Raises: Permanent if `speed` is impossible."""
+    # Through `convert` and not through the class, whose constructor does not check the range of the speed.
     try:
         source = msgspec.convert(
             {"kind": "replay", "log": str(log.resolve()), "speed": speed}, type=ReplaySettings, strict=True
