@@ -5,7 +5,8 @@ key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime
 broadly.  Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class AgentError(Exception):
@@ -31,6 +32,21 @@ def first(group: ExceptionGroup[AgentError]) -> AgentError:
         error = error.exceptions[0]
     assert isinstance(error, AgentError)
     return error
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the first AgentError of an ExceptionGroup that leaves the block, in place of the group.
+
+    A group with any other error is raised unchanged, because an error of the programmer must keep its traceback.
+    """
+    try:
+        yield
+    except ExceptionGroup as group:
+        ours, others = group.split(AgentError)
+        if ours is None or others is not None:
+            raise
+        raise first(ours) from group
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

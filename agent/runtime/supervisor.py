@@ -28,7 +28,7 @@ from typing import Final
 
 import structlog
 
-from agent.errors import AgentError, Permanent, Transient, first
+from agent.errors import AgentError, Permanent, Transient, ungrouped
 from agent.runtime.app import Agent
 from agent.runtime.assembly import assemble
 from agent.runtime.configuration import Configuration, read_configuration
@@ -80,14 +80,8 @@ async def run(loaded: Loaded, read: Callable[[], Loaded], process: Process, *, u
     Raises: AgentError if the agent cannot start, or if a part of it failed for good.
     """
     supervisor = _Supervisor(loaded, read, process, until_delivered=until_delivered)
-    try:
+    with ungrouped():
         ending = await supervisor.run()
-    except ExceptionGroup as group:
-        ours, others = group.split(AgentError)
-        # An error of the programmer keeps its traceback.
-        if ours is None or others is not None:
-            raise
-        raise first(ours) from group
     return 0 if ending is (_Ending.DELIVERED if until_delivered else _Ending.STOPPED) else 1
 
 
