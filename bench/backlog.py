@@ -33,8 +33,9 @@ from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
-from agent.settings.settings import Uplink as UplinkSettings
-from agent.system.memory import keep_what_is_there
+from agent.runtime.limits import UNCONFIRMED_BYTES
+from agent.settings.sections import UplinkSettings
+from agent.system.memory import freeze_lasting_objects
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.spool.files import DiskFiles
 from agent.telemetry.spool.spool import Draft, Spool
@@ -105,7 +106,7 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     _write_lines(folder / "spool", folder / "lines")
     os.sync()  # or the first transaction waits until the disk has all of it
     with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
-        keep_what_is_there()  # as in a running agent
+        freeze_lasting_objects()  # as in a running agent
         halves = [_deliver(spool, endpoint, left=batches // 2)]
         started = time.perf_counter()
         _publish(folder / "lines", endpoint, topic)
@@ -183,7 +184,7 @@ def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
         Standing(
             spool,
             Route(vehicle, topics.partition_of(vehicle), acks_key, ack="broker"),
-            Pace(defaults.in_flight, defaults.ack_timeout_s, defaults.unconfirmed_bytes),
+            Pace(defaults.in_flight, defaults.ack_timeout_s, UNCONFIRMED_BYTES["standard"]),
             LinkGate(LinkPolicy(frozenset(Lane), 0), file, MachineClock().read, metered=False),
         )
     )

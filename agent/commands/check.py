@@ -1,9 +1,11 @@
-"""`headunit-agent check`: everything that a configuration names is read and tried, short of connecting.
+"""`headunit-agent check`: reads and tries everything that a configuration names, short of connecting.
 
-Goes through the same functions that `run` uses.  One mistake does not hide the next: each part is checked on its own.
+The checks call the functions that `run` calls, so what they accept, `run` can build.  Each check stands alone, so that
+one mistake does not hide the next.
 """
 
-import difflib
+import argparse
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,26 +15,48 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from agent.errors import AgentError
+from agent.commands.config_option import add_config
+from agent.errors import AgentError, did_you_mean
 from agent.formats.down.campaign import SignalRule
 from agent.link.endpoint import tls_context
-from agent.runtime.assembly import CampaignFile, endpoint, local_campaigns, make_source, source_buses
+from agent.runtime.assembly import endpoint
+from agent.runtime.configuration import CampaignFile, local_campaigns
+from agent.runtime.configured_sources import make_source, source_buses
 from agent.settings import identity as identities
 from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
-from agent.settings.settings import Loaded, PacketRingSource, PythonCanSource, Telemetry
+from agent.settings.sections import PacketRingSettings, PythonCanSettings, TelemetrySettings
+from agent.settings.settings import Loaded
 from agent.sources import Source, packet_ring
+from agent.system.arguments import add_json
+from agent.system.command_line import complain
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
+"""A certificate that expires sooner than this gets a note."""
 _T = TypeVar("_T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_config(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report on stdout and each problem on stderr; return 0 if there is no problem."""
+    report = check(options.config)
+    for problem in report.problems:
+        complain("headunit-agent", problem)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report)
+    return 0 if report.ok else 1
 
 
 @dataclass(slots=True)
 class Report:
-    """`problems` keep the agent from working as configured; `notes` are worth knowing.
+    """Problems, which keep the agent from working as configured, notes that are worth knowing, and facts.
 
-    As text it leaves the problems to the caller, who says them where errors go.
+    `str` leaves the problems out, because `run` prints them on stderr.
     """
 
     file: str
@@ -42,11 +66,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no problem."""
+        """Return whether there is no problem."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, in plain values for JSON."""
+        """Return the report in plain values for JSON."""
         return {"ok": self.ok, "file": self.file, "problems": self.problems, "notes": self.notes, **self.facts}
 
     def __str__(self) -> str:
@@ -55,8 +79,8 @@ class Report:
         lines.append(f"{self.file}: {'ok' if self.ok else f'{len(self.problems)} problem(s)'}")
         return "\n".join(lines)
 
-    def tried(self, work: Callable[[], _T]) -> _T | None:
-        """The result of `work`; where it fails, None and one problem more."""
+    def attempt(self, work: Callable[[], _T]) -> _T | None:
+        """Return the result of `work`; if it raises an AgentError, add that as a problem and return None."""
         try:
             return work()
         except AgentError as error:
@@ -65,23 +89,23 @@ class Report:
 
 
 def _lines(fact: Any) -> list[str]:
-    """One fact for a person: a line for each key of a mapping."""
+    """Return one fact as text: one line for each key of a mapping."""
     if isinstance(fact, Mapping):
         return [f"{key} {', '.join(_lines(value))}" for key, value in fact.items()]
     return [", ".join(fact)] if isinstance(fact, list) else [str(fact)]
 
 
 def check(file: Path) -> Report:
-    """Check the configuration `file` and all it names."""
+    """Check the configuration `file` and everything that it names."""
     report = Report(str(file))
-    loaded = report.tried(lambda: configuration.load(file))
+    loaded = report.attempt(lambda: configuration.load(file))
     if loaded is None:
         return report
     _check_identity(loaded, report)
-    plans = {bus: plan for bus in loaded.settings.bus if (plan := report.tried(lambda b=bus: bus_plan(loaded, b)))}  # type: ignore[misc]
+    plans = {bus: plan for bus in loaded.settings.bus if (plan := report.attempt(lambda b=bus: bus_plan(loaded, b)))}  # type: ignore[misc]
     _check_databases(plans, report)
     _check_sources(loaded, report)
-    campaigns = report.tried(lambda: local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)))
+    campaigns = report.attempt(lambda: local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)))
     if campaigns is not None:
         _check_campaigns(campaigns, plans, loaded, report)
     _check_folders(loaded, report)
@@ -89,11 +113,11 @@ def check(file: Path) -> Report:
 
 
 def _check_identity(loaded: Loaded, report: Report) -> None:
-    identity = report.tried(lambda: identities.load(loaded.path(loaded.settings.identity.folder)))
+    identity = report.attempt(lambda: identities.load(loaded.path(loaded.settings.identity.folder)))
     if identity is None:
         return
     now = datetime.now(UTC)
-    report.tried(lambda: tls_context(endpoint(identity, loaded.settings.uplink), now))
+    report.attempt(lambda: tls_context(endpoint(identity, loaded.settings.uplink), now))
     expiry = identity.certificate.not_valid_after_utc
     if now < expiry < now + RENEW:
         report.notes.append(f"{identity.folder}: the certificate expires on {expiry:%Y-%m-%d}; renew it")
@@ -112,10 +136,10 @@ def _check_databases(plans: dict[str, BusPlan], report: Report) -> None:
 def _check_sources(loaded: Loaded, report: Report) -> None:
     sources: list[Source] = []
     for number in range(len(loaded.settings.sources)):
-        source = report.tried(lambda n=number: make_source(loaded, n, lambda _: None))  # type: ignore[misc]
+        source = report.attempt(lambda n=number: make_source(loaded, n, lambda _: None))  # type: ignore[misc]
         if source is not None:
             sources.append(source)
-    buses = report.tried(lambda: source_buses(sources))
+    buses = report.attempt(lambda: source_buses(sources))
     for bus in buses or ():
         if bus not in loaded.settings.bus:
             report.notes.append(f"bus {bus} has no [bus.{bus}] table: its frames are only counted")
@@ -126,43 +150,47 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
         report.notes.append("no [[sources]]: the agent will collect nothing, only take pushes and serve toggles")
     report.facts["sources"] = [source.name for source in sources]
     for number, configured in enumerate(loaded.settings.sources):
-        if isinstance(configured, PythonCanSource):
+        if isinstance(configured, PythonCanSettings):
             _check_interface(f"{loaded.file}: sources[{number}].interface", configured.interface, report)
-        elif isinstance(configured, PacketRingSource) and packet_ring.is_can(configured.interface) is False:
+        elif isinstance(configured, PacketRingSettings) and packet_ring.is_can(configured.interface) is False:
             where = f"{loaded.file}: sources[{number}].interface"
-            report.problems.append(f"{where}: {configured.interface} is no CAN interface; name another")
-    _check_capture([s for s in loaded.settings.sources if isinstance(s, PythonCanSource | PacketRingSource)], report)
+            report.problems.append(f"{where}: {configured.interface} is not a CAN interface; name another one")
+    _check_capture(
+        [s for s in loaded.settings.sources if isinstance(s, PythonCanSettings | PacketRingSettings)], report
+    )
 
 
 def _check_interface(where: str, name: str, report: Report) -> None:
-    """Whether python-can, or a plug-in of it, has an interface of that name."""
-    from can import VALID_INTERFACES  # half of the start of a check that has none
+    """Check that python-can, or a plug-in of it, has an interface of that name."""
+    # Importing python-can takes half of the time of a check, and most configurations do not use it.
+    from can import VALID_INTERFACES
 
     if name not in VALID_INTERFACES:
-        close = difflib.get_close_matches(name, VALID_INTERFACES, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(VALID_INTERFACES))}"
+        remedy = did_you_mean(name, VALID_INTERFACES) or f"it has {', '.join(sorted(VALID_INTERFACES))}"
         report.problems.append(f"{where}: python-can has no interface {name!r}; {remedy}")
 
 
-def _check_capture(sources: Sequence[PythonCanSource | PacketRingSource], report: Report) -> None:
-    """Which way frames come from each live bus, and why."""
+def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], report: Report) -> None:
+    """Report how the frames of each live bus are captured, and why."""
     reason = packet_ring.unavailable()
     ring = f"packet ring (CAP_NET_RAW is held, kernel {os.uname().release} supports it)"
     if reason is not None:
-        ring = f"python-can (socketcan), because packet rings cannot be had: {reason}"
-    rings = [source for source in sources if isinstance(source, PacketRingSource)]
+        ring = f"python-can (socketcan), because packet rings cannot be used: {reason}"
+    rings = [source for source in sources if isinstance(source, PacketRingSettings)]
     if sources:
         report.facts["capture"] = {
             source.bus: ring if source in rings else f"python-can ({source.interface}), as configured"
             for source in sources
         }
     if rings and reason is not None:
-        report.notes.append(f"packet_ring: falls back to python-can, at ten times the cost: {reason}")
+        report.notes.append(f"packet_ring: the agent falls back to python-can, at ten times the cost: {reason}")
     for source in rings:
         up = packet_ring.interface_up(source.interface)
         if not up:
             state = "does not exist" if up is None else "is down"
-            report.notes.append(f"source {source.bus}: interface {source.interface} {state}; the agent waits for it")
+            report.notes.append(
+                f"source {source.bus}: interface {source.interface} {state}; the agent waits until it is up"
+            )
 
 
 def _check_campaigns(
@@ -175,7 +203,7 @@ def _check_campaigns(
         for rule in file.campaign.rules:
             if known and not any(_selects(rule, name) for name in names):
                 report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases")
-    if not folder.is_dir() and loaded.settings.telemetry.campaigns != Telemetry().campaigns:
+    if not folder.is_dir() and loaded.settings.telemetry.campaigns != TelemetrySettings().campaigns:
         report.problems.append(f"{loaded.file}: telemetry.campaigns: {folder} is no folder; make it, or name another")
     elif not campaigns:
         report.notes.append(f"{folder}: no campaigns; nothing is collected until the fleet pushes one")
@@ -188,6 +216,7 @@ def _selects(rule: SignalRule, name: str) -> bool:
 
 def _check_folders(loaded: Loaded, report: Report) -> None:
     state = loaded.path(loaded.settings.state.folder)
+    # A folder that is missing will be made in the nearest parent that exists.
     for key, name in (
         ("folder", loaded.settings.state.folder),
         ("runtime_folder", loaded.settings.state.runtime_folder),
@@ -201,6 +230,6 @@ def _check_folders(loaded: Loaded, report: Report) -> None:
     wanted = loaded.settings.spool.quota_bytes + loaded.settings.spool.reserve_bytes
     if free < wanted:
         report.notes.append(
-            f"state.folder: {free:,} bytes free on {present}, less than spool.quota_bytes + reserve_bytes "
+            f"state.folder: {free:,} bytes free on {present}, less than spool.quota_mb + spool.reserve_mb "
             f"({wanted:,}); the spool will evict earlier than its quota says"
         )

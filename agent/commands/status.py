@@ -1,49 +1,56 @@
-"""What the agent is doing: the document that `/status` serves and `headunit-agent status` prints.
+"""`headunit-agent status`: asks the running agent what it is doing, or reads the spool of one that does not answer.
 
-`fetch` asks the running agent over loopback; where none runs, it reads what the spool on the disk says, and changes
-nothing there, so that every batch is accounted for after a crash too.
+The spool on the disk is only read, so every batch is accounted for after a crash as well, and an agent that is just
+starting is not hindered.  The running agent's own document is made by `agent.runtime.live_status`.
 """
 
+import argparse
 import http.client
 import json
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from agent.commands.config_option import add_config
+from agent.commands.status_text import render, render_ledger
 from agent.errors import Permanent, Transient
 from agent.formats.up.ledger import Span, State
+from agent.settings import settings
 from agent.settings.settings import Loaded
-from agent.telemetry.spool.account import Counts, counts_on_disk, ledger_on_disk
+from agent.system.arguments import add_json
+from agent.telemetry.spool.account import counts_on_disk, ledger_on_disk, spool_status
 
 TIMEOUT_S: Final = 5.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def spool_status(counts: Counts) -> dict[str, Any]:
-    """The spool's account: every sequence number below `next_seq` is acknowledged, waiting, provisional (a part of a
-    window that is still open), replaced (by the batch of its window) or lost."""
-    return {
-        "epoch": counts.epoch,
-        "next_seq": counts.next_seq,
-        "acknowledged": counts.acknowledged,
-        "waiting": counts.batches,
-        "waiting_bytes": counts.size_bytes,
-        "provisional": counts.provisional[0],
-        "provisional_bytes": counts.provisional[1],
-        "replaced": counts.replaced,
-        "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
-        "oldest_stored_at": None
-        if counts.oldest_stored_at_s is None
-        else datetime.fromtimestamp(counts.oldest_stored_at_s, UTC).isoformat(timespec="seconds"),
-        "lost": {
-            str(reason): {"batches": total.batches, "samples": total.samples, "frames": total.frames}
-            for reason, total in counts.lost.items()
-        },
-    }
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_config(parser)
+    parser.add_argument(
+        "--ledger",
+        action="store_true",
+        help="show what became of every sequence number: delivered, waiting, or lost and why (as `fleet query ledger`)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the status and return 0 if an agent answered; with `--ledger` print the ledger and return 0."""
+    loaded = settings.load(options.config)
+    if options.ledger:
+        lines = ledger(loaded)
+        print(json.dumps(lines, indent=2) if options.json else render_ledger(lines))
+        return 0
+    status = fetch(loaded)
+    print(json.dumps(status, indent=2) if options.json else render(status))
+    return 0 if status["running"] else 1
 
 
 def fetch(loaded: Loaded) -> dict[str, Any]:
-    """The status of the agent that `loaded` configures; `running` says whether one answered.  Raises Permanent."""
+    """Return the status of the agent that `loaded` configures; `running` is false if none answered.
+
+    Raises: Permanent if the configuration does not name the port, or if another program answers there.
+    """
     serve = loaded.settings.serve
     if serve.port == 0:
         raise Permanent(f"{loaded.file}: serve.port is 0, so only the log says where the agent answers; set a port")
@@ -56,6 +63,7 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(content)
             return found
         raise Permanent(f"{serve.host}:{serve.port} answers {answer.status}: is serve.port another program's?")
+    # No agent runs, or it hangs, or what answers does not speak HTTP or JSON: the disk still has the account.
     except (OSError, http.client.HTTPException, ValueError):
         return {"running": False, **_from_disk(loaded)}
     finally:
@@ -63,13 +71,17 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 
 
 def ledger(loaded: Loaded) -> list[dict[str, Any]]:
-    """Every sequence number, from the spool's index on the disk, whether an agent runs or not.  Raises AgentError."""
+    """Return what became of every sequence number, read from the spool's index while an agent runs or not.
+
+    Raises: Permanent if there is no spool; Transient if its index cannot be read.
+    """
     folder = loaded.path(loaded.settings.state.folder) / "spool"
     if not folder.is_dir():
         raise Permanent(f"there is no spool in {folder}: no agent has run with {loaded.file}")
     return [
         {
             "epoch": epoch,
+            # The lake calls these numbers stored; the vehicle only knows that they were acknowledged.
             "state": "delivered" if span.state is State.STORED else str(span.state),
             "first_seq": span.first,
             "last_seq": span.last,
@@ -90,31 +102,8 @@ def _why(span: Span) -> dict[str, Any]:
 
 
 def _time(t_us: int | None) -> str | None:
+    # Integers are exact to the microsecond; `datetime.fromtimestamp` would take a float of seconds.
     return None if t_us is None else (_EPOCH + timedelta(microseconds=t_us)).isoformat()
-
-
-def render_ledger(lines: Sequence[Mapping[str, Any]]) -> str:
-    """The ledger for a person."""
-    shown = [f"{'numbers':>20}  {'state':10}{'reason':22}{'lane':9}times"]
-    epoch = ""
-    for line in lines:
-        if line["epoch"] != epoch:
-            epoch = line["epoch"]
-            shown.append(f"epoch {epoch}")
-        numbers = f"{line['first_seq']}-{line['last_seq']}"
-        reason = (line["reason"] or "") + ("" if line["exact"] else " (about)")
-        times = "" if line["first"] is None else f"{line['first']} to {line['last']}"
-        shown.append(f"{numbers:>20}  {line['state']:10}{reason:22}{line['lane'] or '':9}{times}".rstrip())
-    return "\n".join(shown)
-
-
-def _link_use(link: Mapping[str, Any]) -> str:
-    kind = {True: "metered", False: "not metered", None: "metered or not: unknown"}[link["metered"]]
-    used = (
-        f"{link['metered_bytes_today'] / 1e6:.1f} of {link['metered_daily_bytes'] / 1e6:.0f} MB of metered links today"
-    )
-    aside = f"; {link['set_aside']:,} batches unanswered and set aside" if link["set_aside"] else ""
-    return f"lanes     {', '.join(link['lanes']) or 'none'} ({kind}; {used}){aside}"
 
 
 def _from_disk(loaded: Loaded) -> dict[str, Any]:
@@ -125,43 +114,3 @@ def _from_disk(loaded: Loaded) -> dict[str, Any]:
         return {"spool": spool_status(counts_on_disk(folder))}
     except Transient as error:
         return {"spool": None, "note": str(error)}
-
-
-def render(status: Mapping[str, Any]) -> str:
-    """The status for a person."""
-    lines = []
-    if status["running"]:
-        lines.append(f"vehicle   {status['vehicle']}  ({status['version']}, up {status['uptime_s']:.0f} s)")
-        link = status["link"]
-        lines.append(
-            f"link      {link['state']} to {link['broker']}" + (f": {link['problem']}" if link["problem"] else "")
-        )
-        lines.append(_link_use(link))
-        for source in status["sources"]:
-            note = f": {source['problem']}" if source["problem"] else ""
-            lines.append(f"source    {source['name']} {source['state']}{note}")
-        telemetry = status["telemetry"]
-        frames = ", ".join(f"{bus} {count:,}" for bus, count in telemetry["frames"].items()) or "none"
-        lines.append(f"frames    {frames}")
-        for campaign in telemetry["campaigns"]:
-            lines.append(f"campaign  {campaign['name']} @{campaign['revision']}")
-        if telemetry["problem"]:
-            lines.append(f"disk      {telemetry['problem']}")
-        pushes = status["pushes"]
-        lines.append(f"pushes    release {pushes['version']}{' (on trial)' if pushes['in_trial'] else ''}")
-        for key, toggle in status["toggles"].items():
-            lines.append(f"toggle    {key} = {toggle['value']!r} ({toggle['variant']})")
-    else:
-        lines.append("agent     does not answer" + (f": {status['note']}" if "note" in status else ""))
-    if (spool := status["spool"]) is not None:
-        lines.append(
-            f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
-            f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
-            f"{spool['provisional']:,} of open windows, {spool['replaced']:,} replaced"
-        )
-        if spool.get("problem"):
-            lines.append(f"spool     {spool['problem']}")
-        for reason, lost in spool["lost"].items():
-            what = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
-            lines.append(f"lost      {reason}: {what}")
-    return "\n".join(lines)

@@ -23,7 +23,7 @@ from agent.errors import AgentError, Transient
 from agent.formats.down.documents import CAMPAIGN, KINDS, TOGGLES, Document, Documents, Kind, by_kind, read_documents
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
-from agent.runtime.assembly import CampaignFile
+from agent.runtime.configuration import CampaignFile
 from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService

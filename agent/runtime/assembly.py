@@ -1,206 +1,125 @@
-"""Settings turned into parts: databases, campaigns, sources, the broker's endpoint.
+"""All parts of one agent, built from its configuration and connected to each other.  `agent.runtime.app` runs them.
 
-Reads the files that the settings name.  `check` and `run` both go through here, so what `check` accepts, `run` can
-build.  Each function raises Permanent that names the file and the remedy.
+Building reads files and opens the spool, so it blocks.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 
-from agent.errors import Permanent
-from agent.formats.down import campaign
-from agent.formats.down.campaign import Campaign
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
+from agent.link.keeper import LinkKeeper
+from agent.link.session import Backoff
+from agent.pushes.pushes import Pushes
+from agent.runtime.apply import Applier, make_applier
+from agent.runtime.configuration import Configuration
+from agent.runtime.configured_sources import make_sources, source_buses
+from agent.runtime.limits import UNCONFIRMED_BYTES, Limits
+from agent.runtime.live_status import LiveStatus, SpoolAccount
+from agent.runtime.online import Online
+from agent.serve.flagd_file import FlagdFile
+from agent.serve.http import Server
+from agent.serve.toggles import ToggleService
 from agent.settings.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
-from agent.settings.identity import load as load_identity
-from agent.settings.plans import bus_plans
-from agent.settings.settings import (
-    Loaded,
-    PacketRingSource,
-    PythonCanSource,
-    ReplaySource,
-    Uplink,
-    VirtualVehicleSource,
-)
-from agent.sources import BusLoss, Source, packet_ring
-from agent.sources.packet_ring import Descriptors
-from agent.system.durable import make_folder
+from agent.settings.sections import UplinkSettings
+from agent.sources import BusLoss, Source
+from agent.sources.feeder import Feeder
+from agent.system.descriptors import Descriptors
+from agent.telemetry.clock import MachineClock, SteadyClock
+from agent.telemetry.collect.collector import Collector
+from agent.telemetry.collect.collector import Limits as CollectorLimits
+from agent.telemetry.collect.holdings import Holder, Holdings
+from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.outbox.outbox import Outbox, Sealer
+from agent.telemetry.spool.spool import Spool
+from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.link_policy import LinkPolicy
-from can_dbc.plan import BusPlan
+from agent.telemetry.uplink.schedule import Pace
+from agent.telemetry.uplink.standing import Route, Standing
+from agent.telemetry.uplink.uplink import Uplink
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignFile:
-    """A campaign and where it came from: a file, or a push."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The parts that the app runs.  Their owner closes `spool` after everything else has ended."""
 
-    source: str
-    campaign: Campaign
+    configuration: Configuration
+    spool: Spool
+    outbox: Outbox
+    collector: Collector
+    feeders: Sequence[Feeder]
+    holders: Sequence[Holder]
+    applier: Applier
+    online: Online
+    link: LinkKeeper
+    server: Server
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A configuration with what its files say: all that can be read before anything is opened.
+def assemble(configuration: Configuration, limits: Limits, descriptors: Descriptors, started_s: float) -> Assembly:
+    """Build all parts.  `started_s` is the start of the process on the monotonic clock.
 
-    `state` and `runtime_folder` exist.
+    Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  The spool is closed then.
     """
-
-    loaded: Loaded
-    identity: Identity
-    state: Path
-    runtime_folder: Path
-    plans: Mapping[str, BusPlan]
-    local: tuple[CampaignFile, ...]
-
-    def same_but_campaigns(self, other: "Parts") -> bool:
-        """Whether a running agent need only exchange its campaigns to go from `other` to these."""
-        return (self.loaded, self.identity, self.plans) == (other.loaded, other.identity, other.plans)
-
-
-def read_parts(loaded: Loaded) -> Parts:
-    """Read the files that `loaded` names, but for the sources, and make its folders.  Blocking."""
-    settings = loaded.settings
-    return Parts(
-        loaded,
-        load_identity(loaded.path(settings.identity.folder)),
-        _make_folder(loaded, "folder", settings.state.folder, mode=0o700),
-        _make_folder(loaded, "runtime_folder", settings.state.runtime_folder, mode=0o755),  # flagd's file is for apps
-        bus_plans(loaded),
-        local_campaigns(loaded.path(settings.telemetry.campaigns)),
+    settings, identity = configuration.settings, configuration.identity
+    # The sources are made before the outbox, but report losses only when they run.
+    sources = make_sources(configuration.loaded, lambda lost: outbox.add_loss(_loss(lost)), descriptors)
+    buses = source_buses(sources)
+    holders = [source for source in sources if isinstance(source, Holder)]
+    clock = MachineClock(recorded=any(source.recorded for source in settings.sources))
+    with ExitStack() as undo:
+        spool = _open_spool(configuration)
+        undo.callback(spool.close)
+        pushes = Pushes.open(configuration.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
+        # Read before the run begins, and before any source runs: from these frames on nothing is durable yet.
+        holdings = Holdings(holders, spool.positions())
+        spool.begin_run(now_us(), lossy=", ".join(_lossy_buses(sources)))
+        outbox = _make_outbox(configuration, limits, spool, clock)
+        collector = Collector(
+            buses, configuration.plans, outbox, clock, _collector_limits(configuration, limits), holdings=holdings
+        )
+        feeders = [Feeder(source, buses, collector.feed) for source in sources]
+        toggles = ToggleService(identity.attributes)
+        flagd_file = FlagdFile(configuration.runtime_folder)
+        applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=configuration.local)
+        # The collector has no campaigns yet: `applier.start` sets those of the release in force.
+        uplink = _make_uplink(configuration, spool, clock)
+        link = LinkKeeper(
+            endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
+        )
+        status = LiveStatus(
+            vehicle=identity.vehicle,
+            broker=settings.uplink.broker,
+            started_s=started_s,
+            feeders=feeders,
+            collector=collector,
+            outbox=outbox,
+            spool=SpoolAccount(spool.counts),
+            link=link,
+            uplink=uplink.status,
+            applier=applier,
+            toggles=toggles,
+        )
+        server = Server((*toggles.routes, *status.routes), host=settings.serve.host, port=settings.serve.port)
+        # Everything is built, so the spool stays open: the owner of the assembly closes it.
+        undo.pop_all()
+    return Assembly(
+        configuration=configuration,
+        spool=spool,
+        outbox=outbox,
+        collector=collector,
+        feeders=feeders,
+        holders=holders,
+        applier=applier,
+        online=Online(identity.vehicle, uplink, applier),
+        link=link,
+        server=server,
     )
 
 
-def local_campaigns(folder: Path) -> tuple[CampaignFile, ...]:
-    """The campaigns in `folder` (*.json, by name): what holds until the fleet pushes its own.  Missing: none."""
-    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    return parse_campaigns((str(file), _read(file)) for file in files)
-
-
-def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[CampaignFile, ...]:
-    """Parse campaigns of (source, JSON) pairs, of which no two may share a name.  Raises Permanent."""
-    return tuple(CampaignFile(source, parsed) for source, parsed in campaign.parse_campaigns(documents))
-
-
-def make_sources(
-    loaded: Loaded, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
-) -> tuple[Source, ...]:
-    """All sources; `on_loss` hears of frames that a live bus delivered and nobody could take."""
-    if descriptors is not None:
-        rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSource)]
-        packet_ring.drop_unused(descriptors, [source.interface for source in rings])
-    return tuple(make_source(loaded, number, on_loss, descriptors) for number in range(len(loaded.settings.sources)))
-
-
-def make_source(
-    loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
-) -> Source:
-    """Source `number` of the settings.  Logs are read once to find their channels, unless the settings name them.
-
-    A packet ring that this process cannot have becomes python-can on the same interface.  `descriptors`: where rings
-    outlive the source.  A source's module is imported with the first source of its kind: python-can and the simulator
-    cost a head unit that captures with rings half of its start otherwise.
-    """
-    where = f"{loaded.file}: sources[{number}]"
-    match loaded.settings.sources[number]:
-        case ReplaySource() as log:
-            from agent.sources import replay  # noqa: PLC0415
-
-            return replay.ReplaySource(
-                loaded.path(log.log), channels=log.channels, speed=log.speed, drain_ms=log.drain_ms
-            )
-        case VirtualVehicleSource() as vehicle:
-            from agent.sources import virtual_vehicle  # noqa: PLC0415
-
-            return virtual_vehicle.VirtualVehicle(
-                vehicle.seed,
-                _start_ns(vehicle.start, where),
-                vehicle.duration_s or None,
-                vehicle.speed,
-                drain_ms=vehicle.drain_ms,
-            )
-        case PacketRingSource() as bus if packet_ring.unavailable() is None:
-            return packet_ring.PacketRingSource(
-                bus=bus.bus,
-                interface=bus.interface,
-                drain_ms=bus.drain_ms,
-                ring_bytes=bus.ring_bytes,
-                on_loss=on_loss,
-                descriptors=descriptors,
-            )
-        case PacketRingSource() as bus:
-            from agent.sources import python_can  # noqa: PLC0415
-
-            return python_can.PythonCanSource(
-                bus=bus.bus,
-                interface="socketcan",
-                channel=bus.interface,
-                fd=True,
-                drain_ms=bus.drain_ms,
-                on_loss=on_loss,
-            )
-        case PythonCanSource() as bus:
-            from agent.sources import python_can  # noqa: PLC0415
-
-            return python_can.PythonCanSource(
-                bus=bus.bus,
-                interface=bus.interface,
-                channel=bus.channel,
-                bitrate=bus.bitrate,
-                fd=bus.fd,
-                options=bus.options,
-                drain_ms=bus.drain_ms,
-                buffer_frames=bus.buffer_frames,
-                on_loss=on_loss,
-            )
-
-
-def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
-    """The names of all buses, in the order of the sources.  Raises Permanent where two deliver the same one."""
-    owner: dict[str, str] = {}
-    for source in sources:
-        for bus in source.buses:
-            if bus in owner:
-                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or drop one")
-            owner[bus] = source.name
-    return tuple(owner)
-
-
-def try_sources(loaded: Loaded) -> None:
-    """Find the mistakes that `make_sources` would find, and touch nothing."""
-    source_buses(make_sources(loaded, lambda _: None))
-
-
-def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
-    """The folder, made with `mode` whatever the umask says; one that is there stays as it is."""
-    folder = loaded.path(name)
-    try:
-        if not folder.is_dir():
-            make_folder(folder)
-            folder.chmod(mode)
-    except OSError as error:
-        raise Permanent(
-            f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); name one that the agent may write"
-        ) from error
-    return folder
-
-
-def _start_ns(text: str, where: str) -> int:
-    if not text:
-        return time.time_ns()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Permanent(f"{where}.start: {text!r} is no ISO 8601 time, such as 2026-07-01T08:00:00Z") from error
-    if moment.tzinfo is None:
-        raise Permanent(f"{where}.start: {text!r} has no time zone; append Z for UTC")
-    return round(moment.timestamp() * 1_000_000) * 1_000
-
-
-def endpoint(identity: Identity, uplink: Uplink) -> Endpoint:
-    """The broker, and this vehicle's certificate for it."""
+def endpoint(identity: Identity, uplink: UplinkSettings, timeout_s: float = Limits().connect_timeout_s) -> Endpoint:
+    """Return the broker with this vehicle's certificate for it."""
     host, port = uplink.address
     return Endpoint(
         host=host,
@@ -210,18 +129,84 @@ def endpoint(identity: Identity, uplink: Uplink) -> Endpoint:
         key_file=identity.folder / DEVICE_KEY,
         client_id=identity.vehicle,
         keepalive_s=uplink.keepalive_s,
-        timeout_s=uplink.connect_timeout_s,
+        timeout_s=timeout_s,
     )
 
 
-def link_policy(uplink: Uplink) -> LinkPolicy:
-    """Which lanes may use which link."""
-    lanes = frozenset(lane for lane in Lane if lane.label in uplink.metered_lanes)
-    return LinkPolicy(lanes, uplink.metered_daily_mb * 1_000_000)
+def now_us() -> int:
+    """Return the wall clock in microseconds."""
+    return time.time_ns() // 1_000
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{path}: {error.strerror}; make it readable for the agent, or remove it") from error
+def _open_spool(configuration: Configuration) -> Spool:
+    spool = configuration.settings.spool
+    return Spool.open(
+        configuration.state / "spool",
+        quota_bytes=spool.quota_bytes,
+        max_age_s=spool.max_age_s,
+        reserve_bytes=spool.reserve_bytes,
+        now_s=SteadyClock(configuration.runtime_folder / "steady-clock"),
+    )
+
+
+def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clock: MachineClock) -> Outbox:
+    identity = configuration.identity
+    return Outbox(
+        spool,
+        Sealer(identity.vehicle, identity.device_key, identity.recipient, now_us),
+        clock.read,
+        batch_max_bytes=limits.batch_max_bytes,
+        pending_max_bytes=limits.pending_max_bytes,
+        # Only our receiver confirms that it holds a catalogue; without that, each batch describes its signals itself.
+        refer=configuration.settings.uplink.ack == "receiver",
+    )
+
+
+def _collector_limits(configuration: Configuration, limits: Limits) -> CollectorLimits:
+    telemetry = configuration.settings.telemetry
+    return CollectorLimits(
+        increment_ns=round(telemetry.increment_s * 1e9),
+        silence_ns=round(limits.silence_s * 1e9),
+        increment_max_frames=limits.increment_max_frames,
+        window_max_samples=limits.window_max_samples,
+        loss_window_ns=round(telemetry.checkpoint_s * 1e9),
+    )
+
+
+def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock) -> Uplink:
+    settings, identity = configuration.settings.uplink, configuration.identity
+    route = Route(identity.vehicle, identity.partition, identity.acks_key, settings.ack)
+    pace = Pace(
+        settings.in_flight,
+        settings.ack_timeout_s,
+        UNCONFIRMED_BYTES[settings.broker_profile],
+        # 1 kbit/s is 125 bytes/s.
+        backlog_bytes_s=settings.backlog_kbit_s * 125,
+    )
+    lanes = frozenset(lane for lane in Lane if lane.label in settings.metered_lanes)
+    policy = LinkPolicy(lanes, settings.metered_daily_mb * 1_000_000)
+    gate = LinkGate(policy, configuration.state / "metered.json", clock.read, metered=settings.metered)
+    return Uplink(Standing(spool, route, pace, gate))
+
+
+def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
+    # The jitter is full above the floor: without a floor, some attempts would follow a failure at once.
+    base_s = limits.backoff_min_s
+    return Backoff(floor_s=min(0.5, base_s), base_s=base_s, cap_s=configuration.settings.uplink.backoff_max_s)
+
+
+def _lossy_buses(sources: Sequence[Source]) -> list[str]:
+    """Return the buses whose frames an agent that crashed had in its memory alone: no ring and no log has them."""
+    keeping = {source.name for source in sources if isinstance(source, Holder) and source.resumes}
+    return [bus for source in sources if source.name not in keeping for bus in source.buses]
+
+
+def _loss(lost: BusLoss) -> Loss:
+    return Loss(
+        Reason.BUS_OVERFLOW,
+        bus=lost.bus,
+        detail=lost.detail,
+        frames=lost.count,
+        first_t_us=lost.first_ns // 1_000,
+        last_t_us=lost.last_ns // 1_000,
+    )

@@ -1,15 +1,18 @@
-"""The first thing a start does: packet rings listen on their buses before the rest of the agent is even imported.
+"""The first thing that a start does: packet rings listen on their buses before the rest of the agent is imported.
 
-Frames then wait in the rings; the sources adopt them (`agent.sources.packet_ring`) as they do those of a predecessor.
+The frames of that time wait in the rings.  The sources adopt these rings as they adopt those of a predecessor.
 """
 
-from agent.settings.settings import PacketRingSource, Settings
+from agent.settings.sections import PacketRingSettings, Settings
 from agent.sources import packet_ring
 from agent.system.descriptors import Descriptors
 
 
 def listen(settings: Settings, descriptors: Descriptors) -> None:
-    """Open the rings that `settings` name and nobody has left in `descriptors`, as far as they can be had."""
+    """Open each ring that `settings` ask for and that no predecessor has left in `descriptors`.
+
+    A ring that cannot be opened now is left out, and its source tries again later.
+    """
     for source in settings.sources:
-        if isinstance(source, PacketRingSource):
+        if isinstance(source, PacketRingSettings):
             packet_ring.listen(source.interface, source.ring_bytes, descriptors)

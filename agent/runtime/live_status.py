@@ -1,4 +1,7 @@
-"""What the running agent says of itself, gathered from its parts for `/status`; `agent.commands.status` prints it."""
+"""The document that the running agent serves at `/status`, gathered from its parts.
+
+`agent.commands.status` asks for it and prints it.
+"""
 
 import asyncio
 import contextlib
@@ -8,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from agent.commands.status import spool_status
 from agent.errors import AgentError, Permanent
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
@@ -17,25 +19,25 @@ from agent.serve.toggles import ToggleService
 from agent.sources.feeder import Feeder
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
-from agent.telemetry.spool.spool import Counts
+from agent.telemetry.spool.account import Counts, spool_status
 
-DISK_PATIENCE_S: Final = 0.5  # an fsync of worn flash can take longer
+DISK_PATIENCE_S: Final = 0.5
+"""An app that asks for the status waits this long at most; an fsync on worn flash can take longer."""
 
 
 class SpoolAccount:
-    """The spool's figures, read in a thread: `read` can wait for the disk, and who asks for the status does not.
-
-    Made where blocking is allowed, with the first figures.  Raises AgentError where they cannot be had.
-    """
+    """The figures of the spool, read in a thread, because reading waits while the disk works."""
 
     def __init__(self, read: Callable[[], Counts]) -> None:
+        """Read the first figures.  Blocking.  Raises: AgentError if they cannot be read."""
         self._read = read
         self._counts, self._read_at_s = read(), time.monotonic()
         self._problem: str | None = None
         self._reading: asyncio.Future[None] | None = None
 
     async def figures(self, patience_s: float = DISK_PATIENCE_S) -> dict[str, Any]:
-        """As of now, or the last there were, with the reason as `problem`."""
+        """Return the figures of this moment, or the last ones with the reason in `problem`."""
+        # A reading that was too slow for an earlier request goes on, and there is never more than one.
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(asyncio.to_thread(self._refresh))
         _, late = await asyncio.wait({self._reading}, timeout=patience_s)
@@ -52,7 +54,7 @@ class SpoolAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveStatus:
-    """The parts that are asked.  `started_s`: monotonic clock; `broker` as the settings name it."""
+    """The parts that the document is gathered from.  `started_s` counts on the monotonic clock."""
 
     vehicle: str
     broker: str
@@ -68,14 +70,14 @@ class LiveStatus:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """For `agent.serve.http.Server`."""
+        """Return the route for `agent.serve.http.Server`."""
         return (Route("GET", "/status", self._answer),)
 
     async def _answer(self, _: Request) -> Response:
         return json_response(200, await self.as_dict())
 
     async def as_dict(self) -> dict[str, Any]:
-        """Everything, in plain values for JSON."""
+        """Return the document in plain values for JSON."""
         spool = await self.spool.figures()
         return {
             "running": True,
@@ -113,10 +115,11 @@ class LiveStatus:
         }
 
     def _toggle_values(self) -> Mapping[str, Any]:
-        """Each toggle as it evaluates for the vehicle itself."""
+        """Return each toggle as it evaluates for the vehicle itself."""
         values: dict[str, Any] = {}
         for key in self.toggles.keys:
-            with contextlib.suppress(Permanent):  # a rule that needs the asking app's own context
+            # A rule over attributes of an app has no value without them, and is left out.
+            with contextlib.suppress(Permanent):
                 evaluation = self.toggles.evaluate(key)
                 values[key] = {"value": evaluation.value, "variant": evaluation.variant, "reason": evaluation.reason}
         return values

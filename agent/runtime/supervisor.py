@@ -1,10 +1,20 @@
-"""The life of the agent over signals and reloads.
+"""The life of the process over signals, reloads and starts that fail.
 
-SIGTERM and SIGINT store what is open and end the process.  SIGHUP reads everything again: campaigns alone are exchanged
-in the running agent; where anything else changed, the parts are built anew behind the same spool.  Invariant: a
-configuration with a mistake changes nothing, and one message says which; where the mistake shows only when the parts
-are built (a port that is taken), the configuration before takes over again.  A disk that refuses at the start is waited
-for: a service manager would give up after some attempts.
+SIGTERM and SIGINT store the open windows and end the process.  SIGHUP reads the configuration again: if only campaigns
+changed, the running agent exchanges them; if anything else changed, the agent ends and a new one is built behind the
+same spool.  The supervisor runs one agent after the other:
+
+    what became of an agent                            what comes next
+    -------------------------------------------------  ----------------------------------------------------
+    did not start: the disk refused                    the same configuration again after RETRY_S
+    did not start: a mistake, after a reload           the configuration before the reload
+    did not start: a mistake, at the first start       the process ends with the error
+    ran, and was asked to reload                       the new configuration; this one is the one before
+    ran, and was stopped or has delivered everything   the process ends
+    ran, and a part of it failed for good              the process ends with the error
+
+Invariant: a configuration with a mistake changes nothing, and one message in the log names the mistake.  A mistake that
+shows only when the parts are built (a port that is taken) costs a short interruption.
 """
 
 import asyncio
@@ -12,149 +22,195 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 import structlog
 
-from agent.errors import AgentError, Permanent, Transient, first
+from agent.errors import AgentError, Permanent, Transient, ungrouped
 from agent.runtime.app import Agent
-from agent.runtime.assembly import Parts, read_parts, try_sources
+from agent.runtime.assembly import assemble
+from agent.runtime.configuration import Configuration, read_configuration
+from agent.runtime.configured_sources import try_sources
+from agent.runtime.limits import Limits
 from agent.settings.settings import Loaded
 from agent.system import log as logging
 from agent.system.descriptors import Descriptors
 from agent.system.sd_notify import Notifier
 
-RETRY_S: Final = 2.0  # how soon a start that the disk refused is tried again
+RETRY_S: Final = 2.0
+"""A service manager would give up after some attempts on a disk that refuses, so the process waits by itself."""
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The objects that live as long as the process, over all reloads.  `started_s` counts on the monotonic clock."""
+
+    notifier: Notifier
+    descriptors: Descriptors
+    limits: Limits | None = None
+    started_s: float = field(default_factory=time.monotonic)
+
+
 class _Ending(Enum):
-    """Why an agent ends, and how it tells the fleet."""
+    """Why an agent that ran has ended, as the kind of the event that the fleet receives."""
 
     STOPPED = "agent_stopped"
     DELIVERED = "agent_delivered"
-    DELIVERED_IN_PART = "agent_delivered_in_part"  # a source failed
+    DELIVERED_IN_PART = "agent_delivered_in_part"  # at least one source failed
     RELOADED = "agent_reloaded"
 
 
-async def run(
-    loaded: Loaded, read: Callable[[], Loaded], descriptors: Descriptors, *, until_delivered: bool = False
-) -> int:
-    """Run the agent that `loaded` configures until SIGTERM; `read` gives the configuration again.  The exit status.
+class _NotStartedError(Exception):
+    """An agent that could not start, with the reason."""
 
-    `until_delivered`: end when every source has ended and every batch is acknowledged; 1 where a source failed, or
-    where a signal came before.  Raises AgentError where it cannot start, or where a part failed for good.
+    def __init__(self, reason: AgentError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+async def run(loaded: Loaded, read: Callable[[], Loaded], process: Process, *, until_delivered: bool = False) -> int:
+    """Run the agent that `loaded` configures until SIGTERM, and return the exit status of the process.
+
+    `read` reads the configuration again.  With `until_delivered` the agent also ends when every source has ended and
+    every batch is acknowledged; the status is 1 if a source failed, or if a signal came before.
+
+    Raises: AgentError if the agent cannot start, or if a part of it failed for good.
     """
-    supervisor = _Supervisor(loaded, read, descriptors, until_delivered=until_delivered)
-    try:
+    supervisor = _Supervisor(loaded, read, process, until_delivered=until_delivered)
+    with ungrouped():
         ending = await supervisor.run()
-    except ExceptionGroup as group:
-        ours, others = group.split(AgentError)
-        if ours is None or others is not None:
-            raise
-        raise first(ours) from group
     return 0 if ending is (_Ending.DELIVERED if until_delivered else _Ending.STOPPED) else 1
 
 
 class _Supervisor:
-    def __init__(
-        self, loaded: Loaded, read: Callable[[], Loaded], descriptors: Descriptors, *, until_delivered: bool
-    ) -> None:
+    def __init__(self, loaded: Loaded, read: Callable[[], Loaded], process: Process, *, until_delivered: bool) -> None:
         self._loaded = loaded
         self._read = read
+        self._process = process
         self._until_delivered = until_delivered
-        self._started_s = time.monotonic()
-        self._notifier = Notifier()
-        self._descriptors = descriptors
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
-        self._next: Parts | None = None
+        self._next: Configuration | None = None
+        self._postponed = False
+        # The loop itself handles the signals, because events of asyncio may only be set in their loop.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
     async def run(self) -> _Ending:
-        """Run one agent after the other, until one ends for good."""
-        parts, before = await asyncio.to_thread(read_parts, self._loaded), None
-        problem: str | None = None
+        """Run one agent after the other until one ends for good; see the table in the text of this module."""
+        configuration, before = await asyncio.to_thread(read_configuration, self._loaded), None
         while not self._stop.is_set():
-            settings = parts.loaded.settings
-            logging.configure(settings.log.level, settings.log.format)
-            ready = False
             try:
-                agent = await asyncio.to_thread(Agent, parts, self._notifier, self._descriptors, self._started_s)
-                agent.tell("agent_started")
-                async with agent.running():
-                    ready = True
-                    problem = None
-                    ending = await self._until_ended(agent, parts)
-                    agent.tell(ending.value)
-            except Transient as error:
-                if ready:
-                    raise
-                if problem is None:
-                    log.error("start_postponed", reason=str(error), retry_s=RETRY_S)
-                problem = str(error)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), RETRY_S)
-                continue
-            except AgentError as error:
-                if ready or before is None:
-                    raise
-                _refused(error)
-                parts, before = before, None
+                ending = await self._run_one(configuration)
+            except _NotStartedError as failure:
+                if isinstance(failure.reason, Transient):
+                    await self._postpone(failure.reason)
+                elif before is not None:
+                    _log_refusal(failure.reason)
+                    # It ran a moment ago, so if it fails now the cause is another one, and the process ends.
+                    configuration, before = before, None
+                else:
+                    raise failure.reason from failure
                 continue
             if ending is not _Ending.RELOADED:
-                log.info("agent_stopped", uptime_s=round(time.monotonic() - self._started_s, 1))
+                log.info("agent_stopped", uptime_s=round(time.monotonic() - self._process.started_s, 1))
                 return ending
+            # The old agent has closed everything by now, so the new one can have its port and its spool.
             assert self._next is not None
-            parts, before = self._next, parts
+            configuration, before = self._next, configuration
         return _Ending.STOPPED
 
-    async def _until_ended(self, agent: Agent, parts: Parts) -> _Ending:
-        delivered = asyncio.create_task(agent.delivered()) if self._until_delivered else None
-        while True:
-            signals = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
-            waits = [*signals, delivered] if delivered else signals
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in signals:
-                    wait.cancel()
-            if not self._stop.is_set() and self._reload.is_set():
-                self._reload.clear()
-                if not await self._found_other_parts(agent, parts):
-                    continue
-                ending = _Ending.RELOADED
-            elif self._stop.is_set() or delivered is None:
-                ending = _Ending.STOPPED
-            else:
-                ending = _Ending.DELIVERED if delivered.result() else _Ending.DELIVERED_IN_PART
-            if delivered:
-                delivered.cancel()
-            if ending is not _Ending.RELOADED:
-                self._notifier.stopping()
-            return ending
-
-    async def _found_other_parts(self, agent: Agent, parts: Parts) -> bool:
-        """Read everything again; whether the agent must be built anew, of `_next`."""
-        self._notifier.reloading(time.monotonic_ns())
+    async def _run_one(self, configuration: Configuration) -> _Ending:
+        """Run one agent until it ends.  Raises: _NotStartedError; what the agent raises once it has started."""
+        settings = configuration.settings
+        logging.configure(settings.log.level, settings.log.format)
+        started = False
         try:
-            found = await asyncio.to_thread(lambda: read_parts(self._read()))
-            if not found.same_but_campaigns(parts):
+            agent = await asyncio.to_thread(self._build, configuration)
+            agent.record_event("agent_started")
+            async with agent.running():
+                started, self._postponed = True, False
+                ending = await self._until_ended(agent, configuration)
+                agent.record_event(ending.value)
+        except AgentError as error:
+            if started:
+                raise
+            raise _NotStartedError(error) from error
+        return ending
+
+    def _build(self, configuration: Configuration) -> Agent:
+        process = self._process
+        parts = assemble(configuration, process.limits or Limits(), process.descriptors, process.started_s)
+        return Agent(parts, process.notifier)
+
+    async def _postpone(self, reason: Transient) -> None:
+        # One line for the whole time: a disk may stay full for days.
+        if not self._postponed:
+            log.error("start_postponed", reason=str(reason), retry_s=RETRY_S)
+            self._postponed = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), RETRY_S)
+
+    async def _until_ended(self, agent: Agent, configuration: Configuration) -> _Ending:
+        """Wait for what ends `agent`, and meanwhile exchange its campaigns on SIGHUP."""
+        delivered = asyncio.create_task(agent.delivered()) if self._until_delivered else None
+        try:
+            while True:
+                await self._wait_for_any(delivered)
+                # A stop wins over a reload that came at the same time.
+                if self._stop.is_set():
+                    ending = _Ending.STOPPED
+                elif self._reload.is_set():
+                    self._reload.clear()
+                    if not await self._needs_new_agent(agent, configuration):
+                        continue
+                    return _Ending.RELOADED
+                else:
+                    assert delivered is not None
+                    ending = _Ending.DELIVERED if delivered.result() else _Ending.DELIVERED_IN_PART
+                self._process.notifier.stopping()
+                return ending
+        finally:
+            if delivered is not None:
+                delivered.cancel()
+
+    async def _wait_for_any(self, delivered: "asyncio.Task[bool] | None") -> None:
+        """Wait until a signal has come, or `delivered` is done."""
+        signals = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
+        waits = [*signals, delivered] if delivered else signals
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in signals:
+                wait.cancel()
+
+    async def _needs_new_agent(self, agent: Agent, configuration: Configuration) -> bool:
+        """Read everything again, and exchange the campaigns of `agent` if nothing else changed.
+
+        Return whether the agent must be built anew, from `_next`.
+        """
+        notifier = self._process.notifier
+        notifier.reloading(time.monotonic_ns())
+        try:
+            found = await asyncio.to_thread(lambda: read_configuration(self._read()))
+            if not found.equals_except_campaigns(configuration):
+                # Most mistakes show here, while the old agent still runs.
                 await asyncio.to_thread(try_sources, found.loaded)
                 self._next = found
                 return True
         except Permanent as error:
-            _refused(error)
-            self._notifier.ready("reload refused, see the log")
+            _log_refusal(error)
+            notifier.ready("reload refused, see the log")
             return False
         await agent.replace_local(found.local)
-        self._notifier.ready("campaigns read again")
+        notifier.ready("campaigns read again")
         return False
 
 
-def _refused(error: AgentError) -> None:
+def _log_refusal(error: AgentError) -> None:
     log.error("reload_refused", reason=str(error), effect="everything stays as it was")

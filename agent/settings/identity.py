@@ -1,7 +1,7 @@
-"""The vehicle folder that `fleet enrol` made, read once at start: who this vehicle is and whom it trusts.
+"""The identity folder that `fleet enrol` wrote, read once at start: who this vehicle is and which keys it trusts.
 
-Reads files; keeps the device key in memory.  Invariant: what is loaded fits together (the certificate names the
-vehicle and belongs to the key), so that a mixed-up folder is one clear message at start and not a refused batch later.
+The device key stays in memory.  Invariant: the files that were loaded belong together (the certificate names the
+vehicle and fits the key), so that a mixed-up folder is one clear message at start and not a rejected batch later.
 """
 
 import tomllib
@@ -44,16 +44,16 @@ class _Signed(msgspec.Struct, frozen=True):
 
 
 class _Root(msgspec.Struct, frozen=True):
-    """As much of TUF's root metadata as tells a mixed-up file; the verifier of pushes reads it whole."""
+    """The little of TUF's root metadata that reveals a mixed-up file; the verifier of pushes reads all of it."""
 
     signed: _Signed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """One enrolled vehicle.  `partition` is the part of the fleet whose receiver takes its batches.
+    """One enrolled vehicle.  `partition` is the share of the fleet whose receiver takes its batches.
 
-    Two are equal where their files say the same; the device key is compared by its certificate.
+    Two identities are equal if their files say the same.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Identity:
 
     @property
     def vehicle(self) -> str:
-        """The pseudonym."""
+        """Return the pseudonym of the vehicle."""
         return self.attributes.vehicle
 
     def __eq__(self, other: object) -> bool:
@@ -77,18 +77,20 @@ class Identity:
 
     @property
     def _content(self) -> tuple[object, ...]:
-        # Keys of some kinds equal only themselves: compared by their bytes.
+        # Keys of some kinds are equal to themselves only, so their bytes are compared.  The certificate stands for the
+        # device key, because `load` has checked that they fit.
         keys = self.recipient.raw, self.acks_key.public_bytes_raw()
         return self.folder, self.attributes, self.partition, keys, self.certificate, self.root
 
 
 def load(folder: Path) -> Identity:
-    """Read `folder`.  Raises Permanent that names the file and the remedy."""
+    """Read the identity in `folder`.  Raises: Permanent that names the file and the remedy."""
     if not folder.is_dir():
         raise Permanent(f"{folder}: no such folder; make it with `fleet enrol --out {folder}`, or set identity.folder")
     document = _identity(folder / IDENTITY)
     device_key = _device_key(folder / DEVICE_KEY)
     certificate = _certificate(folder / DEVICE_CERTIFICATE)
+    # The access list of the broker allows topics by this name (mosquitto: %u).
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if [name.value for name in names] != [document.vehicle]:
         raise Permanent(
@@ -97,6 +99,7 @@ def load(folder: Path) -> Identity:
         )
     if certificate.public_key() != device_key.public_key():
         raise Permanent(f"{folder / DEVICE_KEY}: not the key of {DEVICE_CERTIFICATE}; copy the whole folder again")
+    # Only read to find a damaged file now; TLS reads the authority's certificate from the file.
     _certificate(folder / AUTHORITY)
     return Identity(
         folder,

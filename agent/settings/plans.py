@@ -1,9 +1,9 @@
-"""The databases of each bus as compiled plans, kept in the state folder (`can_dbc.cache`).  Touches the world.
+"""The databases of each bus as compiled plans, which a cache in the state folder keeps (`can_dbc.cache`).
 
-    python -m agent.settings.plans CONFIG        compile what the configuration names, keep it, and end
+    python -m agent.settings.plans CONFIG        compile the databases that CONFIG names, keep the plans, and end
 
-What is not kept yet a process of its own compiles: cantools, with all that it imports, would stay in the memory of the
-one that runs.  Where nothing can be kept (a full disk), the running process compiles after all.
+A missing plan is compiled in a child process, because importing cantools would keep its memory allocated in the agent.
+If the plan cannot be kept (a full disk), the running process compiles after all.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 
 
 def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
-    """The plans, by bus.  Blocking.  Raises Permanent that names file and remedy."""
+    """Return the plans by bus.  Blocking.  Raises: Permanent that names the file and the remedy."""
     cache = PlanCache(_folder(loaded), write_file, lambda: _compile_apart(loaded.file))
     plans = {name: bus_plan(loaded, name, cache) for name in loaded.settings.bus}
     if cache.problem is not None:
@@ -34,7 +34,7 @@ def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
 
 
 def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
-    """The plan of one bus, from `cache` where there is one.  Raises Permanent."""
+    """Return the plan of one bus, from `cache` if given.  Raises: Permanent that names the file and the remedy."""
     table = loaded.settings.bus[bus]
     files, match_by = [loaded.path(file) for file in table.dbc], Match(table.match)
     try:
@@ -48,7 +48,7 @@ def _folder(loaded: Loaded) -> Path:
 
 
 def _compile_apart(config: Path) -> None:
-    """Whatever becomes of it: what it did not keep is compiled here, and what is wrong said here."""
+    # The result does not matter: the caller compiles what the child did not keep, and reports what is wrong.
     command, silent = [sys.executable, "-P", "-m", "agent.settings.plans", str(config)], subprocess.DEVNULL
     try:
         subprocess.run(command, check=False, stdin=silent, stdout=silent, stderr=silent)
@@ -57,7 +57,7 @@ def _compile_apart(config: Path) -> None:
 
 
 def main(config: Path) -> int:
-    """Compile and keep the plans that `config` names; the exit status."""
+    """Compile and keep the plans of the databases that `config` names, and return the exit status."""
     try:
         loaded = settings.load(config)
         cache = PlanCache(_folder(loaded), write_file)

@@ -1,82 +1,75 @@
-"""What every command line of the project shares: words for `--dbc`, and how a command ends.
+"""How every command of both programs ends: exit status 0 success, 1 the work failed, 130 interrupted.
 
-Exit status: 0 success, 1 the work failed, 130 interrupted.
-
-Invariant: what can go wrong outside the program is told in plain words and never as a traceback, also where nobody
-reads the output any more (`| head`) or where it finds no room.  (argparse ends wrong use with status 2.)
+What can go wrong outside of the program is reported in plain words and never as a traceback, even if the reader of the
+output has gone (`| head`) or the output has no room.  Wrong use ends with status 2, which argparse does by itself.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from agent.errors import AgentError
 
 
-def ended(work: Callable[[], int], complain: Callable[[object], None]) -> int:
-    """The exit status of `work`; `complain` is told what went wrong."""
+def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
+    """Run `work` and return the exit status; `report` receives what went wrong, for a person."""
     try:
-        return _told(work)
+        return _run_and_flush(work)
     except AgentError as error:
-        complain(error)
+        report(error)
         return 1
     except BrokenPipeError:
-        _drop_unread_output()
+        # A reader such as `head` that has seen enough closes the pipe: the command has done its work.
+        _discard_unread_output()
         return 0
     except OSError as error:
-        _drop_unread_output()
-        complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+        _discard_unread_output()
+        report(f"{error.filename or 'the system'}: {error.strerror or error}")
         return 1
-    except UnicodeEncodeError as error:  # a name on the command line or the disk that is no text
+    except UnicodeEncodeError as error:
+        # A name on the command line or on the disk is not valid text, and Python carries it as lone surrogates.
         around = error.object[max(0, error.start - 40) : error.end + 40]
-        complain(f"{around!a} cannot be written as {error.encoding}: use names in UTF-8")
+        report(f"{around!a} cannot be written as {error.encoding}: use names in UTF-8")
         return 1
     except KeyboardInterrupt:
-        complain("interrupted")
+        report("interrupted")
         return 130
 
 
-def bus_and_file(text: str) -> tuple[str | None, Path]:
-    """Read `[BUS=]FILE`, a type for argparse; without a bus the file is for all of them.
-
-    No bus has a slash in its name, so "=" behind a slash belongs to the path, as in `/data/a=b/x.dbc`.
-    """
-    bus, equals, file = text.partition("=")
-    if equals and "/" not in bus:
-        if not bus or not file:
-            raise argparse.ArgumentTypeError(f"{text!r} is not [BUS=]FILE")
-        return bus, Path(file)
-    return None, Path(text)
+def complain(program: str, problem: object) -> None:
+    """Print `problem` on stderr, after the name of the program, as one line."""
+    # The texts of libraries and the lines of logs that a message quotes can hold line breaks and terminal commands.
+    print(f"{program}: {printable(' '.join(str(problem).split()))}", file=sys.stderr)  # noqa: T201
 
 
 def printable(line: str) -> str:
-    """`line` with control characters (ESC, ...) as escapes: a terminal obeys none of what a log or a library says."""
+    """Return `line` with control characters (ESC, ...) as escapes, so that a terminal obeys none of them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-def _told(work: Callable[[], int]) -> int:
-    """Work, and have its output written now, while a failure can still be told."""
+def _run_and_flush(work: Callable[[], int]) -> int:
     try:
         status = work()
-    except SystemExit:  # argparse has printed its help
+    except SystemExit:
+        # argparse has printed its help and ends the program.
         _flush()
         raise
+    # Python itself would write the output when it ends, too late to report a failure.
     _flush()
     return status
 
 
 def _flush() -> None:
-    if sys.stdout is not None:  # it was closed before we began
+    # Python sets stdout to None if it was closed before the program started (`>&-`).
+    if sys.stdout is not None:
         sys.stdout.flush()
 
 
-def _drop_unread_output() -> None:
-    """What cannot be written must not be tried again when the interpreter ends."""
+def _discard_unread_output() -> None:
     try:
         _flush()
     except OSError:
+        # The buffer still holds the text; without this, the interpreter would fail on it again at its end.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

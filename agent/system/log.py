@@ -1,16 +1,21 @@
-"""Set-up of structlog: JSON lines for the journal, colours on a terminal; always on stderr, results go to stdout."""
+"""Set-up of structlog: JSON lines for the journal, colours on a terminal; on stderr, because results go to stdout."""
 
 import logging
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
 def configure(level: str = "info", style: Literal["auto", "json", "pretty"] = "auto") -> None:
-    """Log from `level` on, in `style`; "auto" is pretty where stderr is a terminal."""
+    """Log events of `level` and above in `style`; "auto" is pretty if stderr is a terminal, else JSON."""
     pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(sort_keys=False)
@@ -25,5 +30,7 @@ def configure(level: str = "info", style: Literal["auto", "json", "pretty"] = "a
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # Loggers are made when modules are imported, before the settings are read: a cached one would keep the style
+        # and level of that moment.
         cache_logger_on_first_use=False,
     )

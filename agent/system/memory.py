@@ -1,8 +1,8 @@
-"""Memory that this process need not hold, or look through.  Touches the world: these are settings of the whole process.
+"""Settings of the whole process about memory: what was freed goes back, and what lasts is not searched for garbage.
 
-The arrays of a window come and go.  Left alone, glibc keeps what they took: each large block that is freed raises the
-size from which blocks are given back to the system, up to 32 MB, and each thread has a heap of its own.  So a process
-that runs for months holds tens of megabytes that nothing uses.
+The arrays of a window come and go.  By default glibc keeps their memory: each large block that is freed raises the size
+from which blocks are returned to the system (mallopt(3), M_MMAP_THRESHOLD), up to 32 MB, and each thread allocates from
+an arena of its own.  A process that runs for months then holds tens of megabytes that it does not use.
 """
 
 import ctypes
@@ -10,22 +10,25 @@ import gc
 from typing import Final
 
 _M_MMAP_THRESHOLD: Final = -3  # <malloc.h>
-_M_ARENA_MAX: Final = -8
-_GIVEN_BACK_BYTES: Final = 128 * 1024  # glibc's own default, which stays as it is once it is set
+_M_ARENA_MAX: Final = -8  # <malloc.h>
+_RETURNED_BYTES: Final = 128 * 1024
+"""The default of glibc; setting it at all is what keeps glibc from raising it."""
 
 
-def give_back_freed() -> None:
-    """Blocks of 128 KiB and more go back to the system when they are freed, and all threads share one heap.
+def return_freed_memory() -> None:
+    """Make the C library return freed blocks of 128 KiB and more to the system, and use one arena for all threads.
 
-    Before the first thread is started.  A C library without mallopt (musl gives back by itself) stays as it is.
+    The caller calls this before it starts threads: an arena that a thread has already is not taken away.
     """
+    # musl has no mallopt, and returns freed memory anyway.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _RETURNED_BYTES)
         mallopt(_M_ARENA_MAX, 1)
 
 
-def keep_what_is_there() -> None:
-    """Once all is built: what exists now lives as long as the process, so the search for garbage passes over it."""
+def freeze_lasting_objects() -> None:
+    """Exclude all objects of this moment from garbage collection; the caller has just built what lasts."""
+    # Each full collection would otherwise walk through every plan and module, for nothing.
     gc.collect()
     gc.freeze()

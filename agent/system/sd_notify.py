@@ -1,7 +1,7 @@
-"""systemd's notification protocol, sd_notify(3): a datagram to the socket named in the environment.
+"""Notifications to systemd, sd_notify(3): each is a datagram to the socket that the environment names.
 
-Spoken directly: the repository's own `systemd/` folder shadows the `systemd` Python module, and a datagram needs no
-library.  Outside systemd every call does nothing.
+The protocol needs no library: a datagram is enough, and the repository's folder `systemd/` would shadow the Python
+module `systemd`.  Outside of systemd every call does nothing.
 """
 
 import array
@@ -11,45 +11,50 @@ from collections.abc import Mapping, Sequence
 
 
 class Notifier:
-    """Tells the service manager how the agent is; quiet where there is none."""
+    """Tells the service manager about the state of the process, if there is a service manager."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
         usec = environment.get("WATCHDOG_USEC", "")
+        # Child processes inherit the variables; WATCHDOG_PID names the process that they are meant for.
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog_interval_s: float | None = int(usec) / 2e6 if usec.isdigit() and mine else None
-        """Half of the watchdog's limit, as sd_watchdog_enabled(3) advises; None without a watchdog."""
+        """Seconds between two calls of `watchdog`: half of the limit, as sd_watchdog_enabled(3) advises; None if the
+        unit has no watchdog."""
 
     def ready(self, status: str) -> None:
-        """Start-up (or reload) is complete."""
+        """Report that start-up, or a reload, is complete."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def reloading(self, now_monotonic_ns: int) -> None:
-        """The configuration is read again; `ready` follows."""
+        """Report that the configuration is read again; `ready` must follow."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now_monotonic_ns // 1000}")
 
     def stopping(self) -> None:
-        """The open window is being flushed."""
+        """Report that the process is ending: it stores its open windows."""
         self._send("STOPPING=1")
 
     def watchdog(self, status: str) -> None:
-        """The event loop is alive; `status` is one line for `systemctl status`."""
+        """Report that the event loop is alive; `systemctl status` shows the line `status`."""
         self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def store(self, name: str, descriptor: int) -> None:
-        """Keep a duplicate of `descriptor` for the next process, whatever polling it says (FDPOLL, systemd 246)."""
+        """Ask the service manager to keep a duplicate of `descriptor` for the next process."""
+        # Without FDPOLL=0 (systemd 246) the manager drops a descriptor on which poll(2) reports an error, as it does
+        # for a ring whose interface is down.
         self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", (descriptor,))
 
     def forget(self, name: str) -> None:
-        """Keep the descriptor of that name no longer."""
+        """Ask the service manager to close the descriptor of that name."""
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def _send(self, message: str, descriptors: Sequence[int] = ()) -> None:
         if not self._address:
             return
+        # "@" stands for an abstract socket, whose address begins with a zero byte (unix(7)).
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            # A service manager that restarts just now is no reason to stop capturing.
+            # A service manager that restarts at this moment is no reason to stop capturing.
             try:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
                 sender.sendmsg([message.encode()], rights, 0, address)

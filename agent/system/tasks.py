@@ -1,4 +1,4 @@
-"""What asyncio leaves to its users: work that a cancelled task must not leave half done."""
+"""Work in asyncio that a cancelled task must not leave half done."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,10 +8,11 @@ T = TypeVar("T")
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """Carry `work` out to its end; where the caller is cancelled meanwhile, it is cancelled after that."""
+    """Await `work` to its end; if the caller is cancelled meanwhile, raise CancelledError only afterwards."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        # The shield was cancelled, not the work: a commit to the disk, for example, goes on in its thread.
         await asyncio.wait({task})
         raise

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.system import arguments
-from agent.system.command_line import bus_and_file, ended
+from agent.system.arguments import bus_and_file
+from agent.system.command_line import ended
 from lab.demo.documents import write_documents
 from lab.demo.drive import Drive
 from lab.demo.folder import fresh

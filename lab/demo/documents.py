@@ -20,7 +20,6 @@ increment_s = {increment_s}
 [uplink]
 broker = "localhost:{port}"
 ack_timeout_s = 3.0
-backoff_min_s = 0.5
 backoff_max_s = 2.0
 [pushes]
 trial_s = 5.0

@@ -46,7 +46,6 @@ runtime_folder = "run"
 [uplink]
 broker = "localhost:{broker_port}"
 ack_timeout_s = 2.0
-backoff_min_s = 0.2
 backoff_max_s = 1.0
 [serve]
 port = {serve_port}
@@ -110,7 +109,7 @@ class Car:
     fleet: FleetFolder
     sources: str = field(default_factory=vehicle)
     telemetry: str = "increment_s = 0.2"
-    spool: str = "reserve_bytes = 0"
+    spool: str = "reserve_mb = 0"
     log: str = ""
     broker_port: int = field(default_factory=free_port)
     serve_port: int = field(default_factory=free_port)
@@ -156,7 +155,10 @@ class Car:
 
     @contextmanager
     def running(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator["Running"]:
-        """`headunit-agent run` (or other arguments), ready; killed at the end where it still runs."""
+        """`headunit-agent run` (or other arguments), ready; killed at the end where it still runs.
+
+        Arguments `run --limit NAME=N` are those of `lab.tight_agent`.
+        """
         process = Running(self, arguments or ("run",), environment or {})
         try:
             process.until(lambda: process.said("agent_ready"), "ready")
@@ -171,7 +173,8 @@ class Running:
     def __init__(self, car: Car, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._port = car.serve_port
         self.log = car.folder / f"agent-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "agent", arguments[0], "--config", str(car.config), *arguments[1:]]
+        module = "lab.tight_agent" if "--limit" in arguments else "agent"
+        command = [sys.executable, "-m", module, arguments[0], "--config", str(car.config), *arguments[1:]]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}, cwd=ROOT

@@ -47,7 +47,6 @@ kind = "replay"
 log = "{log}"
 channels = ["can0", "can1"]
 speed = {speed}
-drain_ms = 20
 {buses}
 [identity]
 folder = "{identity}"
@@ -57,25 +56,30 @@ runtime_folder = "{runtime}"
 [telemetry]
 campaigns = "{campaigns}"
 increment_s = 0.5
-loss_window_s = 1.0
-silence_s = 2.0
-batch_max_bytes = 4096
-pending_max_bytes = 4000
+checkpoint_s = 1.0
 [spool]
-quota_bytes = {quota_bytes}
-reserve_bytes = 0
+quota_mb = {quota_mb}
+reserve_mb = 0
 [uplink]
 broker = "localhost:{broker_port}"
 ack_timeout_s = 1.5
 keepalive_s = 5
-connect_timeout_s = 4.0
-backoff_min_s = 0.2
 backoff_max_s = 1.5
 [serve]
 port = {status_port}
 [log]
 format = "json"
 """
+
+
+LIMITS = {
+    "silence_s": 2,
+    "batch_max_bytes": 4_096,
+    "pending_max_bytes": 4_000,
+    "connect_timeout_s": 4,
+    "backoff_min_s": 0.2,
+}
+"""Limits of the agent that no configuration sets, so tight that the campaign reaches them."""
 
 
 def buses() -> str:

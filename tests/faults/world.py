@@ -76,7 +76,7 @@ class World:
                 self._roads[track] = await self._ending.enter_async_context(Road(self.broker.port))
             self._write_vehicle()
             self._processes = {
-                Track.AGENT: self._process("agent", "agent", "run", "--config", str(self._config)),
+                Track.AGENT: self._process("agent", "lab.tight_agent", "run", "--config", str(self._config), *_tight()),
                 Track.RECEIVER: self._process("receiver", "fleet", "receive", *self._fleet_arguments()),
             }
         except BaseException:
@@ -259,7 +259,7 @@ class World:
                 state="state",
                 runtime="run",
                 campaigns="campaigns",
-                quota_bytes=SMALL_QUOTA_BYTES if self._small_quota else QUOTA_BYTES,
+                quota_mb=(SMALL_QUOTA_BYTES if self._small_quota else QUOTA_BYTES) / 1e6,
                 broker_port=NOBODY if self._small_quota else self._roads[Track.VEHICLE_ROAD].port,
                 status_port=self._status_port,
             )
@@ -277,9 +277,13 @@ class World:
         return "--fleet", str(self.fleet.root), "--broker", f"localhost:{port}"
 
     def _process(self, name: str, module: str, *arguments: str) -> Process:
-        clock = self._clock(Track.VEHICLE_CLOCK if module == "agent" else Track.FLEET_CLOCK)
+        clock = self._clock(Track.VEHICLE_CLOCK if name == "agent" else Track.FLEET_CLOCK)
         command = [sys.executable, "-m", "tests.faults.jumping", str(clock), module, *arguments]
         return Process(name, command, self._folder / f"{name}.log", {**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+def _tight() -> list[str]:
+    return [word for name, limit in drive.LIMITS.items() for word in ("--limit", f"{name}={limit}")]
 
 
 def _delivered(status: dict[str, Any]) -> bool:

@@ -272,9 +272,10 @@ def test_with_a_full_disk_the_agent_captures_on_and_accounts_for_every_sample(ca
     drive_s = 40.0
     car.write(
         sources=vehicle(drive_s, speed=10.0),
-        telemetry=f"increment_s = 1\nwindow_max_samples = 1000\npending_max_bytes = {pending_max_bytes}",
+        telemetry="increment_s = 1",
     )
-    with disk_at(car.folder / "state") as disk, receiving(car), car.running() as agent:
+    limits = ("--limit", "window_max_samples=1000", "--limit", f"pending_max_bytes={pending_max_bytes}")
+    with disk_at(car.folder / "state") as disk, receiving(car), car.running("run", *limits) as agent:
         agent.until_status(lambda s: s["spool"]["next_seq"] > 3, "stored")
         disk.fill()
         agent.until(lambda: agent.said("disk_refuses"), "told")

@@ -17,14 +17,15 @@ from tests.agent.car import Car, Running, command, vehicle
 from tests.integration.lake import receiving
 
 pytestmark = pytest.mark.integration
-QUOTA = "quota_bytes = 200000\nreserve_bytes = 0"
+TIGHT = ("--limit", "batch_max_bytes=20000")
+QUOTA = "quota_mb = 0.2\nreserve_mb = 0"
 IN_LAKE = {"delivered": "stored", "lost": "lost", "replaced": "replaced", "waiting": "open"}
 
 
 @pytest.fixture
 def car(tmp_path: Path) -> Car:
     car = Car.make(tmp_path, spool=QUOTA)
-    car.write(telemetry="increment_s = 0.2\nbatch_max_bytes = 20000", sources=vehicle(speed=5))
+    car.write(telemetry="increment_s = 0.2", sources=vehicle(speed=5))
     return car
 
 
@@ -97,12 +98,12 @@ def evicted(agent: Running) -> None:
 
 
 def test_every_number_is_the_same_in_the_vehicle_and_in_the_lake(car: Car) -> None:
-    with car.running() as agent:  # nobody listens: the spool overflows
+    with car.running("run", *TIGHT) as agent:  # nobody listens: the spool overflows
         evicted(agent)
         assert agent.stop() == 0
     damaged, refused = damage_one(car), add_what_nobody_can_read(car)
     car.write(sources=vehicle(duration_s=0.5))
-    with receiving(car), car.running() as agent:
+    with receiving(car), car.running("run", *TIGHT) as agent:
         agent.until_status(settled, "everything sent")
         time.sleep(3.0)  # what was lost is told in a batch of its own
         agent.until_status(settled, "the losses told")

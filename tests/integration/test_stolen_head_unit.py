@@ -84,7 +84,7 @@ def opens(content: bytes, public: bytes) -> bool:
 
 @pytest.fixture
 def car(tmp_path: Path) -> Car:
-    return Car.make(tmp_path, telemetry="increment_s = 0.5\nloss_window_s = 0.5")
+    return Car.make(tmp_path, telemetry="increment_s = 0.5\ncheckpoint_s = 0.5")
 
 
 def test_nothing_on_the_flash_of_a_running_agent_tells_what_it_collects_or_opens_it(car: Car) -> None:

@@ -8,8 +8,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from agent.errors import Permanent
-from agent.formats.nearest import nearest
+from agent.errors import Permanent, nearest
 
 _NAME_LETTERS: Final = 60
 """Letters of an unknown field's name that a message shows: the name comes from outside and may be long."""

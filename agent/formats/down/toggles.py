@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from agent.errors import Permanent
+from agent.errors import Permanent, nearest
 from agent.formats.down.strict import read_object
-from agent.formats.nearest import nearest
 
 DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  The content of a bundle is bounded too; this limit names the document at fault."""

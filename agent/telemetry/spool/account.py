@@ -8,8 +8,9 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from agent.errors import Transient
@@ -105,6 +106,32 @@ def record_of(loss: Loss) -> Record:
     lane = None if loss.lane is None else loss.lane.label
     times = loss.first_t_us, loss.last_t_us
     return Record(loss.reason.value, lane, loss.batches, loss.samples, loss.first_seq, loss.last_seq, *times)
+
+
+def spool_status(counts: Counts) -> dict[str, Any]:
+    """Return the account in plain values for JSON, as `/status` and `headunit-agent status` show it.
+
+    Every sequence number below `next_seq` is acknowledged, waiting, provisional (of a window that is still open),
+    replaced (by the batch of its window) or lost.
+    """
+    return {
+        "epoch": counts.epoch,
+        "next_seq": counts.next_seq,
+        "acknowledged": counts.acknowledged,
+        "waiting": counts.batches,
+        "waiting_bytes": counts.size_bytes,
+        "provisional": counts.provisional[0],
+        "provisional_bytes": counts.provisional[1],
+        "replaced": counts.replaced,
+        "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
+        "oldest_stored_at": None
+        if counts.oldest_stored_at_s is None
+        else datetime.fromtimestamp(counts.oldest_stored_at_s, UTC).isoformat(timespec="seconds"),
+        "lost": {
+            str(reason): {"batches": total.batches, "samples": total.samples, "frames": total.frames}
+            for reason, total in counts.lost.items()
+        },
+    }
 
 
 @contextlib.contextmanager

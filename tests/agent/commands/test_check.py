@@ -63,7 +63,7 @@ def test_what_is_worth_knowing_is_a_note_and_no_problem(car: Car) -> None:
     shutil.rmtree(car.identity)
     enrol(car.fleet, car.identity, MODEL, days=20, now=datetime.now(UTC) - timedelta(days=1))
     (car.campaigns / "odd.json").write_bytes(campaign("odd", signals="Warp.Drive"))
-    car.write(spool="quota_bytes = 900000000000000")
+    car.write(spool="quota_mb = 900000000")
     text = car.config.read_text().replace("[bus.can1]", "[bus.can7]")
     car.config.write_text(text)
     report = check(car.config)
@@ -161,7 +161,7 @@ def test_without_the_capability_it_names_it_and_the_way_that_is_left(car: Car) -
     done = subprocess.run([*without, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
     report = json.loads(done.stdout)
     assert report["capture"]["can0"].startswith(
-        "python-can (socketcan), because packet rings cannot be had: no CAP_NET"
+        "python-can (socketcan), because packet rings cannot be used: no CAP_NET"
     )
     assert any("falls back to python-can" in note for note in report["notes"])
 
@@ -170,6 +170,6 @@ def test_an_interface_that_is_not_there_is_a_note_and_one_that_is_no_can_interfa
     car.write(sources=RING.format(bus="can0", interface="can77") + RING.format(bus="can1", interface="lo"))
     report = check(car.config)
     assert [p.partition("sources[1].interface: ")[2] for p in report.problems] == [
-        "lo is no CAN interface; name another"
+        "lo is not a CAN interface; name another one"
     ]
-    assert "source can0: interface can77 does not exist; the agent waits for it" in report.notes
+    assert "source can0: interface can77 does not exist; the agent waits until it is up" in report.notes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands.status import render
+from agent.commands.status_text import render
 from tests.agent.car import Car, command
 
 pytestmark = pytest.mark.integration

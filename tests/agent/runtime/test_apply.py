@@ -13,7 +13,7 @@ from agent.formats.down.campaign import parse_campaign
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import ATTEMPTS
 from agent.runtime.apply import make_applier
-from agent.runtime.assembly import CampaignFile
+from agent.runtime.configuration import CampaignFile
 from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock

@@ -1,69 +1,27 @@
-"""Settings to parts: what a reload compares, and what it finds out before it touches anything."""
+"""Parts built from a configuration."""
 
-import os
-import stat
 from pathlib import Path
+from typing import get_args
 
-import pytest
+import msgspec
 
-from agent.errors import Permanent
-from agent.runtime.assembly import endpoint, local_campaigns, read_parts, try_sources
+from agent.runtime.assembly import endpoint
+from agent.runtime.configuration import read_configuration
+from agent.runtime.limits import UNCONFIRMED_BYTES
 from agent.settings import settings
-from tests.agent.car import Car, campaign, vehicle
+from agent.settings.sections import UplinkSettings
+from tests.agent.car import Car
 
 
-@pytest.fixture
-def car(tmp_path: Path) -> Car:
-    return Car.make(tmp_path)
+def test_every_profile_of_a_broker_has_its_limit() -> None:
+    profiles = next(f.type for f in msgspec.structs.fields(UplinkSettings) if f.name == "broker_profile")
+    assert set(UNCONFIRMED_BYTES) == set(get_args(profiles))
 
 
-def test_the_same_files_are_the_same_parts_but_for_campaigns(car: Car) -> None:
-    before = read_parts(settings.load(car.config))
-    (car.campaigns / "more.json").write_bytes(campaign("more"))
-    after = read_parts(settings.load(car.config))
-    assert after.same_but_campaigns(before)
-    assert [file.campaign.name for file in after.local] == ["everything", "more"]
-
-
-def test_another_setting_or_another_database_is_another_agent(car: Car) -> None:
-    before = read_parts(settings.load(car.config))
-    car.write(telemetry="increment_s = 0.3")
-    assert not read_parts(settings.load(car.config)).same_but_campaigns(before)
-    car.write(telemetry="increment_s = 0.2")
-    database = car.folder / "body.dbc"
-    text = car.config.read_text()
-    body = text.split('dbc = ["')[2].split('"')[0]
-    database.write_bytes(Path(body).read_bytes())
-    car.config.write_text(text.replace(body, str(database)))
-    one = read_parts(settings.load(car.config))
-    database.write_text(database.read_text(encoding="cp1252").replace("BO_ ", "BO_ ", 1).replace("(0.1,", "(0.2,", 1))
-    assert not read_parts(settings.load(car.config)).same_but_campaigns(one)
-
-
-def test_state_is_for_the_agent_alone_and_what_apps_read_can_be_reached(car: Car) -> None:
-    before = os.umask(0o077)  # the service's
-    try:
-        parts = read_parts(settings.load(car.config))
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(parts.state.stat().st_mode) == 0o700
-    assert stat.S_IMODE(parts.runtime_folder.stat().st_mode) == 0o755
-
-
-def test_sources_are_tried_without_being_opened(car: Car) -> None:
-    try_sources(settings.load(car.config))
-    car.write(sources=vehicle() + "\n" + vehicle())
-    with pytest.raises(Permanent, match="both deliver bus can0"):
-        try_sources(settings.load(car.config))
-
-
-def test_a_folder_of_campaigns_that_is_missing_has_none(tmp_path: Path) -> None:
-    assert local_campaigns(tmp_path / "nowhere") == ()
-
-
-def test_the_endpoint_is_the_vehicles_own(car: Car) -> None:
-    parts = read_parts(settings.load(car.config))
-    found = endpoint(parts.identity, parts.loaded.settings.uplink)
+def test_the_endpoint_is_the_vehicles_own(tmp_path: Path) -> None:
+    car = Car.make(tmp_path)
+    configuration = read_configuration(settings.load(car.config))
+    found = endpoint(configuration.identity, configuration.settings.uplink)
     assert (found.host, found.port) == ("localhost", car.broker_port)
-    assert found.client_id == parts.identity.vehicle
+    assert found.client_id == configuration.identity.vehicle
     assert found.key_file == car.identity / "device.key.pem"

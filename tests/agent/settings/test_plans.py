@@ -15,10 +15,10 @@ START = """
 import sys
 from pathlib import Path
 from agent.settings import settings
-from agent.runtime.assembly import read_parts
+from agent.runtime.configuration import read_configuration
 
-parts = read_parts(settings.load(Path(sys.argv[1])))
-assert all(plan.messages for plan in parts.plans.values()) and len(parts.plans) == 2
+configuration = read_configuration(settings.load(Path(sys.argv[1])))
+assert all(plan.messages for plan in configuration.plans.values()) and len(configuration.plans) == 2
 print("cantools" in sys.modules)
 """
 

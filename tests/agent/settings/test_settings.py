@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
-from agent.settings import settings
-from agent.settings.settings import Settings, parse
+from agent.settings import sections, settings
+from agent.settings.sections import Settings
+from agent.settings.settings import parse
 
 CONFIG = Path(__file__).parents[3] / "config" / "agent.toml"
 MINIMAL = '[uplink]\nbroker = "broker.example.org:8883"\n'
@@ -19,7 +20,7 @@ MINIMAL = '[uplink]\nbroker = "broker.example.org:8883"\n'
 def test_a_minimal_file_gets_the_documented_defaults() -> None:
     parsed = parse(MINIMAL, "agent.toml")
     assert parsed.uplink.address == ("broker.example.org", 8883)
-    assert parsed.telemetry == settings.Telemetry()
+    assert parsed.telemetry == sections.TelemetrySettings()
 
 
 def test_ipv6_brokers_lose_their_brackets() -> None:
@@ -37,9 +38,12 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
         (MINIMAL + "in_flght = 3", "f.toml: uplink.in_flght: no such key; did you mean 'in_flight'?"),
         (MINIMAL + '[[sources]]\nkind = "virtual_vehicle"\nseed = -1', r"sources\[0\].seed: expected `int` >= 0"),
         (MINIMAL + "keepalive_s = 1", r"uplink.keepalive_s: expected `int` >= 5 \(given: 1\)"),
-        (MINIMAL + "backoff_min_s = 400.0", "backoff_min_s = 400.0 is above backoff_max_s = 300.0"),
-        (MINIMAL + "[spool]\nquota_bytes = 100000", "holds fewer than two batches"),
-        (MINIMAL + '[spool]\nquota_bytes = "1 GB"', "spool.quota_bytes: expected `int`, got `str`"),
+        (MINIMAL + "backoff_max_s = 0.5", r"uplink.backoff_max_s: expected `float` >= 1.0 \(given: 0.5\)"),
+        (MINIMAL + "backoff_min_s = 0.2", "uplink.backoff_min_s: no such key; did you mean 'backoff_max_s'?"),
+        (MINIMAL + "broker_profile = 'azure'", "broker_profile: 'azure' is none of standard, azure_event_grid$"),
+        (MINIMAL + "[spool]\nquota_mb = 0.05", r"spool.quota_mb: expected `float` >= 0.1 \(given: 0.05\)"),
+        (MINIMAL + "[spool]\nquota_bytes = 256000000", "spool.quota_bytes: no such key; did you mean 'quota_mb'?"),
+        (MINIMAL + '[spool]\nquota_mb = "1 GB"', "spool.quota_mb: expected `float`, got `str`"),
         (MINIMAL + "[bus.can1]\ndbc = []", "bus.can1.dbc: expected `array` of length >= 1"),
         (MINIMAL + '[bus.can1]\ndbx = ["a"]', "bus.can1.dbx: no such key; did you mean 'dbc'?"),
         (MINIMAL + '[bus.can1]\ndbc = ["a"]\nmatch = "id"', r"bus.can1.match: 'id' is none of exact, pgn$"),
@@ -80,8 +84,8 @@ def test_no_text_raises_anything_but_permanent(text: str) -> None:
 
 def test_the_shipped_file_parses_and_shows_only_defaults_where_commented() -> None:
     shipped = settings.load(CONFIG).settings
-    assert shipped.telemetry == settings.Telemetry()
-    assert shipped.spool == settings.Spool()
+    assert shipped.telemetry == sections.TelemetrySettings()
+    assert shipped.spool == sections.SpoolSettings()
 
 
 def _documented(section: str) -> dict[str, str]:
@@ -111,7 +115,7 @@ def test_every_key_is_documented_with_its_true_default(section: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [settings.ReplaySource, settings.VirtualVehicleSource, settings.PythonCanSource, settings.PacketRingSource],
+    sections.SOURCE_KINDS,
 )
 def test_every_key_of_a_source_is_documented(kind: type[msgspec.Struct]) -> None:
     tag = kind.__struct_config__.tag

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.commands.check import check
-from agent.runtime.assembly import make_source
+from agent.runtime.configured_sources import make_source
 from agent.settings import settings
 from agent.sources import packet_ring
 from agent.sources.packet_ring import PacketRingSource
@@ -42,7 +42,7 @@ def test_check_says_how_frames_are_captured_and_what_it_waits_for(configuration:
     else:
         assert isinstance(source, PythonCanSource)
         assert "python-can (socketcan)" in report.facts["capture"]["chassis"]
-    assert "source chassis: interface hutest7 does not exist; the agent waits for it" in report.notes
+    assert "source chassis: interface hutest7 does not exist; the agent waits until it is up" in report.notes
 
 
 def test_without_the_capability_python_can_takes_over_and_check_says_why(configuration: Path) -> None:
@@ -53,8 +53,8 @@ def test_without_the_capability_python_can_takes_over_and_check_says_why(configu
     )
     prefix = UNPRIVILEGED if packet_ring.unavailable() is None else []
     done = subprocess.run([*prefix, sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "python-can (socketcan), because packet rings cannot be had: no CAP_NET_RAW" in done.stdout
-    assert "note: packet_ring: falls back to python-can, at ten times the cost: no CAP_NET_RAW" in done.stdout
+    assert "python-can (socketcan), because packet rings cannot be used: no CAP_NET_RAW" in done.stdout
+    assert "note: packet_ring: the agent falls back to python-can, at ten times the cost: no CAP_NET_RAW" in done.stdout
 
 
 def test_interfaces_are_up_down_or_not_there() -> None:

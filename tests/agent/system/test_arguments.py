@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.system.arguments import add_command, add_json, bus_and_file, positive, whole
+from lab.demo.__main__ import _parser as demo_parser
 
 
 @pytest.mark.parametrize(("text", "number"), [("3", 3), ("007", 7), ("12", 12)])
@@ -38,6 +39,8 @@ def test_a_number_that_is_not_positive_is_refused(text: str) -> None:
 )
 def test_an_equals_sign_in_a_path_is_no_bus(text: str, found: tuple[str | None, Path]) -> None:
     assert bus_and_file(text) == found
+    demo = demo_parser().parse_args(["--log", "drive.log", "--dbc", text])
+    assert demo.dbc == [found]
 
 
 @pytest.mark.parametrize("text", ["=x.dbc", "can0="])

@@ -1,6 +1,5 @@
 """How commands end: no traceback and a status that says what happened, whatever becomes of the output."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Permanent
-from agent.system.command_line import bus_and_file, ended, printable
-from lab.demo.__main__ import _parser as demo_parser
+from agent.system.command_line import ended, printable
 from tests.agent.car import ROOT
 
 
@@ -107,25 +105,3 @@ def test_an_interrupt_ends_a_command_with_130_and_leaves_no_file(tmp_path: Path)
         assert decoding.stderr is not None
         assert decoding.stderr.read() == "headunit-agent: interrupted\n"
     assert list(tmp_path.iterdir()) == [log]
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("x.dbc", (None, Path("x.dbc"))),
-        ("can0=x.dbc", ("can0", Path("x.dbc"))),
-        ("can0=/data/a=b/x.dbc", ("can0", Path("/data/a=b/x.dbc"))),
-        ("/data/a=b/x.dbc", (None, Path("/data/a=b/x.dbc"))),
-        ("./a=b.dbc", (None, Path("./a=b.dbc"))),
-    ],
-)
-def test_an_equals_sign_in_a_path_is_no_bus(text: str, found: tuple[str | None, Path]) -> None:
-    assert bus_and_file(text) == found
-    demo = demo_parser().parse_args(["--log", "drive.log", "--dbc", text])
-    assert demo.dbc == [found]
-
-
-@pytest.mark.parametrize("text", ["=x.dbc", "can0="])
-def test_half_a_database_is_wrong_use(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=r"is not \[BUS=\]FILE"):
-        bus_and_file(text)

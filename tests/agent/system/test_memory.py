@@ -8,10 +8,10 @@ import pytest
 WINDOWS = """
 import sys, threading
 import numpy as np
-from agent.system.memory import give_back_freed
+from agent.system.memory import return_freed_memory
 
 if sys.argv[1:] == ["give back"]:
-    give_back_freed()
+    return_freed_memory()
 
 def resident_mb():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS:"))

@@ -1,0 +1,35 @@
+"""`headunit-agent replay`: runs the configured agent on a recorded log, until all of it is delivered."""
+
+import argparse
+from pathlib import Path
+
+from agent.commands.config_option import add_config
+from agent.commands.run import start
+from agent.settings import settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_config(parser)
+    parser.add_argument("--log", type=Path, required=True, metavar="F", help="the log that replaces all sources")
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="N", help="times real time (default 1); 0: as fast as possible"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay the log and return 0 if all of it was delivered.  Raises: AgentError if the agent cannot start."""
+    return start(
+        lambda: settings.with_replay(settings.load(options.config), options.log, options.speed), until_delivered=True
+    )
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    # The comparison is false for "nan" as well.
+    if not speed >= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return speed

@@ -1,0 +1,80 @@
+"""The status and the ledger of an agent as text for a person.  Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def render(status: Mapping[str, Any]) -> str:
+    """Return the status (see `agent.commands.status.fetch`) as lines of text."""
+    if status["running"]:
+        lines = [*_agent_lines(status), *_work_lines(status)]
+    else:
+        lines = ["agent     does not answer" + (f": {status['note']}" if "note" in status else "")]
+    # The spool is missing if no agent has run yet, or if its index cannot be read.
+    if status["spool"] is not None:
+        lines += _spool_lines(status["spool"])
+    return "\n".join(lines)
+
+
+def _agent_lines(status: Mapping[str, Any]) -> list[str]:
+    link = status["link"]
+    return [
+        f"vehicle   {status['vehicle']}  ({status['version']}, up {status['uptime_s']:.0f} s)",
+        f"link      {link['state']} to {link['broker']}{_problem(link)}",
+        _link_use(link),
+        *(f"source    {source['name']} {source['state']}{_problem(source)}" for source in status["sources"]),
+    ]
+
+
+def _work_lines(status: Mapping[str, Any]) -> list[str]:
+    telemetry, pushes = status["telemetry"], status["pushes"]
+    frames = ", ".join(f"{bus} {count:,}" for bus, count in telemetry["frames"].items()) or "none"
+    lines = [f"frames    {frames}"]
+    lines += [f"campaign  {campaign['name']} @{campaign['revision']}" for campaign in telemetry["campaigns"]]
+    if telemetry["problem"]:
+        lines.append(f"disk      {telemetry['problem']}")
+    lines.append(f"pushes    release {pushes['version']}{' (on trial)' if pushes['in_trial'] else ''}")
+    lines += [f"toggle    {key} = {one['value']!r} ({one['variant']})" for key, one in status["toggles"].items()]
+    return lines
+
+
+def _spool_lines(spool: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
+        f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
+        f"{spool['provisional']:,} of open windows, {spool['replaced']:,} replaced"
+    ]
+    if spool.get("problem"):
+        lines.append(f"spool     {spool['problem']}")
+    for reason, lost in spool["lost"].items():
+        what = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
+        lines.append(f"lost      {reason}: {what}")
+    return lines
+
+
+def _problem(of: Mapping[str, Any]) -> str:
+    return f": {of['problem']}" if of["problem"] else ""
+
+
+def _link_use(link: Mapping[str, Any]) -> str:
+    kind = {True: "metered", False: "not metered", None: "metered or not: unknown"}[link["metered"]]
+    used = (
+        f"{link['metered_bytes_today'] / 1e6:.1f} of {link['metered_daily_bytes'] / 1e6:.0f} MB of metered links today"
+    )
+    aside = f"; {link['set_aside']:,} batches unanswered and set aside" if link["set_aside"] else ""
+    return f"lanes     {', '.join(link['lanes']) or 'none'} ({kind}; {used}){aside}"
+
+
+def render_ledger(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the lines of the ledger as a table, one section for each epoch."""
+    shown = [f"{'numbers':>20}  {'state':10}{'reason':22}{'lane':9}times"]
+    epoch = ""
+    for line in lines:
+        if line["epoch"] != epoch:
+            epoch = line["epoch"]
+            shown.append(f"epoch {epoch}")
+        numbers = f"{line['first_seq']}-{line['last_seq']}"
+        reason = (line["reason"] or "") + ("" if line["exact"] else " (about)")
+        times = "" if line["first"] is None else f"{line['first']} to {line['last']}"
+        shown.append(f"{numbers:>20}  {line['state']:10}{reason:22}{line['lane'] or '':9}{times}".rstrip())
+    return "\n".join(shown)

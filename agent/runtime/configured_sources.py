@@ -1,0 +1,119 @@
+"""The sources that the settings ask for.
+
+Making a source opens nothing; `blocks` does.  `check` and `run` both make them here.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from agent.errors import Permanent
+from agent.settings.sections import (
+    PacketRingSettings,
+    PythonCanSettings,
+    ReplaySettings,
+    VirtualVehicleSettings,
+)
+from agent.settings.settings import Loaded
+from agent.sources import BusLoss, Source, packet_ring
+from agent.system.descriptors import Descriptors
+
+
+def make_sources(
+    loaded: Loaded, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
+) -> tuple[Source, ...]:
+    """Make all sources; `on_loss` receives what a live bus carried and its source could not deliver.
+
+    Rings of interfaces that are no longer configured are given up.  Raises: Permanent.
+    """
+    if descriptors is not None:
+        rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSettings)]
+        packet_ring.drop_unused(descriptors, [source.interface for source in rings])
+    return tuple(make_source(loaded, number, on_loss, descriptors) for number in range(len(loaded.settings.sources)))
+
+
+def make_source(
+    loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
+) -> Source:
+    """Make source `number` of the settings.  A log is read once to find its channels, unless the settings name them.
+
+    The rings of sources outlive them in `descriptors`, if given.  Raises: Permanent.
+    """
+    # The module of a source is imported with the first source of its kind, because python-can and the simulator would
+    # double the start-up time of a head unit that captures with packet rings.
+    where = f"{loaded.file}: sources[{number}]"
+    match loaded.settings.sources[number]:
+        case ReplaySettings() as log:
+            from agent.sources import replay  # noqa: PLC0415
+
+            return replay.ReplaySource(loaded.path(log.log), channels=log.channels, speed=log.speed)
+        case VirtualVehicleSettings() as vehicle:
+            from agent.sources import virtual_vehicle  # noqa: PLC0415
+
+            return virtual_vehicle.VirtualVehicle(
+                vehicle.seed,
+                _start_ns(vehicle.start, where),
+                vehicle.duration_s or None,
+                vehicle.speed,
+            )
+        case PacketRingSettings() as bus if packet_ring.unavailable() is None:
+            return packet_ring.PacketRingSource(
+                bus=bus.bus,
+                interface=bus.interface,
+                ring_bytes=bus.ring_bytes,
+                on_loss=on_loss,
+                descriptors=descriptors,
+            )
+        case PacketRingSettings() as bus:
+            # This process cannot have rings (no CAP_NET_RAW, an old kernel): python-can reads the same interface at
+            # ten times the cost.  An interface that is not set up for CAN FD accepts fd=True as well.
+            from agent.sources import python_can  # noqa: PLC0415
+
+            return python_can.PythonCanSource(
+                bus=bus.bus,
+                interface="socketcan",
+                channel=bus.interface,
+                fd=True,
+                on_loss=on_loss,
+            )
+        case PythonCanSettings() as bus:
+            from agent.sources import python_can  # noqa: PLC0415
+
+            return python_can.PythonCanSource(
+                bus=bus.bus,
+                interface=bus.interface,
+                channel=bus.channel,
+                bitrate=bus.bitrate,
+                fd=bus.fd,
+                options=bus.options,
+                on_loss=on_loss,
+            )
+
+
+def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the names of all buses, in the order of the sources.  Raises: Permanent if two deliver the same bus."""
+    owner: dict[str, str] = {}
+    for source in sources:
+        for bus in source.buses:
+            if bus in owner:
+                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or drop one")
+            owner[bus] = source.name
+    return tuple(owner)
+
+
+def try_sources(loaded: Loaded) -> None:
+    """Find the mistakes that `make_sources` would find, without opening anything.  Raises: Permanent."""
+    source_buses(make_sources(loaded, lambda _: None))
+
+
+def _start_ns(text: str, where: str) -> int:
+    if not text:
+        return time.time_ns()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Permanent(f"{where}.start: {text!r} is no ISO 8601 time, such as 2026-07-01T08:00:00Z") from error
+    if moment.tzinfo is None:
+        raise Permanent(f"{where}.start: {text!r} has no time zone; append Z for UTC")
+    # A float of seconds is exact to the microsecond, and no further.
+    return round(moment.timestamp() * 1_000_000) * 1_000

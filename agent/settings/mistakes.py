@@ -1,0 +1,96 @@
+"""Mistakes in `agent.toml` in plain words: msgspec's message becomes `key: what is wrong; remedy`.  Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Literal, Union, get_args, get_origin
+
+import msgspec
+
+from agent.errors import did_you_mean
+from agent.settings.sections import SOURCE_KINDS, BusSettings, Settings
+
+
+def explain(message: str, document: Mapping[str, object]) -> str:
+    """Return the message of a ValidationError about `document` as key, mistake and remedy."""
+    # msgspec has no structured error: its text "Expected `int` >= 5 - at `$.uplink.keepalive_s`" is taken apart.
+    what, _, where = message.partition(" - at `")
+    key = where.rstrip("`").removeprefix("$").removeprefix(".")
+    if key.startswith("bus[...]"):
+        key = key.replace("[...]", f".{_offending_bus(document)}", 1)
+    unknown = re.search(r"unknown field `([^`]+)`", what)
+    if unknown is not None:
+        # All tables of `sources` share one list of keys, and so do all tables of `bus`.
+        known = _known_keys().get(re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key), ())
+        remedy = did_you_mean(unknown[1], known) or f"known keys: {', '.join(sorted(known))}"
+        return f"{_joined(key, unknown[1])}: no such key; {remedy}"
+    missing = re.search(r"missing required field `([^`]+)`", what)
+    if missing is not None:
+        return f"{_joined(key, missing[1])}: missing; config/agent.toml shows every key with its unit and default"
+    value = _value_at(document, key)
+    words = _allowed_words(key)
+    if words and what.startswith("Invalid"):
+        return f"{key}: {value!r} is none of {', '.join(words)}"
+    given = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
+    return f"{key}: {what[0].lower()}{what[1:]}{given}" if key else what
+
+
+def _joined(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def _allowed_words(key: str) -> tuple[str, ...]:
+    """Return the values that `key` may have if it takes only certain words, else nothing."""
+    path = re.sub(r"\[\d+\]", "", key).split(".")
+    if path == ["sources", "kind"]:
+        return tuple(str(kind.__struct_config__.tag) for kind in SOURCE_KINDS)
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)} | {"bus": BusSettings}
+    section = sections.get(path[0])
+    if not (isinstance(section, type) and issubclass(section, msgspec.Struct)):
+        return ()
+    found = next((field.type for field in msgspec.structs.fields(section) if field.name == path[-1]), None)
+    return _words(found)
+
+
+def _words(kind: object) -> tuple[str, ...]:
+    """Return the words that a type allows; a type that allows other values as well has none."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    if kind is bool:
+        return ("true", "false")
+    if get_origin(kind) in (tuple, Union):
+        return tuple(word for member in get_args(kind) if member is not Ellipsis for word in _words(member))
+    return ()
+
+
+def _offending_bus(document: Mapping[str, object]) -> str:
+    """Find the bus whose table is wrong: msgspec's message has `[...]` in place of the keys of a mapping."""
+    buses = document.get("bus")
+    for name, table in buses.items() if isinstance(buses, dict) else ():
+        try:
+            msgspec.convert(table, type=BusSettings)
+        except msgspec.ValidationError:
+            return str(name)
+    return "*"
+
+
+def _value_at(document: object, key: str) -> object:
+    for step in re.findall(r"[^.\[\]]+", key):
+        if isinstance(document, Mapping):
+            document = document.get(step)
+        elif isinstance(document, list) and step.isdigit() and int(step) < len(document):
+            document = document[int(step)]
+        else:
+            return None
+    return document
+
+
+def _known_keys() -> dict[str, tuple[str, ...]]:
+    """Return the names of all keys by section, as msgspec's messages name the section."""
+    known: dict[str, tuple[str, ...]] = {"": Settings.__struct_fields__, "bus.": BusSettings.__struct_fields__}
+    for field in msgspec.structs.fields(Settings):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            known[field.name] = field.type.__struct_fields__
+    # msgspec's message does not say which kind of source it means, so a suggestion may come from any of them.
+    every = [name for kind in SOURCE_KINDS for name in kind.__struct_fields__]
+    known["sources"] = tuple(dict.fromkeys(every))
+    return known

@@ -1,0 +1,196 @@
+"""The sections of `agent.toml` as frozen structures: every key with its default and range, and pairs that cannot be.
+
+Pure.  `config/agent.toml` says for each key what it means, its unit, its default and the reason for the default; a test
+compares that file with these classes.  Units come last in a name and are uniform: `_s`, `_mb` (10^6 bytes), `_kbit_s`.
+What no owner of a vehicle could set sensibly is no key, but a constant (`agent.runtime.limits`, `agent.sources`).
+"""
+
+import re
+from typing import Annotated, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+_ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400 * 366)]
+Speed = Annotated[float, Meta(ge=0, le=10_000)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: immutable, and a key that no section knows is an error."""
+
+
+class ReplaySettings(Section, frozen=True, kw_only=True, tag="replay", tag_field="kind"):
+    """A recorded log, replayed at `speed` times real time (0: as fast as possible)."""
+
+    recorded: ClassVar[bool] = True
+    log: str
+    speed: Speed = 1.0
+    channels: tuple[str, ...] = ()
+
+
+class VirtualVehicleSettings(Section, frozen=True, kw_only=True, tag="virtual_vehicle", tag_field="kind"):
+    """The simulated vehicle of the demonstration, on the buses `can0` and `can1`."""
+
+    recorded: ClassVar[bool] = True
+    seed: Annotated[int, Meta(ge=0)] = 1
+    start: str = ""
+    duration_s: Annotated[float, Meta(ge=0)] = 0.0
+    speed: Speed = 1.0
+
+
+class PythonCanSettings(Section, frozen=True, kw_only=True, tag="python_can", tag_field="kind"):
+    """A live bus through any interface of python-can (slcan, udp_multicast, virtual, ...); it only receives."""
+
+    recorded: ClassVar[bool] = False
+    bus: str
+    interface: str
+    channel: str
+    bitrate: Annotated[int, Meta(ge=0)] = 0
+    fd: bool = False
+    options: dict[str, str | int | float | bool] = {}
+
+
+class PacketRingSettings(Section, frozen=True, kw_only=True, tag="packet_ring", tag_field="kind"):
+    """A live bus of the kernel (SocketCAN) through a packet ring; it only receives."""
+
+    recorded: ClassVar[bool] = False
+    bus: str
+    # The kernel's limit is 15 bytes, without white space, slash and colon (dev_valid_name in net/core/dev.c).
+    interface: Annotated[str, Meta(pattern=r"^[^\s/:]{1,15}$")]
+    ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
+
+    @property
+    def ring_bytes(self) -> int:
+        """Return the memory of the ring in bytes."""
+        return self.ring_mb * 1_000_000
+
+
+LiveSettings = PythonCanSettings | PacketRingSettings
+SourceSettings = ReplaySettings | VirtualVehicleSettings | LiveSettings
+SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings, PacketRingSettings)
+
+
+class BusSettings(Section, frozen=True, kw_only=True):
+    """The databases of one bus, and how they find messages."""
+
+    dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
+    match: Literal["exact", "pgn"] = "exact"
+
+
+class IdentitySettings(Section, frozen=True, kw_only=True):
+    """The identity of the vehicle: the folder that `fleet enrol` wrote."""
+
+    folder: str = "identity"
+
+
+class StateSettings(Section, frozen=True, kw_only=True):
+    """The folders for what must survive a restart, and for what need not."""
+
+    folder: str = "/var/lib/headunit-agent"
+    runtime_folder: str = "/run/headunit-agent"
+
+
+class TelemetrySettings(Section, frozen=True, kw_only=True):
+    """From frames to windows."""
+
+    campaigns: str = "campaigns"
+    # A live source delivers what came every 100 ms, so that no increment is shorter.
+    increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
+    checkpoint_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
+
+
+class SpoolSettings(Section, frozen=True, kw_only=True):
+    """Limits of the durable store."""
+
+    quota_mb: Annotated[float, Meta(ge=0.1, le=1e9)] = 256.0
+    max_age_s: Seconds = 30 * 86_400.0
+    reserve_mb: Annotated[float, Meta(ge=0, le=1e9)] = 64.0
+
+    @property
+    def quota_bytes(self) -> int:
+        """Return the quota in bytes."""
+        return round(self.quota_mb * 1e6)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """Return the reserve in bytes."""
+        return round(self.reserve_mb * 1e6)
+
+
+class UplinkSettings(Section, frozen=True, kw_only=True):
+    """The connection to the broker and the delivery of batches."""
+
+    broker: str
+    # `agent.runtime.limits.UNCONFIRMED_BYTES` has the limits of each profile.
+    broker_profile: Literal["standard", "azure_event_grid"] = "standard"
+    ack: Literal["receiver", "broker"] = "receiver"
+    in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 64
+    ack_timeout_s: Seconds = 20.0
+    # MQTT sends whole seconds, as 16 bits; below 5 s the pings keep a modem awake all the time.
+    keepalive_s: Annotated[int, Meta(ge=5, le=3_600)] = 30
+    backoff_max_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+    backlog_kbit_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 4_000
+    metered: bool | Literal["auto"] = "auto"
+    metered_lanes: tuple[Literal["events", "live", "backlog"], ...] = ("events", "live", "backlog")
+    metered_daily_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+
+    def __post_init__(self) -> None:
+        address = _ADDRESS.fullmatch(self.broker)
+        if address is None or not 0 < int(address[1]) < 65_536:
+            raise ValueError(f"broker = {self.broker!r} is not host:port (1 to 65535), as in 'broker.example.org:8883'")
+        if "live" in self.metered_lanes and "events" not in self.metered_lanes:
+            raise ValueError(
+                "metered_lanes has live without events, but events report what is lost and carry the catalogues that "
+                'live data refers to; add "events"'
+            )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host (without the brackets of IPv6) and port."""
+        host, _, port = self.broker.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class PushesSettings(Section, frozen=True, kw_only=True):
+    """Releases from the fleet."""
+
+    trial_s: Seconds = 30.0
+
+
+class ServeSettings(Section, frozen=True, kw_only=True):
+    """The HTTP server on loopback: toggles (OFREP) and status."""
+
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8016
+    # Status and toggles are served without authentication, so only programs of the head unit itself may ask.
+    host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """The level and the style of the log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "pretty"] = "auto"
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole file.  Without `sources` the agent collects nothing, takes releases and serves toggles."""
+
+    uplink: UplinkSettings
+    sources: tuple[SourceSettings, ...] = ()
+    bus: dict[str, BusSettings] = {}
+    identity: IdentitySettings = IdentitySettings()
+    state: StateSettings = StateSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    spool: SpoolSettings = SpoolSettings()
+    pushes: PushesSettings = PushesSettings()
+    serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
+
+    def __post_init__(self) -> None:
+        # The buses of a log are known once it is read, so `agent.runtime.configured_sources` checks those.
+        live = [source.bus for source in self.sources if isinstance(source, LiveSettings)]
+        for bus in live:
+            if live.count(bus) > 1:
+                raise ValueError(f"two sources feed bus {bus!r}; give each its own bus name")
