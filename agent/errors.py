@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_LIKENESS: Final = 0.7
+_LIKENESS: Final = 0.65
 """The least likeness (`difflib.SequenceMatcher.ratio`) of a suggestion, because a far-fetched one misleads."""
 
 
