@@ -20,17 +20,20 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def spool_status(counts: Counts) -> dict[str, Any]:
-    """The spool's account: every sequence number below `next_seq` is acknowledged, waiting, provisional (a part of a
-    window that is still open), replaced (by the batch of its window) or lost."""
+    """Return the spool's account: every sequence number below `next_seq` is acknowledged, waiting or lost.
+
+    `adopted` counts batches with numbers of other epochs, which share the other figures.  `checkpoints` of open windows
+    have no number of the spool.
+    """
     return {
         "epoch": counts.epoch,
         "next_seq": counts.next_seq,
         "acknowledged": counts.acknowledged,
         "waiting": counts.batches,
         "waiting_bytes": counts.size_bytes,
-        "provisional": counts.provisional[0],
-        "provisional_bytes": counts.provisional[1],
-        "replaced": counts.replaced,
+        "adopted": counts.adopted,
+        "checkpoints": counts.checkpoints[0],
+        "checkpoints_bytes": counts.checkpoints[1],
         "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
         "oldest_stored_at": None
         if counts.oldest_stored_at_s is None
@@ -157,7 +160,7 @@ def render(status: Mapping[str, Any]) -> str:
         lines.append(
             f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
             f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
-            f"{spool['provisional']:,} of open windows, {spool['replaced']:,} replaced"
+            f"{spool['checkpoints']:,} checkpoints of open windows"
         )
         if spool.get("problem"):
             lines.append(f"spool     {spool['problem']}")

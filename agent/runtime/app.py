@@ -33,7 +33,9 @@ from agent.telemetry.clock import MachineClock, SteadyClock
 from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.collect.holdings import Holder, Holdings
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.outbox.outbox import Outbox, Sealer
+from agent.telemetry.outbox.outbox import Outbox
+from agent.telemetry.outbox.sealer import Sealer
+from agent.telemetry.spool.retention import Limits as SpoolLimits
 from agent.telemetry.spool.spool import Spool
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.schedule import Pace
@@ -57,16 +59,14 @@ class Agent:
         clock = MachineClock(recorded=any(source.recorded for source in settings.sources))
         sources = make_sources(loaded, self._bus_lost, descriptors)
         buses = source_buses(sources)
-        self._spool = Spool.open(
+        self._spool = Spool(
             parts.state / "spool",
-            quota_bytes=settings.spool.quota_bytes,
-            max_age_s=settings.spool.max_age_s,
-            reserve_bytes=settings.spool.reserve_bytes,
+            SpoolLimits.of(settings.spool.quota_bytes, settings.spool.max_age_s, settings.spool.reserve_bytes),
             now_s=SteadyClock(parts.runtime_folder / "steady-clock"),
         )
         try:
             pushes = Pushes.open(parts.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
-            positions = self._spool.positions()
+            positions = self._spool.resume_points()
             kept = {source.name for source in sources if isinstance(source, Holder) and source.resumes}
             gone = [bus for source in sources if source.name not in kept for bus in source.buses]
             self._spool.begin_run(_now_us(), lossy=", ".join(gone))
@@ -109,7 +109,7 @@ class Agent:
         )
         metered_file, metered = parts.state / "metered.json", settings.uplink.metered
         gate = LinkGate(link_policy(settings.uplink), metered_file, clock.read, metered=metered)
-        uplink = Uplink(Standing(self._spool, route, pace, gate))
+        uplink = Uplink(Standing(self._spool.reader, route, pace, gate))
         self._online = Online(identity.vehicle, uplink, self._applier)
         floor_s, cap_s = settings.uplink.backoff_min_s, settings.uplink.backoff_max_s
         self._link = LinkKeeper(
@@ -176,11 +176,11 @@ class Agent:
         await self._fed.wait()
         while not await asyncio.to_thread(self._outbox.delivered):
             await asyncio.sleep(DELIVERY_POLL_S)
-        await asyncio.to_thread(self._spool.forget_positions, self._positions)
+        await asyncio.to_thread(self._spool.forget_resume_points, self._positions)
         return all(feeder.state is not State.FAILED for feeder in self._feeders)
 
     def _close_spool(self) -> None:
-        self._spool.sweep()
+        self._spool.reader.sweep()
         self._spool.close()
 
     async def _feed(self) -> None:

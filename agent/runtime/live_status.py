@@ -17,7 +17,7 @@ from agent.serve.toggles import ToggleService
 from agent.sources.feeder import Feeder
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
-from agent.telemetry.spool.spool import Counts
+from agent.telemetry.spool.account import Counts
 
 DISK_PATIENCE_S: Final = 0.5  # an fsync of worn flash can take longer
 

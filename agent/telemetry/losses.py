@@ -27,7 +27,6 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"  # a stored batch was missing or not as written
     INDEX_DAMAGED = "index_damaged"  # the spool's index had to be given up: its unreported losses with it
     REFUSED_BY_RECEIVER = "refused_by_receiver"
-    REPLACED = "replaced"  # no loss itself: explains the numbers that a lost batch had replaced
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from agent.formats.up.catalogue import MAX_CATALOGUE_BYTES, Catalogue, catalogue
 from agent.formats.up.codec import encode_catalogue
 from agent.formats.up.columns import Clock, Window
 from agent.formats.up.descriptions import MAX_SIGNALS, Described
-from agent.telemetry.spool.spool import CATALOGUES, Spool, Verdict
+from agent.telemetry.spool.catalogues import Verdict
+from agent.telemetry.spool.recovery import CATALOGUES
+from agent.telemetry.spool.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Offer:
 class References:
     """For the campaigns in force.  Not thread-safe: the outbox sees to that."""
 
-    def __init__(self, spool: Spool, *, body_max_bytes: int) -> None:
-        self._spool = spool
+    def __init__(self, writer: Writer, *, body_max_bytes: int) -> None:
+        self._writer = writer
         self._body_max_bytes = body_max_bytes
         self._in_force: dict[str, Catalogue] = {}
         self._offered: set[bytes] = set()
@@ -52,8 +54,8 @@ class References:
         self._in_force = {}
         made = [self._fitting(description, t_us, clock) for description in descriptions if description.signals]
         digests = {offer.catalogue.digest for offer in made}
-        self._spool.keep_catalogues(digests | set(pending))
-        kept = self._spool.catalogues()
+        self._writer.keep_catalogues(digests | set(pending))
+        kept = self._writer.catalogues()
         room = CATALOGUES - len(kept)
         self._in_force = {offer.catalogue.campaign: offer.catalogue for offer in made}
         offers = []
@@ -73,7 +75,7 @@ class References:
         if catalogue is None or catalogue.revision != window.revision:
             return None
         try:
-            verdict = self._spool.catalogues().get(catalogue.digest)
+            verdict = self._writer.catalogues().get(catalogue.digest)
         except Transient:
             return None
         return catalogue if verdict is Verdict.CONFIRMED else None
