@@ -15,10 +15,8 @@ disk, and what is added meanwhile does not wait for them.
 import asyncio
 import secrets
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -26,8 +24,9 @@ import structlog
 from agent.errors import Transient
 from agent.formats.up.columns import Clock, Event, Window
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
-from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.packer import Packer, Parcel
+from agent.telemetry.outbox.parcels import Doubt, ParcelQueue, Shed
 from agent.telemetry.outbox.references import Description, References
 from agent.telemetry.outbox.reporter import EVENTS_AT_ONCE, Reporter
 from agent.telemetry.outbox.sealer import Sealer
@@ -46,28 +45,6 @@ class _OpenWindow:
     id: str
     checkpoints: int = 0
     samples: int = 0
-
-
-@dataclass(slots=True)
-class _Doubt:
-    """An append that failed and may have happened: its token, and how many of its parcels are still in the queue.
-
-    `shed` are those that memory could not hold any longer.
-    """
-
-    token: str
-    queued: int
-    shed: list["_Shed"] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shed:
-    """A parcel without its bodies."""
-
-    loss: Loss
-    window: str | None
-    batches: int
-    samples: int
 
 
 class Outbox:
@@ -94,13 +71,9 @@ class Outbox:
         self._references = References(spool.writer, body_max_bytes=limit_bytes) if refer else None
         self._pending_max_bytes = pending_max_bytes
         self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
-        self._turn = threading.Lock()  # of the queue; never held while the disk works
-        self._parcels: deque[Parcel] = deque()
-        self._doubt: _Doubt | None = None
+        self._parcels = ParcelQueue()
         self._open: dict[str, _OpenWindow] = {}  # by campaign; used by the collector's thread only
         self._orphans: list[str] = []  # windows that memory could not hold, whose checkpoints are to be sent
-        self.pending_bytes = 0
-        """Bytes of bodies in memory that the disk has not taken yet."""
         self.problem: str | None = None
         self.samples = 0
         self.batches = 0
@@ -118,6 +91,11 @@ class Outbox:
                 else:
                     log.info("disk_accepts_again")
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of bodies in memory that the disk has not taken yet."""
+        return self._parcels.size_bytes
+
     # ---- what comes in
 
     def add_event(self, event: Event) -> None:
@@ -132,8 +110,8 @@ class Outbox:
         """Announce the campaigns of the windows that come from now on.  Not to be called while `put` is at work."""
         if self._references is None:
             return
-        with self._turn:
-            pending = {body.refers for parcel in self._parcels for body in parcel.bodies if body.refers is not None}
+        bodies = [body for parcel in self._parcels.all() for body in parcel.bodies]
+        pending = {body.refers for body in bodies if body.refers is not None}
         clock = self._clock()
         try:
             offers = self._references.put_in_force(descriptions, pending=pending, t_us=clock.wall_us, clock=clock)
@@ -141,7 +119,7 @@ class Outbox:
             log.warning("catalogues_not_offered", reason=str(error))
             return
         for offer in offers:
-            self._enqueue(self._packer.pack_catalogue(offer.catalogue, offer.body, clock))
+            self._parcels.enqueue(self._packer.pack_catalogue(offer.catalogue, offer.body, clock))
         self.flush()
 
     def put(
@@ -157,7 +135,7 @@ class Outbox:
                 catalogue = self._references.of(window) if self._references is not None else None
                 bodies = self._packer.pack_window(window, priority, open_window.id, catalogue)
                 points = (resume_points or {}).get(window.campaign, {})
-                self._enqueue(Parcel(bodies, points, min(open_window.samples, window.samples)))
+                self._parcels.enqueue(Parcel(bodies, points, min(open_window.samples, window.samples)))
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
@@ -167,7 +145,7 @@ class Outbox:
         campaigns next replaces the checkpoints.
         """
         with self._storing:
-            if self._parcels:  # the disk refuses, and what waits comes first
+            if len(self._parcels):  # the disk refuses, and what waits comes first
                 return False
             stored: list[tuple[_OpenWindow, int, int]] = []
             batches = []
@@ -209,7 +187,8 @@ class Outbox:
                 self._store()
             except Transient as error:
                 self.problem = str(error)
-                self._shed()
+                for shed in self._parcels.shed(self._pending_max_bytes):
+                    self._give_up(shed)
             else:
                 self.problem = None
 
@@ -224,33 +203,22 @@ class Outbox:
             return False
         return not counts.batches and not counts.unreported
 
-    def _enqueue(self, parcel: Parcel) -> None:
-        with self._turn:
-            self._parcels.append(parcel)
-            self.pending_bytes += parcel.size_bytes
-
-    def _drop_first(self) -> Parcel:
-        with self._turn:
-            parcel = self._parcels.popleft()
-            self.pending_bytes -= parcel.size_bytes
-            return parcel
-
     def _store(self) -> None:
-        while self._parcels:
-            parcels = list(islice(self._parcels, TOGETHER))
+        while len(self._parcels):
+            parcels = self._parcels.first(TOGETHER)
             bodies = [body for parcel in parcels for body in parcel.bodies]
             ids = self._writer.next_ids(len(bodies))
             batches = [self._sealer.seal_body(id_, body) for id_, body in zip(ids, bodies, strict=True)]
             points = {source: point for parcel in parcels for source, point in parcel.resume_points.items()}
-            self._doubt = _Doubt(_new_token(), len(parcels))
-            self._writer.append(batches, token=self._doubt.token, resume_points=points)
-            self._confirm(self._doubt)
+            self._parcels.doubt = Doubt(_new_token(), len(parcels))
+            self._writer.append(batches, token=self._parcels.doubt.token, resume_points=points)
+            self._confirm(self._parcels.doubt)
 
-    def _confirm(self, stored: _Doubt) -> None:
+    def _confirm(self, stored: Doubt) -> None:
         """Drop the parcels of an append that happened."""
-        self._doubt = None
+        self._parcels.doubt = None
         for _ in range(stored.queued):
-            parcel = self._drop_first()
+            parcel = self._parcels.drop_first()
             self.batches += len(parcel.bodies)
             self.samples += parcel.samples
         self.batches += sum(shed.batches for shed in stored.shed)
@@ -258,13 +226,13 @@ class Outbox:
 
     def _settle_doubt(self) -> None:
         """Find out whether the last append that failed has happened.  Raises Transient while the disk refuses."""
-        doubt = self._doubt
+        doubt = self._parcels.doubt
         if doubt is None:
             return
         if self._writer.stored(doubt.token):
             self._confirm(doubt)
             return
-        self._doubt = None
+        self._parcels.doubt = None
         for shed in doubt.shed:
             self._give_up(shed)
 
@@ -288,20 +256,9 @@ class Outbox:
         """Put what happened and what was lost into batches of events."""
         losses = self._writer.unreported_losses(EVENTS_AT_ONCE)
         for parcel in self._reporter.pack(losses, self._clock()):
-            self._enqueue(parcel)
+            self._parcels.enqueue(parcel)
 
-    def _shed(self) -> None:
-        """Keep memory within its limit: the oldest parcels go, and are counted."""
-        while len(self._parcels) > 1 and self.pending_bytes > self._pending_max_bytes:
-            parcel = self._drop_first()
-            shed = _Shed(parcel.lost(Reason.MEMORY_FULL), parcel.window, len(parcel.bodies), parcel.samples)
-            if self._doubt is not None and self._doubt.queued:
-                self._doubt.queued -= 1
-                self._doubt.shed.append(shed)
-            else:
-                self._give_up(shed)
-
-    def _give_up(self, shed: _Shed) -> None:
+    def _give_up(self, shed: Shed) -> None:
         if shed.window is not None:
             self._orphans.append(shed.window)
         self.add_loss(shed.loss)

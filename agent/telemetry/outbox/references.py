@@ -1,4 +1,4 @@
-"""Which catalogue a campaign's batches may refer to, and which the fleet must be told of first.  Touches the world.
+"""Which catalogue a campaign's batches may refer to, and which the fleet must get first.  Touches the world.
 
 Invariants: a batch refers to a catalogue only after the receiver itself has acknowledged the batch that carried it;
 where that is not known for certain (nothing heard yet, refused, the disk does not answer, too many kept) the batch
@@ -36,7 +36,7 @@ class Offer:
 
 
 class References:
-    """For the campaigns in force.  Not thread-safe: the outbox sees to that."""
+    """Catalogues of the campaigns in force.  Not thread-safe: the outbox serialises the calls."""
 
     def __init__(self, writer: Writer, *, body_max_bytes: int) -> None:
         self._writer = writer
@@ -47,7 +47,7 @@ class References:
     def put_in_force(
         self, descriptions: Sequence[Description], *, pending: Collection[bytes], t_us: int, clock: Clock
     ) -> list[Offer]:
-        """These campaigns collect from now on; what must be offered to the fleet for them.
+        """Take over the campaigns that collect from now on; return what must be offered to the fleet for them.
 
         `pending`: digests that batches outside the spool refer to.  Raises Transient: then no batch refers to anything.
         """
@@ -70,7 +70,7 @@ class References:
         return offers
 
     def of(self, window: Window) -> Catalogue | None:
-        """What a batch of `window` may refer to."""
+        """Return the catalogue that a batch of `window` may refer to, or None."""
         catalogue = self._in_force.get(window.campaign)
         if catalogue is None or catalogue.revision != window.revision:
             return None
@@ -81,7 +81,7 @@ class References:
         return catalogue if verdict is Verdict.CONFIRMED else None
 
     def _fitting(self, description: Description, t_us: int, clock: Clock) -> Offer:
-        """The catalogue, of as many signals as one batch can carry; the others describe themselves."""
+        """Return the catalogue with as many signals as one batch can carry; the others are described in each batch."""
         signals = description.signals[:MAX_SIGNALS]
         while True:
             catalogue = catalogue_of(description.campaign, description.revision, signals)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the receiver said to a catalogue."""
+    """The receiver's answer to a catalogue."""
 
     CONFIRMED = "confirmed"  # it has it, durably: batches may refer to it
     REFUSED = "refused"

@@ -9,8 +9,6 @@ also costs the index could bring the checkpoints back alone, and the receiver wo
 
 import contextlib
 import sqlite3
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -27,6 +25,7 @@ from agent.telemetry.spool.names import (
     parse_carrier,
     parse_checkpoint,
 )
+from agent.telemetry.spool.sweeper import Sweeper
 
 QUARANTINE: Final = 16  # damaged files that are kept for an engineer to look at
 _CATALOGUES: Final = "catalogues"
@@ -40,11 +39,8 @@ class SpoolFolder:
         self.root = root
         self._disk = disk
         self._leftovers: set[Path] = set()  # files that could not be removed yet
-        self._doomed: deque[tuple[BatchName, int]] = deque()
-        # Two counters that only grow, because one thread writes each: a difference of both needs no lock.
-        self._doomed_bytes = self._swept_bytes = 0
-        self._sweeping = threading.Lock()
         self._checkpoints_unsynced = False
+        self.sweeper = Sweeper(lambda name: disk.remove(self.path(name)), self.settle_checkpoints)
 
     @property
     def index(self) -> Path:
@@ -160,36 +156,6 @@ class SpoolFolder:
                 self._checkpoints_unsynced = True
                 return False
         return True
-
-    def doom(self, batches: Iterable[tuple[BatchName, int]]) -> None:
-        """Leave the files of batches (with their sizes) to `sweep`, because an unlink waits for the disk's journal.
-
-        Their names are never used again.  One thread at a time may call this method.
-        """
-        for batch in batches:
-            self._doomed.append(batch)
-            self._doomed_bytes += batch[1]
-
-    @property
-    def doomed(self) -> tuple[int, int]:
-        """Number and bytes of the files that wait for `sweep`."""
-        return len(self._doomed), self._doomed_bytes - self._swept_bytes
-
-    def sweep(self) -> None:
-        """Remove the doomed files.  Any thread may call this method; a second caller waits for the first.
-
-        Raises nothing: a file that cannot be removed is tried with the next sweep.
-        """
-        with self._sweeping:
-            if not self._doomed or not self.settle_checkpoints():
-                return
-            for _ in range(len(self._doomed)):
-                name, size = self._doomed.popleft()
-                try:
-                    self._disk.remove(self.path(name))
-                    self._swept_bytes += size
-                except OSError:
-                    self._doomed.append((name, size))
 
     def quarantine(self, path: Path, now_s: float) -> None:
         """Keep a damaged file, and of all such files the newest QUARANTINE.  A missing file is fine; raises nothing."""

@@ -31,7 +31,7 @@ _CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batc
 
 @dataclass(frozen=True, slots=True)
 class BatchName:
-    """What the path of a batch says.
+    """The name of a batch's file, taken apart.
 
     `window` is empty for a batch that belongs to no window.  A checkpoint has its window's id as epoch, and no
     fragments.

@@ -25,7 +25,7 @@ UNSWEPT: Final = 20_000  # bounds the memory for their names to 4 MB; the files 
 
 
 class Reader:
-    """What the uplink uses.  Methods block; any thread may call them, and one runs at a time."""
+    """The methods that the uplink uses.  Methods block; any thread may call them, and one runs at a time."""
 
     def __init__(
         self,
@@ -143,20 +143,20 @@ class Reader:
                 index.rows.remove(*rows)
                 index.ledger.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
                 self._transactions.removing = gone
-            self._folder.doom((entry.name, entry.size_bytes) for entry in gone)
+            self._folder.sweeper.doom((entry.name, entry.size_bytes) for entry in gone)
             self._transactions.removing = []
-        if self._folder.doomed[0] > UNSWEPT:
+        if self._folder.sweeper.doomed[0] > UNSWEPT:
             self.sweep()
         return len(gone)
 
     def sweep(self) -> None:
         """Remove the files of acknowledged batches.  No other call waits for it, as long as there is space."""
-        self._folder.sweep()
+        self._folder.sweeper.sweep()
 
     @property
     def unswept(self) -> int:
         """Acknowledged batches whose files are still there."""
-        return self._folder.doomed[0]
+        return self._folder.sweeper.doomed[0]
 
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
         """Give up batches (by number) that the receiver will never take, record their loss, and return which.

@@ -35,7 +35,7 @@ CATALOGUES: Final = 32
 
 @dataclass(slots=True)
 class _Adoption:
-    """What a new index makes of the files that it finds."""
+    """The decision of a new index on each file that it finds."""
 
     readable: list[Entry] = field(default_factory=list)
     lost: list[tuple[Path, Entry]] = field(default_factory=list)

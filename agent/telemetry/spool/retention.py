@@ -63,7 +63,7 @@ def evictions(
     data: Iterable[Held],
     events: Iterable[Held],
 ) -> tuple[Eviction, ...]:
-    """What to evict, of the stored batches and of `incoming`, so that what remains keeps `limits`.
+    """Return what to evict, of the stored batches and of `incoming`, so that what remains keeps `limits`.
 
     `stored_bytes` is the total of all lanes and `events_bytes` that of the events lane, without `incoming`;
     `free_bytes` is what the file system has left.  `expired` are the batches over age; `data` and `events` are the
@@ -99,12 +99,12 @@ def evictions(
 
 
 def sacrifice(batch: Held) -> tuple[int, int]:
-    """Sort key: what goes first comes first."""
+    """Return a sort key by which the batch that goes first comes first."""
     return -batch.priority, batch.row
 
 
 def merge_by_sacrifice(lanes: Iterable[Iterator[Held]]) -> Iterator[Held]:
-    """One order of several that are each in the order of `sacrifice`."""
+    """Merge several orders that are each in the order of `sacrifice`."""
     return heapq.merge(*lanes, key=sacrifice)
 
 

@@ -73,11 +73,11 @@ class Room:
         aged = index.queues.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
         stored_bytes = index.usage.stored_bytes()
         arriving_bytes = sum(entry.size_bytes for entry in arriving)
-        taken_bytes = stored_bytes + self._folder.doomed[1] + arriving_bytes
+        taken_bytes = stored_bytes + self._folder.sweeper.doomed[1] + arriving_bytes
         free_bytes = self._folder.free_bytes()
         tight = free_bytes < self._limits.reserve_bytes + arriving_bytes or taken_bytes > self._limits.quota_bytes
         if tight:
-            self._folder.sweep()
+            self._folder.sweeper.sweep()
             free_bytes = self._folder.free_bytes()
         elif not aged:
             return []

@@ -76,7 +76,7 @@ class Transactions:
             try:
                 self._folder.prepare()
                 self._take_lock()
-                self._folder.sweep()  # a new index would take in the files of acknowledged batches
+                self._folder.sweeper.sweep()  # a new index would take in the files of acknowledged batches
                 self.removing = []
                 try:
                     self._open_and_reconcile()

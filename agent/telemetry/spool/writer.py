@@ -24,7 +24,7 @@ class OutdatedIds(Transient):
 
 
 class Writer:
-    """What the outbox uses.  Methods block; any thread may call them, and one runs at a time."""
+    """The methods that the outbox uses.  Methods block; any thread may call them, and one runs at a time."""
 
     def __init__(
         self,

@@ -206,7 +206,7 @@ class ReferencesModel(RuleBasedStateMachine):
     def crash(self) -> None:
         """SIGKILL: what waits in memory because the disk refused is gone."""
         self.fault.disarm()
-        waiting = [body for parcel in self.outbox._parcels for body in parcel.bodies if body.samples]
+        waiting = [body for parcel in self.outbox._parcels.all() for body in parcel.bodies if body.samples]
         starts = {body.first_t_us for body in waiting}
         self.spool.close()
         self.start()
