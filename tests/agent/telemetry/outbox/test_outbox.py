@@ -1,10 +1,12 @@
 """The outbox over a real spool: order, bounded memory, and a ledger that is told exactly once."""
 
 import json
+import shutil
 import tempfile
 import threading
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +341,32 @@ def test_each_fragment_of_a_cut_window_says_how_many_there_are(tmp_path: Path) -
     ]
     assert len({entry.window for entry in entries}) == 1
     assert sum(each.samples for each in depot.windows()) == 20_000
+
+
+@pytest.mark.parametrize("written", [1, 2, None])
+def test_a_vehicle_that_loses_its_index_while_a_window_is_written_sends_each_sample_once(
+    tmp_path: Path, written: int | None
+) -> None:
+    """`written`: fragments of the window that reached the disk; None: all of them."""
+    folder, aside = tmp_path / "spool", tmp_path / "checkpoints"
+    depot = Depot(folder, batch_max_bytes=6_000)
+    whole = window(0, samples=20_000)
+    (group,) = whole.groups
+    assert put_checkpoint(
+        depot, replace(whole, groups=(replace(group, t_us=group.t_us[:7_000], raw=group.raw[:, :7_000]),))
+    )
+    shutil.copytree(folder / "checkpoints", aside)
+    put(depot, whole)
+    fragments = sorted((folder / "batches").rglob("*.batch"))
+    assert len(fragments) > 2
+    depot.spool.close()
+    for path in [*folder.glob("index.sqlite3*"), *([] if written is None else fragments[written:])]:
+        path.unlink()
+    shutil.copytree(aside, folder / "checkpoints", dirs_exist_ok=True)  # their removal was not durable yet
+    again = Depot(folder)
+    times = [t_us for each in again.windows() for group in each.groups for t_us in group.t_us.tolist()]
+    assert len(times) == len(set(times))
+    assert len(times) == 20_000 if written is None else 7_000 <= len(times) < 20_000
 
 
 # ---- appends that fail and may have happened
