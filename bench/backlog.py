@@ -35,10 +35,12 @@ from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
 from agent.runtime.limits import UNCONFIRMED_BYTES
 from agent.settings.sections import UplinkSettings
+from agent.system.durable import Disk
 from agent.system.memory import freeze_lasting_objects
 from agent.telemetry.clock import MachineClock
-from agent.telemetry.spool.files import DiskFiles
-from agent.telemetry.spool.spool import Draft, Spool
+from agent.telemetry.spool.batch import BatchId, SealedBatch
+from agent.telemetry.spool.retention import Limits
+from agent.telemetry.spool.spool import Spool
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
@@ -57,10 +59,10 @@ AGE_S: Final = 86_400.0  # of what is drained: backlog, nothing of it fresh
 _AT_ONCE: Final = 500
 
 
-class _QuickFiles(DiskFiles):
-    """Writes that nobody waits for, to fill a backlog."""
+class _QuickDisk(Disk):
+    """A disk that syncs no files, to fill a backlog."""
 
-    def write(self, path: Path, content: bytes) -> None:
+    def create_file(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
 
@@ -79,9 +81,10 @@ def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
         for turn in range(TURNS + 1):
             for backlog, spool in spools.items():
                 started = time.perf_counter()
-                seq = spool.append(Draft(Lane.LIVE, 1, "bench", lambda _: content, 100, 1, 2))
+                (id_,) = spool.writer.next_ids(1)
+                spool.writer.append([_batch(id_, content)], token=str(turn + 1))
                 appended = time.perf_counter()
-                spool.acknowledge(epochs[backlog], [seq])
+                spool.reader.acknowledge(epochs[backlog], [id_.seq])
                 done = time.perf_counter()
                 if turn:  # the first one is not counted: caches
                     appends[backlog].append((appended - started) * 1e3)
@@ -125,16 +128,20 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
 
 
 def _open(folder: Path, **more: Any) -> Spool:
-    return Spool.open(folder, quota_bytes=10**11, max_age_s=1e9, reserve_bytes=0, **more)
+    return Spool(folder, Limits.of(10**11, 1e9, 0), **more)
+
+
+def _batch(id_: BatchId, content: bytes) -> SealedBatch:
+    return SealedBatch(id_, Lane.LIVE, 1, content, "bench", 100, 1, 2)
 
 
 def _fill(folder: Path, batches: int, size: int, *, age_s: float = 0.0) -> None:
     """A spool of so many batches of noise, as sealed ones are, stored `age_s` ago."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    spool = _open(folder, files=_QuickFiles(), now_s=lambda: time.time() - age_s)
+    spool = _open(folder, disk=_QuickDisk(), now_s=lambda: time.time() - age_s)
     for start in range(0, batches, _AT_ONCE):
-        draft = Draft(Lane.LIVE, 1, "bench", lambda _: secrets.token_bytes(size), 100, 1, 2)
-        spool.append_all([draft] * min(_AT_ONCE, batches - start))
+        ids = spool.writer.next_ids(min(_AT_ONCE, batches - start))
+        spool.writer.append([_batch(id_, secrets.token_bytes(size)) for id_ in ids], token=f"fill {start}")
     spool.close()
 
 
@@ -182,7 +189,7 @@ def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
     file = endpoint.ca_file.parent / "metered.json"
     return Uplink(
         Standing(
-            spool,
+            spool.reader,
             Route(vehicle, topics.partition_of(vehicle), acks_key, ack="broker"),
             Pace(defaults.in_flight, defaults.ack_timeout_s, UNCONFIRMED_BYTES["standard"]),
             LinkGate(LinkPolicy(frozenset(Lane), 0), file, MachineClock().read, metered=False),
@@ -194,7 +201,7 @@ def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> tuple[float, flo
     """Seconds until no more than so many batches are left, and until the files of all others are gone, too."""
     started = time.perf_counter()
     delivered = asyncio.run(_drain(spool, endpoint, left))
-    spool.sweep()
+    spool.reader.sweep()
     return delivered - started, time.perf_counter() - started
 
 

@@ -13,8 +13,11 @@ from agent.formats.topics import Lane
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
-from agent.telemetry.outbox.outbox import Outbox, Sealer
-from agent.telemetry.spool.spool import Draft, Spool
+from agent.telemetry.outbox.outbox import Outbox
+from agent.telemetry.outbox.sealer import Sealer
+from agent.telemetry.spool.batch import SealedBatch
+from agent.telemetry.spool.retention import Limits as SpoolLimits
+from agent.telemetry.spool.spool import Spool
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, EVERYTHING, VEHICLE
 
@@ -33,8 +36,9 @@ def full_batches(folder: Path) -> float:
     spool = _spool(folder)
     content = bytes(BATCH_BYTES)
     before = written_bytes()
-    for _ in range(FULL_BATCHES):
-        spool.append(Draft(Lane.LIVE, 1, "bench", lambda _: content))
+    for number in range(FULL_BATCHES):
+        (id_,) = spool.writer.next_ids(1)
+        spool.writer.append([SealedBatch(id_, Lane.LIVE, 1, content, "bench")], token=str(number))
     spool.close()
     return (written_bytes() - before) / (FULL_BATCHES * BATCH_BYTES)
 
@@ -42,18 +46,18 @@ def full_batches(folder: Path) -> float:
 def measure(drive: Drive, folder: Path) -> dict[str, Any]:
     """Figures of one drive; `folder` must lie on a disk."""
     sealed, written = _collected(drive, folder / "whole", 0)
-    _, in_parts = _collected(drive, folder / "parts", 5 * S)
+    _, checkpointed = _collected(drive, folder / "checkpoints", 5 * S)
     hours = drive.seconds / 3_600
     return {
         "write_amplification_drive": written / sealed,
-        "write_amplification_provisional": in_parts / sealed,
+        "write_amplification_checkpoints": checkpointed / sealed,
         "flash_bytes_per_hour": written / hours,
-        "flash_bytes_per_hour_provisional": in_parts / hours,
+        "flash_bytes_per_hour_checkpoints": checkpointed / hours,
     }
 
 
 def _spool(folder: Path) -> Spool:
-    return Spool.open(folder, quota_bytes=10**9, max_age_s=1e6, reserve_bytes=0)
+    return Spool(folder, SpoolLimits.of(10**9, 1e6, 0))
 
 
 def _collected(drive: Drive, folder: Path, loss_window_ns: int) -> tuple[int, int]:
@@ -69,8 +73,8 @@ def _collected(drive: Drive, folder: Path, loss_window_ns: int) -> tuple[int, in
 
     async def collect() -> int:
         await collector.set_campaigns([EVERYTHING])
-        (carrier,) = spool.pending(2, exclude=(), lanes=(Lane.EVENTS,))
-        spool.acknowledge(carrier.epoch, [carrier.seq])
+        (carrier,) = spool.reader.pending(2, exclude=(), lanes=(Lane.EVENTS,))
+        spool.reader.acknowledge(carrier.epoch, [carrier.seq])
         before = written_bytes()
         await collector.feed(drive.block)
         await collector.flush()

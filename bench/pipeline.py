@@ -22,9 +22,11 @@ from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, unseal
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.policy import CampaignCollector, described, wanted
-from agent.telemetry.outbox.outbox import Outbox, Sealer
+from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
+from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.batch import Entry
+from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool
 from bench.columns import Columns, key
 from bench.drives import Drive
@@ -52,7 +54,7 @@ class Pipeline:
         self._collector = CampaignCollector(EVERYTHING, drive.block.buses)
         self._device, self._recipient = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
         self._clock = MachineClock(recorded=True)
-        self._spool = Spool.open(folder, quota_bytes=10**9, max_age_s=1e6, reserve_bytes=0)
+        self._spool = Spool(folder, Limits.of(10**9, 1e6, 0))
         self._outbox = Outbox(
             self._spool,
             Sealer(VEHICLE, self._device, self._recipient.public, lambda: time.time_ns() // 1_000),
@@ -65,9 +67,9 @@ class Pipeline:
         description = Description(EVERYTHING.name, EVERYTHING.revision, signals)
         self._catalogue = catalogue_of(description.campaign, description.revision, signals)
         self._outbox.describe([description])
-        (carrier,) = self._spool.pending(2, exclude=(), lanes=(Lane.EVENTS,))
+        (carrier,) = self._spool.reader.pending(2, exclude=(), lanes=(Lane.EVENTS,))
         self.catalogue_bytes = carrier.size_bytes
-        self._spool.acknowledge(carrier.epoch, [carrier.seq])
+        self._spool.reader.acknowledge(carrier.epoch, [carrier.seq])
         self.forget_times()
 
     def run(self) -> None:
@@ -115,7 +117,7 @@ class Pipeline:
         self.run()
         parts: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}
         for entry in sorted(self._entries(), key=lambda entry: entry.seq):
-            content = self._spool.read(entry)
+            content = self._spool.reader.read(entry)
             assert content is not None
             _, body = unseal(content, self._recipient, self._device.public_key())
             for group in decode_window(body, {self._catalogue.digest: self._catalogue}.get).groups:
@@ -146,14 +148,14 @@ class Pipeline:
         for entry in self._entries():
             by_epoch.setdefault(entry.epoch, []).append(entry.seq)
         for epoch, seqs in by_epoch.items():
-            self._spool.acknowledge(epoch, seqs)
+            self._spool.reader.acknowledge(epoch, seqs)
 
     def close(self) -> None:
         """Let go of the spool."""
         self._spool.close()
 
     def _entries(self) -> list[Entry]:
-        return self._spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,))
+        return self._spool.reader.pending(10**6, exclude=(), lanes=(Lane.LIVE,))
 
     def _close(self, block: FrameBlock) -> Window:
         start_us, end_us = int(block.t_ns[0]) // 1_000, int(block.t_ns[-1]) // 1_000 + 1

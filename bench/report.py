@@ -24,9 +24,9 @@ _CAPTURES: Final = (
     ("  protobuf rows + snappy", "bytes_per_sample_protobuf_snappy", "{:.2f}"),
     ("whole car, sealed, kbit/s", "kbit_per_s", "{:.1f}"),
     ("flash, MB an hour", "flash_bytes_per_hour", "{:,.1f}"),
-    ("  open windows every 5 s as well", "flash_bytes_per_hour_provisional", "{:,.1f}"),
+    ("  open windows every 5 s as well", "flash_bytes_per_hour_checkpoints", "{:,.1f}"),
     ("written / sealed", "write_amplification_drive", "{:.1f}"),
-    ("  open windows every 5 s as well", "write_amplification_provisional", "{:.1f}"),
+    ("  open windows every 5 s as well", "write_amplification_checkpoints", "{:.1f}"),
     ("values compared, 1000", "values_compared", "{:,.0f}"),
 )
 _PROCESS: Final = (

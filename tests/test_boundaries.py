@@ -27,7 +27,8 @@ agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/holdings.py
 agent/telemetry/collect/policy.py
-agent/telemetry/spool/batch.py agent/telemetry/spool/retention.py
+agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
+agent/telemetry/spool/batch.py agent/telemetry/spool/names.py agent/telemetry/spool/retention.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py

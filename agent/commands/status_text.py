@@ -42,7 +42,7 @@ def _spool_lines(spool: Mapping[str, Any]) -> list[str]:
     lines = [
         f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
         f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
-        f"{spool['provisional']:,} of open windows, {spool['replaced']:,} replaced"
+        f"{spool['checkpoints']:,} checkpoints of open windows"
     ]
     if spool.get("problem"):
         lines.append(f"spool     {spool['problem']}")

@@ -66,7 +66,7 @@ class Envelope(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("format", "vehicle", "epoch", "seq", "lane", "suite", "key_id", "sealed_at_us", "pieces_before", "pieces_after")
+    __slots__ = ("format", "vehicle", "epoch", "seq", "lane", "suite", "key_id", "sealed_at_us")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -75,8 +75,6 @@ class Header(_message.Message):
     SUITE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SEALED_AT_US_FIELD_NUMBER: _ClassVar[int]
-    PIECES_BEFORE_FIELD_NUMBER: _ClassVar[int]
-    PIECES_AFTER_FIELD_NUMBER: _ClassVar[int]
     format: int
     vehicle: str
     epoch: str
@@ -85,9 +83,7 @@ class Header(_message.Message):
     suite: Suite
     key_id: str
     sealed_at_us: int
-    pieces_before: int
-    pieces_after: int
-    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., seq: _Optional[int] = ..., lane: _Optional[_Union[Lane, str]] = ..., suite: _Optional[_Union[Suite, str]] = ..., key_id: _Optional[str] = ..., sealed_at_us: _Optional[int] = ..., pieces_before: _Optional[int] = ..., pieces_after: _Optional[int] = ...) -> None: ...
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., seq: _Optional[int] = ..., lane: _Optional[_Union[Lane, str]] = ..., suite: _Optional[_Union[Suite, str]] = ..., key_id: _Optional[str] = ..., sealed_at_us: _Optional[int] = ...) -> None: ...
 
 class SignedBody(_message.Message):
     __slots__ = ("signature", "body")

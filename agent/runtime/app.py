@@ -84,7 +84,7 @@ class Agent:
             await asyncio.sleep(DELIVERY_POLL_S)
         # A log that was replayed to its end begins at its first frame when it is replayed again.
         names = [holder.position_name for holder in self._parts.holders]
-        await asyncio.to_thread(self._parts.spool.forget_positions, names)
+        await asyncio.to_thread(self._parts.spool.forget_resume_points, names)
         return all(feeder.state is not State.FAILED for feeder in self._parts.feeders)
 
     def _report_ready(self) -> None:
@@ -94,7 +94,7 @@ class Agent:
         freeze_lasting_objects()
 
     def _close_spool(self) -> None:
-        self._parts.spool.sweep()
+        self._parts.spool.reader.sweep()
         self._parts.spool.close()
 
     async def _feed(self) -> None:

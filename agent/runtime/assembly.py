@@ -32,7 +32,9 @@ from agent.telemetry.collect.collector import Collector
 from agent.telemetry.collect.collector import Limits as CollectorLimits
 from agent.telemetry.collect.holdings import Holder, Holdings
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.outbox.outbox import Outbox, Sealer
+from agent.telemetry.outbox.outbox import Outbox
+from agent.telemetry.outbox.sealer import Sealer
+from agent.telemetry.spool.retention import Limits as SpoolLimits
 from agent.telemetry.spool.spool import Spool
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.link_policy import LinkPolicy
@@ -73,7 +75,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
         undo.callback(spool.close)
         pushes = Pushes.open(configuration.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
         # Read before the run begins, and before any source runs: from these frames on nothing is durable yet.
-        holdings = Holdings(holders, spool.positions())
+        holdings = Holdings(holders, spool.resume_points())
         spool.begin_run(now_us(), lossy=", ".join(_lossy_buses(sources)))
         outbox = _make_outbox(configuration, limits, spool, clock)
         collector = Collector(
@@ -140,11 +142,9 @@ def now_us() -> int:
 
 def _open_spool(configuration: Configuration) -> Spool:
     spool = configuration.settings.spool
-    return Spool.open(
+    return Spool(
         configuration.state / "spool",
-        quota_bytes=spool.quota_bytes,
-        max_age_s=spool.max_age_s,
-        reserve_bytes=spool.reserve_bytes,
+        SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes),
         now_s=SteadyClock(configuration.runtime_folder / "steady-clock"),
     )
 
@@ -186,7 +186,7 @@ def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock
     lanes = frozenset(lane for lane in Lane if lane.label in settings.metered_lanes)
     policy = LinkPolicy(lanes, settings.metered_daily_mb * 1_000_000)
     gate = LinkGate(policy, configuration.state / "metered.json", clock.read, metered=settings.metered)
-    return Uplink(Standing(spool, route, pace, gate))
+    return Uplink(Standing(spool.reader, route, pace, gate))
 
 
 def _backoff(configuration: Configuration, limits: Limits) -> Backoff:

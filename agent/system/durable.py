@@ -3,18 +3,22 @@
 The order is the one that ext4 and f2fs need: write a temporary file beside the target, fsync it, rename it over the
 target, fsync the directory.  Readers see the old content or the new one, never a mixture.
 
-All that is done to the disk goes through `Disk`, so that tests/powercut can run the stores that build on this file on a
-disk that forgets what was not synced (`on`).
+All operations go through `Disk`, the one test seam for disks.  A store takes a `Disk` as an argument, or uses the
+functions of this file, which work on the disk of the process.  Tests inject disks that fail; tests/powercut puts the
+whole process on a disk that forgets what was not synced (`on`).
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+_READ_BYTES: Final = 65_536  # more than a batch has, and less than what malloc maps anew each time
 
 
 class Disk:
-    """The operations that what is durable depends on.  All raise OSError; none but the syncs is durable by itself."""
+    """The file operations of the stores.  All raise OSError; only the synced ones are durable by themselves."""
 
     def write_synced(self, path: Path, content: bytes, mode: int) -> None:
         """Create or truncate `path`, write, and fsync the file (not its name)."""
@@ -26,17 +30,38 @@ class Disk:
                 left = left[file.write(left) :]
             os.fsync(fd)
 
+    def create_file(self, path: Path, content: bytes) -> None:
+        """Write `path` (mode 0600) and make its content durable; its name is durable once the directory is synced.
+
+        This is for files that count only once a durable record elsewhere names them: it costs one journal commit where
+        `write_file` costs two, but a power cut before that record may leave a part of the content under the name.
+        Where it raises, nothing is left.
+        """
+        try:
+            self.write_synced(path, content, 0o600)
+        except OSError:
+            self.remove(path)
+            raise
+
     def rename(self, source: Path, target: Path) -> None:
-        """Rename, replacing `target`."""
+        """Rename, replacing `target`.  Not durable: a power cut may undo it."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file; a missing one is fine."""
+        """Remove a file; a missing one is fine.  Not durable: a power cut may bring it back."""
         path.unlink(missing_ok=True)
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder (mode 0700)."""
         folder.mkdir(mode=0o700)
+
+    def make_folders(self, folder: Path) -> None:
+        """Make `folder`, and every folder above it that is missing, durably."""
+        if folder.is_dir():
+            return
+        self.make_folders(folder.parent)
+        self.make_folder(folder)
+        self.sync_folder(folder.parent)
 
     def remove_folder(self, folder: Path) -> None:
         """Remove an empty folder."""
@@ -50,19 +75,51 @@ class Disk:
         finally:
             os.close(fd)
 
+    def read(self, path: Path) -> bytes:
+        """Return the whole content of a file."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Each call gives up the interpreter's lock and waits to get it back, so there are as few as possible.
+            content = os.read(fd, _READ_BYTES)
+            while len(content) % _READ_BYTES == 0 and (more := os.read(fd, _READ_BYTES)):
+                content += more
+            return content
+        finally:
+            os.close(fd)
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Return names and sizes in bytes of the files in `folder`."""
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False)}
+
+    def folders(self, folder: Path) -> list[str]:
+        """Return the names of the folders in `folder`."""
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+    def free_bytes(self, folder: Path) -> int:
+        """Return the free bytes of the file system, as far as this process may use them."""
+        state = os.statvfs(folder)
+        return state.f_bavail * state.f_frsize
+
 
 _disk = Disk()
 
 
 @contextlib.contextmanager
 def on(disk: Disk) -> Iterator[None]:
-    """Everything here happens on `disk` meanwhile."""
+    """Make `disk` the disk of the process while the block runs."""
     global _disk  # noqa: PLW0603  # one disk for the process, as in life
     before, _disk = _disk, disk
     try:
         yield
     finally:
         _disk = before
+
+
+def current() -> Disk:
+    """Return the disk of the process, for a store that takes one as an argument."""
+    return _disk
 
 
 def fsync_directory(folder: Path) -> None:
@@ -88,38 +145,15 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Write `path` (mode 0600) and make its content durable; its name is so once the directory is synced.
-
-    For files that nobody believes before a durable record elsewhere names them: one journal commit instead of the two
-    of `write_file`, but a power cut before that record may leave a part of the content under the name.  Raises
-    OSError, with nothing left behind.
-    """
-    try:
-        _disk.write_synced(path, content, 0o600)
-    except OSError:
-        _disk.remove(path)
-        raise
+    """Create a file on the disk of the process; see `Disk.create_file`."""
+    _disk.create_file(path, content)
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` (mode 0700), and whatever it lies in, durably where it is missing.  Raises OSError."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    _disk.make_folder(folder)
-    _disk.sync_folder(folder.parent)
-
-
-def rename(source: Path, target: Path) -> None:
-    """Rename, replacing `target`.  Not durable: a power cut may undo it.  Raises OSError."""
-    _disk.rename(source, target)
+    """Make a folder, and what it lies in, durably on the disk of the process.  Raises OSError."""
+    _disk.make_folders(folder)
 
 
 def remove(path: Path) -> None:
     """Remove a file; a missing one is fine.  Not durable: a power cut may bring it back.  Raises OSError."""
     _disk.remove(path)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove an empty folder.  Not durable.  Raises OSError."""
-    _disk.remove_folder(folder)

@@ -27,7 +27,6 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"  # a stored batch was missing or not as written
     INDEX_DAMAGED = "index_damaged"  # the spool's index had to be given up: its unreported losses with it
     REFUSED_BY_RECEIVER = "refused_by_receiver"
-    REPLACED = "replaced"  # no loss itself: explains the numbers that a lost batch had replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ class Loss:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What two records must share to be merged without blurring anything but their times."""
+        """The fields that two records must share to be merged without blurring anything but their times."""
         return self.reason, self.lane, self.bus, self.campaign, self.detail, self.epoch
 
 
 def adjacent(earlier: Loss, later: Loss) -> bool:
-    """Whether `later` continues `earlier`: same kind, and sequence numbers that follow on (or none at all)."""
+    """Say whether `later` continues `earlier`: same kind, and sequence numbers that follow on (or none at all)."""
     if earlier.kind != later.kind:
         return False
     if earlier.last_seq is None or later.first_seq is None:
@@ -68,7 +67,7 @@ def adjacent(earlier: Loss, later: Loss) -> bool:
 
 
 def merge(one: Loss, other: Loss) -> Loss:
-    """Both in one record of the same reason.  Fields in which they differ are blanked, counts added up."""
+    """Return one record for two of the same reason.  Differing fields are blanked, and counts are added up."""
     assert one.reason is other.reason
     same_epoch = one.epoch == other.epoch
     return Loss(
@@ -89,10 +88,10 @@ def merge(one: Loss, other: Loss) -> Loss:
 
 
 def to_event(id_: int, loss: Loss, t_us: int) -> Event:
-    """The event, told at `t_us`, that carries `loss` to the lake: kind `loss`, only the fields that say something.
+    """Return the event of kind `loss`, at `t_us`, that carries a loss to the lake; empty fields are left out.
 
-    `id` and the epoch of the batch that tells it name the record for ever: where a batch of losses arrived although the
-    vehicle gave it up, they are told again, and the receiver knows them.
+    The id and the epoch of the batch that reports it name the record for ever.  Where a batch of losses arrived
+    although the vehicle gave it up, its records are reported again, and the receiver knows them by that name.
     """
     fields: dict[str, EventValue] = {"id": id_, "reason": loss.reason.value}
     if loss.lane is not None:
@@ -107,7 +106,7 @@ def to_event(id_: int, loss: Loss, t_us: int) -> Event:
 
 
 class LossCounter:
-    """Losses that are counted but not durable yet: at most `limit` records, in memory.  Not thread-safe."""
+    """A counter of losses that are not durable yet, with at most `limit` records in memory.  Not thread-safe."""
 
     def __init__(self, limit: int = 64) -> None:
         self._limit = limit
@@ -116,16 +115,16 @@ class LossCounter:
     def add(self, loss: Loss) -> None:
         """Count `loss`."""
         loss = replace(loss, detail=loss.detail[:MAX_DETAIL_CHARS])
-        for position in range(len(self._losses) - 1, -1, -1):
-            counted = self._losses[position]
+        for place in range(len(self._losses) - 1, -1, -1):
+            counted = self._losses[place]
             full = len(self._losses) >= self._limit
             if adjacent(counted, loss) or (full and counted.reason is loss.reason):
-                self._losses[position] = merge(counted, loss)
+                self._losses[place] = merge(counted, loss)
                 return
         self._losses.append(loss)
 
     def take(self) -> tuple[Loss, ...]:
-        """Everything counted so far, for the ledger; counted anew from zero.  Where recording it fails, `put_back`."""
+        """Return everything counted so far, for the ledger, and begin from zero.  Where recording fails, `put_back`."""
         taken, self._losses = tuple(self._losses), []
         return taken
 

@@ -40,9 +40,7 @@ COLUMNS: Final = (
 _STORED: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
     FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
-          FROM (SELECT vehicle, epoch, seq FROM batches
-                UNION SELECT vehicle, epoch, unnest(replaces) FROM batches)
-          WHERE $vehicle IS NULL OR vehicle = $vehicle)
+          FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle)
     GROUP BY vehicle, epoch, island ORDER BY vehicle, epoch, first"""
 # A vehicle reports losses again, under the same id, where the batch that reported them was given up although it had
 # arrived.

@@ -43,15 +43,12 @@ QUESTIONS: Mapping[str, str] = {
         SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "batches": """
-        WITH numbers AS (SELECT vehicle, epoch, seq FROM batches
-                         UNION SELECT vehicle, epoch, unnest(replaces) FROM batches),
-             explained AS (SELECT vehicle, epoch, count(*) AS numbers FROM numbers GROUP BY vehicle, epoch)
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
-               any_value(numbers) - count(*) AS replaced, max(seq) - any_value(numbers) AS not_here,
+               max(seq) - count(*) AS not_here,
                sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
                sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
                max(received) AS last_received
-        FROM batches JOIN explained USING (vehicle, epoch) WHERE $vehicle IS NULL OR vehicle = $vehicle
+        FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
 }
 

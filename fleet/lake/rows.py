@@ -56,7 +56,6 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
             "boot_id": batch.window.clock.boot_id,
             "clock_wall": batch.window.clock.wall_us,
             "clock_boottime_us": batch.window.clock.boottime_us,
-            "replaces": list(batch.window.replaces),
         }
         for batch in batches
     ]

@@ -65,7 +65,6 @@ BATCHES: Final = pa.schema(
         ("boot_id", pa.string()),
         ("clock_wall", TIME),
         ("clock_boottime_us", pa.int64()),
-        ("replaces", pa.list_(pa.int64())),
     ]
 )
 

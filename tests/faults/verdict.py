@@ -29,7 +29,7 @@ WITH losses AS (
            vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
            coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
            (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq
-    FROM events WHERE kind = 'loss' AND fields->>'$.reason' <> 'replaced'
+    FROM events WHERE kind = 'loss'
 )
 SELECT reason, sum(samples - coalesce((
     SELECT sum(samples) FROM batches

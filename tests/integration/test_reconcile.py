@@ -11,15 +11,15 @@ import pytest
 from agent.formats.topics import Lane
 from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import Header, seal
-from agent.telemetry.spool.spool import Draft, Spool
 from fleet.state.keys import read_p256
 from tests.agent.car import Car, Running, command, vehicle
+from tests.agent.telemetry.spool.store import Draft, Store
 from tests.integration.lake import receiving
 
 pytestmark = pytest.mark.integration
 TIGHT = ("--limit", "batch_max_bytes=20000")
 QUOTA = "quota_mb = 0.2\nreserve_mb = 0"
-IN_LAKE = {"delivered": "stored", "lost": "lost", "replaced": "replaced", "waiting": "open"}
+IN_LAKE = {"delivered": "stored", "lost": "lost", "waiting": "open"}
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def car(tmp_path: Path) -> Car:
     return car
 
 
-def open_spool(car: Car) -> Spool:
-    return Spool.open(car.folder / "state" / "spool", quota_bytes=200_000, max_age_s=1e9, reserve_bytes=0)
+def open_spool(car: Car) -> Store:
+    return Store.open(car.folder / "state" / "spool", quota_bytes=200_000, max_age_s=1e9, reserve_bytes=0)
 
 
 def add_what_nobody_can_read(car: Car) -> int:

@@ -92,7 +92,8 @@ def test_nothing_on_the_flash_of_a_running_agent_tells_what_it_collects_or_opens
     state = car.folder / "state"
     with car.running() as agent:  # no broker: everything stays here
         agent.until_status(
-            lambda status: status["spool"]["waiting"] > 4 and status["spool"]["provisional"] > 0, "windows and parts"
+            lambda status: status["spool"]["waiting"] > 4 and status["spool"]["checkpoints"] > 0,
+            "windows and checkpoints",
         )
         files = contents(state)
         assert agent.stop() == 0

@@ -1,4 +1,4 @@
-"""Spool to receiver over a real mosquitto with TLS: at least once, through kills, lost answers and refusals."""
+"""Store to receiver over a real mosquitto with TLS: at least once, through kills, lost answers and refusals."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,6 @@ from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.losses import Reason
-from agent.telemetry.spool.spool import Draft, Spool
 from agent.telemetry.uplink.flights import START
 from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy
@@ -33,6 +32,7 @@ from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.standing import AckMode, Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 from fleet.state.access_list import ACCESS_LIST
+from tests.agent.telemetry.spool.store import Draft, Store
 from tests.integration.mosquitto import World, world
 
 pytestmark = pytest.mark.integration
@@ -64,13 +64,13 @@ def fleet(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    spool = Spool.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, now_s=CLOCK)
+def spool(tmp_path: Path) -> Iterator[Store]:
+    spool = Store.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, now_s=CLOCK)
     yield spool
     spool.close()
 
 
-def fill(spool: Spool, count: int, lane: Lane = Lane.LIVE, size: int = 1_000) -> None:
+def fill(spool: Store, count: int, lane: Lane = Lane.LIVE, size: int = 1_000) -> None:
     for _ in range(count):
         spool.append(Draft(lane, 0, "", lambda seq: content(seq, size)))
 
@@ -80,7 +80,7 @@ def content(seq: int, size: int = 1_000) -> bytes:
 
 
 def uplink_of(
-    spool: Spool,
+    spool: Store,
     ack: AckMode = "receiver",
     pace: Pace = PACE,
     *,
@@ -91,7 +91,7 @@ def uplink_of(
     policy = LinkPolicy(frozenset(Lane), daily_bytes)
     return Uplink(
         Standing(
-            spool,
+            spool.reader,
             Route(VEHICLE, PARTITION, KEY.public_key(), ack),
             replace(pace, backlog_bytes_s=backlog_bytes_s, publish_timeout_s=5.0),
             LinkGate(policy, Path("/nonexistent/metered.json"), MachineClock().read, metered=metered),
@@ -161,11 +161,11 @@ async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def empty(spool: Spool) -> bool:
+def empty(spool: Store) -> bool:
     return spool.counts().batches == 0
 
 
-def test_everything_arrives_and_leaves_the_spool(fleet: World, spool: Spool) -> None:
+def test_everything_arrives_and_leaves_the_spool(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 100)
@@ -179,7 +179,7 @@ def test_everything_arrives_and_leaves_the_spool(fleet: World, spool: Spool) -> 
     asyncio.run(work())
 
 
-def test_events_and_the_newest_live_batches_go_first(fleet: World, spool: Spool) -> None:
+def test_events_and_the_newest_live_batches_go_first(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver = Receiver(spool.epoch)
         fill(spool, 2, Lane.BACKLOG)
@@ -195,7 +195,7 @@ def test_events_and_the_newest_live_batches_go_first(fleet: World, spool: Spool)
     asyncio.run(work())
 
 
-def test_a_new_batch_is_sent_at_once(fleet: World, spool: Spool) -> None:
+def test_a_new_batch_is_sent_at_once(fleet: World, spool: Store) -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
@@ -210,7 +210,7 @@ def test_a_new_batch_is_sent_at_once(fleet: World, spool: Spool) -> None:
     asyncio.run(work())
 
 
-def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
+def test_an_idle_uplink_sleeps(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 1)
@@ -233,7 +233,7 @@ def test_an_idle_uplink_sleeps(fleet: World, spool: Spool) -> None:
     asyncio.run(work())
 
 
-def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spool: Spool) -> None:
+def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 1)
@@ -251,7 +251,7 @@ def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spo
     asyncio.run(work())
 
 
-def test_a_broker_killed_in_the_middle_costs_nothing(fleet: World, spool: Spool) -> None:
+def test_a_broker_killed_in_the_middle_costs_nothing(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 300, size=20_000)
@@ -268,7 +268,7 @@ def test_a_broker_killed_in_the_middle_costs_nothing(fleet: World, spool: Spool)
     asyncio.run(work())
 
 
-def test_a_lost_acknowledgement_makes_the_batch_go_again(fleet: World, spool: Spool) -> None:
+def test_a_lost_acknowledgement_makes_the_batch_go_again(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         receiver.answer = lambda seq: None if receiver.seen[seq] == 1 else receiver.signed(seq)
@@ -281,7 +281,7 @@ def test_a_lost_acknowledgement_makes_the_batch_go_again(fleet: World, spool: Sp
     asyncio.run(work())
 
 
-def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: World, spool: Spool) -> None:
+def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 20)
@@ -296,7 +296,7 @@ def test_a_receiver_that_is_away_costs_a_few_probes_not_the_window_again(fleet: 
 
 
 def test_a_receiver_that_never_answered_gets_a_small_window_whatever_the_settings_allow(
-    fleet: World, spool: Spool
+    fleet: World, spool: Store
 ) -> None:
     async def work() -> None:
         uplink = uplink_of(spool, pace=replace(PACE, in_flight=1_000, ack_timeout_s=60.0))
@@ -309,7 +309,7 @@ def test_a_receiver_that_never_answered_gets_a_small_window_whatever_the_setting
     asyncio.run(work())
 
 
-def test_a_large_window_drains_within_the_brokers_receive_maximum(fleet: World, spool: Spool) -> None:
+def test_a_large_window_drains_within_the_brokers_receive_maximum(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, pace=replace(PACE, in_flight=1_000))
         async with connect(fleet.endpoint("receiver")) as connection:
@@ -322,14 +322,14 @@ def test_a_large_window_drains_within_the_brokers_receive_maximum(fleet: World, 
     asyncio.run(work())
 
 
-def old(spool: Spool, count: int) -> None:
+def old(spool: Store, count: int) -> None:
     """Batches that were stored an hour ago."""
     CLOCK.behind_s = 3_600.0
     fill(spool, count)
     CLOCK.behind_s = 0.0
 
 
-def test_fresh_data_overtakes_the_backlog_which_keeps_to_its_rate(fleet: World, spool: Spool) -> None:
+def test_fresh_data_overtakes_the_backlog_which_keeps_to_its_rate(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, backlog_bytes_s=20_000)
         old(spool, 60)
@@ -347,7 +347,7 @@ def test_fresh_data_overtakes_the_backlog_which_keeps_to_its_rate(fleet: World, 
     asyncio.run(work())
 
 
-def test_a_metered_link_without_bytes_left_carries_what_is_fresh_alone(fleet: World, spool: Spool) -> None:
+def test_a_metered_link_without_bytes_left_carries_what_is_fresh_alone(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, metered=True, daily_bytes=3_000)
         old(spool, 20)
@@ -365,7 +365,7 @@ def test_a_metered_link_without_bytes_left_carries_what_is_fresh_alone(fleet: Wo
     asyncio.run(work())
 
 
-def test_batches_that_nobody_answers_for_hold_up_none_of_the_others(fleet: World, spool: Spool) -> None:
+def test_batches_that_nobody_answers_for_hold_up_none_of_the_others(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         receiver.answer = lambda seq: receiver.signed(seq) if seq > 50 else None
@@ -386,7 +386,7 @@ def test_batches_that_nobody_answers_for_hold_up_none_of_the_others(fleet: World
     asyncio.run(work())
 
 
-def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Spool) -> None:
+def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         receiver.answer = lambda seq: receiver.refusing(seq, content(seq))
@@ -400,7 +400,7 @@ def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Spoo
     asyncio.run(work())
 
 
-def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World, spool: Spool) -> None:
+def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World, spool: Store) -> None:
     """The fleet refuses, signed, what the broker sent under the numbers of batches that wait: the good ones stay."""
 
     async def work() -> None:
@@ -417,7 +417,7 @@ def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World,
     asyncio.run(work())
 
 
-def test_forged_and_foreign_acknowledgements_change_nothing(fleet: World, spool: Spool) -> None:
+def test_forged_and_foreign_acknowledgements_change_nothing(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         forged = sign_ack(Ack(VEHICLE, spool.epoch, (1, 2, 3)), Ed25519PrivateKey.generate())
@@ -434,7 +434,7 @@ def test_forged_and_foreign_acknowledgements_change_nothing(fleet: World, spool:
     asyncio.run(work())
 
 
-def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World, spool: Spool) -> None:
+def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
         receiver.answer = lambda _: None
@@ -452,7 +452,7 @@ def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World,
     asyncio.run(work())
 
 
-def test_what_the_broker_took_is_forgotten_by_the_group(fleet: World, spool: Spool) -> None:
+def test_what_the_broker_took_is_forgotten_by_the_group(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker", pace=replace(PACE, in_flight=64))
         receiver.answer = lambda _: None
@@ -473,7 +473,7 @@ def test_what_the_broker_took_is_forgotten_by_the_group(fleet: World, spool: Spo
     asyncio.run(work())
 
 
-def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(fleet: World, spool: Spool) -> None:
+def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
         receiver.answer = lambda _: None
@@ -496,7 +496,7 @@ def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(
     asyncio.run(work())
 
 
-def test_what_the_broker_took_is_forgotten_over_the_next_connection_at_the_latest(fleet: World, spool: Spool) -> None:
+def test_what_the_broker_took_is_forgotten_over_the_next_connection_at_the_latest(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
         receiver.answer = lambda _: None
@@ -521,7 +521,7 @@ def test_what_the_broker_took_is_forgotten_over_the_next_connection_at_the_lates
 
 @pytest.mark.parametrize("ack", ["receiver", "broker"])
 def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
-    fleet: World, spool: Spool, ack: AckMode
+    fleet: World, spool: Store, ack: AckMode
 ) -> None:
     def deny() -> None:
         """Take the vehicles' right to publish away, and make the running broker read it."""
@@ -546,7 +546,7 @@ def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
     asyncio.run(work())
 
 
-def test_a_batch_larger_than_the_broker_takes_does_not_hold_up_the_others(fleet: World, spool: Spool) -> None:
+def test_a_batch_larger_than_the_broker_takes_does_not_hold_up_the_others(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 1, size=2 * 1024 * 1024)
@@ -559,7 +559,7 @@ def test_a_batch_larger_than_the_broker_takes_does_not_hold_up_the_others(fleet:
     asyncio.run(work())
 
 
-def test_a_damaged_batch_is_not_sent_and_the_rest_is(fleet: World, spool: Spool, tmp_path: Path) -> None:
+def test_a_damaged_batch_is_not_sent_and_the_rest_is(fleet: World, spool: Store, tmp_path: Path) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 3)
@@ -582,7 +582,7 @@ def wants(digest: bytes, receiver: Receiver, carrier: int) -> Callable[[int], by
 
 
 def test_a_catalogue_that_the_receiver_lost_is_sent_again_and_then_what_refers_to_it(
-    fleet: World, spool: Spool
+    fleet: World, spool: Store
 ) -> None:
     async def work() -> None:
         digest = bytes(range(16))
@@ -601,7 +601,7 @@ def test_a_catalogue_that_the_receiver_lost_is_sent_again_and_then_what_refers_t
 
 
 def test_batches_whose_catalogue_nobody_has_are_given_up_by_name_and_hold_up_nothing(
-    fleet: World, spool: Spool
+    fleet: World, spool: Store
 ) -> None:
     async def work() -> None:
         digest = bytes(range(16))

@@ -6,153 +6,22 @@ it, what had been promised before the cut (None: nothing yet), and what the call
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import Transient
 from agent.formats.down.bundle import Versions
-from agent.formats.topics import Lane
-from agent.formats.up.acks import Refusal
 from agent.pushes.release import Release
 from agent.pushes.store import Record
 from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
-from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool.spool import Draft, Spool
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.inbox import Inbox, SealedBatch
 from fleet.receiving.quarantine import Quarantine
+from tests.powercut.spools import check_spool, check_spool_without_index, drive_spool
 
 Promise = Callable[[Any], None]
-
-
-# ---- the spool
-
-
-@dataclass(frozen=True)
-class SpoolState:
-    epoch: str
-    next_seq: int
-    waiting: dict[int, bytes]
-    parts: dict[int, bytes]
-    positions: dict[str, int]
-    overflow: int
-
-
-def open_spool(root: Path) -> Spool:
-    return Spool.open(root / "state" / "spool", quota_bytes=12_000, max_age_s=1e9, reserve_bytes=0, now_s=lambda: 1e9)
-
-
-def spool_state(spool: Spool, contents: dict[int, bytes], parts: set[int]) -> SpoolState:
-    counts = spool.counts()
-    waiting = {entry.seq for entry in spool.pending(10**6, exclude=(), lanes=tuple(Lane))}
-    overflow = counts.lost[Reason.BUS_OVERFLOW].frames if Reason.BUS_OVERFLOW in counts.lost else 0
-    return SpoolState(
-        counts.epoch,
-        counts.next_seq,
-        {seq: contents[seq] for seq in waiting},
-        {seq: contents[seq] for seq in parts},
-        spool.positions(),
-        overflow,
-    )
-
-
-def drive_spool(root: Path, chance: random.Random, promise: Promise) -> None:
-    spool = open_spool(root)
-    contents: dict[int, bytes] = {}
-    parts: set[int] = set()
-
-    def append(count: int, *, provisional: bool = False, replaces: tuple[int, ...] = ()) -> None:
-        first = spool.counts().next_seq
-        body = chance.randbytes(chance.choice((10, 700, 3_000)))
-        draft = Draft(
-            Lane.LIVE,
-            chance.randrange(3),
-            "city",
-            lambda seq: b"%d:" % seq + body,
-            7,
-            1,
-            first,
-            provisional=provisional,
-            replaces=tuple((spool.epoch, seq) for seq in replaces),
-        )
-        drafts = [draft, *[replace(draft, replaces=(), lane=draft.lane)] * (count - 1)]
-        for seq in spool.append_all(drafts, positions={"can0:city": first + count - 1}):
-            contents[seq] = b"%d:" % seq + body
-
-    for _ in range(chance.randrange(4, 14)):
-        waiting = spool.pending(10**6, exclude=(), lanes=tuple(Lane))
-        match chance.randrange(10):
-            case 0 | 1:
-                append(chance.randrange(1, 4))
-            case 2 | 3:
-                append(1, provisional=True)
-                parts.add(max(contents))
-            case 4:
-                append(1, replaces=tuple(sorted(parts)))
-                parts.clear()
-            case 5 if waiting:
-                spool.acknowledge(spool.epoch, [entry.seq for entry in chance.sample(waiting, 1)])
-            case 6 if waiting:
-                spool.refuse(spool.epoch, {waiting[0].seq: Refusal("no", waiting[0].digest)})
-            case 7:
-                spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=chance.randrange(1, 9))])
-            case 8:
-                spool.close()
-                spool = open_spool(root)
-                parts.clear()
-            case 9:
-                spool.sweep()
-            case _:
-                continue
-        withdrawn = _withdrawn(spool)
-        promise(spool_state(spool, contents, parts - withdrawn))
-    spool.close()
-
-
-def _withdrawn(spool: Spool) -> set[int]:
-    with spool._transactions.reading() as index:
-        return {entry.seq for entry in index.provisional() if entry.withdrawn is not None}
-
-
-def check_spool(root: Path, before: SpoolState | None, after: SpoolState | None) -> None:
-    spool = open_spool(root)
-    try:
-        found = {entry.seq: spool.read(entry) for entry in spool.pending(10**6, exclude=(), lanes=tuple(Lane))}
-        counts = spool.counts()
-        assert Reason.CORRUPT not in counts.lost, "a batch is damaged or missing"
-        assert Reason.INDEX_DAMAGED not in counts.lost, "the index is damaged"
-        lost = sum(total.batches for total in counts.lost.values())
-        known = counts.acknowledged + counts.batches + counts.provisional[0] + counts.replaced + lost
-        assert counts.next_seq - 1 + counts.adopted == known, "numbers that nothing explains"
-        states = [state for state in (before, after) if state is not None]
-        if before is not None:
-            kept = before if after is None else after
-            assert counts.epoch == before.epoch, "another epoch"
-            for seq, content in (before.waiting | before.parts).items():
-                stays = seq in kept.waiting or seq in kept.parts
-                assert not stays or found.get(seq) == content, f"batch {seq} is not as it was reported durable"
-            assert counts.next_seq >= before.next_seq, "a number would be given twice"
-        contents: dict[int, bytes] = {}
-        for state in states:
-            contents |= state.waiting | state.parts
-        if after is not None or before is not None:
-            for seq, content in found.items():
-                assert seq not in contents or contents[seq] == content, f"batch {seq} has another content"
-        positions = spool.positions()
-        allowed = [state.positions for state in states] + ([{}] if before is None else [])
-        assert (after is None and before is None) or positions in allowed, "positions that nobody stored"
-        if before is not None and after is not None and positions == after.positions != before.positions:
-            assert counts.next_seq >= after.next_seq, "positions ahead of their batches"
-        if before is not None:
-            reported = counts.lost.get(Reason.BUS_OVERFLOW)
-            frames = 0 if reported is None else reported.frames
-            assert frames in {state.overflow for state in states}, "a loss that was recorded is gone"
-        seq = spool.append(Draft(Lane.LIVE, 0, "new", lambda seq: b"new %d" % seq))
-        assert before is None or seq >= before.next_seq
-    finally:
-        spool.close()
 
 
 # ---- the push store
@@ -267,6 +136,7 @@ def check_receiver(root: Path, before: ReceiverState | None, after: ReceiverStat
 
 STORES: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "spool": (drive_spool, check_spool),
+    "spool_without_index": (drive_spool, check_spool_without_index),
     "push_store": (drive_pushes, check_pushes),
     "receiver": (drive_receiver, check_receiver),
 }

@@ -31,6 +31,7 @@ def test_a_sync_that_is_left_out_is_found(store: str, kind: str) -> None:
     [
         ("spool", "file", ".batch"),
         ("spool", "file", "-wal"),
+        ("spool_without_index", "folder", "checkpoints"),
         ("push_store", "file", "state."),
         ("push_store", "folder", "releases"),
         ("receiver", "file", "receiver.db"),

@@ -16,11 +16,11 @@ from agent.formats.topics import Lane
 from agent.formats.up.codec import decode_window
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import unseal
-from agent.telemetry.spool.spool import Spool
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
+from tests.agent.telemetry.spool.store import Store
 from tests.vcan import interfaces
 from tests.vcan.supervisor import Supervisor, settled
 
@@ -76,10 +76,10 @@ def counted(folder: Path, fleet: FleetFolder) -> dict[tuple[str, str], np.ndarra
     (record,) = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]
     found = Registry(fleet.vehicles).find(record["vehicle"])
     assert found is not None
-    spool = Spool.open(folder / "state" / "spool", quota_bytes=256_000_000, max_age_s=1e9, reserve_bytes=0)
+    spool = Store.open(folder / "state" / "spool", quota_bytes=256_000_000, max_age_s=1e9, reserve_bytes=0)
     collected: dict[tuple[str, str], list[np.ndarray]] = {}
     try:
-        for entry in sorted(spool.pending(10**6, exclude=(), lanes=[Lane.LIVE]), key=lambda entry: entry.seq):
+        for entry in sorted(spool.pending(10**6, exclude=(), lanes=[Lane.LIVE]), key=lambda entry: entry.row):
             content = spool.read(entry)
             assert content is not None
             window = decode_window(unseal(content, private, found[1])[1])

@@ -17,7 +17,6 @@ Range = tuple[int, int]
 """The first and the last number, both included."""
 
 INDEX_DAMAGED: Final = "index_damaged"
-REPLACED: Final = "replaced"
 
 
 class State(StrEnum):
@@ -26,8 +25,6 @@ class State(StrEnum):
     STORED = "stored"
     # In the vehicle.
     WAITING = "waiting"
-    # Its samples were in another batch, which is lost.
-    REPLACED = "replaced"
     LOST = "lost"
     # Not here and not explained: the batch, or its explanation, is on the way.
     OPEN = "open"
@@ -97,9 +94,8 @@ def explain(
         assert record.first_seq is not None
         assert record.last_seq is not None
         taken, free = _take(free, (record.first_seq, record.last_seq), record.batches)
-        state = State.REPLACED if record.reason == REPLACED else State.LOST
         exact = _width(record) == record.batches
-        spans += [Span(*each, state, record, exact) for each in taken]
+        spans += [Span(*each, State.LOST, record, exact) for each in taken]
     damaged = [record for record in records if record.reason == INDEX_DAMAGED]
     # The records that would have explained the other numbers were lost with the index.
     if damaged:

@@ -50,7 +50,6 @@ FORMAT: Final = 1
 # Azure Event Grid carries no larger message; batches are far smaller.
 MAX_ENVELOPE_BYTES: Final = 512 * 1024
 MAX_HEADER_BYTES: Final = 512
-MAX_PIECES: Final = 1_000_000  # of one window, before or after a batch
 # Envelope minus body at most: the larger suite; signature, header and framing.
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
@@ -71,9 +70,9 @@ _LANES: Final[dict[int, Lane]] = {number: lane for lane, number in _LANE_NUMBERS
 class Header:
     """The part of a batch that stands in clear and is authenticated.  (vehicle, epoch, seq) names the batch for ever.
 
-    `vehicle` is a UUID in lower case, `epoch` 32 lower-case hex digits, `seq` counts from 1, `key_id` names
-    the recipient's key, `sealed_at_us` is the vehicle's wall clock (Unix epoch).  Of a window that was cut and
-    replaces batches, other pieces have the `pieces_before` numbers before this one and the `pieces_after` behind it.
+    `vehicle` is a UUID in lower case, `epoch` 32 lower-case hex digits, `seq` counts from 1, `key_id` names the
+    recipient's key, `sealed_at_us` is the vehicle's wall clock (Unix epoch).  The epoch is that of the vehicle's
+    spool.  A checkpoint has the id of its window in its place, and is sent only where the window never will be.
     """
 
     vehicle: str
@@ -83,8 +82,6 @@ class Header:
     key_id: str
     suite: SuiteName
     sealed_at_us: int
-    pieces_before: int = 0
-    pieces_after: int = 0
 
 
 def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, recipient: RecipientPublicKey) -> bytes:
@@ -104,8 +101,6 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
         suite=SUITE_NUMBERS[header.suite],
         key_id=header.key_id,
         sealed_at_us=header.sealed_at_us,
-        pieces_before=header.pieces_before,
-        pieces_after=header.pieces_after,
     ).SerializeToString(deterministic=True)
     signature = device_key.sign(_signed(header_bytes, body), _SIGNATURE)
     signed_body = pb.SignedBody(signature=signature, body=body).SerializeToString(deterministic=True)
@@ -178,8 +173,6 @@ def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
         message.key_id,
         SUITE_NAMES[message.suite],
         message.sealed_at_us,
-        message.pieces_before,
-        message.pieces_after,
     )
     if (fault := _fault(header)) is not None:
         raise Untrusted(fault)
@@ -193,10 +186,6 @@ def _fault(header: Header) -> str | None:
         return f"header's epoch {header.epoch[:50]!r} is not 32 lower-case hex digits"
     if header.seq < 1:
         return "header's seq is below 1"
-    if header.pieces_before >= header.seq or max(header.pieces_before, header.pieces_after) > MAX_PIECES:
-        return (
-            f"header's seq {header.seq} cannot have {header.pieces_before} pieces before, {header.pieces_after} after"
-        )
     return None
 
 

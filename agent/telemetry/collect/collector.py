@@ -202,7 +202,7 @@ class Collector:
     def _seal(self, sealing: Sequence[Closing]) -> None:
         """Make durable what came to windows that stay open."""
         campaigns = [window.campaign for window in sealing]
-        if sealing and self._outbox.put_parts(map(self._part, sealing), self._holdings.positions(campaigns)):
+        if sealing and self._outbox.put_checkpoints(map(self._part, sealing), self._holdings.positions(campaigns)):
             for campaign in campaigns:
                 self._campaigns[campaign].sealed()
                 self._batcher.sealed(campaign)

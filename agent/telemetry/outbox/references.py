@@ -1,4 +1,4 @@
-"""Which catalogue a campaign's batches may refer to, and which the fleet must be told of first.  Touches the world.
+"""Which catalogue a campaign's batches may refer to, and which the fleet must get first.  Touches the world.
 
 Invariants: a batch refers to a catalogue only after the receiver itself has acknowledged the batch that carried it;
 where that is not known for certain (nothing heard yet, refused, the disk does not answer, too many kept) the batch
@@ -13,7 +13,9 @@ from agent.formats.up.catalogue import MAX_CATALOGUE_BYTES, Catalogue, catalogue
 from agent.formats.up.codec import encode_catalogue
 from agent.formats.up.columns import Clock, Window
 from agent.formats.up.descriptions import MAX_SIGNALS, Described
-from agent.telemetry.spool.spool import CATALOGUES, Spool, Verdict
+from agent.telemetry.spool.catalogues import Verdict
+from agent.telemetry.spool.recovery import CATALOGUES
+from agent.telemetry.spool.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,10 @@ class Offer:
 
 
 class References:
-    """For the campaigns in force.  Not thread-safe: the outbox sees to that."""
+    """Catalogues of the campaigns in force.  Not thread-safe: the outbox serialises the calls."""
 
-    def __init__(self, spool: Spool, *, body_max_bytes: int) -> None:
-        self._spool = spool
+    def __init__(self, writer: Writer, *, body_max_bytes: int) -> None:
+        self._writer = writer
         self._body_max_bytes = body_max_bytes
         self._in_force: dict[str, Catalogue] = {}
         self._offered: set[bytes] = set()
@@ -45,15 +47,15 @@ class References:
     def put_in_force(
         self, descriptions: Sequence[Description], *, pending: Collection[bytes], t_us: int, clock: Clock
     ) -> list[Offer]:
-        """These campaigns collect from now on; what must be offered to the fleet for them.
+        """Take over the campaigns that collect from now on; return what must be offered to the fleet for them.
 
         `pending`: digests that batches outside the spool refer to.  Raises Transient: then no batch refers to anything.
         """
         self._in_force = {}
         made = [self._fitting(description, t_us, clock) for description in descriptions if description.signals]
         digests = {offer.catalogue.digest for offer in made}
-        self._spool.keep_catalogues(digests | set(pending))
-        kept = self._spool.catalogues()
+        self._writer.keep_catalogues(digests | set(pending))
+        kept = self._writer.catalogues()
         room = CATALOGUES - len(kept)
         self._in_force = {offer.catalogue.campaign: offer.catalogue for offer in made}
         offers = []
@@ -68,18 +70,18 @@ class References:
         return offers
 
     def of(self, window: Window) -> Catalogue | None:
-        """What a batch of `window` may refer to."""
+        """Return the catalogue that a batch of `window` may refer to, or None."""
         catalogue = self._in_force.get(window.campaign)
         if catalogue is None or catalogue.revision != window.revision:
             return None
         try:
-            verdict = self._spool.catalogues().get(catalogue.digest)
+            verdict = self._writer.catalogues().get(catalogue.digest)
         except Transient:
             return None
         return catalogue if verdict is Verdict.CONFIRMED else None
 
     def _fitting(self, description: Description, t_us: int, clock: Clock) -> Offer:
-        """The catalogue, of as many signals as one batch can carry; the others describe themselves."""
+        """Return the catalogue with as many signals as one batch can carry; the others are described in each batch."""
         signals = description.signals[:MAX_SIGNALS]
         while True:
             catalogue = catalogue_of(description.campaign, description.revision, signals)

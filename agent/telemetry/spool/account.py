@@ -1,4 +1,4 @@
-"""The account of a spool: what became of every sequence number.  Touches the world, and changes nothing there.
+"""The account of a spool: what became of every sequence number.  Reads the disk and changes nothing.
 
 Invariant: reading the account of a spool that no process uses takes no lock, recovers nothing and makes no file, so an
 agent that starts is not hindered.
@@ -16,31 +16,32 @@ from urllib.parse import quote
 from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.ledger import Record, Span, State, explain, ranges
+from agent.system.durable import Disk
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool.files import DiskFiles, SpoolFolder
+from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
-from agent.telemetry.spool.ledger import ACKNOWLEDGED, ADOPTED, REPLACED, Total
+from agent.telemetry.spool.ledger import ACKNOWLEDGED, ADOPTED, Total
 
 NOTHING: Final = Total(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, provisional, replaced, or lost.
+    """The account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, or lost.
 
-    `lanes`: batches and bytes waiting, by lane; `provisional`: batches and bytes that wait for their window's own
-    batch; `acknowledged`, `replaced` and `lost` (by reason): running totals since this epoch began; `adopted`: batches
-    of earlier epochs that its recovery took over; `unreported`: loss records not yet inside a stored batch.
+    `lanes` has batches and bytes waiting, by lane; `checkpoints` has those of open windows.  `acknowledged` and `lost`
+    (by reason) are running totals since this epoch began.  `adopted` counts batches that have numbers of other epochs:
+    those of an index that was lost, and checkpoints that are sent because their window never closed.  `unreported`
+    counts loss records that are not inside a stored batch.
     """
 
     epoch: str
     next_seq: int
     lanes: Mapping[Lane, tuple[int, int]]
-    provisional: tuple[int, int]
+    checkpoints: tuple[int, int]
     oldest_stored_at_s: float | None
     acknowledged: int
     adopted: int
-    replaced: int
     lost: Mapping[Reason, Total]
     unreported: int
 
@@ -51,45 +52,44 @@ class Counts:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of them."""
+        """Bytes of the batches that wait."""
         return sum(size for _, size in self.lanes.values())
 
 
 def counts(index: Index) -> Counts:
-    """What `index` says.  Raises sqlite3.Error."""
+    """Return the account of an index.  Raises sqlite3.Error."""
     totals = index.ledger.totals()
     return Counts(
         epoch=index.epoch,
         next_seq=index.next_seq,
-        lanes=index.usage(),
-        provisional=index.provisional_usage(),
-        oldest_stored_at_s=index.oldest_stored_at_s(),
+        lanes=index.usage.lanes(),
+        checkpoints=index.usage.checkpoints(),
+        oldest_stored_at_s=index.usage.oldest_stored_at_s(),
         acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
         adopted=totals.pop(ADOPTED, NOTHING).batches,
-        replaced=totals.pop(REPLACED, NOTHING).batches,
         lost={Reason(name): total for name, total in totals.items()},
         unreported=index.ledger.unreported(),
     )
 
 
 def counts_on_disk(folder: Path) -> Counts:
-    """What the index of the spool in `folder` says.  Raises Transient where it cannot be read."""
+    """Return the account of the spool in `folder`.  Raises Transient where it cannot be read."""
     with _reading(folder) as index:
         return counts(index)
 
 
 def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
-    """By epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
+    """Return, by epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
 
-    Numbers that were replaced share the fate of the batch that replaced them.  Also while an agent runs.  Of epochs
-    before this one only what waits and what is recorded as lost is known; of very many losses the oldest records are
-    gone (ledger.MAX_TOLD).  Raises Transient where it cannot be read.
+    An agent may run meanwhile.  Of other epochs only what waits and what is recorded as lost is known; of very many
+    losses the oldest records are gone (ledger.MAX_REPORTED).  Raises Transient where it cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch, index.next_seq - 1
         waiting: dict[str, list[int]] = {current: []}
-        for entry in index.all():
-            waiting.setdefault(entry.epoch, []).extend((*entry.replaces, entry.seq))
+        for entry in index.rows.all():
+            if not entry.waits:
+                waiting.setdefault(entry.epoch, []).append(entry.seq)
         losses = index.ledger.all()
     found = {}
     for epoch in {*waiting, *(loss.epoch for loss in losses if loss.epoch)}:
@@ -102,7 +102,7 @@ def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
 
 
 def record_of(loss: Loss) -> Record:
-    """What a loss says of sequence numbers."""
+    """Return what a loss says of sequence numbers."""
     lane = None if loss.lane is None else loss.lane.label
     times = loss.first_t_us, loss.last_t_us
     return Record(loss.reason.value, lane, loss.batches, loss.samples, loss.first_seq, loss.last_seq, *times)
@@ -111,8 +111,8 @@ def record_of(loss: Loss) -> Record:
 def spool_status(counts: Counts) -> dict[str, Any]:
     """Return the account in plain values for JSON, as `/status` and `headunit-agent status` show it.
 
-    Every sequence number below `next_seq` is acknowledged, waiting, provisional (of a window that is still open),
-    replaced (by the batch of its window) or lost.
+    Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
+    other epochs, which share the other figures.  `checkpoints` of open windows have no sequence number of the spool.
     """
     return {
         "epoch": counts.epoch,
@@ -120,9 +120,9 @@ def spool_status(counts: Counts) -> dict[str, Any]:
         "acknowledged": counts.acknowledged,
         "waiting": counts.batches,
         "waiting_bytes": counts.size_bytes,
-        "provisional": counts.provisional[0],
-        "provisional_bytes": counts.provisional[1],
-        "replaced": counts.replaced,
+        "adopted": counts.adopted,
+        "checkpoints": counts.checkpoints[0],
+        "checkpoints_bytes": counts.checkpoints[1],
         "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
         "oldest_stored_at": None
         if counts.oldest_stored_at_s is None
@@ -136,17 +136,21 @@ def spool_status(counts: Counts) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reading(folder: Path) -> Iterator[Index]:
-    """The index of the spool in `folder`.  Raises Transient where it, or what is read from it, makes no sense."""
-    file = SpoolFolder(folder, DiskFiles()).index
-    # Without a WAL the file is complete, and SQLite shall not make one; with one, that is read too.
+    """Give the index of the spool in `folder`.  Raises Transient where it, or a row of it, cannot be read."""
+    file = SpoolFolder(folder, Disk()).index
+    # Without a WAL the file is complete, and `immutable` keeps SQLite from making one.
     mode = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
     try:
         connection = sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True)
         index = Index(connection)
         try:
-            connection.execute("BEGIN")  # one state of it, whatever an agent writes meanwhile
+            connection.execute("BEGIN")  # every statement sees one state, whatever an agent writes meanwhile
             yield index
         finally:
             index.close()
-    except (sqlite3.Error, TypeError, ValueError) as error:  # the latter: rows that are none of ours
+    except (
+        sqlite3.Error,
+        TypeError,
+        ValueError,
+    ) as error:  # ValueError and TypeError: rows that the spool never writes
         raise Transient(f"{file}: the index cannot be read ({error}); the agent mends it at its start") from error

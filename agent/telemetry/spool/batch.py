@@ -1,57 +1,80 @@
-"""A batch on its way into the spool, as a row of its index, and as a record of the loss ledger.
+"""A sealed batch on its way into the spool, a row of the spool's index, and the record of a batch's loss.  Pure.
 
-Invariant: what a row says is enough to tell the fleet of the batch's loss, the numbers that it replaced included.
+Invariant: a row says enough to tell the fleet of its batch's loss.
+
+Identity.  A batch is named by its batch id: epoch and sequence number.  Ordinary batches count in the epoch of the
+spool. A checkpoint counts in an epoch of its own window, the *window id*: checkpoint k of a window has the id (window
+id, k).  A checkpoint is dropped when its window is stored, and then no number of the spool's epoch is missing.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.spool.names import BatchName, checksum_of
 from agent.telemetry.spool.retention import Held
 
 MAX_PRIORITY: Final = 2**31 - 1
+UNKNOWN: Final = b""  # the catalogue of a batch that was taken in without an index
+
+
+class BatchId(NamedTuple):
+    """The name of a batch for ever."""
+
+    epoch: str
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A batch that wants to be stored.
+class Fragment:
+    """The place of a batch in its window: fragment `number` of `count`, both from 1."""
 
-    `seal` gets the sequence number and returns the sealed bytes; it may be called again, with the same or another
-    number, where storing fails and is repeated.  `priority` is the campaign's: smaller is more important.  `carries`
-    and `refers` are digests: of the catalogue in the batch, and of the one that it needs.  A `provisional` batch holds
-    a part of a window that is still open; `replaces` names (epoch, seq) of those whose place the batch takes.
+    window: str
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBatch:
+    """A batch that is to be stored.
+
+    `priority` is the campaign's; a smaller number is more important.  `carries` and `refers` are digests: of the
+    catalogue in the batch, and of the catalogue that it needs.  `fragment` is None for events and for checkpoints.
+    `reports` are the ids of the loss records that the batch tells of.  A checkpoint has `waits` set, and its epoch is
+    the id of its window.
     """
 
+    id: BatchId
     lane: Lane
     priority: int
-    campaign: str
-    seal: Callable[[int], bytes]
+    content: bytes = field(repr=False)
+    campaign: str = ""
     samples: int = 0
     first_t_us: int | None = None
     last_t_us: int | None = None
     carries: bytes | None = None
     refers: bytes | None = None
-    provisional: bool = False
-    replaces: tuple[tuple[str, int], ...] = ()
+    fragment: Fragment | None = None
+    reports: tuple[int, ...] = ()
+    waits: bool = False
 
     def __post_init__(self) -> None:
         assert 0 <= self.priority <= MAX_PRIORITY
-        assert self.lane is Lane.LIVE or not self.provisional
+        assert self.lane is Lane.LIVE or not self.waits
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored batch.  (`epoch`, `seq`) names it for ever; `position` ascends with arrival in this spool.
+    """A stored batch.
 
-    `refers`: digest of the catalogue that it needs to be read.  `replaces`: numbers of the provisional batches whose
-    place it took.  `provisional`: it waits for the batch of its whole window; `withdrawn` then says why its bytes had
-    to go meanwhile, if they had.
+    `row` ascends with arrival in this spool.  `refers` is the digest of the catalogue that the batch needs.  `window`
+    is empty where the batch belongs to no window.  `waits` says that the batch is a checkpoint whose window may still
+    close, so it is not sent; `withdrawn` then says why its bytes had to go, if they had.
     """
 
-    position: int
+    row: int
     epoch: str
     seq: int
     lane: Lane
@@ -63,42 +86,83 @@ class Entry:
     first_t_us: int | None
     last_t_us: int | None
     refers: bytes | None = None
-    replaces: tuple[int, ...] = ()
-    provisional: bool = False
+    window: str = ""
+    fragment: int = 0
+    fragments: int = 0
+    waits: bool = False
     withdrawn: Reason | None = None
 
     @property
-    def key(self) -> tuple[str, int]:
-        """Its identity within the vehicle."""
-        return self.epoch, self.seq
+    def key(self) -> BatchId:
+        """The id of the batch."""
+        return BatchId(self.epoch, self.seq)
+
+    @property
+    def name(self) -> BatchName:
+        """The name of its file."""
+        return BatchName(
+            self.epoch,
+            self.seq,
+            self.lane,
+            self.priority,
+            checksum_of(self.digest),
+            self.window,
+            self.fragment,
+            self.fragments,
+        )
 
     def as_held(self) -> Held:
-        """As retention sees it."""
-        return Held(self.position, self.lane, self.priority, self.size_bytes)
+        """Return what retention needs to know."""
+        return Held(self.row, self.lane, self.priority, self.size_bytes)
 
 
-def entry_of(epoch: str, seq: int, draft: Draft, content: bytes) -> Entry:
-    """The row for `draft`, sealed as `content`; it has no position yet."""
+def entry_of(batch: SealedBatch) -> Entry:
+    """Return the entry for `batch`; it has no row yet."""
+    place = batch.fragment or Fragment(batch.id.epoch if batch.waits else "", 0, 0)
     return Entry(
         0,
-        epoch,
-        seq,
-        draft.lane,
-        draft.priority,
-        draft.campaign,
+        batch.id.epoch,
+        batch.id.seq,
+        batch.lane,
+        batch.priority,
+        batch.campaign,
+        len(batch.content),
+        hashlib.sha256(batch.content).digest(),
+        batch.samples,
+        batch.first_t_us,
+        batch.last_t_us,
+        batch.refers,
+        place.window,
+        place.number,
+        place.count,
+        batch.waits,
+    )
+
+
+def adopted_entry(name: BatchName, content: bytes, *, waits: bool) -> Entry:
+    """Return the entry for a file that no index knows."""
+    return Entry(
+        0,
+        name.epoch,
+        name.seq,
+        name.lane,
+        name.priority,
+        "",
         len(content),
         hashlib.sha256(content).digest(),
-        draft.samples,
-        draft.first_t_us,
-        draft.last_t_us,
-        draft.refers,
-        tuple(number for _, number in draft.replaces),
-        draft.provisional,
+        0,
+        None,
+        None,
+        UNKNOWN,
+        name.window,
+        name.fragment,
+        name.fragments,
+        waits,
     )
 
 
 def loss_of(entry: Entry, reason: Reason, detail: str = "") -> Loss:
-    """The record of its loss."""
+    """Return the record of a batch's loss."""
     return Loss(
         reason,
         lane=entry.lane,
@@ -112,20 +176,3 @@ def loss_of(entry: Entry, reason: Reason, detail: str = "") -> Loss:
         first_t_us=entry.first_t_us,
         last_t_us=entry.last_t_us,
     )
-
-
-def replaced_by(entry: Entry) -> Iterator[Loss]:
-    """What explains the numbers that `entry` replaced, where it will not arrive to say so: a record for each run."""
-    numbers = entry.replaces
-    starts = [n for i, n in enumerate(numbers) if i == 0 or numbers[i - 1] != n - 1]
-    ends = [n for i, n in enumerate(numbers) if i + 1 == len(numbers) or numbers[i + 1] != n + 1]
-    for first, last in zip(starts, ends, strict=True):
-        yield Loss(
-            Reason.REPLACED,
-            lane=entry.lane,
-            campaign=entry.campaign,
-            epoch=entry.epoch,
-            batches=last - first + 1,
-            first_seq=first,
-            last_seq=last,
-        )

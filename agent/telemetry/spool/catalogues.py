@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the receiver said to a catalogue."""
+    """The receiver's answer to a catalogue."""
 
     CONFIRMED = "confirmed"  # it has it, durably: batches may refer to it
     REFUSED = "refused"
@@ -58,9 +58,9 @@ class Catalogues:
         self._carriers[carrier.digest] = carrier
 
     def judge(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
-        """The receiver said so to these batches, of which some may have carried catalogues.
+        """Note the receiver's verdict on the catalogues that these batches carried, if they did.
 
-        One that was confirmed stays so: what refers to it waits until the receiver takes it again.
+        A confirmed catalogue stays confirmed: batches that refer to it wait until the receiver takes it again.
         """
         for carrier in self.all().values():
             if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
@@ -71,8 +71,8 @@ class Catalogues:
         self._db.execute("DELETE FROM catalogues WHERE digest = ?", (digest,))
         self._carriers.pop(digest, None)
 
-    def replace_all(self, carriers: Iterable[Carrier]) -> None:
-        """Keep these and no others."""
+    def replace(self, carriers: Iterable[Carrier]) -> None:
+        """Keep these carriers and no others."""
         self._db.execute("DELETE FROM catalogues")
         self._carriers.clear()
         for carrier in carriers:

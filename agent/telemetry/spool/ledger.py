@@ -1,15 +1,15 @@
-"""The loss ledger of the spool: what was lost, whether the fleet was told, and running totals.  Touches the world.
+"""The loss ledger of the spool: what was lost, whether the fleet knows, and running totals.  Touches the world.
 
 Invariants: a total never shrinks or blurs; a record stays until the batch that reports it has arrived, and waits again
-under its id where that batch is lost.  At most MAX_UNREPORTED records wait that no batch has reported, and MAX_TOLD are
-kept that arrived.
+under its id where that batch is lost.  At most MAX_UNREPORTED records wait that no batch has reported, and MAX_REPORTED
+are kept that arrived.  A record that was handed out for a batch does not change any more (`HandedOut`).
 
 Raises sqlite3.Error.
 """
 # ruff: noqa: S608  # statements are put together from constants; values are always bound
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,12 +17,11 @@ from agent.telemetry.losses import Loss, Reason, adjacent, merge
 from agent.telemetry.spool.schema import LISTED, lane_of, listed, reason_of
 
 MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
-MAX_TOLD: Final = 1_000
+MAX_REPORTED: Final = 1_000
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
-REPLACED: Final = "replaced"
-_NAMES: Final = frozenset(Reason) | {ACKNOWLEDGED, ADOPTED, REPLACED}
-_TOLD: Final = 0  # in the column `reported_in`; positions count from 1
+_NAMES: Final = frozenset(Reason) | {ACKNOWLEDGED, ADOPTED}
+_ARRIVED: Final = 0  # in the column `reported_in`; rows count from 1
 _AGAIN: Final = -1
 _LOSS_COLUMNS: Final = (
     "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
@@ -31,24 +30,34 @@ _LOSS_COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A running total."""
+    """A running total since the epoch began."""
 
     batches: int
     samples: int
     frames: int
 
 
+@dataclass(slots=True)
+class HandedOut:
+    """The highest id of a loss record that was handed out for a batch of events.
+
+    Records up to `last_id` may already stand in a batch, so nothing is merged into them, and a new index begins its ids
+    after it.  The mark lives as long as the open spool, longer than one connection to its index.
+    """
+
+    last_id: int = 0
+
+
 class Ledger:
     """Statements of one connection; what writes is used within a transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, handed_out: HandedOut) -> None:
         self._db = connection
-        self.told = 0
-        """Losses up to this id may stand in a batch under way: nothing is merged into them, no id is used again."""
-        self._all_reported = False  # as far as is known: saves looking
+        self._handed_out = handed_out
+        self._all_reported = False  # what the last look found, to save further ones
 
     def check(self) -> None:
-        """Read it all.  Raises sqlite3.DatabaseError where a value cannot be one of ours."""
+        """Read every record.  Raises sqlite3.DatabaseError for a value that the spool never writes."""
         self.unreported_losses(-1)
         if self.totals().keys() - _NAMES:
             raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
@@ -62,19 +71,15 @@ class Ledger:
         )
 
     def totals(self) -> dict[str, Total]:
-        """All running totals."""
+        """Return all running totals."""
         return {name: Total(*counts) for name, *counts in self._db.execute("SELECT * FROM totals")}
 
     def add(self, loss: Loss) -> None:
         """Record a loss that waits to be reported, and count it."""
         self.count(loss.reason.value, batches=loss.batches, samples=loss.samples, frames=loss.frames)
-        self.add_explanation(loss)
-
-    def add_explanation(self, loss: Loss) -> None:
-        """Record what waits to be reported and is counted already."""
         self._all_reported = False
         mergeable = "reported_in IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
-        rows = self._losses(mergeable, loss.reason.value, self.told)
+        rows = self._losses(mergeable, loss.reason.value, self._handed_out.last_id)
         same = next(((id_, waiting) for id_, waiting in rows if adjacent(waiting, loss)), None)
         if same is None and rows and self.unreported() >= MAX_UNREPORTED:
             same = rows[0]
@@ -90,13 +95,18 @@ class Ledger:
         self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
 
     def unreported(self) -> int:
-        """Loss records that no stored batch reports; of those that none has reported at most MAX_UNREPORTED, and one a
-        reason after those `told`."""
+        """Return the number of records that no stored batch reports.
+
+        Of those that none has ever reported there are at most MAX_UNREPORTED, and one a reason after those handed out.
+        """
         count = "SELECT count(*) FROM losses WHERE reported_in"
         return int(self._db.execute(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})").fetchone()[0])
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """The oldest of them, those that were reported before first, with the ids that `report` takes; -1: all."""
+        """Return the oldest records that no stored batch reports, with their ids; -1: all.
+
+        Those that a lost batch had reported come first.
+        """
         if self._all_reported:
             return []
         again = self._losses(f"reported_in = {_AGAIN} ORDER BY id LIMIT ?", limit)
@@ -105,41 +115,36 @@ class Ledger:
         self._all_reported = limit != 0 and not found
         return found
 
-    def report(self, ids: Iterable[int], position: int) -> None:
-        """Mark losses as reported inside the batch at `position`."""
-        self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(position, id_) for id_ in ids])
+    def hand_out(self, limit: int) -> list[tuple[int, Loss]]:
+        """Return what `unreported_losses` does, for a batch; the records stay as they are from now on."""
+        losses = self.unreported_losses(limit)
+        self._handed_out.last_id = max([self._handed_out.last_id, *(id_ for id_, _ in losses)])
+        return losses
 
-    def tell_reported(self, positions: Iterable[int]) -> None:
-        """The batches at `positions` arrived: the losses that they reported are told."""
-        told = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {LISTED}"
-        if self._db.execute(told, (_TOLD, listed(positions))).rowcount:
+    def report(self, ids: Iterable[int], row: int) -> None:
+        """Mark records as reported inside the batch in `row`."""
+        self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(row, id_) for id_ in ids])
+
+    def settle_reported(self, rows: Iterable[int]) -> None:
+        """Mark the records that arrived with the batches in `rows`."""
+        arrived = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {LISTED}"
+        if self._db.execute(arrived, (_ARRIVED, listed(rows))).rowcount:
             kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
-            oldest = self._db.execute(kept, (_TOLD, MAX_TOLD)).fetchone()
+            oldest = self._db.execute(kept, (_ARRIVED, MAX_REPORTED)).fetchone()
             if oldest is not None:
-                self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_TOLD, oldest[0]))
+                self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_ARRIVED, oldest[0]))
 
-    def unreport(self, position: int) -> None:
-        """The batch at `position` will not arrive, or not again: the losses that it reported wait as they are under
-        their ids, so that who hears of one twice knows it."""
+    def unreport(self, row: int) -> None:
+        """Let the records in a lost batch wait again, unchanged and under their ids.
+
+        The batch may have arrived all the same; by the id the receiver knows a record that it has.
+        """
         self._all_reported = False
-        self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, position))
+        self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, row))
 
     def all(self) -> list[Loss]:
-        """Every record that is kept, told or not."""
+        """Return every record that is kept, whether it arrived or not."""
         return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
-
-    def restore(self, losses: Iterable[tuple[int, Loss]], totals: Mapping[str, Total]) -> None:
-        """Put back what `unreported_losses` and `totals` said before a transaction that is taken back."""
-        self._all_reported = False
-        self._db.execute("DELETE FROM losses WHERE reported_in IS NULL")
-        marks = ", ".join("?" * 14)
-        self._db.executemany(
-            f"INSERT OR IGNORE INTO losses (id, {_LOSS_COLUMNS}) VALUES ({marks})",  # there: what waits again
-            [(id_, *_loss_row(loss)) for id_, loss in losses],
-        )
-        self._db.execute("DELETE FROM totals")
-        for name, total in totals.items():
-            self.count(name, batches=total.batches, samples=total.samples, frames=total.frames)
 
     def _losses(self, where: str, *values: object) -> list[tuple[int, Loss]]:
         statement = f"SELECT id, {_LOSS_COLUMNS} FROM losses WHERE {where}"

@@ -1,9 +1,9 @@
 """Which batches must go so that the spool keeps its limits.  Pure: ages, sizes and priorities in, a decision out.
 
 Order of eviction: what is over age; then, for quota and free space, the least important data (highest `priority`
-number), the oldest first.  A batch that is about to be stored competes like the others, so important data never
-makes room for unimportant.  So do provisional batches: they are the newest of their campaign, and go after the older
-ones of equal worth; what goes of them is not lost while their window is in memory.  Events are small and explain every
+number), the oldest first.  A batch that is about to be stored competes like the others, so important data never makes
+room for unimportant.  Checkpoints compete as well.  They are the newest of their campaign and go after older batches
+of equal worth; nothing is lost with a checkpoint while its window is in memory.  Events are small and explain every
 gap: within their share they yield to age alone, beyond it they go before any data.
 """
 
@@ -17,10 +17,10 @@ from agent.telemetry.losses import Reason
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the spool may hold.
+    """The limits of the spool.
 
-    `quota_bytes` of batches in all; `max_age_s` since they were stored; `reserve_bytes` left free on the file
-    system; `events_bytes` of the quota that data cannot take from events.
+    `quota_bytes` bounds the batches in all, and `max_age_s` their age since they were stored.  `reserve_bytes` of the
+    file system stay free.  Data cannot take `events_bytes` of the quota from events.
     """
 
     quota_bytes: int
@@ -28,12 +28,17 @@ class Limits:
     reserve_bytes: int
     events_bytes: int
 
+    @staticmethod
+    def of(quota_bytes: int, max_age_s: float, reserve_bytes: int) -> "Limits":
+        """Return limits that keep a sixteenth of the quota for events."""
+        return Limits(quota_bytes, max_age_s, reserve_bytes, quota_bytes // 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A batch as retention sees it: `position` ascends with the time of arrival; smaller `priority` is dearer."""
+    """A batch as retention sees it: `row` ascends with arrival, and a smaller `priority` is more important."""
 
-    position: int
+    row: int
     lane: Lane
     priority: int
     size_bytes: int
@@ -58,7 +63,7 @@ def evictions(
     data: Iterable[Held],
     events: Iterable[Held],
 ) -> tuple[Eviction, ...]:
-    """What to evict, of the stored batches and of `incoming`, so that what remains keeps `limits`.
+    """Return what to evict, of the stored batches and of `incoming`, so that what remains keeps `limits`.
 
     `stored_bytes` is the total of all lanes and `events_bytes` that of the events lane, without `incoming`;
     `free_bytes` is what the file system has left.  `expired` are the batches over age; `data` and `events` are the
@@ -75,7 +80,7 @@ def evictions(
 
     def evict(batch: Held, reason: Reason) -> None:
         nonlocal over_quota, over_reserve, over_share
-        gone[batch.position] = Eviction(batch, reason)
+        gone[batch.row] = Eviction(batch, reason)
         over_quota -= batch.size_bytes
         over_reserve -= batch.size_bytes
         over_share -= batch.size_bytes if batch.lane is Lane.EVENTS else 0
@@ -94,16 +99,16 @@ def evictions(
 
 
 def sacrifice(batch: Held) -> tuple[int, int]:
-    """Sort key: what goes first comes first."""
-    return -batch.priority, batch.position
+    """Return a sort key by which the batch that goes first comes first."""
+    return -batch.priority, batch.row
 
 
 def merge_by_sacrifice(lanes: Iterable[Iterator[Held]]) -> Iterator[Held]:
-    """One order of several that are each in the order of `sacrifice`."""
+    """Merge several orders that are each in the order of `sacrifice`."""
     return heapq.merge(*lanes, key=sacrifice)
 
 
 def _with_incoming(stored: Iterable[Held], incoming: Iterable[Held], gone: dict[int, Eviction]) -> Iterator[Held]:
     for batch in heapq.merge(stored, sorted(incoming, key=sacrifice), key=sacrifice):
-        if batch.position not in gone:
+        if batch.row not in gone:
             yield batch

@@ -1,76 +1,111 @@
-"""Room for new batches in the spool: what must go for them, by what index and disk say.  Touches the world.
+"""Room for new batches in the spool: which batches must go for them.  Touches the world.
 
-agent.telemetry.spool.retention decides; it is asked only where something is over age, or the spool near a limit.
+agent.telemetry.spool.retention decides, and is asked only where something is over age or the spool is near a limit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from agent.formats.topics import Lane
 from agent.telemetry.losses import Reason
 from agent.telemetry.spool import retention
-from agent.telemetry.spool.batch import Entry
-from agent.telemetry.spool.files import SpoolFolder
+from agent.telemetry.spool.batch import BatchId, Entry
+from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
+from agent.telemetry.spool.recovery import lose
 from agent.telemetry.spool.retention import Limits
+from agent.telemetry.spool.transactions import Transactions
 
 AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
-CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: what an earlier clock stored has no age, for nobody had set it
+CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: an earlier clock was never set, so what was stored then has no age
 _ARRIVING: Final = 2**62
 
 
-def make_room(
-    index: Index,
-    folder: SpoolFolder,
-    limits: Limits,
-    now_s: float,
-    *,
-    arriving: Sequence[Entry],
-    replaced: Sequence[Entry],
-) -> list[tuple[Entry, Reason]]:
-    """What the limits demand to evict, of the stored batches and of `arriving`, and why.
+class Room:
+    """Keeps the limits of one spool.  The caller holds the spool's turn."""
 
-    What is `replaced` counts no more, though its bytes still take their space.  Files of acknowledged batches are
-    removed first.  Raises OSError and sqlite3.Error.
-    """
-    since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
-    aged = index.stored_between(since_s, now_s - limits.max_age_s, AGED_AT_ONCE)
-    stored_bytes = index.stored_bytes()
-    arriving_bytes = sum(entry.size_bytes for entry in arriving)
-    taken_bytes = stored_bytes + folder.doomed[1] + arriving_bytes
-    free_bytes = folder.free_bytes()
-    tight = free_bytes < limits.reserve_bytes + arriving_bytes or taken_bytes > limits.quota_bytes
-    if tight:
-        folder.sweep()
-        free_bytes = folder.free_bytes()
-    elif not aged:
-        return []
-    leaving = {entry.position for entry in replaced}
-    evictions = retention.evictions(
-        limits,
-        stored_bytes=stored_bytes - sum(entry.size_bytes for entry in replaced),
-        events_bytes=index.usage()[Lane.EVENTS][1],
-        free_bytes=free_bytes,
-        incoming=[
-            replace(entry.as_held(), position=_ARRIVING + number)  # newer than anything stored
-            for number, entry in enumerate(arriving)
-        ],
-        expired=[entry.as_held() for entry in aged if entry.position not in leaving],
-        data=retention.merge_by_sacrifice(
-            (entry.as_held() for entry in entries if entry.position not in leaving)
-            for entries in (
-                index.next_to_evict(Lane.LIVE),
-                index.next_to_evict(Lane.BACKLOG),
-                index.provisional_to_evict(),
-            )
-        ),
-        events=(entry.as_held() for entry in index.next_to_evict(Lane.EVENTS)),
-    )
-    found: list[tuple[Entry, Reason]] = []
-    for eviction in evictions:
-        number = eviction.batch.position - _ARRIVING
-        entry = arriving[number] if number >= 0 else index.at(eviction.batch.position)
-        if entry is not None:
-            found.append((entry, eviction.reason))
-    return found
+    def __init__(
+        self, transactions: Transactions, folder: SpoolFolder, limits: Limits, now_s: Callable[[], float]
+    ) -> None:
+        self._transactions = transactions
+        self._folder = folder
+        self._limits = limits
+        self._now_s = now_s
+
+    def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> dict[BatchId, Reason]:
+        """Evict what the limits demand; return which of `arriving` must not be stored, and why.
+
+        Raises Transient.
+        """
+        try:
+            evicted = self._evicted(index, arriving, dropped)
+        except OSError as error:
+            raise self._folder.refuses(error) from error
+        self.lose([(entry, reason, "") for entry, reason in evicted if entry.row])
+        return {entry.key: reason for entry, reason in evicted if not entry.row}
+
+    def lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> None:
+        """Remove batches and record their loss; with `keep`, their files go to quarantine.  Raises Transient."""
+        if not lost:
+            return
+        with self._transactions.writing() as index:
+            for entry, reason, detail in lost:
+                if entry.waits:
+                    # Its window is still in memory, so nothing is lost yet.
+                    index.checkpoints.withdraw(entry.row, reason)
+                else:
+                    lose(index, entry, reason, detail)
+            self._transactions.removing = [entry for entry, _, _ in lost]
+        if keep:
+            for entry, _, _ in lost:
+                self._folder.quarantine(self._folder.path(entry.name), self._now_s())
+        self._transactions.unlink(self._transactions.removing)
+
+    def _evicted(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> list[tuple[Entry, Reason]]:
+        """Return what to evict of the stored batches and of `arriving`, and why.
+
+        Checkpoints that are `dropped` with this append count no more, though their bytes still take their space.
+        Files of acknowledged batches are removed first.  Raises OSError and sqlite3.Error.
+        """
+        now_s = self._now_s()
+        since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
+        aged = index.queues.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
+        stored_bytes = index.usage.stored_bytes()
+        arriving_bytes = sum(entry.size_bytes for entry in arriving)
+        taken_bytes = stored_bytes + self._folder.sweeper.doomed[1] + arriving_bytes
+        free_bytes = self._folder.free_bytes()
+        tight = free_bytes < self._limits.reserve_bytes + arriving_bytes or taken_bytes > self._limits.quota_bytes
+        if tight:
+            self._folder.sweeper.sweep()
+            free_bytes = self._folder.free_bytes()
+        elif not aged:
+            return []
+        leaving = {entry.row for entry in dropped}
+        evictions = retention.evictions(
+            self._limits,
+            stored_bytes=stored_bytes - sum(entry.size_bytes for entry in dropped),
+            events_bytes=index.usage.lanes()[Lane.EVENTS][1],
+            free_bytes=free_bytes,
+            incoming=[
+                replace(entry.as_held(), row=_ARRIVING + number)  # newer than anything stored
+                for number, entry in enumerate(arriving)
+            ],
+            expired=[entry.as_held() for entry in aged if entry.row not in leaving],
+            data=retention.merge_by_sacrifice(
+                (entry.as_held() for entry in entries if entry.row not in leaving)
+                for entries in (
+                    index.queues.next_to_evict(Lane.LIVE),
+                    index.queues.next_to_evict(Lane.BACKLOG),
+                    index.queues.checkpoints_to_evict(),
+                )
+            ),
+            events=(entry.as_held() for entry in index.queues.next_to_evict(Lane.EVENTS)),
+        )
+        found: list[tuple[Entry, Reason]] = []
+        for eviction in evictions:
+            number = eviction.batch.row - _ARRIVING
+            entry = arriving[number] if number >= 0 else index.rows.at(eviction.batch.row)
+            if entry is not None:
+                found.append((entry, eviction.reason))
+        return found

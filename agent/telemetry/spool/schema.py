@@ -1,18 +1,20 @@
 """The tables of the spool's index, their version, and what a row may say.  Touches the world.
 
-    meta       epoch, next_seq, whether the files that a new index found are taken in (`recovered`), and since when an
-               agent has been collecting that has not said that it stored all (`collecting_since_us`)
-    batches    one row a stored batch; `id` ascends with arrival and is never used twice; lane 0: provisional ones (of
-               lane live), also those whose bytes had to go (`withdrawn`: why)
-    usage      batches and bytes of each lane; kept by triggers on `batches`
-    losses     the ledger: not reported yet (`reported_in` NULL), reported inside the batch `reported_in`, to be told
-               again because that is lost (-1), or told: the receiver has the batch (0; the newest MAX_TOLD are kept for
-               `status --ledger`)
-    totals     running totals since the epoch began: acknowledged, adopted, replaced, and lost by reason
-    positions  how far each source is durable
-    reached    up to which time (of frames) each campaign is durable, in this run of the agent
-    catalogues what batches may refer to: the sealed batch that carried it (kept in a file of its own), and what the
-               receiver said to it
+    meta           epoch and next sequence number; whether the files that a new index found are taken in (`recovered`);
+                   the token of the last append; since when an agent has been collecting that has not said that it
+                   stored everything (`collecting_since_us`)
+    batches        one row for each stored batch; `id` ascends with arrival and is never used twice.  Lane 0 has the
+                   checkpoints whose window may still close (they travel in lane live later), also those whose bytes had
+                   to go (`withdrawn` says why)
+    usage          batches and bytes of each lane; kept by triggers on `batches`
+    losses         the ledger.  `reported_in` is NULL for a record that no batch has reported, the row of the batch that
+                   reports it, -1 where that batch is lost and the record waits again, and 0 where the batch has arrived
+                   (the newest MAX_REPORTED of these are kept for `status --ledger`)
+    totals         running totals since the epoch began: acknowledged, adopted, and lost by reason
+    resume_points  how far each source is durable
+    reached        up to which time (of frames) each campaign is durable, in this run of the agent
+    catalogues     what batches may refer to: the sealed batch that carried the catalogue (kept in a file of its own),
+                   and what the receiver said to it
 
 A database that is damaged or has another version is refused; the spool then sets it aside and makes a new one.
 """
@@ -32,19 +34,21 @@ from agent.telemetry.losses import Reason
 VERSION: Final = 1  # PRAGMA user_version
 _TABLES: Final = f"""
 CREATE TABLE meta (
-    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL, collecting_since_us INTEGER
+    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, recovered INTEGER NOT NULL, last_append TEXT NOT NULL,
+    collecting_since_us INTEGER
 ) STRICT;
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     epoch TEXT NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL, priority INTEGER NOT NULL,
     campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, stored_at_s REAL NOT NULL,
     samples INTEGER NOT NULL, first_t_us INTEGER, last_t_us INTEGER,
-    refers BLOB, replaces TEXT NOT NULL, withdrawn TEXT,
+    refers BLOB, window TEXT NOT NULL, fragment INTEGER NOT NULL, fragments INTEGER NOT NULL, withdrawn TEXT,
     UNIQUE (epoch, seq)
 ) STRICT;
 CREATE INDEX by_value ON batches (lane, priority, id DESC);  -- forwards: next to send; backwards: next to evict
 CREATE INDEX by_age ON batches (stored_at_s);
 CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
+CREATE INDEX by_window ON batches (window) WHERE lane = 0;
 CREATE TABLE usage (lane INTEGER PRIMARY KEY, batches INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
 CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
     UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;
@@ -66,15 +70,15 @@ CREATE INDEX by_report ON losses (reported_in, reason, id);
 CREATE TABLE totals (
     name TEXT PRIMARY KEY, batches INTEGER NOT NULL, samples INTEGER NOT NULL, frames INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE resume_points (source TEXT PRIMARY KEY, point INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE catalogues (
     digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
-PROVISIONAL: Final = 0  # in the column `lane`
-LISTED: Final = "(SELECT value FROM json_each(?))"  # what `listed` made: one statement, however many
+WAITS: Final = 0  # in the column `lane`
+LISTED: Final = "(SELECT value FROM json_each(?))"  # the values that `listed` packed: one statement for any number
 _REASONS: Final = frozenset(Reason)
 _LANES: Final = frozenset(Lane)
 
@@ -82,16 +86,17 @@ Connect = Callable[[Path], sqlite3.Connection]
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open or create the database file.  One thread at a time may use it; the spool sees to that."""
+    """Open or create the database file.  One thread at a time may use the connection; the spool guarantees that."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
-def prepare(database: sqlite3.Connection, *, new_epoch: str, told: int) -> None:
-    """Make the tables in a new file, for the life `new_epoch` of the spool, with ids of losses beyond `told`.
+def prepare(database: sqlite3.Connection, *, new_epoch: str, last_loss_id: int) -> None:
+    """Make the tables in a new file, for the life `new_epoch` of the spool.
 
-    Raises sqlite3.DatabaseError where the file is damaged or has another version.
+    Ids of loss records in a new file begin after `last_loss_id`.  Raises sqlite3.DatabaseError where the file is
+    damaged or has another version.
     """
-    database.execute("PRAGMA page_size = 1024")  # of new files: whole pages are written
+    database.execute("PRAGMA page_size = 1024")  # SQLite writes whole pages, and few bytes of each change
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
@@ -99,22 +104,23 @@ def prepare(database: sqlite3.Connection, *, new_epoch: str, told: int) -> None:
     new = database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if version == 0 and new:
         database.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
-        database.execute("INSERT INTO meta VALUES (?, 1, 0, NULL)", (new_epoch,))
-        lanes = (PROVISIONAL, *(lane.value for lane in Lane))
+        database.execute("INSERT INTO meta VALUES (?, 1, 0, '', NULL)", (new_epoch,))
+        lanes = (WAITS, *(lane.value for lane in Lane))
         database.executemany("INSERT INTO usage VALUES (?, 0, 0)", [(lane,) for lane in lanes])
-        database.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (told,))
+        database.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (last_loss_id,))
         database.execute("COMMIT")
     elif version != VERSION:
         raise sqlite3.DatabaseError(f"index has version {version}, and this agent reads version {VERSION}")
     (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
-    if _definitions(database) != _sound_definitions():  # integrity_check does not read the text of a trigger
+    # The integrity check does not read the text of a trigger, where a flipped bit can hide as well.
+    if _definitions(database) != _sound_definitions():
         raise sqlite3.DatabaseError(f"index is damaged: its tables or triggers are not those of version {VERSION}")
 
 
 def _definitions(database: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Name and text of each table, index and trigger, however it is spaced."""
+    """Return name and text of each table, index and trigger, without spaces."""
     rows = database.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
     return {(name, "".join(text.split())) for name, text in rows}
 
@@ -126,20 +132,20 @@ def _sound_definitions() -> set[tuple[str, str]]:
         return _definitions(database)
 
 
-def listed(numbers: Iterable[int]) -> str:
-    """See LISTED."""
-    return json.dumps(list(numbers))
+def listed(values: Iterable[int] | Iterable[str]) -> str:
+    """Pack values for a statement with LISTED."""
+    return json.dumps(list(values))
 
 
 def lane_of(number: int) -> Lane:
-    """The lane of a row.  Raises sqlite3.DatabaseError where there is none."""
+    """Return the lane of a row.  Raises sqlite3.DatabaseError for an unknown number."""
     if number not in _LANES:
         raise sqlite3.DatabaseError(f"index names a lane {number!r}")
     return Lane(number)
 
 
 def reason_of(name: str) -> Reason:
-    """The reason of a row.  Raises sqlite3.DatabaseError where there is none."""
+    """Return the reason of a row.  Raises sqlite3.DatabaseError for an unknown name."""
     if name not in _REASONS:
         raise sqlite3.DatabaseError(f"index names a loss {name!r}")
     return Reason(name)

@@ -1,13 +1,16 @@
 """Transactions on the spool's index, where the disk, the power or the index itself may fail.  Touches the world.
 
-Invariant: what is read is what the disk holds.  A transaction that raises is rolled back, and the index opened anew at
-the next call.  One that reports an error may have reached the disk all the same; an append is then taken back
-(`Doubt`), so that it can be repeated: none of its batches can have been sent.  A removal stands where it did.
+Invariant: what is read is what the disk holds.  A transaction that raises is rolled back, and the index is opened anew
+at the next call.
+
+A transaction that reports an error during COMMIT may have reached the disk all the same.  An append therefore stores a
+token that its caller chose.  The index that is opened next says by the token whether the append happened, and `stored`
+tells the caller.  The files of an append that did not happen are removed.  A removal stands where it happened.
 
 Recovery, when the spool is opened: an index that SQLite cannot read, or of another version, is moved to quarantine/ and
-a new one (new epoch) made; `index_damaged` goes to the ledger for each earlier epoch.  The rest stands in
-agent.telemetry.spool.recovery.  The same is done where an index shows damage later.  Opening never fails for what it
-finds damaged; only for a folder that cannot be used, or used by another process.
+a new one (with a new epoch) is made; `index_damaged` goes to the ledger for each earlier epoch.
+agent.telemetry.spool.recovery does the rest.  The same is done where an index shows damage later.  Opening never fails
+for what it finds damaged, only for a folder that cannot be used or that another process uses.
 """
 
 import contextlib
@@ -16,19 +19,17 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from agent.errors import Permanent, Transient
-from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import Entry
-from agent.telemetry.spool.catalogues import Carrier
-from agent.telemetry.spool.files import SpoolFolder
+from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
-from agent.telemetry.spool.ledger import Total
-from agent.telemetry.spool.recovery import path_of, reconcile
+from agent.telemetry.spool.ledger import HandedOut
+from agent.telemetry.spool.recovery import reconcile
 from agent.telemetry.spool.schema import Connect
 
 _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
@@ -41,35 +42,16 @@ _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """An append that is under way, or failed: it may have committed all the same.  What was before it."""
+class _Unresolved:
+    """An append that is under way, or that failed and may have been committed all the same."""
 
-    seqs: range
+    token: str
     paths: tuple[Path, ...]
-    positions: Mapping[str, int]
-    reached: Mapping[str, int]
-    ledger: tuple[Sequence[tuple[int, Loss]], Mapping[str, Total]] | None  # where the append touched it
-    carriers: tuple[Carrier, ...]
-    replaced: tuple[Entry, ...]
-
-    @classmethod
-    def of(
-        cls, index: Index, seqs: range, paths: Iterable[Path], replaced: Sequence[Entry], *, losses: bool
-    ) -> "Doubt":
-        """An append of `seqs` that writes `paths`; `losses`: it touches the ledger other than by reporting."""
-        return cls(
-            seqs,
-            tuple(paths),
-            index.positions(),
-            index.reached(),
-            (index.ledger.unreported_losses(-1), index.ledger.totals()) if losses else None,
-            tuple(index.catalogues.all().values()),
-            tuple(replaced),
-        )
+    closes: frozenset[str]
 
 
 class Transactions:
-    """See the module's text.  Methods block; any thread may call them, who holds `turn` keeps all others waiting."""
+    """The index and its lock.  Methods block.  Any thread may call them; one that holds `turn` keeps others waiting."""
 
     def __init__(self, folder: SpoolFolder, *, now_s: Callable[[], float], open_database: Connect) -> None:
         self._folder = folder
@@ -78,35 +60,41 @@ class Transactions:
         self.turn = threading.RLock()
         self._index: Index | None = None
         self._lock_fd = -1
-        self._doubt: Doubt | None = None
-        self.told = 0
-        """See Ledger.told."""
+        self._handed_out = HandedOut()
+        self._unresolved: _Unresolved | None = None
+        self._landed = ""  # the token of the last append that failed and yet was committed
+        self.open_windows: set[str] = set()
+        """Windows of this process that have checkpoints; at most one a campaign, and those that wait for the disk."""
         self.removing: list[Entry] = []
-        """Whose rows a transaction removes that is under way, or reported an error: `unlink` is to follow."""
+        """Batches whose rows a transaction removes that is under way or reported an error; `unlink` is to follow."""
+
+    # ---- opening
 
     def recover(self) -> None:
-        """See the module's text."""
+        """Open the index, or make a new one, and make it agree with the files.  Raises Transient, Permanent."""
         with self.turn:
             try:
                 self._folder.prepare()
                 self._take_lock()
-                self._folder.sweep()  # or a new index would take in what was acknowledged
+                self._folder.sweeper.sweep()  # a new index would take in the files of acknowledged batches
                 self.removing = []
                 try:
-                    self._index = self._open_index()
-                    self._settle(self._index)
-                    reconcile(self._index, self._folder, self._now_s())
+                    self._open_and_reconcile()
                 except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
                     if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
                         raise
                     self._drop_index()
                     self._folder.set_index_aside()
-                    self._index = self._open_index()
-                    self._settle(self._index)  # else its files would be taken in, and their batches be stored twice
-                    reconcile(self._index, self._folder, self._now_s())
+                    self._open_and_reconcile()
             except (OSError, sqlite3.Error) as error:
                 self._drop_index()
                 raise self._folder.refuses(error) from error
+
+    def _open_and_reconcile(self) -> None:
+        self._index = self._open_index()
+        # First: a new index would take in the files of an append that the caller repeats.
+        self._resolve(self._index)
+        reconcile(self._index, self._folder, self._now_s(), self.open_windows)
 
     def _take_lock(self) -> None:
         if self._lock_fd >= 0:
@@ -125,9 +113,11 @@ class Transactions:
                 os.close(self._lock_fd)
                 self._lock_fd = -1
 
+    # ---- using
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Index]:
-        """The index, for statements that change nothing."""
+        """Give the index, for statements that change nothing."""
         with self.turn:
             try:
                 yield self._ready()
@@ -135,31 +125,59 @@ class Transactions:
                 self._give_up_index(error)
 
     @contextlib.contextmanager
-    def writing(self, *, settle: bool = True) -> Iterator[Index]:
-        """A transaction: committed at the end, rolled back where anything raises."""
+    def writing(self) -> Iterator[Index]:
+        """Give the index in a transaction, which is committed at the end and rolled back where anything raises."""
         with self.turn:
             try:
-                index = self._ready(settle=settle)
+                index = self._ready()
                 index.begin()
                 yield index
                 index.commit()
             except sqlite3.DatabaseError as error:
                 self._give_up_index(error)
             except BaseException:
-                self._drop_index()  # closing rolls back; what is opened anew is what the disk holds
+                self._drop_index()  # closing rolls back, and the index that is opened next reads what the disk holds
                 raise
 
     @contextlib.contextmanager
-    def storing(self, contents: Mapping[Path, bytes], doubt: Doubt) -> Iterator[Index]:
-        """Make files durable, then commit the transaction that makes them count: all of it happens, or nothing."""
-        self._doubt = doubt
-        try:
-            self._folder.write_all(contents)
-        except OSError as error:
-            raise self._folder.refuses(error) from error
-        with self.writing(settle=False) as index:
-            yield index
-        self._doubt = None
+    def storing(
+        self, token: str, contents: Mapping[Path, bytes], *, closes: frozenset[str], dropped: list[Entry]
+    ) -> Iterator[Index]:
+        """Make files durable, then commit the transaction that makes them count: all of it happens, or nothing.
+
+        The transaction closes windows (by id), and drops the checkpoints `dropped`, whose files are removed after.
+        """
+        with self.turn:
+            self._ready()  # any earlier append is resolved
+            try:
+                self._folder.write_all(contents)
+            except OSError as error:
+                raise self._folder.refuses(error) from error
+            try:
+                with self.writing() as index:
+                    self._unresolved = _Unresolved(token, tuple(contents), closes)
+                    self.removing = dropped
+                    index.set_last_append(token)
+                    yield index
+            except Transient:
+                if self._unresolved is None:  # the transaction did not begin, or recovery has resolved the append
+                    self._folder.remove(contents.keys() if self._landed != token else ())
+                raise
+            self._unresolved = None
+            self.open_windows -= closes
+            self.unlink(dropped)
+
+    def stored(self, token: str) -> bool:
+        """Say whether an append that failed was committed all the same.  Raises Transient."""
+        with self.reading() as index:
+            return token in (index.last_append, self._landed)
+
+    def unlink(self, entries: Iterable[Entry]) -> None:
+        """Remove the files of batches whose rows are gone."""
+        self._folder.remove([self._folder.path(entry.name) for entry in entries])
+        self.removing = []
+
+    # ---- the index after an error
 
     def _give_up_index(self, error: sqlite3.DatabaseError) -> NoReturn:
         self._drop_index()
@@ -168,62 +186,39 @@ class Transactions:
         self.recover()
         raise Transient(f"spool {self._folder.root}: the index was damaged and is made anew: {error}") from error
 
-    def _ready(self, *, settle: bool = True) -> Index:
-        """The open index, opened anew after an error, with a doubtful append taken back (`settle`)."""
+    def _ready(self) -> Index:
+        """Return the open index, opened anew after an error, with an earlier append resolved."""
         if self._index is None:
             self._index = self._open_index()
             if not self._index.recovered():
                 raise sqlite3.DatabaseError("the index file is gone")
-        if settle:
-            self._settle(self._index)
+        self._resolve(self._index)
         if self.removing:
-            self.unlink([entry for entry in self.removing if not _has_bytes(self._index.find(*entry.key))])
+            self.unlink([entry for entry in self.removing if not _has_bytes(self._index.rows.find(*entry.key))])
         return self._index
 
     def _open_index(self) -> Index:
         if self._lock_fd < 0:
             raise Permanent(f"spool {self._folder.root} is closed")
-        return Index.open(self._folder.index, self._open_database, new_epoch=secrets.token_hex(16), told=self.told)
+        epoch = secrets.token_hex(16)
+        return Index.open(self._folder.index, self._open_database, new_epoch=epoch, handed_out=self._handed_out)
 
-    def _settle(self, index: Index) -> None:
-        """Take back an append that was reported as failed; who wanted it repeats it."""
-        if self._doubt is not None:
-            try:
-                self._undo(index, self._doubt)
-            except BaseException:
-                self._drop_index()
-                raise
-            self._doubt = None
-
-    def _undo(self, index: Index, doubt: Doubt) -> None:
-        """None of its batches can have been sent."""
-        if index.next_seq == doubt.seqs.stop:  # it landed
-            index.begin()
-            for seq in doubt.seqs:
-                if (entry := index.find(index.epoch, seq)) is not None:
-                    index.ledger.unreport(entry.position)
-                    index.remove(entry.position)
-            if doubt.ledger is not None:
-                index.ledger.restore(*doubt.ledger)
-            for entry in doubt.replaced:
-                index.add(entry, self._now_s())
-            index.replace_positions(doubt.positions)
-            index.replace_reached(doubt.reached)
-            index.catalogues.replace_all(doubt.carriers)
-            index.set_next_seq(doubt.seqs.start)
-            index.commit()
-        self._folder.remove(doubt.paths)
+    def _resolve(self, index: Index) -> None:
+        """Find out whether the append that failed was committed."""
+        if self._unresolved is None:
+            return
+        if index.last_append == self._unresolved.token:
+            self._landed = self._unresolved.token
+            self.open_windows -= self._unresolved.closes
+        else:
+            self._folder.remove(self._unresolved.paths)
+        self._unresolved = None
 
     def _drop_index(self) -> None:
         if self._index is not None:
             index, self._index = self._index, None
-            with contextlib.suppress(sqlite3.Error):  # given up because of an error: this one adds nothing
+            with contextlib.suppress(sqlite3.Error):  # it is given up because of an error: this one adds nothing
                 index.close()
-
-    def unlink(self, entries: Iterable[Entry]) -> None:
-        """Remove the files of batches that the index knows no more."""
-        self._folder.remove([path_of(self._folder, entry) for entry in entries])
-        self.removing = []
 
 
 def _has_bytes(entry: Entry | None) -> bool:
@@ -231,6 +226,6 @@ def _has_bytes(entry: Entry | None) -> bool:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the database's content is at fault, not the disk below it (full, read-only, I/O error)."""
+    """Say whether the database's content is at fault, not the disk below it (full, read-only, I/O error)."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is None or code & 0xFF in _DAMAGE

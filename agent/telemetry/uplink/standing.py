@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.telemetry.spool.batch import Entry
-from agent.telemetry.spool.spool import Spool
+from agent.telemetry.spool.reader import Reader
 from agent.telemetry.uplink.bucket import TokenBucket
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.schedule import Pace
@@ -64,7 +64,7 @@ class UplinkCounts:
 class Standing:
     """The parts and the state that outlive a connection.  `clock_s` is monotonic; `jitter` gives 0 to 1."""
 
-    spool: Spool
+    spool: Reader
     route: Route
     pace: Pace
     gate: LinkGate

@@ -71,9 +71,9 @@ def test_losses_and_toggles_are_shown() -> None:
         "acknowledged": 1,
         "waiting": 1,
         "waiting_bytes": 500,
-        "provisional": 1,
-        "provisional_bytes": 90,
-        "replaced": 2,
+        "adopted": 0,
+        "checkpoints": 1,
+        "checkpoints_bytes": 90,
     }
     lost = {"evicted_age": {"batches": 1, "samples": 20, "frames": 0}}
     assert "lost      evicted_age: 1 batches, 20 samples" in render({"running": False, "spool": spool | {"lost": lost}})

@@ -96,16 +96,11 @@ def test_a_loss_of_another_life_of_the_spool_is_another_loss(lake: str) -> None:
     assert [row["samples"] for row in rows(lake, stored=False)] == [40, 40]
 
 
-def test_parts_of_a_window_are_stored_with_the_batch_that_replaced_them(lake: str) -> None:
-    whole = batch(4)
-    fill(lake, batch(1), replace(whole, window=replace(whole.window, replaces=(2, 3))))
-    assert numbers(rows(lake)) == [(1, 4, "stored", None)]
-    assert rows(lake, stored=False) == []
-
-
-def test_parts_whose_window_was_lost_are_explained(lake: str) -> None:
-    window = Loss(Reason.EVICTED_QUOTA, Lane.LIVE, batches=1, samples=20, first_seq=4, last_seq=4)
-    parts = Loss(Reason.REPLACED, Lane.LIVE, batches=2, first_seq=2, last_seq=3)
-    fill(lake, batch(1), batch(5, told(window, parts)))
-    states = [(row["first_seq"], row["last_seq"], row["state"]) for row in rows(lake, stored=False)]
-    assert states == [(2, 3, "replaced"), (4, 4, "lost")]
+def test_checkpoints_that_a_crash_left_are_an_epoch_of_their_own(lake: str) -> None:
+    """The vehicle numbers the checkpoints of each window from 1; a lost one is reported by a batch of another epoch."""
+    window = "d" * 32
+    evicted = Loss(Reason.EVICTED_QUOTA, Lane.LIVE, batches=1, samples=20, first_seq=2, last_seq=2, epoch=window)
+    first, third = (replace(batch(seq), header=replace(batch(seq).header, epoch=window)) for seq in (1, 3))
+    fill(lake, first, third, batch(1, (to_event(1, evicted, T0_US),)))
+    found = [row for row in rows(lake) if row["epoch"] == window]
+    assert numbers(found) == [(1, 1, "stored", None), (2, 2, "lost", "evicted_quota"), (3, 3, "stored", None)]

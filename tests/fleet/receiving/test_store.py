@@ -20,7 +20,6 @@ from agent.formats.up.columns import ColumnGroup, Event, Kind, SignalInfo
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import read_header
 from fleet.lake.batch_key import BatchKey
-from fleet.lake.ledger import ledger
 from fleet.lake.query import ask, ask_sql, query
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
@@ -446,21 +445,3 @@ def test_a_damaged_table_is_one_clear_message(fleet: FleetFolder, store: Store) 
         entry.write_text("rubbish")
     with pytest.raises(Permanent, match="samples"):
         ask(str(fleet.lake), "signals")
-
-
-def test_a_batch_that_replaces_others_explains_their_numbers(
-    fleet: FleetFolder, vehicle: Vehicle, store: Store
-) -> None:
-    whole = replace(make_window(4), replaces=(2, 3))
-    store.take_in([Message(vehicle.topic, vehicle.batch(4, whole)), Message(vehicle.topic, vehicle.batch(1))])
-    store.land()
-    assert query(str(fleet.lake), "SELECT seq, replaces FROM batches ORDER BY seq").to_pylist() == [
-        {"seq": 1, "replaces": []},
-        {"seq": 4, "replaces": [2, 3]},
-    ]
-    batches = ask(str(fleet.lake), "batches")
-    row = dict(zip(batches.columns, batches.rows[0], strict=True))
-    assert (row["batches"], row["replaced"], row["not_here"]) == (2, 2, 0)
-    told = ledger(str(fleet.lake), limit=9, stored=True)
-    (row,) = (dict(zip(told.columns, row, strict=True)) for row in told.rows)
-    assert (row["first_seq"], row["last_seq"], row["state"]) == (1, 4, "stored")

@@ -46,11 +46,6 @@ def test_a_merged_record_explains_as_many_as_it_counts_and_says_that_it_is_not_e
     ]
 
 
-def test_replaced_batches_are_not_lost() -> None:
-    record = lost(1, 2, reason="replaced")
-    assert explain(3, {State.STORED: [(3, 3)]}, [record])[0] == Span(1, 2, State.REPLACED, record)
-
-
 def test_a_lost_index_explains_whatever_else_is_missing() -> None:
     record = Record("index_damaged")
     assert explain(2, {State.STORED: [(2, 2)]}, [record])[0] == Span(1, 1, State.LOST, record, exact=False)

@@ -258,18 +258,16 @@ async def test_frames_that_do_not_decode_are_counted_by_kind(depot: Depot) -> No
 
 
 @in_event_loop
-async def test_the_batch_of_a_window_names_the_parts_that_it_replaces(depot: Depot) -> None:
+async def test_the_checkpoints_of_a_window_go_with_it_and_use_up_no_number(depot: Depot) -> None:
     collector = make(depot, increment_s=0.5, loss_window_s=1)
     await collector.set_campaigns([EVERYTHING, CHANGES])
     await collector.feed(DRIVE)
     await collector.flush()
     windows = [window for window in depot.windows() if window.samples]
     assert samples(windows) == at_once([EVERYTHING, CHANGES], DRIVE)
-    assert [len(window.replaces) for window in windows[:2]] == [2, 2]  # of 3 s: after 1 s and 2 s
     counts = depot.spool.counts()
-    replaced = [number for window in windows for number in window.replaces]
-    assert sorted(replaced + [entry.seq for entry in depot.entries()]) == list(range(1, counts.next_seq))
-    assert (counts.replaced, counts.provisional, depot.lost()) == (len(replaced), (0, 0), {})
+    assert [entry.seq for entry in depot.entries()] == list(range(1, counts.next_seq))
+    assert (counts.checkpoints, counts.adopted, depot.lost()) == ((0, 0), 0, {})
 
 
 class SmallRing(Log):
@@ -295,16 +293,18 @@ async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot
     ring = SmallRing()
     collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
     await collector.set_campaigns([EVERYTHING])
+    most = 0  # checkpoints
     for block in cut(DRIVE, [100] * len(DRIVE)):
         ring.take(block.first + len(block))
         await collector.feed(block)
+        most = max(most, depot.spool.counts().checkpoints[0])
         assert not ring.pressed
     await collector.flush()
     windows = [window for window in depot.windows() if window.samples]
     assert samples(windows) == at_once([EVERYTHING], DRIVE)
     spans_us = [window.end_us - window.start_us for window in windows]
     assert min(spans_us[:-1]) >= 3_000_000  # the campaign's period
-    assert len(windows[0].replaces) > 2
+    assert most > 2
 
 
 @in_event_loop
@@ -330,7 +330,9 @@ def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: 
 
     async def run(*, killed: bool) -> None:
         depot = Depot(tmp_path)
-        collector = make(depot, increment_s=0.5, loss_window_s=0.5, holdings=Holdings([log], depot.spool.positions()))
+        collector = make(
+            depot, increment_s=0.5, loss_window_s=0.5, holdings=Holdings([log], depot.spool.resume_points())
+        )
         await collector.set_campaigns([EVERYTHING])
         rest = DRIVE.slice(log.needed, len(DRIVE))
         fed = int(random.integers(0, len(rest) + 1)) if killed else len(rest)
@@ -340,7 +342,7 @@ def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: 
         if not killed:
             await collector.flush()
             assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE)
-            assert depot.spool.counts().provisional == (0, 0)
+            assert depot.spool.counts().checkpoints == (0, 0)
             assert depot.lost() == {}
         depot.spool.close()
 

@@ -1,10 +1,12 @@
 """The outbox over a real spool: order, bounded memory, and a ledger that is told exactly once."""
 
 import json
+import shutil
 import tempfile
 import threading
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from agent.formats.up.acks import Refusal
 from agent.formats.up.columns import ColumnGroup, Event, Window
 from agent.formats.up.seal import read_header
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.outbox.outbox import EVENTS_AT_ONCE, EVENTS_HELD, TOGETHER
+from agent.telemetry.outbox.outbox import TOGETHER
+from agent.telemetry.outbox.reporter import EVENTS_AT_ONCE, EVENTS_HELD
 from agent.telemetry.spool.index import Index
 from tests.agent.formats.up.windows import signal
 from tests.agent.formats.up.windows import window as make_window
@@ -95,12 +98,12 @@ def test_positions_move_over_what_was_lost_only_when_the_ledger_has_it(tmp_path:
     for number in (1, 2):
         late = window(number, samples=1_000)
         depot.outbox.put([(late, 1)], {late.campaign: {"log:all": number}})
-    depot.disk.full, depot.spool.ledger_refuses = False, True
+    depot.disk.full, depot.ledger.refuses = False, True
     depot.outbox.flush()
-    assert (depot.spool.positions(), depot.windows()) == ({}, [])
-    depot.spool.ledger_refuses = False
+    assert (depot.spool.resume_points(), depot.windows()) == ({}, [])
+    depot.ledger.refuses = False
     depot.outbox.flush()
-    assert depot.spool.positions() == {"log:all": 2}
+    assert depot.spool.resume_points() == {"log:all": 2}
     assert depot.lost() == {Reason.MEMORY_FULL: 1_000}
 
 
@@ -180,13 +183,13 @@ def test_a_loss_that_was_told_in_a_batch_that_memory_dropped_is_told_again(tmp_p
 
 
 def test_losses_that_the_ledger_does_not_take_are_counted_on(depot: Depot) -> None:
-    depot.spool.ledger_refuses = True
+    depot.ledger.refuses = True
     for _ in range(3):
         depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
         depot.outbox.flush()
     assert depot.outbox.problem is not None
-    assert depot.outbox.problem == "the index is out of reach"
-    depot.spool.ledger_refuses = False
+    assert "the ledger is out of reach" in depot.outbox.problem
+    depot.ledger.refuses = False
     depot.outbox.flush()
     assert sum(int(event.fields["frames"]) for event in depot.events("loss")) == 15
     assert depot.spool.counts().lost[Reason.BUS_OVERFLOW].frames == 15
@@ -235,10 +238,10 @@ def test_what_is_added_does_not_wait_for_a_disk_that_hangs(depot: Depot) -> None
 
 def test_positions_are_stored_with_the_window_that_reaches_them(depot: Depot) -> None:
     depot.outbox.put([(window(1), 0)], {"drive": {"can0:drive": 42}})
-    assert depot.spool.positions() == {"can0:drive": 42}
+    assert depot.spool.resume_points() == {"can0:drive": 42}
     depot.disk.full = True
     depot.outbox.put([(window(2), 0)], {"drive": {"can0:drive": 99}})
-    assert depot.spool.positions() == {"can0:drive": 42}
+    assert depot.spool.resume_points() == {"can0:drive": 42}
 
 
 def test_delivered_means_that_nothing_waits_anywhere(depot: Depot) -> None:
@@ -275,85 +278,134 @@ def test_whatever_campaign_is_accepted_its_windows_can_be_stored(documents: list
         depot.spool.close()
 
 
-# ---- parts of open windows
+# ---- checkpoints of open windows
 
 
-def put_part(depot: Depot, part: Window) -> bool:
-    return depot.outbox.put_parts([(part, 1)], {"can0:drive": part.start_us})
+def put_checkpoint(depot: Depot, new: Window) -> bool:
+    return depot.outbox.put_checkpoints([(new, 1)], {"can0:drive": new.start_us})
 
 
-def test_a_part_that_the_disk_refuses_does_not_wait_in_memory(tmp_path: Path) -> None:
+def test_a_checkpoint_that_the_disk_refuses_does_not_wait_in_memory(tmp_path: Path) -> None:
     depot = Depot(tmp_path)
     depot.disk.full = True
-    assert not put_part(depot, window(1))
+    assert not put_checkpoint(depot, window(1))
     assert depot.outbox.pending_bytes == 0
     depot.disk.full = False
     put(depot, window(2))
-    assert [(w.start_us, w.replaces) for w in depot.windows()] == [(2, ())]
+    assert starts(depot) == [2]
 
 
-def test_a_window_has_no_more_parts_than_its_batch_can_name(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, parts_max=2)
-    assert [put_part(depot, window(n)) for n in (1, 2, 3)] == [True, True, False]
-    put(depot, window(1, samples=300))
-    assert [(w.samples, w.replaces) for w in depot.windows()] == [(300, (1, 2))]
-    assert put_part(depot, window(4))
+def test_a_checkpoint_is_numbered_in_its_window_and_goes_with_it(depot: Depot) -> None:
+    assert [put_checkpoint(depot, window(n)) for n in (1, 2)] == [True, True]
+    assert (depot.entries(), depot.spool.counts().checkpoints[0]) == ([], 2)
+    put(depot, window(1, samples=200))
+    assert [(entry.key, entry.samples) for entry in depot.entries()] == [((depot.spool.epoch, 1), 200)]
+    assert depot.spool.counts().checkpoints == (0, 0)
+    assert put_checkpoint(depot, window(4))
 
 
-def test_parts_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_lost(tmp_path: Path) -> None:
+def test_the_header_of_a_checkpoint_names_its_window_as_epoch(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, batch_max_bytes=6_000)
+    assert put_checkpoint(depot, window(1, samples=9_000))
+    depot.spool.close()
+    again = Depot(tmp_path)
+    headers = [read_header(again.spool.read(entry) or b"") for entry in again.entries()]
+    assert [header.seq for header in headers] == list(range(1, len(headers) + 1))
+    assert len(headers) > 1
+    (window_id,) = {header.epoch for header in headers}
+    assert window_id != again.spool.epoch
+    assert sum(each.samples for each in again.windows()) == 9_000
+
+
+def test_checkpoints_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_lost(tmp_path: Path) -> None:
     depot = Depot(tmp_path, pending_max_bytes=1)
-    assert put_part(depot, window(1, samples=700))
+    assert put_checkpoint(depot, window(1, samples=700))
     depot.disk.full = True
     put(depot, window(1, samples=1_000))
     put(depot, window(2, samples=1_000))
     depot.disk.full = False
     depot.outbox.flush()
-    assert [(w.start_us, w.samples, w.replaces) for w in depot.windows() if w.samples] == [(1, 700, ()), (2, 1_000, ())]
+    assert [(w.start_us, w.samples) for w in depot.windows() if w.samples] == [(1, 700), (2, 1_000)]
     assert depot.lost() == {Reason.MEMORY_FULL: 300}
 
 
-def test_each_piece_of_a_cut_window_names_its_parts_and_where_the_other_pieces_are(tmp_path: Path) -> None:
+def test_each_fragment_of_a_cut_window_says_how_many_there_are(tmp_path: Path) -> None:
     depot = Depot(tmp_path, batch_max_bytes=6_000)
-    assert put_part(depot, window(1, samples=9_000))
-    parts = depot.spool.counts().provisional[0]
-    assert parts > 1
+    assert put_checkpoint(depot, window(1, samples=9_000))
+    assert depot.spool.counts().checkpoints[0] > 1
     put(depot, window(1, samples=20_000))
-    pieces = len(depot.windows())
-    assert pieces > 1
-    assert {w.replaces for w in depot.windows()} == {tuple(range(1, parts + 1))}
-    headers = [read_header(depot.spool.read(entry) or b"") for entry in depot.entries()]
-    assert [(h.seq, h.pieces_before, h.pieces_after) for h in headers] == [
-        (parts + 1 + number, number, pieces - 1 - number) for number in range(pieces)
+    entries = depot.entries()
+    assert len(entries) > 1
+    assert [(entry.seq, entry.fragment, entry.fragments) for entry in entries] == [
+        (number, number, len(entries)) for number in range(1, len(entries) + 1)
     ]
+    assert len({entry.window for entry in entries}) == 1
+    assert sum(each.samples for each in depot.windows()) == 20_000
 
 
-def test_a_cut_window_without_parts_says_nothing_of_its_pieces(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, batch_max_bytes=6_000)
-    put(depot, window(1, samples=20_000))
-    headers = [read_header(depot.spool.read(entry) or b"") for entry in depot.entries()]
-    assert len(headers) > 1
-    assert {(h.pieces_before, h.pieces_after) for h in headers} == {(0, 0)}
-    assert depot.outbox.samples == 20_000
+@pytest.mark.parametrize("written", [1, 2, None])
+def test_a_vehicle_that_loses_its_index_while_a_window_is_written_sends_each_sample_once(
+    tmp_path: Path, written: int | None
+) -> None:
+    """`written`: fragments of the window that reached the disk; None: all of them."""
+    folder, aside = tmp_path / "spool", tmp_path / "checkpoints"
+    depot = Depot(folder, batch_max_bytes=6_000)
+    whole = window(0, samples=20_000)
+    (group,) = whole.groups
+    assert put_checkpoint(
+        depot, replace(whole, groups=(replace(group, t_us=group.t_us[:7_000], raw=group.raw[:, :7_000]),))
+    )
+    shutil.copytree(folder / "checkpoints", aside)
+    put(depot, whole)
+    fragments = sorted((folder / "batches").rglob("*.batch"))
+    assert len(fragments) > 2
+    depot.spool.close()
+    for path in [*folder.glob("index.sqlite3*"), *([] if written is None else fragments[written:])]:
+        path.unlink()
+    shutil.copytree(aside, folder / "checkpoints", dirs_exist_ok=True)  # their removal was not durable yet
+    again = Depot(folder)
+    times = [t_us for each in again.windows() for group in each.groups for t_us in group.t_us.tolist()]
+    assert len(times) == len(set(times))
+    assert len(times) == 20_000 if written is None else 7_000 <= len(times) < 20_000
 
 
-def test_parts_that_are_sent_already_are_not_sent_again_with_their_window(tmp_path: Path) -> None:
-    depot = Depot(tmp_path)
-    assert put_part(depot, window(1, samples=700))
-    depot.spool.promote([(depot.spool.epoch, 1)])  # as where the index is damaged meanwhile, and made anew
-    put(depot, window(1, samples=1_000))
-    assert [w.samples for w in depot.windows() if w.samples] == [700]
+# ---- appends that fail and may have happened
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_window_is_stored_once_whether_a_failed_append_happened_or_not(depot: Depot, landed: bool) -> None:
+    depot.ledger.fail_commits(1, done=landed)
+    put(depot, window(1))
+    assert depot.outbox.problem is not None
+    put(depot, window(2))
+    assert (starts(depot), depot.outbox.problem, depot.outbox.pending_bytes) == ([1, 2], None, 0)
+    assert (depot.outbox.samples, depot.outbox.batches, depot.lost()) == (200, 2, {})
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_what_memory_drops_of_a_failed_append_is_lost_only_where_it_did_not_happen(
+    tmp_path: Path, landed: bool
+) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    depot.ledger.fail_commits(1, done=landed)
+    put(depot, window(1))
+    depot.ledger.fails = True
+    put(depot, window(2))  # whether the first is stored cannot be found out, and memory holds one only
+    depot.ledger.fails = False
     depot.outbox.flush()
-    assert depot.lost() == {Reason.INDEX_DAMAGED: 300}
+    assert starts(depot) == ([1, 2] if landed else [2])
+    assert depot.lost() == ({} if landed else {Reason.MEMORY_FULL: 100})
+    assert depot.outbox.samples == (200 if landed else 100)
 
 
-def test_a_window_whose_parts_are_sent_does_not_hold_up_those_that_close_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_checkpoint_of_a_failed_append_is_never_doubled(tmp_path: Path, landed: bool) -> None:
     depot = Depot(tmp_path)
-    assert put_part(depot, window(1, samples=700))
-    depot.spool.promote([(depot.spool.epoch, 1)])
-    put(depot, window(1, samples=1_000), window(2, samples=50), window(3, samples=60))
-    assert [w.samples for w in depot.windows() if w.samples] == [700, 50, 60]
-    depot.outbox.flush()
-    assert depot.lost() == {Reason.INDEX_DAMAGED: 300}
+    depot.ledger.fail_commits(1, done=landed)
+    assert not put_checkpoint(depot, window(1, samples=100))
+    assert put_checkpoint(depot, window(1, samples=150))
+    depot.spool.close()
+    assert [each.samples for each in Depot(tmp_path).windows()] == [150]
 
 
 def test_windows_that_close_together_share_a_transaction(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +413,7 @@ def test_windows_that_close_together_share_a_transaction(depot: Depot, monkeypat
     monkeypatch.setattr(Index, "commit", lambda index: (commits.append(1), index._db.execute("COMMIT"))[1])
     depot.outbox.put([(window(n), 0) for n in range(TOGETHER + 1)], {"drive": {"can0:drive": 42}})
     assert starts(depot) == list(range(TOGETHER + 1))
-    assert depot.spool.positions() == {"can0:drive": 42}
+    assert depot.spool.resume_points() == {"can0:drive": 42}
     assert len(commits) == 2
 
 

@@ -24,14 +24,18 @@ from agent.formats.up.codec import decode_batch
 from agent.formats.up.columns import ColumnGroup, Window
 from agent.formats.up.recipient import RecipientPrivateKey, RecipientPublicKey
 from agent.formats.up.seal import unseal
-from agent.telemetry.outbox.outbox import Outbox, Sealer
+from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
-from agent.telemetry.spool.spool import CATALOGUES, Entry, Spool, Verdict
+from agent.telemetry.outbox.sealer import Sealer
+from agent.telemetry.spool.batch import Entry
+from agent.telemetry.spool.catalogues import Verdict
+from agent.telemetry.spool.recovery import CATALOGUES
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.inbox import Inbox, SealedBatch
 from tests.agent.formats.up.windows import CLOCK, samples, signal
-from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyFiles, connector
+from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyDisk, connector
+from tests.agent.telemetry.spool.store import Store
 
 VEHICLE = "0b9f6c1e-94a1-4c6e-8f0e-2a7f4f1d3c55"
 BATCH_BYTES = 3_000
@@ -158,12 +162,12 @@ class ReferencesModel(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.fault.disarm()
-        self.spool = Spool.open(
+        self.spool = Store.open(
             self.folder / "spool",
             quota_bytes=10**8,
             max_age_s=1e9,
             reserve_bytes=0,
-            files=FlakyFiles(self.fault),
+            disk=FlakyDisk(self.fault),
             open_database=connector(self.fault),
         )
         device, private = keys()
@@ -202,8 +206,8 @@ class ReferencesModel(RuleBasedStateMachine):
     def crash(self) -> None:
         """SIGKILL: what waits in memory because the disk refused is gone."""
         self.fault.disarm()
-        waiting = [draft for parcel in self.outbox._parcels for draft in parcel.drafts if draft.samples]
-        starts = {draft.first_t_us for draft in waiting}
+        waiting = [body for parcel in self.outbox._parcels.all() for body in parcel.bodies if body.samples]
+        starts = {body.first_t_us for body in waiting}
         self.spool.close()
         self.start()
         landed = {entry.first_t_us for entry in self.entries()}
@@ -258,7 +262,7 @@ class ReferencesModel(RuleBasedStateMachine):
             return
         kept = self.spool.catalogues()
         assert len(kept) <= CATALOGUES
-        referred = {entry.refers for entry in self.entries() if entry.refers is not None}
+        referred = {entry.refers for entry in self.entries() if entry.refers}
         assert referred <= kept.keys()
         files = list((self.folder / "spool" / "catalogues").glob("*.batch"))
         assert len(kept) <= len(files) <= len(kept) + 3  # unlinks that a fault prevented
@@ -274,7 +278,7 @@ class Agent:
     """Outbox and spool in a folder."""
 
     def __init__(self, folder: Path, *, refer: bool = True, batch_max_bytes: int = BATCH_BYTES) -> None:
-        self.spool = Spool.open(folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0)
+        self.spool = Store.open(folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0)
         device, private = keys()
         sealer = Sealer(VEHICLE, device, private.public, lambda: 0)
         self.outbox = Outbox(
@@ -372,7 +376,7 @@ def test_quota_and_age_take_no_catalogue_that_batches_refer_to(tmp_path: Path) -
     refers = agent.collect().refers
     assert refers is not None
     agent.spool.close()
-    tight = Spool.open(tmp_path / "spool", quota_bytes=1, max_age_s=0.0, reserve_bytes=2**60, now_s=lambda: 4e9)
+    tight = Store.open(tmp_path / "spool", quota_bytes=1, max_age_s=0.0, reserve_bytes=2**60, now_s=lambda: 4e9)
     assert tight.catalogue(refers) is not None
     tight.close()
 

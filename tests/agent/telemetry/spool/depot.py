@@ -2,23 +2,26 @@
 
 import errno
 import os
+import sqlite3
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.codec import decode_window
 from agent.formats.up.columns import Event, Window
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import unseal
+from agent.system.durable import Disk
 from agent.telemetry.losses import Loss
-from agent.telemetry.outbox.outbox import Outbox, Sealer
-from agent.telemetry.spool.files import DiskFiles
-from agent.telemetry.spool.spool import Entry, Spool
+from agent.telemetry.outbox.outbox import Outbox
+from agent.telemetry.outbox.sealer import Sealer
+from agent.telemetry.spool.batch import Entry
 from tests.agent.formats.up.windows import CLOCK
+from tests.agent.telemetry.spool.store import Store
 
 VEHICLE = "0f8fad5b-d9cb-469f-a165-70867728950e"
 DEVICE = ec.generate_private_key(ec.SECP256R1())
@@ -27,7 +30,7 @@ LANES = (Lane.LIVE, Lane.EVENTS)
 
 
 @dataclass
-class TestDisk(DiskFiles):
+class TestDisk(Disk):
     """Full where `full`; hangs until `free` is set."""
 
     __test__ = False
@@ -37,47 +40,80 @@ class TestDisk(DiskFiles):
     def __post_init__(self) -> None:
         self.free.set()
 
-    def write(self, path: Path, content: bytes) -> None:
+    def create_file(self, path: Path, content: bytes) -> None:
         assert self.free.wait(10)
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        super().write(path, content)
+        super().create_file(path, content)
 
 
-class LedgerRefuses(Spool):
-    """A spool whose ledger can be out of reach while its files are not."""
+@dataclass
+class LedgerDatabase:
+    """Databases that fail: the ledger is out of reach where `refuses`, and nothing can be read where `fails`."""
 
-    ledger_refuses = False
+    refuses: bool = False
+    fails: bool = False
+    commits_to_fail: int = 0
+    done: bool = False
 
-    def record_losses(self, losses: "object") -> None:
-        if self.ledger_refuses:
-            raise Transient("the index is out of reach")
-        super().record_losses(losses)  # type: ignore[arg-type]
+    def fail_commits(self, count: int, *, done: bool) -> None:
+        """Let the next commits report an error, after they happened or (not `done`) without."""
+        self.commits_to_fail, self.done = count, done
+
+    def __call__(self, path: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=_Refusing)
+        assert isinstance(database, _Refusing)
+        database.ledger = self
+        return database
+
+
+class _Refusing(sqlite3.Connection):
+    ledger: LedgerDatabase
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement.startswith("INSERT INTO totals") and self.ledger.refuses:
+            raise _out_of_reach("the ledger is out of reach")
+        if self.ledger.fails:
+            raise _out_of_reach("the index is out of reach")
+        if statement == "COMMIT" and self.ledger.commits_to_fail:
+            self.ledger.commits_to_fail -= 1
+            if self.ledger.done:
+                super().execute(statement)
+            raise _out_of_reach("the commit reports an error")
+        return super().execute(statement, *values)
+
+
+def _out_of_reach(what: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR  # type: ignore[misc]
+    return error
 
 
 class Depot:
-    def __init__(
-        self, folder: Path, *, batch_max_bytes: int = 60_000, pending_max_bytes: int = 8_000_000, parts_max: int = 100
-    ) -> None:
+    def __init__(self, folder: Path, *, batch_max_bytes: int = 60_000, pending_max_bytes: int = 8_000_000) -> None:
         self.disk = TestDisk()
-        spool = LedgerRefuses.open(
-            folder, quota_bytes=50_000_000, max_age_s=1e9, reserve_bytes=0, now_s=lambda: 1_000.0, files=self.disk
+        self.ledger = LedgerDatabase()
+        self.spool = Store.open(
+            folder,
+            quota_bytes=50_000_000,
+            max_age_s=1e9,
+            reserve_bytes=0,
+            now_s=lambda: 1_000.0,
+            disk=self.disk,
+            open_database=self.ledger,
         )
-        assert isinstance(spool, LedgerRefuses)
-        self.spool = spool
         sealer = Sealer(VEHICLE, DEVICE, FLEET.public, lambda: 1_000_000)
         self.outbox = Outbox(
-            spool,
+            self.spool,
             sealer,
             lambda: CLOCK,
             batch_max_bytes=batch_max_bytes,
             pending_max_bytes=pending_max_bytes,
-            parts_max=parts_max,
         )
 
     def entries(self) -> list[Entry]:
         """What is to be sent, in order."""
-        return sorted(self.spool.pending(100_000, exclude=(), lanes=LANES), key=lambda entry: entry.seq)
+        return sorted(self.spool.pending(100_000, exclude=(), lanes=LANES), key=lambda entry: entry.row)
 
     def windows(self) -> list[Window]:
         """What is stored, in order."""

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.telemetry.spool.files import DiskFiles
+from agent.system.durable import Disk
 
 Mode = Literal["fail", "crash"]
 
@@ -47,18 +47,18 @@ class Fault:
         raise OSError(self.code, os.strerror(self.code))
 
 
-class FlakyFiles(DiskFiles):
+class FlakyDisk(Disk):
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
 
-    def write(self, path: Path, content: bytes) -> None:
+    def create_file(self, path: Path, content: bytes) -> None:
         if self._fault.due():
             if self._fault.done and self._fault.mode == "crash":
-                super().write(path, content)
+                super().create_file(path, content)
             elif self._fault.mode == "crash":
                 path.write_bytes(content[: len(content) // 2])
             self._fault.strike(sqlite=False)
-        super().write(path, content)
+        super().create_file(path, content)
 
     def remove(self, path: Path) -> None:
         if self._fault.due():

@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +23,11 @@ from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
 from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.spool.batch import BatchId, SealedBatch
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.schema import connect
-from agent.telemetry.spool.spool import Draft, Spool
-from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyFiles, connector
+from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyDisk, connector
+from tests.agent.telemetry.spool.store import Draft, Store
 
 QUOTA_BYTES = 3_000
 MAX_AGE_S = 100.0
@@ -45,17 +46,20 @@ class SpoolModel(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="spool-model-"))
         self.fault = Fault()
         self.now_s = 1_000.0
-        self.batches: dict[int, Batch] = {}  # what may be waiting
-        self.sendable: dict[int, bytes] = {}  # what pending has ever offered
+        self.batches: dict[BatchId, Batch] = {}  # what may be waiting
+        self.sendable: dict[BatchId, bytes] = {}  # what pending has ever offered
         self.acknowledged = 0
         self.told: Counter[Reason] = Counter()  # frames of losses whose report arrived
         self.recorded: Counter[Reason] = Counter()
-        self.position = 0
+        self.point = 0
         self.serial = 0
         self.failures = 0  # since the spool was opened
         self.unswept = 0  # acknowledged, and their files not removed yet
-        self.replaced = 0
-        self.parts: list[int] = []  # provisional batches
+        self.window = "f" * 32
+        self.checkpoints: list[BatchId] = []  # of the open window
+        self.promoted: set[BatchId] = set()  # checkpoints that may be sent
+        self.closed: set[str] = set()  # windows that are stored
+        self.handed_out: dict[int, Loss] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -66,14 +70,14 @@ class SpoolModel(RuleBasedStateMachine):
         self.spool.close()
         shutil.rmtree(self.folder)
 
-    def open(self) -> Spool:
-        return Spool.open(
+    def open(self) -> Store:
+        return Store.open(
             self.folder / "spool",
             quota_bytes=QUOTA_BYTES,
             max_age_s=MAX_AGE_S,
             reserve_bytes=0,
             now_s=lambda: self.now_s,
-            files=FlakyFiles(self.fault),
+            disk=FlakyDisk(self.fault),
             open_database=connector(self.fault),
         )
 
@@ -104,6 +108,38 @@ class SpoolModel(RuleBasedStateMachine):
             mode, after, done, code = fault
             self.fault.arm(mode, after, done=done, code=code)  # type: ignore[arg-type]
 
+    def store(
+        self,
+        drafts: list[Draft],
+        reports: list[int],
+        fault: "tuple[str, int, bool, int] | None",
+    ) -> "tuple[bool, list[SealedBatch]]":
+        """Append them on a disk that may fail; return whether it happened, as the token and the resume point say."""
+        self.serial += 1
+        token, point = str(self.serial), self.point + 1
+        before, next_seq = self.waiting(), self.spool.counts().next_seq
+        ids = iter(self.spool.writer.next_ids(len(drafts)))
+        batches = [
+            draft.sealed(draft.checkpoint or next(ids), () if number else reports)
+            for number, draft in enumerate(drafts)
+        ]
+        self.arm(fault)
+        outcome = self.attempt(lambda: self.spool.writer.append(batches, token=token, resume_points={"can0": point}))
+        landed = self.spool.resume_points().get("can0", 0) == point
+        assert outcome != "done" or landed
+        assert self.spool.stored(token) is landed
+        if landed:
+            self.point = point
+            for batch in batches:
+                self.batches[batch.id] = Batch(batch.content, batch.samples, ())
+            first = batches[0].id
+            if first in self.waiting():
+                self.batches[first].reported = tuple(self.handed_out[id_] for id_ in reports)
+        else:
+            assert self.spool.counts().next_seq == next_seq
+            assert self.waiting() <= before | self.promoted
+        return landed, batches
+
     @rule(
         parts=st.lists(
             st.tuples(st.sampled_from(Lane), st.integers(0, 2), st.integers(0, 900), st.integers(0, 9)),
@@ -121,100 +157,78 @@ class SpoolModel(RuleBasedStateMachine):
         carries: bytes | None,
         fault: "tuple[str, int, bool, int] | None",
     ) -> None:
-        waiting = self.spool.unreported_losses(5) if report else []
-        first = self.spool.counts().next_seq
-        self.serial += 1
-        body = b"%d." % self.serial
+        self.handed_out = dict(self.spool.unreported_losses(5) if report else [])
         drafts = [
             Draft(
                 lane,
                 priority,
                 "c",
-                lambda seq, size=size: b"%d:" % seq + body + bytes(size),
+                lambda seq, size=size, number=self.serial: b"%d.%d:" % (number, seq) + bytes(size),
                 samples,
                 last_t_us=self.serial,
                 carries=carries,
             )
             for lane, priority, size, samples in parts
         ]
-        expected = {
-            first + n: Batch(b"%d:" % (first + n) + body + bytes(size), samples, ())
-            for n, (_, _, size, samples) in enumerate(parts)
-        }
-        before, position = self.waiting() | set(self.parts), self.position + 1
-        self.arm(fault)
-
-        def action() -> None:
-            seqs = self.spool.append_all(drafts, reports=[id_ for id_, _ in waiting], positions={"can0": position})
-            assert seqs == list(expected)
-
-        outcome = self.attempt(action)
-        landed = self.spool.positions().get("can0", 0) == position
-        assert outcome == "crashed" or landed == (outcome == "done")
-        next_seq = self.spool.counts().next_seq
-        if landed:
-            self.position = position
-            self.batches |= expected
-            assert next_seq == first + len(parts)
-            if first in self.waiting():
-                self.batches[first].reported = tuple(loss for _, loss in waiting)
-        else:
-            assert self.spool.counts().next_seq == first
-            assert self.waiting() <= before
+        self.store(drafts, list(self.handed_out), fault)
 
     @rule(size=st.integers(0, 900), samples=st.integers(0, 9), priority=st.integers(0, 2), fault=faults)
-    def store_a_part(self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None") -> None:
-        self.append_one(size, samples, priority, fault, provisional=True)
-
-    @rule(size=st.integers(0, 900), samples=st.integers(0, 9), priority=st.integers(0, 2), fault=faults)
-    @precondition(lambda self: self.parts)
-    def replace_the_parts(
+    def store_a_checkpoint(
         self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None"
     ) -> None:
-        self.append_one(size, samples, priority, fault, provisional=False)
+        number = len(self.checkpoints) + 1
+        self.store([self.draft(size, samples, priority, BatchId(self.window, number))], [], fault)
+        self.checkpoints = sorted(self.held())
 
-    def append_one(
-        self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None", *, provisional: bool
+    @rule(size=st.integers(0, 900), samples=st.integers(0, 9), priority=st.integers(0, 2), fault=faults)
+    @precondition(lambda self: self.checkpoints)
+    def close_the_window(
+        self, size: int, samples: int, priority: int, fault: "tuple[str, int, bool, int] | None"
     ) -> None:
-        first, parts, position = self.spool.counts().next_seq, list(self.parts), self.position + 1
-        self.serial += 1
-        body = b"%d." % self.serial
-        replaces = () if provisional else tuple((self.epoch, seq) for seq in parts)
-        draft = Draft(
-            Lane.LIVE,
-            priority,
-            "c",
-            lambda seq: b"%d:" % seq + body + bytes(size),
-            samples,
-            provisional=provisional,
-            replaces=replaces,
-        )
-        expected = Batch(b"%d:" % first + body + bytes(size), samples, ())
-        self.arm(fault)
-        outcome = self.attempt(lambda: self.check(self.spool.append(draft, positions={"can0": position}) == first))
-        landed = self.spool.positions().get("can0", 0) == position
-        assert outcome == "crashed" or landed == (outcome == "done")
+        checkpoints, window = set(self.checkpoints), self.window
+        landed, _ = self.store([replace(self.draft(size, samples, priority), window=window)], [], fault)
         if landed:
-            self.position = position
-            self.batches[first] = expected
-            if outcome == "done":
-                self.parts = [*parts, first] if provisional else []
-            if not provisional:
-                self.replaced += len(parts)
-                assert not self.waiting() & set(parts)
+            self.closed.add(window)
+            self.checkpoints = []
+            self.window = f"{self.serial:032x}"
+        assert not landed or not self.waiting() & checkpoints
+
+    @rule(fault=faults)
+    @precondition(lambda self: self.checkpoints)
+    def promote(self, fault: "tuple[str, int, bool, int] | None") -> None:
+        self.arm(fault)
+        self.attempt(lambda: self.spool.promote([self.window]))
+        self.promoted |= set(self.checkpoints) - self.held()
+        self.checkpoints = sorted(self.held())
+        if not self.checkpoints:
+            self.window = f"{self.serial + 10**9:032x}"
+
+    def draft(self, size: int, samples: int, priority: int, checkpoint: BatchId | None = None) -> Draft:
+        body = b"%d." % self.serial + bytes(size)
+        return Draft(
+            Lane.LIVE, priority, "c", lambda seq: b"%d:" % seq + body, samples, 1, self.serial, checkpoint=checkpoint
+        )
+
+    def held(self) -> set[BatchId]:
+        """Checkpoints of open windows."""
+        with self.spool._transactions.reading() as index:
+            return {entry.key for entry in index.checkpoints.all()}
 
     @rule(data=st.data(), fault=faults)
     def acknowledge(self, data: st.DataObject, fault: "tuple[str, int, bool, int] | None") -> None:
         waiting = sorted(self.waiting())
-        seqs = data.draw(st.lists(st.sampled_from(waiting), unique=True)) if waiting else []
+        drawn = data.draw(st.lists(st.sampled_from(waiting), unique=True)) if waiting else []
+        epoch = drawn[0].epoch if drawn else self.epoch
+        ids = [id_ for id_ in drawn if id_.epoch == epoch]
+        seqs = [id_.seq for id_ in ids]
         self.arm(fault)
-        self.attempt(lambda: self.check(self.spool.acknowledge(self.epoch, [*seqs, 10**6]) == len(seqs)))
-        gone = set(seqs) - self.waiting()
-        assert gone in (set(), set(seqs))
+        self.attempt(lambda: self.check(self.spool.acknowledge(epoch, [*seqs, 10**6]) == len(seqs)))
+        gone = set(ids) - self.waiting()
+        assert gone in (set(), set(ids))
         self.acknowledged += len(gone)
         self.unswept += len(gone)
-        for seq in gone:
-            for loss in self.batches[seq].reported:
+        for id_ in gone:
+            for loss in self.batches[id_].reported:
                 self.told[loss.reason] += loss.frames
 
     @rule(fault=faults)
@@ -226,15 +240,15 @@ class SpoolModel(RuleBasedStateMachine):
     @rule(data=st.data(), fault=faults)
     def refuse(self, data: st.DataObject, fault: "tuple[str, int, bool, int] | None") -> None:
         waiting = sorted(self.waiting())
-        seqs = data.draw(st.lists(st.sampled_from(waiting), unique=True, max_size=2)) if waiting else []
+        drawn = data.draw(st.lists(st.sampled_from(waiting), unique=True, max_size=2)) if waiting else []
+        epoch = drawn[0].epoch if drawn else self.epoch
         refusals = {
             entry.seq: Refusal("no", entry.digest)
             for entry in self.spool.pending(10**6, exclude=(), lanes=list(Lane))
-            if entry.seq in seqs
+            if entry.key in drawn and entry.epoch == epoch
         }
-        seqs = list(refusals)
         self.arm(fault)
-        self.attempt(lambda: self.check(sorted(self.spool.refuse(self.epoch, refusals)) == sorted(seqs)))
+        self.attempt(lambda: self.check(sorted(self.spool.refuse(epoch, refusals)) == sorted(refusals)))
 
     @rule(frames=st.integers(1, 9), bus=st.sampled_from(["can0", "can1"]), fault=faults)
     def record_loss(self, frames: int, bus: str, fault: "tuple[str, int, bool, int] | None") -> None:
@@ -247,8 +261,9 @@ class SpoolModel(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.waiting())
     def damage(self, data: st.DataObject) -> None:
-        seq = data.draw(st.sampled_from(sorted(self.waiting())))
-        (path,) = self.folder.glob(f"spool/batches/{self.epoch}/{seq:012d}.*")
+        id_ = data.draw(st.sampled_from(sorted(self.waiting())))
+        (entry,) = (e for e in self.spool.pending(10**6, exclude=(), lanes=list(Lane)) if e.key == id_)
+        path = self.folder / "spool" / entry.name.folder / entry.name.file
         path.write_bytes(path.read_bytes()[:-1] + b"\xff")
 
     @rule(seconds=st.integers(-50, 150))
@@ -258,26 +273,29 @@ class SpoolModel(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.fault.disarm()
+        self.promoted |= self.held()
         self.spool.close()
         self.spool = self.open()
         self.failures = self.unswept = 0
-        self.parts = []  # become ordinary batches
+        self.checkpoints = []  # those that there were are sent
+        self.window = f"{self.serial + 2 * 10**9:032x}"
 
     @rule()
     def read_everything(self) -> None:
         for entry in self.spool.pending(10**6, exclude=(), lanes=tuple(Lane)):
             content = self.spool.read(entry)
             if content is None:
-                assert entry.seq not in self.waiting()
+                assert entry.key not in self.waiting()
                 continue
-            assert content == self.batches[entry.seq].content
-            assert self.sendable.setdefault(entry.seq, content) == content  # one number, one content, for ever
+            assert content == self.batches[entry.key].content
+            assert self.sendable.setdefault(entry.key, content) == content  # one number, one content, for ever
+            assert entry.epoch not in self.closed, "a checkpoint of a window that is stored"
 
     def check(self, value: bool) -> None:
         assert value
 
-    def waiting(self) -> set[int]:
-        return {entry.seq for entry in self.spool.pending(10**6, exclude=(), lanes=tuple(Lane))}
+    def waiting(self) -> set[BatchId]:
+        return {entry.key for entry in self.spool.pending(10**6, exclude=(), lanes=tuple(Lane))}
 
     def overflow(self) -> int:
         lost = self.spool.counts().lost
@@ -291,23 +309,22 @@ class SpoolModel(RuleBasedStateMachine):
         waiting = self.spool.pending(10**6, exclude=(), lanes=tuple(Lane))
         assert counts.epoch == self.epoch
         assert counts.size_bytes == sum(entry.size_bytes for entry in waiting)
-        assert counts.size_bytes + counts.provisional[1] <= QUOTA_BYTES
-        assert counts.provisional[0] == len(self.parts)
-        assert counts.replaced == self.replaced
+        assert counts.size_bytes + counts.checkpoints[1] <= QUOTA_BYTES
+        assert counts.checkpoints[0] == len(self.checkpoints)
         for lane in Lane:
             sizes = [entry.size_bytes for entry in waiting if entry.lane is lane]
             assert counts.lanes[lane] == (len(sizes), sum(sizes))
         assert counts.acknowledged == self.acknowledged
         lost = sum(total.batches for total in counts.lost.values())
-        assert counts.next_seq - 1 == self.acknowledged + len(waiting) + len(self.parts) + self.replaced + lost
+        assert counts.next_seq - 1 + counts.adopted == self.acknowledged + len(waiting) + lost
 
     @invariant()
     def every_loss_is_told_or_will_be(self) -> None:
         if not hasattr(self, "spool"):
             return
         reported = Counter(self.told)
-        for seq in self.waiting():
-            for loss in self.batches[seq].reported:
+        for id_ in self.waiting():
+            for loss in self.batches[id_].reported:
                 reported[loss.reason] += loss.frames
         unreported = sum(
             loss.frames for _, loss in self.spool.unreported_losses(-1) if loss.reason is Reason.BUS_OVERFLOW
@@ -318,9 +335,12 @@ class SpoolModel(RuleBasedStateMachine):
     def no_file_is_left_behind(self) -> None:
         if not hasattr(self, "spool"):
             return
-        files = {int(path.name[:12]) for path in self.folder.glob("spool/batches/*/0*.batch")}
+        spool = self.folder / "spool"
+        files = {BatchId(path.parent.name, int(path.name[:12])) for path in spool.glob("batches/*/0*.batch")}
+        names = (path.name.split(".") for path in spool.glob("checkpoints/*.batch"))
+        files |= {BatchId(window, int(number)) for window, number, *_ in names}
         assert self.waiting() <= files
-        left = files - self.waiting() - set(self.parts)
+        left = files - self.waiting() - set(self.checkpoints)
         assert len(left) <= self.unswept + self.failures  # unlinks that failed are done at the next occasion
 
     @invariant()
@@ -331,7 +351,8 @@ class SpoolModel(RuleBasedStateMachine):
         with self.spool._transactions.reading() as index, closing(connect(file)) as database:
             disk = Index(database)
             assert (index.epoch, index.next_seq) == (disk.epoch, disk.next_seq)
-            assert (index.positions(), index.reached()) == (disk.positions(), disk.reached())
+            assert (index.resume_points.all(), index.reached.all()) == (disk.resume_points.all(), disk.reached.all())
+            assert index.last_append == disk.last_append
             assert index.catalogues.all() == disk.catalogues.all()
             assert index.ledger.unreported_losses(-1) == disk.ledger.unreported_losses(-1)
 

@@ -27,16 +27,16 @@ def decide(
     )
 
 
-def live(position: int, size: int = 100, priority: int = 0) -> Held:
-    return Held(position, Lane.LIVE, priority, size)
+def live(row: int, size: int = 100, priority: int = 0) -> Held:
+    return Held(row, Lane.LIVE, priority, size)
 
 
-def event(position: int, size: int = 10) -> Held:
-    return Held(position, Lane.EVENTS, 0, size)
+def event(row: int, size: int = 10) -> Held:
+    return Held(row, Lane.EVENTS, 0, size)
 
 
 def gone(plan: tuple[Eviction, ...]) -> list[int]:
-    return [eviction.batch.position for eviction in plan]
+    return [eviction.batch.row for eviction in plan]
 
 
 LIMITS = Limits(quota_bytes=1_000, max_age_s=100, reserve_bytes=0, events_bytes=100)
@@ -77,13 +77,13 @@ def test_events_beyond_their_share_go_before_data() -> None:
 
 def test_age_takes_events_and_data_alike_and_is_named() -> None:
     plan = decide(LIMITS, [event(0), live(1), live(2)], [], expired=[event(0), live(1)])
-    assert {(item.batch.position, item.reason) for item in plan} == {(0, Reason.EVICTED_AGE), (1, Reason.EVICTED_AGE)}
+    assert {(item.batch.row, item.reason) for item in plan} == {(0, Reason.EVICTED_AGE), (1, Reason.EVICTED_AGE)}
 
 
 def test_the_reserve_of_the_file_system_is_kept_and_named() -> None:
     limits = Limits(10_000, 100, reserve_bytes=500, events_bytes=100)
     plan = decide(limits, [live(n) for n in range(10)], [live(100)], free=450)
-    assert [(item.batch.position, item.reason) for item in plan] == [
+    assert [(item.batch.row, item.reason) for item in plan] == [
         (0, Reason.EVICTED_RESERVE),
         (1, Reason.EVICTED_RESERVE),
     ]
@@ -100,9 +100,9 @@ def test_limits_hold_and_nothing_dearer_went_first(
     stored = [Held(n, b.lane, b.priority, b.size_bytes) for n, b in enumerate(stored)]
     incoming = [Held(100 + n, b.lane, b.priority, b.size_bytes) for n, b in enumerate(incoming)]
     plan = decide(limits, stored, incoming, free=free)
-    evicted = {item.batch.position for item in plan}
+    evicted = {item.batch.row for item in plan}
     assert len(evicted) == len(plan)
-    left = [batch for batch in stored + incoming if batch.position not in evicted]
+    left = [batch for batch in stored + incoming if batch.row not in evicted]
     events = sum(batch.size_bytes for batch in left if batch.lane is Lane.EVENTS)
     data = [batch for batch in left if batch.lane is not Lane.EVENTS]
     over_quota = sum(batch.size_bytes for batch in left) > quota

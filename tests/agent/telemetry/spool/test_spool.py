@@ -21,13 +21,17 @@ from hypothesis import strategies as st
 from agent.errors import Permanent, Transient
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
+from agent.system.durable import Disk
 from agent.telemetry.losses import Loss, Reason
-from agent.telemetry.spool.files import DiskFiles
-from agent.telemetry.spool.index import Index
+from agent.telemetry.spool.batch import BatchId, Entry
+from agent.telemetry.spool.batches import Queues
+from agent.telemetry.spool.folder import QUARANTINE
 from agent.telemetry.spool.ledger import MAX_UNREPORTED
+from agent.telemetry.spool.reader import FRESH_BATCHES
 from agent.telemetry.spool.schema import connect
-from agent.telemetry.spool.spool import FRESH_BATCHES, QUARANTINE, Draft, Entry, Spool, Superseded
-from tests.agent.telemetry.spool.flaky import Fault, FlakyFiles, connector
+from agent.telemetry.spool.writer import OutdatedIds
+from tests.agent.telemetry.spool.flaky import Fault, FlakyDisk, connector
+from tests.agent.telemetry.spool.store import WINDOW, Draft, Store
 
 ALL = tuple(Lane)
 
@@ -40,33 +44,45 @@ class Clock:
         return self.now_s
 
 
-class Disk:
+class Rig:
     """A spool folder with a clock and a disk that can be told to fail."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = Clock()
         self.fault = Fault()
+        self.unsyncable = False  # the folder of checkpoints
 
-    def open(self, quota_bytes: int = 10**6, reserve_bytes: int = 0, max_age_s: float = 1_000.0) -> Spool:
-        return Spool.open(
+    def open(self, quota_bytes: int = 10**6, reserve_bytes: int = 0, max_age_s: float = 1_000.0) -> Store:
+        return Store.open(
             self.folder,
             quota_bytes=quota_bytes,
             max_age_s=max_age_s,
             reserve_bytes=reserve_bytes,
             now_s=self.clock,
-            files=FlakyFiles(self.fault),
+            disk=UnsyncableDisk(self),
             open_database=connector(self.fault),
         )
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    return Disk(tmp_path / "spool")
+class UnsyncableDisk(FlakyDisk):
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig.fault)
+        self._rig = rig
+
+    def sync_folder(self, folder: Path) -> None:
+        if self._rig.unsyncable and folder.name == "checkpoints":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_folder(folder)
 
 
 @pytest.fixture
-def spool(disk: Disk) -> Iterator[Spool]:
+def disk(tmp_path: Path) -> Rig:
+    return Rig(tmp_path / "spool")
+
+
+@pytest.fixture
+def spool(disk: Rig) -> Iterator[Store]:
     spool = disk.open()
     yield spool
     spool.close()
@@ -76,16 +92,16 @@ def draft(content: bytes = b"sealed", lane: Lane = Lane.LIVE, priority: int = 0,
     return Draft(lane, priority, "city", lambda seq: b"%d:" % seq + content, samples, 10, 20)
 
 
-def entries(spool: Spool) -> list[Entry]:
+def entries(spool: Store) -> list[Entry]:
     return spool.pending(1_000_000, exclude=(), lanes=ALL)
 
 
-def stored(spool: Spool) -> dict[int, bytes | None]:
+def stored(spool: Store) -> dict[int, bytes | None]:
     return {entry.seq: spool.read(entry) for entry in entries(spool)}
 
 
 def batch_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("batches/*/*"))
+    return sorted([*folder.glob("batches/*/*"), *folder.glob("checkpoints/*")])
 
 
 def drop_table(disk: Disk, table: str) -> None:
@@ -95,18 +111,18 @@ def drop_table(disk: Disk, table: str) -> None:
     database.close()
 
 
-def unaccounted(spool: Spool) -> int:
+def unaccounted(spool: Store) -> int:
     """Batches that are neither acknowledged nor waiting nor lost."""
     counts = spool.counts()
     lost = sum(total.batches for total in counts.lost.values())
-    known = counts.acknowledged + len(entries(spool)) + counts.provisional[0] + counts.replaced + lost
+    known = counts.acknowledged + len(entries(spool)) + lost
     return counts.next_seq - 1 + counts.adopted - known
 
 
 # ---- what is stored stays stored
 
 
-def test_a_batch_is_there_after_opening_again(disk: Disk) -> None:
+def test_a_batch_is_there_after_opening_again(disk: Rig) -> None:
     spool = disk.open()
     assert [spool.append(draft(b"a")), spool.append(draft(b"b", Lane.EVENTS))] == [1, 2]
     epoch = spool.epoch
@@ -118,14 +134,14 @@ def test_a_batch_is_there_after_opening_again(disk: Disk) -> None:
     again.close()
 
 
-def test_entries_say_what_they_are(spool: Spool) -> None:
+def test_entries_say_what_they_are(spool: Store) -> None:
     spool.append(draft(b"x", Lane.BACKLOG, priority=7))
     (entry,) = entries(spool)
     assert (entry.key, entry.lane, entry.priority, entry.campaign) == ((spool.epoch, 1), Lane.BACKLOG, 7, "city")
     assert (entry.size_bytes, entry.samples, entry.first_t_us, entry.last_t_us) == (3, 3, 10, 20)
 
 
-def test_numbers_are_not_used_again_after_everything_is_acknowledged(disk: Disk) -> None:
+def test_numbers_are_not_used_again_after_everything_is_acknowledged(disk: Rig) -> None:
     spool = disk.open()
     spool.append_all([draft(), draft()])
     assert spool.acknowledge(spool.epoch, [1, 2, 3]) == 2
@@ -137,7 +153,7 @@ def test_numbers_are_not_used_again_after_everything_is_acknowledged(disk: Disk)
     again.close()
 
 
-def test_acknowledging_twice_or_for_another_epoch_changes_nothing(spool: Spool) -> None:
+def test_acknowledging_twice_or_for_another_epoch_changes_nothing(spool: Store) -> None:
     spool.append(draft())
     assert spool.acknowledge("f" * 32, [1]) == 0
     assert spool.acknowledge(spool.epoch, [1, 1]) == 1
@@ -145,48 +161,51 @@ def test_acknowledging_twice_or_for_another_epoch_changes_nothing(spool: Spool) 
     assert spool.counts().acknowledged == 1
 
 
-def test_batches_of_one_window_and_their_positions_are_stored_together(disk: Disk) -> None:
+def test_batches_of_one_window_and_their_positions_are_stored_together(disk: Rig) -> None:
     spool = disk.open()
-    spool.append_all([draft(b"a"), draft(b"b")], positions={"can0": 17, "can1": 4})
+    spool.append_all([draft(b"a"), draft(b"b")], resume_points={"can0": 17, "can1": 4})
     disk.fault.arm("fail", 1, done=False)  # the second file
     with pytest.raises(Transient):
-        spool.append_all([draft(b"c"), draft(b"d")], positions={"can0": 99})
+        spool.append_all([draft(b"c"), draft(b"d")], resume_points={"can0": 99})
     spool.close()
     again = disk.open()
     assert stored(again) == {1: b"1:a", 2: b"2:b"}
-    assert again.positions() == {"can0": 17, "can1": 4}
+    assert again.resume_points() == {"can0": 17, "can1": 4}
     assert len(batch_files(disk.folder)) == 2
     again.close()
 
 
-def test_positions_of_a_source_that_begins_anew_are_forgotten(disk: Disk) -> None:
+def test_positions_of_a_source_that_begins_anew_are_forgotten(disk: Rig) -> None:
     spool = disk.open()
-    spool.append(draft(), positions={"drive.log:all": 17, "drive.log.2:all": 4, "can0:all": 9})
-    spool.forget_positions(["drive.log"])
-    spool.forget_positions([])
+    spool.append(draft(), resume_points={"drive.log:all": 17, "drive.log.2:all": 4, "can0:all": 9})
+    spool.forget_resume_points(["drive.log"])
+    spool.forget_resume_points([])
     spool.close()
     again = disk.open()
-    assert again.positions() == {"drive.log.2:all": 4, "can0:all": 9}
+    assert again.resume_points() == {"drive.log.2:all": 4, "can0:all": 9}
     again.close()
 
 
-def test_what_seal_raises_passes_through_and_changes_nothing(spool: Spool) -> None:
-    def broken(seq: int) -> bytes:
-        raise Permanent("no key")
+def test_a_batch_that_was_sealed_under_an_id_that_is_not_the_next_is_refused(spool: Store) -> None:
+    (id_,) = spool.writer.next_ids(1)
+    late = draft(b"late").sealed(id_)
+    assert spool.append(draft(b"first")) == 1
+    with pytest.raises(OutdatedIds):
+        spool.writer.append([late], token="late")
+    assert (stored(spool), spool.stored("late")) == ({1: b"1:first"}, False)
+    again = draft(b"late").sealed(*spool.writer.next_ids(1))
+    spool.writer.append([again], token="later")
+    assert stored(spool) == {1: b"1:first", 2: b"2:late"}
 
-    with pytest.raises(Permanent, match="no key"):
-        spool.append(Draft(Lane.LIVE, 0, "", broken))
-    assert spool.append(draft()) == 1
 
-
-def test_appending_tells_the_listener(spool: Spool) -> None:
+def test_appending_tells_the_listener(spool: Store) -> None:
     told = threading.Event()
-    spool.on_append = told.set
+    spool.reader.on_append = told.set
     spool.append(draft())
     assert told.is_set()
 
 
-def test_a_second_process_is_refused(disk: Disk, spool: Spool) -> None:
+def test_a_second_process_is_refused(disk: Disk, spool: Store) -> None:
     with pytest.raises(Permanent, match="in use by another process"):
         disk.open()
 
@@ -194,7 +213,7 @@ def test_a_second_process_is_refused(disk: Disk, spool: Spool) -> None:
 # ---- order of sending
 
 
-def test_lanes_then_priority_then_the_newest(spool: Spool) -> None:
+def test_lanes_then_priority_then_the_newest(spool: Store) -> None:
     spool.append(draft(lane=Lane.BACKLOG))
     spool.append(draft(lane=Lane.LIVE, priority=5))
     spool.append(draft(lane=Lane.LIVE, priority=1))
@@ -204,19 +223,19 @@ def test_lanes_then_priority_then_the_newest(spool: Spool) -> None:
     assert [entry.seq for entry in spool.pending(2, exclude={(spool.epoch, 4)}, lanes=(Lane.LIVE,))] == [3, 2]
 
 
-@pytest.mark.parametrize("walk", [Index.next_to_send, Index.next_to_evict])
-def test_the_order_comes_from_an_index_not_from_sorting(spool: Spool, disk: Disk, walk: object) -> None:
+@pytest.mark.parametrize("walk", [Queues.next_to_send, Queues.next_to_evict])
+def test_the_order_comes_from_an_index_not_from_sorting(spool: Store, disk: Disk, walk: object) -> None:
     """Constant cost at any backlog: no table is scanned or sorted."""
     statements: list[str] = []
     database = connect(disk.folder / "index.sqlite3")
     database.set_trace_callback(statements.append)
-    list(walk(Index(database), Lane.LIVE))  # type: ignore[operator]
+    list(walk(Queues(database), Lane.LIVE))  # type: ignore[operator]
     plan = database.execute(f"EXPLAIN QUERY PLAN {statements[0]}").fetchall()
     database.close()
     assert [row[3] for row in plan] == ["SEARCH batches USING INDEX by_value (lane=?)"]
 
 
-def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_the_backlog(disk: Disk) -> None:
+def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_the_backlog(disk: Rig) -> None:
     spool = disk.open()
     for seq in range(8):
         spool.append(draft(lane=Lane.LIVE, priority=seq % 2))
@@ -226,7 +245,7 @@ def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_
     statements: list[str] = []
     database = connect(disk.folder / "index.sqlite3")
     database.set_trace_callback(statements.append)
-    index = Index(database)
+    index = Queues(database)
     list(index.newest(Lane.LIVE, 9, 0.0, 1.0))
     list(index.not_newest(Lane.LIVE, 9, 0.0, 1.0))
     plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements[:2]]
@@ -239,7 +258,7 @@ def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_
     ]
 
 
-def test_of_a_burst_only_the_newest_batches_are_fresh(spool: Spool) -> None:
+def test_of_a_burst_only_the_newest_batches_are_fresh(spool: Store) -> None:
     spool.append_all([draft(b"x", lane=Lane.LIVE) for _ in range(FRESH_BATCHES + 10)])
     fresh = spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,), fresh=True)
     others = spool.pending(10**6, exclude=(), lanes=(Lane.LIVE,), fresh=False)
@@ -250,7 +269,7 @@ def test_of_a_burst_only_the_newest_batches_are_fresh(spool: Spool) -> None:
 # ---- limits
 
 
-def test_the_quota_evicts_the_oldest_and_names_every_one(disk: Disk) -> None:
+def test_the_quota_evicts_the_oldest_and_names_every_one(disk: Rig) -> None:
     spool = disk.open(quota_bytes=1_000)
     for _ in range(30):
         spool.append(draft(bytes(98)))
@@ -266,7 +285,7 @@ def test_the_quota_evicts_the_oldest_and_names_every_one(disk: Disk) -> None:
     spool.close()
 
 
-def test_an_unimportant_batch_without_room_is_lost_by_name_and_leaves_the_important(disk: Disk) -> None:
+def test_an_unimportant_batch_without_room_is_lost_by_name_and_leaves_the_important(disk: Rig) -> None:
     spool = disk.open(quota_bytes=299)
     spool.append_all([draft(bytes(98), priority=0)] * 2)
     assert spool.append(draft(bytes(98), priority=1)) == 3
@@ -277,7 +296,7 @@ def test_an_unimportant_batch_without_room_is_lost_by_name_and_leaves_the_import
     spool.close()
 
 
-def test_age_evicts_and_names(disk: Disk) -> None:
+def test_age_evicts_and_names(disk: Rig) -> None:
     spool = disk.open(max_age_s=1_000.0)
     spool.append(draft())
     disk.clock.now_s += 900
@@ -289,7 +308,7 @@ def test_age_evicts_and_names(disk: Disk) -> None:
     spool.close()
 
 
-def test_a_clock_that_steps_back_evicts_nothing(disk: Disk) -> None:
+def test_a_clock_that_steps_back_evicts_nothing(disk: Rig) -> None:
     spool = disk.open(max_age_s=1_000.0)
     spool.append(draft())
     disk.clock.now_s -= 500_000
@@ -298,7 +317,7 @@ def test_a_clock_that_steps_back_evicts_nothing(disk: Disk) -> None:
     spool.close()
 
 
-def test_what_was_stored_while_the_clock_was_not_set_has_no_age(disk: Disk) -> None:
+def test_what_was_stored_while_the_clock_was_not_set_has_no_age(disk: Rig) -> None:
     spool = disk.open(max_age_s=1_000.0)
     spool.append(draft())  # in January 1970
     disk.clock.now_s = 1_800_000_000.0
@@ -309,7 +328,7 @@ def test_what_was_stored_while_the_clock_was_not_set_has_no_age(disk: Disk) -> N
     spool.close()
 
 
-def test_the_free_space_reserve_is_left_to_others(disk: Disk) -> None:
+def test_the_free_space_reserve_is_left_to_others(disk: Rig) -> None:
     spool = disk.open()
     spool.append_all([draft()] * 3)
     spool.close()
@@ -324,7 +343,7 @@ def test_the_free_space_reserve_is_left_to_others(disk: Disk) -> None:
 # ---- the ledger
 
 
-def test_losses_wait_until_the_batch_that_reports_them_arrived(spool: Spool) -> None:
+def test_losses_wait_until_the_batch_that_reports_them_arrived(spool: Store) -> None:
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     ids = [id_ for id_, _ in spool.unreported_losses(10)]
     spool.append(draft(lane=Lane.EVENTS), reports=ids)
@@ -334,7 +353,7 @@ def test_losses_wait_until_the_batch_that_reports_them_arrived(spool: Spool) -> 
     assert spool.counts().lost[Reason.BUS_OVERFLOW].frames == 5
 
 
-def test_losses_wait_again_when_the_batch_that_reports_them_is_lost(spool: Spool) -> None:
+def test_losses_wait_again_when_the_batch_that_reports_them_is_lost(spool: Store) -> None:
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     spool.append(draft(lane=Lane.EVENTS), reports=[id_ for id_, _ in spool.unreported_losses(10)])
     (entry,) = spool.pending(9, exclude=(), lanes=list(Lane))
@@ -347,7 +366,7 @@ def test_losses_wait_again_when_the_batch_that_reports_them_is_lost(spool: Spool
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(32), hashlib.sha256(b"junk in our name").digest()])
-def test_a_refusal_of_other_bytes_under_our_number_costs_nothing(spool: Spool, digest: bytes) -> None:
+def test_a_refusal_of_other_bytes_under_our_number_costs_nothing(spool: Store, digest: bytes) -> None:
     spool.append(draft())
     assert spool.refuse(spool.epoch, {1: Refusal("does not decompress", digest)}) == []
     (entry,) = spool.pending(9, exclude=(), lanes=list(Lane))
@@ -375,7 +394,7 @@ def test_a_loss_that_waits_again_is_told_as_it_was_under_its_id(disk: Disk, rest
     spool.close()
 
 
-def test_nothing_is_merged_into_a_loss_that_a_batch_under_way_tells(spool: Spool) -> None:
+def test_nothing_is_merged_into_a_loss_that_a_batch_under_way_tells(spool: Store) -> None:
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     ids = [id_ for id_, _ in spool.unreported_losses(10)]
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=7)])
@@ -383,7 +402,7 @@ def test_nothing_is_merged_into_a_loss_that_a_batch_under_way_tells(spool: Spool
     assert [loss.frames for _, loss in spool.unreported_losses(10)] == [7]
 
 
-def test_ids_of_losses_mean_nothing_else_after_the_index_was_made_anew(disk: Disk, spool: Spool) -> None:
+def test_ids_of_losses_mean_nothing_else_after_the_index_was_made_anew(disk: Disk, spool: Store) -> None:
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     ids = [id_ for id_, _ in spool.unreported_losses(10)]
     drop_table(disk, "totals")
@@ -393,7 +412,7 @@ def test_ids_of_losses_mean_nothing_else_after_the_index_was_made_anew(disk: Dis
     assert [loss.reason for _, loss in spool.unreported_losses(10)] == [Reason.INDEX_DAMAGED]
 
 
-def test_the_ledger_stays_bounded_and_keeps_every_count(spool: Spool) -> None:
+def test_the_ledger_stays_bounded_and_keeps_every_count(spool: Store) -> None:
     spool.record_losses(Loss(Reason.BUS_OVERFLOW, bus=f"can{n}", frames=1) for n in range(MAX_UNREPORTED + 500))
     assert spool.counts().unreported == MAX_UNREPORTED
     assert sum(loss.frames for _, loss in spool.unreported_losses(10_000)) == MAX_UNREPORTED + 500
@@ -402,7 +421,7 @@ def test_the_ledger_stays_bounded_and_keeps_every_count(spool: Spool) -> None:
 # ---- damage
 
 
-def test_a_flipped_byte_is_never_sent_but_quarantined_and_named(spool: Spool, disk: Disk) -> None:
+def test_a_flipped_byte_is_never_sent_but_quarantined_and_named(spool: Store, disk: Rig) -> None:
     spool.append(draft(b"abc"))
     (path,) = batch_files(disk.folder)
     path.write_bytes(b"1:abX")
@@ -415,7 +434,7 @@ def test_a_flipped_byte_is_never_sent_but_quarantined_and_named(spool: Spool, di
     assert unaccounted(spool) == 0
 
 
-def test_missing_and_cut_files_are_named_at_opening(disk: Disk) -> None:
+def test_missing_and_cut_files_are_named_at_opening(disk: Rig) -> None:
     spool = disk.open()
     spool.append_all([draft(b"abc")] * 4)
     spool.close()
@@ -429,32 +448,32 @@ def test_missing_and_cut_files_are_named_at_opening(disk: Disk) -> None:
     again.close()
 
 
-def test_what_interrupted_writes_left_is_deleted(disk: Disk) -> None:
+def test_what_interrupted_writes_left_is_deleted(disk: Rig) -> None:
     spool = disk.open()
     spool.append(draft())
     spool.close()
     (path,) = batch_files(disk.folder)
-    (path.parent / "000000000002.live.0.batch").write_bytes(b"written, never committed")
+    (path.parent / f"000000000002.live.0.{'a' * 16}.batch").write_bytes(b"written, never committed")
     again = disk.open()
     assert batch_files(disk.folder) == [path]
     assert again.append(draft()) == 2
     again.close()
 
 
-class UnsyncedFolder(FlakyFiles):
+class UnsyncedFolder(FlakyDisk):
     """The first sync of a batch's folder fails."""
 
     failed = False
 
     def sync_folder(self, folder: Path) -> None:
-        if not self.failed:
+        if folder.parent.name == "batches" and not self.failed:
             self.failed = True
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync_folder(folder)
 
 
-def test_a_batch_whose_name_is_not_durable_is_not_stored(disk: Disk) -> None:
-    spool = Spool.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, files=UnsyncedFolder(disk.fault))
+def test_a_batch_whose_name_is_not_durable_is_not_stored(disk: Rig) -> None:
+    spool = Store.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, disk=UnsyncedFolder(disk.fault))
     with pytest.raises(Transient):
         spool.append_all([draft(), draft()])
     assert (stored(spool), batch_files(disk.folder)) == ({}, [])
@@ -462,7 +481,7 @@ def test_a_batch_whose_name_is_not_durable_is_not_stored(disk: Disk) -> None:
     spool.close()
 
 
-def test_quarantine_is_bounded(spool: Spool, disk: Disk) -> None:
+def test_quarantine_is_bounded(spool: Store, disk: Rig) -> None:
     for _ in range(QUARANTINE + 5):
         spool.append(draft(b"abc"))
         disk.clock.now_s += 1
@@ -507,7 +526,7 @@ def test_a_damaged_index_is_set_aside_its_batches_kept_and_its_loss_named(disk: 
     assert [folder.name for folder in (disk.folder / "batches").iterdir()] == [again_epoch(disk)]
 
 
-def test_a_file_that_is_empty_when_the_index_is_lost_is_named(disk: Disk) -> None:
+def test_a_file_that_is_empty_when_the_index_is_lost_is_named(disk: Rig) -> None:
     spool = disk.open()
     spool.append_all([draft(b"a"), draft(b"b")])
     spool.close()
@@ -521,14 +540,14 @@ def test_a_file_that_is_empty_when_the_index_is_lost_is_named(disk: Disk) -> Non
     again.close()
 
 
-def again_epoch(disk: Disk) -> str:
+def again_epoch(disk: Rig) -> str:
     spool = disk.open()
     epoch = spool.epoch
     spool.close()
     return epoch
 
 
-def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool) -> None:
+def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Store) -> None:
     spool.append(draft(b"a"))
     epoch = spool.epoch
     drop_table(disk, "totals")
@@ -538,8 +557,8 @@ def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Spool)
     assert spool.acknowledge(epoch, [1]) == 1
 
 
-def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(disk: Disk) -> None:
-    class Unreadable(DiskFiles):
+def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(disk: Rig) -> None:
+    class Unreadable(Disk):
         failures = 0
 
         def sizes(self, folder: Path) -> dict[str, int]:
@@ -549,7 +568,7 @@ def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(
             return super().sizes(folder)
 
     files = Unreadable()
-    spool = Spool.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, files=files)
+    spool = Store.open(disk.folder, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=0, disk=files)
     spool.append(draft(b"a"))
     epoch = spool.epoch
     drop_table(disk, "totals")
@@ -562,17 +581,16 @@ def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(
     spool.close()
 
 
-@pytest.mark.parametrize("spoilt", ["totals", "reached"])
-def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Disk, spool: Spool, spoilt: str) -> None:
-    epoch = spool.epoch
-    spool.append(replace(draft(b"part"), provisional=True))
+@pytest.mark.parametrize("spoilt", ["resume_points", "reached"])
+def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Rig, spool: Store, spoilt: str) -> None:
+    spool.append(replace(draft(b"part"), checkpoint=BatchId(WINDOW, 1)))
     drop_table(disk, spoilt)
-    whole = replace(draft(b"whole"), replaces=((epoch, 1),))
+    whole = replace(draft(b"whole"), window=WINDOW)
     with pytest.raises(Transient, match="made anew"):  # after its file was written
-        spool.append(whole)
-    with pytest.raises(Superseded):
-        spool.append(whole)
-    assert [entry.key for entry in entries(spool)] == [(epoch, 1)]
+        spool.append(whole, token="a", resume_points={"can0": 1})
+    assert entries(spool) == []  # the checkpoint still waits for its window, which is in memory
+    assert spool.append(whole, token="b") == 1
+    assert [entry.key for entry in entries(spool)] == [(spool.epoch, 1)]
     assert len(batch_files(disk.folder)) == 1
 
 
@@ -583,10 +601,10 @@ def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Di
 def test_opening_survives_any_flipped_bytes_in_the_index(
     tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
 ) -> None:
-    disk = Disk(tmp_path_factory.mktemp("flips") / "spool")
+    disk = Rig(tmp_path_factory.mktemp("flips") / "spool")
     spool = disk.open()
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
-    spool.append_all([draft(b"a"), draft(b"b", Lane.EVENTS)], positions={"can0": 5})
+    spool.append_all([draft(b"a"), draft(b"b", Lane.EVENTS)], resume_points={"can0": 5})
     spool.close()
     path = disk.folder / "index.sqlite3"
     content = bytearray(path.read_bytes())
@@ -598,7 +616,7 @@ def test_opening_survives_any_flipped_bytes_in_the_index(
     for entry in entries(again):
         again.read(entry)
     again.counts()
-    again.positions()
+    again.resume_points()
     seq = again.append(draft(b"new"))
     (entry,) = (entry for entry in entries(again) if entry.key == (again.epoch, seq))
     assert again.read(entry) == draft(b"new").seal(seq)
@@ -609,50 +627,65 @@ def test_opening_survives_any_flipped_bytes_in_the_index(
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_a_failed_write_changes_nothing_and_can_be_repeated(disk: Disk, spool: Spool, code: int) -> None:
+def test_a_failed_write_changes_nothing_and_can_be_repeated(disk: Disk, spool: Store, code: int) -> None:
     disk.fault.arm("fail", 0, done=False, code=code)
     with pytest.raises(Transient, match=rf"spool .*{os.strerror(code)}.*the data stays in memory"):
-        spool.append(draft(b"a"), positions={"can0": 1})
+        spool.append(draft(b"a"), resume_points={"can0": 1})
     assert entries(spool) == []
-    assert spool.positions() == {}
-    assert spool.append(draft(b"a"), positions={"can0": 1}) == 1
+    assert spool.resume_points() == {}
+    assert spool.append(draft(b"a"), resume_points={"can0": 1}) == 1
     assert stored(spool) == {1: b"1:a"}
 
 
 @pytest.mark.parametrize("landed", [False, True])
-def test_a_commit_that_reports_an_error_is_taken_back_even_where_it_landed(
-    disk: Disk, spool: Spool, landed: bool
+def test_whether_a_commit_that_reports_an_error_happened_is_known_by_its_token(
+    disk: Rig, spool: Store, landed: bool
 ) -> None:
-    spool.append(draft(b"a"), positions={"can0": 1})
+    spool.append(draft(b"a"), resume_points={"can0": 1})
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     waiting = spool.unreported_losses(10)
     ids = [id_ for id_, _ in waiting]
     disk.fault.arm("fail", 1, done=landed)
+    batch = draft(b"b").sealed(*spool.writer.next_ids(1), ids)
     with pytest.raises(Transient, match="disk I/O error"):
-        spool.append(draft(b"b"), positions={"can0": 2}, reports=ids)
-    assert stored(spool) == {1: b"1:a"}
-    assert spool.positions() == {"can0": 1}
-    assert spool.unreported_losses(10) == waiting
-    assert spool.append(draft(b"c"), positions={"can0": 2}, reports=ids) == 2
-    assert stored(spool) == {1: b"1:a", 2: b"2:c"}
+        spool.writer.append([batch], token="b", resume_points={"can0": 2})
+    assert spool.stored("b") is landed
+    assert spool.resume_points() == {"can0": 2 if landed else 1}
+    assert spool.unreported_losses(10) == ([] if landed else waiting)
+    assert len(batch_files(disk.folder)) == (2 if landed else 1)
+    spool.writer.append([batch], token="b", resume_points={"can0": 2})  # does nothing where it happened
+    assert stored(spool) == {1: b"1:a", 2: b"2:b"}
     assert spool.unreported_losses(10) == []
-    assert len(batch_files(disk.folder)) == 2
+    assert (len(batch_files(disk.folder)), spool.counts().next_seq) == (2, 3)
 
 
-def test_taking_back_a_batch_that_had_no_room_counts_its_loss_once(disk: Disk) -> None:
+def test_an_append_that_happened_is_not_repeated_where_the_index_is_lost_after(disk: Rig, spool: Store) -> None:
+    disk.fault.arm("fail", 1, done=True)
+    batch = draft(b"a").sealed(*spool.writer.next_ids(1))
+    with pytest.raises(Transient):
+        spool.writer.append([batch], token="a")
+    assert stored(spool) == {1: b"1:a"}  # it may be sent from now on
+    drop_table(disk, "totals")
+    with pytest.raises(Transient, match="made anew"):
+        spool.counts()
+    assert spool.stored("a")
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_batch_that_had_no_room_in_an_append_that_failed_is_lost_once(disk: Rig, landed: bool) -> None:
     spool = disk.open(quota_bytes=299)
     spool.append_all([draft(bytes(98))] * 2)
-    disk.fault.arm("fail", 0, done=True)
+    batch = draft(bytes(98), priority=1).sealed(*spool.writer.next_ids(1))
+    disk.fault.arm("fail", 0, done=landed)
     with pytest.raises(Transient):
-        spool.append(draft(bytes(98), priority=1))
-    assert spool.counts().lost == {}
-    assert spool.append(draft(bytes(98), priority=1)) == 3
+        spool.writer.append([batch], token="a")
+    spool.writer.append([batch], token="a")
     assert spool.counts().lost[Reason.EVICTED_QUOTA].batches == 1
     assert unaccounted(spool) == 0
     spool.close()
 
 
-def test_a_full_database_is_transient_and_recovers(disk: Disk) -> None:
+def test_a_full_database_is_transient_and_recovers(disk: Rig) -> None:
     pages = [1_000_000]
 
     def small(path: Path) -> sqlite3.Connection:
@@ -660,11 +693,11 @@ def test_a_full_database_is_transient_and_recovers(disk: Disk) -> None:
         database.execute(f"PRAGMA max_page_count = {pages[0]}")
         return database
 
-    spool = Spool.open(disk.folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, open_database=small)
+    spool = Store.open(disk.folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, open_database=small)
     spool.append(draft())
     pages[0] = 1  # SQLite takes it as: not one page more than there are
     spool.close()
-    spool = Spool.open(disk.folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, open_database=small)
+    spool = Store.open(disk.folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, open_database=small)
     appended = 1
     with pytest.raises(Transient, match="full"):
         for _ in range(10_000):
@@ -679,7 +712,7 @@ def test_a_full_database_is_transient_and_recovers(disk: Disk) -> None:
     spool.close()
 
 
-def test_files_of_acknowledged_batches_stay_until_they_are_swept(disk: Disk, spool: Spool) -> None:
+def test_files_of_acknowledged_batches_stay_until_they_are_swept(disk: Disk, spool: Store) -> None:
     spool.append_all([draft(), draft(), draft()])
     assert spool.acknowledge(spool.epoch, [1, 3]) == 2
     assert len(batch_files(disk.folder)) == 3
@@ -687,7 +720,7 @@ def test_files_of_acknowledged_batches_stay_until_they_are_swept(disk: Disk, spo
     assert [path.name[:12] for path in batch_files(disk.folder)] == ["000000000002"]
 
 
-def test_an_acknowledged_batch_is_not_taken_in_again_where_the_index_is_made_anew(disk: Disk, spool: Spool) -> None:
+def test_an_acknowledged_batch_is_not_taken_in_again_where_the_index_is_made_anew(disk: Disk, spool: Store) -> None:
     epoch = spool.epoch
     spool.append_all([draft(), draft()])
     spool.acknowledge(epoch, [1])
@@ -698,11 +731,11 @@ def test_an_acknowledged_batch_is_not_taken_in_again_where_the_index_is_made_ane
 
 
 def test_what_was_acknowledged_is_swept_before_anything_is_evicted_for_space(tmp_path: Path) -> None:
-    class Small(DiskFiles):
+    class Small(Disk):
         def free_bytes(self, folder: Path) -> int:
             return 10_000 - 1_000 * len(batch_files(folder))
 
-    spool = Spool.open(tmp_path, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=8_000, files=Small())
+    spool = Store.open(tmp_path, quota_bytes=10**6, max_age_s=1e3, reserve_bytes=8_000, disk=Small())
     spool.append(draft())
     spool.append(draft())
     spool.acknowledge(spool.epoch, [1])
@@ -712,7 +745,7 @@ def test_what_was_acknowledged_is_swept_before_anything_is_evicted_for_space(tmp
     spool.close()
 
 
-def test_a_file_that_cannot_be_removed_is_removed_later(disk: Disk, spool: Spool) -> None:
+def test_a_file_that_cannot_be_removed_is_removed_later(disk: Disk, spool: Store) -> None:
     spool.append_all([draft(), draft()])
     spool.acknowledge(spool.epoch, [1, 2])
     disk.fault.arm("fail", 0, done=False, code=errno.EIO)
@@ -722,7 +755,7 @@ def test_a_file_that_cannot_be_removed_is_removed_later(disk: Disk, spool: Spool
     assert batch_files(disk.folder) == []
 
 
-def test_a_closed_spool_says_so(disk: Disk) -> None:
+def test_a_closed_spool_says_so(disk: Rig) -> None:
     spool = disk.open()
     spool.close()
     with pytest.raises(Permanent, match="is closed"):
@@ -735,16 +768,18 @@ _CHILD = """
 import sys
 from pathlib import Path
 from agent.formats.topics import Lane
-from agent.telemetry.spool.spool import Draft, Spool
+from tests.agent.telemetry.spool.store import Draft, Store
 
-spool = Spool.open(Path(sys.argv[1]), quota_bytes=10**9, max_age_s=1e9, reserve_bytes=0)
-position = spool.positions().get("can0", 0)
+spool = Store.open(Path(sys.argv[1]), quota_bytes=10**9, max_age_s=1e9, reserve_bytes=0)
+point = spool.resume_points().get("can0", 0)
 while True:
-    position += 1
+    point += 1
     seq = spool.append(
-        Draft(Lane.LIVE, 0, "", lambda seq: b"%d %d " % (seq, position) + bytes(3_000)), positions={"can0": position}
+        Draft(Lane.LIVE, 0, "", lambda seq: b"%d %d " % (seq, point) + bytes(3_000)),
+        resume_points={"can0": point},
+        token=str(point),
     )
-    print(seq, position, flush=True)
+    print(seq, point, flush=True)
     if seq % 5 == 0:
         print("ack", seq - 3, flush=True)
         spool.acknowledge(spool.epoch, [seq - 3])
@@ -773,7 +808,7 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_reported_durable(tmp_path:
                 case [seq, position] if line.endswith("\n"):
                     assert int(seq) not in reported
                     reported[int(seq)] = int(position)
-    spool = Spool.open(tmp_path / "spool", quota_bytes=10**9, max_age_s=1e9, reserve_bytes=0)
+    spool = Store.open(tmp_path / "spool", quota_bytes=10**9, max_age_s=1e9, reserve_bytes=0)
     found = {}
     for entry in entries(spool):
         content = spool.read(entry)
@@ -787,6 +822,6 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_reported_durable(tmp_path:
     assert all(found[seq] == position for seq, position in reported.items() if seq in found)
     # Each position was stored exactly once, whether the child lived to tell of it or not.
     assert sorted(found.values()) == sorted(set(found.values()))
-    assert counts.next_seq - 1 == counts.batches + counts.acknowledged == spool.positions()["can0"]
+    assert counts.next_seq - 1 == counts.batches + counts.acknowledged == spool.resume_points()["can0"]
     assert counts.lost == {}
     spool.close()

@@ -1,0 +1,150 @@
+"""Packing: from windows to encoded bodies of batches, each within the limit of a batch.  Pure.
+
+Invariant: the bodies of one window hold exactly its samples and events.  A large window is cut into fragments, each of
+which says how many there are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from agent.formats.topics import Lane
+from agent.formats.up.catalogue import Catalogue
+from agent.formats.up.codec import encode_parts
+from agent.formats.up.columns import Clock, Window
+from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.spool.batch import BatchId, Fragment
+
+EVENTS_PRIORITY: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An encoded body, and what the spool stores beside it.
+
+    `fragment` is its place in a window.  `checkpoint` is the id of a checkpoint; other bodies get an id when they are
+    sealed.  The other fields are those of a SealedBatch.
+    """
+
+    lane: Lane
+    priority: int
+    content: bytes = field(repr=False)
+    campaign: str
+    samples: int
+    first_t_us: int
+    last_t_us: int
+    carries: bytes | None = None
+    refers: bytes | None = None
+    fragment: Fragment | None = None
+    checkpoint: BatchId | None = None
+    reports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Bodies that are stored together or not at all, and the resume points that are stored with them.
+
+    `checkpointed_samples` of the samples are also in checkpoints that the spool has.
+    """
+
+    bodies: tuple[Body, ...]
+    resume_points: Mapping[str, int] = field(default_factory=dict)
+    checkpointed_samples: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all bodies."""
+        return sum(len(body.content) for body in self.bodies)
+
+    @property
+    def samples(self) -> int:
+        """Samples in all bodies."""
+        return sum(body.samples for body in self.bodies)
+
+    @property
+    def window(self) -> str | None:
+        """The id of the window, or None where the parcel holds events or a catalogue."""
+        fragment = self.bodies[0].fragment
+        return None if fragment is None else fragment.window
+
+    def lost(self, reason: Reason) -> Loss:
+        """Return the loss of what no checkpoint holds."""
+        first, last = self.bodies[0], self.bodies[-1]
+        return Loss(
+            reason,
+            lane=first.lane,
+            campaign=first.campaign,
+            samples=self.samples - self.checkpointed_samples,
+            first_t_us=first.first_t_us,
+            last_t_us=last.last_t_us,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """Encodes windows into bodies of at most `body_max_bytes`."""
+
+    body_max_bytes: int
+
+    def pack_window(
+        self, window: Window, priority: int, window_id: str, catalogue: Catalogue | None
+    ) -> tuple[Body, ...]:
+        """Return the fragments of a closed window."""
+        encoded = self._encode(window, catalogue)
+        return tuple(
+            replace(
+                _body(Lane.LIVE, priority, cut, content, catalogue),
+                fragment=Fragment(window_id, number, len(encoded)),
+            )
+            for number, (cut, content) in enumerate(encoded, 1)
+        )
+
+    def pack_checkpoint(
+        self, window: Window, priority: int, first: BatchId, catalogue: Catalogue | None
+    ) -> tuple[Body, ...]:
+        """Return what an open window has collected since its last checkpoint, as checkpoints with ids from `first`."""
+        return tuple(
+            replace(
+                _body(Lane.LIVE, priority, cut, content, catalogue),
+                checkpoint=BatchId(first.epoch, first.seq + number),
+            )
+            for number, (cut, content) in enumerate(self._encode(window, catalogue))
+        )
+
+    def pack_events(self, window: Window, reports: Sequence[int]) -> Parcel | None:
+        """Return a parcel of one body of events that reports losses, or None where the events need several bodies."""
+        encoded = self._encode(window, None)
+        if len(encoded) > 1 and len(window.events) > 1:
+            return None
+        first, *others = [_body(Lane.EVENTS, EVENTS_PRIORITY, cut, content, None) for cut, content in encoded]
+        return Parcel((replace(first, reports=tuple(reports)), *others))
+
+    def pack_catalogue(self, catalogue: Catalogue, content: bytes, clock: Clock) -> Parcel:
+        """Return a parcel that carries a catalogue, which is encoded as `content`."""
+        body = Body(
+            Lane.EVENTS,
+            EVENTS_PRIORITY,
+            content,
+            catalogue.campaign,
+            0,
+            clock.wall_us,
+            clock.wall_us + 1,
+            carries=catalogue.digest,
+        )
+        return Parcel((body,))
+
+    def _encode(self, window: Window, catalogue: Catalogue | None) -> list[tuple[Window, bytes]]:
+        return list(encode_parts(window, self.body_max_bytes, catalogue))
+
+
+def _body(lane: Lane, priority: int, window: Window, content: bytes, catalogue: Catalogue | None) -> Body:
+    return Body(
+        lane,
+        priority,
+        content,
+        window.campaign,
+        window.samples,
+        window.start_us,
+        window.end_us,
+        refers=None if catalogue is None else catalogue.digest,
+    )

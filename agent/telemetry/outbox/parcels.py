@@ -1,0 +1,85 @@
+"""The outbox's queue: parcels that the disk has not taken yet, and the append whose outcome is in doubt.
+
+Invariants: parcels leave in the order in which they came.  What is shed of an append in doubt is remembered without
+its bodies, so that it counts as lost only if the append did not happen.  Touches the world: any thread may enqueue,
+while one thread at a time takes parcels out.
+"""
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.outbox.packer import Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """A parcel that memory could not hold, without its bodies; `window` is the id of its window."""
+
+    loss: Loss
+    window: str | None
+    batches: int
+    samples: int
+
+
+@dataclass(slots=True)
+class Doubt:
+    """An append that failed and may have happened: its token, and how many of its parcels are still in the queue."""
+
+    token: str
+    queued: int
+    shed: list[Shed] = field(default_factory=list)
+
+
+class ParcelQueue:
+    """Parcels in order."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()  # never held while the disk works
+        self._parcels: deque[Parcel] = deque()
+        self.size_bytes = 0
+        self.doubt: Doubt | None = None
+
+    def __len__(self) -> int:
+        return len(self._parcels)
+
+    def enqueue(self, parcel: Parcel) -> None:
+        """Append a parcel."""
+        with self._turn:
+            self._parcels.append(parcel)
+            self.size_bytes += parcel.size_bytes
+
+    def all(self) -> list[Parcel]:
+        """Return all parcels in order."""
+        with self._turn:
+            return list(self._parcels)
+
+    def first(self, limit: int) -> list[Parcel]:
+        """Return the first parcels, which stay in the queue."""
+        with self._turn:
+            return list(islice(self._parcels, limit))
+
+    def drop_first(self) -> Parcel:
+        """Take the first parcel out."""
+        with self._turn:
+            parcel = self._parcels.popleft()
+            self.size_bytes -= parcel.size_bytes
+            return parcel
+
+    def shed(self, limit_bytes: int) -> list[Shed]:
+        """Take the oldest parcels out until the others fit into memory; return those that are certainly lost.
+
+        The last parcel stays, however large it is.
+        """
+        lost: list[Shed] = []
+        while len(self._parcels) > 1 and self.size_bytes > limit_bytes:
+            parcel = self.drop_first()
+            shed = Shed(parcel.lost(Reason.MEMORY_FULL), parcel.window, len(parcel.bodies), parcel.samples)
+            if self.doubt is not None and self.doubt.queued:
+                self.doubt.queued -= 1
+                self.doubt.shed.append(shed)
+            else:
+                lost.append(shed)
+        return lost

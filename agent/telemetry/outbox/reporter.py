@@ -1,0 +1,73 @@
+"""The reporter: events and losses, from where they happen to parcels of the events lane.  Touches the world.
+
+Invariants: each loss in the spool's ledger is reported in one batch of events, and under the same id in another only
+where that batch is lost.  Memory is bounded by EVENTS_HELD events and by the merging of losses.
+
+Any thread may add; one thread at a time packs.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock, Event, Window
+from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
+from agent.telemetry.outbox.packer import Packer, Parcel
+
+EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
+EVENTS_HELD: Final = 4_096  # events in memory; more receipts than a year brings
+
+
+class Reporter:
+    """Holds events, and losses that the ledger does not have yet."""
+
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+        self._turn = threading.Lock()  # never held while the disk works
+        self._events: deque[Event] = deque()
+        self._losses = LossCounter()
+
+    def add_event(self, event: Event) -> None:
+        """Hold an event; where there are too many, the oldest is lost and counted."""
+        with self._turn:
+            if len(self._events) >= EVENTS_HELD:
+                oldest = self._events.popleft()
+                self._losses.add(Loss(Reason.MEMORY_FULL, lane=Lane.EVENTS, detail=oldest.kind, first_t_us=oldest.t_us))
+            self._events.append(event)
+
+    def add_loss(self, loss: Loss) -> None:
+        """Count a loss."""
+        with self._turn:
+            self._losses.add(loss)
+
+    def take_losses(self) -> tuple[Loss, ...]:
+        """Return the losses counted so far, for the ledger; where recording them fails, `put_back_losses`."""
+        with self._turn:
+            return self._losses.take()
+
+    def put_back_losses(self, losses: Iterable[Loss]) -> None:
+        """Count again what could not be recorded."""
+        with self._turn:
+            self._losses.put_back(losses)
+
+    def pack(self, losses: Sequence[tuple[int, Loss]], clock: Clock) -> list[Parcel]:
+        """Return parcels with these losses of the ledger (by id) and the oldest events, EVENTS_AT_ONCE in all."""
+        items: list[tuple[int | None, Event]] = [(id_, to_event(id_, loss, clock.wall_us)) for id_, loss in losses]
+        with self._turn:
+            while self._events and len(items) < EVENTS_AT_ONCE:
+                items.append((None, self._events.popleft()))
+        return list(self._parcels(items, clock)) if items else []
+
+    def _parcels(self, items: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[Parcel]:
+        """Return parcels of one batch each, so that a loss depends on the one batch that reports it."""
+        times = [event.t_us for _, event in items]
+        window = Window("", "", min(times), max(times) + 1, clock, (), tuple(event for _, event in items))
+        parcel = self._packer.pack_events(window, [id_ for id_, _ in items if id_ is not None])
+        if parcel is not None:
+            yield parcel
+            return
+        middle = len(items) // 2
+        yield from self._parcels(items[:middle], clock)
+        yield from self._parcels(items[middle:], clock)

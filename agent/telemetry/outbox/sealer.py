@@ -1,0 +1,41 @@
+"""Sealing: from an encoded body and a batch id to the sealed batch that the spool stores.  Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.formats.up.recipient import RecipientPublicKey
+from agent.formats.up.seal import Header, seal
+from agent.telemetry.outbox.packer import Body
+from agent.telemetry.spool.batch import BatchId, SealedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Seals bodies for the fleet: the vehicle's pseudonym and key, the fleet's key, and the vehicle's wall clock."""
+
+    vehicle: str
+    device_key: ec.EllipticCurvePrivateKey
+    recipient: RecipientPublicKey
+    now_us: Callable[[], int]
+
+    def seal_body(self, id_: BatchId, body: Body) -> SealedBatch:
+        """Return `body` signed, sealed and named `id_`."""
+        suite, key_id = self.recipient.suite, self.recipient.key_id
+        header = Header(self.vehicle, id_.epoch, id_.seq, body.lane, key_id, suite, self.now_us())
+        return SealedBatch(
+            id_,
+            body.lane,
+            body.priority,
+            seal(header, body.content, self.device_key, self.recipient),
+            body.campaign,
+            body.samples,
+            body.first_t_us,
+            body.last_t_us,
+            body.carries,
+            body.refers,
+            body.fragment,
+            body.reports,
+            waits=body.checkpoint is not None,
+        )

@@ -1,0 +1,220 @@
+"""The table of batches: its rows, and the orders in which batches are sent and evicted.  Touches the world.
+
+Invariant: every statement costs the same at any backlog, because an index of the table answers it.
+
+Raises sqlite3.Error.  Methods that write are used within a transaction.
+"""
+# ruff: noqa: S608  # statements are put together from constants; values are always bound
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+from agent.formats.topics import Lane
+from agent.telemetry.losses import Reason
+from agent.telemetry.spool.batch import UNKNOWN, BatchId, Entry
+from agent.telemetry.spool.schema import LISTED, WAITS, lane_of, listed, reason_of
+
+_ENTRY_COLUMNS: Final = (
+    "id, epoch, seq, lane, priority, campaign, size, digest, samples, first_t_us, last_t_us, refers,"
+    " window, fragment, fragments, withdrawn"
+)
+_NTH_NEWEST: Final = "SELECT coalesce((SELECT id FROM batches ORDER BY id DESC LIMIT 1 OFFSET ?), 0)"
+
+Keys = Collection[BatchId] | Collection[tuple[str, int]]
+
+
+class Rows:
+    """Batches by name and by row."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def add(self, entry: Entry, stored_at_s: float) -> int:
+        """Add a row and return its number; `entry.row` is ignored."""
+        cursor = self._db.execute(
+            "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, stored_at_s, samples, first_t_us,"
+            " last_t_us, refers, window, fragment, fragments, withdrawn)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.epoch,
+                entry.seq,
+                WAITS if entry.waits else entry.lane.value,
+                entry.priority,
+                entry.campaign,
+                entry.size_bytes,
+                entry.digest,
+                stored_at_s,
+                entry.samples,
+                entry.first_t_us,
+                entry.last_t_us,
+                entry.refers,
+                entry.window,
+                entry.fragment,
+                entry.fragments,
+                entry.withdrawn,
+            ),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def remove(self, *rows: int) -> None:
+        """Remove rows."""
+        self._db.execute(f"DELETE FROM batches WHERE id IN {LISTED}", (listed(rows),))
+
+    def find(self, epoch: str, seq: int) -> Entry | None:
+        """Return the batch of that name, or None where it is not stored."""
+        return next(entries(self._db, "WHERE epoch = ? AND seq = ?", (epoch, seq)), None)
+
+    def at(self, row: int) -> Entry | None:
+        """Return the batch in a row, or None."""
+        return next(entries(self._db, "WHERE id = ?", (row,)), None)
+
+    def sendable(self, epoch: str, seqs: Iterable[int]) -> list[Entry]:
+        """Return the batches of those names that are stored and may have been sent."""
+        where = f"WHERE epoch = ? AND seq IN {LISTED} AND lane <> {WAITS}"
+        return list(entries(self._db, where, (epoch, listed(seqs))))
+
+    def all(self) -> Iterator[Entry]:
+        """Return every batch in order of arrival; for recovery and the ledger only."""
+        return entries(self._db, "ORDER BY id", ())
+
+    def is_referred_to(self, digest: bytes) -> bool:
+        """Say whether a stored batch needs the catalogue."""
+        exists = "SELECT EXISTS (SELECT 1 FROM batches WHERE refers = ?)"
+        return bool(self._db.execute(exists, (digest,)).fetchone()[0])
+
+    def has_unknown_references(self) -> bool:
+        """Say whether a batch is stored of which the catalogue that it needs is not known."""
+        return self.is_referred_to(UNKNOWN)
+
+
+class Queues:
+    """Batches in the orders of sending and of eviction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def next_to_send(self, lane: Lane, exclude: Keys = ()) -> Iterator[Entry]:
+        """Return batches of a lane: the most important first, and of equal ones the newest first."""
+        return entries(self._db, "WHERE lane = ? ORDER BY priority, id DESC", (lane.value,), exclude)
+
+    def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
+        """Return fresh batches of a lane in the order of sending.
+
+        Fresh are those of the `limit` newest batches of all lanes that were stored between the two times (Unix epoch).
+        """
+        clauses = (
+            f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"
+        )
+        return entries(self._db, clauses, (limit, from_s, to_s, lane.value), exclude)
+
+    def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
+        """Return the batches of a lane that `newest` does not return, in the order of sending."""
+        clauses = (
+            f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
+        )
+        return entries(self._db, clauses, (lane.value, limit, from_s, to_s), exclude)
+
+    def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
+        """Return batches of a lane: the least important first, and of equal ones the oldest first."""
+        return entries(self._db, "WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
+
+    def checkpoints_to_evict(self) -> Iterator[Entry]:
+        """Return the checkpoints of open windows in that order."""
+        return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
+
+    def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
+        """Return the oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
+        return list(entries(self._db, clauses, (since_s, until_s, limit)))
+
+
+class Checkpoints:
+    """Checkpoints whose window may still close."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def all(self) -> list[Entry]:
+        """Return all, also those whose bytes were withdrawn."""
+        return list(entries(self._db, f"WHERE lane = {WAITS} ORDER BY id", ()))
+
+    def of(self, windows: Collection[str]) -> list[Entry]:
+        """Return those of the windows with these ids."""
+        if not windows:
+            return []
+        where = f"WHERE lane = {WAITS} AND window IN {LISTED} ORDER BY id"
+        return list(entries(self._db, where, (listed(windows),)))
+
+    def promote(self, row: int) -> None:
+        """Turn a checkpoint into an ordinary batch, which is sent."""
+        self._db.execute("UPDATE batches SET lane = ? WHERE id = ?", (Lane.LIVE.value, row))
+
+    def withdraw(self, row: int, reason: Reason) -> None:
+        """Note that the bytes of a checkpoint had to go."""
+        self._db.execute("UPDATE batches SET size = 0, withdrawn = ? WHERE id = ?", (reason.value, row))
+
+
+class Usage:
+    """Batches and bytes by lane, which triggers keep, so that reading them costs the same at any backlog."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def stored_bytes(self) -> int:
+        """Return the bytes of all batches and checkpoints."""
+        return int(self._db.execute("SELECT sum(bytes) FROM usage").fetchone()[0])
+
+    def lanes(self) -> dict[Lane, tuple[int, int]]:
+        """Return batches and bytes of each lane, without checkpoints of open windows."""
+        rows = self._db.execute("SELECT * FROM usage WHERE lane <> ?", (WAITS,))
+        return {lane_of(lane): (batches, size) for lane, batches, size in rows}
+
+    def checkpoints(self) -> tuple[int, int]:
+        """Return checkpoints of open windows, also those withdrawn, and their bytes."""
+        batches, size = self._db.execute("SELECT batches, bytes FROM usage WHERE lane = ?", (WAITS,)).fetchone()
+        return int(batches), int(size)
+
+    def recount(self) -> None:
+        """Correct the figures after damage; for recovery only, because the cost grows with the backlog."""
+        self._db.execute(
+            "UPDATE usage SET (batches, bytes) ="
+            " (SELECT count(*), coalesce(sum(size), 0) FROM batches WHERE batches.lane = usage.lane)"
+        )
+
+    def oldest_stored_at_s(self) -> float | None:
+        """Return when the oldest batch was stored (Unix epoch), or None where there is none."""
+        oldest = self._db.execute("SELECT min(stored_at_s) FROM batches").fetchone()[0]
+        return None if oldest is None else float(oldest)
+
+
+def entries(
+    database: sqlite3.Connection, clauses: str, values: tuple[object, ...], exclude: Keys = ()
+) -> Iterator[Entry]:
+    """Return the rows that the clauses of a SELECT statement choose."""
+    statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
+    for row in database.execute(statement, values):
+        if row[1:3] in exclude:
+            continue
+        id_, epoch, seq, lane, priority, campaign, size, digest, *more = row
+        samples, first_t_us, last_t_us, refers, window, fragment, fragments, withdrawn = more
+        yield Entry(
+            id_,
+            epoch,
+            seq,
+            Lane.LIVE if lane == WAITS else lane_of(lane),
+            priority,
+            campaign,
+            size,
+            digest,
+            samples,
+            first_t_us,
+            last_t_us,
+            refers,
+            window,
+            fragment,
+            fragments,
+            lane == WAITS,
+            None if withdrawn is None else reason_of(withdrawn),
+        )

@@ -1,0 +1,118 @@
+"""The names of the spool's files, which say enough to take a batch in again where the index is lost.  Pure.
+
+    batches/<epoch>/<seq>.<lane>.<priority>.<checksum>.batch                      a batch of events, or of a catalogue
+    batches/<epoch>/<seq>.<lane>.<priority>.<window>.<k>of<n>.<checksum>.batch    fragment k of the n of a window
+    checkpoints/<window>.<k>.<priority>.<checksum>.batch                          checkpoint k of a window
+
+`seq` has 12 digits, `window` is a window id (32 hex digits), and `checksum` is the first 16 hex digits of the SHA-256
+of the content: a power cut can leave a name whose content is cut short, and only the checksum tells.
+
+Invariant: `parse` reads what `file_name` writes, and returns None for every other name.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from agent.formats.topics import Lane
+
+BATCHES: Final = "batches"
+CHECKPOINTS: Final = "checkpoints"
+CHECKSUM_CHARS: Final = 16
+_EPOCH: Final = re.compile(r"[0-9a-f]{32}")
+_BATCH: Final = re.compile(
+    r"([0-9]{12})\.(events|live|backlog)\.([0-9]{1,10})"
+    r"(?:\.([0-9a-f]{32})\.([1-9][0-9]{0,8})of([1-9][0-9]{0,8}))?\.([0-9a-f]{16})\.batch"
+)
+_CHECKPOINT: Final = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,8})\.([0-9]{1,10})\.([0-9a-f]{16})\.batch")
+_CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batch")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchName:
+    """The name of a batch's file, taken apart.
+
+    `window` is empty for a batch that belongs to no window.  A checkpoint has its window's id as epoch, and no
+    fragments.
+    """
+
+    epoch: str
+    seq: int
+    lane: Lane
+    priority: int
+    checksum: str
+    window: str = ""
+    fragment: int = 0
+    fragments: int = 0
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the file is a checkpoint."""
+        return self.window == self.epoch
+
+    @property
+    def folder(self) -> str:
+        """The folder of the file, below the spool's."""
+        return CHECKPOINTS if self.is_checkpoint else f"{BATCHES}/{self.epoch}"
+
+    @property
+    def file(self) -> str:
+        """The name of the file in its folder."""
+        if self.is_checkpoint:
+            return f"{self.window}.{self.seq}.{self.priority}.{self.checksum}.batch"
+        place = f".{self.window}.{self.fragment}of{self.fragments}" if self.window else ""
+        return f"{self.seq:012d}.{self.lane.label}.{self.priority}{place}.{self.checksum}.batch"
+
+
+def is_epoch(text: str) -> bool:
+    """Say whether `text` has the form of an epoch or a window id: 32 hex digits."""
+    return _EPOCH.fullmatch(text) is not None
+
+
+def checksum_of(digest: bytes) -> str:
+    """Return the part of a content's SHA-256 that stands in the file's name."""
+    return digest.hex()[:CHECKSUM_CHARS]
+
+
+def matches(name: BatchName, content: bytes) -> bool:
+    """Say whether `content` is whole, by the checksum in its file's name."""
+    return checksum_of(hashlib.sha256(content).digest()) == name.checksum
+
+
+def parse_batch(epoch: str, file: str) -> BatchName | None:
+    """Read the name of a file in the folder of `epoch`."""
+    match = _BATCH.fullmatch(file)
+    if match is None:
+        return None
+    seq, lane, priority, window, fragment, fragments, checksum = match.groups()
+    return BatchName(
+        epoch,
+        int(seq),
+        Lane[lane.upper()],
+        int(priority),
+        checksum,
+        window or "",
+        int(fragment or 0),
+        int(fragments or 0),
+    )
+
+
+def parse_checkpoint(file: str) -> BatchName | None:
+    """Read the name of a file in the folder of checkpoints."""
+    match = _CHECKPOINT.fullmatch(file)
+    if match is None:
+        return None
+    window, seq, priority, checksum = match.groups()
+    return BatchName(window, int(seq), Lane.LIVE, int(priority), checksum, window)
+
+
+def carrier_file(digest: bytes, epoch: str, seq: int) -> str:
+    """Return the name of the copy of a batch that carried the catalogue `digest`."""
+    return f"{digest.hex()}.{epoch}.{seq:012d}.batch"
+
+
+def parse_carrier(file: str) -> tuple[bytes, str, int] | None:
+    """Read the name of a copy of a batch that carried a catalogue: digest, epoch and number of the batch."""
+    match = _CARRIER.fullmatch(file)
+    return None if match is None else (bytes.fromhex(match[1]), match[2], int(match[3]))

@@ -1,0 +1,65 @@
+"""How far sources and campaigns are durable.  Touches the world.
+
+Each append asks for both, so they are kept in memory as well.  They are written with the tables: an index whose
+transaction did not commit must be closed, and what is opened in its place reads what the disk holds.
+
+Raises sqlite3.Error.  Methods that write are used within a transaction.
+"""
+
+import functools
+import sqlite3
+from collections.abc import Mapping
+
+
+class ResumePoints:
+    """For each source, and campaign, the number of the first frame that is not durable."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def all(self) -> dict[str, int]:
+        """Return every resume point by its key."""
+        return dict(self._points)
+
+    @functools.cached_property
+    def _points(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT source, point FROM resume_points"))
+
+    def set(self, points: Mapping[str, int]) -> None:
+        """Set these resume points and leave the others."""
+        self._db.executemany(
+            "INSERT INTO resume_points VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET point = excluded.point",
+            list(points.items()),
+        )
+        self._points.update(points)
+
+    def replace(self, points: Mapping[str, int]) -> None:
+        """Set these resume points and forget all others."""
+        self._db.execute("DELETE FROM resume_points")
+        self._points.clear()
+        self.set(points)
+
+
+class Reached:
+    """For each campaign, the time (of frames) up to which it is durable in this run of the agent."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def all(self) -> dict[str, int]:
+        """Return microseconds since the Unix epoch by campaign."""
+        return dict(self._reached)
+
+    @functools.cached_property
+    def _reached(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT campaign, t_us FROM reached"))
+
+    def set(self, campaign: str, t_us: int) -> None:
+        """Note that a campaign is durable up to `t_us`."""
+        self._db.execute("INSERT OR REPLACE INTO reached VALUES (?, ?)", (campaign, t_us))
+        self._reached[campaign] = t_us
+
+    def clear(self) -> None:
+        """Forget all, because a run begins or has ended well."""
+        self._db.execute("DELETE FROM reached")
+        self._reached.clear()

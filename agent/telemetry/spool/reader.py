@@ -1,0 +1,197 @@
+"""The reader's side of the spool: what is to be sent, and what became of it.  Touches the world.
+
+The uplink is the one reader.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from agent.formats.topics import Lane
+from agent.formats.up.acks import Refusal
+from agent.telemetry.losses import MAX_DETAIL_CHARS, Reason
+from agent.telemetry.spool.batch import Entry
+from agent.telemetry.spool.batches import Keys
+from agent.telemetry.spool.catalogues import Verdict
+from agent.telemetry.spool.folder import SpoolFolder
+from agent.telemetry.spool.ledger import ACKNOWLEDGED
+from agent.telemetry.spool.room import Room
+from agent.telemetry.spool.transactions import Transactions
+
+FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
+FRESH_BATCHES: Final = 256  # bounds what each look at the fresh ones costs; twice what ten campaigns make in FRESH_S
+UNSWEPT: Final = 20_000  # bounds the memory for their names to 4 MB; the files count as space that is taken
+
+
+class Reader:
+    """The methods that the uplink uses.  Methods block; any thread may call them, and one runs at a time."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        folder: SpoolFolder,
+        room: Room,
+        *,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._transactions = transactions
+        self._folder = folder
+        self._room = room
+        self._now_s = now_s
+        self.on_append: Callable[[], None] | None = None
+        """Called after each append of what can be sent, in the thread that appended: it wakes the uplink up."""
+
+    def notify(self) -> None:
+        """Call `on_append`."""
+        if self.on_append is not None:
+            self.on_append()
+
+    # ---- sending
+
+    def pending(self, limit: int, *, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None = None) -> list[Entry]:
+        """Return up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
+
+        `fresh` chooses those stored in the last FRESH_S that are among the last FRESH_BATCHES, or only the others, or
+        (None) all.  Within a lane the most important come first, and of equal ones the newest.  Raises Transient.
+        """
+        found: list[Entry] = []
+        with self._transactions.reading() as index:
+            now_s = self._now_s()
+            age = (FRESH_BATCHES, now_s - FRESH_S, now_s + FRESH_S)
+            for lane in lanes:
+                match fresh:
+                    case None:
+                        entries: Iterable[Entry] = index.queues.next_to_send(lane, exclude)
+                    case True:
+                        entries = index.queues.newest(lane, *age, exclude)
+                    case False:
+                        entries = index.queues.not_newest(lane, *age, exclude)
+                for entry in entries:
+                    if len(found) == limit:
+                        return found
+                    found.append(entry)
+        return found
+
+    def read(self, entry: Entry) -> bytes | None:
+        """Return the sealed bytes; None where the batch is gone meanwhile, or damaged (then its loss is recorded).
+
+        The call does not wait for a transaction that is under way, unless the bytes are not there.  Raises Transient.
+        """
+        content = self._content(entry)
+        if hashlib.sha256(content).digest() == entry.digest:
+            return content
+        with self._transactions.turn:
+            with self._transactions.reading() as index:
+                current = index.rows.find(*entry.key)
+            if current is None:
+                return None
+            content = self._content(current)
+            if hashlib.sha256(content).digest() == current.digest:
+                return content
+            self._room.lose([(current, Reason.CORRUPT, "")], keep=True)
+            return None
+
+    def _content(self, entry: Entry) -> bytes:
+        """Return what lies where the batch should; empty where nothing does."""
+        try:
+            return self._folder.read(self._folder.path(entry.name))
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise self._folder.refuses(error) from error
+
+    def catalogue(self, digest: bytes) -> bytes | None:
+        """Return the sealed batch that carries a catalogue; None where it is not kept, was refused, or is damaged.
+
+        Raises Transient.
+        """
+        with self._transactions.turn:
+            with self._transactions.reading() as index:
+                carrier = index.catalogues.all().get(digest)
+            if carrier is None or carrier.verdict is Verdict.REFUSED:
+                return None
+            path = self._folder.carrier_path(digest, carrier.epoch, carrier.seq)
+            try:
+                content = self._folder.read(path)
+            except FileNotFoundError:
+                content = b""
+            except OSError as error:
+                raise self._folder.refuses(error) from error
+            if hashlib.sha256(content).digest() == carrier.checksum:
+                return content
+            with self._transactions.writing() as index:
+                index.catalogues.drop(digest)
+            self._folder.quarantine(path, self._now_s())
+            return None
+
+    # ---- answers
+
+    def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
+        """Forget batches that arrived; return how many were still here.  Raises Transient: then repeat it.
+
+        `end_to_end` says that the receiver itself answered, which therefore has the catalogues that the batches
+        carried. The files stay until `sweep` is called, space is needed, or there are more than UNSWEPT.
+        """
+        with self._transactions.turn:
+            with self._transactions.writing() as index:
+                if end_to_end:
+                    index.catalogues.judge(epoch, seqs, Verdict.CONFIRMED)
+                gone = index.rows.sendable(epoch, seqs)
+                rows = [entry.row for entry in gone]
+                index.ledger.settle_reported(rows)
+                index.rows.remove(*rows)
+                index.ledger.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
+                self._transactions.removing = gone
+            self._folder.sweeper.doom((entry.name, entry.size_bytes) for entry in gone)
+            self._transactions.removing = []
+        if self._folder.sweeper.doomed[0] > UNSWEPT:
+            self.sweep()
+        return len(gone)
+
+    def sweep(self) -> None:
+        """Remove the files of acknowledged batches.  No other call waits for it, as long as there is space."""
+        self._folder.sweeper.sweep()
+
+    @property
+    def unswept(self) -> int:
+        """Acknowledged batches whose files are still there."""
+        return self._folder.sweeper.doomed[0]
+
+    def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
+        """Give up batches (by number) that the receiver will never take, record their loss, and return which.
+
+        Only a batch whose very bytes were refused goes: junk that was sent in this vehicle's name costs it nothing.
+        Raises Transient.
+        """
+        with self._transactions.turn:
+            with self._transactions.reading() as index:
+                found = index.rows.sendable(epoch, refusals)
+                carriers = [
+                    carrier.seq
+                    for carrier in index.catalogues.all().values()
+                    if carrier.epoch == epoch
+                    and carrier.seq in refusals
+                    and refusals[carrier.seq].digest == carrier.checksum
+                ]
+            if carriers:
+                with self._transactions.writing() as index:
+                    index.catalogues.judge(epoch, carriers, Verdict.REFUSED)
+            refused = [
+                (entry, Reason.REFUSED_BY_RECEIVER, refusals[entry.seq].reason[:MAX_DETAIL_CHARS])
+                for entry in found
+                if entry.digest == refusals[entry.seq].digest
+            ]
+            self._room.lose(refused)
+            return [entry.seq for entry, _, _ in refused]
+
+    def give_up_unreadable(self, epoch: str, seqs: Iterable[int], digest: bytes) -> int:
+        """Give up batches whose catalogue neither the receiver nor this spool has, and record their loss.
+
+        Raises Transient.
+        """
+        with self._transactions.turn:
+            with self._transactions.reading() as index:
+                found = index.rows.sendable(epoch, seqs)
+            self._room.lose([(entry, Reason.CORRUPT, f"catalogue {digest.hex()} is lost") for entry in found])
+            return len(found)

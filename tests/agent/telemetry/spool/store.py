@@ -1,0 +1,130 @@
+"""A spool with both of its sides in one object, and drafts of batches that seal themselves, for short tests."""
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.formats.topics import Lane
+from agent.system.durable import Disk
+from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
+from agent.telemetry.spool.retention import Limits
+from agent.telemetry.spool.schema import Connect, connect
+from agent.telemetry.spool.spool import Spool
+
+WINDOW = "e" * 32
+_tokens = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A batch that is to be stored; `seal` gets its number.
+
+    `checkpoint` is the id of a checkpoint, `window` that of the window whose one fragment the batch is.
+    """
+
+    lane: Lane
+    priority: int
+    campaign: str
+    seal: Callable[[int], bytes]
+    samples: int = 0
+    first_t_us: int | None = None
+    last_t_us: int | None = None
+    carries: bytes | None = None
+    refers: bytes | None = None
+    checkpoint: BatchId | None = None
+    window: str = ""
+
+    def sealed(self, id_: BatchId, reports: Collection[int] = ()) -> SealedBatch:
+        return SealedBatch(
+            id_,
+            self.lane,
+            self.priority,
+            self.seal(id_.seq),
+            self.campaign,
+            self.samples,
+            self.first_t_us,
+            self.last_t_us,
+            self.carries,
+            self.refers,
+            Fragment(self.window, 1, 1) if self.window else None,
+            tuple(reports),
+            self.checkpoint is not None,
+        )
+
+
+def cut(draft: Draft, count: int) -> list[SealedBatch]:
+    """Fragments of one window, without ids yet."""
+    return [
+        replace(draft.sealed(BatchId("", number)), fragment=Fragment(draft.window, number, count))
+        for number in range(1, count + 1)
+    ]
+
+
+class Store(Spool):
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        *,
+        now_s: Callable[[], float] = time.time,
+        disk: Disk | None = None,
+        open_database: Connect = connect,
+    ) -> None:
+        super().__init__(folder, limits, now_s=now_s, disk=disk, open_database=open_database)
+        self.stored = self.writer.stored
+        self.promote = self.writer.promote
+        self.record_losses = self.writer.record_losses
+        self.unreported_losses = self.writer.unreported_losses
+        self.keep_catalogues = self.writer.keep_catalogues
+        self.catalogues = self.writer.catalogues
+        self.pending = self.reader.pending
+        self.read = self.reader.read
+        self.acknowledge = self.reader.acknowledge
+        self.refuse = self.reader.refuse
+        self.give_up_unreadable = self.reader.give_up_unreadable
+        self.catalogue = self.reader.catalogue
+        self.sweep = self.reader.sweep
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        quota_bytes: int,
+        max_age_s: float,
+        reserve_bytes: int,
+        now_s: Callable[[], float] = time.time,
+        disk: Disk | None = None,
+        open_database: Connect = connect,
+    ) -> "Store":
+        limits = Limits.of(quota_bytes, max_age_s, reserve_bytes)
+        return cls(folder, limits, now_s=now_s, disk=disk, open_database=open_database)
+
+    def append(
+        self,
+        draft: Draft,
+        *,
+        reports: Collection[int] = (),
+        resume_points: Mapping[str, int] | None = None,
+        token: str | None = None,
+    ) -> int:
+        return self.append_all([draft], reports=reports, resume_points=resume_points, token=token)[0]
+
+    def append_all(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        reports: Collection[int] = (),
+        resume_points: Mapping[str, int] | None = None,
+        token: str | None = None,
+    ) -> list[int]:
+        """Store drafts under the next ids; the first reports losses.  Returns their numbers."""
+        ids = iter(self.writer.next_ids(len(drafts)))
+        batches = [
+            draft.sealed(draft.checkpoint or next(ids), () if number else reports)
+            for number, draft in enumerate(drafts)
+        ]
+        self.writer.append(batches, token=token or f"t{next(_tokens)}", resume_points=resume_points)
+        return [batch.id.seq for batch in batches]
