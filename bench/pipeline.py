@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from agent.formats.down.campaign import parse_campaign
 from agent.formats.topics import Lane
 from agent.formats.up.catalogue import catalogue_of
-from agent.formats.up.codec import decode_window, encode_parts
-from agent.formats.up.columns import Window, physical
+from agent.formats.up.columns import Window
+from agent.formats.up.decode import decode_window
+from agent.formats.up.encode import encode_fragments
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, unseal
 from agent.telemetry.clock import MachineClock
@@ -30,6 +31,7 @@ from bench.columns import Columns, key
 from bench.drives import Drive
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
+from can_dbc.values import physical
 
 VEHICLE: Final = "00000000-0000-4000-8000-000000000000"
 BATCH_BYTES: Final = 60_000  # the setting's default
@@ -107,7 +109,7 @@ class Pipeline:
     def bodies(self) -> list[bytes]:
         """What is signed and sealed, batch by batch."""
         limit = BATCH_BYTES - SEAL_OVERHEAD_BYTES
-        return [body for window in self.windows() for _, body in encode_parts(window, limit, self._catalogue)]
+        return [body for window in self.windows() for _, body in encode_fragments(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
         """What a receiver gets out of the batches that one run leaves in the spool."""

@@ -30,7 +30,7 @@ agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py ag
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
-can_dbc/plan.py can_dbc/selector.py
+can_dbc/plan.py can_dbc/selector.py can_dbc/values.py
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
 fleet/state/access_list.py fleet/state/certificates.py
@@ -49,7 +49,7 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.system": {"agent.errors"},
-    "agent.formats": {"agent.errors"},
+    "agent.formats": {"agent.errors", "can_dbc.values"},  # one meaning of raw integers on vehicle and wire
     "agent.link": {"agent.errors", "agent.formats", "agent.system"},
     "agent.settings": {"agent.errors", "agent.formats", "agent.system", "can_dbc"},
     "agent.sources": {"agent.errors", "agent.system", "can_dbc", "simulator"},

@@ -27,7 +27,8 @@ from can_dbc.database import load
 from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
 from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import WORD_BITS, BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.values import WORD_BITS
 
 COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit", "source_address")
 _BLOCK_FRAMES: Final = 32_768  # some hundred thousand samples a row group

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from can_dbc.decoder import Decoded, SignalColumns
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import WORD_BITS, Kind, MessagePlan, SignalPlan, physical, text_keys
+from can_dbc.plan import MessagePlan, SignalPlan
+from can_dbc.values import WORD_BITS, Kind, physical, text_keys
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -70,6 +70,11 @@ class Deltas:
     unit: int = 1
 
 
+def int64(value: int) -> int:
+    """Return the value modulo 2^64, as int64."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Deltas:
     """Encode the rows of tables of (S, n) values, S and n at least 1, each row with its wrap where it fits.
 

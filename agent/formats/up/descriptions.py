@@ -13,15 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.up.columns import Kind, SignalInfo
+from agent.formats.up.columns import Described, SignalInfo
 from agent.formats.up.delta import SIGNED, MalformedError
+from can_dbc.values import Kind
 
 MAX_SIGNALS: Final = 65_536
 MAX_NAME_CHARS: Final = 500
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
-
-Described = tuple[SignalInfo, Mapping[int, str]]
-"""A signal and its texts by raw value."""
 
 _Type = tuple[str | None, Kind, int, float, float]
 

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.formats.down.campaign import Campaign
-from agent.formats.up.columns import Clock, ColumnGroup, Kind, SignalInfo, TableTexts, Window
-from agent.formats.up.descriptions import Described
+from agent.formats.up.columns import Clock, ColumnGroup, Described, SignalInfo, Window
 from can_dbc.decoder import SignalColumns
 from can_dbc.plan import BusPlan, MessagePlan, SignalPlan
 
@@ -153,7 +152,7 @@ class _Message:
             known = tuple(signal.info for signal in chosen), tuple(signal.texts for signal in chosen)
             self.described[members] = known
         infos, tables = known
-        return ColumnGroup(t_us, infos, raw, TableTexts(infos, tables, raw), self.source_address)
+        return ColumnGroup(t_us, infos, raw, tables, self.source_address)
 
 
 class CampaignCollector:
@@ -411,4 +410,4 @@ def _header(message: MessagePlan) -> int:
 
 
 def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:
-    return SignalInfo(name, bus, plan.unit, Kind(plan.kind), plan.bits, plan.scale, plan.offset)
+    return SignalInfo(name, bus, plan.unit, plan.kind, plan.bits, plan.scale, plan.offset)

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
 from agent.formats.topics import Lane
-from agent.formats.up.codec import MAX_REPLACES, encode_parts
 from agent.formats.up.columns import Clock, Event, Window
+from agent.formats.up.encode import encode_fragments
+from agent.formats.up.limits import MAX_REPLACES
 from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
@@ -286,7 +287,7 @@ class Outbox:
         if parts.keys:
             window = replace(window, replaces=tuple(seq for _, seq in parts.keys))
         catalogue = self._references.of(window) if self._references is not None and window.groups else None
-        pieces = list(encode_parts(window, self._body_max_bytes, catalogue))
+        pieces = list(encode_fragments(window, self._body_max_bytes, catalogue))
         refers = None if catalogue is None else catalogue.digest
         drafts = tuple(
             self._sealer.draft(

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.formats.down.campaign import parse_campaign
-from agent.formats.up.columns import Clock, ClockQuality, Kind
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.telemetry.collect.policy import CLOCK_SET_BACK_NS, CampaignCollector, described, wanted
 from can_dbc.decoder import SignalColumns
 from can_dbc.plan import BusPlan, Match, MessagePlan, SignalPlan
 from can_dbc.plan import Kind as PlanKind
+from can_dbc.values import Kind
 
 CLOCK = Clock(ClockQuality.RECORDED, "", 0, 0)
 MS = 1_000_000

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
 from agent.formats.topics import Lane
-from agent.formats.up.codec import decode_window
 from agent.formats.up.columns import Event, Window
+from agent.formats.up.decode import decode_window
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import unseal
 from agent.telemetry.losses import Loss
