@@ -22,14 +22,14 @@ from agent.formats.up.encode import encode_fragments
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, unseal
 from agent.telemetry.clock import MachineClock
-from agent.telemetry.collect.policy import CampaignCollector, described, wanted
+from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.outbox.references import Description
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.spool import Spool
 from bench.columns import Columns, key
 from bench.drives import Drive
-from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
 from can_dbc.values import physical
 
@@ -50,8 +50,10 @@ class Pipeline:
 
     def __init__(self, drive: Drive, windows: Sequence[FrameBlock], folder: Path) -> None:
         self._windows = windows
-        self._decoder = Decoder(drive.plans, wanted([EVERYTHING]))
-        self._collector = CampaignCollector(EVERYTHING, drive.block.buses)
+        buses = drive.block.buses
+        self._tables = SignalTables(buses, {buses[number]: plan for number, plan in drive.plans.items()})
+        self._collector = CampaignCollector(EVERYTHING, self._tables)
+        self._decoder = self._tables.decoder(self._collector.wants)
         self._device, self._recipient = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
         self._clock = MachineClock(recorded=True)
         self._spool = Spool.open(folder, quota_bytes=10**9, max_age_s=1e6, reserve_bytes=0)
@@ -63,7 +65,7 @@ class Pipeline:
             pending_max_bytes=10**8,
             refer=True,
         )
-        signals = described(EVERYTHING, drive.block.buses, drive.plans)
+        signals = self._collector.described
         description = Description(EVERYTHING.name, EVERYTHING.revision, signals)
         self._catalogue = catalogue_of(description.campaign, description.revision, signals)
         self._outbox.describe([description])
@@ -78,15 +80,15 @@ class Pipeline:
         busy_s = time.process_time()
         for block in self._windows:
             started = clock()
-            columns = self._decoder.decode(block).columns
+            decoded_columns = self._decoder.decode(block).columns
             decoded = clock()
-            self._collector.offer(columns)
+            self._collector.take_blocks(self._tables.blocks(decoded_columns))
             window = self._close(block)
             collected = clock()
             self._outbox.put([(window, 1)])
             stored = clock()
             self._stages_s["decode"] += decoded - started
-            self._stages_s["policy"] += collected - decoded
+            self._stages_s["collect"] += collected - decoded
             self._stages_s["codec to disk"] += stored - collected
         self._busy_s += time.process_time() - busy_s
         self._runs += 1
@@ -95,7 +97,7 @@ class Pipeline:
         """What is collected, by window."""
         found = []
         for block in self._windows:
-            self._collector.offer(self._decoder.decode(block).columns)
+            self._collector.take_blocks(self._tables.blocks(self._decoder.decode(block).columns))
             found.append(self._close(block))
         return found
 

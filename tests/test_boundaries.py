@@ -23,8 +23,10 @@ agent/link/session.py
 agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/sources/ring_layout.py
-agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/holdings.py
-agent/telemetry/collect/policy.py
+agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
+agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py
+agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
+agent/telemetry/collect/thinning.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/retention.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
@@ -52,7 +54,7 @@ MAY_IMPORT = {
     "agent.formats": {"agent.errors", "can_dbc.values"},  # one meaning of raw integers on vehicle and wire
     "agent.link": {"agent.errors", "agent.formats", "agent.system"},
     "agent.settings": {"agent.errors", "agent.formats", "agent.system", "can_dbc"},
-    "agent.sources": {"agent.errors", "agent.system", "can_dbc", "simulator"},
+    "agent.sources": {"agent.errors", "agent.system", "agent.formats", "can_dbc", "simulator"},
     "agent.telemetry": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
     "agent.pushes": {"agent.errors", "agent.system", "agent.formats", "agent.link"},
     "agent.serve": {"agent.errors", "agent.system", "agent.formats"},

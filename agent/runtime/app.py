@@ -32,6 +32,7 @@ from agent.system.sd_notify import Notifier
 from agent.telemetry.clock import MachineClock, SteadyClock
 from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.collect.holdings import Holder, Holdings
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.spool.spool import Spool
@@ -92,7 +93,7 @@ class Agent:
         holders = [source for source in sources if isinstance(source, Holder)]
         self._positions = [holder.position_name for holder in holders]
         holdings = Holdings(holders, positions)
-        self._collector = Collector(buses, parts.plans, self._outbox, clock, limits, holdings=holdings)
+        self._collector = Collector(SignalTables(buses, parts.plans), self._outbox, clock, limits, holdings=holdings)
         self._feeders = [Feeder(source, buses, self._collector.feed) for source in sources]
         self._fed = asyncio.Event()
         toggles = ToggleService(identity.attributes)

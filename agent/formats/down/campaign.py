@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -70,11 +69,6 @@ class SignalRule:
     interval_ns: int
     max_samples: int | None
     on_change: bool
-
-    @property
-    def is_glob(self) -> bool:
-        """Whether `name` is a pattern."""
-        return not _GLOB_CHARACTERS.isdisjoint(self.name)
 
 
 @dataclass(frozen=True, slots=True)
