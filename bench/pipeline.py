@@ -1,5 +1,5 @@
 """The whole way of frames in memory to sealed batches that are durable in the spool, by the agent's own parts: decode,
-policy, codec and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
+collect, encode and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
 before, as in an agent that has been running for a while, and the receiver has confirmed the catalogue, which a vehicle
 sends once for each revision of a campaign."""
 

@@ -16,7 +16,7 @@ PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 
 PURE = """
 */__init__.py agent/errors.py agent/commands/long_form.py agent/system/arguments.py
-agent/formats/topics.py agent/formats/nearest.py agent/formats/up/*.py
+agent/formats/iso_time.py agent/formats/topics.py agent/formats/nearest.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
 agent/formats/down/toggles.py
 agent/link/session.py

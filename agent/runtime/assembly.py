@@ -7,12 +7,12 @@ build.  Each function raises Permanent that names the file and the remedy.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from agent.errors import Permanent
 from agent.formats.down import campaign
 from agent.formats.down.campaign import Campaign
+from agent.formats.iso_time import ns_of_iso
 from agent.formats.topics import Lane
 from agent.link.endpoint import Endpoint
 from agent.settings.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
@@ -190,13 +190,7 @@ def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
 def _start_ns(text: str, where: str) -> int:
     if not text:
         return time.time_ns()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Permanent(f"{where}.start: {text!r} is no ISO 8601 time, such as 2026-07-01T08:00:00Z") from error
-    if moment.tzinfo is None:
-        raise Permanent(f"{where}.start: {text!r} has no time zone; append Z for UTC")
-    return round(moment.timestamp() * 1_000_000) * 1_000
+    return ns_of_iso(text, f"{where}.start")
 
 
 def endpoint(identity: Identity, uplink: Uplink) -> Endpoint:

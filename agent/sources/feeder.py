@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Generic, TypeVar, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 import structlog
 
 from agent.errors import AgentError
+from agent.formats.iso_time import iso_of_ns
 from agent.formats.up.signals import SignalBlock
 from agent.sources import Source, ValueSource
 from can_dbc.frames import FrameBlock
@@ -61,8 +61,7 @@ class _Feeding(Generic[_Block]):
                 async for block in blocks:
                     if self.state is State.WAITING:
                         self.state = State.RUNNING
-                        since = datetime.fromtimestamp(int(block.t_ns[0]) / 1e9, UTC)
-                        log.info("source_running", source=self.name, first_frame=f"{since:%Y-%m-%dT%H:%M:%S.%fZ}")
+                        log.info("source_running", source=self.name, first_frame=iso_of_ns(int(block.t_ns[0])))
                     await self._take(self._renumbered(block))
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)

@@ -123,7 +123,8 @@ class CampaignCollector:
 
     def take_blocks(self, blocks: Sequence[SignalBlock]) -> None:
         """Keep what the campaign asks for.  A block must hold every signal that the campaign wants of its table."""
-        blocks = [block for block in blocks if block.table in self._asked and len(block.t_ns)]
+        asked = self._asked
+        blocks = [block for block in blocks if block.table in asked and block.t_ns.size]
         if not blocks:
             return
         t_ns = np.concatenate([block.t_ns for block in blocks])

@@ -3,7 +3,7 @@
 Invariant: signals that were kept at the same times are held, stored and sent together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,18 +89,20 @@ class HeldSamples:
         """Hold nothing: the window closed."""
         self._held = []
 
-    def groups(self, first_checkpoint: int = 0) -> Iterator[ColumnGroup]:
-        """Yield what is held as column groups, or only what belongs to `first_checkpoint` and later ones."""
+    def groups(self, first_checkpoint: int = 0) -> Iterable[ColumnGroup]:
+        """Return what is held as column groups, or only what belongs to `first_checkpoint` and later ones."""
         held = self._held
         if first_checkpoint:
             held = [samples for samples in held if samples.checkpoint >= first_checkpoint]
         if not held:
-            return
-        if not self._limited and all(samples.members == held[0].members for samples in held):
-            t_us = _joined([samples.t_us for samples in held])
-            yield self._group(held[0].members, t_us, _joined([samples.raw for samples in held]))
-        else:
-            yield from self._regrouped(held)
+            return ()
+        if self._limited or any(samples.members != held[0].members for samples in held):
+            return self._regrouped(held)
+        t_us, raw = held[0].t_us, held[0].raw
+        if len(held) > 1:
+            t_us = np.concatenate([samples.t_us for samples in held])
+            raw = np.concatenate([samples.raw for samples in held], axis=1)
+        return (self._group(held[0].members, t_us, raw),)
 
     def _regrouped(self, held: Sequence[Samples]) -> Iterator[ColumnGroup]:
         """Yield groups of signals that were kept at the same times throughout the window."""
@@ -118,8 +120,10 @@ class HeldSamples:
             newest = slice(None if most is None else -most, None)
             chosen = [held[number] for number, _ in places[members[0]]]
             rows = [[places[index][i][1] for index in members] for i in range(len(chosen))]
-            t_us = _joined([samples.t_us for samples in chosen])[newest]
-            raw = _joined([samples.raw[row] for samples, row in zip(chosen, rows, strict=True)])[:, newest]
+            t_us = np.concatenate([samples.t_us for samples in chosen])[newest]
+            raw = np.concatenate([samples.raw[row] for samples, row in zip(chosen, rows, strict=True)], axis=1)[
+                :, newest
+            ]
             yield self._group(tuple(members), t_us, raw)
 
     def _group(self, members: tuple[int, ...], t_us: NDArray[np.int64], raw: NDArray[np.int64]) -> ColumnGroup:
@@ -141,7 +145,3 @@ def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int)
     held = sum(sizes[number] for number, _ in places)
     while held - sizes[places[0][0]] >= max_samples:
         held -= sizes[places.pop(0)[0]]
-
-
-def _joined(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)

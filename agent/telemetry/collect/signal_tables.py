@@ -60,18 +60,22 @@ class SignalTables:
     def blocks(self, columns: Iterable[SignalColumns]) -> list[SignalBlock]:
         """Return decoded columns as signal blocks; the arrays are shared, not copied."""
         numbers = self._numbers
-        return [
-            SignalBlock(
-                numbers[_key(decoded.bus, decoded.message)],
-                decoded.t_ns,
-                decoded.signals,
-                decoded.raw,
-                decoded.valid,
-                decoded.source_address,
-                decoded.rows,
+        found = []
+        for decoded in columns:
+            message = decoded.message
+            header = -1 if message.header_id is None else message.header_id
+            found.append(
+                SignalBlock(
+                    numbers[decoded.bus, message.can_id, message.extended, header],
+                    decoded.t_ns,
+                    decoded.signals,
+                    decoded.raw,
+                    decoded.valid,
+                    decoded.source_address,
+                    decoded.rows,
+                )
             )
-            for decoded in columns
-        ]
+        return found
 
 
 def _key(bus: int, message: MessagePlan) -> _Key:

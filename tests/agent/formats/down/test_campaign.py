@@ -7,6 +7,10 @@ from hypothesis import strategies as st
 
 from agent.errors import Permanent
 from agent.formats.down.campaign import DOCUMENT_BYTES, NO_EFFECT, parse_campaign
+from agent.telemetry.collect.campaign import rules_of
+from agent.telemetry.collect.signal_tables import SignalTables
+from can_dbc.database import load
+from can_dbc.plan import compile_plan
 
 ROOT = Path(__file__).parents[4]
 S = 1_000_000_000
@@ -96,7 +100,7 @@ def test_what_would_change_the_collection_and_is_not_carried_out_is_refused_by_n
         ({"priority": -1}, "priority"),
         ({"priority": 2**31}, "priority"),
         ({"startTime": "yesterday"}, "startTime: 'yesterday' is no ISO 8601"),
-        ({"startTime": "2026-07-01T00:00:00"}, "startTime: .* has no time zone: append Z"),
+        ({"startTime": "2026-07-01T00:00:00"}, "startTime: .* has no time zone; append Z"),
         ({"startTime": -1}, "startTime"),
         ({"expiryTime": 1752000000}, "expiryTime is not after startTime"),
     ],
