@@ -1,4 +1,4 @@
-"""What a batch says, as frozen dataclasses over numpy columns: shared by collectors, codec and lake.  Pure.
+"""The content of a batch as frozen dataclasses over numpy columns, shared by collectors, codec and lake.  Pure.
 
 Invariant: raw integers travel, never rounded physical values; `can_dbc.values.physical` recovers the value exactly as
 the database defines it, `raw * scale + offset` in float64.
@@ -64,9 +64,9 @@ class ColumnGroup:
 
     `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of signals[i];
     unsigned 64-bit values and IEEE floats as their bit pattern.  `tables[i]` is the value table of signals[i], whole or
-    without entries that do not occur.  `source_address` (0 to 255): of J1939, who sent all of them; None elsewhere.
+    without entries that do not occur.  `source_address` (0 to 255): the sender of a J1939 message; None elsewhere.
     `numbers` (S,) int64: the place of each signal in the list of all that the campaign may collect, from which its
-    catalogue is made; None where nobody numbered them.
+    catalogue is made; None where they are not numbered, as in a batch that was read.
     """
 
     t_us: NDArray[np.int64]
@@ -93,7 +93,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
+    """The samples that one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
 
     `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one; of a window that was
     cut, in all of its fragments together.

@@ -47,7 +47,7 @@ def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Wind
     message = pb.TelemetryBatch()
     try:
         size = zstandard.get_frame_parameters(body).content_size
-        if size > MAX_BODY_BYTES:  # unknown size is the largest of all
+        if size > MAX_BODY_BYTES:  # zstd gives an unknown size as the largest number
             raise Untrusted(f"batch of {size} bytes exceeds {MAX_BODY_BYTES}")
         message.ParseFromString(zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False))
         if message.format != FORMAT:
@@ -83,14 +83,14 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
 
 
 def _read_replaces(steps: Sequence[int]) -> tuple[int, ...]:
-    """Raises delta.MalformedError."""
+    """Read the numbers of replaced batches.  Raises delta.MalformedError."""
     if len(steps) > MAX_REPLACES or 0 in steps:
         raise delta.MalformedError("batches to replace that are too many, or not in ascending order")
     return tuple(accumulate(steps))
 
 
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
-    """Raises UnknownCatalogue and delta.MalformedError."""
+    """Find the catalogue of the batch.  Raises UnknownCatalogue and delta.MalformedError."""
     if not digest:
         return None
     if len(digest) != DIGEST_BYTES:
@@ -102,7 +102,7 @@ def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
 
 
 def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tuple[ColumnGroup, ...]:
-    """Raises delta.MalformedError."""
+    """Read all column groups.  Raises delta.MalformedError."""
     columns = message.columns
     sizes, time_of = list(columns.sizes), list(columns.times) or list(range(len(columns.sizes)))
     senders = list(columns.senders) or [0] * len(sizes)

@@ -43,10 +43,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What is due: take the first `frames` off the buffer, decode and collect them, then close the windows named.
+    """One thing that is due: take the first `frames` off the buffer, decode and collect them, then close windows.
 
-    `frames` counts rows of values as well.  Of the windows in `checkpoints` make durable what came since the start that
-    is named; see `Batcher.checkpointed`.
+    `frames` counts rows of values as well.  `closing` names the windows to close.  Of those in `checkpoints` make
+    durable what came since the start that is named; see `Batcher.checkpointed`.
     """
 
     frames: int

@@ -1,4 +1,4 @@
-"""What a campaign collects: the first of the consumers.  Pure.
+"""The collector of a campaign, which is the first of the consumers.  Pure.
 
 A sample outside the campaign's time does not exist for it.  Of the others its rules keep some (`thinning`), which stay
 in the open window (`open_window`) until that closes.  Of J1939 the signal of each sender counts for itself: one control
@@ -43,7 +43,7 @@ def rules_of(campaign: Campaign, names: SignalNames) -> dict[Place, SignalRule]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """What the campaign collects of one signal table; `first_number` is the place of its first signal in the list."""
+    """The collected signals of one table and their rules; `first_number` is the place of the first in the list."""
 
     indices: tuple[int, ...]
     signals: tuple[Described, ...]
@@ -98,7 +98,7 @@ class CampaignCollector:
 
     @property
     def campaign(self) -> Campaign:
-        """What is collected, and how."""
+        """The document that says what is collected, and how."""
         return self._campaign
 
     @property
@@ -108,7 +108,7 @@ class CampaignCollector:
 
     @property
     def described(self) -> tuple[Described, ...]:
-        """All that the campaign may collect, in the order in which windows hold it: what its catalogue is made from."""
+        """All that the campaign may collect, in the order of its windows; the catalogue is made from this list."""
         return self._described
 
     @property

@@ -1,4 +1,4 @@
-"""What every consumer of decoded signals promises to the collector."""
+"""The contract between the collector and the consumers of decoded signals."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -24,11 +24,11 @@ class Holder(Protocol):
 
     @property
     def position_name(self) -> str:
-        """What its resume points are stored under."""
+        """The name under which its resume points are stored."""
 
     @property
     def resumes(self) -> bool:
-        """Whether it still has the frames of before this run that it did not release."""
+        """Whether it still has those frames of earlier runs that it was not allowed to release."""
 
     def begin(self, *, used: int, needed: int) -> None:
         """Hear, before the first frame, that numbers below `used` are used up and frames before `needed` not needed."""

@@ -1,4 +1,4 @@
-"""What an open window holds of one signal table and sender, and how it becomes column groups.  Pure.
+"""The samples that an open window holds of one signal table and sender, and how they become column groups.  Pure.
 
 Invariant: signals that were kept at the same times are held, stored and sent together.
 """

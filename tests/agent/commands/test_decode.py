@@ -14,7 +14,8 @@ import zstandard
 from cantools.database.errors import DecodeError
 from cantools.j1939 import pgn_from_frame_id
 
-from agent.commands.decode import COLUMNS, decode_log
+from agent.commands.decode import decode_log
+from agent.commands.table_files import COLUMNS
 from agent.errors import Permanent
 from can_dbc.plan import Match
 from tests import shared_data
