@@ -1,32 +1,30 @@
-"""Convert the raw values of whole messages to physical values, all signals at once.
+"""Physical values of whole messages at once, as the other decoders give them.
 
-The product never does this for whole messages, because raw integers travel; the decoders that bench compares with
-give physical values, so bench measures our decoder with the conversion.  Invariant: each value is what `plan.physical`
-gives for its signal, to the last bit.
+The agent itself never needs them: raw integers travel, and the lake multiplies.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from can_dbc.decoder import SignalColumns
-from can_dbc.plan import WORD_BITS, Kind, MessagePlan, SignalPlan, physical
+from can_dbc.plan import SignalPlan
+from can_dbc.values import WORD_BITS, Kind, physical
 
 
 class Conversions:
     """Converts decoded columns; what a message needs is worked out when it is first seen."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, tuple[int, ...]], tuple[MessagePlan, _Conversion]] = {}
+        self._known: dict[tuple[object, ...], _Conversion] = {}
 
     def physical(self, columns: SignalColumns) -> NDArray[np.float64]:
-        """Physical values (S, n); they mean something where `columns.valid` says so."""
-        key = (id(columns.message), columns.signals)
+        """Physical values (S, n), as `values.physical` gives them; without meaning where `columns.valid` is False."""
+        plan = columns.message
+        key = (columns.bus, plan.can_id, plan.extended, plan.header_id, columns.signals)
         known = self._known.get(key)
         if known is None:
-            signals = [columns.message.signals[index] for index in columns.signals]
-            # The message is held, so its id stays its own.
-            known = self._known[key] = (columns.message, _Conversion(signals))
-        return known[1](columns.raw)
+            known = self._known[key] = _Conversion([plan.signals[index] for index in columns.signals])
+        return known(columns.raw)
 
 
 class _Conversion:

@@ -1,5 +1,5 @@
 """The whole way of frames in memory to sealed batches that are durable in the spool, by the agent's own parts: decode,
-policy, codec and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
+collect, encode and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
 before, as in an agent that has been running for a while, and the receiver has confirmed the catalogue, which a vehicle
 sends once for each revision of a campaign."""
 
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from agent.formats.down.campaign import parse_campaign
 from agent.formats.topics import Lane
 from agent.formats.up.catalogue import catalogue_of
-from agent.formats.up.codec import decode_window, encode_parts
-from agent.formats.up.columns import Window, physical
+from agent.formats.up.columns import Window
+from agent.formats.up.decode import decode_window
+from agent.formats.up.encode import encode_fragments
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, unseal
 from agent.telemetry.clock import MachineClock
-from agent.telemetry.collect.policy import CampaignCollector, described, wanted
+from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
 from agent.telemetry.outbox.sealer import Sealer
@@ -30,8 +32,8 @@ from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool
 from bench.columns import Columns, key
 from bench.drives import Drive
-from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
+from can_dbc.values import physical
 
 VEHICLE: Final = "00000000-0000-4000-8000-000000000000"
 BATCH_BYTES: Final = 60_000  # the setting's default
@@ -50,8 +52,10 @@ class Pipeline:
 
     def __init__(self, drive: Drive, windows: Sequence[FrameBlock], folder: Path) -> None:
         self._windows = windows
-        self._decoder = Decoder(drive.plans, wanted([EVERYTHING]))
-        self._collector = CampaignCollector(EVERYTHING, drive.block.buses)
+        buses = drive.block.buses
+        self._tables = SignalTables(buses, {buses[number]: plan for number, plan in drive.plans.items()})
+        self._collector = CampaignCollector(EVERYTHING, self._tables)
+        self._decoder = self._tables.decoder(self._collector.wants)
         self._device, self._recipient = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
         self._clock = MachineClock(recorded=True)
         self._spool = Spool(folder, Limits.of(10**9, 1e6, 0))
@@ -63,7 +67,7 @@ class Pipeline:
             pending_max_bytes=10**8,
             refer=True,
         )
-        signals = described(EVERYTHING, drive.block.buses, drive.plans)
+        signals = self._collector.described
         description = Description(EVERYTHING.name, EVERYTHING.revision, signals)
         self._catalogue = catalogue_of(description.campaign, description.revision, signals)
         self._outbox.describe([description])
@@ -78,15 +82,15 @@ class Pipeline:
         busy_s = time.process_time()
         for block in self._windows:
             started = clock()
-            columns = self._decoder.decode(block).columns
+            decoded_columns = self._decoder.decode(block).columns
             decoded = clock()
-            self._collector.offer(columns)
+            self._collector.take_blocks(self._tables.blocks(decoded_columns))
             window = self._close(block)
             collected = clock()
             self._outbox.put([(window, 1)])
             stored = clock()
             self._stages_s["decode"] += decoded - started
-            self._stages_s["policy"] += collected - decoded
+            self._stages_s["collect"] += collected - decoded
             self._stages_s["codec to disk"] += stored - collected
         self._busy_s += time.process_time() - busy_s
         self._runs += 1
@@ -95,7 +99,7 @@ class Pipeline:
         """What is collected, by window."""
         found = []
         for block in self._windows:
-            self._collector.offer(self._decoder.decode(block).columns)
+            self._collector.take_blocks(self._tables.blocks(self._decoder.decode(block).columns))
             found.append(self._close(block))
         return found
 
@@ -109,7 +113,7 @@ class Pipeline:
     def bodies(self) -> list[bytes]:
         """What is signed and sealed, batch by batch."""
         limit = BATCH_BYTES - SEAL_OVERHEAD_BYTES
-        return [body for window in self.windows() for _, body in encode_parts(window, limit, self._catalogue)]
+        return [body for window in self.windows() for _, body in encode_fragments(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
         """What a receiver gets out of the batches that one run leaves in the spool."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.formats import topics
 from agent.formats.topics import Lane
-from agent.formats.up.codec import encode_parts
+from agent.formats.up.encode import encode_fragments
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, Pipeline
@@ -70,7 +70,7 @@ def _groups(drive: Drive, fleet: FleetFolder, folder: Path) -> tuple[list[list[M
     seq = 0
     for window in windows:
         group = []
-        for _, body in encode_parts(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES):
+        for _, body in encode_fragments(window, BATCH_BYTES - SEAL_OVERHEAD_BYTES):
             seq += 1
             for record, key, _ in vehicles:
                 header = Header(record.vehicle, EPOCH, seq, Lane.LIVE, recipient.key_id, recipient.suite, window.end_us)

@@ -16,7 +16,8 @@ import zstandard
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 
-from agent.formats.up.columns import Window, physical
+from agent.formats.up.columns import Window
+from can_dbc.values import physical
 
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
 _LEVEL: Final = 3

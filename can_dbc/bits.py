@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from can_dbc.plan import WORD_BITS, Kind, SignalPlan
+from can_dbc.plan import SignalPlan
+from can_dbc.values import WORD_BITS, Kind
 
 WORD_BYTES = 8
 

@@ -19,24 +19,15 @@ from typing import Final
 import msgspec
 
 from can_dbc import database
-from can_dbc.plan import (
-    HEADER_IDS,
-    WORD_BITS,
-    BusPlan,
-    Kind,
-    Match,
-    MessagePlan,
-    MultiplexerPlan,
-    compile_plan,
-    match_key,
-)
+from can_dbc.plan import HEADER_IDS, BusPlan, Match, MessagePlan, MultiplexerPlan, compile_plan, match_key
+from can_dbc.values import WORD_BITS, Kind
 
 SUFFIX: Final = ".plan"
 KEPT: Final = 16  # files: some buses, and what a change of databases leaves behind
 MAX_BYTES: Final = 64 * 1024 * 1024  # a database of 5 MB makes 2
 _DIGEST_BYTES: Final = 32
 _MOST_BYTES: Final = 65_535  # of a message, as database.py limits it
-_CODE: Final = ("plan.py", "database.py", "cache.py")
+_CODE: Final = ("plan.py", "values.py", "database.py", "cache.py")
 _FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
 
 

@@ -14,33 +14,23 @@ itself the plan does as cantools does when it decodes, and says so in `BusPlan.n
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from can_dbc.errors import DatabaseError
+from can_dbc.values import WORD_BITS, Kind
 
 if TYPE_CHECKING:
     from cantools.database.can import Database, Message, Signal
 
-WORD_BITS: Final = 64
 EXTENDED_KEY: Final = 1 << 31
 _PDU1_MASK: Final = 0x03FF0000  # J1939-21: below PDU format 240 the next byte is a destination address
 _PDU2_MASK: Final = 0x03FFFF00
 _PDU2_FIRST: Final = 240
 HEADER_IDS: Final = 1 << 24  # AUTOSAR's short header: 3 bytes of id, 1 of length
-
-
-class Kind(IntEnum):
-    """How the bits of a raw integer are read (the numbers are those on the wire)."""
-
-    UINT = 1
-    INT = 2
-    FLOAT16 = 3
-    FLOAT32 = 4
-    FLOAT64 = 5
 
 
 class Match(StrEnum):
@@ -50,11 +40,6 @@ class Match(StrEnum):
     PGN = "pgn"
 
 
-_FLOATS: Final[Mapping[Kind, tuple[type[np.unsignedinteger], type[np.floating]]]] = {
-    Kind.FLOAT16: (np.uint16, np.float16),
-    Kind.FLOAT32: (np.uint32, np.float32),
-    Kind.FLOAT64: (np.uint64, np.float64),
-}
 _FLOAT_OF_BITS: Final = {16: Kind.FLOAT16, 32: Kind.FLOAT32, 64: Kind.FLOAT64}
 
 
@@ -186,36 +171,6 @@ def match_key(can_id: int, extended: bool, match: Match) -> int:
 def pgn_masked(can_id: NDArray[np.int64]) -> NDArray[np.int64]:
     """`match_key` of many 29-bit identifiers for Match.PGN, without EXTENDED_KEY."""
     return can_id & np.where((can_id >> 16 & 0xFF) >= _PDU2_FIRST, _PDU2_MASK, _PDU1_MASK)
-
-
-def floating(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Raw values as float64 numbers, before scale and offset (same shape)."""
-    if signal.kind in _FLOATS:
-        pattern, floats = _FLOATS[signal.kind]
-        return raw.astype(pattern).view(floats).astype(np.float64)
-    if signal.kind is Kind.UINT:
-        return raw.view(np.uint64).astype(np.float64)
-    return raw.astype(np.float64)
-
-
-def physical(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Physical values (same shape): raw * scale + offset in float64.
-
-    To the last bit what cantools gives, except where it multiplies Python integers because scale and offset are whole
-    numbers: where raw * scale is beyond 2^53 it rounds later, and the two may differ in the last bit; where the result
-    is zero, its zero has no sign, while float64 gives -0.0 if the product and the offset are -0.0.
-    """
-    with np.errstate(all="ignore"):  # the infinities and NaNs of IEEE signals are values, not mistakes
-        return floating(signal, raw) * signal.scale + signal.offset
-
-
-def text_keys(signal: SignalPlan, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What to look up in `signal.texts` for each raw value: itself, or the whole part of an IEEE float."""
-    if signal.kind not in _FLOATS:
-        return raw
-    with np.errstate(invalid="ignore"):  # signalling NaNs are values as well
-        values = np.nan_to_num(floating(signal, raw), nan=-(2.0**62), posinf=2.0**62, neginf=-(2.0**62))
-    return np.clip(values, -(2.0**62), 2.0**62).astype(np.int64)
 
 
 def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from can_dbc.plan import Kind, MessagePlan, MultiplexerPlan, SignalPlan, as_raw, floating
+from can_dbc.plan import MessagePlan, MultiplexerPlan, SignalPlan, as_raw
+from can_dbc.values import Kind, floating
 
 
 class Selector:
@@ -43,7 +44,7 @@ class Selector:
         multiplexer, signal = self._multiplexer, self._signal
         value: int | float = int(raw)
         if signal.kind not in (Kind.UINT, Kind.INT):
-            value = float(floating(signal, np.array([raw]))[0])
+            value = float(floating(signal.kind, np.array([raw]))[0])
         elif signal.kind is Kind.UINT:
             value = int(raw.view(np.uint64))
         try:

@@ -18,22 +18,24 @@ PURE = """
 */__init__.py agent/errors.py agent/system/arguments.py
 agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
-agent/formats/topics.py agent/formats/up/*.py
+agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
 agent/formats/down/toggles.py
 agent/link/session.py
 agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/sources/ring_layout.py
-agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/holdings.py
-agent/telemetry/collect/policy.py
+agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
+agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py
+agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
+agent/telemetry/collect/thinning.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/names.py agent/telemetry/spool/retention.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
-can_dbc/plan.py can_dbc/selector.py
+can_dbc/plan.py can_dbc/selector.py can_dbc/values.py
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
 fleet/state/access_list.py fleet/state/certificates.py
@@ -52,10 +54,10 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.system": {"agent.errors"},
-    "agent.formats": {"agent.errors"},
+    "agent.formats": {"agent.errors", "can_dbc.values"},  # one meaning of raw integers on vehicle and wire
     "agent.link": {"agent.errors", "agent.formats", "agent.system"},
     "agent.settings": {"agent.errors", "agent.formats", "agent.system", "can_dbc"},
-    "agent.sources": {"agent.errors", "agent.system", "can_dbc", "simulator"},
+    "agent.sources": {"agent.errors", "agent.system", "agent.formats", "can_dbc", "simulator"},
     "agent.telemetry": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
     "agent.pushes": {"agent.errors", "agent.system", "agent.formats", "agent.link"},
     "agent.serve": {"agent.errors", "agent.system", "agent.formats"},

@@ -11,13 +11,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.commands.config_option import add_config
 from agent.errors import AgentError, did_you_mean
-from agent.formats.down.campaign import SignalRule
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
@@ -30,6 +28,7 @@ from agent.settings.settings import Loaded
 from agent.sources import Source, packet_ring
 from agent.system.arguments import add_json
 from agent.system.command_line import complain
+from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
@@ -196,22 +195,20 @@ def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], re
 def _check_campaigns(
     campaigns: Sequence[CampaignFile], plans: dict[str, BusPlan], loaded: Loaded, report: Report
 ) -> None:
-    names = [f"{m.name}.{s.name}" for plan in plans.values() for m in plan.with_contained for s in m.signals]
+    names = SignalTables(tuple(plans), plans).names
     known = bool(plans) and plans.keys() == loaded.settings.bus.keys()  # a broken database is a problem enough
     folder = loaded.path(loaded.settings.telemetry.campaigns)
     for file in campaigns:
         for rule in file.campaign.rules:
-            if known and not any(_selects(rule, name) for name in names):
-                report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases")
+            if known and not names.knows(rule.name):
+                near = names.suggest(rule.name)
+                remedy = "" if near is None else f"; did you mean {near!r}?"
+                report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases{remedy}")
     if not folder.is_dir() and loaded.settings.telemetry.campaigns != TelemetrySettings().campaigns:
         report.problems.append(f"{loaded.file}: telemetry.campaigns: {folder} is no folder; make it, or name another")
     elif not campaigns:
         report.notes.append(f"{folder}: no campaigns; nothing is collected until the fleet pushes one")
     report.facts["campaigns"] = [f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns]
-
-
-def _selects(rule: SignalRule, name: str) -> bool:
-    return rule.name == name or (rule.is_glob and fnmatchcase(name, rule.name))
 
 
 def _check_folders(loaded: Loaded, report: Report) -> None:

@@ -23,7 +23,8 @@ from can_dbc.database import load
 from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
 from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import WORD_BITS, BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.values import WORD_BITS
 
 _BLOCK_FRAMES: Final = 32_768
 """One row group of the Parquet file then holds some hundred thousand samples, as its readers like it."""

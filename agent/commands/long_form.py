@@ -1,4 +1,4 @@
-"""The long form: one row a sample, in bus order.  Pure: arranges decoded columns, holds the names they refer to.
+"""The long form: one row a sample, in bus order.  Pure: arranges decoded columns, holds the names to which they refer.
 
 Bus order is the order of the frames in the log; samples of one frame keep the order of `message.signals`, those of a
 container's frame are message by message.  Every column is an array; names and texts are numbers into lists that only
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from can_dbc.decoder import Decoded, SignalColumns
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import WORD_BITS, Kind, MessagePlan, SignalPlan, physical, text_keys
+from can_dbc.plan import MessagePlan, SignalPlan
+from can_dbc.values import WORD_BITS, Kind, physical, text_keys
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,8 +22,8 @@ class Samples:
     """`m` samples as columns (m,).
 
     `t_us` int64, Unix epoch; `bus`, `message`, `signal`, `unit`, `text` int32: places in the lists of `LongForm`, -1
-    for none; `raw` int64, but nothing where `is_float` (IEEE), and 2^64 too small where `beyond_int64` (an unsigned
-    value above 2^63-1); `value` float64; `source_address` int16: of J1939, -1 for none.
+    for none; `raw` int64, without meaning where `is_float` (IEEE), and 2^64 too small where `beyond_int64` (an unsigned
+    value above 2^63-1); `value` float64; `source_address` int16: the sender of a J1939 message, -1 for none.
     """
 
     t_us: NDArray[np.int64]
@@ -49,7 +50,7 @@ class Index:
         self._place: dict[str, int] = {}
 
     def place(self, string: str) -> int:
-        """Where `string` stands, appended if it is new."""
+        """Return the place of `string`, which is appended if it is new."""
         place = self._place.setdefault(string, len(self.strings))
         if place == len(self.strings):
             self.strings.append(string)
@@ -58,7 +59,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _MessageNames:
-    """What the samples of one message have in common: by signal the places of name and unit, and the value table."""
+    """What the samples of one message have in common: for each signal the places of name and unit, and the texts."""
 
     message: int
     signals: NDArray[np.int32]
@@ -67,15 +68,18 @@ class _MessageNames:
 
 
 class LongForm:
-    """Arranges block after block; samples refer to `buses`, `messages`, `signals`, `units` and `texts`."""
+    """Arranges block after block; samples refer to `buses`, `messages`, `signals`, `units` and `texts`.
+
+    The decoder must keep the messages of a bus from block to block; buses may be added.
+    """
 
     def __init__(self) -> None:
         self.buses: tuple[str, ...] = ()
         self.messages, self.signals, self.units, self.texts = Index(), Index(), Index(), Index()
-        self._names: dict[int, tuple[MessagePlan, _MessageNames]] = {}
+        self._names: dict[tuple[int, int, bool, int | None], _MessageNames] = {}
 
     def arrange(self, decoded: Decoded, block: FrameBlock) -> Samples:
-        """The samples of one decoded block."""
+        """Return the samples of one decoded block."""
         self.buses = block.buses
         rows, counts = _frames(decoded.columns)
         order = np.argsort(rows, kind="stable")
@@ -103,7 +107,7 @@ class LongForm:
 
     def _place(self, columns: SignalColumns, starts: NDArray[np.int64], samples: Samples) -> None:
         """Write the samples of one message where they belong; `starts` (n,) are the places of their frames."""
-        names = self._of(columns.message)
+        names = self._names_of(columns.bus, columns.message)
         rank = np.arange(len(columns.signals), dtype=np.int64)[:, None]
         if columns.valid is not None:
             rank = np.cumsum(columns.valid, axis=0) - 1
@@ -127,17 +131,18 @@ class LongForm:
             if (table := names.texts[index]) is not None:
                 samples.text[at] = _looked_up(table, text_keys(signal, raw))
 
-    def _of(self, message: MessagePlan) -> _MessageNames:
-        known = self._names.get(id(message))
+    def _names_of(self, bus: int, message: MessagePlan) -> _MessageNames:
+        # The contained messages of a container share its identifier: their header id tells them apart.
+        key = (bus, message.can_id, message.extended, message.header_id)
+        known = self._names.get(key)
         if known is None:
-            names = _MessageNames(
+            known = self._names[key] = _MessageNames(
                 message=self.messages.place(message.name),
                 signals=np.array([self.signals.place(s.name) for s in message.signals], np.int32),
                 units=np.array([-1 if s.unit is None else self.units.place(s.unit) for s in message.signals], np.int32),
                 texts=tuple(self._table(signal) for signal in message.signals),
             )
-            known = self._names[id(message)] = (message, names)  # the message is held, so its id stays its own
-        return known[1]
+        return known
 
     def _table(self, signal: SignalPlan) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
         texts: Mapping[int, str] = signal.texts
@@ -148,7 +153,7 @@ class LongForm:
 
 
 def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of all columns one after the other: the place of each frame, and how many samples it has in them."""
+    """Return the place of each frame and its number of samples, for all columns one after the other."""
     rows = [np.zeros(0, np.int64), *(decoded.rows for decoded in columns)]
     counts = [np.zeros(0, np.int64)]
     for decoded in columns:
@@ -160,7 +165,7 @@ def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArra
 
 
 def _looked_up(table: tuple[NDArray[np.int64], NDArray[np.int32]], keys: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The place of each key's text, -1 where the table has none."""
+    """Return the place of each key's text, -1 where the table has none."""
     listed, places = table
     found = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
     return np.where(listed[found] == keys, places[found], -1).astype(np.int32)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agent.commands.long_form import LongForm, Samples
 from agent.errors import Permanent
-from can_dbc.plan import WORD_BITS
+from can_dbc.values import WORD_BITS
 
 COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit", "source_address")
 

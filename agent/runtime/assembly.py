@@ -31,6 +31,7 @@ from agent.telemetry.clock import MachineClock, SteadyClock
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.collect.collector import Limits as CollectorLimits
 from agent.telemetry.collect.holdings import Holder, Holdings
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.sealer import Sealer
@@ -78,9 +79,8 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
         holdings = Holdings(holders, spool.resume_points())
         spool.begin_run(now_us(), lossy=", ".join(_lossy_buses(sources)))
         outbox = _make_outbox(configuration, limits, spool, clock)
-        collector = Collector(
-            buses, configuration.plans, outbox, clock, _collector_limits(configuration, limits), holdings=holdings
-        )
+        tables = SignalTables(buses, configuration.plans)
+        collector = Collector(tables, outbox, clock, _collector_limits(configuration, limits), holdings=holdings)
         feeders = [Feeder(source, buses, collector.feed) for source in sources]
         toggles = ToggleService(identity.attributes)
         flagd_file = FlagdFile(configuration.runtime_folder)

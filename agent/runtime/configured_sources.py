@@ -5,9 +5,9 @@ Making a source opens nothing; `blocks` does.  `check` and `run` both make them 
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from agent.errors import Permanent
+from agent.formats.iso_time import ns_of_iso
 from agent.settings.sections import (
     PacketRingSettings,
     PythonCanSettings,
@@ -109,11 +109,4 @@ def try_sources(loaded: Loaded) -> None:
 def _start_ns(text: str, where: str) -> int:
     if not text:
         return time.time_ns()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Permanent(f"{where}.start: {text!r} is no ISO 8601 time, such as 2026-07-01T08:00:00Z") from error
-    if moment.tzinfo is None:
-        raise Permanent(f"{where}.start: {text!r} has no time zone; append Z for UTC")
-    # A float of seconds is exact to the microsecond, and no further.
-    return round(moment.timestamp() * 1_000_000) * 1_000
+    return ns_of_iso(text, f"{where}.start")

@@ -1,9 +1,10 @@
-"""Sources: where frames come in.  This file holds what every source promises and what it may report."""
+"""Sources: where frames and values come in.  This file holds what every source promises and what it may report."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.formats.up.signals import SignalBlock, SignalTable
 from can_dbc.frames import FrameBlock
 
 
@@ -45,3 +46,22 @@ class Source(Protocol):
 
     def blocks(self) -> AsyncIterator[FrameBlock]:
         """Every frame from here on, in blocks that are not empty."""
+
+
+class ValueSource(Protocol):
+    """One origin of values that are not CAN frames, such as a GNSS receiver or diagnostic answers.
+
+    Ownership, ordering, timing, ending and errors are those of `Source`.  Values have no resume points: what is not
+    durable when the agent crashes is lost.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the settings call this source; the `bus` of its signals."""
+
+    @property
+    def tables(self) -> tuple[SignalTable, ...]:
+        """Its signal tables, in the order of `SignalBlock.table`."""
+
+    def blocks(self) -> AsyncIterator[SignalBlock]:
+        """Every sample from here on, in blocks that are not empty."""

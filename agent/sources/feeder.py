@@ -7,18 +7,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import cast
+from typing import Generic, TypeVar, cast
 
+import msgspec
 import numpy as np
 import structlog
 
 from agent.errors import AgentError
-from agent.sources import Source
+from agent.formats.iso_time import iso_of_ns
+from agent.formats.up.signals import SignalBlock
+from agent.sources import Source, ValueSource
 from can_dbc.frames import FrameBlock
 
 log = structlog.get_logger()
+_Block = TypeVar("_Block", FrameBlock, SignalBlock)
 
 
 class State(StrEnum):
@@ -30,14 +33,18 @@ class State(StrEnum):
     FAILED = "failed"  # wrong configuration or a damaged log: `problem` says which
 
 
-class Feeder:
-    """Feeds the blocks of `source` to `take`; `buses` are the names of all buses, in the collector's order."""
+class _Feeding(Generic[_Block]):
+    """Feeds the blocks of a source of either kind, with its numbers replaced by those of the collector."""
 
-    def __init__(self, source: Source, buses: Sequence[str], take: Callable[[FrameBlock], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        source: Source | ValueSource,
+        renumbered: Callable[[_Block], _Block],
+        take: Callable[[_Block], Awaitable[None]],
+    ) -> None:
         self._source = source
-        self._buses = tuple(buses)
-        self._number = np.array([self._buses.index(bus) for bus in source.buses], np.uint8)
-        self._take = take
+        self._renumbered: Callable[[_Block], _Block] = renumbered
+        self._take: Callable[[_Block], Awaitable[None]] = take
         self.state = State.WAITING
         self.problem: str | None = None
 
@@ -49,20 +56,35 @@ class Feeder:
     async def run(self) -> None:
         """Feed until the source ends or fails; cancelled, the source has let go of its interface."""
         try:
-            blocks = cast("AsyncGenerator[FrameBlock]", self._source.blocks())  # can be closed: see Source
+            blocks = cast("AsyncGenerator[_Block]", self._source.blocks())  # can be closed: see Source
             async with contextlib.aclosing(blocks):
                 async for block in blocks:
                     if self.state is State.WAITING:
                         self.state = State.RUNNING
-                        since = datetime.fromtimestamp(int(block.t_ns[0]) / 1e9, UTC)
-                        log.info("source_running", source=self.name, first_frame=f"{since:%Y-%m-%dT%H:%M:%S.%fZ}")
-                    await self._take(replace(block, bus=self._number[block.bus], buses=self._buses))
+                        log.info("source_running", source=self.name, first_frame=iso_of_ns(int(block.t_ns[0])))
+                    await self._take(self._renumbered(block))
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)
             log.error("source_failed", source=self.name, reason=self.problem)
         else:
             self.state = State.FINISHED
             log.info("source_finished", source=self.name)
+
+
+class Feeder(_Feeding[FrameBlock]):
+    """Feeds the frames of `source` to `take`; `buses` are the names of all buses, in the collector's order."""
+
+    def __init__(self, source: Source, buses: Sequence[str], take: Callable[[FrameBlock], Awaitable[None]]) -> None:
+        all_buses = tuple(buses)
+        number = np.array([all_buses.index(bus) for bus in source.buses], np.uint8)
+        super().__init__(source, lambda block: replace(block, bus=number[block.bus], buses=all_buses), take)
+
+
+class ValueFeeder(_Feeding[SignalBlock]):
+    """Feeds the values of `source` to `take`; `first` is the collector's number of the first of its signal tables."""
+
+    def __init__(self, source: ValueSource, first: int, take: Callable[[SignalBlock], Awaitable[None]]) -> None:
+        super().__init__(source, lambda block: msgspec.structs.replace(block, table=first + block.table), take)
 
 
 async def feed_all(feeders: Sequence[Feeder]) -> None:

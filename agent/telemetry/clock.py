@@ -1,6 +1,6 @@
 """The clocks of this machine, read together, so that the receiver can correct what a wrong wall clock stamped.
 
-Reads /proc and the kernel's clocks.  Wall time says when; CLOCK_BOOTTIME, which no one sets, says how long ago; the
+Reads /proc and the kernel's clocks.  Wall time says when; CLOCK_BOOTTIME, which is never set, says how long ago; the
 boot id says which boot the second one counts from.
 """
 
@@ -17,15 +17,15 @@ _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 
 
 class MachineClock:
-    """Readings of the clocks of the machine."""
+    """Reads the clocks of the machine."""
 
     def __init__(self, *, recorded: bool = False) -> None:
-        """`recorded`: frames carry times of a recording or a simulation, which no clock of ours vouches for."""
+        """`recorded`: frames carry times of a recording or a simulation, for which no clock of this machine vouches."""
         self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
         self._recorded = recorded
 
     def read(self) -> Clock:
-        """Wall clock and boot time of this moment, microseconds."""
+        """Return wall clock and boot time of this moment, in microseconds."""
         return Clock(
             quality=self._quality(),
             boot_id=self._boot_id,
@@ -36,15 +36,15 @@ class MachineClock:
     def _quality(self) -> ClockQuality:
         if self._recorded:
             return ClockQuality.RECORDED
-        # systemd-timesyncd leaves this file at its first synchronisation; without it we claim nothing better.
+        # systemd-timesyncd leaves this file at its first synchronisation.  Without it no better quality can be claimed.
         return ClockQuality.NETWORK if _SYNCHRONISED.exists() else ClockQuality.UNSYNCHRONISED
 
 
 class SteadyClock:
-    """Seconds since the Unix epoch for telling ages: a wall clock that is set, or jumps, does not move it.
+    """Gives seconds since the Unix epoch for telling ages; a wall clock that is set, or jumps, does not move it.
 
     Its first reading of a boot holds for that boot, over restarts as well (kept in `file`), and CLOCK_BOOTTIME counts
-    on.  How long the machine was off is what the wall clock says.
+    on.  Only for the time that the machine was off it believes the wall clock.
     """
 
     def __init__(self, file: Path) -> None:
@@ -57,7 +57,7 @@ class SteadyClock:
                 write_file(file, f"{boot_id} {self._offset_s!r}\n".encode())
 
     def __call__(self) -> float:
-        """Now."""
+        """Return the time of this moment."""
         return _boottime_s() + self._offset_s
 
 

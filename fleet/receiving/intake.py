@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.errors import Permanent, Untrusted
 from agent.formats.topics import parse_up, partition_of
 from agent.formats.up.catalogue import Catalogue, UnknownCatalogue
-from agent.formats.up.codec import UnknownFormat, decode_batch
+from agent.formats.up.decode import UnknownFormat, decode_batch
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times

@@ -22,8 +22,8 @@ from agent.errors import Permanent, Transient
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.formats.up.acks import verify_ack
-from agent.formats.up.codec import encode_catalogue, encode_window
 from agent.formats.up.columns import Clock, ClockQuality
+from agent.formats.up.encode import encode_catalogue, encode_window
 from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import Header, seal
 from agent.link.endpoint import Endpoint

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.formats.up.catalogue import Catalogue, catalogue_of
-from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Kind, SignalInfo, Window, texts_of
+from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, SignalInfo, Window
 from agent.sources.virtual_vehicle import BODY_DBC, frames
 from can_dbc.database import load
 from can_dbc.decoder import Decoder, SignalColumns
@@ -80,12 +80,8 @@ def _group(
     plans = [columns.message.signals[columns.signals[row]] for row in rows]
     infos = tuple(_info(f"{columns.message.name}.{plan.name}", buses[columns.bus], plan) for plan in plans)
     raw = np.ascontiguousarray(columns.raw[rows][:, chosen])
-    texts = tuple(
-        texts_of(info.kind, plan.texts, np.unique(values).tolist())
-        for info, plan, values in zip(infos, plans, raw, strict=True)
-    )
-    return ColumnGroup(t_us[chosen], infos, raw, texts)
+    return ColumnGroup(t_us[chosen], infos, raw, tuple(plan.texts for plan in plans))
 
 
 def _info(name: str, bus: str, plan: SignalPlan) -> SignalInfo:
-    return SignalInfo(name, bus, plan.unit, Kind(plan.kind), plan.bits, plan.scale, plan.offset)
+    return SignalInfo(name, bus, plan.unit, plan.kind, plan.bits, plan.scale, plan.offset)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from bench.conversions import Conversions
 from can_dbc.decoder import SignalColumns
-from can_dbc.plan import Kind, MessagePlan, SignalPlan, physical
+from can_dbc.plan import MessagePlan, SignalPlan
+from can_dbc.values import Kind, physical
 
 KINDS = [(Kind.UINT, 8), (Kind.UINT, 64), (Kind.INT, 13), (Kind.INT, 64), (Kind.FLOAT32, 32), (Kind.FLOAT64, 64)]
 NUMBERS = st.sampled_from([1.0, 0.0, -0.0, -1.0, 0.1, -273.15, 1e300, 2.0**60])

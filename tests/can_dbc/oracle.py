@@ -12,7 +12,8 @@ from cantools.database.namedsignalvalue import NamedSignalValue
 
 from can_dbc.decoder import SignalColumns
 from can_dbc.frames import EXTENDED, FD, FrameBlock
-from can_dbc.plan import Kind, SignalPlan, physical, text_keys
+from can_dbc.plan import SignalPlan
+from can_dbc.values import Kind, physical, text_keys
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Ack, verify_ack
 from agent.formats.up.catalogue import Catalogue, catalogue_of
-from agent.formats.up.codec import encode_catalogue, encode_window
-from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
-from agent.formats.up.descriptions import Described
+from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Described, Event, SignalInfo, Window
+from agent.formats.up.encode import encode_catalogue, encode_window
 from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import Header, seal
+from can_dbc.values import Kind
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder

@@ -27,7 +27,8 @@ from can_dbc.database import parse
 from can_dbc.decoder import Decoder
 from can_dbc.errors import DatabaseError, DecodeError
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import BusPlan, Match, compile_plan, physical, text_keys
+from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.values import physical, text_keys
 from tests import shared_data
 from tests.fuzz import seeds
 from tests.fuzz.forked import Forked

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from agent.formats.up.codec import decode_window
 from agent.formats.up.columns import Window
+from agent.formats.up.decode import decode_window
 from agent.formats.up.seal import read_header, unseal
 from agent.pushes import trial
 from agent.pushes.release import Release

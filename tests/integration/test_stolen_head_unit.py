@@ -14,7 +14,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.errors import Untrusted
-from agent.formats.up.codec import decode_batch
+from agent.formats.up.decode import decode_batch
 from agent.formats.up.seal import read_header, unseal
 from agent.telemetry.spool import schema
 from can_dbc.database import load

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from agent.formats.topics import Lane
-from agent.formats.up.codec import decode_window
+from agent.formats.up.decode import decode_window
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import unseal
 from fleet.admin.create import create_fleet

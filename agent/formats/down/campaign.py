@@ -12,14 +12,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.strict import read_object, refuse_unknown
+from agent.formats.iso_time import ns_of_iso
 
 DOCUMENT_BYTES: Final = 1_048_576
 MAX_RULES: Final = 1_000
@@ -55,7 +54,6 @@ _NOT_SUPPORTED: Final[Mapping[str, str]] = {
 
 _FOREVER_NS: Final = 253_402_214_400 * 10**9
 """FleetWise's default for `expiryTime`: December 31, 9999."""
-_GLOB_CHARACTERS: Final = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,6 @@ class SignalRule:
     interval_ns: int
     max_samples: int | None
     on_change: bool
-
-    @property
-    def is_glob(self) -> bool:
-        """Whether `name` is a pattern."""
-        return not _GLOB_CHARACTERS.isdisjoint(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +87,6 @@ class Campaign:
     start_ns: int
     expiry_ns: int
     suspended: bool
-
-    def rule_for(self, signal: str) -> SignalRule | None:
-        """Return the rule for the signal "Message.Signal": the rule of that exact name, else the first glob."""
-        globs = None
-        for rule in self.rules:
-            if rule.name == signal:
-                return rule
-            # The first glob wins, so a document can list exceptions before the rule.
-            if globs is None and rule.is_glob and fnmatchcase(signal, rule.name):
-                globs = rule
-        return globs
 
 
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
@@ -276,13 +258,7 @@ def _time_ns(time: _Time, default_ns: int, where: str) -> int:
             raise Permanent(f"{where}: {time} is not a Unix time in seconds between 1970 and 9999")
         # A float of today's Unix time resolves 0.2 us, so finer digits would be noise.
         return round(time * 1_000_000) * 1_000
-    try:
-        moment = datetime.fromisoformat(time)
-    except ValueError as error:
-        raise Permanent(f"{where}: {time!r} is no ISO 8601 time, such as 2026-07-01T00:00:00Z") from error
-    if moment.tzinfo is None:
-        raise Permanent(f"{where}: {time!r} has no time zone: append Z for UTC")
-    return round(moment.timestamp() * 1_000_000) * 1_000
+    return ns_of_iso(time, where)
 
 
 def _revision(content: Mapping[str, Any]) -> str:

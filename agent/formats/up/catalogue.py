@@ -1,15 +1,18 @@
 """Catalogues: what one revision of a campaign may collect on a vehicle, described once for many batches.  Pure.
 
-A catalogue follows from campaign and databases alone, never from what a window happens to hold; equal ones have equal
-bytes, and the digest of the bytes names them.  A batch refers to it by digest and signal numbers, but only after the
-receiver has acknowledged the batch that carried it (agent.telemetry.outbox.references).
+A catalogue follows from campaign and databases alone, never from what a window happens to hold.  Equal catalogues have
+equal bytes, and the digest of the bytes names them.  A batch refers to a catalogue by digest and signal numbers, but
+only after the receiver has acknowledged the batch that carried it (agent.telemetry.outbox.references).
+
+Signals are numbered once, by the collector of the campaign (agent/telemetry/collect/campaign.py): its list is what the
+catalogue is made from, and its column groups carry places in that list, so that no window compares descriptions.
 
 Invariant: a digest stands for one content for ever; what is read under a digest was checked against it.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,20 +20,13 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.up.columns import ColumnGroup, SignalInfo, TableTexts, different, texts_of
+from agent.formats.up.columns import ColumnGroup, Described, SignalInfo, texts_of
 from agent.formats.up.delta import MalformedError
-from agent.formats.up.descriptions import Described, read_table, wraps_of, write_table
-from agent.formats.up.layout import Layout, referring
+from agent.formats.up.descriptions import read_table, wraps_of, write_table
 
-DIGEST_BYTES: Final = 16  # no one gains by a collision: a vehicle's catalogues describe its own batches only
+DIGEST_BYTES: Final = 16  # a collision gains nothing: a vehicle's catalogues describe its own batches only
 MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # serialised; a Mustang's 786 signals take 30 KB
 _DOMAIN: Final = b"hu/v1/catalogue\0"
-_KNOWN_TUPLES: Final = 4_096
-_LAYOUTS: Final = 64  # of windows in which this message is missing, or that; some 4 KB each
-_NO_TEXTS: Final[Mapping[int, str]] = {}
-
-
-_Known = tuple[tuple[SignalInfo, ...], tuple[Mapping[int, str], ...], NDArray[np.int64]]
 
 
 class UnknownCatalogue(Exception):
@@ -43,9 +39,13 @@ class UnknownCatalogue(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """`content` is the serialised message that `digest` names; `described` its entries, in order.
+    """The descriptions that batches of one revision of a campaign may refer to, by their place.
 
-    `wraps` (entries,): what each signal's values wrap at, see `delta`.
+    `content` is the serialised message that `digest` names; `described` holds its entries, in order.  `wraps`
+    (entries,) says what each signal's values wrap at, see `delta`.  `listed` (n + 1,) gives the entry of each of the n
+    signals that the catalogue was made from, -1 for those that it leaves out; the last element is -1, for signals
+    beyond the list.  A catalogue that was read has no list (`listed` is None), since only batches that come in refer
+    to it.
     """
 
     digest: bytes
@@ -54,96 +54,48 @@ class Catalogue:
     revision: str
     described: tuple[Described, ...]
     wraps: NDArray[np.uint8]
+    listed: NDArray[np.int64] | None
     _numbers: Mapping[tuple[object, ...], int]
-    _known: dict[tuple[int, int], _Known] = field(default_factory=dict)
-    _layouts: dict[tuple[int | None, ...], tuple[object, Layout]] = field(default_factory=dict)
 
-    def layout(self, groups: Sequence[ColumnGroup]) -> Layout:
-        """How a batch of `groups` refers to the entries, and what it describes itself.
+    def entries_of(self, groups: Sequence[ColumnGroup]) -> NDArray[np.int64]:
+        """Return the number of the entry that describes each signal of `groups`, -1 where none does (S,)."""
+        listed = self.listed
+        numbered = [group.numbers for group in groups if group.numbers is not None]
+        if listed is not None and len(numbered) == len(groups):
+            return listed.take(np.concatenate(numbered), mode="clip")
+        found = [self._entry(*of_signal) for group in groups for of_signal in _signals_of(group)]
+        return np.array(found, np.int64)
 
-        Of whole value tables that are all here the answer is remembered, by the identity of the tuples: policy gives
-        the same each time.
-        """
-        texts = [group.texts for group in groups]
-        tables = [has.tables for has in texts if isinstance(has, TableTexts)]
-        if len(tables) < len(texts):
-            return self._layout(groups)
-        signals = [group.signals for group in groups]
-        key = (*map(id, signals), *map(id, tables), *[group.source_address for group in groups])
-        held = self._layouts.get(key)
-        if held is not None:
-            return held[1]
-        layout = self._layout(groups)
-        if not layout.described:
-            if len(self._layouts) >= _LAYOUTS:
-                self._layouts.clear()
-            self._layouts[key] = (signals, tables), layout  # holding the tuples keeps their ids their own
-        return layout
-
-    def _layout(self, groups: Sequence[ColumnGroup]) -> Layout:
-        numbers = np.concatenate([self.numbers(group) for group in groups])
-        missing = np.flatnonzero(numbers < 0)
-        numbers[missing] = len(self.described) + np.arange(len(missing))
-        entries = [(group, row) for group in groups for row in range(len(group.signals))] if len(missing) else []
-        chosen = [entries[place] for place in missing.tolist()]
-        described = [(group.signals[row], group.texts[row]) for group, row in chosen]
-        wraps = np.concatenate((self.wraps, wraps_of(signal for signal, _ in described)))[numbers]
-        return referring(groups, numbers, wraps, described)
-
-    def numbers(self, group: ColumnGroup) -> NDArray[np.int64]:
-        """The number of the entry that describes each signal just as `group` does, -1 where none does (S,).
-
-        Of whole value tables the answer is remembered, by the identity of the tuples: policy gives the same each time.
-        """
-        texts = group.texts
-        if not isinstance(texts, TableTexts):
-            found = [self._numbers.get(_key(signal), -1) for signal in group.signals]
-            return np.array(
-                [
-                    n if n >= 0 and self.texts(n, raw) == has else -1
-                    for n, has, raw in zip(found, texts, group.raw, strict=True)
-                ],
-                np.int64,
-            )
-        key = id(group.signals), id(texts.tables)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= _KNOWN_TUPLES:
-                self._known.clear()
-            numbers = [self._number(signal, table) for signal, table in zip(group.signals, texts.tables, strict=True)]
-            # Holding the tuples keeps their ids their own.
-            known = self._known[key] = group.signals, texts.tables, np.array(numbers, np.int64)
-        return known[2]
-
-    def _number(self, signal: SignalInfo, table: Mapping[int, str]) -> int:
+    def _entry(self, signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> int:
+        """Return the entry that describes the signal alike and has the same texts for the values in `raw`."""
         number = self._numbers.get(_key(signal), -1)
-        return number if number >= 0 and self.described[number][1] == table else -1
-
-    def texts(self, number: int, raw: NDArray[np.int64]) -> Mapping[int, str]:
-        """The texts that entry `number` has for the values in `raw`."""
-        info, table = self.described[number]
-        return texts_of(info.kind, table, different(raw)) if table else _NO_TEXTS
+        if number < 0 or texts_of(signal, self.described[number][1], raw) != texts_of(signal, table, raw):
+            return -1
+        return number
 
 
 def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
-    """The catalogue of one revision of a campaign.
+    """Make the catalogue of one revision of a campaign from all that it may collect.
 
-    Of several entries that describe one signal alike the first is kept; where only their value tables differ, none
-    is: nothing in a batch could tell them apart.  Raises ValueError for a name that cannot be written.  Whether it is
-    within MAX_CATALOGUE_BYTES is for the caller to see.
+    Of several signals that are described alike the first makes the entry for all; where only their value tables
+    differ, the catalogue has no entry, because nothing in a batch could tell them apart.  The caller sees to it that
+    the content is within MAX_CATALOGUE_BYTES.  Raises ValueError for a name that cannot be written.
     """
     tables: dict[tuple[object, ...], Described | None] = {}
-    for info, texts in described:
-        first = tables.setdefault(_key(info), (info, texts))
+    keys = [_key(info) for info, _ in described]
+    for key, (info, texts) in zip(keys, described, strict=True):
+        first = tables.setdefault(key, (info, texts))
         if first is not None and dict(first[1]) != dict(texts):
-            tables[_key(info)] = None
+            tables[key] = None
     entries = tuple(entry for entry in tables.values() if entry is not None)
     message = pb.Catalogue(campaign=campaign, revision=revision, signals=write_table(entries))
-    return _catalogue(message.SerializeToString(deterministic=True), campaign, revision, entries)
+    made = _catalogue(message.SerializeToString(deterministic=True), campaign, revision, entries)
+    listed = np.array([*(made._numbers.get(key, -1) for key in keys), -1], np.int64)
+    return replace(made, listed=listed)
 
 
 def read_catalogue(content: bytes) -> Catalogue:
-    """Raises MalformedError."""
+    """Read a catalogue as the vehicle serialised it.  Raises MalformedError."""
     if len(content) > MAX_CATALOGUE_BYTES:
         raise MalformedError(f"catalogue of {len(content)} bytes exceeds {MAX_CATALOGUE_BYTES}")
     message = pb.Catalogue()
@@ -155,11 +107,22 @@ def read_catalogue(content: bytes) -> Catalogue:
 
 
 def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[Described, ...]) -> Catalogue:
-    digest = hashlib.sha256(_DOMAIN + content).digest()[:DIGEST_BYTES]
-    numbers = {_key(info): number for number, (info, _) in enumerate(described)}
-    return Catalogue(digest, content, campaign, revision, described, wraps_of(info for info, _ in described), numbers)
+    return Catalogue(
+        digest=hashlib.sha256(_DOMAIN + content).digest()[:DIGEST_BYTES],
+        content=content,
+        campaign=campaign,
+        revision=revision,
+        described=described,
+        wraps=wraps_of(info for info, _ in described),
+        listed=None,
+        _numbers={_key(info): number for number, (info, _) in enumerate(described)},
+    )
 
 
 def _key(info: SignalInfo) -> tuple[object, ...]:
-    """Tells apart what equality of floats does not (0.0 and -0.0)."""
+    """Return what tells descriptions apart, also where equality of floats does not (0.0 and -0.0)."""
     return info.name, info.bus, info.unit, info.kind, info.bits, info.scale.hex(), info.offset.hex()
+
+
+def _signals_of(group: ColumnGroup) -> Iterator[tuple[SignalInfo, Mapping[int, str], NDArray[np.int64]]]:
+    return zip(group.signals, group.tables, group.raw, strict=True)

@@ -1,32 +1,24 @@
-"""What a batch says, as frozen dataclasses over numpy columns: shared by policy, codec and lake.  Pure.
+"""The content of a batch as frozen dataclasses over numpy columns, shared by collectors, codec and lake.  Pure.
 
-Invariant: raw integers travel, never rounded physical values; `physical` recovers the value exactly as the
-DBC defines it, `raw * scale + offset` in float64.
+Invariant: raw integers travel, never rounded physical values; `can_dbc.values.physical` recovers the value exactly as
+the database defines it, `raw * scale + offset` in float64.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, overload
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from can_dbc.values import Kind, floating, text_keys
+
 EventValue = str | int | float | bool
 
 
-class Kind(IntEnum):
-    """How a raw integer is read; the numbers are those on the wire."""
-
-    UINT = 1
-    INT = 2
-    FLOAT16 = 3
-    FLOAT32 = 4
-    FLOAT64 = 5
-
-
 class ClockQuality(IntEnum):
-    """Where the wall clock's time came from; the numbers are those on the wire."""
+    """Where the wall clock's time came from.  The numbers travel (telemetry.proto)."""
 
     UNSYNCHRONISED = 1
     RTC = 2
@@ -62,54 +54,32 @@ class SignalInfo:
     offset: float
 
 
+Described = tuple[SignalInfo, Mapping[int, str]]
+"""A signal and its value table; that of an IEEE float has as keys the values without their fraction."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnGroup:
     """Signals that share their times.
 
-    `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of
-    signals[i]; unsigned 64-bit values and IEEE floats as their bit pattern.  `texts[i]` maps raw values of
-    signals[i] to the texts of its value table, only those that occur: as such, or as `TableTexts`.  `source_address`
-    (0 to 255): of J1939, who sent all of them; None elsewhere.
+    `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of signals[i];
+    unsigned 64-bit values and IEEE floats as their bit pattern.  `tables[i]` is the value table of signals[i], whole or
+    without entries that do not occur.  `source_address` (0 to 255): the sender of a J1939 message; None elsewhere.
+    `numbers` (S,) int64: the place of each signal in the list of all that the campaign may collect, from which its
+    catalogue is made; None where they are not numbered, as in a batch that was read.
     """
 
     t_us: NDArray[np.int64]
     signals: tuple[SignalInfo, ...]
     raw: NDArray[np.int64]
-    texts: Sequence[Mapping[int, str]]
+    tables: tuple[Mapping[int, str], ...]
     source_address: int | None = None
+    numbers: NDArray[np.int64] | None = None
 
-
-class TableTexts(Sequence[Mapping[int, str]]):
-    """The texts that whole value tables have for the rows of `raw`, looked up when somebody asks: most never do.
-
-    `tables[i]` belongs to `signals[i]`; that of an IEEE float counts by the value without its fraction.
-    """
-
-    __slots__ = ("_raw", "_signals", "tables")
-
-    def __init__(
-        self, signals: tuple[SignalInfo, ...], tables: tuple[Mapping[int, str], ...], raw: NDArray[np.int64]
-    ) -> None:
-        self._signals, self.tables, self._raw = signals, tables, raw
-
-    def __len__(self) -> int:
-        return len(self.tables)
-
-    @overload
-    def __getitem__(self, row: int) -> Mapping[int, str]: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> "TableTexts": ...
-
-    def __getitem__(self, row: int | slice) -> "Mapping[int, str] | TableTexts":
-        if isinstance(row, slice):
-            return TableTexts(self._signals[row], self.tables[row], self._raw[row])
-        table = self.tables[row]
-        return texts_of(self._signals[row].kind, table, different(self._raw[row])) if table else _NO_TEXTS
-
-    def of(self, raw: NDArray[np.int64]) -> "TableTexts":
-        """The texts of other samples of the same signals."""
-        return TableTexts(self._signals, self.tables, raw)
+    @property
+    def texts(self) -> tuple[Mapping[int, str], ...]:
+        """For each signal the texts of the raw values that occur, by raw value.  Looked up anew each time."""
+        return tuple(map(texts_of, self.signals, self.tables, self.raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +93,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
+    """The samples that one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
 
     `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one; of a window that was
-    cut, in all of its pieces together.
+    cut, in all of its fragments together.
     """
 
     campaign: str
@@ -140,53 +110,45 @@ class Window:
 
     @property
     def samples(self) -> int:
-        """Values in the window."""
+        """Count the values in the window."""
         return sum(group.raw.size for group in self.groups)
 
 
-_FLOATS: Final[Mapping[Kind, tuple[type[np.unsignedinteger], type[np.floating]]]] = {
-    Kind.FLOAT16: (np.uint16, np.float16),
-    Kind.FLOAT32: (np.uint32, np.float32),
-    Kind.FLOAT64: (np.uint64, np.float64),
-}
-_FAR: Final = 2.0**62  # beyond every key of a value table
 _COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
 _NO_TEXTS: Final[Mapping[int, str]] = {}
 
 
-def physical(signal: SignalInfo, raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Physical values (shaped as `raw`) in float64: `raw * scale + offset`, floats from their bit pattern."""
-    with np.errstate(all="ignore"):  # infinities and NaNs of IEEE signals are values, not mistakes
-        return _floating(signal.kind, raw) * signal.scale + signal.offset
-
-
 def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
-    """`physical` of each row of a group, (S, n): one set of array operations where all signals are of one kind."""
-    kinds = {signal.kind for signal in group.signals}
-    if len(kinds) > 1:
-        return np.stack([physical(signal, raw) for signal, raw in zip(group.signals, group.raw, strict=True)])
+    """Return the physical values of a group (S, n), each to the bit as `can_dbc.values.physical` gives it."""
     scale = np.array([[signal.scale] for signal in group.signals], np.float64)
     offset = np.array([[signal.offset] for signal in group.signals], np.float64)
-    with np.errstate(all="ignore"):
-        return _floating(kinds.pop(), group.raw) * scale + offset
+    kinds = {signal.kind for signal in group.signals}
+    with np.errstate(all="ignore"):  # the infinities and NaNs of IEEE signals are values, not mistakes
+        if len(kinds) == 1:  # one set of array operations serves all rows
+            return floating(kinds.pop(), group.raw) * scale + offset
+        numbers = [floating(signal.kind, raw) for signal, raw in zip(group.signals, group.raw, strict=True)]
+        return np.stack(numbers) * scale + offset
 
 
-def texts_of(kind: Kind, table: Mapping[int, str], values: Iterable[int]) -> dict[int, str]:
-    """The texts that a whole value table has for raw `values` of a signal of `kind`.
+def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
+    """Return the texts that the value table has for the values in `raw` (n,), by raw value."""
+    if not table:
+        return _NO_TEXTS
+    values = different(raw)
+    keys = text_keys(signal, np.array(values, np.int64)).tolist()
+    return {value: table[key] for value, key in zip(values, keys, strict=True) if key in table}
 
-    The table of an IEEE float counts by the value without its fraction.
-    """
-    if kind not in _FLOATS:
-        return {value: table[value] for value in values if value in table}
-    raw = np.array(list(values), np.int64)
-    with np.errstate(invalid="ignore"):  # signalling NaNs are values as well
-        whole = np.nan_to_num(_floating(kind, raw), nan=-_FAR, posinf=_FAR, neginf=-_FAR)
-    keys = np.clip(whole, -_FAR, _FAR).astype(np.int64)
-    return {value: table[key] for value, key in zip(raw.tolist(), keys.tolist(), strict=True) if key in table}
+
+def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
+    """Return the entries of the value table that values in `raw` (n,) have."""
+    if not table:
+        return _NO_TEXTS
+    keys = text_keys(signal, np.array(different(raw), np.int64)).tolist()
+    return {key: table[key] for key in keys if key in table}
 
 
 def different(raw: NDArray[np.int64]) -> list[int]:
-    """The different values in `raw` (n,), ascending; most columns hold one, or few near each other."""
+    """Return the different values in `raw` (n,), ascending; most columns hold one, or few near each other."""
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest == highest:
         return [lowest]
@@ -195,12 +157,3 @@ def different(raw: NDArray[np.int64]) -> list[int]:
     else:
         found = np.unique(raw).tolist()
     return found
-
-
-def _floating(kind: Kind, raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    if kind in _FLOATS:
-        pattern, floating = _FLOATS[kind]
-        return raw.astype(pattern).view(floating).astype(np.float64)
-    if kind is Kind.UINT:
-        return raw.view(np.uint64).astype(np.float64)
-    return raw.astype(np.float64)

@@ -39,7 +39,7 @@ _SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest 
 
 
 def _limits(wrap: int) -> tuple[int, int, int]:
-    """Lowest and highest value of a signal that wraps so, and how far to shift left and back to keep its bits."""
+    """Return lowest and highest value of a signal with this wrap, and how far to shift to keep its bits only."""
     bits = wrap & ~SIGNED & 0xFF
     if bits in (0, 64) or bits > 64:
         return -(1 << 63), (1 << 63) - 1, 0
@@ -70,6 +70,11 @@ class Deltas:
     unit: int = 1
 
 
+def int64(value: int) -> int:
+    """Return the value modulo 2^64, as int64."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Deltas:
     """Encode the rows of tables of (S, n) values, S and n at least 1, each row with its wrap where it fits.
 
@@ -82,7 +87,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
     lowest, highest = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
     wraps = wraps * ((lowest >= _LOWEST.take(wraps)) & (highest <= _HIGHEST.take(wraps)))
     steps, widths = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.uint8)
-    # Most signals never change within a window: no more work on them.
+    # Most signals never change within a window, so the rest of the work leaves them out.
     changing = (lowest != highest).nonzero()[0]
     if not len(changing):
         return Deltas(bases, steps, widths, b"", wraps)
@@ -92,7 +97,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
         values = np.concatenate([values[start:stop] for start, stop in places])
         starts = counts.cumsum() - counts
     deltas = _deltas(values, starts, counts)
-    # A delta that is shorter round the wrap is taken that way.
+    # Where the way round the wrap is shorter (an alive counter from 15 to 0), the delta takes it.
     shift = _SHIFTS.take(wraps.take(changing)).repeat(counts)
     deltas <<= shift
     deltas >>= shift
@@ -130,9 +135,9 @@ def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
 
 
 def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The values again, (sum of `counts`,), column after column.
+    """Return the values again, (sum of `counts`,), column after column.
 
-    Raises MalformedError; allocates that many only after all is checked.
+    Memory for them is allocated only after everything is checked.  Raises MalformedError.
     """
     if not len(deltas.bases) == len(deltas.steps) == len(deltas.widths) == len(deltas.wraps) == len(counts):
         raise MalformedError("columns of different number")
@@ -164,9 +169,9 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
-    """What each value adds to the one before; the first place of a column repeats its second, or is 0.
+    """Return what each value adds to the one before; the first place of a column repeats its second, or is 0.
 
-    So it changes no extreme and no common divisor.
+    In this way the first place changes no extreme and no common divisor.
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])
@@ -176,9 +181,9 @@ def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray
 
 
 def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-    """The largest number that divides all of them, at least 1, and `deltas` divided by it."""
+    """Return the largest number that divides all bases and deltas, at least 1, and `deltas` divided by it."""
     of_bases = np.gcd.reduce(bases)
-    # The first few deltas mostly tell; that it divides all of them is sooner seen than found out.
+    # The first few deltas mostly tell the unit.  Checking that it divides all is faster than finding it from all.
     unit = int(np.gcd(of_bases, np.gcd.reduce(deltas[:_FEW])))
     if unit == 1:
         return 1, deltas
@@ -193,14 +198,14 @@ def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int,
 def _planes(
     residuals: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], widths: NDArray[np.uint8]
 ) -> bytes:
-    """The residuals as the module says; those in the first place of each column do not count."""
+    """Return the residuals as the module says; those in the first place of each column do not count."""
     places: dict[int, list[tuple[int, int]]] = {width: [] for width in (0, *_TYPES)}
     for width, start, stop in zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True):
         places[width].append((start, stop))
     planes = []
     for width, dtype in _TYPES.items():
         if places[width]:
-            narrow = residuals.astype(dtype)  # all of them: sooner done than only those
+            narrow = residuals.astype(dtype)  # converting all is faster than picking out those of this width
             joined = np.concatenate([narrow[start:stop] for start, stop in places[width]])
             planes.append(joined.view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
@@ -209,7 +214,7 @@ def _planes(
 def _wide(
     widths: NDArray[np.uint8], counts: NDArray[np.int64], planes: bytes
 ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.signedinteger]]]:
-    """By width: the columns of that width, and all their residuals one after another."""
+    """Yield for each width the columns of that width, and all their residuals one after another."""
     start = 0
     for width, dtype in _TYPES.items():
         chosen = np.flatnonzero(widths == width)
@@ -221,7 +226,7 @@ def _wide(
 
 
 def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The places of runs of `counts` from `starts` on."""
+    """Return the places of runs of `counts` from `starts` on."""
     stops = np.cumsum(counts)
     places: NDArray[np.intp] = np.repeat(starts - (stops - counts), counts)
     places += np.arange(int(stops[-1]))
@@ -244,7 +249,7 @@ def _wrap(
 
 
 def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Width of the signed type that holds lowest..highest; 0 where both are 0."""
+    """Return the width of the signed type that holds lowest to highest; 0 where both are 0."""
     extent = np.maximum(highest, ~lowest)  # of -129 and 128 alike: 128
     widths: NDArray[np.uint8] = _WIDTH_VALUES[1:].take(_LIMITS.searchsorted(extent))
     widths *= (lowest | highest) != 0

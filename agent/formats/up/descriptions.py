@@ -13,26 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.up.columns import Kind, SignalInfo
+from agent.formats.up.columns import Described, SignalInfo
 from agent.formats.up.delta import SIGNED, MalformedError
+from can_dbc.values import Kind
 
 MAX_SIGNALS: Final = 65_536
 MAX_NAME_CHARS: Final = 500
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 
-Described = tuple[SignalInfo, Mapping[int, str]]
-"""A signal and its texts by raw value."""
-
 _Type = tuple[str | None, Kind, int, float, float]
 
 
 def wraps_of(signals: Iterable[SignalInfo]) -> NDArray[np.uint8]:
-    """What the values of each signal wrap at (see `delta`): its bits, by sign where it is signed."""
+    """Return where the values of each signal wrap (see `delta`): its bits, and SIGNED where it is signed."""
     return np.array([info.bits | (SIGNED if info.kind is Kind.INT else 0) for info in signals], np.uint8)
 
 
 def write_table(described: Sequence[Described]) -> pb.SignalTable:
-    """Raises ValueError for a name that cannot be told apart again, or too many signals."""
+    """Write descriptions.  Raises ValueError for a name that could not be read again, or too many signals."""
     strings: dict[str, int] = {"": 0}
     buses = [strings.setdefault(signal.bus, len(strings)) for signal, _ in described]
     patterns = _patterns([(signal.scale, signal.offset) for signal, _ in described])
@@ -61,7 +59,7 @@ def write_table(described: Sequence[Described]) -> pb.SignalTable:
 
 
 def read_table(table: pb.SignalTable) -> list[Described]:
-    """Raises MalformedError."""
+    """Read descriptions.  Raises MalformedError."""
     names, strings = _split_names(table.names), list(table.strings)
     types, tables = _read_types(table, strings), _read_texts(table, strings)
     if not len(names) == len(table.buses) == len(table.types) == len(table.texts):
@@ -89,9 +87,9 @@ def _join_names(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=8_192)
 def _owner_and_last(name: str) -> tuple[str, str]:
-    """What stands before the last dot, and the rest with it; of a name without a dot nothing, and itself.
+    """Return what stands before the last dot, and the rest from the dot on; without a dot nothing, and the name.
 
-    Raises ValueError for a name that cannot be told apart again.
+    Raises ValueError for a name that could not be read again.
     """
     if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
         raise ValueError(f"signal name {name!r} is empty, too long, begins with a dot or holds a line break")
@@ -138,18 +136,18 @@ def _check_indices(indices: Sequence[int], entries: Sequence[object]) -> None:
 
 
 def _patterns(pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
-    """The bit patterns of float64 pairs: unlike the numbers, they tell 0.0 from -0.0 and are equal to themselves."""
+    """Return the bit patterns of float64 pairs: unlike numbers, they tell 0.0 from -0.0, and NaN equals itself."""
     bits = np.array(pairs, np.float64).reshape(-1, 2).view(np.int64)
     return [(first, second) for first, second in bits.tolist()]
 
 
 def _split_bytes(bits: Sequence[int]) -> bytes:
-    """Float64 bit patterns with their byte planes apart."""
+    """Return float64 bit patterns with their byte planes apart."""
     return np.array(bits, "<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
 
 
 def _join_bytes(planes: bytes) -> list[float]:
-    """The numbers of `_split_bytes`.  Raises MalformedError."""
+    """Return the numbers that `_split_bytes` took apart.  Raises MalformedError."""
     if len(planes) % 8:
         raise MalformedError("float64 numbers of a length that 8 does not divide")
     numbers: list[float] = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<f8").ravel().tolist()

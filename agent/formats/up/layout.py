@@ -1,7 +1,7 @@
-"""Layouts: what of a batch follows from the signals of its groups alone, whatever their values.  Pure.
+"""Layouts: how the signals of a window's groups are described in its batch.  Pure.
 
-The windows of a campaign mostly hold the same groups of the same signals, so that one layout serves many of them
-(`Catalogue.layout`).
+What a catalogue describes, the batch refers to by number; everything else it describes itself, behind the last entry
+of the catalogue.
 """
 
 from collections.abc import Sequence
@@ -10,40 +10,42 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.formats import telemetry_pb2 as pb
-from agent.formats.up.columns import ColumnGroup
-from agent.formats.up.descriptions import Described, wraps_of
+from agent.formats.up.catalogue import Catalogue
+from agent.formats.up.columns import ColumnGroup, Described, occurring
+from agent.formats.up.descriptions import wraps_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """`wraps` (S,): what the values of each signal wrap at, see `delta`; `described`: the signals that the batch
-    describes itself, in order; `columns`: a serialised `Columns` with sizes, signals and senders."""
+    """How the S signals of all groups, one after another, are described.
 
+    `numbers` (S,) int64: of entries of the catalogue, or behind them in `described`; None where the batch describes
+    all of them in order.  `wraps` (S,) uint8: what their values wrap at, see `delta`.  `described`: what the batch
+    describes itself.
+    """
+
+    numbers: NDArray[np.int64] | None
     wraps: NDArray[np.uint8]
     described: Sequence[Described]
-    columns: bytes
 
 
-def self_described(groups: Sequence[ColumnGroup]) -> Layout:
-    """Of a batch that describes all of its signals itself."""
-    described = [entry for group in groups for entry in zip(group.signals, group.texts, strict=True)]
-    return Layout(wraps_of(signal for signal, _ in described), described, _columns(groups).SerializeToString())
+def layout_of(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> Layout:
+    """Return the layout of a batch of `groups`, of which there is at least one."""
+    if catalogue is None:
+        described = [_own(group, row) for group in groups for row in range(len(group.signals))]
+        return Layout(None, wraps_of(signal for signal, _ in described), described)
+    numbers = catalogue.entries_of(groups)
+    missing = np.flatnonzero(numbers < 0)
+    if not len(missing):
+        return Layout(numbers, catalogue.wraps.take(numbers), ())
+    places = [(group, row) for group in groups for row in range(len(group.signals))]
+    described = [_own(*places[place]) for place in missing.tolist()]
+    numbers[missing] = len(catalogue.described) + np.arange(len(missing))
+    wraps = np.concatenate((catalogue.wraps, wraps_of(signal for signal, _ in described)))
+    return Layout(numbers, wraps.take(numbers), described)
 
 
-def referring(
-    groups: Sequence[ColumnGroup], numbers: NDArray[np.int64], wraps: NDArray[np.uint8], described: Sequence[Described]
-) -> Layout:
-    """Of a batch whose signals have `numbers` (S,): of entries of a catalogue, or behind them in `described`."""
-    columns = _columns(groups)
-    ascent = numbers.copy()
-    ascent[1:] -= numbers[:-1] + 1
-    columns.signals.extend(ascent.tolist())
-    return Layout(wraps, described, columns.SerializeToString())
-
-
-def _columns(groups: Sequence[ColumnGroup]) -> pb.Columns:
-    columns = pb.Columns(sizes=[len(group.signals) for group in groups])
-    if any(group.source_address is not None for group in groups):
-        columns.senders.extend(0 if group.source_address is None else group.source_address + 1 for group in groups)
-    return columns
+def _own(group: ColumnGroup, row: int) -> Described:
+    """Return the description that travels in the batch itself: only the texts that occur are worth their bytes."""
+    signal = group.signals[row]
+    return signal, occurring(signal, group.tables[row], group.raw[row])

@@ -10,9 +10,11 @@ and in blocks of any size gives the same windows:
 - size: at `max_frames` buffered frames.
 
 A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
-`max_window_samples`, or was made durable in MAX_INCREMENTS parts.  A tick at which it stays open, `loss_window_ns`
-after what it holds was last made durable, asks to make durable what came since; `seal` asks at once.  The one thing
-that the monotonic clock decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
+`max_window_samples`, or has MAX_CHECKPOINTS checkpoints.  A tick at which it stays open, `loss_window_ns` after its
+last checkpoint, asks for a checkpoint of what came since; `checkpoint` asks at once.  The one thing that the monotonic
+clock decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
+
+Rows of values from sources that are not buses count as frames here.
 
 Invariant: each frame is taken by exactly one tick, in order, and no buffer grows beyond its limit.
 """
@@ -24,12 +26,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_INCREMENTS: Final = 256  # of one window: bounds what its batch replaces
+MAX_CHECKPOINTS: Final = 256  # of one window: bounds the batches that a crash leaves in its place
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
-    """The window of `campaign` ends; it spans `start_ns` to `end_ns` (excluded), times of frames, Unix epoch."""
+class Span:
+    """The time of a window of `campaign`, or of a checkpoint: `start_ns` to `end_ns` (excluded), Unix epoch.
+
+    These are times of frames, not of the machine's clock.
+    """
 
     campaign: str
     start_ns: int
@@ -38,29 +43,30 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Take the first `frames` off the buffer, decode and collect them, then close the windows named.
+    """One thing that is due: take the first `frames` off the buffer, decode and collect them, then close windows.
 
-    Of the windows `sealing` make durable what came since the start that is named; see `Batcher.sealed`.
+    `frames` counts rows of values as well.  `closing` names the windows to close.  Of those in `checkpoints` make
+    durable what came since the start that is named; see `Batcher.checkpointed`.
     """
 
     frames: int
-    closing: tuple[Closing, ...]
-    sealing: tuple[Closing, ...] = ()
+    closing: tuple[Span, ...]
+    checkpoints: tuple[Span, ...] = ()
 
 
 @dataclass(slots=True)
 class _Open:
     """An open window.  `passed_ns` adds up increments, so that a stepping clock cannot stretch or cut it.
 
-    `sealed_ns` of that is durable, in `increments` parts, which end at `sealed_until_ns`.
+    `durable_ns` of that is durable, in `checkpoints` checkpoints, which end at `durable_until_ns`.
     """
 
     start_ns: int
     end_ns: int
     passed_ns: int = 0
-    sealed_ns: int = 0
-    sealed_until_ns: int | None = None
-    increments: int = 0
+    durable_ns: int = 0
+    durable_until_ns: int | None = None
+    checkpoints: int = 0
 
 
 class Batcher:
@@ -79,7 +85,7 @@ class Batcher:
         max_window_samples: int,
         loss_window_ns: int = 0,
     ) -> None:
-        """`loss_window_ns`: 0 for windows that are made durable whole."""
+        """`loss_window_ns` 0: windows become durable as a whole, without checkpoints."""
         assert increment_ns > 0
         assert silence_ns > 0
         assert max_frames > 0
@@ -106,8 +112,8 @@ class Batcher:
         """When to call `poll`, on the monotonic clock; None: no need."""
         return self._deadline_ns
 
-    def frames(self, t_ns: NDArray[np.int64], now_ns: int) -> Iterator[Tick]:
-        """Frames with the times `t_ns` were appended to the buffer at `now_ns` (monotonic): what is due, in order.
+    def add_times(self, t_ns: NDArray[np.int64], now_ns: int) -> Iterator[Tick]:
+        """Yield what is due, in order, after frames of the times `t_ns` came into the buffer at `now_ns` (monotonic).
 
         Carry out each tick, `collected` included, before asking for the next one; exhaust the iterator.
         """
@@ -116,7 +122,7 @@ class Batcher:
         return self._take(t_ns)
 
     def poll(self, now_ns: int) -> list[Tick]:
-        """The deadline may have passed at `now_ns` (monotonic): what is due."""
+        """Return what is due if the deadline has passed at `now_ns` (monotonic)."""
         if self._deadline_ns is None or now_ns < self._deadline_ns:
             return []
         return self.flush()
@@ -129,47 +135,47 @@ class Batcher:
         end_ns = self._latest_ns + 1 if self._buffered else self._start_ns
         return [self._tick(end_ns, end_ns - self._start_ns, close_all=True)]
 
-    def seal(self) -> list[Tick]:
-        """Take everything and make durable what open windows hold, ahead of time: a source has little room left."""
+    def checkpoint(self) -> list[Tick]:
+        """Take everything and checkpoint all open windows, ahead of time: a source has little room left."""
         if not self._buffered and not self._windows:
             return []
         end_ns = self._latest_ns + 1 if self._buffered else self._start_ns
-        return [self._tick(end_ns, end_ns - self._start_ns, seal_all=True)]
+        return [self._tick(end_ns, end_ns - self._start_ns, checkpoint_all=True)]
 
-    def collected(self, campaign: str, samples: int) -> Closing | None:
-        """After a tick was carried out, the open window of `campaign` holds `samples`: whether to close it too."""
+    def collected(self, campaign: str, samples: int) -> Span | None:
+        """Return the span of the open window of `campaign` if its `samples` after a tick are enough to close it too."""
         window = self._windows.get(campaign)
         if window is None or samples < self._max_window_samples:
             return None
         del self._windows[campaign]
-        return Closing(campaign, window.start_ns, window.end_ns)
+        return Span(campaign, window.start_ns, window.end_ns)
 
-    def sealed(self, campaign: str) -> None:
-        """What a tick asked to make durable of `campaign` is; where it could not be done, the next tick asks again."""
+    def checkpointed(self, campaign: str) -> None:
+        """Note that the checkpoint that a tick asked for is durable; without this call the next tick asks again."""
         window = self._windows[campaign]
-        window.sealed_ns, window.sealed_until_ns = window.passed_ns, window.end_ns
-        window.increments += 1
+        window.durable_ns, window.durable_until_ns = window.passed_ns, window.end_ns
+        window.checkpoints += 1
 
     def _take(self, t_ns: NDArray[np.int64]) -> Iterator[Tick]:
-        position = 0
-        while position < len(t_ns):
+        place = 0
+        while place < len(t_ns):
             if not self._buffered:
-                self._begin(int(t_ns[position]))
+                self._begin(int(t_ns[place]))
             room = self._max_frames - self._buffered
-            ahead = t_ns[position : position + room]
+            ahead = t_ns[place : place + room]
             ends = (ahead >= self._start_ns + self._increment_ns) | (ahead < self._start_ns - self._increment_ns)
             end = int(ends.argmax()) if ends.any() else len(ahead)
             if end:
                 self._latest_ns = max(self._latest_ns, int(ahead[:end].max()))
                 self._buffered += end
-                position += end
+                place += end
             if end < len(ahead):
                 yield self._increment_over(int(ahead[end]))
             elif self._buffered == self._max_frames:
                 yield self._tick(self._latest_ns + 1, self._latest_ns + 1 - self._start_ns)
 
     def _begin(self, t_ns: int) -> None:
-        """A new increment with its first frame; where the one before ended in time, its end is kept as the start."""
+        """Begin an increment with its first frame; where the one before ended in time, start at its end."""
         over_ns = t_ns - self._start_ns
         if not (self._windows and 0 <= over_ns < self._increment_ns):
             self._start_ns = t_ns
@@ -179,7 +185,7 @@ class Batcher:
             window.start_ns = min(window.start_ns, self._start_ns)
 
     def _increment_over(self, next_ns: int) -> Tick:
-        """The increment has ended because of a frame at `next_ns`, which lies beyond it."""
+        """Return the tick of an increment that a frame at `next_ns`, which lies beyond it, has ended."""
         end_ns = self._start_ns + self._increment_ns
         if next_ns < self._start_ns:  # the clock stepped back: what lies between is unknown
             return self._tick(self._latest_ns + 1, self._latest_ns + 1 - self._start_ns)
@@ -187,23 +193,23 @@ class Batcher:
         gap_ns = (next_ns - end_ns) // self._increment_ns * self._increment_ns
         return self._tick(end_ns, self._increment_ns + gap_ns)
 
-    def _tick(self, end_ns: int, passed_ns: int, *, close_all: bool = False, seal_all: bool = False) -> Tick:
-        closing, sealing = [], []
+    def _tick(self, end_ns: int, passed_ns: int, *, close_all: bool = False, checkpoint_all: bool = False) -> Tick:
+        closing, checkpoints = [], []
         for campaign, window in list(self._windows.items()):
             window.passed_ns += passed_ns
             window.end_ns = max(window.end_ns, end_ns)
-            over = window.passed_ns >= self._periods_ns[campaign] or window.increments == MAX_INCREMENTS
+            over = window.passed_ns >= self._periods_ns[campaign] or window.checkpoints == MAX_CHECKPOINTS
             if close_all or over:
-                closing.append(Closing(campaign, window.start_ns, window.end_ns))
+                closing.append(Span(campaign, window.start_ns, window.end_ns))
                 del self._windows[campaign]
-            elif self._seals(window.passed_ns - window.sealed_ns, seal_all=seal_all):
-                since_ns = window.start_ns if window.sealed_until_ns is None else window.sealed_until_ns
-                sealing.append(Closing(campaign, since_ns, window.end_ns))
-        tick = Tick(self._buffered, tuple(closing), tuple(sealing))
+            elif self._is_due(window.passed_ns - window.durable_ns, checkpoint_all=checkpoint_all):
+                since_ns = window.start_ns if window.durable_until_ns is None else window.durable_until_ns
+                checkpoints.append(Span(campaign, since_ns, window.end_ns))
+        tick = Tick(self._buffered, tuple(closing), tuple(checkpoints))
         self._buffered = 0
         self._start_ns = end_ns
         return tick
 
-    def _seals(self, open_ns: int, *, seal_all: bool) -> bool:
-        """Whether `open_ns` of a window, which are not durable yet, shall be now."""
-        return bool(open_ns) if seal_all else 0 < self._loss_window_ns <= open_ns
+    def _is_due(self, open_ns: int, *, checkpoint_all: bool) -> bool:
+        """Whether to checkpoint a window of which `open_ns` are not durable yet."""
+        return bool(open_ns) if checkpoint_all else 0 < self._loss_window_ns <= open_ns

@@ -1,33 +1,41 @@
-"""The collector: frames in, closed windows out to the outbox.  The way of a frame on its way to the lake, in one file.
+"""The collector: frames and values in, signal blocks to consumers, closed windows out to the outbox.
 
-    feed -> buffer -> (tick) decode once -> each campaign keeps its samples -> (window closes) -> outbox
-                                                              or, while it stays open, the part that is new -> outbox
+    feed -> buffer -> (tick) decode once -> each consumer takes the signals that it wants
+       |                                      campaigns: samples -> (window closes) -> outbox
+       |                                                         or, while it stays open, a checkpoint -> outbox
+       +-> eager consumers take theirs at once
 
-A thin shell around pure cores: Batcher says when, Decoder and CampaignCollector say what.  Decoding, encoding and the
-disk run in a thread, one tick at a time, so the event loop stays free; meanwhile `feed` waits, and the sources' own
-bounded buffers take up the slack.
+A thin shell around pure cores: Batcher says when, SignalTables and Decoder say what, consumers keep what they want.
+Decoding, encoding and the disk run in a thread, one tick at a time, so the event loop stays free; meanwhile `feed`
+waits, and the sources' own bounded buffers take up the slack.
 """
 
 import asyncio
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from agent.formats.down.campaign import Campaign
-from agent.formats.up.columns import Window
+from agent.formats.up.signals import SignalBlock
 from agent.system.tasks import whole
 from agent.telemetry.clock import MachineClock
-from agent.telemetry.collect.batcher import Batcher, Closing, Tick
+from agent.telemetry.collect.batcher import Batcher, Tick
+from agent.telemetry.collect.buffer import Block, Buffer, frames_of, values_of
+from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.consumer import Consumer
 from agent.telemetry.collect.holdings import Holdings
-from agent.telemetry.collect.policy import CampaignCollector, described, wanted
+from agent.telemetry.collect.signal_tables import SignalTables, all_wants
+from agent.telemetry.collect.windows import Windows
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
-from can_dbc.plan import BusPlan
+
+WAKE_S: Final = 1.0  # how often the deadline for silence is looked at while frames come and move it on
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +50,42 @@ class Limits:
 
 
 class Collector:
-    """Collects for a set of campaigns.  `buses` names all buses of all sources; frames carry indices into it."""
+    """Collects for campaigns and other consumers from the signals of `tables`."""
 
     def __init__(
         self,
-        buses: Sequence[str],
-        plans: Mapping[str, BusPlan],
+        tables: SignalTables,
         outbox: Outbox,
         clock: MachineClock,
         limits: Limits,
         *,
         holdings: Holdings | None = None,
+        consumers: Sequence[Consumer] = (),
     ) -> None:
-        """`holdings`: of the sources that can deliver frames again until they are durable."""
-        self._buses = tuple(buses)
-        self._plans = {number: plans[bus] for number, bus in enumerate(self._buses) if bus in plans}
+        """`holdings`: of the sources that can deliver frames again until they are durable.
+
+        `consumers` take blocks beside the campaigns, which come and go with `set_campaigns`.
+        """
+        self._tables = tables
         self._outbox = outbox
-        self._clock = clock
         self._limits = limits
         self._holdings = holdings or Holdings((), {})
+        self._windows = Windows(outbox, clock.read, self._holdings)
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._buffer: deque[FrameBlock] = deque()
+        self._buffer = Buffer()
         self._campaigns: dict[str, CampaignCollector] = {}
+        self._late = [consumer for consumer in consumers if not consumer.eager]
+        self._eager = [consumer for consumer in consumers if consumer.eager]
         self._batcher = self._new_batcher()
-        self._decoder = Decoder({})
+        self._decoder = tables.decoder(all_wants(consumer.wants for consumer in consumers))
+        self._early_decoder = tables.decoder(all_wants(consumer.wants for consumer in self._eager))
         self.frames: Counter[str] = Counter()
+        """Frames that came in, by bus."""
+        self.values: Counter[str] = Counter()
+        """Rows of values that came in, by name of the signal table."""
         self.refused: Counter[str] = Counter()
+        """Frames that did not decode, by reason."""
 
     @property
     def campaigns(self) -> tuple[Campaign, ...]:
@@ -76,9 +93,9 @@ class Collector:
         return tuple(collector.campaign for collector in self._campaigns.values())
 
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
-        """Collect for `campaigns` from the next frame on; returns how many frames of each bus came before.
+        """Collect for `campaigns` from the next frame on; return how many frames of each bus came before.
 
-        What is open is closed first.  A campaign that stays as it is keeps its memory of intervals and changes.
+        Open windows are closed first.  A campaign that stays as it is keeps its memory of intervals and changes.
         """
         return await whole(self._set_campaigns(campaigns))
 
@@ -87,45 +104,60 @@ class Collector:
             await self._carry_out(self._batcher.flush())
             known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
             self._campaigns = {
-                campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._buses)
+                campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
                 for campaign in campaigns
                 if not campaign.suspended
             }
             self._holdings.put_in_force(self._campaigns)
             self._batcher = self._new_batcher()
-            self._decoder = Decoder(self._plans, wanted(self.campaigns))
+            # Eager consumers are in the union too, so that each frame that does not decode is counted once, here.
+            consumers = (*self._campaigns.values(), *self._late, *self._eager)
+            self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
             await asyncio.to_thread(self._describe)
             return dict(self.frames)
 
     def _describe(self) -> None:
         self._outbox.describe(
             [
-                Description(campaign.name, campaign.revision, described(campaign, self._buses, self._plans))
-                for campaign in self.campaigns
+                Description(name, collector.campaign.revision, collector.described)
+                for name, collector in self._campaigns.items()
             ]
         )
 
     async def feed(self, block: FrameBlock) -> None:
-        """Take frames of one source, in its order; returns when they are buffered or stored, cancelled or not.
+        """Take frames of one source, in its order; return when they are buffered or stored, cancelled or not.
 
-        Half of a block would be lost uncounted, and a thread left at work on what the next caller uses.
+        A feed that stopped half-way would lose the rest of the block uncounted, and leave a thread at work on what the
+        next caller uses.
         """
         await whole(self._feed(block))
 
-    async def _feed(self, block: FrameBlock) -> None:
+    async def feed_values(self, block: SignalBlock) -> None:
+        """Take values of one source, in its order, as `feed` takes frames; `block.table` is the collector's number."""
+        await whole(self._feed(block))
+
+    async def _feed(self, block: Block) -> None:
         async with self._turn:
-            for bus, count in enumerate(np.bincount(block.bus, minlength=len(self._buses)).tolist()):
-                self.frames[self._buses[bus]] += count
+            self._count(block)
+            if self._eager:
+                await asyncio.to_thread(self._serve_eager, block)
             self._buffer.append(block)
-            await self._carry_out(self._batcher.frames(block.t_ns, time.monotonic_ns()))
+            await self._carry_out(self._batcher.add_times(block.t_ns, time.monotonic_ns()))
             if self._holdings.pressed:
-                await self._carry_out(self._batcher.seal())
+                await self._carry_out(self._batcher.checkpoint())
             if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
             if self._holdings.pressed:
-                # The disk refuses.  What is in memory only a crash takes; a full ring would lose what comes now.
+                # The disk refuses.  A crash would lose what is in memory; a full ring loses what comes now for certain.
                 self._holdings.release(())
         self._wake.set()
+
+    def _count(self, block: Block) -> None:
+        if isinstance(block, FrameBlock):
+            for bus, count in enumerate(np.bincount(block.bus, minlength=len(self._tables.buses)).tolist()):
+                self.frames[self._tables.buses[bus]] += count
+        else:
+            self.values[self._tables.tables[block.table].name] += len(block)
 
     async def flush(self) -> None:
         """Close every window and store all there is: before the end."""
@@ -142,8 +174,7 @@ class Collector:
             except TimeoutError:
                 await whole(self._close(lambda: self._batcher.poll(time.monotonic_ns())))
             else:
-                # Frames move the deadline on; looking again once a second is soon enough.
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(WAKE_S)
 
     async def _close(self, due: Callable[[], Iterable[Tick]]) -> None:
         async with self._turn:
@@ -161,63 +192,48 @@ class Collector:
 
     async def _carry_out(self, ticks: Iterable[Tick]) -> None:
         for tick in ticks:
-            await asyncio.to_thread(self._work, self._take(tick.frames), tick)
+            blocks = self._buffer.take(tick.frames)
+            for block in frames_of(blocks):
+                self._holdings.take(block)
+            await asyncio.to_thread(self._work, blocks, tick)
 
-    def _take(self, count: int) -> list[FrameBlock]:
-        taken: list[FrameBlock] = []
-        while count:
-            block = self._buffer.popleft()
-            if len(block) > count:
-                self._buffer.appendleft(block.slice(count, len(block)))
-                block = block.slice(0, count)
-            taken.append(block)
-            self._holdings.take(block)
-            count -= len(block)
-        return taken
+    # ---------------------------------------------------------------- in the worker thread
 
-    def _work(self, blocks: Sequence[FrameBlock], tick: Tick) -> None:
+    def _work(self, blocks: Sequence[Block], tick: Tick) -> None:
         if blocks:
-            decoded = self._decoder.decode(concatenate(blocks))
-            for kind, frames in decoded.refused.items():
-                self.refused[kind.value] += frames
-            for name, collector in self._campaigns.items():
-                missing = self._holdings.missing(name, blocks)
-                if missing is blocks:
-                    collector.offer(decoded.columns)
-                elif missing:  # some were stored before a crash
-                    collector.offer(self._decoder.decode(concatenate(missing)).columns)
-        closing = list(tick.closing)
+            self._serve(frames_of(blocks), values_of(blocks))
+        self._windows.carry_out(tick, self._batcher, self._campaigns)
+
+    def _serve(self, frames: Sequence[FrameBlock], values: Sequence[SignalBlock]) -> None:
+        """Decode an increment, and let campaigns and other consumers take what they want."""
+        blocks = [*self._decoded(frames, self._decoder, self.refused), *values]
         for name, collector in self._campaigns.items():
-            full = self._batcher.collected(name, collector.samples)
-            if full is not None:
-                closing.append(full)
-        if closing:
-            positions = {window.campaign: self._holdings.close(window.campaign) for window in closing}
-            self._outbox.put([self._window(window) for window in closing], positions)
-        closed = {window.campaign for window in closing}
-        self._seal([window for window in tick.sealing if window.campaign not in closed])
-        if not self._outbox.pending_bytes:
-            self._holdings.release(self._campaigns)
+            missing = self._holdings.missing(name, frames)
+            if missing is frames:
+                collector.take_blocks(blocks)
+            else:  # the campaign stored some of the frames before a crash
+                collector.take_blocks([*self._decoded(missing, self._decoder), *values])
+        _deliver(blocks, self._late)
 
-    def _seal(self, sealing: Sequence[Closing]) -> None:
-        """Make durable what came to windows that stay open."""
-        campaigns = [window.campaign for window in sealing]
-        if sealing and self._outbox.put_checkpoints(map(self._part, sealing), self._holdings.positions(campaigns)):
-            for campaign in campaigns:
-                self._campaigns[campaign].sealed()
-                self._batcher.sealed(campaign)
-                self._holdings.close(campaign)
+    def _serve_eager(self, block: Block) -> None:
+        """Let eager consumers take what they want of one block of a source."""
+        blocks = [*self._decoded(frames_of([block]), self._early_decoder), *values_of([block])]
+        _deliver(blocks, self._eager)
 
-    def _part(self, sealing: Closing) -> tuple[Window, int]:
-        collector = self._campaigns[sealing.campaign]
-        part = collector.part(
-            start_us=sealing.start_ns // 1_000, end_us=sealing.end_ns // 1_000, clock=self._clock.read()
-        )
-        return part, collector.campaign.priority
+    def _decoded(
+        self, frames: Sequence[FrameBlock], decoder: Decoder, refused: Counter[str] | None = None
+    ) -> list[SignalBlock]:
+        if not frames:
+            return []
+        decoded = decoder.decode(concatenate(frames))
+        if refused is not None:
+            for kind, count in decoded.refused.items():
+                refused[kind.value] += count
+        return self._tables.blocks(decoded.columns)
 
-    def _window(self, closing: Closing) -> tuple[Window, int]:
-        collector = self._campaigns[closing.campaign]
-        window = collector.close(
-            start_us=closing.start_ns // 1_000, end_us=closing.end_ns // 1_000, clock=self._clock.read()
-        )
-        return window, collector.campaign.priority
+
+def _deliver(blocks: Sequence[SignalBlock], consumers: Iterable[Consumer]) -> None:
+    for consumer in consumers:
+        wanted = [block for block in blocks if block.table in consumer.wants]
+        if wanted:
+            consumer.take_blocks(wanted)

@@ -1,10 +1,11 @@
 """How far frames are durable, for the sources that can deliver them again (a packet ring, a log).  Pure.
 
-Frames of such a source have positions.  Each campaign has windows of its own, so for each campaign and source there is
-a position up to which everything is in closed windows.  The spool stores it with those windows, in one transaction:
-after a crash a source delivers again what was not stored, and each campaign skips what it has stored already.
+Such a source counts its frames from 0.  Each campaign has windows of its own, so for each campaign and source there is
+a *resume point*: the first frame that is not in a closed window or a checkpoint.  The spool stores resume points with
+windows and checkpoints, in one transaction: after a crash a source delivers again what was not stored, and each
+campaign skips what it has stored already.
 
-Invariant: a source is told to release frames only when no open window and no batch outside the spool needs them.
+Invariant: a source releases frames only when no open window and no batch outside the spool needs them.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,21 +20,21 @@ class Holder(Protocol):
 
     @property
     def buses(self) -> tuple[str, ...]:
-        """What it delivers; no other source does."""
+        """The buses that it delivers; no other source does."""
 
     @property
     def position_name(self) -> str:
-        """What its positions are stored under."""
+        """The name under which its resume points are stored."""
 
     @property
     def resumes(self) -> bool:
-        """Whether it still has what it delivered before this run, and was not told to release."""
+        """Whether it still has those frames of earlier runs that it was not allowed to release."""
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Positions below `used` are used up; frames before `needed` nobody wants.  Before the first frame comes."""
+        """Hear, before the first frame, that numbers below `used` are used up and frames before `needed` not needed."""
 
-    def release(self, position: int) -> None:
-        """No frame before `position` is needed any more.  Any thread may call it."""
+    def release(self, number: int) -> None:
+        """Let go of the frames before frame `number`.  Any thread may call it."""
 
     @property
     def pressed(self) -> bool:
@@ -41,10 +42,10 @@ class Holder(Protocol):
 
 
 class Holdings:
-    """The account of all holders.  One thread at a time."""
+    """Keeps account of all holders.  One thread at a time."""
 
     def __init__(self, holders: Iterable[Holder], stored: Mapping[str, int]) -> None:
-        """`stored`: what `close` gave, as the spool has it."""
+        """`stored`: the resume points that the spool has."""
         self._holders = {holder.position_name: holder for holder in holders}
         self._owners = {bus: name for name, holder in self._holders.items() for bus in holder.buses}
         self._stored = dict(stored)
@@ -53,9 +54,10 @@ class Holdings:
         self._closed: dict[tuple[str, str], int] = {}
 
     def put_in_force(self, campaigns: Collection[str]) -> None:
-        """These campaigns collect from here on; no window is open.  Says to holders without a frame yet where to begin.
+        """Collect for these campaigns from here on, while no window is open; tell holders where to begin.
 
-        A campaign that is new begins where the others are, not with what was before it.
+        A holder that has delivered frames already has begun.  A campaign that is new begins where the others are, not
+        with what was before it.
         """
         for name, holder in self._holders.items():
             used = max((n for key, n in self._stored.items() if key.startswith(f"{name}:")), default=0)
@@ -69,47 +71,47 @@ class Holdings:
         self._campaigns = frozenset(campaigns)
 
     def take(self, block: FrameBlock) -> None:
-        """`block`, in the order of its source, is now decoded and in the open windows."""
+        """Note that `block`, in the order of its source, is in the open windows from now on."""
         owner = self._owner(block)
         if owner is not None:
             self._taken[owner] = block.first + len(block)
 
     def missing(self, campaign: str, blocks: Sequence[FrameBlock]) -> Sequence[FrameBlock]:
-        """Those frames of `blocks` that `campaign` has not stored before; `blocks` itself where that is all."""
+        """Return the frames of `blocks` that `campaign` has not stored before; `blocks` itself where that is all."""
         since = [self._closed_at(campaign, self._owner(block)) for block in blocks]
-        if all(block.first >= position for block, position in zip(blocks, since, strict=True)):
+        if all(block.first >= first for block, first in zip(blocks, since, strict=True)):
             return blocks
         cut = [
-            block.slice(min(len(block), max(0, position - block.first)), len(block))
-            for block, position in zip(blocks, since, strict=True)
+            block.slice(min(len(block), max(0, first - block.first)), len(block))
+            for block, first in zip(blocks, since, strict=True)
         ]
         return [block for block in cut if len(block)]
 
-    def positions(self, campaigns: Collection[str]) -> dict[str, int]:
-        """The positions to store with all that was taken, for `campaigns`; `close` says that it was done.
+    def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
+        """Return the resume points to store once all that `campaigns` have taken is durable.
 
-        Those of the other campaigns too: nobody else stores where one began, or got to, that collects nothing yet.
+        Those of the other campaigns are among them: a campaign that has collected nothing yet stores none itself.
         """
         return {
-            _key(c, name): max(position if c in campaigns else 0, self._closed_at(c, name))
+            _key(c, name): max(taken if c in campaigns else 0, self._closed_at(c, name))
             for c in self._campaigns
-            for name, position in self._taken.items()
+            for name, taken in self._taken.items()
         }
 
     def close(self, campaign: str) -> dict[str, int]:
-        """The window of `campaign` closes, or a part of it, with all that was taken; the positions to store with it."""
-        for name, position in self._taken.items():
-            self._closed[campaign, name] = max(position, self._closed_at(campaign, name))
-        return self.positions(())
+        """Note that a window or checkpoint of `campaign` holds all that was taken; return the resume points for it."""
+        for name, taken in self._taken.items():
+            self._closed[campaign, name] = max(taken, self._closed_at(campaign, name))
+        return self.resume_points(())
 
     def release(self, campaigns: Collection[str]) -> None:
-        """All closed windows are durable; release what none of `campaigns` (those in force) has open."""
-        for name, position in self._taken.items():
-            self._holders[name].release(min([position, *(self._closed_at(c, name) for c in campaigns)]))
+        """Release what none of `campaigns` (those in force) has open, because all closed windows are durable."""
+        for name, taken in self._taken.items():
+            self._holders[name].release(min([taken, *(self._closed_at(c, name) for c in campaigns)]))
 
     @property
     def pressed(self) -> bool:
-        """Whether some holder is."""
+        """Whether some holder is pressed."""
         return any(holder.pressed for holder in self._holders.values())
 
     def _owner(self, block: FrameBlock) -> str | None:

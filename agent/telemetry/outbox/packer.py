@@ -10,8 +10,8 @@ from typing import Final
 
 from agent.formats.topics import Lane
 from agent.formats.up.catalogue import Catalogue
-from agent.formats.up.codec import encode_parts
 from agent.formats.up.columns import Clock, Window
+from agent.formats.up.encode import encode_fragments
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.batch import BatchId, Fragment
 
@@ -134,7 +134,7 @@ class Packer:
         return Parcel((body,))
 
     def _encode(self, window: Window, catalogue: Catalogue | None) -> list[tuple[Window, bytes]]:
-        return list(encode_parts(window, self.body_max_bytes, catalogue))
+        return list(encode_fragments(window, self.body_max_bytes, catalogue))
 
 
 def _body(lane: Lane, priority: int, window: Window, content: bytes, catalogue: Catalogue | None) -> Body:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from agent.errors import Transient
 from agent.formats.up.catalogue import MAX_CATALOGUE_BYTES, Catalogue, catalogue_of
-from agent.formats.up.codec import encode_catalogue
-from agent.formats.up.columns import Clock, Window
-from agent.formats.up.descriptions import MAX_SIGNALS, Described
+from agent.formats.up.columns import Clock, Described, Window
+from agent.formats.up.descriptions import MAX_SIGNALS
+from agent.formats.up.encode import encode_catalogue
 from agent.telemetry.spool.catalogues import Verdict
 from agent.telemetry.spool.recovery import CATALOGUES
 from agent.telemetry.spool.writer import Writer

@@ -18,6 +18,7 @@ from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
+from agent.telemetry.collect.signal_tables import SignalTables
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
 from tests.agent.telemetry.spool.depot import Depot
 
@@ -49,7 +50,7 @@ class Car:
         self.pushes = Pushes.open(self.folder / "pushes", trusted_root=self.fleet.root, vehicle=VEHICLE)
         self.toggles = ToggleService(VEHICLE)
         limits = Limits(10**9, 10**10, 1_000, 10**6)
-        self.collector = Collector(("can0",), {}, self.depot.outbox, MachineClock(), limits)
+        self.collector = Collector(SignalTables(("can0",), {}), self.depot.outbox, MachineClock(), limits)
         self.flagd_file = FileOnFullDisk(self.folder / "run")
         self.applier = make_applier(
             self.pushes, self.toggles, self.collector, self.depot.outbox, flagd_file=self.flagd_file, local=LOCAL

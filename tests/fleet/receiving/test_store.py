@@ -16,9 +16,10 @@ from deltalake import DeltaTable
 
 from agent.errors import Permanent, Transient
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.up.columns import ColumnGroup, Event, Kind, SignalInfo
+from agent.formats.up.columns import ColumnGroup, Event, SignalInfo
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import read_header
+from can_dbc.values import Kind
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.query import ask, ask_sql, query
 from fleet.lake.schema import SCHEMAS

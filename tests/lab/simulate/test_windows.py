@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from agent.formats.up.codec import decode_window, encode_window
 from agent.formats.up.columns import Clock, ClockQuality
+from agent.formats.up.decode import decode_window
+from agent.formats.up.encode import encode_window
 from lab.simulate.windows import DRIVES, record
 
 CLOCK = Clock(ClockQuality.NETWORK, "boot", 1_760_000_000_000_000, 5)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from agent.formats.up.catalogue import catalogue_of
-from agent.formats.up.codec import encode_catalogue, encode_window
-from agent.formats.up.columns import ColumnGroup, Event, Kind, Window
+from agent.formats.up.columns import ColumnGroup, Event, Window
+from agent.formats.up.encode import encode_catalogue, encode_window
+from can_dbc.values import Kind
 from tests.agent.formats.up.windows import CLOCK, signal
 
 _START = 1_767_225_600_000_000

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,10 +7,13 @@ from hypothesis import strategies as st
 
 from agent.formats.up import catalogue as catalogues
 from agent.formats.up.catalogue import Catalogue, UnknownCatalogue, catalogue_of, read_catalogue
-from agent.formats.up.codec import decode_window, encode_window
-from agent.formats.up.columns import ColumnGroup, Kind, TableTexts
+from agent.formats.up.columns import ColumnGroup
+from agent.formats.up.cut import cut
+from agent.formats.up.decode import decode_window
 from agent.formats.up.delta import MalformedError
-from tests.agent.formats.up.windows import INT64, SIGNALS, WINDOWS, bodies_of, plain, samples, signal, window
+from agent.formats.up.encode import encode_window
+from can_dbc.values import Kind
+from tests.agent.formats.up.windows import INT64, SIGNALS, WINDOWS, encode_all, plain, samples, signal, window
 
 _TABLES = st.dictionaries(INT64 | st.integers(0, 3), st.text(max_size=5), max_size=4)
 _DESCRIBED = st.lists(st.tuples(SIGNALS, _TABLES), max_size=8)
@@ -26,7 +31,7 @@ def test_a_catalogue_comes_back_under_its_digest(described):
 @given(WINDOWS, st.data())
 def test_a_window_that_refers_comes_back_bit_for_bit_whatever_the_catalogue_says(original, data):
     infos = [info for group in original.groups for info in group.signals]
-    texts = [table for group in original.groups for table in group.texts]
+    texts = [table for group in original.groups for table in group.tables]
     chosen = [data.draw(st.sampled_from(["left out", "as it is", "more", "other"])) for _ in infos]
     described = [
         (info, {"as it is": dict(table), "more": {**table, 9: "nine"}, "other": {0: "zero"}}[how])
@@ -70,10 +75,10 @@ def test_a_reference_costs_a_few_bytes_where_descriptions_cost_kilobytes():
     assert len(encode_window(original, catalogue)) < 200
 
 
-def test_parts_of_a_cut_window_all_refer():
+def test_fragments_of_a_cut_window_all_refer():
     original = _window(rows=4_000)
     catalogue = _catalogue()
-    bodies = bodies_of(original, 3_000, catalogue)
+    bodies = encode_all(original, 3_000, catalogue)
     assert len(bodies) > 1
     for body in bodies:
         with pytest.raises(UnknownCatalogue):
@@ -81,38 +86,29 @@ def test_parts_of_a_cut_window_all_refer():
     assert samples(decode_window(body, {catalogue.digest: catalogue}.get) for body in bodies) == samples([original])
 
 
-def test_a_remembered_layout_serves_only_windows_of_the_same_groups():
-    infos = signal("M.a", bits=16), signal("M.gear", bits=4)
-    tables, others = ({}, {0: "P"}), ({}, {0: "N"})
-    rows = np.array([[1, 2, 3], [0, 0, 1]])
-
-    def group(tables, source_address=None, infos=infos):
-        texts = TableTexts(infos, tables[: len(infos)], rows[: len(infos)])
-        return ColumnGroup(np.arange(3) * 10_000, infos, rows[: len(infos)], texts, source_address)
-
-    catalogue = catalogue_of("drive", "0123456789ab", list(zip(infos, tables, strict=True)))
-    windows = [
-        window(group(tables)),
-        window(group(tables), group(tables)),
-        window(group(tables, 7)),
-        window(group(others)),
-        window(group(tables, infos=infos[:1])),
-        window(group(tables)),
-    ]
-    for original in windows:
-        body = encode_window(original, catalogue)
-        assert body == encode_window(original, read_catalogue(catalogue.content))
-        assert plain(decode_window(body, {catalogue.digest: catalogue}.get)) == plain(original)
+@given(WINDOWS.filter(lambda window: window.groups), st.data())
+def test_numbered_signals_give_the_bytes_that_comparing_all_descriptions_gives(original, data):
+    listed = [entry for group in original.groups for entry in zip(group.signals, group.tables, strict=True)]
+    catalogue = catalogue_of(original.campaign, original.revision, listed[: data.draw(st.integers(0, len(listed)))])
+    first, groups = 0, []
+    for group in original.groups:
+        groups.append(replace(group, numbers=np.arange(first, first + len(group.signals))))
+        first += len(group.signals)
+    numbered = replace(original, groups=tuple(groups))
+    again = decode_window(encode_window(numbered, catalogue), {catalogue.digest: catalogue}.get)
+    assert plain(again) == plain(original)
+    ambiguous = len({catalogues._key(info) for info, _ in listed}) < len(listed)
+    if not ambiguous:
+        assert encode_window(numbered, catalogue) == encode_window(original, catalogue)
 
 
-def test_layouts_are_remembered_within_a_limit(monkeypatch):
-    monkeypatch.setattr(catalogues, "_LAYOUTS", 2)
-    infos, raw = (signal("M.a", bits=16),), np.array([[1, 2, 3]])
-    catalogue = catalogue_of("drive", "0123456789ab", [(infos[0], {})])
-    for address in range(5):
-        group = ColumnGroup(np.arange(3), infos, raw, TableTexts(infos, ({},), raw), address)
-        decoded = decode_window(encode_window(window(group), catalogue), {catalogue.digest: catalogue}.get)
-        assert decoded.groups[0].source_address == address
+def test_fragments_keep_the_numbers_of_their_signals():
+    infos = signal("M.a"), signal("M.b"), signal("M.c")
+    catalogue = catalogue_of("drive", "0123456789ab", [(info, {}) for info in infos])
+    chosen = ColumnGroup(np.array([5]), infos[1:], np.array([[1], [2]]), ({}, {}), None, np.array([1, 2]))
+    for fragment, info in zip(cut(window(chosen), 2), infos[1:], strict=True):
+        (group,) = fragment.groups
+        assert (group.signals, catalogue.entries_of([group]).tolist()) == ((info,), [infos.index(info)])
 
 
 def test_another_campaign_or_revision_never_refers():
@@ -134,7 +130,7 @@ def test_zero_and_minus_zero_are_different_descriptions():
     )
     catalogue = catalogue_of("c", "r", [(plus, {}), (minus, {})])
     group = ColumnGroup(np.array([0]), (minus,), np.array([[0]]), ({},))
-    assert catalogue.numbers(group).tolist() == [1]
+    assert catalogue.entries_of([group]).tolist() == [1]
 
 
 def test_a_catalogue_beyond_its_limit_is_not_read(monkeypatch):

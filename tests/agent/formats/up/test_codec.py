@@ -9,57 +9,58 @@ from hypothesis import strategies as st
 
 from agent.errors import Untrusted
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.up import codec
+from agent.formats.up import decode, encode
 from agent.formats.up.catalogue import UnknownCatalogue
-from agent.formats.up.columns import ColumnGroup, Event, Kind
+from agent.formats.up.columns import ColumnGroup, Event
+from can_dbc.values import Kind
 from tests.agent.formats.up.make_vectors import CATALOGUE, SENDERS
 from tests.agent.formats.up.make_vectors import WINDOWS as VECTORS
-from tests.agent.formats.up.windows import CLOCK, WINDOWS, bodies_of, plain, samples, signal, window
+from tests.agent.formats.up.windows import CLOCK, WINDOWS, encode_all, plain, samples, signal, window
 
 FOLDER = Path(__file__).parent / "vectors"
 
 
 @given(WINDOWS)
 def test_a_window_comes_back_bit_for_bit(original):
-    assert plain(codec.decode_window(codec.encode_window(original))) == plain(original)
+    assert plain(decode.decode_window(encode.encode_window(original))) == plain(original)
 
 
 @given(WINDOWS)
 def test_equal_windows_give_equal_bytes(original):
-    again = codec.decode_window(codec.encode_window(original))
-    assert codec.encode_window(again) == codec.encode_window(original)
+    again = decode.decode_window(encode.encode_window(original))
+    assert encode.encode_window(again) == encode.encode_window(original)
 
 
 @pytest.mark.parametrize("name", sorted(VECTORS))
 def test_a_committed_vector_decodes_for_ever(name):
-    assert plain(codec.decode_window((FOLDER / f"{name}.batch").read_bytes())) == plain(VECTORS[name])
+    assert plain(decode.decode_window((FOLDER / f"{name}.batch").read_bytes())) == plain(VECTORS[name])
 
 
 def test_a_committed_vector_with_senders_decodes_for_ever():
-    assert plain(codec.decode_window((FOLDER / "senders.batch").read_bytes())) == plain(SENDERS)
+    assert plain(decode.decode_window((FOLDER / "senders.batch").read_bytes())) == plain(SENDERS)
 
 
 def test_groups_without_senders_cost_no_byte_for_them():
-    assert not _message(codec.encode_window(VECTORS["kinds"])).columns.senders
-    assert list(_message(codec.encode_window(SENDERS)).columns.senders) == [1, 256, 0]
+    assert not _message(encode.encode_window(VECTORS["kinds"])).columns.senders
+    assert list(_message(encode.encode_window(SENDERS)).columns.senders) == [1, 256, 0]
 
 
 def test_a_window_of_too_many_signals_is_cut_though_senders_multiplied_them():
     infos = tuple(signal(f"M.S{i}") for i in range(300))
     raw = np.arange(600)[:, None].reshape(300, 2)
     many = window(*(ColumnGroup(np.array([1, 5]), infos, raw, ({},) * 300, sender) for sender in range(256)))
-    bodies = bodies_of(many, 1_000_000)
+    bodies = encode_all(many, 1_000_000)
     assert len(bodies) == 4
-    assert samples(codec.decode_window(body) for body in bodies) == samples([many])
+    assert samples(decode.decode_window(body) for body in bodies) == samples([many])
 
 
 def test_a_committed_catalogue_and_the_batch_that_refers_to_it_decode_for_ever():
-    window, carried = codec.decode_batch((FOLDER / "catalogue.batch").read_bytes())
+    window, carried = decode.decode_batch((FOLDER / "catalogue.batch").read_bytes())
     assert (window.campaign, window.revision, window.groups) == (CATALOGUE.campaign, CATALOGUE.revision, ())
     assert (carried.digest, carried.described) == (CATALOGUE.digest, CATALOGUE.described)
     assert carried.digest.hex() == "b271fbc2a5300b9c2744088e71bb986b"
     body = (FOLDER / "referring.batch").read_bytes()
-    assert plain(codec.decode_window(body, {carried.digest: carried}.get)) == plain(VECTORS["kinds"])
+    assert plain(decode.decode_window(body, {carried.digest: carried}.get)) == plain(VECTORS["kinds"])
 
 
 def test_there_is_a_vector_for_every_kind_and_every_width():
@@ -73,7 +74,7 @@ def test_equal_times_of_several_groups_travel_once():
     times = np.array([1, 7, 30])
     first = ColumnGroup(times, (signal("A.x"),), np.array([[1, 2, 3]]), ({},))
     second = ColumnGroup(times.copy(), (signal("B.y"),), np.array([[4, 5, 9]]), ({},))
-    message = _message(codec.encode_window(window(first, second)))
+    message = _message(encode.encode_window(window(first, second)))
     assert list(message.columns.counts) == [3]
     assert list(message.columns.times) == [0, 0]
 
@@ -81,19 +82,19 @@ def test_equal_times_of_several_groups_travel_once():
 def test_times_that_differ_between_equal_ends_do_not_become_one():
     times = [np.array([0, 10_000, 30_000]), np.array([0, 20_000, 30_000])]
     original = window(*(ColumnGroup(t_us, (signal("M.a"),), np.zeros((1, 3), np.int64), ({},)) for t_us in times))
-    assert plain(codec.decode_window(codec.encode_window(original))) == plain(original)
+    assert plain(decode.decode_window(encode.encode_window(original))) == plain(original)
 
 
 def test_signals_that_do_not_change_cost_next_to_nothing():
     times = np.arange(3_000) * 10_000
     infos = tuple(signal(f"Message.Signal{i}") for i in range(100))
     raw = np.repeat(np.arange(100)[:, None], len(times), axis=1)
-    body = codec.encode_window(window(ColumnGroup(times, infos, raw, ({},) * 100)))
+    body = encode.encode_window(window(ColumnGroup(times, infos, raw, ({},) * 100)))
     assert len(body) < 1_000  # 300,000 samples
 
 
 def test_a_body_says_its_size():
-    body = codec.encode_window(window())
+    body = encode.encode_window(window())
     assert zstandard.get_frame_parameters(body).content_size == len(zstandard.decompress(body))
 
 
@@ -110,7 +111,7 @@ def test_arbitrary_compressed_bytes_are_untrusted_and_nothing_else(body):
 @settings(max_examples=300)
 @given(WINDOWS, st.data())
 def test_a_mutated_body_decodes_or_is_untrusted_and_nothing_else(original, data):
-    body = bytearray(zstandard.decompress(codec.encode_window(original)))
+    body = bytearray(zstandard.decompress(encode.encode_window(original)))
     for _ in range(data.draw(st.integers(1, 3))):
         position = data.draw(st.integers(0, len(body) - 1))
         action = data.draw(st.sampled_from(["set", "cut", "insert"]))
@@ -127,13 +128,13 @@ def test_a_mutated_body_decodes_or_is_untrusted_and_nothing_else(original, data)
 
 def test_a_compression_bomb_is_untrusted_before_it_is_unpacked():
     with pytest.raises(Untrusted, match="exceeds"):
-        codec.decode_window(zstandard.compress(bytes(codec.MAX_BODY_BYTES + 1)))
+        decode.decode_window(zstandard.compress(bytes(decode.MAX_BODY_BYTES + 1)))
 
 
 def test_a_body_that_hides_its_size_is_untrusted():
     hidden = zstandard.ZstdCompressor(write_content_size=False).compress(b"\x08\x01")
     with pytest.raises(Untrusted, match="exceeds"):
-        codec.decode_window(hidden)
+        decode.decode_window(hidden)
 
 
 def test_counts_that_no_bytes_back_are_untrusted_before_memory_is_taken():
@@ -146,18 +147,18 @@ def test_counts_that_no_bytes_back_are_untrusted_before_memory_is_taken():
         ),
         columns=pb.Columns(sizes=[1], counts=[2**32 - 1], unit=1, time=one, value=one),
     )  # fmt: skip
-    with pytest.raises(Untrusted, match=f"more than {codec.MAX_VALUES} values"):
-        codec.decode_window(zstandard.compress(body.SerializeToString()))
+    with pytest.raises(Untrusted, match=f"more than {decode.MAX_VALUES} values"):
+        decode.decode_window(zstandard.compress(body.SerializeToString()))
     body.columns.counts[0] = 5
-    assert codec.decode_window(zstandard.compress(body.SerializeToString())).samples == 5
+    assert decode.decode_window(zstandard.compress(body.SerializeToString())).samples == 5
 
 
 @pytest.mark.parametrize("format_", [0, 2, 2**32 - 1])
 def test_a_body_of_another_format_is_told_apart_and_says_what_to_update(format_):
-    message = _message(codec.encode_window(VECTORS["kinds"]))
+    message = _message(encode.encode_window(VECTORS["kinds"]))
     message.format = format_
-    with pytest.raises(codec.UnknownFormat, match=rf"format {format_}, .* reads format 1: update the receiver"):
-        codec.decode_window(zstandard.compress(message.SerializeToString()))
+    with pytest.raises(decode.UnknownFormat, match=rf"format {format_}, .* reads format 1: update the receiver"):
+        decode.decode_window(zstandard.compress(message.SerializeToString()))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_each_contradiction_in_a_body_is_untrusted_and_named(damage, reason):
     message = _message((FOLDER / "kinds.batch").read_bytes())
     damage(message)
     with pytest.raises(Untrusted, match=reason):
-        codec.decode_window(zstandard.compress(message.SerializeToString()))
+        decode.decode_window(zstandard.compress(message.SerializeToString()))
 
 
 @settings(max_examples=300)
@@ -204,10 +205,10 @@ def test_a_mutated_vector_decodes_or_is_untrusted_and_nothing_else(name, data):
 
 
 def test_a_clock_quality_and_an_event_value_of_tomorrow_do_not_stop_a_receiver_of_today():
-    message = _message(codec.encode_window(window(events=[Event(1, "start", {"a": 1})])))
+    message = _message(encode.encode_window(window(events=[Event(1, "start", {"a": 1})])))
     message.clock.quality = 77
     message.events[0].fields.append(pb.EventField(name="tomorrow"))
-    read = codec.decode_window(zstandard.compress(message.SerializeToString()))
+    read = decode.decode_window(zstandard.compress(message.SerializeToString()))
     assert read.clock.quality.name == "UNSYNCHRONISED"
     assert dict(read.events[0].fields) == {"a": 1}
     assert read.clock.boot_id == CLOCK.boot_id
@@ -216,7 +217,7 @@ def test_a_clock_quality_and_an_event_value_of_tomorrow_do_not_stop_a_receiver_o
 @pytest.mark.parametrize("name", ["", ".x", "A.x\ny", "A." + "x" * 500])
 def test_a_signal_name_that_could_not_be_told_apart_again_is_refused_at_the_vehicle(name):
     with pytest.raises(ValueError, match="signal name"):
-        codec.encode_window(window(ColumnGroup(np.array([1]), (signal(name),), np.array([[1]]), ({},))))
+        encode.encode_window(window(ColumnGroup(np.array([1]), (signal(name),), np.array([[1]]), ({},))))
 
 
 def _noisy(signals=20, rows=2_000):
@@ -228,43 +229,43 @@ def _noisy(signals=20, rows=2_000):
 
 def test_a_large_window_becomes_few_batches_of_limited_size_that_hold_every_sample_once():
     original = window(_noisy(), events=[Event(3, "start", {})])
-    bodies = bodies_of(original, 20_000)
-    least = len(codec.encode_window(original)) / 20_000
+    bodies = encode_all(original, 20_000)
+    least = len(encode.encode_window(original)) / 20_000
     assert max(map(len, bodies)) <= 20_000
     assert least < len(bodies) <= least * 1.5 + 2
-    parts = [codec.decode_window(body) for body in bodies]
+    parts = [decode.decode_window(body) for body in bodies]
     assert samples(parts) == samples([original])
     assert [event for part in parts for event in part.events] == list(original.events)
-    assert bodies_of(original, 20_000) == bodies
+    assert encode_all(original, 20_000) == bodies
 
 
 def test_a_small_window_is_one_batch_as_it_is():
     original = window(_noisy(2, 50))
-    assert bodies_of(original, 20_000) == [codec.encode_window(original)]
+    assert encode_all(original, 20_000) == [encode.encode_window(original)]
 
 
 @settings(max_examples=50)
 @given(WINDOWS, st.integers(600, 1_500))
 def test_any_window_is_cut_into_batches_of_limited_size_without_loss(original, max_bytes):
-    parts = [codec.decode_window(body) for body in bodies_of(original, max_bytes)]
+    parts = [decode.decode_window(body) for body in encode_all(original, max_bytes)]
     assert samples(parts) == samples([original])
     assert sum(len(part.events) for part in parts) == len(original.events)
 
 
 def test_more_values_than_a_batch_may_hold_are_cut_even_where_they_compress_to_nothing(monkeypatch):
-    monkeypatch.setattr(codec, "MAX_VALUES", 1_000)
+    monkeypatch.setattr(encode, "MAX_VALUES", 1_000)
     times = np.arange(900)
     original = window(ColumnGroup(times, (signal("A.x"),), np.zeros((1, 900), np.int64), ({},)))
     with pytest.raises(ValueError, match="cut it"):
-        codec.encode_window(original)
-    bodies = bodies_of(original, 60_000)
+        encode.encode_window(original)
+    bodies = encode_all(original, 60_000)
     assert len(bodies) == 2
-    assert samples(map(codec.decode_window, bodies)) == samples([original])
+    assert samples(map(decode.decode_window, bodies)) == samples([original])
 
 
 def test_a_sample_that_fits_no_batch_is_an_error():
     with pytest.raises(ValueError, match="single sample"):
-        bodies_of(window(ColumnGroup(np.array([1]), (signal("A.x"),), np.array([[1]]), ({},))), 40)
+        encode_all(window(ColumnGroup(np.array([1]), (signal("A.x"),), np.array([[1]]), ({},))), 40)
 
 
 def _message(body):
@@ -273,27 +274,27 @@ def _message(body):
     return message
 
 
-def _decodes_or_is_untrusted(body, find=codec.no_catalogues):
+def _decodes_or_is_untrusted(body, find=decode.no_catalogues):
     try:
-        window, _ = codec.decode_batch(body, find)
+        window, _ = decode.decode_batch(body, find)
     except (Untrusted, UnknownCatalogue):
         return
-    assert plain(codec.decode_window(codec.encode_window(window))) == plain(window)  # it is a window like any other
+    assert plain(decode.decode_window(encode.encode_window(window))) == plain(window)  # it is a window like any other
 
 
 @given(st.sets(st.integers(1, 2**63), min_size=1, max_size=20).map(sorted))
-def test_the_numbers_that_a_batch_replaces_come_back_and_with_each_piece_of_a_cut_window(numbers):
+def test_the_numbers_that_a_batch_replaces_come_back_and_with_each_fragment_of_a_cut_window(numbers):
     raw = np.random.default_rng(1).integers(0, 2**16, (1, 3_000))
     group = ColumnGroup(np.arange(3_000), (signal("A.x"),), raw, ({},))
     original = replace(window(group), replaces=tuple(numbers))
-    assert codec.decode_window(codec.encode_window(original)).replaces == tuple(numbers)
-    pieces = [codec.decode_window(body) for body in bodies_of(original, 3_000)]
-    assert len(pieces) > 1
-    assert {piece.replaces for piece in pieces} == {tuple(numbers)}
+    assert decode.decode_window(encode.encode_window(original)).replaces == tuple(numbers)
+    fragments = [decode.decode_window(body) for body in encode_all(original, 3_000)]
+    assert len(fragments) > 1
+    assert {fragment.replaces for fragment in fragments} == {tuple(numbers)}
 
 
 @pytest.mark.parametrize("steps", [[0], [3, 0], [1] * 5_000])
 def test_numbers_to_replace_out_of_order_or_too_many_are_untrusted(steps):
-    message = pb.TelemetryBatch(format=codec.FORMAT, replaces=steps)
+    message = pb.TelemetryBatch(format=encode.FORMAT, replaces=steps)
     with pytest.raises(Untrusted, match="replace"):
-        codec.decode_window(zstandard.ZstdCompressor().compress(message.SerializeToString()))
+        decode.decode_window(zstandard.ZstdCompressor().compress(message.SerializeToString()))

@@ -17,7 +17,7 @@ def _size(original):
 
 
 @given(WINDOWS.filter(lambda w: _size(w) > 1), st.integers(2, 9))
-def test_parts_hold_every_sample_and_event_once_and_are_each_smaller(original, parts):
+def test_fragments_hold_every_sample_and_event_once_and_are_each_smaller(original, parts):
     cuts = cut(original, parts)
     assert 2 <= len(cuts) <= parts
     assert samples(cuts) == samples([original])
@@ -32,13 +32,13 @@ def test_a_window_is_cut_at_moments_that_balance_its_samples_and_join_without_ga
     assert [(part.start_us, part.end_us) for part in parts] == [(-5, 300), (300, 600), (600, 1_000)]
 
 
-def test_samples_keep_their_order_within_a_part_where_times_step_back():
+def test_samples_keep_their_order_within_a_fragment_where_times_step_back():
     first, second = cut(window(_group([5, 1, 9, 2, 8, 8])), 2)
     assert first.groups[0].t_us.tolist() == [5, 1, 2]
     assert second.groups[0].t_us.tolist() == [9, 8, 8]
 
 
-def test_only_texts_of_values_that_occur_stay_with_a_part():
+def test_only_texts_of_values_that_occur_belong_to_a_fragment():
     first, second = cut(window(_group(range(10))), 2)
     assert [dict(part.groups[0].texts[0]) for part in (first, second)] == [{0: "first"}, {}]
 

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from agent.formats.up.codec import encode_parts
-from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
+from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, SignalInfo, Window
+from agent.formats.up.encode import encode_fragments
+from can_dbc.values import Kind, text_keys
 
 CLOCK = Clock(ClockQuality.NETWORK, "6f1c1c5e-8f0e-4a55-9d3c-0d3f5f7f5f10", 1_700_000_000_000_000, 42)
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -33,8 +34,11 @@ def groups(draw):
     count = draw(st.integers(1, 8))
     times = draw(hnp.arrays(np.int64, count, elements=INT64 | st.integers(0, 3)))
     raw = draw(hnp.arrays(np.int64, (len(signals), count), elements=INT64 | st.integers(0, 3)))
-    texts = tuple({int(value): draw(_TEXT) for value in row[: draw(st.integers(0, 2))]} for row in raw)
-    return ColumnGroup(times, tuple(signals), raw, texts, draw(st.none() | st.integers(0, 255)))
+    tables = tuple(
+        {key: draw(_TEXT) for key in text_keys(info, row[: draw(st.integers(0, 2))]).tolist()}
+        for info, row in zip(signals, raw, strict=True)
+    )
+    return ColumnGroup(times, tuple(signals), raw, tables, draw(st.none() | st.integers(0, 255)))
 
 
 WINDOWS = st.builds(
@@ -58,6 +62,11 @@ def signal(name, **others):
         **{"bus": "can0", "unit": None, "kind": Kind.UINT, "bits": 8, "scale": 1.0, "offset": 0.0, **others},
         name=name,
     )
+
+
+def encode_all(window, max_bytes, catalogue=None):
+    """The bodies of all fragments."""
+    return [body for _, body in encode_fragments(window, max_bytes, catalogue)]
 
 
 def plain(window):
@@ -87,8 +96,3 @@ def samples(windows):
         for info, row, texts in zip(group.signals, group.raw.tolist(), group.texts, strict=True)
         for t, raw in zip(group.t_us.tolist(), row, strict=True)
     )
-
-
-def bodies_of(window, max_bytes, catalogue=None):
-    """The bodies of the batches that a window is cut into."""
-    return [body for _, body in encode_parts(window, max_bytes, catalogue)]

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.telemetry.collect.batcher import MAX_INCREMENTS, Batcher, Closing, Tick
+from agent.telemetry.collect.batcher import MAX_CHECKPOINTS, Batcher, Span, Tick
 
 S = 1_000_000_000
 
@@ -20,7 +20,7 @@ def batcher(periods_s=None, *, increment_s=5, silence_s=10, max_frames=1_000, ma
 
 
 def feed(core, *t_s, now_s=0):
-    return list(core.frames(np.array([int(t * S) for t in t_s], np.int64), now_s * S))
+    return list(core.add_times(np.array([int(t * S) for t in t_s], np.int64), now_s * S))
 
 
 def test_an_increment_is_ended_by_the_first_frame_beyond_it():
@@ -34,21 +34,21 @@ def test_a_window_closes_at_the_tick_at_which_its_period_has_passed_rounded_up_t
     core = batcher({"long": 12, "short": 3})
     ticks = feed(core, *range(20))
     assert ticks == [
-        Tick(5, (Closing("short", 0, 5 * S),)),
-        Tick(5, (Closing("short", 5 * S, 10 * S),)),
-        Tick(5, (Closing("long", 0, 15 * S), Closing("short", 10 * S, 15 * S))),
+        Tick(5, (Span("short", 0, 5 * S),)),
+        Tick(5, (Span("short", 5 * S, 10 * S),)),
+        Tick(5, (Span("long", 0, 15 * S), Span("short", 10 * S, 15 * S))),
     ]
 
 
 def test_increments_follow_one_another_from_the_first_frame_on():
     core = batcher()
     assert feed(core, 103.5, 108.4, 108.6, 113.4) == [Tick(2, ())]
-    assert feed(core, 113.5) == [Tick(2, (Closing("drive", int(103.5 * S), int(113.5 * S)),))]
+    assert feed(core, 113.5) == [Tick(2, (Span("drive", int(103.5 * S), int(113.5 * S)),))]
 
 
 def test_a_gap_without_frames_closes_the_window_that_it_outlasts():
     core = batcher()
-    assert feed(core, 0, 1, 3_600) == [Tick(2, (Closing("drive", 0, 5 * S),))]
+    assert feed(core, 0, 1, 3_600) == [Tick(2, (Span("drive", 0, 5 * S),))]
     assert feed(core, 3_604.9, 3_605) == [Tick(2, ())]
 
 
@@ -56,7 +56,7 @@ def test_a_clock_that_steps_back_ends_the_increment_and_stretches_no_window():
     core = batcher()
     ticks = feed(core, 90_000, 90_001, 1, 2, 6, 7, 11)
     assert [tick.frames for tick in ticks] == [2, 2, 2]
-    assert ticks[-1].closing == (Closing("drive", 1 * S, 90_001 * S + 1),)
+    assert ticks[-1].closing == (Span("drive", 1 * S, 90_001 * S + 1),)
 
 
 def test_frames_slightly_out_of_order_stay_in_their_increment():
@@ -75,11 +75,11 @@ def test_a_window_closes_once_it_holds_its_limit_of_samples():
     core = batcher({"drive": 60}, max_window_samples=50)
     held = iter([49, 50, 1])
     closed = []
-    for tick in core.frames(np.array([0, 5, 10, 15]) * S, 0):
+    for tick in core.add_times(np.array([0, 5, 10, 15]) * S, 0):
         assert tick == Tick(1, ())
         closed.append(core.collected("drive", next(held)))
-    assert closed == [None, Closing("drive", 0, 10 * S), None]
-    assert core.flush() == [Tick(1, (Closing("drive", 10 * S, 15 * S + 1),))]
+    assert closed == [None, Span("drive", 0, 10 * S), None]
+    assert core.flush() == [Tick(1, (Span("drive", 10 * S, 15 * S + 1),))]
 
 
 def test_silence_takes_and_closes_everything_at_the_deadline_and_not_before():
@@ -89,7 +89,7 @@ def test_silence_takes_and_closes_everything_at_the_deadline_and_not_before():
     assert core.deadline_ns == 60 * S
     feed(core, 1_002, now_s=53)
     assert core.poll(63 * S - 1) == []
-    assert core.poll(63 * S) == [Tick(3, (Closing("drive", 1_000 * S, 1_002 * S + 1),))]
+    assert core.poll(63 * S) == [Tick(3, (Span("drive", 1_000 * S, 1_002 * S + 1),))]
     assert core.deadline_ns is None
     assert core.poll(1_000 * S) == []
 
@@ -97,13 +97,13 @@ def test_silence_takes_and_closes_everything_at_the_deadline_and_not_before():
 def test_silence_also_closes_a_window_whose_frames_were_all_taken():
     core = batcher({"drive": 60}, max_frames=2)
     assert feed(core, 0, 1) == [Tick(2, ())]
-    assert core.poll(10 * S) == [Tick(0, (Closing("drive", 0, 1 * S + 1),))]
+    assert core.poll(10 * S) == [Tick(0, (Span("drive", 0, 1 * S + 1),))]
 
 
 def test_a_flush_takes_and_closes_everything_and_the_next_one_nothing():
     core = batcher({"a": 60, "b": 60})
     feed(core, 0, 1)
-    assert core.flush() == [Tick(2, (Closing("a", 0, S + 1), Closing("b", 0, S + 1)))]
+    assert core.flush() == [Tick(2, (Span("a", 0, S + 1), Span("b", 0, S + 1)))]
     assert core.flush() == []
 
 
@@ -119,11 +119,11 @@ TIMES = st.lists(st.integers(-20, 40), min_size=1, max_size=60).map(lambda steps
 @given(TIMES, st.integers(1, 7), st.integers(1, 60))
 def test_each_frame_is_taken_once_and_blocks_of_any_size_give_the_same_ticks(t_ns, block, max_frames):
     whole, cut = batcher({"a": 3, "b": 30}, max_frames=max_frames), batcher({"a": 3, "b": 30}, max_frames=max_frames)
-    at_once = list(whole.frames(t_ns, 0))
+    at_once = list(whole.add_times(t_ns, 0))
     assert max([tick.frames for tick in at_once], default=0) <= max_frames
     assert whole.buffered < max_frames
     at_once += whole.flush()
-    in_blocks = [tick for i in range(0, len(t_ns), block) for tick in cut.frames(t_ns[i : i + block], i)]
+    in_blocks = [tick for i in range(0, len(t_ns), block) for tick in cut.add_times(t_ns[i : i + block], i)]
     in_blocks += cut.flush()
     assert in_blocks == at_once
     assert sum(tick.frames for tick in at_once) == len(t_ns)
@@ -136,46 +136,46 @@ def test_what_stays_open_is_to_be_made_durable_every_loss_window():
     ticks = []
     for second in range(0, 36, 5):
         for tick in feed(core, second):
-            ticks.append(([c.campaign for c in tick.closing], tick.sealing))
-            for part in tick.sealing:
-                core.sealed(part.campaign)
+            ticks.append(([c.campaign for c in tick.closing], tick.checkpoints))
+            for span in tick.checkpoints:
+                core.checkpointed(span.campaign)
     assert ticks == [
         (["short"], ()),
-        (["short"], (Closing("drive", 0, 10 * S),)),
+        (["short"], (Span("drive", 0, 10 * S),)),
         (["short"], ()),
-        (["short"], (Closing("drive", 10 * S, 20 * S),)),
+        (["short"], (Span("drive", 10 * S, 20 * S),)),
         (["short"], ()),
-        (["drive", "short"], ()),  # the whole window: no part of it
+        (["drive", "short"], ()),  # the whole window: no checkpoint of it
         (["short"], ()),
     ]
 
 
 def test_made_durable_ahead_of_time_windows_stay_open_and_end_as_they_would():
     core = batcher({"drive": 10})
-    assert core.seal() == []
+    assert core.checkpoint() == []
     feed(core, 0, 1, 2)
-    assert core.seal() == [Tick(3, (), (Closing("drive", 0, 2 * S + 1),))]
-    core.sealed("drive")
-    assert core.seal() == [Tick(0, (), ())]  # nothing came since
+    assert core.checkpoint() == [Tick(3, (), (Span("drive", 0, 2 * S + 1),))]
+    core.checkpointed("drive")
+    assert core.checkpoint() == [Tick(0, (), ())]  # nothing came since
     assert [tick.frames for tick in feed(core, 3, 6, 8)] == [2]
-    assert feed(core, 13)[0].closing == (Closing("drive", 0, 12 * S + 1),)
+    assert feed(core, 13)[0].closing == (Span("drive", 0, 12 * S + 1),)
 
 
 def test_what_could_not_be_made_durable_is_asked_for_again():
     core = batcher({"drive": 60}, loss_s=5)
-    assert feed(core, 0, 5)[0].sealing == (Closing("drive", 0, 5 * S),)
-    assert feed(core, 10)[0].sealing == (Closing("drive", 0, 10 * S),)
-    core.sealed("drive")
-    assert feed(core, 15)[0].sealing == (Closing("drive", 10 * S, 15 * S),)
+    assert feed(core, 0, 5)[0].checkpoints == (Span("drive", 0, 5 * S),)
+    assert feed(core, 10)[0].checkpoints == (Span("drive", 0, 10 * S),)
+    core.checkpointed("drive")
+    assert feed(core, 15)[0].checkpoints == (Span("drive", 10 * S, 15 * S),)
 
 
-def test_a_window_has_a_limited_number_of_parts():
+def test_a_window_has_a_limited_number_of_checkpoints():
     core = batcher({"endless": 10**6}, loss_s=5)
-    parts = 0
+    made = 0
     for second in range(0, 10**6, 5):
         for tick in feed(core, second):
             if tick.closing:
-                assert parts == MAX_INCREMENTS
+                assert made == MAX_CHECKPOINTS
                 return
-            parts += 1
-            core.sealed("endless")
+            made += 1
+            core.checkpointed("endless")

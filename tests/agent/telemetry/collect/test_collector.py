@@ -13,11 +13,12 @@ import pytest
 from agent.formats.down.campaign import Campaign, parse_campaign
 from agent.formats.up.columns import Window
 from agent.telemetry.clock import MachineClock
+from agent.telemetry.collect.campaign import CampaignCollector
 from agent.telemetry.collect.collector import Collector, Limits
+from agent.telemetry.collect.consumer import Consumer
 from agent.telemetry.collect.holdings import Holdings
-from agent.telemetry.collect.policy import CampaignCollector, wanted
+from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from can_dbc.database import load
-from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan, compile_plan
 from tests.agent import car
@@ -29,6 +30,7 @@ PLANS: dict[str, BusPlan] = {
     bus: compile_plan([load(car.DATABASES / name)])
     for bus, name in zip(BUSES, ("demo_powertrain.dbc", "demo_body.dbc"), strict=True)
 }
+TABLES = SignalTables(BUSES, PLANS)
 DRIVE = concatenate(car.drive(12.0))
 Samples = dict[tuple[str, str, str], list[tuple[int, int]]]
 
@@ -60,11 +62,12 @@ def samples(windows: Iterable[Window]) -> Samples:
 
 def at_once(campaigns: Sequence[Campaign], block: FrameBlock) -> Samples:
     """All of `block` decoded by one call, collected by one call."""
-    columns = Decoder(dict(enumerate(PLANS.values())), wanted(campaigns)).decode(block).columns
+    collectors = [CampaignCollector(each, TABLES) for each in campaigns]
+    decoder = TABLES.decoder(all_wants(collector.wants for collector in collectors))
+    blocks = TABLES.blocks(decoder.decode(block).columns)
     found: Samples = {}
-    for each in campaigns:
-        collector = CampaignCollector(each, BUSES)
-        collector.offer(columns)
+    for collector in collectors:
+        collector.take_blocks(blocks)
         found |= samples([collector.close(start_us=0, end_us=1, clock=CLOCK)])
     return found
 
@@ -86,9 +89,12 @@ def make(
     max_samples: int = 10**7,
     loss_window_s: float = 0,
     holdings: Holdings | None = None,
+    tables: SignalTables = TABLES,
+    consumers: Sequence[Consumer] = (),
 ) -> Collector:
     limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples, round(loss_window_s * 1e9))
-    return Collector(BUSES, PLANS, depot.outbox, MachineClock(recorded=True), limits, holdings=holdings)
+    clock = MachineClock(recorded=True)
+    return Collector(tables, depot.outbox, clock, limits, holdings=holdings, consumers=consumers)
 
 
 class Log:
@@ -135,8 +141,8 @@ def test_what_is_kept_does_not_depend_on_how_frames_come_in(depot: Depot, sizes:
     async def drive() -> None:
         collector = make(depot, increment_s=increment_s)
         assert await collector.set_campaigns(campaigns) == {}
-        for piece in cut(block, blocks[sizes]()):
-            await collector.feed(piece)
+        for some in cut(block, blocks[sizes]()):
+            await collector.feed(some)
         await collector.flush()
         assert sum(collector.frames.values()) == len(block)
 

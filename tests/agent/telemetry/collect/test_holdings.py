@@ -101,7 +101,7 @@ def test_where_a_campaign_began_is_stored_before_it_has_a_window() -> None:
     assert after.began == (10, 0)
 
 
-def test_a_source_of_several_buses_has_one_position() -> None:
+def test_a_source_of_several_buses_has_one_resume_point() -> None:
     log = Ring("can0", "can1")
     holdings = Holdings([log], {"can0+can1:all": 4})
     holdings.put_in_force({"all"})
@@ -122,7 +122,7 @@ def test_closing_while_frames_come_again_never_goes_back() -> None:
     assert ring.released == 110
 
 
-def test_a_bus_that_nobody_holds_has_no_position() -> None:
+def test_a_bus_that_nobody_holds_has_no_resume_point() -> None:
     holdings = Holdings([], {"log:short": 50})
     holdings.put_in_force({"short"})
     holdings.take(block("log", 0, 4))
@@ -140,12 +140,12 @@ def test_one_pressed_ring_presses_all() -> None:
     assert holdings.pressed
 
 
-def test_a_part_of_an_open_window_that_is_durable_frees_the_ring() -> None:
+def test_a_checkpoint_of_an_open_window_frees_the_ring() -> None:
     ring = Ring("can0")
     holdings = Holdings([ring], {})
     holdings.put_in_force({"drive"})
     holdings.take(block("can0", 0, 40))
-    assert holdings.positions({"drive"}) == {"can0:drive": 40}
+    assert holdings.resume_points({"drive"}) == {"can0:drive": 40}
     holdings.release({"drive"})
     assert ring.released == 0  # it was not stored yet
     assert holdings.close("drive") == {"can0:drive": 40}

@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
 from agent.formats.up.catalogue import UnknownCatalogue
-from agent.formats.up.codec import decode_batch
 from agent.formats.up.columns import ColumnGroup, Window
+from agent.formats.up.decode import decode_batch
 from agent.formats.up.recipient import RecipientPrivateKey, RecipientPublicKey
 from agent.formats.up.seal import unseal
 from agent.telemetry.outbox.outbox import Outbox

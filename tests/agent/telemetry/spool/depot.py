@@ -11,8 +11,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.topics import Lane
-from agent.formats.up.codec import decode_window
 from agent.formats.up.columns import Event, Window
+from agent.formats.up.decode import decode_window
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import unseal
 from agent.system.durable import Disk

@@ -1,26 +1,34 @@
 from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.formats.down.campaign import parse_campaign
-from agent.formats.up.columns import Clock, ClockQuality, Kind
-from agent.telemetry.collect.policy import CLOCK_SET_BACK_NS, CampaignCollector, described, wanted
+from agent.formats.up.columns import Clock, ClockQuality
+from agent.telemetry.collect.campaign import CampaignCollector, rules_of
+from agent.telemetry.collect.signal_tables import SignalTables, all_wants
+from agent.telemetry.collect.thinning import CLOCK_SET_BACK_NS
 from can_dbc.decoder import SignalColumns
 from can_dbc.plan import BusPlan, Match, MessagePlan, SignalPlan
-from can_dbc.plan import Kind as PlanKind
+from can_dbc.values import Kind
 
 CLOCK = Clock(ClockQuality.RECORDED, "", 0, 0)
 MS = 1_000_000
 
 
-def plan(name, *, kind=PlanKind.UINT, bits=8, texts=None):
+def plan(name, *, kind=Kind.UINT, bits=8, texts=None):
     return SignalPlan(name, None, kind, bits, 0, False, 1.0, 0.0, texts or {})
 
 
 MESSAGE = MessagePlan("Engine", 0x100, False, 8, tuple(plan(name) for name in ("Speed", "Torque", "Gear", "Mode")))
+
+
+def tables_of(*messages, buses=("can0", "can1")):
+    return SignalTables(buses, {bus: BusPlan(messages, Match.EXACT) for bus in buses})
+
+
+TABLES = tables_of(MESSAGE)
 
 
 def campaign(*signals, **others):
@@ -35,12 +43,13 @@ def campaign(*signals, **others):
     )
 
 
-def columns(t_ns, raw, valid=None, message=MESSAGE, signals=None, bus=0, source=None):
+def block(t_ns, raw, valid=None, message=MESSAGE, signals=None, bus=0, source=None, tables=TABLES):
     t_ns, raw = np.array(t_ns, np.int64), np.array(raw, np.int64)
-    return SignalColumns(
+    decoded = SignalColumns(
         bus, message, np.arange(len(t_ns)), t_ns, signals or tuple(range(len(raw))), raw,
         None if valid is None else np.array(valid, np.bool_), source,
     )  # fmt: skip
+    return tables.blocks([decoded])[0]
 
 
 def close(collector):
@@ -57,9 +66,9 @@ def held(window):
 
 
 def collect(campaign_, *increments):
-    collector = CampaignCollector(campaign_, ["can0", "can1"])
+    collector = CampaignCollector(campaign_, TABLES)
     for increment in increments:
-        collector.offer([increment])
+        collector.take_blocks([increment])
     return held(close(collector))
 
 
@@ -71,9 +80,11 @@ class Reference:
 
     def __init__(self, campaign_):
         self._campaign, self._last_kept, self._last_raw, self._kept = campaign_, {}, {}, {}
+        places = rules_of(campaign_, TABLES.names).items()
+        self._rules = {TABLES.tables[place.table].signals[place.signal][0].name: rule for place, rule in places}
 
     def sample(self, name, t_ns, raw):
-        rule = self._campaign.rule_for(name)
+        rule = self._rules.get(name)
         if rule is None or not self._campaign.start_ns <= t_ns < self._campaign.expiry_ns:
             return
         candidate = not rule.on_change or self._last_raw.get(name) != raw
@@ -127,10 +138,10 @@ def cases(draw):
 @given(cases(), st.data())
 def test_what_is_kept_equals_the_reference_for_any_cutting_into_increments(case, data):
     drive, t_ns, raw, valid, cuts = case
-    collector, reference = CampaignCollector(drive, ["can0"]), Reference(drive)
+    collector, reference = CampaignCollector(drive, TABLES), Reference(drive)
     for start, stop in pairwise(cuts):
-        collector.offer(
-            [columns(t_ns[start:stop], raw[:, start:stop], None if valid is None else valid[:, start:stop])]
+        collector.take_blocks(
+            [block(t_ns[start:stop], raw[:, start:stop], None if valid is None else valid[:, start:stop])]
         )
         for i in range(start, stop):
             for row, signal in enumerate(MESSAGE.signals):
@@ -145,30 +156,30 @@ def test_what_is_kept_equals_the_reference_for_any_cutting_into_increments(case,
 
 
 def test_signals_of_one_message_at_its_native_rate_share_one_group():
-    collector = CampaignCollector(campaign({"name": "*"}), ["can0"])
+    collector = CampaignCollector(campaign({"name": "*"}), TABLES)
     for start in (0, 3):
-        collector.offer([columns([start, start + 1, start + 2], np.zeros((4, 3)))])
+        collector.take_blocks([block([start, start + 1, start + 2], np.zeros((4, 3)))])
     assert [len(group.signals) for group in close(collector).groups] == [4]
 
 
 def test_different_rules_that_keep_the_same_frames_share_one_group():
     drive = campaign({"name": "Engine.Speed"}, {"name": "Engine.Torque", "minimumSamplingIntervalMs": 5})
-    collector = CampaignCollector(drive, ["can0"])
-    collector.offer([columns([0, 5 * MS, 10 * MS], np.zeros((4, 3)))])
+    collector = CampaignCollector(drive, TABLES)
+    collector.take_blocks([block([0, 5 * MS, 10 * MS], np.zeros((4, 3)))])
     assert [len(group.signals) for group in close(collector).groups] == [2]
 
 
 def test_the_same_signal_on_two_buses_is_collected_apart():
     drive = campaign({"name": "Engine.Speed", "onChange": True})
-    kept = collect(drive, columns([0], [[7]] * 4), columns([1_000], [[7]] * 4, bus=1), columns([2_000], [[7]] * 4))
+    kept = collect(drive, block([0], [[7]] * 4), block([1_000], [[7]] * 4, bus=1), block([2_000], [[7]] * 4))
     assert kept == {("can0", "Engine.Speed"): [(0, 7)], ("can1", "Engine.Speed"): [(1, 7)]}
 
 
 def test_one_sender_of_a_message_does_not_hide_another():
     rules = {"name": "Engine.Speed", "minimumSamplingIntervalMs": 10}, {"name": "Engine.Gear", "onChange": True}
-    collector = CampaignCollector(campaign(*rules), ["can0"])
+    collector = CampaignCollector(campaign(*rules), TABLES)
     for start_ms in (0, 5, 10):
-        collector.offer([columns([start_ms * MS + source], [[source]] * 4, source=source) for source in (7, 0)])
+        collector.take_blocks([block([start_ms * MS + source], [[source]] * 4, source=source) for source in (7, 0)])
     groups = [
         (group.source_address, [info.name for info in group.signals], group.t_us.tolist())
         for group in close(collector).groups
@@ -187,18 +198,19 @@ def test_the_messages_of_one_container_are_collected_apart_in_the_order_of_their
         for name, header_id in [("D", 7), ("B", 2)]
     )
     container = MessagePlan("Container", 0x100, False, 64, (), contained=(doors, body))
-    drive = campaign({"name": "*"})
-    collector = CampaignCollector(drive, ["can0"])
-    collector.offer([columns([0, 0], [[1, 2]], message=doors), columns([0], [[3]], message=body)])
+    tables = tables_of(container, MESSAGE, buses=("can0",))
+    collector = CampaignCollector(campaign({"name": "*"}), tables)
+    collector.take_blocks(
+        [block([0, 0], [[1, 2]], message=doors, tables=tables), block([0], [[3]], message=body, tables=tables)]
+    )
     groups = [(group.signals[0].name, group.t_us.tolist(), group.raw.tolist()) for group in close(collector).groups]
     assert groups == [("B.Open", [0], [[3]]), ("D.Open", [0, 0], [[1, 2]])]
-    found = described(drive, ["can0"], {0: BusPlan((container, MESSAGE), Match.EXACT)})
-    assert [info.name for info, _ in found][-2:] == ["B.Open", "D.Open"]
+    assert [info.name for info, _ in collector.described][-2:] == ["B.Open", "D.Open"]
 
 
 def test_a_time_that_stepped_back_is_not_kept_until_the_interval_has_passed():
     drive = campaign({"name": "Engine.Speed", "minimumSamplingIntervalMs": 10})
-    kept = collect(drive, columns([50 * MS, 10 * MS, 59 * MS, 60 * MS], [[1, 2, 3, 4]] * 4))
+    kept = collect(drive, block([50 * MS, 10 * MS, 59 * MS, 60 * MS], [[1, 2, 3, 4]] * 4))
     assert kept == {("can0", "Engine.Speed"): [(50_000, 1), (60_000, 4)]}
 
 
@@ -206,9 +218,9 @@ def test_a_clock_that_was_set_back_does_not_silence_a_signal():
     drive = campaign({"name": "Engine.Speed", "minimumSamplingIntervalMs": 10})
     year = 365 * 86_400 * 10**9
     times = [year, year + 10 * MS, 0, 5 * MS, 10 * MS]
-    kept = collect(drive, columns(times, [[1, 2, 3, 4, 5]] * 4))
+    kept = collect(drive, block(times, [[1, 2, 3, 4, 5]] * 4))
     assert [raw for _, raw in kept["can0", "Engine.Speed"]] == [1, 2, 3, 5]
-    kept = collect(drive, columns(times[:2], [[1, 2]] * 4), columns(times[2:], [[3, 4, 5]] * 4))
+    kept = collect(drive, block(times[:2], [[1, 2]] * 4), block(times[2:], [[3, 4, 5]] * 4))
     assert [raw for _, raw in kept["can0", "Engine.Speed"]] == [1, 2, 3, 5]
 
 
@@ -216,59 +228,72 @@ def test_memory_outlasts_a_decoder_that_lays_the_columns_out_otherwise():
     drive = campaign({"name": "Engine.Gear", "onChange": True})
     kept = collect(
         drive,
-        columns([0], [[1], [2]], signals=(0, 2)),
-        columns([10 * MS, 20 * MS], [[2, 7]], signals=(2,)),
-        columns([30 * MS], [[9], [7]], signals=(1, 2)),
+        block([0], [[1], [2]], signals=(0, 2)),
+        block([10 * MS, 20 * MS], [[2, 7]], signals=(2,)),
+        block([30 * MS], [[9], [7]], signals=(1, 2)),
     )
     assert kept == {("can0", "Engine.Gear"): [(0, 2), (20_000, 7)]}
 
 
 def test_only_decoded_signals_that_the_campaign_names_are_kept():
-    kept = collect(campaign({"name": "Engine.Gear"}), columns([0], [[1], [2]], signals=(0, 2)))
+    kept = collect(campaign({"name": "Engine.Gear"}), block([0], [[1], [2]], signals=(0, 2)))
     assert kept == {("can0", "Engine.Gear"): [(0, 2)]}
 
 
 def test_a_window_without_samples_has_no_groups():
-    collector = CampaignCollector(campaign({"name": "Brake.*"}), ["can0"])
-    collector.offer([columns([0], [[1]] * 4)])
+    collector = CampaignCollector(campaign({"name": "Brake.*"}), TABLES)
+    collector.take_blocks([block([0], [[1]] * 4)])
     assert close(collector).groups == ()
 
 
 def test_the_window_names_campaign_and_revision():
     drive = campaign({"name": "*"})
-    window = CampaignCollector(drive, ["can0"]).close(start_us=3, end_us=9, clock=CLOCK)
+    window = CampaignCollector(drive, TABLES).close(start_us=3, end_us=9, clock=CLOCK)
     assert (window.campaign, window.revision, window.start_us, window.end_us) == ("drive", drive.revision, 3, 9)
 
 
 def test_a_sample_bound_lets_go_of_what_is_superfluous_while_the_window_is_open():
-    collector = CampaignCollector(campaign({"name": "Engine.Speed", "maxSampleCount": 2}), ["can0"])
+    collector = CampaignCollector(campaign({"name": "Engine.Speed", "maxSampleCount": 2}), TABLES)
     for t_us in range(1_000):
-        collector.offer([columns([t_us * 1_000], [[t_us % 9]] * 4)])
-    (message,) = collector._messages.values()
-    assert len(message.pieces) == 2
+        collector.take_blocks([block([t_us * 1_000], [[t_us % 9]] * 4)])
+    assert collector.blocks == 2
     assert collector.samples == 2
     assert held(close(collector)) == {("can0", "Engine.Speed"): [(998, 998 % 9), (999, 0)]}
 
 
-def test_only_texts_that_occur_travel_and_floats_are_looked_up_by_their_whole_part():
+def test_groups_number_their_signals_by_the_campaigns_list():
+    drive = campaign({"name": "Engine.Gear"}, {"name": "Engine.Torque", "onChange": True})
+    collector = CampaignCollector(drive, TABLES)
+    collector.take_blocks([block([0, 1], [[5, 5]] * 4, bus=1), block([0, 1], [[5, 5]] * 4)])
+    groups = close(collector).groups
+    assert len(groups) == 4
+    for group in groups:
+        assert [collector.described[number][0] for number in group.numbers] == list(group.signals)
+    assert [(info.bus, info.name) for info, _ in collector.described] == [
+        (bus, name) for bus in ("can0", "can1") for name in ("Engine.Torque", "Engine.Gear")
+    ]
+
+
+def test_value_tables_travel_whole_to_the_encoder():
     table = {0: "off", 1: "on", 2: "never"}
-    message = MessagePlan(
-        "M", 1, False, 8, (plan("A", texts=table), plan("F", kind=PlanKind.FLOAT32, bits=32, texts=table), plan("N"))
-    )
-    bits = np.array([1.5, 1.0, 7.0], np.float32).view(np.uint32).astype(np.int64)
-    collector = CampaignCollector(campaign({"name": "*"}), ["can0"])
-    collector.offer([columns([0, 1, 2], [[0, 1, 0], bits, [1, 1, 1]], message=message)])
+    message = MessagePlan("M", 1, False, 8, (plan("A", texts=table), plan("N")))
+    tables = tables_of(message)
+    collector = CampaignCollector(campaign({"name": "*"}), tables)
+    collector.take_blocks([block([0, 1, 2], [[0, 1, 0], [1, 1, 1]], message=message, tables=tables)])
     (group,) = close(collector).groups
-    assert tuple(group.texts) == ({0: "off", 1: "on"}, {int(bits[0]): "on", int(bits[1]): "on"}, {})
+    assert group.tables == (table, {})
+    assert group.texts == ({0: "off", 1: "on"}, {})
 
 
 def test_the_decoder_is_asked_for_what_some_campaign_collects():
-    ask = wanted([campaign({"name": "Engine.Gear"}), campaign({"name": "Eng*.Sp*"})])
-    assert ask(0, MESSAGE) == (0, 2)
-    assert ask(1, MessagePlan("Brake", 1, False, 8, (plan("Speed"),))) == ()
+    brake = MessagePlan("Brake", 1, False, 8, (plan("Speed"),))
+    tables = tables_of(MESSAGE, brake)
+    wants = all_wants(CampaignCollector(campaign({"name": name}), tables).wants for name in ("Engine.Gear", "Eng*.Sp*"))
+    assert {(tables.tables[number].name, signals) for number, signals in wants.items()} == {("Engine", (0, 2))}
+    assert len(wants) == 2  # one for each bus
 
 
-@pytest.mark.parametrize("kind", PlanKind)
-def test_kinds_of_plan_and_wire_have_the_same_names_and_numbers(kind):
-    assert Kind(kind).name == kind.name
-    assert len(Kind) == len(PlanKind)
+def test_the_rule_of_the_exact_name_wins_then_the_first_glob():
+    drive = campaign({"name": "*"}, {"name": "Engine.Speed"}, {"name": "Engine.*"})
+    rules = {TABLES.tables[p.table].signals[p.signal][0].name: r.name for p, r in rules_of(drive, TABLES.names).items()}
+    assert rules == {"Engine.Speed": "Engine.Speed", "Engine.Torque": "*", "Engine.Gear": "*", "Engine.Mode": "*"}

@@ -1,0 +1,209 @@
+"""The collector of a campaign, which is the first of the consumers.  Pure.
+
+A sample outside the campaign's time does not exist for it.  Of the others its rules keep some (`thinning`), which stay
+in the open window (`open_window`) until that closes.  Of J1939 the signal of each sender counts for itself: one control
+unit must not hide another.  Of a window at most the `max_samples` newest kept samples of a signal remain: that is what
+the campaign asked for, and no loss.  A checkpoint of a window that is still open has at most as many as well; where a
+crash leaves checkpoints in the place of the window, they may add up to more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.formats.down.campaign import Campaign, SignalRule
+from agent.formats.up.columns import Clock, ColumnGroup, Described, Window
+from agent.formats.up.signals import SignalBlock
+from agent.telemetry.collect.names import Place, SignalNames, is_glob
+from agent.telemetry.collect.open_window import HeldSamples, Samples
+from agent.telemetry.collect.signal_tables import SignalTables, Wants
+from agent.telemetry.collect.thinning import Rows, Rule, Thinning
+
+_INT64_MAX: Final = np.iinfo(np.int64).max
+
+
+def rules_of(campaign: Campaign, names: SignalNames) -> dict[Place, SignalRule]:
+    """Return the rule of each signal that the campaign collects, in order of tables.
+
+    The rule that gives a signal's own name goes before globs; among rules of one kind the first goes before others.
+    """
+    exact: dict[Place, SignalRule] = {}
+    globs: dict[Place, SignalRule] = {}
+    for rule in campaign.rules:
+        for place in names.find(rule.name):
+            exact.setdefault(place, rule)
+        if is_glob(rule.name):
+            for place in names.find_matching(rule.name):
+                globs.setdefault(place, rule)
+    return dict(sorted((globs | exact).items()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """The collected signals of one table and their rules; `first_number` is the place of the first in the list."""
+
+    indices: tuple[int, ...]
+    signals: tuple[Described, ...]
+    first_number: int
+    max_samples: tuple[int | None, ...]
+    rules: tuple[Rule, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Collected:
+    """The state of one signal table and sender.
+
+    `layout` is what the rows of the last block were, and `rows` (S,) the row of each collected signal therein: another
+    decoder, for other campaigns beside this one, may lay out the table anew.  `as_is`: every sample of every row is
+    kept, so that a block is held as it is.
+    """
+
+    asked: _Asked
+    thinning: Thinning
+    held: HeldSamples
+    members: tuple[int, ...]
+    layout: tuple[int, ...] = ()
+    rows: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    as_is: bool = False
+
+    def lay_out(self, layout: tuple[int, ...]) -> None:
+        self.layout = layout
+        self.rows = np.array([layout.index(index) for index in self.asked.indices], np.intp)
+        self.as_is = layout == self.asked.indices and [rule.keeps_all for rule in self.asked.rules] == [True]
+
+
+class CampaignCollector:
+    """Collects for one campaign from the signals of `tables`.  Intervals and changes run on across windows."""
+
+    eager = False
+
+    def __init__(self, campaign: Campaign, tables: SignalTables) -> None:
+        self._campaign = campaign
+        by_table: dict[int, list[tuple[int, SignalRule]]] = {}
+        for place, rule in rules_of(campaign, tables.names).items():
+            by_table.setdefault(place.table, []).append((place.signal, rule))
+        self._asked: dict[int, _Asked] = {}
+        described: list[Described] = []
+        for number, ruled in by_table.items():
+            asked = self._asked[number] = _asked(tables, number, ruled, len(described))
+            described += asked.signals
+        self._described = tuple(described)
+        self._wants = {number: asked.indices for number, asked in self._asked.items()}
+        self._collected: dict[tuple[int, int], _Collected] = {}
+        self._in_order: list[_Collected] = []  # by table and sender; empty where that is to be found out again
+        self._checkpoint = 0  # number of the next one of the open window
+
+    @property
+    def campaign(self) -> Campaign:
+        """The document that says what is collected, and how."""
+        return self._campaign
+
+    @property
+    def wants(self) -> Wants:
+        """The signals that the campaign collects."""
+        return self._wants
+
+    @property
+    def described(self) -> tuple[Described, ...]:
+        """All that the campaign may collect, in the order of its windows; the catalogue is made from this list."""
+        return self._described
+
+    @property
+    def samples(self) -> int:
+        """Count the samples that the open window holds."""
+        return sum(collected.held.samples for collected in self._collected.values())
+
+    @property
+    def blocks(self) -> int:
+        """Count the pieces of memory that the open window holds, for the test of their bound."""
+        return sum(collected.held.blocks for collected in self._collected.values())
+
+    def take_blocks(self, blocks: Sequence[SignalBlock]) -> None:
+        """Keep what the campaign asks for.  A block must hold every signal that the campaign wants of its table."""
+        asked = self._asked
+        blocks = [block for block in blocks if block.table in asked and block.t_ns.size]
+        if not blocks:
+            return
+        t_ns = np.concatenate([block.t_ns for block in blocks])
+        all_active = self._campaign.start_ns <= t_ns.min() and t_ns.max() < self._campaign.expiry_ns
+        t_us = t_ns // 1_000
+        stop = 0
+        for block in blocks:
+            start, stop = stop, stop + len(block.t_ns)
+            sender = -1 if block.source_address is None else block.source_address
+            collected = self._collected.get((block.table, sender))
+            if collected is None:
+                collected = self._collected[block.table, sender] = self._begin(block)
+                self._in_order = []
+            if block.signals != collected.layout:
+                collected.lay_out(block.signals)
+            if all_active and block.valid is None and collected.as_is:
+                samples = Samples(t_us[start:stop], block.raw, collected.members, self._checkpoint)
+                collected.held.add(samples)
+            else:
+                self._collect(collected, block, t_us[start:stop])
+
+    def checkpoint_window(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
+        """Return what came since the last checkpoint, as a window of its own, which may be empty."""
+        return self._window(start_us, end_us, clock, self._checkpoint)
+
+    def checkpointed(self) -> None:
+        """Note that the last `checkpoint_window` is durable; what comes now belongs to the next checkpoint."""
+        self._checkpoint += 1
+
+    def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
+        """Return the open window, which may be empty, and open a new one."""
+        window = self._window(start_us, end_us, clock, 0)
+        for collected in self._collected.values():
+            collected.held.clear()
+        self._checkpoint = 0
+        return window
+
+    def _window(self, start_us: int, end_us: int, clock: Clock, first_checkpoint: int) -> Window:
+        groups: list[ColumnGroup] = []
+        self._in_order = self._in_order or [self._collected[key] for key in sorted(self._collected)]
+        for collected in self._in_order:
+            groups += collected.held.groups(first_checkpoint)
+        return Window(self._campaign.name, self._campaign.revision, start_us, end_us, clock, tuple(groups))
+
+    def _begin(self, block: SignalBlock) -> _Collected:
+        asked = self._asked[block.table]
+        count = len(asked.indices)
+        return _Collected(
+            asked,
+            Thinning(asked.rules, count),
+            HeldSamples(asked.signals, asked.first_number, asked.max_samples, block.source_address),
+            tuple(range(count)),
+        )
+
+    def _collect(self, collected: _Collected, block: SignalBlock, t_us: NDArray[np.int64]) -> None:
+        active = self._active(block.t_ns)
+        for members, samples in collected.thinning.choose(block, collected.rows, active):
+            rows = collected.rows[list(members)]
+            raw = block.raw[rows[:, None], samples]
+            collected.held.add(Samples(t_us[samples], raw, members, self._checkpoint))
+
+    def _active(self, t_ns: NDArray[np.int64]) -> Rows:
+        """Return the samples within the campaign's time."""
+        start_ns, expiry_ns = self._campaign.start_ns, self._campaign.expiry_ns
+        if start_ns <= t_ns.min() and t_ns.max() < expiry_ns:
+            return np.arange(len(t_ns))
+        # Expiry times may lie beyond int64 (FleetWise's default is the year 9999), which numpy does not compare.
+        return np.flatnonzero((t_ns >= start_ns) & (t_ns < min(expiry_ns, _INT64_MAX)))
+
+
+def _asked(tables: SignalTables, number: int, ruled: Sequence[tuple[int, SignalRule]], first_number: int) -> _Asked:
+    by_rule: dict[tuple[int, bool], list[int]] = {}
+    for member, (_, rule) in enumerate(ruled):
+        by_rule.setdefault((rule.interval_ns, rule.on_change), []).append(member)
+    signals = tables.tables[number].signals
+    return _Asked(
+        tuple(index for index, _ in ruled),
+        tuple(signals[index] for index, _ in ruled),
+        first_number,
+        tuple(rule.max_samples for _, rule in ruled),
+        tuple(Rule(*how, np.array(members, np.intp)) for how, members in by_rule.items()),
+    )

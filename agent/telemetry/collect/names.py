@@ -1,0 +1,78 @@
+"""The one place that names signals: which signals a name means, and which name was probably meant.  Pure.
+
+A name is, in this order of precedence:
+
+1. `Message.Signal`, spelt exactly as in the databases (or as a source of values calls it);
+2. a VSS path that a mapping gives to such a signal;
+3. FleetWise's `Vehicle.<Message>.<Signal>`: what remains behind `Vehicle.`;
+4. where patterns are allowed, a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, or over
+   what remains behind `Vehicle.` if nothing matches otherwise.
+
+One name may mean several signals: a message of the same name may be on two buses.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import translate
+from typing import Final, NamedTuple
+
+from agent.formats.up.signals import SignalTable
+
+_GLOB_CHARACTERS: Final = frozenset("*?[")
+_ROOT: Final = "Vehicle."  # of FleetWise's signal catalogues, and of VSS
+_NO_MAPPING: Final[Mapping[str, str]] = {}
+
+
+class Place(NamedTuple):
+    """Where a signal stands: the number of its signal table, and its index there."""
+
+    table: int
+    signal: int
+
+
+def is_glob(name: str) -> bool:
+    """Return whether `name` is a pattern."""
+    return not _GLOB_CHARACTERS.isdisjoint(name)
+
+
+class SignalNames:
+    """All names of the signals in `tables`; `vss` gives `Message.Signal` by VSS path."""
+
+    def __init__(self, tables: Sequence[SignalTable], vss: Mapping[str, str] = _NO_MAPPING) -> None:
+        places: dict[str, list[Place]] = {}
+        for number, table in enumerate(tables):
+            for index, (info, _) in enumerate(table.signals):
+                places.setdefault(info.name, []).append(Place(number, index))
+        self._places = {name: tuple(found) for name, found in places.items()}
+        self._vss = vss
+
+    def find(self, name: str) -> tuple[Place, ...]:
+        """Return the signals that `name` means, in order of tables; none for a name that is not known."""
+        return self._places.get(name) or self._mapped(name) or self._places.get(name.removeprefix(_ROOT), ())
+
+    def find_matching(self, pattern: str) -> tuple[Place, ...]:
+        """Return the signals whose `Message.Signal` the glob matches, in order of tables."""
+        return self._matching(pattern) or self._matching(pattern.removeprefix(_ROOT))
+
+    def knows(self, name: str) -> bool:
+        """Return whether `name`, which may be a glob, means any signal."""
+        return bool(self.find(name) or (is_glob(name) and self.find_matching(name)))
+
+    def suggest(self, name: str) -> str | None:
+        """Return the known name that is most like `name`, whatever the case of its letters; None if none is near."""
+        known = {known.lower(): known for known in (*self._places, *self._vss)}
+        spelt = name.lower()
+        for near in difflib.get_close_matches(spelt, known, n=1):
+            return known[near]
+        for near in difflib.get_close_matches(spelt.removeprefix(_ROOT.lower()), known, n=1):
+            return known[near]
+        return None
+
+    def _mapped(self, path: str) -> tuple[Place, ...]:
+        name = self._vss.get(path)
+        return () if name is None else self._places.get(name, ())
+
+    def _matching(self, pattern: str) -> tuple[Place, ...]:
+        matches = re.compile(translate(pattern)).match
+        return tuple(sorted(place for name, places in self._places.items() if matches(name) for place in places))

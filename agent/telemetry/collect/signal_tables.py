@@ -1,0 +1,96 @@
+"""The signal tables of a vehicle, numbered once: the messages of its bus plans, then those of its sources of values.
+
+Pure.  Everything that collects refers to signals by these numbers.  This is also where what the decoder knows of a
+message becomes what travels: decoded columns become signal blocks here, and nowhere else.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from agent.formats.up.columns import SignalInfo
+from agent.formats.up.signals import SignalBlock, SignalTable
+from agent.telemetry.collect.names import SignalNames
+from can_dbc.decoder import Decoder, SignalColumns
+from can_dbc.plan import BusPlan, MessagePlan
+
+Wants = Mapping[int, tuple[int, ...]]
+"""By number of the signal table: the indices of the signals that are wanted of it, ascending."""
+
+_Key = tuple[int, int, bool, int]
+
+
+def all_wants(wants: Iterable[Wants]) -> Wants:
+    """Return the union of `wants`."""
+    union: dict[int, set[int]] = {}
+    for each in wants:
+        for table, signals in each.items():
+            union.setdefault(table, set()).update(signals)
+    return {table: tuple(sorted(signals)) for table, signals in union.items()}
+
+
+class SignalTables:
+    """The tables in the order in which windows hold their signals: bus by bus, by identifier; then `values`.
+
+    `buses` names all buses of all sources, in the order in which frames number them; `plans` are by name of the bus,
+    and a bus may have none.
+    """
+
+    def __init__(self, buses: Sequence[str], plans: Mapping[str, BusPlan], values: Sequence[SignalTable] = ()) -> None:
+        self.buses = tuple(buses)
+        self._plans = {number: plans[bus] for number, bus in enumerate(self.buses) if bus in plans}
+        tables: list[SignalTable] = []
+        self._numbers: dict[_Key, int] = {}
+        for bus, plan in self._plans.items():
+            keyed = {_key(bus, message): message for message in plan.with_contained}
+            for key in sorted(keyed):
+                self._numbers[key] = len(tables)
+                tables.append(_table(keyed[key], self.buses[bus]))
+        self.first_of_values = len(tables)
+        """The number of the first of `values`."""
+        self.tables = (*tables, *values)
+        self.names = SignalNames(self.tables)
+
+    def decoder(self, wants: Wants) -> Decoder:
+        """Make a decoder for the wanted signals of messages."""
+
+        def of_message(bus: int, message: MessagePlan) -> tuple[int, ...]:
+            return wants.get(self._numbers[_key(bus, message)], ())
+
+        return Decoder(self._plans, of_message)
+
+    def blocks(self, columns: Iterable[SignalColumns]) -> list[SignalBlock]:
+        """Return decoded columns as signal blocks; the arrays are shared, not copied."""
+        numbers = self._numbers
+        found = []
+        for decoded in columns:
+            message = decoded.message
+            header = -1 if message.header_id is None else message.header_id
+            found.append(
+                SignalBlock(
+                    numbers[decoded.bus, message.can_id, message.extended, header],
+                    decoded.t_ns,
+                    decoded.signals,
+                    decoded.raw,
+                    decoded.valid,
+                    decoded.source_address,
+                    decoded.rows,
+                )
+            )
+        return found
+
+
+def _key(bus: int, message: MessagePlan) -> _Key:
+    """Return what identifies a message: the contained messages of a container share its identifier."""
+    return bus, message.can_id, message.extended, -1 if message.header_id is None else message.header_id
+
+
+def _table(message: MessagePlan, bus: str) -> SignalTable:
+    return SignalTable(
+        message.name,
+        tuple(
+            (
+                SignalInfo(f"{message.name}.{s.name}", bus, s.unit, s.kind, s.bits, s.scale, s.offset),
+                s.texts,
+            )
+            for s in message.signals
+        ),
+    )

@@ -1,0 +1,79 @@
+import pytest
+
+from agent.formats.up.columns import SignalInfo
+from agent.formats.up.signals import SignalTable
+from agent.telemetry.collect.names import Place, SignalNames
+from can_dbc.values import Kind
+
+
+def table(name: str, *signals: str, bus: str = "can0") -> SignalTable:
+    return SignalTable(
+        name,
+        tuple((SignalInfo(f"{name}.{signal}", bus, None, Kind.UINT, 8, 1.0, 0.0), {}) for signal in signals),
+    )
+
+
+TABLES = (
+    table("Engine", "Speed", "SpeedLimit"),
+    table("WheelSpeeds", "FrontLeft", "RearLeft"),
+    table("Engine", "Speed", bus="can1"),
+    table("Vehicle", "Speed"),
+    table("Odd", "A[0].x", "A0.x"),
+)
+NAMES = SignalNames(TABLES, {"Vehicle.Powertrain.Speed": "Engine.Speed", "Vehicle.Gone": "No.More"})
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("Engine.Speed", [(0, 0), (2, 0)]),  # the message of this name is on two buses
+        ("Engine.SpeedLimit", [(0, 1)]),
+        ("engine.speed", []),  # case counts
+        ("Engine", []),
+        ("Engine.*", []),  # a glob is no exact name
+        ("Vehicle.Powertrain.Speed", [(0, 0), (2, 0)]),  # a VSS path with a mapping
+        ("Vehicle.Gone", []),  # mapped to a signal that no database has
+        ("Vehicle.WheelSpeeds.RearLeft", [(1, 1)]),  # FleetWise's way
+        ("Vehicle.Speed", [(3, 0)]),  # a message that is called Vehicle
+        ("Vehicle.Vehicle.Speed", [(3, 0)]),
+        ("Odd.A[0].x", [(4, 0)]),  # spelt exactly, although it looks like a glob
+    ],
+)
+def test_a_name_means_the_signals_that_are_called_so(name: str, places: list[tuple[int, int]]) -> None:
+    assert NAMES.find(name) == tuple(Place(*place) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "places"),
+    [
+        ("Engine.*", [(0, 0), (0, 1), (2, 0)]),
+        ("*.?ear*", [(1, 1)]),
+        ("wheel*", []),
+        ("Odd.A[0].x", [(4, 1)]),
+        ("Vehicle.WheelSpeeds.*", [(1, 0), (1, 1)]),
+        ("Vehicle.*", [(3, 0)]),  # something is called so: nothing is cut off
+    ],
+)
+def test_a_glob_means_the_signals_whose_name_it_matches(pattern: str, places: list[tuple[int, int]]) -> None:
+    assert NAMES.find_matching(pattern) == tuple(Place(*place) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("Engine.Sped", "Engine.Speed"),
+        ("WHEELSPEEDS.REARLEFT", "WheelSpeeds.RearLeft"),
+        ("Vehicle.WheelSpeeds.RaerLeft", "WheelSpeeds.RearLeft"),
+        ("Vehicle.Powertrain.Sped", "Vehicle.Powertrain.Speed"),
+        ("Battery.Voltage", None),
+    ],
+)
+def test_the_nearest_name_is_suggested(misspelt: str, meant: str | None) -> None:
+    assert not NAMES.knows(misspelt)
+    assert NAMES.suggest(misspelt) == meant
+
+
+def test_a_name_or_glob_is_known_if_it_means_any_signal() -> None:
+    assert NAMES.knows("Engine.Speed")
+    assert NAMES.knows("*.Speed")
+    assert not NAMES.knows("*.Torque")
