@@ -60,7 +60,7 @@ def _spool(folder: Path) -> Spool:
     return Spool(folder, SpoolLimits.of(10**9, 1e6, 0))
 
 
-def _collected(drive: Drive, folder: Path, loss_window_ns: int) -> tuple[int, int]:
+def _collected(drive: Drive, folder: Path, checkpoint_ns: int) -> tuple[int, int]:
     """Bytes of the windows' batches, and bytes written."""
     spool = _spool(folder)
     device, fleet = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
@@ -68,7 +68,7 @@ def _collected(drive: Drive, folder: Path, loss_window_ns: int) -> tuple[int, in
     sealer = Sealer(VEHICLE, device, fleet.public, lambda: time.time_ns() // 1_000)
     outbox = Outbox(spool, sealer, clock.read, batch_max_bytes=BATCH_BYTES, pending_max_bytes=10**8, refer=True)
     plans = {drive.block.buses[number]: plan for number, plan in drive.plans.items()}
-    limits = Limits(5 * S, 10 * S, 100_000, 50_000_000, loss_window_ns)
+    limits = Limits(5 * S, 10 * S, 100_000, 50_000_000, checkpoint_ns)
     collector = Collector(drive.block.buses, plans, outbox, clock, limits)
 
     async def collect() -> int:

@@ -169,7 +169,7 @@ def _collector_limits(configuration: Configuration, limits: Limits) -> Collector
         silence_ns=round(limits.silence_s * 1e9),
         increment_max_frames=limits.increment_max_frames,
         window_max_samples=limits.window_max_samples,
-        loss_window_ns=round(telemetry.checkpoint_s * 1e9),
+        checkpoint_ns=round(telemetry.checkpoint_s * 1e9),
     )
 
 

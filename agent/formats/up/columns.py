@@ -93,11 +93,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """The samples that one campaign collected from `start_us` to `end_us` (Unix epoch), or events alone (campaign "").
-
-    `replaces`: numbers (seq) of earlier batches, ascending, of which everything is in this one; of a window that was
-    cut, in all of its fragments together.
-    """
+    """The samples of one campaign from `start_us` to `end_us` (Unix epoch), or events alone (campaign "")."""
 
     campaign: str
     revision: str
@@ -106,7 +102,6 @@ class Window:
     clock: Clock
     groups: tuple[ColumnGroup, ...]
     events: tuple[Event, ...] = ()
-    replaces: tuple[int, ...] = ()
 
     @property
     def samples(self) -> int:

@@ -5,7 +5,6 @@ later, and nothing else.  Memory is allocated only for what `limits` allows and 
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 
 import numpy as np
 import zstandard
@@ -18,7 +17,7 @@ from agent.formats.up import delta
 from agent.formats.up.catalogue import DIGEST_BYTES, Catalogue, UnknownCatalogue, read_catalogue
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Described, Event, EventValue, Window
 from agent.formats.up.descriptions import read_table, wraps_of
-from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_REPLACES, MAX_SENDERS, MAX_VALUES
+from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_SENDERS, MAX_VALUES
 
 _CLOCK_QUALITIES = frozenset(int(quality) for quality in ClockQuality)
 
@@ -78,15 +77,7 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
         Clock(quality, clock.boot_id, clock.wall_us, clock.boottime_us),
         groups,
         tuple(_read_event(event) for event in message.events),
-        _read_replaces(message.replaces),
     )
-
-
-def _read_replaces(steps: Sequence[int]) -> tuple[int, ...]:
-    """Read the numbers of replaced batches.  Raises delta.MalformedError."""
-    if len(steps) > MAX_REPLACES or 0 in steps:
-        raise delta.MalformedError("batches to replace that are too many, or not in ascending order")
-    return tuple(accumulate(steps))
 
 
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:

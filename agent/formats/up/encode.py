@@ -7,7 +7,6 @@ Invariants: equal arguments give equal bytes, and `decode` gives back exactly wh
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -102,7 +101,6 @@ def _envelope(window: Window) -> pb.TelemetryBatch:
             boottime_us=window.clock.boottime_us,
         ),
         events=[_event_message(event) for event in window.events],
-        replaces=[number - before for before, number in pairwise((0, *window.replaces))],
     )
 
 

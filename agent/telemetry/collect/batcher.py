@@ -10,7 +10,7 @@ and in blocks of any size gives the same windows:
 - size: at `max_frames` buffered frames.
 
 A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
-`max_window_samples`, or has MAX_CHECKPOINTS checkpoints.  A tick at which it stays open, `loss_window_ns` after its
+`max_window_samples`, or has MAX_CHECKPOINTS checkpoints.  A tick at which it stays open, `checkpoint_ns` after its
 last checkpoint, asks for a checkpoint of what came since; `checkpoint` asks at once.  The one thing that the monotonic
 clock decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
 
@@ -83,9 +83,9 @@ class Batcher:
         silence_ns: int,
         max_frames: int,
         max_window_samples: int,
-        loss_window_ns: int = 0,
+        checkpoint_ns: int = 0,
     ) -> None:
-        """`loss_window_ns` 0: windows become durable as a whole, without checkpoints."""
+        """`checkpoint_ns` 0: windows become durable as a whole, without checkpoints."""
         assert increment_ns > 0
         assert silence_ns > 0
         assert max_frames > 0
@@ -95,7 +95,7 @@ class Batcher:
         self._silence_ns = silence_ns
         self._max_frames = max_frames
         self._max_window_samples = max_window_samples
-        self._loss_window_ns = loss_window_ns
+        self._checkpoint_ns = checkpoint_ns
         self._buffered = 0
         self._start_ns = 0  # of the increment; meaningful while frames are buffered
         self._latest_ns = 0  # highest time in the increment
@@ -212,4 +212,4 @@ class Batcher:
 
     def _is_due(self, open_ns: int, *, checkpoint_all: bool) -> bool:
         """Whether to checkpoint a window of which `open_ns` are not durable yet."""
-        return bool(open_ns) if checkpoint_all else 0 < self._loss_window_ns <= open_ns
+        return bool(open_ns) if checkpoint_all else 0 < self._checkpoint_ns <= open_ns

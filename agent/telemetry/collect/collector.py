@@ -46,7 +46,7 @@ class Limits:
     silence_ns: int
     increment_max_frames: int
     window_max_samples: int
-    loss_window_ns: int = 0
+    checkpoint_ns: int = 0
 
 
 class Collector:
@@ -187,7 +187,7 @@ class Collector:
             silence_ns=self._limits.silence_ns,
             max_frames=self._limits.increment_max_frames,
             max_window_samples=self._limits.window_max_samples,
-            loss_window_ns=self._limits.loss_window_ns,
+            checkpoint_ns=self._limits.checkpoint_ns,
         )
 
     async def _carry_out(self, ticks: Iterable[Tick]) -> None:

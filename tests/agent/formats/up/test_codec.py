@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,21 +279,3 @@ def _decodes_or_is_untrusted(body, find=decode.no_catalogues):
     except (Untrusted, UnknownCatalogue):
         return
     assert plain(decode.decode_window(encode.encode_window(window))) == plain(window)  # it is a window like any other
-
-
-@given(st.sets(st.integers(1, 2**63), min_size=1, max_size=20).map(sorted))
-def test_the_numbers_that_a_batch_replaces_come_back_and_with_each_fragment_of_a_cut_window(numbers):
-    raw = np.random.default_rng(1).integers(0, 2**16, (1, 3_000))
-    group = ColumnGroup(np.arange(3_000), (signal("A.x"),), raw, ({},))
-    original = replace(window(group), replaces=tuple(numbers))
-    assert decode.decode_window(encode.encode_window(original)).replaces == tuple(numbers)
-    fragments = [decode.decode_window(body) for body in encode_all(original, 3_000)]
-    assert len(fragments) > 1
-    assert {fragment.replaces for fragment in fragments} == {tuple(numbers)}
-
-
-@pytest.mark.parametrize("steps", [[0], [3, 0], [1] * 5_000])
-def test_numbers_to_replace_out_of_order_or_too_many_are_untrusted(steps):
-    message = pb.TelemetryBatch(format=encode.FORMAT, replaces=steps)
-    with pytest.raises(Untrusted, match="replace"):
-        decode.decode_window(zstandard.ZstdCompressor().compress(message.SerializeToString()))

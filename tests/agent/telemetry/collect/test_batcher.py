@@ -15,7 +15,7 @@ def batcher(periods_s=None, *, increment_s=5, silence_s=10, max_frames=1_000, ma
         silence_ns=silence_s * S,
         max_frames=max_frames,
         max_window_samples=max_window_samples,
-        loss_window_ns=loss_s * S,
+        checkpoint_ns=loss_s * S,
     )
 
 

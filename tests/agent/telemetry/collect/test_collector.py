@@ -87,12 +87,12 @@ def make(
     increment_s: float = 0.5,
     silence_s: float = 10,
     max_samples: int = 10**7,
-    loss_window_s: float = 0,
+    checkpoint_s: float = 0,
     holdings: Holdings | None = None,
     tables: SignalTables = TABLES,
     consumers: Sequence[Consumer] = (),
 ) -> Collector:
-    limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples, round(loss_window_s * 1e9))
+    limits = Limits(round(increment_s * 1e9), round(silence_s * 1e9), 100_000, max_samples, round(checkpoint_s * 1e9))
     clock = MachineClock(recorded=True)
     return Collector(tables, depot.outbox, clock, limits, holdings=holdings, consumers=consumers)
 
@@ -265,7 +265,7 @@ async def test_frames_that_do_not_decode_are_counted_by_kind(depot: Depot) -> No
 
 @in_event_loop
 async def test_the_checkpoints_of_a_window_go_with_it_and_use_up_no_number(depot: Depot) -> None:
-    collector = make(depot, increment_s=0.5, loss_window_s=1)
+    collector = make(depot, increment_s=0.5, checkpoint_s=1)
     await collector.set_campaigns([EVERYTHING, CHANGES])
     await collector.feed(DRIVE)
     await collector.flush()
@@ -297,7 +297,7 @@ class SmallRing(Log):
 @in_event_loop
 async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot) -> None:
     ring = SmallRing()
-    collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
+    collector = make(depot, increment_s=5, checkpoint_s=5, holdings=Holdings([ring], {}))
     await collector.set_campaigns([EVERYTHING])
     most = 0  # checkpoints
     for block in cut(DRIVE, [100] * len(DRIVE)):
@@ -316,7 +316,7 @@ async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot
 @in_event_loop
 async def test_a_ring_that_fills_while_the_disk_refuses_is_emptied_into_memory(depot: Depot) -> None:
     ring = SmallRing()
-    collector = make(depot, increment_s=5, loss_window_s=5, holdings=Holdings([ring], {}))
+    collector = make(depot, increment_s=5, checkpoint_s=5, holdings=Holdings([ring], {}))
     await collector.set_campaigns([EVERYTHING])
     depot.disk.full = True
     for block in cut(DRIVE, [100] * len(DRIVE)):
@@ -337,7 +337,7 @@ def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: 
     async def run(*, killed: bool) -> None:
         depot = Depot(tmp_path)
         collector = make(
-            depot, increment_s=0.5, loss_window_s=0.5, holdings=Holdings([log], depot.spool.resume_points())
+            depot, increment_s=0.5, checkpoint_s=0.5, holdings=Holdings([log], depot.spool.resume_points())
         )
         await collector.set_campaigns([EVERYTHING])
         rest = DRIVE.slice(log.needed, len(DRIVE))
@@ -361,7 +361,7 @@ def test_of_the_newest_samples_a_part_holds_no_more_than_the_campaign_wants(tmp_
     depot = Depot(tmp_path)
 
     async def drive() -> None:
-        collector = make(depot, increment_s=0.5, loss_window_s=0.5)
+        collector = make(depot, increment_s=0.5, checkpoint_s=0.5)
         await collector.set_campaigns([NEWEST])
         await collector.feed(DRIVE)
 
