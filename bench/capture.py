@@ -23,7 +23,7 @@ from typing import Any, Final
 import can
 
 from agent.sources.packet_ring import PacketRingSource
-from tests.vcan import interfaces, user_mode_linux
+from lab import can_interfaces, user_mode_linux
 
 ROOT: Final = Path(__file__).parents[1]
 BUS: Final = "can0"
@@ -44,7 +44,7 @@ _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 def measure() -> dict[str, Any]:
     """The figures, wherever vcan is to be had.  Raises RuntimeError where it is not."""
-    if interfaces.available():
+    if can_interfaces.available():
         return _figures(_phases(None))
     if (reason := user_mode_linux.unavailable()) is not None:
         raise RuntimeError(f"no virtual CAN: {reason}")
@@ -76,14 +76,14 @@ def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
         "capture_cpu_ratio_candump": round(median["ring"] / median["candump"], 3),
         "capture_cpu_ratio_python_can": round(median["ring"] / median["python_can"], 3),
         "frames_per_s": round(sum(frames for _, _, frames in phases) / len(phases) / SECONDS),
-        "user_mode_linux": not interfaces.available(),
+        "user_mode_linux": not can_interfaces.available(),
     }
 
 
 def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
     """Reader, its own CPU seconds, and frames sent, by phase; `marks`: a folder to tell where they begin and end."""
     found: list[tuple[str, float, int]] = []
-    with interfaces.vcan(BUS):
+    with can_interfaces.vcan(BUS):
         for _ in range(ROUNDS):
             for name, command in READERS.items():
                 reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -91,7 +91,7 @@ def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
                 if reader.stdout.readline().strip() != READY:
                     raise RuntimeError(f"{name} did not start: {' '.join(command)}")
                 time.sleep(SETTLE_S)
-                sender = interfaces.cangen(BUS, *BURST)
+                sender = can_interfaces.cangen(BUS, *BURST)
                 time.sleep(0.5)
                 number = len(found)
                 _mark(marks, f"begin{number}")

@@ -131,8 +131,9 @@ def _receive(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    from lab.simulate.figures import Plan
     from lab.simulate.report import render
-    from lab.simulate.run import Plan, simulate
+    from lab.simulate.run import simulate
 
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""What the campaign drives with: recorded captures in a loop, as one log with fresh times; configuration and campaigns.
+"""The input of the campaign: recorded captures in a loop, as one log with fresh times; configuration and campaigns.
 
-Two recordings side by side, each on a bus of its own and again from its beginning when it ends: an electric car (its
+Two recordings play side by side, each on a bus of its own, and each begins again when it ends: an electric car (its
 times step back by up to 24 ms), and a satellite receiver.
 """
 
@@ -16,7 +16,7 @@ import zstandard
 from tests.shared_data import DATA
 
 CAPTURES = {"can0": ("can/hyundai_kona_2021_pcan_bcan", "can0"), "can1": ("obd2/css_obd2_3BA199E2", "can1")}
-"""By bus of the campaign: the capture, and its bus there."""
+"""The capture, and its bus in there, by bus of the campaign."""
 
 DATABASES = {
     "can0": (DATA / "open" / "dbc" / "kona_pcan.dbc",),
@@ -38,53 +38,51 @@ CAMPAIGNS: tuple[dict[str, Any], ...] = tuple(
         ]
     )
 )
-"""Without memory from sample to sample (`onChange`, intervals): what such a campaign keeps after a SIGKILL depends on
-the moment of it, which nobody outside the agent knows."""
+"""Campaigns without memory from sample to sample (`onChange`, intervals).
 
-CONFIGURATION = """\
+What a campaign with memory keeps after a SIGKILL depends on the moment of the kill, which the oracle cannot know.
+"""
+
+QUOTA_BYTES = 50_000_000
+SPOOL = f"quota_bytes = {QUOTA_BYTES}\nreserve_bytes = 0"
+SECTIONS = {
+    "telemetry": """\
+increment_s = 0.5
+loss_window_s = 1.0
+silence_s = 2.0
+batch_max_bytes = 4096
+pending_max_bytes = 4000
+""",
+    "uplink": """\
+ack_timeout_s = 1.5
+keepalive_s = 5
+connect_timeout_s = 4.0
+backoff_min_s = 0.2
+backoff_max_s = 1.5
+""",
+}
+"""Sections of agent.toml that make everything small and impatient, so that minutes hold many batches and retries."""
+
+
+def source(log: Path, speed: float) -> str:
+    """Return the `[[sources]]` table; `speed` 0 is as fast as possible."""
+    return f"""\
 [[sources]]
 kind = "replay"
 log = "{log}"
 channels = ["can0", "can1"]
 speed = {speed}
 drain_ms = 20
-{buses}
-[identity]
-folder = "{identity}"
-[state]
-folder = "{state}"
-runtime_folder = "{runtime}"
-[telemetry]
-campaigns = "{campaigns}"
-increment_s = 0.5
-loss_window_s = 1.0
-silence_s = 2.0
-batch_max_bytes = 4096
-pending_max_bytes = 4000
-[spool]
-quota_bytes = {quota_bytes}
-reserve_bytes = 0
-[uplink]
-broker = "localhost:{broker_port}"
-ack_timeout_s = 1.5
-keepalive_s = 5
-connect_timeout_s = 4.0
-backoff_min_s = 0.2
-backoff_max_s = 1.5
-[serve]
-port = {status_port}
-[log]
-format = "json"
 """
 
 
 def buses() -> str:
-    """The `[bus.*]` tables."""
+    """Return the `[bus.*]` tables."""
     return "\n".join(f"[bus.{bus}]\ndbc = {json.dumps([str(file) for file in DATABASES[bus]])}" for bus in DATABASES)
 
 
 def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
-    """Write `seconds` of frames from now on; returns how many."""
+    """Write `seconds` of frames from now on, and return how many there are."""
     start_us = round((time.time() if start_s is None else start_s) * 1e6)
     count = 0
     with file.open("w") as log:
@@ -96,7 +94,7 @@ def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
 
 
 def _loop(bus: str, length_us: int) -> Iterator[tuple[int, int, str, str]]:
-    """(microseconds from the start, running number, bus, frame); the order of the capture within a bus is kept."""
+    """Yield (microseconds from the start, running number, bus, frame), in the order that the capture has."""
     frames = _capture(*CAPTURES[bus])
     span_us = max(after_us for after_us, _ in frames) + 10_000
     number = 0

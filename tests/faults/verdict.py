@@ -52,7 +52,7 @@ TELLING = (
 
 
 def said(*logs: Path) -> Counter[str]:
-    """How often each event stands in logs of JSON lines."""
+    """Count how often each event stands in logs of JSON lines."""
     events: Counter[str] = Counter()
     for log in logs:
         for line in log.read_text(errors="replace").splitlines():

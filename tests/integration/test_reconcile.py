@@ -12,7 +12,8 @@ from agent.formats.topics import Lane
 from agent.formats.up.seal import Header, RecipientPublicKey, seal
 from agent.telemetry.spool.spool import Draft, Spool
 from fleet.state.keys import read_p256
-from tests.agent.car import Car, Running, command, vehicle
+from lab.vehicle import Agent
+from tests.agent.car import Car, command, vehicle
 from tests.integration.lake import receiving
 
 pytestmark = pytest.mark.integration
@@ -89,7 +90,7 @@ def settled(status: dict[str, Any]) -> bool:
     )
 
 
-def evicted(agent: Running) -> None:
+def evicted(agent: Agent) -> None:
     agent.until_status(
         lambda s: s["spool"]["lost"].get("evicted_quota", {"batches": 0})["batches"] >= 8, "evicting for the quota"
     )

@@ -1,18 +1,20 @@
-"""The road between vehicle and broker: a TCP relay on loopback that can be cut, and that counts what passes.
+"""The road between two programs: a TCP relay on loopback that counts bytes, and that fails in every way a road can.
 
-TLS goes through it untouched, so the bytes it counts are those on the air (less TCP/IP headers).
+TLS goes through the relay untouched, so the bytes that it counts are those on the air (less TCP/IP headers).
 """
 
 import asyncio
 import contextlib
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-CHUNK_BYTES = 65_536
+CHUNK_BYTES: Final = 65_536
+STEP_BYTES: Final = 1_000
+"""How much passes between two looks at the state of the road: a packet, more or less."""
 
 
-class Proxy:
-    """Relays 127.0.0.1:`port` to the broker.  `cut` drops every connection and refuses new ones until `mend`."""
+class Road:
+    """A relay from 127.0.0.1:`port` to the broker; `restore` ends every kind of failure."""
 
     def __init__(self, broker_port: int) -> None:
         self.port = 0
@@ -22,11 +24,14 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._near: set[asyncio.StreamWriter] = set()  # to vehicles
         self._far: set[asyncio.StreamWriter] = set()  # to the broker
+        self._half_open: set[asyncio.StreamWriter] = set()
         self._relays: set[asyncio.Task[None]] = set()
+        self._moving = asyncio.Event()
+        self._moving.set()
+        self._bytes_per_s: float | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.mend()
         return self
 
     async def __aexit__(
@@ -35,7 +40,8 @@ class Proxy:
         await self.cut()
 
     async def cut(self) -> None:
-        """The tunnel begins: nothing listens any more, and what was connected is reset."""
+        """Reset all connections and refuse new ones until `mend`."""
+        self._moving.set()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -45,8 +51,32 @@ class Proxy:
             await asyncio.wait(self._relays)
 
     async def mend(self) -> None:
-        """The tunnel ends: the same port listens again."""
+        """Listen again, on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stall(self) -> None:
+        """Let nothing pass, without an error for either side; new connections open and hear nothing."""
+        self._moving.clear()
+
+    def half_open(self) -> None:
+        """Reset the broker's side of every connection, while the client's side hears nothing of it."""
+        self._half_open = self._near | self._far
+        for link in self._far:
+            link.transport.abort()
+
+    def slow(self, bytes_per_s: float) -> None:
+        """Limit every connection to so many bytes a second in each direction."""
+        self._bytes_per_s = bytes_per_s
+
+    async def restore(self) -> None:
+        """Make the road good: what was stalled passes, and what was half open is reset at last."""
+        self._bytes_per_s = None
+        self._moving.set()
+        for link in self._half_open & self._near:
+            link.transport.abort()
+        if self._server is None:
+            await self.mend()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -63,7 +93,7 @@ class Proxy:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
-        except OSError:  # the broker is down just now: so is the road
+        except OSError:  # The broker is down just now, so the road ends here as well.
             return
         self._far.add(broker_writer)
         try:
@@ -86,7 +116,17 @@ class Proxy:
                 else:
                     self.bytes_down += len(chunk)
                 await self._carry(chunk, writer)
+        # The end of the broker's side must not end the relay: a half-open client hears nothing until `restore`.
+        if writer in self._half_open and not up:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _carry(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(chunk)
-        await writer.drain()
+        for start in range(0, len(chunk), STEP_BYTES):
+            step = chunk[start : start + STEP_BYTES]
+            if self._bytes_per_s is not None:
+                await asyncio.sleep(len(step) / self._bytes_per_s)
+            await self._moving.wait()
+            if writer not in self._half_open:
+                writer.write(step)
+                await writer.drain()

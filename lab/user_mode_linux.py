@@ -1,6 +1,6 @@
-"""Boots Debian's User Mode Linux on this machine's own file system, runs one command in it, and hands back its output.
+"""Boots Debian's User Mode Linux on this machine's own file system and runs one command in it: a whole scenario.
 
-Needs no privilege.  The file system is read-only inside, but for one folder; the network is its own.
+It needs no privilege.  Inside, the file system is read-only except for one folder, and the network is its own.
 """
 
 import os
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-INIT: Final = Path(__file__).with_name("init")
+INIT: Final = Path(__file__).with_name("user_mode_linux_init")
 MODULES: Final = Path("/usr/lib/uml/modules")
 MEMORY: Final = "1024M"  # taken from this machine only as far as it is used
 POLL_S: Final = 0.01
@@ -25,7 +25,7 @@ PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the command; `status` None: it did not end in time, or the kernel did not come up."""
+    """What became of the command.  `status` is None where it did not end in time, or the kernel did not boot."""
 
     status: int | None
     output: str
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def unavailable() -> str | None:
-    """Why it cannot be booted here; None where it can."""
+    """Return why User Mode Linux cannot be booted here, or None where it can."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in ("linux.uml", "modprobe", "ip", "cangen") if shutil.which(name, path=path) is None]
     if missing or not MODULES.is_dir():
@@ -53,8 +53,9 @@ def run(
 ) -> Outcome:
     """Run `command` in `folder` inside.
 
-    `files`: names that it writes below /mnt, to be handed back.  `watch` is called again and again meanwhile, with
-    the session that all processes of the kernel are in on this machine, and the folder that is /mnt inside.
+    `files` are names of files below /mnt that the command writes and that are returned.  `watch` is called every
+    POLL_S seconds with the session of this machine that holds all processes of the kernel, and the folder that is
+    /mnt inside.
     """
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
@@ -84,7 +85,7 @@ def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Ca
             if process.poll() is None:
                 log.write(f"\nnot finished after {timeout_s:.0f} s\n".encode())
         finally:
-            # Its processes are processes of this machine, all in the session made above.
+            # The kernel's processes are processes of this machine, all in the session made above.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
