@@ -30,7 +30,7 @@ agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetr
 can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
 can_dbc/plan.py can_dbc/selector.py
 fleet/arguments.py fleet/state/certificates.py fleet/lake/clocks.py fleet/lake/rows.py fleet/receiving/share.py
-lab/simulate/extrapolate.py lab/simulate/report.py
+lab/demo/oracle_campaigns.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/*.py
 """.split()
 

@@ -1,17 +1,12 @@
-"""What the lake must hold, worked out a second time by other means: cantools decodes frame by frame, plain Python
-applies the campaigns sample by sample.
+"""The oracle: works out a second time, by other means, what the lake must hold.
 
-Shares no code with the agent's decoder, policy or codec; that is its purpose.  Slow and simple.  The rules are those
-of config/campaigns/README.md: the first sample of a signal is kept, then each one at least `minimumSamplingIntervalMs`
-after the last kept one; with `onChange` only samples whose raw value differs from the one before.  Where messages are
-found by parameter group (J1939), the samples of each source address are taken for themselves.
+cantools decodes frame by frame, and plain Python applies the campaigns sample by sample (`oracle_campaigns.py`).  The
+oracle is slow and simple.  Its purpose is to share no code with the agent's decoder, policy and codec.
 """
 
-import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +16,14 @@ from cantools.database import DecodeError
 from cantools.database.can import Database, Message, Signal
 
 from agent.errors import Permanent
+from lab.demo.oracle_campaigns import OracleCampaign
 
 EXTENDED = 0x8000_0000
-CLOCK_SET_BACK_NS = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of the input, as python-can or the simulator gives it."""
+    """One frame of the input, from python-can or the simulator."""
 
     t_ns: int
     bus: str
@@ -39,7 +34,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Expected:
-    """The samples that must be in the lake, as columns; and what the input held."""
+    """The samples that must be in the lake, as columns, and how many frames the input held."""
 
     campaign: list[str] = field(default_factory=list)
     bus: list[str] = field(default_factory=list)
@@ -58,7 +53,7 @@ class Expected:
 
 
 def read_log(path: Path) -> Iterator[Frame]:
-    """The frames of a log in its own order, by python-can."""
+    """Yield the frames of a log in its own order, read by python-can."""
     if path.suffix in {".zst", ".xz", ".bz2"}:
         raise Permanent(f"{path}: give the oracle an unpacked log")
     with can.LogReader(path) as reader:
@@ -74,47 +69,8 @@ def read_log(path: Path) -> Iterator[Frame]:
             )
 
 
-class _Rule:
-    """One entry of `signalsToCollect` with the state of the one signal it is applied to."""
-
-    def __init__(self, entry: Mapping[str, Any]) -> None:
-        self.interval_ns = int(entry.get("minimumSamplingIntervalMs", 0) or 0) * 1_000_000
-        self.on_change = bool(entry.get("onChange", False))
-        self.last_kept_ns: int | None = None
-        self.last_raw: int | None = None
-
-    def keeps(self, t_ns: int, raw: int) -> bool:
-        changed = self.last_raw is None or raw != self.last_raw
-        self.last_raw = raw
-        if self.on_change and not changed:
-            return False
-        if self.last_kept_ns is not None and self.interval_ns:
-            waited_ns = t_ns - self.last_kept_ns
-            if -CLOCK_SET_BACK_NS <= waited_ns < self.interval_ns:
-                return False
-        self.last_kept_ns = t_ns
-        return True
-
-
-class _Campaign:
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.name = str(document["name"])
-        self.revision = json.dumps(document, sort_keys=True)
-        self._entries: Sequence[Mapping[str, Any]] = document["signalsToCollect"]
-        self._rules: dict[tuple[str, int | None, str], _Rule | None] = {}
-
-    def rule(self, bus: str, sender: int | None, signal: str) -> _Rule | None:
-        key = (bus, sender, signal)
-        if key not in self._rules:
-            exact = [entry for entry in self._entries if entry["name"] == signal]
-            globs = [entry for entry in self._entries if fnmatchcase(signal, entry["name"])]
-            found = (exact or globs)[:1]
-            self._rules[key] = _Rule(found[0]) if found else None
-        return self._rules[key]
-
-
 class _Bus:
-    """The databases of one bus, the first one winning, by identifier or by parameter group number."""
+    """The messages of one bus, by identifier or by parameter group number; the first database that has one wins."""
 
     def __init__(self, files: Iterable[Path], match: str) -> None:
         self._pgn = match == "pgn"
@@ -138,7 +94,7 @@ class _Bus:
         return self._messages.get(self._key(frame.can_id, frame.extended))
 
     def sender(self, frame: Frame) -> int | None:
-        """The source address of J1939."""
+        """Return the source address of J1939, or None where messages are found by identifier."""
         return frame.can_id % 256 if self._pgn and frame.extended else None
 
 
@@ -151,7 +107,7 @@ def _encoding(file: Path) -> str:
 
 
 Stage = tuple[Mapping[str, int], Sequence[Mapping[str, Any]]]
-"""How many frames of each bus came before a set of campaign documents took effect, and the documents."""
+"""A set of campaign documents, after how many frames of each bus it took effect."""
 
 
 def expected_samples(
@@ -163,10 +119,10 @@ def expected_samples(
     memory.
     """
     buses = {bus: _Bus(files, match) for bus, files in databases.items()}
-    campaigns: list[list[_Campaign]] = [[]]
+    campaigns: list[list[OracleCampaign]] = [[]]
     for _, documents in stages:
         known = {campaign.revision: campaign for campaign in campaigns[-1]}
-        fresh = [_Campaign(document) for document in documents]
+        fresh = [OracleCampaign(document) for document in documents]
         campaigns.append([known.get(campaign.revision, campaign) for campaign in fresh])
     seen: dict[str, int] = {}
     reached: dict[str, int] = {}
@@ -193,7 +149,7 @@ def expected_samples(
 
 def _collect(
     result: Expected,
-    active: Sequence[_Campaign],
+    active: Sequence[OracleCampaign],
     frame: Frame,
     sender: int | None,
     message: Message,
@@ -208,6 +164,7 @@ def _collect(
             if rule is None:
                 continue
             definition = message.get_signal_by_name(name)
+            # The rule must see every sample, kept or not, because `onChange` compares with the one before.
             if bits is None:
                 bits = _bits(definition, raw)
             if not rule.keeps(frame.t_ns, bits):
@@ -227,7 +184,7 @@ def _collect(
 
 
 def _bits(signal: Signal, raw: float) -> int:
-    """The raw value as the lake keeps it: a signed 64-bit integer, floats by their bit pattern."""
+    """Return the raw value in the lake's form: a signed 64-bit integer, which holds the bit pattern of a float."""
     if signal.is_float:
         pack, unpack = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<q")}[signal.length]
         return int(struct.unpack(unpack, struct.pack(pack, raw))[0])
