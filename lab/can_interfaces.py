@@ -15,6 +15,7 @@ def available() -> bool:
     """Return whether this machine (or this User Mode Linux) makes vcan interfaces for us."""
     if shutil.which("ip", path=SBIN) is None or shutil.which("cangen") is None:
         return False
+    # The kernel may lack the module, or this user the right; trying is the only sure way to know.
     try:
         add("vcanprobe")
     except subprocess.CalledProcessError:
@@ -31,6 +32,7 @@ def ip(*arguments: str) -> None:
 def add(name: str, *, up: bool = True) -> None:
     """Add a vcan interface that takes classic and FD frames."""
     ip("link", "add", name, "type", "vcan")
+    # An MTU of 72 bytes is what makes an interface take CAN FD frames.
     ip("link", "set", name, "mtu", "72")
     if up:
         ip("link", "set", name, "up")

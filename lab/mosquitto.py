@@ -72,6 +72,7 @@ _POLL_S: Final = 0.02
 
 def find_mosquitto() -> Path:
     """Return the path of mosquitto.  Raises: Permanent, with the remedy, where it is not installed."""
+    # Debian installs it into /usr/sbin, which is not in the path of every user.
     found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise Permanent("mosquitto is not installed: sudo apt-get install --no-install-recommends mosquitto")
@@ -137,6 +138,7 @@ class Broker:
         """
         if self._process is not None:
             raise Permanent(f"the broker on port {self.port} runs already (process {self._process.pid})")
+        # mosquitto would only log that the port is taken, and a test would talk to the wrong broker.
         if self._listens():
             raise Permanent(f"port {self.port} of {self.host} is in use by another program; choose another")
         configuration = write_configuration(self._fleet, self._state, self.port, packet_bytes)
@@ -168,6 +170,7 @@ class Broker:
     def write_access_list(self, text: str) -> None:
         """Replace the access-control list, and let a running mosquitto read it."""
         self._fleet.broker_acl.write_text(text)
+        # On SIGHUP mosquitto reads the list again, and keeps its connections.
         if self._process is not None:
             self._process.signal(signal.SIGHUP)
 

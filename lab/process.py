@@ -71,6 +71,7 @@ class Process:
         self._child.send_signal(signal.SIGTERM)
         try:
             return self._child.wait(STOP_S)
+        # A program that hangs must not keep its ports and folders for the next test.
         except subprocess.TimeoutExpired:
             self.kill()
             return self._child.wait()

@@ -41,10 +41,12 @@ class Road:
 
     async def cut(self) -> None:
         """Reset all connections and refuse new ones until `mend`."""
+        # A relay that is stalled could not end.
         self._moving.set()
         if self._server is not None:
             self._server.close()
             self._server = None
+        # abort() sends a reset.  close() would first deliver what is buffered, which no tunnel does.
         for link in (*self._near, *self._far):
             link.transport.abort()
         if self._relays:
@@ -61,6 +63,7 @@ class Road:
 
     def half_open(self) -> None:
         """Reset the broker's side of every connection, while the client's side hears nothing of it."""
+        # Connections that open later are not in this set, so they work.
         self._half_open = self._near | self._far
         for link in self._far:
             link.transport.abort()
@@ -127,6 +130,7 @@ class Road:
             if self._bytes_per_s is not None:
                 await asyncio.sleep(len(step) / self._bytes_per_s)
             await self._moving.wait()
+            # Bytes on a half-open connection are lost without an error, as in a mobile network after a handover.
             if writer not in self._half_open:
                 writer.write(step)
                 await writer.drain()

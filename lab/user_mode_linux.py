@@ -25,7 +25,7 @@ PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the command.  `status` is None where it did not end in time, or the kernel did not boot."""
+    """The outcome of the command.  `status` is None where it did not end in time, or the kernel did not boot."""
 
     status: int | None
     output: str
@@ -59,8 +59,10 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
+        # The kernel passes no environment to its first process, so the command file exports it.
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
         (results / "command").write_text(f"{exports}cd {shlex.quote(str(folder))} && {shlex.join(command)}\n")
+        # hostfs shows this machine's files; "con0=fd:0,fd:1" puts the console into our log.
         kernel = ["linux.uml", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}", "con=null", "con0=fd:0,fd:1"]
         kernel += [f"mem={MEMORY}", f"uml_dir={results}/", f"RESULTS={results}"]
         console = _supervise(kernel, results, timeout_s, watch)

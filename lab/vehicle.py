@@ -106,6 +106,7 @@ class Vehicle:
         self.buses = buses
         self.broker_port = free_port() if broker_port is None else broker_port
         self.serve_port = free_port() if serve_port is None else serve_port
+        # Relative folders lie beside agent.toml; those of identity and campaigns have defaults that fit.
         self.sections = {"state": 'folder = "state"\nruntime_folder = "run"', "uplink": IMPATIENT, **sections}
         self._machine = machine or ThisMachine()
 
@@ -121,6 +122,7 @@ class Vehicle:
         }
         tables = [self.sources, self.buses]
         for name in dict.fromkeys((*self.sections, *ours)):
+            # TOML refuses a table that is written twice, so our line and the caller's go into one.
             tables.append(f"[{name}]\n{ours.get(name, '')}\n{self.sections.get(name, '')}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text("\n".join(tables) + "\n")

@@ -50,6 +50,7 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # The agent first: it stores its open windows, and still reaches the broker while it does.
         self.agent.stop()
         self.receiver.stop()
         self.broker.stop()

@@ -22,6 +22,7 @@ def tampered(genuine: bytes) -> bytes:
     """Return a genuine bundle with one letter of the toggles changed, which is no longer what was signed."""
     files = dict(parse_bundle(genuine))
     name = next(name for name in files if name.endswith("toggles.json"))
+    # The length stays the same, so that the hash is wrong and nothing else.
     files[name] = files[name].replace(b"fleet", b"thief", 1)
     return build_bundle(files)
 

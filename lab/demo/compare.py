@@ -32,6 +32,8 @@ create temp view sides as
 select *, 'expected' as side from only_expected union all by name select *, 'lake' as side from only_lake
 """
 
+# Rows that are on one side only are grouped by what identifies a sample: equal numbers on both sides differ in content,
+# and a surplus on one side is missing or double.
 _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (

@@ -63,6 +63,7 @@ def campaigns(period_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def write_documents(vehicle: Vehicle, source: DriveInput, length_s: float) -> Documents:
     """Write the files of vehicle and fleet for a drive that takes `length_s` seconds of wall time."""
+    # Twelve windows in a drive, so that kills and outage fall into different ones.
     everything, changes = campaigns(max(1_000, round(source.seconds * 1_000 / 12)))
     vehicle.write_campaigns(everything)
     vehicle.write(

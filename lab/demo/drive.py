@@ -30,7 +30,7 @@ DOWN_S: Final = 1.0
 
 @dataclass(slots=True)
 class Record:
-    """What happened: wall-clock spans of drive and outage (Unix epoch, microseconds), kills, refusals."""
+    """A record of the drive: wall-clock spans of drive and outage (Unix epoch, microseconds), kills, refusals."""
 
     outages_us: list[tuple[int, int]] = field(default_factory=list)
     drive_us: tuple[int, int] = (0, 0)
@@ -68,9 +68,11 @@ class Drive:
         self.record.drive_us = (began_us, began_us + round(self._length_s * 1e6))
         plot = self._plot
         with tqdm(total=100, bar_format="  {bar:40} {percentage:3.0f} %  {desc}", leave=False, disable=None) as bar:
+            # A slow act may last beyond the end of the drive; the rest of the plot is played nevertheless.
             while (share := (time.monotonic() - started_s) / self._length_s) < 1.0 or plot:
                 bar.n = min(100, round(share * 100))
                 bar.refresh()
+                # The plot kills broker and receiver, never the agent: an agent that ends has failed.
                 self._world.agent.check_alive()
                 if plot and share >= plot[0][0]:
                     _, text, act = plot.pop(0)
@@ -94,6 +96,7 @@ class Drive:
 
     async def _enter_tunnel(self) -> None:
         await self._road.cut()
+        # The end is not known yet.  A drive that fails in the tunnel leaves a span of zero, which is no outage.
         self.record.outages_us.append((time.time_ns() // 1000, 0))
 
     async def _leave_tunnel(self) -> None:

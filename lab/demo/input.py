@@ -79,6 +79,7 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
         if not file.is_file():
             raise Permanent(f"{file}: no such file")
     plain = _unpacked(log, folder)
+    # A dict keeps the buses in the order of their first frames.
     times, buses = [], dict[str, None]()
     for frame in read_log(plain):
         times.append(frame.t_ns)

@@ -54,6 +54,7 @@ class Expected:
 
 def read_log(path: Path) -> Iterator[Frame]:
     """Yield the frames of a log in its own order, read by python-can."""
+    # python-can opens some packed logs and not others; an unpacked one is read the same way everywhere.
     if path.suffix in {".zst", ".xz", ".bz2"}:
         raise Permanent(f"{path}: give the oracle an unpacked log")
     with can.LogReader(path) as reader:
@@ -80,6 +81,7 @@ class _Bus:
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: not a CAN database")
             for message in database.messages:
+                # setdefault: the first database that knows an identifier wins, as in the settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
     def _key(self, can_id: int, extended: bool) -> int:
@@ -87,6 +89,7 @@ class _Bus:
             return -1 - can_id if self._pgn else can_id
         if not self._pgn:
             return can_id | EXTENDED
+        # SAE J1939-21: with a PDU format below 240 the low byte is a destination, not a part of the group.
         pgn = (can_id >> 8) & 0x3FFFF
         return pgn & 0x3FF00 if (pgn >> 8) & 0xFF < 240 else pgn
 
@@ -140,6 +143,7 @@ def expected_samples(
             continue
         try:
             raws = message.decode_simple(frame.data, decode_choices=False, scaling=False)
+        # A frame that is too short is no sample; the agent counts it and collects nothing from it either.
         except DecodeError:
             continue
         result.decoded += 1
@@ -169,6 +173,7 @@ def _collect(
                 bits = _bits(definition, raw)
             if not rule.keeps(frame.t_ns, bits):
                 continue
+            # Scaling costs most of cantools' time, so it is done only where some campaign keeps a sample.
             if physical is None:
                 physical = dict(message.decode_simple(frame.data, decode_choices=False, scaling=True))
             choice = (definition.choices or {}).get(raw) if not definition.is_float else None

@@ -75,6 +75,7 @@ def own_cloud(folder: Path, receivers: int) -> Iterator[Cloud]:
             receiver.start()
             stack.callback(receiver.stop)
             started.append(receiver)
+        # All start before the first is waited for, because importing takes each of them a second.
         for receiver in started:
             receiver.until_connected()
         yield Cloud(fleet, "localhost", broker.port, broker, tuple(started))

@@ -32,7 +32,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a fleet of `vehicles` needs."""
+    """The needs of a fleet of `vehicles`."""
 
     vehicles: int
     connections_at_peak: int
@@ -48,6 +48,7 @@ class Need:
 
 def need(vehicles: int, measured: Measured) -> Need:
     """Extrapolate to a fleet of `vehicles`, linearly; see `assumptions`."""
+    # The peak decides on cores and memory, the day on traffic and storage.
     online = math.ceil(vehicles * PEAK_SHARE)
     at_peak = online / measured.period_s
     per_day = vehicles * DRIVING_H_PER_DAY * 3_600 / measured.period_s

@@ -15,7 +15,7 @@ from lab.simulate.vehicle import Vehicle
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to simulate.  `period_s` is the length of the windows as well."""
+    """The size of a simulation.  `period_s` is the length of the windows as well."""
 
     vehicles: int
     minutes: float
@@ -72,6 +72,7 @@ def figures_of(plan: Plan, cloud: Cloud, measured: Measurement) -> dict[str, Any
         "batch_bytes": sum(vehicle.sent.size_bytes for vehicle in vehicles) / account.batches_sent,
         "batches_per_commit": account.batches_sent / commits if commits else None,
         **{f"latency_p{p}_ms": _percentile(latencies_s, p) for p in (50, 95, 99)},
+        # A given cloud is not ours to measure, but the document has the same keys.
         **{f"{program}_cpu_ms_per_batch": None for program in ("broker", "receiver")},
         **{f"{program}_cpu_ms_per_batch": spent / batches * 1e3 for program, spent in cpu_s.items()},
         "vehicles_resident_mb": after["vehicle"].resident_bytes / 1e6,
@@ -103,6 +104,7 @@ def _extrapolated(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _percentile(ordered_s: Sequence[float], percent: int) -> float | None:
+    # statistics.quantiles needs two values.
     if len(ordered_s) < 2:
         return ordered_s[0] * 1e3 if ordered_s else None
     return statistics.quantiles(ordered_s, n=100, method="inclusive")[percent - 1] * 1e3

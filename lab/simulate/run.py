@@ -75,6 +75,7 @@ class _Simulation:
                 keeping = [tasks.create_task(vehicle.run(connecting)) for vehicle in vehicles]
                 keeping.append(tasks.create_task(_repeat(vehicles)))
                 await self._connect(vehicles)
+                # What connecting costs is left out: a fleet connects once and sends for hours.
                 before = self._usage()
                 begun_s = time.monotonic()
                 await asyncio.gather(*(self._drive(vehicle, place) for place, vehicle in enumerate(vehicles)))

@@ -122,6 +122,7 @@ class Vehicle:
                 await connection.subscribe([topics.ack(self.name)])
             self._connection = connection
             stack.callback(self._gone)
+            # As in the product, a new connection sends again what the last one may have lost.
             again = asyncio.create_task(self._resend(list(self._waiting)))
             self.online.set()
             stack.callback(again.cancel)
@@ -161,6 +162,7 @@ class Vehicle:
         ack = verify_ack(payload, self._fleet.acks_key)
         if (ack.vehicle, ack.epoch) != (self.name, self.epoch):
             return
+        # A receiver asks for a catalogue that it does not know; after `introduce` it knows ours.
         if ack.wanted:
             raise Permanent(f"the receiver misses a catalogue of vehicle {self.name} that it has acknowledged")
         now_s = time.monotonic()

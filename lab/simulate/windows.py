@@ -64,6 +64,7 @@ def _groups(columns: SignalColumns, buses: Sequence[str]) -> Iterator[ColumnGrou
     t_us = columns.t_ns // 1_000
     _, first = np.unique(t_us // _SAMPLING_US, return_index=True)
     members = range(len(columns.signals))
+    # Without a multiplexer all signals of a message share the times of one frame.
     if columns.valid is None:
         yield _group(columns, buses, list(members), t_us, first)
         return
