@@ -25,7 +25,6 @@ import can
 from agent.sources.packet_ring import PacketRingSource
 from lab import can_interfaces, user_mode_linux
 
-ROOT: Final = Path(__file__).parents[1]
 BUS: Final = "can0"
 READY: Final = "ready"
 ROUNDS: Final = 5
@@ -50,19 +49,9 @@ def measure() -> dict[str, Any]:
     """Measure wherever vcan is available.  Raises: RuntimeError where it is not."""
     if can_interfaces.available():
         return _figures(_phases(None))
-    if (reason := user_mode_linux.unavailable()) is not None:
-        raise RuntimeError(f"no virtual CAN: {reason}")
     meter = _Meter()
-    outcome = user_mode_linux.run(
-        [sys.executable, "-m", "bench.capture", "phases"],
-        folder=ROOT,
-        environment={"PYTHONPATH": str(ROOT)},
-        timeout_s=60 + 2 * ROUNDS * len(READERS) * (START_S + SECONDS),
-        watch=meter.look,
-    )
-    if outcome.status != 0:
-        raise RuntimeError(f"bench.capture failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
-    inside = json.loads(outcome.output.splitlines()[-1])
+    timeout_s = 60 + 2 * ROUNDS * len(READERS) * (START_S + SECONDS)
+    inside = json.loads(user_mode_linux.run_module("bench.capture", "phases", timeout_s=timeout_s, watch=meter.look))
     return _figures([(name, meter.used_s[number], frames) for number, (name, _, frames) in enumerate(inside)])
 
 

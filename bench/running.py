@@ -27,7 +27,6 @@ from bench.vehicle import BUSES, configure, prepare
 from lab import can_interfaces, user_mode_linux
 from lab.vehicle import Agent, Vehicle
 
-ROOT: Final = Path(__file__).parents[1]
 STARTS: Final = 3
 SETTLE_S: Final = 20.0
 """Two windows at this load; after them the agent has allocated the most that it needs."""
@@ -53,13 +52,7 @@ def measure(folder: Path) -> dict[str, Any]:
     prepare(folder, traffic=True)
     if can_interfaces.available():
         return figures(folder)
-    if (reason := user_mode_linux.unavailable()) is not None:
-        raise RuntimeError(f"no virtual CAN: {reason}")
-    command = [sys.executable, "-m", "bench.running", str(folder)]
-    outcome = user_mode_linux.run(command, folder=ROOT, environment={"PYTHONPATH": str(ROOT)}, timeout_s=400)
-    if outcome.status != 0:
-        raise RuntimeError(f"bench.running failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
-    found: dict[str, Any] = json.loads(outcome.output.splitlines()[-1])
+    found: dict[str, Any] = json.loads(user_mode_linux.run_module("bench.running", str(folder), timeout_s=400))
     return found
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+ROOT: Final = Path(__file__).parents[1]
 INIT: Final = Path(__file__).with_name("user_mode_linux_init")
 MODULES: Final = Path("/usr/lib/uml/modules")
 MEMORY: Final = "1024M"  # taken from this machine only as far as it is used
@@ -73,6 +75,25 @@ def run(
             console,
             {file: (results / file).read_bytes() for file in files if (results / file).exists()},
         )
+
+
+def run_module(
+    module: str,
+    *arguments: str,
+    timeout_s: float,
+    watch: Callable[[int, Path], None] = lambda _session, _results: None,
+) -> str:
+    """Run a Python module of the project inside, and return the last line of its output.
+
+    Raises: RuntimeError where User Mode Linux cannot be booted, or where the module fails.
+    """
+    if (reason := unavailable()) is not None:
+        raise RuntimeError(f"no virtual CAN: {reason}")
+    command = [sys.executable, "-m", module, *arguments]
+    outcome = run(command, folder=ROOT, environment={"PYTHONPATH": str(ROOT)}, timeout_s=timeout_s, watch=watch)
+    if outcome.status != 0:
+        raise RuntimeError(f"{module} failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
+    return outcome.output.splitlines()[-1]
 
 
 def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Callable[[int, Path], None]) -> str:
