@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import Permanent
+from agent.system.arguments import whole
 from bench import flash
 from bench.blocks import block_sizes
 from bench.by_agent import AgentDecoder
@@ -24,7 +25,6 @@ from bench.pipeline import Pipeline
 from bench.report import render
 from bench.sizes import entropy, json_zstd, protobuf_snappy
 from bench.timing import interleaved
-from fleet.arguments import whole
 
 WINDOWS_S = (30, 5)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.topics import Lane
-from agent.formats.up.seal import RecipientPrivateKey
+from agent.formats.up.recipient import RecipientPrivateKey
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.outbox.outbox import Outbox, Sealer

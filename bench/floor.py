@@ -14,7 +14,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.topics import Lane
-from agent.formats.up.seal import Header, RecipientPrivateKey, seal
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.formats.up.seal import Header, seal
 from agent.system import durable
 from bench.pipeline import VEHICLE
 

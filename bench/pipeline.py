@@ -18,7 +18,8 @@ from agent.formats.topics import Lane
 from agent.formats.up.catalogue import catalogue_of
 from agent.formats.up.codec import decode_window, encode_parts
 from agent.formats.up.columns import Window, physical
-from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, RecipientPrivateKey, unseal
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, unseal
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.policy import CampaignCollector, described, wanted
 from agent.telemetry.outbox.outbox import Outbox, Sealer

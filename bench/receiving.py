@@ -1,7 +1,7 @@
-"""What the receiver costs: sealed batches of a drive judged, opened, decoded and committed into Delta tables.
+"""Measure the receiver: judge, open and decode the sealed batches of a drive, and commit them into Delta tables.
 
-The receiver's own parts from the envelope to the durable commit and the signed acknowledgement; only MQTT is left out.
-Every signal at its native rate in 30 s windows of many vehicles, grouped as the receiver groups them.
+The measurement covers everything from the envelope to the durable commit and the signed acknowledgement, except MQTT.
+Many vehicles send every signal at its native rate in windows of 30 s, grouped as the receiver groups them.
 """
 
 import tempfile
@@ -19,11 +19,11 @@ from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from bench.drives import Drive
 from bench.pipeline import BATCH_BYTES, Pipeline
 from fleet.admin.create import create_fleet
-from fleet.admin.enrol import read_recipient
-from fleet.receiving.receiver import open_store
+from fleet.receiving.message import Message
+from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
-from fleet.receiving.store import Message
 from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_recipient
 from lab.simulate.enrolment import enrol_many
 
 VEHICLES: Final = 8

@@ -16,26 +16,10 @@ from typing import Final, Self
 
 from agent.errors import Permanent, Transient
 from agent.system.durable import write_file
+from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import FleetFolder
 from lab.machine import Machine
 from lab.process import Process, last_lines
-
-ACL = """\
-# Topics: hu/v1/...  A user is the CN of the client's certificate: a vehicle's pseudonym, or `receiver`.
-user receiver
-topic read hu/v1/up/#
-topic write hu/v1/ack/+
-topic read hu/v1/sync/+
-topic write hu/v1/push/+
-topic write hu/v1/nudge
-
-# Every client, on the topics that carry its own name only.
-pattern write hu/v1/up/+/%u/+
-pattern read hu/v1/ack/%u
-pattern write hu/v1/sync/%u
-pattern read hu/v1/push/%u
-pattern read hu/v1/nudge
-"""
 
 _CONFIGURATION = """\
 # Written by lab/mosquitto.py; the reasons stand in config/mosquitto/mosquitto.conf.
@@ -90,7 +74,7 @@ def free_port() -> int:
 def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes: int = PACKET_BYTES) -> Path:
     """Write access-control list and configuration of a loopback broker that keeps its state in `state`."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_file(fleet.broker_acl, ACL.encode())
+    write_file(fleet.broker_acl, ACCESS_LIST.encode())
     configuration = state / "mosquitto.conf"
     text = _CONFIGURATION.format(
         # mosquitto that is started by root would otherwise become a user who may not read the server key.

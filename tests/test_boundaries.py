@@ -15,10 +15,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 
 PURE = """
-*/__init__.py agent/errors.py agent/commands/long_form.py
+*/__init__.py agent/errors.py agent/commands/long_form.py agent/system/arguments.py
 agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/toggles.py
 agent/link/session.py
+agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/holdings.py
@@ -29,7 +30,9 @@ agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/tel
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/bits.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
 can_dbc/plan.py can_dbc/selector.py
-fleet/arguments.py fleet/state/certificates.py fleet/lake/clocks.py fleet/lake/rows.py fleet/receiving/share.py
+fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
+fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
+fleet/state/access_list.py fleet/state/certificates.py
 lab/demo/oracle_campaigns.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/*.py
 """.split()
@@ -55,8 +58,6 @@ MAY_IMPORT = {
     "can_dbc": set(),
     "simulator": {"can_dbc"},
     "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
-    "fleet.__main__": {"lab"},  # the simulation, until it is a program of its own
-    "fleet.admin": {"lab.mosquitto"},  # the text of the access list, until it has a file of its own
 }
 # The agent's shell (commands, runtime) knows all rooms of the agent; the lab plays vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}

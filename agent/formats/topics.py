@@ -1,7 +1,7 @@
-"""MQTT topics of the fleet: building them, and reading back those that the receiver subscribes to.  Pure.
+"""MQTT topics of the fleet: build them, and take apart those that the receiver subscribes to.  Pure.
 
-Invariant: at most 7 slashes and no retained messages, so that mosquitto, AWS IoT Core and Azure Event Grid
-all carry them; a vehicle's name is in each of its topics, so that a broker's ACL can hold it to its own.
+Invariant: topics have at most 7 slashes and messages are not retained, so mosquitto, AWS IoT Core and Azure Event Grid
+all carry them.  A vehicle's name is in each of its topics, so a broker's access list can restrict it to its own.
 
     hu/v1/up/<partition>/<vehicle>/<lane>   vehicle -> fleet   a sealed batch
     hu/v1/ack/<vehicle>                     fleet -> vehicle   a signed acknowledgement
@@ -20,14 +20,15 @@ from agent.errors import Untrusted
 
 ROOT: Final = "hu/v1"
 NUDGE: Final = f"{ROOT}/nudge"
-PARTITIONS: Final = 16  # receivers share the fleet by partition; fixed per fleet, as enrolment writes it down
+# Receivers share the fleet by partition.  The number never changes, because enrolment writes the partition down.
+PARTITIONS: Final = 16
 ALL_SYNC: Final = f"{ROOT}/sync/+"
 
 _VEHICLE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Lane(IntEnum):
-    """Which way a batch travels; the numbers are those of the header."""
+    """The class of traffic that a batch travels in; the numbers are those of the header."""
 
     EVENTS = 1
     LIVE = 2
@@ -35,7 +36,7 @@ class Lane(IntEnum):
 
     @property
     def label(self) -> str:
-        """As it stands in topics: `events`, `live`, `backlog`."""
+        """Return the name in topics: `events`, `live` or `backlog`."""
         return self.name.lower()
 
 
@@ -44,7 +45,7 @@ _LANES: Final = {lane.label: lane for lane in Lane}
 
 @dataclass(frozen=True, slots=True)
 class UpTopic:
-    """The parts of `hu/v1/up/<partition>/<vehicle>/<lane>`."""
+    """The elements of `hu/v1/up/<partition>/<vehicle>/<lane>`."""
 
     partition: int
     vehicle: str
@@ -52,42 +53,42 @@ class UpTopic:
 
 
 def is_vehicle(text: str) -> bool:
-    """Whether `text` is a vehicle's pseudonym: a UUID in lower case."""
+    """Tell whether `text` is a vehicle's pseudonym: a UUID in lower case."""
     return _VEHICLE.fullmatch(text) is not None
 
 
 def partition_of(vehicle: str, partitions: int = PARTITIONS) -> int:
-    """The partition that enrolment gives a vehicle: SHA-256 of the pseudonym modulo `partitions`."""
+    """Return the partition that enrolment gives a vehicle: SHA-256 of the pseudonym modulo `partitions`."""
     return int.from_bytes(hashlib.sha256(vehicle.encode()).digest()[:8], "big") % partitions
 
 
 def up(partition: int, vehicle: str, lane: Lane) -> str:
-    """Where a vehicle publishes its batches of `lane`."""
+    """Return the topic on which a vehicle publishes its batches of `lane`."""
     return f"{ROOT}/up/{partition}/{vehicle}/{lane.label}"
 
 
 def up_filter(partition: int) -> str:
-    """Subscription to every batch of one partition."""
+    """Return the subscription to every batch of one partition."""
     return f"{ROOT}/up/{partition}/#"
 
 
 def ack(vehicle: str) -> str:
-    """Where a vehicle hears what is stored."""
+    """Return the topic on which a vehicle is told what is stored."""
     return f"{ROOT}/ack/{vehicle}"
 
 
 def sync(vehicle: str) -> str:
-    """Where a vehicle says what it has and asks for what is missing."""
+    """Return the topic on which a vehicle says what it has and asks for what is missing."""
     return f"{ROOT}/sync/{vehicle}"
 
 
 def push(vehicle: str) -> str:
-    """Where a vehicle receives bundles."""
+    """Return the topic on which a vehicle receives bundles."""
     return f"{ROOT}/push/{vehicle}"
 
 
 def parse_up(topic: str) -> UpTopic:
-    """Take an up topic apart.  Raises Untrusted where it is not one of ours."""
+    """Take an up topic apart.  Raises: Untrusted for any other topic."""
     match topic.split("/"):
         case ["hu", "v1", "up", partition, vehicle, lane] if (
             re.fullmatch("0|[1-9][0-9]{0,4}", partition) and is_vehicle(vehicle) and lane in _LANES
@@ -97,7 +98,7 @@ def parse_up(topic: str) -> UpTopic:
 
 
 def parse_sync(topic: str) -> str:
-    """The vehicle of a sync topic.  Raises Untrusted where it is not one of ours."""
+    """Return the vehicle of a sync topic.  Raises: Untrusted for any other topic."""
     match topic.split("/"):
         case ["hu", "v1", "sync", vehicle] if is_vehicle(vehicle):
             return vehicle

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.topics import PARTITIONS, is_vehicle
-from agent.formats.up.seal import RecipientPublicKey
+from agent.formats.up.recipient import RecipientPublicKey
 
 IDENTITY = "identity.toml"
 DEVICE_KEY = "device.key.pem"

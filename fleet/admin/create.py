@@ -1,8 +1,6 @@
-"""A fleet from nothing: every key, the certificates of the cloud side, the first TUF repository (`fleet
-init`).
+"""Create a fleet: every key, the certificates of the cloud side, and the first TUF repository.
 
-The invariant: an existing fleet is never overwritten.  Its keys are what its vehicles trust; new ones would
-orphan them all.
+Invariant: an existing fleet is never overwritten.  Its vehicles trust its keys, and new keys would orphan them all.
 """
 
 from collections.abc import Sequence
@@ -10,23 +8,25 @@ from datetime import datetime
 
 from cryptography import x509
 
-from agent.formats.up.seal import RecipientPrivateKey, SuiteName
+from agent.formats.up.recipient import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
 from fleet.publishing import publish
 from fleet.state import certificates, keys
+from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-from lab.mosquitto import ACL
 
 AUTHORITY_DAYS = 30 * 365
-"""Longer than a car's service life: vehicles hold this certificate to recognise their broker."""
+"""Longer than the service life of a car, because vehicles recognise their broker by this certificate."""
 
 SERVICE_DAYS = 5 * 365
-"""Certificates of broker and receiver, which an operator can replace any day."""
+"""Validity of the certificates of broker and receiver, which an operator can replace any day."""
 
 
 def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequence[str], now: datetime) -> None:
-    """Make the fleet in `folder`.  `broker_names`: host names and addresses besides localhost and
-    127.0.0.1."""
+    """Make the fleet in `folder`.  Raises: Permanent where a fleet is there already.
+
+    `broker_names` are host names and addresses of the broker, in addition to localhost and 127.0.0.1.
+    """
     folder.create()
     for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp", "acks"):
         keys.create_ed25519(folder.key(name))
@@ -51,7 +51,7 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         serial=x509.random_serial_number(),
     )
     keys.write_certificate(folder.broker_certificate, server)
-    write_file(folder.broker_acl, ACL.encode())
+    write_file(folder.broker_acl, ACCESS_LIST.encode())
     receiver_key = keys.create_p256(folder.receiver_key)
     receiver = certificates.issue_client(
         authority,
@@ -65,5 +65,5 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     keys.write_certificate(folder.receiver_certificate, receiver)
 
     publish.create_repository(folder, now)
-    # Last: its presence says that the fleet is whole.
+    # This comes last: the certificate says that the fleet is whole.
     keys.write_certificate(folder.ca_certificate, authority)

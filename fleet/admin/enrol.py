@@ -1,8 +1,7 @@
-"""Enrolment: a pseudonym, a device key and its certificate, and all that the vehicle must trust, in one
-folder.
+"""Enrol a vehicle: put a pseudonym, a device key, its certificate and all that the vehicle must trust into one folder.
 
-The invariant: nothing in the folder says who the car is.  The pseudonym is random, never derived from the
-VIN; who needs the link between the two keeps it elsewhere.
+Invariant: the folder does not say which car it is for.  The pseudonym is random and never derived from the VIN; an
+operator who needs the link between the two keeps it elsewhere.
 """
 
 import json
@@ -19,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Permanent
 from agent.formats.topics import partition_of
-from agent.formats.up.seal import RecipientPrivateKey
 from agent.system.durable import write_file
 from fleet.state import certificates, keys
 from fleet.state.folder import FleetFolder
@@ -28,7 +26,7 @@ from fleet.state.registry import Registry, VehicleRecord
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the audience rules of pushes may look at."""
+    """The properties of a vehicle by which a push may select its audience."""
 
     brand: str
     model: str
@@ -39,10 +37,10 @@ class Model:
 def enrol(
     fleet: FleetFolder, out: Path, model: Model, *, days: int, now: datetime, csr: Path | None = None
 ) -> VehicleRecord:
-    """Write the vehicle folder `out` (new or empty) and register the vehicle; its record.
+    """Write the vehicle folder `out` (new or empty), register the vehicle, and return its record.
 
-    With `csr`, a signing request in PEM, the private key stays where the request was made (a TPM, say), and
-    the folder holds none.  The registry entry comes last: a folder that was not finished belongs to nobody.
+    With `csr`, a signing request in PEM, the private key stays where the request was made (in a TPM, for example), and
+    the folder holds no key.  Raises: Permanent where the fleet, `out` or `csr` are not usable.
     """
     fleet.require()
     for name, text in (("brand", model.brand), ("model", model.model), ("market", model.market)):
@@ -55,7 +53,7 @@ def enrol(
     if not root.exists():
         raise Permanent(f"{root} is missing: vehicles start their trust there; restore it from the backup")
     issuer = Issuer.of(fleet)
-    recipient = read_recipient(fleet).public
+    recipient = keys.read_recipient(fleet).public
     acks = keys.read_ed25519(fleet.key("acks")).public_key()
 
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,6 +74,7 @@ def enrol(
         "fleet": fleet.root.resolve().name,
     }
     write_file(out / "identity.toml", _toml(identity).encode(), mode=0o644)
+    # This comes last, so that a folder that was not finished belongs to no registered vehicle.
     Registry(fleet.vehicles).add(record)
     return record
 
@@ -89,11 +88,12 @@ class Issuer:
 
     @classmethod
     def of(cls, fleet: FleetFolder) -> Self:
-        """That of `fleet`.  Permanent where certificate or key are missing."""
+        """Read the authority of `fleet`.  Raises: Permanent where certificate or key are missing."""
         return cls(keys.read_certificate(fleet.ca_certificate), keys.read_p256(fleet.key("ca.key")))
 
     def issue(self, device_key: ec.EllipticCurvePublicKey, model: Model, *, days: int, now: datetime) -> VehicleRecord:
-        """A new pseudonym and a certificate for it, as the record that the registry is to keep."""
+        """Return the registry's record of a new vehicle, with a new pseudonym and a certificate for it."""
+        # Random, because a pseudonym derived from the VIN is found by trying all VINs.
         vehicle = str(uuid.uuid4())
         certificate = certificates.issue_client(
             self.authority,
@@ -117,29 +117,21 @@ class Issuer:
 
 
 def _requested_key(csr: Path) -> ec.EllipticCurvePublicKey:
-    """The key of a signing request, whose holder proved to have the private one."""
+    """Return the key of a signing request, which is signed with the matching private key."""
     try:
         request = x509.load_pem_x509_csr(csr.read_bytes())
     except OSError as error:
         raise Permanent(f"cannot read {csr}: {error.strerror}") from error
     except ValueError as error:
-        raise Permanent(f"{csr} is not a certificate signing request in PEM") from error
+        raise Permanent(f"{csr} is not a signing request in PEM; make one with `openssl req -new`") from error
     key = request.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Permanent(f"{csr}: the key must be EC P-256")
+        raise Permanent(f"{csr}: the key is not EC P-256; make the request with such a key")
     if not request.is_signature_valid:
         raise Permanent(f"{csr}: the request is not signed by its own key")
     return key
 
 
-def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
-    """The fleet's HPKE key.  Permanent where it is missing or damaged."""
-    try:
-        return RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), str(fleet.hpke_private))
-    except OSError as error:
-        raise Permanent(f"cannot read {fleet.hpke_private}: {error.strerror}; restore it") from error
-
-
 def _toml(values: Mapping[str, str | int]) -> str:
-    """TOML of flat keys: JSON writes integers and strings as TOML reads them."""
+    """Return flat keys as TOML, which reads integers and strings as JSON writes them."""
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

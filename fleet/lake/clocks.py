@@ -1,4 +1,4 @@
-"""Times put right where a vehicle's clock was not set when it stamped them (docs/decisions/0009).  Pure: SQL.
+"""Correct times that a vehicle stamped before its clock was set (docs/decisions/0009).  Pure: SQL.
 
 A car without a battery-backed clock boots in 1970, or in the year its image was built, and stamps frames so until GNSS
 or the network tells it the time.  Each batch carries two readings of one moment, wall clock and CLOCK_BOOTTIME, the

@@ -1,11 +1,12 @@
-"""Keeping a lake in shape: many small files become few, old samples go, files that no version needs are deleted.
+"""Keep a lake in shape: join small files, delete old samples, and delete files that no version needs.
 
-Invariants: a batch that is stored stays known.  The table `batches` and the loss events keep every row, for they are
-the ledger and hold no measured value; retention deletes samples and other events only.  The Delta log keeps the
-transaction versions of the receivers whatever is compacted, so exactly once holds.
+Invariant: a batch that is stored stays known.  The table `batches` and the loss events keep every row, because they are
+the ledger and hold no measured value; retention deletes only samples and other events.  The Delta log keeps the
+transaction versions of the receivers whatever is compacted, so delivery stays exactly once.
 
-Safe beside receivers: they only append, which conflicts with nothing here; two compactions at once conflict, and the
-later tries again.  On a local folder new files are forced to the disk before old ones are deleted.
+Compaction may run beside receivers, which only append, and appending conflicts with nothing here.  Two compactions at
+once conflict, and the later one tries again.  On a local folder new files are forced to the disk before old ones are
+deleted.
 """
 
 import time
@@ -19,29 +20,32 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from agent.errors import Transient
-from fleet.lake.tables import SCHEMAS, Location, force_to_disk, open_table, writer_properties
+from fleet.lake.location import Location
+from fleet.lake.schema import SCHEMAS
+from fleet.lake.tables import force_to_disk, open_table, writer_properties
 
 TRIES: Final = 5
 _PAUSE_S: Final = 1.0
 CLOCK_SET: Final = date(2020, 1, 1)
-"""Days before this are those of vehicles whose clock was not set: their age is unknown, retention leaves them."""
+"""Days before this one come from vehicles whose clock was not set.  Their age is unknown, so retention leaves them."""
 _DELETABLE: Final = {"samples": "true", "events": "kind <> 'loss'"}
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What goes: whole days before `before`; of one campaign or vehicle only where these are given."""
+    """A rule that deletes whole days before `before`, of one campaign or vehicle only where these are given."""
 
     before: date
     campaign: str | None = None
     vehicle: str | None = None
 
     def predicate(self, table: str) -> str | None:
-        """The rows of `table` that go, in the Delta library's SQL; None: none.  Names quoted as SQL does."""
+        """Return which rows of `table` go, in the Delta library's SQL, or None where no row goes."""
         if table not in _DELETABLE or (self.campaign is not None and table != "samples"):
             return None
         terms = [f"date < '{self.before}'", f"date >= '{CLOCK_SET}'", _DELETABLE[table]]
+        # Names come from the command line: a quote in a name is doubled, as SQL does.
         terms += [
             f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
             for name, value in (("campaign", self.campaign), ("vehicle", self.vehicle))
@@ -52,8 +56,10 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done.  `unneeded_h`: files that no version has needed for so long are deleted
-    (`files_vacuumed` in the report also counts those that an earlier run has deleted)."""
+    """One compaction.  Files that no version has needed for `unneeded_h` hours are deleted.
+
+    `files_vacuumed` in the report also counts files that an earlier run has deleted.
+    """
 
     target_bytes: int
     unneeded_h: int
@@ -62,14 +68,15 @@ class Work:
 
 
 def retention_of(days: int, today: date, *, campaign: str | None, vehicle: str | None) -> Retention:
-    """Keep the last `days` whole days."""
+    """Return the rule that keeps the last `days` whole days."""
     return Retention(today - timedelta(days=days), campaign, vehicle)
 
 
 def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
-    """Do it, or with `dry_run` only say what would be done; a report for each table.  `tell`: which one it is at.
+    """Compact the lake, or with `dry_run` only say what would be done, and return a report for each table.
 
-    Permanent where there is no lake, Transient where the store refuses or another compaction is always faster.
+    `tell` hears which table is being compacted.  Raises: Permanent where there is no lake; Transient where the store
+    refuses or another compaction was faster every time.
     """
     return [_table(open_table(lake, name), name, work, tell) for name in SCHEMAS]
 
@@ -87,6 +94,7 @@ def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]
             return report | {"rows_deleted": rows, "files_compacted": small, "files_vacuumed": len(unneeded)}
         rows = 0 if predicate is None else _delete(table, name, predicate)
         compacted = _optimise(table, name, work.target_bytes)
+        # The library refuses less than a week unless told otherwise; how long to wait is the operator's decision.
         unneeded = table.vacuum(work.unneeded_h, dry_run=False, enforce_retention_duration=False)
         table.update_incremental()
     except CommitFailedError as error:
@@ -112,11 +120,12 @@ def _optimise(table: DeltaTable, name: str, target_bytes: int) -> int:
 
 
 def _again(table: DeltaTable, step: Callable[[], _T]) -> _T:
-    """Run `step`, anew on the newest version where a commit of somebody else came between; durable when it returns."""
+    """Run `step`, and repeat it on the newest version where another commit came first; the result is durable."""
     for attempt in range(TRIES):
         before = table.version()
         try:
             result = step()
+            # A step that found nothing to do makes no version.
             if table.version() != before:
                 force_to_disk(table.table_uri, table.version())
             return result
@@ -135,13 +144,13 @@ def _count(table: DeltaTable, predicate: str) -> int:
 
 
 def _files(table: DeltaTable) -> tuple[int, int]:
-    """Files of the newest version, and their bytes."""
+    """Count the files of the newest version, and their bytes."""
     sizes = _sizes(table)["size_bytes"].to_pylist()
     return len(sizes), sum(sizes)
 
 
 def _compactable(table: DeltaTable, target_bytes: int) -> int:
-    """Files below the target in days that have several of them."""
+    """Count the files below the target size in days that have several of them."""
     by_day: dict[object, int] = {}
     actions = _sizes(table)
     for day, size in zip(actions["partition.date"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):

@@ -1,23 +1,23 @@
-"""The lake's ledger: every sequence number of every vehicle explained, from the tables batches and events.
+"""The lake's ledger: every sequence number of every vehicle explained, from the tables `batches` and `events`.
 
-No table of its own: what is stored stands in `batches`, why the rest is not stands in the loss events that the vehicles
-sent; `agent.formats.up.ledger` puts the two together as the vehicle does (`headunit-agent status --ledger`), so both
-views can be compared number by number.  A number whose batch was replaced shares the fate of the batch that has its
-samples.
+The ledger has no table of its own.  `batches` says what is stored, and the loss events of the vehicles say why the rest
+is not.  `agent.formats.up.ledger` puts the two together as the vehicle does (`headunit-agent status --ledger`), so both
+views can be compared number by number.
 
-Invariant: a loss that two batches report counts once; its id and the epoch of the batch name it.
+Invariant: a loss that two batches report counts once; its id and the epoch of the batch that reports it name it.
 """
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from agent.formats.up.ledger import Range, Record, Span, State, explain
+from agent.system.times import utc_text_of
+from fleet.lake.location import Location
 from fleet.lake.query import Answer, query
-from fleet.lake.tables import Location
 
 COLUMNS: Final = (
     "vehicle",
@@ -36,6 +36,7 @@ COLUMNS: Final = (
     "bus",
     "detail",
 )
+# A number minus its rank is the same for all numbers of a run without gaps, so it names the run.
 _STORED: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
     FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
@@ -43,33 +44,45 @@ _STORED: Final = """
                 UNION SELECT vehicle, epoch, unnest(replaces) FROM batches)
           WHERE $vehicle IS NULL OR vehicle = $vehicle)
     GROUP BY vehicle, epoch, island ORDER BY vehicle, epoch, first"""
+# A vehicle reports losses again, under the same id, where the batch that reported them was given up although it had
+# arrived.
 _REPORTED: Final = """
-    SELECT vehicle, fields FROM events
+    SELECT vehicle, epoch, fields FROM events
     WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
     QUALIFY row_number() OVER (PARTITION BY vehicle, epoch, fields->>'$.id' ORDER BY seq, row) = 1
     ORDER BY vehicle, time, seq, row"""
-_EPOCH_0: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Report(Record):
+    """A loss record as it stands in the lake; `reported_in` (an epoch) and `id` name it among those of a vehicle."""
+
+    reported_in: str = ""
+    id: int = 0
+    frames: int = 0
+    bus: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Epoch:
-    """What the lake knows of one life of a vehicle's spool."""
+    """One epoch of a vehicle, as far as the lake knows it."""
 
     stored: list[Range]
-    reports: list[tuple[Record, Mapping[str, Any]]]
+    reports: list[Report]
 
     @property
     def last(self) -> int:
-        """The highest number that anything mentions."""
+        """Return the highest number that a batch or a report mentions."""
         here = [last for _, last in self.stored]
-        return max([*here, *(record.last_seq or 0 for record, _ in self.reports)], default=0)
+        return max([*here, *(report.last_seq or 0 for report in self.reports)], default=0)
 
 
 def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
-    """A row for each run of numbers that share their fate, and for each loss that concerns no numbers.
+    """Return a row for each run of numbers that share their fate, and for each loss that concerns no numbers.
 
-    `stored`: also those in the lake.  Permanent where there is no lake.
+    With `stored`, numbers in the lake have rows as well.  Raises: Permanent where there is no lake.
     """
     rows = [
         row
@@ -87,52 +100,54 @@ def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = json.loads(line["fields"])
-        found[line["vehicle"], fields.get("epoch", "")].reports.append((_record(fields), fields))
+        # A batch of one epoch may report losses of another, for example of the spool before it.
+        found[line["vehicle"], fields.get("epoch", "")].reports.append(_report(line["epoch"], fields))
     return found
 
 
-def _record(fields: Mapping[str, Any]) -> Record:
-    names = ("first_seq", "last_seq", "first_t_us", "last_t_us")
-    counts = (fields.get("batches", 0), fields.get("samples", 0))
-    return Record(fields["reason"], fields.get("lane"), *counts, *(fields.get(name) for name in names))
+def _report(reported_in: str, fields: Mapping[str, Any]) -> Report:
+    names = (each.name for each in dataclasses.fields(Report))
+    # Events carry only the fields that say something; the others keep their defaults.
+    return Report(**{name: fields[name] for name in names if name in fields} | {"reported_in": reported_in})
 
 
 def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
-    fields_of = {id(record): fields for record, fields in epoch.reports}
-    spans = explain(epoch.last, {State.STORED: epoch.stored}, [record for record, _ in epoch.reports])
-    told: set[int] = set()
-    for span in spans:
-        counted = span.record is not None and id(span.record) not in told  # once, where a record explains several spans
-        told.add(id(span.record))
-        yield _row(key, span, fields_of.get(id(span.record), {}), counted=counted)
-    for record, fields in epoch.reports:
-        if id(record) not in told and not (record.first_seq is not None and record.batches):
-            yield _row(key, Span(0, 0, State.LOST, record), fields, counted=True)
+    listed: set[Record] = set()
+    for span in explain(epoch.last, {State.STORED: epoch.stored}, epoch.reports):
+        # A report that explains several spans shows what it counts in its first one only.
+        yield _row(key, span, counted=span.record is not None and span.record not in listed)
+        if span.record is not None:
+            listed.add(span.record)
+    for report in epoch.reports:
+        if report not in listed and not (report.first_seq is not None and report.batches):
+            yield _row(key, Span(0, 0, State.LOST, report), counted=True)
 
 
-def _row(key: _Key, span: Span, fields: Mapping[str, Any], *, counted: bool) -> tuple[object, ...]:
+def _row(key: _Key, span: Span, *, counted: bool) -> tuple[object, ...]:
+    report = span.record if isinstance(span.record, Report) else None
     numbers: tuple[int | None, int | None, int] = (span.first, span.last, span.batches)
-    # Nobody counted what lies in batches that are stored (the table `batches` says), or of which nothing is known.
-    unknown = 0 if span.record is not None else None
-    if span.first == 0:
-        numbers = (None, None, fields.get("batches", 0))
+    if report is not None and span.first == 0:
+        numbers = (None, None, report.batches)
+    # Null where no report counts: the table `batches` says what a stored batch holds, and of a batch that is neither
+    # stored nor explained nothing is known.
+    counts: tuple[int | None, int | None] = (None, None)
+    if report is not None:
+        counts = (report.samples, report.frames) if counted else (0, 0)
+    reason = report.reason if report is not None else None
     return (
         *key,
         str(span.state),
-        fields.get("reason") or ("not here, not explained" if span.state is State.OPEN else None),
-        fields.get("lane"),
+        reason or ("not here, not explained" if span.state is State.OPEN else None),
+        report.lane if report is not None else None,
         *numbers,
-        fields.get("samples", 0) if counted else unknown,
-        fields.get("frames", 0) if counted else unknown,
-        _time(fields.get("first_t_us")),
-        _time(fields.get("last_t_us")),
+        *counts,
+        _time(report.first_t_us) if report is not None else None,
+        _time(report.last_t_us) if report is not None else None,
         span.exact,
-        fields.get("bus"),
-        fields.get("detail"),
+        report.bus if report is not None else None,
+        report.detail if report is not None else None,
     )
 
 
 def _time(t_us: int | None) -> str | None:
-    if t_us is None:
-        return None
-    return (_EPOCH_0 + timedelta(microseconds=t_us)).isoformat(sep=" ").replace("+00:00", "Z")
+    return None if t_us is None else utc_text_of(t_us)

@@ -1,9 +1,9 @@
-"""Questions to the lake, asked by DuckDB over the Delta tables as Arrow data sets.
+"""Questions to the lake, which DuckDB answers over the Delta tables as Arrow data sets.
 
-DuckDB's own Delta extension would have to be downloaded at run time; the Delta library hands over the data
-sets with the file statistics, so filters still skip files.  The tables are called `samples`, `events` and
-`batches` (`fleet/lake/rows.py` says what they hold), and `fleet/lake/clocks.py` adds the view
-`samples_corrected`; times are shown in UTC.
+DuckDB's own Delta extension would have to be downloaded at run time.  The Delta library hands over the data sets with
+the statistics of their files, so filters still skip files.  The tables are called `samples`, `events` and `batches`
+(`fleet/lake/schema.py` says what they hold), and `fleet/lake/clocks.py` adds the view `samples_corrected`.  Times are
+shown in UTC.
 """
 
 import math
@@ -15,8 +15,11 @@ import duckdb
 import pyarrow as pa
 
 from agent.errors import Permanent
+from agent.system.times import utc_text
 from fleet.lake.clocks import SAMPLES_CORRECTED
-from fleet.lake.tables import SCHEMAS, Location, open_table
+from fleet.lake.location import Location
+from fleet.lake.schema import SCHEMAS
+from fleet.lake.tables import open_table
 
 QUESTIONS: Mapping[str, str] = {
     "signals": """
@@ -55,26 +58,25 @@ QUESTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The columns' names, and the rows."""
+    """The names of the columns, and the rows."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
 
 
 def ask(lake: str | Location, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
-    """Answer one of QUESTIONS over the lake at `lake`.  Permanent where there is no lake."""
+    """Answer one of QUESTIONS.  Raises: Permanent where there is no lake."""
     return _to_answer(query(lake, QUESTIONS[question], {"vehicle": vehicle, "limit": limit}))
 
 
 def ask_sql(lake: str | Location, sql: str) -> Answer:
-    """Answer a question in SQL.  Permanent where DuckDB does not understand it."""
+    """Answer a question in SQL.  Raises: Permanent where there is no lake or DuckDB refuses the question."""
     return _to_answer(query(lake, sql))
 
 
 def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-    """The answer to `sql` as an Arrow table.  Permanent where there is no lake or DuckDB does not understand
-    it."""
-    # A table that no receiver of this release has opened yet lacks the newest columns: they read as null.
+    """Return the answer to `sql` as an Arrow table.  Raises: Permanent, as `ask_sql`."""
+    # With the schema given, a column that a table lacks reads as null, and the question need not fail on it.
     data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -97,9 +99,9 @@ def _to_answer(table: pa.Table) -> Answer:
 
 
 def _plain(value: object) -> object:
-    """Times as ISO 8601 text, and what JSON has no number for as text, so that every answer is JSON."""
+    """Return a value that JSON can hold: times become ISO 8601 text, and so do numbers that JSON lacks."""
     if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(sep=" ") + "Z"
+        return utc_text(value)
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,124 +1,27 @@
-"""Opened batches as rows of the lake: three Arrow tables, built from the columns without a loop over
-samples.  Pure.
-
-The invariant: rows keep the order of the batch, and (vehicle, epoch, seq, row) names each sample for ever,
-also after the lake was compacted: two samples of one signal may well carry the same time.
-
-    samples  one row a value, long form          events  one row an event
-    batches  one row a batch: what it held (which counts samples that another one had brought as well), the readings
-             of its clock, the numbers whose place it took, and where the other pieces of its window are
-
-`date`, the column that the tables are partitioned by, is the UTC day on which the batch's window began.  One
-batch lies in one partition, so a commit never scatters over more partitions than it has batches, whatever a
-vehicle's clock says; days are what retention deletes and what questions ask for.
-"""
+"""Opened batches as rows of the lake: Arrow tables, built from the columns without a loop over samples.  Pure."""
 
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from agent.errors import Untrusted
-from agent.formats.up.catalogue import Catalogue
-from agent.formats.up.columns import ColumnGroup, EventValue, SignalInfo, Window, physical_values
-from agent.formats.up.seal import Header
-
-_TIME = pa.timestamp("us", tz="UTC")
-DAY_US = 86_400 * 1_000_000
-LATEST_US = 7_258_118_400 * 1_000_000
-"""2200-01-01: beyond it (and before 1970) a time is no time, and readers of the lake would stumble over
-it."""
-
-_BATCH_COLUMNS = [("date", pa.date32()), ("vehicle", pa.string()), ("epoch", pa.string()), ("seq", pa.int64())]
-
-SAMPLES = pa.schema(
-    [
-        *_BATCH_COLUMNS,
-        ("row", pa.int32()),
-        ("campaign", pa.string()),
-        ("bus", pa.string()),
-        ("signal", pa.string()),
-        ("time", _TIME),
-        ("raw", pa.int64()),
-        ("value", pa.float64()),
-        ("unit", pa.string()),
-        ("text", pa.string()),
-        ("source_address", pa.int16()),  # J1939: who sent it; null elsewhere
-    ]
-)
-EVENTS = pa.schema(
-    [
-        *_BATCH_COLUMNS,
-        ("row", pa.int32()),
-        ("time", _TIME),
-        ("kind", pa.string()),
-        ("reason", pa.string()),
-        ("fields", pa.string()),
-    ]
-)
-BATCHES = pa.schema(
-    [
-        *_BATCH_COLUMNS,
-        ("lane", pa.string()),
-        ("campaign", pa.string()),
-        ("revision", pa.string()),
-        ("start", _TIME),
-        ("end", _TIME),
-        ("samples", pa.int64()),
-        ("events", pa.int64()),
-        ("bytes", pa.int64()),
-        ("sealed", _TIME),
-        ("received", _TIME),
-        ("clock", pa.string()),
-        ("boot_id", pa.string()),
-        ("clock_wall", _TIME),
-        ("clock_boottime_us", pa.int64()),
-        ("replaces", pa.list_(pa.int64())),
-        ("pieces_before", pa.int32()),
-        ("pieces_after", pa.int32()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OpenedBatch:
-    """A batch that was verified and opened; `sealed_bytes` is its size on the air.
-
-    `catalogue` is the digest of the catalogue that it refers to, `carried` the one that it brings; `overlaps` numbers
-    of batches that came before it and have some of its samples.
-    """
-
-    header: Header
-    window: Window
-    sealed_bytes: int
-    received_at_us: int
-    catalogue: bytes | None = None
-    carried: Catalogue | None = None
-    overlaps: tuple[int, ...] = ()
-
-
-def check_times(header: Header, window: Window) -> None:
-    """Raises Untrusted where a time of the batch lies outside 1970 to 2200."""
-    single = [header.sealed_at_us, window.start_us, window.end_us, window.clock.wall_us]
-    single += [event.t_us for event in window.events]
-    columns = [bound for group in window.groups if group.t_us.size for bound in _bounds(group.t_us)]
-    if not all(0 <= t_us < LATEST_US for t_us in (*single, *columns)):
-        raise Untrusted("a time of the batch lies outside 1970 to 2200: the vehicle's clock is wrong")
+from agent.formats.up.columns import ColumnGroup, EventValue, SignalInfo, physical_values
+from fleet.lake.opened_batch import OpenedBatch
+from fleet.lake.schema import BATCHES, DAY_US, EVENTS, SAMPLES, TIME
 
 
 def sample_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Every sample of `batches`, batch after batch; texts as dictionaries, which cost 4 bytes a row."""
+    """Return every sample of `batches`, batch after batch.  Texts are dictionaries, which cost 4 bytes a row."""
     return pa.Table.from_batches(
         [_samples_of(batch) for batch in batches if batch.window.samples], schema=_encoded(SAMPLES)
     )
 
 
 def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Every event of `batches`, batch after batch; `fields` is a JSON object."""
+    """Return every event of `batches`, batch after batch; `fields` is a JSON object."""
     rows = [
         {
             **_key(batch),
@@ -135,7 +38,7 @@ def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
 
 
 def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """One row for each of `batches`."""
+    """Return one row for each of `batches`."""
     rows = [
         {
             **_key(batch),
@@ -154,8 +57,6 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
             "clock_wall": batch.window.clock.wall_us,
             "clock_boottime_us": batch.window.clock.boottime_us,
             "replaces": list(batch.window.replaces),
-            "pieces_before": batch.header.pieces_before,
-            "pieces_after": batch.header.pieces_after,
         }
         for batch in batches
     ]
@@ -163,7 +64,7 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
 
 
 def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
-    """Group after group, within it signal after signal, within it in bus order."""
+    """Return the samples of one batch: group after group, then signal after signal, then in bus order."""
     groups = [group for group in batch.window.groups if group.raw.size]
     signals = [signal for group in groups for signal in group.signals]
     # Which signal each row belongs to, as an index into `signals`.
@@ -185,7 +86,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
         "campaign": _constant(batch.window.campaign, rows),
         "bus": by_signal(lambda signal: signal.bus),
         "signal": by_signal(lambda signal: signal.name),
-        "time": pa.array(np.concatenate([np.tile(group.t_us, len(group.signals)) for group in groups])).cast(_TIME),
+        "time": pa.array(np.concatenate([np.tile(group.t_us, len(group.signals)) for group in groups])).cast(TIME),
         "raw": pa.array(np.concatenate([group.raw.reshape(-1) for group in groups])),
         "value": pa.array(np.concatenate([physical_values(group).reshape(-1) for group in groups])),
         "unit": by_signal(lambda signal: signal.unit),
@@ -198,6 +99,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
 def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64], rows: int) -> pa.Array:
     if all(group.source_address is None for group in groups):
         return pa.nulls(rows, pa.int16())
+    # An address has 8 bits, so -1 can stand for none.
     of_signal = [
         -1 if group.source_address is None else group.source_address for group in groups for _ in group.signals
     ]
@@ -206,7 +108,7 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
-    """The value-table text of each row, null where there is none."""
+    """Return the value-table text of each row, null where there is none."""
     values: dict[str, int] = {}
     codes = np.full(rows, -1, np.int32)
     start = 0
@@ -215,6 +117,7 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
             if texts:
                 raws = np.array(sorted(texts), np.int64)
                 code_of = np.array([values.setdefault(texts[value], len(values)) for value in raws.tolist()], np.int32)
+                # searchsorted returns where a value would stand; only a value that stands there has a text.
                 nearest = np.minimum(np.searchsorted(raws, raw), len(raws) - 1)
                 codes[start : start + raw.size] = np.where(raws[nearest] == raw, code_of[nearest], -1)
             start += raw.size
@@ -222,14 +125,14 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
 
 
 def _codes(entries: Sequence[str | None]) -> tuple[NDArray[np.int32], list[str]]:
-    """Each entry's index into the distinct texts, -1 for None; and those texts."""
+    """Return the index of each entry in the distinct texts (-1 for None), and those texts."""
     values: dict[str, int] = {}
     codes = [-1 if entry is None else values.setdefault(entry, len(values)) for entry in entries]
     return np.array(codes, np.int32), list(values)
 
 
 def _dictionary(codes: NDArray[np.int32], values: Sequence[str]) -> pa.DictionaryArray:
-    """Row i is values[codes[i]], or null where codes[i] is -1."""
+    """Return an array whose row i is values[codes[i]], or null where codes[i] is -1."""
     return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(values, pa.string()))
 
 
@@ -238,7 +141,7 @@ def _constant(value: str, rows: int) -> pa.DictionaryArray:
 
 
 def _encoded(schema: pa.Schema) -> pa.Schema:
-    """`schema` with texts as dictionaries."""
+    """Return `schema` with texts as dictionaries."""
     encoded = pa.dictionary(pa.int32(), pa.string())
     return pa.schema([field.with_type(encoded) if field.type == pa.string() else field for field in schema])
 
@@ -252,14 +155,10 @@ def _key(batch: OpenedBatch) -> dict[str, str | int]:
     }
 
 
-def _bounds(t_us: NDArray[np.int64]) -> tuple[int, int]:
-    return int(t_us.min()), int(t_us.max())
-
-
 def _text(value: EventValue | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
 def _finite(value: EventValue) -> EventValue:
-    """JSON has no infinities."""
+    # JSON has no infinities and no NaN.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

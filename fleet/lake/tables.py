@@ -1,26 +1,22 @@
-"""The lake: three Delta tables, appended to exactly once per commit number.
+"""The lake: three Delta tables, to which each commit number is appended exactly once.
 
-Delta's *app transactions* carry the promise: each append states (app id, version N) in the same atomic
-commit as its rows, and a table that has a version of N or more for that app id has those rows.  The check is
-made on the very handle that then commits, so another process cannot slip in between: Delta refuses the later
-of two concurrent appends of one app id.  N is the inbox's commit number, never a vehicle's sequence number
-(which arrives out of order).
+Delta's *app transactions* keep the promise.  Each append states (app id, version N) in the same atomic commit as its
+rows, and a table that has version N or more for that app id has those rows.  The check is made on the handle that then
+commits, so another process cannot slip in between: Delta refuses the later of two concurrent appends of one app id.
+N is the inbox's commit number and never a vehicle's sequence number, because batches arrive out of order.
 
-A lake lies in a folder or below whatever URL the Delta library opens (s3://, abfss://, gs://, file://), which gets URL
-and storage options as they are.  An object store answers when it holds the data; on a local folder the Delta library
-does not fsync, so we do, before anybody is told that a batch is stored.
+A lake lies in a folder or below a URL that the Delta library opens (s3://, abfss://, gs://, file://); the library gets
+URL and storage options unchanged.  An object store answers when it holds the data.  On a local folder the Delta library
+does not fsync, so this module does, before a vehicle hears that a batch is stored.
 """
 
 import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -33,12 +29,11 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from agent.errors import Permanent, Transient
 from agent.system.durable import fsync_directory
-from fleet.lake.overlaps import DAYS, IDENTITY, without
-from fleet.lake.rows import BATCHES, DAY_US, EVENTS, SAMPLES, OpenedBatch, batch_rows, event_rows, sample_rows
-from fleet.receiving.inbox import BatchKey, Place
-
-SCHEMAS: Mapping[str, pa.Schema] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
-"""In the order in which a commit lands: who finds the batch in `batches` finds its rows in the others."""
+from fleet.lake.batch_key import BatchKey
+from fleet.lake.location import Location
+from fleet.lake.opened_batch import OpenedBatch
+from fleet.lake.rows import batch_rows, event_rows, sample_rows
+from fleet.lake.schema import SCHEMAS
 
 _ROWS: Mapping[str, Callable[[Sequence[OpenedBatch]], pa.Table]] = {
     "samples": sample_rows,
@@ -46,93 +41,50 @@ _ROWS: Mapping[str, Callable[[Sequence[OpenedBatch]], pa.Table]] = {
     "batches": batch_rows,
 }
 
-# Times and row numbers rise by small steps: as deltas they take a third of what plain columns take (2.3
-# against 6.3 bytes a sample for all columns of a synthetic drive), and are written faster.
+# Times and row numbers rise by small steps.  As deltas they take a third of what plain columns take (2.3 against 6.3
+# bytes a sample for all columns of a synthetic drive), and they are written faster.
 _RISING = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3, column_properties={"time": _RISING, "row": _RISING})
 _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a lake is: a folder or URL, and what the Delta library wants to know besides its environment.
-
-    `options` are the Delta library's (`aws_region`, `azure_storage_account_name`, ...); they may be secret.
-    """
-
-    uri: str
-    options: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, lake: "str | Location") -> "Location":
-        """A lake that needs no options may be given by its folder or URL alone."""
-        return cls(lake) if isinstance(lake, str) else lake
-
-    def table(self, name: str) -> str:
-        """Folder or URL of one table."""
-        return f"{self.uri.rstrip('/')}/{name}"
-
-    @property
-    def storage_options(self) -> dict[str, str] | None:
-        """As the Delta library takes them."""
-        return dict(self.options) or None
-
-
-def read_location(uri: str, options_file: Path | None) -> Location:
-    """A folder, made absolute, or a URL as it is; options from a TOML file of texts.  Permanent where that is none."""
-    located = uri if "://" in uri else str(Path(uri).resolve())
-    if options_file is None:
-        return Location(located)
-    try:
-        options = tomllib.loads(options_file.read_text())
-    except OSError as error:
-        raise Permanent(f"--lake-options {options_file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no text, or no TOML
-        raise Permanent(f"--lake-options {options_file}: not valid TOML: {error}") from error
-    for key, value in options.items():
-        if not isinstance(value, str):
-            raise Permanent(f'{options_file}: {key}: write the value as text, {key} = "..."')
-    return Location(located, options)
-
-
 class Lake:
-    """The tables of a lake, open for appending.  One thread at a time."""
+    """The tables of a lake, open for appending.  One thread uses them at a time."""
 
     def __init__(self, lake: str | Location) -> None:
         location = Location.of(lake)
         self._tables = {name: _open_or_create(location, name, schema) for name, schema in SCHEMAS.items()}
 
     def landed(self, app_id: str) -> int:
-        """The highest commit number of `app_id` that any table has; 0 for none."""
+        """Return the highest commit number of `app_id` that any table has; 0 where none has one."""
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
-    def known(self) -> list[Place]:
-        """Every batch in the lake, and what it replaced.  Transient where it cannot be read."""
-        columns = ["vehicle", "epoch", "seq", "replaces", "pieces_before", "pieces_after"]
+    def known(self) -> list[BatchKey]:
+        """Return the key of every batch in the lake.  Raises: Transient where the lake cannot be read."""
+        columns = ["vehicle", "epoch", "seq"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot read {batches.table_uri}: {error}") from error
-        return [
-            Place(BatchKey(*key), tuple(replaces), before, after)
-            for *key, replaces, before, after in zip(*(table[name].to_pylist() for name in columns), strict=True)
-        ]
+        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
-        """Land commit `number` in table `name`, unless it has it already.
+        """Append commit `number` to table `name`, unless the table has it already.
 
-        Transient where the store refuses: call again, in this process or the next.
+        Raises: Transient where the store refuses: call again, in this process or the next.
         """
-        overlapping = name == "samples" and any(batch.overlaps for batch in batches)
-        rows = self._new_samples(batches) if overlapping else _ROWS[name](batches)
+        rows = _ROWS[name](batches)
+        # A table that gets no rows need not know the commit: repeating the commit appends nothing either.
         if rows.num_rows == 0:
             return
         table = self._tables[name]
         try:
             table.update_incremental()
             if (table.transaction_version(app_id) or 0) >= number:
-                os.sync()  # landed before a crash, and perhaps never forced to the disk; which files, is not known
+                # The commit landed before a crash and was perhaps not forced to the disk.  Which files it wrote is not
+                # known any more, so everything is.
+                os.sync()
                 return
             write_deltalake(
                 table,
@@ -145,41 +97,9 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise Transient(f"cannot append to {table.table_uri}: {error}") from error
 
-    def _new_samples(self, batches: Sequence[OpenedBatch]) -> pa.Table:
-        """Of `batches`, in their order, the samples that are in none of those that they overlap.  Transient."""
-        landing: dict[BatchKey, pa.Table] = {}
-        for batch in batches:
-            header = batch.header
-            rows = sample_rows([batch])
-            if batch.overlaps and rows.num_rows:
-                others = [BatchKey(header.vehicle, header.epoch, seq) for seq in batch.overlaps]
-                here = [landing[key].select(IDENTITY.names).cast(IDENTITY) for key in others if key in landing]
-                rows = without(rows, pa.concat_tables([*here, self._stored_samples(batch)]))
-            landing[BatchKey(header.vehicle, header.epoch, header.seq)] = rows
-        return pa.concat_tables(landing.values())
-
-    def _stored_samples(self, batch: OpenedBatch) -> pa.Table:
-        """What the lake has of the batches that `batch` overlaps; only days are read in which they may lie."""
-        table = self._tables["samples"]
-        day = batch.window.start_us // DAY_US, batch.window.end_us // DAY_US
-        first, last = (pa.scalar(each, pa.int32()).cast(pa.date32()) for each in (min(day) - DAYS, max(day) + DAYS))
-        rows = (
-            (ds.field("date") >= first)
-            & (ds.field("date") <= last)
-            & (ds.field("vehicle") == batch.header.vehicle)
-            & (ds.field("epoch") == batch.header.epoch)
-            & ds.field("seq").isin(batch.overlaps)
-        )
-        try:
-            table.update_incremental()
-            found = table.to_pyarrow_dataset().to_table(columns=IDENTITY.names, filter=rows)
-        except (DeltaError, OSError) as error:
-            raise Transient(f"cannot read {table.table_uri}: {error}") from error
-        return found.cast(IDENTITY)
-
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:
-    """Table `name` of a lake, for reading and for `fleet.lake.compact`.  Permanent where it does not exist."""
+    """Open table `name` of a lake, for reading and for compaction.  Raises: Permanent where it does not exist."""
     location = Location.of(lake)
     try:
         return DeltaTable(location.table(name), storage_options=location.storage_options)
@@ -190,7 +110,7 @@ def open_table(lake: str | Location, name: str) -> DeltaTable:
 
 
 def writer_properties(name: str) -> WriterProperties:
-    """How the files of table `name` are written."""
+    """Return how the files of table `name` are written."""
     return _WRITER if name == "samples" else _PLAIN_WRITER
 
 
@@ -211,13 +131,15 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
 
 
 def force_to_disk(table_uri: str, version: int) -> None:
-    """Make the data files and the log entry of commit `version` durable.  Raises OSError."""
+    """Make the data files and the log entry of commit `version` durable.  Raises: OSError."""
     location = urlsplit(table_uri)
+    # An object store has made the data durable when it answers.
     if location.scheme not in {"", "file"}:
         return
     folder = Path(unquote(location.path))
     entry = folder / "_delta_log" / f"{version:020}.json"
     actions = [json.loads(line) for line in entry.read_text().splitlines()]
+    # Paths in the log are percent-encoded (Delta protocol, section Add File).
     files = [folder / unquote(action["add"]["path"]) for action in actions if "add" in action]
     for file in (*files, entry):
         with file.open("rb") as written:

@@ -24,7 +24,8 @@ from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_b
 from agent.formats.down.campaign import parse_campaign
 from agent.formats.down.evaluation import check_toggles
 from agent.link.mqtt import Endpoint, connect
-from fleet import arguments
+from agent.system.arguments import whole
+from fleet.commands.arguments import address
 from fleet.publishing import repository
 from fleet.state.folder import FleetFolder
 
@@ -111,14 +112,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--expiry-days",
-        type=arguments.whole(1, repository.DOCUMENT_DAYS),
+        type=whole(1, repository.DOCUMENT_DAYS),
         default=EXPIRY_DAYS,
         metavar="N",
         help="after so many days vehicles take it for held back, unless it is published again (%(default)s)",
     )
-    parser.add_argument(
-        "--broker", type=arguments.address, metavar="HOST:PORT", help="nudge connected vehicles afterwards"
-    )
+    parser.add_argument("--broker", type=address, metavar="HOST:PORT", help="nudge connected vehicles afterwards")
 
 
 def run(args: argparse.Namespace, folder: FleetFolder) -> dict[str, object]:

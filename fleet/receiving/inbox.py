@@ -1,125 +1,69 @@
 """What the receiver has taken in: the memory that makes delivery exactly once.
 
-A group of batches is *taken*: in one transaction (WAL, synchronous FULL) it gets a commit number N, its
-batches are marked as known, and their bytes are kept, sealed as they came.  The caller then appends the
-group to the lake under the transaction version N and *finishes* N, which drops the bytes.  Whatever moment
-the process dies at, `undone` gives back every group that may be missing from the lake, under the number that
-it had; the lake's own transaction versions tell which of its tables have it.  Numbers follow the order of
-intake, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers and all land.
+A group of batches is *taken*: in one transaction it gets a commit number N, its batches are marked as known, and their
+bytes are kept, sealed as they came.  The caller then appends the group to the lake under the transaction version N and
+*finishes* N, which drops the bytes.  Whatever moment the process dies at, `undone` returns every group that may be
+missing from the lake, under the number that it had; the lake's own transaction versions tell which of its tables have
+it.  Numbers follow the order in which batches arrive, never the order of `seq`: batches that arrive as 1, 3, 2 get
+rising numbers, and all of them land.
 
-    known       (vehicle, epoch, first, last)   ranges of seq that were taken, or replaced by what was taken; grows with
-                                                gaps, not with batches
-    pending     (share, number, position, ...)  groups that are not finished, with their sealed bytes
-    shares      (share, last)                   the last commit number of each share of partitions
-    parts       (vehicle, epoch, seq, ...)      what windows replace of which some pieces came and others did not yet
-    catalogues  (vehicle, digest, content, used)  what batches refer to; at most CATALOGUES of a vehicle, of which those
-                                                go first that were not used for longest, and none that pending needs
+    identity    (store)                          the random name of this file; a rebuilt file gets another
+    shares      (share, last)                    the last commit number of each share of partitions
+    known       fleet.receiving.known_batches    which batches were taken
+    pending     (share, number, row, ...)        groups that are not finished, with their sealed bytes
+    catalogues  fleet.receiving.catalogue_table  what batches refer to
 
-A window's batch replaces its parts, so they never come, unless the vehicle lost its index and sends whatever it finds:
-then whoever comes later *overlaps* what is there, and only those of its samples go to the lake that are in none of
-those.  Of a window that was cut each piece names the parts; they are known once all pieces are, for only the pieces
-together have all their samples.  See docs/decisions/0011.
+Catalogues lie beside the batches that need them, so after a crash both are here or neither is.  In the second case the
+vehicle still has the batches, and is asked for the catalogue.
 
-Catalogues lie beside what needs them, so both are here after a crash, or both are gone: then the vehicle still has the
-batches, and is asked for the catalogue.
-
-Receivers of different shares may use one file; each share has its own numbers, and a lock lets one process
-serve it.  A receiver that starts adopts, one after the other, the unfinished commits of shares that nobody
-serves, so other partitions on the command line after a crash strand nothing.
+Receivers of different shares may use one file.  Each share has its own numbers, and a lock lets one process serve it.
+A receiver that starts adopts the unfinished commits of shares that no receiver serves, one share after the other, so a
+crash strands nothing when the partitions on the command line change.
 """
 
-import contextlib
-import fcntl
 import os
-import sqlite3
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
-from agent.errors import Permanent, Transient
+from agent.errors import Permanent
+from fleet.lake.batch_key import BatchKey
+from fleet.receiving import catalogue_table, known_batches
+from fleet.receiving.catalogue_table import CATALOGUES, CatalogueContent, CatalogueTable
+from fleet.receiving.database import Database
+from fleet.receiving.known_batches import KnownBatches
+from fleet.receiving.share_lock import adopting, lock_share, try_lock_share
 
-FORMAT = 1  # PRAGMA user_version
-CATALOGUES = 64  # of one vehicle: it keeps half as many itself
-_BUSY_S = 30.0
-_SCHEMA = """
+FORMAT: Final = 1
+"""Stands in the file as PRAGMA user_version."""
+
+_SCHEMA: Final = f"""
 CREATE TABLE identity (store TEXT NOT NULL) STRICT;
 CREATE TABLE shares (share TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE known (
-    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    PRIMARY KEY (vehicle, epoch, first)
-) STRICT, WITHOUT ROWID;
 CREATE TABLE pending (
-    share TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL,
+    share TEXT NOT NULL, number INTEGER NOT NULL, row INTEGER NOT NULL,
     vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB, overlaps TEXT NOT NULL,
-    PRIMARY KEY (share, number, position)
+    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB,
+    PRIMARY KEY (share, number, row)
 ) STRICT;
 CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
-CREATE TABLE catalogues (
-    vehicle TEXT NOT NULL, digest BLOB NOT NULL, content BLOB NOT NULL, used INTEGER NOT NULL,
-    PRIMARY KEY (vehicle, digest)
-) STRICT;
-CREATE INDEX catalogues_by_use ON catalogues (vehicle, used);
-CREATE TABLE parts (
-    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-    first_piece INTEGER NOT NULL, last_piece INTEGER NOT NULL, stored INTEGER NOT NULL,
-    PRIMARY KEY (vehicle, epoch, seq)
-) STRICT, WITHOUT ROWID;
-"""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class BatchKey:
-    """What names a batch for ever."""
-
-    vehicle: str
-    epoch: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A batch among the numbers of its epoch.
-
-    `replaces`: numbers of the batches whose place it takes, together with the other pieces of its window, which have
-    so many numbers right before and after its own.
-    """
-
-    key: BatchKey
-    replaces: tuple[int, ...] = ()
-    pieces_before: int = 0
-    pieces_after: int = 0
+{known_batches.SCHEMA};
+{catalogue_table.SCHEMA}"""
 
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
     """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch).
 
-    `catalogue`: digest of the one that it refers to; `overlaps`: numbers of batches that were taken before and have
-    some of its samples.
+    `catalogue` is the digest of the catalogue that the batch refers to.
     """
 
-    place: Place
+    key: BatchKey
     sealed: bytes
     received_at_us: int
     catalogue: bytes | None = None
-    overlaps: tuple[int, ...] = ()
-
-    @property
-    def key(self) -> BatchKey:
-        """Its name."""
-        return self.place.key
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueContent:
-    """A catalogue of one vehicle under its digest; `content` as fleet.receiving.catalogues packs it."""
-
-    vehicle: str
-    digest: bytes
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +76,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a group: `commit` holds what was new.
+    """The outcome for a group: `commit` holds the batches that were new.
 
-    `stored` are in the lake already.  `held` were taken before but are not finished: only the receiver that
-    took them may say that they are stored.
+    The batches in `stored` are in the lake already.  Those in `held` were taken before but are not finished: only the
+    receiver that took them may say that they are stored.
     """
 
     commit: Commit | None
@@ -144,351 +88,170 @@ class Taken:
 
 
 class Inbox:
-    """The database, for one share of the partitions.  One thread at a time."""
+    """The inbox of one share of the partitions.  One thread uses it at a time.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, share: str, lock: int, store: str) -> None:
-        self._connection = connection
-        self._path = path
+    Every method raises Transient where the disk refuses; nothing is changed then.
+    """
+
+    def __init__(self, database: Database, share: str, lock: int, store: str, *, catalogues: int = CATALOGUES) -> None:
+        self.catalogues = CatalogueTable(database, limit=catalogues)
+        self.app_id = f"headunit-receiver/{store}/{share}"
+        self._database = database
+        self._known = KnownBatches(database)
         self._share = share
         self._lock = lock
         self._store = store
-        self.app_id = f"headunit-receiver/{store}/{share}"
 
     @classmethod
-    def open(cls, path: Path, *, share: str, known: Callable[[], Iterable[Place]]) -> Self:
-        """Open the database at `path`.  Where there is none, create it, knowing the batches `known()` from
-        the start.
+    def open(
+        cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]], catalogues: int = CATALOGUES
+    ) -> Self:
+        """Open the inbox at `path`, or create one that knows the batches `known()` from the start.
 
-        Permanent where another receiver serves this share or the file is not ours; Transient where the disk
-        refuses.
+        `catalogues` is how many of them each vehicle may have.
+
+        Raises: Permanent where another receiver serves this share or the file is not an inbox of this format;
+        Transient where the disk refuses.
         """
-        lock_path = path.with_name(f"{path.stem}-{share}.lock")
+        lock = lock_share(path, share)
         try:
-            lock = _take_lock(lock_path, share)
-        except Permanent:  # or another receiver adopts its commits just now: that ends
-            with _adopting(path):
-                lock = _take_lock(lock_path, share)
-        try:
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
-            path.chmod(0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            with _transaction(connection, path):
-                store = _open_store(connection, path, known)
-        except sqlite3.DatabaseError as error:
-            os.close(lock)
-            raise _failure(path, error) from error
+            database = Database.open(path)
         except BaseException:
             os.close(lock)
             raise
-        return cls(connection, path, share, lock, store)
+        try:
+            with database.transaction():
+                store = _prepare(database, known)
+        except BaseException:
+            database.close()
+            os.close(lock)
+            raise
+        return cls(database, share, lock, store, catalogues=catalogues)
 
     def close(self) -> None:
-        """Close the database and give up the share."""
-        self._connection.close()
+        """Close the file and release the share."""
+        self._database.close()
         os.close(self._lock)
 
     @property
     def last_number(self) -> int:
-        """The highest commit number ever given to this share; 0 before the first."""
-        with _naming(self._path):
-            row = self._connection.execute("SELECT last FROM shares WHERE share = ?", (self._share,)).fetchone()
+        """Return the highest commit number that this share was ever given; 0 before the first."""
+        row = self._database.row("SELECT last FROM shares WHERE share = ?", (self._share,))
         return 0 if row is None else int(row[0])
 
-    def has_catalogue(self, vehicle: str, digest: bytes) -> bool:
-        """Whether a catalogue is kept."""
-        with _naming(self._path):
-            query = "SELECT 1 FROM catalogues WHERE vehicle = ? AND digest = ?"
-            return self._connection.execute(query, (vehicle, digest)).fetchone() is not None
-
-    def catalogue(self, vehicle: str, digest: bytes) -> bytes | None:
-        """The content of a catalogue that is kept."""
-        with _naming(self._path):
-            row = self._connection.execute(
-                "SELECT content FROM catalogues WHERE vehicle = ? AND digest = ?", (vehicle, digest)
-            ).fetchone()
-        return None if row is None else bytes(row[0])
-
     def is_stored(self, key: BatchKey) -> bool:
-        """Whether the batch was taken and finished: the lake has it."""
-        with _naming(self._path):
-            return _are_known(self._connection, key, key.seq) and not self._is_pending(key)
+        """Tell whether the batch was taken and finished, so that the lake has it."""
+        return self._known.has(key) and not self._is_pending(key)
 
     def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
-        """Keep what is new of `batches`, durably, as one commit, and `catalogues`, whatever is new of them.
-
-        Transient where the disk refuses: nothing is kept.
-        """
+        """Keep the new ones of `batches` durably, as one commit, and all of `catalogues`."""
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []
         held: list[BatchKey] = []
         number = 0
-        with _transaction(self._connection, self._path):
-            self._keep_catalogues(catalogues)
+        with self._database.transaction():
+            self.catalogues.keep(catalogues)
             for batch in batches:
                 if batch.key in new:
                     continue
-                if _are_known(self._connection, batch.key, batch.key.seq):
-                    (held if self._is_pending(batch.key) else stored).append(batch.key)
-                elif self._meets_pending(batch.place):
+                if not self._known.has(batch.key):
+                    self._known.add(batch.key)
+                    new[batch.key] = batch
+                elif self._is_pending(batch.key):
                     held.append(batch.key)
                 else:
-                    _mark_known(self._connection, batch.key)
-                    overlaps = (*_pieces_of(self._connection, batch.key), *_parts_of(self._connection, batch.place))
-                    new[batch.key] = replace(batch, overlaps=overlaps)
+                    stored.append(batch.key)
             if new:
-                number = self._give_number()
-                self._connection.executemany(
-                    "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (
-                            self._share,
-                            number,
-                            position,
-                            *_columns(batch.key),
-                            batch.received_at_us,
-                            batch.sealed,
-                            batch.catalogue,
-                            " ".join(map(str, batch.overlaps)),
-                        )
-                        for position, batch in enumerate(new.values())
-                    ],
-                )
-            self._mark_used({(batch.key.vehicle, batch.catalogue) for batch in batches if batch.catalogue is not None})
-            self._drop_catalogues({catalogue.vehicle for catalogue in catalogues})
+                number = self._add_commit(tuple(new.values()))
+            self.catalogues.mark_used(
+                {(batch.key.vehicle, batch.catalogue) for batch in batches if batch.catalogue is not None}
+            )
+            # Evicting comes last: the catalogues of this commit count as used, and pending needs them.
+            self.catalogues.evict({catalogue.vehicle for catalogue in catalogues})
         commit = Commit(number, tuple(new.values())) if new else None
         return Taken(commit, tuple(stored), tuple(held))
 
     def finish(self, number: int) -> None:
-        """Commit `number` is in the lake: drop its bytes.  Transient where the disk refuses."""
-        with _transaction(self._connection, self._path):
-            self._connection.execute("DELETE FROM pending WHERE share = ? AND number = ?", (self._share, number))
+        """Record that commit `number` is in the lake, and drop its bytes."""
+        with self._database.transaction():
+            self._database.write("DELETE FROM pending WHERE share = ? AND number = ?", (self._share, number))
 
     def undone(self) -> list[Commit]:
-        """Commits of this share that were taken and not finished, in the order of their numbers."""
-        with _naming(self._path):
-            rows = self._connection.execute(
-                "SELECT number, vehicle, epoch, seq, received_at_us, sealed, catalogue, overlaps FROM pending"
-                " WHERE share = ? ORDER BY number, position",
-                (self._share,),
-            ).fetchall()
+        """Return the commits of this share that were taken and not finished, in the order of their numbers."""
+        rows = self._database.rows(
+            "SELECT number, vehicle, epoch, seq, sealed, received_at_us, catalogue FROM pending"
+            " WHERE share = ? ORDER BY number, row",
+            (self._share,),
+        )
         groups: dict[int, list[SealedBatch]] = {}
-        for number, vehicle, epoch, seq, received_at_us, sealed, catalogue, overlaps in rows:
-            place = Place(BatchKey(vehicle, epoch, seq))
-            batch = SealedBatch(place, sealed, received_at_us, catalogue, tuple(map(int, overlaps.split())))
-            groups.setdefault(number, []).append(batch)
+        for number, vehicle, epoch, seq, *rest in rows:
+            groups.setdefault(number, []).append(SealedBatch(BatchKey(vehicle, epoch, seq), *rest))
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
     def adopt(self) -> "Generator[Inbox]":
-        """Each other share that has unfinished commits and no receiver, held while the caller lands them."""
-        with _naming(self._path):
-            query = "SELECT DISTINCT share FROM pending WHERE share <> ? ORDER BY share"
-            shares = [str(row[0]) for row in self._connection.execute(query, (self._share,))]
-        for share in shares:
-            with _adopting(self._path):
+        """Yield the inbox of each other share that has unfinished commits and no receiver.
+
+        The lock of the share is held until the caller asks for the next one; closing the generator releases it.
+        """
+        query = "SELECT DISTINCT share FROM pending WHERE share <> ? ORDER BY share"
+        for (share,) in self._database.rows(query, (self._share,)):
+            with adopting(self._database.path):
                 try:
-                    lock = _take_lock(self._path.with_name(f"{self._path.stem}-{share}.lock"), share)
-                except Permanent:  # its own receiver runs, and lands them itself
+                    lock = try_lock_share(self._database.path, share)
+                except Permanent:
+                    # The share's own receiver runs, and lands its commits itself.
                     continue
                 try:
-                    yield Inbox(self._connection, self._path, share, lock, self._store)
+                    yield Inbox(self._database, share, lock, self._store)
                 finally:
                     os.close(lock)
 
-    def _keep_catalogues(self, catalogues: Sequence[CatalogueContent]) -> None:
-        self._connection.executemany(
-            "INSERT INTO catalogues SELECT ?1, ?2, ?3, coalesce(max(used), 0) + 1 FROM catalogues WHERE vehicle = ?1"
-            " ON CONFLICT (vehicle, digest) DO UPDATE SET content = excluded.content, used = excluded.used",
-            [(catalogue.vehicle, catalogue.digest, catalogue.content) for catalogue in catalogues],
-        )
-
-    def _mark_used(self, used: Iterable[tuple[str, bytes]]) -> None:
-        self._connection.executemany(
-            "UPDATE catalogues SET used = (SELECT max(used) + 1 FROM catalogues WHERE vehicle = ?1)"
-            " WHERE vehicle = ?1 AND digest = ?2",
-            sorted(used),
-        )
-
-    def _drop_catalogues(self, vehicles: Iterable[str]) -> None:
-        self._connection.executemany(
-            "DELETE FROM catalogues WHERE vehicle = ?1 AND digest IN"
-            " (SELECT digest FROM catalogues WHERE vehicle = ?1 ORDER BY used DESC LIMIT -1 OFFSET ?2)"
-            " AND digest NOT IN (SELECT catalogue FROM pending WHERE vehicle = ?1 AND catalogue IS NOT NULL)",
-            [(vehicle, CATALOGUES) for vehicle in sorted(vehicles)],
-        )
-
-    def _give_number(self) -> int:
+    def _add_commit(self, batches: Sequence[SealedBatch]) -> int:
+        """Enter `batches` in `pending` under the next number of this share, and return that number."""
         number = self.last_number + 1
-        self._connection.execute(
-            "INSERT INTO shares VALUES (?1, ?2) ON CONFLICT (share) DO UPDATE SET last = ?2",
-            (self._share, number),
+        self._database.write(
+            "INSERT INTO shares VALUES (?1, ?2) ON CONFLICT (share) DO UPDATE SET last = ?2", (self._share, number)
+        )
+        self._database.write_many(
+            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (self._share, number, row, *_columns(each.key), each.received_at_us, each.sealed, each.catalogue)
+                for row, each in enumerate(batches)
+            ],
         )
         return number
 
     def _is_pending(self, key: BatchKey) -> bool:
         query = "SELECT 1 FROM pending WHERE vehicle = ? AND epoch = ? AND seq = ?"
-        return self._connection.execute(query, _columns(key)).fetchone() is not None
-
-    def _meets_pending(self, place: Place) -> bool:
-        """Whether it overlaps what another receiver took and has perhaps not landed: which samples, cannot be seen."""
-        query = "SELECT seq FROM pending WHERE vehicle = ? AND epoch = ? AND seq BETWEEN ? AND ?"
-        of = place.key.vehicle, place.key.epoch
-        return any(
-            row[0] in others
-            for others in (place.replaces, _window_of(self._connection, place.key))
-            if others
-            for row in self._connection.execute(query, (*of, others[0], others[-1]))
-        )
-
-
-def _are_known(connection: sqlite3.Connection, first: BatchKey, last: int) -> bool:
-    """Whether the numbers from that of `first` to `last` all are."""
-    row = connection.execute(
-        "SELECT last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-        _columns(first),
-    ).fetchone()
-    return row is not None and int(row[0]) >= last
-
-
-def _window_of(connection: sqlite3.Connection, key: BatchKey) -> range:
-    """The pieces, here or not, of the window that names batch `key` as its part; of one that is not all here."""
-    query = "SELECT first_piece, last_piece FROM parts WHERE vehicle = ? AND epoch = ? AND seq = ?"
-    row = connection.execute(query, _columns(key)).fetchone()
-    return range(0) if row is None else range(row[0], row[1] + 1)
-
-
-def _pieces_of(connection: sqlite3.Connection, key: BatchKey) -> tuple[int, ...]:
-    """Batch `key` is taken in: the pieces that are here of the window that names it as its part."""
-    pieces = _window_of(connection, key)
-    if not pieces:
-        return ()
-    connection.execute("UPDATE parts SET stored = 1 WHERE vehicle = ? AND epoch = ? AND seq = ?", _columns(key))
-    known = connection.execute(
-        "SELECT max(first, ?3), min(last, ?4) FROM known"
-        " WHERE vehicle = ?1 AND epoch = ?2 AND first <= ?4 AND last >= ?3",
-        (key.vehicle, key.epoch, pieces.start, pieces.stop - 1),
-    )
-    return tuple(n for first, last in known.fetchall() for n in range(first, last + 1))
-
-
-def _parts_of(connection: sqlite3.Connection, place: Place) -> tuple[int, ...]:
-    """Batch `place.key` is taken in: those that it replaces and that came before it.  The others need not come."""
-    of = place.key.vehicle, place.key.epoch
-    if not (place.pieces_before or place.pieces_after):
-        return tuple(n for n in place.replaces if not _mark_known(connection, BatchKey(*of, n)))
-    first, last = place.key.seq - place.pieces_before, place.key.seq + place.pieces_after
-    connection.executemany(
-        "INSERT OR IGNORE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
-        [(*of, n, first, last, _are_known(connection, BatchKey(*of, n), n)) for n in place.replaces],
-    )
-    query = "SELECT seq FROM parts WHERE vehicle = ? AND epoch = ? AND first_piece = ? AND stored ORDER BY seq"
-    stored = tuple(row[0] for row in connection.execute(query, (*of, first)))
-    if _are_known(connection, BatchKey(*of, first), last):
-        for n in place.replaces:
-            _mark_known(connection, BatchKey(*of, n))
-        connection.executemany(
-            "DELETE FROM parts WHERE vehicle = ? AND epoch = ? AND seq = ?", [(*of, n) for n in place.replaces]
-        )
-    return stored
-
-
-def _mark_known(connection: sqlite3.Connection, key: BatchKey) -> bool:
-    """Add `key` to the ranges of its vehicle and epoch; False where it is in one already."""
-    of = (key.vehicle, key.epoch)
-    before = connection.execute(
-        "SELECT first, last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-        (*of, key.seq),
-    ).fetchone()
-    if before is not None and before[1] >= key.seq:
-        return False
-    after = connection.execute(
-        "SELECT last FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*of, key.seq + 1)
-    ).fetchone()
-    first, last = key.seq, key.seq
-    if after is not None:
-        last = after[0]
-        connection.execute("DELETE FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*of, key.seq + 1))
-    if before is not None and before[1] == key.seq - 1:
-        first = before[0]
-    connection.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)", (*of, first, last))
-    return True
+        return self._database.row(query, _columns(key)) is not None
 
 
 def _columns(key: BatchKey) -> tuple[str, str, int]:
     return key.vehicle, key.epoch, key.seq
 
 
-def _open_store(connection: sqlite3.Connection, path: Path, known: Callable[[], Iterable[Place]]) -> str:
-    """Return the name of the store; make the tables and the name first where the database is new.
+def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str:
+    """Make the tables where the file is new, and return the name of the store; the caller holds a transaction.
 
-    Raises Permanent where the database has another format.
+    Raises: Permanent where the file has another format.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    (version,) = database.rows("PRAGMA user_version")[0]
     if version == FORMAT:
-        return str(connection.execute("SELECT store FROM identity").fetchone()[0])
-    if version != 0:  # SQLite gives a new database the version 0
+        return str(database.rows("SELECT store FROM identity")[0][0])
+    # SQLite gives a new file the version 0.
+    if version != 0:
         raise Permanent(
-            f"{path} has format {version}, and this receiver reads format {FORMAT}: use the release that wrote it, "
-            "or move it away, and the receiver rebuilds it from the lake"
+            f"{database.path} has format {version}, and this receiver reads format {FORMAT}: use the release that "
+            "wrote it, or move it away, and the receiver rebuilds it from the lake"
         )
-    for statement in _SCHEMA.split(";"):  # executescript would commit between the statements
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    # One by one, because executescript would commit the transaction first.
+    for statement in _SCHEMA.split(";"):
+        database.write(statement)
+    database.write(f"PRAGMA user_version = {FORMAT}")
+    # A new name: in the lake, commit numbers of the old file must not count for this one.
     store = uuid.uuid4().hex
-    connection.execute("INSERT INTO identity VALUES (?)", (store,))
-    places = sorted(known(), key=lambda place: place.key)
-    for place in places:
-        _mark_known(connection, place.key)
-    for place in places:
-        _parts_of(connection, place)
+    database.write("INSERT INTO identity VALUES (?)", (store,))
+    batches = KnownBatches(database)
+    for key in sorted(known()):
+        batches.add(key)
     return store
-
-
-def _take_lock(path: Path, share: str) -> int:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise Permanent(
-            f"another receiver serves partitions {share} ({path} is locked); end it, or give each its --partitions"
-        ) from error
-    return lock
-
-
-@contextlib.contextmanager
-def _adopting(path: Path) -> Iterator[None]:
-    """One process at a time adopts; who finds its share taken waits here to see whether it was by an adopter."""
-    lock = os.open(path.with_name(f"{path.stem}-adopting.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise _failure(path, error) from error
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
-    with _naming(path):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def _failure(path: Path, error: sqlite3.DatabaseError) -> Permanent | Transient:
-    if isinstance(error, sqlite3.OperationalError):  # disk full, locked, I/O error
-        return Transient(f"{path}: {error}; the receiver goes on when the disk allows")
-    return Permanent(f"{path}: {error}; move it away, and the receiver rebuilds it from the lake")

@@ -1,78 +1,56 @@
 """The receiver: MQTT on one side, the store on the other, two queues with limits between them.
 
-    link      connects, for ever; puts what arrives into the queues
-    pipeline  collects a group, stores it (fleet.receiving.store), sends the acknowledgements
+    link      connects for ever, and puts what arrives into the queues
+    pipeline  collects a group, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask what is new (fleet.publishing.sync)
 
-The invariant: nothing is dropped between broker and store.  A full queue stops the link from taking more,
-and MQTT's Receive Maximum then stops the broker.  The pipeline outlives connections: a group that was begun
-is stored whether the broker is there or not, and a vehicle that missed its acknowledgement sends again and
-gets another.
+Invariant: nothing is dropped between broker and store.  A full queue stops the link from taking more, and MQTT's
+Receive Maximum then stops the broker.  The pipeline outlives connections: a group that was begun is stored whether the
+broker is there or not, and a vehicle that missed its acknowledgement sends again and gets another.
 """
 
 import asyncio
 import contextlib
 import functools
 import random
-import signal
 import time
 from collections.abc import Callable, Sequence
 from secrets import token_hex
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
-from agent.errors import AgentError, Permanent, Transient
+from agent.errors import AgentError, Permanent, Transient, first
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
-from fleet.admin.enrol import read_recipient
-from fleet.lake.tables import Lake, Location
 from fleet.publishing import sync
-from fleet.receiving.inbox import Inbox
-from fleet.receiving.quarantine import Quarantine
+from fleet.receiving.message import Message
 from fleet.receiving.share import Share
-from fleet.receiving.store import Message, Store, Totals
+from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519
-from fleet.state.registry import Registry
 
 T = TypeVar("T")
 
-GROUP_MESSAGES = 200
-GROUP_BYTES = 2 * 1024 * 1024
-GROUP_S = 0.2
-"""A group closes at the first of these: one commit costs some 60 ms however small, and a vehicle waits for
-it."""
+# A group closes at the first of these limits.  A commit costs some 60 ms however small it is, and a vehicle waits for
+# its acknowledgement meanwhile.
+GROUP_MESSAGES: Final = 200
+GROUP_BYTES: Final = 2 * 1024 * 1024
+GROUP_S: Final = 0.2
 
-QUEUE_MESSAGES = 200
-SYNC_QUEUE_MESSAGES = 100
-RETRY = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
-"""The broker and the lake are ours and near: asked often, a vehicle's back-off is longer."""
+# The next group may fill while one is stored; more would only take memory from a broker that keeps messages anyway.
+QUEUE_MESSAGES: Final = GROUP_MESSAGES
+SYNC_QUEUE_MESSAGES: Final = 100
+
+# Broker and lake belong to the fleet and are near, so they are tried more often than a vehicle tries its broker.
+RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
 
 _log = structlog.get_logger()
 
 
-def open_store(fleet: FleetFolder, share: Share, location: Location | None = None) -> Store:
-    """Everything that the receiver of `share` keeps on disk.  Permanent where something is missing or
-    taken."""
-    fleet.require()
-    private = read_recipient(fleet)
-    acks_key = read_ed25519(fleet.key("acks"))
-    lake = Lake(location or Location(str(fleet.lake.resolve())))
-    return Store(
-        inbox=Inbox.open(fleet.inbox, share=str(share), known=lake.known),
-        lake=lake,
-        quarantine=Quarantine(fleet.quarantine),
-        registry=Registry(fleet.vehicles),
-        private=private,
-        acks_key=acks_key,
-    )
-
-
 def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpoint:
-    """The broker, and the receiver's part of mutual TLS.  The client id is new each time: no receiver ends
-    another."""
+    """Return the broker's address with the receiver's side of mutual TLS."""
+    # A new client id each time: the broker ends a connection when another client comes with the same id.
     return Endpoint(
         host=host,
         port=port,
@@ -84,7 +62,7 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
 
 
 class Receiver:
-    """Receives the batches of `share` from the broker at `endpoint` into `store` until told to stop."""
+    """Receives the batches of `share` from the broker at `endpoint` into `store`, until it is told to stop."""
 
     def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
         self._fleet = fleet
@@ -96,9 +74,9 @@ class Receiver:
         self._connection: Connection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then the group that was begun is stored and acknowledged.
+        """Receive until `stop` is set; the group that was begun by then is stored and acknowledged.
 
-        Raises Permanent where our own files are at fault, Transient where it was told to stop while the lake
+        Raises: Permanent where files of the fleet folder are at fault; Transient where `stop` came while the lake
         refused.
         """
         try:
@@ -107,6 +85,7 @@ class Receiver:
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
                 ]
+                # The pipeline decides when the receiver ends. The other two run for ever, so they are cancelled.
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
@@ -114,7 +93,7 @@ class Receiver:
             ours, others = group.split(AgentError)
             if ours is None or others is not None:
                 raise
-            raise ours.exceptions[0] from group
+            raise first(ours) from group
 
     # ---------------------------------------------------------------- link
 
@@ -131,7 +110,8 @@ class Receiver:
                         await self._route(Message(topic, payload))
             except Transient as error:
                 online = self._connection is not None
-                if online or session.failures == 0:  # once per outage, not once per attempt
+                # Once for each outage, not once for each attempt.
+                if online or session.failures == 0:
                     _log.warning("broker_lost" if online else "broker_unreachable", reason=str(error))
                 session = self._after(session, Event.LOST if online else Event.FAILED)
             finally:
@@ -140,6 +120,7 @@ class Receiver:
             session = self._after(session, Event.WAITED)
 
     async def _route(self, message: Message) -> None:
+        # A full queue makes this wait, and then the link takes no more messages.
         if message.topic.startswith(f"{topics.ROOT}/sync/"):
             await self._requests.put(message)
         else:
@@ -153,11 +134,13 @@ class Receiver:
     async def _pipeline(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
+            # Commits of earlier processes come first, because a table with a later number counts as having theirs.
             await self._until_it_works(self._store.recover, stopping)
             while not stopping.done():
                 collecting = asyncio.create_task(self._collect(), name="collect")
                 await asyncio.wait({collecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not collecting.done():
+                    # The messages collected so far are not acknowledged, so vehicles send them again.
                     collecting.cancel()
                     return
                 group = collecting.result()
@@ -165,12 +148,13 @@ class Receiver:
                     take_in = functools.partial(self._store.take_in, group)
                     taken = await self._until_it_works(take_in, stopping)
                     await self._send(await self._until_it_works(self._store.land, stopping))
+                    # A commit is bounded by its samples, so a group may need several.
                     group = group[taken:]
         finally:
             stopping.cancel()
 
     async def _collect(self) -> list[Message]:
-        """The next group: waits for its first message, then GROUP_S for more."""
+        """Return the next group: wait for its first message, then GROUP_S for more."""
         group = [await self._batches.get()]
         size = len(group[0].payload)
         with contextlib.suppress(TimeoutError):
@@ -181,7 +165,7 @@ class Receiver:
         return group
 
     async def _until_it_works(self, step: Callable[[], T], stopping: "asyncio.Task[bool]") -> T:
-        """Run `step` in a thread, again while disk or lake refuse.  Transient when told to stop meanwhile."""
+        """Run `step` in a thread until disk and lake allow it.  Raises: Transient where `stopping` ends first."""
         failures = 0
         while True:
             try:
@@ -200,7 +184,7 @@ class Receiver:
                 return result
 
     async def _send(self, answers: Sequence[Message]) -> None:
-        """Send acknowledgements where the broker is there; a vehicle that misses one sends again."""
+        """Send acknowledgements if the broker is there; a vehicle that misses one sends its batches again."""
         if (connection := self._connection) is not None and answers:
             await asyncio.gather(*(self._publish(connection, answer) for answer in answers))
 
@@ -210,7 +194,8 @@ class Receiver:
         except PublishRefused as error:
             _log.error("acknowledgement_refused", topic=answer.topic, reason=str(error))
         except Transient:
-            pass  # the link reports the loss; the vehicle sends again
+            # The link reports that the connection is lost, and the vehicle sends its batches again.
+            pass
 
     # ---------------------------------------------------------------- answers
 
@@ -218,47 +203,13 @@ class Receiver:
         while True:
             request = await self._requests.get()
             connection = self._connection
+            # A vehicle that gets no answer asks again.
             if connection is None:
-                continue  # a vehicle that hears nothing asks again
+                continue
             try:
                 await sync.answer(connection, request.topic, request.payload, self._fleet)
             except Transient:
                 continue
-            except Permanent as error:  # a repository that is being restored must not stop telemetry
+            except Permanent as error:
+                # A repository that is being restored must not stop telemetry.
                 _log.error("sync_failed", topic=request.topic, reason=str(error))
-
-
-def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Location | None = None) -> Totals:
-    """Run a receiver until SIGTERM or SIGINT; what it did.  `lake`: where that is, if not in the fleet folder.
-
-    Raises Permanent where it cannot work, Transient where it was told to stop while the lake refused: what
-    was taken in then waits in the inbox for the next start.
-    """
-    store = _open_when_the_disk_allows(fleet, share, lake)
-    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
-    try:
-        asyncio.run(_until_signalled(receiver))
-    finally:
-        store.close()  # after asyncio.run, which waits for threads that still store
-    return store.totals
-
-
-def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location | None) -> Store:
-    """`open_store`, again and again while that is Transient; nothing is held meanwhile, so any signal may end it."""
-    failures = 0
-    while True:
-        try:
-            return open_store(fleet, share, lake)
-        except Transient as error:
-            failures += 1
-            if failures == 1:
-                _log.error("store_unavailable", reason=str(error))
-            time.sleep(RETRY.wait_s(failures, random.random()))  # noqa: S311 (jitter)
-
-
-async def _until_signalled(receiver: Receiver) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await receiver.run(stop)

@@ -12,7 +12,7 @@ from agent.formats.topics import PARTITIONS, partition_of, up_filter
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Partitions `first` to `last`, both included, of PARTITIONS."""
+    """The partitions from `first` to `last`, both included."""
 
     first: int = 0
     last: int = PARTITIONS - 1
@@ -21,16 +21,16 @@ class Share:
         return f"{self.first}-{self.last}"
 
     def has(self, vehicle: str) -> bool:
-        """Whether `vehicle` belongs to this share."""
+        """Tell whether `vehicle` belongs to this share."""
         return self.first <= partition_of(vehicle) <= self.last
 
     def filters(self) -> list[str]:
-        """MQTT subscriptions to the batches of this share."""
+        """Return the MQTT subscriptions to the batches of this share."""
         return [up_filter(partition) for partition in range(self.first, self.last + 1)]
 
 
 def parse_share(text: str) -> Share:
-    """`0-3/16` or `5/16`.  Permanent where it says something else."""
+    """Read `0-3/16` or `5/16`.  Raises: Permanent for any other text."""
     match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?/(\d{1,4})", text)
     if match is None:
         raise Permanent(f"partitions {text!r}: write FIRST-LAST/{PARTITIONS}, for example 0-3/{PARTITIONS}")

@@ -1,8 +1,8 @@
-"""The fleet's certificate authority and what it issues, all EC P-256 (pure: time and serials come in).
+"""The fleet's certificate authority and the certificates that it issues, all EC P-256.  Pure: time and serials come in.
 
-P-256 because TPMs, secure elements and every MQTT broker have it.  A vehicle's certificate says CN =
-pseudonym, which the broker takes as the user name for its access-control list; servers and clients cannot
-stand in for one another (extended key usage).
+The curve is P-256 because TPMs, secure elements and every MQTT broker have it.  The common name of a vehicle's
+certificate is its pseudonym, which the broker takes as the user name for its access list.  Servers and clients cannot
+stand in for one another, because their extended key usage differs.
 """
 
 import ipaddress
@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CLOCK_SKEW = timedelta(days=1)
-"""Certificates begin this much earlier: a vehicle that was enrolled a minute ago may run a slow clock."""
+"""Certificates begin this much earlier, because a vehicle that was enrolled a minute ago may have a slow clock."""
 
+# The library wants each use named, also those that are not granted.
 _SIGNING_ONLY = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
@@ -44,7 +45,7 @@ _AUTHORITY = x509.KeyUsage(
 def create_authority(
     key: ec.EllipticCurvePrivateKey, *, name: str, now: datetime, days: int, serial: int
 ) -> x509.Certificate:
-    """Self-signed certificate of the authority, path length 0 (it issues no further authorities)."""
+    """Return the self-signed certificate of the authority, which issues no further authorities (path length 0)."""
     subject = _name(name)
     return (
         _builder(subject, subject, key.public_key(), now=now, days=days, serial=serial)
@@ -65,7 +66,7 @@ def issue_client(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Certificate of a TLS client (vehicle or receiver) with CN = `common_name`."""
+    """Return the certificate of a TLS client (vehicle or receiver) with CN = `common_name`."""
     return (
         _leaf(authority, public_key, common_name, now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -83,7 +84,7 @@ def issue_server(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Certificate of a TLS server reachable under `names` (host names and IP addresses)."""
+    """Return the certificate of a TLS server that is reachable under `names` (host names and IP addresses)."""
     return (
         _leaf(authority, public_key, names[0], now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

@@ -1,8 +1,8 @@
-"""Private keys and certificates as files: made once, written 0600, read with errors that name the file.
+"""Private keys and certificates as files: made once, written with mode 0600, read with errors that name the file.
 
-Ed25519 for what only we verify (TUF roles, acknowledgements); EC P-256 where TLS stacks and secure elements
-must agree (certificate authority, TLS keys).  Keys are unencrypted PKCS#8: the folder's mode protects them,
-and the keys that matter most belong offline (`fleet init --help`).
+Keys that only this project's programs verify (TUF roles, acknowledgements) are Ed25519.  Keys on which TLS stacks and
+secure elements must agree (certificate authority, TLS) are EC P-256.  Keys are unencrypted PKCS#8: the folder's mode
+protects them, and the keys that matter most belong offline (`fleet init --help`).
 """
 
 from pathlib import Path
@@ -12,25 +12,27 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from agent.errors import Permanent
+from agent.formats.up.recipient import RecipientPrivateKey
 from agent.system.durable import write_file
+from fleet.state.folder import FleetFolder
 
 
 def create_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
-    """A new Ed25519 key, stored at `path`."""
+    """Make a new Ed25519 key and store it at `path`."""
     key = ed25519.Ed25519PrivateKey.generate()
     write_private(path, key)
     return key
 
 
 def create_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A new EC P-256 key, stored at `path`."""
+    """Make a new EC P-256 key and store it at `path`."""
     key = ec.generate_private_key(ec.SECP256R1())
     write_private(path, key)
     return key
 
 
 def write_private(path: Path, key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
-    """Store `key` at `path`, PKCS#8 PEM, mode 0600, durably."""
+    """Store `key` at `path` durably, as PKCS#8 PEM with mode 0600."""
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_file(path, pem, mode=0o600)
 
@@ -47,7 +49,7 @@ def write_certificate(path: Path, certificate: x509.Certificate) -> None:
 
 
 def read_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
-    """The Ed25519 private key at `path`; Permanent when it is missing or something else."""
+    """Read the Ed25519 private key at `path`.  Raises: Permanent where it is missing or something else."""
     key = _read_private(path)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise Permanent(f"{path} is not an Ed25519 private key; restore it from the fleet's backup")
@@ -55,7 +57,7 @@ def read_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
 
 
 def read_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The EC P-256 private key at `path`; Permanent when it is missing or something else."""
+    """Read the EC P-256 private key at `path`.  Raises: Permanent where it is missing or something else."""
     key = _read_private(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Permanent(f"{path} is not an EC P-256 private key; restore it from the fleet's backup")
@@ -63,13 +65,21 @@ def read_p256(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """The certificate at `path`; Permanent when it is missing or damaged."""
+    """Read the certificate at `path`.  Raises: Permanent where it is missing or damaged."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
         raise Permanent(f"cannot read the certificate {path}: {error.strerror}") from error
     except ValueError as error:
         raise Permanent(f"{path} is not a certificate in PEM") from error
+
+
+def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
+    """Read the HPKE key of `fleet`.  Raises: Permanent where it is missing or damaged."""
+    try:
+        return RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), str(fleet.hpke_private))
+    except OSError as error:
+        raise Permanent(f"cannot read {fleet.hpke_private}: {error.strerror}; restore it from the backup") from error
 
 
 def _read_private(path: Path) -> object:

@@ -1,7 +1,7 @@
-"""The fleet's vehicles: one JSON file each, read again when it changes.
+"""The fleet's vehicles: one JSON file for each, read again when it changes.
 
-The invariant: a vehicle that is not here, or is revoked here, gets nothing into the lake.  A receiver that
-runs sees enrolments and revocations made beside it, because each look-up compares the file's time and size.
+Invariant: a vehicle that is not here, or is revoked here, gets nothing into the lake.  A running receiver sees
+enrolments and revocations at once, because each look-up compares the time and the size of the file.
 """
 
 import json
@@ -18,7 +18,7 @@ from agent.system.durable import write_file
 
 
 class VehicleRecord(msgspec.Struct, frozen=True):
-    """What the fleet knows of one vehicle.  `certificate_pem` is the one that it was enrolled with."""
+    """The fleet's record of one vehicle.  `certificate_pem` is the certificate that it was enrolled with."""
 
     vehicle: str
     certificate_pem: str
@@ -30,7 +30,7 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     revoked: bool
 
     def device_key(self) -> ec.EllipticCurvePublicKey:
-        """The public key that verifies this vehicle's batches."""
+        """Return the key that verifies this vehicle's batches.  Raises: Permanent where the record is damaged."""
         try:
             key = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -41,20 +41,24 @@ class VehicleRecord(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """The records in `folder`, each parsed once per version of its file."""
+    """The records in `folder`.  Each is parsed once for each version of its file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._parsed: dict[str, tuple[tuple[int, int], VehicleRecord, ec.EllipticCurvePublicKey]] = {}
 
     def find(self, vehicle: str) -> tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None:
-        """Record and device key of `vehicle`, or None where it is not enrolled.  Permanent for a file that
-        is damaged or cannot be read."""
-        if not is_vehicle(vehicle):  # a name from the network must never become a path
+        """Return record and device key of `vehicle`, or None where it is not enrolled.
+
+        Raises: Permanent where the file is damaged or cannot be read.
+        """
+        # The name may come from the network, and must not become a path such as `../keys/x`.
+        if not is_vehicle(vehicle):
             return None
         path = self._path(vehicle)
         try:
             status = path.stat()
+            # The size as well, because two changes may fall into one tick of the file system's clock.
             version = (status.st_mtime_ns, status.st_size)
             known = self._parsed.get(vehicle)
             if known is None or known[0] != version:
@@ -62,6 +66,7 @@ class Registry:
                 known = (version, record, record.device_key())
                 self._parsed[vehicle] = known
         except FileNotFoundError:
+            # The record was deleted while this process ran: the vehicle is not enrolled any more.
             self._parsed.pop(vehicle, None)
             return None
         except OSError as error:
@@ -74,7 +79,7 @@ class Registry:
         write_file(self._path(record.vehicle), document.encode())
 
     def revoke(self, vehicle: str) -> VehicleRecord:
-        """Mark `vehicle` as revoked.  Permanent where it is not enrolled."""
+        """Mark `vehicle` as revoked, and return its record.  Raises: Permanent where it is not enrolled."""
         found = self.find(vehicle)
         if found is None:
             raise Permanent(f"vehicle {vehicle} is not enrolled in {self._folder}")

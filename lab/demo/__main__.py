@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.system import arguments
 from agent.system.command_line import bus_and_file, ended
-from fleet import arguments
 from lab.demo.documents import write_documents
 from lab.demo.drive import Drive
 from lab.demo.input import DriveInput, recorded, virtual_vehicle

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import AgentError, Permanent, Transient, first
-from fleet.admin.enrol import read_recipient
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519
+from fleet.state.keys import read_ed25519, read_recipient
 from fleet.state.registry import Registry
 from lab.simulate.account import settle
 from lab.simulate.cloud import Cloud, given_cloud, own_cloud

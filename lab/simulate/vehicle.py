@@ -24,7 +24,8 @@ from agent.formats.topics import Lane
 from agent.formats.up.acks import verify_ack
 from agent.formats.up.codec import encode_catalogue, encode_window
 from agent.formats.up.columns import Clock, ClockQuality
-from agent.formats.up.seal import Header, RecipientPublicKey, seal
+from agent.formats.up.recipient import RecipientPublicKey
+from agent.formats.up.seal import Header, seal
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import Connection, connect
 from lab.simulate.windows import Recording

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from agent.errors import AgentError
-from fleet.arguments import positive, whole
+from agent.system.arguments import positive, whole
 from tests.faults.campaign import play
 from tests.faults.verdict import render, repeat, write
 from tests.shared_data import DATA

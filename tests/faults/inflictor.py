@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Final
 
 from agent.system.tasks import whole
-from lab.mosquitto import ACL, PACKET_BYTES
+from fleet.state.access_list import ACCESS_LIST
+from lab.mosquitto import PACKET_BYTES
 from lab.road import Road
 from tests.faults.schedule import Fault, Kind, Track
 from tests.faults.world import FaultyWorld
@@ -47,8 +48,8 @@ class Inflictor:
                 after.push_async_callback(self._reload, small_quota=False)
                 await self._reload(small_quota=True)
             case Track.BROKER, Kind.DENY:
-                self._world.broker.write_access_list(ACL.replace(DENIED[int(fault.amount)], ""))
-                after.callback(self._world.broker.write_access_list, ACL)
+                self._world.broker.write_access_list(ACCESS_LIST.replace(DENIED[int(fault.amount)], ""))
+                after.callback(self._world.broker.write_access_list, ACCESS_LIST)
             case Track.BROKER, kind:
                 await self._break_broker(kind, int(fault.amount))
                 after.push_async_callback(self._restart_broker, forget=kind is Kind.FORGET)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.receiving.receiver import open_store
+from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fleet.__main__ import QUESTIONS, main
+from fleet.__main__ import main
+from fleet.commands.query import QUESTIONS
 from fleet.lake.tables import Lake
 from lab.mosquitto import free_port
 from tests.agent.car import command as program
 
 
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["receive"], ["simulate"], ["compact"], ["query"]]
+    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["receive"], ["compact"], ["query"]]
     questions = [["query", question] for question in (*QUESTIONS, "sql")]
     for command in commands + questions:
         with pytest.raises(SystemExit) as leaving:
@@ -61,8 +62,7 @@ def test_a_fleet_is_made_and_a_vehicle_enrolled_and_revoked(tmp_path: Path, caps
         ["init", "--broker-name", "mqtt.example.org:8883"],
         ["init", "--broker-name", ""],
         ["init", "--broker-name", "x" * 64],
-        ["simulate", "--vehicles", "1", "--receivers", "17"],
-        ["simulate", "--vehicles", "1", "--minutes", "nan"],
+        ["revoke", "one", "two"],
     ],
 )
 def test_wrong_use_is_status_2(arguments: list[str]) -> None:
@@ -79,7 +79,7 @@ def test_a_broker_may_have_any_name_that_certificates_know(name: str, tmp_path: 
 def test_what_stands_in_the_way_of_a_new_fleet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "begun" / "keys").mkdir(parents=True)
-    for name, complaint in (("file", "is a file"), ("begun", "that did not end; remove it")):
+    for name, complaint in (("file", "is a file"), ("begun", "interrupted `fleet init` left; remove it")):
         assert main(["init", "--fleet", str(tmp_path / name)]) == 1
         said = capsys.readouterr().err
         assert str(tmp_path / name) in said
@@ -120,24 +120,35 @@ def test_options_of_a_lake_that_cannot_be_read_are_named(asked: list[str], tmp_p
         assert "Errno" not in done.stderr
 
 
-def test_where_the_report_cannot_go_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", "--vehicles", "1", "--out", str(tmp_path)]) == 1
-    assert f"--out {tmp_path}: cannot be written" in capsys.readouterr().err
+def test_the_simulation_reads_its_own_command_line() -> None:
+    shown = program("fleet", "simulate", "--help")
+    assert shown.returncode == 0
+    assert "example:\n  fleet simulate" in shown.stdout
+    for wrong in (["--receivers", "17"], ["--minutes", "nan"]):
+        assert program("fleet", "simulate", "--vehicles", "1", *wrong).returncode == 2
 
 
-def test_a_simulation_without_its_broker_enrols_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_the_report_cannot_go_is_said_before_the_work(tmp_path: Path) -> None:
+    done = program("fleet", "simulate", "--vehicles", "1", "--out", tmp_path)
+    assert done.returncode == 1
+    assert f"--out {tmp_path}: cannot be written" in done.stderr
+
+
+def test_a_simulation_without_its_broker_enrols_nobody(tmp_path: Path) -> None:
     fleet = tmp_path / "f"
     assert main(["init", "--fleet", str(fleet)]) == 0
-    assert main(["simulate", "--fleet", str(fleet), "--vehicles", "1", "--broker", f"localhost:{free_port()}"]) == 1
-    assert "nothing listens on localhost" in capsys.readouterr().err
+    done = program("fleet", "simulate", "--fleet", fleet, "--vehicles", "1", "--broker", f"localhost:{free_port()}")
+    assert done.returncode == 1
+    assert "nothing listens on localhost" in done.stderr
     assert not list((fleet / "vehicles").iterdir())
 
 
-def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["receive"], ["simulate", "--vehicles", "1"]])
+def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path, command: list[str]) -> None:
     assert main(["init", "--fleet", str(tmp_path / "f")]) == 0
     program = (
         "import sys; sys.modules['deltalake'] = None; from fleet.__main__ import main;"
-        f"sys.exit(main(['receive', '--fleet', {str(tmp_path / 'f')!r}]))"
+        f"sys.exit(main({[*command, '--fleet', str(tmp_path / 'f')]!r}))"
     )
     ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1

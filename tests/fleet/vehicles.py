@@ -17,7 +17,8 @@ from agent.formats.up.catalogue import Catalogue, catalogue_of
 from agent.formats.up.codec import encode_catalogue, encode_window
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, Kind, SignalInfo, Window
 from agent.formats.up.descriptions import Described
-from agent.formats.up.seal import Header, RecipientPublicKey, seal
+from agent.formats.up.recipient import RecipientPublicKey
+from agent.formats.up.seal import Header, seal
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder

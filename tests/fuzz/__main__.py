@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from fleet.arguments import whole
+from agent.system.arguments import whole
 from tests.fuzz.runner import chosen, fuzz, share_out
 from tests.fuzz.targets import TARGETS
 

@@ -17,8 +17,7 @@ from agent.formats.up.seal import read_header, unseal
 from agent.pushes import trial
 from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
-from fleet.admin.enrol import read_recipient
-from fleet.state.keys import read_p256
+from fleet.state.keys import read_p256, read_recipient
 from lab.vehicle import Agent
 from tests.agent.car import Car, campaign, command, drive, write_log
 from tests.agent.expected import count_samples

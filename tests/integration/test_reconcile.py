@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent.formats.topics import Lane
-from agent.formats.up.seal import Header, RecipientPublicKey, seal
+from agent.formats.up.recipient import RecipientPublicKey
+from agent.formats.up.seal import Header, seal
 from agent.telemetry.spool.spool import Draft, Spool
 from fleet.state.keys import read_p256
 from lab.vehicle import Agent

@@ -18,8 +18,7 @@ from agent.formats.up.codec import decode_batch
 from agent.formats.up.seal import read_header, unseal
 from agent.telemetry.spool import schema
 from can_dbc.database import load
-from fleet.admin.enrol import read_recipient
-from fleet.state.keys import read_p256
+from fleet.state.keys import read_p256, read_recipient
 from tests.agent.car import DATABASES, Car, campaign
 
 pytestmark = pytest.mark.integration

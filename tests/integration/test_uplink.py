@@ -32,7 +32,7 @@ from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.standing import AckMode, Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
-from lab.mosquitto import ACL
+from fleet.state.access_list import ACCESS_LIST
 from tests.integration.mosquitto import World, world
 
 pytestmark = pytest.mark.integration
@@ -526,7 +526,7 @@ def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
     def deny() -> None:
         """Take the vehicles' right to publish away, and make the running broker read it."""
         acl = fleet.authority.folder.parent / "fleet" / "broker" / "mosquitto.acl"
-        acl.write_text(ACL.replace("pattern write hu/v1/up/+/%u/+\n", ""))
+        acl.write_text(ACCESS_LIST.replace("pattern write hu/v1/up/+/%u/+\n", ""))
         assert fleet.broker.pid is not None
         os.kill(fleet.broker.pid, signal.SIGHUP)
 

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Permanent
 from fleet.state import certificates, keys
+from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import FleetFolder
-from lab.mosquitto import ACL, Broker, find_mosquitto, free_port
+from lab.mosquitto import Broker, find_mosquitto, free_port
 
 NOW = datetime.now(UTC)
 
@@ -123,7 +124,7 @@ def test_without_mosquitto_the_error_names_the_package(monkeypatch: pytest.Monke
 def test_the_documented_access_list_is_the_one_that_is_written() -> None:
     documented = Path(__file__).parents[2] / "config" / "mosquitto" / "acl"
     rules = [line for line in documented.read_text().splitlines() if line and not line.startswith("#")]
-    assert rules == [line for line in ACL.splitlines() if line and not line.startswith("#")]
+    assert rules == [line for line in ACCESS_LIST.splitlines() if line and not line.startswith("#")]
 
 
 def test_a_free_port_can_be_listened_on() -> None:

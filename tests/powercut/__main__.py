@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from fleet.arguments import whole
+from agent.system.arguments import whole
 from tests.powercut.cuts import CUTS_A_DRIVE, cut_drive
 from tests.powercut.stores import STORES
 

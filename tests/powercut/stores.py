@@ -20,7 +20,8 @@ from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
 from agent.telemetry.losses import Loss, Reason
 from agent.telemetry.spool.spool import Draft, Spool
-from fleet.receiving.inbox import BatchKey, Inbox, Place, SealedBatch
+from fleet.lake.batch_key import BatchKey
+from fleet.receiving.inbox import Inbox, SealedBatch
 from fleet.receiving.quarantine import Quarantine
 
 Promise = Callable[[Any], None]
@@ -204,7 +205,7 @@ class ReceiverState:
 
 def open_inbox(root: Path, landed: dict[int, tuple[int, ...]]) -> Inbox:
     folder = root / "receiver"
-    known = [Place(BatchKey("v", "e", seq)) for seqs in landed.values() for seq in seqs]
+    known = [BatchKey("v", "e", seq) for seqs in landed.values() for seq in seqs]
     return Inbox.open(folder / "receiver.db", share="0-15", known=lambda: known)
 
 
@@ -219,7 +220,7 @@ def drive_receiver(root: Path, chance: random.Random, promise: Promise) -> None:
         seqs = [*range(seq + 1, seq + chance.randrange(1, 4)), *([chance.randrange(1, seq)] if seq > 2 else [])]
         seq = max([seq, *seqs])
         keys = [BatchKey("v", "e", n) for n in seqs]
-        batches = [SealedBatch(Place(key), b"%d:" % key.seq + bytes(chance.choice((9, 5_000))), 1) for key in keys]
+        batches = [SealedBatch(key, b"%d:" % key.seq + bytes(chance.choice((9, 5_000))), 1) for key in keys]
         taken = inbox.take(batches)
         promise(ReceiverState(dict(landed), frozenset(acknowledged), frozenset(refused)))
         if taken.commit is not None:
@@ -254,7 +255,7 @@ def check_receiver(root: Path, before: ReceiverState | None, after: ReceiverStat
         assert len(in_lake) == len(set(in_lake)), "a batch twice in the lake"
         if before is not None:
             assert before.acknowledged <= set(in_lake), "a batch that was acknowledged is nowhere"
-            again = inbox.take([SealedBatch(Place(BatchKey("v", "e", seq)), b"again", 2) for seq in sorted(in_lake)])
+            again = inbox.take([SealedBatch(BatchKey("v", "e", seq), b"again", 2) for seq in sorted(in_lake)])
             assert again.commit is None, "a batch in the lake would be taken again"
             folder = root / "receiver" / "quarantine"
             kept = before.refused if after is None else before.refused & after.refused

@@ -13,7 +13,8 @@ import pytest
 
 from agent.formats.topics import Lane
 from agent.formats.up.codec import decode_window
-from agent.formats.up.seal import RecipientPrivateKey, unseal
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.formats.up.seal import unseal
 from agent.telemetry.spool.spool import Spool
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry

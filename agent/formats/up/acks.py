@@ -1,8 +1,9 @@
-"""Signed acknowledgements: the fleet tells a vehicle which batches it may forget, and what it lacks.  Pure.
+"""Signed acknowledgements: the fleet tells a vehicle which batches it may delete, and which catalogues it lacks.  Pure.
 
-Invariant: nothing that the fleet's acknowledgement key did not sign makes a vehicle forget data, neither the
-broker nor another vehicle.  A replayed acknowledgement is harmless: what was stored stays stored.  A refusal names
-the bytes that were refused, so junk that somebody else sends in a vehicle's name costs the vehicle nothing.
+Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed; neither the
+broker nor another vehicle can make it do so.  A replayed acknowledgement is harmless, because what was stored stays
+stored.  A refusal names the bytes that were refused, so junk that a stranger sends in a vehicle's name costs the
+vehicle nothing.
 """
 
 from collections.abc import Mapping
@@ -20,15 +21,17 @@ from agent.formats.topics import is_vehicle
 from agent.formats.up.catalogue import DIGEST_BYTES
 
 FORMAT: Final = 1
-MAX_SEQS: Final = 1_000  # of one acknowledgement; a receiver with more to say sends several
+# Batches of one acknowledgement; a receiver with more to say sends several.
+MAX_SEQS: Final = 1_000
 MAX_REASON_CHARS: Final = 200
-MAX_ACK_BYTES: Final = 256 * 1024  # above what MAX_SEQS refusals of full length come to
+# More than MAX_SEQS refusals of full length come to.
+MAX_ACK_BYTES: Final = 256 * 1024
 _DOMAIN: Final = b"hu/v1/ack\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The receiver will never store a batch, and says why.
+    """The receiver's statement that it will never store a batch, and why.
 
     `digest` is the SHA-256 of the envelope that was refused; a vehicle gives up only a batch that has this digest.
     """
@@ -41,8 +44,8 @@ class Refusal:
 class Ack:
     """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (by seq) never will be.
 
-    `wanted` (digest to seqs) wait at the vehicle: they refer to a catalogue that the fleet has not, and are to be sent
-    again after that.
+    `wanted` (digest to seqs) are batches that refer to a catalogue which the fleet lacks; the vehicle sends that
+    catalogue, and then the batches again.
     """
 
     vehicle: str
@@ -53,12 +56,12 @@ class Ack:
 
     @property
     def seqs(self) -> int:
-        """How many batches it speaks of."""
+        """Count the batches that the acknowledgement names."""
         return len(self.stored) + len(self.refused) + sum(map(len, self.wanted.values()))
 
 
 def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
-    """MQTT payload of `ack`, signed; reasons cut to MAX_REASON_CHARS.  Raises ValueError above MAX_SEQS."""
+    """Return `ack` signed, as an MQTT payload.  Raises: ValueError above MAX_SEQS batches."""
     if ack.seqs > MAX_SEQS:
         raise ValueError(f"an acknowledgement holds at most {MAX_SEQS} batches")
     body = pb.Ack(
@@ -76,12 +79,13 @@ def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
 
 
 def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
-    """Verify and read an acknowledgement.  Raises Untrusted for all that the fleet did not sign."""
+    """Verify and read an acknowledgement.  Raises: Untrusted where the fleet did not sign it or it is malformed."""
     if len(payload) > MAX_ACK_BYTES:
         raise Untrusted(f"acknowledgement of {len(payload)} bytes exceeds {MAX_ACK_BYTES}")
     signed, ack = pb.SignedAck(), pb.Ack()
     try:
         signed.ParseFromString(payload)
+        # The acknowledgement is parsed only after its signature is verified.
         public_key.verify(signed.signature, _DOMAIN + signed.ack)
         ack.ParseFromString(signed.ack)
     except DecodeError as error:
@@ -100,5 +104,5 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
     if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
         raise Untrusted("acknowledgement names no vehicle, or more batches than allowed")
     if any(len(digest) != DIGEST_BYTES for digest in read.wanted):
-        raise Untrusted("acknowledgement wants a catalogue by something that is no digest")
+        raise Untrusted("acknowledgement wants a catalogue by something that is not a digest")
     return read

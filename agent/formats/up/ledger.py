@@ -1,10 +1,10 @@
-"""Every sequence number explained: which batches are here, which are lost and why, which nobody has explained.  Pure.
+"""Explain every sequence number: which batches are here, which are lost and why, which are not explained yet.  Pure.
 
-The lake asks this of what it stored, the vehicle of what waits; both explain the other numbers by the same loss
-records, so their answers can be compared number by number.
+The lake explains what it stored, the vehicle what waits.  Both explain the other numbers by the same loss records, so
+their answers can be compared number by number.
 
-Invariant: each number up to the last lies in exactly one span.  What is here is here, whatever a record says: a batch
-may have arrived although the vehicle, which did not hear so, gave it up.
+Invariant: each number up to the last lies in exactly one span.  A batch that is here is here, whatever a record says:
+it may have arrived although the vehicle gave it up, because the acknowledgement was lost.
 """
 
 from bisect import bisect_left
@@ -14,28 +14,31 @@ from enum import StrEnum
 from typing import Final
 
 Range = tuple[int, int]
-"""First and last number, both included."""
+"""The first and the last number, both included."""
 
 INDEX_DAMAGED: Final = "index_damaged"
 REPLACED: Final = "replaced"
 
 
 class State(StrEnum):
-    """What became of a batch."""
+    """The fate of a batch."""
 
-    STORED = "stored"  # in the lake, or its samples are, in the batch that replaced it
-    WAITING = "waiting"  # in the vehicle, in the same way
-    REPLACED = "replaced"  # its samples were in another batch, which is lost
+    STORED = "stored"
+    # In the vehicle.
+    WAITING = "waiting"
+    # Its samples were in another batch, which is lost.
+    REPLACED = "replaced"
     LOST = "lost"
-    OPEN = "open"  # not here and not explained: under way, or its explanation is
+    # Not here and not explained: the batch, or its explanation, is on the way.
+    OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a loss record says of `batches` batches between `first_seq` and `last_seq` of one epoch.
+    """A loss record: `batches` batches between `first_seq` and `last_seq` of one epoch are lost.
 
-    Times are microseconds since the Unix epoch.  Records that name no numbers (lost frames, losses before anything was
-    sealed) explain none.
+    Times are microseconds since the Unix epoch.  A record that names no numbers (lost frames, losses before anything
+    was sealed) explains none.
     """
 
     reason: str
@@ -50,10 +53,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Numbers `first` to `last`.  `record` says why, where they are lost.
+    """The fate of the numbers `first` to `last`.  `record` says why they are lost, where they are.
 
-    `exact`: False where the record covers more numbers than it counts, so that it is certain how many of its range are
-    lost, but not that it is these (the vehicle merges records when it has to keep too many).
+    `exact` is False where the record covers more numbers than it counts: the vehicle merges records when it has to keep
+    too many, so it is certain how many numbers of the range are lost, but not which.
     """
 
     first: int
@@ -64,12 +67,12 @@ class Span:
 
     @property
     def batches(self) -> int:
-        """How many numbers."""
+        """Count the numbers."""
         return self.last - self.first + 1
 
 
 def ranges(numbers: Iterable[int]) -> list[Range]:
-    """Numbers as ranges, in order."""
+    """Return numbers as ranges, in order."""
     found: list[list[int]] = []
     for number in sorted(set(numbers)):
         if found and found[-1][1] == number - 1:
@@ -82,14 +85,15 @@ def ranges(numbers: Iterable[int]) -> list[Range]:
 def explain(
     last: int, here: Mapping[State, Sequence[Range]], records: Sequence[Record], *, rest: State = State.OPEN
 ) -> list[Span]:
-    """The spans of the numbers 1 to `last` of one epoch, in order.
+    """Return the spans of the numbers 1 to `last` of one epoch, in order.
 
-    `here` has ranges that share no number; what neither it nor a record explains is `rest`.
+    The ranges in `here` share no number.  Numbers that neither `here` nor a record explains get the state `rest`.
     """
     spans = [Span(*each, state) for state, found in here.items() for each in found]
     free = _without((1, last), [each for found in here.values() for each in found])
     by_width = sorted((r for r in records if _width(r)), key=lambda record: (_width(record), record.first_seq or 0))
-    for record in by_width:  # those that say exactly which come first
+    # Records that name their numbers exactly come first; a merged record then takes from what they leave.
+    for record in by_width:
         assert record.first_seq is not None
         assert record.last_seq is not None
         taken, free = _take(free, (record.first_seq, record.last_seq), record.batches)
@@ -97,7 +101,8 @@ def explain(
         exact = _width(record) == record.batches
         spans += [Span(*each, state, record, exact) for each in taken]
     damaged = [record for record in records if record.reason == INDEX_DAMAGED]
-    if damaged:  # with the index went whatever would have explained them
+    # The records that would have explained the other numbers were lost with the index.
+    if damaged:
         spans += [Span(*each, State.LOST, damaged[0], exact=False) for each in free]
     else:
         spans += [Span(*each, rest) for each in free]
@@ -105,7 +110,7 @@ def explain(
 
 
 def _width(record: Record) -> int:
-    """Numbers in its range; 0 where it names none or counts none."""
+    """Return how many numbers the record's range has; 0 where it names or counts none."""
     if record.first_seq is None or record.last_seq is None or not record.batches:
         return 0
     return record.last_seq - record.first_seq + 1
@@ -124,7 +129,7 @@ def _without(whole: Range, taken: Iterable[Range]) -> list[Range]:
 
 
 def _take(free: list[Range], within: Range, count: int) -> tuple[list[Range], list[Range]]:
-    """The first `count` numbers of `free` that lie `within`, and what is left of `free`."""
+    """Take the first `count` numbers of `free` that lie `within`; return them, and what is left of `free`."""
     taken: list[Range] = []
     begin = bisect_left(free, within[0], key=lambda each: each[1])
     end = begin

@@ -24,7 +24,8 @@ from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.codec import MAX_REPLACES, encode_parts
 from agent.formats.up.columns import Clock, Event, Window
-from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, RecipientPublicKey, seal
+from agent.formats.up.recipient import RecipientPublicKey
+from agent.formats.up.seal import SEAL_OVERHEAD_BYTES, Header, seal
 from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
 from agent.telemetry.outbox.references import Description, References
 from agent.telemetry.spool.spool import Draft, Spool, Superseded

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Permanent
 from agent.formats.topics import is_vehicle, partition_of
-from agent.formats.up.seal import RecipientPublicKey
+from agent.formats.up.recipient import RecipientPublicKey
 from fleet.admin.create import create_fleet
-from fleet.admin.enrol import Model, enrol, read_recipient
+from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519, read_p256
+from fleet.state.keys import read_ed25519, read_p256, read_recipient
 from fleet.state.registry import Registry
 from tests.fleet.vehicles import DEMO, make_fleet
 

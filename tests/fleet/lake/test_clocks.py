@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from agent.formats.up.columns import Clock, ClockQuality
+from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.query import ask_sql
-from fleet.lake.rows import OpenedBatch
 from tests.fleet.lake.test_ledger import batch, fill
 from tests.fleet.vehicles import T0_US
 

@@ -11,8 +11,8 @@ from agent.errors import Permanent
 from agent.formats.up.columns import Event
 from agent.telemetry.losses import Loss, Reason
 from fleet.lake.compact import Retention, Work, compact, retention_of
+from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.query import ask_sql
-from fleet.lake.rows import OpenedBatch
 from fleet.lake.tables import Lake
 from tests.fleet.lake.test_ledger import VEHICLE, batch, told
 

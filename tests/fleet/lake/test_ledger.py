@@ -7,7 +7,7 @@ from agent.formats.up.columns import Event, Window
 from agent.formats.up.seal import Header
 from agent.telemetry.losses import Loss, Reason, to_event
 from fleet.lake.ledger import COLUMNS, ledger
-from fleet.lake.rows import OpenedBatch
+from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.tables import Lake
 from tests.fleet.vehicles import EPOCH, T0_US, make_window
 

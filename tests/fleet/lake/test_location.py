@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AgentError, Permanent
+from fleet.lake.location import Location, read_location
 from fleet.lake.query import ask_sql
-from fleet.lake.tables import Lake, Location, open_table, read_location
+from fleet.lake.tables import Lake, open_table
 from tests.fleet.lake.test_ledger import batch
 
 

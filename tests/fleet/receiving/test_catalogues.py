@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.formats.up.catalogue import Catalogue
+from fleet.lake.batch_key import BatchKey
 from fleet.lake.query import ask_sql, query
-from fleet.receiving import inbox as inboxes
+from fleet.receiving.catalogue_table import CatalogueContent
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import BatchKey, CatalogueContent, Inbox, Place, SealedBatch
-from fleet.receiving.receiver import open_store
+from fleet.receiving.inbox import Inbox, SealedBatch
+from fleet.receiving.message import Message
+from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
-from fleet.receiving.store import Message, Store
+from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
 from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_catalogue, make_vehicle, make_window
 
@@ -161,11 +163,12 @@ class CataloguesModel(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.limit, inboxes.CATALOGUES = inboxes.CATALOGUES, 3
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: ())
+        self.open()
+
+    def open(self) -> None:
+        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: (), catalogues=3)
 
     def teardown(self) -> None:
-        inboxes.CATALOGUES = self.limit
         self.inbox.close()
         shutil.rmtree(self.folder)
 
@@ -187,7 +190,7 @@ class CataloguesModel(RuleBasedStateMachine):
     def refer(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.used)))
         self.seq += 1
-        batch = SealedBatch(Place(BatchKey("v", EPOCH, self.seq)), b"sealed", T0_US, bytes([number]) * 16)
+        batch = SealedBatch(BatchKey("v", EPOCH, self.seq), b"sealed", T0_US, bytes([number]) * 16)
         commit = self.inbox.take([batch]).commit
         assert commit is not None
         self.pending[commit.number] = number
@@ -203,7 +206,7 @@ class CataloguesModel(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.inbox.close()
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: ())
+        self.open()
         assert {c.number: c.batches[0].catalogue for c in self.inbox.undone()} == {
             commit: bytes([number]) * 16 for commit, number in self.pending.items()
         }
@@ -212,11 +215,11 @@ class CataloguesModel(RuleBasedStateMachine):
     def what_is_kept_is_what_the_model_keeps(self) -> None:
         if not hasattr(self, "inbox"):
             return
-        kept = {n for n in range(8) if self.inbox.has_catalogue("v", bytes([n]) * 16)}
+        kept = {n for n in range(8) if self.inbox.catalogues.has("v", bytes([n]) * 16)}
         assert kept == self.used.keys()
-        assert all(self.inbox.catalogue("v", bytes([n]) * 16) == b"%d" % n for n in kept)
+        assert all(self.inbox.catalogues.content("v", bytes([n]) * 16) == b"%d" % n for n in kept)
         assert kept >= set(self.pending.values())
-        assert Catalogues(self.inbox).find("v", bytes([9]) * 16) is None
+        assert Catalogues(self.inbox.catalogues).find("v", bytes([9]) * 16) is None
 
 
 CataloguesModel.TestCase.settings = settings(

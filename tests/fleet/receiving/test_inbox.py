@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
-from fleet.receiving.inbox import BatchKey, Inbox, Place, SealedBatch
+from fleet.lake.batch_key import BatchKey
+from fleet.receiving.inbox import Inbox, SealedBatch
 
 EPOCH = "e" * 32
 
@@ -22,14 +23,14 @@ def key(seq: int, vehicle: str = "v1") -> BatchKey:
 
 
 def sealed(*seqs: int) -> list[SealedBatch]:
-    return [SealedBatch(Place(key(seq)), b"sealed %d" % seq, seq) for seq in seqs]
+    return [SealedBatch(key(seq), b"sealed %d" % seq, seq) for seq in seqs]
 
 
-def nothing() -> Iterable[Place]:
+def nothing() -> Iterable[BatchKey]:
     return ()
 
 
-def open_inbox(path: Path, share: str = "0-15", known: Callable[[], Iterable[Place]] = nothing) -> Inbox:
+def open_inbox(path: Path, share: str = "0-15", known: Callable[[], Iterable[BatchKey]] = nothing) -> Inbox:
     return Inbox.open(path / "receiver.db", share=share, known=known)
 
 
@@ -61,6 +62,21 @@ def test_what_was_taken_and_not_finished_comes_back_under_its_number_with_its_by
     inbox.finish(first.number)
     assert inbox.undone() == []
     assert inbox.take(sealed(1)).stored == (key(1),)
+
+
+def test_epochs_are_many_and_come_in_no_order(tmp_path: Path) -> None:
+    """Each window that a crash left open sends its checkpoints under an epoch of its own."""
+    inbox = open_inbox(tmp_path)
+    epochs = [f"{number * 7919 % 101:032x}" for number in range(1, 101)]
+    batches = [SealedBatch(BatchKey("v1", epoch, seq), b"checkpoint", 1) for epoch in epochs for seq in (1, 2)]
+    commit = inbox.take(batches).commit
+    assert commit is not None
+    assert commit.batches == tuple(batches)
+    inbox.finish(commit.number)
+    again = inbox.take([*reversed(batches), *sealed(1)])
+    assert again.stored == tuple(batch.key for batch in reversed(batches))
+    assert again.commit is not None
+    assert again.commit.batches == tuple(sealed(1))
 
 
 def test_finished_batches_leave_no_bytes_behind(tmp_path: Path) -> None:
@@ -115,7 +131,7 @@ def test_a_new_inbox_knows_what_the_lake_has_and_gets_a_new_name(tmp_path: Path)
     first = open_inbox(tmp_path)
     first.close()
     (tmp_path / "receiver.db").unlink()
-    second = open_inbox(tmp_path, known=lambda: map(Place, (key(2), key(1), key(7))))
+    second = open_inbox(tmp_path, known=lambda: (key(2), key(1), key(7)))
     assert second.app_id != first.app_id
     assert second.take(sealed(1, 2, 3, 7)).stored == (key(1), key(2), key(7))
 
@@ -163,15 +179,3 @@ def test_every_batch_is_handed_out_exactly_once_whatever_arrives_and_whenever_it
     handed_out = [seq for batches in landed.values() for seq in batches]
     assert sorted(handed_out) == sorted({seq for group in groups for seq in group})
     assert list(landed) == sorted(landed)
-
-
-def test_a_batch_explains_the_numbers_that_it_replaced_and_keeps_them_out(tmp_path: Path) -> None:
-    inbox = open_inbox(tmp_path)
-    taken = inbox.take([SealedBatch(Place(key(4), replaces=(1, 2)), b"whole", 4)])
-    assert taken.commit is not None
-    assert [batch.key.seq for batch in taken.commit.batches] == [4]
-    inbox.finish(taken.commit.number)
-    late = inbox.take(sealed(1, 2, 3))
-    assert late.commit is not None
-    assert [batch.key.seq for batch in late.commit.batches] == [3]
-    assert [found.seq for found in late.stored] == [1, 2]

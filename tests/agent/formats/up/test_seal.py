@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from agent.errors import Permanent, Untrusted
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.topics import Lane
-from agent.formats.up.seal import (
-    MAX_ENVELOPE_BYTES,
-    SEAL_OVERHEAD_BYTES,
-    Header,
-    RecipientPrivateKey,
-    RecipientPublicKey,
-    read_header,
-    seal,
-    unseal,
-)
+from agent.formats.up import recipient
+from agent.formats.up.recipient import RecipientPrivateKey, RecipientPublicKey
+from agent.formats.up.seal import MAX_ENVELOPE_BYTES, SEAL_OVERHEAD_BYTES, Header, read_header, seal, unseal
 
 SUITES = ("MLKEM768_X25519", "X25519")
 DEVICE = ec.generate_private_key(ec.SECP256R1())
@@ -100,10 +93,9 @@ def test_a_body_signed_for_another_header_is_refused_even_where_the_fleets_publi
     """Whoever has the public key can seal, but not sign: a signed body cannot be moved to another sequence number."""
     fleet = FLEET["X25519"]
     one, two = ENVELOPES["X25519"], sealed("X25519", seq=8)
-    from agent.formats.up import seal as module
 
     first, second = pb.Envelope.FromString(one), pb.Envelope.FromString(two)
-    suite = module._SUITES["X25519"]
+    suite = recipient.SUITES["X25519"]
     signed = suite.decrypt(first.ciphertext, fleet.key, info=b"hu/v1/seal\0" + first.header)
     second.ciphertext = suite.encrypt(signed, fleet.public.key, info=b"hu/v1/seal\0" + second.header)
     with pytest.raises(Untrusted, match="signature"):
@@ -129,10 +121,9 @@ def test_arbitrary_bytes_are_untrusted_and_nothing_else(envelope):
 @given(st.binary(max_size=300))
 def test_arbitrary_sealed_content_is_untrusted_and_nothing_else(content):
     fleet = FLEET["X25519"]
-    from agent.formats.up import seal as module
 
     envelope = pb.Envelope.FromString(ENVELOPES["X25519"])
-    envelope.ciphertext = module._SUITES["X25519"].encrypt(
+    envelope.ciphertext = recipient.SUITES["X25519"].encrypt(
         content, fleet.public.key, info=b"hu/v1/seal\0" + envelope.header
     )
     with pytest.raises(Untrusted):
@@ -189,7 +180,7 @@ def test_key_files_read_back(suite):
         ({"suite": "RSA"}, "suite 'RSA' is none of"),
         ({"suite": []}, "suite"),
         ({"key_id": "0" * 16}, "does not belong"),
-        ({"public_key": "AAAA"}, "no MLKEM768_X25519 key"),
+        ({"public_key": "AAAA"}, "not a MLKEM768_X25519 key"),
         ({"public_key": "?"}, "not a key file"),
         ({"public_key": 5}, "not a key file"),
     ],

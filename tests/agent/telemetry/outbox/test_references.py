@@ -6,7 +6,9 @@ loses its catalogues, or all it has.  In the end every sample that was put is re
 
 import functools
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +22,14 @@ from agent.formats.up.acks import Refusal
 from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.codec import decode_batch
 from agent.formats.up.columns import ColumnGroup, Window
-from agent.formats.up.seal import RecipientPrivateKey, RecipientPublicKey, unseal
+from agent.formats.up.recipient import RecipientPrivateKey, RecipientPublicKey
+from agent.formats.up.seal import unseal
 from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.outbox.references import Description
 from agent.telemetry.spool.spool import CATALOGUES, Entry, Spool, Verdict
+from fleet.lake.batch_key import BatchKey
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import BatchKey, Inbox, Place, SealedBatch
+from fleet.receiving.inbox import Inbox, SealedBatch
 from tests.agent.formats.up.windows import CLOCK, samples, signal
 from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyFiles, connector
 
@@ -74,8 +78,8 @@ class Receiver:
         self.open()
 
     def open(self) -> None:
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: map(Place, self.lake))
-        self.catalogues = Catalogues(self.inbox)
+        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: self.lake)
+        self.catalogues = Catalogues(self.inbox.catalogues)
         for commit in self.inbox.undone():
             self.land(commit.number, commit.batches)
 
@@ -100,8 +104,8 @@ class Receiver:
         except UnknownCatalogue as error:
             return self.inbox.is_stored(key) or error.digest
         if carried is not None:
-            self.catalogues.arrived(VEHICLE, carried)
-        batch = SealedBatch(Place(key), sealed, 0, referred[0] if referred else None)
+            self.catalogues.add_arrived(VEHICLE, carried)
+        batch = SealedBatch(key, sealed, 0, referred[0] if referred else None)
         taken = self.inbox.take([batch], self.catalogues.take_arrived())
         if crash:
             self.reopen()
@@ -121,8 +125,9 @@ class Receiver:
                 path.unlink()
             self.open()
         else:
-            self.inbox._connection.execute("DELETE FROM catalogues")
-            self.catalogues = Catalogues(self.inbox)
+            with closing(sqlite3.connect(self.folder / "receiver.db", isolation_level=None)) as database:
+                database.execute("DELETE FROM catalogues")
+            self.catalogues = Catalogues(self.inbox.catalogues)
 
 
 class ReferencesModel(RuleBasedStateMachine):

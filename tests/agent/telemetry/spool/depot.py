@@ -12,7 +12,8 @@ from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.codec import decode_window
 from agent.formats.up.columns import Event, Window
-from agent.formats.up.seal import RecipientPrivateKey, unseal
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.formats.up.seal import unseal
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.outbox import Outbox, Sealer
 from agent.telemetry.spool.files import DiskFiles

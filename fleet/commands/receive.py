@@ -1,0 +1,47 @@
+"""`fleet receive`: take telemetry into the lake."""
+
+import argparse
+from dataclasses import asdict
+from typing import Final
+
+from fleet.commands.arguments import add_lake_arguments, address, lake_of, share
+from fleet.commands.output import report
+from fleet.receiving.share import Share
+from fleet.state.folder import FleetFolder
+
+SUMMARY: Final = "take telemetry into the lake"
+EXAMPLE: Final = "fleet receive --broker mqtt.example.com:8883 --partitions 0-3/16"
+DESCRIPTION: Final = """\
+Verify, open, deduplicate and store what vehicles send, acknowledge it, and answer vehicles that ask for pushes.
+The receiver runs until SIGTERM and reconnects to a lost broker for ever. It may be killed at any moment: it
+continues without loss when it is started again."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `fleet receive`."""
+    parser.add_argument(
+        "--broker",
+        type=address,
+        default=("localhost", 8883),
+        metavar="HOST:PORT",
+        help="the broker (default: localhost:8883)",
+    )
+    parser.add_argument(
+        "--partitions",
+        type=share,
+        default=Share(),
+        metavar="A-B/16",
+        help="which vehicles to serve, where several receivers share the fleet (default: all)",
+    )
+    add_lake_arguments(parser)
+    parser.add_argument("--verbose", action="store_true", help="log every commit")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Receive until SIGTERM or SIGINT, and print what was taken."""
+    from fleet.receiving.service import receive
+
+    host, port = args.broker
+    counts = asdict(receive(FleetFolder(args.fleet), host, port, args.partitions, lake_of(args)))
+    report(args, counts, ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return 0

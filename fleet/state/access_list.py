@@ -1,0 +1,24 @@
+"""The broker's access-control list, in the language of mosquitto.  Pure.
+
+Invariant: a client is who its certificate says (its common name becomes the user name), and the list lets a vehicle use
+its own topics only.  One stolen vehicle key therefore neither reads nor writes for another vehicle.
+"""
+
+from typing import Final
+
+ACCESS_LIST: Final = """\
+# Topics: hu/v1/...  A user is the CN of the client's certificate: a vehicle's pseudonym, or `receiver`.
+user receiver
+topic read hu/v1/up/#
+topic write hu/v1/ack/+
+topic read hu/v1/sync/+
+topic write hu/v1/push/+
+topic write hu/v1/nudge
+
+# Every client, on the topics that carry its own name only.
+pattern write hu/v1/up/+/%u/+
+pattern read hu/v1/ack/%u
+pattern write hu/v1/sync/%u
+pattern read hu/v1/push/%u
+pattern read hu/v1/nudge
+"""

@@ -1,0 +1,28 @@
+"""Intervals against a set of numbers."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.receiving.intervals import Interval, joined
+
+
+def neighbours(number: int, intervals: list[Interval]) -> tuple[Interval | None, Interval | None]:
+    before = max((each for each in intervals if each[0] <= number), default=None)
+    return before, min((each for each in intervals if each[0] > number), default=None)
+
+
+@given(numbers=st.lists(st.integers(1, 30), max_size=60))
+def test_intervals_hold_the_numbers_that_were_added_and_never_touch(numbers: list[int]) -> None:
+    intervals: list[Interval] = []
+    added: set[int] = set()
+    for number in numbers:
+        whole = joined(number, *neighbours(number, intervals))
+        assert (whole is None) == (number in added)
+        if whole is not None:
+            intervals = [each for each in intervals if not whole[0] <= each[0] <= whole[1]]
+            intervals = sorted([*intervals, whole])
+        added.add(number)
+        assert {n for first, last in intervals for n in range(first, last + 1)} == added
+        assert all(last + 1 < first for (_, last), (first, _) in itertools.pairwise(intervals))
