@@ -30,7 +30,7 @@ WINDOWS_S = (30, 5)
 
 
 def main() -> int:
-    """Run the benchmark; returns the exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
@@ -52,12 +52,12 @@ def main() -> int:
     figures: dict[str, Any] = {"machine": f"{platform.machine()}, Python {platform.python_version()}", "notes": []}
     with tempfile.TemporaryDirectory(dir=options.out, prefix="bench-") as name:
         try:
-            # What each leaves goes at the end: some file systems make new files slowly while many were just removed.
+            # All files stay until the end, because some file systems are slow just after many files were removed.
             for drive in _drives(options.only, figures):
-                _tell(f"{drive.name}: {len(drive.block)} frames, {drive.seconds:.0f} s")
+                _print(f"{drive.name}: {len(drive.block)} frames, {drive.seconds:.0f} s")
                 _add(figures, drive.name, _measure(drive, Path(name) / drive.name, options.rounds, figures["notes"]))
             figures["write_amplification"] = flash.full_batches(Path(name) / "full")
-            _tell("blocks of one message")
+            _print("blocks of one message")
             sizes = block_sizes(options.rounds)
         except Different as error:
             print(f"bench: {error}", file=sys.stderr)
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def _drives(only: str | None, figures: dict[str, Any]) -> "list[Drive]":
-    _tell("reading the captures")
+    _print("reading the captures")
     drives = [drive for drive in recorded() if only is None or only in drive.name]
     if not drives:
         figures["notes"].append(f"no recorded captures in {DATA}: measured on the demonstration vehicle")
@@ -148,13 +148,13 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
 
 
 def _add(figures: dict[str, Any], name: str, found: dict[str, Any]) -> None:
-    """Every figure of a drive under its own key, by name of the drive."""
+    """Add the figures of a drive, each under its own key and the name of the drive."""
     for key, value in found.items():
         figures.setdefault(key, {})[name] = value
 
 
 def _summarise(figures: dict[str, Any]) -> None:
-    """Means over the open classic captures."""
+    """Add means over the open classic captures."""
     classic = figures["classic"]
     for key in ("bytes_per_sample", "bytes_per_sample_5s", "bytes_per_sample_sealed", "bytes_per_sample_sealed_5s"):
         if classic:
@@ -162,12 +162,12 @@ def _summarise(figures: dict[str, Any]) -> None:
 
 
 def _storage(figures: dict[str, Any], backlog_mb: int, out: Path) -> None:
-    """The durable ends: the vehicle's spool and the fleet's lake."""
+    """Measure where batches become durable: the vehicle's spool and the fleet's lake."""
     from bench import backlog, receiving
 
-    _tell("the receiver: sealed batches into Delta tables")
+    _print("the receiver: sealed batches into Delta tables")
     figures |= receiving.measure(demonstration(), out)
-    _tell(f"the spool at a backlog of up to {max(backlog.BACKLOGS):,} batches, and {backlog_mb} MB drained")
+    _print(f"the spool at a backlog of up to {max(backlog.BACKLOGS):,} batches, and {backlog_mb} MB drained")
     try:
         figures |= backlog.measure(backlog_mb, out)
     except Permanent as error:
@@ -175,25 +175,25 @@ def _storage(figures: dict[str, Any], backlog_mb: int, out: Path) -> None:
 
 
 def _processes(figures: dict[str, Any], folder: Path) -> None:
-    """What needs processes of their own, on virtual CAN."""
+    """Measure what needs processes of its own, on virtual CAN."""
     from bench import capture, running
 
     for text, measure in (
         ("capture: ring, candump, python-can", capture.measure),
         ("the running agent: start-up, memory, wake-ups", lambda: running.measure(folder)),
     ):
-        _tell(f"{text} (virtual CAN; a few minutes under User Mode Linux)")
+        _print(f"{text} (virtual CAN; a few minutes under User Mode Linux)")
         try:
             figures |= measure()
         except RuntimeError as error:
             figures["notes"].append(f"{text}: {str(error).strip().splitlines()[0]}")
-    _tell("start-up on this machine")
+    _print("start-up on this machine")
     figures |= running.start_up_here(folder)
     for key in ("capture_cpu_ratio_candump", "capture_cpu_ratio_python_can", "rss_mb", "wakeups_per_s"):
         figures.setdefault(key, None)
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(f"  {text} ...", file=sys.stderr, flush=True)
 
 

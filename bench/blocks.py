@@ -1,8 +1,7 @@
-"""Blocks of one message with eight signals: how much a call costs, whatever is in it.
+"""Measures blocks of one message with eight signals: how much of a call does not depend on the number of frames.
 
-Beside our decoder (physical values of all signals) and cantools on the same frames stands the numpy bound: the same
-eight signals cut out by hand, in the fewest array operations, from data that is already one message's, without
-looking at an identifier.
+Three ways decode the same frames: our decoder (physical values of all signals), cantools, and the numpy bound.  The
+bound cuts the eight signals out by hand, in the fewest array operations, without looking at an identifier.
 """
 
 from typing import Final
@@ -33,7 +32,7 @@ _MESSAGE: Final = Message(
 
 
 def block_sizes(rounds: int) -> dict[str, dict[int, float]]:
-    """Frames a second by size of the block: `agent`, `raw` (before scaling), `cantools`, `numpy`."""
+    """Return frames a second by size of the block, for `agent`, `raw` (before scaling), `cantools` and `numpy`."""
     decoder, conversions = Decoder({0: compile_plan([Database([_MESSAGE])])}), Conversions()
     found: dict[str, dict[int, float]] = {"agent": {}, "raw": {}, "cantools": {}, "numpy": {}}
     for size in SIZES:

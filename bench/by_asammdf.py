@@ -1,5 +1,7 @@
-"""Decoding with asammdf, the vectorised extraction of the measurement world: an MF4 file of the frames, written once,
-`extract_bus_logging`, and every channel read as numbers."""
+"""Decodes with asammdf, the vectorised extraction that measurement engineers use.
+
+The frames are written to an MF4 file once; measured are `extract_bus_logging` and reading every channel as numbers.
+"""
 
 import logging
 import warnings
@@ -25,7 +27,7 @@ _FIELDS = [
 
 
 class AsammdfDecoder:
-    """Extracts from one file of the whole drive, which costs it less than a file for each window."""
+    """A decoder of one file with the whole drive, which costs asammdf less than a file for each window."""
 
     def __init__(self, drive: Drive, folder: Path) -> None:
         self._file = folder / f"{drive.name}.mf4"
@@ -39,11 +41,11 @@ class AsammdfDecoder:
         ]
 
     def decode(self) -> int:
-        """Open the file, extract, read every channel; how many values."""
+        """Open the file, extract, read every channel, and return how many values there are."""
         return sum(len(values) for _, values in self._channels())
 
     def columns(self) -> Columns:
-        """All values."""
+        """Return all values."""
         return {key: values.astype(np.float64) for key, values in self._channels() if len(values)}
 
     def _channels(self) -> "list[tuple[tuple[str, str, str], np.ndarray]]":

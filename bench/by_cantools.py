@@ -1,4 +1,4 @@
-"""Decoding with cantools, frame by frame, as a Python script does it today: `message.decode`, default arguments."""
+"""Decodes with cantools, frame by frame, as a Python script does today: `message.decode` with default arguments."""
 
 from collections import defaultdict
 
@@ -13,7 +13,7 @@ from can_dbc.plan import Match, match_key
 
 
 class CantoolsDecoder:
-    """Decodes the frames of a drive.  What a script has to look up per frame anyway is looked up beforehand."""
+    """A decoder of the frames of a drive, in favour of cantools: the message of each frame is looked up beforehand."""
 
     def __init__(self, drive: Drive) -> None:
         block = drive.block
@@ -43,16 +43,16 @@ class CantoolsDecoder:
 
     @property
     def frames(self) -> int:
-        """How many have a message."""
+        """Return how many frames have a message."""
         return len(self._frames)
 
     def decode(self) -> None:
-        """Every frame, with texts and scaling, as cantools does when not told otherwise."""
+        """Decode every frame, with texts and scaling, as cantools does by default."""
         for _, _, message, data in self._frames:
             message.decode(data)
 
     def columns(self) -> Columns:
-        """All values, without texts."""
+        """Return all values, without texts."""
         values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for bus, sender, message, data in self._frames:
             for signal, value in message.decode(data, decode_choices=False).items():

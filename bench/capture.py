@@ -1,12 +1,12 @@
-"""What capturing costs: the packet ring, candump and python-can on the same virtual CAN traffic (cangen).
+"""Measures what capturing costs: packet ring, candump and python-can on the same virtual CAN traffic (cangen).
 
     python -m bench.capture             prints JSON; boots User Mode Linux where this machine has no vcan
 
-Where the machine has vcan, it is the CPU time of the reading process.  Under User Mode Linux, whose own clocks of
-processes count in ticks of 10 ms, it is what the whole kernel with all its processes takes on this machine while a
-reader is there, less what it takes with the same traffic and none: system calls, waking up and the kernel's part of
-the delivery count too.  Rounds are interleaved, medians taken.  Per frame that was sent; a reader that loses frames
-is spared their cost.
+Where the machine has vcan, the cost is the CPU time of the reading process.  User Mode Linux counts that in ticks of
+10 ms only.  There the cost is the CPU time of the whole kernel with all its processes on this machine while a reader
+runs, less the time with the same traffic and no reader; so system calls, wake-ups and the kernel's part of the
+delivery count as well.  Rounds are interleaved and medians are taken.  The cost is that of each frame sent, so a
+reader that loses frames is spared their cost.
 """
 
 import asyncio
@@ -23,47 +23,43 @@ from typing import Any, Final
 import can
 
 from agent.sources.packet_ring import PacketRingSource
-from tests.vcan import interfaces, user_mode_linux
+from lab import can_interfaces, user_mode_linux
 
-ROOT: Final = Path(__file__).parents[1]
 BUS: Final = "can0"
 READY: Final = "ready"
 ROUNDS: Final = 5
 SECONDS: Final = 4.0
-BURST: Final = ("-g", "10", "-c", "45")  # 45 frames each 10 ms and a little: about 4,000 a second
+BURST: Final = ("-g", "10", "-c", "45")
+"""Arguments of cangen: 45 frames every 10 ms and a little, about 4,000 a second."""
+
 READERS: Final[dict[str, list[str]]] = {
     "none": ["sh", "-c", f"echo {READY}; exec sleep 1000"],
     "ring": [sys.executable, "-m", "bench.capture", "read-ring"],
     "candump": ["sh", "-c", f"echo {READY}; exec candump {BUS} >/dev/null"],
     "python_can": [sys.executable, "-m", "bench.capture", "read-python-can"],
 }
-SETTLE_S: Final = 1.0  # after the imports
-START_S: Final = 10.0  # which take long under User Mode Linux
+SETTLE_S: Final = 1.0
+START_S: Final = 10.0
+"""How long the start of a reader may take: imports are slow under User Mode Linux."""
+
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def measure() -> dict[str, Any]:
-    """The figures, wherever vcan is to be had.  Raises RuntimeError where it is not."""
-    if interfaces.available():
+    """Measure wherever vcan is available.  Raises: RuntimeError where it is not."""
+    if can_interfaces.available():
         return _figures(_phases(None))
-    if (reason := user_mode_linux.unavailable()) is not None:
-        raise RuntimeError(f"no virtual CAN: {reason}")
     meter = _Meter()
-    outcome = user_mode_linux.run(
-        [sys.executable, "-m", "bench.capture", "phases"],
-        folder=ROOT,
-        environment={"PYTHONPATH": str(ROOT)},
-        timeout_s=60 + 2 * ROUNDS * len(READERS) * (START_S + SECONDS),
-        watch=meter.look,
-    )
-    if outcome.status != 0:
-        raise RuntimeError(f"bench.capture failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
-    inside = json.loads(outcome.output.splitlines()[-1])
+    timeout_s = 60 + 2 * ROUNDS * len(READERS) * (START_S + SECONDS)
+    inside = json.loads(user_mode_linux.run_module("bench.capture", "phases", timeout_s=timeout_s, watch=meter.look))
     return _figures([(name, meter.used_s[number], frames) for number, (name, _, frames) in enumerate(inside)])
 
 
 def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
-    """Of (reader, CPU seconds, frames sent), in rounds of READERS; what `none` takes the others take as well."""
+    """Work out the figures from (reader, CPU seconds, frames sent), in rounds of READERS.
+
+    The other readers take what `none` takes as well, so that is subtracted.
+    """
     rounds = [phases[start : start + len(READERS)] for start in range(0, len(phases), len(READERS))]
     costs: dict[str, list[float]] = {name: [] for name in READERS if name != "none"}
     for (_, idle_s, idle_frames), *others in rounds:
@@ -76,14 +72,17 @@ def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
         "capture_cpu_ratio_candump": round(median["ring"] / median["candump"], 3),
         "capture_cpu_ratio_python_can": round(median["ring"] / median["python_can"], 3),
         "frames_per_s": round(sum(frames for _, _, frames in phases) / len(phases) / SECONDS),
-        "user_mode_linux": not interfaces.available(),
+        "user_mode_linux": not can_interfaces.available(),
     }
 
 
 def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
-    """Reader, its own CPU seconds, and frames sent, by phase; `marks`: a folder to tell where they begin and end."""
+    """Return (reader, its own CPU seconds, frames sent) of each phase.
+
+    `marks` is a folder that gets a file at the begin and at the end of each phase, for a meter outside.
+    """
     found: list[tuple[str, float, int]] = []
-    with interfaces.vcan(BUS):
+    with can_interfaces.vcan(BUS):
         for _ in range(ROUNDS):
             for name, command in READERS.items():
                 reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -91,7 +90,7 @@ def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
                 if reader.stdout.readline().strip() != READY:
                     raise RuntimeError(f"{name} did not start: {' '.join(command)}")
                 time.sleep(SETTLE_S)
-                sender = interfaces.cangen(BUS, *BURST)
+                sender = can_interfaces.cangen(BUS, *BURST)
                 time.sleep(0.5)
                 number = len(found)
                 _mark(marks, f"begin{number}")
@@ -107,7 +106,7 @@ def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
 
 
 class _Meter:
-    """Reads on this machine what User Mode Linux takes, at the marks that the phases set."""
+    """A meter on this machine, which reads the CPU time of User Mode Linux at the marks that the phases set."""
 
     def __init__(self) -> None:
         self.used_s: list[float] = []
@@ -126,7 +125,7 @@ class _Meter:
 def _mark(marks: Path | None, name: str) -> None:
     if marks is not None:
         (marks / name).touch()
-        time.sleep(0.05)  # until it has been seen
+        time.sleep(0.05)  # The meter outside looks every 10 ms.
 
 
 def _sent() -> int:
@@ -134,12 +133,12 @@ def _sent() -> int:
 
 
 def _cpu_s(pid: int) -> float:
-    """On the processor, by the scheduler's count."""
+    """Return the time on the processor, by the scheduler's count."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _session_cpu_s(session: int) -> float:
-    """User and system time of all processes of a session, those included that have ended."""
+    """Return user and system time of all processes of a session, including those that have ended."""
     total = 0
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,7 +1,7 @@
-"""The frames that everything is measured on: the recorded captures beside the checkout, or the demonstration vehicle.
+"""The input of all measurements: the recorded captures beside the checkout, or the demonstration vehicle.
 
-A `Drive` holds the frames in memory and the databases that decode them; frames that cantools refuses (too short, an
-unlisted multiplexer) are kept out, so that every decoder has the same work and must give the same values.
+A `Drive` holds frames in memory and the databases that decode them.  Frames that cantools refuses (too short, an
+unlisted multiplexer) are left out, so that every decoder has the same work and must give the same values.
 """
 
 import tomllib
@@ -28,7 +28,7 @@ VEHICLE_S: Final = 90.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drive:
-    """`databases` by bus name; `plans` by the number of the bus; `kind` is the folder of the capture (`can`: a car)."""
+    """One drive: `databases` are by bus name, `plans` by bus number; `kind` is the capture's folder (`can`: a car)."""
 
     name: str
     kind: str
@@ -39,11 +39,11 @@ class Drive:
 
     @property
     def seconds(self) -> float:
-        """From the first frame to the last."""
+        """Return the time from the first frame to the last."""
         return float(self.block.t_ns.max() - self.block.t_ns.min()) / 1e9
 
     def windows(self, seconds: float) -> list[FrameBlock]:
-        """The frames in windows of that length, as views."""
+        """Cut the frames into windows of that length, as views."""
         t_ns = np.maximum.accumulate(self.block.t_ns)
         starts_ns = np.arange(t_ns[0], t_ns[-1], round(seconds * 1e9))[1:]
         cuts = [0, *np.searchsorted(t_ns, starts_ns).tolist(), len(t_ns)]
@@ -51,7 +51,7 @@ class Drive:
 
 
 def recorded() -> Iterator[Drive]:
-    """Every capture that captures.toml pairs with databases; nothing where the data is absent."""
+    """Yield every capture that captures.toml pairs with databases; none where the data is absent."""
     if not DATA.is_dir():
         return
     for entry in tomllib.loads((DATA / "captures.toml").read_text())["capture"]:
@@ -62,14 +62,14 @@ def recorded() -> Iterator[Drive]:
 
 
 def demonstration(seconds: float = VEHICLE_S) -> Drive:
-    """The virtual vehicle, the same every time."""
+    """Return a drive of the virtual vehicle, which is the same every time."""
     block = concatenate(list(frames(1, 1_700_000_000 * 10**9, seconds)))
     databases = {"can0": [POWERTRAIN_DBC], "can1": [BODY_DBC]}
     return drive("virtual_vehicle", CLASSIC, block, databases, Match.EXACT)
 
 
 def drive(name: str, kind: str, block: FrameBlock, databases: dict[str, list[Path]], match: Match) -> Drive:
-    """A drive without the frames that no decoder accepts; frames of unknown identifiers stay."""
+    """Return a drive without the frames that no decoder accepts; frames of unknown identifiers stay."""
     plans = {
         block.buses.index(bus): compile_plan([load(file) for file in files], match)
         for bus, files in databases.items()
@@ -91,7 +91,7 @@ def _accepted(block: FrameBlock, plans: dict[int, BusPlan]) -> FrameBlock:
 
 
 def chosen(block: FrameBlock, keep: NDArray[np.bool_]) -> FrameBlock:
-    """The frames that `keep` (n,) marks."""
+    """Return the frames that `keep` (n,) marks."""
     return FrameBlock(
         block.t_ns[keep],
         block.bus[keep],

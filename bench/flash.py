@@ -1,6 +1,8 @@
-"""What the agent writes to flash: a drive collected in windows of 30 s, by the agent's own parts, with and without
-making open windows durable every 5 s.  Bytes as the kernel counts them for the process (/proc/self/io), index and its
-log included, the file system's own journal not."""
+"""Measures what the agent writes to flash for a drive in windows of 30 s, with and without checkpoints every 5 s.
+
+The kernel counts the bytes for the process (/proc/self/io).  The spool's index with its log is included; the file
+system's own journal is not.
+"""
 
 import asyncio
 import time
@@ -26,13 +28,13 @@ FULL_BATCHES: Final = 100
 
 
 def written_bytes() -> int:
-    """By this process, so far, to disks."""
+    """Return the bytes that this process has written to disks so far."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
 
 
 def full_batches(folder: Path) -> float:
-    """Bytes written for each sealed byte, in batches of the largest size."""
+    """Return the bytes written for each sealed byte, in batches of the largest size."""
     spool = _spool(folder)
     content = bytes(BATCH_BYTES)
     before = written_bytes()
@@ -44,7 +46,7 @@ def full_batches(folder: Path) -> float:
 
 
 def measure(drive: Drive, folder: Path) -> dict[str, Any]:
-    """Figures of one drive; `folder` must lie on a disk."""
+    """Return the figures of one drive; `folder` must lie on a disk."""
     sealed, written = _collected(drive, folder / "whole", 0)
     _, checkpointed = _collected(drive, folder / "checkpoints", 5 * S)
     hours = drive.seconds / 3_600
@@ -61,7 +63,7 @@ def _spool(folder: Path) -> Spool:
 
 
 def _collected(drive: Drive, folder: Path, checkpoint_ns: int) -> tuple[int, int]:
-    """Bytes of the windows' batches, and bytes written."""
+    """Return the bytes of the windows' batches, and the bytes written."""
     spool = _spool(folder)
     device, fleet = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
     clock = MachineClock(recorded=True)

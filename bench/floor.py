@@ -1,7 +1,8 @@
-"""What durable batches cost whatever is in them: the part of the pipeline that no decoder or codec can save.
+"""Measures the floor of the pipeline: what a durable batch costs that no decoder or codec can save.
 
-A body that is ready is signed and sealed, its file written and synced, the folder synced, and a row of 100 bytes
-committed (SQLite, WAL, synchronous=FULL): the steps of a spool that has no index to keep and no limits to obey.
+A body that is ready is signed and sealed, its file is written and synced, the folder is synced, and a row of 100
+bytes is committed (SQLite, WAL, synchronous=FULL).  A spool that kept no index and obeyed no limits would take these
+steps.
 """
 
 import sqlite3
@@ -22,7 +23,7 @@ EPOCH: Final = "0" * 32
 
 
 class Floor:
-    """Makes batches of `bodies` durable, one after the other; `folder` is made."""
+    """A spool without an index, which makes batches of `bodies` durable one after the other in a new `folder`."""
 
     def __init__(self, bodies: Sequence[bytes], folder: Path) -> None:
         self._bodies = bodies
@@ -37,7 +38,7 @@ class Floor:
         self._database.execute("CREATE TABLE batches (id INTEGER PRIMARY KEY, row BLOB)")
 
     def run(self) -> None:
-        """All of them."""
+        """Make all bodies durable."""
         for body in self._bodies:
             self._seq += 1
             suite, now_us = self._recipient.suite, time.time_ns() // 1_000

@@ -1,4 +1,4 @@
-"""The figures of `build/bench.json` as one picture."""
+"""Draws the figures of `build/bench.json` as one picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 
 def draw(figures: Mapping[str, Any], file: Path) -> None:
-    """Ratios to cantools, bytes a sample, throughput by block size."""
+    """Draw ratios to cantools, bytes a sample, and throughput by block size."""
     figure, (ratios, sizes, blocks) = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
     names = list(figures["decode_ratio_cantools"])
     _bars(

@@ -1,4 +1,4 @@
-"""The figures as tables for a terminal."""
+"""Shows the figures as tables for a terminal."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -63,7 +63,7 @@ _THOUSANDS: Final = {"pipeline_frames_per_s", "values_compared", "receiver_sampl
 
 
 def render(figures: Mapping[str, Any]) -> str:
-    """All tables, and the notes."""
+    """Return all tables and the notes."""
     names = list(figures["decode_ratio_cantools"])
     lines = [f"{'':34}" + "".join(f"{_short(name):>14}" for name in names)]
     for title, key, form in _CAPTURES:

@@ -1,9 +1,9 @@
-"""Bytes a sample: ours, how others do it, and how far the floor is.
+"""Measures the bytes that others need for the same samples, and an estimate of the floor.
 
 - FleetWise's way: one protobuf row a sample (VehicleData of aws-iot-fleetwise-edge, interfaces/protobuf/schemas/
   edgeToCloud/vehicle_data.proto: time in milliseconds, signal number, value as double), snappy;
 - JSON lines with zstd, as a script does it;
-- the estimate: order-0 entropy of the deltas of each column, nothing for describing signals or distributions.
+- the estimate: the order-0 entropy of the deltas of each column, with nothing added for descriptions of signals.
 """
 
 import json
@@ -24,7 +24,7 @@ _LEVEL: Final = 3
 
 
 def protobuf_snappy(windows: Sequence[Window]) -> int:
-    """Bytes of all windows as FleetWise would send them."""
+    """Return the bytes of all windows in the form in which FleetWise sends them."""
     vehicle_data = _vehicle_data()
     codec = pa.Codec("snappy")
     numbers: dict[tuple[str, str], int] = {}
@@ -46,7 +46,7 @@ def protobuf_snappy(windows: Sequence[Window]) -> int:
 
 
 def json_zstd(windows: Sequence[Window]) -> int:
-    """Bytes of all windows as JSON lines, one a sample, compressed with zstd."""
+    """Return the bytes of all windows as JSON lines, one for each sample, compressed with zstd."""
     total = 0
     for window in windows:
         lines = []
@@ -58,7 +58,7 @@ def json_zstd(windows: Sequence[Window]) -> int:
 
 
 def entropy(windows: Sequence[Window]) -> float:
-    """Bytes of all windows, were each column's deltas coded by their own frequencies."""
+    """Return the bytes of all windows if the deltas of each column were coded by their own frequencies."""
     bits = 0.0
     for window in windows:
         times = {group.t_us.tobytes(): group.t_us for group in window.groups}
@@ -83,7 +83,7 @@ def _rows(window: Window) -> "list[tuple[NDArray[np.int64], str, str, NDArray[np
 
 
 def _vehicle_data() -> Any:
-    """The message type, of what is filled here."""
+    """Build the protobuf message type, with only the fields that are filled here."""
     file = descriptor_pb2.FileDescriptorProto(name="bench_vehicle_data.proto", package="bench", syntax="proto3")
     signal = file.message_type.add(name="CapturedSignal")
     signal.oneof_decl.add(name="SignalValue")

@@ -1,4 +1,4 @@
-"""Times of several ways to do one job, measured in turns so that a busy machine is busy for all of them."""
+"""Measures several ways to do one job in turns, so that a busy machine is busy for all of them."""
 
 import gc
 import statistics
@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 SHORTEST_S: Final = 0.05
-"""A job shorter than this is repeated within a measurement: caches and clocks favour nobody then."""
+"""A shorter job is repeated within one measurement, so that caches and the clock's resolution do not matter."""
 
 
 def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each way: once each untimed, then `rounds` times in turns, the collector of garbage off."""
+    """Return the median seconds of each way.
+
+    Each way runs once untimed, then `rounds` times in turns, while the garbage collector is off.
+    """
     repeats = {name: max(1, round(SHORTEST_S / _seconds(way, 1))) for name, way in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):

@@ -1,46 +1,25 @@
 """A vehicle to measure the running agent with: enrolled, with the demonstration's databases and its traffic."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC
 from bench.drives import demonstration
 from can_dbc.frames import BRS, EXTENDED, FD, FrameBlock
+from lab.fleet import enrol_vehicle, make_fleet
+from lab.vehicle import Vehicle, collect_everything
 
 BUSES: Final = ("can0", "can1")
 FRAMES_PER_S: Final = 4_000  # on each bus
 LOG_S: Final = 8
 _SHIPPED: Final = Path(__file__).parents[1] / "config" / "campaigns"
-_EVERYTHING: Final = {
-    "name": "everything",
-    "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 30_000}},
-    "signalsToCollect": [{"name": "*"}],
-}
-_CONFIGURATION: Final = """\
-{sources}
+_BUSES: Final = f"""\
 [bus.can0]
-dbc = ["{powertrain}"]
+dbc = ["{POWERTRAIN_DBC}"]
 [bus.can1]
-dbc = ["{body}"]
-[identity]
-folder = "{folder}/identity"
-[state]
-folder = "{state}"
-runtime_folder = "{state}/run"
-[telemetry]
-campaigns = "{campaigns}"
-[uplink]
-broker = "localhost:1"
-[serve]
-port = {port}
-[log]
-format = "json"
+dbc = ["{BODY_DBC}"]
 """
 
 
@@ -48,37 +27,33 @@ def prepare(folder: Path, *, traffic: bool) -> None:
     """Enrol a vehicle into `folder`; with `traffic`, write `traffic.log` (candump) as well."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "identity").is_dir():
-        _fleet("init", "--fleet", str(folder / "fleet"))
-        _fleet("enrol", "--fleet", str(folder / "fleet"), "--out", str(folder / "identity"), "--brand", "Aria")
-    (folder / "everything").mkdir(exist_ok=True)
-    (folder / "everything" / "everything.json").write_text(json.dumps(_EVERYTHING))
+        enrol_vehicle(make_fleet(folder / "fleet"), folder / "identity")
     if traffic:
         write_candump(_at_full_rate(), folder / "traffic.log")
 
 
-def configure(folder: Path, state: Path, sources: Sequence[str], port: int, *, everything: bool = False) -> Path:
-    """The configuration of an agent that keeps its state in `state`; `sources` are `[[sources]]` tables.
+def configure(folder: Path, state: Path, sources: str, *, everything: bool = False) -> Vehicle:
+    """Configure a vehicle that keeps its state in `state`, for one run; `sources` are `[[sources]]` tables.
 
-    Collected is what the campaigns of config/campaigns ask for, or `everything`: each signal at its native rate.
+    The campaigns are those of config/campaigns, or `everything`: each signal at its native rate.
     """
-    campaigns = folder / "everything" if everything else _SHIPPED
-    file = state / "agent.toml"
-    file.write_text(
-        _CONFIGURATION.format(
-            sources="\n".join(sources),
-            powertrain=POWERTRAIN_DBC,
-            body=BODY_DBC,
-            folder=folder,
-            state=state,
-            campaigns=campaigns,
-            port=port,
-        )
+    vehicle = Vehicle(
+        state,
+        sources=sources,
+        buses=_BUSES,
+        broker_port=1,  # nothing listens there
+        identity=f'folder = "{folder}/identity"',
+        state='folder = "."\nruntime_folder = "run"',
+        telemetry=f'campaigns = "{state / "campaigns" if everything else _SHIPPED}"',
+        uplink="",
     )
-    return file
+    vehicle.write_campaigns(collect_everything(30_000))
+    vehicle.write()
+    return vehicle
 
 
 def write_candump(block: FrameBlock, file: Path) -> None:
-    """The frames as `candump -L` writes them."""
+    """Write the frames as `candump -L` does."""
     lines = []
     columns = (block.t_ns, block.bus, block.can_id, block.flags, block.length)
     for row, (t_ns, bus, can_id, flags, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
@@ -91,16 +66,16 @@ def write_candump(block: FrameBlock, file: Path) -> None:
 
 
 def _at_full_rate() -> FrameBlock:
-    """LOG_S seconds of the demonstration vehicle, run through so fast that each bus carries FRAMES_PER_S."""
+    """Return LOG_S seconds in which each bus carries FRAMES_PER_S, made by repeating the demonstration's frames."""
     block = demonstration(seconds=120.0).block
-    parts = []
+    by_bus = []
     for bus in range(len(BUSES)):
         rows = np.flatnonzero(block.bus == bus)
         rows = np.resize(rows, FRAMES_PER_S * LOG_S)
-        parts.append((np.arange(len(rows)) * (10**9 // FRAMES_PER_S), rows))
-    times = np.concatenate([t for t, _ in parts])
+        by_bus.append((np.arange(len(rows)) * (10**9 // FRAMES_PER_S), rows))
+    times = np.concatenate([t for t, _ in by_bus])
     order = np.argsort(times, kind="stable")
-    rows = np.concatenate([rows for _, rows in parts])[order]
+    rows = np.concatenate([rows for _, rows in by_bus])[order]
     return FrameBlock(
         times[order] + 10**18,
         block.bus[rows],
@@ -110,11 +85,3 @@ def _at_full_rate() -> FrameBlock:
         block.data[rows],
         block.buses,
     )
-
-
-def _fleet(*arguments: str) -> Any:
-    command = [sys.executable, "-m", "fleet", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"fleet {arguments[0]}: {done.stderr or done.stdout}")
-    return json.loads(done.stdout)

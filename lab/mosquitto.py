@@ -1,25 +1,25 @@
-"""A mosquitto of our own: its configuration and access-control list, and the process that runs it.
+"""The broker of a world: mosquitto on loopback, with its configuration and access-control list.
 
-The demo and the integration tests run this broker on loopback; `config/mosquitto/` documents the same
-settings for a deployment.  The invariant: a client is who its certificate says (CN becomes the user name),
-and the list lets a vehicle use its own topics only, so one stolen vehicle key neither reads nor writes for
-another vehicle.
+`config/mosquitto/` documents the same settings for a deployment.  The invariant: a client is who its certificate says
+(CN becomes the user name), and the list lets a vehicle use its own topics only, so one stolen vehicle key neither reads
+nor writes for another vehicle.
 """
 
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from agent.errors import Permanent, Transient
 from agent.system.durable import write_file
 from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import FleetFolder
+from lab.machine import Machine
+from lab.process import Process, last_lines
 
 _CONFIGURATION = """\
 # Written by lab/mosquitto.py; the reasons stand in config/mosquitto/mosquitto.conf.
@@ -47,16 +47,16 @@ log_type notice
 connection_messages true
 """
 
-PACKET_BYTES = 128 * 1024
+PACKET_BYTES: Final = 128 * 1024
 """Largest MQTT packet, that of AWS IoT Core: batches stay under 60 KB, bundles under 100 KB."""
 
-START_S = 10.0
-STOP_S = 10.0
-_POLL_S = 0.02
+START_S: Final = 10.0
+_POLL_S: Final = 0.02
 
 
 def find_mosquitto() -> Path:
-    """The mosquitto program; Permanent with the remedy when it is not installed."""
+    """Return the path of mosquitto.  Raises: Permanent, with the remedy, where it is not installed."""
+    # Debian installs it into /usr/sbin, which is not in the path of every user.
     found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise Permanent("mosquitto is not installed: sudo apt-get install --no-install-recommends mosquitto")
@@ -64,7 +64,7 @@ def find_mosquitto() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
+    """Return a TCP port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -72,15 +72,12 @@ def free_port() -> int:
 
 
 def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes: int = PACKET_BYTES) -> Path:
-    """Write access-control list and configuration of a loopback broker that keeps its state in `state`.
-
-    `user` is whoever runs this: mosquitto, started by root, would otherwise become a user who may not read
-    the server key.
-    """
+    """Write access-control list and configuration of a loopback broker that keeps its state in `state`."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(fleet.broker_acl, ACCESS_LIST.encode())
     configuration = state / "mosquitto.conf"
     text = _CONFIGURATION.format(
+        # mosquitto that is started by root would otherwise become a user who may not read the server key.
         user="root" if os.geteuid() == 0 else "mosquitto",
         port=port,
         ca=fleet.ca_certificate.resolve(),
@@ -96,75 +93,74 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
 
 
 class Broker:
-    """mosquitto as a child process on 127.0.0.1:`port`, the same port over every restart.
+    """mosquitto on 127.0.0.1:`port`, the same port over every restart; a context manager that starts and stops it."""
 
-    A context manager that starts it and stops it.  The methods block for at most START_S or STOP_S seconds.
-    """
-
-    def __init__(self, fleet: FleetFolder, state: Path, *, port: int | None = None) -> None:
+    def __init__(
+        self, fleet: FleetFolder, state: Path, *, port: int | None = None, machine: Machine | None = None
+    ) -> None:
         self.host = "127.0.0.1"
         self.port = free_port() if port is None else port
         self._fleet = fleet
         self._state = state
-        self._process: subprocess.Popen[bytes] | None = None
+        self._machine = machine
+        self._process: Process | None = None
 
     @property
     def log(self) -> Path:
-        """What mosquitto logged, over all its starts."""
+        """Return the log of mosquitto, over all its starts."""
         return self._state / "mosquitto.log"
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Return the process id, or None while mosquitto does not run."""
         return None if self._process is None else self._process.pid
 
     def start(self, *, packet_bytes: int = PACKET_BYTES) -> None:
-        """Start and return once it listens.  Permanent when mosquitto refuses, Transient when it takes too
-        long.  `packet_bytes`: the largest MQTT packet that it takes."""
+        """Start mosquitto and return once it listens; `packet_bytes` is the largest MQTT packet that it takes.
+
+        Raises: Permanent where mosquitto refuses, Transient where it does not listen within START_S seconds.
+        """
         if self._process is not None:
             raise Permanent(f"the broker on port {self.port} runs already (process {self._process.pid})")
+        # mosquitto would only log that the port is taken, and a test would talk to the wrong broker.
         if self._listens():
             raise Permanent(f"port {self.port} of {self.host} is in use by another program; choose another")
-        program = find_mosquitto()
         configuration = write_configuration(self._fleet, self._state, self.port, packet_bytes)
-        output = self._state / "mosquitto.out"
-        with output.open("wb") as stream:
-            self._process = subprocess.Popen(
-                [str(program), "-c", str(configuration)],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-            )
-        deadline = time.monotonic() + START_S
+        command = [str(find_mosquitto()), "-c", str(configuration)]
+        process = Process("broker", command, self._state / "mosquitto.out", machine=self._machine)
+        process.start()
+        deadline_s = time.monotonic() + START_S
         while not self._listens():
-            if self._process.poll() is not None:
-                self._process = None
-                raise Permanent(f"mosquitto did not start: {self._last_words(output)}")
-            if time.monotonic() > deadline:
-                self.kill()
+            if not process.running:
+                raise Permanent(f"mosquitto did not start:\n{self._last_words(process)}")
+            if time.monotonic() > deadline_s:
+                process.kill()
                 raise Transient(f"mosquitto does not listen on port {self.port} after {START_S:.0f} s")
             time.sleep(_POLL_S)
+        self._process = process
 
     def stop(self) -> None:
-        """End it in good order (SIGTERM: it writes its state), or with SIGKILL after STOP_S; then it is
-        gone."""
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        """End mosquitto in good order: on SIGTERM it writes its state."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
 
     def kill(self) -> None:
-        """End it as a power cut would (SIGKILL)."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        self._process = None
+        """End mosquitto as a power cut would (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def write_access_list(self, text: str) -> None:
+        """Replace the access-control list, and let a running mosquitto read it."""
+        self._fleet.broker_acl.write_text(text)
+        # On SIGHUP mosquitto reads the list again, and keeps its connections.
+        if self._process is not None:
+            self._process.signal(signal.SIGHUP)
+
+    def forget(self) -> None:
+        """Delete the sessions and messages that mosquitto kept; call it while mosquitto does not run."""
+        (self._state / "mosquitto.db").unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         self.start()
@@ -180,9 +176,6 @@ class Broker:
             probe.settimeout(1.0)
             return probe.connect_ex((self.host, self.port)) == 0
 
-    def _last_words(self, output: Path) -> str:
-        lines: list[str] = []
-        for path in (self.log, output):
-            if path.exists():
-                lines += path.read_text(errors="replace").splitlines()[-5:]
-        return " | ".join(lines) or "it said nothing"
+    def _last_words(self, process: Process) -> str:
+        said = [last_lines(path, 5) for path in (self.log, process.log) if path.exists()]
+        return "\n".join(filter(None, said)) or "it said nothing"

@@ -1,7 +1,7 @@
-"""`headunit-agent demo`: plays the drive, holds the lake against the oracle, reports.
+"""`headunit-agent demo`: plays the drive, compares the lake with the oracle, and reports.
 
 Exit status: 0 when the lake holds exactly what it must and every forged push was refused; 1 otherwise; 2 wrong use;
-130 interrupted, by when its programs have been ended.
+130 interrupted, after its programs have ended.
 """
 
 import argparse
@@ -18,25 +18,26 @@ from agent.system.arguments import bus_and_file
 from agent.system.command_line import ended
 from lab.demo.documents import write_documents
 from lab.demo.drive import Drive
-from lab.demo.folder import fresh
 from lab.demo.input import DriveInput, recorded, virtual_vehicle
-from lab.demo.proxy import Proxy
+from lab.demo.publisher import Publisher
 from lab.demo.report import Result, render, tls_of
-from lab.demo.verdict import judge
-from lab.demo.world import World
+from lab.demo.verdict import Outcome, judge
+from lab.folder import fresh
+from lab.road import Road
+from lab.world import World
 
 LENGTH_S = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play one demonstration; the exit status."""
+    """Play one demonstration and return the exit status."""
     return ended(lambda: _demonstrate(argv), lambda problem: print(f"demo: {problem}", file=sys.stderr))
 
 
 def _demonstrate(argv: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
-    # An interrupt takes the children along; that asyncio cannot say how they ended is no news then.
+    # An interrupt from a terminal ends the children as well, and asyncio would warn that it cannot say how.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     if bool(options.log) != bool(options.dbc):
         parser.error("--log and --dbc go together: a recording needs its databases")
@@ -83,37 +84,28 @@ def _source(options: argparse.Namespace, folder: Path) -> DriveInput:
 
 
 async def _play(source: DriveInput, folder: Path, length_s: float) -> Result:
-    started = time.monotonic()
+    started_s = time.monotonic()
     with World(folder) as world:
         print(f"  {source.name}: {source.seconds:.0f} s of driving in {length_s:.0f} s", file=sys.stderr)
         await world.fleet_command("init")
-        enrolled = await world.fleet_command("enrol", "--out", str(world.vehicle_folder), "--brand", "Aria")
+        enrolled = await world.fleet_command("enrol", "--out", str(world.vehicle.identity), "--brand", "Aria")
         world.broker.start()
         world.receiver.start()
-        async with Proxy(world.broker.port) as proxy:
-            documents = write_documents(world, source, proxy.port, length_s)
+        async with Road(world.broker.port) as road:
+            world.vehicle.broker_port = road.port
+            documents = write_documents(world.vehicle, source, length_s)
             tls = await asyncio.to_thread(tls_of, world)
             world.agent.start()
             await world.until("the agent is online", lambda s: s["link"]["state"] == "online", 30.0)
-            drive = Drive(world, proxy, enrolled["vehicle"], length_s, documents)
+            drive = Drive(world, road, Publisher(world, enrolled["vehicle"], documents), length_s)
             status = await drive.play()
-            toggle = await world.toggle("demo-greeting")
-            bytes_on_air = proxy.bytes_up + proxy.bytes_down
+            toggle = await asyncio.to_thread(world.agent.toggle, "demo-greeting")
+            bytes_on_air = road.bytes_up + road.bytes_down
             agent_status = await asyncio.to_thread(world.agent.stop)
         await asyncio.to_thread(world.receiver.stop)
     print("  cantools decodes the same input, and every sample is compared ...", file=sys.stderr)
-    return await asyncio.to_thread(
-        judge,
-        source,
-        world,
-        drive.record,
-        status,
-        toggle=toggle,
-        bytes_on_air=bytes_on_air,
-        tls=tls,
-        agent_status=agent_status,
-        started_s=started,
-    )
+    outcome = Outcome(drive.record, status, toggle, bytes_on_air, tls, agent_status, started_s)
+    return await asyncio.to_thread(judge, source, world, documents.campaigns, outcome)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The lake held against the oracle, sample for sample, as multisets: the same signal may truly occur twice at one time.
+"""Compares the lake with the oracle, sample for sample, as multisets.
 
-Pure but for DuckDB, which does the counting.
+A signal may truly occur twice at one time, so sets would hide duplicates.  DuckDB does the counting.
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ create temp view sides as
 select *, 'expected' as side from only_expected union all by name select *, 'lake' as side from only_lake
 """
 
+# Rows that are on one side only are grouped by what identifies a sample: equal numbers on both sides differ in content,
+# and a surplus on one side is missing or double.
 _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
@@ -59,8 +61,11 @@ select campaign, bus, source_address, signal, time_us, wanted, found from keys o
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Counts of samples.  `duplicates` are those the lake has beyond the expected; `differing` those of equal number
-    and another content.  `examples` describes up to five of all these."""
+    """Counts of samples.
+
+    `duplicates` are in the lake beyond the expected number; `differing` have the expected number and another content.
+    `examples` describes up to five of all these.
+    """
 
     expected: int
     in_lake: int
@@ -71,12 +76,12 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether the lake holds exactly what it must."""
+        """Return whether the lake holds exactly what it must."""
         return not (self.missing or self.duplicates or self.differing)
 
 
 def compare(expected: Expected, samples: pa.Table) -> Comparison:
-    """Compare with the lake's `samples` table (columns of the lake; `time` a timestamp in microseconds)."""
+    """Compare with the lake's `samples` table, whose `time` is a timestamp in microseconds."""
     wanted = pa.table(
         {name: pa.array(getattr(expected, name), SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA
     )

@@ -1,4 +1,4 @@
-"""What the demonstration drives with: a recorded log, or the virtual vehicle; for the agent and for the oracle."""
+"""The input of the demonstration, for the agent and for the oracle: a recorded log, or the virtual vehicle."""
 
 import bz2
 import gzip
@@ -29,7 +29,7 @@ _PACKED: Final[dict[str, Callable[[Path, str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class DriveInput:
-    """One drive.  `databases` by bus; `settings` is the agent's `[[sources]]` table without its speed."""
+    """One drive.  `databases` are by bus; `settings` is the agent's `[[sources]]` table without its speed."""
 
     name: str
     seconds: float
@@ -39,7 +39,7 @@ class DriveInput:
     frames: Callable[[], Iterator[Frame]]
 
     def agent_sources(self, speed: float) -> str:
-        """The `[[sources]]` and `[bus.*]` tables of the agent's configuration."""
+        """Return the `[[sources]]` and `[bus.*]` tables of agent.toml."""
         lines = ["[[sources]]", *(f"{key} = {json.dumps(value)}" for key, value in self.settings.items())]
         lines.append(f"speed = {speed}")
         for bus, files in self.databases.items():
@@ -49,7 +49,7 @@ class DriveInput:
 
 
 def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
-    """The demonstration vehicle; the oracle makes the same frames again from the same seed."""
+    """Return a drive of the virtual vehicle, whose frames the oracle makes again from the same seed."""
     start = datetime.now(UTC).replace(microsecond=0)
     start_ns = int(start.timestamp()) * 1_000_000_000
 
@@ -71,11 +71,15 @@ def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
 
 
 def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str, folder: Path) -> DriveInput:
-    """A log; `databases` are (bus or None for every bus, file).  Unpacks it into `folder` for the oracle."""
+    """Return a drive from a log, which is unpacked into `folder` for the oracle.
+
+    `databases` are (bus, file), with None for every bus.  Raises: Permanent where a file is missing or has no frames.
+    """
     for file in (log, *(file for _, file in databases)):
         if not file.is_file():
             raise Permanent(f"{file}: no such file")
     plain = _unpacked(log, folder)
+    # A dict keeps the buses in the order of their first frames.
     times, buses = [], dict[str, None]()
     for frame in read_log(plain):
         times.append(frame.t_ns)

@@ -1,17 +1,12 @@
-"""What the lake must hold, worked out a second time by other means: cantools decodes frame by frame, plain Python
-applies the campaigns sample by sample.
+"""The oracle: works out a second time, by other means, what the lake must hold.
 
-Shares no code with the agent's decoder, policy or codec; that is its purpose.  Slow and simple.  The rules are those
-of config/campaigns/README.md: the first sample of a signal is kept, then each one at least `minimumSamplingIntervalMs`
-after the last kept one; with `onChange` only samples whose raw value differs from the one before.  Where messages are
-found by parameter group (J1939), the samples of each source address are taken for themselves.
+cantools decodes frame by frame, and plain Python applies the campaigns sample by sample (`oracle_campaigns.py`).  The
+oracle is slow and simple.  Its purpose is to share no code with the agent's decoder, policy and codec.
 """
 
-import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +16,14 @@ from cantools.database import DecodeError
 from cantools.database.can import Database, Message, Signal
 
 from agent.errors import Permanent
+from lab.demo.oracle_campaigns import OracleCampaign
 
 EXTENDED = 0x8000_0000
-CLOCK_SET_BACK_NS = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of the input, as python-can or the simulator gives it."""
+    """One frame of the input, from python-can or the simulator."""
 
     t_ns: int
     bus: str
@@ -39,7 +34,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Expected:
-    """The samples that must be in the lake, as columns; and what the input held."""
+    """The samples that must be in the lake, as columns, and how many frames the input held."""
 
     campaign: list[str] = field(default_factory=list)
     bus: list[str] = field(default_factory=list)
@@ -58,7 +53,8 @@ class Expected:
 
 
 def read_log(path: Path) -> Iterator[Frame]:
-    """The frames of a log in its own order, by python-can."""
+    """Yield the frames of a log in its own order, read by python-can."""
+    # python-can opens some packed logs and not others; an unpacked one is read the same way everywhere.
     if path.suffix in {".zst", ".xz", ".bz2"}:
         raise Permanent(f"{path}: give the oracle an unpacked log")
     with can.LogReader(path) as reader:
@@ -74,47 +70,8 @@ def read_log(path: Path) -> Iterator[Frame]:
             )
 
 
-class _Rule:
-    """One entry of `signalsToCollect` with the state of the one signal it is applied to."""
-
-    def __init__(self, entry: Mapping[str, Any]) -> None:
-        self.interval_ns = int(entry.get("minimumSamplingIntervalMs", 0) or 0) * 1_000_000
-        self.on_change = bool(entry.get("onChange", False))
-        self.last_kept_ns: int | None = None
-        self.last_raw: int | None = None
-
-    def keeps(self, t_ns: int, raw: int) -> bool:
-        changed = self.last_raw is None or raw != self.last_raw
-        self.last_raw = raw
-        if self.on_change and not changed:
-            return False
-        if self.last_kept_ns is not None and self.interval_ns:
-            waited_ns = t_ns - self.last_kept_ns
-            if -CLOCK_SET_BACK_NS <= waited_ns < self.interval_ns:
-                return False
-        self.last_kept_ns = t_ns
-        return True
-
-
-class _Campaign:
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.name = str(document["name"])
-        self.revision = json.dumps(document, sort_keys=True)
-        self._entries: Sequence[Mapping[str, Any]] = document["signalsToCollect"]
-        self._rules: dict[tuple[str, int | None, str], _Rule | None] = {}
-
-    def rule(self, bus: str, sender: int | None, signal: str) -> _Rule | None:
-        key = (bus, sender, signal)
-        if key not in self._rules:
-            exact = [entry for entry in self._entries if entry["name"] == signal]
-            globs = [entry for entry in self._entries if fnmatchcase(signal, entry["name"])]
-            found = (exact or globs)[:1]
-            self._rules[key] = _Rule(found[0]) if found else None
-        return self._rules[key]
-
-
 class _Bus:
-    """The databases of one bus, the first one winning, by identifier or by parameter group number."""
+    """The messages of one bus, by identifier or by parameter group number; the first database that has one wins."""
 
     def __init__(self, files: Iterable[Path], match: str) -> None:
         self._pgn = match == "pgn"
@@ -124,6 +81,7 @@ class _Bus:
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: not a CAN database")
             for message in database.messages:
+                # setdefault: the first database that knows an identifier wins, as in the settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
     def _key(self, can_id: int, extended: bool) -> int:
@@ -131,6 +89,7 @@ class _Bus:
             return -1 - can_id if self._pgn else can_id
         if not self._pgn:
             return can_id | EXTENDED
+        # SAE J1939-21: with a PDU format below 240 the low byte is a destination, not a part of the group.
         pgn = (can_id >> 8) & 0x3FFFF
         return pgn & 0x3FF00 if (pgn >> 8) & 0xFF < 240 else pgn
 
@@ -138,7 +97,7 @@ class _Bus:
         return self._messages.get(self._key(frame.can_id, frame.extended))
 
     def sender(self, frame: Frame) -> int | None:
-        """The source address of J1939."""
+        """Return the source address of J1939, or None where messages are found by identifier."""
         return frame.can_id % 256 if self._pgn and frame.extended else None
 
 
@@ -151,7 +110,7 @@ def _encoding(file: Path) -> str:
 
 
 Stage = tuple[Mapping[str, int], Sequence[Mapping[str, Any]]]
-"""How many frames of each bus came before a set of campaign documents took effect, and the documents."""
+"""A set of campaign documents, after how many frames of each bus it took effect."""
 
 
 def expected_samples(
@@ -163,10 +122,10 @@ def expected_samples(
     memory.
     """
     buses = {bus: _Bus(files, match) for bus, files in databases.items()}
-    campaigns: list[list[_Campaign]] = [[]]
+    campaigns: list[list[OracleCampaign]] = [[]]
     for _, documents in stages:
         known = {campaign.revision: campaign for campaign in campaigns[-1]}
-        fresh = [_Campaign(document) for document in documents]
+        fresh = [OracleCampaign(document) for document in documents]
         campaigns.append([known.get(campaign.revision, campaign) for campaign in fresh])
     seen: dict[str, int] = {}
     reached: dict[str, int] = {}
@@ -184,6 +143,7 @@ def expected_samples(
             continue
         try:
             raws = message.decode_simple(frame.data, decode_choices=False, scaling=False)
+        # A frame that is too short is no sample; the agent counts it and collects nothing from it either.
         except DecodeError:
             continue
         result.decoded += 1
@@ -193,7 +153,7 @@ def expected_samples(
 
 def _collect(
     result: Expected,
-    active: Sequence[_Campaign],
+    active: Sequence[OracleCampaign],
     frame: Frame,
     sender: int | None,
     message: Message,
@@ -208,10 +168,12 @@ def _collect(
             if rule is None:
                 continue
             definition = message.get_signal_by_name(name)
+            # The rule must see every sample, kept or not, because `onChange` compares with the one before.
             if bits is None:
                 bits = _bits(definition, raw)
             if not rule.keeps(frame.t_ns, bits):
                 continue
+            # Scaling costs most of cantools' time, so it is done only where some campaign keeps a sample.
             if physical is None:
                 physical = dict(message.decode_simple(frame.data, decode_choices=False, scaling=True))
             choice = (definition.choices or {}).get(raw) if not definition.is_float else None
@@ -227,7 +189,7 @@ def _collect(
 
 
 def _bits(signal: Signal, raw: float) -> int:
-    """The raw value as the lake keeps it: a signed 64-bit integer, floats by their bit pattern."""
+    """Return the raw value in the lake's form: a signed 64-bit integer, which holds the bit pattern of a float."""
     if signal.is_float:
         pack, unpack = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<q")}[signal.length]
         return int(struct.unpack(unpack, struct.pack(pack, raw))[0])

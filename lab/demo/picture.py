@@ -1,4 +1,4 @@
-"""`drive.png`: a few signals over the drive, as they lie in the lake, with the outage shaded."""
+"""Draws `drive.png`: a few signals over the drive, read from the lake, with the outage shaded."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 PREFERRED = ("VehicleSpeed", "EngineSpeed", "EngineRPM", "Steering", "StateOfCharge", "Brake", "Coolant", "Speed")
-"""What a person likes to see of a drive; words that the names of such signals hold."""
+"""Words in the names of signals that a person likes to see of a drive, best first."""
 
 PANELS = 4
 
 
 def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
-    """(bus, signal) of up to PANELS signals worth drawing: the preferred ones, then the liveliest."""
+    """Return (bus, signal) of up to PANELS signals: preferred ones first, then those with most distinct values."""
     stats = samples.group_by(["bus", "signal"]).aggregate(
         [("value", "count"), ("value", "count_distinct"), ("value", "min"), ("value", "max")]
     )
@@ -42,7 +42,10 @@ def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
 
 
 def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, path: Path) -> list[str]:
-    """Draw `samples` (columns of the lake) to `path`; `outage_us` are spans of drive time.  The names drawn."""
+    """Draw `samples` (columns of the lake) to `path`, and return the names of the signals drawn.
+
+    `outage_us` are spans on the time axis of the samples.
+    """
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
 

@@ -1,4 +1,4 @@
-"""The demonstration's result: for `build/demo.json`, and for a person."""
+"""The demonstration's result, for `build/demo.json` and for a person."""
 
 import re
 import socket
@@ -11,13 +11,13 @@ from typing import Any
 
 from lab.demo.compare import Comparison
 from lab.demo.documents import GREETING
-from lab.demo.world import World
 from lab.mosquitto import find_mosquitto
+from lab.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that was counted; `passed` is the verdict."""
+    """Everything that was counted, and the verdict `passed`."""
 
     source: str
     frames: int
@@ -42,7 +42,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether everything is as it must be."""
+        """Return whether everything is as it must be."""
         return (
             self.comparison.equal
             and self.comparison.expected > 0
@@ -59,11 +59,11 @@ class Result:
 
     @property
     def bytes_per_sample(self) -> float:
-        """Bytes on the air, both ways and TLS included, for each sample in the lake."""
+        """Return the bytes on the air, both ways and TLS included, for each sample in the lake."""
         return self.bytes_on_air / max(self.comparison.in_lake, 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of build/demo.json."""
+        """Return the content of build/demo.json."""
         return {
             "source": self.source,
             "passed": self.passed,
@@ -93,7 +93,7 @@ class Result:
 
 
 def render(result: Result) -> str:
-    """The report for a person."""
+    """Return the report for a person."""
     comparison = result.comparison
     kills = f"{result.broker_kills} kill of the broker, {result.receiver_kills} of the receiver"
     differences = f"{comparison.missing} missing, {comparison.duplicates} double, {comparison.differing} differing"
@@ -119,16 +119,16 @@ def render(result: Result) -> str:
 
 
 def broker_version() -> str:
-    """`mosquitto 2.0.11`, as the program says."""
+    """Return name and version of the broker, as in `mosquitto 2.0.11`."""
     said = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"mosquitto version (\S+)", said)
     return f"mosquitto {found[1]}" if found else "mosquitto"
 
 
 def tls_of(world: World) -> str:
-    """Protocol and cipher that the broker agrees on with the vehicle's certificate."""
-    context = ssl.create_default_context(cafile=world.vehicle_folder / "ca.crt.pem")
-    context.load_cert_chain(world.vehicle_folder / "device.crt.pem", world.vehicle_folder / "device.key.pem")
+    """Return protocol and cipher that the broker agrees on with the vehicle's certificate."""
+    context = ssl.create_default_context(cafile=world.vehicle.identity / "ca.crt.pem")
+    context.load_cert_chain(world.vehicle.identity / "device.crt.pem", world.vehicle.identity / "device.key.pem")
     with (
         socket.create_connection(("127.0.0.1", world.broker.port), timeout=5) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secured,

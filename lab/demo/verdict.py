@@ -1,8 +1,9 @@
-"""The verdict: what the lake holds against what the oracle says it must, and whether the pushes went as they should."""
+"""The verdict: the lake is compared with what the oracle expects, and the pushes with what the plot expects."""
 
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -10,63 +11,66 @@ from deltalake import DeltaTable
 
 from agent.errors import Permanent
 from lab.demo.compare import compare
-from lab.demo.documents import in_force
 from lab.demo.drive import Record
 from lab.demo.input import DriveInput
 from lab.demo.oracle import Stage, expected_samples
 from lab.demo.picture import draw
 from lab.demo.report import Result, broker_version
-from lab.demo.world import World
+from lab.world import World
 
 
-def judge(
-    source: DriveInput,
-    world: World,
-    record: Record,
-    status: Mapping[str, Any],
-    *,
-    toggle: object,
-    bytes_on_air: int,
-    tls: str,
-    agent_status: int,
-    started_s: float,
-) -> Result:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A drive that was played: what happened, the agent's last status and exit status, and what the road carried."""
+
+    record: Record
+    status: Mapping[str, Any]
+    toggle: object
+    bytes_on_air: int
+    tls: str
+    agent_status: int
+    started_s: float
+    """When the demonstration began (monotonic clock)."""
+
+
+def judge(source: DriveInput, world: World, campaigns: Mapping[str, Mapping[str, Any]], outcome: Outcome) -> Result:
     """Read the lake, decode the input again with cantools, compare, and draw the drive.
 
-    `status` is the agent's last one; `started_s` when the demonstration began (monotonic clock).
+    `campaigns` are the documents that can be in force, by name.
     """
+    record = outcome.record
     samples = _table(world, "samples")
     events = _table(world, "events").sort_by([("seq", "ascending"), ("row", "ascending")]).to_pylist()
-    stages = _stages(events, in_force(world))
+    stages = _stages(events, campaigns)
+    # The oracle needs to know from which frame on the pushed campaign held, and only the vehicle can tell.
     _check_plot(stages)
     expected = expected_samples(source.frames(), source.databases, source.match, stages)
     comparison = compare(expected, samples)
     picture = world.folder / "drive.png"
     drawn = draw(samples, _outages(record, samples), f"{source.name}: as it lies in the lake", picture)
+    # The vehicle must have told the fleet of each refusal, too: a receipt is an event in the lake.
+    told = sum(event["kind"] == "push_refused" for event in events) >= len(record.refused)
     return Result(
         source=source.name,
         frames=expected.frames,
         frames_decoded=expected.decoded,
-        frames_captured=sum(status["telemetry"]["frames"].values()),
+        frames_captured=sum(outcome.status["telemetry"]["frames"].values()),
         comparison=comparison,
-        bytes_on_air=bytes_on_air,
+        bytes_on_air=outcome.bytes_on_air,
         outage_s=sum(end - start for start, end in record.outages_us) / 1e6,
         broker_kills=record.broker_kills,
         receiver_kills=record.receiver_kills,
         batches=_table(world, "batches").num_rows,
         losses=[json.loads(event["fields"]) for event in events if event["kind"] == "loss"],
         applied_version=record.applied_version,
-        toggle=toggle,
-        refused={
-            name: refused and sum(event["kind"] == "push_refused" for event in events) >= len(record.refused)
-            for name, refused in record.refused.items()
-        },
+        toggle=outcome.toggle,
+        refused={name: refused and told for name, refused in record.refused.items()},
         broker=broker_version(),
-        tls=tls,
-        agent_status=agent_status,
+        tls=outcome.tls,
+        agent_status=outcome.agent_status,
         picture=picture,
         drawn=drawn,
-        seconds=time.monotonic() - started_s,
+        seconds=time.monotonic() - outcome.started_s,
     )
 
 
@@ -75,7 +79,7 @@ def _table(world: World, name: str) -> pa.Table:
 
 
 def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
-    """When which campaigns took effect, as the vehicle's own receipts in the lake say."""
+    """Return when which campaigns took effect, according to the vehicle's own receipts in the lake."""
     stages: list[Stage] = []
     for event in events:
         if event["kind"] == "campaigns_in_force":
@@ -89,7 +93,11 @@ def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, A
 
 
 def _check_plot(stages: list[Stage]) -> None:
-    """The vehicle's receipts must tell of the campaigns that the drive gave it, not of whatever suits it."""
+    """Check that the receipts name the campaigns of the plot.
+
+    The stages come from the vehicle itself.  Without this check a vehicle that collects for the wrong campaigns, and
+    says so, would pass.
+    """
     held = [sorted(document["name"] for document in documents) for _, documents in stages]
     changes = [names for number, names in enumerate(held) if number == 0 or names != held[number - 1]]
     if changes != [["everything"], ["changes"]]:
@@ -97,7 +105,7 @@ def _check_plot(stages: list[Stage]) -> None:
 
 
 def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:
-    """The outage in the drive's own time, which runs from the first sample to the last while the drive does."""
+    """Return the outage on the time axis of the samples, whose first and last belong to the drive's begin and end."""
     times = samples["time"].cast(pa.int64()).to_numpy()
     first, last = int(times.min()), int(times.max())
     (start, end), (began, ended) = record.outages_us[0], record.drive_us

@@ -15,8 +15,9 @@ from agent.system.command_line import ended
 from fleet.commands.arguments import add_fleet_argument, address
 from fleet.commands.output import complain, report
 from fleet.state.folder import FleetFolder
+from lab.simulate.figures import Plan
 from lab.simulate.report import render
-from lab.simulate.run import Plan, simulate
+from lab.simulate.run import simulate
 
 _DESCRIPTION = """\
 Enrol N virtual vehicles and let them send for M minutes, with their own keys, their own TLS connections and real

@@ -1,4 +1,4 @@
-"""What the lake holds of what the virtual vehicles sent, number by number and sample by sample."""
+"""Compares what the virtual vehicles sent with what the lake holds, batch by batch and sample by sample."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Account:
 
     @property
     def adds_up(self) -> bool:
-        """Whether nothing is lost and nothing double."""
+        """Return whether nothing is lost and nothing double."""
         return not (self.batches_lost or self.samples_lost or self.batches_double or self.samples_double)
 
 
 def settle(lake: str, vehicles: Iterable[Vehicle]) -> Account:
-    """Compare the lake with what was sent.  Permanent where there is no lake."""
+    """Compare the lake with what was sent.  Raises: Permanent where there is no lake."""
     table = query(lake, _IN_LAKE)
     columns = (table[name].to_pylist() for name in ("vehicle", "seq", "copies", "samples", "rows"))
     found = {
@@ -53,6 +53,7 @@ def settle(lake: str, vehicles: Iterable[Vehicle]) -> Account:
             batches_double += max(copies - 1, 0)
             samples_lost += max(samples - there, 0)
             samples_double += max(there - samples, 0)
+            # Equal numbers with another sum of rows: one sample is missing and another is there twice.
             if there == samples and rows != samples * (samples - 1) // 2:
                 samples_double += 1
                 samples_lost += 1

@@ -1,7 +1,7 @@
-"""Enrolment of many virtual vehicles at once, and the files that their connections need.
+"""Enrols many virtual vehicles at once, and writes the files that their connections need.
 
-Their pseudonyms, keys and certificates are as real as any; only what the disk must remember is less: keys live for
-the simulation, in a temporary folder.
+Their pseudonyms, keys and certificates are as real as any.  The keys live in a temporary folder, only for the
+simulation, so they need not be durable.
 """
 
 from datetime import datetime
@@ -18,13 +18,15 @@ from fleet.state.registry import Registry, VehicleRecord
 
 MODEL: Final = Model("Simulation", "Virtual", "none", 2026)
 DAYS: Final = 2
-KEEPALIVE_S: Final = 120  # a process of thousands of vehicles may be late with its pings, which a vehicle is not
+KEEPALIVE_S: Final = 120
+"""Seconds between pings.  Unlike a vehicle, one process with thousands of connections may be late with its pings."""
+
 
 Enrolled = tuple[VehicleRecord, ec.EllipticCurvePrivateKey, Endpoint]
 
 
 def enrol_many(fleet: FleetFolder, folder: Path, count: int, *, host: str, port: int, now: datetime) -> list[Enrolled]:
-    """Register `count` new vehicles; `folder` gets their certificates and keys."""
+    """Register `count` new vehicles, and write their certificates and keys to `folder`."""
     issuer, registry = Issuer.of(fleet), Registry(fleet.vehicles)
     enrolled = []
     for _ in range(count):

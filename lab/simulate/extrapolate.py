@@ -1,4 +1,4 @@
-"""What larger fleets would need, worked out from what was measured, with every assumption in the answer.  Pure."""
+"""Works out what larger fleets would need from what was measured, and names every assumption.  Pure."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FLEETS: Final = (1_000_000, 34_000_000)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of the simulation: seconds of CPU a batch, bytes a batch on the air, bytes of broker memory a connection."""
+    """Costs of one simulation: CPU seconds and bytes on the air for each batch, broker memory for each connection."""
 
     period_s: float
     batch_bytes: float
@@ -32,7 +32,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Of a fleet of `vehicles`."""
+    """The needs of a fleet of `vehicles`."""
 
     vehicles: int
     connections_at_peak: int
@@ -47,7 +47,8 @@ class Need:
 
 
 def need(vehicles: int, measured: Measured) -> Need:
-    """Linear in vehicles: see `assumptions`."""
+    """Extrapolate to a fleet of `vehicles`, linearly; see `assumptions`."""
+    # The peak decides on cores and memory, the day on traffic and storage.
     online = math.ceil(vehicles * PEAK_SHARE)
     at_peak = online / measured.period_s
     per_day = vehicles * DRIVING_H_PER_DAY * 3_600 / measured.period_s
@@ -67,7 +68,7 @@ def need(vehicles: int, measured: Measured) -> Need:
 
 
 def assumptions(measured: Measured) -> tuple[str, ...]:
-    """In words, for whoever reads the figures."""
+    """Return the assumptions in words, to be read with the figures."""
     return (
         f"each vehicle sends a batch of {measured.batch_samples:,.0f} samples and {measured.batch_bytes:,.0f} bytes "
         f"every {measured.period_s:g} s while it drives, {DRIVING_H_PER_DAY:g} h a day",

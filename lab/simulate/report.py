@@ -1,4 +1,4 @@
-"""The figures of a simulation as a table for a terminal.  Pure."""
+"""Shows the figures of a simulation as a table for a terminal.  Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -41,7 +41,7 @@ _NEEDS: Final = (
 
 
 def render(figures: Mapping[str, Any]) -> str:
-    """All of them; "-" where a part was not ours to measure."""
+    """Return the table, with "-" for figures of programs that the simulation did not start."""
     lines = [f"{figures['vehicles']:,} vehicles, a batch every {figures['period_s']:g} s, {figures['seconds']:.0f} s"]
     lines += [f"  {title:38}{_cell(figures[key], form):>16}" for title, key, form in _ROWS]
     needs = figures["extrapolation"]

@@ -1,8 +1,8 @@
 """One virtual vehicle: its own key and certificate, its own MQTT connection, real sealing, signed acknowledgements.
 
-Invariant: as in the product, a batch is kept until the fleet's signed acknowledgement names it, and sent again when
-that does not come or the connection goes; so at the end every number is in the lake, or the simulation says which is
-not.  What a vehicle waits for is held in memory; it has no spool.
+Invariant: as in the product, a batch is kept until the fleet's signed acknowledgement names it, and sent again when the
+acknowledgement does not come or the connection is lost.  At the end every number is in the lake, or the simulation says
+which one is not.  A virtual vehicle holds its batches in memory, because it has no spool.
 """
 
 import asyncio
@@ -30,13 +30,15 @@ from agent.link.endpoint import Endpoint
 from agent.link.mqtt import Connection, connect
 from lab.simulate.windows import Recording
 
-ACK_TIMEOUT_S: Final = 60.0  # before a batch is sent again; doubled each time, as in the agent
+ACK_TIMEOUT_S: Final = 60.0
+"""Seconds before a batch is sent again; doubled each time, as in the agent."""
+
 RECONNECT_S: Final = (0.5, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What all vehicles know of their fleet, and what they send."""
+    """The public keys of the fleet and the windows to send, shared by all vehicles."""
 
     recipient: RecipientPublicKey
     acks_key: Ed25519PublicKey
@@ -54,7 +56,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Sent:
-    """What one vehicle sent, by sequence number, and what came back."""
+    """An account of one vehicle: what it sent, by sequence number, and what came back."""
 
     samples: dict[int, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -66,7 +68,7 @@ class Sent:
 
 
 class Vehicle:
-    """`run` connects, and goes on until it is cancelled; `send` makes and sends one batch."""
+    """One vehicle: `run` keeps it connected until it is cancelled, `send` makes and sends one batch."""
 
     def __init__(self, name: str, key: ec.EllipticCurvePrivateKey, endpoint: Endpoint, fleet: Fleet) -> None:
         self.name = name
@@ -82,11 +84,11 @@ class Vehicle:
 
     @property
     def waiting(self) -> int:
-        """Batches that are not acknowledged."""
+        """Return how many batches are not acknowledged."""
         return len(self._waiting)
 
     async def run(self, connecting: asyncio.Semaphore) -> None:
-        """Keep a connection and what waits on its way.  Raises Permanent where our own files are at fault."""
+        """Keep the vehicle connected, and send again what waits.  Raises: Permanent where our files are at fault."""
         while True:
             with contextlib.suppress(Transient):
                 await self._once(connecting)
@@ -115,11 +117,13 @@ class Vehicle:
 
     async def _once(self, connecting: asyncio.Semaphore) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            async with connecting:  # so many handshakes at once and no more
+            # The semaphore bounds the handshakes at the same time, not the connections.
+            async with connecting:
                 connection = await stack.enter_async_context(connect(self._endpoint))
                 await connection.subscribe([topics.ack(self.name)])
             self._connection = connection
             stack.callback(self._gone)
+            # As in the product, a new connection sends again what the last one may have lost.
             again = asyncio.create_task(self._resend(list(self._waiting)))
             self.online.set()
             stack.callback(again.cancel)
@@ -149,7 +153,7 @@ class Vehicle:
     async def _publish(self, seq: int) -> None:
         batch = self._waiting.get(seq)
         if batch is None or self._connection is None:
-            return  # acknowledged meanwhile, or sent at the next connection
+            return  # The batch is acknowledged meanwhile, or is sent at the next connection.
         batch.due_s = time.monotonic() + ACK_TIMEOUT_S * 2.0**batch.times
         batch.times += 1
         with contextlib.suppress(Transient):
@@ -159,6 +163,7 @@ class Vehicle:
         ack = verify_ack(payload, self._fleet.acks_key)
         if (ack.vehicle, ack.epoch) != (self.name, self.epoch):
             return
+        # A receiver asks for a catalogue that it does not know; after `introduce` it knows ours.
         if ack.wanted:
             raise Permanent(f"the receiver misses a catalogue of vehicle {self.name} that it has acknowledged")
         now_s = time.monotonic()

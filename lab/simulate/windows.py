@@ -1,8 +1,7 @@
-"""What the virtual vehicles send: windows of the demonstration vehicle's drives, shared by all of them.
+"""Makes the windows that the virtual vehicles send, from drives of the demonstration vehicle.
 
-Of every message of the demonstration vehicle's body bus one frame a second is kept: some 130 signals, as a campaign
-that watches one domain of a car asks for.  Vehicles share the values; each batch gets times of its own and is encoded
-and sealed anew.  Makes its frames with the virtual vehicle.
+A window keeps one frame a second of every message on the body bus: some 130 signals, as a campaign that watches one
+domain of a car asks for.  All vehicles share the values; each batch gets its own times and is encoded and sealed anew.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,13 +29,13 @@ _NO_CLOCK: Final = Clock(ClockQuality.RECORDED, "", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """`windows` start at 0; `catalogue` describes all that they hold."""
+    """Windows that start at time 0, and the catalogue that describes all their signals."""
 
     windows: tuple[Window, ...]
     catalogue: Catalogue
 
     def window(self, number: int, end_us: int, clock: Clock) -> Window:
-        """One of the windows, moved so that it ends at `end_us` (Unix epoch)."""
+        """Return one of the windows, moved so that it ends at `end_us` (Unix epoch)."""
         window = self.windows[number % len(self.windows)]
         start_us = end_us - window.end_us
         groups = tuple(replace(group, t_us=group.t_us + start_us) for group in window.groups)
@@ -44,7 +43,7 @@ class Recording:
 
 
 def record(seconds: float) -> Recording:
-    """DRIVES windows of `seconds` each.  Raises DatabaseError where the installation lacks the databases."""
+    """Record DRIVES windows of `seconds` each.  Raises: DatabaseError where the databases are not installed."""
     plan = compile_plan([load(BODY_DBC)], Match.EXACT)
     decoder = Decoder({_BUS: plan})
     windows = []
@@ -61,10 +60,11 @@ def record(seconds: float) -> Recording:
 
 
 def _groups(columns: SignalColumns, buses: Sequence[str]) -> Iterator[ColumnGroup]:
-    """The first frame of each second; signals under a multiplexer in groups of their own."""
+    """Yield the first frame of each second; signals under a multiplexer come in groups of their own."""
     t_us = columns.t_ns // 1_000
     _, first = np.unique(t_us // _SAMPLING_US, return_index=True)
     members = range(len(columns.signals))
+    # Without a multiplexer all signals of a message share the times of one frame.
     if columns.valid is None:
         yield _group(columns, buses, list(members), t_us, first)
         return

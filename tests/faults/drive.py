@@ -1,6 +1,6 @@
-"""What the campaign drives with: recorded captures in a loop, as one log with fresh times; configuration and campaigns.
+"""The input of the campaign: recorded captures in a loop, as one log with fresh times; configuration and campaigns.
 
-Two recordings side by side, each on a bus of its own and again from its beginning when it ends: an electric car (its
+Two recordings play side by side, each on a bus of its own, and each begins again when it ends: an electric car (its
 times step back by up to 24 ms), and a satellite receiver.
 """
 
@@ -16,7 +16,7 @@ import zstandard
 from tests.shared_data import DATA
 
 CAPTURES = {"can0": ("can/hyundai_kona_2021_pcan_bcan", "can0"), "can1": ("obd2/css_obd2_3BA199E2", "can1")}
-"""By bus of the campaign: the capture, and its bus there."""
+"""The capture, and its bus in there, by bus of the campaign."""
 
 DATABASES = {
     "can0": (DATA / "open" / "dbc" / "kona_pcan.dbc",),
@@ -38,37 +38,27 @@ CAMPAIGNS: tuple[dict[str, Any], ...] = tuple(
         ]
     )
 )
-"""Without memory from sample to sample (`onChange`, intervals): what such a campaign keeps after a SIGKILL depends on
-the moment of it, which nobody outside the agent knows."""
+"""Campaigns without memory from sample to sample (`onChange`, intervals).
 
-CONFIGURATION = """\
+What a campaign with memory keeps after a SIGKILL depends on the moment of the kill, which the oracle cannot know.
+"""
+
+QUOTA_BYTES = 50_000_000
+SECTIONS = {
+    "telemetry": "increment_s = 0.5\ncheckpoint_s = 1.0",
+    "uplink": "ack_timeout_s = 1.5\nkeepalive_s = 5\nbackoff_max_s = 1.5",
+}
+"""Sections of agent.toml that make everything small and impatient, so that minutes hold many batches and retries."""
+
+
+def source(log: Path, speed: float) -> str:
+    """Return the `[[sources]]` table; `speed` 0 is as fast as possible."""
+    return f"""\
 [[sources]]
 kind = "replay"
 log = "{log}"
 channels = ["can0", "can1"]
 speed = {speed}
-{buses}
-[identity]
-folder = "{identity}"
-[state]
-folder = "{state}"
-runtime_folder = "{runtime}"
-[telemetry]
-campaigns = "{campaigns}"
-increment_s = 0.5
-checkpoint_s = 1.0
-[spool]
-quota_mb = {quota_mb}
-reserve_mb = 0
-[uplink]
-broker = "localhost:{broker_port}"
-ack_timeout_s = 1.5
-keepalive_s = 5
-backoff_max_s = 1.5
-[serve]
-port = {status_port}
-[log]
-format = "json"
 """
 
 
@@ -82,13 +72,18 @@ LIMITS = {
 """Limits of the agent that no configuration sets, so tight that the campaign reaches them."""
 
 
+def spool(quota_bytes: int) -> str:
+    """Return the lines of the `[spool]` table."""
+    return f"quota_mb = {quota_bytes / 1e6}\nreserve_mb = 0"
+
+
 def buses() -> str:
-    """The `[bus.*]` tables."""
+    """Return the `[bus.*]` tables."""
     return "\n".join(f"[bus.{bus}]\ndbc = {json.dumps([str(file) for file in DATABASES[bus]])}" for bus in DATABASES)
 
 
 def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
-    """Write `seconds` of frames from now on; returns how many."""
+    """Write `seconds` of frames from now on, and return how many there are."""
     start_us = round((time.time() if start_s is None else start_s) * 1e6)
     count = 0
     with file.open("w") as log:
@@ -100,7 +95,7 @@ def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
 
 
 def _loop(bus: str, length_us: int) -> Iterator[tuple[int, int, str, str]]:
-    """(microseconds from the start, running number, bus, frame); the order of the capture within a bus is kept."""
+    """Yield (microseconds from the start, running number, bus, frame), in the order that the capture has."""
     frames = _capture(*CAPTURES[bus])
     span_us = max(after_us for after_us, _ in frames) + 10_000
     number = 0

@@ -1,8 +1,8 @@
-"""What goes wrong, when, and for how long: the same seed gives the same faults.  Pure.
+"""The schedule of faults: what goes wrong, when, and for how long.  The same seed gives the same schedule.  Pure.
 
-Each thing that faults can happen to is a *track* of its own: its faults come one after the other and never overlap,
-those of different tracks do as they please.  A track goes round its kinds in an order that the seed shuffles anew each
-round, so every kind comes even in a short campaign.
+Each thing that faults can happen to is a *track*.  Faults of one track never overlap, those of different tracks may.
+A track goes through all its kinds in each round, in an order that the seed shuffles anew, so that a short campaign has
+every kind as well.
 """
 
 import random
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Track(StrEnum):
-    """What a fault happens to."""
+    """A thing that faults happen to."""
 
     AGENT = "agent"
     BROKER = "broker"
@@ -26,10 +26,10 @@ class Track(StrEnum):
 
 
 class Kind(StrEnum):
-    """What happens; afterwards everything is as it was before."""
+    """A kind of fault; when it ends, everything is as it was before."""
 
     KILL = "kill"  # SIGKILL; `lasts_s` later it is started again
-    SMALL_QUOTA = "small_quota"  # the agent is told (SIGHUP) to keep at most 100 kB, and of a broker that is not there
+    SMALL_QUOTA = "small_quota"  # SIGHUP: the agent may keep 100 kB, and its broker is gone
     FORGET = "forget"  # the broker starts again without the sessions and messages it had
     DENY = "deny"  # the access-control list lets nobody publish telemetry, or acknowledgements
     SMALL_PACKETS = "small_packets"  # the broker takes no packet above `amount` bytes
@@ -49,7 +49,7 @@ DISK: frozenset[Kind] = frozenset({Kind.DISK_FULL, Kind.SMALL_QUOTA})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: `at_s` after the beginning, for `lasts_s`; `amount` as its kind says."""
+    """One fault: it begins `at_s` after the start and lasts `lasts_s`; `amount` is what its kind says."""
 
     at_s: float
     lasts_s: float
@@ -60,7 +60,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A track's kinds (one round), and least and most seconds between faults and that one lasts."""
+    """One round of a track's kinds, and the range of seconds between two faults and of the length of one."""
 
     kinds: Sequence[Kind]
     gap_s: tuple[float, float]
@@ -79,11 +79,11 @@ PLANS: dict[Track, Plan] = {
     Track.FLEET_CLOCK: Plan((Kind.JUMP,), (10.0, 30.0), (2.0, 15.0)),
 }
 LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 22.0, Kind.DENY: 4.0, Kind.SMALL_PACKETS: 4.0}
-"""How much longer than its track says a kind lasts, so that something comes of it."""
+"""How much longer than the plan of its track a kind lasts, because it takes time to have an effect."""
 
 
 def faults(seed: int, track: Track, seconds: float) -> list[Fault]:
-    """The faults of one track in a campaign of `seconds`, in order; none begins or lasts beyond its end."""
+    """Return the faults of one track in a campaign of `seconds`, in order; all of them end within the campaign."""
     return list(_faults(random.Random(f"{seed} {track}"), track, seconds))
 
 

@@ -1,9 +1,9 @@
-"""The verdict: the lake against cantools on the same log, and what is missing against the loss ledger.
+"""The verdict: compares the lake with cantools on the same log, and what is missing with the ledger of losses.
 
-Every sample that is missing must stand in the ledger, and every batch number that the lake has not, too.  A batch that
-the vehicle gave up after its receiver had stored it (the acknowledgement did not get through) is in both: it counts
-as what it is, in the lake.  Where that was a batch of events, the vehicle tells the losses in it again: what is told
-twice, known by its id, counts once.
+The ledger must explain every missing sample and every missing batch number.  Where an acknowledgement did not get
+through, the vehicle may give up a batch that the receiver has stored; such a batch is in both, and counts as stored.
+Where it was a batch of events, the vehicle reports the losses in it again; a loss that is reported twice, known by its
+id, counts once.
 """
 
 import json
@@ -48,29 +48,30 @@ TELLING = (
     "broker_lost",
     "log_continues",
 )
-"""What the programs log where faults reach them."""
+"""Events that the programs log where faults reach them."""
 
 
 def said(*logs: Path) -> Counter[str]:
-    """How often each event stands in logs of JSON lines."""
+    """Count how often each event stands in logs of JSON lines."""
     events: Counter[str] = Counter()
     for log in logs:
         for line in log.read_text(errors="replace").splitlines():
-            with suppress(ValueError):
+            # A killed program leaves half a line, and the receiver's last line holds totals instead of an event.
+            with suppress(ValueError, KeyError):
                 events[json.loads(line)["event"]] += 1
     return events
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Samples lost, as the vehicle says, without those that are in the lake anyway; batches that nobody explains."""
+    """Samples that the vehicle reports as lost and that are not in the lake, and batches without explanation."""
 
     lost: dict[str, int]
     unexplained_batches: int
 
     @classmethod
     def read(cls, lake: str) -> "Ledger":
-        """From the lake's tables."""
+        """Read the ledger from the lake's tables."""
         lost = {row["reason"]: row["lost"] for row in query(lake, _LOSSES).to_pylist() if row["lost"]}
         answer = ledger(lake, limit=1_000_000, stored=False)
         rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
@@ -79,7 +80,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a campaign came to."""
+    """The result of one campaign."""
 
     seed: int
     minutes: float
@@ -92,17 +93,17 @@ class Verdict:
 
     @property
     def lost_unaccounted(self) -> int:
-        """Samples missing from the lake and from the ledger."""
+        """Return how many samples are missing from both the lake and the ledger."""
         return max(0, self.comparison.missing - sum(self.ledger.lost.values()))
 
     @property
     def lost_in_words_only(self) -> int:
-        """Samples that the ledger calls lost, beyond those that are."""
+        """Return how many more samples the ledger calls lost than are missing."""
         return max(0, sum(self.ledger.lost.values()) - self.comparison.missing)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is missing, nothing is double, and the books are true."""
+        """Return whether nothing is missing or double, and the ledger is true."""
         wrong = (
             self.lost_unaccounted,
             self.lost_in_words_only,
@@ -113,7 +114,7 @@ class Verdict:
         return not any(wrong) and self.comparison.in_lake > 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of build/faults.json."""
+        """Return the content of build/faults.json."""
         return {
             "passed": self.passed,
             "seed": self.seed,
@@ -142,13 +143,13 @@ class Verdict:
 
 
 def compare_with_oracle(log: Path, lake: Path) -> Comparison:
-    """cantools decodes the log once more; its samples against those of the lake."""
+    """Decode the log with cantools, and compare the samples with those of the lake."""
     expected = expected_samples(read_log(log), drive.DATABASES, "exact", [({}, drive.CAMPAIGNS)])
     return compare(expected, DeltaTable(str(lake / "samples")).to_pyarrow_table())
 
 
 def render(verdict: Verdict) -> str:
-    """For a person."""
+    """Return the result as text for a person."""
     found = verdict.as_dict()
     kills = ", ".join(f"{n} of the {name}" for name, n in found["kills"].items())
     lost = ", ".join(f"{n:,} {reason}" for reason, n in found["lost_accounted"].items()) or "nothing"
@@ -169,10 +170,10 @@ def render(verdict: Verdict) -> str:
 
 
 def repeat(seed: int, minutes: float) -> str:
-    """How to have the same faults again."""
+    """Return the variables of `make faults` that give the same faults again."""
     return f"SEED={seed} MINUTES={minutes:g}"
 
 
 def write(verdict: Verdict, file: Path) -> None:
-    """The result as JSON."""
+    """Write the result as JSON."""
     file.write_text(json.dumps(verdict.as_dict(), indent=2) + "\n")

@@ -1,39 +1,29 @@
 """The cloud side for tests of the running agent: broker and receiver as processes, and questions to the lake."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from fleet.lake.query import query
 from lab.mosquitto import Broker
-from tests.agent.car import PATIENCE_S, Car
-from tests.integration.test_receiver import ReceiverProcess
+from lab.receiver import Receiver
+from tests.agent.car import Car
 
 
 @contextmanager
-def receiving(car: Car) -> Iterator[ReceiverProcess]:
-    """Broker and receiver."""
-    with Broker(car.fleet, car.folder / "broker", port=car.broker_port):
-        receiver = ReceiverProcess(car.fleet, car.broker_port, car.folder / "receiver.log")
-        receiver.start()
-        try:
-            yield receiver
-        finally:
-            assert receiver.end() == 0
-
-
-def wait_for(condition: Callable[[], object], receiver: ReceiverProcess) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, receiver.said()
-        time.sleep(0.05)
+def receiving(car: Car) -> Iterator[Receiver]:
+    """Start broker and receiver for a `with` block; the receiver must end in good order."""
+    receiver = Receiver(car.fleet, car.broker_port, car.folder / "receiver.log")
+    with Broker(car.fleet, car.folder / "broker", port=car.broker_port), receiver.running_now():
+        yield receiver
+        assert receiver.stop() == 0, receiver.output()
 
 
 def in_lake(car: Car, sql: str) -> Any:
-    """The first value of the answer."""
+    """Return the first value of the answer."""
     return query(str(car.fleet.lake), sql).column(0)[0].as_py()
 
 
 def samples_in_lake(car: Car) -> int:
+    """Return how many samples the lake holds."""
     return int(in_lake(car, "SELECT count(*) FROM samples"))

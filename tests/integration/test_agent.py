@@ -18,7 +18,8 @@ from agent.pushes import trial
 from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
 from fleet.state.keys import read_p256, read_recipient
-from tests.agent.car import Car, Running, campaign, command, drive, write_log
+from lab.vehicle import Agent
+from tests.agent.car import Car, campaign, command, drive, write_log
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake
 
@@ -226,8 +227,8 @@ def until_heard(manager: socket.socket, word: str) -> list[str]:
 # ---- replay
 
 
-def replaying(car: Car, log: Path, speed: str = "0") -> Running:
-    return Running(car, ("replay", "--log", str(log), "--speed", speed), {})
+def replaying(car: Car, log: Path, speed: str = "0") -> Agent:
+    return car.start("replay", "--log", str(log), "--speed", speed)
 
 
 def test_a_replay_ends_with_0_when_all_of_it_is_in_the_lake(car: Car, tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_a_replay_that_is_killed_goes_on_where_it_was_and_begins_anew_after_its_
     write_log(log, 6.0)
     for stored in (3, 6):
         agent = replaying(car, log, "3")
-        agent.until(lambda agent=agent: agent.said("agent_ready"), "ready")  # type: ignore[misc]
+        agent.until_ready()
         agent.until_status(lambda s, least=stored: s["spool"]["next_seq"] > least, "stored")
         agent.kill()
     with receiving(car):
@@ -260,7 +261,7 @@ def test_a_replay_that_is_stopped_early_ends_with_1(car: Car, tmp_path: Path) ->
     write_log(log, 5.0)
     agent = replaying(car, log, "1")
     try:
-        agent.until(lambda: agent.said("agent_ready"), "ready")
+        agent.until_ready()
         assert agent.stop() == 1
     finally:
         agent.kill()

@@ -12,10 +12,10 @@ import pytest
 from agent.__main__ import main
 from fleet.admin.enrol import Model, enrol
 from lab.mosquitto import Broker, free_port
-from tests.agent.car import DATABASES, ROOT, Car, Running, campaign, command, drive, vehicle, write_log
+from lab.receiver import Receiver
+from tests.agent.car import DATABASES, ROOT, Car, campaign, command, drive, vehicle, write_log
 from tests.agent.expected import count_samples
-from tests.integration.lake import in_lake, receiving, samples_in_lake, wait_for
-from tests.integration.test_receiver import ReceiverProcess
+from tests.integration.lake import in_lake, receiving, samples_in_lake
 from tests.small_disk import NoDisk, SmallDisk, small_disk
 
 pytestmark = pytest.mark.integration
@@ -242,17 +242,17 @@ def test_fleet_publish_without_its_broker_is_one_message(car: Car) -> None:
 
 
 def test_fleet_receive_names_an_unreachable_broker_once_and_waits(car: Car) -> None:
-    receiver = ReceiverProcess(car.fleet, car.broker_port, car.folder / "receiver.log")
+    receiver = Receiver(car.fleet, car.broker_port, car.folder / "receiver.log")
     receiver.start()
     try:
         with Broker(car.fleet, car.folder / "broker", port=car.broker_port) as broker:
             broker.stop()
-            wait_for(lambda: "broker_" in receiver.said(), receiver)
+            receiver.until(lambda: "broker_" in receiver.output(), "told")
             broker.start()
-            wait_for(lambda: "broker_connected" in receiver.said(), receiver)
+            receiver.until(lambda: "broker_connected" in receiver.output(), "told")
     finally:
-        assert receiver.end() == 0
-    assert receiver.said().count("broker_unreachable") <= 1
+        assert receiver.stop() == 0
+    assert receiver.output().count("broker_unreachable") <= 1
 
 
 # ---- full disks
@@ -274,8 +274,8 @@ def test_with_a_full_disk_the_agent_captures_on_and_accounts_for_every_sample(ca
         sources=vehicle(drive_s, speed=10.0),
         telemetry="increment_s = 1",
     )
-    limits = ("--limit", "window_max_samples=1000", "--limit", f"pending_max_bytes={pending_max_bytes}")
-    with disk_at(car.folder / "state") as disk, receiving(car), car.running("run", *limits) as agent:
+    car.limits = {"window_max_samples": 1_000, "pending_max_bytes": pending_max_bytes}
+    with disk_at(car.folder / "state") as disk, receiving(car), car.running() as agent:
         agent.until_status(lambda s: s["spool"]["next_seq"] > 3, "stored")
         disk.fill()
         agent.until(lambda: agent.said("disk_refuses"), "told")
@@ -308,14 +308,14 @@ def test_a_receiver_with_a_full_disk_says_so_once_and_stores_everything_later(ca
     with disk_at(car.fleet.lake) as disk, receiving(car) as receiver, car.running() as agent:
         agent.until_status(lambda s: s["spool"]["acknowledged"] > 0, "received")
         disk.fill()
-        wait_for(lambda: "store_unavailable" in receiver.said(), receiver)
+        receiver.until(lambda: "store_unavailable" in receiver.output(), "told")
         agent.until_status(lambda s: s["sources"][0]["state"] == "finished" and s["spool"]["waiting"], "kept")
         disk.free()
         agent.until_status(lambda s: not s["spool"]["waiting"], "delivered")
-        assert receiver.said().count("store_unavailable") == 1
+        assert receiver.output().count("store_unavailable") == 1
         assert samples_in_lake(car) == count_samples(drive(drive_s))
         assert agent.stop() == 0
-        receiver.end()
+        receiver.stop()
 
 
 def test_programs_that_start_on_full_disks_wait_for_room(car: Car) -> None:
@@ -327,14 +327,14 @@ def test_programs_that_start_on_full_disks_wait_for_room(car: Car) -> None:
             (inbox.folder / name).write_bytes(content)
         state.fill()
         inbox.fill()
-        agent = Running(car, ("run",), {})
+        agent = car.start()
         try:
             with receiving(car) as receiver:
-                wait_for(lambda: "store_unavailable" in receiver.said(), receiver)
+                receiver.until(lambda: "store_unavailable" in receiver.output(), "told")
                 agent.until(lambda: agent.said("start_postponed"), "told")
                 state.free()
                 inbox.free()
-                agent.until(lambda: agent.said("agent_ready"), "ready")
+                agent.until_ready()
                 agent.until_status(
                     lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"], "delivered"
                 )

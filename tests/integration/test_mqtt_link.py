@@ -20,7 +20,7 @@ from agent.formats import topics
 from agent.link.endpoint import socket_class, tls_context
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from lab.mosquitto import PACKET_BYTES
-from tests.faults.road import Road
+from lab.road import Road
 from tests.integration.mosquitto import Authority, World, world
 
 pytestmark = pytest.mark.integration

@@ -65,9 +65,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     create_fleet(fleet, suite="X25519", broker_names=(), now=datetime.now(UTC))
     record = enrol(fleet, tmp_path / "car", Model("Aria", "One", "DE", 2026), days=30, now=datetime.now(UTC))
     vehicle = Attributes(record.vehicle, record.brand, record.model, record.market, record.model_year)
-    state = tmp_path / "broker"
-    state.mkdir()
-    with Broker(fleet, state) as broker:
+    with Broker(fleet, tmp_path / "broker") as broker:
         yield World(fleet, tmp_path / "car", vehicle, broker, tmp_path)
 
 

@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 import functools
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -25,10 +22,11 @@ from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_certificate, read_p256, write_certificate
 from fleet.state.registry import Registry
 from lab.mosquitto import Broker, free_port
+from lab.process import PATIENCE_S
+from lab.receiver import Receiver
 from tests.fleet.vehicles import EPOCH, Vehicle, make_vehicle
 
 pytestmark = pytest.mark.integration
-PATIENCE_S = 30.0
 
 
 def in_event_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
@@ -39,37 +37,12 @@ def in_event_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[
     return run
 
 
-class ReceiverProcess:
-    """`fleet receive` as its own process; ended by its process id."""
+def has_said(receiver: Receiver, text: str) -> bool:
+    return text in receiver.output()
 
-    def __init__(self, fleet: FleetFolder, port: int, log: Path) -> None:
-        self._command = [sys.executable, "-m", "fleet", "receive", "--fleet", str(fleet.root)]
-        self._command += ["--broker", f"localhost:{port}", "--json"]
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        assert self._process is not None
-        return self._process.wait(PATIENCE_S)
-
-    def said(self) -> str:
-        return self._log.read_text()
-
-    def has_said(self, text: str) -> bool:
-        return text in self.said()
-
-    async def connected(self, times: int = 1) -> None:
-        await until(lambda: self.said().count('"broker_connected"') >= times)
+async def connected(receiver: Receiver, times: int = 1) -> None:
+    await asyncio.to_thread(receiver.until_connected, times)
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -129,13 +102,9 @@ def broker(fleet: FleetFolder, tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def receiver(fleet: FleetFolder, broker: Broker, tmp_path: Path) -> Iterator[ReceiverProcess]:
-    process = ReceiverProcess(fleet, broker.port, tmp_path / "receiver.log")
-    process.start()
-    try:
+def receiver(fleet: FleetFolder, broker: Broker, tmp_path: Path) -> Iterator[Receiver]:
+    with Receiver(fleet, broker.port, tmp_path / "receiver.log").running_now() as process:
         yield process
-    finally:
-        process.end(signal.SIGKILL)
 
 
 def rows_by_batch(fleet: FleetFolder) -> dict[int, tuple[int, int]]:
@@ -152,24 +121,24 @@ def rows_by_batch(fleet: FleetFolder) -> dict[int, tuple[int, int]]:
 
 @in_event_loop
 async def test_batches_that_arrive_out_of_order_and_twice_are_each_stored_once(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: Receiver
 ) -> None:
     heard = Heard()
-    await receiver.connected()
+    await connected(receiver)
     async with online(vehicle, broker.port, heard) as connection:
         for seq in (1, 3, 2, 3, 1):  # each in a commit of its own: the order of the numbers must not matter
             before = heard.count
             await connection.publish(vehicle.topic, vehicle.batch(seq))
             await until(functools.partial(heard.more_than, before))
     assert heard.stored == {1, 2, 3}
-    assert receiver.end() == 0
+    assert receiver.stop() == 0
     assert rows_by_batch(fleet) == {1: (20, 1), 2: (20, 1), 3: (20, 1)}
-    assert '"duplicates": 2' in receiver.said()
+    assert '"duplicates": 2' in receiver.output()
 
 
 @in_event_loop
 async def test_only_what_the_vehicle_signed_and_nobody_can_read_is_refused_to_it(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess, tmp_path: Path
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: Receiver, tmp_path: Path
 ) -> None:
     heard = Heard()
     stranger = make_vehicle(fleet, tmp_path / "stranger")
@@ -179,7 +148,7 @@ async def test_only_what_the_vehicle_signed_and_nobody_can_read_is_refused_to_it
     Registry(fleet.vehicles).revoke(revoked.name)
     tampered = bytearray(vehicle.batch(5))
     tampered[-1] ^= 1
-    await receiver.connected()
+    await connected(receiver)
     async with online(vehicle, broker.port, heard) as connection:
         await connection.publish(vehicle.topic, vehicle.batch(4, key=stranger.key))
         await connection.publish(vehicle.topic, bytes(tampered))
@@ -196,22 +165,22 @@ async def test_only_what_the_vehicle_signed_and_nobody_can_read_is_refused_to_it
         told = Heard()
         async with online(other, broker.port, told) as connection:
             await connection.publish(other.topic, other.batch(1))
-            await until(functools.partial(receiver.has_said, f"{other.name} {reason}"))
+            await until(functools.partial(has_said, receiver, f"{other.name} {reason}"))
             await asyncio.sleep(0.3)
         assert told.count == 0
-    assert receiver.end() == 0
+    assert receiver.stop() == 0
     assert rows_by_batch(fleet) == {8: (20, 1)}
     assert len(list(fleet.quarantine.glob("*.sealed"))) == 8
-    assert '"refused": 8, "unanswered": 7' in receiver.said()
+    assert '"refused": 8, "unanswered": 7' in receiver.output()
 
 
 @in_event_loop
 async def test_a_vehicle_may_neither_publish_nor_listen_for_another(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess, tmp_path: Path
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: Receiver, tmp_path: Path
 ) -> None:
     victim = make_vehicle(fleet, tmp_path / "victim")
     mine, overheard = Heard(), Heard()
-    await receiver.connected()
+    await connected(receiver)
     async with online(vehicle, broker.port, mine) as connection, online(victim, broker.port, overheard) as other:
         for topic in (victim.topic, topics.ack(victim.name), topics.push(victim.name), topics.NUDGE):
             with pytest.raises(PublishRefused, match="ACL"):
@@ -228,33 +197,33 @@ async def test_a_vehicle_may_neither_publish_nor_listen_for_another(
 
 @in_event_loop
 async def test_the_receiver_waits_for_a_broker_that_died_and_says_so_once(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: Receiver
 ) -> None:
     heard = Heard()
-    await receiver.connected()
+    await connected(receiver)
     broker.kill()
-    await until(lambda: '"broker_lost"' in receiver.said())
+    await until(lambda: '"broker_lost"' in receiver.output())
     await asyncio.sleep(2.0)
     broker.start()
-    await receiver.connected(times=2)
+    await connected(receiver, times=2)
     async with online(vehicle, broker.port, heard) as connection:
         await connection.publish(vehicle.topic, vehicle.batch(1))
         await until(lambda: heard.stored == {1})
-    assert receiver.end() == 0
-    assert receiver.said().count('"broker_lost"') == 1
-    assert '"broker_unreachable"' not in receiver.said()
+    assert receiver.stop() == 0
+    assert receiver.output().count('"broker_lost"') == 1
+    assert '"broker_unreachable"' not in receiver.output()
 
 
 @in_event_loop
 async def test_a_second_receiver_of_the_same_partitions_is_turned_away(
-    fleet: FleetFolder, broker: Broker, receiver: ReceiverProcess, tmp_path: Path
+    fleet: FleetFolder, broker: Broker, receiver: Receiver, tmp_path: Path
 ) -> None:
-    await receiver.connected()
-    second = ReceiverProcess(fleet, broker.port, tmp_path / "second.log")
+    await connected(receiver)
+    second = Receiver(fleet, broker.port, tmp_path / "second.log")
     second.start()
-    await until(lambda: "another receiver serves" in second.said())
+    await until(lambda: "another receiver serves" in second.output())
     assert second.wait() == 1
-    assert receiver.end() == 0
+    assert receiver.stop() == 0
 
 
 async def deliver(vehicle: Vehicle, port: int, batches: dict[int, bytes], heard: Heard) -> None:
@@ -272,7 +241,7 @@ async def deliver(vehicle: Vehicle, port: int, batches: dict[int, bytes], heard:
 
 @in_event_loop
 async def test_a_receiver_killed_at_random_moments_stores_every_batch_exactly_once(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: ReceiverProcess
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: Receiver
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # shown where it fails
@@ -283,16 +252,16 @@ async def test_a_receiver_killed_at_random_moments_stores_every_batch_exactly_on
     kills = connections = 0
     while kills < 15 and not delivery.done():
         if rng.random() < 0.7:  # else it may die while it starts and recovers
-            await receiver.connected(times=connections + 1)
+            await connected(receiver, times=connections + 1)
         await asyncio.sleep(rng.uniform(0.0, 0.7))
-        receiver.end(signal.SIGKILL)
-        connections = receiver.said().count('"broker_connected"')
+        receiver.kill()
+        connections = receiver.output().count('"broker_connected"')
         kills += 1
         receiver.start()
     await asyncio.wait_for(delivery, PATIENCE_S)
-    await receiver.connected(times=connections + 1)
-    assert receiver.end() == 0
-    print(f"{kills} kills, {receiver.said().count('commit_recovered')} commits recovered")
+    await connected(receiver, times=connections + 1)
+    assert receiver.stop() == 0
+    print(f"{kills} kills, {receiver.output().count('commit_recovered')} commits recovered")
     assert kills >= 3
     assert heard.refused == {}
     assert rows_by_batch(fleet) == dict.fromkeys(batches, (20, 1))
@@ -300,13 +269,13 @@ async def test_a_receiver_killed_at_random_moments_stores_every_batch_exactly_on
 
 @in_event_loop
 async def test_an_unreachable_broker_is_waited_for_and_said_once(fleet: FleetFolder, tmp_path: Path) -> None:
-    process = ReceiverProcess(fleet, free_port(), tmp_path / "receiver.log")
+    process = Receiver(fleet, free_port(), tmp_path / "receiver.log")
     process.start()
-    await until(lambda: '"broker_unreachable"' in process.said())
+    await until(lambda: '"broker_unreachable"' in process.output())
     await asyncio.sleep(2.0)
-    assert process.end() == 0
-    assert process.said().count('"broker_unreachable"') == 1
-    assert "Traceback" not in process.said()
+    assert process.stop() == 0
+    assert process.output().count('"broker_unreachable"') == 1
+    assert "Traceback" not in process.output()
 
 
 @in_event_loop
@@ -316,8 +285,8 @@ async def test_an_expired_certificate_is_one_message_and_the_end(fleet: FleetFol
     past = datetime.now(UTC) - timedelta(days=30)
     expired = issue_client(authority, key, public, common_name="receiver", now=past, days=1, serial=1)
     write_certificate(fleet.receiver_certificate, expired)
-    process = ReceiverProcess(fleet, free_port(), tmp_path / "receiver.log")
+    process = Receiver(fleet, free_port(), tmp_path / "receiver.log")
     process.start()
     assert process.wait() == 1
-    assert f"fleet: {fleet.receiver_certificate}: certificate expired" in process.said()
-    assert "Traceback" not in process.said()
+    assert f"fleet: {fleet.receiver_certificate}: certificate expired" in process.output()
+    assert "Traceback" not in process.output()

@@ -12,25 +12,26 @@ from agent.formats.topics import Lane
 from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import Header, seal
 from fleet.state.keys import read_p256
-from tests.agent.car import Car, Running, command, vehicle
+from lab.vehicle import Agent
+from tests.agent.car import Car, command, vehicle
 from tests.agent.telemetry.spool.store import Draft, Store
 from tests.integration.lake import receiving
 
 pytestmark = pytest.mark.integration
-TIGHT = ("--limit", "batch_max_bytes=20000")
+TIGHT = {"batch_max_bytes": 20_000}
 QUOTA = "quota_mb = 0.2\nreserve_mb = 0"
 IN_LAKE = {"delivered": "stored", "lost": "lost", "waiting": "open"}
 
 
 @pytest.fixture
 def car(tmp_path: Path) -> Car:
-    car = Car.make(tmp_path, spool=QUOTA)
+    car = Car.make(tmp_path, spool=QUOTA, limits=TIGHT)
     car.write(telemetry="increment_s = 0.2", sources=vehicle(speed=5))
     return car
 
 
 def open_spool(car: Car) -> Store:
-    return Store.open(car.folder / "state" / "spool", quota_bytes=200_000, max_age_s=1e9, reserve_bytes=0)
+    return Store.open(car.state / "spool", quota_bytes=200_000, max_age_s=1e9, reserve_bytes=0)
 
 
 def add_what_nobody_can_read(car: Car) -> int:
@@ -53,7 +54,7 @@ def add_what_nobody_can_read(car: Car) -> int:
 
 def damage_one(car: Car) -> int:
     """A stored batch of samples is not what was written any more: the newest, which the quota takes last."""
-    path = sorted((car.folder / "state" / "spool" / "batches").rglob("*.live.*.batch"))[-1]
+    path = sorted((car.state / "spool" / "batches").rglob("*.live.*.batch"))[-1]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -91,19 +92,19 @@ def settled(status: dict[str, Any]) -> bool:
     )
 
 
-def evicted(agent: Running) -> None:
+def evicted(agent: Agent) -> None:
     agent.until_status(
         lambda s: s["spool"]["lost"].get("evicted_quota", {"batches": 0})["batches"] >= 8, "evicting for the quota"
     )
 
 
 def test_every_number_is_the_same_in_the_vehicle_and_in_the_lake(car: Car) -> None:
-    with car.running("run", *TIGHT) as agent:  # nobody listens: the spool overflows
+    with car.running() as agent:  # nobody listens: the spool overflows
         evicted(agent)
         assert agent.stop() == 0
     damaged, refused = damage_one(car), add_what_nobody_can_read(car)
     car.write(sources=vehicle(duration_s=0.5))
-    with receiving(car), car.running("run", *TIGHT) as agent:
+    with receiving(car), car.running() as agent:
         agent.until_status(settled, "everything sent")
         time.sleep(3.0)  # what was lost is told in a batch of its own
         agent.until_status(settled, "the losses told")

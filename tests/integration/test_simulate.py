@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lab.mosquitto import Broker
-from lab.simulate.run import shares
+from lab.receiver import Receiver
+from lab.simulate.cloud import shares
 from tests.agent.car import command
 from tests.fleet.vehicles import make_fleet
-from tests.integration.test_receiver import ReceiverProcess
 
 pytestmark = pytest.mark.integration
 
@@ -39,21 +39,19 @@ def test_receivers_share_all_partitions() -> None:
 def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
     fleet = make_fleet(tmp_path / "fleet")
     here = ("--fleet", fleet.root)
-    with Broker(fleet, tmp_path / "broker") as broker:
-        receiver = ReceiverProcess(fleet, broker.port, tmp_path / "receiver.log")
-        receiver.start()
-        try:
-            arguments = ("--vehicles", "3", "--minutes", "0.1", "--period", "2", "--broker", f"localhost:{broker.port}")
-            done = command("fleet", "simulate", *here, *arguments, "--json", seconds=100)
-            assert done.returncode == 0, done.stderr
-            report = json.loads(done.stdout)
-            compacted = command("fleet", "compact", *here, "--json")  # beside the receiver
-            assert compacted.returncode == 0, compacted.stderr
-            assert [line.split(":")[0] for line in compacted.stderr.splitlines()] == [
-                f"  table {name}" for name in ("samples", "events", "batches")
-            ]
-        finally:
-            assert receiver.end() == 0
+    broker = Broker(fleet, tmp_path / "broker")
+    receiver = Receiver(fleet, broker.port, tmp_path / "receiver.log")
+    with broker, receiver.running_now():
+        arguments = ("--vehicles", "3", "--minutes", "0.1", "--period", "2", "--broker", f"localhost:{broker.port}")
+        done = command("fleet", "simulate", *here, *arguments, "--json", seconds=100)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        compacted = command("fleet", "compact", *here, "--json")  # beside the receiver
+        assert compacted.returncode == 0, compacted.stderr
+        assert [line.split(":")[0] for line in compacted.stderr.splitlines()] == [
+            f"  table {name}" for name in ("samples", "events", "batches")
+        ]
+        assert receiver.stop() == 0
     assert (report["batches_sent"], report["receiver_cpu_ms_per_batch"], report["extrapolation"]) == (12, None, [])
     records = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]
     assert [record["revoked"] for record in records] == [True] * 3  # nobody uses these names again

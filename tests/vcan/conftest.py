@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from tests.vcan import interfaces
+from lab import can_interfaces
 
 
 @pytest.fixture(autouse=True)
 def _vcan(request: pytest.FixtureRequest) -> None:
-    if request.path.name == "test_user_mode_linux.py" or interfaces.available():
+    if request.path.name == "test_user_mode_linux.py" or can_interfaces.available():
         return
     if os.environ.get("VCAN_INSIDE") == "1":
         pytest.fail("no vcan inside User Mode Linux: its modules did not load")

@@ -20,8 +20,8 @@ from agent.sources import BusLoss
 from agent.sources.messages import block_of
 from agent.sources.packet_ring import PacketRingSource
 from can_dbc.frames import ERROR, EXTENDED, FD, REMOTE, FrameBlock, concatenate
+from lab import can_interfaces
 from tests import shared_data
-from tests.vcan import interfaces
 
 SECONDS = float(os.environ.get("VCAN_SECONDS", "60" if os.environ.get("REQUIRE_VCAN") == "1" else "3"))
 EVERY = os.environ.get("REQUIRE_VCAN") == "1"
@@ -105,13 +105,13 @@ def test_200_000_frames_at_full_rate_on_two_interfaces_are_all_accounted_for(
 ) -> None:
     async def traffic() -> None:
         await finish(
-            interfaces.cangen("can0", "-g", "0", "-m", "-n", "100000"),
-            interfaces.cangen("can1", "-g", "0", "-f", "-D", "i", "-n", "50000"),
-            interfaces.cangen("can1", "-g", "0", "-e", "-D", "i", "-n", "50000"),
+            can_interfaces.cangen("can0", "-g", "0", "-m", "-n", "100000"),
+            can_interfaces.cangen("can1", "-g", "0", "-f", "-D", "i", "-n", "50000"),
+            can_interfaces.cangen("can1", "-g", "0", "-e", "-D", "i", "-n", "50000"),
         )
 
     captures = [Capture("can0"), Capture("can1")]
-    with interfaces.vcan("can0", "can1"):
+    with can_interfaces.vcan("can0", "can1"):
         capture(captures, traffic)
     for each in captures:
         record_property(each.bus, f"{each.frames} read, {each.dropped} dropped")
@@ -128,10 +128,10 @@ def test_what_a_full_ring_drops_is_in_the_kernels_counter_and_reported(
     record_property: Callable[[str, object], None],
 ) -> None:
     async def traffic() -> None:
-        await finish(interfaces.cangen("can0", "-g", "0", "-n", "40000"))
+        await finish(can_interfaces.cangen("can0", "-g", "0", "-n", "40000"))
 
     small = Capture("can0", settings={"ring_bytes": 1_000_000, "drain_ms": 800})
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         before_ns = time.time_ns()
         capture([small], traffic)
     record_property("can0", f"{small.frames} read, {small.dropped} dropped")
@@ -152,13 +152,13 @@ def test_nothing_is_lost_at_4_000_frames_a_second_on_each_of_two_interfaces(
     """
 
     async def traffic() -> None:
-        await finish(*(interfaces.canplayer(log, [bus], timed=True) for bus, log in logs.items()))
+        await finish(*(can_interfaces.canplayer(log, [bus], timed=True) for bus, log in logs.items()))
 
     logs = {bus: tmp_path / f"{bus}.log" for bus in ("can0", "can1")}
     for bus, log in logs.items():
-        sent = interfaces.counting_log(log, bus, frames_per_s=4_100, seconds=SECONDS)
+        sent = can_interfaces.counting_log(log, bus, frames_per_s=4_100, seconds=SECONDS)
     captures = [Capture("can0", durable_after_s=5), Capture("can1", durable_after_s=5)]
-    with interfaces.vcan("can0", "can1"):
+    with can_interfaces.vcan("can0", "can1"):
         started_s = time.monotonic()
         capture(captures, traffic)
         elapsed_s = time.monotonic() - started_s
@@ -186,9 +186,9 @@ def test_a_capture_played_by_canplayer_arrives_as_python_can_reads_it(log: Path,
     captures = [Capture(bus) for bus in expected]
 
     async def traffic() -> None:
-        await finish(interfaces.canplayer(plain, list(expected)))
+        await finish(can_interfaces.canplayer(plain, list(expected)))
 
-    with interfaces.vcan(*expected):
+    with can_interfaces.vcan(*expected):
         capture(captures, traffic)
     for each in captures:
         assert not each.losses
@@ -216,7 +216,7 @@ def test_every_kind_of_frame_that_python_can_sends_keeps_its_form() -> None:
                 bus.send(message)
 
     captured = Capture("can0")
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         capture([captured], traffic)
     arrived, expected = concatenate(captured.blocks), block_of(sent, ("can0",), 0)
     for column in ("can_id", "flags", "length", "data"):
@@ -235,7 +235,7 @@ def test_what_is_no_frame_never_reaches_the_ring() -> None:
             bus.send(can.Message(arbitration_id=5, is_extended_id=False, data=b"last"))
 
     captured = Capture("can0")
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         capture([captured], traffic)
     assert concatenate(captured.blocks).can_id.tolist() == [1, 5]
     assert not captured.losses

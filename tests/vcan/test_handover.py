@@ -12,7 +12,7 @@ from agent.sources.packet_ring import PacketRingSource, drop_unused, listen
 from agent.system.descriptors import Descriptors
 from agent.system.sd_notify import Notifier
 from can_dbc.frames import FrameBlock
-from tests.vcan import interfaces
+from lab import can_interfaces
 
 
 def send(*ids: int, interface: str = "can0") -> None:
@@ -59,7 +59,7 @@ def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
         assert not losses
         assert kept.names() == ("ring-160x49920-can0",)
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -77,7 +77,7 @@ def test_a_successor_that_dies_before_it_reads_leaves_the_positions_as_they_are(
             again = await anext(blocks)
         assert (again.first, again.can_id.tolist()) == (0, [1, 2, 3])
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -88,7 +88,7 @@ def test_a_new_ring_counts_on_above_the_positions_of_the_one_before() -> None:
         block = await read(of, 1)
         assert 1_000_000 <= block.first < 1_000_000 + 49_920
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -103,7 +103,7 @@ def test_a_descriptor_that_is_no_such_ring_is_replaced() -> None:
             assert [entry["event"] for entry in logs].count("ring_not_adopted") == 2
             assert kept.names() == ("ring-160x49920-can0",)
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -114,7 +114,7 @@ def test_the_ring_of_an_interface_that_is_no_longer_configured_is_dropped() -> N
         drop_unused(kept, ["can1"])
         assert kept.names() == ()
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -129,7 +129,7 @@ def test_frames_that_nobody_will_fetch_are_reported_when_the_source_closes() -> 
             send(*range(500))
         assert [(loss.count, loss.detail) for loss in losses] == [(117, "ring full"), (383, "source closed")]
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -148,7 +148,7 @@ def test_held_frames_press_at_half_of_the_ring() -> None:
             of.release(block.first + len(block))
             assert not of.pressed
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -167,7 +167,7 @@ def test_what_came_between_listening_and_the_source_is_its_first_block() -> None
         assert first.can_id.tolist() == [1, 2]
         assert not losses
 
-    with interfaces.vcan("can0"):
+    with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
 
 
@@ -175,9 +175,9 @@ def test_what_cannot_be_listened_to_yet_is_left_to_its_source() -> None:
     kept = Descriptors(Notifier({}), {})
     listen("can0", 8_000_000, kept)  # there is none
     listen("lo", 8_000_000, kept)  # no CAN interface
-    interfaces.add("can0", up=False)
+    can_interfaces.add("can0", up=False)
     try:
         listen("can0", 8_000_000, kept)
         assert kept.names() == ()
     finally:
-        interfaces.remove("can0")
+        can_interfaces.remove("can0")

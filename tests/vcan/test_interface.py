@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from agent.errors import Permanent
 from agent.sources import BusLoss
 from agent.sources.packet_ring import PacketRingSource
-from tests.vcan import interfaces
+from lab import can_interfaces
 
 DEADLINE_S = 10
 
@@ -71,7 +71,7 @@ def send(can_id: int) -> None:
 def _no_interface_stays() -> Any:
     yield
     with suppress(Exception):
-        interfaces.remove("can0")
+        can_interfaces.remove("can0")
 
 
 def test_an_interface_that_is_made_later_is_taken_up_when_it_is_up() -> None:
@@ -80,10 +80,10 @@ def test_an_interface_that_is_made_later_is_taken_up_when_it_is_up() -> None:
             await source.until(lambda: source.told == ["bus_waiting"])
             await asyncio.sleep(1.2)
             assert source.reasons == ["there is no interface can0"]  # said once
-            interfaces.add("can0", up=False)
+            can_interfaces.add("can0", up=False)
             await source.until(lambda: len(source.reasons) == 2)
             assert "is down; bring it up" in source.reasons[1]
-            interfaces.ip("link", "set", "can0", "up")
+            can_interfaces.ip("link", "set", "can0", "up")
             await source.until(lambda: source.told[-1] == "bus_open")
             send(1)
             await source.until(lambda: source.ids == [1])
@@ -94,15 +94,15 @@ def test_an_interface_that_is_made_later_is_taken_up_when_it_is_up() -> None:
 
 def test_an_interface_that_was_down_is_read_again_and_the_gap_reported() -> None:
     async def scenario() -> None:
-        interfaces.add("can0")
+        can_interfaces.add("can0")
         async with reading() as source:
             await source.until(lambda: source.told == ["bus_open"])
             send(1)
             await source.until(lambda: source.ids == [1])
             before_ns = time.time_ns()
-            interfaces.ip("link", "set", "can0", "down")
+            can_interfaces.ip("link", "set", "can0", "down")
             await source.until(lambda: source.told[-1] == "bus_waiting")
-            interfaces.ip("link", "set", "can0", "up")
+            can_interfaces.ip("link", "set", "can0", "up")
             send(2)  # before the source has noticed: the kernel listens again by itself
             await source.until(lambda: source.told[-1] == "bus_open")
             send(3)
@@ -117,13 +117,13 @@ def test_an_interface_that_was_down_is_read_again_and_the_gap_reported() -> None
 @pytest.mark.parametrize("gone_s", [0.0, 1.0])
 def test_an_interface_that_was_removed_and_made_anew_is_read_again(gone_s: float) -> None:
     async def scenario() -> None:
-        interfaces.add("can0")
+        can_interfaces.add("can0")
         async with reading() as source:
             await source.until(lambda: source.told == ["bus_open"])
             send(1)
-            interfaces.remove("can0")
+            can_interfaces.remove("can0")
             await asyncio.sleep(gone_s)
-            interfaces.add("can0")
+            can_interfaces.add("can0")
             await source.until(lambda: source.told.count("bus_open") == 2)
             send(2)
             await source.until(lambda: source.ids == [1, 2])

@@ -6,7 +6,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,67 +15,56 @@ from agent.formats.topics import Lane
 from agent.formats.up.decode import decode_window
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import unseal
-from fleet.admin.create import create_fleet
-from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
+from lab import can_interfaces
+from lab.fleet import FAST_SUITE, enrol_vehicle, make_fleet
+from lab.vehicle import Vehicle, collect_everything
 from tests.agent.telemetry.spool.store import Store
-from tests.vcan import interfaces
 from tests.vcan.supervisor import Supervisor, settled
 
 BUSES = ("can0", "can1")
 KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "2"))
 SEED = 20_260_701
 DBC = 'VERSION ""\nBU_: X\nBO_ 291 Load: 8 X\n SG_ Count : 0|64@1+ (1,0) [0|0] "" X\n'
-CONFIGURATION = """
-[uplink]
-broker = "127.0.0.1:1"
-[identity]
-folder = "car"
-[state]
-folder = "state"
-runtime_folder = "state/runtime"
-[telemetry]
-campaigns = "campaigns"
-increment_s = 0.5
-[serve]
-port = 0
-"""
-BUS = """
+SOURCE = """
 [[sources]]
 kind = "packet_ring"
 bus = "{bus}"
 interface = "{bus}"
+"""
+BUS = """
 [bus.{bus}]
 dbc = ["load.dbc"]
 """
 
 
-def configure(folder: Path) -> FleetFolder:
-    """An enrolled vehicle that collects every frame of both buses, in windows of two seconds and of seven."""
+def configure(folder: Path) -> Vehicle:
+    """Enrol a vehicle that collects every frame of both buses, in windows of two seconds and of seven."""
+    vehicle = Vehicle(
+        folder / "car",
+        broker_port=1,  # nothing listens there
+        sources="".join(SOURCE.format(bus=bus) for bus in BUSES),
+        buses="".join(BUS.format(bus=bus) for bus in BUSES),
+        telemetry="increment_s = 0.5",
+    )
+    enrol_vehicle(make_fleet(folder / "fleet", FAST_SUITE), vehicle.identity)
+    vehicle.write()
+    (vehicle.folder / "load.dbc").write_text(DBC)
+    vehicle.write_campaigns(
+        *(collect_everything(period_ms, "Load.Count", name) for name, period_ms in (("short", 2_000), ("long", 7_000)))
+    )
+    return vehicle
+
+
+def counted(folder: Path, vehicle: Vehicle) -> dict[tuple[str, str], np.ndarray]:
+    """Return the counter in every sample of the spool, in order of storing, by campaign and bus."""
     fleet = FleetFolder(folder / "fleet")
-    create_fleet(fleet, suite="X25519", broker_names=(), now=datetime.now(UTC))
-    enrol(fleet, folder / "car", Model("Aria", "One", "DE", 2026), days=30, now=datetime.now(UTC))
-    (folder / "agent.toml").write_text(CONFIGURATION + "".join(BUS.format(bus=bus) for bus in BUSES))
-    (folder / "load.dbc").write_text(DBC)
-    (folder / "campaigns").mkdir()
-    for name, period_ms in (("short", 2_000), ("long", 7_000)):
-        campaign = {
-            "name": name,
-            "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": period_ms}},
-            "signalsToCollect": [{"name": "Load.Count"}],
-        }
-        (folder / "campaigns" / f"{name}.json").write_text(json.dumps(campaign))
-    return fleet
-
-
-def counted(folder: Path, fleet: FleetFolder) -> dict[tuple[str, str], np.ndarray]:
-    """The counter in every sample of the spool, in order of storing, by campaign and bus."""
     private = RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), "hpke.json")
     (record,) = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]
     found = Registry(fleet.vehicles).find(record["vehicle"])
     assert found is not None
-    spool = Store.open(folder / "state" / "spool", quota_bytes=256_000_000, max_age_s=1e9, reserve_bytes=0)
+    spool = Store.open(vehicle.state / "spool", quota_bytes=256_000_000, max_age_s=1e9, reserve_bytes=0)
     collected: dict[tuple[str, str], list[np.ndarray]] = {}
     try:
         for entry in sorted(spool.pending(10**6, exclude=(), lanes=[Lane.LIVE]), key=lambda entry: entry.row):
@@ -92,7 +80,8 @@ def counted(folder: Path, fleet: FleetFolder) -> dict[tuple[str, str], np.ndarra
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Supervisor]:
-    supervisor = Supervisor([sys.executable, "-m", "agent", "run", "--config", str(tmp_path / "agent.toml")], tmp_path)
+    config = tmp_path / "car" / "agent.toml"
+    supervisor = Supervisor([sys.executable, "-m", "agent", "run", "--config", str(config)], tmp_path)
     yield supervisor
     supervisor.end()
 
@@ -101,13 +90,13 @@ def service(tmp_path: Path) -> Iterator[Supervisor]:
 def test_an_agent_that_is_killed_again_and_again_under_load_stores_each_frame_once(
     tmp_path: Path, service: Supervisor, record_property: Callable[[str, object], None]
 ) -> None:
-    fleet = configure(tmp_path)
+    vehicle = configure(tmp_path)
     chance = random.Random(SEED)
-    with interfaces.vcan(*BUSES):
+    with can_interfaces.vcan(*BUSES):
         service.start()
         service.wait_ready(30)
         time.sleep(1)
-        load = [interfaces.cangen(bus, "-g", "10", "-c", "10", "-I", "123", "-L", "8", "-D", "i") for bus in BUSES]
+        load = [can_interfaces.cangen(bus, "-g", "10", "-c", "10", "-I", "123", "-L", "8", "-D", "i") for bus in BUSES]
         ready_after_s = []
         for _ in range(KILLS):
             time.sleep(chance.uniform(0, 4))
@@ -125,7 +114,7 @@ def test_an_agent_that_is_killed_again_and_again_under_load_stores_each_frame_on
         time.sleep(1)
         assert service.stop(20) == 0, service.log
     record_property("sent", f"{sent}, {KILLS} kills, ready after {np.median(ready_after_s):.1f} s")
-    stored = counted(tmp_path, fleet)
+    stored = counted(tmp_path, vehicle)
     assert set(stored) == {(name, bus) for name in ("short", "long") for bus in BUSES}
     problems = []
     for (campaign, bus), counts in stored.items():

@@ -17,11 +17,12 @@ import pytest
 import zstandard
 from deltalake import DeltaTable
 
+from lab import can_interfaces
 from lab.demo.compare import compare
 from lab.demo.oracle import Frame, expected_samples, read_log
-from lab.demo.world import World
+from lab.vehicle import Vehicle, collect_everything
+from lab.world import World
 from tests import shared_data
-from tests.vcan import interfaces
 from tests.vcan.test_capture import EVERY, QUICK
 
 CAPTURES = [
@@ -31,17 +32,6 @@ CAPTURES = [
 ]
 FRAMES_PER_S = 4_000
 PART_FRAMES = 5_000
-CONFIGURATION = """
-[uplink]
-broker = "localhost:{broker}"
-[state]
-folder = "state"
-runtime_folder = "run"
-[telemetry]
-increment_s = 1.0
-[serve]
-port = {status}
-"""
 BUS = """
 [[sources]]
 kind = "packet_ring"
@@ -53,11 +43,7 @@ DATABASES = """
 dbc = {dbc}
 match = "{match}"
 """
-EVERYTHING = {
-    "name": "everything",
-    "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 3_000}},
-    "signalsToCollect": [{"name": "*"}],
-}
+EVERYTHING = collect_everything(3_000)
 
 
 @pytest.mark.shared
@@ -69,7 +55,7 @@ def test_what_canplayer_plays_reaches_the_lake_as_cantools_decodes_it(
     played, dumped = tmp_path / "played.log", tmp_path / "dumped.log"
     _hurry(zstandard.ZstdDecompressor().stream_reader(capture.path.read_bytes()).read().decode(), played)
     buses = sorted({frame.bus for frame in read_log(played)})
-    with interfaces.vcan(*buses), World(tmp_path) as world:
+    with can_interfaces.vcan(*buses), World(tmp_path) as world:
         asyncio.run(_drive(world, capture, played, dumped, buses))
     lake = DeltaTable(str(world.fleet.lake / "samples")).to_pyarrow_dataset()
     frames = sorted(read_log(dumped), key=lambda frame: frame.t_ns)
@@ -105,14 +91,14 @@ def _between(first_ns: int, last_ns: int) -> ds.Expression:
 
 async def _drive(world: World, capture: shared_data.Capture, played: Path, dumped: Path, buses: list[str]) -> None:
     await world.fleet_command("init")
-    await world.fleet_command("enrol", "--out", str(world.vehicle_folder))
+    await world.fleet_command("enrol", "--out", str(world.vehicle.identity))
     world.broker.start()
     world.receiver.start()
-    _configure(world, capture, buses)
+    _configure(world.vehicle, capture, buses)
     world.agent.start()
     await world.until("the agent is online", lambda s: s["link"]["state"] == "online", 60)
     with _candump(dumped, buses):
-        await asyncio.to_thread(interfaces.canplayer(played, buses, timed=True).wait)
+        await asyncio.to_thread(can_interfaces.canplayer(played, buses, timed=True).wait)
         await world.until("all is captured", lambda s: sum(s["telemetry"]["frames"].values()) == capture.frames, 60)
     assert await asyncio.to_thread(world.agent.stop) == 0  # closes the windows
     world.agent.start()
@@ -127,15 +113,14 @@ def _hurry(log: str, played: Path) -> None:
     played.write_text("".join(f"({first + (time_s - first) * scale:.6f}{rest}\n" for time_s, rest in rows))
 
 
-def _configure(world: World, capture: shared_data.Capture, buses: list[str]) -> None:
-    vehicle = world.agent_config.parent
-    (vehicle / "campaigns").mkdir()
-    (vehicle / "campaigns" / "everything.json").write_text(json.dumps(EVERYTHING))
-    tables = [BUS.format(bus=bus) for bus in buses]
-    for bus, files in capture.databases.items():
-        tables.append(DATABASES.format(bus=bus, dbc=json.dumps([str(file) for file in files]), match=capture.match))
-    head = CONFIGURATION.format(broker=world.broker.port, status=world.status_port)
-    world.agent_config.write_text(head + "".join(tables))
+def _configure(vehicle: Vehicle, capture: shared_data.Capture, buses: list[str]) -> None:
+    vehicle.write_campaigns(EVERYTHING)
+    vehicle.buses = "".join(
+        DATABASES.format(bus=bus, dbc=json.dumps([str(file) for file in files]), match=capture.match)
+        for bus, files in capture.databases.items()
+    )
+    sources = "".join(BUS.format(bus=bus) for bus in buses)
+    vehicle.write(sources=sources, telemetry="increment_s = 1.0", uplink="")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.vcan import interfaces, user_mode_linux
+from lab import can_interfaces, user_mode_linux
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 1_800
@@ -18,7 +18,7 @@ PASSED_ON = ("VCAN_SECONDS", "VCAN_KILLS", "REQUIRE_VCAN", "REQUIRE_SHARED")
 
 @pytest.mark.timeout(TIMEOUT_S + 30)
 def test_the_tests_of_this_folder_pass_inside_user_mode_linux(capfd: pytest.CaptureFixture[str]) -> None:
-    if interfaces.available():
+    if can_interfaces.available():
         pytest.skip("this machine has vcan: the tests of this folder run directly")
     if os.environ.get("REQUIRE_VCAN") != "1":
         pytest.skip("REQUIRE_VCAN=1 boots User Mode Linux for them, as CI does; it takes minutes")

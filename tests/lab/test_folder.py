@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Permanent
-from lab.demo.folder import fresh
+from lab.folder import fresh
 
 
 def test_what_an_earlier_run_left_goes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders that are made anew by each run.  Invariant: nothing is deleted but what an earlier run has left."""
+"""Folders that each run makes anew.  The invariant: only what an earlier run has left is deleted."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ MARKER = ".headunit-agent-demo"
 
 
 def fresh(folder: Path) -> Path:
-    """An empty `folder`; what an earlier run left there goes, anything else stays and is Permanent."""
+    """Empty `folder` and return it.  Raises: Permanent where it holds anything that no earlier run has left."""
     if folder.exists() and not folder.is_dir():
         raise Permanent(f"{folder} is a file; choose another --out")
     marker = folder / MARKER

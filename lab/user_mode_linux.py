@@ -1,6 +1,6 @@
-"""Boots Debian's User Mode Linux on this machine's own file system, runs one command in it, and hands back its output.
+"""Boots Debian's User Mode Linux on this machine's own file system and runs one command in it: a whole scenario.
 
-Needs no privilege.  The file system is read-only inside, but for one folder; the network is its own.
+It needs no privilege.  Inside, the file system is read-only except for one folder, and the network is its own.
 """
 
 import os
@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-INIT: Final = Path(__file__).with_name("init")
+ROOT: Final = Path(__file__).parents[1]
+INIT: Final = Path(__file__).with_name("user_mode_linux_init")
 MODULES: Final = Path("/usr/lib/uml/modules")
 MEMORY: Final = "1024M"  # taken from this machine only as far as it is used
 POLL_S: Final = 0.01
@@ -25,7 +27,7 @@ PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the command; `status` None: it did not end in time, or the kernel did not come up."""
+    """The outcome of the command.  `status` is None where it did not end in time, or the kernel did not boot."""
 
     status: int | None
     output: str
@@ -34,7 +36,7 @@ class Outcome:
 
 
 def unavailable() -> str | None:
-    """Why it cannot be booted here; None where it can."""
+    """Return why User Mode Linux cannot be booted here, or None where it can."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in ("linux.uml", "modprobe", "ip", "cangen") if shutil.which(name, path=path) is None]
     if missing or not MODULES.is_dir():
@@ -53,13 +55,16 @@ def run(
 ) -> Outcome:
     """Run `command` in `folder` inside.
 
-    `files`: names that it writes below /mnt, to be handed back.  `watch` is called again and again meanwhile, with
-    the session that all processes of the kernel are in on this machine, and the folder that is /mnt inside.
+    `files` are names of files below /mnt that the command writes and that are returned.  `watch` is called every
+    POLL_S seconds with the session of this machine that holds all processes of the kernel, and the folder that is
+    /mnt inside.
     """
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
+        # The kernel passes no environment to its first process, so the command file exports it.
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
         (results / "command").write_text(f"{exports}cd {shlex.quote(str(folder))} && {shlex.join(command)}\n")
+        # hostfs shows this machine's files; "con0=fd:0,fd:1" puts the console into our log.
         kernel = ["linux.uml", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}", "con=null", "con0=fd:0,fd:1"]
         kernel += [f"mem={MEMORY}", f"uml_dir={results}/", f"RESULTS={results}"]
         console = _supervise(kernel, results, timeout_s, watch)
@@ -70,6 +75,25 @@ def run(
             console,
             {file: (results / file).read_bytes() for file in files if (results / file).exists()},
         )
+
+
+def run_module(
+    module: str,
+    *arguments: str,
+    timeout_s: float,
+    watch: Callable[[int, Path], None] = lambda _session, _results: None,
+) -> str:
+    """Run a Python module of the project inside, and return the last line of its output.
+
+    Raises: RuntimeError where User Mode Linux cannot be booted, or where the module fails.
+    """
+    if (reason := unavailable()) is not None:
+        raise RuntimeError(f"no virtual CAN: {reason}")
+    command = [sys.executable, "-m", module, *arguments]
+    outcome = run(command, folder=ROOT, environment={"PYTHONPATH": str(ROOT)}, timeout_s=timeout_s, watch=watch)
+    if outcome.status != 0:
+        raise RuntimeError(f"{module} failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
+    return outcome.output.splitlines()[-1]
 
 
 def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Callable[[int, Path], None]) -> str:
@@ -84,7 +108,7 @@ def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Ca
             if process.poll() is None:
                 log.write(f"\nnot finished after {timeout_s:.0f} s\n".encode())
         finally:
-            # Its processes are processes of this machine, all in the session made above.
+            # The kernel's processes are processes of this machine, all in the session made above.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

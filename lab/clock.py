@@ -1,9 +1,9 @@
-"""Runs one of our programs with a wall clock that can be moved: `python -m tests.faults.jumping FILE MODULE ARGUMENTS`.
+"""Runs a program with a wall clock that can be moved: `python -m lab.clock FILE MODULE ARGUMENTS`.
 
-FILE holds the offset: nanoseconds, 8 bytes, little-endian; whoever writes there moves the clock of the running program
-at once.  Moved is what Python's time.time and time.time_ns say, from which the programs take every time that they
-store, send or compare.  Not moved are the certificates' validity (OpenSSL and datetime.now keep this machine's clock:
-another would end all connections), the monotonic clocks, and the machine itself.
+FILE holds the offset: nanoseconds, 8 bytes, little-endian.  A write there moves the clock of the running program at
+once.  What moves is Python's time.time and time.time_ns, from which our programs take every time that they store, send
+or compare.  What does not move: the validity of certificates (OpenSSL and datetime.now keep this machine's clock,
+because another one would end all connections), the monotonic clocks, and the machine itself.
 """
 
 import mmap
@@ -17,7 +17,8 @@ _OFFSET = struct.Struct("<q")
 
 
 def write_offset(file: Path, offset_ns: int) -> None:
-    """Move the clock of whoever runs with `file`; in one piece, for readers that share the page."""
+    """Move the clock of the programs that follow `file`."""
+    # One unbuffered write of 8 bytes: a reader that shares the page never sees half of an offset.
     with file.open("r+b" if file.exists() else "w+b", buffering=0) as stream:
         stream.write(_OFFSET.pack(offset_ns))
 
@@ -31,7 +32,7 @@ def _follow(file: Path) -> None:
 
 
 def main() -> None:
-    """Follow the file, then be the program."""
+    """Follow the file, then run the module as `python -m` does."""
     _, file, module, *arguments = sys.argv
     _follow(Path(file))
     sys.argv = [module, *arguments]

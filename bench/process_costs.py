@@ -1,0 +1,37 @@
+"""What a running process costs, as /proc tells it: memory, processor time, wake-ups."""
+
+import os
+from pathlib import Path
+
+
+def sleeps(pid: int) -> int:
+    """Return how often threads of the process went to sleep; each time is a later wake-up."""
+    total = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        line = next(line for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt_switches"))
+        total += int(line.split()[1])
+    return total
+
+
+def memory_kb(pid: int, key: str) -> int:
+    """Return one of the memory figures of /proc/PID/status, such as `VmRSS:`."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])
+
+
+def rings_kb(pid: int) -> int:
+    """Return the size of the mapped packet rings, which are the kernel's memory and as large as the settings say."""
+    total, ring = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if "-" in line.split(maxsplit=1)[0]:
+            ring = "socket:" in line
+        elif ring and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time; under User Mode Linux the kernel counts it in ticks."""
+    # The program's name, in parentheses, may hold spaces and digits, so the fields are counted from its end.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,116 @@
+"""The fleet's side of the demonstration: it publishes to the vehicle, and an attacker publishes what it must refuse."""
+
+import asyncio
+from typing import Any, Final
+
+from agent.errors import Transient
+from agent.formats import topics
+from agent.link.endpoint import Endpoint
+from agent.link.mqtt import connect
+from fleet.state.folder import FleetFolder
+from lab.demo.attacks import attacks, everything
+from lab.demo.documents import Documents
+from lab.world import World
+
+ANSWER_S: Final = 60.0
+"""How long the vehicle may take to answer: it verifies in a process of its own, which is slow on a busy machine."""
+
+_ATTEMPTS: Final = 20
+
+
+class Publisher:
+    """Publishes `documents` to one vehicle, and attacks it.  Each method returns once the vehicle has answered."""
+
+    def __init__(self, world: World, vehicle: str, documents: Documents) -> None:
+        self._world = world
+        self._vehicle = vehicle
+        self._documents = documents
+        self._foreign = FleetFolder(world.folder / "foreign-fleet")
+        self._oldest = b""
+        self.applied_version = 0
+
+    async def publish(self) -> None:
+        """Publish toggles and another campaign."""
+        self._oldest = everything(self._world.fleet, self._vehicle)
+        files = ("--toggles", str(self._documents.toggles), "--campaign", str(self._documents.changes))
+        signed = await self._world.fleet_command("publish", *files, *self._broker())
+        self.applied_version = await self._applied(signed["targets"])
+
+    async def attack(self) -> dict[str, bool]:
+        """Send the three attacks before a genuine push, and return which were refused for the right reason."""
+        # A vehicle that asks for news on its own would learn of the newer release, and no attack would be of any use.
+        await self._up_to_date()
+        signed = await self._world.fleet_command("publish", "--toggles", str(self._documents.newer_toggles))
+        await self._create_foreign_fleet()
+        bundles = attacks(
+            everything(self._world.fleet, self._vehicle), self._oldest, everything(self._foreign, self._vehicle)
+        )
+        refused = {name: await self._refuses(name, bundle) for name, bundle in bundles.items()}
+        await self._nudge()
+        self.applied_version = await self._applied(signed["targets"])
+        return refused
+
+    async def _create_foreign_fleet(self) -> None:
+        await self._world.fleet_command("init", fleet=self._foreign)
+        # After three releases the foreign push is the newest one by its version, so that only its key is wrong.
+        for file in (self._documents.toggles, self._documents.newer_toggles, self._documents.toggles):
+            await self._world.fleet_command("publish", "--toggles", str(file), fleet=self._foreign)
+
+    async def _refuses(self, name: str, bundle: bytes) -> bool:
+        """Send one attack; return whether it was refused for the reason `name` and changed nothing."""
+        before = (await self._online())["pushes"]
+        await self._send(bundle)
+        count = sum(before["refused"].values())
+        status = await self._world.until(
+            f"the {name} push is refused", lambda s: sum(s["pushes"]["refused"].values()) > count, ANSWER_S
+        )
+        after = status["pushes"]
+        return _added(before["refused"], after["refused"]) == [name] and after["version"] == before["version"]
+
+    async def _up_to_date(self) -> None:
+        """Let the vehicle ask for news and hear the answer, so that it does not ask again soon."""
+        examined = (await self._online())["pushes"]["examined"]
+        await self._nudge()
+        await self._world.until(
+            "the fleet has answered the agent", lambda s: s["pushes"]["examined"] > examined, ANSWER_S
+        )
+
+    async def _online(self) -> dict[str, Any]:
+        return await self._world.until("the agent is online", lambda s: s["link"]["state"] == "online", ANSWER_S)
+
+    async def _applied(self, version: int) -> int:
+        status = await self._world.until(
+            f"push {version} is applied", lambda s: s["pushes"]["version"] >= version, ANSWER_S
+        )
+        return int(status["pushes"]["version"])
+
+    async def _nudge(self) -> None:
+        await self._world.fleet_command("publish", *self._broker())
+
+    def _broker(self) -> tuple[str, str]:
+        return "--broker", f"localhost:{self._world.broker.port}"
+
+    async def _send(self, bundle: bytes) -> None:
+        """Publish as an attacker who has the receiver's access to the broker, but not the fleet's keys."""
+        fleet = self._world.fleet
+        endpoint = Endpoint(
+            "localhost",
+            self._world.broker.port,
+            fleet.ca_certificate,
+            fleet.receiver_certificate,
+            fleet.receiver_key,
+            "demo-attacker",
+        )
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with connect(endpoint) as connection:
+                    await connection.publish(topics.push(self._vehicle), bundle)
+                return
+            except Transient:  # The plot kills the broker before the attack, and it may not be up again.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.5)
+
+
+def _added(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    return [reason for reason, count in after.items() if count > before.get(reason, 0)]

@@ -1,0 +1,31 @@
+"""The receiver of a world: `fleet receive` as a program of its own."""
+
+from pathlib import Path
+
+from fleet.state.folder import FleetFolder
+from lab.machine import Machine, ThisMachine
+from lab.process import PATIENCE_S, Process
+
+
+class Receiver(Process):
+    """A receiver that connects to localhost:`broker_port`; `partitions` is its share, as `fleet receive` takes it."""
+
+    def __init__(
+        self,
+        fleet: FleetFolder,
+        broker_port: int,
+        log: Path,
+        *,
+        partitions: str | None = None,
+        machine: Machine | None = None,
+    ) -> None:
+        machine = machine or ThisMachine()
+        command = [*machine.python("fleet"), "receive", "--fleet", str(fleet.root), "--json"]
+        command += ["--broker", f"localhost:{broker_port}"]
+        if partitions is not None:
+            command += ["--partitions", partitions]
+        super().__init__("receiver", command, log, machine=machine)
+
+    def until_connected(self, times: int = 1, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until the receiver has connected so many times, over all its starts."""
+        self.until(lambda: self.output().count('"broker_connected"') >= times, "connected", timeout_s)

@@ -1,0 +1,136 @@
+"""The road between two programs: a TCP relay on loopback that counts bytes, and that fails in every way a road can.
+
+TLS goes through the relay untouched, so the bytes that it counts are those on the air (less TCP/IP headers).
+"""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Final, Self
+
+CHUNK_BYTES: Final = 65_536
+STEP_BYTES: Final = 1_000
+"""How much passes between two looks at the state of the road: a packet, more or less."""
+
+
+class Road:
+    """A relay from 127.0.0.1:`port` to the broker; `restore` ends every kind of failure."""
+
+    def __init__(self, broker_port: int) -> None:
+        self.port = 0
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self._broker_port = broker_port
+        self._server: asyncio.Server | None = None
+        self._near: set[asyncio.StreamWriter] = set()  # to vehicles
+        self._far: set[asyncio.StreamWriter] = set()  # to the broker
+        self._half_open: set[asyncio.StreamWriter] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._moving = asyncio.Event()
+        self._moving.set()
+        self._bytes_per_s: float | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Reset all connections and refuse new ones until `mend`."""
+        # A relay that is stalled could not end.
+        self._moving.set()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        # abort() sends a reset.  close() would first deliver what is buffered, which no tunnel does.
+        for link in (*self._near, *self._far):
+            link.transport.abort()
+        if self._relays:
+            await asyncio.wait(self._relays)
+
+    async def mend(self) -> None:
+        """Listen again, on the same port."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stall(self) -> None:
+        """Let nothing pass, without an error for either side; new connections open and hear nothing."""
+        self._moving.clear()
+
+    def half_open(self) -> None:
+        """Reset the broker's side of every connection, while the client's side hears nothing of it."""
+        # Connections that open later are not in this set, so they work.
+        self._half_open = self._near | self._far
+        for link in self._far:
+            link.transport.abort()
+
+    def slow(self, bytes_per_s: float) -> None:
+        """Limit every connection to so many bytes a second in each direction."""
+        self._bytes_per_s = bytes_per_s
+
+    async def restore(self) -> None:
+        """Make the road good: what was stalled passes, and what was half open is reset at last."""
+        self._bytes_per_s = None
+        self._moving.set()
+        for link in self._half_open & self._near:
+            link.transport.abort()
+        if self._server is None:
+            await self.mend()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._relays.add(task)
+        self._near.add(writer)
+        try:
+            await self._relay(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._near.discard(writer)
+            self._relays.discard(task)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        except OSError:  # The broker is down just now, so the road ends here as well.
+            return
+        self._far.add(broker_writer)
+        try:
+            await asyncio.wait(
+                {
+                    asyncio.create_task(self._pump(reader, broker_writer, up=True)),
+                    asyncio.create_task(self._pump(broker_reader, writer, up=False)),
+                },
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            broker_writer.transport.abort()
+            self._far.discard(broker_writer)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if up:
+                    self.bytes_up += len(chunk)
+                else:
+                    self.bytes_down += len(chunk)
+                await self._carry(chunk, writer)
+        # The end of the broker's side must not end the relay: a half-open client hears nothing until `restore`.
+        if writer in self._half_open and not up:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _carry(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
+        for start in range(0, len(chunk), STEP_BYTES):
+            step = chunk[start : start + STEP_BYTES]
+            if self._bytes_per_s is not None:
+                await asyncio.sleep(len(step) / self._bytes_per_s)
+            await self._moving.wait()
+            # Bytes on a half-open connection are lost without an error, as in a mobile network after a handover.
+            if writer not in self._half_open:
+                writer.write(step)
+                await writer.drain()

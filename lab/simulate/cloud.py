@@ -1,0 +1,87 @@
+"""The cloud side of a simulation: a fleet with broker and receivers that are made for it, or a given one."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from agent.formats.topics import PARTITIONS
+from agent.link.mqtt import Endpoint, connect
+from fleet.receiving.receiver import endpoint_of
+from fleet.receiving.share import Share
+from fleet.state.folder import FleetFolder
+from lab.fleet import make_fleet
+from lab.mosquitto import Broker
+from lab.process import last_lines
+from lab.receiver import Receiver
+from lab.simulate.processes import Usage, total_usage
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Where the vehicles connect.  `broker` is None, and there are no receivers, where they are not ours."""
+
+    fleet: FleetFolder
+    host: str
+    port: int
+    broker: Broker | None = None
+    receivers: tuple[Receiver, ...] = ()
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what "broker" and "receiver" have used until now; nothing where they are not ours."""
+        if self.broker is None:
+            return {}
+        assert self.broker.pid is not None
+        return {
+            "broker": total_usage([self.broker.pid]),
+            "receiver": total_usage([receiver.pid for receiver in self.receivers]),
+        }
+
+    def stop_receivers(self) -> list[dict[str, Any]]:
+        """Stop the receivers and return the totals that they report in their last line."""
+        for receiver in self.receivers:
+            receiver.stop()
+        return [json.loads(last_lines(receiver.log, 1)) for receiver in self.receivers]
+
+    def receivers_say(self) -> str:
+        """Return the ends of the receivers' logs."""
+        return "".join(f"\n{receiver.name}:\n{last_lines(receiver.log)}" for receiver in self.receivers)
+
+
+def given_cloud(fleet: FleetFolder, host: str, port: int) -> Cloud:
+    """Return the cloud of a fleet that exists.  Raises: AgentError where its broker does not answer."""
+    # An unreachable broker must be found before any vehicle is enrolled in a fleet that lives on.
+    asyncio.run(_try_broker(endpoint_of(fleet.require(), host, port, Share())))
+    return Cloud(fleet, host, port)
+
+
+async def _try_broker(endpoint: Endpoint) -> None:
+    async with connect(endpoint):
+        pass
+
+
+@contextlib.contextmanager
+def own_cloud(folder: Path, receivers: int) -> Iterator[Cloud]:
+    """Make a fleet with broker and receivers in `folder`, on loopback; they are ended after the `with` block."""
+    fleet = make_fleet(folder / "fleet")
+    with Broker(fleet, folder / "broker") as broker, contextlib.ExitStack() as stack:
+        started: list[Receiver] = []
+        for number, share in enumerate(shares(receivers)):
+            receiver = Receiver(fleet, broker.port, folder / f"receiver-{number}.log", partitions=share)
+            receiver.start()
+            stack.callback(receiver.stop)
+            started.append(receiver)
+        # All start before the first is waited for, because importing takes each of them a second.
+        for receiver in started:
+            receiver.until_connected()
+        yield Cloud(fleet, "localhost", broker.port, broker, tuple(started))
+
+
+def shares(receivers: int) -> list[str]:
+    """Divide the partitions as evenly as possible: "0-7/16", "8-15/16"."""
+    edges = [PARTITIONS * number // receivers for number in range(receivers + 1)]
+    return [f"{first}-{last - 1}/{PARTITIONS}" for first, last in pairwise(edges)]

@@ -1,0 +1,150 @@
+"""The vehicle of a world: its folder with agent.toml, identity, campaigns and state, and the agent that runs on it."""
+
+import http.client
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agent.errors import Permanent
+from lab.machine import Machine, ThisMachine
+from lab.mosquitto import free_port
+from lab.process import PATIENCE_S, Process
+
+IMPATIENT: Final = "ack_timeout_s = 2.0\nbackoff_max_s = 1.0"
+"""Lines for [uplink]: on loopback an answer comes at once or never, and a test does not wait for minutes."""
+
+ANSWER_S: Final = 5.0
+
+
+class Agent(Process):
+    """The agent as a process, and what it answers to apps on its loopback port."""
+
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        port: int,
+        *,
+        machine: Machine | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("agent", command, log, machine=machine, environment=environment)
+        self._port = port
+
+    def status(self) -> dict[str, Any]:
+        """Return the status.  Raises: OSError or http.client.HTTPException while the agent does not answer."""
+        found: dict[str, Any] = json.loads(self._ask("GET", "/status", None))
+        return found
+
+    def status_or_none(self) -> dict[str, Any] | None:
+        """Return the status, or None while the agent does not answer."""
+        try:
+            return self.status()
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def toggle(self, key: str) -> Any:
+        """Return the value of a toggle as an app gets it, over OFREP."""
+        return json.loads(self._ask("POST", f"/ofrep/v1/evaluate/flags/{key}", '{"context": {}}'))["value"]
+
+    def until_ready(self) -> None:
+        """Wait until the agent has said that it is ready."""
+        self.until(lambda: self.said("agent_ready"), "ready")
+
+    def until_status(
+        self, test: Callable[[dict[str, Any]], object], what: str, timeout_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
+        """Wait for a status that passes `test`, and return it.  Raises: Permanent where none does in time."""
+        last: dict[str, Any] | None = None
+
+        def holds() -> object:
+            nonlocal last
+            last = self.status_or_none()
+            return last is not None and test(last)
+
+        try:
+            self.until(holds, what, timeout_s)
+        except Permanent as error:
+            raise Permanent(f"{error}\nlast status: {json.dumps(last)}") from error
+        assert last is not None
+        return last
+
+    def _ask(self, method: str, path: str, body: str | None) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+
+class Vehicle:
+    """One vehicle in `folder`; the ports stay the same over every restart of broker and agent.
+
+    `sources` is the text of the [[sources]] tables of agent.toml, `buses` that of the [bus.*] tables, and each of
+    `sections` the lines of one other table.  `limits` replaces limits that no configuration sets (`lab.tight_agent`).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        broker_port: int | None = None,
+        serve_port: int | None = None,
+        sources: str = "",
+        buses: str = "",
+        machine: Machine | None = None,
+        limits: Mapping[str, float] | None = None,
+        **sections: str,
+    ) -> None:
+        self.folder = folder
+        self.config = folder / "agent.toml"
+        self.identity = folder / "identity"
+        self.campaigns = folder / "campaigns"
+        self.state = folder / "state"
+        self.sources = sources
+        self.buses = buses
+        self.broker_port = free_port() if broker_port is None else broker_port
+        self.serve_port = free_port() if serve_port is None else serve_port
+        # Relative folders lie beside agent.toml; those of identity and campaigns have defaults that fit.
+        self.sections = {"state": 'folder = "state"\nruntime_folder = "run"', "uplink": IMPATIENT, **sections}
+        self._machine = machine or ThisMachine()
+        self.limits = limits or {}
+
+    def write(self, *, sources: str | None = None, serve_port: int | None = None, **sections: str) -> Path:
+        """Write agent.toml, with changes that stay for the next time, and return its path."""
+        self.sources = self.sources if sources is None else sources
+        self.serve_port = self.serve_port if serve_port is None else serve_port
+        self.sections |= sections
+        ours = {
+            "uplink": f'broker = "localhost:{self.broker_port}"',
+            "serve": f"port = {self.serve_port}",
+            "log": 'format = "json"',
+        }
+        tables = [self.sources, self.buses]
+        for name in dict.fromkeys((*self.sections, *ours)):
+            # TOML refuses a table that is written twice, so our line and the caller's go into one.
+            tables.append(f"[{name}]\n{ours.get(name, '')}\n{self.sections.get(name, '')}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text("\n".join(tables) + "\n")
+        return self.config
+
+    def write_campaigns(self, *documents: Mapping[str, Any]) -> None:
+        """Write campaigns, each into a file that is named after it."""
+        self.campaigns.mkdir(parents=True, exist_ok=True)
+        for document in documents:
+            (self.campaigns / f"{document['name']}.json").write_text(json.dumps(document, indent=2))
+
+    def agent(self, log: Path, verb: str = "run", *more: str, environment: Mapping[str, str] | None = None) -> Agent:
+        """Return the program `headunit-agent VERB --config ...` of this vehicle, which is not started yet."""
+        tight = [word for name, limit in self.limits.items() for word in ("--limit", f"{name}={limit}")]
+        program = self._machine.python("lab.tight_agent" if tight else "agent")
+        command = [*program, verb, "--config", str(self.config), *more, *tight]
+        return Agent(command, log, self.serve_port, machine=self._machine, environment=environment)
+
+
+def collect_everything(period_ms: int, signals: str = "*", name: str = "everything") -> dict[str, Any]:
+    """Return a campaign that keeps every sample of `signals`, in windows of `period_ms`."""
+    scheme = {"timeBasedCollectionScheme": {"periodMs": period_ms}}
+    return {"name": name, "collectionScheme": scheme, "signalsToCollect": [{"name": signals}]}

@@ -1,0 +1,89 @@
+"""A world: a fleet with one vehicle, its broker, receiver and agent as real programs on loopback.
+
+The programs of the vehicle run on one machine, those of the fleet on another; both are parameters, so that one
+scenario runs anywhere.  `World` starts nothing by itself.  Each program can be started, killed and started again alone,
+and all of them are ended, by their process ids, when the world ends.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agent.errors import Permanent
+from agent.system.tasks import whole
+from fleet.state.folder import FleetFolder
+from lab.fleet import fleet_command
+from lab.machine import Machine, ThisMachine
+from lab.mosquitto import Broker
+from lab.process import last_lines
+from lab.receiver import Receiver
+from lab.vehicle import Vehicle
+
+_LOOK_S = 0.2
+
+
+class World:
+    """A world in `folder`: `fleet` and `vehicle` folders, and the programs `broker`, `receiver` and `agent`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vehicle_machine: Machine | None = None,
+        fleet_machine: Machine | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
+        """`limits` replaces limits of the agent that no configuration sets."""
+        self.folder = folder
+        self.fleet = FleetFolder(folder / "fleet")
+        self.fleet_machine = fleet_machine or ThisMachine()
+        self.broker = Broker(self.fleet, folder / "broker", machine=self.fleet_machine)
+        self.vehicle = Vehicle(folder / "vehicle", broker_port=self.broker.port, machine=vehicle_machine, limits=limits)
+        self.agent = self.vehicle.agent(folder / "agent.log")
+        self.route_receiver(self.broker.port)
+
+    def route_receiver(self, port: int) -> None:
+        """Let the receiver reach the broker by another port, that of a road; call it before the first start."""
+        self.receiver = Receiver(self.fleet, port, self.folder / "receiver.log", machine=self.fleet_machine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The agent first: it stores its open windows, and still reaches the broker while it does.
+        self.agent.stop()
+        self.receiver.stop()
+        self.broker.stop()
+
+    async def fleet_command(self, verb: str, *arguments: str, fleet: FleetFolder | None = None) -> Any:
+        """Run a `fleet` command, on the fleet of this world or another one.  Raises: Permanent where it fails."""
+        # The command is waited for even when the caller is cancelled: no program of ours outlives the world.
+        machine = self.fleet_machine
+        return await whole(asyncio.to_thread(fleet_command, fleet or self.fleet, verb, *arguments, machine=machine))
+
+    async def status(self) -> dict[str, Any] | None:
+        """Return the agent's status, or None while the agent does not answer."""
+        return await asyncio.to_thread(self.agent.status_or_none)
+
+    async def until(self, condition: str, test: Callable[[dict[str, Any]], object], timeout_s: float) -> dict[str, Any]:
+        """Wait until the agent's status passes `test`, and return the status.
+
+        Raises: Permanent, with the logs, where agent or receiver ends before, or where it takes too long.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        status: dict[str, Any] | None = None
+        while time.monotonic() < deadline_s:
+            self.agent.check_alive()
+            self.receiver.check_alive()
+            status = await self.status()
+            if status is not None and test(status):
+                return status
+            await asyncio.sleep(_LOOK_S)
+        logs = "\n".join(f"{one.name}:\n{last_lines(one.log)}" for one in (self.agent, self.receiver))
+        raise Permanent(f"not within {timeout_s:.0f} s: {condition}\nstatus: {json.dumps(status)}\n{logs}")
