@@ -237,14 +237,14 @@ def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spo
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
         fill(spool, 1)
-        pending, late = spool.pending, iter([1])
+        pending, late = spool.reader.pending, iter([1])
 
         def interrupted(limit: int, **of: Any) -> Any:
             found = pending(limit, **of)
             fill(spool, sum(islice(late, 1)))
             return found
 
-        spool.pending = interrupted  # type: ignore[method-assign]
+        spool.reader.pending = interrupted  # type: ignore[method-assign]
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: receiver.seen.keys() == {1, 2}, 5.0)
 
@@ -457,13 +457,13 @@ def test_what_the_broker_took_is_forgotten_by_the_group(fleet: World, spool: Sto
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker", pace=replace(PACE, in_flight=64))
         receiver.answer = lambda _: None
         groups: list[int] = []
-        acknowledge = spool.acknowledge
+        acknowledge = spool.reader.acknowledge
 
         def counted(epoch: str, seqs: Collection[int], **more: Any) -> int:
             groups.append(len(seqs))
             return acknowledge(epoch, seqs, **more)
 
-        spool.acknowledge = counted  # type: ignore[method-assign]
+        spool.reader.acknowledge = counted  # type: ignore[method-assign]
         fill(spool, 300)
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: empty(spool) and uplink.counts.acknowledged == 300 and len(receiver.seen) == 300)
@@ -477,7 +477,7 @@ def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
         receiver.answer = lambda _: None
-        acknowledge, failed = spool.acknowledge, list[Collection[int]]()
+        acknowledge, failed = spool.reader.acknowledge, list[Collection[int]]()
 
         def failing(epoch: str, seqs: Collection[int], **more: Any) -> int:
             if not failed:
@@ -485,7 +485,7 @@ def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(
                 raise Transient("disk full")
             return acknowledge(epoch, seqs, **more)
 
-        spool.acknowledge = failing  # type: ignore[method-assign]
+        spool.reader.acknowledge = failing  # type: ignore[method-assign]
         fill(spool, 30)
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: empty(spool))
@@ -500,18 +500,18 @@ def test_what_the_broker_took_is_forgotten_over_the_next_connection_at_the_lates
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
         receiver.answer = lambda _: None
-        acknowledge = spool.acknowledge
+        acknowledge = spool.reader.acknowledge
 
         def failing(epoch: str, seqs: Collection[int], **more: Any) -> int:
             raise Transient("disk full")
 
-        spool.acknowledge = failing  # type: ignore[method-assign]
+        spool.reader.acknowledge = failing  # type: ignore[method-assign]
         fill(spool, 3)
         async with tasks(receiver.serve(fleet.endpoint("receiver"))):
             async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
                 await until(lambda: receiver.seen.total() == 3)
                 await asyncio.sleep(0.3)
-            spool.acknowledge = acknowledge  # type: ignore[method-assign]
+            spool.reader.acknowledge = acknowledge  # type: ignore[method-assign]
             async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
                 await until(lambda: empty(spool))
         assert receiver.seen == dict.fromkeys(range(1, 4), 1)

@@ -22,7 +22,7 @@ async def drive(world: World) -> None:
     enrol_vehicle(world.fleet, world.vehicle.identity)
     world.vehicle.write_campaigns(collect_everything(1_000))
     world.vehicle.buses = BUSES
-    world.vehicle.write(sources=vehicle(3.0, speed=3.0), telemetry="increment_s = 0.2", spool="reserve_bytes = 0")
+    world.vehicle.write(sources=vehicle(3.0, speed=3.0), telemetry="increment_s = 0.2", spool="reserve_mb = 0")
     world.broker.start()
     world.receiver.start()
     world.agent.start()
