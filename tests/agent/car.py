@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.sources.virtual_vehicle import frames
 from can_dbc.frames import FrameBlock
 from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import free_port
+from simulator.frames import frames
 from tests.fleet.vehicles import make_fleet
 
 ROOT = Path(__file__).parents[2]
