@@ -40,6 +40,7 @@ def frames(
     Raises: DatabaseError if the installation lacks the databases.
     """
     start_us = start_ns // 1_000
+    # Whole microseconds throughout: sums of floats would differ between one long drive and its chunks.
     end_us = None if duration_s is None else round(duration_s * 1_000_000)
     cycle = UrbanCycle(seed)
     senders = [

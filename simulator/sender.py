@@ -123,6 +123,7 @@ def _sender(message: Message, cycle: Cycle, sampler: Sampler) -> _Sender:
         cycle=cycle,
         sampler=sampler,
         encoder=encoder,
+        # The limits of an IEEE float in a DBC are usually [0|0], which means none.
         low=np.array([[-math.inf if is_float else signal.minimum] for signal, is_float in scales]),
         high=np.array([[math.inf if is_float else signal.maximum] for signal, is_float in scales]),
         counter_modulus=1 << counter[0] if counter else 0,

@@ -21,7 +21,7 @@ from agent.settings import identity as identities
 from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
 from agent.settings.settings import Loaded, PacketRingSource, PythonCanSource, Telemetry
-from agent.sources import Source, packet_ring
+from agent.sources import Source, interfaces, ring_socket
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
@@ -128,7 +128,7 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     for number, configured in enumerate(loaded.settings.sources):
         if isinstance(configured, PythonCanSource):
             _check_interface(f"{loaded.file}: sources[{number}].interface", configured.interface, report)
-        elif isinstance(configured, PacketRingSource) and packet_ring.is_can(configured.interface) is False:
+        elif isinstance(configured, PacketRingSource) and interfaces.is_can(configured.interface) is False:
             where = f"{loaded.file}: sources[{number}].interface"
             report.problems.append(f"{where}: {configured.interface} is no CAN interface; name another")
     _check_capture([s for s in loaded.settings.sources if isinstance(s, PythonCanSource | PacketRingSource)], report)
@@ -146,7 +146,7 @@ def _check_interface(where: str, name: str, report: Report) -> None:
 
 def _check_capture(sources: Sequence[PythonCanSource | PacketRingSource], report: Report) -> None:
     """Which way frames come from each live bus, and why."""
-    reason = packet_ring.unavailable()
+    reason = ring_socket.unavailable()
     ring = f"packet ring (CAP_NET_RAW is held, kernel {os.uname().release} supports it)"
     if reason is not None:
         ring = f"python-can (socketcan), because packet rings cannot be had: {reason}"
@@ -159,7 +159,7 @@ def _check_capture(sources: Sequence[PythonCanSource | PacketRingSource], report
     if rings and reason is not None:
         report.notes.append(f"packet_ring: falls back to python-can, at ten times the cost: {reason}")
     for source in rings:
-        up = packet_ring.interface_up(source.interface)
+        up = interfaces.interface_up(source.interface)
         if not up:
             state = "does not exist" if up is None else "is down"
             report.notes.append(f"source {source.bus}: interface {source.interface} {state}; the agent waits for it")

@@ -26,8 +26,8 @@ from agent.settings.settings import (
     Uplink,
     VirtualVehicleSource,
 )
-from agent.sources import BusLoss, Source, packet_ring
-from agent.sources.packet_ring import Descriptors
+from agent.sources import BusLoss, Source, kept_rings, packet_ring, ring_socket
+from agent.system.descriptors import Descriptors
 from agent.system.durable import make_folder
 from agent.telemetry.uplink.link_policy import LinkPolicy
 from can_dbc.plan import BusPlan
@@ -90,7 +90,7 @@ def make_sources(
     """All sources; `on_loss` hears of frames that a live bus delivered and nobody could take."""
     if descriptors is not None:
         rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSource)]
-        packet_ring.drop_unused(descriptors, [source.interface for source in rings])
+        kept_rings.drop_unused(descriptors, [source.interface for source in rings])
     return tuple(make_source(loaded, number, on_loss, descriptors) for number in range(len(loaded.settings.sources)))
 
 
@@ -121,7 +121,7 @@ def make_source(
                 vehicle.speed,
                 drain_ms=vehicle.drain_ms,
             )
-        case PacketRingSource() as bus if packet_ring.unavailable() is None:
+        case PacketRingSource() as bus if ring_socket.unavailable() is None:
             return packet_ring.PacketRingSource(
                 bus=bus.bus,
                 interface=bus.interface,
@@ -131,30 +131,17 @@ def make_source(
                 descriptors=descriptors,
             )
         case PacketRingSource() as bus:
-            from agent.sources import python_can  # noqa: PLC0415
+            from agent.sources import adapter, python_can  # noqa: PLC0415
 
-            return python_can.PythonCanSource(
-                bus=bus.bus,
-                interface="socketcan",
-                channel=bus.interface,
-                fd=True,
-                drain_ms=bus.drain_ms,
-                on_loss=on_loss,
-            )
+            opened = adapter.Adapter("socketcan", bus.interface, fd=True)
+            limits = python_can.Limits(drain_ms=bus.drain_ms)
+            return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss, limits=limits)
         case PythonCanSource() as bus:
-            from agent.sources import python_can  # noqa: PLC0415
+            from agent.sources import adapter, python_can  # noqa: PLC0415
 
-            return python_can.PythonCanSource(
-                bus=bus.bus,
-                interface=bus.interface,
-                channel=bus.channel,
-                bitrate=bus.bitrate,
-                fd=bus.fd,
-                options=bus.options,
-                drain_ms=bus.drain_ms,
-                buffer_frames=bus.buffer_frames,
-                on_loss=on_loss,
-            )
+            opened = adapter.Adapter(bus.interface, bus.channel, bus.bitrate, fd=bus.fd, options=bus.options)
+            limits = python_can.Limits(drain_ms=bus.drain_ms, buffer_frames=bus.buffer_frames)
+            return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss, limits=limits)
 
 
 def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import can
 from structlog.testing import capture_logs
 
 from agent.sources import BusLoss
-from agent.sources.packet_ring import PacketRingSource, drop_unused, listen
+from agent.sources.kept_rings import drop_unused, listen
+from agent.sources.packet_ring import PacketRingSource
 from agent.system.descriptors import Descriptors
 from agent.system.sd_notify import Notifier
 from can_dbc.frames import FrameBlock
