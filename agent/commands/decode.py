@@ -23,11 +23,12 @@ from tqdm import tqdm
 from agent.commands.long_form import LongForm, Samples
 from agent.errors import Permanent
 from agent.sources.replay import read_blocks
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
 from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import WORD_BITS, BusPlan, Match, compile_plan
+from can_dbc.plan import WORD_BITS, BusPlan, Match
 
 COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit", "source_address")
 _BLOCK_FRAMES: Final = 32_768  # some hundred thousand samples a row group

@@ -7,11 +7,12 @@ from cantools.database.conversion import BaseConversion
 from hypothesis import given
 from hypothesis import strategies as st
 
+from can_dbc.compile import compile_plan
 from can_dbc.database import parse
 from can_dbc.decoder import Decoder, Refused
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, REMOTE, FrameBlock
-from can_dbc.plan import Match, compile_plan, physical
+from can_dbc.plan import Match, physical
 from tests.can_dbc.oracle import block_of
 
 SPEED = Message(0x100, "Speed", 2, [Signal("Value", 0, 16, unit="km/h")])
