@@ -54,7 +54,7 @@ class PacketRing:
     """
 
     def __init__(self, sock: socket.socket, ring_bytes: int, interface: str) -> None:
-        """Map the ring of `sock`, which must have `ring_bytes`.  `sock` is closed here, also on OSError."""
+        """Map the ring of `sock`, which must have `ring_bytes`.  Closes `sock` if it has not; owns it otherwise."""
         self._socket = sock
         self.interface = interface
         try:
@@ -84,7 +84,7 @@ class PacketRing:
 
     @classmethod
     def adopt(cls, descriptor: int, slots: int, interface: str) -> "PacketRing":
-        """Take over a ring of `slots` that another reader left.  `descriptor` is closed here, also on OSError."""
+        """Take over a ring of `slots` that another reader left.  Closes `descriptor` on OSError, else owns it."""
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError:
