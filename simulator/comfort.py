@@ -107,7 +107,7 @@ def climate_status(d: Drive, _: Sending) -> Signals:
 
 
 def climate_power(d: Drive, _: Sending) -> Signals:
-    """These are the high-voltage consumers of the climate control."""
+    """Compressor and refrigerant follow the power that the climate control takes from the traction battery."""
     power = d.thermal.compressor_w
     return {
         "CompressorSpeed": np.where(power > 0, 1_200 + 2.6 * power, 0.0),

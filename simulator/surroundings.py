@@ -15,7 +15,7 @@ from simulator.route import Segment, Stop
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body(Columns):
-    """What the controllers of the body bus sense."""
+    """The quantities that the controllers of the body bus sense."""
 
     parked: Column  # selector in P
     standing: Column
