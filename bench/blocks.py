@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from bench.columns import Different
 from bench.conversions import Conversions
 from bench.timing import interleaved
+from can_dbc.compile import compile_plan
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import compile_plan
 
 SIZES: Final = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _SCALES: Final = (1.0, 0.5, 0.1, 2.0, 0.25, 1.0, 0.01, 1.0)

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.sources.replay import read_blocks
-from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC, frames
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
-from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match
+from simulator.frames import BODY_DBC, POWERTRAIN_DBC, frames
 
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLASSIC: Final = "can"

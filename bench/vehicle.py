@@ -5,11 +5,11 @@ from typing import Final
 
 import numpy as np
 
-from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC
 from bench.drives import demonstration
 from can_dbc.frames import BRS, EXTENDED, FD, FrameBlock
 from lab.fleet import enrol_vehicle, make_fleet
 from lab.vehicle import Vehicle, collect_everything
+from simulator.frames import BODY_DBC, POWERTRAIN_DBC
 
 BUSES: Final = ("can0", "can1")
 FRAMES_PER_S: Final = 4_000  # on each bus

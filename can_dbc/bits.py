@@ -1,9 +1,9 @@
 """Extraction: signals cut out of the bytes of many frames at once, one set of array operations per message.  Pure.
 
-The frame data is viewed as 64-bit words, each gathered and byte-swapped once for all messages.  Every signal lies in
-one word (at a multiple of 8 bytes, or at the byte where it starts), except where it straddles 9 bytes: then the last
-byte is taken apart and joined.  All rows are cut by one broadcast shift and mask, and extended by sign together: a
-call costs more than a few rows.
+The frame data is viewed as 64-bit words, each gathered and byte-swapped once for all messages.  A signal lies in one
+word (at a multiple of 8 bytes, or at the byte where it starts), unless it straddles 9 bytes: then the bits of the ninth
+byte are joined to it.  One broadcast shift and mask cuts all rows, and their signs are extended together, because a
+call of numpy costs more than a few rows.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ WORD_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Straddle:
-    """Row `row` goes on in byte `at`: its last `missing` bits (big endian), or what follows its first `held` bits."""
+    """A signal that ends in a ninth byte, `at`: its last `missing` bits, or all bits after its first `held` ones.
+
+    The former holds for big-endian signals, the latter for little-endian ones.  `row` is the row of the signal.
+    """
 
     row: int
     at: int
@@ -30,26 +33,22 @@ class _Straddle:
 
 
 class Words:
-    """The data of the frames at `rows` of a block (None: of all) as 64-bit words, gathered when first asked for.
-
-    `data` (n, width): C-contiguous, width a multiple of 8.
-    """
+    """The data of some frames of a block as 64-bit words, each gathered when it is first asked for."""
 
     def __init__(self, data: NDArray[np.uint8], rows: NDArray[np.intp] | None) -> None:
+        """Take the frames at `rows`, or all, of `data` (n, width): C-contiguous, width a multiple of 8."""
         self._data = data.view("<i8")
         self._rows = rows
         self._words: dict[tuple[int, bool], NDArray[np.int64]] = {}
 
     def word(self, offset: int, big_endian: bool) -> NDArray[np.int64]:
-        """The 8 bytes from `offset` on, of each frame, as a number (n,); zeros beyond the width.
-
-        A signal that lies there does not fit its message: what is cut out of these frames is refused.
-        """
+        """Return the 8 bytes from `offset` on, of each frame, as a number (n,)."""
         word = self._words.get((offset, big_endian))
         if word is None:
             if big_endian:
                 word = self.word(offset, False).byteswap()
             elif offset >= WORD_BYTES * self._data.shape[1]:
+                # A signal beyond the width does not fit its message, and the decoder refuses these frames afterwards.
                 word = np.zeros_like(self.word(0, False))
             elif offset % WORD_BYTES == 0:
                 word = self._data[:, offset // WORD_BYTES]
@@ -63,13 +62,13 @@ class Words:
         return word
 
     def byte(self, at: int) -> NDArray[np.int64]:
-        """Byte `at` of each frame (n,)."""
+        """Return byte `at` of each frame (n,)."""
         within = at % WORD_BYTES
         return self.word(at - within, False) >> 8 * within & 0xFF
 
 
 class Extraction:
-    """Cuts `signals` out of frame data; compiled once, used for every block."""
+    """Cuts signals out of frame data; it is compiled once and used for every block."""
 
     def __init__(self, signals: Sequence[SignalPlan]) -> None:
         self._words: list[tuple[int, bool]] = []
@@ -89,21 +88,23 @@ class Extraction:
         ]
         self._rows_of_word = [_selector(rows) for rows in rows_of_word]
         self._shift_of_word = [self._shift[rows] for rows in rows_of_word]
-        # As int64, that of 64 bits is -1; it also takes off what an arithmetic shift brings in.
+        # The mask also removes the sign bits that the arithmetic shift of int64 brings in; that of 64 bits is -1.
         masks = np.array([(1 << s.bits) - 1 for s in signals], np.uint64)
         self._mask = masks.view(np.int64).reshape(-1, 1)
         signed = [row for row, s in enumerate(signals) if s.kind is Kind.INT and s.bits < WORD_BITS]
-        # From the first signed row to the last; unsigned ones between them have the sign 0, which changes nothing.
+        # (raw ^ sign) - sign extends a sign.  A slice from the first signed row to the last is a view; unsigned rows
+        # within it have the sign 0, which changes nothing.
         self._signed = slice(signed[0], signed[-1] + 1) if signed else slice(0)
         signs = [1 << s.bits - 1 if row in signed else 0 for row, s in enumerate(signals)]
         self._sign = np.array(signs[self._signed], np.int64).reshape(-1, 1)
 
     def _place(self, row: int, signal: SignalPlan) -> tuple[int, int]:
-        """Byte offset of the word for `signal`, and how far to shift it right."""
+        """Return the byte offset of the word for `signal`, and how far to shift it right."""
         first, last = signal.first_bit // 8, (signal.first_bit + signal.bits - 1) // 8
         offset = first - first % WORD_BYTES
         if last >= offset + WORD_BYTES:
-            offset = first  # a signal that leaves its word never starts in the last one, so the new word fits
+            # A signal that leaves its word never starts in the last word of its message, so the new word fits.
+            offset = first
         within = signal.first_bit - 8 * offset
         missing = within + signal.bits - WORD_BITS
         if missing > 0:
@@ -114,7 +115,7 @@ class Extraction:
         return offset, within
 
     def __call__(self, words: Words, start: int, stop: int) -> NDArray[np.int64]:
-        """Raw values (signals, stop - start) of the frames start to stop-1 of `words`."""
+        """Return the raw values (signals, stop - start) of the frames start to stop-1 of `words`."""
         if not self._rows:
             return np.zeros((0, stop - start), np.int64)
         if len(self._words) == 1:
@@ -134,7 +135,7 @@ class Extraction:
 
 
 def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
-    """Rows as a slice where they are adjacent (a view, no copy), else as indices."""
+    """Return adjacent rows as a slice, which makes a view instead of a copy, and other rows as indices."""
     if rows and rows[-1] - rows[0] == len(rows) - 1:
         return slice(rows[0], rows[-1] + 1)
     return np.array(rows, np.intp)

@@ -1,10 +1,10 @@
 """Compiled plans on disk, so that a start neither parses DBC text nor imports cantools.
 
-One file a bus, `<key>.plan`: the SHA-256 (32 bytes) of what follows, then a BusPlan in MessagePack.  The key is a
-SHA-256 over all that a plan follows from: the databases' bytes and formats in their order, the match mode, the code
-that reads and compiles them, and the version of cantools; so a stale file is never found.  What is found is checked
-before it is believed (digest, types, and every index and length that the decoder relies on); what does not pass is
-compiled again and replaced.
+A bus has one file, `<key>.plan`: the SHA-256 (32 bytes) of the rest, then a BusPlan in MessagePack.  The key is a
+SHA-256 over everything that determines the plan: the databases' bytes and formats in their order, the match mode, the
+code that reads and compiles them, and the version of cantools.  A stale file is therefore never found.  A file is
+checked before it is used (digest, types, and every index and length that the decoder relies on); if it does not pass,
+the plan is compiled again and the file is replaced.
 
 Invariant: a plan is what compiling the databases now would give.  A cache that cannot be read or written costs time,
 never a start.
@@ -19,28 +19,32 @@ from typing import Final
 import msgspec
 
 from can_dbc import database
-from can_dbc.plan import HEADER_IDS, BusPlan, Match, MessagePlan, MultiplexerPlan, compile_plan, match_key
+from can_dbc.compile import compile_plan
+from can_dbc.plan import HEADER_IDS, BusPlan, Match, MessagePlan, MultiplexerPlan, match_key
 from can_dbc.values import WORD_BITS, Kind
 
 SUFFIX: Final = ".plan"
-KEPT: Final = 16  # files: some buses, and what a change of databases leaves behind
-MAX_BYTES: Final = 64 * 1024 * 1024  # a database of 5 MB makes 2
+KEPT: Final = 16  # files: enough for all buses of a vehicle, before and after a change of its databases.
+MAX_BYTES: Final = 64 * 1024 * 1024  # A database of 5 MB makes a plan of 2 MB.
 _DIGEST_BYTES: Final = 32
 _MOST_BYTES: Final = 65_535  # of a message, as database.py limits it
-_CODE: Final = ("plan.py", "values.py", "database.py", "cache.py")
+_CODE: Final = ("plan.py", "compile.py", "values.py", "database.py", "cache.py")
 _FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
 
 
 class PlanCache:
-    """Plans kept in `folder`.  `write(path, content)` replaces a file durably and atomically, or raises OSError.
+    """The plans that are kept in a folder.
 
-    `compiled` counts the plans that had to be compiled here; `problem` says why one could not be kept, or is None.
+    `compiled` counts the plans that had to be compiled here.  `problem` says why a plan could not be kept, or is None.
     """
 
     def __init__(
         self, folder: Path, write: Callable[[Path, bytes], None], compile_ahead: Callable[[], None] | None = None
     ) -> None:
-        """`compile_ahead`: called once, when a plan is not found; it may compile and keep plans in another process."""
+        """Keep plans in `folder`, by `write(path, content)`, which replaces a file durably or raises OSError.
+
+        `compile_ahead` is called once, when a plan is missing; it may compile and keep plans in another process.
+        """
         self._folder = folder
         self._write = write
         self._compile_ahead = compile_ahead
@@ -48,10 +52,11 @@ class PlanCache:
         self.problem: str | None = None
 
     def plan(self, files: Sequence[Path], match: Match) -> BusPlan:
-        """The plan of a bus that the databases `files` describe together.  Raises DatabaseError."""
+        """Return the plan of a bus that the databases `files` describe together.  Raises: DatabaseError."""
         contents = [(file, *database.read(file)) for file in files]
         path = self._folder / f"{_key(contents, match)}{SUFFIX}"
         plan = _read(path, match)
+        # Compiling in another process keeps cantools out of the memory of this one, which never gives it back.
         if plan is None and self._compile_ahead is not None:
             compile_ahead, self._compile_ahead = self._compile_ahead, None
             compile_ahead()
@@ -72,6 +77,7 @@ class PlanCache:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(path, content)
             files = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
+            # Plans of databases that were replaced are never asked for again, so the oldest ones go.
             for old in files[:-KEPT]:
                 old.unlink()
         except OSError as error:
@@ -79,15 +85,16 @@ class PlanCache:
 
 
 def to_bytes(plan: BusPlan) -> bytes:
-    """The content of a file.  Raises OverflowError or ValueError where `plan` does not come back from it unchanged."""
+    """Return the content of a file.  Raises: OverflowError, ValueError if `plan` would not be read back unchanged."""
     body = msgspec.msgpack.encode(plan)
+    # NaN as a scale, say, differs from itself after reading; a plan that is not found equal must not be kept.
     if _decoded(body) != plan:
         raise ValueError("it reads back differently")
     return hashlib.sha256(body).digest() + body
 
 
 def from_bytes(content: bytes, match: Match) -> BusPlan | None:
-    """The plan in the content of a file; None where it is damaged, of another make, or for another match mode."""
+    """Return the plan in the content of a file, or None if it is damaged, malformed, or for another match mode."""
     digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         return None
@@ -98,6 +105,7 @@ def from_bytes(content: bytes, match: Match) -> BusPlan | None:
 
 
 def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match) -> str:
+    # Each of them is hashed by itself first, so that bytes cannot move from one to the next and give the same key.
     parts = [b"can_dbc plan", version("cantools").encode(), match.encode()]
     parts += [Path(__file__).with_name(name).read_bytes() for name in _CODE]
     for _, content, kind in contents:
@@ -110,7 +118,7 @@ def _read(path: Path, match: Match) -> BusPlan | None:
         if path.stat().st_size > MAX_BYTES:
             return None
         content = path.read_bytes()
-    except OSError:  # not there yet, or not readable: it is compiled
+    except OSError:  # The file is missing or unreadable; the plan is compiled.
         return None
     return from_bytes(content, match)
 
@@ -123,13 +131,13 @@ def _decoded(body: bytes) -> BusPlan | None:
 
 
 def _is_coherent(plan: BusPlan) -> bool:
-    """Whether the decoder can rely on every index and length."""
+    """Return whether the decoder can rely on every index and length."""
     keys = {match_key(message.can_id, message.extended, plan.match) for message in plan.messages}
     return len(keys) == len(plan.messages) and all(_is_sound(message) and _holds(message) for message in plan.messages)
 
 
 def _holds(message: MessagePlan) -> bool:
-    """Whether a message is in none, and what lies in it is as it is in a container."""
+    """Return whether a message lies in no container, and the messages that it contains are as those of a container."""
     inner = message.contained
     header_ids = {m.header_id for m in inner if m.header_id is not None and 0 <= m.header_id < HEADER_IDS}
     return (

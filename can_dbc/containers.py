@@ -7,8 +7,8 @@ byte order the database names; a frame with long headers it loads as a message w
     1 byte   length of the data
     n bytes  data
 
-Fewer than 4 bytes at the end are padding, and so is a header of zeros.  The k-th PDU of all frames is found at once, so
-the cost is per place in a frame (16 at most) and contained message, not per frame.
+Fewer than 4 bytes at the end are padding, and so is a header of zeros.  The k-th PDUs of all frames are found at once,
+so the cost grows with the PDUs in a frame (16 at most) and the contained messages, not with the frames.
 
 Invariant: a PDU comes out as its frame holds it, or its whole frame is `truncated`.
 """
@@ -29,8 +29,8 @@ _UNLISTED: Final = -1
 class Pdus:
     """`m` PDUs of one contained message, in the order of their frames.
 
-    `frame` (m,): the place of each one's frame; `length` (m,): the bytes that the frame gives it; `data` (m, width)
-    uint8: at least the asked width, a multiple of 8, zero beyond `length`.
+    `frame` (m,) is the place of each PDU's frame.  `length` (m,) is the number of bytes that the frame holds of it.
+    `data` (m, width) uint8 has at least the asked width, a multiple of 8, and is zero beyond `length`.
     """
 
     frame: NDArray[np.intp]
@@ -39,19 +39,20 @@ class Pdus:
 
 
 class Unpacked:
-    """The PDUs of `n` frames.  `truncated` (n,) bool: a PDU of that frame reaches beyond its data, so none counts."""
+    """The PDUs of `n` frames.  `truncated` (n,) bool: a PDU reaches beyond the data of its frame, so no PDU counts."""
 
     def __init__(self, data: NDArray[np.uint8], length: NDArray[np.uint8], header_ids: Sequence[int]) -> None:
-        """`data` (n, width) and `length` (n,) of the frames; `header_ids`: those of the contained messages."""
+        """Take apart frames of `data` (n, width) and `length` (n,); `header_ids` has those of contained messages."""
         self._data = data
         self.truncated = np.zeros(len(data), np.bool_)
         frame, header_id, start = _walk(data, length.astype(np.intp), self.truncated)
         keep = ~self.truncated[frame]
         frame, header_id, start = frame[keep], header_id[keep], start[keep]
-        size = data[frame, start - 1]
+        size = data[frame, start - 1]  # The length is the last byte of the header.
         order = np.argsort(frame, kind="stable")
         listed = np.sort(np.array(header_ids, np.int64))
         known = listed[np.minimum(np.searchsorted(listed, header_id), len(listed) - 1)] == header_id
+        # A header of zeros is padding, unless a contained message has the header id 0.
         keep = known | (header_id != 0) | (size != 0)
         order = order[keep[order]]
         self._frame, self._start, self._size = frame[order], start[order], size[order]
@@ -59,17 +60,17 @@ class Unpacked:
 
     @property
     def count(self) -> int:
-        """How many PDUs there are, padding left aside."""
+        """Return how many PDUs there are, without padding."""
         return len(self._frame)
 
     @property
     def unlisted(self) -> NDArray[np.intp]:
-        """For each PDU whose header id no contained message has, the place of its frame."""
+        """Return the place of the frame for each PDU whose header id no contained message has."""
         frame: NDArray[np.intp] = self._frame[self._header_id == _UNLISTED]
         return frame
 
     def of(self, header_id: int, width_bytes: int) -> Pdus:
-        """The PDUs of one contained message, cut or padded to the next multiple of 8 bytes from `width_bytes`."""
+        """Return the PDUs of one contained message, cut or padded to `width_bytes`, rounded up to 8 bytes."""
         chosen = np.flatnonzero(self._header_id == header_id)
         frame, start, size = self._frame[chosen], self._start[chosen], self._size[chosen]
         width = max(-(-width_bytes // _WORD_BYTES), 1) * _WORD_BYTES
@@ -82,9 +83,9 @@ class Unpacked:
 def _walk(
     data: NDArray[np.uint8], length: NDArray[np.intp], truncated: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp]]:
-    """All PDUs, the first of every frame, then the second and so on: frame, header id, start of the data.
+    """Return frame, header id and start of the data of all PDUs: the first ones of all frames, then the second ones.
 
-    `truncated` is set for frames where one reaches beyond `length`.
+    `truncated` is set for frames with a PDU that reaches beyond `length`.
     """
     frames, header_ids, starts = [], [], []
     frame = np.arange(len(data))

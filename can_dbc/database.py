@@ -1,9 +1,8 @@
 """Loading of CAN databases (DBC, ARXML, KCD, SYM) by cantools: the only file of this package that reads the disk.
 
 A DBC or SYM file is read as UTF-8 where it is valid UTF-8, else as cp1252, which is what Vector's tools write.
-Loading is not strict: real files hold a few signals that overlap or do not fit their message, and those are refused
-frame by frame, named by the plan, rather than the whole file with them.  Whatever is wrong with a file is a
-DatabaseError.
+Loading is not strict, because real files have a few signals that overlap or do not fit their message: the plan names
+them and their frames are refused, but the rest of the file is used.  A defect of a file is a DatabaseError.
 """
 
 import logging
@@ -22,8 +21,9 @@ _LEGACY_ENCODED: Final = ("dbc", "sym")
 _LINE: Final = re.compile(r"at line (\d+)")
 _UNUSED: Final = re.compile(r"(?:VAL_|SG_MUL_VAL_|SIG_VALTYPE_) \d+ \w+")
 
-# cantools lays out every bit of a DBC in memory, and makes a codec (some 50 us) for every multiplexer number, of nested
-# multiplexers for each number around them; no bus carries messages beyond this.
+# cantools lays out every bit of a message in memory.  It makes a codec (some 50 us) for each multiplexer number, and
+# for nested multiplexers one for each combination.  A small file could therefore take all memory and time; no bus
+# carries messages beyond these limits.
 _MOST_BYTES: Final = 65_535
 _MOST_NUMBERS: Final = 65_536
 _MOST_CODECS: Final = 131_072
@@ -39,16 +39,16 @@ logging.getLogger("cantools.database").setLevel(logging.ERROR)
 
 
 def load(path: Path) -> "Database":
-    """The database in `path`, of the format that its suffix names.
+    """Load the database in `path`, of the format that its suffix names.
 
-    Raises DatabaseError: unreadable, of an unknown format, or refused by cantools (with the line where it gives one).
+    Raises: DatabaseError if the file is unreadable, of an unknown format, or refused by cantools.
     """
     content, database_format = read(path)
     return parse(content, database_format, str(path))
 
 
 def read(path: Path) -> tuple[bytes, str]:
-    """The content of `path`, and its format, one of FORMATS.  Raises DatabaseError."""
+    """Return the content of `path`, and its format, one of FORMATS.  Raises: DatabaseError."""
     database_format = path.suffix[1:].lower()
     if database_format not in FORMATS:
         raise DatabaseError(f"{path}: unknown database format; name the file *.{', *.'.join(FORMATS)}")
@@ -59,8 +59,8 @@ def read(path: Path) -> tuple[bytes, str]:
 
 
 def parse(content: bytes, database_format: str, source: str) -> "Database":
-    """The database in `content`, in one of FORMATS; `source` names it in errors.  Raises DatabaseError."""
-    # cantools takes a quarter of a second to import: an agent that has its plans cached goes without.
+    """Parse the database in `content`, of one of FORMATS; `source` names it in errors.  Raises: DatabaseError."""
+    # cantools takes a quarter of a second to import, and an agent that has its plans cached does not need it.
     import cantools.database  # noqa: PLC0415
     from cantools.database.can import Database  # noqa: PLC0415
     from cantools.database.errors import UnsupportedDatabaseFormatError  # noqa: PLC0415
@@ -108,16 +108,16 @@ def _check_limits(text: str, source: str) -> None:
 
 
 _Tree = dict[str, list[tuple[str, int]]]
-"""By multiplexer: the signals that it selects, and by how many numbers each."""
+"""The signals that each multiplexer selects, with the number of values that select them."""
 
 
 def _codecs(tree: _Tree) -> int:
-    """About how many codecs cantools makes for the multiplexer numbers of a message."""
+    """Estimate how many codecs cantools makes for the multiplexer numbers of a message."""
     known: dict[str, int] = {}
 
     def below(multiplexer: str, depth: int) -> int:
         if multiplexer not in known:
-            known[multiplexer] = 0  # one that selects itself is never reached
+            known[multiplexer] = 0  # A multiplexer that selects itself is never reached, and must not recurse here.
             inner = tree.get(multiplexer, ()) if depth < _MOST_NESTED else ()
             known[multiplexer] = sum(count * (1 + below(signal, depth + 1)) for signal, count in inner)
         return known[multiplexer]
@@ -126,6 +126,7 @@ def _codecs(tree: _Tree) -> int:
 
 
 def _beyond(digits: str, most: int) -> bool:
+    # Python refuses to convert numbers of thousands of digits (CVE-2020-10735); 20 digits are beyond any limit here.
     return len(digits) > 20 or int(digits) > most
 
 
@@ -135,7 +136,7 @@ def _too_large(found: re.Match[str], text: str, source: str, limit: str) -> Data
 
 
 def _explained(error: "UnsupportedDatabaseFormatError", database_format: str, text: str, source: str) -> str:
-    """One sentence with file, line, cantools' reason and what to do."""
+    """Return a message with file, line, cantools' reason and what to do."""
     cause: Exception | None = getattr(error, f"e_{database_format}")
     reason = " ".join(str(cause).split()) or type(cause).__name__
     line = _line(reason, text)
@@ -147,7 +148,7 @@ def _explained(error: "UnsupportedDatabaseFormatError", database_format: str, te
 
 
 def _line(reason: str, text: str) -> int | None:
-    """The line that cantools names, or else the line of the first entry that it quotes."""
+    """Return the line that cantools names, or else the line of the first entry that it quotes."""
     if found := _LINE.search(reason):
         return int(found.group(1))
     if quoted := _UNUSED.search(reason):

@@ -1,7 +1,7 @@
 """FrameBlock: CAN frames as columns, the form in which frames travel from a source to the decoder.
 
-Pure.  A source fills one block per wake-up; nothing downstream looks at frames one by one.  Frames keep the order of
-the bus (or of the log), which is not always the order of their timestamps.
+Pure.  A source fills one block each time it wakes up, and no later stage looks at frames one by one.  Frames keep the
+order of the bus (or of the log), which is not always the order of their timestamps.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ FD_BYTES: Final = 64
 class FrameBlock:
     """`n` frames as columns, in the order of their source.
 
-    `t_ns` (n,) int64, Unix epoch; `bus` (n,) uint8, an index into `buses`; `can_id` (n,) uint32 without flag bits;
-    `flags` (n,) uint8 of the constants above; `length` (n,) uint8, data bytes 0 to 64; `data` (n, 8) or (n, 64)
-    uint8, C-contiguous, zero beyond `length`.  `first` is the position of the first frame at its source, counted from
-    0: frame i stands at position `first + i`.
+    `t_ns` (n,) int64 is Unix time.  `bus` (n,) uint8 is an index into `buses`.  `can_id` (n,) uint32 has no flag bits.
+    `flags` (n,) uint8 combines the constants above.  `length` (n,) uint8 is 0 to 64 data bytes.  `data` (n, 8) or
+    (n, 64) uint8 is C-contiguous and zero beyond `length`.  A source counts its frames from 0, and frame i of the block
+    has the number `first + i`.
     """
 
     t_ns: NDArray[np.int64]
@@ -44,7 +44,7 @@ class FrameBlock:
         return len(self.t_ns)
 
     def slice(self, start: int, stop: int) -> "FrameBlock":
-        """Frames start to stop-1 as views, their positions kept."""
+        """Return the frames start to stop-1 as views, with their numbers at the source."""
         return FrameBlock(
             self.t_ns[start:stop],
             self.bus[start:stop],
@@ -58,7 +58,7 @@ class FrameBlock:
 
 
 def concatenate(blocks: Sequence[FrameBlock]) -> FrameBlock:
-    """One block of several from one source, in order.  Raises ValueError for none, or where their buses differ."""
+    """Join blocks of one source, in order.  Raises: ValueError for no blocks, or if their buses differ."""
     if not blocks:
         raise ValueError("no blocks to concatenate")
     if len(blocks) == 1:

@@ -1,4 +1,4 @@
-"""Multiplexers: which signals a frame holds, by a table of the raw values of the signal that selects.  Pure."""
+"""Multiplexers: which signals a frame holds, looked up in a table by the raw values of the selecting signal.  Pure."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from can_dbc.values import Kind, floating
 
 
 class Selector:
-    """One multiplexer as a table: for each listed number (and one column for all others) which signals it selects."""
+    """One multiplexer as a table: a column for each listed number, and one for all others, says what it selects."""
 
     def __init__(self, multiplexer: MultiplexerPlan, plan: MessagePlan, rows: Sequence[int]) -> None:
         self._multiplexer = multiplexer
@@ -32,7 +32,7 @@ class Selector:
         self._columns = np.array([column for _, column in listed] + [self.unlisted], np.intp)
 
     def columns(self, raw: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The table's column for each raw value of the multiplexer."""
+        """Return the table's column for each raw value of the multiplexer."""
         if self._multiplexer.plain and self._signal.kind in (Kind.UINT, Kind.INT):
             place = np.searchsorted(self._raws[:-1], raw)
             return np.where(self._raws[place] == raw, self._columns[place], self.unlisted)
@@ -40,7 +40,8 @@ class Selector:
         return np.array([self._column(value) for value in values], np.intp)[inverse]
 
     def _column(self, raw: np.int64) -> int:
-        """For scaled multiplexers, and such whose texts are ambiguous: cantools' own arithmetic."""
+        """Return the column for one raw value of a multiplexer that is scaled or has texts that are ambiguous."""
+        # This is cantools' own arithmetic, on Python numbers, because float64 would round large integers.
         multiplexer, signal = self._multiplexer, self._signal
         value: int | float = int(raw)
         if signal.kind not in (Kind.UINT, Kind.INT):
@@ -51,6 +52,6 @@ class Selector:
             number = multiplexer.named.get(int(value))
             if number is None:
                 number = int(value * multiplexer.scale + multiplexer.offset)
-        except (ValueError, OverflowError):  # not a number, or infinite
+        except (ValueError, OverflowError):  # The value is not a number, or infinite.
             return self.unlisted
         return self._column_of.get(number, self.unlisted)

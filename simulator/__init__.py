@@ -1,1 +1,1 @@
-"""The world behind the virtual vehicle: route, physics, and what its controllers put on the buses.  All of it pure."""
+"""The virtual vehicle: route, physics, controllers, and the frames that they put on the buses.  It knows no agent."""

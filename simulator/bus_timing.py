@@ -1,8 +1,8 @@
 """Bus timing: when the frames of a cyclic message are released, and when they are through the bus.
 
 Pure, in whole microseconds from the start of the drive.  Each message has its period, a phase of its own and a jitter
-that depends on the transmission's number alone; a bus then carries one frame at a time.  So timestamps rise strictly
-on each bus, and no cut of time into pieces changes one.
+that depends on the transmission's number alone, and a bus carries one frame at a time.  Timestamps therefore rise
+strictly on each bus, and they do not depend on how time is cut.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,18 @@ Micros = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One cyclic message; `stream` tells its noise from that of others."""
+    """One cyclic message; `stream` is the number of its noise, which no other message has."""
 
     seed: int
     stream: int
     period_us: int
 
     def released(self, begin_us: int, end_us: int) -> tuple[NDArray[np.int64], Micros]:
-        """(index, time) of the transmissions that are released from `begin_us` to before `end_us`."""
+        """Return (index, time) of the transmissions that are released from `begin_us` to before `end_us`."""
         jitter_us = min(self.period_us // 20, _JITTER_MAX_US)
         phase = noise.uniform(self.seed, self.stream, np.zeros(1, np.int64))[0]
         phase_us = int(phase * self.period_us)
+        # A transmission may be late by its jitter, so those due shortly before `begin_us` are candidates as well.
         first = max(0, (begin_us - jitter_us - phase_us) // self.period_us)
         index = np.arange(first, (end_us - phase_us) // self.period_us + 1)
         late_us = (noise.uniform(self.seed, self.stream, index + 1) * jitter_us).astype(np.int64)
@@ -42,7 +43,9 @@ class Cycle:
 
 
 def frame_us(length: int, *, extended: bool, fd: bool) -> int:
-    """How long a frame of `length` data bytes occupies the bus, typical stuffing and the gap behind it included."""
+    """Return how long a frame of `length` data bytes occupies the bus, with typical stuffing and interframe space."""
+    # Stuffing adds a quarter of the bits at most and a tenth typically.  The fields around the data are those of
+    # ISO 11898-1; CAN FD sends its data phase at the higher bit rate.
     arbitration_bits = 50 if extended else 30
     if fd:
         return (arbitration_bits * _NOMINAL_BIT_NS + (8 * length + 40) * 11 // 10 * _DATA_BIT_NS) // 1_000
@@ -50,11 +53,12 @@ def frame_us(length: int, *, extended: bool, fd: bool) -> int:
 
 
 def carried(released_us: Micros, duration_us: Micros, free_us: int) -> Micros:
-    """When each frame is through: it waits for the one before it, and the bus is free from `free_us` on.
+    """Return when each frame is through: it waits for the frame before it, and the bus is free from `free_us` on.
 
-    `released_us` must not fall.  (Whoever is released first goes first: real arbitration by identifier reorders only
-    the few frames that wait at the same moment.)
+    `released_us` must not fall.
     """
+    # A frame that is released first goes first.  Real arbitration by identifier would reorder only the few frames that
+    # wait at the same moment, which no consumer could tell from jitter.
     total = np.cumsum(duration_us)
     latest_start = np.maximum(np.maximum.accumulate(released_us - (total - duration_us)), free_us)
     return total + latest_start

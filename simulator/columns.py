@@ -23,30 +23,29 @@ class Columns:
     """Base of the groups, whose fields are all columns."""
 
     def take(self, rows: NDArray[np.int64]) -> Self:
-        """These rows only, in this order."""
+        """Return only these rows, in this order."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
-        """Consecutive parts as one."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+    def join(cls, groups: Sequence[Self]) -> Self:
+        """Return consecutive groups as one."""
+        return cls(*(np.concatenate([getattr(group, field.name) for group in groups]) for field in fields(cls)))
 
 
 def constant(value: float) -> Column:
-    """One second of the same value."""
+    """Return one second of the same value."""
     return np.full(STEPS_PER_S, float(value))
 
 
 def flag(values: Flags) -> Column:
-    """Truth as 0.0 and 1.0."""
+    """Return truth values as 0.0 and 1.0."""
     return values.astype(np.float64)
 
 
 def lagged(target: Column, before: float, time_constant_s: float) -> Column:
-    """`target` through a first-order lag that stood at `before`.
-
-    A plain loop: it costs microseconds, and unlike a matrix product it rounds the same way on every machine.
-    """
+    """Return `target` after a first-order lag whose output was `before`."""
+    # A matrix product would be faster, but BLAS rounds differently on different machines, and a drive must be the same
+    # on all of them.
     keep = 1.0 - STEP_S / time_constant_s
     value, values = before, []
     for wanted in target.tolist():

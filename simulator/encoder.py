@@ -1,9 +1,9 @@
 """Encoder: columns of signal values to the data bytes of their message, the inverse of the decoder.
 
-Pure.  A message is compiled once into *pieces*: the part of one signal that lies in one 64-bit word of the data,
-little or big endian.  Encoding then costs one shift and one OR for all signals of a word together, not one a signal.
-Bits that no signal owns are zero.  Of a multiplexed message, each frame carries the signals that its multiplexer
-values select; what the columns of the others hold does not matter, as long as it would fit (zero does).
+Pure.  A message is compiled once into spans: a span is the bits of one signal that lie in one 64-bit word of the data,
+little or big endian.  Encoding then costs one shift and one OR for all signals of a word together.  Bits that no signal
+owns are zero.  Each frame of a multiplexed message carries the signals that its multiplexer values select; the columns
+of the other signals do not matter, as long as they would fit (zero does).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _INT64: Final = np.iinfo(np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Word:
-    """The pieces that end up in word `index` of the data: of `signals` the bits `mask` above `low`, at `shift`."""
+    """The spans of word `index` of the data: the bits `mask` above bit `low` of each of `signals` go to bit `shift`."""
 
     index: int
     big_endian: bool
@@ -32,7 +32,7 @@ class _Word:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MessageEncoder:
-    """One message, compiled.  `signals` gives the order of the columns: the order of the database."""
+    """One message, compiled.  `signals` is the order of the columns, which is that of the database."""
 
     name: str
     can_id: int
@@ -45,23 +45,25 @@ class MessageEncoder:
     _raw_min: NDArray[np.int64]
     _raw_max: NDArray[np.int64]
     _rounded_min: NDArray[np.float64]
-    _rounded_max: NDArray[np.float64]  # the largest double that still fits
+    _rounded_max: NDArray[np.float64]  # the largest double that fits
     _floats: tuple[tuple[int, int], ...]  # (row, bits) of the IEEE floats
     _unsigned64: tuple[int, ...]  # rows whose values go beyond int64
     _selectors: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # per signal: (multiplexer, its values) to meet
     _words: tuple[_Word, ...]
 
     def encode(self, physical: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Data (n, length) of physical values (S, n), rounded to the nearest step as cantools does.
+        """Return the data (n, length) of physical values (S, n), rounded to the nearest step as cantools does.
 
-        Raises ValueError, naming the signal, for a value that its bits cannot hold, NaN included.
+        Raises: ValueError, naming the signal, if its bits cannot hold a value (NaN is such a value).
         """
         unscaled = (physical - self._offset[:, None]) / self._scale[:, None]
         rounded = np.rint(unscaled)
+        # IEEE floats are not rounded, and may be infinite or NaN: they must not reach the check of limits.
         for row, _ in self._floats:
             rounded[row] = 0.0
         fits = (rounded >= self._rounded_min[:, None]) & (rounded <= self._rounded_max[:, None])
         self._require(fits)
+        # Values from 2^63 on must become unsigned integers while they are floats: int64 would overflow.
         wide = rounded[list(self._unsigned64)].astype(np.uint64)
         rounded[list(self._unsigned64)] = 0.0
         raw = rounded.astype(np.int64)
@@ -71,10 +73,11 @@ class MessageEncoder:
         return self.encode_raw(raw)
 
     def encode_raw(self, raw: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Data (n, length) of raw values (S, n) as the decoder gives them.
+        """Return the data (n, length) of raw values (S, n) as the decoder gives them.
 
-        Those of unsigned 64-bit signals and of IEEE floats are bit patterns.
-        Raises ValueError, naming the signal, for a value that its bits cannot hold.
+        Raw values of unsigned 64-bit signals and of IEEE floats are bit patterns.
+
+        Raises: ValueError, naming the signal, if its bits cannot hold a value.
         """
         if len(raw) != len(self.signals):
             raise ValueError(f"{self.name}: {len(raw)} columns for {len(self.signals)} signals")
@@ -96,7 +99,7 @@ class MessageEncoder:
             raise ValueError(f"{self.name}.{self.signals[row]}: a value is outside of what the signal's bits can hold")
 
     def _present(self, raw: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """Which signal is in which frame (S, n); None where all are in all."""
+        """Return which signal is in which frame (S, n), or None if every signal is in every frame."""
         if not any(self._selectors):
             return None
         present = np.ones(raw.shape, np.bool_)
@@ -107,7 +110,7 @@ class MessageEncoder:
 
 
 def compile_message(message: Message) -> MessageEncoder:
-    """The encoder of a cantools message, of any length and multiplexing.  Containers are not supported."""
+    """Compile a cantools message of any length and multiplexing.  Containers are not supported."""
     signals = message.signals
     rows = {signal.name: row for row, signal in enumerate(signals)}
     limits = [_raw_limits(signal) for signal in signals]
@@ -132,7 +135,7 @@ def compile_message(message: Message) -> MessageEncoder:
 
 
 def _raw_limits(signal: Signal) -> tuple[int, int, bool]:
-    """Lowest and highest integer of the signal's bits, and whether raw columns carry 64 bits as a pattern."""
+    """Return the lowest and highest integer of the signal's bits, and whether raw columns carry a 64-bit pattern."""
     if signal.is_signed and not signal.conversion.is_float:
         return -(1 << signal.length - 1), (1 << signal.length - 1) - 1, False
     high = (1 << signal.length) - 1
@@ -147,7 +150,10 @@ def _double_at_most(integer: int) -> float:
 def _conditions(
     signal: Signal, signals: Sequence[Signal], rows: dict[str, int]
 ) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """What must hold for the signal to be in a frame: its multiplexer's values, and that multiplexer's presence."""
+    """Return what must hold for the signal to be in a frame, as (row of a multiplexer, values that select) pairs.
+
+    Multiplexers may be nested (extended multiplexing, SG_MUL_VAL_), so the conditions of the multiplexer are added.
+    """
     if signal.multiplexer_signal is None:
         return ()
     row = rows[signal.multiplexer_signal]
@@ -155,21 +161,21 @@ def _conditions(
 
 
 def _compile_words(signals: Sequence[Signal]) -> tuple[_Word, ...]:
-    pieces: dict[tuple[int, bool], list[tuple[int, int, int, int]]] = {}
+    spans: dict[tuple[int, bool], list[tuple[int, int, int, int]]] = {}
     for row, signal in enumerate(signals):
         big_endian = signal.byte_order == "big_endian"
-        for index, low, bits, shift in _pieces(signal.start, signal.length, big_endian=big_endian):
-            pieces.setdefault((index, big_endian), []).append((row, low, (1 << bits) - 1, shift))
+        for index, low, bits, shift in _spans(signal.start, signal.length, big_endian=big_endian):
+            spans.setdefault((index, big_endian), []).append((row, low, (1 << bits) - 1, shift))
     words = []
-    for (index, big_endian), found in sorted(pieces.items()):
+    for (index, big_endian), found in sorted(spans.items()):
         rows, lows, masks, shifts = zip(*found, strict=True)
         column = [np.array(values, np.uint64)[:, None] for values in (lows, masks, shifts)]
         words.append(_Word(index, big_endian, np.array(rows, np.intp), *column))
     return tuple(words)
 
 
-def _pieces(start: int, length: int, *, big_endian: bool) -> list[tuple[int, int, int, int]]:
-    """(word, lowest bit of the value, number of bits, shift within the word) for each word that a signal touches.
+def _spans(start: int, length: int, *, big_endian: bool) -> list[tuple[int, int, int, int]]:
+    """Return (word, lowest bit of the value, number of bits, shift within the word) for each word of a signal.
 
     A little-endian start is the position of the least significant bit.  A big-endian start is the position of the
     most significant bit in the DBC's numbering, where bit 7 of byte 0 comes first; counted in that order the value

@@ -33,7 +33,7 @@ _DOWN_MPS: Final = 0.78 * _UP_MPS
 _IDLE_RPM: Final = 940.0
 _CHARGING_RPM: Final = 1_450.0
 _OHM: Final = 0.11
-_FUEL_J_PER_L: Final = 32.2e6
+_FUEL_J_PER_L: Final = 32.2e6  # petrol, 43 MJ/kg at 0.75 kg/l
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ class Driveline(Columns):
 
 
 class Hybrid:
-    """The drive so far."""
+    """The state of the drive, moved on by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._soc = float(rng.uniform(0.28, 0.9))
@@ -81,7 +81,7 @@ class Hybrid:
         self._gear = 0
 
     def second(self, motion: Motion, segment: Segment, temperatures: Temperatures, *, parked: bool) -> Driveline:
-        """What the drive does while the vehicle moves so; `temperatures` are those before the second."""
+        """Return what the drive does in a second of `motion`; `temperatures` are those before that second."""
         speed = motion.speed_mps
         force = _resistance(motion)
         demand_w = np.maximum(force, 0.0) * speed
@@ -90,6 +90,7 @@ class Hybrid:
         holding = speed[-1] == 0.0 and not parked
         brake_bar = self._brakes(braking_n - regeneration_w / np.maximum(speed, 0.1), holding=holding)
 
+        # Power splits in this order: regeneration and brakes, engine, gearbox; motor and battery take the rest.
         self._decide_engine(segment, temperatures)
         engine_on = self._engine_on_s > 0
         gear, gear_target = self._shift(segment, speed, parked=parked)
@@ -128,7 +129,7 @@ class Hybrid:
             fuel_w=fuel_w,
             fuel_lph=fuel_w * (3_600 / _FUEL_J_PER_L),
             fuel_used_l=fuel_used,
-            # A simulated drive may outlast its tank: whoever drives that long has filled up.
+            # A simulated drive may outlast its tank; the modulo fills it up again.
             fuel_level_l=(self._fuel_start_l - fuel_used) % TANK_L,
             gear=gear.astype(np.float64),
             gear_target=gear_target.astype(np.float64),
@@ -145,7 +146,7 @@ class Hybrid:
         )
 
     def _regeneration(self, braking_n: Column, speed: Column) -> Column:
-        """Power that the motor takes from braking: none at walking pace, none into a full battery."""
+        """Return the power that the motor takes from braking: none at walking pace, none into a full battery."""
         blend = np.clip((speed - 1.5) / 2.5, 0.0, 1.0) * (self._soc < 0.95)
         return np.minimum(braking_n * speed, 38_000.0) * blend
 
@@ -156,7 +157,8 @@ class Hybrid:
         return pressure
 
     def _decide_engine(self, segment: Segment, temperatures: Temperatures) -> None:
-        """On for hard acceleration, speed, an empty battery or a cold cabin; then for at least six seconds."""
+        """Turn the engine on, for six seconds at least: hard acceleration, speed, an empty battery or a cold cabin."""
+        # Charge is sustained below 25 % and until 30 %; without the hysteresis the engine would start at every stop.
         self._sustaining = self._soc < (0.30 if self._sustaining else 0.25)
         mean_mps = (segment.start_mps + segment.end_mps) / 2
         peak_mps2 = PEAK * (segment.end_mps - segment.start_mps) / segment.duration_s
@@ -166,10 +168,8 @@ class Hybrid:
         self._engine_on_s = self._engine_on_s + 1 if wanted or 0 < self._engine_on_s < 6 else 0
 
     def _shift(self, segment: Segment, speed: Column, *, parked: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(gear, target).  Speed is monotonic within a segment, so a running extreme is the hysteresis.
-
-        The gear follows its target after 0.2 s.
-        """
+        """Return (gear, target); the gear follows its target after 0.2 s."""
+        # Speed is monotonic within a segment, so a running maximum or minimum is all the hysteresis that is needed.
         if parked:
             self._gear = 0
             neutral = np.zeros(STEPS_PER_S, np.int64)
@@ -186,7 +186,7 @@ class Hybrid:
         return gear, target
 
     def _turn(self, coupled_rpm: Column) -> Column:
-        """Engine speed: that of the wheels behind a closed clutch, but at least idle; spinning down when off."""
+        """Return the engine speed: that of the wheels through a closed clutch, at least idle, or falling when off."""
         engine_on = self._engine_on_s > 0
         idle_rpm = _CHARGING_RPM if self._sustaining else _IDLE_RPM
         wanted = np.maximum(coupled_rpm, idle_rpm if engine_on else 0.0)
@@ -197,7 +197,8 @@ class Hybrid:
 
 
 def _resistance(motion: Motion) -> Column:
-    """Force at the wheels that the motion needs: inertia, rolling, slope, air.  None while the brakes hold."""
+    """Return the force at the wheels that the motion needs: inertia, rolling, slope, air; zero at standstill."""
+    # 0.009 is the rolling coefficient of a car tyre; 0.38 kg/m is half of air density times drag area (0.63 m²).
     speed = motion.speed_mps
     force = MASS_KG * (motion.acceleration_mps2 + _G * (0.009 + motion.grade)) + 0.38 * speed**2
     return np.where(speed > 0, force, 0.0)

@@ -39,19 +39,19 @@ class Motion(Columns):
     grade: Column  # rise over run
     steering_deg: Column
     steering_deg_per_s: Column
-    lead_gap_m: Column  # 0: nobody ahead
+    lead_gap_m: Column  # 0: no vehicle ahead
     lead_speed_mps: Column  # of the vehicle ahead, relative to this one
 
 
 class Road:
-    """The motion so far."""
+    """The place of the vehicle, moved on by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._heading = float(rng.uniform(0.0, 2 * math.pi))
         self._distance_m = self._east_m = self._north_m = self._steering = 0.0
 
     def second(self, second: int, segment: Segment, elapsed_s: int) -> Motion:
-        """The motion in `second`, which is `elapsed_s` into its segment."""
+        """Return the motion in `second`, which begins `elapsed_s` after the start of its segment."""
         along = (elapsed_s + _TIME_S) / segment.duration_s
         slope = smooth_slope(along) / segment.duration_s
         speed = segment.start_mps + (segment.end_mps - segment.start_mps) * smooth_step(along)
@@ -64,6 +64,7 @@ class Road:
         # The driver's wobble within the lane steers, but is too small to be part of the course.
         lane = 4e-4 * np.sin(distance / 27.0) + 2e-4 * np.sin(distance / 8.3)
         curvature = lane + segment.turn_rad * slope / np.maximum(speed, 0.5)
+        # A bicycle model without slip: good below the lateral accelerations of a town.
         steering = np.degrees(np.arctan(curvature * WHEELBASE_M)) * STEERING_RATIO
         altitude, grade = _terrain(distance)
         time: Column = second + _TIME_S
@@ -94,14 +95,14 @@ class Road:
 
 
 def _terrain(distance_m: Column) -> tuple[Column, Column]:
-    """(altitude, grade): gentle hills along the way."""
+    """Return (altitude, grade) of gentle hills along the way."""
     altitude = 519.0 + 9.0 * np.sin(distance_m / 610.0) + 2.5 * np.sin(distance_m / 170.0 + 1.0)
     grade = 9.0 / 610.0 * np.cos(distance_m / 610.0) + 2.5 / 170.0 * np.cos(distance_m / 170.0 + 1.0)
     return altitude, grade
 
 
 def _lead(segment: Segment, time_s: Column, speed: Column, acceleration: Column) -> tuple[Column, Column]:
-    """(gap, relative speed) of the vehicle ahead: a time gap of 1.5 s around which it drifts to and fro."""
+    """Return (gap, relative speed) of the vehicle ahead, which drifts to and fro around a time gap of 1.5 s."""
     if not segment.following:
         return constant(0.0), constant(0.0)
     gap = 4.0 + 1.5 * speed + 1.8 * np.sin(time_s / 6.0)

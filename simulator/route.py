@@ -23,7 +23,7 @@ class Stop(IntEnum):
 
     NONE = 0
     TRAFFIC = 1
-    KERB = 2  # gear in P; somebody gets in or out
+    KERB = 2  # gear in P, and a passenger gets in or out
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,17 @@ class Segment:
 
 
 def smooth_step(x: Column) -> Column:
-    """0 to 1 for x of 0 to 1, flat at both ends."""
+    """Return 0 to 1 for x from 0 to 1, flat at both ends."""
     return x * x * (3.0 - 2.0 * x)
 
 
 def smooth_slope(x: Column) -> Column:
-    """The derivative of `smooth_step`."""
+    """Return the derivative of `smooth_step`."""
     return 6.0 * x * (1.0 - x)
 
 
 def segments(seed: int) -> Iterator[Segment]:
-    """Departure from the kerb, then block after block of a town, without end."""
+    """Generate the departure from the kerb, then block after block of a town, without end."""
     rng = np.random.default_rng([seed, 1])
     yield Segment(4, 0.0, 0.0, stop=Stop.KERB)
     blocks_to_kerb = int(rng.integers(2, 5))
@@ -66,7 +66,7 @@ def segments(seed: int) -> Iterator[Segment]:
 
 
 def _block(rng: np.random.Generator, *, kerb: bool) -> Iterator[Segment]:
-    """From standstill along one or two streets to the next standstill."""
+    """Generate a drive from standstill along one or two streets to the next standstill."""
     limit_kmh = int(rng.choice([30, 50, 50, 50, 70]))
     following = bool(rng.random() < 0.6)
     pull_out = 1 if rng.random() < 0.2 else 0

@@ -1,7 +1,7 @@
 """Sampling: how a controller turns the state of the vehicle into the signals of one message.
 
-Pure.  A sampler gives physical values by signal name, one a frame or one for all; `AliveCounter` and the checksums are
-not its business.
+Pure.  A sampler returns physical values by signal name, either one for each frame or one for all.  Counters and
+checksums are added later (`simulator.sender`).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,15 +27,15 @@ class Sending:
     t_ns: NDArray[np.int64]
 
     def noise(self, stream: int, amplitude: float) -> Column:
-        """Sensor noise, uniform between -amplitude and amplitude; `stream` tells sensors apart."""
+        """Return sensor noise, uniform between -amplitude and amplitude; each sensor has its own `stream`."""
         return amplitude * (2.0 * noise.uniform(self.seed, stream, self.index) - 1.0)
 
     def trait(self, stream: int, low: float, high: float) -> float:
-        """A property of this very vehicle, between `low` and `high`, the same for its whole life."""
+        """Return a property of this vehicle, between `low` and `high`, that stays the same for its whole life."""
         return low + (high - low) * float(noise.uniform(self.seed, stream, np.zeros(1, np.int64))[0])
 
     def traits(self, stream: int, count: int, low: float, high: float) -> Column:
-        """`count` of them, of parts of one kind."""
+        """Return such a property for each of `count` components of one kind."""
         return low + (high - low) * noise.uniform(self.seed, stream, np.arange(1, count + 1))
 
 

@@ -1,6 +1,6 @@
 """Surroundings: daylight, rain and air around the virtual vehicle, and the people who get in and out.
 
-Pure.  A stop at the kerb is a little play with fixed times: selector to P, doors, selector back to D.
+Pure.  A stop at the kerb follows a script with fixed times: selector to P, doors, selector back to D.
 """
 
 import math
@@ -15,7 +15,7 @@ from simulator.route import Segment, Stop
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body(Columns):
-    """What body controllers sense."""
+    """The quantities that the controllers of the body bus sense."""
 
     parked: Column  # selector in P
     standing: Column
@@ -34,7 +34,7 @@ class Body(Columns):
 
 
 class Surroundings:
-    """The day, and who sits in the vehicle."""
+    """Daylight, weather and occupants, moved on by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.ambient_degc = float(rng.uniform(-6.0, 31.0))
@@ -45,7 +45,7 @@ class Surroundings:
         self._locked = False
 
     def second(self, motion: Motion, segment: Segment, elapsed_s: int) -> Body:
-        """What is sensed in the second `elapsed_s` of its segment."""
+        """Return what is sensed in the second that begins `elapsed_s` after the start of its segment."""
         parked = is_parked(segment, elapsed_s)
         visit = segment.stop is Stop.KERB and segment.duration_s >= 20
         if visit and elapsed_s == 8:
@@ -71,12 +71,12 @@ class Surroundings:
         )
 
     def _light(self, motion: Motion) -> Column:
-        """Clouds over minutes; an underpass now and then."""
+        """Return the light: clouds change it over minutes, an underpass within metres."""
         clouds = 0.65 + 0.35 * np.sin(motion.time_s / 95.0 + self._phase)
         open_sky = 1.0 - 0.4975 * (1.0 + np.tanh((np.sin(motion.distance_m / 210.0) - 0.93) * 200.0))
         return self._daylight_lx * clouds * open_sky
 
 
 def is_parked(segment: Segment, elapsed_s: int) -> bool:
-    """At the kerb the selector is in P, except in the first second and the last two."""
+    """Return whether the selector is in P: at the kerb, except in the first second and the last two."""
     return segment.stop is Stop.KERB and 1 <= elapsed_s < segment.duration_s - 2

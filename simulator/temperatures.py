@@ -1,7 +1,7 @@
 """Temperatures of the virtual vehicle: lumped heat capacities, stepped once a second.
 
 Pure.  Every temperature either relaxes towards a target with a time constant, or is an energy balance whose steepest
-slope keeps the explicit step stable, so all of them stay between the ambient and what heats them.
+slope keeps the explicit step stable, so that all of them stay between the ambient and their source of heat.
 """
 
 import math
@@ -55,7 +55,7 @@ class Temperatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thermal(Columns):
-    """`Temperatures` over time; straight lines within a second."""
+    """The same quantities as `Temperatures`, as columns; each is a straight line within a second."""
 
     coolant: Column
     oil: Column
@@ -73,18 +73,19 @@ class Thermal(Columns):
 
 
 def parked_at(ambient_degc: float, *, warmth_k: float) -> Temperatures:
-    """A vehicle that has stood long enough for its engine to be only `warmth_k` above the ambient."""
+    """Return a vehicle that has stood until its engine was only `warmth_k` above the ambient."""
     excess = (warmth_k, warmth_k, 2 * warmth_k, 3 * warmth_k, 5.0, 4.0, 4.0, 3.0, 0.0, 4.0)
     return Temperatures(*(ambient_degc + k for k in excess))
 
 
 def after_one_second(now: Temperatures, heat: Heat) -> Temperatures:
-    """The temperatures one second later."""
+    """Return the temperatures one second later."""
     ambient, on = heat.ambient_degc, heat.engine_on
     heating_w = _climate(now.cabin)
     from_coolant = now.coolant > _HEATER_COOLANT_DEGC
     taken_w = max(heating_w, 0.0) if from_coolant else 0.0
     radiator_w = max(now.coolant - _THERMOSTAT_DEGC, 0.0) * 2_600.0
+    # A petrol engine gives a third of its fuel's energy to the coolant.
     coolant = now.coolant + (0.3 * heat.fuel_w - 12.0 * (now.coolant - ambient) - radiator_w - taken_w) / _BLOCK_J_PER_K
     loss_w_per_k = 450.0 if heat.door_open else 55.0
     cabin_w = heating_w + 1.1 * heat.solar_wpm2 + loss_w_per_k * (ambient - now.cabin)
@@ -107,16 +108,17 @@ def after_one_second(now: Temperatures, heat: Heat) -> Temperatures:
 
 
 def between(before: Temperatures, after: Temperatures) -> Thermal:
-    """The second that leads from `before` to `after`, on straight lines."""
+    """Return the second that leads from `before` to `after` on straight lines."""
     along = np.arange(1, STEPS_PER_S + 1) / STEPS_PER_S
     ends = zip(astuple(before), astuple(after), strict=True)
     return Thermal(*(start + (end - start) * along for start, end in ends))
 
 
 def _climate(cabin_degc: float) -> float:
-    """Heat into the cabin: proportional to what is missing, within what heater and compressor can do."""
+    """Return the heat into the cabin: proportional to the deviation, within the limits of heater and compressor."""
     return min(max(1_300.0 * (SET_DEGC - cabin_degc), -5_200.0), 5_000.0)
 
 
 def _relaxed(value: float, target: float, time_constant_s: float) -> float:
+    # The exact solution of the first-order equation over one second, which is stable for any time constant.
     return target + (value - target) * math.exp(-1.0 / time_constant_s)

@@ -1,8 +1,8 @@
 """UrbanCycle: the physics of the virtual vehicle, a plug-in hybrid that drives through a town.
 
 Pure and seeded.  The route gives speed and heading; forces, powers, energies and temperatures follow from them.  Time
-advances in whole seconds of 100 steps.  A second depends on the seed and on the seconds before it alone, so the drive
-is the same however many of them are asked for at a time.
+advances in whole seconds of 100 steps.  A second depends only on the seed and on the seconds before it, so the drive
+is the same however many seconds are asked for at a time.
 """
 
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ class Drive:
         return len(self.motion.time_s)
 
     def take(self, rows: NDArray[np.int64]) -> "Drive":
-        """These rows only, in this order."""
+        """Return only these rows, in this order."""
         return Drive(self.motion.take(rows), self.driveline.take(rows), self.thermal.take(rows), self.body.take(rows))
 
 
 class UrbanCycle:
-    """One drive.  `advance` moves it on; nothing else changes it."""
+    """One drive, which only `advance` moves on."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 2])
@@ -51,13 +51,14 @@ class UrbanCycle:
         self._second = 0
 
     def advance(self, seconds: int) -> Drive:
-        """The next `seconds` of the drive, 100 rows each."""
+        """Return the next `seconds` of the drive, 100 rows for each."""
         return _joined([self._next_second() for _ in range(seconds)])
 
     def _next_second(self) -> Drive:
         if self._elapsed_s == self._segment.duration_s:
             self._segment = next(self._route)
             self._elapsed_s = 0
+        # Each model starts from the temperatures before the second, so that no quantity depends on itself.
         segment, elapsed_s, before = self._segment, self._elapsed_s, self._temperatures
         motion = self._road.second(self._second, segment, elapsed_s)
         driveline = self._hybrid.second(motion, segment, before, parked=is_parked(segment, elapsed_s))
@@ -82,12 +83,12 @@ def _heat(motion: Motion, driveline: Driveline, body: Body) -> Heat:
     )
 
 
-def _joined(parts: Sequence[Drive]) -> Drive:
-    if len(parts) == 1:
-        return parts[0]
+def _joined(seconds: Sequence[Drive]) -> Drive:
+    if len(seconds) == 1:
+        return seconds[0]
     return Drive(
-        Motion.join([part.motion for part in parts]),
-        Driveline.join([part.driveline for part in parts]),
-        Thermal.join([part.thermal for part in parts]),
-        Body.join([part.body for part in parts]),
+        Motion.join([second.motion for second in seconds]),
+        Driveline.join([second.driveline for second in seconds]),
+        Thermal.join([second.thermal for second in seconds]),
+        Body.join([second.body for second in seconds]),
     )

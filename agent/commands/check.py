@@ -25,7 +25,7 @@ from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
 from agent.settings.sections import PacketRingSettings, PythonCanSettings, TelemetrySettings
 from agent.settings.settings import Loaded
-from agent.sources import Source, packet_ring
+from agent.sources import Source, interfaces, ring_socket
 from agent.system.arguments import add_json
 from agent.system.command_line import complain
 from agent.telemetry.collect.signal_tables import SignalTables
@@ -151,7 +151,7 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     for number, configured in enumerate(loaded.settings.sources):
         if isinstance(configured, PythonCanSettings):
             _check_interface(f"{loaded.file}: sources[{number}].interface", configured.interface, report)
-        elif isinstance(configured, PacketRingSettings) and packet_ring.is_can(configured.interface) is False:
+        elif isinstance(configured, PacketRingSettings) and interfaces.is_can(configured.interface) is False:
             where = f"{loaded.file}: sources[{number}].interface"
             report.problems.append(f"{where}: {configured.interface} is not a CAN interface; name another one")
     _check_capture(
@@ -171,7 +171,7 @@ def _check_interface(where: str, name: str, report: Report) -> None:
 
 def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], report: Report) -> None:
     """Report how the frames of each live bus are captured, and why."""
-    reason = packet_ring.unavailable()
+    reason = ring_socket.unavailable()
     ring = f"packet ring (CAP_NET_RAW is held, kernel {os.uname().release} supports it)"
     if reason is not None:
         ring = f"python-can (socketcan), because packet rings cannot be used: {reason}"
@@ -184,7 +184,7 @@ def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], re
     if rings and reason is not None:
         report.notes.append(f"packet_ring: the agent falls back to python-can, at ten times the cost: {reason}")
     for source in rings:
-        up = packet_ring.interface_up(source.interface)
+        up = interfaces.interface_up(source.interface)
         if not up:
             state = "does not exist" if up is None else "is down"
             report.notes.append(

@@ -19,11 +19,12 @@ from agent.errors import Permanent
 from agent.sources.replay import read_blocks
 from agent.system.arguments import add_json, bus_and_file
 from agent.system.command_line import printable
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
 from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match
 from can_dbc.values import WORD_BITS
 
 _BLOCK_FRAMES: Final = 32_768

@@ -15,7 +15,7 @@ from agent.settings.sections import (
     VirtualVehicleSettings,
 )
 from agent.settings.settings import Loaded
-from agent.sources import BusLoss, Source, packet_ring
+from agent.sources import BusLoss, Source, kept_rings, packet_ring, ring_socket
 from agent.system.descriptors import Descriptors
 
 
@@ -28,7 +28,7 @@ def make_sources(
     """
     if descriptors is not None:
         rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSettings)]
-        packet_ring.drop_unused(descriptors, [source.interface for source in rings])
+        kept_rings.drop_unused(descriptors, [source.interface for source in rings])
     return tuple(make_source(loaded, number, on_loss, descriptors) for number in range(len(loaded.settings.sources)))
 
 
@@ -56,7 +56,7 @@ def make_source(
                 vehicle.duration_s or None,
                 vehicle.speed,
             )
-        case PacketRingSettings() as bus if packet_ring.unavailable() is None:
+        case PacketRingSettings() as bus if ring_socket.unavailable() is None:
             return packet_ring.PacketRingSource(
                 bus=bus.bus,
                 interface=bus.interface,
@@ -67,27 +67,15 @@ def make_source(
         case PacketRingSettings() as bus:
             # This process cannot have rings (no CAP_NET_RAW, an old kernel): python-can reads the same interface at
             # ten times the cost.  An interface that is not set up for CAN FD accepts fd=True as well.
-            from agent.sources import python_can  # noqa: PLC0415
+            from agent.sources import adapter, python_can  # noqa: PLC0415
 
-            return python_can.PythonCanSource(
-                bus=bus.bus,
-                interface="socketcan",
-                channel=bus.interface,
-                fd=True,
-                on_loss=on_loss,
-            )
+            opened = adapter.Adapter("socketcan", bus.interface, fd=True)
+            return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss)
         case PythonCanSettings() as bus:
-            from agent.sources import python_can  # noqa: PLC0415
+            from agent.sources import adapter, python_can  # noqa: PLC0415
 
-            return python_can.PythonCanSource(
-                bus=bus.bus,
-                interface=bus.interface,
-                channel=bus.channel,
-                bitrate=bus.bitrate,
-                fd=bus.fd,
-                options=bus.options,
-                on_loss=on_loss,
-            )
+            opened = adapter.Adapter(bus.interface, bus.channel, bus.bitrate, fd=bus.fd, options=bus.options)
+            return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss)
 
 
 def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:

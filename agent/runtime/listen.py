@@ -4,7 +4,7 @@ The frames of that time wait in the rings.  The sources adopt these rings as the
 """
 
 from agent.settings.sections import PacketRingSettings, Settings
-from agent.sources import packet_ring
+from agent.sources import kept_rings
 from agent.system.descriptors import Descriptors
 
 
@@ -15,4 +15,4 @@ def listen(settings: Settings, descriptors: Descriptors) -> None:
     """
     for source in settings.sources:
         if isinstance(source, PacketRingSettings):
-            packet_ring.listen(source.interface, source.ring_bytes, descriptors)
+            kept_rings.listen(source.interface, source.ring_bytes, descriptors)

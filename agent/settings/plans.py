@@ -17,9 +17,10 @@ from agent.settings import settings
 from agent.settings.settings import Loaded
 from agent.system.durable import write_file
 from can_dbc.cache import PlanCache
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match
 
 _log = structlog.get_logger()
 

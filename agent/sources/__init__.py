@@ -10,9 +10,9 @@ from can_dbc.frames import FrameBlock
 
 @dataclass(frozen=True, slots=True)
 class BusLoss:
-    """Frames that a bus carried and the source could not deliver; the app makes a loss record of it, `bus_overflow`.
+    """Frames that a bus carried and the source could not deliver; the ledger calls them `bus_overflow`.
 
-    `first_ns` to `last_ns` holds the timestamps of the lost frames; `count` is 0 where nobody can know how many.
+    `first_ns` to `last_ns` is the range of their timestamps; `count` is 0 if their number cannot be known.
     """
 
     bus: str
@@ -26,26 +26,26 @@ class Source(Protocol):
     """One origin of frames: an interface, a log, the virtual vehicle.
 
     Ownership: `blocks()` is called once.  The source owns its interface or file from the first `anext` until the
-    iterator is exhausted or closed (`aclose`), and lets go of it then, threads included.  A block belongs to whoever
-    received it; the source does not touch its arrays again.
-    Ordering: frames come in the order of the bus or of the log, positions without a gap (`FrameBlock.first`); the
+    iterator is exhausted or closed (`aclose`), and then closes it and ends its threads.  A block belongs to its
+    receiver; the source does not touch the arrays again.
+    Ordering: frames come in the order of the bus or of the log, and their positions have no gap (`FrameBlock.first`);
     timestamps may step back.  `block.buses` is always `buses`.
     Timing: a live source yields at most one block a drain interval, and none while nothing arrives.
-    Ending: a log and a vehicle of limited duration end; a live interface never ends by itself, and waits where it is
-    missing or has gone away.
-    Errors: Permanent where the configuration or the log is wrong and stays wrong.  Nothing else.
+    Ending: a log ends, and so does a simulated drive of limited duration.  A live interface never ends by itself; its
+    source waits while it is missing.
+    Errors: Permanent, and only that, if the configuration or the log is wrong and stays wrong.
     """
 
     @property
     def name(self) -> str:
-        """What the settings call this source."""
+        """Return what the settings call this source."""
 
     @property
     def buses(self) -> tuple[str, ...]:
-        """The buses it delivers, in the order of `FrameBlock.bus`."""
+        """Return the buses that this source delivers, in the order of `FrameBlock.bus`."""
 
     def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Every frame from here on, in blocks that are not empty."""
+        """Return every frame from now on, in blocks that are not empty."""
 
 
 class ValueSource(Protocol):
@@ -61,7 +61,7 @@ class ValueSource(Protocol):
 
     @property
     def tables(self) -> tuple[SignalTable, ...]:
-        """Its signal tables, in the order of `SignalBlock.table`."""
+        """Return the signal tables of this source, in the order of `SignalBlock.table`."""
 
     def blocks(self) -> AsyncIterator[SignalBlock]:
-        """Every sample from here on, in blocks that are not empty."""
+        """Return every sample from now on, in blocks that are not empty."""

@@ -1,6 +1,6 @@
-"""The feeder: takes one source's blocks to the collector, under the bus numbers that all sources share.
+"""The feeder: takes the blocks of one source to the collector, under the bus numbers that all sources share.
 
-Invariant: a source that fails does not take the others down; its state and problem say what became of it.
+Invariant: a source that fails does not end the others; the `state` and `problem` of its feeder say what happened.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _Block = TypeVar("_Block", FrameBlock, SignalBlock)
 
 
 class State(StrEnum):
-    """What a source is doing."""
+    """The states of a source."""
 
-    WAITING = "waiting"  # no frame yet
+    WAITING = "waiting"  # no frame has come yet
     RUNNING = "running"
-    FINISHED = "finished"  # a log or a limited drive is at its end
-    FAILED = "failed"  # wrong configuration or a damaged log: `problem` says which
+    FINISHED = "finished"  # the log or the limited drive has ended
+    FAILED = "failed"  # the configuration is wrong or the log is damaged; `problem` says which
 
 
 class _Feeding(Generic[_Block]):
@@ -50,19 +50,22 @@ class _Feeding(Generic[_Block]):
 
     @property
     def name(self) -> str:
-        """The source's name."""
+        """Return the source's name."""
         return self._source.name
 
     async def run(self) -> None:
-        """Feed until the source ends or fails; cancelled, the source has let go of its interface."""
+        """Feed until the source ends or fails.  When this is cancelled, the source closes its interface first."""
         try:
-            blocks = cast("AsyncGenerator[_Block]", self._source.blocks())  # can be closed: see Source
+            # Every source promises that its iterator can be closed (see Source), which AsyncIterator cannot express.
+            blocks = cast("AsyncGenerator[_Block]", self._source.blocks())
+            # Without aclosing a cancelled feeder would leave the interface to the garbage collector.
             async with contextlib.aclosing(blocks):
                 async for block in blocks:
                     if self.state is State.WAITING:
                         self.state = State.RUNNING
                         log.info("source_running", source=self.name, first_frame=iso_of_ns(int(block.t_ns[0])))
                     await self._take(self._renumbered(block))
+        # Any other exception is a mistake of the program, and ends the agent: the supervisor reports it.
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)
             log.error("source_failed", source=self.name, reason=self.problem)

@@ -1,10 +1,12 @@
-"""Reading of MF4 logs in a process of its own: a damaged one can crash asammdf, which reads them in C, or keep it busy
-or take memory without end.
+"""Reading of MF4 logs in a child process.
 
-The child (`python -m agent.sources.mf4 LOG FOLDER`) writes to its standard output MessagePack, each piece with its
-length before it (4 bytes, big endian): frames in batches, and last, where the log is damaged, what is wrong with it.
-asammdf's temporary files lie in FOLDER, which goes when the reader is closed, however the child ended.
-Invariant: whatever ends the child, its reader learns it as ValueError; and the child's resources have bounds.
+asammdf reads them in C: a damaged log can crash it, keep it busy for ever, or make it take all memory.
+
+The child (`python -m agent.sources.mf4 LOG FOLDER`) writes MessagePack to its standard output, each item after its
+length (4 bytes, big endian): lists of frames, and last, if the log is damaged, a text that says how.  asammdf's
+temporary files lie in FOLDER, which is removed when the reader is closed, however the child ended.
+
+Invariant: the parent learns each end of the child as ValueError, and the child's resources have bounds.
 """
 
 import resource
@@ -23,11 +25,12 @@ import can
 import msgspec
 
 _BATCH_FRAMES: Final = 1024
-_BATCH_BYTES: Final = 1024 * 1024  # some eight times what that many CAN FD frames take
+_BATCH_BYTES: Final = 1024 * 1024  # some eight times what that many CAN FD frames take.
 _LENGTH_BYTES: Final = 4
 _COMPLAINT_CHARACTERS: Final = 500
+# -P keeps the working directory off sys.path: a file there could otherwise replace a module of the child.
 _COMMAND: Final = (sys.executable, "-P", "-m", "agent.sources.mf4")
-# What a child may take: so much, and more by the size of its log.  A sound log of six million frames (58 MB, packed)
+# The limits of a child grow with the size of its log.  A sound log of six million frames (58 MB, packed)
 # takes 2 s and 0.7 GiB until its first batch, and some 15 ms for each that follows.
 _SILENCE_S: Final = 10.0  # of processor time, to open the log and from one batch to the next
 _SILENCE_BYTES_PER_S: Final = 1024 * 1024
@@ -50,17 +53,17 @@ class _Frame(msgspec.Struct, array_like=True):
 
 
 class Child(Protocol):
-    """A process that runs `write`: what `Mf4Messages` needs of `subprocess.Popen`."""
+    """A process that runs `write`, as far as `Mf4Messages` uses `subprocess.Popen`."""
 
     @property
     def stdout(self) -> IO[bytes] | None:
-        """What it writes."""
+        """Return the pipe that the process writes to."""
 
     def kill(self) -> None:
-        """End it, if it has not ended."""
+        """End the process unless it has ended."""
 
     def wait(self) -> int:
-        """Its exit status when it has ended; the negative number of the signal that ended it."""
+        """Wait for the end; return the exit status, or the negative number of the signal that ended the process."""
 
 
 def _started(path: Path, folder: Path) -> Child:
@@ -71,7 +74,7 @@ class Mf4Messages:
     """The frames of a log: `with Mf4Messages(path) as messages: for message in messages: ...`.  Raises ValueError."""
 
     def __init__(self, path: Path, start: Callable[[Path, Path], Child] = _started) -> None:
-        """`start` gives the child for the log and its folder."""
+        """`start` starts the child for a log and its folder."""
         self._folder = tempfile.TemporaryDirectory(prefix="mf4-")
         self._child = start(path, Path(self._folder.name))
 
@@ -81,6 +84,7 @@ class Mf4Messages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # The child may have ended by itself or hang in C; SIGKILL is right for both, and `wait` leaves no zombie.
         self._child.kill()
         self._child.wait()
         if self._child.stdout:
@@ -89,24 +93,26 @@ class Mf4Messages:
 
     def __iter__(self) -> Iterator[can.Message]:
         decoder = msgspec.msgpack.Decoder(list[_Frame] | str)
-        for content in self._pieces():
-            piece = decoder.decode(content)
-            if isinstance(piece, str):
-                raise ValueError(piece)
-            for frame in piece:
+        for content in self._contents():
+            item = decoder.decode(content)
+            if isinstance(item, str):
+                raise ValueError(item)
+            for frame in item:
                 yield can.Message(**{name: getattr(frame, name) for name in _Frame.__struct_fields__})
         status = self._child.wait()
+        # SIGPROF comes from the timer in `write`: the child used its processor time without giving a batch.
         if status == -signal.SIGPROF:
             raise ValueError("its reader made no progress")
         if status:
             raise ValueError(f"its reader crashed with {f'signal {-status}' if status < 0 else f'status {status}'}")
 
-    def _pieces(self) -> Iterator[bytes]:
-        """What the child wrote whole."""
+    def _contents(self) -> Iterator[bytes]:
+        """Yield the items that the child wrote as a whole; one that its end cut short is dropped."""
         output = self._child.stdout
         assert output is not None
         while len(head := output.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
             size = int.from_bytes(head)
+            # A child that asammdf has corrupted may write any length, which must not become an allocation here.
             if size > _BATCH_BYTES:
                 raise ValueError(f"frames of more data than CAN has ({size} bytes for {_BATCH_FRAMES} of them)")
             content = output.read(size)
@@ -116,13 +122,14 @@ class Mf4Messages:
 
 
 def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _SILENCE_S) -> None:
-    """What the child does: bound itself, and write the log's frames to `output`."""
+    """Bound this process, which is the child, and write the log's frames to `output`."""
     tempfile.tempdir = str(folder)
     log_bytes = path.stat().st_size
     silence_s = least_silence_s + log_bytes / _SILENCE_BYTES_PER_S
-    signal.setitimer(signal.ITIMER_PROF, silence_s)  # SIGPROF ends the process, in C as well
+    signal.setitimer(signal.ITIMER_PROF, silence_s)  # SIGPROF ends the process even while it runs C code.
     _bound(_SPACE_BYTES + _SPACE_PER_LOG * log_bytes)
     try:
+        # asammdf prints to standard output, which carries the frames here.
         with redirect_stdout(sys.stderr), can.MF4Reader(path) as reader:
             messages = iter(reader)
             while batch := [_frame(message) for message in islice(messages, _BATCH_FRAMES)]:
@@ -130,15 +137,17 @@ def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _
                 signal.setitimer(signal.ITIMER_PROF, silence_s)
     except MemoryError:
         _put("it takes more memory than a log of its size may", output)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the parent says it
+    except Exception as error:  # noqa: BLE001  # The child is a sandbox: the parent reports whatever asammdf raises.
         complaint = " ".join(f"{type(error).__name__}: {error}".split())
         _put(complaint[:_COMPLAINT_CHARACTERS], output)
 
 
 def _bound(space_bytes: int) -> None:
+    # The limit of address space counts what the process has mapped already, so it starts from there.
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + space_bytes)
     _limit(resource.RLIMIT_FSIZE, space_bytes)
+    # A crash is expected on damaged logs, and a core file of it would hold frames in plain text.
     _limit(resource.RLIMIT_CORE, 0)
 
 
@@ -152,8 +161,8 @@ def _frame(message: can.Message) -> _Frame:
     return _Frame(**{**fields, "data": bytes(message.data)})
 
 
-def _put(piece: list[_Frame] | str, output: BinaryIO) -> None:
-    content = msgspec.msgpack.encode(piece)
+def _put(item: list[_Frame] | str, output: BinaryIO) -> None:
+    content = msgspec.msgpack.encode(item)
     output.write(len(content).to_bytes(_LENGTH_BYTES) + content)
     output.flush()
 

@@ -1,8 +1,6 @@
-"""Pacing: lets frame time run at `speed` times wall time, in blocks due at each drain tick.
+"""Pacing: lets frame time run at `speed` times wall time, in blocks that are due at each drain tick.
 
-`Pacer` is the pure core: it says which frames are due at which tick, and knows no clock.  `paced` is the shell that
-sleeps.  Ticks are counted from the first frame and deadlines are absolute, so nothing drifts and a late consumer
-catches up.  A timestamp that steps back is due with the frame before it: order is never changed.
+`Pacer` is the core: it says which frames are due at which tick, and knows no clock.  `paced` is the shell that sleeps.
 """
 
 import asyncio
@@ -10,10 +8,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
 from can_dbc.frames import FrameBlock
+
+# Paced sources deliver twice in the 100 ms within which an app expects a new value, and wake the machine no more often.
+DRAIN_MS: Final = 50
 
 
 @dataclass(slots=True)
@@ -26,11 +28,12 @@ class Pacer:
     _newest_ns: int = 0
 
     def cut(self, block: FrameBlock) -> Iterator[tuple[int, FrameBlock]]:
-        """(tick, slice) of a block: the slice is due when `tick` drain intervals have passed since the first frame."""
+        """Yield (tick, slice) pairs: a slice is due when `tick` drain intervals have passed since the first frame."""
         if not len(block):
             return
         if self._origin_ns is None:
             self._origin_ns = self._newest_ns = int(block.t_ns[0])
+        # A timestamp that steps back is due with the frame before it, because the order of frames never changes.
         newest = np.maximum(np.maximum.accumulate(block.t_ns), self._newest_ns)
         self._newest_ns = int(newest[-1])
         tick_ns = self.drain_ms * 1_000_000 * self.speed
@@ -48,9 +51,9 @@ async def paced(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[FrameBlock]:
-    """The frames of `blocks` when they are due; `speed` 0 waits for nothing and leaves the blocks whole.
+    """Yield the frames of `blocks` when they are due; `speed` 0 waits for nothing and leaves the blocks whole.
 
-    `blocks` reads or computes, so each step of it runs in a thread.  Whatever it raises passes through.
+    `blocks` reads or computes, so each step of it runs in a thread.  Exceptions of `blocks` pass through.
     """
     pacer = Pacer(speed, drain_ms)
     started: float | None = None
@@ -61,6 +64,7 @@ async def paced(
         for tick, due in pacer.cut(block):
             if started is None:
                 started = now()
+            # Deadlines count from the first frame, so that nothing drifts and a late consumer catches up.
             wait_s = started + tick * drain_ms / 1000 - now()
             if wait_s > 0:
                 await sleep(wait_s)

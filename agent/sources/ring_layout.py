@@ -1,4 +1,4 @@
-"""The bytes of a packet ring of CAN frames, as numpy sees them.  Pure: works on an array, whoever mapped it.
+"""The bytes of a packet ring of CAN frames, as numpy sees them.  Pure: every function works on a mapped array.
 
 One slot of a TPACKET_V2 ring (<linux/if_packet.h>, packet_mmap(7)), native byte order, SLOT_BYTES:
 
@@ -18,9 +18,9 @@ One slot of a TPACKET_V2 ring (<linux/if_packet.h>, packet_mmap(7)), native byte
 The kernel fills slots in order and stops at one that is not free, so the frame at position p stands in slot p modulo
 the number of slots, and the slots are, from the oldest on: read and held, unread, free.
 
-Invariant: whatever moment a reader is killed at, `recover` tells its successor exactly which frames are held and
+Invariant: at whatever moment a reader is killed, `recover` finds for its successor exactly which frames are held and
 which are unread.  Frames are marked as read before the cursor moves past them, and the kernel takes the mark away with
-each new frame.  So what carries a mark before the cursor is held, and what is ours from the cursor on is unread.
+each new frame.  Frames with a mark before the cursor are therefore held, and frames from the cursor on are unread.
 """
 
 import struct
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from can_dbc.frames import BRS, ERROR, ESI, EXTENDED, FD, FD_BYTES, REMOTE, FrameBlock
 
-SLOT_BYTES: Final = 160  # 80 before the frame, 72 for the largest one, and a multiple of 16
+SLOT_BYTES: Final = 160  # 80 before the frame, 72 for the largest frame, rounded up to TPACKET_ALIGNMENT (16).
 SLOT: Final = np.dtype(
     {
         "names": [
@@ -58,8 +58,10 @@ FREE: Final = 0
 _USER: Final = 1  # TP_STATUS_USER
 _FD_SIZE: Final = 72
 _CLASSIC_SIZE: Final = 16
-_BLOCK_PAGES: Final = 15  # a multiple of 5 pages holds whole slots only, so the ring is one even array
-_LOOK_AHEAD: Final = 256
+# Slots never cross the end of a block (packet_mmap(7)).  A block of a multiple of 5 pages of 4 KiB holds slots of 160
+# bytes without a rest, so that all blocks together are one even array.
+_BLOCK_PAGES: Final = 15
+_LOOK_AHEAD: Final = 256  # Slots looked at first: some 100 ms of a busy bus.
 
 # By the upper three bits of can_id (ERR, RTR, EFF from bit 29 on).
 _FLAGS: Final = np.array(
@@ -76,14 +78,14 @@ Slots = NDArray[np.void]
 
 
 def geometry(ring_bytes: int, page_bytes: int) -> tuple[int, int, int, int]:
-    """struct tpacket_req for a ring of about `ring_bytes`: block size, blocks, slot size, slots."""
+    """Return struct tpacket_req for a ring of about `ring_bytes`: block size, blocks, slot size, slots."""
     block_bytes = _BLOCK_PAGES * page_bytes
     blocks = max(1, ring_bytes // block_bytes)
     return block_bytes, blocks, SLOT_BYTES, blocks * block_bytes // SLOT_BYTES
 
 
 def frame_filter() -> bytes:
-    """A socket filter (classic BPF) that accepts whole CAN and CAN FD frames only.
+    """Return a socket filter (classic BPF) that accepts whole CAN and CAN FD frames only.
 
     Other sizes (CAN XL) and lengths that no such frame has never reach the ring, so every slot holds a frame.
     """
@@ -104,7 +106,8 @@ def frame_filter() -> bytes:
 
 
 def unread(slots: Slots, position: int, held: int) -> int:
-    """How many frames stand ready from `position` on, where the `held` slots before it are ours still."""
+    """Count the frames that stand ready from `position` on; the `held` slots before it are not free yet."""
+    # A drain finds a few frames of a large ring, so the status words are looked at in growing steps.
     most = len(slots) - held
     status = slots["status"]
     found, ahead = 0, _LOOK_AHEAD
@@ -119,46 +122,48 @@ def unread(slots: Slots, position: int, held: int) -> int:
 
 
 def read(slots: Slots, position: int, count: int, buses: tuple[str]) -> FrameBlock:
-    """The `count` frames from `position` on, copied out of the ring and marked as read there."""
-    pieces = _pieces(slots, position, count)
-    block = _columns(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), buses, position)
+    """Copy the `count` frames from `position` on out of the ring, and mark them as read there."""
+    runs = _runs(slots, position, count)
+    block = _columns(runs[0] if len(runs) == 1 else np.concatenate(runs), buses, position)
+    # The order of these writes is the invariant: whichever of them is the last one before a kill, `recover` is right.
     slots["marked"][0] = max(int(slots["marked"][0]), position + count)
-    for piece in pieces:
-        piece["captured"] = 0
+    for run in runs:
+        run["captured"] = 0
     slots["cursor"][0] = position + count
     return block
 
 
 def release(slots: Slots, start: int, stop: int) -> None:
     """Give the slots of positions `start` to `stop`-1 back to the kernel."""
-    for piece in _pieces(slots, start, stop - start):
-        piece["status"] = FREE
+    for run in _runs(slots, start, stop - start):
+        run["status"] = FREE
 
 
 def recover(slots: Slots) -> tuple[int, int]:
-    """Of a ring that had another reader before: the oldest position held, and the position to read next."""
+    """Return the oldest position that is held, and the position to read next, of a ring that another reader left."""
     cursor, marked = int(slots["cursor"][0]), int(slots["marked"][0])
     carries = ((slots["status"] & _USER) != 0) & (slots["captured"] == 0)
-    # From the cursor backwards, as far as not the marks of a reader that went back, or was about to go on.
+    # The search runs from the cursor backwards, and ends before the `marked - cursor` slots from the cursor on.  Those
+    # carry marks of a reader that went back (`rewind`) or was killed before it moved the cursor, but they are unread.
     backwards = np.roll(carries, -(cursor % len(slots)))[::-1][: len(slots) - (marked - cursor)]
     held = len(backwards) if backwards.all() else int(backwards.argmin())
     return cursor - held, cursor
 
 
 def counted(slots: Slots) -> int:
-    """The position before which every frame was read once, by whichever reader."""
+    """Return the position before which every frame was read once, by whichever reader."""
     return max(int(slots["cursor"][0]), int(slots["marked"][0]))
 
 
 def rewind(slots: Slots, position: int) -> None:
-    """Let `position`, which is held, be read next: again."""
+    """Let `position`, which is held, be read next, once more."""
     slots["cursor"][0] = position
 
 
 def number(slots: Slots, position: int) -> int:
-    """Count from `position` on, or from the next one above it that falls on the slot which is next; returns it.
+    """Give the next frame the first position from `position` on that falls on the next slot, and return it.
 
-    Only while nothing is held and nothing was read twice.
+    The caller makes sure that nothing is held and nothing was read twice.
     """
     cursor = int(slots["cursor"][0])
     position += (cursor - position) % len(slots)
@@ -167,7 +172,7 @@ def number(slots: Slots, position: int) -> int:
     return position
 
 
-def _pieces(slots: Slots, position: int, count: int) -> tuple[Slots, ...]:
+def _runs(slots: Slots, position: int, count: int) -> tuple[Slots, ...]:
     start = position % len(slots)
     stop = start + count
     if stop <= len(slots):
@@ -176,8 +181,10 @@ def _pieces(slots: Slots, position: int, count: int) -> tuple[Slots, ...]:
 
 
 def _columns(run: Any, buses: tuple[str], position: int) -> FrameBlock:
+    # The upper three bits are CAN_ERR_FLAG, CAN_RTR_FLAG and CAN_EFF_FLAG (<linux/can.h>).
     kind = run["can_id"] >> 29
     flags = _FLAGS[kind]
+    # A remote request has a length code but no data (ISO 11898-1).
     length = np.where(flags & REMOTE, np.uint8(0), run["length"])
     fd = run["size"] == _FD_SIZE
     if fd.any():

@@ -14,9 +14,9 @@ from typing import Any, Final
 import zstandard
 
 from agent.errors import Permanent
-from agent.sources.virtual_vehicle import BODY_DBC, POWERTRAIN_DBC, frames
 from can_dbc.frames import EXTENDED
 from lab.demo.oracle import Frame, read_log
+from simulator.frames import BODY_DBC, POWERTRAIN_DBC, frames
 
 VEHICLE_S: Final = 150.0
 _PACKED: Final[dict[str, Callable[[Path, str], Any]]] = {

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from agent.formats.up.catalogue import Catalogue, catalogue_of
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, SignalInfo, Window
-from agent.sources.virtual_vehicle import BODY_DBC, frames
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.decoder import Decoder, SignalColumns
 from can_dbc.frames import concatenate
-from can_dbc.plan import Match, SignalPlan, compile_plan
+from can_dbc.plan import Match, SignalPlan
+from simulator.frames import BODY_DBC, frames
 
 CAMPAIGN: Final = "simulation"
 REVISION: Final = "000000000001"

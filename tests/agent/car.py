@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.sources.virtual_vehicle import frames
 from can_dbc.frames import FrameBlock
 from fleet.state.folder import FleetFolder
 from lab.fleet import FAST_SUITE, enrol_vehicle, make_fleet
 from lab.process import PATIENCE_S
 from lab.vehicle import Agent, Vehicle, collect_everything
+from simulator.frames import frames
 
 ROOT = Path(__file__).parents[2]
 DATABASES = ROOT / "can_dbc" / "dbc"

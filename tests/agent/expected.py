@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import compile_plan
 from tests.agent.car import DATABASES
 
 

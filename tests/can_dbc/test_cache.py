@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from agent.system.durable import write_file
 from can_dbc.cache import KEPT, PlanCache, from_bytes, to_bytes
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.decoder import Decoder
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match
 from tests import shared_data
 from tests.can_dbc.oracle import block_of
 

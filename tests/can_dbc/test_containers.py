@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from can_dbc.cache import from_bytes, to_bytes
+from can_dbc.compile import compile_plan
 from can_dbc.containers import Unpacked
 from can_dbc.database import load
 from can_dbc.decoder import Decoder, Refused
-from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match
 from tests.can_dbc.oracle import CantoolsCrash, block_of, decoded, expected
 from tests.can_dbc.test_equals_cantools import messages
 

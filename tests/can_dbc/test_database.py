@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from can_dbc.compile import compile_plan
 from can_dbc.database import load, parse
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import compile_plan
 from tests import shared_data
 
 SMALL = b"""VERSION ""

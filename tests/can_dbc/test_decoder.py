@@ -7,11 +7,12 @@ from cantools.database.conversion import BaseConversion
 from hypothesis import given
 from hypothesis import strategies as st
 
+from can_dbc.compile import compile_plan
 from can_dbc.database import parse
 from can_dbc.decoder import Decoder, Refused
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, REMOTE, FrameBlock
-from can_dbc.plan import Match, compile_plan
+from can_dbc.plan import Match
 from can_dbc.values import physical
 from tests.can_dbc.oracle import block_of
 

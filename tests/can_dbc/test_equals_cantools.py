@@ -10,10 +10,11 @@ from cantools.database.conversion import BaseConversion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from can_dbc.compile import compile_plan
 from can_dbc.database import load, parse
 from can_dbc.decoder import Decoder
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import Match, compile_plan
+from can_dbc.plan import Match
 from tests import shared_data
 from tests.can_dbc.oracle import CantoolsCrash, block_of, decoded, expected
 

@@ -6,8 +6,9 @@ from cantools.database.can import Database, Message, Signal
 from cantools.database.conversion import BaseConversion
 
 from can_dbc.cache import from_bytes, to_bytes
+from can_dbc.compile import compile_plan
 from can_dbc.errors import DatabaseError
-from can_dbc.plan import Match, compile_plan, match_key
+from can_dbc.plan import Match, match_key
 from can_dbc.values import Kind, physical, text_keys
 
 

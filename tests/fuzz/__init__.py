@@ -1,1 +1,1 @@
-"""Damaged input for everything that reads what others wrote: `python -m tests.fuzz`."""
+"""Damaged input for every reader of files that other programs wrote: `python -m tests.fuzz`."""

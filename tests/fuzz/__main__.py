@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: feeds damaged inputs and says what came out; exit status 1 where anything failed."""
+"""Feed damaged inputs to all readers and report the failures; exit status 1 if there is any."""
 
 import argparse
 import json

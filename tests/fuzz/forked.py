@@ -1,5 +1,7 @@
-"""A child that reads an MF4 log, forked off this process: asammdf is imported already, which costs a child of its own
-a second.  All but its start is the agent's own code, and it loses patience sooner."""
+"""A child that reads an MF4 log, forked off this process, which has imported asammdf already.
+
+A child that is started afresh takes a second for that import.  The child runs the agent's own code, with less patience.
+"""
 
 import faulthandler
 import os
@@ -9,7 +11,7 @@ from typing import BinaryIO, Final
 
 from agent.sources.mf4 import write
 
-_SILENCE_S: Final = 0.5  # of processor time: some fifty times what an input takes
+_SILENCE_S: Final = 0.5  # of processor time, some fifty times what an input takes.
 
 
 class Forked:
@@ -35,10 +37,10 @@ class Forked:
 
 
 def _run(path: Path, folder: Path, writing: int) -> None:
-    """The child; does not return into what the parent was doing."""
+    """Run the child, and never return into the code of the parent."""
     status = 1
     try:
-        faulthandler.disable()  # a crash of this process is no news
+        faulthandler.disable()  # Crashes of this process are expected, and the parent reports them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         with os.fdopen(writing, "wb") as output:
             write(path, folder, output, _SILENCE_S)

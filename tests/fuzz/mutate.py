@@ -17,7 +17,7 @@ Mutation = Callable[[random.Random, bytearray, Sequence[bytes]], None]
 
 
 def mutated(chance: random.Random, seeds: Sequence[bytes], tokens: Sequence[bytes] = ()) -> bytes:
-    """A seed with one to six changes, at most MAX_BYTES; `tokens` are words of the format."""
+    """Return a seed with one to six changes, at most MAX_BYTES long; `tokens` are words of the format."""
     content = bytearray(chance.choice(seeds))
     for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 4, 6))):
         if tokens and chance.random() < 0.15:
@@ -28,7 +28,10 @@ def mutated(chance: random.Random, seeds: Sequence[bytes], tokens: Sequence[byte
 
 
 def overwritten(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """A seed with one to six fields of other values, its length kept: for formats whose blocks link to each other."""
+    """Return a seed of the same length with one to six fields changed.
+
+    In formats whose blocks link to each other, inserted bytes would only break the first link.
+    """
     content = bytearray(chance.choice(seeds))
     for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 4, 6))):
         width = chance.choice((1, 1, 2, 4, 8, 8))
@@ -61,9 +64,9 @@ def _span(chance: random.Random, content: bytearray) -> slice:
     return slice(start, start + chance.choice((1, 1, 2, 4, 8, 16, chance.randrange(1, 200))))
 
 
-def _insert(chance: random.Random, content: bytearray, piece: bytes) -> None:
+def _insert(chance: random.Random, content: bytearray, inserted: bytes) -> None:
     at = _place(chance, content)
-    content[at:at] = piece
+    content[at:at] = inserted
 
 
 def _flip(chance: random.Random, content: bytearray, _: Sequence[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Feeds inputs to targets, in processes of their own, and holds each input to its limits of time and memory.
 
-Input n of a target follows from (seed, target, n) alone.  Each input lies in a file before it is read, so that one that
-takes the process with it is known afterwards.  An input that fails is kept under its digest.
+Input n of a target is a function of (seed, target, n).  Each input is written to a file before it is read, so that an
+input that kills the process can be found afterwards.  An input that fails is kept under its digest.
 """
 
 import faulthandler
@@ -31,12 +31,12 @@ CHUNK = 2_000
 
 
 class Hang(BaseException):
-    """An input took longer than LIMIT_S.  No Exception: nobody may catch it on the way."""
+    """An input took longer than LIMIT_S.  This is a BaseException, so that no reader can catch it."""
 
 
 @dataclass
 class Found:
-    """What a target's inputs came to: `errors` by type are its own, `crashes` describes all else."""
+    """The results of a target: `errors` counts its own errors by type, `crashes` describes all others."""
 
     inputs: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -51,22 +51,22 @@ class Found:
 
 
 def chosen(names: Sequence[str]) -> list[Target]:
-    """All targets, or those of that name.  Raises KeyError."""
+    """Return all targets, or those of the given names.  Raises: KeyError."""
     by_name = {target.name: target for target in TARGETS}
     return [by_name[name] for name in names] if names else list(TARGETS)
 
 
 def share_out(targets: Sequence[Target], inputs: int) -> dict[str, int]:
-    """How many inputs each target gets, at least one."""
-    parts = sum(target.part for target in targets)
-    return {target.name: max(1, round(inputs * target.part / parts)) for target in targets}
+    """Return how many inputs each target gets, at least one."""
+    total = sum(target.share for target in targets)
+    return {target.name: max(1, round(inputs * target.share / total)) for target in targets}
 
 
 def fuzz(targets: Sequence[Target], inputs: int, seed: int, folder: Path, jobs: int) -> dict[str, Found]:
-    """Feed all inputs; failing ones come to lie in `folder`."""
+    """Feed all inputs; those that fail are written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {target.name: Found() for target in targets}
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a million small files are no work for a disk
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # A million small files would wear a disk.
     with (
         tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as scratch,
         ProcessPoolExecutor(jobs, initializer=_prepare, initargs=(folder, scratch)) as pool,
@@ -86,7 +86,7 @@ def fuzz(targets: Sequence[Target], inputs: int, seed: int, folder: Path, jobs: 
 
 
 def failure(target: Target, content: bytes) -> str | None:
-    """How `content` fails, or None; raises the target's own errors."""
+    """Return how `content` fails, or None.  Raises: the target's own errors."""
     previous = signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     try:
@@ -95,7 +95,7 @@ def failure(target: Target, content: bytes) -> str | None:
         raise
     except Hang:
         return f"Hang: {_where()}"
-    except Exception as error:  # noqa: BLE001  # to find these is what this is for
+    except Exception as error:  # noqa: BLE001  # Fuzzing looks for exactly these.
         return f"{type(error).__name__}: {error}; {_where()}"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -108,22 +108,22 @@ def _too_long(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _where() -> str:
-    """The innermost lines of the exception at hand."""
+    """Return the innermost lines of the exception that is being handled."""
     lines = [line.strip().replace("\n", " ") for line in traceback.format_exc().split("  File ")[1:]]
     return " <- ".join(reversed(lines[-3:]))
 
 
 def _prepare(folder: Path, scratch: str) -> None:
-    """Limits of a worker; what cannot be interrupted (a loop in C) ends the process with a trace.
+    """Set the limits of a worker, which a loop in C that cannot be interrupted ends with a trace.
 
-    Its temporary files lie in `scratch`, since a worker that ends does not clear up.
+    Temporary files of a worker lie in `scratch`, because a worker that is killed does not remove them.
     """
     tempfile.tempdir = scratch
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    logging.disable()  # python-can says a line for each damaged one
-    warnings.simplefilter("error", RuntimeWarning)  # numpy's, which a caller may have made an error
+    logging.disable()  # python-can logs a line for each damaged line.
+    warnings.simplefilter("error", RuntimeWarning)  # A caller may have made numpy's warnings errors.
     faulthandler.enable((folder / f"{os.getpid()}.trace").open("w"))
 
 

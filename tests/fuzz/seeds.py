@@ -1,4 +1,4 @@
-"""Small valid inputs, made in code, that hold every construct which the readers know."""
+"""Small valid inputs, made in code, with every construct that the readers know."""
 
 import gzip
 import tempfile
@@ -53,7 +53,7 @@ DBC_WORDS = (
 
 
 def containers() -> Database:
-    """Two containers, of 11 and 29 bits, of plain and multiplexed messages; one lies in another."""
+    """Return two containers, of 11 and 29 bits, with plain and multiplexed messages, and one within another."""
     mux = [
         Signal("M", 0, 2, is_multiplexer=True),
         Signal("X", 8, 8, multiplexer_ids=[1, 2], multiplexer_signal="M"),
@@ -82,7 +82,7 @@ _MESSAGES = (
     can.Message(timestamp=1_700_000_000.004, is_error_frame=True, channel=0),
     can.Message(timestamp=1_700_000_000.005, arbitration_id=0x9, is_fd=True, bitrate_switch=True, data=bytes(64)),
 )
-_CLASSIC = {".trc"}  # what python-can's writer cannot write of FD
+_CLASSIC = {".trc"}  # python-can's writers of these formats cannot write FD frames.
 TEXT_WORDS = (b"##", b"#R", b"Rx", b"Tx", b" d 8 ", b"CANFD", b"ErrorFrame", b"date", b"base hex", b";$", b"\n", b"\t")
 
 
@@ -95,7 +95,7 @@ def packed(suffix: str, content: bytes) -> bytes:
 
 @cache
 def log(suffix: str) -> tuple[bytes, ...]:
-    """Logs as python-can writes them, `.log` with what compresses them behind, `.mf4` also plain and not finalised."""
+    """Return logs as python-can writes them; `.mf4` also without compression, and not finalised."""
     if suffix == ".log":
         return CANDUMP
     if suffix in PACK:

@@ -23,11 +23,12 @@ from agent.sources import logs
 from agent.sources.mf4 import Mf4Messages
 from agent.sources.replay import read_blocks
 from can_dbc import cache as plan_cache
+from can_dbc.compile import compile_plan
 from can_dbc.database import parse
 from can_dbc.decoder import Decoder
 from can_dbc.errors import DatabaseError, DecodeError
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import BusPlan, Match, compile_plan
+from can_dbc.plan import BusPlan, Match
 from can_dbc.values import physical, text_keys
 from tests import shared_data
 from tests.fuzz import seeds
@@ -45,10 +46,10 @@ _LEAVES: Sequence[Any] = (
 
 @dataclass(frozen=True)
 class Target:
-    """`make` gives an input, `read` reads it; whatever it raises besides `errors` is a failure."""
+    """`make` makes an input and `read` reads it; an exception of `read` that is none of `errors` is a failure."""
 
     name: str
-    part: float
+    share: float
     make: Callable[[random.Random], bytes]
     read: Callable[[bytes], None]
     errors: tuple[type[Exception], ...]
@@ -62,14 +63,17 @@ def _make_database(chance: random.Random) -> bytes:
 
 
 def _read_database(content: bytes) -> None:
-    """A database that loads is compiled, kept, read back equal, and decodes whatever comes."""
+    """A database that loads is compiled, kept and read back equal, and decodes any frames."""
     database = parse(content, "dbc", "fuzzed")
     for match in Match:
         plan = compile_plan([database], match)
         _decode_random(plan, random.Random(content))
         try:
             kept = plan_cache.to_bytes(plan)
-        except (OverflowError, ValueError):  # a number beyond 64 bits: it is compiled at each start
+        except (
+            OverflowError,
+            ValueError,
+        ):  # MessagePack has no numbers beyond 64 bits: such a plan is compiled at each start.
             continue
         assert plan_cache.from_bytes(kept, match) == plan
 
@@ -79,7 +83,7 @@ def _read_database(content: bytes) -> None:
 
 @cache
 def _plans() -> tuple[BusPlan, ...]:
-    """Small ones, one message each where they have many: the plans of seeds and demonstration."""
+    """Return small plans: those of the seeds, and one for each message of the demonstration vehicle."""
     plans = [compile_plan([parse(content, "dbc", "seed")], match) for content in seeds.DBC for match in Match]
     plans += [compile_plan([seeds.containers()], match) for match in Match]
     for file in sorted(_DEMO.glob("*.dbc")):
@@ -94,7 +98,7 @@ def _bodies() -> tuple[bytes, ...]:
 
 
 def _make_plan(chance: random.Random) -> bytes:
-    """Damaged as bytes, or one value replaced by another; the digest is made right again, but for some."""
+    """Make a plan with damaged bytes or with other values; the digest of most is made right again."""
     if chance.random() < 0.05:
         return mutated(chance, [plan_cache.to_bytes(plan) for plan in _plans()[:4]])
     if chance.random() < 0.4:
@@ -140,7 +144,7 @@ def _read_plan(content: bytes) -> None:
 
 @cache
 def _decoder_plans() -> tuple[BusPlan, ...]:
-    """Those of the seeds, and of the open databases where these are there."""
+    """Return the plans of the seeds, and those of the open databases if these are installed."""
     plans = list(_plans())
     for path in shared_data.databases():
         if path.stat().st_size <= _SMALL_BYTES:
@@ -153,7 +157,7 @@ def _decoder_plans() -> tuple[BusPlan, ...]:
 
 @cache
 def _decoders() -> tuple[tuple[BusPlan, Decoder], ...]:
-    """Each plan on the buses 0 and 1, everything wanted; and with every second signal wanted."""
+    """Return two decoders for each plan: buses 0 and 1 with all signals, and bus 0 with every second signal."""
     found = []
     for plan in _decoder_plans():
         found.append((plan, Decoder({0: plan, 1: plan})))
@@ -162,7 +166,7 @@ def _decoders() -> tuple[tuple[BusPlan, Decoder], ...]:
 
 
 def _make_frames(chance: random.Random) -> bytes:
-    """The number of a decoder, and records of frames."""
+    """Make the number of a decoder, followed by records of frames."""
     number = chance.randrange(len(_decoders()))
     return number.to_bytes(2, "little") + chance.randbytes(_RECORD_BYTES * chance.randrange(24))
 
@@ -178,7 +182,7 @@ def _decode_random(plan: BusPlan, chance: random.Random) -> None:
 
 
 def _block(plan: BusPlan, content: bytes) -> FrameBlock:
-    """Any block that a source may give; three of four frames are of a message of `plan`, and long enough."""
+    """Return a block that a source may deliver; three of four frames are of a message of `plan`, and long enough."""
     count = len(content) // _RECORD_BYTES
     records = np.frombuffer(content[: count * _RECORD_BYTES], np.uint8).reshape(count, _RECORD_BYTES)
     can_id = np.ascontiguousarray(records[:, 0:4]).view(np.uint32).ravel().copy()
@@ -201,7 +205,7 @@ def _block(plan: BusPlan, content: bytes) -> FrameBlock:
 
 
 def _decode(decoder: Decoder, block: FrameBlock, *, whole: bool) -> None:
-    """Whatever a block holds, each frame and each PDU is decoded once or refused once; `whole`: none is unwanted."""
+    """Each frame and each PDU of any block is decoded once or refused once; `whole` says that all are wanted."""
     decoded = decoder.decode(block)
     rows = [row for columns in decoded.columns for row in columns.rows.tolist()]
     refused = sum(refusal.frames for refusal in decoded.refusals)
@@ -223,14 +227,14 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="fuzzed-")
 
 
-def _log(name: str, suffix: str, part: float) -> Target:
+def _log(name: str, suffix: str, share: float) -> Target:
     seed = "." + suffix.rsplit(".", 1)[-1]
     words = seeds.TEXT_WORDS if seed in (".log", ".asc", ".trc") else ()
 
     def make(chance: random.Random) -> bytes:
-        if seed in seeds.PACK and chance.random() < 0.3:  # damage inside of sound compression
+        if seed in seeds.PACK and chance.random() < 0.3:  # The damage is within sound compression.
             return seeds.packed(seed, mutated(chance, seeds.CANDUMP, seeds.TEXT_WORDS))
-        if seed == ".mf4" and chance.random() < 0.7:  # else most links lead nowhere
+        if seed == ".mf4" and chance.random() < 0.7:  # Inserted bytes would break most links between blocks.
             return overwritten(chance, seeds.log(seed))
         return mutated(chance, seeds.log(seed), words)
 
@@ -241,7 +245,7 @@ def _log(name: str, suffix: str, part: float) -> Target:
             for block in read_blocks(path):
                 assert len(block)
 
-    return Target(name, part, make, read, (AgentError,))
+    return Target(name, share, make, read, (AgentError,))
 
 
 TARGETS: Sequence[Target] = (

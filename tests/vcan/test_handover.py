@@ -8,7 +8,8 @@ import can
 from structlog.testing import capture_logs
 
 from agent.sources import BusLoss
-from agent.sources.packet_ring import PacketRingSource, drop_unused, listen
+from agent.sources.kept_rings import adopt, drop_unused, listen
+from agent.sources.packet_ring import PacketRingSource
 from agent.system.descriptors import Descriptors
 from agent.system.sd_notify import Notifier
 from can_dbc.frames import FrameBlock
@@ -67,7 +68,7 @@ def test_a_successor_that_dies_before_it_reads_leaves_the_positions_as_they_are(
     async def scenario() -> None:
         kept = Descriptors(Notifier({}), {})
         await read(source(kept, []), 1, 2, 3)
-        dying = source(kept, [])._adopted()
+        dying = adopt("can0", kept, "can0")
         assert dying is not None
         dying.begin(used=3)
         dying.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.commands.check import check
-from agent.sources import packet_ring
+from agent.sources import ring_socket
 from fleet.admin.enrol import Model, enrol
 from tests.agent.car import ROOT, Car, campaign, command, vehicle
 
@@ -147,7 +147,7 @@ def test_it_says_which_way_frames_come_from_each_live_bus_and_why(car: Car) -> N
     report = check(car.config)
     assert report.ok, report.problems
     assert report.facts["capture"]["can1"] == "python-can (virtual), as configured"
-    if (reason := packet_ring.unavailable()) is None:
+    if (reason := ring_socket.unavailable()) is None:
         assert report.facts["capture"]["can0"].startswith("packet ring (CAP_NET_RAW is held, kernel ")
     else:
         assert reason in report.facts["capture"]["can0"]

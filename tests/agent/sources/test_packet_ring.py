@@ -10,7 +10,7 @@ import pytest
 from agent.commands.check import check
 from agent.runtime.configured_sources import make_source
 from agent.settings import settings
-from agent.sources import packet_ring
+from agent.sources import interfaces, ring_socket
 from agent.sources.packet_ring import PacketRingSource
 from agent.sources.python_can import PythonCanSource
 
@@ -36,7 +36,7 @@ def test_check_says_how_frames_are_captured_and_what_it_waits_for(configuration:
     report = check(configuration)
     source = make_source(settings.load(configuration), 0, lambda _: None)
     assert (source.name, source.buses) == ("chassis", ("chassis",))
-    if packet_ring.unavailable() is None:
+    if ring_socket.unavailable() is None:
         assert isinstance(source, PacketRingSource)
         assert report.facts["capture"]["chassis"].startswith("packet ring (CAP_NET_RAW is held, ")
     else:
@@ -46,17 +46,17 @@ def test_check_says_how_frames_are_captured_and_what_it_waits_for(configuration:
 
 
 def test_without_the_capability_python_can_takes_over_and_check_says_why(configuration: Path) -> None:
-    if packet_ring.unavailable() is None and shutil.which("setpriv") is None:
+    if ring_socket.unavailable() is None and shutil.which("setpriv") is None:
         pytest.skip("no setpriv to take the capability away")
     program = (
         f"from pathlib import Path; from agent.commands.check import check; print(check(Path({str(configuration)!r})))"
     )
-    prefix = UNPRIVILEGED if packet_ring.unavailable() is None else []
+    prefix = UNPRIVILEGED if ring_socket.unavailable() is None else []
     done = subprocess.run([*prefix, sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "python-can (socketcan), because packet rings cannot be used: no CAP_NET_RAW" in done.stdout
     assert "note: packet_ring: the agent falls back to python-can, at ten times the cost: no CAP_NET_RAW" in done.stdout
 
 
 def test_interfaces_are_up_down_or_not_there() -> None:
-    assert packet_ring.interface_up("lo") in {True, False}
-    assert packet_ring.interface_up("hutest7") is None
+    assert interfaces.interface_up("lo") in {True, False}
+    assert interfaces.interface_up("hutest7") is None

@@ -18,16 +18,19 @@ from structlog.testing import capture_logs
 
 from agent.errors import Permanent
 from agent.sources import BusLoss, Source
-from agent.sources.python_can import PythonCanSource
+from agent.sources.adapter import Adapter as Interface
+from agent.sources.python_can import Limits, PythonCanSource
 from can_dbc.frames import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, FrameBlock, concatenate
 
 DEADLINE_S = 10
 
 
 def source(*, losses: list[BusLoss] | None = None, **settings: object) -> PythonCanSource:
-    arguments = {"bus": "can0", "interface": "virtual", "channel": "none", "drain_ms": 5} | settings
-    arguments |= {"retry_min_s": 0.01, "retry_max_s": 0.05}
-    return PythonCanSource(on_loss=(losses if losses is not None else []).append, **arguments)
+    bus = settings.pop("bus", "can0")
+    limits = {name: settings.pop(name) for name in ("drain_ms", "buffer_frames") if name in settings}
+    adapter = Interface(**{"interface": "virtual", "channel": "none"} | settings)
+    quick = Limits(**{"drain_ms": 5, "retry_min_s": 0.01, "retry_max_s": 0.05} | limits)
+    return PythonCanSource(bus, adapter, on_loss=(losses if losses is not None else []).append, limits=quick)
 
 
 async def frames_of(blocks: AsyncIterator[FrameBlock], count: int) -> FrameBlock:

@@ -9,8 +9,8 @@ from agent.errors import Permanent
 from agent.formats.down.campaign import DOCUMENT_BYTES, NO_EFFECT, parse_campaign
 from agent.telemetry.collect.campaign import rules_of
 from agent.telemetry.collect.signal_tables import SignalTables
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
-from can_dbc.plan import compile_plan
 
 ROOT = Path(__file__).parents[4]
 S = 1_000_000_000

@@ -18,9 +18,10 @@ from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.collect.consumer import Consumer
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
+from can_dbc.compile import compile_plan
 from can_dbc.database import load
 from can_dbc.frames import FrameBlock, concatenate
-from can_dbc.plan import BusPlan, compile_plan
+from can_dbc.plan import BusPlan
 from tests.agent import car
 from tests.agent.formats.up.windows import CLOCK
 from tests.agent.telemetry.spool.depot import Depot

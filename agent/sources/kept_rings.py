@@ -1,0 +1,72 @@
+"""Rings that outlive their reader: found again by the name under which their descriptor is kept.
+
+A ring's frames lie in kernel memory for as long as one process holds its descriptor.  `agent.system.descriptors` holds
+duplicates for the next configuration and lets the service manager hold them for the next process, so a reader that was
+killed loses no frame: its successor adopts the ring.
+"""
+
+import contextlib
+import re
+from collections.abc import Collection
+from typing import Final
+
+import structlog
+
+from agent.errors import Permanent
+from agent.sources import ring_layout
+from agent.sources.interfaces import interface_up
+from agent.sources.ring_socket import PacketRing
+from agent.system.descriptors import Descriptors
+
+_NAME: Final = re.compile(r"ring-(?P<slot_bytes>\d+)x(?P<slots>\d+)-(?P<interface>.+)")
+_log = structlog.get_logger()
+
+
+def rings_of(interface: str, descriptors: Descriptors) -> dict[str, re.Match[str]]:
+    """Return the rings of `interface` that are kept, by the names of their descriptors."""
+    matches = {name: match for name in descriptors.names() if (match := _NAME.fullmatch(name)) is not None}
+    return {name: match for name, match in matches.items() if match["interface"] == interface}
+
+
+def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
+    """Give up the rings of all interfaces that are not among `interfaces`: no source would empty them."""
+    for name in descriptors.names():
+        match = _NAME.fullmatch(name)
+        if match is not None and match["interface"] not in interfaces:
+            descriptors.drop(name)
+
+
+def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
+    """Open the ring of `interface` for its source to adopt later, unless one is kept already.
+
+    Nothing happens if the ring cannot be had now: the source, which opens it later, reports why, and waits.
+    """
+    if rings_of(interface, descriptors):
+        return
+    with contextlib.suppress(OSError, Permanent):
+        if not interface_up(interface):
+            return
+        ring = PacketRing.open(interface, ring_bytes)
+        try:
+            ring.bind()
+            descriptors.keep(ring.name, ring.fileno())
+        finally:
+            ring.close()
+
+
+def adopt(interface: str, descriptors: Descriptors, bus: str) -> PacketRing | None:
+    """Return the ring that a predecessor left for `interface`, or None; rings that do not fit are dropped."""
+    for name, match in rings_of(interface, descriptors).items():
+        reason = "made by another version of this program"
+        # A ring of another slot size has another layout, which only the version that made it can read.
+        if int(match["slot_bytes"]) == ring_layout.SLOT_BYTES and (descriptor := descriptors.take(name)) is not None:
+            try:
+                ring = PacketRing.adopt(descriptor, int(match["slots"]), interface)
+            except (OSError, ValueError) as error:
+                reason = str(error)
+            else:
+                _log.info("ring_adopted", bus=bus, held=ring.held, slots=ring.slots)
+                return ring
+        _log.warning("ring_not_adopted", bus=bus, descriptor=name, reason=reason)
+        descriptors.drop(name)
+    return None

@@ -1,0 +1,147 @@
+"""What python-can's readers of logs need so that damaged input is an error, and none takes the process with it.
+
+python-can reads logs leniently: it skips damaged lines, waits for ever on some damage, and takes memory for what a file
+claims.  Each class here says which of these it mends.
+"""
+
+import io
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Final, Self
+
+import can
+import zstandard
+from can.io.blf import BLFParseError
+
+CHUNK_BYTES: Final = 16 * 1024
+_BLF_OBJECT_BYTES: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB.
+_BLF_CONTAINER_BYTES: Final = 64 * 1024 * 1024  # decompressed
+_BLF_CONTAINER_HEAD: Final = 16
+_BLF_HEAD_BYTES: Final = 16  # of every object
+_LINE_CHARACTERS: Final = 4096  # The longest CAN FD line has some 250 characters; more is no text log.
+
+
+class TrcReader(can.TRCReader):
+    """Takes a TRC line with too few fields for damage, as in other formats; python-can logs it and reads on.
+
+    Lines without a frame (errors and status of the adapter) have all fields, and are skipped as by python-can.
+    """
+
+    def _parse_line(self, line: str) -> can.Message | None:
+        if not line or line.startswith(";"):  # The header ends and no frame follows.
+            return None
+        try:
+            return self._parse_cols(tuple(line.split(maxsplit=self._num_columns)))
+        except IndexError as error:
+            raise ValueError(f"too few fields in {line[:80]!r}") from error
+
+
+class BlfReader(can.BLFReader):
+    """Refuses an object that claims fewer bytes than its own head has, at which python-can would loop for ever."""
+
+    def _parse_data(self, data: bytes) -> Iterator[can.Message]:
+        position = 0
+        while (position := data.find(b"LOBJ", position, position + 8)) >= 0 and position + 12 <= len(data):
+            size = int.from_bytes(data[position + 8 : position + 12], "little")
+            if size < _BLF_HEAD_BYTES:
+                raise BLFParseError(f"an object of {size} bytes")
+            position += size
+        yield from super()._parse_data(data)
+
+
+class Lines:
+    """The lines of a text log, counted and of bounded length: as much of a text file as python-can's readers use."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self.number = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(_LINE_CHARACTERS)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == _LINE_CHARACTERS:
+            raise ValueError(f"a line of more than {_LINE_CHARACTERS} characters")
+        return line
+
+    def close(self) -> None:
+        """Close the file below."""
+        self._text.close()
+
+
+class CandumpLines(Lines):
+    """candump lines, with error frames marked so that python-can recognizes each of them.
+
+    candump writes an error frame with bit 29 (CAN_ERR_FLAG, <linux/can.h>) in an identifier of 8 digits.  python-can
+    recognizes it only if the bus-error bit is set too, and delivers the others as extended frames of low identifiers,
+    which a match by PGN can mistake for J1939.
+    """
+
+    def __next__(self) -> str:
+        line = super().__next__()
+        mark = line.find("#")
+        # A first digit of 2 or 3 means that bit 29 is set; the rest of an error frame's identifier is not needed.
+        if mark > 8 and line[mark - 8] in "23" and line[mark - 9] == " ":
+            return f"{line[: mark - 8]}200000A0{line[mark:]}"
+        return line
+
+
+class BlfStream(io.BufferedReader):
+    """Bounds what python-can's BLF reader reads, which takes memory for whatever size an object claims.
+
+    That reader asks for the 16 bytes that all objects begin with, then for the rest of the object, which in a container
+    is compressed data.
+    """
+
+    _container = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read `size` bytes.  Raises: ValueError if an object or a container claims more than any tool writes."""
+        if size is None or not 0 <= size <= _BLF_OBJECT_BYTES:
+            raise ValueError(f"an object of {size} bytes, {_BLF_OBJECT_BYTES} are the most")
+        content = super().read(size)
+        if self._container and content[:2] == b"\2\0":
+            # python-can decompresses without a limit, so this does it once before, with one: a bomb must not get there.
+            compressed = content[_BLF_CONTAINER_HEAD:]
+            if len(zlib.decompressobj().decompress(compressed, _BLF_CONTAINER_BYTES)) == _BLF_CONTAINER_BYTES:
+                raise ValueError(f"a container of more than {_BLF_CONTAINER_BYTES} bytes")
+        self._container = content[:4] == b"LOBJ" and content[12:16] == b"\x0a\0\0\0"
+        return content
+
+
+class ZstdStream(io.RawIOBase):
+    """Decompresses zstd frames one after the other; the library's own reader takes a truncated frame for the end.
+
+    A log that was written in several sessions has several frames.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed wants the protocol, io gives this
+        """Fill `buffer` and return how much of it; 0 at the end.  Raises: EOFError if the last frame is cut short."""
+        while not self._ready:
+            if self._frame.eof:
+                chunk = self._frame.unused_data or self._file.read(CHUNK_BYTES)
+                if not chunk:
+                    return 0
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            else:
+                chunk = self._file.read(CHUNK_BYTES)
+                if not chunk:
+                    raise EOFError("the last zstd frame is not complete")
+            self._ready = memoryview(self._frame.decompress(chunk))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count

@@ -1,0 +1,178 @@
+"""PacketRing: the socket of a packet ring and the memory that it shares with the kernel (packet_mmap(7), AF_PACKET).
+
+The kernel writes each frame into a slot of the ring, and a reader takes all that have come as arrays: no system call
+and no Python for each frame.  The layout of a slot is the subject of `ring_layout`.
+"""
+
+import ctypes
+import mmap
+import os
+import socket
+import struct
+from typing import Final
+
+import numpy as np
+
+from agent.errors import Permanent
+from agent.sources import ring_layout
+from agent.sources.interfaces import ARPHRD_CAN
+from can_dbc.frames import FrameBlock
+
+# From <linux/if_packet.h> and <linux/if_ether.h>; Python's socket module lacks them.
+_SOL_PACKET: Final = 263
+_PACKET_RX_RING: Final = 5
+_PACKET_STATISTICS: Final = 6
+_PACKET_VERSION: Final = 10
+_PACKET_IGNORE_OUTGOING: Final = 23
+# Version 2 has one fixed slot for each frame and nanosecond timestamps.  Version 3 packs frames into blocks and hands
+# a block over whole, which would make the release of single frames, and the handover to a successor, impossible.
+_TPACKET_V2: Final = 1
+_SO_ATTACH_FILTER: Final = 26
+_ETH_P_ALL: Final = 3
+
+
+def unavailable() -> str | None:
+    """Return why this process cannot use packet rings on this machine, or None if it can."""
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as probe:
+            probe.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+            # The newest option that a ring needs: Linux has it from 4.20 on.
+            probe.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    except PermissionError:
+        return "no CAP_NET_RAW; the service unit grants it, or run as root"
+    except OSError as error:
+        kernel = os.uname().release
+        return f"kernel {kernel} has no packet sockets as of Linux 4.20 ({error.strerror}): CONFIG_PACKET"
+    return None
+
+
+class PacketRing:
+    """The socket of a ring and its memory.
+
+    `begin` comes first; then `read` and `release` alternate in the order of the positions, and `close` comes last.
+    The ring outlives this object where its descriptor is kept elsewhere.
+    """
+
+    def __init__(self, sock: socket.socket, ring_bytes: int, interface: str) -> None:
+        """Map the ring of `sock`, which must have `ring_bytes`.  Closes `sock` if it has not; owns it otherwise."""
+        self._socket = sock
+        self.interface = interface
+        try:
+            self._map = mmap.mmap(sock.fileno(), ring_bytes)
+        except (OSError, ValueError):
+            sock.close()
+            raise
+        self._slots = np.frombuffer(self._map, ring_layout.SLOT)
+        self.held_from, self.position = ring_layout.recover(self._slots)
+
+    @classmethod
+    def open(cls, interface: str, ring_bytes: int) -> "PacketRing":
+        """Make a ring, which fills from `bind` on.  Raises: OSError, also if memory does not suffice."""
+        *request, slots = ring_layout.geometry(ring_bytes, mmap.PAGESIZE)
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        try:
+            sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+            # A frame that this machine sends comes back from the bus (CAN_RAW loopback); it shall be seen once.
+            sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            # The filter goes in before the ring, so that no slot ever holds anything but a frame.
+            _attach_filter(sock)
+            sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, struct.pack("4I", *request, slots))
+        except OSError:
+            sock.close()
+            raise
+        return cls(sock, slots * ring_layout.SLOT_BYTES, interface)
+
+    @classmethod
+    def adopt(cls, descriptor: int, slots: int, interface: str) -> "PacketRing":
+        """Take over a ring of `slots` that another reader left.  Closes `descriptor` on OSError, else owns it."""
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return cls(sock, slots * ring_layout.SLOT_BYTES, interface)
+
+    @property
+    def name(self) -> str:
+        """Return what a successor must know of the ring, as the name under which its descriptor is kept."""
+        return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.interface}"
+
+    @property
+    def slots(self) -> int:
+        """Return how many frames the ring has room for."""
+        return len(self._slots)
+
+    @property
+    def held(self) -> int:
+        """Return how many frames have been read and not released."""
+        return self.position - self.held_from
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def begin(self, used: int) -> None:
+        """Start to read: frames that a predecessor held are read again, and new ones get positions from `used` on.
+
+        `used` is the first position that no frame of this bus was ever given.
+        """
+        # A ring counts every frame that was read from it.  If more positions are used than it has counted, another
+        # ring used them (one before a power cut, say), and the numbers of this one must move past them.
+        foreign = ring_layout.counted(self._slots) < used  # not `position`: who went back may have read nothing yet
+        ring_layout.rewind(self._slots, self.held_from)
+        self.position = self.held_from
+        if foreign:
+            self.held_from = self.position = ring_layout.number(self._slots, used)
+
+    def bound(self) -> bool:
+        """Return whether the socket listens on the interface that has the name now."""
+        return str(self._socket.getsockname()[0]) == self.interface
+
+    def bind(self) -> None:
+        """Listen on the interface.  Raises: OSError; Permanent if it is no CAN interface."""
+        # All protocols, filtered to CAN and CAN FD: a socket for each protocol would lose the order of the bus.
+        self._socket.bind((self.interface, _ETH_P_ALL))
+        if self._socket.getsockname()[3] != ARPHRD_CAN:
+            raise Permanent(f"source {self.interface}: interface {self.interface} is no CAN interface; name another")
+
+    def read(self, buses: tuple[str]) -> FrameBlock | None:
+        """Return all frames that have come since the last call, or None if none has."""
+        count = ring_layout.unread(self._slots, self.position, self.held)
+        if not count:
+            return None
+        block = ring_layout.read(self._slots, self.position, count, buses)
+        self.position += count
+        return block
+
+    def release(self, position: int) -> None:
+        """Give back the slots of all frames before `position` that were read."""
+        position = min(position, self.position)
+        if position > self.held_from:
+            ring_layout.release(self._slots, self.held_from, position)
+            self.held_from = position
+
+    def drops(self) -> int:
+        """Return how many frames found no free slot since the last call, by whichever reader."""
+        # The kernel resets the counters with each PACKET_STATISTICS (packet(7)): nothing is counted twice.
+        return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
+
+    def went_away(self) -> bool:
+        """Return whether the interface went down or away since the last call."""
+        # A packet socket reports that as a pending error, ENETDOWN, which reading SO_ERROR clears (packet(7)).
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+    def close(self) -> None:
+        """Unmap the memory and close the socket."""
+        # The array points into the mapping, which cannot be unmapped before the array is gone.
+        del self._slots
+        self._map.close()
+        self._socket.close()
+
+
+def _attach_filter(sock: socket.socket) -> None:
+    program = ring_layout.frame_filter()
+    # struct sock_fprog: the number of instructions and a pointer to them, which must live until the call returns.
+    memory = ctypes.create_string_buffer(program, len(program))
+    sock.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
+    )

@@ -1,0 +1,78 @@
+"""The frames of the virtual vehicle, encoded with the databases of the demonstration vehicle.
+
+Only this file of the package reads the disk, for the two databases.  The frames are a pure function of the arguments:
+the same arguments give the same frames, bit for bit, however time is cut into blocks.  A verifier can therefore
+regenerate what a vehicle sent.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+import can_dbc
+from can_dbc.database import load
+from can_dbc.frames import FrameBlock, concatenate
+from simulator import body, powertrain
+from simulator.sender import Bus
+from simulator.urban_cycle import UrbanCycle
+
+POWERTRAIN_DBC: Final = Path(can_dbc.__file__).parent / "dbc" / "demo_powertrain.dbc"
+BODY_DBC: Final = Path(can_dbc.__file__).parent / "dbc" / "demo_body.dbc"
+
+
+def frames(
+    seed: int,
+    start_ns: int,
+    duration_s: float | None,
+    buses: tuple[str, str] = ("can0", "can1"),
+    *,
+    chunk_s: int = 1,
+) -> Iterator[FrameBlock]:
+    """Generate the frames from `start_ns` to before `start_ns + duration_s`, or without end if that is None.
+
+    `buses` names the powertrain bus and the body bus.  `start_ns` is cut to whole microseconds.  Timestamps are whole
+    microseconds, do not fall, and rise strictly on each bus.  A block holds about `chunk_s` seconds, and the frames do
+    not depend on how long that is.
+
+    Raises: DatabaseError if the installation lacks the databases.
+    """
+    start_us = start_ns // 1_000
+    # Whole microseconds throughout: sums of floats would differ between one long drive and its chunks.
+    end_us = None if duration_s is None else round(duration_s * 1_000_000)
+    cycle = UrbanCycle(seed)
+    senders = [
+        Bus(0, seed, start_us, load(POWERTRAIN_DBC).messages, powertrain.SAMPLERS),
+        Bus(1, seed, start_us, load(BODY_DBC).messages, body.SAMPLERS),
+    ]
+    begin_us, position = 0, 0
+    waiting: FrameBlock | None = None
+    while end_us is None or begin_us < end_us:
+        until_us = begin_us + chunk_s * 1_000_000
+        drive = cycle.advance(chunk_s)
+        sent = [bus.send(drive, begin_us, until_us, buses) for bus in senders]
+        block = _in_time_order([*([waiting] if waiting else []), *sent])
+        # A frame that is through the bus only after this chunk may follow frames of the next one, so it waits.
+        cut_us = until_us if end_us is None else min(until_us, end_us)
+        through = int(np.searchsorted(block.t_ns, (start_us + cut_us) * 1_000))
+        waiting = block.slice(through, len(block))
+        if through:
+            yield replace(block.slice(0, through), first=position)
+        position += through
+        begin_us = until_us
+
+
+def _in_time_order(blocks: list[FrameBlock]) -> FrameBlock:
+    block = concatenate(blocks)
+    order = np.argsort(block.t_ns, kind="stable")
+    return FrameBlock(
+        block.t_ns[order],
+        block.bus[order],
+        block.can_id[order],
+        block.flags[order],
+        block.length[order],
+        block.data[order],
+        block.buses,
+    )
