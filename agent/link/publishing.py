@@ -1,0 +1,118 @@
+"""Messages that wait for their PUBACK: in flight, queued for a place in flight, or overdue.  Knows no MQTT library.
+
+Invariants: at most Receive Maximum messages are in flight (MQTT 5, 3.2.2.3.3), because paho would queue the rest by
+itself and send them over some later connection; and each message's future ends, whatever happens to the connection.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class Message:
+    """A message to publish at QoS 1.  `answer` ends with the PUBACK's reason code, or raises what went wrong."""
+
+    topic: str
+    payload: bytes
+    timeout_s: float
+    answer: "asyncio.Future[int]"
+    due_s: float = math.inf
+
+
+class Publishing:
+    """All messages of one connection.
+
+    `send` hands a message to the MQTT library and returns its packet identifier; it raises an exception where the
+    connection is gone.  `give_up` is called where a PUBACK is overdue.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[Message], int],
+        give_up: Callable[[str, float], None],
+    ) -> None:
+        self._loop = loop
+        self._send = send
+        self._give_up = give_up
+        self._in_flight: dict[int, Message] = {}
+        self._queued: deque[Message] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.receive_maximum = 1
+        """How many messages may be in flight, from the CONNACK."""
+
+    def publish(self, topic: str, payload: bytes, timeout_s: float) -> "asyncio.Future[int]":
+        """Publish a message as soon as there is room in flight; return the future of its reason code."""
+        message = Message(topic, payload, timeout_s, self._loop.create_future())
+        self._queued.append(message)
+        self._fill()
+        return message.answer
+
+    def take(self, packet_id: int) -> Message | None:
+        """Return the message that a PUBACK is for, and send the next one.  None where its caller has given it up."""
+        message = self._in_flight.pop(packet_id, None)
+        self._fill()
+        return None if message is None or message.answer.done() else message
+
+    def fail(self, error: Exception) -> None:
+        """End all futures with `error`: the connection is gone."""
+        messages = [*self._in_flight.values(), *self._queued]
+        self._in_flight.clear()
+        self._queued.clear()
+        for message in messages:
+            fail(message.answer, error)
+
+    def close(self) -> None:
+        """Take the timer off the event loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _fill(self) -> None:
+        while self._queued and len(self._in_flight) < self.receive_maximum:
+            message = self._queued.popleft()
+            if message.answer.done():  # its caller gave it up while it was queued
+                continue
+            try:
+                packet_id = self._send(message)
+            except Exception as error:  # noqa: BLE001  (whatever it is, it goes to the one who waits for the answer)
+                fail(message.answer, error)
+                continue
+            message.due_s = self._loop.time() + message.timeout_s
+            self._in_flight[packet_id] = message
+            self._watch(message.due_s)
+
+    def _watch(self, due_s: float) -> None:
+        # One timer serves all messages: a timer each would cost more than the message.
+        if self._timer is not None and due_s < self._timer.when():
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(due_s, self._look_for_overdue)
+
+    def _look_for_overdue(self) -> None:
+        """Give the connection up where a PUBACK is overdue; else look again when the next one would be."""
+        self._timer = None
+        first = min(self._in_flight.values(), key=lambda message: message.due_s, default=None)
+        if first is None:
+            return
+        if first.due_s <= self._loop.time():
+            self._give_up(f"PUBACK for {first.topic}", first.timeout_s)
+        else:
+            self._watch(first.due_s)
+
+
+def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+    """Fail the future unless it is already done."""
+    if not answer.done():
+        answer.set_exception(error)
+        mark_retrieved(answer)
+
+
+def mark_retrieved(future: "asyncio.Future[Any]") -> None:
+    """Mark the exception of a future as seen: whoever waits gets it, and it must not be logged if nobody does."""
+    if not future.cancelled():
+        future.exception()
