@@ -25,7 +25,7 @@ class Kind(IntEnum):
 
 
 class Scaled(Protocol):
-    """What a signal must say of itself so that its raw values can be read."""
+    """The properties of a signal that reading its raw values needs."""
 
     @property
     def kind(self) -> Kind:

@@ -59,7 +59,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _MessageNames:
-    """What the samples of one message have in common: for each signal the places of name and unit, and the texts."""
+    """The strings that all samples of one message share: for each signal its name, its unit and its value table."""
 
     message: int
     signals: NDArray[np.int32]

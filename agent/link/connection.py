@@ -17,7 +17,7 @@ PACKET_TOO_LARGE: Final = 0x95
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the broker allows on this connection, from its CONNACK."""
+    """The limits of the broker for one connection, from its CONNACK."""
 
     receive_maximum: int
     maximum_packet_size: int
@@ -32,7 +32,7 @@ class PublishRefused(Permanent):
 
 
 class Client(Protocol):
-    """What a connection needs of an MQTT library."""
+    """The operations that a connection needs of an MQTT library."""
 
     def publish_acknowledged(self, topic: str, payload: bytes, timeout_s: float) -> "asyncio.Future[int]":
         """Publish at QoS 1; the future ends with the reason code of the PUBACK."""

@@ -132,7 +132,10 @@ _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST
 
 
 def connect_error(endpoint: Endpoint, error: BaseException | None) -> Transient:
-    """What a failure to connect means, and the remedy.  All may mend: networks, brokers and clocks do."""
+    """Return the error that explains a failure to connect, with the remedy.
+
+    The error is Transient in every case, because networks, brokers and clocks may recover by themselves.
+    """
     match error:
         case ssl.SSLCertVerificationError():
             reason = _VERIFICATION.get(error.verify_code, f"cannot be verified: {error.verify_message}")

@@ -35,7 +35,10 @@ async def is_metered(address: str) -> bool | None:
 
 
 def metered_of(listing: str, address: str) -> bool | None:
-    """What `nmcli -t -f GENERAL.METERED,IP4.ADDRESS,IP6.ADDRESS device show` says of the device with `address`."""
+    """Return whether the device with `address` is metered; None if the listing does not say.
+
+    `listing` is the output of `nmcli -t -f GENERAL.METERED,IP4.ADDRESS,IP6.ADDRESS device show`.
+    """
     metered: bool | None = None
     for line in listing.splitlines():
         name, _, value = line.partition(":")

@@ -28,7 +28,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happened to the link."""
+    """The events that change the state of the link."""
 
     START = "start"
     CONNECTED = "connected"

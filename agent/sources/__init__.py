@@ -57,7 +57,7 @@ class ValueSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What the settings call this source; the `bus` of its signals."""
+        """Return the name of this source in the settings, which is the `bus` of its signals."""
 
     @property
     def tables(self) -> tuple[SignalTable, ...]:

@@ -83,12 +83,12 @@ class LinkGate:
         return self._policy.lanes(self.metered, self.today())
 
     def sent(self, size_bytes: int) -> None:
-        """So many bytes are about to leave."""
+        """Count bytes that are about to leave."""
         if self.metered:
             self._today = self.today().sent(size_bytes)
 
     def today(self) -> DayUse:
-        """What metered links carried in the day that now runs."""
+        """Return what metered links have carried on the current day."""
         now = self._clock()
         self._today = self._today.after(seconds_between(self._read_at, now))
         self._read_at = now

@@ -28,11 +28,11 @@ class DayUse:
     elapsed_s: float = 0.0
 
     def sent(self, size_bytes: int) -> "DayUse":
-        """With so much more."""
+        """Return a copy with `size_bytes` added."""
         return DayUse(self.used_bytes + size_bytes, self.elapsed_s)
 
     def after(self, seconds: float) -> "DayUse":
-        """So much later; time that ran backwards does not count."""
+        """Return a copy that is `seconds` later; time that ran backwards does not count."""
         elapsed_s = self.elapsed_s + max(0.0, seconds)
         return DayUse(self.used_bytes, elapsed_s) if elapsed_s < DAY_S else DayUse(0, elapsed_s % DAY_S)
 

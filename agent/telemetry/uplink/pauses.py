@@ -18,7 +18,7 @@ _OF_ONE_BATCH: Final = frozenset({0x95, 0x99})  # MQTT 5, 2.4: packet too large,
 
 
 class Pauses:
-    """What waits on one connection; `refusal` says for how long."""
+    """The waits on one connection; `refusal` gives their lengths."""
 
     def __init__(self, refusal: Backoff) -> None:
         self._refusal = refusal

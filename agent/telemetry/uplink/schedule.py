@@ -45,6 +45,10 @@ class Pace:
     patience_cap_s: float = 300.0
     refusal: Backoff = REFUSAL
 
+    def patience_s(self, times: int) -> float:
+        """Return how long to wait after the same thing was tried `times` times without an answer."""
+        return min(self.patience_cap_s, self.ack_timeout_s * 2.0 ** min(times, 32))
+
 
 class Schedule:
     """The state of sending over one connection; `bucket` and `unanswered` outlive it."""
@@ -54,10 +58,10 @@ class Schedule:
         self._bucket = bucket
         self._unanswered = unanswered
         self._flights = Flights(pace.in_flight, pace.receive_maximum, pace.unconfirmed_bytes)
-        self._silence = Silence(self._patience_s)
+        self._silence = Silence(pace.patience_s)
         self._answered_s = -math.inf  # when the latest of the answered batches was sent
         self.pauses = Pauses(pace.refusal)
-        self.requests = CatalogueRequests(self._patience_s)
+        self.requests = CatalogueRequests(pace.patience_s)
 
     # ---- what to send
 
@@ -218,6 +222,3 @@ class Schedule:
                 self._silence.heard(flight.turn)
                 self._answered_s = max(self._answered_s, flight.sent_at_s)
                 self._flights.grow()
-
-    def _patience_s(self, times: int) -> float:
-        return min(self._pace.patience_cap_s, self._pace.ack_timeout_s * 2.0 ** min(times, 32))

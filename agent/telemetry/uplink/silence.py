@@ -13,7 +13,7 @@ from agent.telemetry.uplink.turns import Turn
 
 
 class Silence:
-    """What one connection learned about answers.  `patience_s` gives the wait after so many probes."""
+    """The record of answers on one connection.  `patience_s` gives the wait after so many probes."""
 
     def __init__(self, patience_s: Callable[[int], float]) -> None:
         self._patience_s = patience_s

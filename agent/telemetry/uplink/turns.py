@@ -46,7 +46,7 @@ class Supply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one kind of batches may use.
+    """The resources that one kind of batches may use.
 
     `lane`: in which they travel; None where each batch keeps the lane of its first sending.
     `supplies`: where the spool has them, in the order of sending; none for those that were sent before.
