@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from agent.formats.topics import Lane
+from agent.formats.up.losses import Reason
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
@@ -32,7 +33,7 @@ from agent.telemetry.collect.collector import Collector
 from agent.telemetry.collect.collector import Limits as CollectorLimits
 from agent.telemetry.collect.holdings import Holder, Holdings
 from agent.telemetry.collect.signal_tables import SignalTables
-from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.retention import Limits as SpoolLimits

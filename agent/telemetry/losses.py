@@ -6,27 +6,13 @@ bus, which sequence numbers exactly) that blurs, never a total or a reason.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Event, EventValue
+from agent.formats.up.losses import Reason
 
 MAX_DETAIL_CHARS: Final = 200
-
-
-class Reason(StrEnum):
-    """Every way in which data can be lost; the names travel to the lake."""
-
-    BUS_OVERFLOW = "bus_overflow"  # the kernel or the adapter dropped frames before we read them
-    MEMORY_FULL = "memory_full"  # the disk took nothing and the buffer in memory reached its limit
-    OPEN_WINDOW = "open_window"  # frames in memory when the process or the power went
-    EVICTED_QUOTA = "evicted_quota"
-    EVICTED_AGE = "evicted_age"
-    EVICTED_RESERVE = "evicted_reserve"  # to leave the file system its free space
-    CORRUPT = "corrupt"  # a stored batch was missing or not as written
-    INDEX_DAMAGED = "index_damaged"  # the spool's index had to be given up: its unreported losses with it
-    REFUSED_BY_RECEIVER = "refused_by_receiver"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from lab.demo.compare import Comparison
 from tests.faults.schedule import Kind, Track
 from tests.faults.verdict import Ledger, Verdict, render, said

@@ -21,10 +21,10 @@ from agent.errors import Transient
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Ack, Refusal, sign_ack
+from agent.formats.up.losses import Reason
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
 from agent.telemetry.clock import MachineClock
-from agent.telemetry.losses import Reason
 from agent.telemetry.uplink.flights import START
 from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy

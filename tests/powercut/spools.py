@@ -7,7 +7,8 @@ from pathlib import Path
 
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool

@@ -11,12 +11,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+
+from agent.formats.up.losses import Reason
 
 Range = tuple[int, int]
 """The first and the last number, both included."""
-
-INDEX_DAMAGED: Final = "index_damaged"
 
 
 class State(StrEnum):
@@ -32,8 +31,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A loss record: `batches` batches between `first_seq` and `last_seq` of one epoch are lost.
+    """A loss record as a reader sees it: `batches` batches between `first_seq` and `last_seq` of one epoch are lost.
 
+    Reason and lane are text, because a vehicle with newer software may name a reason that the reader does not know.
     Times are microseconds since the Unix epoch.  A record that names no numbers (lost frames, losses before anything
     was sealed) explains none.
     """
@@ -96,7 +96,7 @@ def explain(
         taken, free = _take(free, (record.first_seq, record.last_seq), record.batches)
         exact = _width(record) == record.batches
         spans += [Span(*each, State.LOST, record, exact) for each in taken]
-    damaged = [record for record in records if record.reason == INDEX_DAMAGED]
+    damaged = [record for record in records if record.reason == Reason.INDEX_DAMAGED]
     # The records that would have explained the other numbers were lost with the index.
     if damaged:
         spans += [Span(*each, State.LOST, damaged[0], exact=False) for each in free]

@@ -12,7 +12,8 @@ from agent.formats.topics import Lane
 from agent.formats.up.catalogue import Catalogue
 from agent.formats.up.columns import Clock, Window
 from agent.formats.up.encode import encode_fragments
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Fragment
 
 EVENTS_PRIORITY: Final = 0

@@ -10,7 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.packer import Parcel
 
 

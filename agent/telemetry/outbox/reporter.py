@@ -13,7 +13,8 @@ from typing import Final
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock, Event, Window
-from agent.telemetry.losses import Loss, LossCounter, Reason, to_event
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss, LossCounter, to_event
 from agent.telemetry.outbox.packer import Packer, Parcel
 
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes

@@ -16,8 +16,9 @@ from urllib.parse import quote
 from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.ledger import Record, Span, State, explain, ranges
+from agent.formats.up.losses import Reason
 from agent.system.durable import Disk
-from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import ACKNOWLEDGED, ADOPTED, Total

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Reason
+from agent.formats.up.losses import Reason
 from agent.telemetry.spool.batch import UNKNOWN, BatchId, Entry
 from agent.telemetry.spool.schema import LISTED, WAITS, lane_of, listed, reason_of
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.telemetry.losses import Loss, Reason, adjacent, merge
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss, adjacent, merge
 from agent.telemetry.spool.schema import LISTED, lane_of, listed, reason_of
 
 MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged

@@ -10,7 +10,8 @@ from typing import Final
 
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
-from agent.telemetry.losses import MAX_DETAIL_CHARS, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import MAX_DETAIL_CHARS
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.batches import Keys
 from agent.telemetry.spool.catalogues import Verdict

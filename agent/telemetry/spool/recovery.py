@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import Entry, adopted_entry, loss_of
 from agent.telemetry.spool.catalogues import Carrier
 from agent.telemetry.spool.folder import SpoolFolder

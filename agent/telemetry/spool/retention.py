@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Reason
+from agent.formats.up.losses import Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Reason
+from agent.formats.up.losses import Reason
 from agent.telemetry.spool import retention
 from agent.telemetry.spool.batch import BatchId, Entry
 from agent.telemetry.spool.folder import SpoolFolder

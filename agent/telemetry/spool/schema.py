@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Reason
+from agent.formats.up.losses import Reason
 
 VERSION: Final = 1  # PRAGMA user_version
 _TABLES: Final = f"""

@@ -53,8 +53,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from agent.formats.up.losses import Reason
 from agent.system import durable
-from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss, Reason
+from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss
 from agent.telemetry.spool.account import Counts, counts
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.reader import Reader

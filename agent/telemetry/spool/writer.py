@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from agent.errors import Transient
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Entry, SealedBatch, entry_of, loss_of
 from agent.telemetry.spool.catalogues import Carrier, Verdict
 from agent.telemetry.spool.folder import SpoolFolder

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Loss, LossCounter, Reason, adjacent, merge, to_event
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss, LossCounter, adjacent, merge, to_event
 
 counts = st.integers(0, 1_000)
 ranges = st.none() | st.tuples(st.integers(1, 50), st.integers(0, 5))

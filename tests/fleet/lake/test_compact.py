@@ -9,7 +9,8 @@ import pytest
 
 from agent.errors import Permanent
 from agent.formats.up.columns import Event
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from fleet.lake.compact import Retention, Work, compact, retention_of
 from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.query import ask_sql

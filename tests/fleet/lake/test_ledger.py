@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Event, Window
+from agent.formats.up.losses import Reason
 from agent.formats.up.seal import Header
-from agent.telemetry.losses import Loss, Reason, to_event
+from agent.telemetry.losses import Loss, to_event
 from fleet.lake.ledger import COLUMNS, ledger
 from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.tables import Lake

@@ -19,8 +19,9 @@ from agent.errors import Permanent
 from agent.formats.down.campaign import Campaign, parse_campaign
 from agent.formats.up.acks import Refusal
 from agent.formats.up.columns import ColumnGroup, Event, Window
+from agent.formats.up.losses import Reason
 from agent.formats.up.seal import read_header
-from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.outbox import TOGETHER
 from agent.telemetry.outbox.reporter import EVENTS_AT_ONCE, EVENTS_HELD
 from agent.telemetry.spool.index import Index

@@ -7,7 +7,8 @@ import pytest
 from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.ledger import Span, State
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.account import ledger_on_disk
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
 from tests.agent.telemetry.spool.store import WINDOW, Draft, Store

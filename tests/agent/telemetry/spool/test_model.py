@@ -22,7 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
-from agent.telemetry.losses import Loss, Reason
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, SealedBatch
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.schema import connect

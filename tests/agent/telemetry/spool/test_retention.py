@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.formats.topics import Lane
-from agent.telemetry.losses import Reason
+from agent.formats.up.losses import Reason
 from agent.telemetry.spool.retention import Eviction, Held, Limits, evictions, sacrifice
 
 NO_LIMIT = 10**12

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from agent.errors import Permanent, Transient
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
+from agent.formats.up.losses import Reason
 from agent.system.durable import Disk
-from agent.telemetry.losses import Loss, Reason
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Entry
 from agent.telemetry.spool.batches import Queues
 from agent.telemetry.spool.folder import QUARANTINE
