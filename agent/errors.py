@@ -29,15 +29,6 @@ class Untrusted(AgentError):
     """The input fails verification (signature, version, seal): reject, report, and never retry."""
 
 
-def first(group: ExceptionGroup[AgentError]) -> AgentError:
-    """Return the first error of a group, however deep it lies, for places where one message must do."""
-    error: BaseException = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, AgentError)
-    return error
-
-
 @contextmanager
 def ungrouped() -> Iterator[None]:
     """Raise the first AgentError of an ExceptionGroup that leaves the block, in place of the group.
@@ -50,7 +41,15 @@ def ungrouped() -> Iterator[None]:
         ours, others = group.split(AgentError)
         if ours is None or others is not None:
             raise
-        raise first(ours) from group
+        raise _first(ours) from group
+
+
+def _first(group: ExceptionGroup[AgentError]) -> AgentError:
+    error: BaseException = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, AgentError)
+    return error
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from agent.errors import AgentError, Permanent, first
+from agent.errors import AgentError, Permanent, ungrouped
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import Connection, connect
 from agent.link.session import Backoff, Event, Session, State
@@ -50,21 +50,18 @@ class LinkKeeper:
             self._after(Event.STOP)
 
     async def _once(self, online: Online) -> None:
+        problem: AgentError | None = None
         try:
-            async with self._connect(self._endpoint) as connection:
-                self._after(Event.CONNECTED)
-                log.info("link_online", broker=str(self._endpoint))
-                self.problem = None
-                await online(connection)
-            problem: AgentError | None = None
+            # `online` runs its work in a task group, so that even a lost connection arrives as a group. A group with an
+            # error of the programmer passes, because connecting again would hide it.
+            with ungrouped():
+                async with self._connect(self._endpoint) as connection:
+                    self._after(Event.CONNECTED)
+                    log.info("link_online", broker=str(self._endpoint))
+                    self.problem = None
+                    await online(connection)
         except AgentError as error:
             problem = error
-        except ExceptionGroup as group:  # a task group of `online`: what is not ours passes through
-            ours, others = group.split(AgentError)
-            if others is not None:
-                raise others from group
-            assert ours is not None
-            problem = first(ours)
         self._ended(problem)
 
     def _ended(self, problem: AgentError | None) -> None:

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from agent.errors import AgentError, Permanent, Transient, first
+from agent.errors import Permanent, Transient, ungrouped
 from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
@@ -79,7 +79,7 @@ class Receiver:
         Raises: Permanent where files of the fleet folder are at fault; Transient where `stop` came while the lake
         refused.
         """
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
                     tasks.create_task(self._link(), name="link"),
@@ -89,11 +89,6 @@ class Receiver:
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
-        except ExceptionGroup as group:
-            ours, others = group.split(AgentError)
-            if ours is None or others is not None:
-                raise
-            raise first(ours) from group
 
     # ---------------------------------------------------------------- link
 

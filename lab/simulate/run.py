@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import AgentError, Permanent, Transient, first
+from agent.errors import Permanent, Transient, ungrouped
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_ed25519, read_recipient
 from fleet.state.registry import Registry
@@ -46,13 +46,8 @@ def simulate(plan: Plan, given: tuple[FleetFolder, str, int] | None) -> dict[str
         folder = Path(name)
         cloud = given_cloud(*given) if given else stack.enter_context(own_cloud(folder, plan.receivers))
         simulation = _Simulation(plan, cloud, folder)
-        try:
+        with ungrouped():
             measurement = asyncio.run(simulation.run())
-        except ExceptionGroup as group:
-            ours, others = group.split(AgentError)
-            if ours is None or others is not None:
-                raise
-            raise first(ours) from group
         return figures_of(plan, cloud, measurement)
 
 

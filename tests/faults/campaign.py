@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from agent.errors import AgentError, Permanent, first
+from agent.errors import AgentError, Permanent, ungrouped
 from lab.folder import fresh
 from tests.faults import drive
 from tests.faults.inflictor import Inflictor
@@ -37,13 +37,8 @@ class Campaign:
         log = self._folder / "drive.log"
         frames = drive.write_log(log, self._minutes * 60)
         self._print(f"seed {self._seed}: {frames:,} frames in {self._minutes:g} minutes")
-        try:
+        with ungrouped():
             return asyncio.run(self._play(log, began_s))
-        except ExceptionGroup as group:
-            ours, others = group.split(AgentError)
-            if ours is None or others is not None:
-                raise
-            raise first(ours) from group
 
     async def _play(self, log: Path, began_s: float) -> Verdict:
         async with FaultyWorld(self._folder, log) as faulty:
