@@ -86,4 +86,6 @@ class World:
                 return status
             await asyncio.sleep(_LOOK_S)
         logs = "\n".join(f"{one.name}:\n{last_lines(one.log)}" for one in (self.agent, self.receiver))
-        raise Permanent(f"not within {timeout_s:.0f} s: {condition}\nstatus: {json.dumps(status)}\n{logs}")
+        raise Permanent(
+            f"timed out after {timeout_s:.0f} s waiting for: {condition}\nstatus: {json.dumps(status)}\n{logs}"
+        )

@@ -101,7 +101,7 @@ def transmission_status(d: Drive, _: Sending) -> Signals:
 
 
 def emission_diagnostics(d: Drive, s: Sending) -> Signals:
-    """Six blocks take turns, and so do the two pages of the monitor block."""
+    """Return the diagnostic signals: six blocks take turns, and so do the two pages of the monitor block."""
     block = s.index % 6
     hours = {3: s.trait(30, 300, 900), 4: s.trait(31, 1200, 2500), 5: s.trait(32, 2600, 4000)}
     running_h = d.motion.time_s / 3600

@@ -1,4 +1,4 @@
-"""Messages on a bus: who sends what, when its bytes are through, and in which order.  Pure.
+"""Messages on a bus: who sends what, when the last byte has been sent, and in which order.  Pure.
 
 A value beyond the range of its signal saturates, as that of a real sensor does.  Counters and checksums are added here,
 so that samplers deal with physical quantities alone.

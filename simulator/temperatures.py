@@ -21,7 +21,7 @@ _HEATER_COOLANT_DEGC: Final = 50.0  # from here on the engine's waste heat warms
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """Means over the last second."""
+    """The inputs of the heat model, averaged over the last second."""
 
     ambient_degc: float
     solar_wpm2: float
@@ -36,7 +36,7 @@ class Heat:
 
 @dataclass(frozen=True, slots=True)
 class Temperatures:
-    """All in °C, with the heat flows that the climate control chose for the next second."""
+    """The temperatures of the vehicle in °C, with the heat flows that the climate control chose for the next second."""
 
     coolant: float
     oil: float

@@ -1,7 +1,7 @@
 """The broker's address, our certificate, and what each failure to connect means.  Reads the files it names.
 
-Invariant: a connection is TLS 1.2 or later, mutual, against one authority; and every way in which it does not
-come about is one message that names the endpoint or the file and the remedy.
+Invariant: a connection is TLS 1.2 or later, mutual, against one authority; and every failure to
+connect is one message that names the endpoint or the file and the remedy.
 """
 
 import contextlib

@@ -35,7 +35,7 @@ class LinkKeeper:
 
     @property
     def state(self) -> State:
-        """Where the link stands."""
+        """The present state of the link."""
         return self._session.state
 
     async def run(self, online: Online) -> None:

@@ -1,6 +1,6 @@
 """Whether the link under a connection is metered: asked of the system.  Touches the world.
 
-NetworkManager knows best, because people tell it; of its answers, `yes` and `yes (guessed)` count as metered.  It is
+NetworkManager knows best, because users set it there; its answers `yes` and `yes (guessed)` count as metered.  It is
 asked through its own nmcli.  systemd-networkd keeps no such mark, and neither do others; where NetworkManager has
 nothing to say, the kernel's kind of the interface decides: a modem (wwan, ppp) is metered, and of anything else nothing
 is known.

@@ -111,7 +111,7 @@ class _Client(aiomqtt.Client):
         """Connect up to an accepting CONNACK.  Raises Transient; call `close` whatever happens."""
         opened: asyncio.Future[None] = self._loop.create_future()
         opened.add_done_callback(mark_retrieved)
-        # A daemon thread: nobody waits for one that hangs in DNS or a handshake after we were cancelled.
+        # A daemon thread, because a thread that hangs in DNS or a handshake must not delay the end of the process.
         threading.Thread(target=self._open_socket, args=(opened,), name="mqtt-connect", daemon=True).start()
         try:
             await opened

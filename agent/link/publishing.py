@@ -78,7 +78,7 @@ class Publishing:
                 continue
             try:
                 packet_id = self._send(message)
-            except Exception as error:  # noqa: BLE001  (whatever it is, it goes to the one who waits for the answer)
+            except Exception as error:  # noqa: BLE001  (any exception is passed on to the caller that waits for the answer)
                 fail(message.answer, error)
                 continue
             message.due_s = self._loop.time() + message.timeout_s
@@ -113,6 +113,6 @@ def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
 
 
 def mark_retrieved(future: "asyncio.Future[Any]") -> None:
-    """Mark the exception of a future as seen: whoever waits gets it, and it must not be logged if nobody does."""
+    """Mark the exception of a future as retrieved, so that asyncio does not log it if no task awaits the future."""
     if not future.cancelled():
         future.exception()

@@ -96,5 +96,5 @@ class Session:
         return Session(self.backoff, state, failures, now_s, retry_at_s)
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds left to wait before WAITED may be told; 0 outside BACKING_OFF."""
+        """Return the seconds left before the event WAITED is due; 0 outside BACKING_OFF."""
         return max(0.0, self.retry_at_s - now_s)

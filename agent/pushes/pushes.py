@@ -141,10 +141,10 @@ class Pushes:
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
-        """Count an attempt of a running trial, and apply `current()` afterwards.
+        """Count an attempt of a running trial.  The caller then applies the release that `current()` returns.
 
-        Returns an outcome where the trial ended instead.  Raises: Transient where the disk is full; the attempt is then
-        not counted, and the release must not be applied.
+        Returns an outcome if the trial ended instead.  Raises: Transient if the disk is full; the attempt is then not
+        counted, and the caller must not apply the release.
         """
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._begin))

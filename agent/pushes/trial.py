@@ -1,10 +1,10 @@
-"""Which release is in force: the one on trial, else the one that has proved itself.  Pure.
+"""Decides which release is in force: the release on trial, or without a trial the last proven release.  Pure.
 
     commit ---> trial ---(healthy for trial_s)---> current
                   |
-                  +--(unhealthy, or started too often without getting there)---> the release before, for good
+                  +--(unhealthy, or too many starts without success)---> the release before, for good
 
-Invariant: `current` has proved itself, and only a release that has not yet done so is ever given up.
+Invariant: `current` has passed its trial, and only a release that has not passed its trial is given up.
 
 An attempt is counted just before the release is applied, so a release that kills the agent at once runs out of
 attempts.  A clean stop gives the attempt back, so only crashes count.
@@ -29,8 +29,8 @@ class Ref(msgspec.Struct, frozen=True):
 class Slots(msgspec.Struct, frozen=True):
     """The releases that are kept.
 
-    `attempts` counts starts with the release on trial.  `refused` is the newest version of targets that was trusted
-    and yet given up; 0 is none.
+    `attempts` counts starts with the release on trial.  `refused` is the newest version of targets that was
+    verified but failed its trial; 0 means none.
     """
 
     current: Ref | None = None

@@ -94,7 +94,7 @@ def load(folder: Path) -> Identity:
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if [name.value for name in names] != [document.vehicle]:
         raise Permanent(
-            f"{folder / DEVICE_CERTIFICATE}: issued to {', '.join(str(name.value) for name in names) or 'nobody'}, "
+            f"{folder / DEVICE_CERTIFICATE}: issued to {', '.join(str(name.value) for name in names) or 'no name'}, "
             f"but {IDENTITY} says {document.vehicle}; copy the whole folder of one `fleet enrol`"
         )
     if certificate.public_key() != device_key.public_key():
@@ -138,7 +138,7 @@ def _device_key(path: Path) -> ec.EllipticCurvePrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise Permanent(f"{path}: not an unencrypted private key in PEM form; enrol the vehicle again") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Permanent(f"{path}: not a P-256 key; enrol the vehicle again")
+        raise Permanent(f"{path}: the key is not a P-256 key; enrol the vehicle again")
     return key
 
 

@@ -69,7 +69,7 @@ class Lines:
         return line
 
     def close(self) -> None:
-        """Close the file below."""
+        """Close the underlying file."""
         self._text.close()
 
 

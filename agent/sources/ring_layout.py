@@ -151,12 +151,12 @@ def recover(slots: Slots) -> tuple[int, int]:
 
 
 def counted(slots: Slots) -> int:
-    """Return the position before which every frame was read once, by whichever reader."""
+    """Return the position before which every frame was read once, by this reader or an earlier one."""
     return max(int(slots["cursor"][0]), int(slots["marked"][0]))
 
 
 def rewind(slots: Slots, position: int) -> None:
-    """Let `position`, which is held, be read next, once more."""
+    """Move the cursor back to `position`, which is held, so that its frame is read again."""
     slots["cursor"][0] = position
 
 

@@ -118,7 +118,8 @@ class PacketRing:
         """
         # A ring counts every frame that was read from it.  If more positions are used than it has counted, another
         # ring used them (one before a power cut, say), and the numbers of this one must move past them.
-        foreign = ring_layout.counted(self._slots) < used  # not `position`: who went back may have read nothing yet
+        # `position` would be wrong here, because a reader that went back may have read nothing yet.
+        foreign = ring_layout.counted(self._slots) < used
         ring_layout.rewind(self._slots, self.held_from)
         self.position = self.held_from
         if foreign:
@@ -152,7 +153,7 @@ class PacketRing:
             self.held_from = position
 
     def drops(self) -> int:
-        """Return how many frames found no free slot since the last call, by whichever reader."""
+        """Return how many frames found no free slot since the last call, by this reader or an earlier one."""
         # The kernel resets the counters with each PACKET_STATISTICS (packet(7)): nothing is counted twice.
         return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 

@@ -1,7 +1,7 @@
-"""The clocks of this machine, read together, so that the receiver can correct what a wrong wall clock stamped.
+"""The clocks of this machine, read together, so that the receiver can correct times of a wrong wall clock.
 
-Reads /proc and the kernel's clocks.  Wall time says when; CLOCK_BOOTTIME, which is never set, says how long ago; the
-boot id says which boot the second one counts from.
+Reads /proc and the kernel's clocks.  Wall time is the date.  CLOCK_BOOTTIME, which is never set, measures
+intervals, and the boot id names the boot from which it counts.
 """
 
 import time
@@ -20,7 +20,7 @@ class MachineClock:
     """Reads the clocks of the machine."""
 
     def __init__(self, *, recorded: bool = False) -> None:
-        """`recorded`: frames carry times of a recording or a simulation, for which no clock of this machine vouches."""
+        """`recorded` means that frames carry times of a recording or a simulation, not of a clock of this machine."""
         self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
         self._recorded = recorded
 
@@ -41,10 +41,10 @@ class MachineClock:
 
 
 class SteadyClock:
-    """Gives seconds since the Unix epoch for telling ages; a wall clock that is set, or jumps, does not move it.
+    """Returns seconds since the Unix epoch to compute ages; setting the wall clock does not change it.
 
     Its first reading of a boot holds for that boot, over restarts as well (kept in `file`), and CLOCK_BOOTTIME counts
-    on.  Only for the time that the machine was off it believes the wall clock.
+    on.  It trusts the wall clock only for the time that the machine was off.
     """
 
     def __init__(self, file: Path) -> None:

@@ -39,7 +39,7 @@ class Loss:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """The fields that two records must share to be merged without blurring anything but their times."""
+        """Return the fields in which two records must agree to be merged with no loss except of their times."""
         return self.reason, self.lane, self.bus, self.campaign, self.detail, self.epoch
 
 
@@ -76,8 +76,8 @@ def merge(one: Loss, other: Loss) -> Loss:
 def to_event(id_: int, loss: Loss, t_us: int) -> Event:
     """Return the event of kind `loss`, at `t_us`, that carries a loss to the lake; empty fields are left out.
 
-    The id and the epoch of the batch that reports it name the record for ever.  Where a batch of losses arrived
-    although the vehicle gave it up, its records are reported again, and the receiver knows them by that name.
+    The id and the epoch of the batch that reports it name the record for ever.  If a batch of losses arrived
+    although the vehicle gave it up, its records are reported again, and the receiver recognizes them by that name.
     """
     fields: dict[str, EventValue] = {"id": id_, "reason": loss.reason.value}
     if loss.lane is not None:

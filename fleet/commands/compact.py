@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-days", type=whole(1, MAX_DAYS), metavar="N", help="delete samples of earlier days (UTC)"
     )
-    parser.add_argument("--campaign", metavar="NAME", help="with --keep-days: only samples of this campaign")
-    parser.add_argument("--vehicle", metavar="VEHICLE", help="with --keep-days: only samples of this vehicle")
+    parser.add_argument("--campaign", metavar="NAME", help="delete only samples of this campaign (with --keep-days)")
+    parser.add_argument("--vehicle", metavar="VEHICLE", help="delete only samples of this vehicle (with --keep-days)")
     parser.add_argument(
         "--unneeded-hours",
         type=whole(1, MAX_DAYS * 24),

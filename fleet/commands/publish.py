@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 f"--remove-{kind.name}",
                 action="append",
                 metavar="NAME",
-                help=f"publish this {kind.name} no longer; may be repeated",
+                help=f"stop publishing this {kind.name}; may be repeated",
             )
     parser.add_argument(
         "--audience",
@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="days until vehicles refuse this state of the repository, unless it is published again (%(default)s)",
     )
-    parser.add_argument("--broker", type=address, metavar="HOST:PORT", help="tell connected vehicles afterwards")
+    parser.add_argument(
+        "--broker",
+        type=address,
+        metavar="HOST:PORT",
+        help="afterwards notify the vehicles that are connected to this broker",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Acknowledgements in the making: what one group of messages lets the receiver tell each vehicle.  Pure."""
+"""Collects verdicts on one group of messages, and turns them into one acknowledgement for each vehicle.  Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class _Epoch:
 
 
 class Answers:
-    """Verdicts that vehicles have not been told yet."""
+    """Verdicts that have not been sent to their vehicles yet."""
 
     def __init__(self) -> None:
         self._epochs: dict[tuple[str, str], _Epoch] = {}

@@ -79,7 +79,7 @@ def _table(world: World, name: str) -> pa.Table:
 
 
 def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
-    """Return when which campaigns took effect, according to the vehicle's own receipts in the lake."""
+    """Return each set of campaigns and when it took effect, according to the vehicle's receipts in the lake."""
     stages: list[Stage] = []
     for event in events:
         if event["kind"] == "campaigns_in_force":

@@ -32,7 +32,7 @@ class Account:
 
     @property
     def adds_up(self) -> bool:
-        """Return whether nothing is lost and nothing double."""
+        """Return whether no batch and no sample is lost or duplicated."""
         return not (self.batches_lost or self.samples_lost or self.batches_double or self.samples_double)
 
 

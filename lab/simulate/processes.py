@@ -45,8 +45,8 @@ def allow_connections(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise Permanent(
-            f"{count} vehicles need {needed} open files, this system allows {hard}: raise it (`ulimit -Hn {needed}`,"
-            " LimitNOFILE=) or simulate fewer"
+            f"{count} vehicles need {needed} open files, but this system allows {hard}; raise the limit "
+            f"(`ulimit -Hn {needed}`, LimitNOFILE=) or simulate fewer vehicles"
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

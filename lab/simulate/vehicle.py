@@ -165,7 +165,7 @@ class Vehicle:
             return
         # A receiver asks for a catalogue that it does not know; after `introduce` it knows ours.
         if ack.wanted:
-            raise Permanent(f"the receiver misses a catalogue of vehicle {self.name} that it has acknowledged")
+            raise Permanent(f"the receiver acknowledged a catalogue of vehicle {self.name} and now asks for it again")
         now_s = time.monotonic()
         for seq in (*ack.stored, *ack.refused):
             batch = self._waiting.pop(seq, None)

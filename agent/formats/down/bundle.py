@@ -131,8 +131,8 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
     payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
     if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
         raise Permanent(
-            f"bundle of {len(payload)} bytes compressed, {len(files)} files: a push is one MQTT message of "
-            f"at most {BUNDLE_BYTES} bytes and {FILES} files; publish fewer or smaller documents"
+            f"the bundle has {len(files)} files and {len(payload)} bytes (compressed), but one push may have at most "
+            f"{FILES} files and {BUNDLE_BYTES} bytes; publish fewer or smaller documents"
         )
     return payload
 

@@ -67,7 +67,7 @@ class Catalogue:
         return np.array(found, np.int64)
 
     def _entry(self, signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> int:
-        """Return the entry that describes the signal alike and has the same texts for the values in `raw`."""
+        """Return the entry with the same description as the signal and the same texts for the values in `raw`."""
         number = self._numbers.get(_key(signal), -1)
         if number < 0 or texts_of(signal, self.described[number][1], raw) != texts_of(signal, table, raw):
             return -1
@@ -77,9 +77,9 @@ class Catalogue:
 def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
     """Make the catalogue of one revision of a campaign from all that it may collect.
 
-    Of several signals that are described alike the first makes the entry for all; where only their value tables
-    differ, the catalogue has no entry, because nothing in a batch could tell them apart.  The caller sees to it that
-    the content is within MAX_CATALOGUE_BYTES.  Raises ValueError for a name that cannot be written.
+    Signals with equal descriptions share the entry of the first.  If only their value tables differ, the catalogue has
+    no entry for them, because nothing in a batch could tell them apart.  The caller makes sure that the content is
+    within MAX_CATALOGUE_BYTES.  Raises ValueError for a name that cannot be written.
     """
     tables: dict[tuple[object, ...], Described | None] = {}
     keys = [_key(info) for info, _ in described]
@@ -120,7 +120,7 @@ def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[De
 
 
 def _key(info: SignalInfo) -> tuple[object, ...]:
-    """Return what tells descriptions apart, also where equality of floats does not (0.0 and -0.0)."""
+    """Return a key that is equal only for identical descriptions; unlike float equality it tells 0.0 from -0.0."""
     return info.name, info.bus, info.unit, info.kind, info.bits, info.scale.hex(), info.offset.hex()
 
 

@@ -55,7 +55,7 @@ class SignalInfo:
 
 
 Described = tuple[SignalInfo, Mapping[int, str]]
-"""A signal and its value table; that of an IEEE float has as keys the values without their fraction."""
+"""A signal and its value table; the keys of an IEEE float's table are values without their fraction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,8 @@
 """Cutting of a window that is too large for one batch into fragments.  Pure.
 
 Invariant: the fragments hold exactly the samples and events of the window, and each signal's samples keep their order
-within a fragment.  Cutting is by time, at moments that balance the samples; only
-where one moment alone is too large is it cut by events, groups, rows and signals.
+within a fragment.  A window is cut by time, at moments that balance the samples.  Only a
+single moment that is too large is cut by events, groups, rows and signals.
 """
 
 from dataclasses import replace

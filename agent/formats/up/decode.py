@@ -1,7 +1,7 @@
 """Decoding of batches: from the body of a batch back to its window.  Pure.
 
-Bodies come from outside: whatever is no batch of ours raises Untrusted, or UnknownCatalogue where it can be read
-later, and nothing else.  Memory is allocated only for what `limits` allows and the bytes that are there can back.
+Bodies come from outside.  A body that cannot be decoded raises Untrusted, or UnknownCatalogue if it can be read later,
+and nothing else.  Memory is allocated only for what `limits` allows and the bytes that are there can back.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def no_catalogues(_: bytes) -> None:
 def decode_window(body: bytes, find: FindCatalogue = no_catalogues) -> Window:
     """Read the body of a batch; `find` gives catalogues by digest.
 
-    Raises UnknownCatalogue where `find` has not the catalogue that the batch refers to, Untrusted on anything malformed
+    Raises UnknownCatalogue if `find` does not return the batch's catalogue, Untrusted for a body that is malformed
     or above the limits.
     """
     return decode_batch(body, find)[0]

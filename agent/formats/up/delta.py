@@ -117,7 +117,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
 
 
 def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
-    """Encode columns of times as from `origin`, each (n,) with an n of its own, at least 1; bases, too, in units."""
+    """Encode columns of times relative to `origin`; each column is (n,) with its own n >= 1.  Bases are in units."""
     values = np.concatenate(times)
     counts = np.array([len(column) for column in times])
     stops = counts.cumsum()
@@ -169,7 +169,7 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Return what each value adds to the one before; the first place of a column repeats its second, or is 0.
+    """Return the difference of each value to the one before; the first of a column repeats the second, or is 0.
 
     In this way the first place changes no extreme and no common divisor.
     """

@@ -87,7 +87,7 @@ def _join_names(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=8_192)
 def _owner_and_last(name: str) -> tuple[str, str]:
-    """Return what stands before the last dot, and the rest from the dot on; without a dot nothing, and the name.
+    """Split a name before its last dot, which stays with the second half; without a dot the first half is empty.
 
     Raises ValueError for a name that could not be read again.
     """

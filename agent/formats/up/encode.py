@@ -149,7 +149,7 @@ def _write_times(window: Window, columns: pb.Columns) -> None:
 
 
 def _distinct(columns: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], Sequence[int]]:
-    """Return the columns without repetition, and which of them each is."""
+    """Return the distinct columns, and for each column its index among them."""
     # Mostly the lengths and ends tell that all differ.
     if len({(len(column), column.item(0), column.item(-1)) for column in columns}) == len(columns):
         return columns, range(len(columns))

@@ -1,7 +1,7 @@
 """Layouts: how the signals of a window's groups are described in its batch.  Pure.
 
-What a catalogue describes, the batch refers to by number; everything else it describes itself, behind the last entry
-of the catalogue.
+A batch refers by number to the signals that its catalogue describes.  It describes all others itself, numbered from
+the end of the catalogue on.
 """
 
 from collections.abc import Sequence

@@ -63,10 +63,10 @@ class RecipientPublicKey:
         try:
             public = _public_key(suite, raw)
         except ValueError as error:
-            raise Permanent(f"{source}: public_key is not a {suite} key ({error}): fetch it again") from error
+            raise Permanent(f"{source}: public_key is not a {suite} key ({error}); fetch the file again") from error
         if public.key_id != key_id:
             raise Permanent(
-                f"{source}: key_id {key_id} does not belong to public_key ({public.key_id}): fetch it again"
+                f"{source}: key_id {key_id} does not belong to public_key ({public.key_id}); fetch the file again"
             )
         return public
 
@@ -112,11 +112,11 @@ class RecipientPrivateKey:
         try:
             private = _private_key(suite, raw)
         except ValueError as error:
-            raise Permanent(f"{source}: private_key is not a {suite} key: restore it from the backup") from error
+            raise Permanent(f"{source}: private_key is not a {suite} key; restore the file from the backup") from error
         if private.key_id != key_id:
             raise Permanent(
-                f"{source}: key_id {key_id} does not belong to private_key ({private.key_id}): "
-                "restore it from the backup"
+                f"{source}: key_id {key_id} does not belong to private_key ({private.key_id}); "
+                "restore the file from the backup"
             )
         return private
 
@@ -165,7 +165,9 @@ def _from_json(document: bytes, name: str, source: str) -> tuple[SuiteName, str,
         )
     # json.loads raises RecursionError for deeply nested documents.
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
-        raise Permanent(f"{source}: not a key file with suite, key_id and {name} in base64: fetch it again") from error
+        raise Permanent(
+            f"{source}: not a key file with suite, key_id and {name} in base64; fetch the file again"
+        ) from error
     if not isinstance(suite, str) or suite not in SUITE_NUMBERS:
-        raise Permanent(f"{source}: suite {suite!r} is none of {', '.join(SUITE_NUMBERS)}")
+        raise Permanent(f"{source}: suite {suite!r} is unknown; use one of {', '.join(SUITE_NUMBERS)}")
     return suite, key_id, raw

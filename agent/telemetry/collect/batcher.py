@@ -10,9 +10,10 @@ and in blocks of any size gives the same windows:
 - size: at `max_frames` buffered frames.
 
 A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
-`max_window_samples`, or has MAX_CHECKPOINTS checkpoints.  A tick at which it stays open, `checkpoint_ns` after its
-last checkpoint, asks for a checkpoint of what came since; `checkpoint` asks at once.  The one thing that the monotonic
-clock decides: after `silence_ns` without a frame (ignition off) everything is taken and closed.
+`max_window_samples`, or has MAX_CHECKPOINTS checkpoints.  If it stays open at a
+tick that is `checkpoint_ns` after its last checkpoint, the tick asks for a checkpoint of what came since; `checkpoint`
+asks at once.  The monotonic clock decides one thing only: after `silence_ns` without a frame (ignition off) everything
+is taken and closed.
 
 Rows of values from sources that are not buses count as frames here.
 
@@ -45,8 +46,8 @@ class Span:
 class Tick:
     """One thing that is due: take the first `frames` off the buffer, decode and collect them, then close windows.
 
-    `frames` counts rows of values as well.  `closing` names the windows to close.  Of those in `checkpoints` make
-    durable what came since the start that is named; see `Batcher.checkpointed`.
+    `frames` counts rows of values as well.  `closing` names the windows to close.  `checkpoints` names the
+    windows to checkpoint, each with the time from which on; see `Batcher.checkpointed`.
     """
 
     frames: int
@@ -58,7 +59,7 @@ class Tick:
 class _Open:
     """An open window.  `passed_ns` adds up increments, so that a stepping clock cannot stretch or cut it.
 
-    `durable_ns` of that is durable, in `checkpoints` checkpoints, which end at `durable_until_ns`.
+    The first `durable_ns` of them are durable, in `checkpoints` checkpoints that end at `durable_until_ns`.
     """
 
     start_ns: int
@@ -70,9 +71,9 @@ class _Open:
 
 
 class Batcher:
-    """Timing of one set of campaigns: `periods_ns` is each one's period by name.
+    """The timing of one set of campaigns; `periods_ns` gives the period of each campaign by name.
 
-    For another set: `flush`, carry the tick out, and make a new Batcher.
+    To change the set, call `flush`, carry out its tick, and make a new Batcher.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Batcher:
         return [self._tick(end_ns, end_ns - self._start_ns, close_all=True)]
 
     def checkpoint(self) -> list[Tick]:
-        """Take everything and checkpoint all open windows, ahead of time: a source has little room left."""
+        """Return a tick that checkpoints all open windows ahead of time, because a source has little room left."""
         if not self._buffered and not self._windows:
             return []
         end_ns = self._latest_ns + 1 if self._buffered else self._start_ns

@@ -1,9 +1,9 @@
 """The collector of a campaign, which is the first of the consumers.  Pure.
 
-A sample outside the campaign's time does not exist for it.  Of the others its rules keep some (`thinning`), which stay
-in the open window (`open_window`) until that closes.  Of J1939 the signal of each sender counts for itself: one control
-unit must not hide another.  Of a window at most the `max_samples` newest kept samples of a signal remain: that is what
-the campaign asked for, and no loss.  A checkpoint of a window that is still open has at most as many as well; where a
+A campaign ignores samples outside its time.  Its rules keep some of the others (`thinning`), which stay in the open
+window (`open_window`) until it closes.  With J1939 the signal of each sender counts separately, because one control
+unit must not hide another.  A window keeps at most the `max_samples` newest samples of a signal: that is what the
+campaign asked for, and no loss.  A checkpoint of a window that is still open has at most as many as well; where a
 crash leaves checkpoints in the place of the window, they may add up to more.
 """
 
@@ -56,9 +56,9 @@ class _Asked:
 class _Collected:
     """The state of one signal table and sender.
 
-    `layout` is what the rows of the last block were, and `rows` (S,) the row of each collected signal therein: another
-    decoder, for other campaigns beside this one, may lay out the table anew.  `as_is`: every sample of every row is
-    kept, so that a block is held as it is.
+    `layout` names the rows of the last block, and `rows` (S,) is the row of each collected signal in it.  Both may
+    change with the decoder, when other campaigns come or go.  `as_is`: every sample of every row is kept, so that a
+    block is held as it is.
     """
 
     asked: _Asked
@@ -103,7 +103,7 @@ class CampaignCollector:
 
     @property
     def wants(self) -> Wants:
-        """The signals that the campaign collects."""
+        """Return the signals that the campaign collects."""
         return self._wants
 
     @property
@@ -118,7 +118,7 @@ class CampaignCollector:
 
     @property
     def blocks(self) -> int:
-        """Count the pieces of memory that the open window holds, for the test of their bound."""
+        """Count the memory blocks that the open window holds; a test checks their limit."""
         return sum(collected.held.blocks for collected in self._collected.values())
 
     def take_blocks(self, blocks: Sequence[SignalBlock]) -> None:

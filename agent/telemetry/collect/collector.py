@@ -62,9 +62,9 @@ class Collector:
         holdings: Holdings | None = None,
         consumers: Sequence[Consumer] = (),
     ) -> None:
-        """`holdings`: of the sources that can deliver frames again until they are durable.
+        """`holdings` keeps account of the sources that hold their frames until these are durable.
 
-        `consumers` take blocks beside the campaigns, which come and go with `set_campaigns`.
+        `consumers` take blocks in addition to the campaigns, which `set_campaigns` replaces.
         """
         self._tables = tables
         self._outbox = outbox
@@ -160,7 +160,7 @@ class Collector:
             self.values[self._tables.tables[block.table].name] += len(block)
 
     async def flush(self) -> None:
-        """Close every window and store all there is: before the end."""
+        """Close every window and store everything, before the agent stops."""
         await whole(self._close(self._batcher.flush))
 
     async def run(self) -> None:

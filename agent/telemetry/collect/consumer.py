@@ -17,14 +17,14 @@ class Consumer(Protocol):
 
     @property
     def wants(self) -> Wants:
-        """The signals that it wants.  The collector asks when consumers or campaigns change."""
+        """The signals that the consumer wants.  The collector asks when consumers or campaigns change."""
 
     @property
     def eager(self) -> bool:
-        """Whether it is served at each drain of a source (100 ms), in place of the end of an increment.
+        """Whether the consumer gets blocks at each drain of a source (100 ms) instead of at the end of an increment.
 
-        The messages that it wants are then decoded twice, once early and once with the increment: a small block costs
-        up to twenty times as much a frame as a large one, so it should want few.
+        The wanted messages are then decoded twice, once early and once with the increment.  A frame in a small block
+        costs up to twenty times as much as in a large one, so an eager consumer should want few messages.
         """
 
     def take_blocks(self, blocks: Sequence[SignalBlock]) -> None:

@@ -20,7 +20,7 @@ class Holder(Protocol):
 
     @property
     def buses(self) -> tuple[str, ...]:
-        """The buses that it delivers; no other source does."""
+        """The buses that this source, and no other, delivers."""
 
     @property
     def position_name(self) -> str:
@@ -28,13 +28,13 @@ class Holder(Protocol):
 
     @property
     def resumes(self) -> bool:
-        """Whether it still has those frames of earlier runs that it was not allowed to release."""
+        """Whether the source still has the unreleased frames of earlier runs."""
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Hear, before the first frame, that numbers below `used` are used up and frames before `needed` not needed."""
+        """Learn, before the first frame, that numbers below `used` are taken and frames before `needed` not needed."""
 
     def release(self, number: int) -> None:
-        """Let go of the frames before frame `number`.  Any thread may call it."""
+        """Release the frames before frame `number`.  Any thread may call it."""
 
     @property
     def pressed(self) -> bool:
@@ -56,8 +56,8 @@ class Holdings:
     def put_in_force(self, campaigns: Collection[str]) -> None:
         """Collect for these campaigns from here on, while no window is open; tell holders where to begin.
 
-        A holder that has delivered frames already has begun.  A campaign that is new begins where the others are, not
-        with what was before it.
+        A holder that has delivered frames already has begun.  A new campaign begins where the others are, not
+        with earlier frames.
         """
         for name, holder in self._holders.items():
             used = max((n for key, n in self._stored.items() if key.startswith(f"{name}:")), default=0)
@@ -90,7 +90,7 @@ class Holdings:
     def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
         """Return the resume points to store once all that `campaigns` have taken is durable.
 
-        Those of the other campaigns are among them: a campaign that has collected nothing yet stores none itself.
+        Points of the other campaigns are included, because a campaign that has collected nothing yet stores none.
         """
         return {
             _key(c, name): max(taken if c in campaigns else 0, self._closed_at(c, name))
@@ -105,7 +105,7 @@ class Holdings:
         return self.resume_points(())
 
     def release(self, campaigns: Collection[str]) -> None:
-        """Release what none of `campaigns` (those in force) has open, because all closed windows are durable."""
+        """Release frames that are in no open window of `campaigns` (all in force); closed windows must be durable."""
         for name, taken in self._taken.items():
             self._holders[name].release(min([taken, *(self._closed_at(c, name) for c in campaigns)]))
 

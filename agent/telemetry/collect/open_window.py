@@ -42,7 +42,7 @@ class HeldSamples:
     """Holds samples of the collected signals of one table and sender until their window closes.
 
     `signals` are the collected signals; `first_number` is the place of the first in the campaign's list, the others
-    follow.  `max_samples`: of each signal a window keeps so many newest samples, None: all.
+    follow.  A window keeps the `max_samples` newest samples of each signal; None keeps all.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class HeldSamples:
 
     @property
     def blocks(self) -> int:
-        """Count the pieces of memory that are held, for the test of their bound."""
+        """Count the memory blocks that are held; a test checks their limit."""
         return len(self._held)
 
     def add(self, samples: Samples) -> None:
-        """Add samples, and let go of what newer samples of all its signals make superfluous (`max_samples`)."""
+        """Add samples, and discard samples that are no longer among the `max_samples` newest of any signal."""
         self._held.append(samples)
         if not self._limited:
             return
@@ -86,7 +86,7 @@ class HeldSamples:
         self._held = needed[::-1]
 
     def clear(self) -> None:
-        """Hold nothing: the window closed."""
+        """Discard all samples, because the window closed."""
         self._held = []
 
     def groups(self, first_checkpoint: int = 0) -> Iterable[ColumnGroup]:

@@ -1,7 +1,7 @@
 """The signal tables of a vehicle, numbered once: the messages of its bus plans, then those of its sources of values.
 
-Pure.  Everything that collects refers to signals by these numbers.  This is also where what the decoder knows of a
-message becomes what travels: decoded columns become signal blocks here, and nowhere else.
+Pure.  Everything that collects refers to signals by these numbers.  Only this file turns decoded columns into signal
+blocks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from can_dbc.decoder import Decoder, SignalColumns
 from can_dbc.plan import BusPlan, MessagePlan
 
 Wants = Mapping[int, tuple[int, ...]]
-"""By number of the signal table: the indices of the signals that are wanted of it, ascending."""
+"""The indices of the wanted signals, ascending, by number of their signal table."""
 
 _Key = tuple[int, int, bool, int]
 

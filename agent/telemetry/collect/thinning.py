@@ -32,7 +32,7 @@ class Rule:
 
     @property
     def keeps_all(self) -> bool:
-        """Whether every sample is kept."""
+        """Return whether every sample is kept."""
         return self.interval_ns == 0 and not self.on_change
 
 

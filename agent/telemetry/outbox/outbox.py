@@ -4,9 +4,9 @@ Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot
 counted (`memory_full`), never silently.  Checkpoints of open windows are stored while the disk takes them, and never
 wait in memory, where their window is anyway.
 
-An append that the disk reports as failed may have happened all the same.  Its token says so later; until then its
-parcels are in doubt: they stay in the queue, and what memory has to drop of them counts as lost only if the append did
-not happen.
+An append that the disk reports as failed may nevertheless have happened.  The spool can tell later by the token of the
+append.  Until then its parcels are in doubt: they stay in the queue, and if memory must drop one, it counts as lost
+only if the append did not happen.
 
 The outbox touches the world through the spool only.  Any thread may call the methods.  `put` and `flush` block on the
 disk, and what is added meanwhile does not wait for them.
@@ -60,7 +60,7 @@ class Outbox:
         pending_max_bytes: int,
         refer: bool = False,
     ) -> None:
-        """`refer`: describe signals by reference where the receiver has confirmed that it has the catalogue."""
+        """With `refer`, batches refer to a catalogue once the receiver has confirmed that it has the catalogue."""
         self._spool = spool
         self._writer = spool.writer
         self._sealer = sealer
@@ -93,7 +93,7 @@ class Outbox:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of bodies in memory that the disk has not taken yet."""
+        """Return the bytes of all bodies in memory that are not yet stored."""
         return self._parcels.size_bytes
 
     # ---- what comes in
@@ -107,7 +107,7 @@ class Outbox:
         self._reporter.add_loss(loss)
 
     def describe(self, descriptions: Sequence[Description]) -> None:
-        """Announce the campaigns of the windows that come from now on.  Not to be called while `put` is at work."""
+        """Set the campaigns whose windows will be put from now on.  Must not be called while `put` runs."""
         if self._references is None:
             return
         bodies = [body for parcel in self._parcels.all() for body in parcel.bodies]
@@ -141,8 +141,8 @@ class Outbox:
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
         """Store what came to open windows since their last checkpoint, and `resume_points` with it.
 
-        Returns False where the disk refuses; the next call then brings more.  The window that `put` gets of these
-        campaigns next replaces the checkpoints.
+        Returns False if the disk refuses; the next call then stores this data as well.  The next window of the same
+        campaign, given to `put`, replaces the checkpoints.
         """
         with self._storing:
             if len(self._parcels):  # the disk refuses, and what waits comes first
@@ -162,7 +162,7 @@ class Outbox:
                     batches += [self._sealer.seal_body(body.checkpoint or first, body) for body in bodies]
                     stored.append((open_window, len(bodies), window.samples))
                 if batches:
-                    # Where this append fails and has happened all the same, the next one replaces what it stored.
+                    # If this append reports failure but did happen, the next append replaces what it stored.
                     self._writer.append(batches, token=_new_token(), resume_points=resume_points)
             except Transient as error:
                 self.problem = str(error)
@@ -253,7 +253,7 @@ class Outbox:
             raise
 
     def _report(self) -> None:
-        """Put what happened and what was lost into batches of events."""
+        """Store pending events and losses as batches of events."""
         losses = self._writer.unreported_losses(EVENTS_AT_ONCE)
         for parcel in self._reporter.pack(losses, self._clock()):
             self._parcels.enqueue(parcel)

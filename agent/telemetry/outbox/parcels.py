@@ -1,8 +1,9 @@
 """The outbox's queue: parcels that the disk has not taken yet, and the append whose outcome is in doubt.
 
-Invariants: parcels leave in the order in which they came.  What is shed of an append in doubt is remembered without
-its bodies, so that it counts as lost only if the append did not happen.  Touches the world: any thread may enqueue,
-while one thread at a time takes parcels out.
+Invariants: parcels leave in the order in which they came.  A parcel that is shed while its append is in doubt is
+remembered without its bodies, so that it counts as lost only if the append did not happen.
+
+Touches the world: any thread may enqueue, while one thread at a time takes parcels out.
 """
 
 import threading

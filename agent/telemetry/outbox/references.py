@@ -2,7 +2,7 @@
 
 Invariants: a batch refers to a catalogue only after the receiver itself has acknowledged the batch that carried it;
 where that is not known for certain (nothing heard yet, refused, the disk does not answer, too many kept) the batch
-describes its signals itself.  A catalogue is offered at most once a start of the agent, so nothing here repeats itself.
+describes its signals itself.  A catalogue is offered at most once in each run of the agent.
 """
 
 from collections.abc import Collection, Sequence

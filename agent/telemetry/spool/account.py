@@ -137,7 +137,7 @@ def spool_status(counts: Counts) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reading(folder: Path) -> Iterator[Index]:
-    """Give the index of the spool in `folder`.  Raises Transient where it, or a row of it, cannot be read."""
+    """Open the index of the spool in `folder` for reading.  Raises Transient if the index or a row cannot be read."""
     file = SpoolFolder(folder, Disk()).index
     # Without a WAL the file is complete, and `immutable` keeps SQLite from making one.
     mode = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
@@ -154,4 +154,6 @@ def _reading(folder: Path) -> Iterator[Index]:
         TypeError,
         ValueError,
     ) as error:  # ValueError and TypeError: rows that the spool never writes
-        raise Transient(f"{file}: the index cannot be read ({error}); the agent mends it at its start") from error
+        raise Transient(
+            f"{file}: the index cannot be read ({error}); start the agent, which repairs the index"
+        ) from error

@@ -85,7 +85,7 @@ class Rows:
         return bool(self._db.execute(exists, (digest,)).fetchone()[0])
 
     def has_unknown_references(self) -> bool:
-        """Say whether a batch is stored of which the catalogue that it needs is not known."""
+        """Return whether a stored batch exists whose catalogue is not known."""
         return self.is_referred_to(UNKNOWN)
 
 
@@ -102,7 +102,8 @@ class Queues:
     def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
         """Return fresh batches of a lane in the order of sending.
 
-        Fresh are those of the `limit` newest batches of all lanes that were stored between the two times (Unix epoch).
+        A batch is fresh if it is among the `limit` newest of all lanes and was stored between the two times (Unix
+        epoch).
         """
         clauses = (
             f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"
@@ -141,7 +142,7 @@ class Checkpoints:
         return list(entries(self._db, f"WHERE lane = {WAITS} ORDER BY id", ()))
 
     def of(self, windows: Collection[str]) -> list[Entry]:
-        """Return those of the windows with these ids."""
+        """Return the checkpoints of the windows with these ids."""
         if not windows:
             return []
         where = f"WHERE lane = {WAITS} AND window IN {LISTED} ORDER BY id"

@@ -13,13 +13,13 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """The receiver's answer to a catalogue."""
 
-    CONFIRMED = "confirmed"  # it has it, durably: batches may refer to it
+    CONFIRMED = "confirmed"  # the receiver has stored the catalogue durably, so batches may refer to it
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A catalogue that is kept: the sealed batch `epoch`, `seq` that carried it, and what became of that.
+    """A catalogue that is kept, the sealed batch (`epoch`, `seq`) that carried it, and the receiver's verdict.
 
     `checksum` is the SHA-256 of the sealed batch; `verdict` None: not known yet.
     """

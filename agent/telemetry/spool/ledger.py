@@ -98,7 +98,7 @@ class Ledger:
     def unreported(self) -> int:
         """Return the number of records that no stored batch reports.
 
-        Of those that none has ever reported there are at most MAX_UNREPORTED, and one a reason after those handed out.
+        At most MAX_UNREPORTED of them were never in a batch, plus one for each reason after the records handed out.
         """
         count = "SELECT count(*) FROM losses WHERE reported_in"
         return int(self._db.execute(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})").fetchone()[0])
@@ -106,7 +106,7 @@ class Ledger:
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
         """Return the oldest records that no stored batch reports, with their ids; -1: all.
 
-        Those that a lost batch had reported come first.
+        Records that a lost batch had reported come first.
         """
         if self._all_reported:
             return []
@@ -117,7 +117,7 @@ class Ledger:
         return found
 
     def hand_out(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return what `unreported_losses` does, for a batch; the records stay as they are from now on."""
+        """Return what `unreported_losses` returns, for a batch, and never change these records from now on."""
         losses = self.unreported_losses(limit)
         self._handed_out.last_id = max([self._handed_out.last_id, *(id_ for id_, _ in losses)])
         return losses
@@ -138,7 +138,7 @@ class Ledger:
     def unreport(self, row: int) -> None:
         """Let the records in a lost batch wait again, unchanged and under their ids.
 
-        The batch may have arrived all the same; by the id the receiver knows a record that it has.
+        The batch may nevertheless have arrived; the receiver then recognizes a repeated record by its id.
         """
         self._all_reported = False
         self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, row))

@@ -66,17 +66,17 @@ class BatchName:
 
 
 def is_epoch(text: str) -> bool:
-    """Say whether `text` has the form of an epoch or a window id: 32 hex digits."""
+    """Return whether `text` has the form of an epoch or a window id: 32 hex digits."""
     return _EPOCH.fullmatch(text) is not None
 
 
 def checksum_of(digest: bytes) -> str:
-    """Return the part of a content's SHA-256 that stands in the file's name."""
+    """Return the first digits of the content's SHA-256, as they stand in the file name."""
     return digest.hex()[:CHECKSUM_CHARS]
 
 
 def matches(name: BatchName, content: bytes) -> bool:
-    """Say whether `content` is whole, by the checksum in its file's name."""
+    """Return whether `content` matches the checksum in its file name."""
     return checksum_of(hashlib.sha256(content).digest()) == name.checksum
 
 
@@ -113,6 +113,6 @@ def carrier_file(digest: bytes, epoch: str, seq: int) -> str:
 
 
 def parse_carrier(file: str) -> tuple[bytes, str, int] | None:
-    """Read the name of a copy of a batch that carried a catalogue: digest, epoch and number of the batch."""
+    """Return the digest, epoch and sequence number in the file name of a catalogue copy, or None for other names."""
     match = _CARRIER.fullmatch(file)
     return None if match is None else (bytes.fromhex(match[1]), match[2], int(match[3]))

@@ -21,7 +21,7 @@ from agent.telemetry.spool.room import Room
 from agent.telemetry.spool.transactions import Transactions
 
 FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
-FRESH_BATCHES: Final = 256  # bounds what each look at the fresh ones costs; twice what ten campaigns make in FRESH_S
+FRESH_BATCHES: Final = 256  # bounds the cost of each query for fresh batches; twice what ten campaigns make in FRESH_S
 UNSWEPT: Final = 20_000  # bounds the memory for their names to 4 MB; the files count as space that is taken
 
 
@@ -94,7 +94,7 @@ class Reader:
             return None
 
     def _content(self, entry: Entry) -> bytes:
-        """Return what lies where the batch should; empty where nothing does."""
+        """Return the content of the batch's file, or empty bytes if the file is missing."""
         try:
             return self._folder.read(self._folder.path(entry.name))
         except FileNotFoundError:
@@ -162,7 +162,7 @@ class Reader:
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
         """Give up batches (by number) that the receiver will never take, record their loss, and return which.
 
-        Only a batch whose very bytes were refused goes: junk that was sent in this vehicle's name costs it nothing.
+        A batch is removed only if the refusal names its exact bytes, so junk sent in this vehicle's name costs nothing.
         Raises Transient.
         """
         with self._transactions.turn:

@@ -103,7 +103,8 @@ def promote(index: Index, checkpoints: Iterable[Entry]) -> None:
 def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
     """Remove a batch, and record its loss in the ledger.  Within a transaction."""
     if entry.waits:
-        index.ledger.count(ADOPTED, batches=1)  # its number is not one of this epoch's, as with one that is sent
+        # The number belongs to another epoch, so the batch counts as adopted, like a checkpoint that is sent.
+        index.ledger.count(ADOPTED, batches=1)
     index.ledger.unreport(entry.row)
     index.rows.remove(entry.row)
     index.ledger.add(loss_of(entry, reason, detail))

@@ -1,8 +1,8 @@
 """The spool: sealed batches wait here, durably, until they are acknowledged.  Touches the world.
 
 The spool sees sealed bytes only; no plaintext telemetry reaches this room or the disk below it.  It has three users and
-a side for each: `writer` for the outbox, `reader` for the uplink, and the class `Spool` itself for whoever keeps the
-agent running.
+a side for each: `writer` for the outbox, `reader` for the uplink, and the class `Spool` itself for the
+runtime of the agent.
 
 On disk, below the spool's folder (agent.telemetry.spool.names has the names):
 
@@ -32,17 +32,17 @@ memory.
 
 Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of it is kept beyond acknowledgement,
 quota and age, until no stored batch refers to it and no campaign uses it.  Whenever the receiver misses the catalogue
-the copy is sent again, and to the receiver it is a duplicate that it learns from.  What batches refer to that were
-taken in without an index is not known, so every catalogue stays until they are gone.
+the copy is sent again, and to the receiver it is a duplicate that it learns from.  For batches that were taken in
+without an index the catalogue is not known, so every catalogue stays until these batches are gone.
 
 Remove (acknowledged, refused, evicted).  One transaction removes the row and settles the loss records that the batch
 had reported: they arrived with the batch, or wait again.  The file is unlinked after; if that does not happen, it is
 an orphan.  An unlink waits for the file system's journal, so the files of acknowledged batches are left to `sweep`,
 which no other call waits for.  It is called when the link has nothing to carry, or as soon as the space is needed.
 
-Run.  `begin_run` says that an agent collects now, `end_run` that all it collected is stored.  Where the second is
-missing, the next `begin_run` records `open_window` for each campaign: lost is what came after the time up to which it
-is durable, unless a source still holds it.
+Run.  `begin_run` records that an agent collects now, and `end_run` that everything it collected is stored.  If
+`end_run` is missing, the next `begin_run` records the loss `open_window` for each campaign: frames after the time up to
+which the campaign is durable are lost, unless a source still holds them.
 
 Failures.  A full or read-only disk and I/O errors raise Transient.  Whether a failed append happened all the same is
 known by its token (agent.telemetry.spool.transactions).

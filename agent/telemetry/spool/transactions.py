@@ -168,7 +168,7 @@ class Transactions:
             self.unlink(dropped)
 
     def stored(self, token: str) -> bool:
-        """Say whether an append that failed was committed all the same.  Raises Transient."""
+        """Return whether an append that failed was nevertheless committed.  Raises Transient."""
         with self.reading() as index:
             return token in (index.last_append, self._landed)
 
@@ -184,7 +184,9 @@ class Transactions:
         if not _is_damage(error):
             raise self._folder.refuses(error) from error
         self.recover()
-        raise Transient(f"spool {self._folder.root}: the index was damaged and is made anew: {error}") from error
+        raise Transient(
+            f"spool {self._folder.root}: the index was damaged and has been made anew ({error}); try again"
+        ) from error
 
     def _ready(self) -> Index:
         """Return the open index, opened anew after an error, with an earlier append resolved."""

@@ -59,9 +59,10 @@ class Writer:
         of a window are dropped with the append that brings the window's fragments.  A checkpoint replaces the one that
         an earlier, failed append stored under its id, and those after it.
 
-        `token` names the append, and each append has another one.  Where the call raises, nobody may know whether it
-        happened: ask `stored`, or call again with the same token, which then does nothing.  Raises Transient where the
-        disk refuses, OutdatedIds where the ids are not the next ones.
+        `token` names the append, and each append has another one.  If the call raises, the append may or may not have
+        happened: ask `stored`, or call again with the same token, which does nothing if it happened.
+
+        Raises Transient if the disk refuses, OutdatedIds if the ids are not the next ones.
         """
         assert token
         _check(batches)
@@ -111,7 +112,7 @@ class Writer:
             self._folder.settle_checkpoints()
 
     def _add(self, index: Index, entry: Entry, refused: Reason | None, reports: Collection[int]) -> None:
-        """Store a row, or what explains its number where the limits had no room for the batch."""
+        """Store a row, or a loss record that explains its number if the limits had no room for the batch."""
         if refused is None:
             index.ledger.report(reports, index.rows.add(entry, self._now_s()))
         elif entry.waits:
@@ -120,7 +121,7 @@ class Writer:
             index.ledger.add(loss_of(entry, refused))
 
     def stored(self, token: str) -> bool:
-        """Say whether the last append, which raised, has happened all the same.  Raises Transient."""
+        """Return whether the last append was committed although it raised.  Raises Transient."""
         return self._transactions.stored(token)
 
     def promote(self, windows: Collection[str]) -> None:

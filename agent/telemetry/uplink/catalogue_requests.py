@@ -1,7 +1,7 @@
 """Catalogues that the receiver asked for, and the batches that wait for them.  Pure: times are monotonic seconds.
 
-A catalogue is sent first, then what waits for it, at once.  The same catalogue is sent again only after growing
-intervals, whatever the receiver says, and at most MAX_WANTED of them are remembered.
+A catalogue is sent first, and the batches that wait for it follow at once.  The same catalogue is sent again only after
+growing intervals, however often the receiver asks, and at most MAX_WANTED catalogues are remembered.
 """
 
 import math

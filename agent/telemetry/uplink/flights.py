@@ -1,9 +1,9 @@
 """The in-flight window: batches that are sent and not answered.  Pure.
 
 Invariants: at most `in_flight` batches wait for their acknowledgement.  Of these at most `receive_maximum` batches, and
-`unconfirmed_bytes` or one single batch, wait for the broker's PUBACK, so that fresh data never has more than that
-before it on a slow link, and memory holds no more.  Kinds that go beside fresh data take neither the last place nor the
-last eighth of the bytes.
+`unconfirmed_bytes` or one single batch, wait for the broker's PUBACK, so that on a slow link no more than that is ahead
+of fresh data, and memory holds no more.  Kinds that go beside fresh data take neither the last place nor the last
+eighth of the bytes.
 
 The window opens at START batches and grows by one with each answer: a receiver that is away costs few batches on each
 connection, and a receiver that answers is kept busy.
@@ -69,7 +69,7 @@ class Flights:
 
     @property
     def is_hungry(self) -> bool:
-        """Whether less than half of what may wait for the broker's PUBACK does."""
+        """Whether less than half of the batches that may wait for a PUBACK are waiting."""
         return (
             2 * self._unconfirmed <= min(self._size, self._receive_maximum)
             and 2 * self._unconfirmed_bytes <= self._unconfirmed_limit
@@ -102,7 +102,7 @@ class Flights:
         flight.sent_at_s, flight.overdue_at_s = now_s, overdue_at_s
 
     def remove(self, key: Key) -> Flight | None:
-        """Take the place of a batch back; return its flight, or None."""
+        """Free the place of a batch; return its flight, or None."""
         flight = self._flights.pop(key, None)
         if flight is not None:
             self._beside -= flight.turn.beside

@@ -59,14 +59,14 @@ class LinkGate:
         """Whether the link is metered; None: not known."""
 
     async def look(self, address: str) -> None:
-        """See what the link with this own address is."""
+        """Find out whether the link with this local address is metered."""
         metered = await self._ask(address) if self._setting == "auto" else self._setting
         if metered != self.metered:
             log.info("link_metered", metered=metered)
         self.metered = metered
 
     async def watch(self, address: str, changed: Callable[[], None]) -> None:
-        """Look again and again, tell of each look, and save.  Runs until cancelled."""
+        """Look at the link at intervals, report each result, and save the count.  Runs until cancelled."""
         try:
             while True:
                 await asyncio.sleep(self._look_s)
@@ -108,7 +108,7 @@ class LinkGate:
         self._saved_bytes, self._saved_at = today.used_bytes, clock
 
     def status(self) -> dict[str, Any]:
-        """For `/status`."""
+        """Return the state of the link for `/status`."""
         return {
             "metered": self.metered,
             "lanes": [lane.label for lane in self.lanes()],

@@ -1,10 +1,10 @@
 """Which lanes may use the link of the moment, and what of the day's bytes is used up.  Pure.
 
-A metered link (one that somebody pays by the byte) carries `metered_lanes` alone, and the backlog on it only while less
+A metered link (one that is paid by the byte) carries `metered_lanes` alone, and the backlog on it only while less
 than `daily_bytes` were sent over metered links that day.  Any other link, and one of which nothing is known, carries
 everything.
 
-A day here is 24 hours by the clock that counts from boot, which nobody sets: a wall clock that jumps neither gives the
+A day here is 24 hours by the clock that counts from boot, which is never set: a wall clock that jumps neither gives the
 day's bytes anew nor takes them for ever.  Only the time that the machine was off comes from wall clocks, where a
 network or GNSS had set them both before and after.
 """
@@ -22,7 +22,7 @@ _BELIEVED: Final = (ClockQuality.NETWORK, ClockQuality.GNSS)
 
 @dataclass(frozen=True, slots=True)
 class DayUse:
-    """Bytes sent over metered links in a day of which `elapsed_s` are over."""
+    """The bytes sent over metered links in the current day, which began `elapsed_s` ago."""
 
     used_bytes: int = 0
     elapsed_s: float = 0.0
@@ -53,7 +53,7 @@ class LinkPolicy:
 
 
 def seconds_between(before: Clock, now: Clock) -> float:
-    """How much of a day passed between two readings; what is not certain does not count."""
+    """Return the seconds that certainly passed between two readings."""
     since_boot_s = now.boottime_us / 1e6
     if before.boot_id == now.boot_id:
         return max(0.0, since_boot_s - before.boottime_us / 1e6)

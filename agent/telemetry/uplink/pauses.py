@@ -51,7 +51,7 @@ class Pauses:
         return self.pause(entry.lane, now_s, jitter)
 
     def pause(self, lane: Lane, now_s: float, jitter: float) -> float:
-        """Let a lane wait; return the seconds."""
+        """Pause a lane; return for how many seconds."""
         # Several refusals of one burst count once: the batches were on their way before the first refusal came.
         if self._paused.get(lane, now_s) <= now_s:
             self._refusals[lane] = self._refusals.get(lane, 0) + 1

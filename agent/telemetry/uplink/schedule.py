@@ -71,7 +71,7 @@ class Schedule:
 
     @property
     def is_hungry(self) -> bool:
-        """Whether the broker has confirmed so much that it soon has nothing to do."""
+        """Whether the broker has confirmed so many batches that it is about to run idle."""
         return self._flights.is_hungry
 
     def new_turns(self, allowed: Collection[Lane], now_s: float) -> list[Turn]:
@@ -198,7 +198,7 @@ class Schedule:
         self._silence.sent(turn, now_s)
 
     def _follow(self, keys: Set[Key], now_s: float) -> None:
-        """Send these again at once: the catalogue that they waited for is on its way."""
+        """Send these batches again at once, because the catalogue that they waited for is on its way."""
         for key in sorted(keys):
             flight = self._flights.get(key)
             if flight is not None and flight.confirmed:
@@ -207,7 +207,7 @@ class Schedule:
         self._unanswered.hurry(keys, now_s)
 
     def _expire(self, now_s: float) -> None:
-        """Take the places of overdue batches back."""
+        """Free the places of overdue batches in the window."""
         for flight in self._flights:
             if flight.overdue_at_s <= now_s:
                 self._flights.remove(flight.entry.key)

@@ -40,7 +40,7 @@ class Sending:
         self._schedule = Schedule(pace, standing.bucket, standing.unanswered)
         self._wake = asyncio.Event()
         self._under_way: set[asyncio.Future[int]] = set()
-        self._lost: BaseException | None = None  # why the connection is
+        self._lost: BaseException | None = None  # the error that ended the connection
         self._has_taken = asyncio.Event()
 
     async def run(self) -> None:
@@ -107,7 +107,7 @@ class Sending:
         return [entry for entry, _ in chosen]
 
     def _find(self, supplies: dict[Turn, list[Supply]], room: int, busy: Set[Key]) -> dict[Turn, list[Entry]]:
-        """Look `room` batches of each kind up, or as many as there are.  Blocks on the disk; raises Transient."""
+        """Return up to `room` stored batches of each kind.  Blocks on the disk; raises Transient."""
         found: dict[Turn, list[Entry]] = {}
         for turn, sources in supplies.items():
             entries: list[Entry] = []
@@ -164,7 +164,7 @@ class Sending:
             self._lost = error
             self._wake.set()
         elif standing.route.ack == "broker" and answer.result() == NO_MATCHING_SUBSCRIBERS:
-            # The broker accepted the message and has dropped it already: nobody would ever store it.
+            # The broker accepted the message and has already dropped it, so it would never be stored.
             standing.counts.publish_unheard += 1
             schedule.forget(entry.key)
             reason = f"nobody subscribes to {standing.route.topic(entry.lane)}"
@@ -183,7 +183,7 @@ class Sending:
             self._wake.set()
 
     async def _forget_taken(self) -> None:
-        """Let the spool forget what the broker took, by the group (`ack = "broker"`).  Runs until cancelled."""
+        """Remove from the spool what the broker took, in groups (`ack = "broker"`).  Runs until cancelled."""
         taken = self._standing.taken
         self._has_taken.set()  # an earlier connection may have left some
         while True:
@@ -214,7 +214,7 @@ class Sending:
     # ---- catalogues
 
     async def _supply(self, digest: bytes) -> None:
-        """Send a catalogue that the receiver lacks.  Where it is lost, nobody can read the batches that refer to it."""
+        """Send a catalogue that the receiver lacks.  If it is lost, the batches that refer to it cannot be read."""
         standing = self._standing
         try:
             content = await asyncio.to_thread(standing.spool.catalogue, digest)
@@ -265,7 +265,7 @@ class Sending:
 
 
 def _raise_failure(tasks: set[asyncio.Task[None]]) -> None:
-    """Raise what one of them failed with; they end in no other way."""
+    """Raise the error of a failed task; a task ends in no other way."""
     for task in tasks:
         if task.done():
             task.result()

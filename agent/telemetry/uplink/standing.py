@@ -62,7 +62,7 @@ class UplinkCounts:
 
 @dataclass(slots=True)
 class Standing:
-    """The parts and the state that outlive a connection.  `clock_s` is monotonic; `jitter` gives 0 to 1."""
+    """The objects and the state that outlive a connection.  `clock_s` is monotonic; `jitter` gives 0 to 1."""
 
     spool: Reader
     route: Route

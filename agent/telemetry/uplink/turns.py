@@ -48,10 +48,10 @@ class Supply(NamedTuple):
 class Rule:
     """The resources that one kind of batches may use.
 
-    `lane`: in which they travel; None where each batch keeps the lane of its first sending.
-    `supplies`: where the spool has them, in the order of sending; none for those that were sent before.
-    `beside`: they leave the last place and the last eighth of the bytes of the window to fresh data, and while no
-    receiver answers they only probe for one.
+    `lane`: the lane in which these batches travel; None if each batch keeps the lane of its first sending.
+    `supplies`: where to find them in the spool, in the order of sending; empty for batches that were sent before.
+    `beside`: these batches leave the last place and the last eighth of the bytes of the window to fresh data, and
+    while the receiver does not answer they are sent as probes only.
     `limited`: the rate of the backlog applies (`bucket`).
     """
 

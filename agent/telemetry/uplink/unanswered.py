@@ -37,7 +37,7 @@ class Silent:
 
 
 class Unanswered:
-    """All unanswered batches.  They outlive connections, because a new connection makes none of them answerable."""
+    """All unanswered batches.  The record outlives connections: a new connection does not answer old batches."""
 
     def __init__(self) -> None:
         self._batches: dict[Key, Silent] = {}
@@ -87,7 +87,7 @@ class Unanswered:
             silent.open = False
 
     def hurry(self, keys: Collection[Key], now_s: float) -> None:
-        """Make these due now: what kept them from being answered is gone."""
+        """Make these batches due now, because the reason for the missing answers is gone."""
         for key in keys:
             if (silent := self._batches.get(key)) is not None:
                 silent.due_s, silent.open = now_s, False

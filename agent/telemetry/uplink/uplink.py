@@ -78,7 +78,7 @@ class Uplink:
         await asyncio.to_thread(standing.spool.sweep)
 
     async def _record(self, ack: Ack) -> list[int]:
-        """Let the spool forget what the receiver stored or refused; return the refused batches that it had."""
+        """Remove from the spool what the receiver stored or refused; return the refused batches that were removed."""
         standing = self._standing
         forgotten = await asyncio.to_thread(standing.spool.acknowledge, ack.epoch, ack.stored)
         standing.counts.acknowledged += forgotten

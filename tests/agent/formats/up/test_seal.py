@@ -173,7 +173,7 @@ def test_key_files_read_back(suite):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"suite": "RSA"}, "suite 'RSA' is none of"),
+        ({"suite": "RSA"}, "suite 'RSA' is unknown"),
         ({"suite": []}, "suite"),
         ({"key_id": "0" * 16}, "does not belong"),
         ({"public_key": "AAAA"}, "not a MLKEM768_X25519 key"),
