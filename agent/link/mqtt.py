@@ -219,10 +219,12 @@ class _Client(aiomqtt.Client):
 
     def _open_socket(self, opened: "asyncio.Future[None]") -> None:
         """In the connecting thread: DNS, TCP, TLS, CONNECT."""
-        failure: OSError | ValueError | None = None
+        failure: Exception | None = None
         try:
             self._client_connect()
-        except (OSError, ValueError) as error:  # ValueError: host names that IDNA refuses
+        # OSError, or ValueError for host names that IDNA refuses.  Any other error would end this thread without a
+        # word and leave `open` waiting for ever, so it goes to the caller as well.
+        except Exception as error:  # noqa: BLE001
             failure = error
 
         def tell() -> None:
