@@ -1,7 +1,7 @@
-"""The broker's address, our certificate, and what each failure to connect means.  Reads the files it names.
+"""The broker's address, our certificate, and the meaning of each failure to connect.  Reads the named files.
 
-Invariant: a connection is TLS 1.2 or later, mutual, against one authority; and every failure to
-connect is one message that names the endpoint or the file and the remedy.
+Invariant: a connection uses TLS 1.2 or later, with certificates on both sides and one authority.  Every failure to
+connect is one message that names the endpoint or the file, and the remedy.
 """
 
 import contextlib
@@ -21,12 +21,11 @@ _RECORD_BYTES: Final = 16_384  # of TLS, at most: what one read can return
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A broker and who we are to it.
+    """A broker, and the client that connects to it.
 
-    `cert_file` and `key_file` are the client's PEM files, `ca_file` the authority of the broker's
-    certificate.  `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum`
-    bounds the messages that the broker may send before we have taken earlier ones, `maximum_packet_bytes` the
-    size of each.
+    `cert_file` and `key_file` are the client's PEM files, `ca_file` is the authority of the broker's certificate.
+    `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum` bounds how many messages
+    the broker may send before earlier ones are acknowledged, `maximum_packet_bytes` the size of each.
     """
 
     host: str
@@ -45,9 +44,11 @@ class Endpoint:
 
 
 def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
-    """An SSLSocket that reads ahead, for paho asks for a byte or two at a time, and that notes in `alerts` why it
-    failed: under TLS 1.3 a broker refuses our certificate only after the handshake, in an alert that paho turns into
-    "connection lost"."""
+    """Return a class of SSLSocket that reads ahead, and that adds the reason of a failure to `alerts`.
+
+    Reading ahead helps because paho asks for a byte or two at a time.  The reason must be kept because under TLS 1.3 a
+    broker refuses our certificate only after the handshake, by an alert that paho turns into "connection lost".
+    """
 
     class BrokerSocket(ssl.SSLSocket):
         _ahead = b""

@@ -1,9 +1,9 @@
-"""Whether the link under a connection is metered: asked of the system.  Touches the world.
+"""Ask the system whether the link under a connection is metered.  Touches the world.
 
-NetworkManager knows best, because users set it there; its answers `yes` and `yes (guessed)` count as metered.  It is
-asked through its own nmcli.  systemd-networkd keeps no such mark, and neither do others; where NetworkManager has
-nothing to say, the kernel's kind of the interface decides: a modem (wwan, ppp) is metered, and of anything else nothing
-is known.
+NetworkManager knows best, because users mark metered links there; its answers `yes` and `yes (guessed)` count as
+metered.  The question goes through its program nmcli.  systemd-networkd and others keep no such mark, so without
+NetworkManager the kernel's kind of interface decides: a modem (wwan, ppp) is metered, and for any other kind nothing is
+known.
 
 The interface is the one that has the connection's own address, so default routes and their order do not matter.
 """
@@ -29,7 +29,7 @@ _IPV6_ADDRESSES: Final = Path("/proc/self/net/if_inet6")
 
 
 async def is_metered(address: str) -> bool | None:
-    """Whether the interface with this own address is metered; None: nothing says so."""
+    """Return whether the interface with this local address is metered; None if nothing says so."""
     told = metered_of(await _ask_nmcli(), address)
     return told if told is not None else await asyncio.to_thread(_is_modem, address)
 
@@ -89,7 +89,7 @@ def _is_modem(address: str) -> bool | None:
 
 
 def _interface_of(address: str) -> str | None:
-    """The interface that has `address`.  Raises OSError."""
+    """Return the name of the interface that has `address`, or None.  Raises OSError."""
     with contextlib.suppress(OSError):
         for line in _IPV6_ADDRESSES.read_text().splitlines():
             digits, *_, name = line.split()

@@ -1,7 +1,7 @@
 """When to connect, and how long to wait before the next attempt: the life of the link as a table.  Pure.
 
-Invariant: every pair of state and event has one answer or is a programmer's error; a broker that fails is
-asked at most once per back-off, and a link that drops at once after connecting does not reset it.
+Invariant: every pair of state and event has one answer or is a programmer's error.  A broker that fails is asked at most
+once in each back-off, and a link that drops right after connecting does not reset the back-off.
 
     OFFLINE     --START-->   CONNECTING            CONNECTING --CONNECTED--> ONLINE
     CONNECTING  --FAILED-->  BACKING_OFF           ONLINE     --LOST-->      BACKING_OFF
@@ -64,7 +64,7 @@ class Backoff:
             raise ValueError(f"back-off needs 0 < floor_s <= base_s <= cap_s and stable_s >= 0, got {self}")
 
     def wait_s(self, failures: int, jitter: float) -> float:
-        """Seconds to wait after `failures` failures in a row (>= 1); `jitter` is uniform in [0, 1)."""
+        """Return the seconds to wait after `failures` failures in a row (>= 1); `jitter` is uniform in [0, 1)."""
         doublings = min(failures - 1, 32)  # beyond any sensible cap; keeps the power a small number
         ceiling = min(self.cap_s, self.base_s * 2.0**doublings)
         return self.floor_s + jitter * (ceiling - self.floor_s)
@@ -81,7 +81,7 @@ class Session:
     retry_at_s: float = 0.0
 
     def after(self, event: Event, *, now_s: float, jitter: float) -> "Session":
-        """The session after `event`; `jitter` uniform in [0, 1).  ValueError for an event out of place."""
+        """Return the session after `event`; `jitter` is uniform in [0, 1).  Raises ValueError for an impossible event."""
         try:
             state = TABLE[self.state, event]
         except KeyError:

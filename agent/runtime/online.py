@@ -1,9 +1,10 @@
-"""What is said over one connection: hear the fleet, ask what is new, send what waits.  Touches the world.
+"""The exchange over one connection: take messages in, ask for news, send batches.  Touches the world.
 
-Invariant: telemetry and acknowledgements never wait for pushes; a broker that refuses to carry them is named in the
-log, once a connection, and batches go on.  Bundles are examined in a task of their own, the newest of those that wait;
-after one that was refused the next waits for a back-off, which outlives connections, so that a flood of rubbish costs
-the machine little.
+Invariant: telemetry and acknowledgements never wait for pushes.  If the broker refuses to carry pushes, the log says so
+once a connection, and batches are sent all the same.
+
+Bundles are examined in a task of their own, and only the newest bundle that waits is examined.  After a refused bundle
+the next one waits for a back-off that outlives connections, so that a flood of rubbish costs the machine little.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Online:
-    """Call it with each connection that comes about, one at a time; it works until that ends, or is cancelled.
+    """The work on connections: call it with each new connection, one at a time; it runs until the connection ends.
 
     Raises Transient where the connection is lost, Permanent where the broker refuses what we must hear.
     """
@@ -60,7 +61,7 @@ class Online:
         self._quiet_until_s = 0.0
 
     async def __call__(self, connection: Connection) -> None:
-        """One connection, from its start to its end."""
+        """Work on one connection, from its start to its end."""
         await connection.subscribe([topics.ack(self._vehicle), topics.push(self._vehicle), topics.NUDGE])
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hear(connection), name="hear")
@@ -83,7 +84,7 @@ class Online:
                 self._news.set()
 
     async def _examine(self) -> None:
-        """Offer the newest bundle that waits, one at a time, never sooner than the back-off allows."""
+        """Offer the newest waiting bundle, one at a time, never sooner than the back-off allows.  Runs until cancelled."""
         while True:
             await asyncio.sleep(self._quiet_until_s - time.monotonic())
             if await self._applier.offer(await self._bundle.get()):
@@ -93,7 +94,7 @@ class Online:
             self._quiet_until_s = time.monotonic() + self._refused.wait_s(self._refusals, self._jitter())
 
     async def _ask(self, connection: Connection) -> None:
-        """Ask what is new: now, whenever the fleet says that something is, and again where no answer comes."""
+        """Ask for news: now, whenever the fleet announces some, and again if no answer comes.  Runs until cancelled."""
         unanswered = 0
         while True:
             self._nudged.clear()

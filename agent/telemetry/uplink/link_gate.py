@@ -1,7 +1,8 @@
-"""Which lanes may use the link now: the policy with the real link, clock and file.  Touches the world.
+"""Apply the link policy to the real link, with the real clock and a file for the count.  Touches the world.
 
-Invariant: bytes on metered links count before they leave, and across restarts; a crash forgets at most SAVE_BYTES or
-SAVE_S of them.  Where the file cannot be read or written the count goes on in memory, and the log says so.
+Invariant: bytes on metered links are counted before they are sent, and across restarts; a crash forgets at most
+SAVE_BYTES of them, or those of SAVE_S.  If the file cannot be read or written, counting goes on in memory, and the log
+says so.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """The file: JSON."""
+    """The content of the file, as JSON."""
 
     today: DayUse
     clock: Clock
@@ -79,7 +80,7 @@ class LinkGate:
                 await asyncio.to_thread(self.save)
 
     def lanes(self) -> tuple[Lane, ...]:
-        """The lanes that may send."""
+        """Return the lanes that may send."""
         return self._policy.lanes(self.metered, self.today())
 
     def sent(self, size_bytes: int) -> None:

@@ -1,12 +1,11 @@
-"""Which lanes may use the link of the moment, and what of the day's bytes is used up.  Pure.
+"""Which lanes may use the present link, and how many of the day's bytes are used.  Pure.
 
-A metered link (one that is paid by the byte) carries `metered_lanes` alone, and the backlog on it only while less
-than `daily_bytes` were sent over metered links that day.  Any other link, and one of which nothing is known, carries
-everything.
+A metered link (paid by the byte) carries only `metered_lanes`, and the backlog only while less than `daily_bytes` were
+sent over metered links on that day.  Any other link carries everything, and so does a link of unknown kind.
 
-A day here is 24 hours by the clock that counts from boot, which is never set: a wall clock that jumps neither gives the
-day's bytes anew nor takes them for ever.  Only the time that the machine was off comes from wall clocks, where a
-network or GNSS had set them both before and after.
+A day is 24 hours of the clock that counts from boot, because nothing ever sets that clock: a wall clock that jumps
+neither renews the day's bytes nor blocks them for ever.  Only the time that the machine was off comes from wall clocks,
+and only if a network or GNSS had set them both before and after.
 """
 
 from collections.abc import Collection
@@ -45,7 +44,7 @@ class LinkPolicy:
     daily_bytes: int
 
     def lanes(self, metered: bool | None, today: DayUse) -> tuple[Lane, ...]:
-        """The lanes that may use a link, in the order of sending; `metered` None: not known."""
+        """Return the lanes that may use a link, in the order of sending; `metered` None means unknown."""
         if not metered:
             return tuple(Lane)
         spent = today.used_bytes >= self.daily_bytes
