@@ -1,7 +1,7 @@
 """Keep the vehicle connected: carries out the state table of `session` with a real clock and real connections.
 
-Invariant: however a connection ends, the next attempt comes after the back-off and uses a fresh client.  The log has one
-line for each change of state, not for each attempt.
+Invariant: however a connection ends, the next attempt comes after the back-off and uses a fresh client.  The log has
+one line for each change of state, not for each attempt.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """When to connect, and how long to wait before the next attempt: the life of the link as a table.  Pure.
 
-Invariant: every pair of state and event has one answer or is a programmer's error.  A broker that fails is asked at most
-once in each back-off, and a link that drops right after connecting does not reset the back-off.
+Invariant: every pair of state and event has one answer or is a programmer's error.  A broker that fails is asked once
+in each back-off at most, and a link that drops right after connecting does not reset the back-off.
 
     OFFLINE     --START-->   CONNECTING            CONNECTING --CONNECTED--> ONLINE
     CONNECTING  --FAILED-->  BACKING_OFF           ONLINE     --LOST-->      BACKING_OFF
@@ -81,7 +81,7 @@ class Session:
     retry_at_s: float = 0.0
 
     def after(self, event: Event, *, now_s: float, jitter: float) -> "Session":
-        """Return the session after `event`; `jitter` is uniform in [0, 1).  Raises ValueError for an impossible event."""
+        """Return the session after `event`; `jitter` is uniform in [0, 1).  Raises ValueError if it cannot happen."""
         try:
             state = TABLE[self.state, event]
         except KeyError:

@@ -84,7 +84,7 @@ class Online:
                 self._news.set()
 
     async def _examine(self) -> None:
-        """Offer the newest waiting bundle, one at a time, never sooner than the back-off allows.  Runs until cancelled."""
+        """Offer the newest waiting bundle, never sooner than the back-off allows.  Runs until cancelled."""
         while True:
             await asyncio.sleep(self._quiet_until_s - time.monotonic())
             if await self._applier.offer(await self._bundle.get()):
