@@ -87,7 +87,7 @@ def accelerator_pedal(d: Drive, _: Sending) -> Signals:
 
 
 def transmission_status(d: Drive, _: Sending) -> Signals:
-    """The selector is in P or D; the town needs no reverse gear."""
+    """Return the signals of the transmission; the selector is in P or D, because the town needs no reverse gear."""
     e = d.driveline
     return {
         "GearEngaged": e.gear,

@@ -125,7 +125,9 @@ class Pushes:
         )
 
     async def offer(self, payload: bytes) -> PushOutcome:
-        """Take a bundle from `hu/v1/push/<vehicle>`, of unknown origin.  After APPLIED, apply `current()`.
+        """Take a bundle from `hu/v1/push/<vehicle>`, of unknown origin.
+
+        After APPLIED the caller applies the release that `current()` returns.
 
         Raises: Transient where the machine failed (disk full, no process), so that what is in force stays and the
         fleet can be asked again; Permanent where the vehicle's own root.json is unusable.

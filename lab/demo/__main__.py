@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         help="its databases; may be repeated",
     )
     parser.add_argument("--match", choices=("exact", "pgn"), default="exact", help="how identifiers find messages")
-    parser.add_argument("--seed", type=arguments.whole(0, 2**32), default=1, metavar="N", help="of the virtual vehicle")
+    parser.add_argument(
+        "--seed", type=arguments.whole(0, 2**32), default=1, metavar="N", help="seed of the virtual vehicle"
+    )
     parser.add_argument(
         "--length", type=arguments.positive, default=LENGTH_S, metavar="S", help="seconds the drive takes (%(default)g)"
     )

@@ -16,8 +16,8 @@ bytes that holds them all:
 Residuals of all columns stand together: by ascending width; within a width all lowest bytes first, column after
 column, then all second bytes, and so on; little-endian, two's complement.
 
-Invariant: encoding and decoding are exact for every int64 pattern, and no count is believed before it is checked
-against the bytes that are there.
+Invariant: encoding and decoding are exact for every int64 pattern, and no count is trusted before it is checked
+against the number of bytes.
 """
 
 from collections.abc import Iterator, Sequence

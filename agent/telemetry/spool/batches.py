@@ -122,7 +122,7 @@ class Queues:
         return entries(self._db, "WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
 
     def checkpoints_to_evict(self) -> Iterator[Entry]:
-        """Return the checkpoints of open windows in that order."""
+        """Return the checkpoints of open windows in the order of eviction."""
         return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
 
     def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:

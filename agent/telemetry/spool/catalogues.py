@@ -67,7 +67,7 @@ class Catalogues:
                 self.keep(replace(carrier, verdict=verdict))
 
     def drop(self, digest: bytes) -> None:
-        """Keep a catalogue no longer."""
+        """Remove a catalogue."""
         self._db.execute("DELETE FROM catalogues WHERE digest = ?", (digest,))
         self._carriers.pop(digest, None)
 
