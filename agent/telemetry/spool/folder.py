@@ -39,7 +39,8 @@ class SpoolFolder:
         self.root = root
         self._disk = disk
         self._leftovers: set[Path] = set()  # files that could not be removed yet
-        self._checkpoints_unsynced = False
+        # The process before may have removed some and have ended before it synced their folder.
+        self._checkpoints_unsynced = True
         self.sweeper = Sweeper(lambda name: disk.remove(self.path(name)), self.settle_checkpoints)
 
     @property
