@@ -8,11 +8,17 @@ T = TypeVar("T")
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` to its end; if the caller is cancelled meanwhile, raise CancelledError only afterwards."""
+    """Await `work` to its end; if the caller is cancelled meanwhile, raise CancelledError only afterwards.
+
+    An error of `work` is raised, unless the caller was cancelled.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         # The shield was cancelled, not the work: a commit to the disk, for example, goes on in its thread.
         await asyncio.wait({task})
+        # The caller hears of its cancellation only.  asyncio prints an error that is never retrieved.
+        if not task.cancelled():
+            task.exception()
         raise
