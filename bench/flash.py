@@ -15,6 +15,7 @@ from agent.formats.topics import Lane
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.batch import SealedBatch
@@ -71,7 +72,7 @@ def _collected(drive: Drive, folder: Path, checkpoint_ns: int) -> tuple[int, int
     outbox = Outbox(spool, sealer, clock.read, batch_max_bytes=BATCH_BYTES, pending_max_bytes=10**8, refer=True)
     plans = {drive.block.buses[number]: plan for number, plan in drive.plans.items()}
     limits = Limits(5 * S, 10 * S, 100_000, 50_000_000, checkpoint_ns)
-    collector = Collector(drive.block.buses, plans, outbox, clock, limits)
+    collector = Collector(SignalTables(drive.block.buses, plans), outbox, clock, limits)
 
     async def collect() -> int:
         await collector.set_campaigns([EVERYTHING])
