@@ -96,7 +96,7 @@ class Pipeline:
         self._runs += 1
 
     def windows(self) -> list[Window]:
-        """What is collected, by window."""
+        """Return what is collected, by window."""
         found = []
         for block in self._windows:
             self._collector.take_blocks(self._tables.blocks(self._decoder.decode(block).columns))
@@ -111,12 +111,12 @@ class Pipeline:
         return samples, sum(map(len, self.bodies())), self._spool.counts().size_bytes
 
     def bodies(self) -> list[bytes]:
-        """What is signed and sealed, batch by batch."""
+        """Return the bodies that are signed and sealed, batch by batch."""
         limit = BATCH_BYTES - SEAL_OVERHEAD_BYTES
         return [body for window in self.windows() for _, body in encode_fragments(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
-        """What a receiver gets out of the batches that one run leaves in the spool."""
+        """Return what a receiver reads from the batches that one run leaves in the spool."""
         self.empty()
         self.run()
         parts: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}

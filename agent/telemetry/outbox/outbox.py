@@ -48,7 +48,7 @@ class _OpenWindow:
 
 
 class Outbox:
-    """See the module's text.  `problem` says why the disk refuses, or is None."""
+    """A bounded queue in front of the spool.  `problem` says why the disk refuses, or is None."""
 
     def __init__(
         self,
