@@ -6,6 +6,7 @@ The frames are written to an MF4 file once; measured are `extract_bus_logging` a
 import logging
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from asammdf import MDF, Signal, Source
@@ -53,7 +54,7 @@ class AsammdfDecoder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with MDF(self._file) as recording, recording.extract_bus_logging({"CAN": self._databases}) as extracted:
-                for number, group in enumerate(extracted.groups):
+                for number, group in enumerate(cast("list[Any]", extracted.groups)):  # asammdf types them as objects
                     places = [(channel.name, number, i) for i, channel in enumerate(group.channels) if i]
                     if not places:
                         continue

@@ -1,6 +1,7 @@
 """Decodes with cantools, frame by frame, as a Python script does today: `message.decode` with default arguments."""
 
 from collections import defaultdict
+from typing import cast
 
 import numpy as np
 from cantools.database.can import Message
@@ -55,6 +56,6 @@ class CantoolsDecoder:
         """Return all values, without texts."""
         values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for bus, sender, message, data in self._frames:
-            for signal, value in message.decode(data, decode_choices=False).items():
+            for signal, value in cast("dict[str, float]", message.decode(data, decode_choices=False)).items():
                 values[key(self._buses[bus], message.name, signal, sender)].append(value)
         return {name: np.array(numbers, np.float64) for name, numbers in values.items()}

@@ -4,7 +4,7 @@ before, as in an agent that has been running for a while, and the receiver has c
 sends once for each revision of a campaign."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -142,7 +142,7 @@ class Pipeline:
 
     def forget_times(self) -> None:
         """Runs from here on count."""
-        self._stages_s: Counter[str] = Counter()
+        self._stages_s: defaultdict[str, float] = defaultdict(float)
         self._busy_s = 0.0
         self._runs = 0
 

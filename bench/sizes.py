@@ -98,8 +98,8 @@ def _vehicle_data() -> Any:
     _field(data, "captured_signals", 5, _FIELD.TYPE_MESSAGE, label=_FIELD.LABEL_REPEATED)
     data.field[-1].type_name = ".bench.CapturedSignal"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("bench.VehicleData"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("bench.VehicleData"))
 
 
 def _field(message: Any, name: str, number: int, kind: Any, *, label: Any = _FIELD.LABEL_OPTIONAL, **more: int) -> None:

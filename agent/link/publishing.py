@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agent.errors import AgentError
+
 
 @dataclass(slots=True)
 class Message:
@@ -78,7 +80,7 @@ class Publishing:
                 continue
             try:
                 packet_id = self._send(message)
-            except Exception as error:  # noqa: BLE001  (any exception is passed on to the caller that waits for the answer)
+            except (AgentError, ValueError) as error:  # paho raises ValueError for a topic or payload that MQTT forbids
                 fail(message.answer, error)
                 continue
             message.due_s = self._loop.time() + message.timeout_s

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +25,9 @@ from agent.formats.up.losses import Reason
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
 from agent.telemetry.clock import MachineClock
+from agent.telemetry.spool.batch import Entry
+from agent.telemetry.spool.batches import Keys
+from agent.telemetry.spool.reader import Reader
 from agent.telemetry.uplink.flights import START
 from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy
@@ -79,6 +82,19 @@ def content(seq: int, size: int = 1_000) -> bytes:
     return b"%d " % seq + bytes(size)
 
 
+class WatchedReader(Reader):
+    """A reader that calls `looked` after each look for pending batches.  It shares the state of `reader`."""
+
+    def __init__(self, reader: Reader, looked: Callable[[], None]) -> None:
+        self.__dict__ = reader.__dict__
+        self._looked = looked
+
+    def pending(self, limit: int, *, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None = None) -> list[Entry]:
+        found = super().pending(limit, exclude=exclude, lanes=lanes, fresh=fresh)
+        self._looked()
+        return found
+
+
 def uplink_of(
     spool: Store,
     ack: AckMode = "receiver",
@@ -87,11 +103,12 @@ def uplink_of(
     metered: Metered = "auto",
     daily_bytes: int = 0,
     backlog_bytes_s: float = 0,
+    looked: Callable[[], None] = lambda: None,
 ) -> Uplink:
     policy = LinkPolicy(frozenset(Lane), daily_bytes)
     return Uplink(
         Standing(
-            spool.reader,
+            WatchedReader(spool.reader, looked),
             Route(VEHICLE, PARTITION, KEY.public_key(), ack),
             replace(pace, backlog_bytes_s=backlog_bytes_s, publish_timeout_s=5.0),
             LinkGate(policy, Path("/nonexistent/metered.json"), MachineClock().read, metered=metered),
@@ -212,39 +229,25 @@ def test_a_new_batch_is_sent_at_once(fleet: World, spool: Store) -> None:
 
 def test_an_idle_uplink_sleeps(fleet: World, spool: Store) -> None:
     async def work() -> None:
-        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        looks: list[None] = []
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, looked=lambda: looks.append(None))
         fill(spool, 1)
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: empty(spool))
             await asyncio.sleep(0.1)
-            looked = 0
-            assert uplink._sending is not None
-            choose = uplink._sending._choose
-
-            async def counted(allowed: Any, now_s: float) -> Any:
-                nonlocal looked
-                looked += 1
-                return await choose(allowed, now_s)
-
-            uplink._sending._choose = counted  # type: ignore[method-assign]
+            assert looks
+            looks.clear()
             await asyncio.sleep(1.0)
-            assert looked == 0
+            assert not looks
 
     asyncio.run(work())
 
 
 def test_what_is_stored_while_the_uplink_looks_is_sent_at_once(fleet: World, spool: Store) -> None:
     async def work() -> None:
-        receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
+        late = iter([1])
+        receiver, uplink = Receiver(spool.epoch), uplink_of(spool, looked=lambda: fill(spool, sum(islice(late, 1))))
         fill(spool, 1)
-        pending, late = spool.reader.pending, iter([1])
-
-        def interrupted(limit: int, **of: Any) -> Any:
-            found = pending(limit, **of)
-            fill(spool, sum(islice(late, 1)))
-            return found
-
-        spool.reader.pending = interrupted  # type: ignore[method-assign]
         async with tasks(receiver.serve(fleet.endpoint("receiver")), drive(uplink, fleet.endpoint(VEHICLE))):
             await until(lambda: receiver.seen.keys() == {1, 2}, 5.0)
 

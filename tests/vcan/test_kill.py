@@ -27,11 +27,14 @@ BUSES = ("can0", "can1")
 KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "2"))
 SEED = 20_260_701
 DBC = 'VERSION ""\nBU_: X\nBO_ 291 Load: 8 X\n SG_ Count : 0|64@1+ (1,0) [0|0] "" X\n'
+# A start takes eight seconds inside User Mode Linux on a busy machine.  The ring must outlast all of the starts, because
+# a full ring loses frames by design.
 SOURCE = """
 [[sources]]
 kind = "packet_ring"
 bus = "{bus}"
 interface = "{bus}"
+ring_mb = 64
 """
 BUS = """
 [bus.{bus}]
@@ -86,7 +89,7 @@ def service(tmp_path: Path) -> Iterator[Supervisor]:
     supervisor.end()
 
 
-@pytest.mark.timeout(60 + 20 * KILLS)
+@pytest.mark.timeout(120 + 40 * KILLS)
 def test_an_agent_that_is_killed_again_and_again_under_load_stores_each_frame_once(
     tmp_path: Path, service: Supervisor, record_property: Callable[[str, object], None]
 ) -> None:
@@ -104,15 +107,15 @@ def test_an_agent_that_is_killed_again_and_again_under_load_stores_each_frame_on
             started_s = time.monotonic()
             service.start()
             if chance.random() < 0.7:  # else killed perhaps before it has begun
-                service.wait_ready(30)
+                service.wait_ready(60)
                 ready_after_s.append(time.monotonic() - started_s)
         for process in load:
             process.terminate()
             process.wait()
         sent = {bus: settled(bus) for bus in BUSES}
-        service.wait_ready(30)
+        service.wait_ready(60)
         time.sleep(1)
-        assert service.stop(20) == 0, service.log
+        assert service.stop(60) == 0, service.log
     record_property("sent", f"{sent}, {KILLS} kills, ready after {np.median(ready_after_s):.1f} s")
     stored = counted(tmp_path, vehicle)
     assert set(stored) == {(name, bus) for name in ("short", "long") for bus in BUSES}
