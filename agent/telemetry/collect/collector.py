@@ -64,7 +64,7 @@ class Collector:
         holdings: Holdings | None = None,
         consumers: Sequence[Consumer] = (),
     ) -> None:
-        """Build the collector; `set_campaigns` sets the campaigns.
+        """Build a collector without campaigns; `set_campaigns` sets them.
 
         `holdings` keeps account of sources that hold their frames until the frames are durable.  `consumers` take
         blocks in addition to the campaigns.
@@ -98,7 +98,7 @@ class Collector:
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before.
 
-        Open windows are closed first.  A campaign whose document is unchanged remembers its intervals and changes.
+        Open windows are closed first.  A campaign whose document is unchanged keeps its state of intervals and changes.
         Suspended campaigns are left out.
         """
         return await whole(self._set_campaigns(campaigns))

@@ -4,11 +4,11 @@ This file is pure.
 
 Such a source counts its frames from 0.  Each campaign has windows of its own, so each pair of campaign and source has a
 *resume point*.  That is the number of the first frame that is neither in a closed window nor in a checkpoint.  The
-spool stores resume points in the same transaction as windows and checkpoints.  After a crash, a source delivers the
-frames again that are not durable.  Each campaign then skips the frames that it has stored already.
+spool stores resume points in the same transaction as windows and checkpoints.  After a crash, a source delivers again
+the frames that are not durable.  Each campaign then skips the frames that it has stored already.
 
 Invariant: a source releases frames only when no open window and no batch outside the spool needs them.  The collector
-breaks it in one case: the disk refuses, and the source has hardly any room left.
+breaks this rule in one case: the disk refuses, and a source has hardly any room left.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

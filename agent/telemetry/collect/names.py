@@ -1,4 +1,6 @@
-"""Finds the signals that a name means, and suggests names for misspelt ones.  No other file does this.  It is pure.
+"""Finds the signals that a name means, and suggests names for misspelt ones.
+
+This file is pure.  No other file interprets the names of signals.
 
 A name is, in this order of precedence:
 
