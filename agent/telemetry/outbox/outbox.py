@@ -128,7 +128,7 @@ class Outbox:
     def put(
         self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, Mapping[str, int]] | None = None
     ) -> None:
-        """Encode closed windows, each given with its campaign's priority, and store them with all that waits.
+        """Encode closed windows, each given with its campaign's priority, and store them with everything that waits.
 
         `resume_points` has, for each campaign, how far its sources are durable once the campaign's window is durable.
         """
@@ -180,8 +180,8 @@ class Outbox:
     def flush(self) -> None:
         """Store all waiting batches, losses and events.
 
-        If the disk refuses, `problem` is set.  They then stay in memory, and the oldest batches are dropped if there
-        are more than memory may hold.
+        If the disk refuses, `problem` is set, and everything keeps waiting in memory.  If memory is full, the oldest
+        batches are dropped and counted as lost.
         """
         with self._storing:
             try:
@@ -200,9 +200,9 @@ class Outbox:
                 self.problem = None
 
     def delivered(self) -> bool:
-        """Store all that waits, and return whether the outbox and the spool have nothing left to deliver.
+        """Store everything that waits, and return whether the outbox and the spool have nothing left to deliver.
 
-        Returns False while the disk refuses.
+        Return False while the disk refuses.
         """
         self.flush()
         if self.problem is not None:
@@ -256,7 +256,7 @@ class Outbox:
             self._orphans = []
 
     def _record_losses(self) -> None:
-        """Write the counted losses to the ledger.  If this raises Transient, they stay counted."""
+        """Write the counted losses to the ledger.  If this raises Transient, the losses stay counted."""
         counted = self._reporter.take_losses()
         try:
             if counted:

@@ -118,7 +118,7 @@ class Packer:
     def pack_events(self, window: Window, reports: Sequence[int]) -> Parcel | None:
         """Return a parcel of events that reports the loss records with the ids `reports`.
 
-        Return None if the events do not fit into one body and can be divided.
+        Return None if the events need several bodies and the caller can divide the events.
         """
         encoded = self._encode(window, None)
         if len(encoded) > 1 and len(window.events) > 1:

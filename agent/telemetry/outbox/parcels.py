@@ -31,7 +31,7 @@ class Shed:
 
 @dataclass(slots=True)
 class Doubt:
-    """An append that may have happened although it has not succeeded, named by its token.
+    """An append whose outcome is unknown, named by its token.
 
     `queued` is the number of its parcels that are still in the queue.  `shed` has its parcels that memory could not
     hold.

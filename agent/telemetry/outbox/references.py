@@ -1,9 +1,9 @@
 """Decides which catalogue the batches of a campaign may refer to, and which catalogues to offer to the fleet.
 
 Invariants: a batch refers to a catalogue only after the receiver has acknowledged the batch that carried the catalogue.
-If that is not certain, the batch describes its signals itself.  It is not certain if the receiver has not answered or
-has refused, if the disk does not answer, or if too many catalogues are kept.  A catalogue is offered at most once in
-each run of the agent.
+Without that acknowledgement, the batch describes its signals itself.  The acknowledgement can be missing because the
+receiver has not answered or has refused.  It also counts as missing if the disk does not answer or too many catalogues
+are kept.  A catalogue is offered at most once in each run of the agent.
 
 This file touches the disk only through the spool's writer.
 """
@@ -85,7 +85,10 @@ class References:
         return catalogue if verdict is Verdict.CONFIRMED else None
 
     def _fitting(self, description: Description, t_us: int, clock: Clock) -> Offer:
-        """Return an offer with as many signals as one batch can carry.  Batches describe the others themselves."""
+        """Return an offer with as many signals as one batch can carry.
+
+        Batches describe the other signals themselves.
+        """
         signals = description.signals[:MAX_SIGNALS]
         while True:
             catalogue = catalogue_of(description.campaign, description.revision, signals)

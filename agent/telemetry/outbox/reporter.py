@@ -46,7 +46,7 @@ class Reporter:
     def take_losses(self) -> tuple[Loss, ...]:
         """Return the losses counted so far, and forget them.
 
-        If the ledger cannot record them, hand them to `put_back_losses`.
+        If the ledger cannot record the losses, pass them to `put_back_losses`.
         """
         with self._turn:
             return self._losses.take()
