@@ -67,7 +67,7 @@ class Index:
 
     @functools.cached_property
     def epoch(self) -> str:
-        """The epoch of the spool.  It changes only if the index is lost."""
+        """The epoch of the spool, which stays the same until the index is lost or damaged."""
         return str(self._one("SELECT epoch FROM meta"))
 
     @functools.cached_property

@@ -124,7 +124,10 @@ class Ledger:
         return found
 
     def hand_out(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return up to `limit` unreported losses, with their ids, for a batch.  From now on, these never change."""
+        """Return up to `limit` unreported losses, with their ids, for a batch.
+
+        These records never change from now on.
+        """
         losses = self.unreported_losses(limit)
         self._handed_out.last_id = max([self._handed_out.last_id, *(id_ for id_, _ in losses)])
         return losses
@@ -134,7 +137,10 @@ class Ledger:
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(row, id_) for id_ in ids])
 
     def settle_reported(self, rows: Iterable[int]) -> None:
-        """Mark the records that the batches in `rows` report as arrived.  Of those, keep the newest MAX_REPORTED."""
+        """Mark the records that the batches in `rows` report as arrived.
+
+        Only the newest MAX_REPORTED records that have arrived are kept.
+        """
         arrived = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {LISTED}"
         if self._db.execute(arrived, (_ARRIVED, listed(rows))).rowcount:
             kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"

@@ -145,9 +145,9 @@ def _adopt(
     """Decide what happens to the files that have no row.
 
     A window whose fragments are all there replaces its checkpoints.  If a fragment is missing and there are
-    checkpoints, the window was never sent.  The power failed while its fragments were written, because a fragment is
-    removed only after the removal of the checkpoints is durable.  Then either the fragments or the checkpoints are
-    adopted, whichever have more bytes, and the others are recorded as lost.
+    checkpoints, the window was never sent.  This is certain, because a fragment is removed only after the removal of
+    the checkpoints is durable.  The power must have failed while the fragments were written.  Then either the fragments
+    or the checkpoints are adopted, whichever have more bytes, and the others are recorded as lost.
     """
     adoption = _Adoption()
     whole: dict[BatchName, Entry] = {}

@@ -1,8 +1,8 @@
 """Defines the tables of the spool's index and their version, and checks values of rows.
 
     meta           epoch and next sequence number; whether the files that a new index found are adopted (`recovered`);
-                   the token of the last append; when an agent began to collect that has not reported since that it
-                   stored everything (`collecting_since_us`)
+                   the token of the last append; when an agent began to collect, or NULL once everything is stored
+                   (`collecting_since_us`)
     batches        one row for each stored batch; `id` ascends with arrival and is never used twice.  Lane 0 has the
                    checkpoints whose window may still close; if they are sent later, they travel in lane live.
                    `withdrawn` says why the bytes of such a checkpoint were removed

@@ -24,10 +24,9 @@ writes the ledger.
 Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.  A
 checkpoint is numbered within its window, and the epoch in its header is the window's id.  So it uses up no number of
 the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window drops the
-window's checkpoints.  If the window never closes because of a crash, its checkpoints are sent as ordinary batches of
-that small epoch, and the window is not sent.  So the receiver never gets both a window and its checkpoints.  If the
-limits demand the bytes of a checkpoint, its row stays (withdrawn), because no data is lost while the window is in
-memory.
+window's checkpoints.  If the window never closes because of a crash, its checkpoints are sent as ordinary batches
+under its id, and the window is not sent.  So the receiver never gets both a window and its checkpoints.  If the limits
+demand the bytes of a checkpoint, its row stays (withdrawn), because no data is lost while the window is in memory.
 
 Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of the batch is kept until no stored
 batch refers to the catalogue and no campaign uses it.  Acknowledgement, quota and age do not remove the copy.  When the
@@ -100,7 +99,7 @@ class Spool:
 
     @property
     def epoch(self) -> str:
-        """The epoch of the spool.  It changes only if the index is lost."""
+        """The epoch of the spool, which stays the same until the index is lost or damaged."""
         with self._transactions.reading() as index:
             return index.epoch
 

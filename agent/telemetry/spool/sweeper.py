@@ -1,6 +1,6 @@
-"""The sweeper removes the files of acknowledged batches at a time when no other call waits for it.
+"""The sweeper removes the files of acknowledged batches, so that acknowledging a batch does not wait for the disk.
 
-An unlink waits for the file system's journal.  Acknowledging a batch therefore only notes the name of its file here.
+An unlink waits for the file system's journal.  An acknowledgement therefore only notes the name of the file here.
 """
 
 import threading

@@ -8,11 +8,11 @@ token that its caller chose.  When the index is opened again, the token shows wh
 returns that to the caller.  The files of an append that did not happen are removed.  A removal that reached the disk is
 not undone.
 
-Recovery comes when the spool is opened.  An index that SQLite cannot read, or that has another version, is moved to
+Recovery runs when the spool is opened.  An index that SQLite cannot read, or that has another version, is moved to
 quarantine/.  A new index with a new epoch replaces it, and the loss `index_damaged` goes to the ledger for each earlier
-epoch.  Then agent.telemetry.spool.recovery makes the index and the files agree.  The same is done if an index shows
-damage later.  Opening never fails because of damage that it finds.  It fails only if the folder cannot be used or if
-another process uses it.
+epoch.  Then agent.telemetry.spool.recovery makes the index and the files agree.  Recovery runs again if an index
+shows damage later.  Opening never fails because of damage that it finds.  It fails only if the folder cannot be used or
+if another process uses it.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class Transactions:
         self._unresolved: _Unresolved | None = None
         self._landed = ""  # the token of the last append that raised an error but was committed
         self.open_windows: set[str] = set()
-        """Ids of open windows that have checkpoints: one for each campaign, and those that wait for the disk."""
+        """Ids of this process's windows that have checkpoints: open ones, and closed ones that wait for the disk."""
         self.removing: list[Entry] = []
         """Batches whose rows a transaction removes or may have removed.  Their files must be unlinked afterwards."""
 
@@ -124,7 +124,10 @@ class Transactions:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Index]:
-        """Yield the index for statements that change nothing.  Raises Transient if the disk refuses."""
+        """Yield the index for statements that change nothing.
+
+        Raises Transient if the disk refuses or the index was damaged.
+        """
         with self.turn:
             try:
                 yield self._ready()
@@ -133,7 +136,10 @@ class Transactions:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Index]:
-        """Yield the index in a transaction, which is committed at the end, or rolled back if anything raises."""
+        """Yield the index in a transaction, which is committed at the end, or rolled back if anything raises.
+
+        Raises Transient if the disk refuses or the index was damaged.
+        """
         with self.turn:
             try:
                 index = self._ready()
@@ -201,7 +207,7 @@ class Transactions:
         if self._index is None:
             self._index = self._open_index()
             if not self._index.recovered():
-                raise sqlite3.DatabaseError("the index file is gone")
+                raise sqlite3.DatabaseError("the index file is missing")
         self._resolve(self._index)
         if self.removing:
             self.unlink([entry for entry in self.removing if not _has_bytes(self._index.rows.find(*entry.key))])

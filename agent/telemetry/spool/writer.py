@@ -21,7 +21,7 @@ from agent.telemetry.spool.transactions import Transactions
 
 
 class OutdatedIds(Transient):
-    """Says that batches were sealed under ids that are no longer the next ones.  Seal the batches again."""
+    """Raised if batches were sealed under ids that are no longer the next ones.  Seal the batches again."""
 
 
 class Writer:
@@ -125,7 +125,10 @@ class Writer:
             index.ledger.add(loss_of(entry, refused))
 
     def stored(self, token: str) -> bool:
-        """Return whether the last append, with this token, was committed although it raised.  Raises Transient."""
+        """Return whether the append with this token was committed although it raised.  Raises Transient.
+
+        The append must be the last one.
+        """
         return self._transactions.stored(token)
 
     def promote(self, windows: Collection[str]) -> None:
