@@ -1,9 +1,9 @@
 """Keeps the in-flight window, which holds the batches that are sent and not answered.  This file is pure.
 
 Invariants: at most `in_flight` batches wait for their acknowledgement.  At most `receive_maximum` of them wait for the
-broker's PUBACK.  These hold at most `unconfirmed_bytes`, or are a single batch.  On a slow link, fresh data thus waits
-behind few bytes, and memory stays bounded.  Kinds that go beside fresh data take neither the last place nor the last
-eighth of the bytes.
+broker's PUBACK.  The batches that wait for a PUBACK have at most `unconfirmed_bytes` together, unless there is only
+one.  On a slow link, fresh data thus waits behind few bytes, and memory stays bounded.  Batches that must not delay
+fresh data (`Turn.beside`) take neither the last place nor the last eighth of the bytes.
 
 The window begins with START places and grows by one with each answer.  So a receiver that is away costs few batches on
 each connection, and a receiver that answers is kept busy.

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """The content of the file, which is JSON."""
+    """The count and the reading of the clock that belongs to it, stored in the file as JSON."""
 
     today: DayUse
     clock: Clock

@@ -112,7 +112,7 @@ class Schedule:
         return chosen
 
     def wake_at_s(self, allowed: Collection[Lane], now_s: float) -> float | None:
-        """Return when to choose again even if nothing happens, or None if only an event gives reason to choose.
+        """Return the next time to choose again, or None if only an event can bring something to send.
 
         `now_s` is the time of the last choice.
         """
@@ -137,7 +137,7 @@ class Schedule:
         self._flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
-        """Note that the broker refused a batch (MQTT 5 reason code), and return how many seconds the wait is."""
+        """Note that the broker refused a batch (MQTT 5 reason code), and return the wait in seconds."""
         self._flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
 

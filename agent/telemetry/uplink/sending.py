@@ -77,7 +77,9 @@ class Sending:
             await asyncio.wait(beside)
 
     def settle(self, ack: Ack, refused: Sequence[int]) -> None:
-        """Note an acknowledgement that the spool has recorded; `refused` are the refused batches that left the spool.
+        """Note an acknowledgement that the spool has recorded.
+
+        `refused` has the sequence numbers of the refused batches that left the spool.
         """
         now_s = self._standing.clock_s()
         self._schedule.acknowledged([(ack.epoch, seq) for seq in (*ack.stored, *refused)], now_s)
@@ -168,7 +170,7 @@ class Sending:
             # The broker accepted the message and has already dropped it, so it would never be stored.
             standing.counts.publish_unheard += 1
             schedule.forget(entry.key)
-            reason = f"No client subscribes to {standing.route.topic(entry.lane)}. Start the consumer of this topic."
+            reason = f"No client subscribes to {standing.route.topic(entry.lane)}. Start a program that subscribes."
             self._pause("publish_unheard", reason, (entry.lane,))
         else:
             standing.counts.published += 1

@@ -4,9 +4,9 @@ Times are monotonic seconds.  If no acknowledgement has come since an overdue ba
 away.  Then only one batch at a time is sent as a probe, at growing intervals.  So an outage of the receiver costs the
 bandwidth of a few batches, and not that of the window again and again.
 
-While the receiver is away, all kinds that go beside fresh data probe.  Events and fresh data probe only if their own
-last batch got no answer.  So fresh data does not wait because only the backlog gets no answer.  A kind that gets no
-answer goes last, so it does not hold up the others.
+While the receiver is away, batches that must not delay fresh data (`Turn.beside`) are sent only as probes.  Events and
+fresh data are sent as probes only if their own last batch got no answer.  Fresh data therefore does not wait if only
+the backlog gets no answer.  A kind that gets no answer goes last, so it does not hold up the others.
 """
 
 import math

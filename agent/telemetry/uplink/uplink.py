@@ -60,7 +60,10 @@ class Uplink:
         try:
             ack = verify_ack(payload, standing.route.acks_key)
             if ack.vehicle != standing.route.vehicle:
-                raise Untrusted(f"The acknowledgement is for {ack.vehicle}, not for vehicle {standing.route.vehicle}.")
+                raise Untrusted(
+                    f"The acknowledgement is for vehicle {ack.vehicle}, but this is vehicle {standing.route.vehicle}. "
+                    "The agent ignores the acknowledgement."
+                )
         except Untrusted as error:
             standing.counts.untrusted_acks += 1
             # Only the 1st, 2nd, 4th, 8th ... are logged, so that a flood of them does not fill the journal.
