@@ -125,7 +125,7 @@ class LossCounter:
     def take(self) -> tuple[Loss, ...]:
         """Return all counted losses for the ledger, and forget them.
 
-        If the ledger cannot record the losses, hand them to `put_back`.
+        If the ledger cannot record the losses, pass them to `put_back`.
         """
         taken, self._losses = tuple(self._losses), []
         return taken
