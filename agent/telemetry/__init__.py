@@ -1,1 +1,1 @@
-"""Up: from frames to batches in the spool and over the air."""
+"""Turns frames into sealed batches, stores the batches in the spool and sends them to the fleet."""

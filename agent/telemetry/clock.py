@@ -1,7 +1,7 @@
-"""The clocks of this machine, read together, so that the receiver can correct times of a wrong wall clock.
+"""Reads the clocks of this machine together, so that the receiver can correct the times of a wrong wall clock.
 
-Reads /proc and the kernel's clocks.  Wall time is the date.  CLOCK_BOOTTIME, which is never set, measures
-intervals, and the boot id names the boot from which it counts.
+The wall clock gives the date, and may be set at any time.  CLOCK_BOOTTIME is never set, so it measures intervals.  The
+boot id names the boot from which CLOCK_BOOTTIME counts.
 """
 
 import time
@@ -25,7 +25,7 @@ class MachineClock:
         self._recorded = recorded
 
     def read(self) -> Clock:
-        """Return wall clock and boot time of this moment, in microseconds."""
+        """Return the wall time and the boot time of this moment in microseconds, with the quality of the wall clock."""
         return Clock(
             quality=self._quality(),
             boot_id=self._boot_id,
@@ -36,19 +36,24 @@ class MachineClock:
     def _quality(self) -> ClockQuality:
         if self._recorded:
             return ClockQuality.RECORDED
-        # systemd-timesyncd leaves this file at its first synchronisation.  Without it no better quality can be claimed.
+        # systemd-timesyncd creates this file when it has first synchronised the wall clock.
         return ClockQuality.NETWORK if _SYNCHRONISED.exists() else ClockQuality.UNSYNCHRONISED
 
 
 class SteadyClock:
-    """Returns seconds since the Unix epoch to compute ages; setting the wall clock does not change it.
+    """A clock for computing ages, in seconds since the Unix epoch.  Setting the wall clock does not change its time.
 
-    Its first reading of a boot holds for that boot, over restarts as well (kept in `file`), and CLOCK_BOOTTIME counts
-    on.  It trusts the wall clock only for the time that the machine was off.
+    The wall clock is read once in each boot, and CLOCK_BOOTTIME counts on from that reading.  `file` keeps the offset
+    between the two clocks, so that it survives restarts of the agent.  Only the time for which the machine was off
+    comes from the wall clock.
     """
 
     def __init__(self, file: Path) -> None:
-        """`file` need not be durable; where it cannot be written, the clock is steady until the next start."""
+        """Read the offset of this boot from `file`, or store a new offset in `file`.
+
+        `file` need not survive a power cut.  If `file` cannot be written, the clock is steady only until the next start
+        of the agent.
+        """
         boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
         kept = _kept_offset_s(file, boot_id)
         self._offset_s = time.time() - _boottime_s() if kept is None else kept
@@ -57,7 +62,7 @@ class SteadyClock:
                 write_file(file, f"{boot_id} {self._offset_s!r}\n".encode())
 
     def __call__(self) -> float:
-        """Return the time of this moment."""
+        """Return the time of this moment in seconds since the Unix epoch."""
         return _boottime_s() + self._offset_s
 
 

@@ -1,7 +1,7 @@
-"""The loss ledger's records: what was lost, why, how much, and how records are merged.  Pure.
+"""Describes losses as records (what was lost, why and how much) and merges such records.  This file is pure.
 
-Invariant: merging and converting keep every count exact; where a ledger must stay small, it is the detail (which
-bus, which sequence numbers exactly) that blurs, never a total or a reason.
+Invariant: merging and converting keep every count and every reason exact.  Merging may only blur details, such as the
+bus or the exact sequence numbers, to keep a ledger small.
 """
 
 from collections.abc import Iterable
@@ -17,10 +17,11 @@ MAX_DETAIL_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One record.  Counts are of what was lost, 0 where unknown or not applicable.
+    """A record of one loss.
 
-    `first_seq` to `last_seq` of `epoch` is the range that the lost batches lie in (all of it where `batches` says
-    so); times are microseconds since the Unix epoch.
+    `batches`, `samples` and `frames` count what was lost; 0 means unknown or not applicable.  The lost batches lie in
+    the range `first_seq` to `last_seq` of `epoch`.  If `batches` is smaller than the range, the other batches of the
+    range were not lost.  Times are microseconds since the Unix epoch.
     """
 
     reason: Reason
@@ -39,12 +40,15 @@ class Loss:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Return the fields in which two records must agree to be merged with no loss except of their times."""
+        """Return the fields that must be equal in two records, so that merging the records blurs only their times."""
         return self.reason, self.lane, self.bus, self.campaign, self.detail, self.epoch
 
 
 def adjacent(earlier: Loss, later: Loss) -> bool:
-    """Say whether `later` continues `earlier`: same kind, and sequence numbers that follow on (or none at all)."""
+    """Return whether `later` is of the same kind as `earlier` and its sequence numbers follow directly.
+
+    Two records of the same kind that both name no sequence numbers are adjacent, too.
+    """
     if earlier.kind != later.kind:
         return False
     if earlier.last_seq is None or later.first_seq is None:
@@ -53,7 +57,11 @@ def adjacent(earlier: Loss, later: Loss) -> bool:
 
 
 def merge(one: Loss, other: Loss) -> Loss:
-    """Return one record for two of the same reason.  Differing fields are blanked, and counts are added up."""
+    """Merge two records of the same reason into one.
+
+    Counts are added up, and ranges of numbers and times are extended to cover both records.  Other fields that differ
+    are blanked.
+    """
     assert one.reason is other.reason
     same_epoch = one.epoch == other.epoch
     return Loss(
@@ -74,10 +82,11 @@ def merge(one: Loss, other: Loss) -> Loss:
 
 
 def to_event(id_: int, loss: Loss, t_us: int) -> Event:
-    """Return the event of kind `loss`, at `t_us`, that carries a loss to the lake; empty fields are left out.
+    """Return the event that reports `loss` to the lake.  `t_us` is the event's time; empty fields are left out.
 
-    The id and the epoch of the batch that reports it name the record for ever.  If a batch of losses arrived
-    although the vehicle gave it up, its records are reported again, and the receiver recognizes them by that name.
+    `id_`, together with the epoch of the batch that carries the event, names the record for ever.  A batch of losses
+    may arrive although the vehicle counts it as lost.  Its records are then reported again, and the receiver recognizes
+    them by these names.
     """
     fields: dict[str, EventValue] = {"id": id_, "reason": loss.reason.value}
     if loss.lane is not None:
@@ -92,14 +101,18 @@ def to_event(id_: int, loss: Loss, t_us: int) -> Event:
 
 
 class LossCounter:
-    """A counter of losses that are not durable yet, with at most `limit` records in memory.  Not thread-safe."""
+    """Counts losses that are not durable yet.  Not thread-safe.
+
+    Once `limit` records are held, a new loss is merged into a held record of the same reason, so that memory stays
+    bounded.
+    """
 
     def __init__(self, limit: int = 64) -> None:
         self._limit = limit
         self._losses: list[Loss] = []
 
     def add(self, loss: Loss) -> None:
-        """Count `loss`."""
+        """Count `loss`, with its detail cut to MAX_DETAIL_CHARS."""
         loss = replace(loss, detail=loss.detail[:MAX_DETAIL_CHARS])
         for place in range(len(self._losses) - 1, -1, -1):
             counted = self._losses[place]
@@ -110,12 +123,15 @@ class LossCounter:
         self._losses.append(loss)
 
     def take(self) -> tuple[Loss, ...]:
-        """Return everything counted so far, for the ledger, and begin from zero.  Where recording fails, `put_back`."""
+        """Return all counted losses for the ledger, and forget them.
+
+        If the ledger cannot record the losses, pass them to `put_back`.
+        """
         taken, self._losses = tuple(self._losses), []
         return taken
 
     def put_back(self, losses: Iterable[Loss]) -> None:
-        """Count again what could not be recorded."""
+        """Count `losses` again, before newer ones, because the ledger could not record them."""
         later = self.take()
         for loss in (*losses, *later):
             self.add(loss)

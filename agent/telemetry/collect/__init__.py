@@ -1,1 +1,1 @@
-"""From frames to the windows of campaigns."""
+"""Decodes frames once and collects their signals in the windows of campaigns."""

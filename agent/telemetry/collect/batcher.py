@@ -1,23 +1,27 @@
-"""When buffered frames are decoded, and when each campaign's window closes.  Pure: asks for a timer, never sleeps.
+"""Decides when buffered frames are decoded and when the windows of campaigns close.
 
-Frames are buffered undecoded.  A *tick* takes frames off the front of the buffer to be decoded, once for all campaigns;
-windows close only at ticks.  What a tick takes depends on the times of the frames alone, so a log replayed at any speed
-and in blocks of any size gives the same windows:
+This file is pure: it returns a deadline, but never reads a clock and never sleeps.
 
-- increment: the first frame at or after the end of the increment ends it; increments follow one another from the first
-  frame on (not from full minutes, at which a whole fleet would otherwise send at once);
-- a clock that stepped back by more than an increment ends it too, since its end would not be reached;
-- size: at `max_frames` buffered frames.
+Frames are buffered undecoded.  A *tick* takes frames off the front of the buffer, and they are decoded once for all
+campaigns.  Windows close only at ticks.  Ticks depend only on the times of the frames, so a log gives the same windows
+at any speed of replay and with blocks of any size.  A tick is due
 
-A window closes at the first tick at which its campaign's period has passed, or after the first at which it holds
-`max_window_samples`, or has MAX_CHECKPOINTS checkpoints.  If it stays open at a
-tick that is `checkpoint_ns` after its last checkpoint, the tick asks for a checkpoint of what came since; `checkpoint`
-asks at once.  The monotonic clock decides one thing only: after `silence_ns` without a frame (ignition off) everything
-is taken and closed.
+- at the first frame at or after the end of the increment.  Increments follow one another from the first frame on.
+  They do not begin at full minutes, because then a whole fleet would send at the same time;
+- when the clock has stepped back by more than an increment, because the increment would last too long;
+- when `max_frames` frames are buffered.
+
+A window closes at the first tick at which its campaign's period has passed or at which it has MAX_CHECKPOINTS
+checkpoints.  It also closes right after a tick that leaves `max_window_samples` or more samples in it.  If a window
+stays open and its last checkpoint is `checkpoint_ns` or more ago, the tick asks for a checkpoint of the newer samples.
+`checkpoint` asks for such checkpoints at once.
+
+The monotonic clock decides only one thing.  After `silence_ns` without a frame (the ignition is off), a tick takes all
+frames and closes all windows.
 
 Rows of values from sources that are not buses count as frames here.
 
-Invariant: each frame is taken by exactly one tick, in order, and no buffer grows beyond its limit.
+Invariant: each frame is taken by exactly one tick, in order, and the buffer never exceeds its limit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,14 +31,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CHECKPOINTS: Final = 256  # of one window: bounds the batches that a crash leaves in its place
+MAX_CHECKPOINTS: Final = 256  # of one window; bounds the number of batches that replace the window after a crash
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time of a window of `campaign`, or of a checkpoint: `start_ns` to `end_ns` (excluded), Unix epoch.
+    """The time that a window or a checkpoint of `campaign` covers, from `start_ns` to before `end_ns`.
 
-    These are times of frames, not of the machine's clock.
+    Both are times of frames in nanoseconds since the Unix epoch, not times of the machine's clock.
     """
 
     campaign: str
@@ -44,10 +48,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One thing that is due: take the first `frames` off the buffer, decode and collect them, then close windows.
+    """An order to take the first `frames` frames off the buffer, collect their signals, and then close windows.
 
-    `frames` counts rows of values as well.  `closing` names the windows to close.  `checkpoints` names the
-    windows to checkpoint, each with the time from which on; see `Batcher.checkpointed`.
+    `frames` counts rows of values as well.  `closing` names the windows to close.  `checkpoints` names the windows to
+    checkpoint; each span begins where the window's last durable checkpoint ended.
     """
 
     frames: int
@@ -57,9 +61,11 @@ class Tick:
 
 @dataclass(slots=True)
 class _Open:
-    """An open window.  `passed_ns` adds up increments, so that a stepping clock cannot stretch or cut it.
+    """An open window.
 
-    The first `durable_ns` of them are durable, in `checkpoints` checkpoints that end at `durable_until_ns`.
+    `passed_ns` is the sum of the window's increments, so a clock that steps cannot lengthen or shorten the window.  The
+    first `durable_ns` of that sum are durable in `checkpoints` checkpoints, the last of which ends at
+    `durable_until_ns`.
     """
 
     start_ns: int
@@ -71,7 +77,7 @@ class _Open:
 
 
 class Batcher:
-    """The timing of one set of campaigns; `periods_ns` gives the period of each campaign by name.
+    """Times the windows of one set of campaigns.  `periods_ns` has the period of each campaign by name.
 
     To change the set, call `flush`, carry out its tick, and make a new Batcher.
     """
@@ -86,7 +92,7 @@ class Batcher:
         max_window_samples: int,
         checkpoint_ns: int = 0,
     ) -> None:
-        """`checkpoint_ns` 0: windows become durable as a whole, without checkpoints."""
+        """Use `checkpoint_ns` 0 for no checkpoints except those that `checkpoint` asks for."""
         assert increment_ns > 0
         assert silence_ns > 0
         assert max_frames > 0
@@ -98,38 +104,39 @@ class Batcher:
         self._max_window_samples = max_window_samples
         self._checkpoint_ns = checkpoint_ns
         self._buffered = 0
-        self._start_ns = 0  # of the increment; meaningful while frames are buffered
+        self._start_ns = 0  # start of the increment, or end of the last one while no frames are buffered
         self._latest_ns = 0  # highest time in the increment
         self._windows: dict[str, _Open] = {}
         self._deadline_ns: int | None = None
 
     @property
     def buffered(self) -> int:
-        """Frames that no tick has taken yet."""
+        """Return how many frames no tick has taken yet."""
         return self._buffered
 
     @property
     def deadline_ns(self) -> int | None:
-        """When to call `poll`, on the monotonic clock; None: no need."""
+        """Return when to call `poll`, on the monotonic clock, or None if there is nothing to wait for."""
         return self._deadline_ns
 
     def add_times(self, t_ns: NDArray[np.int64], now_ns: int) -> Iterator[Tick]:
-        """Yield what is due, in order, after frames of the times `t_ns` came into the buffer at `now_ns` (monotonic).
+        """Yield the ticks that are due after frames with the times `t_ns` entered the buffer at `now_ns` (monotonic).
 
-        Carry out each tick, `collected` included, before asking for the next one; exhaust the iterator.
+        The caller must exhaust the iterator.  It must carry out each tick, including the call of `collected`, before it
+        asks for the next one.
         """
         if len(t_ns):
             self._deadline_ns = now_ns + self._silence_ns
         return self._take(t_ns)
 
     def poll(self, now_ns: int) -> list[Tick]:
-        """Return what is due if the deadline has passed at `now_ns` (monotonic)."""
+        """Return a tick that closes all windows if the deadline has passed at `now_ns` (monotonic), else no tick."""
         if self._deadline_ns is None or now_ns < self._deadline_ns:
             return []
         return self.flush()
 
     def flush(self) -> list[Tick]:
-        """Take everything and close every window, before a change or a stop; nothing where nothing is open."""
+        """Return a tick that takes all frames and closes all windows, or no tick if nothing is open."""
         self._deadline_ns = None
         if not self._buffered and not self._windows:
             return []
@@ -144,7 +151,10 @@ class Batcher:
         return [self._tick(end_ns, end_ns - self._start_ns, checkpoint_all=True)]
 
     def collected(self, campaign: str, samples: int) -> Span | None:
-        """Return the span of the open window of `campaign` if its `samples` after a tick are enough to close it too."""
+        """Close the window of `campaign` if its `samples` reach the limit, and return its span; else return None.
+
+        The caller reports the samples of each campaign after each tick.
+        """
         window = self._windows.get(campaign)
         if window is None or samples < self._max_window_samples:
             return None
@@ -152,7 +162,7 @@ class Batcher:
         return Span(campaign, window.start_ns, window.end_ns)
 
     def checkpointed(self, campaign: str) -> None:
-        """Note that the checkpoint that a tick asked for is durable; without this call the next tick asks again."""
+        """Note that the checkpoint that a tick asked for is durable.  Without this call, the next tick asks again."""
         window = self._windows[campaign]
         window.durable_ns, window.durable_until_ns = window.passed_ns, window.end_ns
         window.checkpoints += 1
@@ -176,7 +186,7 @@ class Batcher:
                 yield self._tick(self._latest_ns + 1, self._latest_ns + 1 - self._start_ns)
 
     def _begin(self, t_ns: int) -> None:
-        """Begin an increment with its first frame; where the one before ended in time, start at its end."""
+        """Begin an increment at the end of the last one, or at its first frame if the two increments do not adjoin."""
         over_ns = t_ns - self._start_ns
         if not (self._windows and 0 <= over_ns < self._increment_ns):
             self._start_ns = t_ns
@@ -186,11 +196,11 @@ class Batcher:
             window.start_ns = min(window.start_ns, self._start_ns)
 
     def _increment_over(self, next_ns: int) -> Tick:
-        """Return the tick of an increment that a frame at `next_ns`, which lies beyond it, has ended."""
+        """Return the tick that ends the increment, because the frame at `next_ns` lies outside of it."""
         end_ns = self._start_ns + self._increment_ns
-        if next_ns < self._start_ns:  # the clock stepped back: what lies between is unknown
+        if next_ns < self._start_ns:  # The clock stepped back, so the time that passed in between is unknown.
             return self._tick(self._latest_ns + 1, self._latest_ns + 1 - self._start_ns)
-        # A gap counts for the periods, so that no window lingers behind it.
+        # A gap counts towards the periods, so that no window stays open longer than its period because of the gap.
         gap_ns = (next_ns - end_ns) // self._increment_ns * self._increment_ns
         return self._tick(end_ns, self._increment_ns + gap_ns)
 
@@ -212,5 +222,5 @@ class Batcher:
         return tick
 
     def _is_due(self, open_ns: int, *, checkpoint_all: bool) -> bool:
-        """Whether to checkpoint a window of which `open_ns` are not durable yet."""
+        """Return whether to checkpoint a window if `open_ns` of its time are not durable yet."""
         return bool(open_ns) if checkpoint_all else 0 < self._checkpoint_ns <= open_ns

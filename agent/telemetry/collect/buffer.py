@@ -1,4 +1,4 @@
-"""The buffer of what sources delivered and no tick has taken yet: frames undecoded, and values.  Pure."""
+"""Buffers undecoded frames and values until a tick takes them.  This file is pure."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ Block = FrameBlock | SignalBlock
 
 
 class Buffer:
-    """A queue of blocks, counted in rows: a frame is one, and so is a row of values."""
+    """A queue of blocks, counted in rows.  A row is one frame or one row of values."""
 
     def __init__(self) -> None:
         self._blocks: deque[Block] = deque()
 
     def append(self, block: Block) -> None:
-        """Add the rows of `block` behind the others."""
+        """Add `block` at the end of the queue."""
         self._blocks.append(block)
 
     def take(self, count: int) -> list[Block]:
-        """Remove the first `count` rows, which must be there, and return them."""
+        """Remove and return the first `count` rows.  The queue must hold at least `count` rows."""
         taken: list[Block] = []
         while count:
             block = self._blocks.popleft()
@@ -40,7 +40,10 @@ def frames_of(blocks: Sequence[Block]) -> list[FrameBlock]:
 
 
 def values_of(blocks: Sequence[Block]) -> list[SignalBlock]:
-    """Return the blocks of values among `blocks`, their rows set to the place of the frame that follows."""
+    """Return the blocks of values among `blocks`.
+
+    Their `rows` are set to the number of frames that come before them, so that values and frames stay in order.
+    """
     found = []
     frames = 0
     for block in blocks:

@@ -1,10 +1,12 @@
-"""The collector of a campaign, which is the first of the consumers.  Pure.
+"""Collects samples for one campaign.  A campaign is the first kind of consumer.  This file is pure.
 
-A campaign ignores samples outside its time.  Its rules keep some of the others (`thinning`), which stay in the open
-window (`open_window`) until it closes.  With J1939 the signal of each sender counts separately, because one control
-unit must not hide another.  A window keeps at most the `max_samples` newest samples of a signal: that is what the
-campaign asked for, and no loss.  A checkpoint of a window that is still open has at most as many as well; where a
-crash leaves checkpoints in the place of the window, they may add up to more.
+A campaign ignores samples outside of its time.  Its rules choose among the other samples (`thinning`).  The chosen
+samples stay in the open window (`open_window`) until the window closes.  With J1939, a signal is collected separately
+for each sender, because one control unit must not hide another.
+
+A window keeps at most the `max_samples` newest samples of a signal.  The campaign asks for this limit, so discarding
+the older samples is not a loss.  The limit holds for each checkpoint of an open window as well.  If a crash leaves
+checkpoints in place of the window, they may hold more samples together.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,8 @@ _INT64_MAX: Final = np.iinfo(np.int64).max
 def rules_of(campaign: Campaign, names: SignalNames) -> dict[Place, SignalRule]:
     """Return the rule of each signal that the campaign collects, in order of tables.
 
-    The rule that gives a signal's own name goes before globs; among rules of one kind the first goes before others.
+    A rule that names the signal itself takes precedence over globs.  Among rules of the same kind, the first one takes
+    precedence.
     """
     exact: dict[Place, SignalRule] = {}
     globs: dict[Place, SignalRule] = {}
@@ -43,7 +46,10 @@ def rules_of(campaign: Campaign, names: SignalNames) -> dict[Place, SignalRule]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """The collected signals of one table and their rules; `first_number` is the place of the first in the list."""
+    """The signals of one table that a campaign collects, and their rules.
+
+    `first_number` is the index of the first of these signals in the campaign's list of signals.
+    """
 
     indices: tuple[int, ...]
     signals: tuple[Described, ...]
@@ -54,11 +60,11 @@ class _Asked:
 
 @dataclass(slots=True, eq=False)
 class _Collected:
-    """The state of one signal table and sender.
+    """The state of collecting from one signal table and sender.
 
-    `layout` names the rows of the last block, and `rows` (S,) is the row of each collected signal in it.  Both may
-    change with the decoder, when other campaigns come or go.  `as_is`: every sample of every row is kept, so that a
-    block is held as it is.
+    `layout` names the signal in each row of the last block.  `rows` (S,) has the row of each collected signal in that
+    block.  Both may change when other campaigns come or go, because the decoder then changes.  If `as_is` is set, every
+    sample of every row is kept, so a block is held unchanged.
     """
 
     asked: _Asked
@@ -76,7 +82,7 @@ class _Collected:
 
 
 class CampaignCollector:
-    """Collects for one campaign from the signals of `tables`.  Intervals and changes run on across windows."""
+    """Collects the signals of one campaign from `tables`.  Intervals and changes continue across windows."""
 
     eager = False
 
@@ -93,8 +99,8 @@ class CampaignCollector:
         self._described = tuple(described)
         self._wants = {number: asked.indices for number, asked in self._asked.items()}
         self._collected: dict[tuple[int, int], _Collected] = {}
-        self._in_order: list[_Collected] = []  # by table and sender; empty where that is to be found out again
-        self._checkpoint = 0  # number of the next one of the open window
+        self._in_order: list[_Collected] = []  # by table and sender; empty if they must be sorted again
+        self._checkpoint = 0  # number of the open window's next checkpoint
 
     @property
     def campaign(self) -> Campaign:
@@ -108,7 +114,10 @@ class CampaignCollector:
 
     @property
     def described(self) -> tuple[Described, ...]:
-        """All that the campaign may collect, in the order of its windows; the catalogue is made from this list."""
+        """Return all signals that the campaign may collect, in the order of its windows.
+
+        The catalogue is made from this list.
+        """
         return self._described
 
     @property
@@ -122,7 +131,10 @@ class CampaignCollector:
         return sum(collected.held.blocks for collected in self._collected.values())
 
     def take_blocks(self, blocks: Sequence[SignalBlock]) -> None:
-        """Keep what the campaign asks for.  A block must hold every signal that the campaign wants of its table."""
+        """Keep the samples that the campaign asks for.
+
+        A block must hold every signal of its table that the campaign wants.
+        """
         asked = self._asked
         blocks = [block for block in blocks if block.table in asked and block.t_ns.size]
         if not blocks:
@@ -147,11 +159,11 @@ class CampaignCollector:
                 self._collect(collected, block, t_us[start:stop])
 
     def checkpoint_window(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
-        """Return what came since the last checkpoint, as a window of its own, which may be empty."""
+        """Return the samples since the last checkpoint as a window of their own, which may be empty."""
         return self._window(start_us, end_us, clock, self._checkpoint)
 
     def checkpointed(self) -> None:
-        """Note that the last `checkpoint_window` is durable; what comes now belongs to the next checkpoint."""
+        """Note that the last `checkpoint_window` is durable.  Later samples belong to the next checkpoint."""
         self._checkpoint += 1
 
     def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:
@@ -187,7 +199,7 @@ class CampaignCollector:
             collected.held.add(Samples(t_us[samples], raw, members, self._checkpoint))
 
     def _active(self, t_ns: NDArray[np.int64]) -> Rows:
-        """Return the samples within the campaign's time."""
+        """Return the indices of the samples that lie within the campaign's time."""
         start_ns, expiry_ns = self._campaign.start_ns, self._campaign.expiry_ns
         if start_ns <= t_ns.min() and t_ns.max() < expiry_ns:
             return np.arange(len(t_ns))

@@ -1,13 +1,15 @@
-"""The collector: frames and values in, signal blocks to consumers, closed windows out to the outbox.
+"""The collector takes in frames and values, gives signal blocks to consumers, and gives closed windows to the outbox.
 
     feed -> buffer -> (tick) decode once -> each consumer takes the signals that it wants
        |                                      campaigns: samples -> (window closes) -> outbox
        |                                                         or, while it stays open, a checkpoint -> outbox
-       +-> eager consumers take theirs at once
+       +-> eager consumers take their signals at once
 
-A thin shell around pure cores: Batcher says when, SignalTables and Decoder say what, consumers keep what they want.
-Decoding, encoding and the disk run in a thread, one tick at a time, so the event loop stays free; meanwhile `feed`
-waits, and the sources' own bounded buffers take up the slack.
+The collector is a thin shell around pure cores.  `Batcher` decides when to decode, `SignalTables` and `Decoder` produce
+signal blocks, and consumers keep what they want.
+
+Decoding, encoding and disk access run in a thread, one tick at a time, so the event loop stays free.  Meanwhile `feed`
+waits, and new frames wait in the bounded buffers of the sources.
 """
 
 import asyncio
@@ -35,12 +37,12 @@ from agent.telemetry.outbox.references import Description
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
 
-WAKE_S: Final = 1.0  # how often the deadline for silence is looked at while frames come and move it on
+WAKE_S: Final = 1.0  # how often the deadline for silence is checked; every frame postpones the deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Timing and memory of the collector; see `[telemetry]` in config/agent.toml."""
+    """The collector's limits of time and memory, from `[telemetry]` in agent.toml and from `runtime/limits`."""
 
     increment_ns: int
     silence_ns: int
@@ -62,9 +64,10 @@ class Collector:
         holdings: Holdings | None = None,
         consumers: Sequence[Consumer] = (),
     ) -> None:
-        """`holdings` keeps account of the sources that hold their frames until these are durable.
+        """Build a collector without campaigns; `set_campaigns` sets them.
 
-        `consumers` take blocks in addition to the campaigns, which `set_campaigns` replaces.
+        `holdings` keeps account of sources that hold their frames until the frames are durable.  `consumers` take
+        blocks in addition to the campaigns.
         """
         self._tables = tables
         self._outbox = outbox
@@ -89,13 +92,14 @@ class Collector:
 
     @property
     def campaigns(self) -> tuple[Campaign, ...]:
-        """The campaigns in force."""
+        """Return the campaigns for which the collector collects."""
         return tuple(collector.campaign for collector in self._campaigns.values())
 
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
-        """Collect for `campaigns` from the next frame on; return how many frames of each bus came before.
+        """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before.
 
-        Open windows are closed first.  A campaign that stays as it is keeps its memory of intervals and changes.
+        Open windows are closed first.  A campaign whose document is unchanged keeps its state of intervals and changes.
+        Suspended campaigns are left out.
         """
         return await whole(self._set_campaigns(campaigns))
 
@@ -110,7 +114,7 @@ class Collector:
             }
             self._holdings.put_in_force(self._campaigns)
             self._batcher = self._new_batcher()
-            # Eager consumers are in the union too, so that each frame that does not decode is counted once, here.
+            # This decoder includes the signals of eager consumers.  Thus only this decoder counts refused frames, once.
             consumers = (*self._campaigns.values(), *self._late, *self._eager)
             self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
             await asyncio.to_thread(self._describe)
@@ -125,15 +129,18 @@ class Collector:
         )
 
     async def feed(self, block: FrameBlock) -> None:
-        """Take frames of one source, in its order; return when they are buffered or stored, cancelled or not.
+        """Take frames of one source in their order, and return once they are buffered or stored.
 
-        A feed that stopped half-way would lose the rest of the block uncounted, and leave a thread at work on what the
-        next caller uses.
+        A call that is cancelled still finishes its work.  Otherwise the remaining frames of the block would be lost
+        uncounted, and a thread would still use data that the next caller changes.
         """
         await whole(self._feed(block))
 
     async def feed_values(self, block: SignalBlock) -> None:
-        """Take values of one source, in its order, as `feed` takes frames; `block.table` is the collector's number."""
+        """Take values of one source in their order, as `feed` takes frames.
+
+        `block.table` is the number of the signal table in the collector's `tables`.
+        """
         await whole(self._feed(block))
 
     async def _feed(self, block: Block) -> None:
@@ -148,7 +155,7 @@ class Collector:
             if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
             if self._holdings.pressed:
-                # The disk refuses.  A crash would lose what is in memory; a full ring loses what comes now for certain.
+                # The disk refuses.  Only a crash would lose the released frames, but a full ring surely loses new ones.
                 self._holdings.release(())
         self._wake.set()
 
@@ -160,7 +167,7 @@ class Collector:
             self.values[self._tables.tables[block.table].name] += len(block)
 
     async def flush(self) -> None:
-        """Close every window and store everything, before the agent stops."""
+        """Close every window and store all samples before the agent stops."""
         await whole(self._close(self._batcher.flush))
 
     async def run(self) -> None:
@@ -205,7 +212,7 @@ class Collector:
         self._windows.carry_out(tick, self._batcher, self._campaigns)
 
     def _serve(self, frames: Sequence[FrameBlock], values: Sequence[SignalBlock]) -> None:
-        """Decode an increment, and let campaigns and other consumers take what they want."""
+        """Decode an increment, and let campaigns and other consumers take the signals that they want."""
         blocks = [*self._decoded(frames, self._decoder, self.refused), *values]
         for name, collector in self._campaigns.items():
             missing = self._holdings.missing(name, frames)
@@ -216,7 +223,7 @@ class Collector:
         _deliver(blocks, self._late)
 
     def _serve_eager(self, block: Block) -> None:
-        """Let eager consumers take what they want of one block of a source."""
+        """Let eager consumers take the signals that they want from one block of a source."""
         blocks = [*self._decoded(frames_of([block]), self._early_decoder), *values_of([block])]
         _deliver(blocks, self._eager)
 

@@ -1,4 +1,4 @@
-"""The contract between the collector and the consumers of decoded signals."""
+"""Defines the contract between the collector and the consumers of decoded signals."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,24 +8,26 @@ from agent.telemetry.collect.signal_tables import Wants
 
 
 class Consumer(Protocol):
-    """Takes signal blocks: a campaign, the latest values for apps, a detector.
+    """Takes signal blocks.  A campaign is a consumer; a store of the latest values or a detector could be others.
 
-    Threads: blocks come from the collector's worker thread, one call at a time; a consumer that is slow holds up all.
-    Order: the samples of one table and sender come in the order of their source, each exactly once.  How they are cut
-    into blocks and calls means nothing, and what a consumer makes of them must not depend on it.
+    Threads: blocks come from the collector's worker thread, one call at a time.  A slow consumer holds up all others.
+
+    Order: the samples of one table and sender come in the order of their source, each exactly once.  The cuts between
+    blocks and calls are arbitrary, so a consumer's results must not depend on them.
     """
 
     @property
     def wants(self) -> Wants:
-        """The signals that the consumer wants.  The collector asks when consumers or campaigns change."""
+        """Return the signals that the consumer wants.  A change takes effect when campaigns are set the next time."""
 
     @property
     def eager(self) -> bool:
-        """Whether the consumer gets blocks at each drain of a source (100 ms) instead of at the end of an increment.
+        """Return whether the consumer gets blocks whenever a source is drained, about every 100 ms.
 
-        The wanted messages are then decoded twice, once early and once with the increment.  A frame in a small block
-        costs up to twenty times as much as in a large one, so an eager consumer should want few messages.
+        Other consumers get blocks at the end of an increment.  The messages that an eager consumer wants are decoded
+        twice, once early and once with the increment.  A frame in a small block costs up to twenty times as much as in
+        a large one, so an eager consumer should want few messages.
         """
 
     def take_blocks(self, blocks: Sequence[SignalBlock]) -> None:
-        """Take samples of the wanted tables; a block may hold more signals of its table than are wanted."""
+        """Take samples of the wanted tables.  A block may hold more signals of its table than the consumer wants."""

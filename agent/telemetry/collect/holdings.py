@@ -1,11 +1,14 @@
-"""How far frames are durable, for the sources that can deliver them again (a packet ring, a log).  Pure.
+"""Keeps account of how far frames are durable, for sources that can deliver them again (a packet ring, a log).
 
-Such a source counts its frames from 0.  Each campaign has windows of its own, so for each campaign and source there is
-a *resume point*: the first frame that is not in a closed window or a checkpoint.  The spool stores resume points with
-windows and checkpoints, in one transaction: after a crash a source delivers again what was not stored, and each
-campaign skips what it has stored already.
+This file is pure.
 
-Invariant: a source releases frames only when no open window and no batch outside the spool needs them.
+Such a source counts its frames from 0.  Each campaign has windows of its own, so each pair of campaign and source has a
+*resume point*.  That is the number of the first frame that is neither in a closed window nor in a checkpoint.  The
+spool stores resume points in the same transaction as windows and checkpoints.  After a crash, a source delivers again
+the frames that are not durable.  Each campaign then skips the frames that it has stored already.
+
+Invariant: a source releases frames only when no open window and no batch outside the spool needs them.  The collector
+breaks this rule in one case: the disk refuses, and a source has hardly any room left.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,36 +19,39 @@ from can_dbc.frames import FrameBlock
 
 @runtime_checkable
 class Holder(Protocol):
-    """A source that keeps each frame until it is released, or finds it again."""
+    """A source that keeps each frame until the frame is released, or that can read each frame again."""
 
     @property
     def buses(self) -> tuple[str, ...]:
-        """The buses that this source, and no other, delivers."""
+        """Return the buses that this source delivers.  No other source delivers them."""
 
     @property
     def position_name(self) -> str:
-        """The name under which its resume points are stored."""
+        """Return the name under which the source's resume points are stored."""
 
     @property
     def resumes(self) -> bool:
-        """Whether the source still has the unreleased frames of earlier runs."""
+        """Return whether the source still has the unreleased frames of earlier runs."""
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Learn, before the first frame, that numbers below `used` are taken and frames before `needed` not needed."""
+        """Prepare to deliver frames.  The call comes before the first frame.
+
+        Numbers below `used` belong to earlier frames.  Frames before `needed` need not be delivered again.
+        """
 
     def release(self, number: int) -> None:
-        """Release the frames before frame `number`.  Any thread may call it."""
+        """Release the frames before frame `number`.  Any thread may call this method."""
 
     @property
     def pressed(self) -> bool:
-        """Whether it holds so many frames that they should be made durable now."""
+        """Return whether the source holds so many frames that they should be made durable now."""
 
 
 class Holdings:
-    """Keeps account of all holders.  One thread at a time."""
+    """Keeps account of all holders.  Only one thread at a time may use it."""
 
     def __init__(self, holders: Iterable[Holder], stored: Mapping[str, int]) -> None:
-        """`stored`: the resume points that the spool has."""
+        """Begin with the resume points `stored`, which the spool has kept."""
         self._holders = {holder.position_name: holder for holder in holders}
         self._owners = {bus: name for name, holder in self._holders.items() for bus in holder.buses}
         self._stored = dict(stored)
@@ -54,10 +60,9 @@ class Holdings:
         self._closed: dict[tuple[str, str], int] = {}
 
     def put_in_force(self, campaigns: Collection[str]) -> None:
-        """Collect for these campaigns from here on, while no window is open; tell holders where to begin.
+        """Replace the campaigns, and let each holder begin that has not delivered frames yet.  No window may be open.
 
-        A holder that has delivered frames already has begun.  A new campaign begins where the others are, not
-        with earlier frames.
+        A new campaign does not get earlier frames.  It begins at the next frame of each holder that has begun already.
         """
         for name, holder in self._holders.items():
             used = max((n for key, n in self._stored.items() if key.startswith(f"{name}:")), default=0)
@@ -71,13 +76,16 @@ class Holdings:
         self._campaigns = frozenset(campaigns)
 
     def take(self, block: FrameBlock) -> None:
-        """Note that `block`, in the order of its source, is in the open windows from now on."""
+        """Note that the open windows hold the frames of `block` from now on.  Blocks of a source must come in order."""
         owner = self._owner(block)
         if owner is not None:
             self._taken[owner] = block.first + len(block)
 
     def missing(self, campaign: str, blocks: Sequence[FrameBlock]) -> Sequence[FrameBlock]:
-        """Return the frames of `blocks` that `campaign` has not stored before; `blocks` itself where that is all."""
+        """Return the frames of `blocks` that `campaign` has not stored yet.
+
+        If `campaign` has stored none of the frames, the result is `blocks` itself.
+        """
         since = [self._closed_at(campaign, self._owner(block)) for block in blocks]
         if all(block.first >= first for block, first in zip(blocks, since, strict=True)):
             return blocks
@@ -88,9 +96,10 @@ class Holdings:
         return [block for block in cut if len(block)]
 
     def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
-        """Return the resume points to store once all that `campaigns` have taken is durable.
+        """Return the resume points to store together with all that `campaigns` have taken.
 
-        Points of the other campaigns are included, because a campaign that has collected nothing yet stores none.
+        Points of the other campaigns are included, because a campaign that has collected nothing yet stores none by
+        itself.
         """
         return {
             _key(c, name): max(taken if c in campaigns else 0, self._closed_at(c, name))
@@ -99,19 +108,22 @@ class Holdings:
         }
 
     def close(self, campaign: str) -> dict[str, int]:
-        """Note that a window or checkpoint of `campaign` holds all that was taken; return the resume points for it."""
+        """Note that a window or checkpoint of `campaign` holds all frames taken; return the resume points to store."""
         for name, taken in self._taken.items():
             self._closed[campaign, name] = max(taken, self._closed_at(campaign, name))
         return self.resume_points(())
 
     def release(self, campaigns: Collection[str]) -> None:
-        """Release frames that are in no open window of `campaigns` (all in force); closed windows must be durable."""
+        """Release the frames that no open window of `campaigns` needs.  Closed windows must be durable.
+
+        Pass all current campaigns.  Without any campaigns, all frames taken so far are released.
+        """
         for name, taken in self._taken.items():
             self._holders[name].release(min([taken, *(self._closed_at(c, name) for c in campaigns)]))
 
     @property
     def pressed(self) -> bool:
-        """Whether some holder is pressed."""
+        """Return whether any holder is pressed."""
         return any(holder.pressed for holder in self._holders.values())
 
     def _owner(self, block: FrameBlock) -> str | None:

@@ -1,14 +1,16 @@
-"""The one place that names signals: which signals a name means, and which name was probably meant.  Pure.
+"""Finds the signals that a name means, and suggests names for misspelt ones.
+
+This file is pure.  No other file interprets the names of signals.
 
 A name is, in this order of precedence:
 
-1. `Message.Signal`, spelt exactly as in the databases (or as a source of values calls it);
-2. a VSS path that a mapping gives to such a signal;
-3. FleetWise's `Vehicle.<Message>.<Signal>`: what remains behind `Vehicle.`;
-4. where patterns are allowed, a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, or over
-   what remains behind `Vehicle.` if nothing matches otherwise.
+1. `Message.Signal`, spelt exactly as in the databases or by a source of values;
+2. a VSS path that a mapping assigns to such a signal;
+3. FleetWise's `Vehicle.<Message>.<Signal>`, which means `<Message>.<Signal>`;
+4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, if globs are allowed.  A glob that
+   matches nothing is tried again without its prefix `Vehicle.`.
 
-One name may mean several signals: a message of the same name may be on two buses.
+One name may mean several signals, because two buses may have a message of the same name.
 """
 
 import difflib
@@ -20,24 +22,24 @@ from typing import Final, NamedTuple
 from agent.formats.up.signals import SignalTable
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
-_ROOT: Final = "Vehicle."  # of FleetWise's signal catalogues, and of VSS
+_ROOT: Final = "Vehicle."  # root of FleetWise's signal catalogues and of VSS
 _NO_MAPPING: Final[Mapping[str, str]] = {}
 
 
 class Place(NamedTuple):
-    """Where a signal stands: the number of its signal table, and its index there."""
+    """The place of a signal: the number of its signal table, and its index in that table."""
 
     table: int
     signal: int
 
 
 def is_glob(name: str) -> bool:
-    """Return whether `name` is a pattern."""
+    """Return whether `name` is a glob."""
     return not _GLOB_CHARACTERS.isdisjoint(name)
 
 
 class SignalNames:
-    """All names of the signals in `tables`; `vss` gives `Message.Signal` by VSS path."""
+    """Finds the signals of `tables` by any of their names.  `vss` maps VSS paths to `Message.Signal`."""
 
     def __init__(self, tables: Sequence[SignalTable], vss: Mapping[str, str] = _NO_MAPPING) -> None:
         places: dict[str, list[Place]] = {}
@@ -48,7 +50,7 @@ class SignalNames:
         self._vss = vss
 
     def find(self, name: str) -> tuple[Place, ...]:
-        """Return the signals that `name` means, in order of tables; none for a name that is not known."""
+        """Return the signals that `name` means, in order of tables, or an empty tuple if `name` is unknown."""
         return self._places.get(name) or self._mapped(name) or self._places.get(name.removeprefix(_ROOT), ())
 
     def find_matching(self, pattern: str) -> tuple[Place, ...]:
@@ -60,7 +62,7 @@ class SignalNames:
         return bool(self.find(name) or (is_glob(name) and self.find_matching(name)))
 
     def suggest(self, name: str) -> str | None:
-        """Return the known name that is most like `name`, whatever the case of its letters; None if none is near."""
+        """Return the known name that is most similar to `name`, ignoring case, or None if no name is similar."""
         known = {known.lower(): known for known in (*self._places, *self._vss)}
         spelt = name.lower()
         for near in difflib.get_close_matches(spelt, known, n=1):

@@ -1,4 +1,4 @@
-"""The samples that an open window holds of one signal table and sender, and how they become column groups.  Pure.
+"""Holds an open window's samples of one signal table and sender, and groups them into columns.  This file is pure.
 
 Invariant: signals that were kept at the same times are held, stored and sent together.
 """
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from agent.formats.up.columns import ColumnGroup, Described, SignalInfo
 
-_SETS: Final = 256  # of signals that were kept at the same times; changing signals can make any number of them
+_SETS: Final = 256  # cached sets of signals kept at the same times; signals kept on change can form any number of sets
 
 
 class Samples(msgspec.Struct, frozen=True, eq=False):
     """Samples of several signals that were kept at the same times of one increment.
 
-    `t_us` (n,); `raw` (rows, n); `members` (rows,): which of the collected signals the rows are; `checkpoint`: number
-    of the checkpoint that makes them durable, counted within the window.
+    `t_us` has the shape (n,), and `raw` the shape (rows, n).  `members` (rows,) has the index of each row's signal
+    among the collected signals.  `checkpoint` is the number, within the window, of the checkpoint that makes the
+    samples durable.
     """
 
     t_us: NDArray[np.int64]
@@ -31,7 +32,7 @@ class Samples(msgspec.Struct, frozen=True, eq=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SignalSet:
-    """The descriptions of signals that make one group, and their places in the campaign's list."""
+    """The descriptions of the signals in one column group, and the indices of these signals in the campaign's list."""
 
     signals: tuple[SignalInfo, ...]
     tables: tuple[Mapping[int, str], ...]
@@ -41,8 +42,8 @@ class _SignalSet:
 class HeldSamples:
     """Holds samples of the collected signals of one table and sender until their window closes.
 
-    `signals` are the collected signals; `first_number` is the place of the first in the campaign's list, the others
-    follow.  A window keeps the `max_samples` newest samples of each signal; None keeps all.
+    `signals` has the collected signals.  `first_number` is the index of the first of them in the campaign's list.  A
+    window keeps the `max_samples` newest samples of each signal; None means all samples.
     """
 
     def __init__(
@@ -62,16 +63,16 @@ class HeldSamples:
 
     @property
     def samples(self) -> int:
-        """Count the values that are held."""
+        """Count the held samples, one for each signal and time."""
         return sum(held.raw.size for held in self._held)
 
     @property
     def blocks(self) -> int:
-        """Count the memory blocks that are held; a test checks their limit."""
+        """Count the held memory blocks.  A test checks that their number is bounded."""
         return len(self._held)
 
     def add(self, samples: Samples) -> None:
-        """Add samples, and discard samples that are no longer among the `max_samples` newest of any signal."""
+        """Add samples.  Discard blocks in which no sample is among the `max_samples` newest of its signal."""
         self._held.append(samples)
         if not self._limited:
             return
@@ -90,7 +91,10 @@ class HeldSamples:
         self._held = []
 
     def groups(self, first_checkpoint: int = 0) -> Iterable[ColumnGroup]:
-        """Return what is held as column groups, or only what belongs to `first_checkpoint` and later ones."""
+        """Return the held samples as column groups.
+
+        Samples of checkpoints before `first_checkpoint` are left out.
+        """
         held = self._held
         if first_checkpoint:
             held = [samples for samples in held if samples.checkpoint >= first_checkpoint]
@@ -141,7 +145,7 @@ class HeldSamples:
 
 
 def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int) -> None:
-    """Drop the first places that newer samples have made superfluous."""
+    """Drop the oldest blocks of a signal as long as the newer ones hold `max_samples` samples."""
     held = sum(sizes[number] for number, _ in places)
     while held - sizes[places[0][0]] >= max_samples:
         held -= sizes[places.pop(0)[0]]

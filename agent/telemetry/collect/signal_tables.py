@@ -1,7 +1,7 @@
-"""The signal tables of a vehicle, numbered once: the messages of its bus plans, then those of its sources of values.
+"""Numbers the signal tables of a vehicle: first the messages of its bus plans, then its sources of values.
 
-Pure.  Everything that collects refers to signals by these numbers.  Only this file turns decoded columns into signal
-blocks.
+This file is pure.  The collector and its consumers refer to signals by these numbers.  No other file turns decoded
+columns into signal blocks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,10 +28,10 @@ def all_wants(wants: Iterable[Wants]) -> Wants:
 
 
 class SignalTables:
-    """The tables in the order in which windows hold their signals: bus by bus, by identifier; then `values`.
+    """Holds the signal tables in the order of signals in windows: by bus, then by identifier, and `values` last.
 
-    `buses` names all buses of all sources, in the order in which frames number them; `plans` are by name of the bus,
-    and a bus may have none.
+    `buses` has the names of all buses of all sources, in the order in which frames number them.  `plans` has the plan
+    of a bus by the name of the bus; a bus may have no plan.
     """
 
     def __init__(self, buses: Sequence[str], plans: Mapping[str, BusPlan], values: Sequence[SignalTable] = ()) -> None:
@@ -45,7 +45,7 @@ class SignalTables:
                 self._numbers[key] = len(tables)
                 tables.append(_table(keyed[key], self.buses[bus]))
         self.first_of_values = len(tables)
-        """The number of the first of `values`."""
+        """The number of the first table of `values`."""
         self.tables = (*tables, *values)
         self.names = SignalNames(self.tables)
 
@@ -58,7 +58,7 @@ class SignalTables:
         return Decoder(self._plans, of_message)
 
     def blocks(self, columns: Iterable[SignalColumns]) -> list[SignalBlock]:
-        """Return decoded columns as signal blocks; the arrays are shared, not copied."""
+        """Return decoded columns as signal blocks.  The arrays are shared, not copied."""
         numbers = self._numbers
         found = []
         for decoded in columns:
@@ -79,7 +79,7 @@ class SignalTables:
 
 
 def _key(bus: int, message: MessagePlan) -> _Key:
-    """Return what identifies a message: the contained messages of a container share its identifier."""
+    """Return the key of a message, with the header id, because all messages of a container share one identifier."""
     return bus, message.can_id, message.extended, -1 if message.header_id is None else message.header_id
 
 

@@ -1,12 +1,17 @@
-"""Which samples of a signal table a campaign's rules keep.  Pure.
+"""Chooses the samples of a signal table that a campaign's rules keep.  This file is pure.
 
-Samples of a signal come in the order of the bus, in blocks of any size; what is kept does not depend on how they were
-cut.  With `onChange` a sample is a candidate if its raw value differs from the one before (the first always is), else
-every sample is.  Without a minimum interval every candidate is kept; with one the first is, then each that is at least
-the interval after the last kept one.  A time that stepped back is not after, unless by more than CLOCK_SET_BACK_NS:
-then the clock was set, and the sample is kept, so that a signal does not stay silent until the clock has caught up.
+Samples of a signal come in the order of the bus.  They come in blocks of any size, and the choice does not depend on
+the size of the blocks.
 
-Signals that keep the same rows are handled together, so the cost is per table and rule, not per signal and sample.
+With `onChange`, a sample is a candidate if its raw value differs from the one before.  The first sample always is a
+candidate.  Without `onChange`, every sample is a candidate.
+
+Without a minimum interval, every candidate is kept.  With an interval, the first candidate is kept, and then each one
+that is at least the interval after the last kept one.  If the time steps back by more than CLOCK_SET_BACK_NS, the clock
+was set.  Then the next candidate is kept, because otherwise the signal would stay silent until the clock has caught up.
+
+Signals that keep the same rows are handled together.  The cost thus grows with the number of tables and rules, not with
+the number of signals and samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,13 +23,16 @@ from numpy.typing import NDArray
 
 from agent.formats.up.signals import SignalBlock
 
-CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real ones: 24 ms)
+CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far out of order (real frames: 24 ms)
 Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """How the signals at `members` are collected (indices into the signals that the campaign collects of the table)."""
+    """A rule and the signals that it applies to.
+
+    `members` has their indices among the signals that the campaign collects from the table.
+    """
 
     interval_ns: int
     on_change: bool
@@ -39,22 +47,22 @@ class Rule:
 class Thinning:
     """Chooses among the samples of one table and sender, and remembers across blocks what the rules need.
 
-    `count` is the number of signals that the campaign collects of the table.
+    `count` is the number of signals that the campaign collects from the table.
     """
 
     def __init__(self, rules: Sequence[Rule], count: int) -> None:
         self._rules = tuple(rules)
         self._kept_ns = np.zeros(count, np.int64)  # time of the last kept sample of each signal
-        self._seen = np.zeros(count, np.int64)  # its last raw value
-        self._has_seen = np.zeros(count, np.bool_)  # whether there was one: the first is always kept
+        self._seen = np.zeros(count, np.int64)  # last raw value of each signal
+        self._has_seen = np.zeros(count, np.bool_)  # whether each signal had a sample; the first one is always kept
 
     def choose(self, block: SignalBlock, rows: Rows, active: Rows) -> Iterator[tuple[tuple[int, ...], Rows]]:
-        """Yield sets of signals that are kept at the same samples, and these samples, ascending.
+        """Yield each set of signals that keep the same samples, with the ascending indices of these samples.
 
-        `rows` (count,) says in which row of the block each signal stands; `active` are the samples that lie within the
-        campaign's time.
+        `rows` (count,) has the row of each signal in the block.  `active` has the indices of the samples that lie
+        within the campaign's time.
         """
-        kept: dict[bytes, tuple[Rows, list[int]]] = {}  # by samples, whichever rule led to them
+        kept: dict[bytes, tuple[Rows, list[int]]] = {}  # by the kept samples; several rules may keep the same ones
         for rule in self._rules:
             for members, samples in _present(rule.members, rows, block, active):
                 for same, chosen in self._apply(rule, members, samples, block, rows):
@@ -65,7 +73,10 @@ class Thinning:
     def _apply(
         self, rule: Rule, members: Rows, samples: Rows, block: SignalBlock, rows: Rows
     ) -> Iterator[tuple[Rows, Rows]]:
-        """Yield which of `members`, all present in `samples`, keep the same samples; remember what they kept."""
+        """Yield each set of `members` that keep the same samples, with these samples, and remember the times kept last.
+
+        All `members` must be present in `samples`.
+        """
         for same, among in self._candidates(rule, members, samples, block, rows):
             if rule.interval_ns == 0:
                 chosen = [(same, among)]
@@ -93,7 +104,7 @@ class Thinning:
         return [(members[indices], samples[mask]) for indices, mask in _alike(changed)]
 
     def _by_last_kept(self, members: Rows) -> Iterator[tuple[Rows, int | None]]:
-        """Yield `members` by the time of their last kept sample; None where there is none yet."""
+        """Yield `members` grouped by the time of their last kept sample, which is None if there is none yet."""
         seen = self._has_seen[members]
         if not seen.all():
             yield members[~seen], None
@@ -103,7 +114,7 @@ class Thinning:
 
 
 def _present(members: Rows, rows: Rows, block: SignalBlock, active: Rows) -> Iterator[tuple[Rows, Rows]]:
-    """Yield which of `members` are present in the same active samples, and these samples."""
+    """Yield each set of `members` that are present in the same active samples, with the indices of these samples."""
     if not len(active):
         return
     if block.valid is None:
@@ -115,7 +126,7 @@ def _present(members: Rows, rows: Rows, block: SignalBlock, active: Rows) -> Ite
 
 
 def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
-    """Return the indices to keep: each the first that is at least `interval_ns` after the one kept before."""
+    """Return the indices to keep.  Each is the first that is at least `interval_ns` after the one kept before."""
     if not len(t_ns):
         return []
     reached = np.maximum.accumulate(t_ns)
@@ -123,7 +134,7 @@ def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> l
         reached = np.maximum(reached, last_ns)
     if (reached - t_ns).max() > CLOCK_SET_BACK_NS:
         return _spaced_by_a_clock_that_was_set(t_ns, last_ns, interval_ns)
-    # The first time at or above a threshold is the first place at which the running maximum is.
+    # The running maximum reaches a threshold at the same index at which a time first reaches it.
     place = 0 if last_ns is None else int(reached.searchsorted(last_ns + interval_ns))
     kept = []
     while place < len(t_ns):
@@ -142,7 +153,7 @@ def _spaced_by_a_clock_that_was_set(t_ns: NDArray[np.int64], last_ns: int | None
 
 
 def _alike(masks: NDArray[np.bool_]) -> Iterator[tuple[Rows, NDArray[np.bool_]]]:
-    """Yield rows of (S, n) masks by content: the indices of equal ones, and their mask."""
+    """Group the rows of `masks` (S, n) that are equal; yield the indices of each group and the mask that they share."""
     alike: dict[bytes, list[int]] = {}
     for index, packed in enumerate(np.packbits(masks, axis=1)):
         alike.setdefault(packed.tobytes(), []).append(index)

@@ -1,6 +1,6 @@
-"""From the collectors of campaigns to the outbox: windows that close, and checkpoints of windows that stay open.
+"""Passes closed windows, and checkpoints of open windows, from the collectors of campaigns to the outbox.
 
-Touches the disk through the outbox only.
+This file touches the disk only through the outbox.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from agent.telemetry.outbox.outbox import Outbox
 
 
 class Windows:
-    """Carries out what ticks say about windows.  One thread at a time."""
+    """Closes and checkpoints the windows that ticks name.  Only one thread at a time may use it."""
 
     def __init__(self, outbox: Outbox, clock: Callable[[], Clock], holdings: Holdings) -> None:
         self._outbox = outbox
@@ -21,9 +21,9 @@ class Windows:
         self._holdings = holdings
 
     def carry_out(self, tick: Tick, batcher: Batcher, campaigns: Mapping[str, CampaignCollector]) -> None:
-        """Close and checkpoint the windows that `tick` names, once what it takes has been collected.
+        """Close and checkpoint the windows that `tick` names, and close windows that have grown too large.
 
-        A window that has grown too large closes as well.
+        The caller must have collected the frames of the tick before.
         """
         closing = list(tick.closing)
         for name, collector in campaigns.items():
@@ -35,7 +35,7 @@ class Windows:
             self._outbox.put([self._closed(campaigns[span.campaign], span) for span in closing], resume_points)
         closed = {span.campaign for span in closing}
         self._checkpoint([span for span in tick.checkpoints if span.campaign not in closed], batcher, campaigns)
-        # What memory still holds because the disk refuses it would be lost in a crash: the sources must keep it.
+        # While the disk refuses, a crash would lose the windows that wait in memory, so the sources keep their frames.
         if not self._outbox.pending_bytes:
             self._holdings.release(campaigns)
 

@@ -1,1 +1,1 @@
-"""From windows to sealed batches in the spool."""
+"""Encodes and seals windows, and stores them in the spool as batches."""

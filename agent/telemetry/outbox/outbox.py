@@ -1,15 +1,15 @@
-"""The outbox: a bounded queue of what the disk has not taken yet, on its way from the collector to the spool.
+"""The outbox holds encoded windows between the collector and the spool until the disk takes them.
 
-Invariants: nothing goes to the disk unsealed; order is kept; what memory cannot hold is dropped oldest first and
-counted (`memory_full`), never silently.  Checkpoints of open windows are stored while the disk takes them, and never
-wait in memory, where their window is anyway.
+Invariants: nothing goes to the disk unsealed, and batches keep their order.  If memory is full, the oldest batches are
+dropped and counted as lost (`memory_full`).  Checkpoints of open windows are stored only while the disk takes them.
+They never wait in memory, because memory holds their window anyway.
 
-An append that the disk reports as failed may nevertheless have happened.  The spool can tell later by the token of the
-append.  Until then its parcels are in doubt: they stay in the queue, and if memory must drop one, it counts as lost
-only if the append did not happen.
+An append that the disk reports as failed may have happened all the same.  The spool can answer later, by the token of
+the append, whether it happened.  Until then, the parcels of the append are in doubt and stay in the queue.  If memory
+must drop a parcel in doubt, the parcel counts as lost only if the append did not happen.
 
-The outbox touches the world through the spool only.  Any thread may call the methods.  `put` and `flush` block on the
-disk, and what is added meanwhile does not wait for them.
+The outbox touches the disk only through the spool.  Any thread may call the methods.  `put` and `flush` wait for the
+disk; adding an event or a loss never waits for them.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.batch import BatchId
 from agent.telemetry.spool.spool import Spool
 
-TOGETHER: Final = 16  # parcels in one transaction: campaigns that close at one time; a disk short of space takes fewer
-RETRY_S: Final = 2.0  # how often a disk that refused is tried again, and losses are reported
+TOGETHER: Final = 16  # parcels in one transaction: campaigns often close together, but a disk short of space takes few
+RETRY_S: Final = 2.0  # time between two tries of a disk that refused, and between two reports of losses
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _OpenWindow:
-    """The checkpoints of an open window: its id, their number, and how many samples they hold."""
+    """An open window that has checkpoints: its id, the number of its checkpoints, and the number of samples in them."""
 
     id: str
     checkpoints: int = 0
@@ -73,13 +73,13 @@ class Outbox:
         self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
         self._parcels = ParcelQueue()
         self._open: dict[str, _OpenWindow] = {}  # by campaign; used by the collector's thread only
-        self._orphans: list[str] = []  # windows that memory could not hold, whose checkpoints are to be sent
+        self._orphans: list[str] = []  # ids of windows that memory could not hold; their checkpoints will be sent
         self.problem: str | None = None
         self.samples = 0
         self.batches = 0
 
     async def run(self) -> None:
-        """Try a disk that refused again, and report losses, every RETRY_S.  Runs until cancelled."""
+        """Call `flush` every RETRY_S, to try a disk that refused again and to report losses.  Runs until cancelled."""
         refused = False
         while True:
             await asyncio.sleep(RETRY_S)
@@ -93,21 +93,24 @@ class Outbox:
 
     @property
     def pending_bytes(self) -> int:
-        """Return the bytes of all bodies in memory that are not yet stored."""
+        """Return the total size of the bodies that wait in memory to be stored."""
         return self._parcels.size_bytes
 
     # ---- what comes in
 
     def add_event(self, event: Event) -> None:
-        """Send `event` to the fleet with the next `flush`.  The call does not wait for the disk."""
+        """Queue `event` for the fleet; the next `flush` stores it.  The call does not wait for the disk."""
         self._reporter.add_event(event)
 
     def add_loss(self, loss: Loss) -> None:
-        """Count a loss; it reaches the ledger with the next `flush`.  The call does not wait for the disk."""
+        """Count a loss; the next `flush` writes it to the ledger.  The call does not wait for the disk."""
         self._reporter.add_loss(loss)
 
     def describe(self, descriptions: Sequence[Description]) -> None:
-        """Set the campaigns whose windows will be put from now on.  Must not be called while `put` runs."""
+        """Set the campaigns whose windows will be put from now on, and offer their catalogues to the fleet.
+
+        This method must not be called while `put` runs.
+        """
         if self._references is None:
             return
         bodies = [body for parcel in self._parcels.all() for body in parcel.bodies]
@@ -125,9 +128,9 @@ class Outbox:
     def put(
         self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, Mapping[str, int]] | None = None
     ) -> None:
-        """Encode closed windows (with their campaign's priority), and store them with all that waits.
+        """Encode closed windows, each given with its campaign's priority, and store them with everything that waits.
 
-        `resume_points` says by campaign how far its sources are durable once its window is.
+        `resume_points` has, for each campaign, how far its sources are durable once the campaign's window is durable.
         """
         for window, priority in windows:
             open_window = self._open.pop(window.campaign, None) or _OpenWindow(_new_window_id())
@@ -139,19 +142,19 @@ class Outbox:
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
-        """Store what came to open windows since their last checkpoint, and `resume_points` with it.
+        """Store the samples that open windows have got since their last checkpoint, together with `resume_points`.
 
-        Returns False if the disk refuses; the next call then stores this data as well.  The next window of the same
-        campaign, given to `put`, replaces the checkpoints.
+        Return False if the disk refuses; the next call must then contain these samples again.  When `put` stores the
+        next window of a campaign, the spool drops the window's checkpoints.
         """
         with self._storing:
-            if len(self._parcels):  # the disk refuses, and what waits comes first
+            if len(self._parcels):  # the disk refuses, and the waiting parcels come first
                 return False
             stored: list[tuple[_OpenWindow, int, int]] = []
             batches = []
             try:
                 self._settle_doubt()
-                self._record_losses()  # see flush
+                self._record_losses()  # before the append, for the reason given in `flush`
                 for window, priority in windows:
                     if not window.samples:
                         continue
@@ -162,7 +165,7 @@ class Outbox:
                     batches += [self._sealer.seal_body(body.checkpoint or first, body) for body in bodies]
                     stored.append((open_window, len(bodies), window.samples))
                 if batches:
-                    # If this append reports failure but did happen, the next append replaces what it stored.
+                    # If this append reports failure but did happen, the next append replaces these checkpoints.
                     self._writer.append(batches, token=_new_token(), resume_points=resume_points)
             except Transient as error:
                 self.problem = str(error)
@@ -175,11 +178,15 @@ class Outbox:
     # ---- what goes out
 
     def flush(self) -> None:
-        """Store all batches, losses and events that wait.  Where the disk refuses they stay, and `problem` is set."""
+        """Store all waiting batches, losses and events.
+
+        If the disk refuses, `problem` is set, and everything keeps waiting in memory.  If memory is full, the oldest
+        batches are dropped and counted as lost.
+        """
         with self._storing:
             try:
                 self._settle_doubt()
-                # Losses come first, because what is stored next moves the resume points over what was lost.
+                # Losses come first, because storing parcels moves the resume points past the lost frames.
                 self._record_losses()
                 self._promote()
                 self._store()
@@ -193,7 +200,10 @@ class Outbox:
                 self.problem = None
 
     def delivered(self) -> bool:
-        """Store what waits, and say whether nothing is left, here or in the spool.  False while the disk refuses."""
+        """Store everything that waits, and return whether the outbox and the spool have nothing left to deliver.
+
+        Return False while the disk refuses.
+        """
         self.flush()
         if self.problem is not None:
             return False
@@ -215,7 +225,7 @@ class Outbox:
             self._confirm(self._parcels.doubt)
 
     def _confirm(self, stored: Doubt) -> None:
-        """Drop the parcels of an append that happened."""
+        """Drop the parcels of an append that happened, and count their batches and samples as stored."""
         self._parcels.doubt = None
         for _ in range(stored.queued):
             parcel = self._parcels.drop_first()
@@ -225,7 +235,10 @@ class Outbox:
         self.samples += sum(shed.samples for shed in stored.shed)
 
     def _settle_doubt(self) -> None:
-        """Find out whether the last append that failed has happened.  Raises Transient while the disk refuses."""
+        """Find out whether the append in doubt happened.  Raises Transient while the disk refuses.
+
+        If it did not happen, those of its parcels that memory has dropped count as lost.
+        """
         doubt = self._parcels.doubt
         if doubt is None:
             return
@@ -243,7 +256,7 @@ class Outbox:
             self._orphans = []
 
     def _record_losses(self) -> None:
-        """Write what was counted into the ledger."""
+        """Write the counted losses to the ledger.  If this raises Transient, the losses stay counted."""
         counted = self._reporter.take_losses()
         try:
             if counted:
@@ -253,7 +266,7 @@ class Outbox:
             raise
 
     def _report(self) -> None:
-        """Store pending events and losses as batches of events."""
+        """Queue pending events and unreported losses as parcels of events."""
         losses = self._writer.unreported_losses(EVENTS_AT_ONCE)
         for parcel in self._reporter.pack(losses, self._clock()):
             self._parcels.enqueue(parcel)
@@ -265,7 +278,7 @@ class Outbox:
 
 
 def _new_window_id() -> str:
-    """Return a random id, which has the form of an epoch because checkpoints are sealed under it."""
+    """Return a random window id.  It has the form of an epoch, because it is the epoch of the window's checkpoints."""
     return secrets.token_hex(16)
 
 

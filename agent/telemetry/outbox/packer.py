@@ -1,7 +1,7 @@
-"""Packing: from windows to encoded bodies of batches, each within the limit of a batch.  Pure.
+"""Encodes windows as bodies of batches, each within the size limit of a batch.  This file is pure.
 
-Invariant: the bodies of one window hold exactly its samples and events.  A large window is cut into fragments, each of
-which says how many there are.
+Invariant: the bodies of one window hold exactly its samples and events.  A large window is cut into fragments, and each
+fragment says how many there are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ EVENTS_PRIORITY: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An encoded body, and what the spool stores beside it.
+    """An encoded body, with the fields that the spool stores beside it.
 
-    `fragment` is its place in a window.  `checkpoint` is the id of a checkpoint; other bodies get an id when they are
-    sealed.  The other fields are those of a SealedBatch.
+    `fragment` is the place of the body in its window.  `checkpoint` is the id of a checkpoint; other bodies get their
+    id when they are sealed.  The other fields mean the same as in SealedBatch.
     """
 
     lane: Lane
@@ -45,7 +45,7 @@ class Body:
 class Parcel:
     """Bodies that are stored together or not at all, and the resume points that are stored with them.
 
-    `checkpointed_samples` of the samples are also in checkpoints that the spool has.
+    `checkpointed_samples` of the samples are also in checkpoints that the spool has stored.
     """
 
     bodies: tuple[Body, ...]
@@ -54,22 +54,22 @@ class Parcel:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all bodies."""
+        """Return the size of all bodies together."""
         return sum(len(body.content) for body in self.bodies)
 
     @property
     def samples(self) -> int:
-        """Samples in all bodies."""
+        """Return the number of samples in all bodies."""
         return sum(body.samples for body in self.bodies)
 
     @property
     def window(self) -> str | None:
-        """The id of the window, or None where the parcel holds events or a catalogue."""
+        """Return the id of the window, or None if the parcel holds events or a catalogue."""
         fragment = self.bodies[0].fragment
         return None if fragment is None else fragment.window
 
     def lost(self, reason: Reason) -> Loss:
-        """Return the loss of what no checkpoint holds."""
+        """Return the record of losing this parcel.  Samples that are also in checkpoints do not count as lost."""
         first, last = self.bodies[0], self.bodies[-1]
         return Loss(
             reason,
@@ -103,7 +103,10 @@ class Packer:
     def pack_checkpoint(
         self, window: Window, priority: int, first: BatchId, catalogue: Catalogue | None
     ) -> tuple[Body, ...]:
-        """Return what an open window has collected since its last checkpoint, as checkpoints with ids from `first`."""
+        """Return the checkpoints of an open window, with ids that count up from `first`.
+
+        `window` holds the samples since the last checkpoint.  If it is large, it is cut into several checkpoints.
+        """
         return tuple(
             replace(
                 _body(Lane.LIVE, priority, cut, content, catalogue),
@@ -113,7 +116,10 @@ class Packer:
         )
 
     def pack_events(self, window: Window, reports: Sequence[int]) -> Parcel | None:
-        """Return a parcel of one body of events that reports losses, or None where the events need several bodies."""
+        """Return a parcel of events that reports the loss records with the ids `reports`.
+
+        Return None if the events need several bodies and the caller can divide the events.
+        """
         encoded = self._encode(window, None)
         if len(encoded) > 1 and len(window.events) > 1:
             return None
@@ -121,7 +127,7 @@ class Packer:
         return Parcel((replace(first, reports=tuple(reports)), *others))
 
     def pack_catalogue(self, catalogue: Catalogue, content: bytes, clock: Clock) -> Parcel:
-        """Return a parcel that carries a catalogue, which is encoded as `content`."""
+        """Return a parcel that carries `catalogue`, encoded as `content`."""
         body = Body(
             Lane.EVENTS,
             EVENTS_PRIORITY,

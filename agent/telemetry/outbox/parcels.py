@@ -1,9 +1,9 @@
-"""The outbox's queue: parcels that the disk has not taken yet, and the append whose outcome is in doubt.
+"""Queues the parcels that the disk has not taken yet, and remembers the append whose outcome is in doubt.
 
-Invariants: parcels leave in the order in which they came.  A parcel that is shed while its append is in doubt is
-remembered without its bodies, so that it counts as lost only if the append did not happen.
+Invariants: parcels leave in the order in which they came.  A parcel that is dropped while its append is in doubt is
+remembered without its bodies.  It counts as lost only if the append did not happen.
 
-Touches the world: any thread may enqueue, while one thread at a time takes parcels out.
+Any thread may enqueue parcels, but only one thread at a time may take parcels out.
 """
 
 import threading
@@ -18,7 +18,10 @@ from agent.telemetry.outbox.packer import Parcel
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """A parcel that memory could not hold, without its bodies; `window` is the id of its window."""
+    """A parcel that memory could not hold, remembered without its bodies.
+
+    `window` is the id of its window, or None if the parcel held events or a catalogue.
+    """
 
     loss: Loss
     window: str | None
@@ -28,7 +31,11 @@ class Shed:
 
 @dataclass(slots=True)
 class Doubt:
-    """An append that failed and may have happened: its token, and how many of its parcels are still in the queue."""
+    """An append whose outcome is unknown, named by its token.
+
+    `queued` is the number of its parcels that are still in the queue.  `shed` has its parcels that memory could not
+    hold.
+    """
 
     token: str
     queued: int
@@ -36,7 +43,7 @@ class Doubt:
 
 
 class ParcelQueue:
-    """Parcels in order."""
+    """A queue of parcels, together with the append in doubt."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()  # never held while the disk works
@@ -59,21 +66,21 @@ class ParcelQueue:
             return list(self._parcels)
 
     def first(self, limit: int) -> list[Parcel]:
-        """Return the first parcels, which stay in the queue."""
+        """Return up to `limit` parcels from the front of the queue.  They stay in the queue."""
         with self._turn:
             return list(islice(self._parcels, limit))
 
     def drop_first(self) -> Parcel:
-        """Take the first parcel out."""
+        """Remove and return the first parcel."""
         with self._turn:
             parcel = self._parcels.popleft()
             self.size_bytes -= parcel.size_bytes
             return parcel
 
     def shed(self, limit_bytes: int) -> list[Shed]:
-        """Take the oldest parcels out until the others fit into memory; return those that are certainly lost.
+        """Remove the oldest parcels until the others fit into `limit_bytes`; return those that are certainly lost.
 
-        The last parcel stays, however large it is.
+        The newest parcel stays, however large it is.
         """
         lost: list[Shed] = []
         while len(self._parcels) > 1 and self.size_bytes > limit_bytes:

@@ -1,8 +1,11 @@
-"""Which catalogue a campaign's batches may refer to, and which the fleet must get first.  Touches the world.
+"""Decides which catalogue the batches of a campaign may refer to, and which catalogues to offer to the fleet.
 
-Invariants: a batch refers to a catalogue only after the receiver itself has acknowledged the batch that carried it;
-where that is not known for certain (nothing heard yet, refused, the disk does not answer, too many kept) the batch
-describes its signals itself.  A catalogue is offered at most once in each run of the agent.
+Invariants: a batch refers to a catalogue only after the receiver has acknowledged the batch that carried the catalogue.
+Without that acknowledgement, the batch describes its signals itself.  The acknowledgement can be missing because the
+receiver has not answered or has refused.  It also counts as missing if the disk does not answer or too many catalogues
+are kept.  A catalogue is offered at most once in each run of the agent.
+
+This file touches the disk only through the spool's writer.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,7 +23,7 @@ from agent.telemetry.spool.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """All that one revision of a campaign may collect on this vehicle."""
+    """The signals that one revision of a campaign may collect on this vehicle."""
 
     campaign: str
     revision: str
@@ -29,14 +32,14 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A catalogue that the receiver has not confirmed, as the body of a batch."""
+    """A catalogue that the receiver has not confirmed yet, and the body of the batch that will carry it."""
 
     catalogue: Catalogue
     body: bytes
 
 
 class References:
-    """Catalogues of the campaigns in force.  Not thread-safe: the outbox serialises the calls."""
+    """Holds the catalogues of the current campaigns.  Not thread-safe: the outbox serialises the calls."""
 
     def __init__(self, writer: Writer, *, body_max_bytes: int) -> None:
         self._writer = writer
@@ -47,9 +50,10 @@ class References:
     def put_in_force(
         self, descriptions: Sequence[Description], *, pending: Collection[bytes], t_us: int, clock: Clock
     ) -> list[Offer]:
-        """Take over the campaigns that collect from now on; return what must be offered to the fleet for them.
+        """Replace the current campaigns.  Return the catalogues that must be offered to the fleet for them.
 
-        `pending`: digests that batches outside the spool refer to.  Raises Transient: then no batch refers to anything.
+        `pending` has the digests of catalogues that batches outside the spool refer to.  If this raises Transient, no
+        batch refers to any catalogue.
         """
         self._in_force = {}
         made = [self._fitting(description, t_us, clock) for description in descriptions if description.signals]
@@ -81,7 +85,10 @@ class References:
         return catalogue if verdict is Verdict.CONFIRMED else None
 
     def _fitting(self, description: Description, t_us: int, clock: Clock) -> Offer:
-        """Return the catalogue with as many signals as one batch can carry; the others are described in each batch."""
+        """Return an offer with as many signals as one batch can carry.
+
+        Batches describe the other signals themselves.
+        """
         signals = description.signals[:MAX_SIGNALS]
         while True:
             catalogue = catalogue_of(description.campaign, description.revision, signals)

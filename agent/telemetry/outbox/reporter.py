@@ -1,9 +1,9 @@
-"""The reporter: events and losses, from where they happen to parcels of the events lane.  Touches the world.
+"""The reporter packs events and losses into parcels of the events lane.
 
-Invariants: each loss in the spool's ledger is reported in one batch of events, and under the same id in another only
-where that batch is lost.  Memory is bounded by EVENTS_HELD events and by the merging of losses.
+Invariants: each loss in the spool's ledger is reported in one batch of events.  It is reported again, under the same
+id, only if that batch is lost.  Memory is bounded, because at most EVENTS_HELD events are held and losses are merged.
 
-Any thread may add; one thread at a time packs.
+Any thread may add events and losses, but only one thread at a time may pack them.
 """
 
 import threading
@@ -18,7 +18,7 @@ from agent.telemetry.losses import Loss, LossCounter, to_event
 from agent.telemetry.outbox.packer import Packer, Parcel
 
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
-EVENTS_HELD: Final = 4_096  # events in memory; more receipts than a year brings
+EVENTS_HELD: Final = 4_096  # events in memory; more than all receipts of a year
 
 
 class Reporter:
@@ -31,7 +31,7 @@ class Reporter:
         self._losses = LossCounter()
 
     def add_event(self, event: Event) -> None:
-        """Hold an event; where there are too many, the oldest is lost and counted."""
+        """Hold an event.  If EVENTS_HELD events are held already, the oldest is dropped and counted as lost."""
         with self._turn:
             if len(self._events) >= EVENTS_HELD:
                 oldest = self._events.popleft()
@@ -44,17 +44,23 @@ class Reporter:
             self._losses.add(loss)
 
     def take_losses(self) -> tuple[Loss, ...]:
-        """Return the losses counted so far, for the ledger; where recording them fails, `put_back_losses`."""
+        """Return the losses counted so far, and forget them.
+
+        If the ledger cannot record the losses, pass them to `put_back_losses`.
+        """
         with self._turn:
             return self._losses.take()
 
     def put_back_losses(self, losses: Iterable[Loss]) -> None:
-        """Count again what could not be recorded."""
+        """Count `losses` again, because the ledger could not record them."""
         with self._turn:
             self._losses.put_back(losses)
 
     def pack(self, losses: Sequence[tuple[int, Loss]], clock: Clock) -> list[Parcel]:
-        """Return parcels with these losses of the ledger (by id) and the oldest events, EVENTS_AT_ONCE in all."""
+        """Return parcels with `losses`, given with their ids in the ledger, and with the oldest events.
+
+        The parcels hold EVENTS_AT_ONCE losses and events at most, unless there are more losses.
+        """
         items: list[tuple[int | None, Event]] = [(id_, to_event(id_, loss, clock.wall_us)) for id_, loss in losses]
         with self._turn:
             while self._events and len(items) < EVENTS_AT_ONCE:
@@ -62,7 +68,7 @@ class Reporter:
         return list(self._parcels(items, clock)) if items else []
 
     def _parcels(self, items: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[Parcel]:
-        """Return parcels of one batch each, so that a loss depends on the one batch that reports it."""
+        """Yield parcels of one batch each, so that exactly one batch reports each loss."""
         times = [event.t_us for _, event in items]
         window = Window("", "", min(times), max(times) + 1, clock, (), tuple(event for _, event in items))
         parcel = self._packer.pack_events(window, [id_ for id_, _ in items if id_ is not None])

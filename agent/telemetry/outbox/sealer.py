@@ -1,4 +1,4 @@
-"""Sealing: from an encoded body and a batch id to the sealed batch that the spool stores.  Pure."""
+"""Signs an encoded body and seals it under a batch id, as a batch that the spool can store.  This file is pure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from agent.telemetry.spool.batch import BatchId, SealedBatch
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Seals bodies for the fleet: the vehicle's pseudonym and key, the fleet's key, and the vehicle's wall clock."""
+    """Seals bodies for the fleet.
+
+    `vehicle` is the vehicle's pseudonym, `recipient` is the fleet's key, and `now_us` reads the vehicle's wall clock.
+    """
 
     vehicle: str
     device_key: ec.EllipticCurvePrivateKey
@@ -21,7 +24,7 @@ class Sealer:
     now_us: Callable[[], int]
 
     def seal_body(self, id_: BatchId, body: Body) -> SealedBatch:
-        """Return `body` signed, sealed and named `id_`."""
+        """Return `body`, signed and sealed, as the batch with the id `id_`."""
         suite, key_id = self.recipient.suite, self.recipient.key_id
         header = Header(self.vehicle, id_.epoch, id_.seq, body.lane, key_id, suite, self.now_us())
         return SealedBatch(

@@ -1,1 +1,1 @@
-"""Where sealed batches wait, durably: files, their index, and the ledger of what was lost."""
+"""Stores sealed batches durably until they are acknowledged, and keeps the ledger of losses."""

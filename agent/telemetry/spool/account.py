@@ -1,7 +1,7 @@
-"""The account of a spool: what became of every sequence number.  Reads the disk and changes nothing.
+"""Reads the account of a spool, which says what became of every sequence number.
 
-Invariant: reading the account of a spool that no process uses takes no lock, recovers nothing and makes no file, so an
-agent that starts is not hindered.
+Invariant: if no process uses the spool, reading its account takes no lock, recovers nothing and creates no file.  An
+agent that starts meanwhile is therefore not hindered.
 """
 
 import contextlib
@@ -28,12 +28,13 @@ NOTHING: Final = Total(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The account: `next_seq` - 1 + `adopted` batches are acknowledged, waiting, or lost.
+    """The account of a spool in numbers.
 
-    `lanes` has batches and bytes waiting, by lane; `checkpoints` has those of open windows.  `acknowledged` and `lost`
-    (by reason) are running totals since this epoch began.  `adopted` counts batches that have numbers of other epochs:
-    those of an index that was lost, and checkpoints that are sent because their window never closed.  `unreported`
-    counts loss records that are not inside a stored batch.
+    `next_seq` - 1 + `adopted` batches exist; each of them is acknowledged, waiting or lost.  `lanes` has the number and
+    the bytes of the waiting batches by lane.  `checkpoints` has the same figures for the checkpoints of open windows.
+    `acknowledged` and `lost` (by reason) are running totals since this epoch began.  `adopted` counts batches with
+    numbers of other epochs.  These are batches found after the index was lost, and checkpoints that are sent because
+    their window never closed.  `unreported` counts loss records that no stored batch reports.
     """
 
     epoch: str
@@ -48,12 +49,12 @@ class Counts:
 
     @property
     def batches(self) -> int:
-        """Batches waiting to be sent, in all lanes."""
+        """Return how many batches wait to be sent, in all lanes."""
         return sum(batches for batches, _ in self.lanes.values())
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the batches that wait."""
+        """Return the size of the waiting batches in bytes."""
         return sum(size for _, size in self.lanes.values())
 
 
@@ -74,16 +75,17 @@ def counts(index: Index) -> Counts:
 
 
 def counts_on_disk(folder: Path) -> Counts:
-    """Return the account of the spool in `folder`.  Raises Transient where it cannot be read."""
+    """Return the account of the spool in `folder`.  Raises Transient if the index cannot be read."""
     with _reading(folder) as index:
         return counts(index)
 
 
 def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
-    """Return, by epoch, every sequence number of the spool in `folder`: waiting, lost, or (`stored`) delivered.
+    """Return what became of every sequence number of the spool in `folder`, by epoch.
 
-    An agent may run meanwhile.  Of other epochs only what waits and what is recorded as lost is known; of very many
-    losses the oldest records are gone (ledger.MAX_REPORTED).  Raises Transient where it cannot be read.
+    A number is waiting, lost, or stored; stored means that the batch was acknowledged.  For earlier epochs, only
+    waiting batches and recorded losses are known.  If there are more loss records than the ledger keeps (MAX_REPORTED),
+    the oldest are missing.  An agent may use the spool meanwhile.  Raises Transient if the index cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch, index.next_seq - 1
@@ -103,17 +105,18 @@ def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
 
 
 def record_of(loss: Loss) -> Record:
-    """Return what a loss says of sequence numbers."""
+    """Convert a loss to the record that explains sequence numbers."""
     lane = None if loss.lane is None else loss.lane.label
     times = loss.first_t_us, loss.last_t_us
     return Record(loss.reason.value, lane, loss.batches, loss.samples, loss.first_seq, loss.last_seq, *times)
 
 
 def spool_status(counts: Counts) -> dict[str, Any]:
-    """Return the account in plain values for JSON, as `/status` and `headunit-agent status` show it.
+    """Return the account as plain values for JSON, as `/status` and `headunit-agent status` show it.
 
     Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
-    other epochs, which share the other figures.  `checkpoints` of open windows have no sequence number of the spool.
+    other epochs; the other figures include these batches.  `checkpoints` counts the checkpoints of open windows, which
+    use no sequence number of the spool's epoch.
     """
     return {
         "epoch": counts.epoch,
@@ -139,7 +142,7 @@ def spool_status(counts: Counts) -> dict[str, Any]:
 def _reading(folder: Path) -> Iterator[Index]:
     """Open the index of the spool in `folder` for reading.  Raises Transient if the index or a row cannot be read."""
     file = SpoolFolder(folder, Disk()).index
-    # Without a WAL the file is complete, and `immutable` keeps SQLite from making one.
+    # Without a WAL, the database file is complete, and `immutable` keeps SQLite from creating a WAL.
     mode = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
     try:
         connection = sqlite3.connect(f"file:{quote(str(file))}?{mode}", uri=True)
@@ -153,7 +156,7 @@ def _reading(folder: Path) -> Iterator[Index]:
         sqlite3.Error,
         TypeError,
         ValueError,
-    ) as error:  # ValueError and TypeError: rows that the spool never writes
+    ) as error:  # a row that the spool never writes raises TypeError or ValueError
         raise Transient(
-            f"{file}: the index cannot be read ({error}); start the agent, which repairs the index"
+            f"The spool's index cannot be read ({file}: {error}). If the file is damaged, start the agent to repair it."
         ) from error

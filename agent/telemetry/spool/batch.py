@@ -1,10 +1,11 @@
-"""A sealed batch on its way into the spool, a row of the spool's index, and the record of a batch's loss.  Pure.
+"""Defines a sealed batch to store, a row of the spool's index, and the record of a batch's loss.  This file is pure.
 
-Invariant: a row says enough to tell the fleet of its batch's loss.
+Invariant: a row has everything that the record of its batch's loss needs.
 
-Identity.  A batch is named by its batch id: epoch and sequence number.  Ordinary batches count in the epoch of the
-spool. A checkpoint counts in an epoch of its own window, the *window id*: checkpoint k of a window has the id (window
-id, k).  A checkpoint is dropped when its window is stored, and then no number of the spool's epoch is missing.
+Identity.  A batch is named by its batch id, which is an epoch and a sequence number.  Ordinary batches count in the
+epoch of the spool.  The checkpoints of a window count in an epoch of their own, which is the *window id*.  Checkpoint k
+of a window therefore has the id (window id, k).  When a window is stored, its checkpoints are dropped, and that leaves
+no gap in the numbers of the spool's epoch.
 """
 
 import hashlib
@@ -18,11 +19,11 @@ from agent.telemetry.spool.names import BatchName, checksum_of
 from agent.telemetry.spool.retention import Held
 
 MAX_PRIORITY: Final = 2**31 - 1
-UNKNOWN: Final = b""  # the catalogue of a batch that was taken in without an index
+UNKNOWN: Final = b""  # stands for the catalogue of a batch that was adopted without an index
 
 
 class BatchId(NamedTuple):
-    """The name of a batch for ever."""
+    """The permanent name of a batch."""
 
     epoch: str
     seq: int
@@ -30,7 +31,7 @@ class BatchId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """The place of a batch in its window: fragment `number` of `count`, both from 1."""
+    """The place of a batch in its window: fragment `number` of `count`, counted from 1."""
 
     window: str
     number: int
@@ -39,12 +40,12 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """A batch that is to be stored.
+    """A sealed batch that is to be stored.
 
-    `priority` is the campaign's; a smaller number is more important.  `carries` and `refers` are digests: of the
-    catalogue in the batch, and of the catalogue that it needs.  `fragment` is None for events and for checkpoints.
-    `reports` are the ids of the loss records that the batch tells of.  A checkpoint has `waits` set, and its epoch is
-    the id of its window.
+    `priority` is the priority of the campaign; a smaller number is more important.  `carries` is the digest of the
+    catalogue in the batch.  `refers` is the digest of the catalogue that the batch needs.  `fragment` is None for
+    events, catalogues and checkpoints.  `reports` has the ids of the loss records that the batch contains.  A
+    checkpoint has `waits` set, and its epoch is the id of its window.
     """
 
     id: BatchId
@@ -68,11 +69,12 @@ class SealedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored batch.
+    """A stored batch, as a row of the index describes it.
 
     `row` ascends with arrival in this spool.  `refers` is the digest of the catalogue that the batch needs.  `window`
-    is empty where the batch belongs to no window.  `waits` says that the batch is a checkpoint whose window may still
-    close, so it is not sent; `withdrawn` then says why its bytes had to go, if they had.
+    is empty if the batch belongs to no window.  `waits` is set for a checkpoint whose window may still close; such a
+    checkpoint is not sent.  If the limits of the spool removed the bytes of such a checkpoint, `withdrawn` is the
+    reason.
     """
 
     row: int
@@ -100,7 +102,7 @@ class Entry:
 
     @property
     def name(self) -> BatchName:
-        """The name of its file."""
+        """The name of the batch's file."""
         return BatchName(
             self.epoch,
             self.seq,
@@ -113,12 +115,12 @@ class Entry:
         )
 
     def as_held(self) -> Held:
-        """Return what retention needs to know."""
+        """Return the fields that retention needs."""
         return Held(self.row, self.lane, self.priority, self.size_bytes)
 
 
 def entry_of(batch: SealedBatch) -> Entry:
-    """Return the entry for `batch`; it has no row yet."""
+    """Return the entry for `batch`.  Its `row` is 0, because it has no row yet."""
     place = batch.fragment or Fragment(batch.id.epoch if batch.waits else "", 0, 0)
     return Entry(
         0,
@@ -141,7 +143,7 @@ def entry_of(batch: SealedBatch) -> Entry:
 
 
 def adopted_entry(name: BatchName, content: bytes, *, waits: bool) -> Entry:
-    """Return the entry for a file that no index knows."""
+    """Return the entry for a file that has no row in any index."""
     return Entry(
         0,
         name.epoch,

@@ -1,10 +1,11 @@
-"""The table of batches: its rows, and the orders in which batches are sent and evicted.  Touches the world.
+"""Reads and writes the table of batches, and lists batches in the orders of sending and of eviction.
 
-Invariant: every statement costs the same at any backlog, because an index of the table answers it.
+Invariant: apart from statements for recovery, the cost of a statement does not grow with the backlog.  An index of the
+table answers each of them.
 
-Raises sqlite3.Error.  Methods that write are used within a transaction.
+Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
-# ruff: noqa: S608  # statements are put together from constants; values are always bound
+# ruff: noqa: S608  # statements are composed of constants; values are always bound
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -25,7 +26,7 @@ Keys = Collection[BatchId] | Collection[tuple[str, int]]
 
 
 class Rows:
-    """Batches by name and by row."""
+    """Adds, removes and finds batches by id and by row."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -59,50 +60,56 @@ class Rows:
         return cursor.lastrowid
 
     def remove(self, *rows: int) -> None:
-        """Remove rows."""
+        """Remove the rows with these numbers."""
         self._db.execute(f"DELETE FROM batches WHERE id IN {LISTED}", (listed(rows),))
 
     def find(self, epoch: str, seq: int) -> Entry | None:
-        """Return the batch of that name, or None where it is not stored."""
+        """Return the batch with this id, or None if it is not stored."""
         return next(entries(self._db, "WHERE epoch = ? AND seq = ?", (epoch, seq)), None)
 
     def at(self, row: int) -> Entry | None:
-        """Return the batch in a row, or None."""
+        """Return the batch in row `row`, or None if there is no such row."""
         return next(entries(self._db, "WHERE id = ?", (row,)), None)
 
     def sendable(self, epoch: str, seqs: Iterable[int]) -> list[Entry]:
-        """Return the batches of those names that are stored and may have been sent."""
+        """Return the stored batches with these ids, except checkpoints whose window may still close."""
         where = f"WHERE epoch = ? AND seq IN {LISTED} AND lane <> {WAITS}"
         return list(entries(self._db, where, (epoch, listed(seqs))))
 
     def all(self) -> Iterator[Entry]:
-        """Return every batch in order of arrival; for recovery and the ledger only."""
+        """Return every batch in order of arrival.
+
+        Only recovery and the ledger use this method, because its cost grows with the backlog.
+        """
         return entries(self._db, "ORDER BY id", ())
 
     def is_referred_to(self, digest: bytes) -> bool:
-        """Say whether a stored batch needs the catalogue."""
+        """Return whether any stored batch needs the catalogue `digest`."""
         exists = "SELECT EXISTS (SELECT 1 FROM batches WHERE refers = ?)"
         return bool(self._db.execute(exists, (digest,)).fetchone()[0])
 
     def has_unknown_references(self) -> bool:
-        """Return whether a stored batch exists whose catalogue is not known."""
+        """Return whether there is a stored batch whose catalogue is unknown."""
         return self.is_referred_to(UNKNOWN)
 
 
 class Queues:
-    """Batches in the orders of sending and of eviction."""
+    """Lists batches in the orders of sending and of eviction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def next_to_send(self, lane: Lane, exclude: Keys = ()) -> Iterator[Entry]:
-        """Return batches of a lane: the most important first, and of equal ones the newest first."""
+        """Return the batches of a lane, the most important first.
+
+        Among equally important batches, the newest comes first.
+        """
         return entries(self._db, "WHERE lane = ? ORDER BY priority, id DESC", (lane.value,), exclude)
 
     def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
-        """Return fresh batches of a lane in the order of sending.
+        """Return the fresh batches of a lane in the order of sending.
 
-        A batch is fresh if it is among the `limit` newest of all lanes and was stored between the two times (Unix
+        A batch is fresh if it is among the `limit` newest of all lanes and was stored from `from_s` to `to_s` (Unix
         epoch).
         """
         clauses = (
@@ -118,27 +125,30 @@ class Queues:
         return entries(self._db, clauses, (lane.value, limit, from_s, to_s), exclude)
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
-        """Return batches of a lane: the least important first, and of equal ones the oldest first."""
+        """Return the batches of a lane, the least important first.
+
+        Among equally important batches, the oldest comes first.
+        """
         return entries(self._db, "WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
 
     def checkpoints_to_evict(self) -> Iterator[Entry]:
-        """Return the checkpoints of open windows in the order of eviction."""
+        """Return the checkpoints of open windows that still have their bytes, in the order of eviction."""
         return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
 
     def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
-        """Return the oldest of the batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        """Return the `limit` oldest batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
         clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
         return list(entries(self._db, clauses, (since_s, until_s, limit)))
 
 
 class Checkpoints:
-    """Checkpoints whose window may still close."""
+    """Reads and changes checkpoints whose window may still close."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def all(self) -> list[Entry]:
-        """Return all, also those whose bytes were withdrawn."""
+        """Return all these checkpoints, including those without bytes."""
         return list(entries(self._db, f"WHERE lane = {WAITS} ORDER BY id", ()))
 
     def of(self, windows: Collection[str]) -> list[Entry]:
@@ -149,16 +159,16 @@ class Checkpoints:
         return list(entries(self._db, where, (listed(windows),)))
 
     def promote(self, row: int) -> None:
-        """Turn a checkpoint into an ordinary batch, which is sent."""
+        """Turn a checkpoint into an ordinary batch, so that it is sent."""
         self._db.execute("UPDATE batches SET lane = ? WHERE id = ?", (Lane.LIVE.value, row))
 
     def withdraw(self, row: int, reason: Reason) -> None:
-        """Note that the bytes of a checkpoint had to go."""
+        """Record that the bytes of a checkpoint were removed, and why."""
         self._db.execute("UPDATE batches SET size = 0, withdrawn = ? WHERE id = ?", (reason.value, row))
 
 
 class Usage:
-    """Batches and bytes by lane, which triggers keep, so that reading them costs the same at any backlog."""
+    """Reads the number and the bytes of batches by lane.  Triggers keep these figures, so reading them is cheap."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -168,24 +178,27 @@ class Usage:
         return int(self._db.execute("SELECT sum(bytes) FROM usage").fetchone()[0])
 
     def lanes(self) -> dict[Lane, tuple[int, int]]:
-        """Return batches and bytes of each lane, without checkpoints of open windows."""
+        """Return the number and the bytes of the batches in each lane, without checkpoints of open windows."""
         rows = self._db.execute("SELECT * FROM usage WHERE lane <> ?", (WAITS,))
         return {lane_of(lane): (batches, size) for lane, batches, size in rows}
 
     def checkpoints(self) -> tuple[int, int]:
-        """Return checkpoints of open windows, also those withdrawn, and their bytes."""
+        """Return the number of checkpoints of open windows, including those without bytes, and their size in bytes."""
         batches, size = self._db.execute("SELECT batches, bytes FROM usage WHERE lane = ?", (WAITS,)).fetchone()
         return int(batches), int(size)
 
     def recount(self) -> None:
-        """Correct the figures after damage; for recovery only, because the cost grows with the backlog."""
+        """Correct the figures after damage.
+
+        Only recovery uses this method, because its cost grows with the backlog.
+        """
         self._db.execute(
             "UPDATE usage SET (batches, bytes) ="
             " (SELECT count(*), coalesce(sum(size), 0) FROM batches WHERE batches.lane = usage.lane)"
         )
 
     def oldest_stored_at_s(self) -> float | None:
-        """Return when the oldest batch was stored (Unix epoch), or None where there is none."""
+        """Return when the oldest batch was stored (Unix epoch), or None if there is no batch."""
         oldest = self._db.execute("SELECT min(stored_at_s) FROM batches").fetchone()[0]
         return None if oldest is None else float(oldest)
 
@@ -193,7 +206,7 @@ class Usage:
 def entries(
     database: sqlite3.Connection, clauses: str, values: tuple[object, ...], exclude: Keys = ()
 ) -> Iterator[Entry]:
-    """Return the rows that the clauses of a SELECT statement choose."""
+    """Yield the rows that `clauses` of a SELECT statement choose, except those whose key is in `exclude`."""
     statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
     for row in database.execute(statement, values):
         if row[1:3] in exclude:

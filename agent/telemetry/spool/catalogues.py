@@ -1,6 +1,7 @@
-"""The catalogues that the spool keeps: which sealed batch carried each, and what the receiver said.  Touches the world.
+"""Reads and writes the table of catalogues: which sealed batch carried each, and how the receiver answered.
 
-There are few, and they are kept in memory as well; see Index.  Raises sqlite3.Error.
+The spool keeps few catalogues, so this table is held in memory as well.  If a transaction does not commit, the index
+must be closed, because memory then differs from the disk.  Methods raise sqlite3.Error.
 """
 
 import functools
@@ -21,7 +22,7 @@ class Verdict(StrEnum):
 class Carrier:
     """A catalogue that is kept, the sealed batch (`epoch`, `seq`) that carried it, and the receiver's verdict.
 
-    `checksum` is the SHA-256 of the sealed batch; `verdict` None: not known yet.
+    `checksum` is the SHA-256 of the sealed batch.  `verdict` is None until the receiver has answered.
     """
 
     digest: bytes
@@ -32,13 +33,13 @@ class Carrier:
 
 
 class Catalogues:
-    """Statements of one connection; what writes is used within a transaction."""
+    """Reads and writes the catalogues of one index.  Methods that write must be called within a transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def all(self) -> dict[bytes, Carrier]:
-        """Every catalogue that is kept, by digest; few."""
+        """Return every kept catalogue, by digest."""
         return dict(self._carriers)
 
     @functools.cached_property
@@ -50,7 +51,7 @@ class Catalogues:
         }
 
     def keep(self, carrier: Carrier) -> None:
-        """Keep a catalogue, or another carrier of one."""
+        """Store a catalogue, or replace the batch that carries it."""
         self._db.execute(
             "INSERT OR REPLACE INTO catalogues VALUES (?, ?, ?, ?, ?)",
             (carrier.digest, carrier.epoch, carrier.seq, carrier.verdict, carrier.checksum),
@@ -58,9 +59,10 @@ class Catalogues:
         self._carriers[carrier.digest] = carrier
 
     def judge(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
-        """Note the receiver's verdict on the catalogues that these batches carried, if they did.
+        """Note the receiver's verdict on catalogues that these batches carried.
 
-        A confirmed catalogue stays confirmed: batches that refer to it wait until the receiver takes it again.
+        A confirmed catalogue stays confirmed, even if a later answer refuses it.  Batches that refer to it then wait
+        until the receiver accepts it again.
         """
         for carrier in self.all().values():
             if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
@@ -72,7 +74,7 @@ class Catalogues:
         self._carriers.pop(digest, None)
 
     def replace(self, carriers: Iterable[Carrier]) -> None:
-        """Keep these carriers and no others."""
+        """Keep `carriers` and remove all others."""
         self._db.execute("DELETE FROM catalogues")
         self._carriers.clear()
         for carrier in carriers:

@@ -1,8 +1,9 @@
-"""The spool's folder: where its files lie, and in which order they are written and removed.  Touches the world.
+"""Names, writes and removes the files in the spool's folder.
 
-Invariants: `write_all` has made contents and names durable when it returns, and has left nothing when it raises.  The
-file of a batch is removed only after the removal of its window's checkpoints is durable.  Otherwise a power cut that
-also costs the index could bring the checkpoints back alone, and the receiver would get a window and its checkpoints.
+Invariants: when `write_all` returns, contents and names are durable.  When it raises, the files that it wrote are
+removed again.  The file of a batch is removed only after the removal of its window's checkpoints is durable.
+Otherwise, a power cut that also destroys the index could bring back the checkpoints of a window that was sent.  The
+receiver would then get the window and its checkpoints.
 
 `agent.telemetry.spool.names` specifies the names.
 """
@@ -33,19 +34,19 @@ _QUARANTINE: Final = "quarantine"
 
 
 class SpoolFolder:
-    """The folder `root` on `disk`.  Methods raise OSError unless they say otherwise."""
+    """The spool's folder `root` on `disk`.  Methods raise OSError unless they say otherwise."""
 
     def __init__(self, root: Path, disk: Disk) -> None:
         self.root = root
         self._disk = disk
         self._leftovers: set[Path] = set()  # files that could not be removed yet
-        # The process before may have removed some and have ended before it synced their folder.
+        # An earlier process may have removed checkpoints and ended before it synced their folder.
         self._checkpoints_unsynced = True
         self.sweeper = Sweeper(lambda name: disk.remove(self.path(name)), self.settle_checkpoints)
 
     @property
     def index(self) -> Path:
-        """The database file."""
+        """The path of the index's database file."""
         return self.root / "index.sqlite3"
 
     # ---- folders
@@ -72,8 +73,8 @@ class SpoolFolder:
     # ---- names
 
     def path(self, name: BatchName) -> Path:
-        """Return the path of a batch."""
-        return Path(f"{self.root}/{name.folder}/{name.file}")  # an f-string costs half of what Path's operator does
+        """Return the path of a batch's file."""
+        return Path(f"{self.root}/{name.folder}/{name.file}")  # an f-string costs half as much as Path's operator
 
     def batches(self) -> dict[Path, tuple[BatchName, int]]:
         """Return every file that has the name of a batch or a checkpoint, with its size in bytes."""
@@ -91,11 +92,11 @@ class SpoolFolder:
                 yield folder / file, (name, size)
 
     def carrier_path(self, digest: bytes, epoch: str, seq: int) -> Path:
-        """Return the path of the copy of a batch that carried a catalogue."""
+        """Return the path of the copy of a batch that carried the catalogue `digest`."""
         return self.root / _CATALOGUES / carrier_file(digest, epoch, seq)
 
     def carriers(self) -> dict[Path, tuple[bytes, str, int]]:
-        """Return every copy of a batch that carried a catalogue: digest, epoch and number of the batch."""
+        """Return each copy of a batch that carried a catalogue: its path, the catalogue's digest, the batch's id."""
         folder = self.root / _CATALOGUES
         parsed = {folder / file: parse_carrier(file) for file in self._disk.sizes(folder)}
         return {path: found for path, found in parsed.items() if found is not None}
@@ -103,7 +104,7 @@ class SpoolFolder:
     # ---- contents
 
     def write_all(self, contents: Mapping[Path, bytes]) -> None:
-        """Write files durably, all or none."""
+        """Write all files durably, or none of them if this raises OSError."""
         written: list[Path] = []
         try:
             for path, content in contents.items():
@@ -123,9 +124,9 @@ class SpoolFolder:
     # ---- removal
 
     def remove(self, paths: Iterable[Path]) -> None:
-        """Remove files, checkpoints first.
+        """Remove files, checkpoints first.  Raises nothing.
 
-        Raises nothing: a file that cannot be removed now is tried again with the next removal.
+        A file that cannot be removed now is tried again with the next removal.
         """
         left = self._leftovers | set(paths)
         checkpoints = {path for path in left if _is_checkpoint(path)}
@@ -146,11 +147,11 @@ class SpoolFolder:
                 self._leftovers.add(path)
 
     def settle_checkpoints(self) -> bool:
-        """Make the removal of checkpoints durable; return False where the disk refuses.  Raises nothing."""
+        """Make the removal of checkpoints durable, and return whether it is.  Raises nothing."""
         if any(map(_is_checkpoint, self._leftovers)):
             return False
         if self._checkpoints_unsynced:
-            self._checkpoints_unsynced = False  # before the sync: another thread may remove one meanwhile
+            self._checkpoints_unsynced = False  # before the sync: another thread may remove a checkpoint meanwhile
             try:
                 self._disk.sync_folder(self.root / CHECKPOINTS)
             except OSError:
@@ -159,10 +160,13 @@ class SpoolFolder:
         return True
 
     def quarantine(self, path: Path, now_s: float) -> None:
-        """Keep a damaged file, and of all such files the newest QUARANTINE.  A missing file is fine; raises nothing."""
+        """Move a damaged file to quarantine, which keeps the newest QUARANTINE files.  Raises nothing.
+
+        The file may be missing.  A file that cannot be moved is removed.
+        """
         folder = self.root / _QUARANTINE
         if not self.settle_checkpoints():
-            self.remove([path])  # which waits until the disk settles them
+            self.remove([path])  # `remove` tries again until the disk works
             return
         try:
             kept = sorted(self._disk.sizes(folder).keys() - {self.index.name})
@@ -175,12 +179,12 @@ class SpoolFolder:
             self.remove([path])
 
     def set_index_aside(self) -> None:
-        """Put a damaged index into quarantine, over an earlier one.
+        """Move a damaged index to quarantine, in place of an earlier one there.
 
-        The database goes first: SQLite drops a write-ahead log without its database, but would believe a database
-        without its log.
+        The database is moved first, because the process may end in between.  SQLite drops a write-ahead log without its
+        database, but it would accept a database without its log.
         """
-        with contextlib.suppress(FileNotFoundError):  # recovery of a spool whose index is gone comes here, too
+        with contextlib.suppress(FileNotFoundError):  # the index may be lost altogether
             self._disk.rename(self.index, self.root / _QUARANTINE / self.index.name)
         for suffix in ("-wal", "-shm"):
             self._disk.remove(self.index.with_name(self.index.name + suffix))
@@ -192,10 +196,11 @@ class SpoolFolder:
         return self._disk.free_bytes(self.root)
 
     def refuses(self, error: OSError | sqlite3.Error) -> Transient:
-        """Return what to raise where the disk refuses to work."""
+        """Return the error to raise if the disk refuses to work."""
         problem = f"index: {error}" if isinstance(error, sqlite3.Error) else error.strerror or error
         return Transient(
-            f"spool {self.root}: {problem}: free some space or mend the file system; the data stays in memory meanwhile"
+            f"The spool {self.root} cannot be used ({problem}), so the data stays in memory. "
+            "Please free some space or repair the file system."
         )
 
 

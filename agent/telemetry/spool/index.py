@@ -1,10 +1,10 @@
-"""The spool's index: the open database, its transactions, and the state of the spool as a whole.  Touches the world.
+"""Opens the spool's index, runs its transactions, and keeps the state of the spool as a whole.
 
 Each table has a class of its own (batches, usage, ledger, catalogues, progress).
 
-Invariant: a transaction that committed survives a power cut (WAL, synchronous=FULL).
+Invariant: a committed transaction survives a power cut (WAL, synchronous=FULL).
 
-Raises sqlite3.Error; agent.telemetry.spool.transactions decides what that means.
+Methods raise sqlite3.Error; agent.telemetry.spool.transactions finds out whether the disk or the index is at fault.
 """
 
 import functools
@@ -21,7 +21,10 @@ from agent.telemetry.spool.schema import Connect, prepare
 
 
 class Index:
-    """The open database.  Use `begin` and then `commit` or `close`; reading works outside of transactions, too."""
+    """The open database of the index.
+
+    To write, call `begin` and then `commit`; `close` rolls back instead.  Reading needs no transaction.
+    """
 
     def __init__(self, connection: sqlite3.Connection, handed_out: HandedOut | None = None) -> None:
         self._db = connection
@@ -36,9 +39,9 @@ class Index:
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, handed_out: HandedOut) -> "Index":
-        """Open the file, and create the tables in a new one.
+        """Open the index in the file `path`, and create its tables if the file is new.
 
-        Raises sqlite3.DatabaseError where the file is damaged or of another version.
+        Raises sqlite3.DatabaseError if the file is damaged or has another version.
         """
         database = open_database(path)
         try:
@@ -49,7 +52,7 @@ class Index:
         return cls(database, handed_out)
 
     def close(self) -> None:
-        """Close.  A transaction that was not committed is rolled back."""
+        """Close the database.  A transaction that was not committed is rolled back."""
         self._db.close()
 
     def begin(self) -> None:
@@ -64,7 +67,7 @@ class Index:
 
     @functools.cached_property
     def epoch(self) -> str:
-        """The life of this spool."""
+        """The epoch of the spool, which stays the same until the index is lost or damaged."""
         return str(self._one("SELECT epoch FROM meta"))
 
     @functools.cached_property
@@ -79,7 +82,7 @@ class Index:
 
     @functools.cached_property
     def last_append(self) -> str:
-        """The token of the last append that was committed, or an empty text."""
+        """The token of the last append that was committed, or an empty string."""
         return str(self._one("SELECT last_append FROM meta"))
 
     def set_last_append(self, token: str) -> None:
@@ -90,7 +93,7 @@ class Index:
     # ---- state
 
     def recovered(self) -> bool:
-        """Say whether this index knows every file that it found when it was made."""
+        """Return whether this index lists every file that was found when it was created."""
         return bool(self._one("SELECT recovered FROM meta"))
 
     def set_recovered(self) -> None:
@@ -98,22 +101,22 @@ class Index:
         self._db.execute("UPDATE meta SET recovered = 1")
 
     def collecting_since_us(self) -> int | None:
-        """Return since when an agent has been collecting that may hold something in memory only."""
+        """Return when an agent began to collect (Unix epoch), or None if all that it collected is stored."""
         since: int | None = self._one("SELECT collecting_since_us FROM meta")
         return since
 
     def set_collecting(self, since_us: int | None) -> None:
-        """Note since when an agent has been collecting; None: nothing is in memory only."""
+        """Record when an agent began to collect (Unix epoch), or None if all that it collected is stored."""
         self._db.execute("UPDATE meta SET collecting_since_us = ?", (since_us,))
 
     def check(self) -> None:
-        """Read every table but `batches`.  Raises sqlite3.DatabaseError for a value that the spool never writes."""
+        """Read every table except `batches`.  Raises sqlite3.DatabaseError or ValueError for an impossible value."""
         self.resume_points.all()
         self.reached.all()
         self.catalogues.all()
         self.ledger.check()
         if self.usage.lanes().keys() != set(Lane) or self.next_seq < 1:
-            raise sqlite3.DatabaseError("index lacks rows")
+            raise sqlite3.DatabaseError("the index lacks a lane or has an impossible sequence number")
 
     def _one(self, statement: str) -> Any:
         return self._db.execute(statement).fetchone()[0]

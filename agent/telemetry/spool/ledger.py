@@ -1,12 +1,12 @@
-"""The loss ledger of the spool: what was lost, whether the fleet knows, and running totals.  Touches the world.
+"""Keeps the loss ledger of the spool: records of losses, whether the fleet has them, and running totals.
 
-Invariants: a total never shrinks or blurs; a record stays until the batch that reports it has arrived, and waits again
-under its id where that batch is lost.  At most MAX_UNREPORTED records wait that no batch has reported, and MAX_REPORTED
-are kept that arrived.  A record that was handed out for a batch does not change any more (`HandedOut`).
+Invariants: a total never shrinks or blurs.  A record stays until the batch that reports it has arrived.  If that batch
+is lost, the record waits again under the same id.  The number of records is bounded by MAX_UNREPORTED and MAX_REPORTED.
+A record that was handed out for a batch never changes again (`HandedOut`).
 
-Raises sqlite3.Error.
+Methods raise sqlite3.Error.
 """
-# ruff: noqa: S608  # statements are put together from constants; values are always bound
+# ruff: noqa: S608  # statements are composed of constants; values are always bound
 
 import sqlite3
 from collections.abc import Iterable
@@ -17,13 +17,13 @@ from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss, adjacent, merge
 from agent.telemetry.spool.schema import LISTED, lane_of, listed, reason_of
 
-MAX_UNREPORTED: Final = 1_000  # loss records that wait to be reported; beyond it records of one reason are merged
-MAX_REPORTED: Final = 1_000
+MAX_UNREPORTED: Final = 1_000  # records that wait to be reported; once there are more, those of one reason are merged
+MAX_REPORTED: Final = 1_000  # records that arrived and are still kept
 ACKNOWLEDGED: Final = "acknowledged"
 ADOPTED: Final = "adopted"
 _NAMES: Final = frozenset(Reason) | {ACKNOWLEDGED, ADOPTED}
-_ARRIVED: Final = 0  # in the column `reported_in`; rows count from 1
-_AGAIN: Final = -1
+_ARRIVED: Final = 0  # in the column `reported_in`: the batch has arrived; rows count from 1
+_AGAIN: Final = -1  # in the column `reported_in`: the batch is lost, so the record waits again
 _LOSS_COLUMNS: Final = (
     "reason, lane, bus, campaign, detail, epoch, batches, samples, frames, first_seq, last_seq, first_t_us, last_t_us"
 )
@@ -40,31 +40,34 @@ class Total:
 
 @dataclass(slots=True)
 class HandedOut:
-    """The highest id of a loss record that was handed out for a batch of events.
+    """Keeps the highest id of the loss records that were handed out for a batch of events.
 
-    Records up to `last_id` may already stand in a batch, so nothing is merged into them, and a new index begins its ids
-    after it.  The mark lives as long as the open spool, longer than one connection to its index.
+    Records up to `last_id` may already be in a batch, so no loss is merged into them.  A new index begins its ids after
+    `last_id`.  The value lives as long as the open spool, which is longer than one connection to its index.
     """
 
     last_id: int = 0
 
 
 class Ledger:
-    """Statements of one connection; what writes is used within a transaction."""
+    """Reads and writes the ledger of one index.  Methods that write must be called within a transaction."""
 
     def __init__(self, connection: sqlite3.Connection, handed_out: HandedOut) -> None:
         self._db = connection
         self._handed_out = handed_out
-        self._all_reported = False  # what the last look found, to save further ones
+        self._all_reported = False  # whether the last query found nothing to report, which saves further queries
 
     def check(self) -> None:
-        """Read every record.  Raises sqlite3.DatabaseError for a value that the spool never writes."""
+        """Read every unreported record and all totals.
+
+        Raises sqlite3.DatabaseError for a value that the spool never writes.
+        """
         self.unreported_losses(-1)
         if self.totals().keys() - _NAMES:
-            raise sqlite3.DatabaseError("index counts what is neither acknowledged nor lost")
+            raise sqlite3.DatabaseError("the index has a running total under an unknown name")
 
     def count(self, name: str, *, batches: int = 0, samples: int = 0, frames: int = 0) -> None:
-        """Add to a running total."""
+        """Add to the running total `name`."""
         self._db.execute(
             "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET batches = batches +"
             " excluded.batches, samples = samples + excluded.samples, frames = frames + excluded.frames",
@@ -76,7 +79,10 @@ class Ledger:
         return {name: Total(*counts) for name, *counts in self._db.execute("SELECT * FROM totals")}
 
     def add(self, loss: Loss) -> None:
-        """Record a loss that waits to be reported, and count it."""
+        """Record a loss, which then waits to be reported, and add it to the totals.
+
+        The loss may be merged into a record that waits already.
+        """
         self.count(loss.reason.value, batches=loss.batches, samples=loss.samples, frames=loss.frames)
         self._all_reported = False
         mergeable = "reported_in IS NULL AND reason = ? AND id > ? ORDER BY id DESC LIMIT 64"
@@ -98,15 +104,16 @@ class Ledger:
     def unreported(self) -> int:
         """Return the number of records that no stored batch reports.
 
-        At most MAX_UNREPORTED of them were never in a batch, plus one for each reason after the records handed out.
+        At most MAX_UNREPORTED of them were never in a batch.  For each reason there may be one more, if the older
+        records of that reason were handed out.
         """
         count = "SELECT count(*) FROM losses WHERE reported_in"
         return int(self._db.execute(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})").fetchone()[0])
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return the oldest records that no stored batch reports, with their ids; -1: all.
+        """Return up to `limit` of the oldest records that no stored batch reports, with their ids.
 
-        Records that a lost batch had reported come first.
+        Records that a lost batch had reported come first.  With `limit` -1, all records are returned.
         """
         if self._all_reported:
             return []
@@ -117,17 +124,23 @@ class Ledger:
         return found
 
     def hand_out(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return what `unreported_losses` returns, for a batch, and never change these records from now on."""
+        """Return up to `limit` unreported losses, with their ids, for a batch.
+
+        These records never change from now on.
+        """
         losses = self.unreported_losses(limit)
         self._handed_out.last_id = max([self._handed_out.last_id, *(id_ for id_, _ in losses)])
         return losses
 
     def report(self, ids: Iterable[int], row: int) -> None:
-        """Mark records as reported inside the batch in `row`."""
+        """Mark records as reported by the batch in row `row`."""
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(row, id_) for id_ in ids])
 
     def settle_reported(self, rows: Iterable[int]) -> None:
-        """Mark the records that arrived with the batches in `rows`."""
+        """Mark the records that the batches in `rows` report as arrived.
+
+        Only the newest MAX_REPORTED records that have arrived are kept.
+        """
         arrived = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {LISTED}"
         if self._db.execute(arrived, (_ARRIVED, listed(rows))).rowcount:
             kept = "SELECT id FROM losses WHERE reported_in = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
@@ -138,13 +151,13 @@ class Ledger:
     def unreport(self, row: int) -> None:
         """Let the records in a lost batch wait again, unchanged and under their ids.
 
-        The batch may nevertheless have arrived; the receiver then recognizes a repeated record by its id.
+        The batch may have arrived all the same.  The receiver then recognizes the repeated records by their ids.
         """
         self._all_reported = False
         self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, row))
 
     def all(self) -> list[Loss]:
-        """Return every record that is kept, whether it arrived or not."""
+        """Return every record that is kept, whether it has arrived or not."""
         return [_loss(row) for row in self._db.execute(f"SELECT {_LOSS_COLUMNS} FROM losses ORDER BY id")]
 
     def _losses(self, where: str, *values: object) -> list[tuple[int, Loss]]:

@@ -1,13 +1,15 @@
-"""The names of the spool's files, which say enough to take a batch in again where the index is lost.  Pure.
+"""Makes and parses the names of the spool's files.  This file is pure.
+
+If the index is lost, a batch can be adopted by the name of its file alone.
 
     batches/<epoch>/<seq>.<lane>.<priority>.<checksum>.batch                      a batch of events, or of a catalogue
     batches/<epoch>/<seq>.<lane>.<priority>.<window>.<k>of<n>.<checksum>.batch    fragment k of the n of a window
     checkpoints/<window>.<k>.<priority>.<checksum>.batch                          checkpoint k of a window
 
-`seq` has 12 digits, `window` is a window id (32 hex digits), and `checksum` is the first 16 hex digits of the SHA-256
-of the content: a power cut can leave a name whose content is cut short, and only the checksum tells.
+`seq` has 12 digits, and `window` is a window id (32 hex digits).  `checksum` is the first 16 hex digits of the SHA-256
+of the content.  It is needed because a power cut can leave a name whose content is cut short.
 
-Invariant: `parse` reads what `file_name` writes, and returns None for every other name.
+Invariant: `parse_batch` and `parse_checkpoint` read the names that BatchName makes, and return None for other names.
 """
 
 import hashlib
@@ -31,10 +33,10 @@ _CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batc
 
 @dataclass(frozen=True, slots=True)
 class BatchName:
-    """The name of a batch's file, taken apart.
+    """The name of a batch's file, split into fields.
 
-    `window` is empty for a batch that belongs to no window.  A checkpoint has its window's id as epoch, and no
-    fragments.
+    `window` is empty for a batch that belongs to no window.  A checkpoint has the id of its window as its epoch, and
+    has no fragment numbers.
     """
 
     epoch: str
@@ -48,12 +50,12 @@ class BatchName:
 
     @property
     def is_checkpoint(self) -> bool:
-        """Whether the file is a checkpoint."""
+        """Return whether the file is a checkpoint."""
         return self.window == self.epoch
 
     @property
     def folder(self) -> str:
-        """The folder of the file, below the spool's."""
+        """The folder of the file, relative to the spool's folder."""
         return CHECKPOINTS if self.is_checkpoint else f"{BATCHES}/{self.epoch}"
 
     @property
@@ -71,7 +73,7 @@ def is_epoch(text: str) -> bool:
 
 
 def checksum_of(digest: bytes) -> str:
-    """Return the first digits of the content's SHA-256, as they stand in the file name."""
+    """Return the checksum for a file name, which is the first digits of the content's SHA-256."""
     return digest.hex()[:CHECKSUM_CHARS]
 
 
@@ -81,7 +83,7 @@ def matches(name: BatchName, content: bytes) -> bool:
 
 
 def parse_batch(epoch: str, file: str) -> BatchName | None:
-    """Read the name of a file in the folder of `epoch`."""
+    """Parse the name of a file in the folder of `epoch`.  Return None if it is not the name of a batch."""
     match = _BATCH.fullmatch(file)
     if match is None:
         return None
@@ -99,7 +101,7 @@ def parse_batch(epoch: str, file: str) -> BatchName | None:
 
 
 def parse_checkpoint(file: str) -> BatchName | None:
-    """Read the name of a file in the folder of checkpoints."""
+    """Parse the name of a file in the folder of checkpoints.  Return None if it is not the name of a checkpoint."""
     match = _CHECKPOINT.fullmatch(file)
     if match is None:
         return None

@@ -1,9 +1,9 @@
-"""How far sources and campaigns are durable.  Touches the world.
+"""Stores how far sources and campaigns are durable.
 
-Each append asks for both, so they are kept in memory as well.  They are written with the tables: an index whose
-transaction did not commit must be closed, and what is opened in its place reads what the disk holds.
+Each append needs these values, so they are held in memory as well.  If a transaction does not commit, the index must be
+closed, because memory then differs from the disk.  The index that is opened next reads them from the disk.
 
-Raises sqlite3.Error.  Methods that write are used within a transaction.
+Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
 
 import functools
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 
 class ResumePoints:
-    """For each source, and campaign, the number of the first frame that is not durable."""
+    """Stores, for each source and campaign, the number of the first frame that is not durable."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -41,13 +41,13 @@ class ResumePoints:
 
 
 class Reached:
-    """For each campaign, the time (of frames) up to which it is durable in this run of the agent."""
+    """Stores the frame time up to which each campaign is durable in this run of the agent."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def all(self) -> dict[str, int]:
-        """Return microseconds since the Unix epoch by campaign."""
+        """Return the time for each campaign, in microseconds since the Unix epoch."""
         return dict(self._reached)
 
     @functools.cached_property
@@ -60,6 +60,6 @@ class Reached:
         self._reached[campaign] = t_us
 
     def clear(self) -> None:
-        """Forget all, because a run begins or has ended well."""
+        """Forget all times, because a run begins or has stored everything."""
         self._db.execute("DELETE FROM reached")
         self._reached.clear()

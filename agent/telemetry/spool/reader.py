@@ -1,6 +1,6 @@
-"""The reader's side of the spool: what is to be sent, and what became of it.  Touches the world.
+"""Gives the uplink the batches to send, and records what became of them.
 
-The uplink is the one reader.
+The uplink is the only reader of the spool.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from agent.telemetry.spool.ledger import ACKNOWLEDGED
 from agent.telemetry.spool.room import Room
 from agent.telemetry.spool.transactions import Transactions
 
-FRESH_S: Final = 300.0  # older batches are backlog: a tunnel or a change of cells is shorter, a garage is longer
-FRESH_BATCHES: Final = 256  # bounds the cost of each query for fresh batches; twice what ten campaigns make in FRESH_S
-UNSWEPT: Final = 20_000  # bounds the memory for their names to 4 MB; the files count as space that is taken
+FRESH_S: Final = 300.0  # older batches are backlog; a tunnel or a change of cells is shorter, a garage is longer
+FRESH_BATCHES: Final = 256  # bounds the cost of a query for fresh batches; twice what ten campaigns make in FRESH_S
+UNSWEPT: Final = 20_000  # acknowledged batches whose files may stay; their names take 4 MB of memory
 
 
 class Reader:
-    """The methods that the uplink uses.  Methods block; any thread may call them, and one runs at a time."""
+    """The methods of the spool that the uplink uses.  Methods block, and any thread may call them."""
 
     def __init__(
         self,
@@ -41,20 +41,21 @@ class Reader:
         self._room = room
         self._now_s = now_s
         self.on_append: Callable[[], None] | None = None
-        """Called after each append of what can be sent, in the thread that appended: it wakes the uplink up."""
+        """A callback that wakes the uplink after each append of batches to send.  It runs in the appending thread."""
 
     def notify(self) -> None:
-        """Call `on_append`."""
+        """Call `on_append` if it is set."""
         if self.on_append is not None:
             self.on_append()
 
     # ---- sending
 
     def pending(self, limit: int, *, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None = None) -> list[Entry]:
-        """Return up to `limit` batches to send, of `lanes` in their order, without those whose key is in `exclude`.
+        """Return up to `limit` batches to send from `lanes`, in that order, except those with a key in `exclude`.
 
-        `fresh` chooses those stored in the last FRESH_S that are among the last FRESH_BATCHES, or only the others, or
-        (None) all.  Within a lane the most important come first, and of equal ones the newest.  Raises Transient.
+        A batch is fresh if it was stored in the last FRESH_S and is among the newest FRESH_BATCHES.  `fresh` chooses
+        the fresh batches (True), the others (False) or all (None).  Within a lane, the most important batches come
+        first; among equally important ones, the newest comes first.  Raises Transient.
         """
         found: list[Entry] = []
         with self._transactions.reading() as index:
@@ -75,9 +76,10 @@ class Reader:
         return found
 
     def read(self, entry: Entry) -> bytes | None:
-        """Return the sealed bytes; None where the batch is gone meanwhile, or damaged (then its loss is recorded).
+        """Return the sealed bytes of a batch, or None if the batch is no longer stored or is damaged.
 
-        The call does not wait for a transaction that is under way, unless the bytes are not there.  Raises Transient.
+        If the batch is damaged, its loss is recorded.  The call waits for a running transaction only if the file is
+        missing or damaged.  Raises Transient.
         """
         content = self._content(entry)
         if hashlib.sha256(content).digest() == entry.digest:
@@ -103,7 +105,7 @@ class Reader:
             raise self._folder.refuses(error) from error
 
     def catalogue(self, digest: bytes) -> bytes | None:
-        """Return the sealed batch that carries a catalogue; None where it is not kept, was refused, or is damaged.
+        """Return the sealed batch that carries a catalogue, or None if it is not kept, was refused or is damaged.
 
         Raises Transient.
         """
@@ -129,10 +131,11 @@ class Reader:
     # ---- answers
 
     def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
-        """Forget batches that arrived; return how many were still here.  Raises Transient: then repeat it.
+        """Forget batches that arrived, and return how many of them were still stored.
 
-        `end_to_end` says that the receiver itself answered, which therefore has the catalogues that the batches
-        carried. The files stay until `sweep` is called, space is needed, or there are more than UNSWEPT.
+        `end_to_end` says that the receiver itself answered.  The receiver then has the catalogues that the batches
+        carried.  The files stay until `sweep` is called, space is needed, or there are more than UNSWEPT files.  If
+        this raises Transient, repeat the call.
         """
         with self._transactions.turn:
             with self._transactions.writing() as index:
@@ -151,19 +154,19 @@ class Reader:
         return len(gone)
 
     def sweep(self) -> None:
-        """Remove the files of acknowledged batches.  No other call waits for it, as long as there is space."""
+        """Remove the files of acknowledged batches.  No other call waits for this one unless space is short."""
         self._folder.sweeper.sweep()
 
     @property
     def unswept(self) -> int:
-        """Acknowledged batches whose files are still there."""
+        """Return how many acknowledged batches still have their file."""
         return self._folder.sweeper.doomed[0]
 
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
-        """Give up batches (by number) that the receiver will never take, record their loss, and return which.
+        """Discard batches that the receiver will never accept, record their loss, and return their sequence numbers.
 
-        A batch is removed only if the refusal names its exact bytes, so junk sent in this vehicle's name costs nothing.
-        Raises Transient.
+        A batch is discarded only if the refusal names the digest of its bytes.  Junk that others send in this vehicle's
+        name therefore costs no batch.  Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:
@@ -187,9 +190,9 @@ class Reader:
             return [entry.seq for entry, _, _ in refused]
 
     def give_up_unreadable(self, epoch: str, seqs: Iterable[int], digest: bytes) -> int:
-        """Give up batches whose catalogue neither the receiver nor this spool has, and record their loss.
+        """Discard batches whose catalogue is lost, record their loss, and return how many were discarded.
 
-        Raises Transient.
+        Neither the receiver nor this spool has the catalogue `digest` any more.  Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:

@@ -1,16 +1,17 @@
-"""Making the spool's index and its files agree when it is opened.  Touches the world.
+"""Makes the spool's index and its files agree when the spool is opened.
 
-  1. A row whose file is missing or has another size: the loss (`corrupt`) goes to the ledger, the file to quarantine/.
-  2. A file without a row, where the index is the one that was there before: an orphan of a power cut before the commit
-     (its number will be used again) or before an unlink.  It is deleted.
-  3. A file without a row, where the index is new because the old one was lost: it is taken in under its old epoch and
-     number, because it may never have been sent.  A file that is not whole by the checksum in its name is lost by name.
-     Of a window and its checkpoints only one is taken in, and the names say which (see `_adopt`): the receiver never
-     gets both.
-  4. Checkpoints whose window is not open in this process any more become ordinary batches; those whose bytes had to go
-     are lost.
-The content of batches that have a row is checked by SHA-256 whenever one is read, so nothing damaged is sent.  Checking
-it here would read the whole backlog from flash before the first frame.
+  1. If the file of a row is missing or has another size, the loss (`corrupt`) goes to the ledger and the file to
+     quarantine/.
+  2. If a file has no row and the index is not new, the file is deleted.  It was left by a power cut before the commit
+     (its number will be used again) or before an unlink.
+  3. If a file has no row and the index is new because the old one was lost, the batch is adopted under its old epoch
+     and number, because it may never have been sent.  If its content does not match the checksum in its name, the batch
+     is recorded as lost.  Either a window or its checkpoints are adopted, so the receiver never gets both (`_adopt`).
+  4. If the window of a checkpoint is not open in this process any more, the checkpoint becomes an ordinary batch.  If
+     its bytes were removed, it is recorded as lost.
+
+The content of batches that have a row is not checked here.  Reading the whole backlog from flash would delay the first
+frame.  Each batch is checked by SHA-256 when it is read, so no damaged batch is sent.
 """
 
 import contextlib
@@ -31,12 +32,15 @@ from agent.telemetry.spool.ledger import ADOPTED
 from agent.telemetry.spool.names import BatchName, is_epoch, matches
 
 CATALOGUES: Final = 32
-"""Catalogues that are kept, of at most a batch's size each: one a campaign, and those that waiting batches need."""
+"""How many catalogues are kept, for current campaigns and for waiting batches.  Each is a batch's size at most."""
 
 
 @dataclass(slots=True)
 class _Adoption:
-    """The decision of a new index on each file that it finds."""
+    """The files without a row that a new index finds, sorted by what happens to them.
+
+    `readable` batches are adopted, `lost` ones are recorded as lost, and `needless` files are removed.
+    """
 
     readable: list[Entry] = field(default_factory=list)
     lost: list[tuple[Path, Entry]] = field(default_factory=list)
@@ -44,14 +48,15 @@ class _Adoption:
 
 
 def reconcile(index: Index, folder: SpoolFolder, now_s: float, open_windows: Collection[str]) -> None:
-    """Make index and files agree, and record in the ledger where they did not.
+    """Make the index and the files agree, and record in the ledger which batches are lost.
 
-    `open_windows` are those that this process still collects: their checkpoints stay checkpoints.  Raises OSError and
-    sqlite3.Error; ValueError, TypeError and OverflowError for a row that the spool never writes.
+    `open_windows` has the ids of the windows that this process still collects; their checkpoints stay checkpoints.
+    Raises OSError or sqlite3.Error.  A row that the spool never writes may also raise ValueError, TypeError or
+    OverflowError.
     """
     epoch = index.epoch
     if not is_epoch(epoch):
-        raise sqlite3.DatabaseError(f"index has no epoch but {epoch!r}")
+        raise sqlite3.DatabaseError(f"the index has the epoch {epoch!r}, which is not 32 hex digits")
     folder.prepare_epoch(epoch)
     found = folder.batches()
     lost: list[tuple[Path, Entry]] = []
@@ -91,7 +96,10 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float, open_windows: Col
 
 
 def promote(index: Index, checkpoints: Iterable[Entry]) -> None:
-    """Turn checkpoints into ordinary batches, or lose those whose bytes had to go.  Within a transaction."""
+    """Turn checkpoints into ordinary batches, or record the loss of those without bytes.
+
+    Call this function within a transaction.
+    """
     for entry in checkpoints:
         if entry.withdrawn is None:
             index.ledger.count(ADOPTED, batches=1)
@@ -101,7 +109,7 @@ def promote(index: Index, checkpoints: Iterable[Entry]) -> None:
 
 
 def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
-    """Remove a batch, and record its loss in the ledger.  Within a transaction."""
+    """Remove a batch, and record its loss in the ledger.  Call this function within a transaction."""
     if entry.waits:
         # The number belongs to another epoch, so the batch counts as adopted, like a checkpoint that is sent.
         index.ledger.count(ADOPTED, batches=1)
@@ -111,7 +119,10 @@ def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
 
 
 def _carriers(index: Index, folder: SpoolFolder, *, new: bool) -> tuple[list[Carrier], list[Path]]:
-    """Return the catalogues that are here, and files that belong to none.  A new index takes in all that it finds."""
+    """Return the catalogues that have a file, and the files that belong to no catalogue.
+
+    A new index adopts up to CATALOGUES of the files that it finds.
+    """
     known = index.catalogues.all()
     kept: dict[bytes, Carrier] = {}
     orphans: list[Path] = []
@@ -131,12 +142,12 @@ def _carriers(index: Index, folder: SpoolFolder, *, new: bool) -> tuple[list[Car
 def _adopt(
     folder: SpoolFolder, found: Mapping[Path, tuple[BatchName, int]], open_windows: Collection[str]
 ) -> _Adoption:
-    """Decide what becomes of files that no index knows.
+    """Decide what happens to the files that have no row.
 
-    A window that is whole by the names of its fragments replaces its checkpoints.  A window that is not whole and has
-    checkpoints was never sent: the power went while its fragments were written, because a fragment is removed only
-    after the removal of the checkpoints is durable.  Then whichever holds more bytes is kept, and the other is lost by
-    name.
+    A window whose fragments are all there replaces its checkpoints.  If a fragment is missing and there are
+    checkpoints, the window was never sent.  This is certain, because a fragment is removed only after the removal of
+    the checkpoints is durable.  The power must have failed while the fragments were written.  Then either the fragments
+    or the checkpoints are adopted, whichever have more bytes, and the others are recorded as lost.
     """
     adoption = _Adoption()
     whole: dict[BatchName, Entry] = {}
@@ -157,7 +168,7 @@ def _adopt(
     for window, own in fragments.items():
         others = checkpoints.get(window, [])
         if _is_whole(own):
-            # Nothing is lost with a checkpoint of a window that is here, whether the checkpoint is whole or not.
+            # The window holds the samples of its checkpoints, so even a damaged checkpoint is no loss.
             adoption.needless += [folder.path(entry.name) for entry in others]
             adoption.needless += [path for path, entry in adoption.lost if entry.epoch == window]
             adoption.lost = [each for each in adoption.lost if each[1].epoch != window]

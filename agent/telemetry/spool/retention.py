@@ -1,10 +1,14 @@
-"""Which batches must go so that the spool keeps its limits.  Pure: ages, sizes and priorities in, a decision out.
+"""Decides which batches are evicted so that the spool keeps its limits.  This file is pure.
 
-Order of eviction: what is over age; then, for quota and free space, the least important data (highest `priority`
-number), the oldest first.  A batch that is about to be stored competes like the others, so important data never makes
-room for unimportant.  Checkpoints compete as well.  They are the newest of their campaign and go after older batches
-of equal worth; nothing is lost with a checkpoint while its window is in memory.  Events are small and explain every
-gap: within their share they yield to age alone, beyond it they go before any data.
+Batches over the age limit are evicted first.  Then, for quota and free space, the least important data (the highest
+`priority` number) is evicted, the oldest first.  A batch that is about to be stored competes with the stored ones, so
+important data never makes room for unimportant data.
+
+Checkpoints compete as well.  They are the newest data of their campaign, so older batches of equal priority are evicted
+before them.  No data is lost with a checkpoint while its window is in memory.
+
+Events are small and explain every gap.  Up to their share of the quota, they are evicted for age only.  Beyond their
+share, they are evicted before any data.
 """
 
 import heapq
@@ -19,8 +23,8 @@ from agent.formats.up.losses import Reason
 class Limits:
     """The limits of the spool.
 
-    `quota_bytes` bounds the batches in all, and `max_age_s` their age since they were stored.  `reserve_bytes` of the
-    file system stay free.  Data cannot take `events_bytes` of the quota from events.
+    `quota_bytes` bounds the size of all batches, and `max_age_s` the time since a batch was stored.  `reserve_bytes` of
+    the file system stay free.  `events_bytes` of the quota are reserved for events.
     """
 
     quota_bytes: int
@@ -46,7 +50,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """A batch that must go."""
+    """A batch that is to be evicted, and the reason."""
 
     batch: Held
     reason: Reason
@@ -63,11 +67,11 @@ def evictions(
     data: Iterable[Held],
     events: Iterable[Held],
 ) -> tuple[Eviction, ...]:
-    """Return what to evict, of the stored batches and of `incoming`, so that what remains keeps `limits`.
+    """Return which stored and which incoming batches to evict so that the others keep `limits`.
 
-    `stored_bytes` is the total of all lanes and `events_bytes` that of the events lane, without `incoming`;
-    `free_bytes` is what the file system has left.  `expired` are the batches over age; `data` and `events` are the
-    stored batches in the order of `sacrifice`, read only as far as needed, so that the cost does not grow with
+    `stored_bytes` is the size of all lanes and `events_bytes` that of the events lane, both without `incoming`.
+    `free_bytes` is the free space of the file system.  `expired` has the batches over age.  `data` and `events` have
+    the stored batches in the order of `sacrifice`.  They are read only as far as needed, so the cost does not grow with
     the backlog.
     """
     arriving = sum(batch.size_bytes for batch in incoming)
@@ -99,12 +103,12 @@ def evictions(
 
 
 def sacrifice(batch: Held) -> tuple[int, int]:
-    """Return a sort key by which the batch that goes first comes first."""
+    """Return a sort key that is smallest for the batch to evict first."""
     return -batch.priority, batch.row
 
 
 def merge_by_sacrifice(lanes: Iterable[Iterator[Held]]) -> Iterator[Held]:
-    """Merge several orders that are each in the order of `sacrifice`."""
+    """Merge iterators that are each in the order of `sacrifice`."""
     return heapq.merge(*lanes, key=sacrifice)
 
 

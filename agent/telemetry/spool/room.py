@@ -1,6 +1,7 @@
-"""Room for new batches in the spool: which batches must go for them.  Touches the world.
+"""Makes room for new batches in the spool by evicting others.
 
-agent.telemetry.spool.retention decides, and is asked only where something is over age or the spool is near a limit.
+agent.telemetry.spool.retention decides which ones.  It is asked only if a batch is over age or a limit would be
+exceeded.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +18,13 @@ from agent.telemetry.spool.recovery import lose
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.transactions import Transactions
 
-AGED_AT_ONCE: Final = 64  # batches over age that one append evicts: bounds its time, many more than it adds
-CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01: an earlier clock was never set, so what was stored then has no age
+AGED_AT_ONCE: Final = 64  # batches over age that one append evicts at most: bounds its time, and is more than it adds
+CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01; a clock before it was never set, so batches stored then have no age
 _ARRIVING: Final = 2**62
 
 
 class Room:
-    """Keeps the limits of one spool.  The caller holds the spool's turn."""
+    """Keeps the spool within its limits.  The caller must hold the `turn` of the transactions."""
 
     def __init__(
         self, transactions: Transactions, folder: SpoolFolder, limits: Limits, now_s: Callable[[], float]
@@ -34,9 +35,9 @@ class Room:
         self._now_s = now_s
 
     def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> dict[BatchId, Reason]:
-        """Evict what the limits demand; return which of `arriving` must not be stored, and why.
+        """Evict what the limits demand; return which of the `arriving` batches must not be stored, and why.
 
-        Raises Transient.
+        `dropped` are the stored checkpoints that the append removes.  Raises Transient.
         """
         try:
             evicted = self._evicted(index, arriving, dropped)
@@ -46,13 +47,16 @@ class Room:
         return {entry.key: reason for entry, reason in evicted if not entry.row}
 
     def lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> None:
-        """Remove batches and record their loss; with `keep`, their files go to quarantine.  Raises Transient."""
+        """Remove batches and record their loss; with `keep`, their files go to quarantine.  Raises Transient.
+
+        A checkpoint of an open window loses only its bytes.
+        """
         if not lost:
             return
         with self._transactions.writing() as index:
             for entry, reason, detail in lost:
                 if entry.waits:
-                    # Its window is still in memory, so nothing is lost yet.
+                    # The checkpoint's window is still in memory, so no data is lost yet.
                     index.checkpoints.withdraw(entry.row, reason)
                 else:
                     lose(index, entry, reason, detail)
@@ -63,10 +67,10 @@ class Room:
         self._transactions.unlink(self._transactions.removing)
 
     def _evicted(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> list[tuple[Entry, Reason]]:
-        """Return what to evict of the stored batches and of `arriving`, and why.
+        """Return which stored and which `arriving` batches to evict, and why.
 
-        Checkpoints that are `dropped` with this append count no more, though their bytes still take their space.
-        Files of acknowledged batches are removed first.  Raises OSError and sqlite3.Error.
+        Checkpoints that the append drops do not count, although their files still take space.  If space is short, files
+        of acknowledged batches are removed first.  Raises OSError or sqlite3.Error.
         """
         now_s = self._now_s()
         since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0

@@ -1,24 +1,24 @@
-"""The tables of the spool's index, their version, and what a row may say.  Touches the world.
+"""Defines the tables of the spool's index and their version, and checks values of rows.
 
-    meta           epoch and next sequence number; whether the files that a new index found are taken in (`recovered`);
-                   the token of the last append; since when an agent has been collecting that has not said that it
-                   stored everything (`collecting_since_us`)
+    meta           epoch and next sequence number; whether the files that a new index found are adopted (`recovered`);
+                   the token of the last append; when an agent began to collect, or NULL once everything is stored
+                   (`collecting_since_us`)
     batches        one row for each stored batch; `id` ascends with arrival and is never used twice.  Lane 0 has the
-                   checkpoints whose window may still close (they travel in lane live later), also those whose bytes had
-                   to go (`withdrawn` says why)
+                   checkpoints whose window may still close; if they are sent later, they travel in lane live.
+                   `withdrawn` says why the bytes of such a checkpoint were removed
     usage          batches and bytes of each lane; kept by triggers on `batches`
-    losses         the ledger.  `reported_in` is NULL for a record that no batch has reported, the row of the batch that
-                   reports it, -1 where that batch is lost and the record waits again, and 0 where the batch has arrived
-                   (the newest MAX_REPORTED of these are kept for `status --ledger`)
+    losses         the ledger.  `reported_in` is the row of the batch that reports the record.  It is NULL if no batch
+                   has reported the record, -1 if that batch is lost and the record waits again, and 0 if that batch
+                   has arrived (the newest MAX_REPORTED of these are kept for `status --ledger`)
     totals         running totals since the epoch began: acknowledged, adopted, and lost by reason
     resume_points  how far each source is durable
-    reached        up to which time (of frames) each campaign is durable, in this run of the agent
-    catalogues     what batches may refer to: the sealed batch that carried the catalogue (kept in a file of its own),
-                   and what the receiver said to it
+    reached        up to which frame time each campaign is durable, in this run of the agent
+    catalogues     catalogues that batches may refer to: the sealed batch that carried each (kept in a file of its
+                   own), and the receiver's verdict
 
-A database that is damaged or has another version is refused; the spool then sets it aside and makes a new one.
+A database that is damaged or has another version is refused.  The spool then sets it aside and makes a new one.
 """
-# ruff: noqa: S608  # statements are put together from constants of this file
+# ruff: noqa: S608  # statements are composed of constants of this file
 
 import contextlib
 import functools
@@ -77,8 +77,8 @@ CREATE TABLE catalogues (
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
-WAITS: Final = 0  # in the column `lane`
-LISTED: Final = "(SELECT value FROM json_each(?))"  # the values that `listed` packed: one statement for any number
+WAITS: Final = 0  # in the column `lane`: a checkpoint whose window may still close
+LISTED: Final = "(SELECT value FROM json_each(?))"  # the values that `listed` packed, in one statement for any number
 _REASONS: Final = frozenset(Reason)
 _LANES: Final = frozenset(Lane)
 
@@ -86,20 +86,20 @@ Connect = Callable[[Path], sqlite3.Connection]
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open or create the database file.  One thread at a time may use the connection; the spool guarantees that."""
+    """Open or create the database file.  Only one thread at a time may use the connection; the spool ensures that."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def prepare(database: sqlite3.Connection, *, new_epoch: str, last_loss_id: int) -> None:
-    """Make the tables in a new file, for the life `new_epoch` of the spool.
+    """Create the tables if the file is new, and check the database.
 
-    Ids of loss records in a new file begin after `last_loss_id`.  Raises sqlite3.DatabaseError where the file is
-    damaged or has another version.
+    A new file gets the epoch `new_epoch`, and ids of its loss records begin after `last_loss_id`.  Raises
+    sqlite3.DatabaseError if the file is damaged or has another version.
     """
-    database.execute("PRAGMA page_size = 1024")  # SQLite writes whole pages, and few bytes of each change
+    database.execute("PRAGMA page_size = 1024")  # SQLite writes whole pages, of which few bytes change
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA journal_size_limit = 4194304")  # bytes: a long WAL is cut back after a checkpoint
+    database.execute("PRAGMA journal_size_limit = 4194304")  # bytes; SQLite cuts a longer WAL after a checkpoint
     (version,) = database.execute("PRAGMA user_version").fetchone()
     new = database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if version == 0 and new:
@@ -110,13 +110,13 @@ def prepare(database: sqlite3.Connection, *, new_epoch: str, last_loss_id: int) 
         database.execute("INSERT INTO sqlite_sequence VALUES ('losses', ?)", (last_loss_id,))
         database.execute("COMMIT")
     elif version != VERSION:
-        raise sqlite3.DatabaseError(f"index has version {version}, and this agent reads version {VERSION}")
+        raise sqlite3.DatabaseError(f"the index has version {version}, but this agent reads version {VERSION}")
     (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
-        raise sqlite3.DatabaseError(f"index is damaged: {verdict}")
-    # The integrity check does not read the text of a trigger, where a flipped bit can hide as well.
+        raise sqlite3.DatabaseError(f"the index is damaged: {verdict}")
+    # The integrity check does not read the text of triggers, so it misses a flipped bit there.
     if _definitions(database) != _sound_definitions():
-        raise sqlite3.DatabaseError(f"index is damaged: its tables or triggers are not those of version {VERSION}")
+        raise sqlite3.DatabaseError(f"the index is damaged: its tables or triggers are not those of version {VERSION}")
 
 
 def _definitions(database: sqlite3.Connection) -> set[tuple[str, str]]:
@@ -133,19 +133,19 @@ def _sound_definitions() -> set[tuple[str, str]]:
 
 
 def listed(values: Iterable[int] | Iterable[str]) -> str:
-    """Pack values for a statement with LISTED."""
+    """Pack values for a statement that contains LISTED."""
     return json.dumps(list(values))
 
 
 def lane_of(number: int) -> Lane:
     """Return the lane of a row.  Raises sqlite3.DatabaseError for an unknown number."""
     if number not in _LANES:
-        raise sqlite3.DatabaseError(f"index names a lane {number!r}")
+        raise sqlite3.DatabaseError(f"the index has an unknown lane {number!r}")
     return Lane(number)
 
 
 def reason_of(name: str) -> Reason:
     """Return the reason of a row.  Raises sqlite3.DatabaseError for an unknown name."""
     if name not in _REASONS:
-        raise sqlite3.DatabaseError(f"index names a loss {name!r}")
+        raise sqlite3.DatabaseError(f"the index has an unknown reason {name!r} for a loss")
     return Reason(name)

@@ -1,51 +1,51 @@
-"""The spool: sealed batches wait here, durably, until they are acknowledged.  Touches the world.
+"""The spool stores sealed batches durably until they are acknowledged.
 
-The spool sees sealed bytes only; no plaintext telemetry reaches this room or the disk below it.  It has three users and
-a side for each: `writer` for the outbox, `reader` for the uplink, and the class `Spool` itself for the
-runtime of the agent.
+The spool sees sealed bytes only, so no plaintext telemetry reaches the disk.  It has three users, and an interface for
+each.  The outbox uses `writer`, the uplink uses `reader`, and the agent's runtime uses the class `Spool` itself.
 
-On disk, below the spool's folder (agent.telemetry.spool.names has the names):
+The spool's folder contains (agent.telemetry.spool.names specifies the names):
 
     lock                         held (flock) by the one process that uses the spool
     index.sqlite3 (-wal, -shm)   what is stored, and the loss ledger: agent.telemetry.spool.schema
     batches/<epoch>/…            one file for each sealed batch
     checkpoints/…                one file for each checkpoint
     catalogues/…                 copies of batches that carried catalogues; at most CATALOGUES
-    quarantine/                  what recovery or reading found damaged; the newest QUARANTINE files
+    quarantine/                  files that recovery or reading found damaged; the newest QUARANTINE
 
-Identity.  `epoch` (32 hex digits) is made with the index; `seq` counts from 1 within it.  A number is used up by the
-transaction that stores its batch, and a batch can be sent only after that, so no number ever names two contents.
+Identity.  `epoch` (32 hex digits) is made with the index, and `seq` counts from 1 within the epoch.  The transaction
+that stores a batch uses up its number, and a batch can be sent only after that.  So no number ever names two contents.
 
-Append.  The files are made durable first (write and fsync of each, then fsync of the folder).  Then one transaction
-adds the rows, uses up the numbers, marks the loss records that the batches carry as reported in them, and sets the
-resume points of the sources.  It all happens or nothing does: a file whose transaction did not commit is an orphan.
-Batches that must go for quota, age or free space are evicted before, in a transaction of their own, which writes the
-ledger.
+Append.  The files are made durable first (write and fsync of each file, then fsync of the folder).  Then one
+transaction adds the rows, uses up the numbers, marks the loss records in the batches as reported, and sets the resume
+points of the sources.  All of this happens, or nothing does.  A file whose transaction did not commit is an orphan.
+Batches that exceed the quota, the age or the free space are evicted before, in a transaction of their own, which also
+writes the ledger.
 
-Checkpoints.  What an open window has collected is stored now and then, so that a crash costs a few seconds and not a
-whole window.  A checkpoint is numbered in its window, and its window's id is the epoch in its header, so it uses up no
-number of the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window
-drops the window's checkpoints.  After a crash, the checkpoints of a window that never closed are sent as they are, as
-batches of that small epoch, and the window is not sent.  So the receiver never gets a checkpoint and its window both.
-Where limits demand the bytes of a checkpoint its row stays (withdrawn), because nothing is lost while the window is in
-memory.
+Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.  A
+checkpoint is numbered within its window, and the epoch in its header is the window's id.  So it uses up no number of
+the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window drops the
+window's checkpoints.  If the window never closes because of a crash, its checkpoints are sent as ordinary batches
+under its id, and the window is not sent.  So the receiver never gets both a window and its checkpoints.  If the limits
+demand the bytes of a checkpoint, its row stays (withdrawn), because no data is lost while the window is in memory.
 
-Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of it is kept beyond acknowledgement,
-quota and age, until no stored batch refers to it and no campaign uses it.  Whenever the receiver misses the catalogue
-the copy is sent again, and to the receiver it is a duplicate that it learns from.  For batches that were taken in
-without an index the catalogue is not known, so every catalogue stays until these batches are gone.
+Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of the batch is kept until no stored
+batch refers to the catalogue and no campaign uses it.  Acknowledgement, quota and age do not remove the copy.  When the
+receiver misses the catalogue, the copy is sent again.  The receiver treats it as a duplicate batch, and learns the
+catalogue from it.  For batches that were adopted without an index, the catalogue is unknown, so every catalogue stays
+until these batches are gone.
 
-Remove (acknowledged, refused, evicted).  One transaction removes the row and settles the loss records that the batch
-had reported: they arrived with the batch, or wait again.  The file is unlinked after; if that does not happen, it is
-an orphan.  An unlink waits for the file system's journal, so the files of acknowledged batches are left to `sweep`,
-which no other call waits for.  It is called when the link has nothing to carry, or as soon as the space is needed.
+Removal (after an acknowledgement, a refusal or an eviction).  One transaction removes the row.  It also settles the
+loss records in the batch: they have arrived with the batch, or they wait again.  The file is unlinked afterwards; if
+the process ends in between, the file is an orphan.  An unlink waits for the file system's journal.  Therefore the files
+of acknowledged batches are left to `sweep`, for which no other call waits.  `sweep` is called when the link has nothing
+to carry, or as soon as space is needed.
 
-Run.  `begin_run` records that an agent collects now, and `end_run` that everything it collected is stored.  If
-`end_run` is missing, the next `begin_run` records the loss `open_window` for each campaign: frames after the time up to
-which the campaign is durable are lost, unless a source still holds them.
+Run.  `begin_run` records that an agent collects, and `end_run` that everything it collected is stored.  If `end_run` is
+missing, the next `begin_run` records the loss `open_window` for each campaign.  Frames after the time up to which the
+campaign is durable are then lost, unless a source still holds them.
 
-Failures.  A full or read-only disk and I/O errors raise Transient.  Whether a failed append happened all the same is
-known by its token (agent.telemetry.spool.transactions).
+Failures.  A full or read-only disk and I/O errors raise Transient.  The token of a failed append shows whether the
+append happened all the same (agent.telemetry.spool.transactions).
 """
 
 import time
@@ -67,7 +67,7 @@ from agent.telemetry.spool.writer import Writer
 
 
 class Spool:
-    """The keeper's side.  Methods block; any thread may call them, and one runs at a time."""
+    """The spool as the agent's runtime uses it.  Methods block; any thread may call them, and one runs at a time."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class Spool:
         disk: durable.Disk | None = None,
         open_database: Connect = connect,
     ) -> None:
-        """Open the spool in `folder`, creating it, and recover what is there.
+        """Open the spool in `folder`, create it if it is missing, and recover what is there.
 
-        Raises Transient where the disk refuses, Permanent where another process uses the spool.
+        Raises Transient if the disk refuses, and Permanent if another process uses the spool.
         """
         self._folder = SpoolFolder(folder, disk or durable.current())
         self._transactions = Transactions(self._folder, now_s=now_s, open_database=open_database)
@@ -94,12 +94,12 @@ class Spool:
             raise
 
     def close(self) -> None:
-        """Close the index and let another process have the spool."""
+        """Close the index, so that another process can use the spool."""
         self._transactions.close()
 
     @property
     def epoch(self) -> str:
-        """The life of this spool; the same until its index is lost."""
+        """The epoch of the spool, which stays the same until the index is lost or damaged."""
         with self._transactions.reading() as index:
             return index.epoch
 
@@ -111,10 +111,10 @@ class Spool:
     # ---- runs
 
     def begin_run(self, now_us: int, *, lossy: str) -> None:
-        """Note that an agent collects from now on; `end_run` says when everything is stored.
+        """Record that an agent collects from now on, until `end_run` records that everything is stored.
 
-        Where the run before has not ended so, `open_window` goes to the ledger.  `lossy` names the buses whose frames
-        were in that process's memory alone; where there is none, nothing was lost.  Raises Transient.
+        If the last run has not called `end_run`, the loss `open_window` goes to the ledger.  `lossy` names the buses
+        whose frames were only in the memory of that process; if it is empty, nothing was lost.  Raises Transient.
         """
         with self._transactions.writing() as index:
             since_us, reached = index.collecting_since_us(), index.reached.all()
@@ -126,7 +126,7 @@ class Spool:
             index.reached.clear()
 
     def end_run(self) -> None:
-        """Note that everything that was collected is stored.  Raises Transient."""
+        """Record that everything that was collected is stored.  Raises Transient."""
         with self._transactions.writing() as index:
             index.set_collecting(None)
             index.reached.clear()
@@ -134,12 +134,15 @@ class Spool:
     # ---- sources
 
     def resume_points(self) -> dict[str, int]:
-        """Return how far each source is durable, as appends have set it.  Raises Transient."""
+        """Return the resume points that appends have set, by source and campaign.  Raises Transient."""
         with self._transactions.reading() as index:
             return index.resume_points.all()
 
     def forget_resume_points(self, names: Iterable[str]) -> None:
-        """Let these sources (the part of the keys before the colon) begin anew.  Raises Transient."""
+        """Remove the resume points of these sources, so that the sources begin anew.  Raises Transient.
+
+        The name of a source is the part of a key before the colon.
+        """
         ended = tuple(f"{name}:" for name in names)
         with self._transactions.writing() as index:
             points = index.resume_points.all()

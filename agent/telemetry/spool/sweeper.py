@@ -1,6 +1,6 @@
-"""The sweeper: files of acknowledged batches that wait to be removed.  Touches the world.
+"""The sweeper removes the files of acknowledged batches, so that acknowledging a batch does not wait for the disk.
 
-An unlink waits for the file system's journal, so acknowledging a batch only notes its file here.
+An unlink waits for the file system's journal.  An acknowledgement therefore only notes the name of the file here.
 """
 
 import threading
@@ -11,13 +11,13 @@ from agent.telemetry.spool.names import BatchName
 
 
 class Sweeper:
-    """Holds the names of files; `remove` removes one, and `ready` says whether any may be removed now."""
+    """Holds the names of files to remove.  `remove` removes one, and `ready` says whether any may be removed now."""
 
     def __init__(self, remove: Callable[[BatchName], None], ready: Callable[[], bool]) -> None:
         self._remove = remove
         self._ready = ready
         self._doomed: deque[tuple[BatchName, int]] = deque()
-        # Two counters that only grow, because one thread writes each: a difference of both needs no lock.
+        # Both counters only grow, and one thread at a time writes each, so their difference needs no lock.
         self._doomed_bytes = self._swept_bytes = 0
         self._sweeping = threading.Lock()
 
@@ -32,13 +32,13 @@ class Sweeper:
 
     @property
     def doomed(self) -> tuple[int, int]:
-        """Number and bytes of the files that wait for `sweep`."""
+        """Return the number and the bytes of the files that wait for `sweep`."""
         return len(self._doomed), self._doomed_bytes - self._swept_bytes
 
     def sweep(self) -> None:
-        """Remove the doomed files.  Any thread may call this method; a second caller waits for the first.
+        """Remove the files that wait.  Any thread may call this method; a second caller waits for the first.
 
-        Raises nothing: a file that cannot be removed is tried with the next sweep.
+        Raises nothing: a file that cannot be removed is tried again at the next call.
         """
         with self._sweeping:
             if not self._doomed or not self._ready():

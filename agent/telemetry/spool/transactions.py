@@ -1,16 +1,18 @@
-"""Transactions on the spool's index, where the disk, the power or the index itself may fail.  Touches the world.
+"""Runs transactions on the spool's index, and copes with failures of the disk, the power and the index itself.
 
-Invariant: what is read is what the disk holds.  A transaction that raises is rolled back, and the index is opened anew
+Invariant: readers see only what the disk holds.  A transaction that raises is rolled back, and the index is opened anew
 at the next call.
 
 A transaction that reports an error during COMMIT may have reached the disk all the same.  An append therefore stores a
-token that its caller chose.  The index that is opened next says by the token whether the append happened, and `stored`
-tells the caller.  The files of an append that did not happen are removed.  A removal stands where it happened.
+token that its caller chose.  When the index is opened again, the token shows whether the append happened, and `stored`
+returns that to the caller.  The files of an append that did not happen are removed.  A removal that reached the disk is
+not undone.
 
-Recovery, when the spool is opened: an index that SQLite cannot read, or of another version, is moved to quarantine/ and
-a new one (with a new epoch) is made; `index_damaged` goes to the ledger for each earlier epoch.
-agent.telemetry.spool.recovery does the rest.  The same is done where an index shows damage later.  Opening never fails
-for what it finds damaged, only for a folder that cannot be used or that another process uses.
+Recovery runs when the spool is opened.  An index that SQLite cannot read, or that has another version, is moved to
+quarantine/.  A new index with a new epoch replaces it, and the loss `index_damaged` goes to the ledger for each earlier
+epoch.  Then agent.telemetry.spool.recovery makes the index and the files agree.  Recovery runs again if an index
+shows damage later.  Opening never fails because of damage that it finds.  It fails only if the folder cannot be used or
+if another process uses it.
 """
 
 import contextlib
@@ -32,7 +34,7 @@ from agent.telemetry.spool.ledger import HandedOut
 from agent.telemetry.spool.recovery import reconcile
 from agent.telemetry.spool.schema import Connect
 
-_DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables, impossible rows
+_DAMAGE: Final = {  # SQLite's primary result codes for wrong pages, missing tables and impossible rows
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -43,7 +45,7 @@ _DAMAGE: Final = {  # SQLite's primary result codes: wrong pages, missing tables
 
 @dataclass(frozen=True, slots=True)
 class _Unresolved:
-    """An append that is under way, or that failed and may have been committed all the same."""
+    """An append that has not finished, or that failed and may have been committed all the same."""
 
     token: str
     paths: tuple[Path, ...]
@@ -51,7 +53,10 @@ class _Unresolved:
 
 
 class Transactions:
-    """The index and its lock.  Methods block.  Any thread may call them; one that holds `turn` keeps others waiting."""
+    """Holds the index and its lock.
+
+    Methods block, and any thread may call them.  A thread that holds `turn` keeps the others waiting.
+    """
 
     def __init__(self, folder: SpoolFolder, *, now_s: Callable[[], float], open_database: Connect) -> None:
         self._folder = folder
@@ -62,21 +67,21 @@ class Transactions:
         self._lock_fd = -1
         self._handed_out = HandedOut()
         self._unresolved: _Unresolved | None = None
-        self._landed = ""  # the token of the last append that failed and yet was committed
+        self._landed = ""  # the token of the last append that raised an error but was committed
         self.open_windows: set[str] = set()
-        """Windows of this process that have checkpoints; at most one a campaign, and those that wait for the disk."""
+        """Ids of this process's windows that have checkpoints: open ones, and closed ones that wait for the disk."""
         self.removing: list[Entry] = []
-        """Batches whose rows a transaction removes that is under way or reported an error; `unlink` is to follow."""
+        """Batches whose rows a transaction removes or may have removed.  Their files must be unlinked afterwards."""
 
     # ---- opening
 
     def recover(self) -> None:
-        """Open the index, or make a new one, and make it agree with the files.  Raises Transient, Permanent."""
+        """Open the index, or make a new one, and make it agree with the files.  Raises Transient or Permanent."""
         with self.turn:
             try:
                 self._folder.prepare()
                 self._take_lock()
-                self._folder.sweeper.sweep()  # a new index would take in the files of acknowledged batches
+                self._folder.sweeper.sweep()  # otherwise a new index would adopt acknowledged batches
                 self.removing = []
                 try:
                     self._open_and_reconcile()
@@ -92,7 +97,7 @@ class Transactions:
 
     def _open_and_reconcile(self) -> None:
         self._index = self._open_index()
-        # First: a new index would take in the files of an append that the caller repeats.
+        # This comes first, because a new index would adopt the files of an append that the caller will repeat.
         self._resolve(self._index)
         reconcile(self._index, self._folder, self._now_s(), self.open_windows)
 
@@ -103,10 +108,12 @@ class Transactions:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Permanent(f"spool {self._folder.root} is in use by another process: stop that one") from error
+            raise Permanent(
+                f"The spool {self._folder.root} is in use by another process. Stop that process."
+            ) from error
 
     def close(self) -> None:
-        """Close the index and let another process have the spool."""
+        """Close the index, so that another process can use the spool."""
         with self.turn:
             self._drop_index()
             if self._lock_fd >= 0:
@@ -117,7 +124,10 @@ class Transactions:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Index]:
-        """Give the index, for statements that change nothing."""
+        """Yield the index for statements that change nothing.
+
+        Raises Transient if the disk refuses or the index was damaged.
+        """
         with self.turn:
             try:
                 yield self._ready()
@@ -126,7 +136,10 @@ class Transactions:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Index]:
-        """Give the index in a transaction, which is committed at the end and rolled back where anything raises."""
+        """Yield the index in a transaction, which is committed at the end, or rolled back if anything raises.
+
+        Raises Transient if the disk refuses or the index was damaged.
+        """
         with self.turn:
             try:
                 index = self._ready()
@@ -143,12 +156,13 @@ class Transactions:
     def storing(
         self, token: str, contents: Mapping[Path, bytes], *, closes: frozenset[str], dropped: list[Entry]
     ) -> Iterator[Index]:
-        """Make files durable, then commit the transaction that makes them count: all of it happens, or nothing.
+        """Make files durable, then commit a transaction that refers to them.  Both happen, or neither does.
 
-        The transaction closes windows (by id), and drops the checkpoints `dropped`, whose files are removed after.
+        The caller adds its statements to the transaction through the index that is yielded.  The transaction closes the
+        windows with the ids `closes`.  The files of the checkpoints `dropped` are removed afterwards.
         """
         with self.turn:
-            self._ready()  # any earlier append is resolved
+            self._ready()  # resolves any earlier append
             try:
                 self._folder.write_all(contents)
             except OSError as error:
@@ -168,7 +182,7 @@ class Transactions:
             self.unlink(dropped)
 
     def stored(self, token: str) -> bool:
-        """Return whether an append that failed was nevertheless committed.  Raises Transient."""
+        """Return whether the last append has this token and was committed, even if it raised.  Raises Transient."""
         with self.reading() as index:
             return token in (index.last_append, self._landed)
 
@@ -185,15 +199,15 @@ class Transactions:
             raise self._folder.refuses(error) from error
         self.recover()
         raise Transient(
-            f"spool {self._folder.root}: the index was damaged and has been made anew ({error}); try again"
+            f"The index of the spool {self._folder.root} was damaged ({error}) and has been made anew. Try again."
         ) from error
 
     def _ready(self) -> Index:
-        """Return the open index, opened anew after an error, with an earlier append resolved."""
+        """Return the open index.  After an error, open it again and resolve the earlier append first."""
         if self._index is None:
             self._index = self._open_index()
             if not self._index.recovered():
-                raise sqlite3.DatabaseError("the index file is gone")
+                raise sqlite3.DatabaseError("the index file is missing")
         self._resolve(self._index)
         if self.removing:
             self.unlink([entry for entry in self.removing if not _has_bytes(self._index.rows.find(*entry.key))])
@@ -201,12 +215,12 @@ class Transactions:
 
     def _open_index(self) -> Index:
         if self._lock_fd < 0:
-            raise Permanent(f"spool {self._folder.root} is closed")
+            raise Permanent(f"The spool {self._folder.root} is closed. Open the spool again.")
         epoch = secrets.token_hex(16)
         return Index.open(self._folder.index, self._open_database, new_epoch=epoch, handed_out=self._handed_out)
 
     def _resolve(self, index: Index) -> None:
-        """Find out whether the append that failed was committed."""
+        """Find out whether an append that failed was committed, and remove its files if it was not."""
         if self._unresolved is None:
             return
         if index.last_append == self._unresolved.token:
@@ -219,7 +233,7 @@ class Transactions:
     def _drop_index(self) -> None:
         if self._index is not None:
             index, self._index = self._index, None
-            with contextlib.suppress(sqlite3.Error):  # it is given up because of an error: this one adds nothing
+            with contextlib.suppress(sqlite3.Error):  # the index may be closed because of an error already
                 index.close()
 
 
@@ -228,6 +242,6 @@ def _has_bytes(entry: Entry | None) -> bool:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Say whether the database's content is at fault, not the disk below it (full, read-only, I/O error)."""
+    """Return whether the database's content is at fault, and not the disk below it (full, read-only, I/O error)."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is None or code & 0xFF in _DAMAGE

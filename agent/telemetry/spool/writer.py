@@ -1,7 +1,7 @@
-"""The writer's side of the spool: storing sealed batches and checkpoints, and recording losses.  Touches the world.
+"""Stores sealed batches and checkpoints in the spool, and records losses.
 
-The outbox is the one writer.  It asks which ids are next, seals bodies under them, and appends the sealed batches; the
-append verifies that the ids are still next.  So nothing is sealed while the spool is locked.
+The outbox is the only writer.  It asks for the next ids, seals bodies under them, and appends the sealed batches.  The
+append verifies that the ids are still the next ones.  So the spool is not locked while bodies are sealed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,11 +21,14 @@ from agent.telemetry.spool.transactions import Transactions
 
 
 class OutdatedIds(Transient):
-    """The ids that batches were sealed under are not the next ones any more: seal them again."""
+    """Raised if batches were sealed under ids that are no longer the next ones.  Seal the batches again."""
 
 
 class Writer:
-    """The methods that the outbox uses.  Methods block; any thread may call them, and one runs at a time."""
+    """The methods of the spool that the outbox uses.
+
+    Methods block; any thread may call them, and one runs at a time.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Writer:
     # ---- storing
 
     def next_ids(self, count: int) -> list[BatchId]:
-        """Return the ids of the next `count` batches.  An append uses them up; asking does not.  Raises Transient."""
+        """Return the ids of the next `count` batches.  Only an append uses them up.  Raises Transient."""
         with self._transactions.reading() as index:
             return [BatchId(index.epoch, index.next_seq + number) for number in range(count)]
 
@@ -55,14 +58,15 @@ class Writer:
     ) -> None:
         """Store batches, and set resume points with them, all or nothing.
 
-        When it returns, each batch is durable, or, where the limits have no room for it, its loss is.  The checkpoints
-        of a window are dropped with the append that brings the window's fragments.  A checkpoint replaces the one that
-        an earlier, failed append stored under its id, and those after it.
+        When the call returns, each batch is durable.  If the limits have no room for a batch, its loss is durable
+        instead.  The append of a window's fragments drops the window's checkpoints.  The append of a checkpoint
+        replaces stored checkpoints of the window with the same or a higher number.  An earlier append that reported
+        failure may have stored these.
 
-        `token` names the append, and each append has another one.  If the call raises, the append may or may not have
-        happened: ask `stored`, or call again with the same token, which does nothing if it happened.
+        `token` names the append; each append needs a new one.  If the call raises, the append may or may not have
+        happened.  Ask `stored`, or call again with the same token, which does nothing if the append happened.
 
-        Raises Transient if the disk refuses, OutdatedIds if the ids are not the next ones.
+        Raises Transient if the disk refuses, and OutdatedIds if the ids are not the next ones.
         """
         assert token
         _check(batches)
@@ -76,7 +80,7 @@ class Writer:
         with self._transactions.reading() as index:
             ordinary = [batch for batch in batches if not batch.waits]
             if [batch.id for batch in ordinary] != self.next_ids(len(ordinary)):
-                raise OutdatedIds("the spool gives out other ids by now: seal again")
+                raise OutdatedIds("The ids of these batches are no longer the next ones of the spool. Seal them again.")
             dropped = _dropped(index, batches)
             entries = [entry_of(batch) for batch in batches]
             refused = self._room.make(index, entries, dropped)
@@ -108,11 +112,11 @@ class Writer:
         outdated = [before[carrier.digest] for carrier, _ in carriers if carrier.digest in before]
         self._folder.remove(self._folder.carrier_path(*_place(carrier)) for carrier in outdated)
         if refused:
-            # A window that lacks a fragment must not be taken for one that was never sent (see recovery).
+            # Recovery must not mistake a window that lacks a fragment for a window that was never sent.
             self._folder.settle_checkpoints()
 
     def _add(self, index: Index, entry: Entry, refused: Reason | None, reports: Collection[int]) -> None:
-        """Store a row, or a loss record that explains its number if the limits had no room for the batch."""
+        """Store the row of a batch, or record the loss of its number if the limits had no room for the batch."""
         if refused is None:
             index.ledger.report(reports, index.rows.add(entry, self._now_s()))
         elif entry.waits:
@@ -121,7 +125,10 @@ class Writer:
             index.ledger.add(loss_of(entry, refused))
 
     def stored(self, token: str) -> bool:
-        """Return whether the last append was committed although it raised.  Raises Transient."""
+        """Return whether the append with this token was committed although it raised.  Raises Transient.
+
+        The append must be the last one.
+        """
         return self._transactions.stored(token)
 
     def promote(self, windows: Collection[str]) -> None:
@@ -138,16 +145,15 @@ class Writer:
     # ---- losses
 
     def record_losses(self, losses: Iterable[Loss]) -> None:
-        """Write losses into the ledger.  Raises Transient, with nothing changed."""
+        """Write losses into the ledger.  If this raises Transient, nothing has changed."""
         with self._transactions.writing() as index:
             for loss in losses:
                 index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return losses (id, record) that no stored batch reports, oldest first, for the next batch of events.
+        """Return up to `limit` losses, with their ids, that no stored batch reports, for the next batch of events.
 
-        These records stay as they are from now on, so that `SealedBatch.reports` can name by id what the batch says.
-        Raises Transient.
+        These records never change from now on, so `SealedBatch.reports` can name them by their ids.  Raises Transient.
         """
         with self._transactions.reading() as index:
             return index.ledger.hand_out(limit)
@@ -155,12 +161,12 @@ class Writer:
     # ---- catalogues
 
     def catalogues(self) -> dict[bytes, Verdict | None]:
-        """Return the catalogues that are kept, and the receiver's verdict on each; None: nothing heard yet."""
+        """Return the receiver's verdict on each kept catalogue, by digest; None means that no answer has come yet."""
         with self._transactions.reading() as index:
             return {digest: carrier.verdict for digest, carrier in index.catalogues.all().items()}
 
     def keep_catalogues(self, needed: Collection[bytes]) -> None:
-        """Let go of catalogues that are not `needed` and that no stored batch refers to.  Raises Transient."""
+        """Remove catalogues that are not in `needed` and that no stored batch refers to.  Raises Transient."""
         with self._transactions.turn:
             with self._transactions.reading() as index:
                 carriers = {} if index.rows.has_unknown_references() else index.catalogues.all()
@@ -181,7 +187,7 @@ def _place(carrier: Carrier) -> tuple[bytes, str, int]:
 
 
 def _check(batches: Sequence[SealedBatch]) -> None:
-    """Assert that each window comes whole."""
+    """Assert that all fragments of each window are there."""
     fragments = [batch.fragment for batch in batches if batch.fragment is not None]
     assert all(
         {f.number for f in fragments if f.window == each.window} == set(range(1, each.count + 1)) for each in fragments

@@ -1,1 +1,1 @@
-"""What is sent next, over which link, and what becomes of the answers."""
+"""Decides what to send next and over which link, sends it, and handles the answers."""

@@ -1,17 +1,17 @@
-"""How fast the backlog may drain: a token bucket of bytes.  Pure: time comes in (monotonic seconds).
+"""Limits how fast the backlog drains, by a token bucket of bytes.  This file is pure; times are monotonic seconds.
 
-Invariant: in any `t` seconds at most `rate * (t + BURST_S)` bytes and one batch more are taken.  An open bucket gives a
-whole batch, and goes into debt by it.
+Invariant: in any `t` seconds, at most `rate * (t + BURST_S)` bytes and one more batch are taken.  An open bucket gives
+a whole batch, even if its level becomes negative.
 """
 
 import math
 from typing import Final
 
-BURST_S: Final = 1.0  # of the rate, after a pause: smooths what comes in batches, and is too short to matter to a link
+BURST_S: Final = 1.0  # a full bucket holds the bytes of this time: enough for uneven batches, little for a link
 
 
 class TokenBucket:
-    """A bucket that fills with `rate_bytes_s`; 0: always open."""
+    """A bucket that fills with `rate_bytes_s` bytes a second.  With a rate of 0 it is always open."""
 
     def __init__(self, rate_bytes_s: float) -> None:
         self._rate = rate_bytes_s
@@ -29,10 +29,10 @@ class TokenBucket:
             self._at_s = max(self._at_s, now_s)
 
     def opens_at_s(self, now_s: float) -> float:
-        """Return when `is_open` is true again; `now_s` where it is."""
+        """Return when the bucket opens again, or `now_s` if it is open."""
         if self.is_open(now_s):
             return now_s
-        # A little later than to the bit: at exactly zero it is still closed.
+        # At a level of exactly zero, the bucket is still closed, so this is the time at which it holds one byte.
         return max(self._at_s, now_s) + (1.0 - self._filled(now_s)) / self._rate
 
     def _filled(self, now_s: float) -> float:

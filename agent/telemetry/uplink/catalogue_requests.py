@@ -1,7 +1,8 @@
-"""Catalogues that the receiver asked for, and the batches that wait for them.  Pure: times are monotonic seconds.
+"""Keeps the catalogues that the receiver asked for, and the batches that wait for them.  This file is pure.
 
-A catalogue is sent first, and the batches that wait for it follow at once.  The same catalogue is sent again only after
-growing intervals, however often the receiver asks, and at most MAX_WANTED catalogues are remembered.
+Times are monotonic seconds.  A catalogue is sent first, and the batches that wait for it follow at once.  The same
+catalogue is sent again only after growing intervals, however often the receiver asks.  At most MAX_WANTED catalogues
+are remembered.
 """
 
 import math
@@ -24,14 +25,14 @@ class _Request:
 
 
 class CatalogueRequests:
-    """All requests on one connection.  `patience_s` gives the wait after so many sendings."""
+    """Holds all requests on one connection.  `patience_s` gives the wait after a number of sendings."""
 
     def __init__(self, patience_s: Callable[[int], float]) -> None:
         self._patience_s = patience_s
         self._requests: dict[bytes, _Request] = {}
 
     def add(self, digest: bytes, keys: Set[Key]) -> bool:
-        """Note that `keys` wait for the catalogue; False where there are too many requests already."""
+        """Note that the batches `keys` wait for a catalogue.  Return False if there are too many requests already."""
         if digest not in self._requests and len(self._requests) >= MAX_WANTED:
             return False
         request = self._requests.setdefault(digest, _Request(frozenset(keys)))
@@ -39,7 +40,7 @@ class CatalogueRequests:
         return True
 
     def supplied_at_s(self, digest: bytes) -> float:
-        """When the catalogue was sent last; minus infinity where it never was."""
+        """Return when the broker last accepted the catalogue, or minus infinity if it never has."""
         return self._requests[digest].supplied_at_s
 
     def ask(self, digest: bytes) -> None:
@@ -47,7 +48,7 @@ class CatalogueRequests:
         self._requests[digest].is_open = True
 
     def take_due(self, now_s: float) -> list[bytes]:
-        """Return the catalogues to send now.  The caller does send them."""
+        """Return the catalogues to send now.  The caller must send them."""
         due = [digest for digest, request in self._requests.items() if request.is_open and request.next_s <= now_s]
         for digest in due:
             request = self._requests[digest]
@@ -57,11 +58,11 @@ class CatalogueRequests:
         return due
 
     def due_s(self) -> list[float]:
-        """When each catalogue that is to be sent may be sent."""
+        """Return the time from which each requested catalogue may be sent."""
         return [request.next_s for request in self._requests.values() if request.is_open]
 
     def supplied(self, digest: bytes, now_s: float) -> Set[Key]:
-        """Note that the broker accepted the catalogue; return what waits for it."""
+        """Note that the broker accepted the catalogue, and return the batches that wait for it."""
         request = self._requests.get(digest)
         if request is None:
             return frozenset()
@@ -74,7 +75,10 @@ class CatalogueRequests:
         return [] if request is None else sorted(request.keys)
 
     def forget(self, key: Key) -> None:
-        """Drop the requests of a batch that left the spool: it was stored, so the receiver has the catalogue."""
+        """Drop the requests of a batch that left the spool.
+
+        If the receiver has stored the batch, it has the catalogue.
+        """
         for digest, request in list(self._requests.items()):
             if key in request.keys:
                 del self._requests[digest]

@@ -1,12 +1,12 @@
-"""The in-flight window: batches that are sent and not answered.  Pure.
+"""Keeps the in-flight window, which holds the batches that are sent and not answered.  This file is pure.
 
-Invariants: at most `in_flight` batches wait for their acknowledgement.  Of these at most `receive_maximum` batches, and
-`unconfirmed_bytes` or one single batch, wait for the broker's PUBACK, so that on a slow link no more than that is ahead
-of fresh data, and memory holds no more.  Kinds that go beside fresh data take neither the last place nor the last
-eighth of the bytes.
+Invariants: at most `in_flight` batches wait for their acknowledgement.  At most `receive_maximum` of them wait for the
+broker's PUBACK.  The batches that wait for a PUBACK have at most `unconfirmed_bytes` together, unless there is only
+one.  On a slow link, fresh data thus waits behind few bytes, and memory stays bounded.  Batches that must not delay
+fresh data (`Turn.beside`) take neither the last place nor the last eighth of the bytes.
 
-The window opens at START batches and grows by one with each answer: a receiver that is away costs few batches on each
-connection, and a receiver that answers is kept busy.
+The window begins with START places and grows by one with each answer.  So a receiver that is away costs few batches on
+each connection, and a receiver that answers is kept busy.
 """
 
 import math
@@ -24,7 +24,10 @@ START: Final = 8
 
 @dataclass(slots=True)
 class Flight:
-    """A batch that is sent.  `lane` is the one in which it travels, not the one that it was sealed for."""
+    """A batch that is sent and not answered.
+
+    `lane` is the lane in which the batch travels, which may differ from the lane that it was sealed for.
+    """
 
     entry: Entry
     lane: Lane
@@ -34,12 +37,12 @@ class Flight:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the broker has confirmed the batch."""
+        """Return whether the broker has confirmed the batch."""
         return self.overdue_at_s < math.inf
 
 
 class Flights:
-    """All flights on one connection."""
+    """Holds all flights on one connection."""
 
     def __init__(self, in_flight: int, receive_maximum: int, unconfirmed_bytes: int) -> None:
         self._in_flight = in_flight
@@ -64,19 +67,19 @@ class Flights:
         return self._flights.get(key)
 
     def room(self) -> int:
-        """Return how many more batches there is room for."""
+        """Return how many more batches fit into the window."""
         return max(0, min(self._size - len(self._flights), self._receive_maximum - self._unconfirmed))
 
     @property
     def is_hungry(self) -> bool:
-        """Whether less than half of the batches that may wait for a PUBACK are waiting."""
+        """Return whether at most half of the batches and bytes that may wait for a PUBACK are waiting."""
         return (
             2 * self._unconfirmed <= min(self._size, self._receive_maximum)
             and 2 * self._unconfirmed_bytes <= self._unconfirmed_limit
         )
 
     def takes(self, turn: Turn, size_bytes: int = 0) -> bool:
-        """Return whether a batch of that kind and size fits into the window."""
+        """Return whether a batch of this kind and size fits into the window."""
         if not self.room() or (turn.beside and self._beside >= max(1, self._size - 1)):
             return False
         limit = self._unconfirmed_limit
@@ -92,7 +95,7 @@ class Flights:
         self._unconfirmed_bytes += flight.entry.size_bytes
 
     def confirm(self, key: Key, now_s: float, overdue_at_s: float) -> None:
-        """Note that the broker has a batch; the receiver's answer is overdue at `overdue_at_s`."""
+        """Note that the broker has the batch, and that the receiver's answer is overdue at `overdue_at_s`."""
         flight = self._flights.get(key)
         if flight is None:
             return
@@ -102,7 +105,7 @@ class Flights:
         flight.sent_at_s, flight.overdue_at_s = now_s, overdue_at_s
 
     def remove(self, key: Key) -> Flight | None:
-        """Free the place of a batch; return its flight, or None."""
+        """Free the place of a batch.  Return its flight, or None if it is not in flight."""
         flight = self._flights.pop(key, None)
         if flight is not None:
             self._beside -= flight.turn.beside
@@ -112,5 +115,5 @@ class Flights:
         return flight
 
     def grow(self) -> None:
-        """Widen the window by one: a batch was answered."""
+        """Widen the window by one, because a batch was answered."""
         self._size = min(self._in_flight, self._size + 1)

@@ -1,8 +1,8 @@
-"""Apply the link policy to the real link, with the real clock and a file for the count.  Touches the world.
+"""Applies the link policy to the real link, and keeps the count of bytes on metered links in a file.
 
-Invariant: bytes on metered links are counted before they are sent, and across restarts; a crash forgets at most
-SAVE_BYTES of them, or those of SAVE_S.  If the file cannot be read or written, counting goes on in memory, and the log
-says so.
+Invariant: bytes on metered links are counted before they are sent, and the count survives restarts.  `watch` saves the
+count after SAVE_BYTES or SAVE_S, so a crash forgets few bytes.  If the file cannot be read or written, counting goes on
+in memory, and the log says so.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from agent.link.metered import is_metered
 from agent.system.durable import write_file
 from agent.telemetry.uplink.link_policy import DayUse, LinkPolicy, seconds_between
 
-LOOK_S: Final = 60.0  # between two looks at the link: a phone's hotspot becomes metered rarely, and nmcli is a process
+LOOK_S: Final = 60.0  # between two looks at the link; a link rarely becomes metered, and each look starts a process
 SAVE_S: Final = 300.0
 SAVE_BYTES: Final = 1_000_000
 Metered = Literal["auto"] | bool
@@ -27,14 +27,17 @@ log = structlog.get_logger()
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """The content of the file, as JSON."""
+    """The count and the reading of the clock that belongs to it, stored in the file as JSON."""
 
     today: DayUse
     clock: Clock
 
 
 class LinkGate:
-    """`look` at each new connection, `watch` while it lasts, `sent` before each batch; `lanes` says what may go."""
+    """Says which lanes may use the link, and counts the bytes on metered links.
+
+    Call `look` at each new connection, run `watch` while the connection lasts, and call `sent` before each batch.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,10 @@ class LinkGate:
         ask: Callable[[str], Awaitable[bool | None]] = is_metered,
         look_s: float = LOOK_S,
     ) -> None:
-        """`metered`: what the settings say; "auto": what the system says.  Reads `file`."""
+        """Read the count from `file`.
+
+        `metered` is True or False if the settings say so; with "auto", `ask` finds out about each link.
+        """
         self._policy = policy
         self._file = file
         self._clock = clock
@@ -57,7 +63,7 @@ class LinkGate:
         self._saved_bytes, self._saved_at = self._today.used_bytes, self._read_at
         self._problem = ""
         self.metered: bool | None = None if metered == "auto" else metered
-        """Whether the link is metered; None: not known."""
+        """True if the link is metered, and None if that is unknown."""
 
     async def look(self, address: str) -> None:
         """Find out whether the link with this local address is metered."""
@@ -67,7 +73,7 @@ class LinkGate:
         self.metered = metered
 
     async def watch(self, address: str, changed: Callable[[], None]) -> None:
-        """Look at the link at intervals, report each result, and save the count.  Runs until cancelled."""
+        """Look at the link at intervals, save the count, and call `changed` after each look.  Runs until cancelled."""
         try:
             while True:
                 await asyncio.sleep(self._look_s)
@@ -84,19 +90,19 @@ class LinkGate:
         return self._policy.lanes(self.metered, self.today())
 
     def sent(self, size_bytes: int) -> None:
-        """Count bytes that are about to leave."""
+        """Count bytes that are about to be sent, if the link is metered."""
         if self.metered:
             self._today = self.today().sent(size_bytes)
 
     def today(self) -> DayUse:
-        """Return what metered links have carried on the current day."""
+        """Return how many bytes metered links have carried on the current day."""
         now = self._clock()
         self._today = self._today.after(seconds_between(self._read_at, now))
         self._read_at = now
         return self._today
 
     def save(self) -> None:
-        """Make the count durable.  Blocking."""
+        """Write the count to the file, and log a failure.  Blocks on the disk."""
         today, clock = self._today, self._read_at
         try:
             write_file(self._file, msgspec.json.encode(_Saved(today, clock)))

@@ -1,11 +1,11 @@
-"""Which lanes may use the present link, and how many of the day's bytes are used.  Pure.
+"""Decides which lanes may use the present link, and counts the bytes of a day.  This file is pure.
 
-A metered link (paid by the byte) carries only `metered_lanes`, and the backlog only while less than `daily_bytes` were
-sent over metered links on that day.  Any other link carries everything, and so does a link of unknown kind.
+A metered link (paid by the byte) carries only `metered_lanes`.  The backlog is left out once `daily_bytes` were sent
+over metered links on that day.  Any other link carries all lanes, and so does a link of unknown kind.
 
-A day is 24 hours of the clock that counts from boot, because nothing ever sets that clock: a wall clock that jumps
-neither renews the day's bytes nor blocks them for ever.  Only the time that the machine was off comes from wall clocks,
-and only if a network or GNSS had set them both before and after.
+A day is 24 hours of the clock that counts from boot.  That clock is never set, so a wall clock that jumps neither
+renews the day's bytes nor blocks them for ever.  Only the time for which the machine was off comes from the wall clock.
+That time counts only if a network or GNSS had set the wall clock both before and after.
 """
 
 from collections.abc import Collection
@@ -31,20 +31,20 @@ class DayUse:
         return DayUse(self.used_bytes + size_bytes, self.elapsed_s)
 
     def after(self, seconds: float) -> "DayUse":
-        """Return a copy that is `seconds` later; time that ran backwards does not count."""
+        """Return a copy that is `seconds` later.  A new day begins with 0 bytes, and negative `seconds` count as 0."""
         elapsed_s = self.elapsed_s + max(0.0, seconds)
         return DayUse(self.used_bytes, elapsed_s) if elapsed_s < DAY_S else DayUse(0, elapsed_s % DAY_S)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPolicy:
-    """The fleet's rules for links."""
+    """The fleet's rules for metered links."""
 
     metered_lanes: Collection[Lane]
     daily_bytes: int
 
     def lanes(self, metered: bool | None, today: DayUse) -> tuple[Lane, ...]:
-        """Return the lanes that may use a link, in the order of sending; `metered` None means unknown."""
+        """Return the lanes that may use a link, in the order of sending.  `metered` None means an unknown kind."""
         if not metered:
             return tuple(Lane)
         spent = today.used_bytes >= self.daily_bytes
@@ -52,7 +52,7 @@ class LinkPolicy:
 
 
 def seconds_between(before: Clock, now: Clock) -> float:
-    """Return the seconds that certainly passed between two readings."""
+    """Return the seconds that certainly passed between two readings of the clock."""
     since_boot_s = now.boottime_us / 1e6
     if before.boot_id == now.boot_id:
         return max(0.0, since_boot_s - before.boottime_us / 1e6)

@@ -1,7 +1,8 @@
-"""What waits because the broker refused it: whole lanes, or single batches.  Pure: times are monotonic seconds.
+"""Keeps the lanes and the single batches that wait because the broker refused them.  This file is pure.
 
-A refusal concerns the topic, so the lane of that topic pauses, longer each time, until a batch of it is accepted.  Two
-reason codes concern the one batch (too large, malformed): then only that batch waits.
+Times are monotonic seconds.  Most refusals concern the topic, so the lane of that topic pauses.  The pauses grow until
+a batch of the lane is accepted.  Two reason codes concern a single batch (too large, malformed), so only that batch
+waits.
 """
 
 from collections.abc import Iterable, Set
@@ -18,7 +19,7 @@ _OF_ONE_BATCH: Final = frozenset({0x95, 0x99})  # MQTT 5, 2.4: packet too large,
 
 
 class Pauses:
-    """The waits on one connection; `refusal` gives their lengths."""
+    """Holds the pauses on one connection; `refusal` gives their lengths."""
 
     def __init__(self, refusal: Backoff) -> None:
         self._refusal = refusal
@@ -27,31 +28,34 @@ class Pauses:
         self._refusals: dict[Lane, int] = {}
 
     def open_lanes(self, now_s: float) -> tuple[Lane, ...]:
-        """Return the lanes whose topics take batches, in the order of sending."""
+        """Return the lanes that are not paused, in the order of sending."""
         return tuple(lane for lane in LANES if self._paused.get(lane, now_s) <= now_s)
 
     def paused_until_s(self, lane: Lane, default_s: float) -> float:
-        """When the lane opens; `default_s` where it was never paused."""
+        """Return when the pause of the lane ends or has ended, or `default_s` if the lane has never paused."""
         return self._paused.get(lane, default_s)
 
     def held(self, now_s: float) -> Set[Key]:
-        """Return the batches that wait by themselves."""
+        """Return the keys of the single batches that wait."""
         self._held = {key: until_s for key, until_s in self._held.items() if until_s > now_s}
         return self._held.keys()
 
     def ends_s(self) -> Iterable[float]:
-        """When each wait ends; some may have ended."""
+        """Return when each pause ends.  Some may have ended already."""
         return [*self._paused.values(), *self._held.values()]
 
     def refuse(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
-        """Note a refusal (`reason` is MQTT 5's code); return the seconds that lane or batch will wait."""
+        """Note that the broker refused a batch; return how many seconds its lane, or only the batch, will wait.
+
+        `reason` is the reason code of MQTT 5.
+        """
         if reason in _OF_ONE_BATCH and len(self._held) < MAX_HELD:
             self._held[entry.key] = now_s + self._refusal.cap_s
             return self._refusal.cap_s
         return self.pause(entry.lane, now_s, jitter)
 
     def pause(self, lane: Lane, now_s: float, jitter: float) -> float:
-        """Pause a lane; return for how many seconds."""
+        """Pause a lane, and return for how many seconds it is paused."""
         # Several refusals of one burst count once: the batches were on their way before the first refusal came.
         if self._paused.get(lane, now_s) <= now_s:
             self._refusals[lane] = self._refusals.get(lane, 0) + 1
@@ -59,7 +63,7 @@ class Pauses:
         return self._paused[lane] - now_s
 
     def accepted(self, lane: Lane) -> None:
-        """Note that the broker accepted a batch of the lane: the next pause is a short one again."""
+        """Note that the broker accepted a batch of the lane, so the next pause will be short again."""
         self._refusals.pop(lane, None)
 
     def forget(self, key: Key) -> None:

@@ -1,10 +1,12 @@
-"""What the uplink sends next on one connection.  Pure: times are monotonic seconds, randomness is an argument.
+"""Decides what the uplink sends next on one connection.  This file is pure.
 
-`turns` has the policy as a table and the life of a batch as a diagram.  `flights` is the window of what is sent and
-not answered, `silence` says when to probe, `pauses` what the broker refused, `unanswered` what is to be sent again.
+Times are monotonic seconds, and randomness is an argument.  `turns` has the policy as a table, and the life of a batch
+as a diagram.  `flights` is the window of batches that are sent and not answered.  `silence` says when to probe,
+`pauses` keeps the broker's refusals, and `unanswered` keeps the batches to send again.
 
-Invariants: the window bounds what is not answered; no batch is sent twice within `ack_timeout_s`; and whatever does
-not answer (a receiver that is down, a broker that refuses) is asked at growing intervals, so there is no hot loop.
+Invariants: the window bounds how many batches wait for an answer.  No batch is sent twice within `ack_timeout_s`,
+unless a catalogue that it needs was sent in between.  A receiver that is down, or a broker that refuses, is tried at
+growing intervals, so there is no hot loop.
 """
 
 import math
@@ -23,17 +25,18 @@ from agent.telemetry.uplink.silence import Silence
 from agent.telemetry.uplink.turns import NEW, POLICY, Turn
 from agent.telemetry.uplink.unanswered import Key, Unanswered
 
-AT_ONCE: Final = 32  # batches looked up and read together; more would be read while as many are on the wire
+AT_ONCE: Final = 32  # batches looked up and read together; the next ones are read while these are on the wire
 REFUSAL: Final = Backoff(floor_s=1.0, base_s=2.0, cap_s=300.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Limits of sending.
+    """The limits of sending.
 
-    `in_flight` batches wait for their acknowledgement, of them `receive_maximum` and `unconfirmed_bytes` for the
-    broker's; `backlog_bytes_s` is how fast the backlog may drain (0: without limit); a PUBACK that takes longer than
-    `publish_timeout_s` ends the connection; `patience_cap_s` bounds the growing intervals of probes and catalogues.
+    At most `in_flight` batches wait for their acknowledgement.  Of these, at most `receive_maximum` batches and
+    `unconfirmed_bytes` wait for the broker's PUBACK.  A PUBACK that takes longer than `publish_timeout_s` ends the
+    connection.  `backlog_bytes_s` is how fast the backlog may drain (0: no limit).  `patience_cap_s` bounds the growing
+    intervals of probes and catalogues.
     """
 
     in_flight: int
@@ -46,12 +49,12 @@ class Pace:
     refusal: Backoff = REFUSAL
 
     def patience_s(self, times: int) -> float:
-        """Return how long to wait after the same thing was tried `times` times without an answer."""
+        """Return how many seconds to wait after `times` tries without an answer."""
         return min(self.patience_cap_s, self.ack_timeout_s * 2.0 ** min(times, 32))
 
 
 class Schedule:
-    """The state of sending over one connection; `bucket` and `unanswered` outlive it."""
+    """Holds the state of sending over one connection.  `bucket` and `unanswered` outlive the connection."""
 
     def __init__(self, pace: Pace, bucket: TokenBucket, unanswered: Unanswered) -> None:
         self._pace = pace
@@ -66,16 +69,16 @@ class Schedule:
     # ---- what to send
 
     def room(self) -> int:
-        """Return how many more batches to look for: the room of the window, or as many as are read together."""
+        """Return how many more batches to look for: as many as fit into the window, but at most AT_ONCE."""
         return min(self._flights.room(), AT_ONCE)
 
     @property
     def is_hungry(self) -> bool:
-        """Whether the broker has confirmed so many batches that it is about to run idle."""
+        """Return whether so few batches wait for a PUBACK that the connection may soon be idle."""
         return self._flights.is_hungry
 
     def new_turns(self, allowed: Collection[Lane], now_s: float) -> list[Turn]:
-        """Return the kinds of batches to look for in the spool; `allowed`: the lanes that the link allows."""
+        """Return the kinds of batches to look for in the spool.  `allowed` has the lanes that the link allows."""
         self._expire(now_s)
         limited = not self._bucket.is_open(now_s) or self._unanswered.is_full
         kinds = {turn for turn, rule in NEW if rule.lane in allowed and not (rule.limited and limited)}
@@ -88,10 +91,10 @@ class Schedule:
     def choose(
         self, waiting: Mapping[Turn, Sequence[Entry]], allowed: Collection[Lane], now_s: float
     ) -> list[tuple[Entry, bool]]:
-        """Return what to send now, and whether each batch is sent again.  The caller does send them.
+        """Return the batches to send now, and for each whether it is sent again.  The caller must send them.
 
-        `waiting`: by kind, batches that are not busy and whose topic takes them; `allowed`: the lanes that the link
-        allows.
+        `waiting` has, by kind, batches that are not busy and whose topic is not paused.  `allowed` has the lanes that
+        the link allows.
         """
         self._expire(now_s)
         chosen: list[tuple[Entry, bool]] = []
@@ -101,7 +104,7 @@ class Schedule:
             for entry, lane in list(self._candidates(turn, waiting, allowed, now_s)):
                 if not self._may(turn, now_s, entry.size_bytes):
                     break
-                # A batch that is sent again may be backlog, too, so the rate goes by the lane that it travels in.
+                # The rate limits the lane in which a batch travels, because a batch sent again may be backlog, too.
                 if lane is Lane.BACKLOG and not self._bucket.is_open(now_s):
                     continue
                 self._send(entry, lane, turn, now_s)
@@ -109,9 +112,9 @@ class Schedule:
         return chosen
 
     def wake_at_s(self, allowed: Collection[Lane], now_s: float) -> float | None:
-        """Return when to choose again even if nothing happens; None: not before something does.
+        """Return the next time to choose again, or None if only an event can bring something to send.
 
-        `now_s`: when the last choice was made.
+        `now_s` is the time of the last choice.
         """
         times = [*self.pauses.ends_s(), self._unanswered.next_due_s(now_s), self._silence.wake_at_s()]
         if Lane.BACKLOG in allowed:
@@ -123,52 +126,52 @@ class Schedule:
         return None if at_s == math.inf else at_s
 
     def take_wanted(self, now_s: float) -> list[bytes]:
-        """Return the digests of the catalogues to send now.  The caller does send them, in the events lane."""
+        """Return the digests of the catalogues to send now.  The caller must send them, in the events lane."""
         return self.requests.take_due(now_s) if Lane.EVENTS in self.pauses.open_lanes(now_s) else []
 
     # ---- what became of it
 
     def published(self, entry: Entry, now_s: float) -> None:
-        """Note that the broker accepted a batch: the receiver's acknowledgement is due from now on."""
+        """Note that the broker accepted a batch.  The receiver's acknowledgement is due within `ack_timeout_s`."""
         self.pauses.accepted(entry.lane)
         self._flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
-        """Note that the broker refused a batch (MQTT 5 reason code); return how long it waits, in seconds."""
+        """Note that the broker refused a batch (MQTT 5 reason code), and return the wait in seconds."""
         self._flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
 
     def acknowledged(self, keys: Iterable[Key], now_s: float) -> None:
-        """Note that the receiver answered for these batches, which have left the spool."""
+        """Note that these batches were answered and will not be sent again."""
         keys = list(keys)
         self._heard(keys, now_s)
         for key in keys:
             self.forget(key)
 
     def forget(self, key: Key) -> None:
-        """Forget a batch that is no longer in the spool."""
+        """Forget a batch that left the spool or cannot be sent now."""
         self._flights.remove(key)
         self.pauses.forget(key)
         self._unanswered.forget(key)
         self.requests.forget(key)
 
     def want(self, digest: bytes, keys: Iterable[Key], now_s: float) -> None:
-        """Note that the receiver lacks a catalogue, and so cannot store these batches of one epoch."""
+        """Note that the receiver cannot store these batches of one epoch, because it lacks a catalogue."""
         keys = list(keys)
         self._heard(keys, now_s)
-        # Only what was sent can be meant: a digest that comes out of nowhere must not take memory.
+        # Only batches that were sent can need a catalogue.  A digest for other batches must not take memory.
         sent = frozenset(keys) & (self._flights.keys | self._unanswered.keys)
         if not sent or not self.requests.add(digest, sent):
             return
         supplied_at_s = self.requests.supplied_at_s(digest)
-        # Batches sent before the catalogue follow it at once.  For later ones it must have been lost: send it again.
+        # Batches sent before the catalogue follow it at once.  For later batches it was lost, so it is sent again.
         before = {flight.entry.key for flight in self._flights if flight.sent_at_s <= supplied_at_s} & sent
         self._follow(before, now_s)
         if before != sent:
             self.requests.ask(digest)
 
     def supplied(self, digest: bytes, now_s: float) -> None:
-        """Note that the broker accepted a catalogue: what waits for it follows at once."""
+        """Note that the broker accepted a catalogue.  The batches that wait for it follow at once."""
         self._follow(self.requests.supplied(digest, now_s), now_s)
 
     # ---- within
@@ -207,7 +210,7 @@ class Schedule:
         self._unanswered.hurry(keys, now_s)
 
     def _expire(self, now_s: float) -> None:
-        """Free the places of overdue batches in the window."""
+        """Remove overdue batches from the window.  They are unanswered from now on."""
         for flight in self._flights:
             if flight.overdue_at_s <= now_s:
                 self._flights.remove(flight.entry.key)

@@ -1,7 +1,7 @@
-"""Sending over one connection: looks up what the schedule asks for, publishes it, and reports what became of it.
+"""Sends over one connection: looks up the batches that the schedule asks for, publishes them, and reports the answers.
 
-A `Sending` lives as long as its connection.  It touches the disk in threads only, several batches at a time: each turn
-of a thread costs more than the second batch does.
+A `Sending` lives as long as its connection.  It touches the disk only in threads, and handles several batches at a
+time.  Starting work in a thread costs more than handling a second batch.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from agent.telemetry.uplink.turns import POLICY, Supply, Turn
 from agent.telemetry.uplink.unanswered import Key
 
 GATHER_S: Final = 0.05
-"""How long batches that the broker took gather before one transaction forgets them (`ack = "broker"`).
+"""How long batches that the broker accepted gather until one transaction forgets them (`ack = "broker"`).
 
-A process that dies sends at most so much again."""
+After a crash, the batches of this time are sent again."""
 _log = structlog.get_logger()
 
 
 class Sending:
-    """One connection's sending: `run` it, and hand `settle` each verified acknowledgement."""
+    """Sends over one connection: call `run`, and pass each verified acknowledgement to `settle`."""
 
     def __init__(self, standing: Standing, connection: Connection) -> None:
         self._standing = standing
@@ -44,7 +44,7 @@ class Sending:
         self._has_taken = asyncio.Event()
 
     async def run(self) -> None:
-        """Send until cancelled, or until the connection is lost: raises Transient then."""
+        """Send until cancelled.  Raises Transient if the connection is lost."""
         standing, schedule = self._standing, self._schedule
         loop = asyncio.get_running_loop()
         standing.spool.on_append = lambda: _call_soon(loop, self._wake.set)
@@ -56,7 +56,7 @@ class Sending:
             task.add_done_callback(lambda _: self._wake.set())
         try:
             while True:
-                # Cleared before anything is looked at, so that whatever happens from here on is looked at again.
+                # The event is cleared before the state is read, so that each later change causes another round.
                 self._wake.clear()
                 if self._lost is not None:
                     raise self._lost
@@ -77,7 +77,10 @@ class Sending:
             await asyncio.wait(beside)
 
     def settle(self, ack: Ack, refused: Sequence[int]) -> None:
-        """Take note of an acknowledgement that the spool has recorded; `refused` are the batches that left it."""
+        """Note an acknowledgement that the spool has recorded.
+
+        `refused` has the sequence numbers of the refused batches that left the spool.
+        """
         now_s = self._standing.clock_s()
         self._schedule.acknowledged([(ack.epoch, seq) for seq in (*ack.stored, *refused)], now_s)
         for digest, seqs in ack.wanted.items():
@@ -116,12 +119,12 @@ class Sending:
                     limit = room - len(entries)
                     entries += self._standing.spool.pending(limit, exclude=busy, lanes=(lane,), fresh=fresh)
             found[turn] = entries
-            # A batch may stop being fresh between two questions; it must not be found as both.
+            # A batch may stop being fresh between two queries, but it must not be found twice.
             busy = busy | {entry.key for entry in entries}
         return found
 
     async def _read(self, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
-        """Read batches, in their order.  Those that cannot be read are postponed; those that are gone are forgotten."""
+        """Read batches in their order.  Unreadable batches are postponed, and batches that are gone are forgotten."""
         if not entries:
             return []
         found: list[tuple[Entry, bytes]] = []
@@ -150,7 +153,7 @@ class Sending:
         answer.add_done_callback(partial(self._answered, entry))
 
     def _answered(self, entry: Entry, answer: "asyncio.Future[int]") -> None:
-        """Take in what the broker answered to a batch."""
+        """Handle the broker's answer to a batch."""
         self._under_way.discard(answer)
         if answer.cancelled():
             return
@@ -167,7 +170,7 @@ class Sending:
             # The broker accepted the message and has already dropped it, so it would never be stored.
             standing.counts.publish_unheard += 1
             schedule.forget(entry.key)
-            reason = f"nobody subscribes to {standing.route.topic(entry.lane)}"
+            reason = f"No client subscribes to {standing.route.topic(entry.lane)}. Start a program that subscribes."
             self._pause("publish_unheard", reason, (entry.lane,))
         else:
             standing.counts.published += 1
@@ -178,12 +181,15 @@ class Sending:
                 schedule.acknowledged([entry.key], now_s)
             else:
                 schedule.published(entry, now_s)
-        # Not at each answer: looking for one batch costs as much as looking for several.
+        # Not every answer wakes `run`, because looking for one batch costs as much as looking for several.
         if schedule.is_hungry:
             self._wake.set()
 
     async def _forget_taken(self) -> None:
-        """Remove from the spool what the broker took, in groups (`ack = "broker"`).  Runs until cancelled."""
+        """Remove the batches that the broker accepted from the spool, in groups (`ack = "broker"`).
+
+        Runs until cancelled.
+        """
         taken = self._standing.taken
         self._has_taken.set()  # an earlier connection may have left some
         while True:
@@ -194,7 +200,7 @@ class Sending:
             try:
                 forgotten = await asyncio.to_thread(self._forget, group)
             except Transient as error:
-                # Nothing more is sent, since all of it would have to be remembered until the disk works again.
+                # All lanes pause, because further batches would have to be remembered until the disk works again.
                 await asyncio.sleep(self._pause("batches_not_forgotten", error, tuple(Lane)))
                 self._has_taken.set()
                 continue
@@ -214,7 +220,7 @@ class Sending:
     # ---- catalogues
 
     async def _supply(self, digest: bytes) -> None:
-        """Send a catalogue that the receiver lacks.  If it is lost, the batches that refer to it cannot be read."""
+        """Send a catalogue that the receiver lacks, or discard the batches that need it if it is lost."""
         standing = self._standing
         try:
             content = await asyncio.to_thread(standing.spool.catalogue, digest)
@@ -265,7 +271,7 @@ class Sending:
 
 
 def _raise_failure(tasks: set[asyncio.Task[None]]) -> None:
-    """Raise the error of a failed task; a task ends in no other way."""
+    """Raise the error of a failed task.  These tasks end only by an error or by being cancelled."""
     for task in tasks:
         if task.done():
             task.result()

@@ -1,4 +1,7 @@
-"""What the uplink keeps from one connection to the next.  A connection's own state is in `sending` and `schedule`."""
+"""Holds the state that the uplink keeps from one connection to the next.
+
+The state of one connection is in `sending` and `schedule`.
+"""
 
 import random
 import time
@@ -22,10 +25,10 @@ AckMode = Literal["receiver", "broker"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where batches go and who may acknowledge them.
+    """The topics to which batches go, and the acknowledgement that removes them from the spool.
 
-    `ack`: whether a batch leaves the spool on the receiver's signed acknowledgement (`acks_key` verifies it), or on the
-    broker's PUBACK.
+    If `ack` is "receiver", that is the receiver's signed acknowledgement, which `acks_key` verifies.  If `ack` is
+    "broker", it is the broker's PUBACK.
     """
 
     vehicle: str
@@ -42,11 +45,12 @@ class Route:
 class UplinkCounts:
     """Running totals since the start of the process.
 
-    `published` and `published_bytes` count every sending that the broker accepted, `resent` those of batches whose
-    acknowledgement was overdue; `acknowledged` and `refused` the batches that left the spool, and why; `supplied` the
-    catalogues that the receiver asked for; `publish_refused` what the broker refused; `publish_unheard` what it
-    accepted although nobody subscribes (`ack = "broker"`: the batch stays); `untrusted_acks` the acknowledgements that
-    were forged, malformed or another vehicle's.
+    `published` and `published_bytes` count all messages that the broker accepted.  `resent` counts batches that were
+    sent again.  `acknowledged` and `refused` count batches that left the spool, because they were acknowledged or
+    because the receiver refused them.  `supplied` counts catalogues that were sent because the receiver asked for them.
+    `publish_refused` counts messages that the broker refused.  `publish_unheard` counts batches that the broker
+    accepted although no client subscribes (`ack = "broker"`).  These batches stay in the spool.  `untrusted_acks`
+    counts acknowledgements that were forged, malformed or for another vehicle.
     """
 
     published: int = 0
@@ -62,7 +66,10 @@ class UplinkCounts:
 
 @dataclass(slots=True)
 class Standing:
-    """The objects and the state that outlive a connection.  `clock_s` is monotonic; `jitter` gives 0 to 1."""
+    """Holds the objects and the state that outlive a connection.
+
+    `clock_s` gives monotonic seconds, and `jitter` a random number from 0 to 1.
+    """
 
     spool: Reader
     route: Route
@@ -74,7 +81,7 @@ class Standing:
     counts: UplinkCounts = field(default_factory=UplinkCounts)
     bucket: TokenBucket = field(init=False)
     taken: dict[Key, Entry] = field(default_factory=dict)
-    """Batches that the broker took (`ack = "broker"`) and the spool has not forgotten yet."""
+    """Batches that the broker accepted (`ack = "broker"`) and that are still in the spool."""
 
     def __post_init__(self) -> None:
         self.bucket = TokenBucket(self.pace.backlog_bytes_s)

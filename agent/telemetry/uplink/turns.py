@@ -1,7 +1,10 @@
-"""The sending policy as a table: which batches take turns, in which order, and what each kind may use.  Pure.
+"""Holds the sending policy as a table: which kinds of batches there are, their order, and what each kind may use.
 
-A batch is sealed for one lane and travels in one lane.  They differ for the live lane only: a live batch that is no
-longer fresh travels as backlog.  Where it travels decides its turn; the lane that it was sealed for decides its topic.
+This file is pure.
+
+A batch is sealed for one lane and travels in one lane.  The two differ for a live batch that is no longer fresh and for
+a batch that was set aside (`unanswered`).  Both travel as backlog.  The lane in which a batch travels decides its turn,
+and the lane that it was sealed for decides its topic.
 
 The life of a batch on one connection (`schedule` moves it, `flights` counts it while it is sent or confirmed):
 
@@ -20,7 +23,7 @@ from typing import Final, NamedTuple
 from agent.formats.topics import Lane
 
 LANES: Final = (Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)
-"""In the order of sending."""
+"""All lanes in the order of sending."""
 
 
 class Turn(Enum):
@@ -33,12 +36,12 @@ class Turn(Enum):
 
     @property
     def beside(self) -> bool:
-        """Whether batches of this kind must never be in the way of fresh data."""
+        """Return whether batches of this kind must never delay fresh data."""
         return POLICY[self].beside
 
 
 class Supply(NamedTuple):
-    """Batches of the spool: sealed for `lane`, and fresh (True), not fresh (False), or either (None)."""
+    """Batches in the spool that are sealed for `lane` and are fresh (True), not fresh (False), or either (None)."""
 
     lane: Lane
     fresh: bool | None
@@ -48,11 +51,11 @@ class Supply(NamedTuple):
 class Rule:
     """The resources that one kind of batches may use.
 
-    `lane`: the lane in which these batches travel; None if each batch keeps the lane of its first sending.
-    `supplies`: where to find them in the spool, in the order of sending; empty for batches that were sent before.
-    `beside`: these batches leave the last place and the last eighth of the bytes of the window to fresh data, and
-    while the receiver does not answer they are sent as probes only.
-    `limited`: the rate of the backlog applies (`bucket`).
+    `lane` is the lane in which these batches travel; None means that each batch keeps its lane until it is set aside.
+    `supplies` says where to find them in the spool, in the order of sending; it is empty for batches that were sent
+    before.  `beside` batches leave the last place and the last eighth of the bytes of the window to fresh data.  While
+    the receiver does not answer, they are sent only as probes.  `limited` batches are subject to the rate of the
+    backlog (`bucket`).
     """
 
     lane: Lane | None
@@ -68,4 +71,4 @@ POLICY: Final = {
     Turn.BACKLOG: Rule(Lane.BACKLOG, (Supply(Lane.LIVE, False), Supply(Lane.BACKLOG, None)), beside=True, limited=True),
 }
 NEW: Final = tuple((turn, rule) for turn, rule in POLICY.items() if rule.supplies)
-"""The kinds that come from the spool for the first time."""
+"""The kinds of batches that are sent for the first time."""

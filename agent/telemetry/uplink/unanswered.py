@@ -1,11 +1,11 @@
-"""Batches that were not answered in time: which of them to send again, and when.  Pure.
+"""Keeps the batches that were not answered in time, and decides when to send them again.  This file is pure.
 
 Invariant: a batch that waits here holds no place in the in-flight window, and is sent at growing intervals.
 
-A try counts once the receiver answered something that was sent later.  Then it is this batch that gets no answer: its
-vehicle is not enrolled any more, or its time is beyond what the receiver accepts.  After REPEATS such tries the batch
-is set aside: it belongs to the backlog from then on, and is tried rarely.  While the receiver answers nothing at all it
-is away, and no try counts.
+A try counts once the receiver has answered a batch that was sent at the same time or later.  Then the receiver is not
+away, but does not answer this batch.  Its vehicle may no longer be enrolled, or its time may lie outside of what the
+receiver accepts.  After REPEATS such tries, the batch is set aside: it travels as backlog from then on, and is sent
+rarely.  While the receiver answers nothing at all, it is away, and no try counts.
 """
 
 import math
@@ -26,18 +26,21 @@ MAX_UNANSWERED: Final = 2_048  # 17 hours of 30 s windows; half a kilobyte of me
 
 @dataclass(slots=True)
 class Silent:
-    """A batch without an answer.  `lane` is the one in which it travels, not the one that it was sealed for."""
+    """A batch without an answer.
+
+    `lane` is the lane in which the batch travels, which may differ from the lane that it was sealed for.
+    """
 
     entry: Entry
     lane: Lane
     sent_at_s: float
     due_s: float
     times: int = 0  # tries that count
-    open: bool = True  # whether the last try may yet count
+    open: bool = True  # whether the last try may still count
 
 
 class Unanswered:
-    """All unanswered batches.  The record outlives connections: a new connection does not answer old batches."""
+    """Holds all unanswered batches.  It outlives connections, because a new connection does not answer old batches."""
 
     def __init__(self) -> None:
         self._batches: dict[Key, Silent] = {}
@@ -47,24 +50,24 @@ class Unanswered:
 
     @property
     def is_full(self) -> bool:
-        """Whether the limit of memory is reached: new backlog must wait until some of these are answered."""
+        """Return whether the limit of memory is reached.  New backlog must wait until some batches are answered."""
         return len(self._batches) >= MAX_UNANSWERED
 
     @property
     def set_aside(self) -> int:
-        """How many batches are set aside."""
+        """Return how many batches are set aside."""
         return sum(silent.times >= REPEATS for silent in self._batches.values())
 
     @property
     def keys(self) -> Set[Key]:
-        """The ids of these batches."""
+        """The ids of the unanswered batches."""
         return self._batches.keys()
 
     def note(self, entry: Entry, lane: Lane, sent_at_s: float, now_s: float) -> None:
-        """Note that no answer came in time: the batch is sent again as soon as possible, unless it is set aside."""
+        """Note that no answer came in time.  The batch is sent again as soon as possible, unless it is set aside."""
         silent = self._batches.get(entry.key)
         if silent is None:
-            if self.is_full:  # fresh data goes on: one batch is forgotten here, and found again with the backlog
+            if self.is_full:  # fresh data must go on, so one batch is forgotten; the backlog will bring it again
                 del self._batches[max(self._batches, key=lambda key: self._batches[key].due_s)]
             silent = self._batches[entry.key] = Silent(entry, lane, sent_at_s, now_s)
         silent.sent_at_s, silent.due_s, silent.open = sent_at_s, now_s, True
@@ -72,7 +75,10 @@ class Unanswered:
             silent.due_s = sent_at_s + _patience_s(silent.times, math.inf)
 
     def others_answered(self, sent_at_s: float, timeout_s: float) -> None:
-        """Count tries up to `sent_at_s`, because a batch of that time was answered; `timeout_s`: the first wait."""
+        """Count the tries up to `sent_at_s`, because a batch that was sent at that time was answered.
+
+        `timeout_s` is the wait after the first try.
+        """
         for silent in self._batches.values():
             if silent.open and silent.sent_at_s <= sent_at_s:
                 silent.open = False
@@ -82,7 +88,7 @@ class Unanswered:
                     silent.lane = Lane.BACKLOG
 
     def resent(self, key: Key) -> None:
-        """Note that the batch is sent again: the try before does not count any more."""
+        """Note that a batch is sent again, so its last try cannot count any more."""
         if (silent := self._batches.get(key)) is not None:
             silent.open = False
 
@@ -97,11 +103,11 @@ class Unanswered:
         self._batches.pop(key, None)
 
     def due(self, now_s: float) -> list[Silent]:
-        """Return what to send again now, the longest waiting first."""
+        """Return the batches to send again now, in the order in which they were sent."""
         return sorted((s for s in self._batches.values() if s.due_s <= now_s), key=lambda silent: silent.sent_at_s)
 
     def next_due_s(self, now_s: float) -> float:
-        """Return when the next batch falls due that is not due yet; infinite where there is none."""
+        """Return when the next batch that is not due yet becomes due, or infinity if there is none."""
         return min((s.due_s for s in self._batches.values() if s.due_s > now_s), default=math.inf)
 
 

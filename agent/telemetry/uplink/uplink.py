@@ -1,10 +1,10 @@
-"""The uplink: carries batches from the spool over one connection after another until they are acknowledged.
+"""The uplink sends batches from the spool, over one connection after another, until they are acknowledged.
 
-Invariant: a batch leaves the spool only on a verified acknowledgement of the fleet's receiver (`ack = "receiver"`), or
-on a PUBACK below 0x80 other than 0x10, "no matching subscribers" (`ack = "broker"`).
+Invariant: a batch counts as delivered only after a verified acknowledgement of the fleet's receiver (`ack =
+"receiver"`).  With `ack = "broker"`, a PUBACK below 0x80 suffices, except 0x10, "no matching subscribers".
 
-`schedule` decides what to send and when, `link_gate` which lanes may use the link; `sending` does the work of one
-connection, and `standing` is what outlives it.
+`schedule` decides what to send and when, and `link_gate` decides which lanes may use the link.  `sending` does the work
+of one connection, and `standing` holds the state that outlives a connection.
 """
 
 import asyncio
@@ -23,7 +23,10 @@ _log = structlog.get_logger()
 
 
 class Uplink:
-    """One vehicle's uplink: `run` it for each connection, one at a time, and hand `handle_ack` each acknowledgement."""
+    """The uplink of one vehicle.
+
+    Call `run` for each connection, one at a time, and pass each acknowledgement to `handle_ack`.
+    """
 
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
@@ -35,7 +38,7 @@ class Uplink:
         return self._standing.counts
 
     async def run(self, connection: Connection) -> None:
-        """Send until cancelled, or until the connection is lost: raises Transient then.
+        """Send until cancelled.  Raises Transient if the connection is lost.
 
         Batches that were sent over an earlier connection and not acknowledged are sent again.
         """
@@ -52,15 +55,18 @@ class Uplink:
         return {**asdict(standing.counts), "set_aside": standing.unanswered.set_aside, **standing.gate.status()}
 
     async def handle_ack(self, payload: bytes) -> None:
-        """Take an acknowledgement in.  One that is forged or another vehicle's is counted and changes nothing."""
+        """Handle an acknowledgement.  If it is forged or for another vehicle, it is counted and changes nothing."""
         standing = self._standing
         try:
             ack = verify_ack(payload, standing.route.acks_key)
             if ack.vehicle != standing.route.vehicle:
-                raise Untrusted(f"acknowledgement is for vehicle {ack.vehicle}, this one is {standing.route.vehicle}")
+                raise Untrusted(
+                    f"The acknowledgement is for vehicle {ack.vehicle}, but this is vehicle {standing.route.vehicle}. "
+                    "The agent ignores the acknowledgement."
+                )
         except Untrusted as error:
             standing.counts.untrusted_acks += 1
-            # At 1, 2, 4, 8 … only: a flood must not flood the journal.
+            # Only the 1st, 2nd, 4th, 8th ... are logged, so that a flood of them does not fill the journal.
             if standing.counts.untrusted_acks.bit_count() == 1:
                 _log.warning("ack_untrusted", reason=str(error), times=standing.counts.untrusted_acks)
             return
@@ -74,11 +80,14 @@ class Uplink:
             standing.unanswered.forget((ack.epoch, seq))
         if self._sending is not None:
             self._sending.settle(ack, refused)
-        # Last, because removing a file waits for the journal of the file system, and the window must not wait for that.
+        # This comes last: removing a file waits for the file system's journal, and the window must not wait for that.
         await asyncio.to_thread(standing.spool.sweep)
 
     async def _record(self, ack: Ack) -> list[int]:
-        """Remove from the spool what the receiver stored or refused; return the refused batches that were removed."""
+        """Remove the batches that the receiver stored or refused from the spool.
+
+        Return the sequence numbers of the removed batches that were refused.
+        """
         standing = self._standing
         forgotten = await asyncio.to_thread(standing.spool.acknowledge, ack.epoch, ack.stored)
         standing.counts.acknowledged += forgotten
