@@ -17,7 +17,7 @@ class BuildWithTime(build_py):
     """Builds the package as usual, and adds a file with the time of the build."""
 
     def run(self) -> None:
-        """Build the package, then write the time; SOURCE_DATE_EPOCH replaces it for reproducible builds."""
+        """Build the package, then write the current time, or SOURCE_DATE_EPOCH for a reproducible build."""
         super().run()
         if self.editable_mode:
             return  # An editable installation uses the files of the checkout, which have their own times.

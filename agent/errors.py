@@ -1,4 +1,4 @@
-"""Errors of three kinds, by what to do about them, and helpers that suggest a known name for a misspelt one.  Pure.
+"""The three kinds of errors in this project, and helpers that suggest a known name for a misspelt one.  Pure.
 
 Raise the most specific kind, and chain the cause.  Word the message for the person who has to act: name the file, the
 key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) catches errors of any
@@ -26,7 +26,7 @@ class Permanent(AgentError):
 
 
 class Untrusted(AgentError):
-    """An error of input that fails verification of a signature, a version or a seal.  Reject, report, never retry."""
+    """An error in input whose signature, version or seal fails verification.  Reject it, report it, and never retry."""
 
 
 @contextmanager

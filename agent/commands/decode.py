@@ -1,6 +1,6 @@
 """`headunit-agent decode`: decodes a recorded log into a table of samples (see `agent.commands.sample_tables`).
 
-A frame that cannot be decoded does not end the command.  It is counted by reason, bus and message.
+A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.
 """
 
 import argparse

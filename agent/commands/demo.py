@@ -17,7 +17,7 @@ _NEEDED: Final = ("deltalake", "matplotlib")
 def run(options: argparse.Namespace) -> int:
     """Run the demonstration with the arguments in `options.passed_on` and return its exit status.
 
-    Raises: Permanent if the extras are not installed.
+    Raises: Permanent if a library of the demonstration is not installed.
     """
     if any(importlib.util.find_spec(library) is None for library in _NEEDED):
         raise Permanent(

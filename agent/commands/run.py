@@ -1,7 +1,7 @@
 """`headunit-agent run`: runs the agent until SIGTERM.
 
-The packet rings start to listen before the rest of the agent is imported, so that they keep the frames of this time.
-For this reason, the top of this file imports little more than the settings and the rings.
+The packet rings start to listen before the rest of the agent is imported, so they keep the frames that arrive during
+the imports.  For this reason, the top of this file imports little more than the settings and the rings.
 """
 
 import argparse

@@ -50,7 +50,7 @@ class _ParquetSink:
     """Writes a Parquet file with one row group for each block, and dictionary columns for names and texts."""
 
     def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
-        # A vehicle does not need pyarrow, so it may not be installed.
+        # A vehicle does not need pyarrow, so pyarrow may be missing.
         try:
             import pyarrow
             import pyarrow.compute

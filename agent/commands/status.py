@@ -1,6 +1,6 @@
 """`headunit-agent status`: asks the running agent for its status, or reads the spool if no agent answers.
 
-Reading the spool changes nothing on the disk, so it works after a crash and does not hinder an agent that is starting.
+The command only reads the spool, so it works after a crash as well, and does not hinder an agent that is starting.
 `agent.runtime.live_status` makes the status of a running agent.
 """
 

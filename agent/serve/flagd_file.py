@@ -1,4 +1,4 @@
-"""Keep the flag definition in force in a file, for apps that evaluate flags with flagd's in-process provider."""
+"""Write the current flag definition to a file, for apps that evaluate flags with flagd's in-process provider."""
 
 import contextlib
 from pathlib import Path

@@ -204,7 +204,7 @@ class _Conversation:
     async def _request(self) -> Request | None:
         """Return the next request, or None at the end of the connection.
 
-        Raises: TimeoutError if the client is too slow; RemoteProtocolError if the bytes are not HTTP or too many.
+        Raises: TimeoutError if the client is too slow; RemoteProtocolError if the request is not HTTP or is too large.
         """
         # A client may send its next request before it has read the response.  h11 then already holds the bytes.
         if self._protocol.trailing_data == (b"", False):

@@ -4,7 +4,8 @@ A handler takes a request, returns a response, and has no other effect.  The pro
 https://github.com/open-feature/protocol, service/openapi.yaml.
 
 Invariant: an app cannot override facts about the vehicle, so it cannot bring itself into a roll-out.  An app may send
-its own `targetingKey`, such as a user profile.  Rules that roll out by vehicle can use `vehicle` in its place.
+its own `targetingKey`, such as a user profile.  Rules that roll out by vehicle can use `vehicle`, which an app cannot
+change.
 """
 
 import hashlib

@@ -146,8 +146,8 @@ def _identity(path: Path) -> _Document:
         )
     if not 0 <= document.partition < PARTITIONS:
         raise Permanent(
-            f"{path}: partition {document.partition} does not exist, because a fleet has {PARTITIONS} from 0 on; "
-            "enrol the vehicle again"
+            f"{path}: partition {document.partition} does not exist, because a fleet has {PARTITIONS} partitions, "
+            "numbered from 0; enrol the vehicle again"
         )
     return document
 

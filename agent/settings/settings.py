@@ -18,7 +18,7 @@ class Loaded(msgspec.Struct, frozen=True):
     """Holds the settings and the file that they came from."""
 
     settings: Settings
-    # Absolute, so that relative names in the file still resolve if the process changes its folder.
+    # The path is absolute, so that relative names in the file still resolve if the process changes its folder.
     file: Path
 
     def path(self, name: str) -> Path:

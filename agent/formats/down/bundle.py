@@ -26,7 +26,7 @@ FORMAT: Final = 1
 BUNDLE_BYTES: Final = 100_000
 """The size limit of a compressed bundle: within the 128 KB of an AWS IoT Core message, with room for the topic."""
 CONTENT_BYTES: Final = 4_000_000
-"""The size limit of a bundle after decompression, forty times the limit before; more is a decompression bomb."""
+"""The size limit of a bundle after decompression: forty times BUNDLE_BYTES, to stop decompression bombs."""
 FILES: Final = 512
 """The greatest number of files in a bundle: enough for every root since the factory and hundreds of documents."""
 REQUEST_BYTES: Final = 8_000
@@ -109,7 +109,10 @@ def parse_request(payload: bytes) -> SyncRequest:
     if not is_vehicle(message.vehicle):
         raise Untrusted(f"The sync request names {message.vehicle[:60]!r}, which is not the pseudonym of a vehicle.")
     if len(message.have) > HAVE_FILES or any(len(prefix) != HAVE_BYTES for prefix in message.have):
-        raise Untrusted(f"The sync request may list at most {HAVE_FILES} held files, by {HAVE_BYTES} bytes each.")
+        raise Untrusted(
+            f"The sync request lists held files wrongly: at most {HAVE_FILES} are allowed, each by {HAVE_BYTES} bytes "
+            "of its hash."
+        )
     held = message.held
     return SyncRequest(
         vehicle=message.vehicle,
@@ -149,7 +152,7 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
     if len(payload) > BUNDLE_BYTES:
         raise Untrusted(f"The bundle has {len(payload)} bytes; at most {BUNDLE_BYTES} are allowed.")
     try:
-        # The announced size may be wrong, so at most one byte more is read, and at most one byte above our own limit.
+        # The announced size may be wrong.  Reading one byte beyond it, or beyond our own limit, is enough to notice.
         size = zstandard.frame_content_size(payload)
         # Decompression allocates the window of the frame, and a frame may ask for up to 2 GB.
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:

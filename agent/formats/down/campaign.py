@@ -44,7 +44,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "tags": "are for people and bills",
     "targetArn": "names vehicles in the account of AWS; here `fleet publish --audience` does",
 }
-"""Fields of AWS's API that are accepted without effect, each with the reason: none changes what a vehicle collects."""
+"""Fields of AWS's API that are accepted because they do not change what a vehicle collects, each with its purpose."""
 
 _NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "signalsToFetch": "this version does not fetch signals by diagnostic request",

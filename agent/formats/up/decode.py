@@ -25,7 +25,7 @@ FindCatalogue = Callable[[bytes], Catalogue | None]
 
 
 class UnknownFormat(Untrusted):
-    """An error of a body whose format this release cannot read, so the reader must be updated."""
+    """An error of a body with a format that this release cannot read.  The reader must be updated."""
 
 
 def no_catalogues(_: bytes) -> None:
@@ -87,7 +87,7 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
     """Return the catalogue with this `digest`, or None if the digest is empty.
 
-    Raises: UnknownCatalogue if `find` does not return it; delta.MalformedError if the digest has a wrong length.
+    Raises: UnknownCatalogue if `find` returns None; delta.MalformedError if the digest has a wrong length.
     """
     if not digest:
         return None

@@ -174,8 +174,8 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
     """Return the difference of each value to the value before it in its column.
 
-    The first element of a column repeats the second, or is 0 if there is none.  It thus changes neither the extremes
-    nor the common divisor of the column.
+    The first element of a column repeats the second, or is 0 if there is no second.  The first element therefore
+    changes neither the extremes nor the common divisor of the column.
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])

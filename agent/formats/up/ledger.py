@@ -52,9 +52,8 @@ class Record:
 class Span:
     """Says what happened to the batches with the sequence numbers `first` to `last`, both included.
 
-    `record` explains lost batches, and is None for others.  `exact` is False if the record covers more numbers than it
-    counts, because the vehicle merges records when it has too many.  Such a record tells how many numbers are lost, but
-    not which.
+    `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which numbers of the
+    record's range are lost: the vehicle merges records when it has too many, and a damaged index loses records.
     """
 
     first: int
