@@ -1,6 +1,6 @@
-"""Write the time of the build into the package; everything else about the package stands in pyproject.toml.
+"""Write the time of the build into the package; everything else about the package is in pyproject.toml.
 
-The agent takes this time as the earliest possible one while the clock of a car is unset (see `agent/pushes/built.py`).
+While the clock of a car is unset, the agent assumes that the time is at least this one (see `agent/pushes/built.py`).
 """
 
 import os
@@ -14,13 +14,13 @@ _STAMP = "agent/pushes/built_at_s.txt"
 
 
 class BuildWithTime(build_py):
-    """Build the package as usual, and add the file with the time."""
+    """Builds the package as usual, and adds a file with the time of the build."""
 
     def run(self) -> None:
-        """Build, then write the stamp, which SOURCE_DATE_EPOCH determines in reproducible builds."""
+        """Build the package, then write the current time, or SOURCE_DATE_EPOCH for a reproducible build."""
         super().run()
         if self.editable_mode:
-            return  # The installed package is the checkout, whose files carry their own times.
+            return  # An editable installation uses the files of the checkout, which have their own times.
         built_at_s = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
         (Path(self.build_lib) / _STAMP).write_text(f"{built_at_s}\n", encoding="ascii")
 

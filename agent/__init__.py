@@ -1,1 +1,1 @@
-"""The on-vehicle agent: CAN traffic up to the fleet, signed toggles and campaigns back."""
+"""The on-vehicle agent sends CAN data to the fleet, and applies the signed toggles and campaigns of the fleet."""

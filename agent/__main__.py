@@ -1,9 +1,9 @@
-"""The command line `headunit-agent`: registers the commands and runs the one that was asked for.
+"""The command line `headunit-agent`: runs one command.
 
-Each command is one file in `agent.commands` with `add_arguments(parser)` and `run(options)`. Only the file of the
-command that was asked for is imported, so that no command pays for the libraries of another.
+Each command is one file in `agent.commands` with `run(options)`, and with `add_arguments(parser)` unless it is in
+`PASSED_ON`.  Only the file of the requested command is imported, so no command loads the libraries of another.
 
-Exit status: 0 success, 1 the work failed (one line on stderr says why), 2 wrong use, 130 interrupted.
+Exit status: 0 if the command succeeded, 1 if its work failed, 2 after wrong use, 130 if interrupted.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from agent.system.command_line import complain, ended
 
 
 class _Command(NamedTuple):
-    """The help of one command: one line for the list of commands, and a whole command line as example."""
+    """Holds the help of one command: a summary for the list of commands, and an example of a whole command line."""
 
     summary: str
     example: str
 
 
 COMMANDS: Final = {
-    "run": _Command("run the agent (what the service does)", "headunit-agent run --config agent.toml"),
+    "run": _Command("run the agent, as the service does", "headunit-agent run --config agent.toml"),
     "check": _Command(
         "validate a configuration and everything it names", "headunit-agent check --config agent.toml --json"
     ),
@@ -38,14 +38,14 @@ COMMANDS: Final = {
         "headunit-agent decode --dbc can0=powertrain.dbc --dbc can1=body.dbc --log drive.log.zst --out drive.parquet",
     ),
     "replay": _Command(
-        "run the configured agent on a recorded log; ends when everything is delivered",
+        "run the configured agent on a recorded log until everything is delivered",
         "headunit-agent replay --config agent.toml --log drive.log --speed 10",
     ),
-    "demo": _Command("play the whole product in one drive, checked sample by sample", "headunit-agent demo"),
+    "demo": _Command("demonstrate vehicle and cloud in one drive, and check every sample", "headunit-agent demo"),
     "version": _Command("show the version", "headunit-agent version --json"),
 }
 PASSED_ON: Final = {"demo"}
-"""Commands that hand their arguments to a program of their own, which also answers `--help`."""
+"""Commands that pass all their arguments, even `--help`, to a program of their own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,25 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(words: list[str]) -> int:
-    # The command is the first word that is no option: the options of the program itself have no values.
+    # The command is the first word that is not an option, because no option of the program itself takes a value.
     name = next((word for word in words if not word.startswith("-")), "")
     parser = _parser(name)
-    # argparse cannot hand "all further words, options as well" to a subcommand: REMAINDER as its first argument rejects
-    # them (bpo-17050).  So what the parser does not know comes back in `rest`.
+    # argparse cannot pass all further words to a subcommand, because REMAINDER as a first argument rejects options
+    # (bpo-17050).  Therefore `rest` receives the words that the parser does not know.
     options, rest = parser.parse_known_args(words)
     if rest and options.command not in PASSED_ON:
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+        parser.error(f"the command does not know {' '.join(rest)}; see 'headunit-agent {options.command} --help'")
     options.passed_on = rest
-    # The settings have not been read yet: the agent configures the log again once they have.
+    # The settings have not been read yet.  The agent configures the log again after it has read them.
     log.configure()
     return int(import_module(f"agent.commands.{options.command}").run(options))
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:
-    """Make the parser of the program, which knows the arguments of the command `asked` only."""
+    """Return the parser of the program; it knows all commands, but only the arguments of the command `asked`."""
     parser = argparse.ArgumentParser(
         prog="headunit-agent",
-        description="On-vehicle edge agent: CAN telemetry to the fleet, signed toggles back.",
+        description="Send CAN data to the fleet, and apply the signed toggles and campaigns of the fleet.",
         epilog="'headunit-agent COMMAND --help' shows each command with an example.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

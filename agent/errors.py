@@ -1,8 +1,8 @@
-"""The three kinds of failure, by whose fault they are and what to do about them, and the wording of remedies.
+"""The three kinds of errors in this project, and helpers that suggest a known name for a misspelt one.  Pure.
 
-Raise the most specific kind, chain the cause, and word the message for the person who has to act: name the file, the
-key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) catches other errors
-broadly.  Pure.
+Raise the most specific kind, and chain the cause.  Word the message for the person who has to act: name the file, the
+key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) catches errors of any
+kind.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 _LIKENESS: Final = 0.65
-"""The least likeness (`difflib.SequenceMatcher.ratio`) of a suggestion, because a far-fetched one misleads."""
+"""The least similarity (`difflib.SequenceMatcher.ratio`) of a suggestion; a far-fetched suggestion would mislead."""
 
 
 class AgentError(Exception):
@@ -18,15 +18,15 @@ class AgentError(Exception):
 
 
 class Transient(AgentError):
-    """The world is not ready (link down, disk full): try again later; nothing is lost meanwhile."""
+    """An error that can pass by itself, such as a broken link or a full disk.  Retry later."""
 
 
 class Permanent(AgentError):
-    """The input is wrong and stays wrong (configuration, database, log file): give up and report."""
+    """An error in the input, such as a configuration, a database or a log file.  Report it; a retry would not help."""
 
 
 class Untrusted(AgentError):
-    """The input fails verification (signature, version, seal): reject, report, and never retry."""
+    """An error in input whose signature, version or seal fails verification.  Reject it, report it, and never retry."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     Case and underscores do not count, so `on_change` finds `onChange`.
     """
-    # Every program imports this file, and few of them ever meet a misspelt name.
+    # Every program imports this file, but a suggestion is seldom needed, so difflib is imported only here.
     from difflib import get_close_matches  # noqa: PLC0415
 
     folded = {_fold(candidate): candidate for candidate in known}

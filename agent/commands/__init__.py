@@ -1,1 +1,1 @@
-"""The commands of `headunit-agent`: one file each."""
+"""The commands of `headunit-agent`, one file for each command."""

@@ -1,7 +1,7 @@
-"""`headunit-agent check`: reads and tries everything that a configuration names, short of connecting.
+"""`headunit-agent check`: tries everything that a configuration names, without connecting to the broker.
 
-The checks call the functions that `run` calls, so what they accept, `run` can build.  Each check stands alone, so that
-one mistake does not hide the next.
+The checks call the same functions as `run`, so `run` can build every configuration that passes.  The checks are
+independent of each other, so one mistake does not hide the next.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
-"""A certificate that expires sooner than this gets a note."""
+"""A note is added if the certificate of the vehicle expires within this time."""
 _T = TypeVar("_T")
 
 
@@ -53,9 +53,10 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(slots=True)
 class Report:
-    """Problems, which keep the agent from working as configured, notes that are worth knowing, and facts.
+    """Holds the problems, notes and facts that the checks have found.
 
-    `str` leaves the problems out, because `run` prints them on stderr.
+    A problem keeps the agent from working as configured, and a note does not.  `str` leaves the problems out, because
+    `run` prints them on stderr.
     """
 
     file: str
@@ -79,7 +80,7 @@ class Report:
         return "\n".join(lines)
 
     def attempt(self, work: Callable[[], _T]) -> _T | None:
-        """Return the result of `work`; if it raises an AgentError, add that as a problem and return None."""
+        """Return the result of `work`; if it raises an AgentError, add the error as a problem and return None."""
         try:
             return work()
         except AgentError as error:
@@ -88,7 +89,7 @@ class Report:
 
 
 def _lines(fact: Any) -> list[str]:
-    """Return one fact as text: one line for each key of a mapping."""
+    """Return the lines of text that show one fact; a mapping takes one line for each key."""
     if isinstance(fact, Mapping):
         return [f"{key} {', '.join(_lines(value))}" for key, value in fact.items()]
     return [", ".join(fact)] if isinstance(fact, list) else [str(fact)]
@@ -141,12 +142,16 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     buses = report.attempt(lambda: source_buses(sources))
     for bus in buses or ():
         if bus not in loaded.settings.bus:
-            report.notes.append(f"bus {bus} has no [bus.{bus}] table: its frames are only counted")
+            report.notes.append(f"bus {bus} has no [bus.{bus}] table with databases, so its frames are only counted")
     for bus in loaded.settings.bus:
         if sources and buses is not None and bus not in buses:
-            report.notes.append(f"[bus.{bus}]: no source delivers this bus; they deliver {', '.join(buses) or 'none'}")
+            report.notes.append(
+                f"[bus.{bus}]: no source delivers this bus; the sources deliver {', '.join(buses) or 'no bus'}"
+            )
     if not loaded.settings.sources:
-        report.notes.append("no [[sources]]: the agent will collect nothing, only take pushes and serve toggles")
+        report.notes.append(
+            "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles"
+        )
     report.facts["sources"] = [source.name for source in sources]
     for number, configured in enumerate(loaded.settings.sources):
         if isinstance(configured, PythonCanSettings):
@@ -160,12 +165,12 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
 
 
 def _check_interface(where: str, name: str, report: Report) -> None:
-    """Check that python-can, or a plug-in of it, has an interface of that name."""
+    """Report a problem if neither python-can nor one of its plug-ins has the interface `name`."""
     # Importing python-can takes half of the time of a check, and most configurations do not use it.
     from can import VALID_INTERFACES
 
     if name not in VALID_INTERFACES:
-        remedy = did_you_mean(name, VALID_INTERFACES) or f"it has {', '.join(sorted(VALID_INTERFACES))}"
+        remedy = did_you_mean(name, VALID_INTERFACES) or f"its interfaces are {', '.join(sorted(VALID_INTERFACES))}"
         report.problems.append(f"{where}: python-can has no interface {name!r}; {remedy}")
 
 
@@ -182,7 +187,9 @@ def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], re
             for source in sources
         }
     if rings and reason is not None:
-        report.notes.append(f"packet_ring: the agent falls back to python-can, at ten times the cost: {reason}")
+        report.notes.append(
+            f"packet_ring: the agent falls back to python-can, which takes ten times the processor time: {reason}"
+        )
     for source in rings:
         up = interfaces.interface_up(source.interface)
         if not up:
@@ -196,24 +203,27 @@ def _check_campaigns(
     campaigns: Sequence[CampaignFile], plans: dict[str, BusPlan], loaded: Loaded, report: Report
 ) -> None:
     names = SignalTables(tuple(plans), plans).names
-    known = bool(plans) and plans.keys() == loaded.settings.bus.keys()  # a broken database is a problem enough
+    # The names of a broken database are unknown, and the database itself has already been reported as a problem.
+    known = bool(plans) and plans.keys() == loaded.settings.bus.keys()
     folder = loaded.path(loaded.settings.telemetry.campaigns)
     for file in campaigns:
         for rule in file.campaign.rules:
             if known and not names.knows(rule.name):
                 near = names.suggest(rule.name)
-                remedy = "" if near is None else f"; did you mean {near!r}?"
+                remedy = "; check its spelling" if near is None else f"; did you mean {near!r}?"
                 report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases{remedy}")
     if not folder.is_dir() and loaded.settings.telemetry.campaigns != TelemetrySettings().campaigns:
-        report.problems.append(f"{loaded.file}: telemetry.campaigns: {folder} is no folder; make it, or name another")
+        report.problems.append(
+            f"{loaded.file}: telemetry.campaigns: {folder} is not a folder; make the folder, or name another one"
+        )
     elif not campaigns:
-        report.notes.append(f"{folder}: no campaigns; nothing is collected until the fleet pushes one")
+        report.notes.append(f"{folder}: there are no campaigns; nothing is collected until the fleet publishes one")
     report.facts["campaigns"] = [f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns]
 
 
 def _check_folders(loaded: Loaded, report: Report) -> None:
     state = loaded.path(loaded.settings.state.folder)
-    # A folder that is missing will be made in the nearest parent that exists.
+    # The agent makes a missing folder, which needs write access to the nearest parent that exists.
     for key, name in (
         ("folder", loaded.settings.state.folder),
         ("runtime_folder", loaded.settings.state.runtime_folder),
@@ -221,12 +231,15 @@ def _check_folders(loaded: Loaded, report: Report) -> None:
         folder = loaded.path(name)
         present = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
-            report.problems.append(f"{loaded.file}: state.{key}: {present} is not a folder that this user may write")
+            report.problems.append(
+                f"{loaded.file}: state.{key}: {present} is not a folder that this user can write to; "
+                "change its owner, or name another folder"
+            )
     present = next(parent for parent in (state, *state.parents) if parent.exists())
     free = shutil.disk_usage(present).free
     wanted = loaded.settings.spool.quota_bytes + loaded.settings.spool.reserve_bytes
     if free < wanted:
         report.notes.append(
-            f"state.folder: {free:,} bytes free on {present}, less than spool.quota_mb + spool.reserve_mb "
-            f"({wanted:,}); the spool will evict earlier than its quota says"
+            f"state.folder: {free:,} bytes are free on {present}, but spool.quota_mb + spool.reserve_mb are {wanted:,} "
+            "bytes; the spool evicts batches before it reaches its quota"
         )

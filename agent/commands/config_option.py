@@ -1,4 +1,4 @@
-"""The option `--config`, which every command that reads the agent's configuration has."""
+"""The option `--config`, shared by all commands that read the configuration of the agent."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,11 @@ DEFAULT_CONFIG: Final = Path("/etc/headunit-agent/agent.toml")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add `--config` with the file that the service uses as default."""
+    """Add the option `--config`; its default is the file that the service uses."""
     parser.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG, metavar="F", help=f"configuration file ({DEFAULT_CONFIG})"
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="F",
+        help=f"configuration file (default: {DEFAULT_CONFIG})",
     )

@@ -1,6 +1,6 @@
 """`headunit-agent decode`: decodes a recorded log into a table of samples (see `agent.commands.sample_tables`).
 
-A frame that does not decode is counted by reason and name, and never ends the command.
+A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.
 """
 
 import argparse
@@ -28,13 +28,18 @@ from can_dbc.plan import BusPlan, Match
 from can_dbc.values import WORD_BITS
 
 _BLOCK_FRAMES: Final = 32_768
-"""One row group of the Parquet file then holds some hundred thousand samples, as its readers like it."""
+"""Frames that are decoded together.  They become one row group of the Parquet file, of some hundred thousand samples,
+which readers of Parquet handle well."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "--log", type=Path, required=True, metavar="F", help="candump, ASC, BLF, TRC, MF4, ...; plain or compressed"
+        "--log",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="the recorded log: candump, ASC, BLF, TRC, MF4, ...; plain or compressed",
     )
     parser.add_argument(
         "--dbc",
@@ -42,17 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="[BUS=]F",
-        help="a database (DBC, ARXML, KCD, SYM) for one bus, or for all; may be repeated, the first that fits wins",
+        help="a database (DBC, ARXML, KCD, SYM) for one bus, or for all buses without BUS=; may be repeated, and the "
+        "first database that has a message is used",
     )
     parser.add_argument(
         "--match",
         choices=[match.value for match in Match],
         default=Match.EXACT.value,
-        help="find messages by the whole identifier, or by the parameter group number of J1939",
+        help="find messages by their whole identifier (exact, the default) or by their J1939 parameter group number",
     )
-    parser.add_argument("--bus", action="append", metavar="BUS", help="only this bus of the log; may be repeated")
+    parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
     parser.add_argument(
-        "--out", type=Path, metavar="F", help="*.parquet or *.csv, replaced if it exists; without it frames are counted"
+        "--out",
+        type=Path,
+        metavar="F",
+        help="write the samples to this file, *.parquet or *.csv, and replace an existing file; without --out, only "
+        "count frames and samples",
     )
     add_json(parser)
 
@@ -75,7 +85,9 @@ def _text(summary: "DecodeSummary") -> str:
         f"in {summary.seconds:.1f} s"
     ]
     if summary.containers:
-        lines.append(f"{summary.containers:,} frames are containers: the {summary.pdus:,} PDUs in them count as frames")
+        lines.append(
+            f"{summary.containers:,} frames are containers; each of the {summary.pdus:,} PDUs in them counts as a frame"
+        )
     for reason, buses in {"unknown": summary.unknown, **summary.errors}.items():
         for bus, frames in buses.items():
             named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
@@ -85,11 +97,13 @@ def _text(summary: "DecodeSummary") -> str:
 
 @dataclass(slots=True)
 class DecodeSummary:
-    """Counts of what became of a log: `frames` - `containers` + `pdus` = `decoded` + those in `unknown` and `errors`.
+    """Counts the frames of a log by their outcome, and the samples.
 
-    `containers` are frames that were taken apart; the `pdus` that they held count like frames.
-    `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers are written as candump
-    writes them (3 digits for 11 bits, 8 for 29), and stand for the message if no message has them.
+    `containers` counts frames that hold PDUs.  Each of the `pdus` counts like a frame, and its container does not, so
+    `frames` - `containers` + `pdus` equals `decoded` plus all counts in `unknown` and `errors`.
+
+    `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers have the notation of
+    candump: 3 hex digits for 11 bits, 8 for 29.  In `errors`, the identifier replaces the name of an unknown message.
     """
 
     log: str
@@ -109,7 +123,7 @@ class DecodeSummary:
         return {name: getattr(self, name) for name in self.__slots__}
 
     def count(self, decoded: Decoded, block: FrameBlock) -> None:
-        """Add the frames of one block."""
+        """Add the outcomes of the frames in one block."""
         self.frames += len(block)
         self.containers += decoded.containers
         self.pdus += decoded.pdus
@@ -134,9 +148,10 @@ def decode_log(
     buses: Sequence[str] | None = None,
     progress: bool = False,
 ) -> DecodeSummary:
-    """Decode `log` by `databases` (by bus; None stands for every bus) into `out`, or only count without `out`.
+    """Decode `log` with `databases` and write its samples to `out`; without `out`, only count frames and samples.
 
-    `buses` selects channels of the log.  `progress` shows a bar on a terminal.
+    The keys of `databases` are buses; None stands for every bus.  `buses` selects buses of the log; None selects all.
+    `progress` shows a progress bar on a terminal.
 
     Raises: Permanent if the log, a database or the output cannot be read or written.
     """
@@ -151,7 +166,7 @@ def decode_log(
             samples = form.arrange(decoded, block)
             summary.samples += len(samples)
             sink.write(samples)
-        # Before the table gets its name: a wrong --dbc must not replace a good table by an empty one.
+        # This check comes before the table gets its name, so a wrong --dbc cannot replace a good table by an empty one.
         plans.refuse_silence(log, summary.decoded)
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
@@ -159,7 +174,10 @@ def decode_log(
 
 
 class _Plans:
-    """The decoder for the buses of a log, made anew when another bus appears.  Its notes go to the list `notes`."""
+    """Makes the decoder for the buses of a log, and makes a new decoder when another bus appears.
+
+    Notes about the databases are added to the list `notes`.
+    """
 
     def __init__(self, databases: Mapping[str | None, Sequence[Path]], match: Match, notes: list[str]) -> None:
         self._databases, self._match, self._notes = databases, match, notes
@@ -167,7 +185,8 @@ class _Plans:
             self._loaded = {path: load(path) for paths in databases.values() for path in paths}
         except DatabaseError as error:
             raise Permanent(str(error)) from error
-        # Parquet fixes the type of a column before the first row, so the databases decide it and not the samples.
+        # Parquet fixes the type of a column before the first row, so the type follows from the databases, not from the
+        # samples.
         self.have_unsigned_64 = any(
             signal.length == WORD_BITS and not signal.is_signed and not signal.is_float
             for database in self._loaded.values()
@@ -180,7 +199,7 @@ class _Plans:
         self._decoder = Decoder({})
 
     def decoder(self, buses: tuple[str, ...]) -> Decoder:
-        # A log names its buses as it goes on; `buses` only ever grows at its end.
+        # New buses appear while a log is read.  They are added at the end of `buses`, so known numbers stay valid.
         if buses != self._buses:
             for number in range(len(self._buses), len(buses)):
                 self._plans[number] = self._compiled(buses[number])
@@ -188,7 +207,7 @@ class _Plans:
         return self._decoder
 
     def _compiled(self, bus: str) -> BusPlan:
-        # A database of the bus itself comes before one of all buses, and the first that knows an identifier wins.
+        # The first database that has an identifier is used, so the databases of this bus come before those for all.
         paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
         try:
             plan = compile_plan([self._loaded[path] for path in paths], self._match)
@@ -198,16 +217,20 @@ class _Plans:
         return plan
 
     def refuse_silence(self, log: Path, decoded: int) -> None:
-        """Check that not every database is of a bus that the log does not have.  Raises: Permanent."""
+        """Check that the log has at least one bus with a database.  Raises: Permanent if it has none."""
         if decoded or not self._databases or None in self._databases or set(self._databases) & set(self._buses):
             return
         named, found = ", ".join(map(str, self._databases)), ", ".join(self._buses)
-        raise Permanent(f"{log}: no frame of {named}; its buses are {found}: name one of these with --dbc BUS=FILE")
+        raise Permanent(
+            f"{log}: the log has no frame of {named}; its buses are {found}: name one of these with --dbc BUS=FILE"
+        )
 
     def note_silent_buses(self) -> None:
-        """Add a note for each bus with a database and without a frame, because its name is often misspelt."""
+        """Add a note for each bus that has a database but no frame, because its name may be misspelt."""
         silent = [bus for bus in self._databases if bus is not None and bus not in self._buses]
-        self._notes.extend(f"{bus}: has a database, but the log has no frame of it" for bus in silent)
+        self._notes.extend(
+            f"{bus}: this bus has a database, but the log has no frame of it; check the name" for bus in silent
+        )
 
 
 class _Bar:

@@ -1,6 +1,6 @@
-"""`headunit-agent demo`: starts the demonstration, a program of its own in `lab.demo`.
+"""`headunit-agent demo`: starts the demonstration (`lab.demo`) in another process.
 
-The demonstration plays the cloud side as well, which the agent must not import.
+The demonstration imports the cloud side, which the agent itself must not import.
 """
 
 import argparse
@@ -17,14 +17,16 @@ _NEEDED: Final = ("deltalake", "matplotlib")
 def run(options: argparse.Namespace) -> int:
     """Run the demonstration with the arguments in `options.passed_on` and return its exit status.
 
-    Raises: Permanent if the extras are not installed.
+    Raises: Permanent if a library of the demonstration is not installed.
     """
     if any(importlib.util.find_spec(library) is None for library in _NEEDED):
-        raise Permanent("The demonstration needs the extras: pip install 'headunit-agent[fleet,demo]'")
+        raise Permanent(
+            "The demonstration needs further libraries; install them with: pip install 'headunit-agent[fleet,demo]'"
+        )
     with subprocess.Popen([sys.executable, "-m", "lab.demo", *options.passed_on]) as demonstration:
         while True:
             try:
                 return demonstration.wait()
             except KeyboardInterrupt:
-                # A terminal interrupts the demonstration as well, which then ends its programs: wait for that.
+                # Ctrl-C reaches the demonstration as well.  Wait until the demonstration has ended its programs.
                 continue

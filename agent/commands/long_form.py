@@ -1,8 +1,10 @@
-"""The long form: one row a sample, in bus order.  Pure: arranges decoded columns, holds the names to which they refer.
+"""Arrange decoded columns in the long form: one row for each sample, in bus order.  Pure.
 
-Bus order is the order of the frames in the log; samples of one frame keep the order of `message.signals`, those of a
-container's frame are message by message.  Every column is an array; names and texts are numbers into lists that only
-grow, so nothing loops over samples.
+Bus order is the order of the frames in the log.  Samples of one frame keep the order of `message.signals`; samples of
+a container's frame come message by message.
+
+Every column is an array.  Names and texts are stored as indices into lists that only grow, so no code loops over
+samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +21,14 @@ from can_dbc.values import WORD_BITS, Kind, physical, text_keys
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """`m` samples as columns (m,).
+    """Holds `m` samples as columns, each of shape (m,).
 
-    `t_us` int64, Unix epoch; `bus`, `message`, `signal`, `unit`, `text` int32: places in the lists of `LongForm`, -1
-    for none; `raw` int64, without meaning where `is_float` (IEEE), and 2^64 too small where `beyond_int64` (an unsigned
-    value above 2^63-1); `value` float64; `source_address` int16: the sender of a J1939 message, -1 for none.
+    - `t_us` is the time since the Unix epoch.
+    - `bus`, `message`, `signal`, `unit` and `text` are indices into the lists of `LongForm`; -1 means none.
+    - `raw` has no meaning if `is_float` is true, which marks an IEEE float.  If `beyond_int64` is true, the value is
+      unsigned and above 2^63-1, and `raw` is 2^64 too small.
+    - `value` is the physical value.
+    - `source_address` is the sender of a J1939 message; -1 means none.
     """
 
     t_us: NDArray[np.int64]
@@ -43,14 +48,14 @@ class Samples:
 
 
 class Index:
-    """A list of different strings that grows, and the place of each."""
+    """Keeps different strings in a list that only grows, and finds the index of each."""
 
     def __init__(self) -> None:
         self.strings: list[str] = []
         self._place: dict[str, int] = {}
 
     def place(self, string: str) -> int:
-        """Return the place of `string`, which is appended if it is new."""
+        """Return the index of `string`, and append the string if it is new."""
         place = self._place.setdefault(string, len(self.strings))
         if place == len(self.strings):
             self.strings.append(string)
@@ -59,7 +64,11 @@ class Index:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _MessageNames:
-    """The strings that all samples of one message share: for each signal its name, its unit and its value table."""
+    """Holds the indices of the strings that the samples of one message refer to.
+
+    `signals` and `units` have one index for each signal.  `texts` has the value table of each signal as two arrays: the
+    keys in ascending order, and the indices of their texts.
+    """
 
     message: int
     signals: NDArray[np.int32]
@@ -68,9 +77,9 @@ class _MessageNames:
 
 
 class LongForm:
-    """Arranges block after block; samples refer to `buses`, `messages`, `signals`, `units` and `texts`.
+    """Arranges decoded blocks, and keeps the lists of strings that all their samples refer to.
 
-    The decoder must keep the messages of a bus from block to block; buses may be added.
+    Between two blocks buses may be added, but the decoder must keep the messages of a known bus.
     """
 
     def __init__(self) -> None:
@@ -79,7 +88,7 @@ class LongForm:
         self._names: dict[tuple[int, int, bool, int | None], _MessageNames] = {}
 
     def arrange(self, decoded: Decoded, block: FrameBlock) -> Samples:
-        """Return the samples of one decoded block."""
+        """Return the samples of one decoded block in bus order."""
         self.buses = block.buses
         rows, counts = _frames(decoded.columns)
         order = np.argsort(rows, kind="stable")
@@ -106,7 +115,7 @@ class LongForm:
         return samples
 
     def _place(self, columns: SignalColumns, starts: NDArray[np.int64], samples: Samples) -> None:
-        """Write the samples of one message where they belong; `starts` (n,) are the places of their frames."""
+        """Write the samples of one message into `samples`; `starts` (n,) has the index of each frame's first sample."""
         names = self._names_of(columns.bus, columns.message)
         rank = np.arange(len(columns.signals), dtype=np.int64)[:, None]
         if columns.valid is not None:
@@ -132,7 +141,7 @@ class LongForm:
                 samples.text[at] = _looked_up(table, text_keys(signal, raw))
 
     def _names_of(self, bus: int, message: MessagePlan) -> _MessageNames:
-        # The contained messages of a container share its identifier: their header id tells them apart.
+        # All messages in a container have the identifier of the container, and differ only in their header id.
         key = (bus, message.can_id, message.extended, message.header_id)
         known = self._names.get(key)
         if known is None:
@@ -153,7 +162,7 @@ class LongForm:
 
 
 def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the place of each frame and its number of samples, for all columns one after the other."""
+    """Return the row of each frame in its block and the frame's number of samples, for all columns in order."""
     rows = [np.zeros(0, np.int64), *(decoded.rows for decoded in columns)]
     counts = [np.zeros(0, np.int64)]
     for decoded in columns:
@@ -165,7 +174,7 @@ def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArra
 
 
 def _looked_up(table: tuple[NDArray[np.int64], NDArray[np.int32]], keys: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return the place of each key's text, -1 where the table has none."""
+    """Return the index of each key's text, or -1 if the table has no text for the key."""
     listed, places = table
     found = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
     return np.where(listed[found] == keys, places[found], -1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""`headunit-agent replay`: runs the configured agent on a recorded log, until all of it is delivered."""
+"""`headunit-agent replay`: runs the configured agent on a recorded log until everything is delivered."""
 
 import argparse
 from pathlib import Path
@@ -11,14 +11,20 @@ from agent.settings import settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_config(parser)
-    parser.add_argument("--log", type=Path, required=True, metavar="F", help="the log that replaces all sources")
     parser.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="N", help="times real time (default 1); 0: as fast as possible"
+        "--log", type=Path, required=True, metavar="F", help="the recorded log, which replaces all configured sources"
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        metavar="N",
+        help="replay at N times real time (default 1); 0 is as fast as possible",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay the log and return 0 if all of it was delivered.  Raises: AgentError if the agent cannot start."""
+    """Replay the log, and return 0 if everything was delivered.  Raises: AgentError if the agent cannot start."""
     return start(
         lambda: settings.with_replay(settings.load(options.config), options.log, options.speed), until_delivered=True
     )

@@ -1,7 +1,7 @@
 """`headunit-agent run`: runs the agent until SIGTERM.
 
-The buses come first: packet rings listen before the rest of the agent is imported, and the frames of that time wait in
-them.  So this file imports no more at its top than the settings and the rings.
+The packet rings start to listen before the rest of the agent is imported, so they keep the frames that arrive during
+the imports.  For this reason, the top of this file imports little more than the settings and the rings.
 """
 
 import argparse
@@ -26,21 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the agent and return the exit status.  Raises: AgentError if it cannot start or go on."""
+    """Run the agent and return the exit status.  Raises: AgentError if the agent cannot start or continue."""
     return start(lambda: settings.load(options.config))
 
 
 def start(read: Callable[[], Loaded], *, until_delivered: bool = False, limits: "Limits | None" = None) -> int:
-    """Start the agent with the configuration that `read` returns, and return its exit status when it has ended.
+    """Run the agent with the configuration that `read` returns, and return its exit status.
 
-    `read` is called again on SIGHUP.  `limits` replaces the limits that no configuration sets (`agent.runtime.limits`).
+    `read` is called again on SIGHUP.  With `until_delivered`, the agent ends when everything is delivered.  `limits`
+    replaces the limits that no configuration sets (`agent.runtime.limits`).
     """
     return_freed_memory()
     notifier = Notifier()
     loaded, descriptors = read(), Descriptors(notifier, inherited())
     listen(loaded.settings, descriptors)
 
-    # From here on the rings hold what the buses bring, so the rest of the agent may take its time.
+    # From here on the rings keep the frames, so the slow imports of the rest of the agent do no harm.
     import asyncio
 
     from agent.runtime import supervisor

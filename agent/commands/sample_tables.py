@@ -1,10 +1,14 @@
-"""The tables that `headunit-agent decode` writes: Parquet or CSV, one row for each sample, in the order of the log.
+"""Write the tables of `headunit-agent decode`: Parquet or CSV, one row for each sample, in the order of the log.
 
-Columns: `t` (Parquet: timestamp in microseconds, UTC; CSV: seconds with 6 decimals), `bus`, `message`, `signal`, `raw`
-(Parquet: int64; decimal(20, 0) if a database has an unsigned signal of 64 bits, whose values int64 cannot hold),
-`value` (float64: raw * scale + offset), `text` (from the value table, else null), `unit`, `source_address` (of J1939,
-else null).  `raw` is null for IEEE floats, whose number is in `value`.  The file appears whole under its name, or not
-at all.
+- `t` is the time: in Parquet a timestamp in microseconds (UTC), in CSV seconds of Unix time with 6 decimals.
+- `bus`, `message` and `signal` are names.
+- `raw` is the raw integer, or null for an IEEE float.  In Parquet its type is int64, or decimal(20, 0) if a database
+  has an unsigned signal of 64 bits, because int64 cannot hold all its values.
+- `value` is the physical value, raw * scale + offset, as float64.
+- `text` is the text in the value table, or null.  `unit` is null if the signal has none.
+- `source_address` is the sender of a J1939 message, or null.
+
+The file appears under its name only when it is complete.
 """
 
 import csv
@@ -25,7 +29,7 @@ COLUMNS: Final = ("t", "bus", "message", "signal", "raw", "value", "text", "unit
 
 
 class _Sink(Protocol):
-    """A table that takes samples and is closed after the last ones."""
+    """A table that takes blocks of samples, and is closed after the last block."""
 
     def write(self, samples: Samples) -> None: ...
 
@@ -33,7 +37,7 @@ class _Sink(Protocol):
 
 
 class _NoSink:
-    """The absence of a table, for counting."""
+    """Discards all samples, for a command that only counts."""
 
     def write(self, samples: Samples) -> None:
         pass
@@ -43,10 +47,10 @@ class _NoSink:
 
 
 class _ParquetSink:
-    """A Parquet file with one row group for each block, and dictionary columns for names and texts."""
+    """Writes a Parquet file with one row group for each block, and dictionary columns for names and texts."""
 
     def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
-        # pyarrow is not among the requirements of a vehicle.
+        # A vehicle does not need pyarrow, so pyarrow may be missing.
         try:
             import pyarrow
             import pyarrow.compute
@@ -97,7 +101,7 @@ class _ParquetSink:
 
 
 class _CsvSink:
-    """A CSV file in UTF-8 with a header; null is an empty field, and floats have their shortest exact form."""
+    """Writes a CSV file in UTF-8 with a header.  Null is an empty field, and floats have their shortest exact form."""
 
     def __init__(self, path: Path, form: LongForm, *, wide_raw: bool) -> None:
         # CSV holds integers of any size, so `wide_raw` makes no difference.
@@ -136,7 +140,7 @@ class _CsvSink:
 
 
 def _strings(places: NDArray[np.int32], strings: Sequence[str]) -> list[str | None]:
-    # Place -1, the last one, stands for null.
+    # Index -1 selects the last element, which stands for null.
     with_none = [*strings, None]
     return [with_none[place] for place in places.tolist()]
 
@@ -153,7 +157,9 @@ def _opened(out: Path, temporary: Path, form: LongForm, *, wide_raw: bool) -> _S
 
 @contextmanager
 def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Sink]:
-    """Give a sink whose file gets the name `out` at the end, and is removed if anything failed.
+    """Yield a sink that writes the file `out`; without `out`, the sink discards all samples.
+
+    The file gets its name when the block ends.  If the block fails, the file is removed.
 
     Raises: Permanent if the format is unknown or the file cannot be written.
     """
@@ -161,9 +167,9 @@ def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Si
         yield _NoSink()
         return
     if out.suffix not in _SINKS:
-        raise Permanent(f"{out}: unknown output format; name it *{' or *'.join(_SINKS)}")
-    # The same folder, so that the rename at the end stays on one file system; the process id, so that two commands with
-    # one output do not write into each other's file.
+        raise Permanent(f"{out}: the format of the output is unknown; name the file *{' or *'.join(_SINKS)}")
+    # The temporary file is in the same folder, so that the rename stays on one file system.  Its name has the process
+    # id, so that two commands with the same output do not write into one file.
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         sink = _opened(out, temporary, form, wide_raw=wide_raw)
@@ -174,9 +180,9 @@ def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Si
         temporary.replace(out)
     except OSError as error:
         raise Permanent(
-            f"{out}: cannot be written: {error.strerror or error}; make room or choose another place"
+            f"{out}: the table cannot be written: {error.strerror or error}; make room or choose another place"
         ) from error
     finally:
-        # The cause of a failure here is the one that was reported above.
+        # If this fails as well, its cause has been reported above.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

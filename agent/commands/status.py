@@ -1,7 +1,7 @@
-"""`headunit-agent status`: asks the running agent what it is doing, or reads the spool of one that does not answer.
+"""`headunit-agent status`: asks the running agent for its status, or reads the spool if no agent answers.
 
-The spool on the disk is only read, so every batch is accounted for after a crash as well, and an agent that is just
-starting is not hindered.  The running agent's own document is made by `agent.runtime.live_status`.
+The command only reads the spool, so it works after a crash as well, and does not hinder an agent that is starting.
+`agent.runtime.live_status` makes the status of a running agent.
 """
 
 import argparse
@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ledger",
         action="store_true",
-        help="show what became of every sequence number: delivered, waiting, or lost and why (as `fleet query ledger`)",
+        help="show whether each sequence number is delivered, waiting or lost, and why (like `fleet query ledger`)",
     )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the status and return 0 if an agent answered; with `--ledger` print the ledger and return 0."""
+    """Print the status, and return 0 if an agent answered, else 1; with `--ledger`, print the ledger and return 0."""
     loaded = settings.load(options.config)
     if options.ledger:
         lines = ledger(loaded)
@@ -47,13 +47,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def fetch(loaded: Loaded) -> dict[str, Any]:
-    """Return the status of the agent that `loaded` configures; `running` is false if none answered.
+    """Return the status of the agent that `loaded` configures.
+
+    If no agent answers, `running` is False, and `spool` comes from the disk.
 
     Raises: Permanent if the configuration does not name the port, or if another program answers there.
     """
     serve = loaded.settings.serve
     if serve.port == 0:
-        raise Permanent(f"{loaded.file}: serve.port is 0, so only the log says where the agent answers; set a port")
+        raise Permanent(
+            f"{loaded.file}: serve.port is 0, so only the log of the agent says on which port it answers; set a port"
+        )
     connection = http.client.HTTPConnection(serve.host, serve.port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/status")
@@ -62,8 +66,11 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
         if answer.status == http.client.OK:
             found: dict[str, Any] = json.loads(content)
             return found
-        raise Permanent(f"{serve.host}:{serve.port} answers {answer.status}: is serve.port another program's?")
-    # No agent runs, or it hangs, or what answers does not speak HTTP or JSON: the disk still has the account.
+        raise Permanent(
+            f"{serve.host}:{serve.port} answers with HTTP status {answer.status}; "
+            "check whether another program uses serve.port"
+        )
+    # No agent runs, or the agent hangs, or the answer is not HTTP or JSON.  The disk still has the account of batches.
     except (OSError, http.client.HTTPException, ValueError):
         return {"running": False, **_from_disk(loaded)}
     finally:
@@ -71,13 +78,15 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 
 
 def ledger(loaded: Loaded) -> list[dict[str, Any]]:
-    """Return what became of every sequence number, read from the spool's index while an agent runs or not.
+    """Return the fate of every sequence number from the index of the spool, whether an agent runs or not.
 
     Raises: Permanent if there is no spool; Transient if its index cannot be read.
     """
     folder = loaded.path(loaded.settings.state.folder) / "spool"
     if not folder.is_dir():
-        raise Permanent(f"there is no spool in {folder}: no agent has run with {loaded.file}")
+        raise Permanent(
+            f"{loaded.file}: there is no spool in {folder}, because no agent has run with this file; check state.folder"
+        )
     return [
         {
             "epoch": epoch,
@@ -102,7 +111,7 @@ def _why(span: Span) -> dict[str, Any]:
 
 
 def _time(t_us: int | None) -> str | None:
-    # Integers are exact to the microsecond; `datetime.fromtimestamp` would take a float of seconds.
+    # This sum of integers is exact to the microsecond, unlike `datetime.fromtimestamp` with a float of seconds.
     return None if t_us is None else (_EPOCH + timedelta(microseconds=t_us)).isoformat()
 
 

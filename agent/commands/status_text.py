@@ -1,4 +1,4 @@
-"""The status and the ledger of an agent as text for a person.  Pure."""
+"""Write the status and the ledger of an agent as text for a person.  Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,9 +57,10 @@ def _problem(of: Mapping[str, Any]) -> str:
 
 
 def _link_use(link: Mapping[str, Any]) -> str:
-    kind = {True: "metered", False: "not metered", None: "metered or not: unknown"}[link["metered"]]
+    kind = {True: "metered", False: "not metered", None: "unknown whether metered"}[link["metered"]]
     used = (
-        f"{link['metered_bytes_today'] / 1e6:.1f} of {link['metered_daily_bytes'] / 1e6:.0f} MB of metered links today"
+        f"used while metered today: {link['metered_bytes_today'] / 1e6:.1f} of "
+        f"{link['metered_daily_bytes'] / 1e6:.0f} MB"
     )
     aside = f"; {link['set_aside']:,} batches unanswered and set aside" if link["set_aside"] else ""
     return f"lanes     {', '.join(link['lanes']) or 'none'} ({kind}; {used}){aside}"

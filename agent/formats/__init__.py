@@ -1,1 +1,1 @@
-"""What crosses the air: schemas, codec, seal, acknowledgements, topics, campaign documents.  All pure."""
+"""The formats that vehicle and fleet exchange: telemetry, acknowledgements, pushed documents and topics.  Pure."""

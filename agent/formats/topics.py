@@ -1,13 +1,14 @@
-"""MQTT topics of the fleet: build them, and take apart those that the receiver subscribes to.  Pure.
-
-Invariant: topics have at most 7 slashes and messages are not retained, so mosquitto, AWS IoT Core and Azure Event Grid
-all carry them.  A vehicle's name is in each of its topics, so a broker's access list can restrict it to its own.
+"""Build the MQTT topics of the fleet, and parse the topics that the receiver subscribes to.  Pure.
 
     hu/v1/up/<partition>/<vehicle>/<lane>   vehicle -> fleet   a sealed batch
     hu/v1/ack/<vehicle>                     fleet -> vehicle   a signed acknowledgement
-    hu/v1/sync/<vehicle>                    vehicle -> fleet   what I have: send what is missing
-    hu/v1/push/<vehicle>                    fleet -> vehicle   a signed bundle
-    hu/v1/nudge                             fleet -> vehicles  there is something new
+    hu/v1/sync/<vehicle>                    vehicle -> fleet   a request for the files that the vehicle lacks
+    hu/v1/push/<vehicle>                    fleet -> vehicle   a bundle of signed files
+    hu/v1/nudge                             fleet -> vehicles  a notice that something new is published
+
+Invariant: topics have at most 7 slashes and messages are not retained, so mosquitto, AWS IoT Core and Azure Event Grid
+all carry them.  Every topic of a single vehicle has its name, so the access list of a broker can restrict each vehicle
+to its own topics.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from agent.errors import Untrusted
 
 ROOT: Final = "hu/v1"
 NUDGE: Final = f"{ROOT}/nudge"
-# Receivers share the fleet by partition.  The number never changes, because enrolment writes the partition down.
+# Receivers divide the fleet by partition.  The number never changes, because every identity folder has a partition.
 PARTITIONS: Final = 16
 ALL_SYNC: Final = f"{ROOT}/sync/+"
 
@@ -28,7 +29,7 @@ _VEHICLE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[
 
 
 class Lane(IntEnum):
-    """The class of traffic that a batch travels in; the numbers are those of the header."""
+    """The lane of a batch, which decides what is sent first.  The numbers are part of the format of the header."""
 
     EVENTS = 1
     LIVE = 2
@@ -36,7 +37,7 @@ class Lane(IntEnum):
 
     @property
     def label(self) -> str:
-        """Return the name in topics: `events`, `live` or `backlog`."""
+        """Return the name of the lane in topics: `events`, `live` or `backlog`."""
         return self.name.lower()
 
 
@@ -45,7 +46,7 @@ _LANES: Final = {lane.label: lane for lane in Lane}
 
 @dataclass(frozen=True, slots=True)
 class UpTopic:
-    """The elements of `hu/v1/up/<partition>/<vehicle>/<lane>`."""
+    """Holds the elements of a topic `hu/v1/up/<partition>/<vehicle>/<lane>`."""
 
     partition: int
     vehicle: str
@@ -53,12 +54,15 @@ class UpTopic:
 
 
 def is_vehicle(text: str) -> bool:
-    """Tell whether `text` is a vehicle's pseudonym: a UUID in lower case."""
+    """Return whether `text` is the pseudonym of a vehicle: a UUID in lower case."""
     return _VEHICLE.fullmatch(text) is not None
 
 
 def partition_of(vehicle: str, partitions: int = PARTITIONS) -> int:
-    """Return the partition that enrolment gives a vehicle: SHA-256 of the pseudonym modulo `partitions`."""
+    """Return the partition that enrolment gives a vehicle.
+
+    The partition is the first 8 bytes of the pseudonym's SHA-256, as a big-endian number, modulo `partitions`.
+    """
     return int.from_bytes(hashlib.sha256(vehicle.encode()).digest()[:8], "big") % partitions
 
 
@@ -73,12 +77,12 @@ def up_filter(partition: int) -> str:
 
 
 def ack(vehicle: str) -> str:
-    """Return the topic on which a vehicle is told what is stored."""
+    """Return the topic on which a vehicle receives acknowledgements."""
     return f"{ROOT}/ack/{vehicle}"
 
 
 def sync(vehicle: str) -> str:
-    """Return the topic on which a vehicle says what it has and asks for what is missing."""
+    """Return the topic on which a vehicle lists the files that it has and asks for missing files."""
     return f"{ROOT}/sync/{vehicle}"
 
 
@@ -88,13 +92,13 @@ def push(vehicle: str) -> str:
 
 
 def parse_up(topic: str) -> UpTopic:
-    """Take an up topic apart.  Raises: Untrusted for any other topic."""
+    """Return the elements of an up topic.  Raises: Untrusted for any other topic."""
     match topic.split("/"):
         case ["hu", "v1", "up", partition, vehicle, lane] if (
             re.fullmatch("0|[1-9][0-9]{0,4}", partition) and is_vehicle(vehicle) and lane in _LANES
         ):
             return UpTopic(int(partition), vehicle, _LANES[lane])
-    raise Untrusted(f"topic {topic[:120]!r} is not {ROOT}/up/<partition>/<vehicle>/<lane>")
+    raise Untrusted(f"The topic {topic[:120]!r} is not {ROOT}/up/<partition>/<vehicle>/<lane>.")
 
 
 def parse_sync(topic: str) -> str:
@@ -102,4 +106,4 @@ def parse_sync(topic: str) -> str:
     match topic.split("/"):
         case ["hu", "v1", "sync", vehicle] if is_vehicle(vehicle):
             return vehicle
-    raise Untrusted(f"topic {topic[:120]!r} is not {ROOT}/sync/<vehicle>")
+    raise Untrusted(f"The topic {topic[:120]!r} is not {ROOT}/sync/<vehicle>.")

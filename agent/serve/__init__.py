@@ -1,1 +1,1 @@
-"""What the head unit's own apps may ask, on loopback."""
+"""Serve toggles and status to the apps of the head unit, on loopback only."""

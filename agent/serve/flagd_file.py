@@ -1,4 +1,4 @@
-"""The file with the flag definition in force, for apps that evaluate flags with flagd's in-process provider."""
+"""Write the current flag definition to a file, for apps that evaluate flags with flagd's in-process provider."""
 
 import contextlib
 from pathlib import Path
@@ -12,16 +12,21 @@ _NO_FLAGS: Final = b'{"flags":{}}'
 
 
 class FlagdFile:
-    """The file in the runtime folder.  Readers see the old definition or the new one, never a mixture.  Blocking."""
+    """Keeps the file in the runtime folder.  Readers see the old definition or the new one, never a mixture.
+
+    The methods block until the disk has done its work.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FLAGD_FILE
 
     def write(self, definition: bytes | None) -> None:
-        """Write `definition`; None is no flags.
+        """Write `definition` to the file; None means that there are no flags.
 
-        A file that has this content is left alone, so that a release whose file is there can be put in force again on
-        a full disk.  Raises: Transient where the disk refuses it; the file is then the one before.
+        If the file already has this content, nothing is written.  An unchanged definition can therefore be applied
+        again on a full disk.
+
+        Raises: Transient if the disk refuses the write.  The file then keeps its old content.
         """
         content = _NO_FLAGS if definition is None else definition
         try:
@@ -29,9 +34,11 @@ class FlagdFile:
                 return
             write_file(self.path, content, mode=0o644)
         except OSError as error:
-            raise Transient(f"cannot write {self.path}: {error.strerror}") from error
+            raise Transient(
+                f"{self.path}: the flags cannot be written: {error.strerror}; check the folder state.runtime_folder"
+            ) from error
 
     def remove(self) -> None:
-        """Remove the file, if the disk allows: a missing file is better than one that is wrong."""
+        """Remove the file if the disk allows it, because a missing file is better than a wrong one."""
         with contextlib.suppress(OSError):
             self.path.unlink()

@@ -2,11 +2,11 @@
 
 Invariants:
 
-- The server binds to 127.0.0.1 or ::1 and to nothing else.
-- A request, its headers, the time that a client may take and the number of clients are all limited.
-- A handler that raises an AgentError costs its caller a status 500, and other callers nothing.
-- A page in a browser cannot reach the server: requests with an Origin, or with a Host that is not loopback (DNS
-  rebinding), are refused.
+- The server binds only to a loopback address.
+- The size of a request and of its headers, the time that a client may take, and the number of clients are limited.
+- If a handler raises an AgentError, its caller gets status 500, and other callers are not affected.
+- Web pages cannot use the server.  A request is refused if it has an Origin, or a Host that is not loopback (DNS
+  rebinding).
 """
 
 import asyncio
@@ -25,14 +25,14 @@ import structlog
 from agent.errors import AgentError, Permanent
 
 BODY_BYTES: Final = 64_000
-"""The size limit of a request's body; an evaluation context has a few hundred bytes."""
+"""The size limit of the body of a request; an evaluation context has only a few hundred bytes."""
 HEADER_BYTES: Final = 16_000
 IDLE_S: Final = 30.0
-"""How long a connection is kept between two requests."""
+"""How long an idle connection is kept open between two requests."""
 REQUEST_S: Final = 5.0
-"""How long a request may take from its first byte to its last."""
+"""How long a client may take to send a whole request, and again to receive the response."""
 CONNECTIONS: Final = 64
-"""The greatest number of clients, which are the apps of one head unit; each costs a few kilobytes."""
+"""The greatest number of connections at one time, from the apps of one head unit; each takes a few kilobytes."""
 _READ_BYTES: Final = 16_384
 
 log = structlog.get_logger()
@@ -40,7 +40,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request.  `path` has no query and is percent-encoded as it came; names of `headers` are in lower case."""
+    """One HTTP request.
+
+    `path` has no query and keeps its percent-encoding.  The names in `headers` are in lower case.
+    """
 
     method: str
     path: str
@@ -50,7 +53,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer of a handler; the server adds Content-Length and Content-Type."""
+    """The response of a handler; the server adds the headers Content-Length and Content-Type."""
 
     status: int
     body: bytes = b""
@@ -62,30 +65,32 @@ Handler = Callable[[Request], Response | Coroutine[Any, Any, Response]]
 
 
 def json_response(status: int, content: object, headers: Mapping[str, str] | None = None) -> Response:
-    """Return `content` as a JSON response; floats keep their point (10.0)."""
+    """Return a response with `content` as JSON; a whole float keeps its decimal point (10.0)."""
     return Response(status, json.dumps(content, separators=(",", ":")).encode(), headers or {})
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path with their handler; a path that ends in `/*` stands for everything below it."""
+    """A handler for one method and one path; a path that ends in `/*` matches every path below it."""
 
     method: str
     path: str
     handler: Handler
 
     def fits(self, path: str) -> bool:
-        """Return whether this route serves `path`."""
+        """Return whether `path` matches the path of this route."""
         if self.path.endswith("/*"):
             return path.startswith(self.path[:-1]) and len(path) >= len(self.path)
         return path == self.path
 
 
 class Server:
-    """The server, as an asynchronous context manager that serves until its block ends.
+    """Serves HTTP as an asynchronous context manager, until the block ends.
 
-    Port 0 takes a free port, which `port` then is.  Handlers run on the event loop, so they must be quick, or
-    coroutines.  Entering raises Permanent where the address is not loopback or is taken.
+    With port 0 the system chooses a free port, and the attribute `port` then has its number.  Handlers run on the event
+    loop, so each must be quick or a coroutine.
+
+    Raises: Permanent, on entry, if `host` is not a loopback address or the port is in use.
     """
 
     def __init__(self, routes: tuple[Route, ...], *, host: str = "127.0.0.1", port: int) -> None:
@@ -97,12 +102,15 @@ class Server:
 
     async def __aenter__(self) -> "Server":
         if not _is_loopback(self._host):
-            raise Permanent(f"serve.host {self._host!r}: the local interface has no passwords, use 127.0.0.1 or ::1")
+            raise Permanent(
+                f"serve.host {self._host!r} is not a loopback address, and the server has no passwords; "
+                "use 127.0.0.1 or ::1"
+            )
         try:
             self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=_READ_BYTES)
         except OSError as error:
             raise Permanent(
-                f"cannot listen on {self._host}:{self.port}: {error.strerror}; choose another port"
+                f"The agent cannot listen on {self._host}:{self.port}: {error.strerror}; set another serve.port"
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -122,11 +130,11 @@ class Server:
         assert task is not None
         self._clients.add(task)
         try:
-            # One client too many is closed without an answer, which costs no memory.
+            # A connection above the limit is closed without an answer, which takes no memory.
             if len(self._clients) <= CONNECTIONS:
                 await _Conversation(self._answer, reader, writer).run()
         except (OSError, TimeoutError, asyncio.CancelledError):
-            # The client went or was too slow, or the server stops; an answer would reach no one.
+            # The client has disconnected or was too slow, or the server is stopping, so an answer cannot arrive.
             pass
         finally:
             self._clients.discard(task)
@@ -138,16 +146,20 @@ class Server:
         # Browsers send Origin with every cross-origin POST, and apps of the head unit never do.
         if "origin" in request.headers or not _is_loopback(_host_name(request.headers.get("host", "localhost"))):
             return json_response(
-                403, {"errorDetails": "this interface is for apps of the head unit, not for web pages"}
+                403,
+                {
+                    "errorDetails": "this interface is for apps of the head unit, not for web pages; "
+                    "send no Origin, and a loopback address as Host"
+                },
             )
         routes = [route for route in self._routes if route.fits(request.path)]
         if not routes:
-            return json_response(404, {"errorDetails": f"nothing at {request.path}"})
+            return json_response(404, {"errorDetails": f"there is nothing at {request.path}; check the path"})
         for route in routes:
             if route.method == request.method:
                 return await self._handle(route, request)
         allowed = ", ".join(route.method for route in routes)
-        return json_response(405, {"errorDetails": f"use {allowed}"}, {"Allow": allowed})
+        return json_response(405, {"errorDetails": f"use {allowed} for {request.path}"}, {"Allow": allowed})
 
     async def _handle(self, route: Route, request: Request) -> Response:
         try:
@@ -159,7 +171,7 @@ class Server:
 
 
 class _Conversation:
-    """One connection, which takes requests one after the other."""
+    """Answers the requests of one connection, one after another."""
 
     def __init__(
         self,
@@ -179,7 +191,7 @@ class _Conversation:
                 request = await self._request()
                 response = None if request is None else await self._answer(request)
             except h11.RemoteProtocolError as error:
-                # h11 knows which status its own limits call for, such as 431 for headers that are too long.
+                # The error of h11 has the matching status, such as 431 for headers that are too long.
                 response = json_response(error.error_status_hint, {"errorDetails": str(error)})
             if response is None:
                 return
@@ -192,9 +204,9 @@ class _Conversation:
     async def _request(self) -> Request | None:
         """Return the next request, or None at the end of the connection.
 
-        Raises: TimeoutError, or RemoteProtocolError for what is not HTTP.
+        Raises: TimeoutError if the client is too slow; RemoteProtocolError if the request is not HTTP or is too large.
         """
-        # A client may send its next request before it has read the answer; h11 then holds those bytes already.
+        # A client may send its next request before it has read the response.  h11 then already holds the bytes.
         if self._protocol.trailing_data == (b"", False):
             # An idle app may keep its connection for long, but a request that has begun must end soon.
             async with asyncio.timeout(IDLE_S):
@@ -208,9 +220,11 @@ class _Conversation:
             body = bytearray()
             while isinstance(event := await self._event(), h11.Data):
                 body += event.data
-                # The announced length is not to be trusted, so the limit applies to what has arrived.
+                # The announced length cannot be trusted, so the limit applies to the bytes that have arrived.
                 if len(body) > BODY_BYTES:
-                    raise h11.RemoteProtocolError(f"at most {BODY_BYTES} bytes", error_status_hint=413)
+                    raise h11.RemoteProtocolError(
+                        f"the body of a request may have at most {BODY_BYTES} bytes", error_status_hint=413
+                    )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         path = head.target.decode("latin-1").partition("?")[0]
         return Request(head.method.decode("latin-1"), path, headers, bytes(body))
@@ -220,14 +234,14 @@ class _Conversation:
             event = self._protocol.next_event()
             if event is not h11.NEED_DATA:
                 return cast("h11.Event | type[h11.PAUSED]", event)
-            # RFC 9110, section 10.1.1: such a client sends the body only after this interim answer.
+            # A client with `Expect: 100-continue` sends the body only after this response (RFC 9110, section 10.1.1).
             if self._protocol.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[])
                 self._writer.write(self._protocol.send(go_on) or b"")
             self._protocol.receive_data(await self._reader.read(_READ_BYTES))
 
     async def _send(self, response: Response) -> None:
-        # RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5: no body after HEAD, nor with 204 or 304.
+        # A response to HEAD, or with status 204 or 304, has no body (RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5).
         has_body = response.status not in (204, 304) and self._method != b"HEAD"
         headers = [(name, value) for name, value in response.headers.items()]
         if has_body:

@@ -1,10 +1,11 @@
-"""Toggles for the apps of the head unit, by OFREP (the OpenFeature Remote Evaluation Protocol).
+"""Serve toggles to the apps of the head unit by OFREP, the OpenFeature Remote Evaluation Protocol.
 
-The handlers take a request and return a response, and touch nothing else.  Specification:
+A handler takes a request, returns a response, and has no other effect.  The protocol is specified in
 https://github.com/open-feature/protocol, service/openapi.yaml.
 
-Invariant: an app cannot override facts about the vehicle, so it cannot talk itself into a roll-out.  The app's own
-`targetingKey` (a user profile, say) does count; `vehicle` stays available for rules that roll out by vehicle.
+Invariant: an app cannot override facts about the vehicle, so it cannot bring itself into a roll-out.  An app may send
+its own `targetingKey`, such as a user profile.  Rules that roll out by vehicle can use `vehicle`, which an app cannot
+change.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ EVALUATE: Final = "/ofrep/v1/evaluate/flags"
 
 
 class _BadRequest(Exception):
-    """The request cannot be evaluated, for the reason that `code` (an OpenFeature error code) names."""
+    """An error of a request that cannot be evaluated; `code` is the OpenFeature error code of the reason."""
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(details)
@@ -30,7 +31,7 @@ class _BadRequest(Exception):
 
 
 class ToggleService:
-    """Serves the flags of the definition in force; `replace` changes it between two requests."""
+    """Serves the flags of the definition in force, which `replace` exchanges between two requests."""
 
     def __init__(self, vehicle: Attributes) -> None:
         self._vehicle = vehicle_context(vehicle)
@@ -38,12 +39,12 @@ class ToggleService:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for `agent.serve.http.Server`."""
+        """Return the routes for `agent.serve.http.Server`."""
         return (Route("POST", EVALUATE, self.evaluate_all), Route("POST", f"{EVALUATE}/*", self.evaluate_one))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the flags that can be evaluated."""
+        """Return the keys of the flags that can be evaluated."""
         return () if self._evaluator is None else self._evaluator.keys
 
     def replace(self, evaluator: Evaluator | None) -> None:
@@ -51,9 +52,9 @@ class ToggleService:
         self._evaluator = evaluator
 
     def evaluate(self, key: str) -> Evaluation:
-        """Evaluate one flag for the vehicle itself, as `status` shows it.
+        """Evaluate one flag for the vehicle itself, without the context of an app.
 
-        Raises: FlagNotFound, or Permanent where the rule of the flag fails.
+        Raises: FlagNotFound if no enabled flag has this key; Permanent if the rule of the flag fails.
         """
         return self._evaluate(key, self._vehicle)
 
@@ -71,7 +72,7 @@ class ToggleService:
             return _failure(400, key, "GENERAL", str(error))
 
     def evaluate_all(self, request: Request) -> Response:
-        """Answer POST /ofrep/v1/evaluate/flags, with status 304 where the client has this very answer."""
+        """Answer POST /ofrep/v1/evaluate/flags; the status is 304 if the client already has the same answer."""
         try:
             context = self._context(request.body)
         except _BadRequest as error:
@@ -92,29 +93,29 @@ class ToggleService:
 
     def _evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
         if self._evaluator is None:
-            raise FlagNotFound(f"there is no flag {key!r}: the fleet has published none")
+            raise FlagNotFound(f"there is no flag {key!r}, because the fleet has not published any flags")
         return self._evaluator.evaluate(key, context)
 
     def _context(self, body: bytes) -> dict[str, Any]:
         try:
             document = json.loads(body) if body.strip() else {}
         except (ValueError, RecursionError) as error:
-            raise _BadRequest("PARSE_ERROR", f"the body is not JSON: {error}") from error
+            raise _BadRequest("PARSE_ERROR", f"the body of the request is not JSON: {error}") from error
         if not isinstance(document, dict):
-            raise _BadRequest("PARSE_ERROR", "the body must be an object with `context`")
+            raise _BadRequest("PARSE_ERROR", "the body of the request must be a JSON object with `context`")
         context = document.get("context", {})
         if not isinstance(context, dict):
-            raise _BadRequest("INVALID_CONTEXT", "`context` must be an object")
+            raise _BadRequest("INVALID_CONTEXT", "`context` must be a JSON object")
         key = context.get(TARGETING_KEY, self._vehicle[TARGETING_KEY])
         if not isinstance(key, str) or not key:
             raise _BadRequest("INVALID_CONTEXT", f"`{TARGETING_KEY}` must be a string that is not empty")
-        # Facts about the vehicle come last, so those of an app do not override them.
+        # Facts about the vehicle come last, so that an app cannot override them.
         return {**context, **self._vehicle, TARGETING_KEY: key}
 
 
 def _success(key: str, evaluation: Evaluation) -> dict[str, Any]:
     answer = {"key": key, "reason": evaluation.reason, "metadata": evaluation.metadata}
-    # Without a variant the default in the app's code applies, and OFREP wants no value.
+    # Without a variant the app uses the default in its own code, so an OFREP answer then has no value.
     if evaluation.variant is not None:
         answer |= {"variant": evaluation.variant, "value": evaluation.value}
     return answer
@@ -125,6 +126,6 @@ def _failure(status: int, key: str, code: str, details: str) -> Response:
 
 
 def _names(header: str, tag: str) -> bool:
-    """Return whether If-None-Match names `tag`."""
+    """Return whether `header`, the value of If-None-Match, names `tag`."""
     # RFC 9110, section 13.1.2, demands the weak comparison, in which the prefix W/ does not count.
     return any(candidate.strip().removeprefix("W/") in (tag, "*") for candidate in header.split(","))

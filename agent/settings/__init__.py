@@ -1,1 +1,1 @@
-"""What is configured on board: settings, identity, databases."""
+"""Read the configuration of the vehicle: settings, identity and databases."""

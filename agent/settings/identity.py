@@ -1,7 +1,9 @@
-"""The identity folder that `fleet enrol` wrote, read once at start: who this vehicle is and which keys it trusts.
+"""Read the identity folder that `fleet enrol` wrote: the vehicle's name and key, and the keys that it trusts.
 
-The device key stays in memory.  Invariant: the files that were loaded belong together (the certificate names the
-vehicle and fits the key), so that a mixed-up folder is one clear message at start and not a rejected batch later.
+The device key stays in memory.
+
+Invariant: the loaded files belong together, because the certificate names the vehicle and fits the device key.  A
+mixed-up folder is therefore one clear message at start, and not a rejected batch later.
 """
 
 import tomllib
@@ -44,16 +46,17 @@ class _Signed(msgspec.Struct, frozen=True):
 
 
 class _Root(msgspec.Struct, frozen=True):
-    """The little of TUF's root metadata that reveals a mixed-up file; the verifier of pushes reads all of it."""
+    """Holds the field of TUF root metadata that reveals a mixed-up file; the verifier of pushes reads all fields."""
 
     signed: _Signed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """One enrolled vehicle.  `partition` is the share of the fleet whose receiver takes its batches.
+    """Holds the identity of one enrolled vehicle.
 
-    Two identities are equal if their files say the same.
+    `partition` is the partition of the fleet that the vehicle belongs to.  Two identities are equal if they come from
+    the same folder and their files have equal content.
     """
 
     folder: Path
@@ -77,8 +80,8 @@ class Identity:
 
     @property
     def _content(self) -> tuple[object, ...]:
-        # Keys of some kinds are equal to themselves only, so their bytes are compared.  The certificate stands for the
-        # device key, because `load` has checked that they fit.
+        # A key object may be equal only to itself, so the bytes of keys are compared.  The device key is left out,
+        # because `load` has checked that it fits the certificate.
         keys = self.recipient.raw, self.acks_key.public_bytes_raw()
         return self.folder, self.attributes, self.partition, keys, self.certificate, self.root
 
@@ -86,20 +89,27 @@ class Identity:
 def load(folder: Path) -> Identity:
     """Read the identity in `folder`.  Raises: Permanent that names the file and the remedy."""
     if not folder.is_dir():
-        raise Permanent(f"{folder}: no such folder; make it with `fleet enrol --out {folder}`, or set identity.folder")
+        raise Permanent(
+            f"{folder}: the identity folder does not exist; make it with `fleet enrol --out {folder}`, "
+            "or set identity.folder"
+        )
     document = _identity(folder / IDENTITY)
     device_key = _device_key(folder / DEVICE_KEY)
     certificate = _certificate(folder / DEVICE_CERTIFICATE)
-    # The access list of the broker allows topics by this name (mosquitto: %u).
+    # The access list of the broker allows topics by the name in the certificate (%u in mosquitto).
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if [name.value for name in names] != [document.vehicle]:
         raise Permanent(
-            f"{folder / DEVICE_CERTIFICATE}: issued to {', '.join(str(name.value) for name in names) or 'no name'}, "
-            f"but {IDENTITY} says {document.vehicle}; copy the whole folder of one `fleet enrol`"
+            f"{folder / DEVICE_CERTIFICATE}: the certificate is issued to "
+            f"{', '.join(str(name.value) for name in names) or 'no name'}, but {IDENTITY} names {document.vehicle}; "
+            "copy the whole folder of one `fleet enrol`"
         )
     if certificate.public_key() != device_key.public_key():
-        raise Permanent(f"{folder / DEVICE_KEY}: not the key of {DEVICE_CERTIFICATE}; copy the whole folder again")
-    # Only read to find a damaged file now; TLS reads the authority's certificate from the file.
+        raise Permanent(
+            f"{folder / DEVICE_KEY}: this is not the key of {DEVICE_CERTIFICATE}; "
+            "copy the whole folder of one `fleet enrol`"
+        )
+    # TLS reads the certificate of the authority from its file later.  Reading it here finds a damaged file at start.
     _certificate(folder / AUTHORITY)
     return Identity(
         folder,
@@ -117,18 +127,28 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Permanent(f"{path}: {error.strerror}; copy the folder that `fleet enrol` made again") from error
+        raise Permanent(
+            f"{path}: the file cannot be read: {error.strerror}; copy the whole folder of `fleet enrol` again"
+        ) from error
 
 
 def _identity(path: Path) -> _Document:
     try:
         document = msgspec.convert(tomllib.loads(_read(path).decode()), type=_Document)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise Permanent(f"{path}: {error}; copy the folder that `fleet enrol` made again") from error
+        raise Permanent(
+            f"{path}: the file is damaged: {error}; copy the whole folder of `fleet enrol` again"
+        ) from error
     if not is_vehicle(document.vehicle):
-        raise Permanent(f"{path}: vehicle {document.vehicle!r} is not a pseudonym of `fleet enrol` (a UUID)")
+        raise Permanent(
+            f"{path}: vehicle {document.vehicle!r} is not a pseudonym (a UUID in lower case); "
+            "copy the whole folder of `fleet enrol` again"
+        )
     if not 0 <= document.partition < PARTITIONS:
-        raise Permanent(f"{path}: partition {document.partition} is not one of the fleet's {PARTITIONS}; enrol again")
+        raise Permanent(
+            f"{path}: partition {document.partition} does not exist, because a fleet has {PARTITIONS} partitions, "
+            "numbered from 0; enrol the vehicle again"
+        )
     return document
 
 
@@ -136,7 +156,9 @@ def _device_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Permanent(f"{path}: not an unencrypted private key in PEM form; enrol the vehicle again") from error
+        raise Permanent(
+            f"{path}: this is not an unencrypted private key in PEM format; enrol the vehicle again"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Permanent(f"{path}: the key is not a P-256 key; enrol the vehicle again")
     return key
@@ -146,16 +168,20 @@ def _certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise Permanent(f"{path}: not a certificate in PEM form; copy it again") from error
+        raise Permanent(
+            f"{path}: this is not a certificate in PEM format; copy the whole folder of `fleet enrol` again"
+        ) from error
 
 
 def _acks_key(path: Path) -> ed25519.Ed25519PublicKey:
     try:
         key = load_pem_public_key(_read(path))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Permanent(f"{path}: not a public key in PEM form; copy it again") from error
+        raise Permanent(
+            f"{path}: this is not a public key in PEM format; copy the whole folder of `fleet enrol` again"
+        ) from error
     if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise Permanent(f"{path}: not an Ed25519 key; copy the folder that `fleet enrol` made again")
+        raise Permanent(f"{path}: this is not an Ed25519 key; copy the whole folder of `fleet enrol` again")
     return key
 
 
@@ -164,7 +190,7 @@ def _root(path: Path) -> bytes:
     try:
         kind = msgspec.json.decode(content, type=_Root).signed.type
     except msgspec.DecodeError as error:
-        raise Permanent(f"{path}: not TUF metadata ({error}); enrol the vehicle again") from error
+        raise Permanent(f"{path}: this is not TUF metadata ({error}); enrol the vehicle again") from error
     if kind != "root":
-        raise Permanent(f"{path}: TUF metadata of type {kind!r}, not root; enrol the vehicle again")
+        raise Permanent(f"{path}: this is TUF metadata of type {kind!r}, not 'root'; enrol the vehicle again")
     return content

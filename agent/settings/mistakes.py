@@ -1,4 +1,4 @@
-"""Mistakes in `agent.toml` in plain words: msgspec's message becomes `key: what is wrong; remedy`.  Pure."""
+"""Explain a mistake in `agent.toml`: turn the message of msgspec into `key: mistake; remedy`.  Pure."""
 
 import re
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from agent.settings.sections import SOURCE_KINDS, BusSettings, Settings
 
 
 def explain(message: str, document: Mapping[str, object]) -> str:
-    """Return the message of a ValidationError about `document` as key, mistake and remedy."""
-    # msgspec has no structured error: its text "Expected `int` >= 5 - at `$.uplink.keepalive_s`" is taken apart.
+    """Return key, mistake and remedy for the `message` of a ValidationError about `document`."""
+    # An error of msgspec has no fields, so its text is parsed: "Expected `int` >= 5 - at `$.uplink.keepalive_s`".
     what, _, where = message.partition(" - at `")
     key = where.rstrip("`").removeprefix("$").removeprefix(".")
     if key.startswith("bus[...]"):
@@ -21,15 +21,18 @@ def explain(message: str, document: Mapping[str, object]) -> str:
     if unknown is not None:
         # All tables of `sources` share one list of keys, and so do all tables of `bus`.
         known = _known_keys().get(re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key), ())
-        remedy = did_you_mean(unknown[1], known) or f"known keys: {', '.join(sorted(known))}"
-        return f"{_joined(key, unknown[1])}: no such key; {remedy}"
+        remedy = did_you_mean(unknown[1], known) or f"the known keys are {', '.join(sorted(known))}"
+        return f"{_joined(key, unknown[1])}: there is no such key; {remedy}"
     missing = re.search(r"missing required field `([^`]+)`", what)
     if missing is not None:
-        return f"{_joined(key, missing[1])}: missing; config/agent.toml shows every key with its unit and default"
+        return (
+            f"{_joined(key, missing[1])}: this key is missing; "
+            "config/agent.toml shows every key with its unit and default"
+        )
     value = _value_at(document, key)
     words = _allowed_words(key)
     if words and what.startswith("Invalid"):
-        return f"{key}: {value!r} is none of {', '.join(words)}"
+        return f"{key}: {value!r} is not one of {', '.join(words)}"
     given = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
     return f"{key}: {what[0].lower()}{what[1:]}{given}" if key else what
 
@@ -39,7 +42,7 @@ def _joined(section: str, key: str) -> str:
 
 
 def _allowed_words(key: str) -> tuple[str, ...]:
-    """Return the values that `key` may have if it takes only certain words, else nothing."""
+    """Return the words that `key` accepts, or no words if `key` is not a choice of words."""
     path = re.sub(r"\[\d+\]", "", key).split(".")
     if path == ["sources", "kind"]:
         return tuple(str(kind.__struct_config__.tag) for kind in SOURCE_KINDS)
@@ -52,7 +55,7 @@ def _allowed_words(key: str) -> tuple[str, ...]:
 
 
 def _words(kind: object) -> tuple[str, ...]:
-    """Return the words that a type allows; a type that allows other values as well has none."""
+    """Return the words that the type `kind` allows, or no words if it is not a choice of words."""
     if get_origin(kind) is Literal:
         return get_args(kind)
     if kind is bool:
@@ -63,7 +66,10 @@ def _words(kind: object) -> tuple[str, ...]:
 
 
 def _offending_bus(document: Mapping[str, object]) -> str:
-    """Find the bus whose table is wrong: msgspec's message has `[...]` in place of the keys of a mapping."""
+    """Return the first bus whose table is wrong, or "*" if none is.
+
+    The message of msgspec does not name the bus: it has `[...]` in place of a key of a mapping.
+    """
     buses = document.get("bus")
     for name, table in buses.items() if isinstance(buses, dict) else ():
         try:
@@ -85,12 +91,12 @@ def _value_at(document: object, key: str) -> object:
 
 
 def _known_keys() -> dict[str, tuple[str, ...]]:
-    """Return the names of all keys by section, as msgspec's messages name the section."""
+    """Return the known keys of each section; sections have the names that the messages of msgspec use."""
     known: dict[str, tuple[str, ...]] = {"": Settings.__struct_fields__, "bus.": BusSettings.__struct_fields__}
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             known[field.name] = field.type.__struct_fields__
-    # msgspec's message does not say which kind of source it means, so a suggestion may come from any of them.
+    # The message of msgspec does not name the kind of the source, so the keys of all kinds are known here.
     every = [name for kind in SOURCE_KINDS for name in kind.__struct_fields__]
     known["sources"] = tuple(dict.fromkeys(every))
     return known

@@ -1,9 +1,9 @@
-"""The databases of each bus as compiled plans, which a cache in the state folder keeps (`can_dbc.cache`).
+"""Compile the databases of each bus to plans, and keep the plans in a cache in the state folder (`can_dbc.cache`).
 
-    python -m agent.settings.plans CONFIG        compile the databases that CONFIG names, keep the plans, and end
+    python -m agent.settings.plans CONFIG        compile the databases that CONFIG names, store the plans, and end
 
 A missing plan is compiled in a child process, because importing cantools would keep its memory allocated in the agent.
-If the plan cannot be kept (a full disk), the running process compiles after all.
+If the child process cannot store the plan, for example on a full disk, the agent compiles the plan after all.
 """
 
 import subprocess
@@ -26,7 +26,10 @@ _log = structlog.get_logger()
 
 
 def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
-    """Return the plans by bus.  Blocking.  Raises: Permanent that names the file and the remedy."""
+    """Return the plan of each bus, and block while missing plans are compiled.
+
+    Raises: Permanent that names the file and the remedy.
+    """
     cache = PlanCache(_folder(loaded), write_file, lambda: _compile_apart(loaded.file))
     plans = {name: bus_plan(loaded, name, cache) for name in loaded.settings.bus}
     if cache.problem is not None:
@@ -35,7 +38,10 @@ def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
 
 
 def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
-    """Return the plan of one bus, from `cache` if given.  Raises: Permanent that names the file and the remedy."""
+    """Return the plan of one bus, from `cache` or, without a cache, compiled here.
+
+    Raises: Permanent that names the file and the remedy.
+    """
     table = loaded.settings.bus[bus]
     files, match_by = [loaded.path(file) for file in table.dbc], Match(table.match)
     try:
@@ -49,7 +55,7 @@ def _folder(loaded: Loaded) -> Path:
 
 
 def _compile_apart(config: Path) -> None:
-    # The result does not matter: the caller compiles what the child did not keep, and reports what is wrong.
+    # The exit status does not matter: the caller compiles every plan that the child did not store, and reports errors.
     command, silent = [sys.executable, "-P", "-m", "agent.settings.plans", str(config)], subprocess.DEVNULL
     try:
         subprocess.run(command, check=False, stdin=silent, stdout=silent, stderr=silent)
@@ -58,7 +64,7 @@ def _compile_apart(config: Path) -> None:
 
 
 def main(config: Path) -> int:
-    """Compile and keep the plans of the databases that `config` names, and return the exit status."""
+    """Compile and store the plans of all databases that `config` names, and return the exit status."""
     try:
         loaded = settings.load(config)
         cache = PlanCache(_folder(loaded), write_file)

@@ -1,8 +1,8 @@
-"""The sections of `agent.toml` as frozen structures: every key with its default and range, and pairs that cannot be.
+"""The sections of `agent.toml` as frozen structures: every key with its default and range.  Pure.
 
-Pure.  `config/agent.toml` says for each key what it means, its unit, its default and the reason for the default; a test
-compares that file with these classes.  Units come last in a name and are uniform: `_s`, `_mb` (10^6 bytes), `_kbit_s`.
-What no owner of a vehicle could set sensibly is no key, but a constant (`agent.runtime.limits`, `agent.sources`).
+`config/agent.toml` explains the meaning, unit and default of each key; a test compares that file with these classes.
+The unit is the end of a key's name: `_s`, `_mb` (10^6 bytes), `_kbit_s`.  A value that no owner of a vehicle could
+choose sensibly is a constant and not a key (`agent.runtime.limits`, `agent.sources`).
 """
 
 import re
@@ -18,11 +18,11 @@ Speed = Annotated[float, Meta(ge=0, le=10_000)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections: immutable, and a key that no section knows is an error."""
+    """The base of all sections, which are immutable; an unknown key is an error."""
 
 
 class ReplaySettings(Section, frozen=True, kw_only=True, tag="replay", tag_field="kind"):
-    """A recorded log, replayed at `speed` times real time (0: as fast as possible)."""
+    """A recorded log that is replayed at `speed` times real time; 0 is as fast as possible."""
 
     recorded: ClassVar[bool] = True
     log: str
@@ -41,7 +41,7 @@ class VirtualVehicleSettings(Section, frozen=True, kw_only=True, tag="virtual_ve
 
 
 class PythonCanSettings(Section, frozen=True, kw_only=True, tag="python_can", tag_field="kind"):
-    """A live bus through any interface of python-can (slcan, udp_multicast, virtual, ...); it only receives."""
+    """A live bus that is only read, through any interface of python-can (slcan, udp_multicast, virtual, ...)."""
 
     recorded: ClassVar[bool] = False
     bus: str
@@ -53,11 +53,11 @@ class PythonCanSettings(Section, frozen=True, kw_only=True, tag="python_can", ta
 
 
 class PacketRingSettings(Section, frozen=True, kw_only=True, tag="packet_ring", tag_field="kind"):
-    """A live bus of the kernel (SocketCAN) through a packet ring; it only receives."""
+    """A live bus of the kernel (SocketCAN) that is only read, through a packet ring."""
 
     recorded: ClassVar[bool] = False
     bus: str
-    # The kernel's limit is 15 bytes, without white space, slash and colon (dev_valid_name in net/core/dev.c).
+    # The kernel allows at most 15 bytes without white space, slash and colon (dev_valid_name in net/core/dev.c).
     interface: Annotated[str, Meta(pattern=r"^[^\s/:]{1,15}$")]
     ring_mb: Annotated[int, Meta(ge=1, le=256)] = 8
 
@@ -73,7 +73,7 @@ SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings
 
 
 class BusSettings(Section, frozen=True, kw_only=True):
-    """The databases of one bus, and how they find messages."""
+    """The databases of one bus, and how the identifier of a frame is matched with their messages."""
 
     dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
     match: Literal["exact", "pgn"] = "exact"
@@ -86,23 +86,23 @@ class IdentitySettings(Section, frozen=True, kw_only=True):
 
 
 class StateSettings(Section, frozen=True, kw_only=True):
-    """The folders for what must survive a restart, and for what need not."""
+    """The folder for data that must survive a restart, and the folder for data that need not."""
 
     folder: str = "/var/lib/headunit-agent"
     runtime_folder: str = "/run/headunit-agent"
 
 
 class TelemetrySettings(Section, frozen=True, kw_only=True):
-    """From frames to windows."""
+    """The folder of campaigns, the length of an increment, and the time between checkpoints."""
 
     campaigns: str = "campaigns"
-    # A live source delivers what came every 100 ms, so that no increment is shorter.
+    # A live source delivers its frames every 100 ms, so an increment cannot be shorter.
     increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
     checkpoint_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
 
 
 class SpoolSettings(Section, frozen=True, kw_only=True):
-    """Limits of the durable store."""
+    """The limits of the spool: bytes, age, and free space to leave on the disk."""
 
     quota_mb: Annotated[float, Meta(ge=0.1, le=1e9)] = 256.0
     max_age_s: Seconds = 30 * 86_400.0
@@ -123,12 +123,12 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
     """The connection to the broker and the delivery of batches."""
 
     broker: str
-    # `agent.runtime.limits.UNCONFIRMED_BYTES` has the limits of each profile.
+    # `agent.runtime.limits.UNCONFIRMED_BYTES` has the limit of each profile.
     broker_profile: Literal["standard", "azure_event_grid"] = "standard"
     ack: Literal["receiver", "broker"] = "receiver"
     in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 64
     ack_timeout_s: Seconds = 20.0
-    # MQTT sends whole seconds, as 16 bits; below 5 s the pings keep a modem awake all the time.
+    # MQTT carries whole seconds in 16 bits.  Below 5 s, the pings would keep a modem awake all the time.
     keepalive_s: Annotated[int, Meta(ge=5, le=3_600)] = 30
     backoff_max_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
     backlog_kbit_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 4_000
@@ -139,22 +139,25 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         address = _ADDRESS.fullmatch(self.broker)
         if address is None or not 0 < int(address[1]) < 65_536:
-            raise ValueError(f"broker = {self.broker!r} is not host:port (1 to 65535), as in 'broker.example.org:8883'")
+            raise ValueError(
+                f"broker = {self.broker!r} is not host:port; write it like 'broker.example.org:8883', "
+                "with a port from 1 to 65535"
+            )
         if "live" in self.metered_lanes and "events" not in self.metered_lanes:
             raise ValueError(
-                "metered_lanes has live without events, but events report what is lost and carry the catalogues that "
-                'live data refers to; add "events"'
+                "metered_lanes has live without events, but events report losses and carry the catalogues that live "
+                'data refers to; add "events"'
             )
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return host (without the brackets of IPv6) and port."""
+        """Return the host, without the brackets of IPv6, and the port."""
         host, _, port = self.broker.rpartition(":")
         return host.strip("[]"), int(port)
 
 
 class PushesSettings(Section, frozen=True, kw_only=True):
-    """Releases from the fleet."""
+    """How long a release from the fleet stays on trial."""
 
     trial_s: Seconds = 30.0
 
@@ -175,7 +178,10 @@ class LogSettings(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """The whole file.  Without `sources` the agent collects nothing, takes releases and serves toggles."""
+    """All sections of `agent.toml`.
+
+    Without `sources` the agent collects nothing, but still takes releases and serves toggles.
+    """
 
     uplink: UplinkSettings
     sources: tuple[SourceSettings, ...] = ()
@@ -189,7 +195,7 @@ class Settings(Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
-        # The buses of a log are known once it is read, so `agent.runtime.configured_sources` checks those.
+        # The buses of a log are known only after it is read, so `agent.runtime.configured_sources` checks them.
         live = [source.bus for source in self.sources if isinstance(source, LiveSettings)]
         for bus in live:
             if live.count(bus) > 1:

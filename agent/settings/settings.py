@@ -1,7 +1,7 @@
-"""The configuration file `agent.toml`: read once and parsed strictly into the structures of `agent.settings.sections`.
+"""Read the configuration file `agent.toml` strictly, into the structures of `agent.settings.sections`.
 
 An unknown key, a wrong type, a value out of its range and an impossible pair are errors, because a typing mistake must
-not silently become a default.  Relative paths in the file count from its folder.
+not silently become a default.  Relative paths in the file start at its folder.
 """
 
 import tomllib
@@ -15,14 +15,14 @@ from agent.settings.sections import ReplaySettings, Settings
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings and the file that they came from."""
+    """Holds the settings and the file that they came from."""
 
     settings: Settings
-    # Absolute, so that relative names in the file still resolve if the process changes its folder.
+    # The path is absolute, so that relative names in the file still resolve if the process changes its folder.
     file: Path
 
     def path(self, name: str) -> Path:
-        """Return `name` as an absolute path; a relative name counts from the folder of the configuration file."""
+        """Return `name` as an absolute path; a relative name starts at the folder of the configuration file."""
         return (self.file.parent / Path(name).expanduser()).resolve()
 
 
@@ -31,9 +31,11 @@ def load(file: Path) -> Loaded:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise Permanent(f"{file}: cannot read the configuration ({error.strerror}); name it with --config") from error
+        raise Permanent(
+            f"{file}: the configuration cannot be read: {error.strerror}; name the file with --config"
+        ) from error
     except UnicodeDecodeError as error:
-        raise Permanent(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+        raise Permanent(f"{file}: the file is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     return Loaded(settings=parse(text, str(file)), file=file.resolve())
 
 
@@ -42,7 +44,7 @@ def parse(text: str, name: str) -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Permanent(f"{name}: not valid TOML: {error}") from error
+        raise Permanent(f"{name}: the file is not valid TOML: {error}") from error
     try:
         return msgspec.convert(document, type=Settings)
     except msgspec.ValidationError as error:
@@ -50,8 +52,8 @@ def parse(text: str, name: str) -> Settings:
 
 
 def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
-    """Return the same configuration with `log` in place of all sources.  Raises: Permanent if `speed` is impossible."""
-    # Through `convert` and not through the class, whose constructor does not check the range of the speed.
+    """Return the configuration with `log` in place of all sources.  Raises: Permanent if `speed` is out of range."""
+    # `convert` checks the range of the speed, and the constructor of the class does not.
     try:
         source = msgspec.convert(
             {"kind": "replay", "log": str(log.resolve()), "speed": speed}, type=ReplaySettings, strict=True

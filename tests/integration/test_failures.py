@@ -110,7 +110,7 @@ MISTAKES: list[tuple[Callable[[Car], None], tuple[str, ...]]] = [
     (not_toml, ("agent.toml", "TOML", "line 1")),
     (unknown_key, ("agent.toml", "uplink.ack_timeout", "did you mean 'ack_timeout_s'")),
     (out_of_range, ("agent.toml", "telemetry.increment_s", ">= 0.1")),
-    (no_configuration, ("agent.toml", "cannot read", "--config")),
+    (no_configuration, ("agent.toml", "cannot be read", "--config")),
     (no_identity, ("identity", "fleet enrol")),
     (missing_key, ("device.key.pem", "No such file", "fleet enrol")),
     (damaged_fleet_key, ("hpke.pub.json",)),

@@ -1,1 +1,1 @@
-"""Formats of what a fleet publishes: bundles, and the kinds of documents in them."""
+"""The formats that a fleet publishes: bundles, and the kinds of documents in them."""

@@ -1,9 +1,9 @@
-"""Which vehicles a push is for: the `custom.audience` of a TUF target.  Pure.
+"""Decide which vehicles a pushed document is for, by the field `custom.audience` of its TUF target.  Pure.
 
     {"audience": {"brand": ["Aria"], "model_year": [2026, 2027]}}
 
-Every list that is given must contain the vehicle's value; a list that is not given does not restrict.  TUF signs the
-field but does not read it, so the verifier checks it.
+Every list must contain the value of the vehicle; a missing list does not restrict.  TUF signs the field but does not
+interpret it, so the verifier checks the field.
 
 Invariant: an audience that cannot be read matches no vehicle.
 """
@@ -21,7 +21,7 @@ _KEYS: Final = ("brand", "model", "market", "model_year", "vehicle")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The attributes of a vehicle, as enrolment recorded them; `vehicle` is the pseudonym."""
+    """Holds the attributes of a vehicle, as enrolment recorded them; `vehicle` is the pseudonym."""
 
     vehicle: str
     brand: str
@@ -46,16 +46,16 @@ def matches(custom: object, attributes: Attributes) -> bool:
 
 
 def parse_audience(text: str | None) -> AudienceLists:
-    """Read `brand=Aria,model=One,model=Two,model_year=2026` as lists; None or "" is everyone.
+    """Read `brand=Aria,model=One,model=Two,model_year=2026` as lists; None or "" means every vehicle.
 
-    Raises: Permanent naming the term.
+    Raises: Permanent naming the wrong term.
     """
     lists: dict[str, tuple[str | int, ...]] = {}
     for term in filter(None, (text or "").split(",")):
         key, equals, value = (word.strip() for word in term.partition("="))
         if key not in _KEYS or not equals or not value or not value.isprintable():
-            raise Permanent(f"audience term {term!r}: write KEY=VALUE with KEY one of {', '.join(_KEYS)}")
+            raise Permanent(f"audience term {term!r}: write KEY=VALUE; KEY is one of {', '.join(_KEYS)}")
         if key == "model_year" and not value.isdecimal():
-            raise Permanent(f"audience term {term!r}: a model year is a number.")
+            raise Permanent(f"audience term {term!r}: the model year must be a number, as in model_year=2026")
         lists[key] = (*lists.get(key, ()), int(value) if key == "model_year" else value)
     return lists

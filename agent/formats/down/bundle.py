@@ -1,12 +1,12 @@
-"""The push channel's messages: the vehicle's request, and the bundle of TUF files that answers it.  Pure.
+"""Build and parse the messages of the push channel: the request of a vehicle, and the bundle that answers it.  Pure.
 
     hu/v1/sync/<vehicle>   protobuf SyncRequest: the versions and the files that the vehicle holds
-    hu/v1/push/<vehicle>   zstd of a protobuf Bundle: files of the TUF repository by name, as many as are missing
+    hu/v1/push/<vehicle>   zstd of a protobuf Bundle: the files of the TUF repository that the vehicle lacks, by name
 
-A bundle travels in one MQTT message, so one that is too large is not built.
+A bundle is sent in one MQTT message, so its size is limited.
 
-Invariant: whatever arrives becomes a value of this module or raises Untrusted, and memory is bounded before anything is
-decompressed or parsed.
+Invariant: a payload from outside becomes a value of this module or raises Untrusted.  Its size is checked before it is
+decompressed or parsed, so memory is bounded.
 """
 
 import hashlib
@@ -24,18 +24,19 @@ from agent.formats.topics import is_vehicle
 
 FORMAT: Final = 1
 BUNDLE_BYTES: Final = 100_000
-"""The size limit of one MQTT message: within the 128 KB of AWS IoT Core, with room for the topic."""
+"""The size limit of a compressed bundle: within the 128 KB of an AWS IoT Core message, with room for the topic."""
 CONTENT_BYTES: Final = 4_000_000
-"""The size limit after decompression, forty times the message; a larger content is a decompression bomb."""
+"""The size limit of a bundle after decompression: forty times BUNDLE_BYTES, to stop decompression bombs."""
 FILES: Final = 512
-"""The greatest number of files: room for every root since the factory, and for hundreds of documents."""
+"""The greatest number of files in a bundle: enough for every root since the factory and hundreds of documents."""
 REQUEST_BYTES: Final = 8_000
 HAVE_BYTES: Final = 8
-"""How much of a hash names a file that is held.  A collision costs a request and never a wrong file: TUF checks all."""
+"""The length of the hash prefix that names a held file.  A collision can delay a file but never yield a wrong one,
+because TUF checks every file."""
 HAVE_FILES: Final = 256
 TIMESTAMP: Final = "metadata/timestamp.json"
 SIGNED_AT: Final = "x-signed-at"
-"""Our own field of the signed timestamp: the Unix time of the signature, in seconds."""
+"""The name of our own field in the signed timestamp, which has the Unix time of the signature in seconds."""
 
 _NAME: Final = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json"
@@ -44,12 +45,12 @@ _NAME: Final = re.compile(
 
 
 class TruncatedBundle(Untrusted):
-    """The end of the bundle is missing."""
+    """An error of a bundle whose end is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions of the four top-level TUF roles; 0 is none."""
+    """Holds the versions of the four top-level TUF roles; 0 means none."""
 
     root: int = 0
     timestamp: int = 0
@@ -59,9 +60,10 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """The versions and files that a vehicle holds.
+    """A vehicle's request, which lists the versions and files that the vehicle holds.
 
-    `applied` and `refused` are versions of targets.  `have` are prefixes of the SHA-256 digests of target files.
+    `applied` is the version of targets in force.  `refused` is the newest version of targets that was trusted but
+    unusable.  Both are 0 if there is none.  `have` has prefixes of the SHA-256 digests of target files.
     """
 
     vehicle: str
@@ -72,12 +74,12 @@ class SyncRequest:
 
 
 def have(content: bytes) -> bytes:
-    """Return the prefix by which a request names a target file that need not be sent again."""
+    """Return the hash prefix that names a target file in a request, so that the file is not sent again."""
     return hashlib.sha256(content).digest()[:HAVE_BYTES]
 
 
 def build_request(request: SyncRequest) -> bytes:
-    """Return the payload for `hu/v1/sync/<vehicle>`.  Files beyond HAVE_FILES are not named, and are sent again."""
+    """Return the payload for `hu/v1/sync/<vehicle>`, which names only the first HAVE_FILES files."""
     held = request.held
     message = push_pb2.SyncRequest(
         format=FORMAT,
@@ -87,27 +89,30 @@ def build_request(request: SyncRequest) -> bytes:
         ),
         applied=request.applied,
         refused=request.refused,
-        # Naming fewer files costs bytes of the answer, never correctness.
+        # A file that is not named is sent again, so a limit here makes only the answer larger.
         have=request.have[:HAVE_FILES],
     )
     return message.SerializeToString(deterministic=True)
 
 
 def parse_request(payload: bytes) -> SyncRequest:
-    """Read a vehicle's request.  Raises: Untrusted."""
+    """Return the request in a payload.  Raises: Untrusted if the payload is malformed or exceeds a limit."""
     if len(payload) > REQUEST_BYTES:
-        raise Untrusted(f"sync request of {len(payload)} bytes; at most {REQUEST_BYTES} are read")
+        raise Untrusted(f"The sync request has {len(payload)} bytes; at most {REQUEST_BYTES} are allowed.")
     message = push_pb2.SyncRequest()
     try:
         message.ParseFromString(payload)
     except DecodeError as error:
-        raise Untrusted("sync request is not a protobuf SyncRequest") from error
+        raise Untrusted("The sync request is not a protobuf SyncRequest.") from error
     if message.format != FORMAT:
         raise Untrusted(_unknown_format("sync request", message.format))
     if not is_vehicle(message.vehicle):
-        raise Untrusted(f"sync request of {message.vehicle[:60]!r}, which is no vehicle's pseudonym")
+        raise Untrusted(f"The sync request names {message.vehicle[:60]!r}, which is not the pseudonym of a vehicle.")
     if len(message.have) > HAVE_FILES or any(len(prefix) != HAVE_BYTES for prefix in message.have):
-        raise Untrusted(f"sync request lists files held, but not at most {HAVE_FILES} of {HAVE_BYTES} bytes each")
+        raise Untrusted(
+            f"The sync request lists held files wrongly: at most {HAVE_FILES} are allowed, each by {HAVE_BYTES} bytes "
+            "of its hash."
+        )
     held = message.held
     return SyncRequest(
         vehicle=message.vehicle,
@@ -121,57 +126,61 @@ def parse_request(payload: bytes) -> SyncRequest:
 def build_bundle(files: Mapping[str, bytes]) -> bytes:
     """Return the payload for `hu/v1/push/<vehicle>`.  Equal files give equal bytes.
 
-    Raises: Permanent where the payload would be too large, or a file has a name that no repository has.
+    Raises: Permanent if the payload would be too large, or if the name of a file is not allowed.
     """
     for name in files:
         if _NAME.fullmatch(name) is None:
-            raise Permanent(f"{name!r} is no file of a push bundle: letters, digits, '_', '-', '.' and ':' only")
+            raise Permanent(
+                f"{name!r} cannot be the name of a file in a bundle; use only letters, digits, '_', '-', '.' and ':'"
+            )
     plain = push_pb2.Bundle(format=FORMAT, files=dict(files)).SerializeToString(deterministic=True)
-    # Without the checksum, which the signatures make needless, a bundle is 4 bytes shorter.
+    # The signatures make a checksum needless; leaving it out saves 4 bytes.
     payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
     if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
         raise Permanent(
-            f"the bundle has {len(files)} files and {len(payload)} bytes (compressed), but one push may have at most "
-            f"{FILES} files and {BUNDLE_BYTES} bytes; publish fewer or smaller documents"
+            f"The bundle has {len(files)} files and {len(payload)} bytes (compressed), but it may have at most {FILES} "
+            f"files and {BUNDLE_BYTES} bytes; publish fewer or smaller documents."
         )
     return payload
 
 
 def parse_bundle(payload: bytes) -> dict[str, bytes]:
-    """Return the files of a bundle by name.  Nothing is verified yet.
+    """Return the files of a bundle by name.  The files are not verified yet.
 
-    Raises: TruncatedBundle where the end is missing, Untrusted for anything else that is not a bundle.
+    Raises: TruncatedBundle if the end is missing; Untrusted for anything else that is not a bundle.
     """
     if len(payload) > BUNDLE_BYTES:
-        raise Untrusted(f"bundle of {len(payload)} bytes; at most {BUNDLE_BYTES} are read")
+        raise Untrusted(f"The bundle has {len(payload)} bytes; at most {BUNDLE_BYTES} are allowed.")
     try:
-        # The announced size is from outside, so reading stops one byte behind it and behind our own limit.
+        # The announced size may be wrong.  Reading one byte beyond it, or beyond our own limit, is enough to notice.
         size = zstandard.frame_content_size(payload)
-        # The window is what decompression allocates; a frame may ask for up to 2 GB.
+        # Decompression allocates the window of the frame, and a frame may ask for up to 2 GB.
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:
             plain = reader.read(min(max(size, 0), CONTENT_BYTES) + 1)
     except zstandard.ZstdError as error:
-        raise Untrusted("bundle is not a zstd frame") from error
+        raise Untrusted("The bundle is not a zstd frame.") from error
     if not 0 <= size <= CONTENT_BYTES or len(plain) > size:
-        raise Untrusted(f"bundle announces {size} bytes of content; it must say 0 to {CONTENT_BYTES}, and be right")
+        raise Untrusted(
+            f"The bundle announces {size} bytes of content; the number must be true, and at most {CONTENT_BYTES}."
+        )
     if len(plain) < size:
-        raise TruncatedBundle(f"bundle ends after {len(plain)} of {size} bytes of content")
+        raise TruncatedBundle(f"The bundle ends after {len(plain)} of {size} bytes of content.")
     message = push_pb2.Bundle()
     try:
         message.ParseFromString(plain)
     except DecodeError as error:
-        raise Untrusted("bundle is not a protobuf Bundle") from error
+        raise Untrusted("The bundle is not a protobuf Bundle.") from error
     if message.format != FORMAT:
         raise Untrusted(_unknown_format("bundle", message.format))
     if len(message.files) > FILES:
-        raise Untrusted(f"bundle of {len(message.files)} files; at most {FILES} are read")
+        raise Untrusted(f"The bundle has {len(message.files)} files; at most {FILES} are allowed.")
     # A name becomes a path in the verifier, so it must not lead out of its folder.
     for name in message.files:
         if _NAME.fullmatch(name) is None:
-            raise Untrusted(f"bundle has a file named {name[:120]!r}, which no repository has")
+            raise Untrusted(f"The bundle has a file with the name {name[:120]!r}, which is not allowed.")
     return dict(message.files)
 
 
 def _unknown_format(what: str, found: int) -> str:
-    """Return the message for a `what` of another format."""
-    return f"{what} has format {found}, and this side reads format {FORMAT}: update the older of vehicle and fleet"
+    """Return the message for a request or bundle (`what`) of an unknown format."""
+    return f"The {what} has format {found}, and this side reads format {FORMAT}: update the older side."

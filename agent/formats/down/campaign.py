@@ -1,11 +1,12 @@
-"""Campaign documents: which signals a vehicle collects, how often, and for how long.  Pure.
+"""Read campaign documents, which say which signals to collect, how often, and for how long.  Pure.
 
-The JSON is that of AWS IoT FleetWise (CreateCampaign requests and GetCampaign answers, API 2021-06-17), so a fleet that
-leaves that service keeps its campaigns.  Two extensions are our own, both in `signalsToCollect[]`: `onChange`, and the
-globs of fnmatch in `name` (`*`, `?`, `[a-z]`, case-sensitive).  config/campaigns/README.md has a table of the fields.
+The format is the JSON of AWS IoT FleetWise (CreateCampaign requests and GetCampaign answers, API 2021-06-17), so a
+fleet that leaves FleetWise keeps its campaigns.  Two extensions are our own, both in `signalsToCollect[]`: `onChange`,
+and globs as in fnmatch in `name` (`*`, `?`, `[a-z]`, case-sensitive).  config/campaigns/README.md has a table of the
+fields.
 
-Invariant: no field is ignored silently.  A field of AWS's API that cannot change what a vehicle collects is listed in
-`NO_EFFECT`.  Every other field that this version does not carry out is refused by name.
+Invariant: no field is ignored silently.  `NO_EFFECT` lists the fields of AWS's API that cannot change what a vehicle
+collects.  Every other field that this version does not support is refused by name.
 """
 
 import hashlib
@@ -24,10 +25,10 @@ DOCUMENT_BYTES: Final = 1_048_576
 MAX_RULES: Final = 1_000
 """The greatest number of rules in one campaign; FleetWise allows 999 signals."""
 MIN_PERIOD_MS: Final = 1_000
-"""The shortest window; FleetWise's is 10,000."""
+"""The shortest window; FleetWise allows at least 10,000 ms."""
 MAX_PERIOD_MS: Final = 86_400_000
 MAX_PRIORITY: Final = 2**31 - 1
-"""The greatest number that the spool's index keeps for a priority."""
+"""The greatest priority that the index of the spool can store."""
 
 NO_EFFECT: Final[Mapping[str, str]] = {
     "arn": "names the campaign in the account of AWS",
@@ -43,14 +44,14 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "tags": "are for people and bills",
     "targetArn": "names vehicles in the account of AWS; here `fleet publish --audience` does",
 }
-"""Fields of AWS's API that are accepted without effect, each with the reason: none changes what a vehicle collects."""
+"""Fields of AWS's API that are accepted because they do not change what a vehicle collects, each with its purpose."""
 
 _NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "signalsToFetch": "this version does not fetch signals by diagnostic request",
     "dataPartitions": "this version does not keep data back until a condition is met",
     "dataExtraDimensions": "the lake joins brand, model, market and model year to samples by itself",
 }
-"""Fields of AWS's API that would change what is collected; refused unless they are empty."""
+"""Fields of AWS's API that would change what is collected or stored; a field that is not empty is refused."""
 
 _FOREVER_NS: Final = 253_402_214_400 * 10**9
 """FleetWise's default for `expiryTime`: December 31, 9999."""
@@ -58,10 +59,10 @@ _FOREVER_NS: Final = 253_402_214_400 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class SignalRule:
-    """How one signal is collected, or each signal that a glob selects.
+    """Says how to collect one signal, or every signal that the glob `name` matches.
 
-    `interval_ns` 0 keeps every sample.  `max_samples` bounds a window to its newest samples; None sets no bound.
-    `on_change` keeps only samples whose raw value differs from the one before.
+    An `interval_ns` of 0 keeps every sample.  `max_samples` limits a window to its newest samples; None sets no limit.
+    `on_change` keeps only samples whose raw value differs from the previous one.
     """
 
     name: str
@@ -72,7 +73,7 @@ class SignalRule:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """One campaign, checked.
+    """One campaign, whose document has passed all checks.
 
     `revision` identifies the content of the document by 12 hex digits.  `period_ms` is how long a window stays open.
     `priority` counts as in FleetWise, where 0 is the most important.  The campaign is active from `start_ns` (included)
@@ -132,7 +133,7 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
     except msgspec.ValidationError as error:
         raise Permanent(_complaint(str(error), source)) from error
     time_based = parsed.collection_scheme.time_based_collection_scheme
-    # AWS requires exactly one scheme; the other was refused above.
+    # AWS requires exactly one scheme, and the condition-based scheme was refused above.
     if time_based is None:
         raise Permanent(f"{source}: collectionScheme has no timeBasedCollectionScheme: add one with periodMs")
     start_ns = _time_ns(parsed.start_time, 0, f"{source}: startTime")
@@ -153,7 +154,7 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
 
 
 def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, Campaign], ...]:
-    """Parse (source, JSON) pairs that are to be in force together; return each source with its campaign.
+    """Parse (source, JSON) pairs of campaigns that apply together, and return each source with its campaign.
 
     Raises: Permanent naming the source at fault.
     """
@@ -178,14 +179,16 @@ def refuse_same_name(campaigns: Iterable[tuple[str, Campaign]]) -> None:
 
 def _read(document: bytes, source: str) -> Mapping[str, Any]:
     if len(document) > DOCUMENT_BYTES:
-        raise Permanent(f"{source}: {len(document):,} bytes exceed {DOCUMENT_BYTES:,}: split the campaign")
-    return read_object(document, source, "a campaign: a JSON object with name, collectionScheme and signalsToCollect")
+        raise Permanent(
+            f"{source}: the campaign has {len(document):,} bytes; at most {DOCUMENT_BYTES:,} are allowed: split it"
+        )
+    return read_object(document, source, "a campaign (a JSON object with name, collectionScheme and signalsToCollect)")
 
 
 def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
-    """Refuse what AWS's API has, would change the collection, and is not carried out here."""
+    """Refuse fields of AWS's API that would change the collection and are not supported here."""
     for key, reason in _NOT_SUPPORTED.items():
-        # GetCampaign answers with an empty list where a campaign does not use the field.
+        # GetCampaign answers with an empty list if a campaign does not use the field.
         if content.get(key):
             raise Permanent(f"{source}: {key} is not supported ({reason}): remove it")
     # GetCampaign always answers with diagnosticsMode, and OFF asks for nothing.
@@ -195,7 +198,7 @@ def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
     if isinstance(scheme, Mapping) and scheme.get("conditionBasedCollectionScheme") is not None:
         raise Permanent(
             f"{source}: collectionScheme.conditionBasedCollectionScheme is not supported in this version: "
-            "use timeBasedCollectionScheme, with onChange on the signals where that suffices"
+            "use timeBasedCollectionScheme, and set onChange on a signal if only its changes matter"
         )
     for place, signal in _signals(content):
         if signal.get("dataPartitionId") is not None:
@@ -204,7 +207,7 @@ def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
 
 
 def _refuse_unknown_fields(content: Mapping[str, Any], source: str) -> None:
-    """Refuse a field that nothing here reads: most likely it is misspelt, and its author expects an effect."""
+    """Refuse a field that this version does not know, because it is most likely misspelt."""
     known = {*_Document.__struct_encode_fields__, *NO_EFFECT, *_NOT_SUPPORTED, "diagnosticsMode"}
     refuse_unknown(content, known, source)
     scheme = content.get("collectionScheme")
@@ -219,7 +222,10 @@ def _refuse_unknown_fields(content: Mapping[str, Any], source: str) -> None:
 
 
 def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return each object in `signalsToCollect` with its place; msgspec refuses what is no object, later."""
+    """Return each object in `signalsToCollect` with its path, as in `signalsToCollect[0]`.
+
+    Elements that are not objects are skipped here, because msgspec refuses them later.
+    """
     signals = content.get("signalsToCollect")
     listed = enumerate(signals) if isinstance(signals, list) else ()
     return [(f"signalsToCollect[{index}]", signal) for index, signal in listed if isinstance(signal, Mapping)]
@@ -230,7 +236,7 @@ def _complaint(error: str, source: str) -> str:
     what, _, where = error.partition(" - at `$")
     key = where.strip(".`")
     named = f"{key}: " if key else ""
-    return f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md says what each field may be"
+    return f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md describes each field"
 
 
 def _rules(signals: list[_Signal], source: str) -> tuple[SignalRule, ...]:
@@ -256,12 +262,12 @@ def _time_ns(time: _Time, default_ns: int, where: str) -> int:
     if isinstance(time, float):
         if not 0 <= time <= _FOREVER_NS // 10**9 + 86_400:
             raise Permanent(f"{where}: {time} is not a Unix time in seconds between 1970 and 9999")
-        # A float of today's Unix time resolves 0.2 us, so finer digits would be noise.
+        # A float of today's Unix time has a resolution of 0.2 us, so finer digits would be noise.
         return round(time * 1_000_000) * 1_000
     return ns_of_iso(time, where)
 
 
 def _revision(content: Mapping[str, Any]) -> str:
-    # Order of keys and white space do not count, so reformatting a file does not begin a new revision.
+    # The order of keys and white space do not count, so reformatting a file does not begin a new revision.
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

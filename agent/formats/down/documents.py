@@ -1,14 +1,14 @@
-"""The kinds of documents that a fleet publishes: one table, which everything that handles documents iterates over.
+"""The table of the kinds of documents that a fleet publishes.  All code that handles documents iterates over the table.
 
-    fleet publish   reads files as documents of a kind, and checks all that would then be published, together
-    verification    unpacks from the signed targets those whose path belongs to a kind
+    fleet publish   reads files as documents of a kind, and checks all documents of the new release together
+    verification    unpacks the signed targets whose path belongs to a kind
     validation      checks all documents of the release together, in the child process
     applying        puts the documents into effect, kind by kind, in the order of the table
 
-A new kind is one row of `KINDS`, the module that parses it, and one effect in `agent/runtime/apply.py`.
+A new kind needs one row of `KINDS`, a module that parses its documents, and one effect in `agent/runtime/apply.py`.
 
-Targets whose path belongs to no kind are left alone on both sides, because a fleet whose software is newer than a
-vehicle's may publish kinds that the vehicle does not know yet.
+Both sides ignore a target whose path belongs to no kind, because a fleet with newer software may publish kinds that a
+vehicle does not know yet.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,10 +26,10 @@ from agent.formats.down.toggles import parse_toggles
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document that was parsed.
+    """One parsed document.
 
-    `path` is its place in the release (the path of the TUF target), `source` is how messages call it, and `value` is
-    what the parser of its kind returned.
+    `path` is the path of its TUF target, `source` is its name in messages, and `value` is the result of the parser of
+    its kind.
     """
 
     path: str
@@ -39,18 +39,19 @@ class Document:
 
 
 Documents = Mapping[str, Sequence[Document]]
-"""The documents of one release, parsed: by the name of their kind, in the order of their paths."""
+"""The parsed documents of one release, by the name of their kind and in the order of their paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row of the table.
+    """One kind of documents: one row of the table.
 
-    `name` is a singular noun; it is also the option of `fleet publish`.  `pattern` is a path in which one `*` may stand
-    for the name of the document.  `parse` takes the content and the source, and raises Permanent.  `name_of` gives the
-    name that a parsed value has in its path; None is for kinds of which a release holds one document.
+    `name` is also the option of `fleet publish`.  `pattern` is the path of a document; a `*` stands for the name of the
+    document.  `size_bytes` is the size limit of a document.  `parse` takes the content and the source, and raises
+    Permanent.  `name_of` returns the name of a parsed value for its path; it is None if a release has only one document
+    of this kind.
 
-    `check` takes all documents of a release, of every kind, and raises Permanent.  The vehicle is None where the fleet
+    `check` takes all documents of a release, of every kind, and raises Permanent.  Its vehicle is None when the fleet
     checks for all vehicles before it publishes.
     """
 
@@ -63,35 +64,37 @@ class Kind:
     check: Callable[[Documents, Attributes | None], None]
 
     def name_in(self, path: str) -> str | None:
-        """Return the name of the document at `path`; None where the path does not belong to this kind."""
+        """Return the name of the document at `path`, or None if the path does not belong to this kind."""
         before, star, after = self.pattern.partition("*")
         if not star:
             return self.name if path == self.pattern else None
         name = path.removeprefix(before).removesuffix(after)
-        # An empty name and a deeper folder do not belong to the kind: no `fleet publish` writes them.
+        # A path with an empty name or a deeper folder does not belong to the kind: `fleet publish` never writes it.
         return name if name and "/" not in name and path == f"{before}{name}{after}" else None
 
     def path_of(self, name: str) -> str:
-        """Return the path of the document called `name`."""
+        """Return the path of the document with this `name`."""
         return self.pattern.replace("*", name)
 
 
 def read_document(kind: Kind, content: bytes, source: str, path: str | None = None) -> Document:
-    """Parse `content`; without a `path`, the document gets the one that its own name gives it.
+    """Parse `content` as a document of `kind`; without `path`, its path follows from its own name.
 
     Raises: Permanent naming `source` and the fault.
     """
     if len(content) > kind.size_bytes:
-        raise Permanent(f"{source}: {len(content):,} bytes; a document of this kind has at most {kind.size_bytes:,}.")
+        raise Permanent(
+            f"{source}: the document has {len(content):,} bytes; at most {kind.size_bytes:,} are allowed for its kind"
+        )
     value = kind.parse(content, source)
     own_path = kind.path_of("" if kind.name_of is None else kind.name_of(value))
     return Document(path or own_path, source, content, value)
 
 
 def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, prefix: str = "") -> list[Document]:
-    """Parse the documents in `contents`, which are given by path; paths that belong to no kind are left out.
+    """Parse the documents in `contents`, a mapping of paths; paths that belong to no kind are left out.
 
-    Messages call each document by its path, with `prefix` in front.  Raises: Permanent.
+    Messages name each document by `prefix` and its path.  Raises: Permanent naming the document at fault.
     """
     found = []
     for path, content in sorted(contents.items()):
@@ -111,7 +114,9 @@ def by_kind(documents: Iterable[Document], kinds: Sequence[Kind]) -> Documents:
 def check_documents(documents: Iterable[Document], vehicle: Attributes | None, kinds: Sequence[Kind]) -> None:
     """Check all documents of a release together.
 
-    Toggles are evaluated, and their rules are programs from outside: in a vehicle only the child process calls this.
+    The check evaluates toggles, whose rules are programs from outside.  In a vehicle, only the child process may call
+    this function.
+
     Raises: Permanent naming the document at fault.
     """
     release = by_kind(documents, kinds)
@@ -125,7 +130,7 @@ def kind_of(path: str, kinds: Sequence[Kind]) -> Kind | None:
 
 
 def _check_toggles(release: Documents, vehicle: Attributes | None) -> None:
-    # The fleet checks for vehicles of all kinds, so it evaluates without the facts of any.
+    # The fleet checks for all vehicles, so it evaluates without facts about a vehicle.
     contexts = () if vehicle is None else (vehicle_context(vehicle),)
     for document in release[TOGGLES.name]:
         check_toggles(document.value, document.source, contexts)
@@ -154,7 +159,8 @@ CAMPAIGN: Final = Kind(
     check=_check_campaigns,
 )
 KINDS: Final = (TOGGLES, CAMPAIGN)
-"""Every kind, in the order in which a release is applied.
+"""All kinds, in the order in which a release is applied.
 
-Toggles come first: their file is the one step that the disk can refuse, and until it is written nothing has changed.
+Toggles come first, because writing their file is the only step that the disk can refuse.  If the disk refuses, nothing
+has changed yet.
 """

@@ -1,9 +1,9 @@
-"""Evaluating toggles: the only import of flagd's evaluator in the project.
+"""Evaluate toggles with the evaluator of flagd, which only this file imports.
 
 This file is pure except for `$flagd.timestamp`, which the evaluator reads from the clock.
 
-Invariant: a flag either evaluates to a value of its own kind or raises Permanent.  Rules are data from outside, and
-whatever they do fails that flag only.
+Invariant: evaluating a flag either returns a value of the flag's own kind or raises Permanent.  Rules come from
+outside, and a rule that fails does not affect other flags.
 """
 
 import logging
@@ -18,18 +18,18 @@ from agent.formats.down.toggles import FlagKind, Toggles
 Context = Mapping[str, Any]
 TARGETING_KEY: Final = "targetingKey"
 
-# The evaluator logs what it also returns or raises; without a handler Python would print it on stderr.
+# The evaluator logs errors that it also returns or raises.  Without a handler, Python would print them on stderr.
 logging.getLogger("openfeature.contrib").addHandler(logging.NullHandler())
 
 
 class FlagNotFound(Permanent):
-    """No flag has this key, or it is disabled, which is the same to an app."""
+    """An error for a key that no flag has, or whose flag is disabled; an app sees no difference."""
 
 
 def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
-    """Return what rules may ask about the vehicle.
+    """Return the attributes of the vehicle that rules can use.
 
-    The pseudonym is the targeting key as well, so a `fractional` roll-out picks the same vehicles each time.
+    The pseudonym is also the targeting key, so a `fractional` roll-out picks the same vehicles each time.
     """
     return {
         TARGETING_KEY: vehicle.vehicle,
@@ -43,9 +43,9 @@ def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluated flag.
+    """The result of evaluating one flag.
 
-    Where `variant` is None, the default in the app's code applies, and `value` has no meaning.
+    If `variant` is None, the default in the app's code applies, and `value` has no meaning.
     """
 
     value: Any
@@ -80,13 +80,13 @@ class Evaluator:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the enabled flags, in the order of the document."""
+        """Return the keys of the enabled flags, in the order of the document."""
         return tuple(key for key in self._toggles.kinds if key not in self._toggles.disabled)
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag for `context` (attributes and `targetingKey`).
 
-        Raises: FlagNotFound, or Permanent where the rule of the flag fails.
+        Raises: FlagNotFound if no enabled flag has this key; Permanent if the rule of the flag fails.
         """
         if key not in self._toggles.kinds:
             raise FlagNotFound(f"there is no flag {key!r}")
@@ -98,14 +98,14 @@ class Evaluator:
             details = resolve(key, default, self._context(context.get(TARGETING_KEY), attributes))
         except self._error as error:
             raise Permanent(f"flag {key!r}: {error.error_message or error.error_code}") from error
-        # JsonLogic's operators raise these on operands that they were not made for, such as a modulo by zero.
+        # The operators of JsonLogic raise these errors for unsuitable operands, as in a modulo by zero.
         except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-            raise Permanent(f"flag {key!r}: its targeting fails: {error}") from error
+            raise Permanent(f"flag {key!r}: the targeting rule fails: {error}") from error
         return Evaluation(details.value, details.variant, str(details.reason), dict(details.flag_metadata))
 
 
 def check_toggles(toggles: Toggles, source: str, contexts: Iterable[Context]) -> Evaluator:
-    """Evaluate every flag once without any context and once for each of `contexts`.
+    """Evaluate every enabled flag, once without a context and once for each of `contexts`; return the evaluator.
 
     Raises: Permanent naming `source` and the flag.
     """

@@ -1,6 +1,6 @@
-"""Read pushed JSON strictly: what another reader could understand differently is refused.  Pure.
+"""Read pushed JSON strictly, and refuse JSON that two readers could understand differently.  Pure.
 
-Every kind of JSON document starts here.  Its module then checks what the fields mean.
+Every kind of JSON document is read here first.  The module of the kind then checks the fields.
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Any, Final
 from agent.errors import Permanent, nearest
 
 _NAME_LETTERS: Final = 60
-"""Letters of an unknown field's name that a message shows: the name comes from outside and may be long."""
+"""A message shows at most this many letters of an unknown field, because the field comes from outside."""
 
 
 def read_object(document: bytes, source: str, what: str) -> dict[str, Any]:
     """Return the JSON object (UTF-8) in `document`.
 
-    `source` is the file that messages name; `what` completes "is not ..." for JSON that is no object.
+    `source` is the file that messages name.  For JSON that is not an object, `what` completes "this is not ...".
 
     Raises: Permanent for bytes that are not JSON, a key that occurs twice in one object, and a number that is not
     finite.
@@ -33,7 +33,8 @@ def read_object(document: bytes, source: str, what: str) -> dict[str, Any]:
         return found
 
     def finite(text: str) -> float:
-        # Python reads NaN, Infinity and 1e999; RFC 8259 has none of them, and other readers stop at them.
+        # Python reads NaN, Infinity and 1e999 as numbers that are not finite.  RFC 8259 (section 6) has no such
+        # numbers, and other readers fail on them.
         number = float(text)
         if not math.isfinite(number):
             raise Permanent(f"{source}: {text} is not a number that JSON can carry; write a finite number.")
@@ -41,7 +42,7 @@ def read_object(document: bytes, source: str, what: str) -> dict[str, Any]:
 
     try:
         content = json.loads(document.decode(), object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
-        # An escaped half of a surrogate pair ("\ud800") passes the reader, but no encoder can write it again.
+        # The reader accepts an escaped half of a surrogate pair ("\ud800"), but no encoder can write it again.
         json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Permanent(f"{source}: this is not JSON: {error}") from error

@@ -1,1 +1,1 @@
-"""Formats of what a vehicle sends: batches, their bodies, acknowledgements."""
+"""The formats of telemetry: batches, their bodies, and the acknowledgements that answer them."""

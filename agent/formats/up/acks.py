@@ -1,9 +1,11 @@
-"""Signed acknowledgements: the fleet tells a vehicle which batches it may delete, and which catalogues it lacks.  Pure.
+"""Sign and verify acknowledgements.  Pure.
 
-Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed; neither the
-broker nor another vehicle can make it do so.  A replayed acknowledgement is harmless, because what was stored stays
-stored.  A refusal names the bytes that were refused, so junk that a stranger sends in a vehicle's name costs the
-vehicle nothing.
+An acknowledgement tells a vehicle which batches the vehicle may delete, and which catalogues the fleet lacks.
+
+Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed, so neither the
+broker nor another vehicle can cause a deletion.  A replayed acknowledgement is harmless, because a stored batch stays
+stored.  A refusal has the digest of the refused bytes, so bytes that a stranger sends in a vehicle's name cannot cost
+the vehicle a batch.
 """
 
 from collections.abc import Mapping
@@ -21,19 +23,19 @@ from agent.formats.topics import is_vehicle
 from agent.formats.up.catalogue import DIGEST_BYTES
 
 FORMAT: Final = 1
-# Batches of one acknowledgement; a receiver with more to say sends several.
+# The greatest number of batches in one acknowledgement; a receiver with more batches sends several acknowledgements.
 MAX_SEQS: Final = 1_000
 MAX_REASON_CHARS: Final = 200
-# More than MAX_SEQS refusals of full length come to.
+# This is enough for MAX_SEQS refusals with reasons of MAX_REASON_CHARS ASCII characters.
 MAX_ACK_BYTES: Final = 256 * 1024
 _DOMAIN: Final = b"hu/v1/ack\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The receiver's statement that it will never store a batch, and why.
+    """Says that the receiver will never store a batch, and why.
 
-    `digest` is the SHA-256 of the envelope that was refused; a vehicle gives up only a batch that has this digest.
+    `digest` is the SHA-256 of the refused envelope; a vehicle discards only a batch with this digest.
     """
 
     reason: str
@@ -42,10 +44,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Batches of one (vehicle, epoch): `stored` are in the lake, `refused` (by seq) never will be.
+    """Answers batches of one vehicle and epoch, by their sequence numbers.
 
-    `wanted` (digest to seqs) are batches that refer to a catalogue which the fleet lacks; the vehicle sends that
-    catalogue, and then the batches again.
+    Batches in `stored` are in the lake, and batches in `refused` never will be.  `wanted` has the digest of each
+    catalogue that the fleet lacks, with the batches that refer to it; the vehicle sends the catalogue, and then the
+    batches again.
     """
 
     vehicle: str
@@ -61,9 +64,9 @@ class Ack:
 
 
 def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
-    """Return `ack` signed, as an MQTT payload.  Raises: ValueError above MAX_SEQS batches."""
+    """Sign `ack` and return it as an MQTT payload.  Raises: ValueError if it names more than MAX_SEQS batches."""
     if ack.seqs > MAX_SEQS:
-        raise ValueError(f"an acknowledgement holds at most {MAX_SEQS} batches")
+        raise ValueError(f"The acknowledgement names {ack.seqs} batches; at most {MAX_SEQS} are allowed.")
     body = pb.Ack(
         format=FORMAT,
         vehicle=ack.vehicle,
@@ -79,9 +82,9 @@ def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
 
 
 def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
-    """Verify and read an acknowledgement.  Raises: Untrusted where the fleet did not sign it or it is malformed."""
+    """Verify and return an acknowledgement.  Raises: Untrusted if the fleet did not sign it, or if it is malformed."""
     if len(payload) > MAX_ACK_BYTES:
-        raise Untrusted(f"acknowledgement of {len(payload)} bytes exceeds {MAX_ACK_BYTES}")
+        raise Untrusted(f"The acknowledgement has {len(payload)} bytes, which exceeds {MAX_ACK_BYTES}.")
     signed, ack = pb.SignedAck(), pb.Ack()
     try:
         signed.ParseFromString(payload)
@@ -89,11 +92,15 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         public_key.verify(signed.signature, _DOMAIN + signed.ack)
         ack.ParseFromString(signed.ack)
     except DecodeError as error:
-        raise Untrusted("acknowledgement is not a protobuf message of ours") from error
+        raise Untrusted("The acknowledgement is not a protobuf SignedAck.") from error
     except InvalidSignature as error:
-        raise Untrusted("acknowledgement is not signed by the fleet's acknowledgement key (acks.pub.pem)") from error
+        raise Untrusted(
+            "The acknowledgement is not signed by the fleet's acknowledgement key (acks.pub.pem)."
+        ) from error
     if ack.format != FORMAT:
-        raise Untrusted(f"acknowledgement has format {ack.format}, this agent reads {FORMAT}: update the agent")
+        raise Untrusted(
+            f"The acknowledgement has format {ack.format}, and this agent reads format {FORMAT}: update the agent."
+        )
     read = Ack(
         ack.vehicle,
         ack.epoch,
@@ -102,7 +109,7 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         {wanted.catalogue: tuple(wanted.seqs) for wanted in ack.wanted},
     )
     if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
-        raise Untrusted("acknowledgement names no vehicle, or more batches than allowed")
+        raise Untrusted(f"The acknowledgement names no vehicle, or more batches than the {MAX_SEQS} that are allowed.")
     if any(len(digest) != DIGEST_BYTES for digest in read.wanted):
-        raise Untrusted("acknowledgement wants a catalogue by something that is not a digest")
+        raise Untrusted("The acknowledgement names a wanted catalogue by bytes that are not a digest.")
     return read

@@ -1,13 +1,14 @@
-"""Catalogues: what one revision of a campaign may collect on a vehicle, described once for many batches.  Pure.
+"""A catalogue describes, once for many batches, the signals that a revision of a campaign may collect.  Pure.
 
-A catalogue follows from campaign and databases alone, never from what a window happens to hold.  Equal catalogues have
-equal bytes, and the digest of the bytes names them.  A batch refers to a catalogue by digest and signal numbers, but
-only after the receiver has acknowledged the batch that carried it (agent.telemetry.outbox.references).
+A catalogue depends only on the campaign and the databases, and not on the content of a window.  Equal catalogues have
+equal bytes, and the digest of the bytes is the name of the catalogue.  A batch names a catalogue by its digest, and the
+signals by their numbers in it.  A vehicle refers to a catalogue only after the receiver has acknowledged a batch that
+carried the catalogue (agent.telemetry.outbox.references).
 
-Signals are numbered once, by the collector of the campaign (agent/telemetry/collect/campaign.py): its list is what the
-catalogue is made from, and its column groups carry places in that list, so that no window compares descriptions.
+The consumer of a campaign (agent/telemetry/collect/campaign.py) lists its signals once, and its catalogue is made from
+this list.  The column groups carry indices into the list, so no window has to compare descriptions.
 
-Invariant: a digest stands for one content for ever; what is read under a digest was checked against it.
+Invariant: a digest stands for one content for ever, because it is always computed from the bytes of the catalogue.
 """
 
 import hashlib
@@ -24,28 +25,29 @@ from agent.formats.up.columns import ColumnGroup, Described, SignalInfo, texts_o
 from agent.formats.up.delta import MalformedError
 from agent.formats.up.descriptions import read_table, wraps_of, write_table
 
-DIGEST_BYTES: Final = 16  # a collision gains nothing: a vehicle's catalogues describe its own batches only
-MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # serialised; a Mustang's 786 signals take 30 KB
+DIGEST_BYTES: Final = 16  # a collision helps no attacker: the catalogues of a vehicle describe only its own batches
+MAX_CATALOGUE_BYTES: Final = 1024 * 1024  # size when serialised; the 786 signals of a Mustang take 30 KB
 _DOMAIN: Final = b"hu/v1/catalogue\0"
 
 
 class UnknownCatalogue(Exception):
-    """A batch refers to a catalogue that is not here: it can be read once the catalogue has come."""
+    """An error of a batch whose catalogue is missing.  The batch can be read after the catalogue has arrived."""
 
     def __init__(self, digest: bytes) -> None:
-        super().__init__(f"batch refers to catalogue {digest.hex()}, which is not here")
+        super().__init__(f"The batch refers to catalogue {digest.hex()}, which is missing; wait until it arrives.")
         self.digest = digest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """The descriptions that batches of one revision of a campaign may refer to, by their place.
+    """Holds the descriptions that batches of one revision of a campaign refer to by number.
 
-    `content` is the serialised message that `digest` names; `described` holds its entries, in order.  `wraps`
-    (entries,) says what each signal's values wrap at, see `delta`.  `listed` (n + 1,) gives the entry of each of the n
-    signals that the catalogue was made from, -1 for those that it leaves out; the last element is -1, for signals
-    beyond the list.  A catalogue that was read has no list (`listed` is None), since only batches that come in refer
-    to it.
+    `content` is the serialised message that `digest` names, and `described` has its entries in order.  `wraps`
+    (entries,) has the wrap of each signal, see `delta`.
+
+    `listed` (n + 1,) has the entry of each of the n signals that the catalogue was made from, or -1 for a signal that
+    the catalogue leaves out.  Its last element is -1, for signals beyond the list.  `listed` is None for a catalogue
+    that was read, because no new batches are written with it.
     """
 
     digest: bytes
@@ -58,7 +60,7 @@ class Catalogue:
     _numbers: Mapping[tuple[object, ...], int]
 
     def entries_of(self, groups: Sequence[ColumnGroup]) -> NDArray[np.int64]:
-        """Return the number of the entry that describes each signal of `groups`, -1 where none does (S,)."""
+        """Return the number of the entry that describes each signal of `groups` (S,), or -1 if no entry does."""
         listed = self.listed
         numbered = [group.numbers for group in groups if group.numbers is not None]
         if listed is not None and len(numbered) == len(groups):
@@ -67,7 +69,7 @@ class Catalogue:
         return np.array(found, np.int64)
 
     def _entry(self, signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> int:
-        """Return the entry with the same description as the signal and the same texts for the values in `raw`."""
+        """Return the number of the entry that has the signal's description and its texts for `raw`, or -1."""
         number = self._numbers.get(_key(signal), -1)
         if number < 0 or texts_of(signal, self.described[number][1], raw) != texts_of(signal, table, raw):
             return -1
@@ -75,11 +77,13 @@ class Catalogue:
 
 
 def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
-    """Make the catalogue of one revision of a campaign from all that it may collect.
+    """Return the catalogue of all signals that one revision of a campaign may collect.
 
-    Signals with equal descriptions share the entry of the first.  If only their value tables differ, the catalogue has
-    no entry for them, because nothing in a batch could tell them apart.  The caller makes sure that the content is
-    within MAX_CATALOGUE_BYTES.  Raises ValueError for a name that cannot be written.
+    Signals with equal descriptions share one entry.  If only their value tables differ, the catalogue has no entry for
+    them, because a reader could not tell them apart.  The caller must check that the content is within
+    MAX_CATALOGUE_BYTES.
+
+    Raises: ValueError if the name of a signal cannot be written, or if there are too many signals.
     """
     tables: dict[tuple[object, ...], Described | None] = {}
     keys = [_key(info) for info, _ in described]
@@ -95,14 +99,14 @@ def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -
 
 
 def read_catalogue(content: bytes) -> Catalogue:
-    """Read a catalogue as the vehicle serialised it.  Raises MalformedError."""
+    """Return the catalogue with the serialised bytes `content`.  Raises: MalformedError if they are malformed."""
     if len(content) > MAX_CATALOGUE_BYTES:
-        raise MalformedError(f"catalogue of {len(content)} bytes exceeds {MAX_CATALOGUE_BYTES}")
+        raise MalformedError(f"the catalogue has {len(content)} bytes, which exceeds {MAX_CATALOGUE_BYTES}")
     message = pb.Catalogue()
     try:
         message.ParseFromString(content)
     except DecodeError as error:
-        raise MalformedError("catalogue is not a protobuf message of ours") from error
+        raise MalformedError("the catalogue is not a protobuf Catalogue") from error
     return _catalogue(content, message.campaign, message.revision, tuple(read_table(message.signals)))
 
 
@@ -120,7 +124,10 @@ def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[De
 
 
 def _key(info: SignalInfo) -> tuple[object, ...]:
-    """Return a key that is equal only for identical descriptions; unlike float equality it tells 0.0 from -0.0."""
+    """Return a key that is equal only for identical descriptions; unlike float equality, it distinguishes 0.0 and -0.0.
+
+    The value table is not in the key.
+    """
     return info.name, info.bus, info.unit, info.kind, info.bits, info.scale.hex(), info.offset.hex()
 
 

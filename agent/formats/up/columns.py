@@ -1,7 +1,7 @@
-"""The content of a batch as frozen dataclasses over numpy columns, shared by collectors, codec and lake.  Pure.
+"""The content of a batch as frozen dataclasses over numpy columns, shared by collector, codec and lake.  Pure.
 
-Invariant: raw integers travel, never rounded physical values; `can_dbc.values.physical` recovers the value exactly as
-the database defines it, `raw * scale + offset` in float64.
+Invariant: a batch has raw integers, never rounded physical values.  `can_dbc.values.physical` returns the value exactly
+as the database defines it: `raw * scale + offset` in float64.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ EventValue = str | int | float | bool
 
 
 class ClockQuality(IntEnum):
-    """Where the wall clock's time came from.  The numbers travel (telemetry.proto)."""
+    """The source of the wall clock's time.  The numbers are part of the format (telemetry.proto)."""
 
     UNSYNCHRONISED = 1
     RTC = 2
@@ -29,10 +29,10 @@ class ClockQuality(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How far the times of a window can be believed, and two readings of one moment to correct them by.
+    """Says how far to trust the times of a window, and holds two clock readings to correct them later.
 
-    `wall_us` (Unix epoch) and `boottime_us` (CLOCK_BOOTTIME) are read together; `boot_id` names the kernel's
-    boot.
+    `wall_us` (Unix epoch) and `boottime_us` (CLOCK_BOOTTIME) are read at the same moment.  `boot_id` identifies the
+    boot of the kernel.
     """
 
     quality: ClockQuality
@@ -43,7 +43,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class SignalInfo:
-    """One signal: `name` is "Message.Signal", `bus` the channel ("can0"), `bits` its width."""
+    """Describes one signal: `name` is "Message.Signal", `bus` is the channel ("can0"), `bits` is the signal's width."""
 
     name: str
     bus: str
@@ -55,18 +55,19 @@ class SignalInfo:
 
 
 Described = tuple[SignalInfo, Mapping[int, str]]
-"""A signal and its value table; the keys of an IEEE float's table are values without their fraction."""
+"""A signal and its value table.  The keys of the table are raw values; for an IEEE float, values without fraction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnGroup:
-    """Signals that share their times.
+    """Holds the samples of S signals that share n times.
 
-    `t_us` (n,) int64, Unix epoch, in bus order (not always ascending); `raw` (S, n) int64, row i of signals[i];
-    unsigned 64-bit values and IEEE floats as their bit pattern.  `tables[i]` is the value table of signals[i], whole or
-    without entries that do not occur.  `source_address` (0 to 255): the sender of a J1939 message; None elsewhere.
-    `numbers` (S,) int64: the place of each signal in the list of all that the campaign may collect, from which its
-    catalogue is made; None where they are not numbered, as in a batch that was read.
+    - `t_us` (n,) has the times since the Unix epoch in bus order, which is not always ascending.
+    - `raw` (S, n) has one row for each signal.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.
+    - `tables` has the value table of each signal, whole or without entries that do not occur.
+    - `source_address` (0 to 255) is the sender of a J1939 message; None for other messages.
+    - `numbers` (S,) has the index of each signal in the list from which the catalogue of the campaign is made.  It is
+      None if the signals are not numbered, as in a batch that was read.
     """
 
     t_us: NDArray[np.int64]
@@ -78,13 +79,13 @@ class ColumnGroup:
 
     @property
     def texts(self) -> tuple[Mapping[int, str], ...]:
-        """For each signal the texts of the raw values that occur, by raw value.  Looked up anew each time."""
+        """Return, for each signal, the texts of the raw values that occur.  Each access looks the texts up again."""
         return tuple(map(texts_of, self.signals, self.tables, self.raw))
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: a loss, a receipt, a state of the agent.  `kind` is snake_case."""
+    """Reports something that happened, such as a loss, a receipt or a state of the agent; `kind` is in snake_case."""
 
     t_us: int
     kind: str
@@ -93,7 +94,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """The samples of one campaign from `start_us` to `end_us` (Unix epoch), or events alone (campaign "")."""
+    """Holds the samples of one campaign from `start_us` to `end_us` (Unix epoch), or only events (campaign "")."""
 
     campaign: str
     revision: str
@@ -109,12 +110,12 @@ class Window:
         return sum(group.raw.size for group in self.groups)
 
 
-_COUNTED: Final = 4_096  # values within so few numbers are counted, not sorted
+_COUNTED: Final = 4_096  # values in a range smaller than this are counted, because sorting is slower
 _NO_TEXTS: Final[Mapping[int, str]] = {}
 
 
 def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
-    """Return the physical values of a group (S, n), each to the bit as `can_dbc.values.physical` gives it."""
+    """Return the physical values (S, n) of a group, bit for bit as `can_dbc.values.physical` returns them."""
     scale = np.array([[signal.scale] for signal in group.signals], np.float64)
     offset = np.array([[signal.offset] for signal in group.signals], np.float64)
     kinds = {signal.kind for signal in group.signals}
@@ -126,7 +127,7 @@ def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
 
 
 def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
-    """Return the texts that the value table has for the values in `raw` (n,), by raw value."""
+    """Return the text of each value in `raw` (n,) that has one in the value table, by raw value."""
     if not table:
         return _NO_TEXTS
     values = different(raw)
@@ -135,7 +136,7 @@ def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64
 
 
 def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
-    """Return the entries of the value table that values in `raw` (n,) have."""
+    """Return the entries of the value table that occur in `raw` (n,), by key."""
     if not table:
         return _NO_TEXTS
     keys = text_keys(signal, np.array(different(raw), np.int64)).tolist()
@@ -143,7 +144,7 @@ def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int6
 
 
 def different(raw: NDArray[np.int64]) -> list[int]:
-    """Return the different values in `raw` (n,), ascending; most columns hold one, or few near each other."""
+    """Return the different values in `raw` (n,), ascending; most columns have one value, or few similar ones."""
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest == highest:
         return [lowest]

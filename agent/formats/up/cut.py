@@ -1,8 +1,10 @@
-"""Cutting of a window that is too large for one batch into fragments.  Pure.
+"""Cut a window that is too large for one batch into fragments.  Pure.
+
+Events and samples go into different fragments.  Events are halved, and samples are cut by time, at moments that balance
+their number.  Samples that all have the same time are cut by groups, rows or signals.
 
 Invariant: the fragments hold exactly the samples and events of the window, and each signal's samples keep their order
-within a fragment.  A window is cut by time, at moments that balance the samples.  Only a
-single moment that is too large is cut by events, groups, rows and signals.
+within a fragment.
 """
 
 from dataclasses import replace
@@ -14,9 +16,11 @@ from agent.formats.up.columns import ColumnGroup, Window
 
 
 def cut(window: Window, count: int) -> list[Window]:
-    """Return two to `count` fragments that together are `window`, in order of time.
+    """Return two to `count` fragments that together hold the content of `window`.
 
-    Equal windows are cut equally.  Raises ValueError for a single sample.
+    Fragments with samples are in order of time.  Equal windows are cut equally.
+
+    Raises: ValueError if the window has only a single sample or event, which cannot be cut.
     """
     if window.events and window.groups:
         return [replace(window, groups=()), replace(window, events=())]
@@ -33,7 +37,7 @@ def cut(window: Window, count: int) -> list[Window]:
 
 
 def _moments(groups: tuple[ColumnGroup, ...], count: int) -> NDArray[np.int64]:
-    """Return at most `count - 1` times, ascending, between which lie about equally many samples."""
+    """Return at most `count - 1` ascending times that divide the samples into groups of about equal size."""
     if not groups:
         return np.empty(0, np.int64)
     times = np.concatenate([group.t_us for group in groups])
@@ -44,7 +48,7 @@ def _moments(groups: tuple[ColumnGroup, ...], count: int) -> NDArray[np.int64]:
     moments = np.unique(times[np.searchsorted(reached, goals, side="right")])
     if moments[0] > times[0]:
         return moments
-    later = times[times > times[0]]  # most samples lie at the first moment: cut behind it
+    later = times[times > times[0]]  # many samples are at the first moment, so the first cut comes right after it
     return np.union1d(moments[1:], later[:1])
 
 
@@ -57,7 +61,7 @@ def _cut_at(window: Window, moments: NDArray[np.int64]) -> list[Window]:
         ascending = bool((fragment_of[1:] >= fragment_of[:-1]).all())
         for i in np.unique(fragment_of).tolist():
             rows = np.flatnonzero(fragment_of == i)
-            # Times that do not step back across a cut allow a view of the columns in place of a copy.
+            # If no time steps back across a cut, a view of the columns saves a copy.
             fragments[i].append(_rows(group, slice(int(rows[0]), int(rows[-1]) + 1) if ascending else rows))
     return [
         replace(window, start_us=start, end_us=end, groups=tuple(groups))
@@ -70,7 +74,7 @@ def _rows(group: ColumnGroup, rows: NDArray[np.int64] | slice) -> ColumnGroup:
 
 
 def _halves(groups: tuple[ColumnGroup, ...]) -> list[tuple[ColumnGroup, ...]]:
-    """Return two halves of what happened at one moment."""
+    """Divide the samples of one moment into two halves.  Raises: ValueError for a single sample."""
     if len(groups) > 1:
         middle = len(groups) // 2
         return [groups[:middle], groups[middle:]]
@@ -80,7 +84,7 @@ def _halves(groups: tuple[ColumnGroup, ...]) -> list[tuple[ColumnGroup, ...]]:
         return [(_rows(groups[0], rows[:middle]),), (_rows(groups[0], rows[middle:]),)]
     if groups and len(groups[0].signals) > 1:
         return [(_signals(groups[0], slice(None, None, 2)),), (_signals(groups[0], slice(1, None, 2)),)]
-    raise ValueError("a single sample or event does not fit into a batch: raise the limit of its size")
+    raise ValueError("A single sample or event does not fit into a batch: raise the size limit of batches.")
 
 
 def _signals(group: ColumnGroup, chosen: slice) -> ColumnGroup:

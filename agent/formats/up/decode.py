@@ -1,7 +1,7 @@
-"""Decoding of batches: from the body of a batch back to its window.  Pure.
+"""Decode the body of a batch to its window.  Pure.
 
-Bodies come from outside.  A body that cannot be decoded raises Untrusted, or UnknownCatalogue if it can be read later,
-and nothing else.  Memory is allocated only for what `limits` allows and the bytes that are there can back.
+Bodies come from outside.  A body that cannot be decoded raises only Untrusted, or UnknownCatalogue if it can be decoded
+later.  Memory is allocated only after all counts are checked against `limits` and the size of the body.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,29 +25,32 @@ FindCatalogue = Callable[[bytes], Catalogue | None]
 
 
 class UnknownFormat(Untrusted):
-    """The body has a format that this release cannot read, so the reader must be updated."""
+    """An error of a body with a format that this release cannot read.  The reader must be updated."""
 
 
 def no_catalogues(_: bytes) -> None:
-    """Find no catalogue: for readers that keep none."""
+    """Return None for every digest, for readers that keep no catalogues."""
 
 
 def decode_window(body: bytes, find: FindCatalogue = no_catalogues) -> Window:
-    """Read the body of a batch; `find` gives catalogues by digest.
+    """Return the window in the body of a batch; `find` returns the catalogue of a digest, or None.
 
-    Raises UnknownCatalogue if `find` does not return the batch's catalogue, Untrusted for a body that is malformed
-    or above the limits.
+    Raises: UnknownCatalogue if `find` does not return the catalogue of the batch; Untrusted if the body is malformed
+    or exceeds the limits.
     """
     return decode_batch(body, find)[0]
 
 
 def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Window, Catalogue | None]:
-    """Read as `decode_window` does; return the window, and the catalogue that the batch carries."""
+    """Return the window in the body of a batch, and the catalogue that the batch carries, or None.
+
+    `find` and the errors are the same as for `decode_window`.
+    """
     message = pb.TelemetryBatch()
     try:
         size = zstandard.get_frame_parameters(body).content_size
-        if size > MAX_BODY_BYTES:  # zstd gives an unknown size as the largest number
-            raise Untrusted(f"batch of {size} bytes exceeds {MAX_BODY_BYTES}")
+        if size > MAX_BODY_BYTES:  # zstd returns the largest number if the size is unknown
+            raise Untrusted(f"The body of the batch has {size} bytes, which exceeds {MAX_BODY_BYTES}.")
         message.ParseFromString(zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False))
         if message.format != FORMAT:
             raise UnknownFormat(
@@ -57,16 +60,17 @@ def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Wind
         catalogue = _find(message.catalogue, find)
         return _window(message, catalogue, _read_groups(message, catalogue)), carried
     except zstandard.ZstdError as error:
-        raise Untrusted(f"batch does not decompress: {error}") from error
+        raise Untrusted(f"The batch cannot be decompressed: {error}") from error
     except DecodeError as error:
-        raise Untrusted("batch is not a protobuf message of ours") from error
+        raise Untrusted("The batch is not a protobuf TelemetryBatch.") from error
     except delta.MalformedError as error:
-        raise Untrusted(f"batch is malformed: {error}") from error
+        raise Untrusted(f"The batch is malformed: {error}") from error
 
 
 def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tuple[ColumnGroup, ...]) -> Window:
     clock = message.clock
-    # A quality that a later release adds is believed least: it says how far to trust the times, not what was measured.
+    # A quality that a later release adds counts as the worst one.  It concerns only the trust in the times, so the
+    # samples stay readable.
     known = clock.quality in _CLOCK_QUALITIES
     quality = ClockQuality(clock.quality) if known else ClockQuality.UNSYNCHRONISED
     return Window(
@@ -81,11 +85,14 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
 
 
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
-    """Find the catalogue of the batch.  Raises UnknownCatalogue and delta.MalformedError."""
+    """Return the catalogue with this `digest`, or None if the digest is empty.
+
+    Raises: UnknownCatalogue if `find` returns None; delta.MalformedError if the digest has a wrong length.
+    """
     if not digest:
         return None
     if len(digest) != DIGEST_BYTES:
-        raise delta.MalformedError("a digest of another length than digests have")
+        raise delta.MalformedError(f"the digest of its catalogue does not have {DIGEST_BYTES} bytes")
     catalogue = find(digest)
     if catalogue is None:
         raise UnknownCatalogue(digest)
@@ -93,7 +100,7 @@ def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
 
 
 def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tuple[ColumnGroup, ...]:
-    """Read all column groups.  Raises delta.MalformedError."""
+    """Return all column groups of a batch.  Raises: delta.MalformedError if the batch contradicts itself."""
     columns = message.columns
     sizes, time_of = list(columns.sizes), list(columns.times) or list(range(len(columns.sizes)))
     senders = list(columns.senders) or [0] * len(sizes)
@@ -124,35 +131,38 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
 
 
 def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[int], senders: Sequence[int]) -> None:
-    """Check everything that decides how much will be allocated."""
+    """Check the counts that decide how much memory is allocated.  Raises: delta.MalformedError."""
     counts = columns.counts
     if not len(sizes) == len(time_of) == len(senders):
-        raise delta.MalformedError("groups, their times and their senders of different number")
+        raise delta.MalformedError("the numbers of groups, of their times and of their senders differ")
     if any(sender > MAX_SENDERS for sender in senders):
-        raise delta.MalformedError("a source address beyond one byte")
+        raise delta.MalformedError("a source address does not fit into one byte")
     if any(time >= len(counts) for time in time_of):
-        raise delta.MalformedError("a group of a time column that is not there")
+        raise delta.MalformedError("a group refers to a time column that does not exist")
     if 0 in sizes:
-        raise delta.MalformedError("a group of no signals")
+        raise delta.MalformedError("a group has no signals")
     if sum(sizes) != len(columns.value.bases):
-        raise delta.MalformedError("groups of another number of signals than there are columns")
+        raise delta.MalformedError("the number of signals in all groups is not the number of value columns")
     if any(place >= sum(sizes) for place in columns.unwrapped):
-        raise delta.MalformedError("a column unwrapped that is not there")
+        raise delta.MalformedError("`unwrapped` refers to a value column that does not exist")
     values = sum(counts[time] * size for time, size in zip(time_of, sizes, strict=True))
     if values + sum(counts) > MAX_VALUES:
-        raise delta.MalformedError(f"more than {MAX_VALUES} values")
+        raise delta.MalformedError(f"it has more than {MAX_VALUES} values")
 
 
 def _numbers(columns: pb.Columns, entries: int) -> list[int]:
-    """Return which of `entries` descriptions each column has."""
+    """Return the number of each value column's description, which must be below `entries`.
+
+    Raises: delta.MalformedError.
+    """
     count = len(columns.value.bases)
     numbers = np.arange(count)
     if columns.signals:
         numbers = np.cumsum(np.array(columns.signals, np.int64) + 1) - 1
     if len(numbers) != count:
-        raise delta.MalformedError("numbers of another number of signals than there are columns")
+        raise delta.MalformedError("the number of signals in `signals` is not the number of value columns")
     if ((numbers < 0) | (numbers >= entries)).any():
-        raise delta.MalformedError("a signal that nothing describes")
+        raise delta.MalformedError("a signal has no description")
     found: list[int] = numbers.tolist()
     return found
 
@@ -175,6 +185,6 @@ def _read_event(event: pb.Event) -> Event:
 
 def _field_value(field: pb.EventField) -> EventValue:
     which = field.WhichOneof("value")
-    assert which is not None  # the caller skips values of a type that we do not know
+    assert which is not None  # the caller skips values of an unknown type
     value: EventValue = getattr(field, which)
     return value

@@ -1,23 +1,23 @@
-"""Columns of int64 as narrow residuals of their deltas: the numeric heart of a batch.  Pure.
+"""Encode and decode columns of int64 as narrow residuals of their deltas.  Pure.
 
-A column of n values is its first value (`base`), a `step`, and n-1 residuals, in the narrowest of 0, 1, 2, 4 or 8
-bytes that holds them all:
+A column of n values is stored as its first value (`base`), a `step`, and n-1 residuals:
 
-    v[0] = base        v[k] = wrap(v[k-1] + unit * (step + residual[k]))
+    v[0] = unit * base        v[k] = wrap(v[k-1] + unit * (step + residual[k]))
 
-- Width 0 stores nothing: the column is constant or a straight line.
-- `step` of values is 0 unless centring the residuals around it makes them narrower.  Of times it is the mean delta: the
-  residuals are what the message strays from its period, and small for each message alike.
-- `wrap` reduces to as many bits as the signal has, so that an alive counter is a straight line and a checksum takes
-  one byte, not two; values that do not fit their signal, and times, wrap at 64 bits.
-- `unit` is 1 for values; for times it is the coarsest that all times of the batch allow, since logs and adapters
-  seldom count single microseconds.
+- All residuals of a column have the same width: the narrowest of 0, 1, 2, 4 or 8 bytes that holds each of them.  Width
+  0 stores no residuals, because the column is constant or a straight line.
+- `step` depends on the kind of column.  For values it is 0, unless a middle value makes the residuals narrower.  For
+  times it is the mean delta, so the residuals are small deviations of a message from its period.
+- `wrap` keeps only as many bits as the signal has.  An alive counter is then a straight line, and a checksum takes one
+  byte and not two.  Times, and columns with a value that does not fit its signal, wrap at 64 bits.
+- `unit` is 1 for values.  For times it is the largest number of microseconds that divides all times of the batch,
+  because logs and adapters seldom count single microseconds.
 
-Residuals of all columns stand together: by ascending width; within a width all lowest bytes first, column after
-column, then all second bytes, and so on; little-endian, two's complement.
+The residuals of all columns are stored together, by ascending width, little-endian, in two's complement.  Within a
+width, the lowest bytes of all columns come first, column after column, then all second bytes, and so on.
 
-Invariant: encoding and decoding are exact for every int64 pattern, and no count is trusted before it is checked
-against the number of bytes.
+Invariant: encoding and decoding are exact for every int64 pattern, and every count is checked against the number of
+bytes before it is used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
-_TRUSTED: Final = 2.0**52  # a mean delta beyond it is no period
-_FEW: Final = 64  # deltas that tell the unit of all, mostly
+_TRUSTED: Final = 2.0**52  # a mean delta that is not below this is not a period
+_FEW: Final = 64  # this many deltas usually suffice to find the unit of all
 _ONE: Final = np.uint64(1)
-SIGNED: Final = 0x80  # of a wrap: extend by sign
-_LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest extent of 1, 2, 4 bytes
-_SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest spread of 0, 1, 2, 4 bytes
+SIGNED: Final = 0x80  # this bit of a wrap means that the signal is signed
+_LIMITS: Final = np.array([0x7F, 0x7FFF, 0x7FFFFFFF], np.int64)  # largest signed value in 1, 2, 4 bytes
+_SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest difference of values in 0, 1, 2, 4 bytes
 
 
 def _limits(wrap: int) -> tuple[int, int, int]:
-    """Return lowest and highest value of a signal with this wrap, and how far to shift to keep its bits only."""
+    """Return the lowest and the highest value of a signal with this wrap, and the shift that removes other bits."""
     bits = wrap & ~SIGNED & 0xFF
     if bits in (0, 64) or bits > 64:
         return -(1 << 63), (1 << 63) - 1, 0
@@ -51,15 +51,15 @@ _LOWEST, _HIGHEST, _SHIFTS = np.ascontiguousarray(np.array([_limits(wrap) for wr
 
 
 class MalformedError(ValueError):
-    """Counts, widths and bytes contradict each other."""
+    """An error of encoded data that is malformed, for example because counts and bytes contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deltas:
-    """C encoded columns.
+    """Holds C encoded columns, as the text of this module describes them.
 
-    `bases`, `steps` (C,) int64; `widths` (C,) uint8; `residuals` as the module says; `wraps` (C,) uint8: bits, and
-    SIGNED, or 0 for 64 bits; `unit` of all columns.
+    `bases`, `steps`, `widths` (in bytes) and `wraps` have the shape (C,).  A wrap is a number of bits, with SIGNED set
+    for a signed signal; 0 means 64 bits.  `unit` is the same for all columns.
     """
 
     bases: NDArray[np.int64]
@@ -71,14 +71,15 @@ class Deltas:
 
 
 def int64(value: int) -> int:
-    """Return the value modulo 2^64, as int64."""
+    """Return `value` modulo 2^64, as a signed number of 64 bits."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Deltas:
-    """Encode the rows of tables of (S, n) values, S and n at least 1, each row with its wrap where it fits.
+    """Encode each row of `tables` as a column; a table has (S, n) values, with S and n at least 1.
 
-    A batch has many small tables: they are worked on together.
+    `wraps` has the wrap of each row.  A row with a value that does not fit its wrap gets the wrap 0.  All tables are
+    encoded together, because a batch has many small tables.
     """
     values = np.concatenate([table.ravel() for table in tables])
     counts = np.array([table.shape[1] for table in tables]).repeat([len(table) for table in tables])
@@ -87,7 +88,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
     lowest, highest = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
     wraps = wraps * ((lowest >= _LOWEST.take(wraps)) & (highest <= _HIGHEST.take(wraps)))
     steps, widths = np.zeros(len(counts), np.int64), np.zeros(len(counts), np.uint8)
-    # Most signals never change within a window, so the rest of the work leaves them out.
+    # Most signals never change within a window, so only the changing columns are encoded further.
     changing = (lowest != highest).nonzero()[0]
     if not len(changing):
         return Deltas(bases, steps, widths, b"", wraps)
@@ -97,7 +98,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
         values = np.concatenate([values[start:stop] for start, stop in places])
         starts = counts.cumsum() - counts
     deltas = _deltas(values, starts, counts)
-    # Where the way round the wrap is shorter (an alive counter from 15 to 0), the delta takes it.
+    # Of the two deltas around the wrap, the shorter one is used, for example when an alive counter goes from 15 to 0.
     shift = _SHIFTS.take(wraps.take(changing)).repeat(counts)
     deltas <<= shift
     deltas >>= shift
@@ -117,7 +118,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
 
 
 def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
-    """Encode columns of times relative to `origin`; each column is (n,) with its own n >= 1.  Bases are in units."""
+    """Encode columns of times (n,), each with its own n >= 1, relative to `origin`.  The bases are counted in units."""
     values = np.concatenate(times)
     counts = np.array([len(column) for column in times])
     stops = counts.cumsum()
@@ -135,24 +136,26 @@ def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
 
 
 def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the values again, (sum of `counts`,), column after column.
+    """Return the decoded values of all columns, one column after another, in one array (sum of `counts`,).
 
-    Memory for them is allocated only after everything is checked.  Raises MalformedError.
+    Memory for the values is allocated only after all checks.
+
+    Raises: MalformedError if `deltas` and `counts` contradict each other.
     """
     if not len(deltas.bases) == len(deltas.steps) == len(deltas.widths) == len(deltas.wraps) == len(counts):
-        raise MalformedError("columns of different number")
+        raise MalformedError("the numbers of bases, steps, widths, wraps and counts differ")
     if not len(counts):
         if deltas.residuals:
-            raise MalformedError("residuals of no columns")
+            raise MalformedError("there are residuals but no columns")
         return np.empty(0, np.int64)
     if (counts < 1).any():
-        raise MalformedError("a column of no values")
+        raise MalformedError("a column has no values")
     if not _IS_WIDTH[deltas.widths].all():
-        raise MalformedError("a width that is none of 0, 1, 2, 4, 8 bytes")
+        raise MalformedError("a width is not 0, 1, 2, 4 or 8 bytes")
     if (deltas.wraps & ~np.uint8(SIGNED) > 64).any() or not 1 <= deltas.unit < 1 << 63:
-        raise MalformedError("columns that wrap beyond 64 bits, or of no unit")
+        raise MalformedError("a wrap is above 64 bits, or the unit is out of range")
     if int((deltas.widths * (counts - 1)).sum()) != len(deltas.residuals):
-        raise MalformedError("residuals of another length than their widths and counts say")
+        raise MalformedError("the length of the residuals does not match their widths and counts")
     starts = np.cumsum(counts) - counts
     values = np.repeat(deltas.steps, counts)
     for width, chosen, residuals in _wide(deltas.widths, counts, deltas.residuals):
@@ -161,7 +164,7 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     values[starts] = deltas.bases
     if deltas.unit > 1:
         values *= deltas.unit
-    np.cumsum(values, out=values)  # across columns, modulo 2^64: what came before a column is taken off again
+    np.cumsum(values, out=values)  # the sum runs across columns, modulo 2^64, so the sum before each is subtracted
     before = values[starts] - deltas.bases * deltas.unit
     values -= np.repeat(before, counts)
     _wrap(values, starts, counts, deltas.wraps)
@@ -169,9 +172,10 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Return the difference of each value to the one before; the first of a column repeats the second, or is 0.
+    """Return the difference of each value to the value before it in its column.
 
-    In this way the first place changes no extreme and no common divisor.
+    The first element of a column repeats the second, or is 0 if there is no second.  The first element therefore
+    changes neither the extremes nor the common divisor of the column.
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])
@@ -181,9 +185,10 @@ def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray
 
 
 def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-    """Return the largest number that divides all bases and deltas, at least 1, and `deltas` divided by it."""
+    """Return the largest number (at least 1) that divides all bases and deltas, and the deltas divided by it."""
     of_bases = np.gcd.reduce(bases)
-    # The first few deltas mostly tell the unit.  Checking that it divides all is faster than finding it from all.
+    # The first few deltas usually suffice to find the unit.  Checking it with all deltas is faster than finding it
+    # from all deltas.
     unit = int(np.gcd(of_bases, np.gcd.reduce(deltas[:_FEW])))
     if unit == 1:
         return 1, deltas
@@ -191,21 +196,21 @@ def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int,
         divided = deltas // unit
         if (divided * unit == deltas).all():
             return unit, divided
-    unit = max(int(np.gcd(of_bases, np.gcd.reduce(deltas))), 1)  # below 1: nothing but 0 and -2^63
+    unit = max(int(np.gcd(of_bases, np.gcd.reduce(deltas))), 1)  # it is below 1 if there is only 0 and -2^63
     return unit, deltas // unit
 
 
 def _planes(
     residuals: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], widths: NDArray[np.uint8]
 ) -> bytes:
-    """Return the residuals as the module says; those in the first place of each column do not count."""
+    """Return the residuals as bytes in the order of the module's text, without the first element of each column."""
     places: dict[int, list[tuple[int, int]]] = {width: [] for width in (0, *_TYPES)}
     for width, start, stop in zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True):
         places[width].append((start, stop))
     planes = []
     for width, dtype in _TYPES.items():
         if places[width]:
-            narrow = residuals.astype(dtype)  # converting all is faster than picking out those of this width
+            narrow = residuals.astype(dtype)  # converting all is faster than selecting this width first
             joined = np.concatenate([narrow[start:stop] for start, stop in places[width]])
             planes.append(joined.view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
@@ -214,7 +219,7 @@ def _planes(
 def _wide(
     widths: NDArray[np.uint8], counts: NDArray[np.int64], planes: bytes
 ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.signedinteger]]]:
-    """Yield for each width the columns of that width, and all their residuals one after another."""
+    """Yield each width that occurs, with the indices of its columns and the residuals of these columns in order."""
     start = 0
     for width, dtype in _TYPES.items():
         chosen = np.flatnonzero(widths == width)
@@ -226,7 +231,7 @@ def _wide(
 
 
 def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the places of runs of `counts` from `starts` on."""
+    """Return the indices of consecutive elements: for each i, `counts[i]` indices from `starts[i]` on."""
     stops = np.cumsum(counts)
     places: NDArray[np.intp] = np.repeat(starts - (stops - counts), counts)
     places += np.arange(int(stops[-1]))
@@ -236,7 +241,7 @@ def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.in
 def _wrap(
     values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.int64], wraps: NDArray[np.uint8]
 ) -> None:
-    """Reduce values to the bits of their wraps, in place; looks only into columns that went beyond them."""
+    """Reduce the values to the bits of their wraps, in place.  Columns within their limits are not touched."""
     beyond = np.minimum.reduceat(values, starts) < _LOWEST[wraps]
     beyond |= np.maximum.reduceat(values, starts) > _HIGHEST[wraps]
     for signed in (False, True):
@@ -249,8 +254,8 @@ def _wrap(
 
 
 def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the width of the signed type that holds lowest to highest; 0 where both are 0."""
-    extent = np.maximum(highest, ~lowest)  # of -129 and 128 alike: 128
+    """Return the width in bytes of the signed type that holds `lowest` to `highest`; 0 if both are 0."""
+    extent = np.maximum(highest, ~lowest)  # it is 128 for both -129 and 128
     widths: NDArray[np.uint8] = _WIDTH_VALUES[1:].take(_LIMITS.searchsorted(extent))
     widths *= (lowest | highest) != 0
     return widths

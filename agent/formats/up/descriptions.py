@@ -1,7 +1,8 @@
-"""Descriptions of signals as columns: telemetry.proto's SignalTable, written and read.  Pure.
+"""Write and read descriptions of signals as columns: the SignalTable of telemetry.proto.  Pure.
 
-Whatever several signals share (bus, type, value table, the message in their names) stands once.  Invariant: equal
-descriptions give equal bytes, and what is read is exactly what was written; else delta.MalformedError.
+A bus, a type, a value table or the message in a name is written once if several signals share it.
+
+Invariant: equal descriptions give equal bytes, and reading returns exactly the descriptions that were written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,12 +26,15 @@ _Type = tuple[str | None, Kind, int, float, float]
 
 
 def wraps_of(signals: Iterable[SignalInfo]) -> NDArray[np.uint8]:
-    """Return where the values of each signal wrap (see `delta`): its bits, and SIGNED where it is signed."""
+    """Return the wrap of each signal (see `delta`): its number of bits, with SIGNED set if the signal is signed."""
     return np.array([info.bits | (SIGNED if info.kind is Kind.INT else 0) for info in signals], np.uint8)
 
 
 def write_table(described: Sequence[Described]) -> pb.SignalTable:
-    """Write descriptions.  Raises ValueError for a name that could not be read again, or too many signals."""
+    """Return a SignalTable with the descriptions.
+
+    Raises: ValueError if a name could not be read again, or if there are more than MAX_SIGNALS signals.
+    """
     strings: dict[str, int] = {"": 0}
     buses = [strings.setdefault(signal.bus, len(strings)) for signal, _ in described]
     patterns = _patterns([(signal.scale, signal.offset) for signal, _ in described])
@@ -59,11 +63,11 @@ def write_table(described: Sequence[Described]) -> pb.SignalTable:
 
 
 def read_table(table: pb.SignalTable) -> list[Described]:
-    """Read descriptions.  Raises MalformedError."""
+    """Return the descriptions in a SignalTable.  Raises: MalformedError if the table contradicts itself."""
     names, strings = _split_names(table.names), list(table.strings)
     types, tables = _read_types(table, strings), _read_texts(table, strings)
     if not len(names) == len(table.buses) == len(table.types) == len(table.texts):
-        raise MalformedError("signal descriptions of different number")
+        raise MalformedError("the numbers of names, buses, types and texts of signals differ")
     _check_indices(table.buses, strings)
     _check_indices(table.types, types)
     _check_indices(table.texts, tables)
@@ -75,7 +79,7 @@ def read_table(table: pb.SignalTable) -> list[Described]:
 
 def _join_names(names: Sequence[str]) -> str:
     if len(names) > MAX_SIGNALS:
-        raise ValueError(f"window of {len(names)} signals, a batch holds {MAX_SIGNALS}")
+        raise ValueError(f"The window has {len(names)} signals; a batch holds at most {MAX_SIGNALS}.")
     short = []
     previous = None
     for name in names:
@@ -87,26 +91,29 @@ def _join_names(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=8_192)
 def _owner_and_last(name: str) -> tuple[str, str]:
-    """Split a name before its last dot, which stays with the second half; without a dot the first half is empty.
+    """Split a name before its last dot, so that the second half begins with the dot.
 
-    Raises ValueError for a name that could not be read again.
+    Without a dot, the first half is empty.  Raises: ValueError if the name could not be read again.
     """
     if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
-        raise ValueError(f"signal name {name!r} is empty, too long, begins with a dot or holds a line break")
+        raise ValueError(
+            f"The signal name {name!r} is empty, has more than {MAX_NAME_CHARS} characters, begins with a dot, or has "
+            "a line break."
+        )
     owner, dot, last = name.rpartition(".")
     return owner, dot + last if dot else name
 
 
 def _split_names(joined: str) -> list[str]:
     if joined.count("\n") >= MAX_SIGNALS:
-        raise MalformedError(f"more than {MAX_SIGNALS} signals")
+        raise MalformedError(f"it describes more than {MAX_SIGNALS} signals")
     names = []
     owner = ""
     for short in joined.split("\n") if joined else ():
         name = owner + short if short.startswith(".") else short
         owner = name.rpartition(".")[0]
         if len(name) > MAX_NAME_CHARS or name.startswith("."):
-            raise MalformedError("a signal name that is too long, or short for none")
+            raise MalformedError("a signal name is too long, or abbreviated without a name before it")
         names.append(name)
     return names
 
@@ -114,9 +121,9 @@ def _split_names(joined: str) -> list[str]:
 def _read_types(table: pb.SignalTable, strings: Sequence[str]) -> list[_Type]:
     scales, offsets = _join_bytes(table.scales), _join_bytes(table.offsets)
     if not len(table.units) == len(table.kinds) == len(table.bits) == len(scales) == len(offsets):
-        raise MalformedError("signal types of different number")
+        raise MalformedError("the numbers of units, kinds, bits, scales and offsets of signal types differ")
     if not _KINDS.issuperset(table.kinds) or any(not 1 <= bits <= 64 for bits in table.bits):
-        raise MalformedError("a signal of unknown kind or impossible length")
+        raise MalformedError("a signal type has an unknown kind, or does not have 1 to 64 bits")
     _check_indices(table.units, strings)
     units = [strings[unit] or None for unit in table.units]
     return list(zip(units, map(Kind, table.kinds), table.bits, scales, offsets, strict=True))
@@ -124,7 +131,7 @@ def _read_types(table: pb.SignalTable, strings: Sequence[str]) -> list[_Type]:
 
 def _read_texts(table: pb.SignalTable, strings: Sequence[str]) -> list[Mapping[int, str]]:
     if not len(table.text_raws) == len(table.text_values) == sum(table.text_counts):
-        raise MalformedError("texts of another number than their counts say")
+        raise MalformedError("the number of texts does not match their counts")
     _check_indices(table.text_values, strings)
     entries = zip(table.text_raws, (strings[value] for value in table.text_values), strict=True)
     return [dict(islice(entries, count)) for count in table.text_counts]
@@ -132,23 +139,23 @@ def _read_texts(table: pb.SignalTable, strings: Sequence[str]) -> list[Mapping[i
 
 def _check_indices(indices: Sequence[int], entries: Sequence[object]) -> None:
     if len(indices) and max(indices) >= len(entries):
-        raise MalformedError("an index of an entry that is not there")
+        raise MalformedError("an index refers to an entry that does not exist")
 
 
 def _patterns(pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
-    """Return the bit patterns of float64 pairs: unlike numbers, they tell 0.0 from -0.0, and NaN equals itself."""
+    """Return pairs of float64 as bit patterns, which distinguish 0.0 from -0.0 and make NaN equal to itself."""
     bits = np.array(pairs, np.float64).reshape(-1, 2).view(np.int64)
     return [(first, second) for first, second in bits.tolist()]
 
 
 def _split_bytes(bits: Sequence[int]) -> bytes:
-    """Return float64 bit patterns with their byte planes apart."""
+    """Return the bytes of float64 bit patterns: all first bytes, then all second bytes, and so on."""
     return np.array(bits, "<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
 
 
 def _join_bytes(planes: bytes) -> list[float]:
-    """Return the numbers that `_split_bytes` took apart.  Raises MalformedError."""
+    """Return the numbers whose bytes `_split_bytes` wrote.  Raises: MalformedError if their length is wrong."""
     if len(planes) % 8:
-        raise MalformedError("float64 numbers of a length that 8 does not divide")
+        raise MalformedError("the length of the scales or offsets is not a multiple of 8 bytes")
     numbers: list[float] = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<f8").ravel().tolist()
     return numbers

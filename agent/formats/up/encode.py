@@ -1,9 +1,9 @@
-"""Encoding of batches: from a window to a protobuf `TelemetryBatch` in one zstd frame.  Pure.
+"""Encode a window as the body of a batch: a protobuf `TelemetryBatch` in one zstd frame.  Pure.
 
-Signals of one group share their time column, and groups with equal times share it too; numbers are encoded by `delta`.
-Signals are described by a catalogue that the receiver has (`catalogue`), or in the batch itself (`descriptions`).
+The signals of a group share a time column, and so do groups with equal times.  Numbers are encoded by `delta`.  Signals
+are described by a catalogue that the receiver has (`catalogue`), or in the batch itself (`descriptions`).
 
-Invariants: equal arguments give equal bytes, and `decode` gives back exactly what was encoded, bit for bit.
+Invariants: equal arguments give equal bytes, and `decode` returns exactly what was encoded, bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,32 +22,34 @@ from agent.formats.up.descriptions import MAX_SIGNALS, write_table
 from agent.formats.up.layout import layout_of
 from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_VALUES
 
-_LEVEL: Final = 6  # 3 to 9 % less than 3 for some 3 ns a sample (docs/decisions/0007)
-_CATALOGUE_LEVEL: Final = 19  # made once a revision of a campaign
-# Compressors that no thread uses at the moment.  Making one costs as much as compressing a small batch.
+_LEVEL: Final = 6  # bodies are 3 to 9 % smaller than at level 3, for some 3 ns a sample (docs/decisions/0007)
+_CATALOGUE_LEVEL: Final = 19  # a catalogue is compressed only once for each revision of a campaign
+# Compressors that no thread uses at the moment.  Making a compressor takes as long as compressing a small batch.
 _compressors: Final[list[zstandard.ZstdCompressor]] = []
 
 
 def encode_window(window: Window, catalogue: Catalogue | None = None) -> bytes:
-    """Return the body of one batch, which describes by itself what `catalogue` does not.
+    """Return the body of one batch.  The batch itself describes the signals that `catalogue` does not describe.
 
-    Raises ValueError above the limits of a batch.
+    Raises: ValueError if the window exceeds the limits of a batch.
     """
     if _values(window) > MAX_VALUES:
-        raise ValueError(f"window of more than {MAX_VALUES} values: cut it (encode_fragments)")
+        raise ValueError(f"The window has more than {MAX_VALUES} values: cut it with encode_fragments.")
     body = _to_message(window, catalogue).SerializeToString(deterministic=True)
     if len(body) > MAX_BODY_BYTES:
-        raise ValueError(f"window of more than {MAX_BODY_BYTES} bytes: cut it (encode_fragments)")
+        raise ValueError(f"The window has more than {MAX_BODY_BYTES} bytes: cut it with encode_fragments.")
     return _compress(body)
 
 
 def encode_fragments(
     window: Window, max_bytes: int, catalogue: Catalogue | None = None
 ) -> Iterator[tuple[Window, bytes]]:
-    """Yield the fragments of the window, in order of time, with the bodies of their batches.
+    """Yield the fragments of the window, each with the body of its batch, of at most `max_bytes`.
 
-    There are as few fragments as reasonable, each of at most `max_bytes`; a small window is one fragment as it is.
-    Raises ValueError where one sample alone exceeds `max_bytes`.
+    A window that fits into one batch is yielded as it is.  Other windows are cut into few fragments; fragments with
+    samples are in order of time.
+
+    Raises: ValueError if one sample or event alone exceeds `max_bytes`.
     """
     signals = sum(len(group.signals) for group in window.groups)
     if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
@@ -58,14 +60,14 @@ def encode_fragments(
         if len(compressed) <= max_bytes and len(body) <= MAX_BODY_BYTES:
             yield window, compressed
             return
-        # Each fragment describes the signals again and compresses a little worse: count that in at once.
+        # Each fragment describes the signals again and compresses a little worse, so the estimate adds a tenth.
         count = max(-(-len(compressed) * 11 // (max_bytes * 10)), -(-len(body) // MAX_BODY_BYTES))
     for fragment in cut(window, max(count, 2)):
         yield from encode_fragments(fragment, max_bytes, catalogue)
 
 
 def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
-    """Return the body of a batch that carries `catalogue` and nothing else."""
+    """Return the body of a batch that carries `catalogue`, and no samples or events."""
     message = _envelope(Window(catalogue.campaign, catalogue.revision, t_us, t_us + 1, clock, ()))
     message.carried = catalogue.content
     compressor = zstandard.ZstdCompressor(level=_CATALOGUE_LEVEL, write_content_size=True)
@@ -119,7 +121,7 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
             0 if group.source_address is None else group.source_address + 1 for group in window.groups
         )
     if layout.numbers is not None:
-        # Signals mostly stand as in the catalogue, so that the numbers to write are 0 and compress to nothing.
+        # Most signals have the order of the catalogue, so most of these differences are 0 and compress well.
         ascent = layout.numbers.copy()
         ascent[1:] -= layout.numbers[:-1] + 1
         columns.signals.extend(ascent.tolist())
@@ -130,7 +132,7 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
         message.signals.CopyFrom(write_table(layout.described))
     if catalogue is not None:
         message.catalogue = catalogue.digest
-        # The catalogue names campaign and revision.
+        # The catalogue already names the campaign and the revision.
         message.ClearField("campaign")
         message.ClearField("revision")
     return message
@@ -150,7 +152,7 @@ def _write_times(window: Window, columns: pb.Columns) -> None:
 
 def _distinct(columns: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], Sequence[int]]:
     """Return the distinct columns, and for each column its index among them."""
-    # Mostly the lengths and ends tell that all differ.
+    # In most batches, the lengths, first times and last times already show that all columns differ.
     if len({(len(column), column.item(0), column.item(-1)) for column in columns}) == len(columns):
         return columns, range(len(columns))
     numbers: dict[bytes, int] = {}
@@ -178,7 +180,7 @@ def _event_message(event: Event) -> pb.Event:
 
 
 def _field_message(name: str, value: EventValue) -> pb.EventField:
-    if isinstance(value, bool):  # before int, which bool is too
+    if isinstance(value, bool):  # this check comes first, because a bool is also an int
         return pb.EventField(name=name, flag=value)
     if isinstance(value, int):
         return pb.EventField(name=name, integer=value)

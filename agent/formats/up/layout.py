@@ -1,7 +1,7 @@
-"""Layouts: how the signals of a window's groups are described in its batch.  Pure.
+"""Decide how a batch describes the signals of its window: by its catalogue or by itself.  Pure.
 
-A batch refers by number to the signals that its catalogue describes.  It describes all others itself, numbered from
-the end of the catalogue on.
+A batch refers by number to the signals that its catalogue describes.  The batch itself describes all other signals, and
+their numbers follow the last number of the catalogue.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from agent.formats.up.descriptions import wraps_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """How the S signals of all groups, one after another, are described.
+    """Says how the S signals of all groups, in order, are described.
 
-    `numbers` (S,) int64: of entries of the catalogue, or behind them in `described`; None where the batch describes
-    all of them in order.  `wraps` (S,) uint8: what their values wrap at, see `delta`.  `described`: what the batch
-    describes itself.
+    `numbers` (S,) has the number of each signal's description: an entry of the catalogue, or, after the last entry, an
+    element of `described`.  `numbers` is None if the batch itself describes all signals in order.  `wraps` (S,) has the
+    wrap of each signal, see `delta`.  `described` has the descriptions in the batch itself.
     """
 
     numbers: NDArray[np.int64] | None
@@ -30,7 +30,7 @@ class Layout:
 
 
 def layout_of(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> Layout:
-    """Return the layout of a batch of `groups`, of which there is at least one."""
+    """Return the layout of a batch with these `groups`, of which there must be at least one."""
     if catalogue is None:
         described = [_own(group, row) for group in groups for row in range(len(group.signals))]
         return Layout(None, wraps_of(signal for signal, _ in described), described)
@@ -46,6 +46,6 @@ def layout_of(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> Lay
 
 
 def _own(group: ColumnGroup, row: int) -> Described:
-    """Return the description that travels in the batch itself: only the texts that occur are worth their bytes."""
+    """Return the description of a signal for the batch itself, which saves bytes by leaving out unused texts."""
     signal = group.signals[row]
     return signal, occurring(signal, group.tables[row], group.raw[row])

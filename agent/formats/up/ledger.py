@@ -1,10 +1,10 @@
 """Explain every sequence number: which batches are here, which are lost and why, which are not explained yet.  Pure.
 
-The lake explains what it stored, the vehicle what waits.  Both explain the other numbers by the same loss records, so
-their answers can be compared number by number.
+The lake knows which batches it has stored, and the vehicle knows which batches wait.  Both explain all other numbers by
+the same loss records, so their answers can be compared number by number.
 
-Invariant: each number up to the last lies in exactly one span.  A batch that is here is here, whatever a record says:
-it may have arrived although the vehicle gave it up, because the acknowledgement was lost.
+Invariant: each number up to the last is in exactly one span.  A batch that is here is not lost, even if a loss record
+says so: if the acknowledgement was lost, the vehicle may have discarded a batch that had arrived.
 """
 
 from bisect import bisect_left
@@ -15,17 +15,17 @@ from enum import StrEnum
 from agent.formats.up.losses import Reason
 
 Range = tuple[int, int]
-"""The first and the last number, both included."""
+"""A range of sequence numbers: the first and the last, both included."""
 
 
 class State(StrEnum):
     """The fate of a batch."""
 
     STORED = "stored"
-    # In the vehicle.
+    # The batch is in the vehicle.
     WAITING = "waiting"
     LOST = "lost"
-    # Not here and not explained: the batch, or its explanation, is on the way.
+    # The batch is neither here nor explained.  The batch, or its loss record, is on the way.
     OPEN = "open"
 
 
@@ -34,8 +34,8 @@ class Record:
     """A loss record as a reader sees it: `batches` batches between `first_seq` and `last_seq` of one epoch are lost.
 
     Reason and lane are text, because a vehicle with newer software may name a reason that the reader does not know.
-    Times are microseconds since the Unix epoch.  A record that names no numbers (lost frames, losses before anything
-    was sealed) explains none.
+    Times are microseconds since the Unix epoch.  A record of losses before sealing, such as lost frames, has no numbers
+    and explains none.
     """
 
     reason: str
@@ -50,10 +50,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The fate of the numbers `first` to `last`.  `record` says why they are lost, where they are.
+    """Says what happened to the batches with the sequence numbers `first` to `last`, both included.
 
-    `exact` is False where the record covers more numbers than it counts: the vehicle merges records when it has to keep
-    too many, so it is certain how many numbers of the range are lost, but not which.
+    `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which numbers of the
+    record's range are lost: the vehicle merges records when it has too many, and a damaged index loses records.
     """
 
     first: int
@@ -64,12 +64,12 @@ class Span:
 
     @property
     def batches(self) -> int:
-        """Count the numbers."""
+        """Return how many sequence numbers the span has."""
         return self.last - self.first + 1
 
 
 def ranges(numbers: Iterable[int]) -> list[Range]:
-    """Return numbers as ranges, in order."""
+    """Return `numbers` as ascending ranges of consecutive numbers."""
     found: list[list[int]] = []
     for number in sorted(set(numbers)):
         if found and found[-1][1] == number - 1:
@@ -84,12 +84,12 @@ def explain(
 ) -> list[Span]:
     """Return the spans of the numbers 1 to `last` of one epoch, in order.
 
-    The ranges in `here` share no number.  Numbers that neither `here` nor a record explains get the state `rest`.
+    The ranges in `here` must not overlap.  Numbers that neither `here` nor a record explains get the state `rest`.
     """
     spans = [Span(*each, state) for state, found in here.items() for each in found]
     free = _without((1, last), [each for found in here.values() for each in found])
     by_width = sorted((r for r in records if _width(r)), key=lambda record: (_width(record), record.first_seq or 0))
-    # Records that name their numbers exactly come first; a merged record then takes from what they leave.
+    # Narrow records come first, because they name their numbers exactly.  A merged record gets numbers that are left.
     for record in by_width:
         assert record.first_seq is not None
         assert record.last_seq is not None
@@ -97,7 +97,7 @@ def explain(
         exact = _width(record) == record.batches
         spans += [Span(*each, State.LOST, record, exact) for each in taken]
     damaged = [record for record in records if record.reason == Reason.INDEX_DAMAGED]
-    # The records that would have explained the other numbers were lost with the index.
+    # The records that would have explained the remaining numbers were lost with the index.
     if damaged:
         spans += [Span(*each, State.LOST, damaged[0], exact=False) for each in free]
     else:
@@ -106,7 +106,7 @@ def explain(
 
 
 def _width(record: Record) -> int:
-    """Return how many numbers the record's range has; 0 where it names or counts none."""
+    """Return how many numbers are in the range of the record, or 0 if the record has no range or counts no batches."""
     if record.first_seq is None or record.last_seq is None or not record.batches:
         return 0
     return record.last_seq - record.first_seq + 1
@@ -125,7 +125,10 @@ def _without(whole: Range, taken: Iterable[Range]) -> list[Range]:
 
 
 def _take(free: list[Range], within: Range, count: int) -> tuple[list[Range], list[Range]]:
-    """Take the first `count` numbers of `free` that lie `within`; return them, and what is left of `free`."""
+    """Take the first `count` numbers of `free` that are in the range `within`.
+
+    Return the ranges taken, and the ranges of `free` that are left.
+    """
     taken: list[Range] = []
     begin = bisect_left(free, within[0], key=lambda each: each[1])
     end = begin

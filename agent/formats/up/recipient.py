@@ -39,8 +39,8 @@ _MLKEM_PUBLIC_BYTES: Final = 1_184
 class RecipientPublicKey:
     """The fleet's public key, which every vehicle carries (`hpke.pub.json`).
 
-    `raw` is the 1,184 bytes of ML-KEM-768 followed by the 32 bytes of X25519 for MLKEM768_X25519, and the 32 bytes of
-    X25519 for X25519.
+    For the suite X25519, `raw` is the 32 bytes of the X25519 key.  For MLKEM768_X25519, the 1,184 bytes of the
+    ML-KEM-768 key come first.
     """
 
     suite: SuiteName
@@ -58,7 +58,7 @@ class RecipientPublicKey:
 
     @staticmethod
     def from_json(document: bytes, source: str) -> "RecipientPublicKey":
-        """Read `hpke.pub.json`; `source` names it in messages.  Raises: Permanent where it is damaged."""
+        """Read the content of `hpke.pub.json`; messages name `source`.  Raises: Permanent if the file is damaged."""
         suite, key_id, raw = _from_json(document, "public_key", source)
         try:
             public = _public_key(suite, raw)
@@ -75,8 +75,8 @@ class RecipientPublicKey:
 class RecipientPrivateKey:
     """The fleet's private key (`keys/hpke.json`), which never leaves the cloud side.
 
-    `raw` is the seed of ML-KEM-768 (64 bytes) followed by the 32 bytes of X25519 for MLKEM768_X25519, and the 32 bytes
-    of X25519 for X25519.
+    For the suite X25519, `raw` is the 32 bytes of the X25519 key.  For MLKEM768_X25519, the 64 bytes of the ML-KEM-768
+    seed come first.
     """
 
     suite: SuiteName
@@ -107,7 +107,7 @@ class RecipientPrivateKey:
 
     @staticmethod
     def from_json(document: bytes, source: str) -> "RecipientPrivateKey":
-        """Read `keys/hpke.json`; `source` names it in messages.  Raises: Permanent where it is damaged."""
+        """Read the content of `keys/hpke.json`; messages name `source`.  Raises: Permanent if the file is damaged."""
         suite, key_id, raw = _from_json(document, "private_key", source)
         try:
             private = _private_key(suite, raw)
@@ -121,14 +121,14 @@ class RecipientPrivateKey:
         return private
 
 
-# Cached, because each batch asks for the id of its key.
+# The result is cached, because every batch needs the id of its key.
 @lru_cache(maxsize=16)
 def _key_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()[:16]
 
 
 def _public_key(suite: SuiteName, raw: bytes) -> RecipientPublicKey:
-    """Raises: ValueError where `raw` is not a key of `suite`."""
+    """Return the public key with the bytes `raw`.  Raises: ValueError if `raw` is not a key of `suite`."""
     if suite == "X25519":
         return RecipientPublicKey(suite, raw, x25519.X25519PublicKey.from_public_bytes(raw))
     key = hpke.MLKEM768X25519PublicKey(
@@ -139,7 +139,7 @@ def _public_key(suite: SuiteName, raw: bytes) -> RecipientPublicKey:
 
 
 def _private_key(suite: SuiteName, raw: bytes) -> RecipientPrivateKey:
-    """Raises: ValueError where `raw` is not a key of `suite`."""
+    """Return the private key with the bytes `raw`.  Raises: ValueError if `raw` is not a key of `suite`."""
     if suite == "X25519":
         only = x25519.X25519PrivateKey.from_private_bytes(raw)
         return RecipientPrivateKey(suite, raw, only, _public_key(suite, only.public_key().public_bytes_raw()))
@@ -166,8 +166,8 @@ def _from_json(document: bytes, name: str, source: str) -> tuple[SuiteName, str,
     # json.loads raises RecursionError for deeply nested documents.
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         raise Permanent(
-            f"{source}: not a key file with suite, key_id and {name} in base64; fetch the file again"
+            f"{source}: this is not a key file with suite, key_id and {name} in base64; fetch the file again"
         ) from error
     if not isinstance(suite, str) or suite not in SUITE_NUMBERS:
-        raise Permanent(f"{source}: suite {suite!r} is unknown; use one of {', '.join(SUITE_NUMBERS)}")
+        raise Permanent(f"{source}: the suite {suite!r} is unknown; use one of {', '.join(SUITE_NUMBERS)}")
     return suite, key_id, raw

@@ -1,8 +1,8 @@
 """Sign a batch, then seal it with HPKE.  Pure.
 
-Invariant: only the fleet opens what leaves the vehicle, and the content proves which vehicle made it.  A broker, a
-network or a thief of the vehicle's flash learns the header and the size of a batch and nothing else, and no byte of
-header or body can change without `unseal` refusing the batch.
+Invariant: only the fleet can open a batch, and the content proves which vehicle made it.  A broker, a network or a
+thief of the vehicle's flash learns only the header and the size of a batch.  If a byte of header or body changes,
+`unseal` refuses the batch.
 
     info       = "hu/v1/seal", 0 || header
     envelope   = Envelope{header, HPKE.seal(recipient, info, SignedBody{signature, body})}
@@ -13,13 +13,13 @@ ChaCha20-Poly1305:
 
 - On ARM cores without the cryptographic extension (Cortex-A7, A9, the A72 of a Raspberry Pi 4) it is several times
   faster than AES-GCM in software, and constant in time by construction.
-- On cores with the extension both cost far less than the rest of a batch (60 KB, x86-64 with AES instructions: 0.15 ms
-  against 0.13 ms).
+- On cores with the extension, both take far less time than the other work for a batch (60 KB on x86-64 with AES
+  instructions: 0.15 ms for ChaCha20-Poly1305, 0.13 ms for AES-GCM).
 - Its 256-bit key matches ML-KEM-768; AES-128 would be the weaker half against a quantum computer.
 
-The signature is ECDSA P-256 because TPMs and secure elements have it.  A signature protects authenticity today and can
-be replaced later.  The key exchange cannot: what is recorded today may be opened in twenty years, hence the hybrid
-post-quantum suite.
+The signature is ECDSA P-256 because TPMs and secure elements have it.  A signature protects authenticity today, so the
+algorithm can be replaced later.  The key exchange must be safe now, because a batch that is recorded today may be
+attacked in twenty years.  For this reason there is a hybrid post-quantum suite.
 
 An envelope is larger than its body by 1,136 bytes (MLKEM768_X25519) or 48 bytes (X25519) of HPKE, about 72 bytes of
 signature and about 130 bytes of header.
@@ -47,10 +47,10 @@ from agent.formats.up.recipient import (
 )
 
 FORMAT: Final = 1
-# Azure Event Grid carries no larger message; batches are far smaller.
+# Azure Event Grid accepts no larger message; batches are far smaller.
 MAX_ENVELOPE_BYTES: Final = 512 * 1024
 MAX_HEADER_BYTES: Final = 512
-# Envelope minus body at most: the larger suite; signature, header and framing.
+# An envelope is at most this much larger than its body: HPKE of the larger suite, and signature, header and framing.
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"
@@ -68,11 +68,14 @@ _LANES: Final[dict[int, Lane]] = {number: lane for lane, number in _LANE_NUMBERS
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The part of a batch that stands in clear and is authenticated.  (vehicle, epoch, seq) names the batch for ever.
+    """The header of a batch, which is authenticated but not encrypted.
 
-    `vehicle` is a UUID in lower case, `epoch` 32 lower-case hex digits, `seq` counts from 1, `key_id` names the
-    recipient's key, `sealed_at_us` is the vehicle's wall clock (Unix epoch).  The epoch is that of the vehicle's
-    spool.  A checkpoint has the id of its window in its place, and is sent only where the window never will be.
+    Together, `vehicle`, `epoch` and `seq` name the batch for ever.  `vehicle` is a UUID in lower case, `epoch` has 32
+    lower-case hex digits, and `seq` counts from 1.  `key_id` names the recipient's key.  `sealed_at_us` is the time of
+    the vehicle's wall clock (Unix epoch).
+
+    The epoch is the epoch of the vehicle's spool.  For a checkpoint, it is the id of the window; a checkpoint is sent
+    only if its window never will be.
     """
 
     vehicle: str
@@ -85,13 +88,13 @@ class Header:
 
 
 def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, recipient: RecipientPublicKey) -> bytes:
-    """Return the envelope of `body`.  Raises: ValueError where `header` is malformed or names another recipient."""
+    """Return the envelope of `body`.  Raises: ValueError if `header` is malformed or names another recipient."""
     if (header.suite, header.key_id) != (recipient.suite, recipient.key_id):
-        raise ValueError(f"header names key {header.key_id}, the recipient's is {recipient.key_id}")
+        raise ValueError(f"The header names key {header.key_id}, but the recipient has key {recipient.key_id}.")
     if (fault := _fault(header)) is not None:
         raise ValueError(fault)
-    # The envelope carries these bytes as they are. Serialising the header again might give other bytes, which the
-    # signature would not fit.
+    # The envelope carries these bytes as they are.  Serialising the header again might give other bytes, for which the
+    # signature would not be valid.
     header_bytes = pb.Header(
         format=FORMAT,
         vehicle=header.vehicle,
@@ -109,19 +112,21 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
 
 
 def read_header(envelope: bytes) -> Header:
-    """Read the header without authenticating it, which only `unseal` does.  Raises: Untrusted where it is malformed."""
+    """Return the header, which only `unseal` authenticates.  Raises: Untrusted if the envelope is malformed."""
     return _open_envelope(envelope)[0]
 
 
 def unseal(
     envelope: bytes, private: RecipientPrivateKey, device_public_key: ec.EllipticCurvePublicKey
 ) -> tuple[Header, bytes]:
-    """Open an envelope and verify that the device key signed it.  Raises: Untrusted, which says what failed."""
+    """Open an envelope and verify the signature of the device key.  Raises: Untrusted, naming the failed check."""
     header, header_bytes, signed_body = _decrypt(envelope, private)
     try:
         device_public_key.verify(signed_body.signature, _signed(header_bytes, signed_body.body), _SIGNATURE)
     except InvalidSignature as error:
-        raise Untrusted(f"signature is not that of vehicle {header.vehicle}'s registered device key") from error
+        raise Untrusted(
+            f"The signature is not from the device key that is registered for vehicle {header.vehicle}."
+        ) from error
     return header, signed_body.body
 
 
@@ -135,36 +140,38 @@ def _decrypt(envelope: bytes, private: RecipientPrivateKey) -> tuple[Header, byt
     header, header_bytes, ciphertext = _open_envelope(envelope)
     if (header.suite, header.key_id) != (private.suite, private.key_id):
         raise Untrusted(
-            f"batch is sealed to {header.suite} key {header.key_id}, not to ours "
-            f"({private.suite} {private.key_id}): restore that key, or enrol the vehicle again"
+            f"The batch is sealed to {header.suite} key {header.key_id}, not to our {private.suite} key "
+            f"{private.key_id}: restore the other key, or enrol the vehicle again."
         )
     signed_body = pb.SignedBody()
     try:
         plaintext = SUITES[header.suite].decrypt(ciphertext, private.key, info=_SEAL_DOMAIN + header_bytes)
         signed_body.ParseFromString(plaintext)
     except InvalidTag as error:
-        raise Untrusted("seal does not open: header or ciphertext was altered") from error
+        raise Untrusted("The seal does not open, because the header or the ciphertext was altered.") from error
     except DecodeError as error:
-        raise Untrusted("sealed content is not a signed body of ours") from error
+        raise Untrusted("The sealed content is not a protobuf SignedBody.") from error
     return header, header_bytes, signed_body
 
 
 def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
     # The size is checked before parsing, so that a flood of large messages costs little.
     if len(payload) > MAX_ENVELOPE_BYTES:
-        raise Untrusted(f"envelope of {len(payload)} bytes exceeds {MAX_ENVELOPE_BYTES}")
+        raise Untrusted(f"The envelope has {len(payload)} bytes, which exceeds {MAX_ENVELOPE_BYTES}.")
     envelope, message = pb.Envelope(), pb.Header()
     try:
         envelope.ParseFromString(payload)
         if len(envelope.header) > MAX_HEADER_BYTES:
-            raise Untrusted(f"header of {len(envelope.header)} bytes exceeds {MAX_HEADER_BYTES}")
+            raise Untrusted(f"The header has {len(envelope.header)} bytes, which exceeds {MAX_HEADER_BYTES}.")
         message.ParseFromString(envelope.header)
     except DecodeError as error:
-        raise Untrusted("payload is not an envelope of ours") from error
+        raise Untrusted("The payload is not a protobuf Envelope.") from error
     if message.format != FORMAT:
-        raise Untrusted(f"envelope has format {message.format}, we read {FORMAT}: update the receiver")
+        raise Untrusted(
+            f"The envelope has format {message.format}, and this receiver reads format {FORMAT}: update the receiver."
+        )
     if message.suite not in SUITE_NAMES or message.lane not in _LANES:
-        raise Untrusted(f"header names unknown suite {message.suite} or lane {message.lane}")
+        raise Untrusted(f"The header has an unknown suite or lane: suite {message.suite}, lane {message.lane}.")
     header = Header(
         message.vehicle,
         message.epoch,
@@ -181,14 +188,14 @@ def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
 
 def _fault(header: Header) -> str | None:
     if not is_vehicle(header.vehicle):
-        return f"header's vehicle {header.vehicle[:50]!r} is not a UUID in lower case"
+        return f"The vehicle {header.vehicle[:50]!r} in the header is not a UUID in lower case."
     if _EPOCH.fullmatch(header.epoch) is None:
-        return f"header's epoch {header.epoch[:50]!r} is not 32 lower-case hex digits"
+        return f"The epoch {header.epoch[:50]!r} in the header is not 32 lower-case hex digits."
     if header.seq < 1:
-        return "header's seq is below 1"
+        return "The sequence number in the header is below 1."
     return None
 
 
 def _signed(header_bytes: bytes, body: bytes) -> bytes:
-    # The length keeps header and body apart: no other division of the same bytes has this signature.
+    # The length separates header and body, so no other division of the same bytes has the same signature.
     return b"".join((_SIGN_DOMAIN, len(header_bytes).to_bytes(4, "big"), header_bytes, body))

@@ -1,8 +1,8 @@
-"""Signal tables and signal blocks: decoded values on their way from a source to the consumers.  Pure.
+"""Signal tables and signal blocks, which carry decoded values from a source to the consumers.  Pure.
 
-A signal table names signals that come together.  A message of a bus plan is one kind of signal table; a source of
-values that are not CAN frames (GNSS, diagnostics) brings its own.  A signal block holds samples of one table as
-columns.  Behind the collector nothing tells the two kinds apart.
+A signal table describes signals that come together.  One kind of signal table is a message of a bus plan.  Another kind
+comes from a source of values that are not CAN frames, such as GNSS or diagnostics.  A signal block holds samples of one
+table as columns.  Consumers do not distinguish the two kinds.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from can_dbc.values import Kind
 
 @dataclass(frozen=True, slots=True)
 class SignalTable:
-    """Signals that come together, such as those of one message: what they are called and what their values mean.
+    """Describes signals that come together, such as the signals of one message.
 
-    `signals` holds a description and a value table for each.  Their names are "<name of the table>.<signal>"; their
-    `bus` is the channel, or the name of the source.
+    `signals` has a description and a value table for each signal.  The name of a signal is
+    "<name of the table>.<signal>", and its `bus` is the channel, or the name of the source.
     """
 
     name: str
@@ -28,13 +28,16 @@ class SignalTable:
 
 
 class SignalBlock(msgspec.Struct, frozen=True, eq=False):
-    """Samples of one signal table as columns, in the order of their source; where senders are told apart, of one.
+    """Holds samples of one signal table as columns, in the order of their source.
 
-    `table`: number of the signal table among those of its source, or of the collector once it was fed.  `t_ns` (n,)
-    int64, Unix epoch; `signals` (S,): which signals of the table the rows are; `raw` (S, n) int64, unsigned 64-bit
-    values and IEEE floats as their bit pattern; `valid` (S, n) bool: which samples are present, None where all are.
-    `source_address`: 0 to 255, who sent a message of J1939; None elsewhere.  `rows` (n,) int64, ascending: where the
-    samples stand among those of other blocks that are delivered together; a source need not set it.
+    - `table` is the number of the signal table: in its source, or, after the block was fed, in the collector.
+    - `t_ns` (n,) has the times since the Unix epoch.
+    - `signals` (S,) has the index in the table for each row of `raw`.
+    - `raw` (S, n) has the raw values.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.
+    - `valid` (S, n) says which samples are present; None means all.
+    - `source_address` (0 to 255) is the one sender of all samples of a J1939 message; None for other messages.
+    - `rows` (n,), ascending, gives the order of the samples among blocks that are delivered together.  A source need
+      not set it.
     """
 
     table: int
@@ -49,7 +52,7 @@ class SignalBlock(msgspec.Struct, frozen=True, eq=False):
         return len(self.t_ns)
 
     def slice(self, start: int, stop: int) -> "SignalBlock":
-        """Return samples start to stop-1 as views."""
+        """Return a block with the samples from `start` to `stop` - 1, as views."""
         return msgspec.structs.replace(
             self,
             t_ns=self.t_ns[start:stop],
@@ -60,13 +63,13 @@ class SignalBlock(msgspec.Struct, frozen=True, eq=False):
 
 
 def float_signal(name: str, source: str, unit: str | None = None) -> Described:
-    """Describe a signal whose values are IEEE doubles, for sources whose values no database scales.
+    """Return the description of a signal of IEEE doubles, for a source whose values no database scales.
 
-    The offset is -0.0, which adds nothing to any value, not even to -0.0: so the value arrives bit for bit.
+    The offset is -0.0, because adding it changes no value, not even -0.0.  Values therefore arrive bit for bit.
     """
     return SignalInfo(name, source, unit, Kind.FLOAT64, 64, 1.0, -0.0), {}
 
 
 def raw_of_floats(values: ArrayLike) -> NDArray[np.int64]:
-    """Return the bit patterns of IEEE doubles, as a signal block carries them (same shape)."""
+    """Return the bit patterns of IEEE doubles for a signal block, in the same shape."""
     return np.ascontiguousarray(values, np.float64).view(np.int64)

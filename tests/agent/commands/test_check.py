@@ -89,7 +89,9 @@ def test_two_sources_of_one_bus_are_a_problem(car: Car) -> None:
     assert not any("no source delivers" in note for note in report.notes)
 
 
-@pytest.mark.parametrize(("start", "words"), [("yesterday", "no ISO 8601"), ("2026-07-01T08:00:00", "no time zone")])
+@pytest.mark.parametrize(
+    ("start", "words"), [("yesterday", "not an ISO 8601"), ("2026-07-01T08:00:00", "no time zone")]
+)
 def test_a_start_that_is_no_time_is_a_problem(car: Car, start: str, words: str) -> None:
     car.write(sources=f'[[sources]]\nkind = "virtual_vehicle"\nstart = "{start}"')
     (problem,) = check(car.config).problems
@@ -110,7 +112,7 @@ def test_an_interface_that_python_can_does_not_have_is_a_problem(car: Car) -> No
     assert "sources[0].interface: python-can has no interface 'socketcna'; did you mean 'socketcan" in problem
     car.write(sources=source + '"warp"')
     (problem,) = check(car.config).problems
-    assert "it has canalystii" in problem
+    assert "its interfaces are canalystii" in problem
     car.write(sources=source + '"virtual"')
     assert check(car.config).ok
 
@@ -120,7 +122,7 @@ def test_a_folder_of_campaigns_that_is_named_and_missing_is_a_problem(car: Car) 
     report = check(car.config)
     (problem,) = report.problems
     assert "telemetry.campaigns" in problem
-    assert "campaings is no folder" in problem
+    assert "campaings is not a folder" in problem
     assert not any("no campaigns" in note for note in report.notes)
 
 

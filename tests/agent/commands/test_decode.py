@@ -168,7 +168,7 @@ def test_the_summary_accounts_for_every_frame_by_name(log, dbc):
     }
     assert summary.errors["short"] == {"can0": {"Motor": 1}}
     assert summary.errors["remote"] == {"can0": {"123": 1}}
-    assert "can5: has a database, but the log has no frame of it" in summary.notes
+    assert "can5: this bus has a database, but the log has no frame of it; check the name" in summary.notes
     assert json.loads(json.dumps(summary.as_dict()))["decoded"] == 3
 
 
@@ -206,10 +206,10 @@ def test_a_damaged_log_leaves_no_output_and_no_temporary_file(log, dbc, tmp_path
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("out.json", r"out\.json: unknown output format; name it \*\.parquet or \*\.csv"),
-        ("gone/out.csv", r"gone/out\.csv: cannot be written: No such file or directory"),
-        ("drive.log/out.csv", r"drive\.log/out\.csv: cannot be written: Not a directory"),
-        ("gone/out.parquet", r"gone/out\.parquet: cannot be written: "),
+        ("out.json", r"out\.json: the format of the output is unknown; name the file \*\.parquet or \*\.csv"),
+        ("gone/out.csv", r"gone/out\.csv: the table cannot be written: No such file or directory"),
+        ("drive.log/out.csv", r"drive\.log/out\.csv: the table cannot be written: Not a directory"),
+        ("gone/out.parquet", r"gone/out\.parquet: the table cannot be written: "),
     ],
 )
 def test_an_output_that_cannot_be_written_is_named(log, dbc, tmp_path, name, complaint):
@@ -228,7 +228,7 @@ def test_a_full_disk_is_named(log, dbc, tmp_path):
     )
     command = [sys.executable, "-c", code, str(log), str(dbc), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "full.csv: cannot be written: File too large; make room" in done.stdout
+    assert "full.csv: the table cannot be written: File too large; make room" in done.stdout
     assert not out.exists()
 
 

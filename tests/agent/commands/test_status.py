@@ -55,7 +55,7 @@ def test_another_program_on_the_port_is_named(car: Car) -> None:
         done = command("agent", "status", "--config", car.config)
         server.shutdown()
     assert done.returncode == 1
-    assert "another program's?" in done.stderr
+    assert "another program uses serve.port" in done.stderr
 
 
 def test_a_port_that_only_the_log_knows_is_named(car: Car) -> None:

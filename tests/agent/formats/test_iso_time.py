@@ -19,7 +19,9 @@ def test_a_time_with_a_zone_is_read_to_the_microsecond_and_written_in_utc(text, 
     assert iso_of_ns(t_ns).endswith("Z")
 
 
-@pytest.mark.parametrize(("text", "remedy"), [("yesterday", "no ISO 8601 time"), ("2026-07-01T08:00:00", "append Z")])
+@pytest.mark.parametrize(
+    ("text", "remedy"), [("yesterday", "not an ISO 8601 time"), ("2026-07-01T08:00:00", "append Z")]
+)
 def test_what_is_no_moment_is_refused_with_place_and_remedy(text, remedy):
     with pytest.raises(Permanent, match=f"agent.toml: start: .*{remedy}"):
         ns_of_iso(text, "agent.toml: start")

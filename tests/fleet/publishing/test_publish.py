@@ -94,7 +94,7 @@ def test_documents_near_their_expiry_are_signed_anew(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(
     ("document", "complaint"),
-    [(b"{}", "wipe them all"), (toggles().replace(b'"on": true', b'"up": true'), "'on' is none of")],
+    [(b"{}", "would remove all flags"), (toggles().replace(b'"on": true', b'"up": true'), "'on' is not one of")],
 )
 def test_toggles_that_a_vehicle_would_refuse_are_not_signed(fleet: Fleet, document: bytes, complaint: str) -> None:
     with pytest.raises(Permanent, match=complaint):

@@ -99,7 +99,7 @@ def test_what_would_change_the_collection_and_is_not_carried_out_is_refused_by_n
         ({"signalsToCollect": [{"name": "A.b"}, {"name": "A.b", "onChange": True}]}, "'A.b' twice"),
         ({"priority": -1}, "priority"),
         ({"priority": 2**31}, "priority"),
-        ({"startTime": "yesterday"}, "startTime: 'yesterday' is no ISO 8601"),
+        ({"startTime": "yesterday"}, "startTime: 'yesterday' is not an ISO 8601 time"),
         ({"startTime": "2026-07-01T00:00:00"}, "startTime: .* has no time zone; append Z"),
         ({"startTime": -1}, "startTime"),
         ({"expiryTime": 1752000000}, "expiryTime is not after startTime"),

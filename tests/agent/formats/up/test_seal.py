@@ -64,14 +64,15 @@ def test_equal_batches_are_sealed_differently():
 def test_another_recipient_key_is_named():
     other = RecipientPrivateKey.generate()
     with pytest.raises(
-        Untrusted, match=rf"sealed to MLKEM768_X25519 key {FLEET['MLKEM768_X25519'].key_id}, not to ours"
+        Untrusted,
+        match=rf"sealed to MLKEM768_X25519 key {FLEET['MLKEM768_X25519'].key_id}, not to our MLKEM768_X25519 key",
     ):
         unseal(ENVELOPES["MLKEM768_X25519"], other, DEVICE.public_key())
 
 
 def test_another_devices_signature_is_named():
     stranger = ec.generate_private_key(ec.SECP256R1())
-    with pytest.raises(Untrusted, match="signature is not that of vehicle 0b8a4a5e"):
+    with pytest.raises(Untrusted, match="registered for vehicle 0b8a4a5e"):
         unseal(sealed(device=stranger), FLEET["MLKEM768_X25519"], DEVICE.public_key())
 
 
@@ -132,12 +133,12 @@ def test_arbitrary_sealed_content_is_untrusted_and_nothing_else(content):
     ("change", "reason"),
     [
         ({"format": 2}, "format 2"),
-        ({"suite": 9}, "unknown suite 9"),
+        ({"suite": 9}, "unknown suite .* suite 9"),
         ({"lane": 0}, "lane 0"),
         ({"vehicle": "WVWZZZ1JZXW000001"}, "vehicle"),
         ({"epoch": "0F" * 16}, "epoch"),
-        ({"seq": 0}, "seq"),
-        ({"key_id": "x" * 600}, "header of"),
+        ({"seq": 0}, "sequence number"),
+        ({"key_id": "x" * 600}, "header has"),
     ],
 )
 def test_a_header_out_of_form_is_untrusted_and_its_fault_named(change, reason):
