@@ -6,11 +6,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Final
 
 import structlog
 
+from agent import __version__
 from agent.errors import Transient
 from agent.formats.up.columns import Event
 from agent.runtime.assembly import Assembly, now_us
@@ -74,7 +74,7 @@ class Agent:
 
     def record_event(self, kind: str) -> None:
         """Send the fleet an event about the agent itself."""
-        self._parts.outbox.add_event(Event(now_us(), kind, {"version": version("headunit-agent")}))
+        self._parts.outbox.add_event(Event(now_us(), kind, {"version": __version__}))
 
     async def delivered(self) -> bool:
         """Wait until every source has ended and every batch is acknowledged; return whether no source failed."""
@@ -90,7 +90,7 @@ class Agent:
     def _report_ready(self) -> None:
         parts = self._parts
         self._notifier.ready(f"{len(parts.feeders)} sources, {len(parts.collector.campaigns)} campaigns")
-        log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=version("headunit-agent"))
+        log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=__version__)
         freeze_lasting_objects()
 
     def _close_spool(self) -> None:

@@ -8,9 +8,9 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final
 
+from agent import __version__
 from agent.errors import AgentError, Permanent
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
@@ -81,7 +81,7 @@ class LiveStatus:
         spool = await self.spool.figures()
         return {
             "running": True,
-            "version": version("headunit-agent"),
+            "version": __version__,
             "vehicle": self.vehicle,
             "uptime_s": round(time.monotonic() - self.started_s, 1),
             "sources": [
