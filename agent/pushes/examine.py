@@ -16,8 +16,10 @@ from agent.errors import Permanent, Transient
 from agent.pushes.release import Question, Reason, Verdict
 
 TIMEOUT_S: Final = 60.0
-"""The time limit of the verifier process.  Starting Python takes seconds on a busy head unit, and the verifier may use
-30 s of processor time."""
+"""The time limit of the verifier process.
+
+Starting Python takes seconds on a busy head unit, and the process may use 30 s of processor time.
+"""
 _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can put another module in front.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")

@@ -16,8 +16,10 @@ from typing import Final
 import msgspec
 
 ATTEMPTS: Final = 3
-"""The number of starts that a release on trial gets.  Two of them may end because the vehicle lost power, which says
-nothing about the release."""
+"""The number of starts that a release on trial gets.
+
+Two of them may end because the vehicle lost power, which says nothing about the release.
+"""
 
 
 class Ref(msgspec.Struct, frozen=True):

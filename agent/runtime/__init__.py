@@ -1,1 +1,1 @@
-"""The running agent: how its parts are built, connected, run and ended.  Only this package knows all others."""
+"""The running agent: build its components, connect them, run them and end them."""
