@@ -46,9 +46,10 @@ class Endpoint:
 def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
     """Return a subclass of SSLSocket that reads ahead and appends each TLS error to `alerts`.
 
-    Reading ahead saves system calls, because paho asks for one or two bytes at a time.  The errors are kept because
-    under TLS 1.3 a broker refuses our certificate only after the handshake.  The broker then sends an alert, which
-    paho reports as "connection lost".
+    Reading ahead saves many calls of OpenSSL, because paho asks for one or two bytes at a time.
+
+    The errors are kept because under TLS 1.3 a broker refuses our certificate only after the handshake.  The broker
+    then sends an alert, which paho reports as "connection lost".
     """
 
     class BrokerSocket(ssl.SSLSocket):

@@ -56,7 +56,7 @@ class LinkKeeper:
         problem: AgentError | None = None
         try:
             # `online` runs its work in a task group, so even a lost connection arrives as an ExceptionGroup.  A group
-            # with a programming error is raised on, because connecting again would hide the error.
+            # with a programming error is not caught here, because connecting again would hide the error.
             with ungrouped():
                 async with self._connect(self._endpoint) as connection:
                     self._after(Event.CONNECTED)

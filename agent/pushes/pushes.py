@@ -132,8 +132,8 @@ class Pushes:
         The bundle comes from `hu/v1/push/<vehicle>`.  If the result is APPLIED, the caller must apply the release that
         `current()` returns.
 
-        Raises: Transient if the machine failed (disk full, no process).  The release in force then stays, and the
-        fleet can be asked again.  Permanent if the vehicle's own root.json is unusable.
+        Raises: Transient if the machine failed (disk full, no process), Permanent if the vehicle's own root.json is
+        unusable.  After either error the release in force stays.
         """
         async with self._one_at_a_time:
             if len(payload) > BUNDLE_BYTES:
@@ -187,7 +187,7 @@ class Pushes:
         return None
 
     async def confirm_trial(self) -> PushOutcome | None:
-        """Confirm the release on trial, and return None if there is none."""
+        """Confirm the release on trial.  Returns None if no release is on trial."""
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._confirm))
 

@@ -1,1 +1,1 @@
-"""The running agent: build its components, connect them, run them and end them."""
+"""Build, connect, run and stop the components of the agent."""

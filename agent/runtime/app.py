@@ -76,7 +76,7 @@ class Agent:
         await self._parts.applier.replace_local(campaigns)
 
     def record_event(self, kind: str) -> None:
-        """Add an event about the agent itself, of this kind, to the data for the fleet."""
+        """Report an event about the agent itself to the fleet; `kind` names the event."""
         self._parts.outbox.add_event(Event(now_us(), kind, {"version": version("headunit-agent")}))
 
     async def delivered(self) -> bool:

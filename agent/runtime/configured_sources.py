@@ -38,8 +38,8 @@ def make_source(
 ) -> Source:
     """Make source `number` of the settings.
 
-    A log is read once to find its channels, unless the settings name them.  If `descriptors` are given, the ring of a
-    source outlives the source there.  Raises: Permanent if the source cannot be made.
+    A log is read once to find its channels, unless the settings name them.  If `descriptors` are given, they keep the
+    ring of a source open after the source has ended.  Raises: Permanent if the source cannot be made.
     """
     # The module of a source is imported with the first source of its kind, because python-can and the simulator would
     # double the start-up time of a head unit that captures with packet rings.

@@ -4,8 +4,8 @@ Invariant: telemetry and acknowledgements never wait for pushes.  If the broker 
 says so, and batches are sent all the same.
 
 Bundles are examined in a separate task.  If several bundles wait, only the newest one is examined.  After a refused
-bundle, the next one waits for a back-off, which goes on over the end of a connection.  A flood of forged bundles
-therefore costs the machine little.
+bundle, the next one waits for a back-off, which continues if the connection ends.  A flood of forged bundles therefore
+costs the machine little.
 """
 
 import asyncio

@@ -83,7 +83,7 @@ async def run(loaded: Loaded, read: Callable[[], Loaded], process: Process, *, u
     `read` reads the configuration again.  With `until_delivered`, the agent also ends when every source has ended and
     every batch is acknowledged.  The status is then 1 if a source failed, or if a signal ended the agent earlier.
 
-    Raises: AgentError if the agent cannot start, or if a part of it failed for good.
+    Raises: AgentError if the agent cannot start, or if one of its components failed for good.
     """
     supervisor = _Supervisor(loaded, read, process, until_delivered=until_delivered)
     with ungrouped():

@@ -1,4 +1,7 @@
-"""Open interfaces by python-can, and tell wrong settings (Permanent) from missing interfaces (Transient)."""
+"""Open CAN interfaces through python-can.
+
+Wrong settings are Permanent errors.  A missing interface is a Transient error.
+"""
 
 import inspect
 from collections.abc import Iterator, Mapping

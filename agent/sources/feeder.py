@@ -54,7 +54,7 @@ class _Feeding(Generic[_Block]):
         return self._source.name
 
     async def run(self) -> None:
-        """Feed blocks until the source ends or fails.  A cancelled feeder ends after its source has closed."""
+        """Feed blocks until the source ends or fails.  If cancelled, let the source close first."""
         try:
             # Every source promises that its iterator can be closed (see Source), which AsyncIterator cannot express.
             blocks = cast("AsyncGenerator[_Block]", self._source.blocks())

@@ -91,7 +91,7 @@ class PythonCanSource:
             self._report_rest(*reader.take())
 
     def _report_rest(self, messages: list[can.Message], losses: list[BusLoss]) -> None:
-        """Report the frames that arrived before the source was closed and are in no block as lost."""
+        """Report the losses that remain when the source is closed, and count frames that are in no block as lost."""
         for loss in losses:
             self._on_loss(loss)
         if messages:

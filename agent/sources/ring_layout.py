@@ -130,7 +130,7 @@ def read(slots: Slots, position: int, count: int, buses: tuple[str]) -> FrameBlo
     """Return a copy of the `count` frames from `position` on, and mark these frames as read in the ring."""
     runs = _runs(slots, position, count)
     block = _columns(runs[0] if len(runs) == 1 else np.concatenate(runs), buses, position)
-    # The order of these writes matters: `recover` is right after each of them, should the reader be killed there.
+    # The order of these writes matters: `recover` finds the right result even if the reader is killed between them.
     slots["marked"][0] = max(int(slots["marked"][0]), position + count)
     for run in runs:
         run["captured"] = 0

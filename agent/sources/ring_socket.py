@@ -155,7 +155,7 @@ class PacketRing:
         return block
 
     def release(self, position: int) -> None:
-        """Give the slots of all frames before `position` that were read back to the kernel."""
+        """Free the slots of all read frames before `position`, so that the kernel can use them again."""
         position = min(position, self.position)
         if position > self.held_from:
             ring_layout.release(self._slots, self.held_from, position)

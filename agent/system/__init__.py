@@ -1,1 +1,1 @@
-"""Use the machine: its files, systemd, memory and log.  This package imports no other one but `agent.errors`."""
+"""Use the machine: its files, systemd, memory and log.  Of the project, this package imports `agent.errors` only."""

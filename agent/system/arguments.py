@@ -1,4 +1,4 @@
-"""Help both programs to use argparse: types of arguments, and functions that add commands and options.
+"""Provide types of arguments and other helpers for argparse, which both programs use.
 
 A type is a function that turns the text of an argument into a value.  For a wrong text it raises
 argparse.ArgumentTypeError with a remedy, and argparse ends the program with status 2.
@@ -70,5 +70,5 @@ def add_command(
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add the option `--json`, which every command has that reports something."""
+    """Add the option `--json`, which makes a command print its result as JSON."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

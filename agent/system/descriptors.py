@@ -61,7 +61,8 @@ def inherited(environment: MutableMapping[str, str] = os.environ) -> dict[str, i
         descriptor = _FIRST + number
         os.set_inheritable(descriptor, False)
         name = names[number] if number < len(names) else ""
-        # This program never stored a descriptor without a name, or two of one name, and would keep it open for ever.
+        # This program stored no descriptor without a name, and no two of the same name.  Such a descriptor is closed,
+        # because it would otherwise stay open for ever.
         if not name or name in found:
             os.close(descriptor)
         else:
