@@ -1,8 +1,8 @@
 """Decodes the frames of one message or one container into columns of raw integers.  Pure.
 
-A message takes one set of array operations, however many signals it has.  Frames of a container are taken apart into
-PDUs (can_dbc/containers.py).  The PDUs of a contained message are decoded together, as if they were frames with the
-identifier and time of the frames that held them.
+Decoding a message takes one set of array operations, however many signals it has.  Frames of a container are taken
+apart into PDUs (can_dbc/containers.py).  The PDUs of a contained message are decoded together, as if they were frames
+with the identifier and time of the frames that held them.
 """
 
 from collections.abc import Iterator, Sequence

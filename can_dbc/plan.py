@@ -70,7 +70,7 @@ class MultiplexerPlan:
     message.
 
     A raw value stands for the number `named[raw]` if that exists, and otherwise for the whole part of raw * scale +
-    offset. The reason is that cantools selects by the scaled value.  Integers are computed exactly.
+    offset.  The reason is that cantools selects by the scaled value.  Integers are computed exactly.
     """
 
     signal: int
