@@ -42,7 +42,9 @@ class Bus:
         self._free_us = 0
         self._senders = []
         for place, message in enumerate(messages):
-            assert message.cycle_time is not None, f"{message.name} has no cycle time; set GenMsgCycleTime in the database"
+            assert message.cycle_time is not None, (
+                f"{message.name} has no cycle time; set GenMsgCycleTime in the database"
+            )
             # Noise streams are numbered by bus and message, so that no two messages jitter together.
             cycle = Cycle(seed, 1_000 * (number + 1) + place, message.cycle_time * 1_000)
             self._senders.append(_sender(message, cycle, samplers[message.name]))
