@@ -3,12 +3,14 @@
 Appends and acknowledgements are measured in turns over spools of all sizes, so that other load on the machine affects
 all sizes alike.  The backlog is filled without syncing each file to the disk, which only shortens the filling.
 
-The drain runs the agent's uplink until the spool is empty.  The uplink uses MQTT 5 over mutual TLS with QoS 1, `ack =
-"broker"`, the default number of messages in flight, and no limit of the rate.  Each batch is read, checked, and durably
-forgotten.  Between the two halves of the drain, `mosquitto_pub -l -q 1` publishes the whole backlog over the same
-broker, with one process, one connection and one line per message.  A line cannot hold line ends or zero bytes, so these
-bytes of the sealed batches are replaced.  The number and the sizes of the messages stay the same.  A subscriber listens
-at the broker in both cases.
+The drain runs the agent's uplink until the spool is empty.  The settings are MQTT 5 over mutual TLS, QoS 1, the default
+number of messages in flight, no limit of the rate, and `ack = "broker"`.  Each batch is read, checked, and durably
+forgotten.
+
+Between the two halves of the drain, `mosquitto_pub -l -q 1` publishes the whole backlog over the same broker, with one
+process, one connection and one line per message.  A line cannot hold line ends or zero bytes, so these bytes of the
+sealed batches are replaced.  The number and the sizes of the messages stay the same.  A subscriber listens at the
+broker in both cases.
 
 The uplink leaves the removal of files for when the link is idle, and mosquitto's client has no such work.  Only
 `drain_removed_ratio_mosquitto` includes the removal.
@@ -140,7 +142,7 @@ def _batch(id_: BatchId, content: bytes) -> SealedBatch:
 
 
 def _fill(folder: Path, batches: int, size: int, *, age_s: float = 0.0) -> None:
-    """Make a spool of `batches` batches, stored `age_s` ago, which are noise like sealed batches."""
+    """Make a spool of `batches` random batches of `size` bytes, stored `age_s` seconds ago."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     spool = _open(folder, disk=_QuickDisk(), now_s=lambda: time.time() - age_s)
     for start in range(0, batches, _AT_ONCE):

@@ -3,12 +3,12 @@
     python -m bench.capture             prints JSON; boots User Mode Linux if this machine has no vcan
 
 If the machine has vcan, the cost is the CPU time of the reading process.  User Mode Linux counts that time only in
-ticks of 10 ms.  There, the cost is the CPU time that this machine spends on the whole kernel with all its processes,
-minus the time with the same traffic and no reader.  That cost includes system calls, wake-ups and the kernel's work for
-the delivery.
+ticks of 10 ms.  Under User Mode Linux, the cost is therefore the CPU time that this machine spends on the whole kernel
+with all its processes, minus the time with the same traffic and no reader.  That cost includes system calls, wake-ups
+and the kernel's work for the delivery.
 
 The readers take turns in each round, and medians are taken.  The cost is divided by the number of frames sent, so a
-reader that loses frames is spared their cost.
+reader that loses frames appears cheaper.
 """
 
 import asyncio

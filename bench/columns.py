@@ -24,7 +24,7 @@ def check_same(expected: Columns, found: Columns, who: str) -> int:
     NaN equals NaN.  Raises: Different, with the first signal that differs.
     """
     if missing := sorted(set(expected) ^ set(found)):
-        raise Different(f"{who}: only one side has the signal {'.'.join(missing[0])} and {len(missing) - 1} more")
+        raise Different(f"{who}: only one side has {'.'.join(missing[0])} and {len(missing) - 1} other signals")
     for key, values in expected.items():
         ours = found[key]
         if len(values) != len(ours) or not np.array_equal(values, ours, equal_nan=True):

@@ -120,7 +120,7 @@ def start_up(vehicle: Vehicle, event: str, times: int) -> dict[str, float]:
 def imports_mb() -> float:
     """Return the resident memory in MB of a process that only imports the agent's libraries.
 
-    The figure is a floor of `rss_mb`, except that the agent gives some of this memory back.
+    The figure is a lower bound for `rss_mb`, except that the agent gives some of this memory back.
     """
     done = subprocess.run([sys.executable, "-c", _LIBRARIES], check=True, capture_output=True, text=True)
     return round(int(done.stdout.split()[1]) / 1_000, 1)

@@ -1,1 +1,1 @@
-"""Compiles CAN databases into bit plans, and decodes blocks of CAN frames with them.  The package needs no agent."""
+"""Compiles CAN databases into bit plans and decodes blocks of CAN frames.  It does not depend on the agent."""

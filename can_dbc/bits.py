@@ -78,7 +78,7 @@ class Words:
 
 
 class Extraction:
-    """Extracts the signals of one message from frame data.  It is prepared once and used for every block."""
+    """Extracts the signals of one message from frame data.  One instance serves all blocks."""
 
     def __init__(self, signals: Sequence[SignalPlan]) -> None:
         self._words: list[tuple[int, bool]] = []

@@ -234,8 +234,8 @@ def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPl
 
 
 def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
-    """Return whether the signals of each byte order do not overlap and fit in `length` bytes, as cantools demands."""
-    # cantools checks little-endian and big-endian signals separately, so signals of different byte order may overlap.
+    """Return whether all signals fit in `length` bytes, and those of the same byte order do not overlap."""
+    # Signals of different byte order may overlap, because cantools checks each byte order separately.
     ends = {True: 0, False: 0}
     for signal in sorted(signals, key=lambda s: s.first_bit):
         if signal.first_bit < ends[signal.big_endian]:
@@ -247,7 +247,7 @@ def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
 def _kept(
     message: str, drafts: Sequence[SignalPlan], notes: list[str]
 ) -> tuple[tuple[SignalPlan, ...], Mapping[int, int]]:
-    """Return the signals to decode, and for the index of each draft that is kept the index of its signal.
+    """Return the signals to decode, and a map from the index of each kept draft to the index of its signal.
 
     Drafts that share a name and a multiplexed group become one signal.  Drafts of more than 64 bits are left out.
 

@@ -135,7 +135,10 @@ class Decoder:
         return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
-        """Return for each frame the number of its message, or the number for unknown, dead or skipped frames."""
+        """Return for each frame the number of its message, or the number for unknown, dead or skipped frames.
+
+        Dead frames are remote requests and error frames.
+        """
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]
         entry = block.can_id
@@ -162,7 +165,7 @@ class Decoder:
         return group
 
     def _refuse(self, block: FrameBlock, number: int, rows: NDArray[np.intp], refused: "RefusedFrames") -> None:
-        """Count the frames at `rows` as refused if `number` stands for unknown or dead frames, but not if skipped."""
+        """Count the frames at `rows` as refused, unless `number` stands for skipped frames."""
         if number == self._unknown:
             refused.add(Refused.UNKNOWN, rows, None)
         elif number == self._dead:

@@ -24,8 +24,8 @@ from can_dbc.selector import Selector
 class SignalColumns(msgspec.Struct, frozen=True, eq=False):
     """Holds the decoded frames of one message on one bus, in block order.
 
-    On a bus that is matched by PGN, all frames come from one sender.  For a contained message, n counts PDUs instead of
-    frames, and a frame may hold several PDUs.
+    On a bus that is matched by PGN, all frames come from one sender.  `n` is the number of frames.  For a contained
+    message, `n` is the number of PDUs, and a frame may hold several PDUs.
 
     `rows` (n,) int64 are the indices of the frames in the block.  `t_ns` (n,) int64 are their times.  `signals` (S,)
     are indices into `message.signals`.  `raw` (S, n) int64 are the raw values; unsigned 64-bit values and IEEE floats
@@ -79,7 +79,10 @@ class MessageDecoder:
         Raises: DecodeError if the message does not have one of these signals.
         """
         if any(not 0 <= index < len(plan.signals) for index in wanted):
-            raise DecodeError(f"{plan.name} has the signals 0 to {len(plan.signals) - 1}, but {wanted} are wanted")
+            raise DecodeError(
+                f"{plan.name} has the signals 0 to {len(plan.signals) - 1}, but {wanted} are wanted; "
+                "ask only for signals of the message"
+            )
         self._bus, self._plan, self._wanted = bus, plan, wanted
         self.has_source = has_source
         self._defect = None if plan.defect is None else Refused(plan.defect)

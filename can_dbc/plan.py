@@ -24,7 +24,7 @@ HEADER_IDS: Final = 1 << 24  # AUTOSAR's short header has 3 bytes for the id and
 
 
 class Match(StrEnum):
-    """Says how the identifier of a frame is compared with those of the messages."""
+    """Says how the identifier of a frame is matched with the identifiers of messages."""
 
     EXACT = "exact"
     PGN = "pgn"
@@ -36,9 +36,10 @@ class SignalPlan:
 
     `start` is the DBC start bit: the least significant bit of a little-endian signal, or the most significant bit of a
     big-endian signal.  `bits` is the length.  The physical value is raw * scale + offset in float64.  `texts` is the
-    value table by raw value (int64).  An IEEE float is looked up by its whole part, as in cantools.  `multiplexer` is
-    the index, within the message, of the signal that selects this signal.  `multiplexer_ids` (ascending) are the
-    numbers for which it does.  If `multiplexer` is None, this signal is always present.
+    value table by raw value (int64).  An IEEE float is looked up by its whole part, as in cantools.
+
+    `multiplexer` is the index, within the message, of the signal that selects this signal.  `multiplexer_ids`
+    (ascending) are the multiplexer numbers that select it.  If `multiplexer` is None, this signal is always present.
     """
 
     name: str
@@ -69,8 +70,8 @@ class MultiplexerPlan:
     frame with another number is refused.  `broken` are the numbers for which the selected signals overlap or exceed the
     message.
 
-    A raw value stands for the number `named[raw]` if that exists, and otherwise for the whole part of raw * scale +
-    offset.  The reason is that cantools selects by the scaled value.  Integers are computed exactly.
+    A raw value stands for the number `named[raw]` if that exists.  Otherwise it stands for the whole part of raw *
+    scale + offset, because cantools selects by the scaled value.  Integers are computed exactly.
     """
 
     signal: int

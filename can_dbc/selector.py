@@ -1,4 +1,4 @@
-"""Finds which signals a frame holds, with a table that is looked up by the raw values of a multiplexer.  Pure."""
+"""Finds which multiplexed signals a frame holds, from the raw value of their multiplexer.  Pure."""
 
 from collections.abc import Sequence
 

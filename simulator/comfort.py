@@ -46,7 +46,7 @@ def window_positions(d: Drive, _: Sending) -> Signals:
 def exterior_lights(d: Drive, _: Sending) -> Signals:
     """Return the state of the exterior lights.
 
-    A light sensor switches the low beam.  The indicators blink by the time since the start of the drive.
+    A light sensor switches the low beam.  The indicators blink at a fixed rate, counted from the start of the drive.
     """
     b = d.body
     dark = b.light_lx < _DARK_LX
@@ -134,7 +134,7 @@ def ambient_conditions(d: Drive, _: Sending) -> Signals:
 
 
 def seat_status(d: Drive, s: Sending) -> Signals:
-    """Return which seats are occupied, belted and heated.  Seat heating is on when it is cold outside."""
+    """Return occupancy, belts and heating of the seats.  The heating is on when it is cold outside."""
     heating = np.where(d.body.ambient_degc < 2, 2.0, np.where(d.body.ambient_degc < 10, 1.0, 0.0))
     return {
         "DriverOccupied": 1,

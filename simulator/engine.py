@@ -36,7 +36,10 @@ def engine_status(d: Drive, s: Sending) -> Signals:
 
 
 def engine_air(d: Drive, s: Sending) -> Signals:
-    """Return the air of the engine.  The air flow follows the fuel flow.  Without fuel, Lambda reads lean."""
+    """Return the state of the air that the engine takes in.
+
+    The air flow follows the fuel flow.  Without fuel, Lambda reads lean.
+    """
     e = d.driveline
     fires = e.fuel_w > 0
     load = e.engine_nm.clip(0) / 280
@@ -78,7 +81,7 @@ def fuel_system(d: Drive, s: Sending) -> Signals:
 
 
 def accelerator_pedal(d: Drive, _: Sending) -> Signals:
-    """Return the accelerator pedal, and the torque and power that the driver asks for."""
+    """Return the state of the accelerator pedal, and the torque and power that the driver asks for."""
     e = d.driveline
     return {
         "Position": 100 * e.pedal,

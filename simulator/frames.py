@@ -31,7 +31,7 @@ def frames(
     *,
     chunk_s: int = 1,
 ) -> Iterator[FrameBlock]:
-    """Yield blocks of the frames from `start_ns` to before `start_ns + duration_s`, or without end if that is None.
+    """Yield blocks of the frames in `duration_s` seconds from `start_ns` on, or without end if `duration_s` is None.
 
     `buses` names the powertrain bus and the body bus.  `start_ns` is cut to whole microseconds.  Timestamps are whole
     microseconds, do not fall, and rise strictly on each bus.  A block holds about `chunk_s` seconds, but the frames

@@ -70,7 +70,7 @@ class Driveline(Columns):
 
 
 class Hybrid:
-    """Keeps the state of the drive, and moves it on by one second at a time."""
+    """Keeps the state of the drive, and advances it by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._soc = float(rng.uniform(0.28, 0.9))
@@ -84,7 +84,7 @@ class Hybrid:
     def second(self, motion: Motion, segment: Segment, temperatures: Temperatures, *, parked: bool) -> Driveline:
         """Return forces, powers and energies for the second that `motion` describes.
 
-        `temperatures` are those before that second.
+        `temperatures` are the temperatures before that second.
         """
         speed = motion.speed_mps
         force = _resistance(motion)
@@ -169,8 +169,8 @@ class Hybrid:
 
         Hard acceleration, high speed, an empty battery or a cold cabin turns the engine on, for six seconds at least.
         """
-        # The charge is sustained from 25 % until it has risen to 30 %.  Without this hysteresis the engine would start
-        # at every stop.
+        # The charge is sustained once it falls below 25 %, until it has risen to 30 %.  Without this hysteresis the
+        # engine would start at every stop.
         self._sustaining = self._soc < (0.30 if self._sustaining else 0.25)
         mean_mps = (segment.start_mps + segment.end_mps) / 2
         peak_mps2 = PEAK * (segment.end_mps - segment.start_mps) / segment.duration_s
@@ -201,8 +201,8 @@ class Hybrid:
     def _turn(self, coupled_rpm: Column) -> Column:
         """Return the engine speed in rpm.
 
-        The speed follows the wheels through a closed clutch and is at least idle.  It falls to zero if the engine is
-        off.
+        The speed follows the wheels through a closed clutch and is at least idle.  If the engine is off, it falls to
+        zero.
         """
         engine_on = self._engine_on_s > 0
         idle_rpm = _CHARGING_RPM if self._sustaining else _IDLE_RPM

@@ -44,7 +44,7 @@ class Motion(Columns):
 
 
 class Road:
-    """Keeps the place of the vehicle, and moves it on by one second at a time."""
+    """Keeps the place of the vehicle, and advances it by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._heading = float(rng.uniform(0.0, 2 * math.pi))

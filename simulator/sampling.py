@@ -20,7 +20,7 @@ KMH: Final = 3.6  # km/h of one m/s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sending:
-    """Identifies the frames of one message that are sent.
+    """Identifies transmissions of one message.
 
     `index` (n,) int64 counts the transmissions of the message from 0.  `t_ns` (n,) int64 is Unix time in nanoseconds.
     """

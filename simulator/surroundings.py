@@ -35,7 +35,7 @@ class Body(Columns):
 
 
 class Surroundings:
-    """Keeps daylight, weather and occupants, and moves them on by one second at a time."""
+    """Keeps daylight, weather and occupants, and advances them by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.ambient_degc = float(rng.uniform(-6.0, 31.0))

@@ -77,7 +77,7 @@ def battery_status(d: Drive, s: Sending) -> Signals:
 def battery_limits(d: Drive, s: Sending) -> Signals:
     """Return the limits of the traction battery.
 
-    A cold battery gives and takes less power.  A nearly empty one gives less, and a nearly full one takes less.
+    A cold battery gives and takes less power.  A nearly empty battery gives less, and a nearly full battery takes less.
     """
     cells = _cells(d, s)
     temperature = d.thermal.battery

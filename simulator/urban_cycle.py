@@ -36,7 +36,7 @@ class Drive:
 
 
 class UrbanCycle:
-    """Simulates one drive, which only `advance` moves on."""
+    """Simulates one drive.  Each call of `advance` continues it."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 2])
