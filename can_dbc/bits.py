@@ -9,8 +9,8 @@ that a call of numpy costs more than the work on a few rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +20,7 @@ from can_dbc.values import WORD_BITS, Kind
 WORD_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Straddle:
+class _Straddle(msgspec.Struct, frozen=True):
     """A signal that spans 9 bytes, so that some of its bits lie in the byte at offset `at`.
 
     `row` is the row of the signal.  The ninth byte holds the last `missing` bits of a big-endian signal.  For a

@@ -8,7 +8,6 @@ also separated by source address, because the same signal from two control units
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -27,8 +26,7 @@ _BUFFER_VALUES: Final = 128  # numpy buffers rows shorter than this, and then sh
 _SOURCE_ADDRESS: Final = 0xFF  # The last byte of an identifier (J1939-21).
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True, eq=False):
     """Holds the result for one block.
 
     Each frame was decoded into `columns`, refused, taken apart into PDUs, or not wanted.  Likewise, each PDU was

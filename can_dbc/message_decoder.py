@@ -6,7 +6,6 @@ with the identifier and time of the frames that held them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -44,8 +43,7 @@ class SignalColumns(msgspec.Struct, frozen=True, eq=False):
     source_address: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frames:
+class Frames(msgspec.Struct, frozen=True, eq=False):
     """Holds frames sorted by message.
 
     `rows` are the indices of the frames in the block, `t_ns` their times, and `length` their numbers of data bytes.

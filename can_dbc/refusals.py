@@ -5,10 +5,10 @@ Nothing in a block can make decoding fail.  A frame that does not decode is refu
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +35,7 @@ class Refused(StrEnum):
     ERROR = "error"  # an error frame is not bus traffic
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Counts the frames of one identifier that were refused for one reason.
 
     `message` is the name of the message, or None if it is unknown.  For contained messages, and for Refused.HEADER,

@@ -5,8 +5,9 @@ This file depends on no MQTT library.  `agent.link.mqtt` opens connections.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from agent.errors import Permanent
 from agent.link.endpoint import Endpoint
@@ -18,8 +19,7 @@ NOT_AUTHORISED: Final = 0x87
 PACKET_TOO_LARGE: Final = 0x95
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Holds the limits that the broker set for one connection in its CONNACK.
 
     `receive_maximum` is a number of messages, and `maximum_packet_size` is in bytes.

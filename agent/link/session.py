@@ -17,6 +17,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 
 class State(Enum):
     """The states of the link."""
@@ -73,8 +75,7 @@ class Backoff:
         return self.floor_s + jitter * (ceiling - self.floor_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """Holds the state of the link at one moment.
 
     Times are seconds of the monotonic clock.  `failures` counts failures in a row.  The link entered `state` at

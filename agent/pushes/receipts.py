@@ -4,8 +4,9 @@ Invariant: each change of the release in force has exactly one receipt, and so h
 brings nothing new has no receipt.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from agent.formats.up.columns import Event
 from agent.pushes.release import Reason
@@ -26,8 +27,7 @@ class Result(StrEnum):
     """The release failed its trial, and the last known good release is in force again."""
 
 
-@dataclass(frozen=True, slots=True)
-class PushOutcome:
+class PushOutcome(msgspec.Struct, frozen=True):
     """Holds the result of an offered bundle or of a trial.
 
     `version` is the version of the TUF targets, or 0 if the bundle is not trusted.  REFUSED and REVERTED have a

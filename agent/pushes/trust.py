@@ -18,11 +18,11 @@ Invariants, in addition to those of the workflow:
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
+import msgspec
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -48,8 +48,7 @@ _ROTATIONS: Final = 128
 _ROLES: Final = ("timestamp", "snapshot", "targets")
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
+class Trusted(msgspec.Struct, frozen=True):
     """Holds the result of verifying a bundle that is trusted.
 
     `metadata` is the metadata that the vehicle must keep, by file name.  `signed_at_s` is a Unix time that has

@@ -6,7 +6,8 @@ Building blocks, because it reads files and opens the spool.
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.formats.topics import Lane
 from agent.formats.up.losses import Reason
@@ -45,8 +46,7 @@ from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
+class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     """Holds the components that `agent.runtime.app` runs.
 
     The owner must close `spool` after all other components have ended.

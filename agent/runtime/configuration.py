@@ -5,8 +5,9 @@ raises a Permanent error that names the file and the remedy.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down import campaign
@@ -20,16 +21,14 @@ from agent.system.durable import make_folder
 from can_dbc.plan import BusPlan
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignFile:
+class CampaignFile(msgspec.Struct, frozen=True):
     """Holds a campaign, and in `source` the name of its file for messages."""
 
     source: str
     campaign: Campaign
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(msgspec.Struct, frozen=True):
     """Holds the content of the configuration file and of the files that it names.
 
     The folders `state` and `runtime_folder` exist.  `local` are the campaigns on board, which apply until the fleet

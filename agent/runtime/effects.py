@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
@@ -59,8 +60,7 @@ class TogglesEffect:
         return _TogglesChange(self._service, self._file, document.content, Evaluator(document.value))
 
 
-@dataclass(frozen=True, slots=True)
-class _TogglesChange:
+class _TogglesChange(msgspec.Struct, frozen=True):
     service: ToggleService
     file: FlagdFile
     definition: bytes | None
@@ -91,8 +91,7 @@ class CampaignsEffect:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _CampaignsChange:
+class _CampaignsChange(msgspec.Struct, frozen=True):
     collector: Collector
     outbox: Outbox
     campaigns: tuple[Campaign, ...]

@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from agent import __version__
 from agent.errors import AgentError, Permanent
@@ -57,8 +58,7 @@ class SpoolAccount:
             self._problem = str(error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveStatus:
+class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Gathers the status document from the components of the agent.
 
     `started_s` is the start of the process on the monotonic clock.

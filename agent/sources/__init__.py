@@ -1,15 +1,15 @@
 """Sources deliver frames and values.  This file defines the contract of every source and the losses that it reports."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from agent.formats.up.signals import SignalBlock, SignalTable
 from can_dbc.frames import FrameBlock
 
 
-@dataclass(frozen=True, slots=True)
-class BusLoss:
+class BusLoss(msgspec.Struct, frozen=True):
     """Describes frames that a bus carried and its source could not deliver.  The ledger calls them `bus_overflow`.
 
     The timestamps of the frames are from `first_ns` to `last_ns` (Unix epoch).  `count` is 0 if their number is

@@ -13,10 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import can
+import msgspec
 import numpy as np
 import structlog
 
@@ -33,8 +33,7 @@ _log = structlog.get_logger()
 logging.getLogger("can").addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Holds the limits and intervals of a source.
 
     Apps see a value at most `drain_ms` late, and each drain wakes the machine up.  `buffer_frames` lasts for some seven

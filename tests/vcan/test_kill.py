@@ -27,7 +27,7 @@ BUSES = ("can0", "can1")
 KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "2"))
 SEED = 20_260_701
 DBC = 'VERSION ""\nBU_: X\nBO_ 291 Load: 8 X\n SG_ Count : 0|64@1+ (1,0) [0|0] "" X\n'
-# A start takes eight seconds inside User Mode Linux on a busy machine.  The ring must outlast all of the starts, because
+# A start takes eight seconds inside User Mode Linux on a busy machine.  The ring must outlast all starts, because
 # a full ring loses frames by design.
 SOURCE = """
 [[sources]]
