@@ -186,8 +186,8 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path, caps
         (("--audience", "brand"), "KEY=VALUE"),
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
-        (("--remove-campaign", "d"), "there are: none"),
-        (("--toggles", "/nonexistent.json"), "cannot read /nonexistent.json"),
+        (("--remove-campaign", "d"), "Published names of this kind: none"),
+        (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),
     ],
 )
 def test_wrong_arguments_are_named_and_sign_nothing(fleet: Fleet, arguments: tuple[str, ...], complaint: str) -> None:
