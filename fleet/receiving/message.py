@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Hold an MQTT message as it came, or as it is to be sent."""
+    """Holds an MQTT message that has arrived or that is to be sent."""
 
     topic: str
     payload: bytes

@@ -79,7 +79,7 @@ def test_a_broker_may_have_any_name_that_certificates_know(name: str, tmp_path: 
 def test_what_stands_in_the_way_of_a_new_fleet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "begun" / "keys").mkdir(parents=True)
-    for name, complaint in (("file", "is a file"), ("begun", "interrupted `fleet init` left; remove it")):
+    for name, complaint in (("file", "is a file"), ("begun", "interrupted `fleet init`. Remove the folder")):
         assert main(["init", "--fleet", str(tmp_path / name)]) == 1
         said = capsys.readouterr().err
         assert str(tmp_path / name) in said
