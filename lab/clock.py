@@ -3,9 +3,9 @@
 FILE holds the offset in nanoseconds, as 8 bytes in little-endian order.  A write to FILE moves the clock of the running
 program at once.
 
-Only Python's time.time and time.time_ns move.  The agent takes from them every time that it stores, sends or compares.
-OpenSSL and datetime.now keep the machine's clock, because a wrong clock would make all certificates invalid and end all
-connections.  The monotonic clocks do not move, either.
+Only Python's time.time and time.time_ns move.  The project's programs take every time that they store, send or compare
+from these two functions.  OpenSSL and datetime.now keep the machine's clock.  Otherwise all certificates would become
+invalid, and all connections would end.  The monotonic clocks do not move, either.
 """
 
 import mmap

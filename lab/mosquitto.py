@@ -118,7 +118,7 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """Return the path of mosquitto's log, which all starts append to."""
+        """Return the path of mosquitto's log.  Every start appends to it."""
         return self._state / "mosquitto.log"
 
     @property

@@ -43,7 +43,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Return whether the program was started and has not ended."""
+        """Return whether the program is running."""
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:

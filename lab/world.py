@@ -93,6 +93,6 @@ class World:
             await asyncio.sleep(_LOOK_S)
         logs = "\n".join(f"{one.name}:\n{last_lines(one.log)}" for one in (self.agent, self.receiver))
         raise Permanent(
-            f"The agent's status did not show within {timeout_s:.0f} s: {condition}.\n"
+            f"Timed out after {timeout_s:.0f} s while waiting for this condition: {condition}.\n"
             f"The agent's last status: {json.dumps(status)}\nThe ends of the logs:\n{logs}"
         )

@@ -28,7 +28,7 @@ _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_
 
 
 def address(text: str) -> tuple[str, int]:
-    """Read HOST:PORT; an IPv6 address may stand in brackets."""
+    """Read HOST:PORT, and return host and port.  An IPv6 address may stand in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address; write HOST:PORT with a port from 1 to 65535")
@@ -36,7 +36,7 @@ def address(text: str) -> tuple[str, int]:
 
 
 def host_name(text: str) -> str:
-    """Check a name that a certificate may be issued to: a DNS name in ASCII, or an IP address."""
+    """Check that `text` is a name for a certificate, a DNS name in ASCII or an IP address, and return it unchanged."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -64,7 +64,7 @@ def add_fleet_argument(parser: argparse.ArgumentParser, *, default: object = Pat
 
 
 def add_lake_arguments(parser: argparse.ArgumentParser, *, default: object = None) -> None:
-    """Add `--lake` and `--lake-options` to a command that opens the lake; `lake_of` reads them."""
+    """Add `--lake` and `--lake-options` to a command that opens the lake.  Read their values with `lake_of`."""
     parser.add_argument(
         "--lake",
         metavar="URL",
@@ -76,8 +76,8 @@ def add_lake_arguments(parser: argparse.ArgumentParser, *, default: object = Non
         type=Path,
         metavar="FILE",
         default=default,
-        help="TOML file with storage options of the Delta library; they add to environment variables (AWS_*, AZURE_*, "
-        "GOOGLE_*)",
+        help="TOML file with storage options of the Delta library, in addition to environment variables (AWS_*, "
+        "AZURE_*, GOOGLE_*)",
     )
 
 

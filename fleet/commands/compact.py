@@ -15,9 +15,9 @@ SUMMARY: Final = "join small files of the lake and delete old samples"
 EXAMPLE: Final = "fleet compact --keep-days 90 --dry-run"
 DESCRIPTION: Final = """\
 Join small files, delete samples and events that are older than --keep-days, and delete files that no version has
-needed for --unneeded-hours. The command may run while receivers run, as often as you like. The table of batches and
-the loss events stay complete, because they explain every sequence number and hold no measured value. --keep-days does
-not delete days before 2020, because they come from vehicles whose clock was not set."""
+needed for --unneeded-hours. The command may run at any time, even while receivers run. The table of batches and the
+loss events stay complete, because they explain every sequence number and hold no measured value. --keep-days does not
+delete days before 2020, because they come from vehicles whose clock was not set."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

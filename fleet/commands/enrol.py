@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--csr",
         type=Path,
         metavar="FILE",
-        help="signing request (PEM, EC P-256) for a key that stays in the device; no private key is written then",
+        help="signing request (PEM, EC P-256) from a device that keeps its own key; no private key is written then",
     )
 
 

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(1, repository.DOCUMENT_DAYS),
         default=EXPIRY_DAYS,
         metavar="N",
-        help="days until vehicles refuse this signature, unless you publish again (default: %(default)s)",
+        help="days for which vehicles accept this signature; publish again before (default: %(default)s)",
     )
     parser.add_argument(
         "--broker",

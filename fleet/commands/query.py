@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     questions = parser.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
     for name, summary in QUESTIONS.items():
         question = _add_question(questions, name, summary, f"{EXAMPLE_VEHICLE} --limit 20")
-        question.add_argument("named", nargs="?", metavar="VEHICLE", help="show only this vehicle")
-        question.add_argument("--vehicle", metavar="VEHICLE", help="show only this vehicle")
+        question.add_argument("named", nargs="?", metavar="VEHICLE", help="show only rows of this vehicle")
+        question.add_argument("--vehicle", metavar="VEHICLE", help="show only rows of this vehicle")
         question.add_argument(
             "--limit",
             type=whole(1, 1_000_000_000),

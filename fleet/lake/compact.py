@@ -160,7 +160,7 @@ def _files(table: DeltaTable) -> tuple[int, int]:
 
 
 def _compactable(table: DeltaTable, target_bytes: int) -> int:
-    """Return the number of files that could be joined: files below the target size in days that have several such."""
+    """Return the number of files that can be joined: small files, on days that have at least two small files."""
     by_day: dict[object, int] = {}
     actions = _sizes(table)
     for day, size in zip(actions["partition.date"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):

@@ -93,7 +93,7 @@ def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | Non
                 raise Permanent("The SQL text contains no query. Begin the query with SELECT, WITH or FROM.")
             return relation.to_arrow_table()
         except duckdb.Error as error:
-            raise Permanent(f"DuckDB cannot answer the question. Correct the SQL text.\n{error}") from error
+            raise Permanent(f"DuckDB could not run the query. Correct what DuckDB reports:\n{error}") from error
 
 
 def _to_answer(table: pa.Table) -> Answer:

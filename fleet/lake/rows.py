@@ -69,7 +69,7 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
 
 
 def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
-    """Return the samples of one batch, ordered by group, then by signal, then as the bus delivered them."""
+    """Return the samples of one batch, ordered by group, then by signal, then by the order of arrival on the bus."""
     groups = [group for group in batch.window.groups if group.raw.size]
     signals = [signal for group in groups for signal in group.signals]
     # `of_signal` holds, for each row, the index of its signal in `signals`.

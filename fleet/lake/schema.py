@@ -8,8 +8,8 @@ Invariant: (vehicle, epoch, seq, row) identifies a sample for ever, even after c
 the order of the batch.  The time cannot identify a sample, because two samples of a signal may have the same time.
 
 The tables are partitioned by `date`, the UTC day on which the batch's window began.  All rows of a batch lie in one
-partition, so a commit never touches more partitions than it has batches, even if a vehicle's clock is wrong.  Days fit
-because retention deletes whole days, and most questions ask for days.
+partition, so a commit never touches more partitions than it has batches, even if a vehicle's clock is wrong.  A
+partition is a day, because retention deletes whole days and most questions ask for days.
 """
 
 from collections.abc import Mapping

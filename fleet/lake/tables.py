@@ -72,7 +72,7 @@ class Lake:
         return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
-        """Append commit `number` to table `name`, unless the table has it already.
+        """Append the rows of `batches` to the table `name` as commit `number`, unless the table has this commit.
 
         Raises: Transient if the storage refuses.  Then call `append` again, in this process or after a restart.
         """

@@ -122,7 +122,7 @@ def _remove(targets: dict[str, TargetFile], kind: Kind, name: str) -> None:
     if targets.pop(kind.path_of(name), None) is None:
         there = [found for path in targets if (found := kind.name_in(path)) is not None]
         raise Permanent(
-            f"Nothing was removed, because no {kind.name} {name!r} is published. "
+            f"The {kind.name} {name!r} cannot be removed, because it is not published. "
             f"Published names of this kind: {', '.join(there) or 'none'}."
         )
 

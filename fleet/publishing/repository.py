@@ -98,7 +98,7 @@ def locked(folder: FleetFolder) -> Iterator[None]:
         ) from error
     try:
         try:
-            # The kernel releases the lock when the process ends, however it ends.
+            # The kernel releases the lock when the process ends, even after a crash.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Transient(

@@ -1,4 +1,4 @@
-"""Collects verdicts on one group of messages, and turns them into one acknowledgement for each vehicle.  Pure."""
+"""Collects the verdicts on a group of messages, and turns them into signed acknowledgements for the vehicles.  Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Answers:
         self._epoch_of(key).stored.add(key.seq)
 
     def add_refused(self, key: BatchKey, refusal: Refusal) -> None:
-        """Note that the batch will never be stored, and why."""
+        """Note that the batch will never be stored.  `refusal` holds the reason."""
         self._epoch_of(key).refused[key.seq] = refusal
 
     def add_wanted(self, key: BatchKey, digest: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A message between the broker and the receiver.  Pure."""
+"""Defines a message between the broker and the receiver.  Pure."""
 
 from dataclasses import dataclass
 

@@ -36,7 +36,7 @@ from fleet.state.folder import FleetFolder
 T = TypeVar("T")
 
 # A group closes when it reaches the first of these limits.  Even a small commit takes some 60 ms, so groups should be
-# large.  But vehicles wait for their acknowledgements meanwhile, so groups must not collect for long.
+# large.  But vehicles wait for their acknowledgements while a group collects, so the time must be short.
 GROUP_MESSAGES: Final = 200
 GROUP_BYTES: Final = 2 * 1024 * 1024
 GROUP_S: Final = 0.2

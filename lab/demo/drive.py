@@ -59,8 +59,8 @@ class Drive:
         return [
             (0.12, "the receiver is killed (SIGKILL) and started again", self._kill_receiver),
             (0.24, "the fleet publishes toggles and another campaign", self._publish),
-            (OUTAGE[0], "tunnel: the connection is gone", self._enter_tunnel),
-            (OUTAGE[1], "daylight: the connection is back, the backlog drains", self._leave_tunnel),
+            (OUTAGE[0], "the vehicle enters a tunnel and loses the connection", self._enter_tunnel),
+            (OUTAGE[1], "the vehicle leaves the tunnel and sends the backlog", self._leave_tunnel),
             (0.76, "the broker is killed (SIGKILL) and started again", self._kill_broker),
             (0.84, "an attacker sends a tampered, an older and a foreign push", self._attack),
         ]
@@ -89,7 +89,7 @@ class Drive:
                 else:
                     await asyncio.sleep(0.1)
         _print("100%  the drive is over; waiting until the lake has acknowledged every batch")
-        return await self._world.until("every batch acknowledged", _delivered, AFTER_S)
+        return await self._world.until("every batch is acknowledged", _delivered, AFTER_S)
 
     async def _publish(self) -> None:
         await self._publisher.publish()
@@ -121,7 +121,7 @@ class Drive:
     async def _attack(self) -> None:
         self.record.refused = await self._publisher.attack()
         for name, refused in self.record.refused.items():
-            _print(f"      the {name} push is {'refused' if refused else 'NOT REFUSED AS IT MUST BE'}")
+            _print(f"      the {name} push was {'refused' if refused else 'NOT refused, which is a failure'}")
         self._note_version()
 
     def _note_version(self) -> None:

@@ -40,7 +40,10 @@ class Publisher:
         self.applied_version = await self._applied(signed["targets"])
 
     async def attack(self) -> dict[str, bool]:
-        """Send three forged pushes, then publish a genuine one.  Return which were refused for the right reason."""
+        """Send three forged pushes, then publish a genuine push.
+
+        Return for each forged push whether the vehicle refused it for the right reason.
+        """
         # The vehicle must not ask for news now: it would fetch the newer release, and the attacks would prove nothing.
         await self._up_to_date()
         signed = await self._world.fleet_command("publish", "--toggles", str(self._documents.newer_toggles))

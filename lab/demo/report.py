@@ -42,7 +42,10 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Return whether the lake is exact, no frame is lost, every attack was refused, and every fault took place."""
+        """Return whether all checks passed.
+
+        The lake must be exact and no frame lost, every attack refused, and every fault must have taken place.
+        """
         return (
             self.comparison.equal
             and self.comparison.expected > 0

@@ -53,7 +53,7 @@ def judge(source: DriveInput, world: World, campaigns: Mapping[str, Mapping[str,
     expected = expected_samples(source.frames(), source.databases, source.match, stages)
     comparison = compare(expected, samples)
     picture = world.folder / "drive.png"
-    drawn = draw(samples, _outages(record, samples), f"{source.name}: as it lies in the lake", picture)
+    drawn = draw(samples, _outages(record, samples), f"{source.name}: signals in the lake", picture)
     # The vehicle must also have reported each refusal to the fleet, as an event in the lake.
     told = sum(event["kind"] == "push_refused" for event in events) >= len(record.refused)
     return Result(

@@ -82,6 +82,6 @@ def assumptions(measured: Measured) -> tuple[str, ...]:
         "batches into a commit, so larger fleets need fewer commits than shown.",
         "The lake is on a local disk. An object store has other latencies, and a price for each request.",
         "The brokers form a cluster that forwards nothing between its nodes. mosquitto itself uses one core.",
-        "A table takes one commit at a time. A fleet with more than some ten commits/s needs several lakes (such as one "
-        "for each region) and more than the 16 partitions of this project.",
+        "A table takes one commit at a time. A fleet with more than some ten commits/s needs several lakes, for "
+        "example one for each region. It also needs more than the 16 partitions of this project.",
     )

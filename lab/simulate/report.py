@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _ROWS: Final = (
-    ("batches sent / in the lake", "batches_sent", "{:,}"),
+    ("batches sent", "batches_sent", "{:,}"),
     ("samples sent", "samples_sent", "{:,}"),
     ("lost: batches", "lost_batches", "{:,}"),
     ("lost: samples", "lost_samples", "{:,}"),
@@ -25,7 +25,7 @@ _ROWS: Final = (
     ("  receivers, MB", "receivers_resident_mb", "{:,.0f}"),
     ("enrolling all, s", "enrol_s", "{:,.1f}"),
     ("connecting all, s", "connect_s", "{:,.1f}"),
-    ("sent again / reconnected", "sent_again", "{:,}"),
+    ("batches sent again", "sent_again", "{:,}"),
 )
 _NEEDS: Final = (
     ("connections at the peak", "connections_at_peak", "{:,}"),

@@ -129,7 +129,9 @@ class _Simulation:
                 f"Some vehicles got no acknowledgement in {PATIENCE_S:.0f} s. Check that a receiver is running.{said}"
             )
         self._times_s["connect_s"] = time.monotonic() - begun_s
-        _print(f"all connected in {self._times_s['connect_s']:.1f} s; sending for {self._plan.minutes:g} min")
+        _print(
+            f"all vehicles connected in {self._times_s['connect_s']:.1f} s and now send for {self._plan.minutes:g} min"
+        )
 
     async def _drive(self, vehicle: Vehicle, place: int) -> None:
         """Send a batch of `vehicle` in every period.  `place` spreads the vehicles evenly over the period."""

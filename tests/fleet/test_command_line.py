@@ -131,7 +131,7 @@ def test_the_simulation_reads_its_own_command_line() -> None:
 def test_where_the_report_cannot_go_is_said_before_the_work(tmp_path: Path) -> None:
     done = program("fleet", "simulate", "--vehicles", "1", "--out", tmp_path)
     assert done.returncode == 1
-    assert f"--out {tmp_path}: cannot be written" in done.stderr
+    assert f"--out {tmp_path}: This file cannot be written" in done.stderr
 
 
 def test_a_simulation_without_its_broker_enrols_nobody(tmp_path: Path) -> None:

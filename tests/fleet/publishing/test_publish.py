@@ -76,7 +76,7 @@ def test_a_removed_campaign_is_gone_and_an_unknown_one_is_named(fleet: Fleet) ->
     fleet.publish(toggles(), campaign("a"))
     publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
     assert paths(fleet) == {"toggles.json"}
-    with pytest.raises(Permanent, match="no campaign 'a' is published"):
+    with pytest.raises(Permanent, match="The campaign 'a' cannot be removed"):
         publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
 
 
