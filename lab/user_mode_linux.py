@@ -19,6 +19,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 INIT: Final = Path(__file__).with_name("user_mode_linux_init")
+COMPILED: Final = ("agent", "bench", "can_dbc", "fleet", "lab", "simulator", "tests")
 MODULES: Final = Path("/usr/lib/uml/modules")
 MEMORY: Final = "1024M"  # the limit; the machine lends only the memory that is used
 POLL_S: Final = 0.01
@@ -64,6 +65,8 @@ def run(
     every POLL_S seconds with two arguments: the id of the process session that holds all processes of the kernel, and
     this machine's folder that appears inside as /mnt.
     """
+    # Inside, the file system is read-only, so each process there would compile every module that has no compiled file.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *COMPILED], cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
         # The kernel passes no environment to its first process, so the command file exports it.
