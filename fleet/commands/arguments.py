@@ -36,7 +36,10 @@ def address(text: str) -> tuple[str, int]:
 
 
 def host_name(text: str) -> str:
-    """Check that `text` is a name for a certificate, a DNS name in ASCII or an IP address, and return it unchanged."""
+    """Check that a certificate can hold the host name `text`, and return it unchanged.
+
+    Valid names are DNS names in ASCII, and IP addresses.
+    """
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(1, repository.DOCUMENT_DAYS),
         default=EXPIRY_DAYS,
         metavar="N",
-        help="days for which vehicles accept this signature; publish again before (default: %(default)s)",
+        help="days for which vehicles accept this signature; publish again within this time (default: %(default)s)",
     )
     parser.add_argument(
         "--broker",
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _given(args: argparse.Namespace, option: str) -> list[Any]:
-    """Return the values of an option that may be absent, single or repeated."""
+    """Return the values of `option` as a list.  The list is empty if the option was not given."""
     value = getattr(args, option, None)
     return value if isinstance(value, list) else [] if value is None else [value]
 

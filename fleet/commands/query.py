@@ -25,7 +25,7 @@ QUESTIONS: Final = {
     "losses": "list losses that vehicles reported, and sequence numbers that are missing without a report",
     "ledger": "list all sequence numbers as stored, lost (with the reason) or not explained yet",
     "events": "show the newest events",
-    "batches": "count the batches, samples and bytes on the air of each vehicle",
+    "batches": "count the received batches, samples and bytes for each vehicle and epoch",
 }
 
 

@@ -25,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
             try:
                 return simulation.wait()
             except KeyboardInterrupt:
-                # Ctrl-C interrupts the simulation as well.  It then ends its own programs, so keep waiting for it.
+                # Ctrl-C interrupts the simulation as well.  The simulation then ends its own programs, so keep waiting.
                 continue

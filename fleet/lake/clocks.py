@@ -18,9 +18,9 @@ The stored rows never change.  The view `samples_corrected` adds two columns:
 
 from typing import Final
 
-# A batch with a good clock may begin before the clock was set.  Its times that lie before its own boot were stamped by
-# the wrong clock, so they are moved by the reading of the last batch with a poor clock.  The margin of one minute
-# (60000000 µs) allows for clocks that were slewed meanwhile.
+# A batch with a good clock may begin before the clock was set.  A time in such a batch that lies before the boot was
+# stamped by the wrong clock.  The time is moved by the difference between the first good reading and the last poor
+# reading of the boot.  The margin of one minute (60000000 µs) allows for clocks that were slewed meanwhile.
 SAMPLES_CORRECTED: Final = """
 CREATE VIEW samples_corrected AS
 WITH readings AS (

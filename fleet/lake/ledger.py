@@ -1,8 +1,8 @@
 """Explains every sequence number of every vehicle, from the lake's tables `batches` and `events`.
 
 The ledger has no table of its own.  The table `batches` says which numbers are stored, and the vehicles' loss events
-say why other numbers are missing.  `agent.formats.up.ledger` combines the two here and in the vehicle
-(`headunit-agent status --ledger`), so both views can be compared number by number.
+say why other numbers are missing.  The vehicle prints its own ledger (`headunit-agent status --ledger`).
+`agent.formats.up.ledger` builds both ledgers, so they can be compared number by number.
 
 Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, its id and the
 epoch of the batch that reports it.
@@ -37,7 +37,7 @@ COLUMNS: Final = (
     "bus",
     "detail",
 )
-# In a run of numbers without gaps, number minus rank is constant, so this difference identifies the run.
+# In a run of numbers without gaps, the number and its rank differ by a constant.  This difference identifies the run.
 _STORED: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
     FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island

@@ -12,8 +12,8 @@ from agent.errors import Permanent
 class Location:
     """Holds the folder or URL of a lake, and storage options for the Delta library.
 
-    The options have the library's names (`aws_region`, `azure_storage_account_name`, ...), and add to its environment
-    variables.  They may be secret, so `repr` does not show them.
+    The options have the library's names (`aws_region`, `azure_storage_account_name`, ...).  They apply in addition
+    to the library's environment variables.  They may be secret, so `repr` does not show them.
     """
 
     uri: str
@@ -21,7 +21,7 @@ class Location:
 
     @classmethod
     def of(cls, lake: "str | Location") -> "Location":
-        """Return `lake` as a location.  A text is taken as folder or URL without options."""
+        """Return `lake` as a location.  A string is a folder or URL without options."""
         return cls(lake) if isinstance(lake, str) else lake
 
     def table(self, name: str) -> str:

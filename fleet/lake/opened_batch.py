@@ -16,8 +16,8 @@ LATEST_US: Final = 7_258_118_400 * 1_000_000
 class OpenedBatch:
     """Holds a batch that was verified and opened.
 
-    `sealed_bytes` is its size on the air.  `catalogue` is the digest of the catalogue that the batch refers to, and
-    `carried` is the catalogue that the batch itself contains.  Both may be None.
+    `sealed_bytes` is the size of the sealed batch as it arrived.  `catalogue` is the digest of the catalogue that the
+    batch refers to, and `carried` is the catalogue that the batch itself contains.  Both may be None.
     """
 
     header: Header

@@ -113,7 +113,7 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
-    """Return, for each row, the text that the database's value table gives the raw value, or null."""
+    """Return the text of each row's raw value.  A row is null if the CAN database has no text for its value."""
     values: dict[str, int] = {}
     codes = np.full(rows, -1, np.int32)
     start = 0
@@ -122,7 +122,7 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
             if texts:
                 raws = np.array(sorted(texts), np.int64)
                 code_of = np.array([values.setdefault(texts[value], len(values)) for value in raws.tolist()], np.int32)
-                # searchsorted returns the place where a value belongs.  Only an equal value at that place has a text.
+                # searchsorted returns a place even for a value that is not in `raws`, so the result is checked below.
                 nearest = np.minimum(np.searchsorted(raws, raw), len(raws) - 1)
                 codes[start : start + raw.size] = np.where(raws[nearest] == raw, code_of[nearest], -1)
             start += raw.size
@@ -130,7 +130,7 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
 
 
 def _codes(entries: Sequence[str | None]) -> tuple[NDArray[np.int32], list[str]]:
-    """Return the index of each entry in the list of distinct texts (-1 for None), and that list."""
+    """Return a code for each entry, and the list of distinct texts.  A code is an index of the list, or -1 for None."""
     values: dict[str, int] = {}
     codes = [-1 if entry is None else values.setdefault(entry, len(values)) for entry in entries]
     return np.array(codes, np.int32), list(values)

@@ -69,4 +69,4 @@ BATCHES: Final = pa.schema(
 )
 
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
-"""The tables in the order of appending.  A batch that is in `batches` therefore has its samples and events as well."""
+"""The tables in the order of appending.  `batches` is last, so a batch in it has all its samples and events."""

@@ -154,7 +154,7 @@ def _bundle_bytes(
         name = f"{version}.root.json"
         files[f"metadata/{name}"] = _read(folder.metadata / name)
     files |= {f"targets/{repository.stored_name(target)}": contents[path] for path, target in targets.items()}
-    # No vehicle needs a larger bundle than one that holds only the root from the factory.
+    # A vehicle that holds only the root from the factory needs the largest bundle.
     size = len(build_bundle(files)) + _SIGNATURES_BYTES
     if size > BUNDLE_BYTES:
         raise Permanent(

@@ -1,7 +1,7 @@
 """Answers vehicles that ask for news, from the published repository.  No key is needed.
 
 Invariant: an answer holds the files that the vehicle lacks, and always the newest timestamp.  The timestamp alone tells
-a vehicle that it is up to date.  A vehicle's claim of what it holds decides only which files are left out, so a false
+a vehicle that it is up to date.  A vehicle's claim about its files decides only which files are left out, so a false
 claim harms only that vehicle.
 """
 

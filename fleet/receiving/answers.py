@@ -15,7 +15,8 @@ from fleet.receiving.message import Message
 class _Epoch:
     """Holds the verdicts on the batches of one epoch, by sequence number.
 
-    `stored` are in the lake, `refused` never will be, and `wanted` wait for the catalogue with the given digest.
+    Batches in `stored` are in the lake.  Batches in `refused` will never be stored.  Batches in `wanted` wait for the
+    catalogue with the given digest.
     """
 
     stored: set[int] = field(default_factory=set)

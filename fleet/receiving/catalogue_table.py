@@ -1,4 +1,4 @@
-"""Keeps the catalogues that batches refer to in the table `catalogues`, a limited number for each vehicle."""
+"""Manages the table `catalogues`, which holds a limited number of catalogues for each vehicle."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class CatalogueTable:
         )
 
     def evict(self, vehicles: Iterable[str]) -> None:
-        """Delete the catalogues of each vehicle that exceed the limit.  The caller holds a transaction."""
+        """Delete the least recently used catalogues of vehicles that have too many.  The caller holds a transaction."""
         # Recovery opens the batches of unfinished commits again, so their catalogues must stay.
         self._database.write_many(
             "DELETE FROM catalogues WHERE vehicle = ?1 AND digest IN"

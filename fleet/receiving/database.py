@@ -46,7 +46,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Run a `with` block in a transaction: commit at its end, or roll back if the block raises."""
         with _failures_of(self.path):
-            # IMMEDIATE takes the write lock now.  If two receivers read first, only one of them could go on to write.
+            # IMMEDIATE takes the write lock at once.  If two receivers read first, the later writer would fail.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -91,6 +91,6 @@ def _failures_of(path: Path) -> Iterator[None]:
         ) from error
     except sqlite3.DatabaseError as error:
         raise Permanent(
-            f"The receiver's database {path} is damaged ({error}). Stop the receiver and move it away; "
+            f"The receiver's database {path} is damaged ({error}). Stop the receiver and move the file away; "
             "the next start rebuilds it from the lake."
         ) from error

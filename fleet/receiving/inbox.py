@@ -110,7 +110,7 @@ class Inbox:
     def open(
         cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]], catalogues: int = CATALOGUES
     ) -> Self:
-        """Open the inbox at `path`, or create an inbox that knows the batches `known()` from the start.
+        """Open the inbox at `path`, or create one that knows the batches that `known()` returns.
 
         `known` is called only for a new file.  `catalogues` is the limit of catalogues for each vehicle.
 
@@ -252,7 +252,7 @@ def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str
     for statement in _SCHEMA.split(";"):
         database.write(statement)
     database.write(f"PRAGMA user_version = {FORMAT}")
-    # The name must be new, because commit numbers of an earlier file in the lake must not count for this file.
+    # The lake may hold commit numbers of an earlier file.  With a new name, they do not count for this file.
     store = uuid.uuid4().hex
     database.write("INSERT INTO identity VALUES (?)", (store,))
     batches = KnownBatches(database)

@@ -1,4 +1,4 @@
-"""Judges each envelope that arrives: it is opened, rejected with a reason, or waits for its catalogue.
+"""Judges each envelope that arrives: it is opened, is rejected with a reason, or waits for its catalogue.
 
 Invariant: a batch reaches the lake only if a registered vehicle signed it with its own key and sent it on its own
 topic.  The checks go from cheap to costly, so a flood of invalid messages costs little.
@@ -51,7 +51,7 @@ class Hopeless(Untrusted):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Holds the header of a genuine batch, and the digest of the catalogue that the receiver lacks to read it."""
+    """Holds the header of a genuine batch that waits for a catalogue, and the digest of this catalogue."""
 
     header: Header
     catalogue: bytes

@@ -1,4 +1,4 @@
-"""Keeps the sequence numbers that the receiver has taken in the table `known`, as intervals for each epoch."""
+"""Manages the table `known`, which holds the sequence numbers of all taken batches, as intervals for each epoch."""
 
 from typing import Final
 

@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 
 
 class Quarantine:
-    """Manages the quarantine in `folder`.  Only one process may write it at a time."""
+    """Manages the quarantine in `folder`.  Only one process may write to it at a time."""
 
     def __init__(self, folder: Path, *, quota_files: int = QUOTA_FILES) -> None:
         self._folder = folder

@@ -112,8 +112,10 @@ class Store:
     def recover(self) -> None:
         """Append the unfinished commits of earlier processes, including those of shares that no receiver serves now.
 
-        Raises: Permanent if the inbox is older than the lake.  The inbox was then restored from a backup, and would use
-        its numbers twice.  Transient if the lake or the disk refuses; call `recover` again.
+        An inbox that was restored from a backup may be older than the lake, and would use its commit numbers twice.
+
+        Raises: Permanent if the inbox is older than the lake; Transient if the lake or the disk refuses.  After
+        Transient, call `recover` again.
         """
         self._recover(self._inbox)
         # The generator must be closed at once, because closing releases the lock of the last share.

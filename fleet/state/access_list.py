@@ -16,7 +16,7 @@ topic read hu/v1/sync/+
 topic write hu/v1/push/+
 topic write hu/v1/nudge
 
-# Every client, on the topics that carry its own name only.
+# Every client may use the topics that carry its own name, and may read nudges.
 pattern write hu/v1/up/+/%u/+
 pattern read hu/v1/ack/%u
 pattern write hu/v1/sync/%u

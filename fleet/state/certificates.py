@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CLOCK_SKEW = timedelta(days=1)
-"""How long before its issue a certificate becomes valid.  A newly enrolled vehicle may have a slow clock."""
+"""A certificate becomes valid this long before its issue, because the clock of a new vehicle may be slow."""
 
 # The library requires every usage to be named, including those that are not granted.
 _SIGNING_ONLY = x509.KeyUsage(

@@ -93,7 +93,8 @@ def _read_private(path: Path) -> object:
         return serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
         raise Permanent(
-            f"The private key {path} cannot be read ({error.strerror}). Put the file back from where you keep it."
+            f"The private key {path} cannot be read ({error.strerror}). Restore the file from its offline copy "
+            "or from the fleet's backup."
         ) from error
     except (ValueError, TypeError) as error:
         raise Permanent(

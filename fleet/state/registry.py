@@ -1,7 +1,7 @@
 """Keeps the fleet's record of each vehicle, in one JSON file for each vehicle.
 
-Invariant: no batch of a vehicle that is missing from the registry, or revoked, reaches the lake.  A running receiver
-sees enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
+Invariant: a batch reaches the lake only if its vehicle is in the registry and is not revoked.  A running receiver sees
+enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
 """
 
 import json

@@ -147,7 +147,7 @@ def test_an_inbox_of_another_format_is_refused_with_the_remedy(tmp_path: Path, f
 
 def test_a_file_that_is_no_inbox_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "receiver.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(Permanent, match="move it away"):
+    with pytest.raises(Permanent, match="move the file away"):
         open_inbox(tmp_path)
 
 
