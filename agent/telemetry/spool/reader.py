@@ -166,7 +166,7 @@ class Reader:
         """Discard batches that the receiver will never accept, record their loss, and return their sequence numbers.
 
         A batch is discarded only if the refusal names the digest of its bytes.  If an attacker sends bytes in this
-        vehicle's name, their refusal therefore discards no batch.  Raises Transient.
+        vehicle's name, the refusal of those bytes therefore discards no batch.  Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:

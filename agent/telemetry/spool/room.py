@@ -18,7 +18,7 @@ from agent.telemetry.spool.recovery import lose
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.transactions import Transactions
 
-AGED_AT_ONCE: Final = 64  # most batches over age that one append evicts, to bound its time; more than it usually adds
+AGED_AT_ONCE: Final = 64  # one append evicts at most this many batches over age; more than it usually adds
 CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01; an earlier clock was never set, so batches stored by it have no age
 _ARRIVING: Final = 2**62
 
