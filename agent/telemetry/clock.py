@@ -44,12 +44,12 @@ class SteadyClock:
     """A clock for computing ages, in seconds since the Unix epoch.  Setting the wall clock does not change its time.
 
     The wall clock is read once in each boot, and CLOCK_BOOTTIME counts on from that reading.  `file` keeps the offset
-    between the two clocks, so that it survives restarts of the agent.  Only the time for which the machine was off
-    comes from the wall clock.
+    between the two clocks, so that it survives restarts of the agent.  After a reboot, the wall clock is read again,
+    because CLOCK_BOOTTIME does not count the time for which the machine was off.
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the offset of this boot from `file`, or store a new offset in `file`.
+        """Read the offset from `file` if it belongs to this boot, or else store a new offset in `file`.
 
         `file` need not survive a power cut.  If `file` cannot be written, the clock is steady only until the next start
         of the agent.

@@ -40,7 +40,7 @@ class Loss:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Return the fields that must be equal in two records, so that merging the records blurs only their times."""
+        """Return the reason, and the fields that `merge` blanks if they differ between two records."""
         return self.reason, self.lane, self.bus, self.campaign, self.detail, self.epoch
 
 
@@ -131,7 +131,7 @@ class LossCounter:
         return taken
 
     def put_back(self, losses: Iterable[Loss]) -> None:
-        """Count `losses` again, before newer ones, because the ledger could not record them."""
+        """Count `losses` again, because the ledger could not record them.  They come before newer losses."""
         later = self.take()
         for loss in (*losses, *later):
             self.add(loss)

@@ -8,7 +8,7 @@ at any speed of replay and with blocks of any size.  A tick is due
 
 - at the first frame at or after the end of the increment.  Increments follow one another from the first frame on.
   They do not begin at full minutes, because then a whole fleet would send at the same time;
-- when the clock has stepped back by more than an increment, because the increment would last too long;
+- when the clock has stepped back by more than an increment, because the increment would otherwise last too long;
 - when `max_frames` frames are buffered.
 
 A window closes at the first tick at which its campaign's period has passed or at which it has MAX_CHECKPOINTS
@@ -62,9 +62,9 @@ class Tick(msgspec.Struct, frozen=True):
 class _Open:
     """An open window.
 
-    `passed_ns` is the sum of the window's increments, so a clock that steps cannot lengthen or shorten the window.  The
-    first `durable_ns` of that sum are durable in `checkpoints` checkpoints, the last of which ends at
-    `durable_until_ns`.
+    `passed_ns` is the sum of the window's increments, so a clock that steps cannot lengthen or shorten the window.
+    `checkpoints` counts the window's durable checkpoints.  Together they cover the first `durable_ns` of `passed_ns`.
+    The last of them ends at the frame time `durable_until_ns`.
     """
 
     start_ns: int
@@ -76,7 +76,7 @@ class _Open:
 
 
 class Batcher:
-    """Times the windows of one set of campaigns.  `periods_ns` has the period of each campaign by name.
+    """Decides when the windows of one set of campaigns close.  `periods_ns` has the period of each campaign by name.
 
     To change the set, call `flush`, carry out its tick, and make a new Batcher.
     """
@@ -91,7 +91,7 @@ class Batcher:
         max_window_samples: int,
         checkpoint_ns: int = 0,
     ) -> None:
-        """Use `checkpoint_ns` 0 for no checkpoints except those that `checkpoint` asks for."""
+        """Set the limits.  If `checkpoint_ns` is 0, only ticks that `checkpoint` returned ask for checkpoints."""
         assert increment_ns > 0
         assert silence_ns > 0
         assert max_frames > 0
@@ -121,8 +121,8 @@ class Batcher:
     def add_times(self, t_ns: NDArray[np.int64], now_ns: int) -> Iterator[Tick]:
         """Yield the ticks that are due after frames with the times `t_ns` entered the buffer at `now_ns` (monotonic).
 
-        The caller must exhaust the iterator.  It must carry out each tick, including the call of `collected`, before it
-        asks for the next one.
+        The caller must exhaust the iterator.  Before the caller asks for the next tick, it must carry out the last one
+        and call `collected`.
         """
         if len(t_ns):
             self._deadline_ns = now_ns + self._silence_ns
@@ -221,5 +221,5 @@ class Batcher:
         return tick
 
     def _is_due(self, open_ns: int, *, checkpoint_all: bool) -> bool:
-        """Return whether to checkpoint a window if `open_ns` of its time are not durable yet."""
+        """Return whether a window is due for a checkpoint.  `open_ns` is how much of its time is not durable yet."""
         return bool(open_ns) if checkpoint_all else 0 < self._checkpoint_ns <= open_ns

@@ -6,7 +6,7 @@ for each sender, because one control unit must not hide another.
 
 A window keeps at most the `max_samples` newest samples of a signal.  The campaign asks for this limit, so discarding
 the older samples is not a loss.  The limit holds for each checkpoint of an open window as well.  If a crash leaves
-checkpoints in place of the window, they may hold more samples together.
+only the checkpoints of a window, they may together hold more than `max_samples`.
 """
 
 from collections.abc import Sequence
@@ -62,9 +62,9 @@ class _Asked(msgspec.Struct, frozen=True, eq=False):
 class _Collected:
     """The state of collecting from one signal table and sender.
 
-    `layout` names the signal in each row of the last block.  `rows` (S,) has the row of each collected signal in that
-    block.  Both may change when other campaigns come or go, because the decoder then changes.  If `as_is` is set, every
-    sample of every row is kept, so a block is held unchanged.
+    `layout` has the index of the signal in each row of the last block.  `rows` (S,) has the row of each
+    collected signal in that block.  Both may change when other campaigns come or go, because the decoder then changes.
+    If `as_is` is set, every sample of every row is kept, so a block is held unchanged.
     """
 
     asked: _Asked
@@ -82,7 +82,7 @@ class _Collected:
 
 
 class CampaignCollector:
-    """Collects the signals of one campaign from `tables`.  Intervals and changes continue across windows."""
+    """Collects the signals of one campaign from `tables`.  Its rules do not start over when a window closes."""
 
     eager = False
 
@@ -203,7 +203,7 @@ class CampaignCollector:
         start_ns, expiry_ns = self._campaign.start_ns, self._campaign.expiry_ns
         if start_ns <= t_ns.min() and t_ns.max() < expiry_ns:
             return np.arange(len(t_ns))
-        # Expiry times may lie beyond int64 (FleetWise's default is the year 9999), which numpy does not compare.
+        # Expiry times may exceed int64 (FleetWise's default is the year 9999), and numpy cannot compare such numbers.
         return np.flatnonzero((t_ns >= start_ns) & (t_ns < min(expiry_ns, _INT64_MAX)))
 
 

@@ -51,7 +51,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Collector:
-    """Collects for campaigns and other consumers from the signals of `tables`."""
+    """Collects the signals of `tables` for campaigns and other consumers."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Collector:
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before.
 
-        Open windows are closed first.  A campaign whose document is unchanged keeps its state of intervals and changes.
+        Open windows are closed first.  The rules of a campaign do not start over if its document is unchanged.
         Suspended campaigns are left out.
         """
         return await whole(self._set_campaigns(campaigns))
@@ -113,7 +113,7 @@ class Collector:
             }
             self._holdings.put_in_force(self._campaigns)
             self._batcher = self._new_batcher()
-            # This decoder includes the signals of eager consumers.  Thus only this decoder counts refused frames, once.
+            # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
             consumers = (*self._campaigns.values(), *self._late, *self._eager)
             self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
             await asyncio.to_thread(self._describe)
@@ -154,7 +154,7 @@ class Collector:
             if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
             if self._holdings.pressed:
-                # The disk refuses.  Only a crash would lose the released frames, but a full ring surely loses new ones.
+                # The disk refuses.  Released frames are lost only in a crash, but a full ring certainly loses new ones.
                 self._holdings.release(())
         self._wake.set()
 

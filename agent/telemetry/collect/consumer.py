@@ -18,7 +18,7 @@ class Consumer(Protocol):
 
     @property
     def wants(self) -> Wants:
-        """Return the signals that the consumer wants.  A change takes effect when campaigns are set the next time."""
+        """Return the signals that the consumer wants.  A change takes effect the next time campaigns are set."""
 
     @property
     def eager(self) -> bool:

@@ -96,9 +96,9 @@ class Holdings:
         return [block for block in cut if len(block)]
 
     def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
-        """Return the resume points to store together with all that `campaigns` have taken.
+        """Return the resume points that hold once everything that `campaigns` have taken so far is durable.
 
-        Points of the other campaigns are included, because a campaign that has collected nothing yet stores none by
+        Points of the other campaigns are included, because a campaign that has collected nothing yet stores no points
         itself.
         """
         return {
@@ -123,7 +123,7 @@ class Holdings:
 
     @property
     def pressed(self) -> bool:
-        """Return whether any holder is pressed."""
+        """Return whether any holder holds so many frames that they should be made durable now."""
         return any(holder.pressed for holder in self._holders.values())
 
     def _owner(self, block: FrameBlock) -> str | None:

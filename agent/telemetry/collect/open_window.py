@@ -143,7 +143,7 @@ class HeldSamples:
 
 
 def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int) -> None:
-    """Drop the oldest blocks of a signal as long as the newer ones hold `max_samples` samples."""
+    """Drop the oldest blocks of a signal as long as the others still hold at least `max_samples` samples."""
     held = sum(sizes[number] for number, _ in places)
     while held - sizes[places[0][0]] >= max_samples:
         held -= sizes[places.pop(0)[0]]

@@ -72,7 +72,7 @@ class Thinning:
     def _apply(
         self, rule: Rule, members: Rows, samples: Rows, block: SignalBlock, rows: Rows
     ) -> Iterator[tuple[Rows, Rows]]:
-        """Yield each set of `members` that keep the same samples, with these samples, and remember the times kept last.
+        """Yield each set of `members` that keep the same samples, with these samples.  Note when each last kept one.
 
         All `members` must be present in `samples`.
         """
@@ -125,7 +125,7 @@ def _present(members: Rows, rows: Rows, block: SignalBlock, active: Rows) -> Ite
 
 
 def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
-    """Return the indices to keep.  Each is the first that is at least `interval_ns` after the one kept before."""
+    """Return the indices of the times to keep.  Each is the first one `interval_ns` or more after the last kept one."""
     if not len(t_ns):
         return []
     reached = np.maximum.accumulate(t_ns)

@@ -23,7 +23,7 @@ class Windows:
     def carry_out(self, tick: Tick, batcher: Batcher, campaigns: Mapping[str, CampaignCollector]) -> None:
         """Close and checkpoint the windows that `tick` names, and close windows that have grown too large.
 
-        The caller must have collected the frames of the tick before.
+        Before this call, the campaigns must have collected the frames of `tick`.
         """
         closing = list(tick.closing)
         for name, collector in campaigns.items():

@@ -33,7 +33,7 @@ from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.batch import BatchId
 from agent.telemetry.spool.spool import Spool
 
-TOGETHER: Final = 16  # parcels in one transaction: campaigns often close together, but a disk short of space takes few
+TOGETHER: Final = 16  # parcels in one transaction: windows often close together, but an almost full disk takes few
 RETRY_S: Final = 2.0  # time between two tries of a disk that refused, and between two reports of losses
 log = structlog.get_logger()
 
@@ -237,7 +237,7 @@ class Outbox:
     def _settle_doubt(self) -> None:
         """Find out whether the append in doubt happened.  Raises Transient while the disk refuses.
 
-        If it did not happen, those of its parcels that memory has dropped count as lost.
+        If it did not happen, its parcels that were dropped from memory count as lost.
         """
         doubt = self._parcels.doubt
         if doubt is None:

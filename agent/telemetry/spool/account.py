@@ -30,8 +30,8 @@ NOTHING: Final = Total(0, 0, 0)
 class Counts:
     """The account of a spool in numbers.
 
-    `next_seq` - 1 + `adopted` batches exist; each of them is acknowledged, waiting or lost.  `lanes` has the number and
-    the bytes of the waiting batches by lane.  `checkpoints` has the same figures for the checkpoints of open windows.
+    There have been `next_seq` - 1 + `adopted` batches; each is acknowledged, waiting or lost.  `lanes` has the number
+    and the bytes of the waiting batches by lane.  `checkpoints` has the same figures for checkpoints of open windows.
     `acknowledged` and `lost` (by reason) are running totals since this epoch began.  `adopted` counts batches with
     numbers of other epochs.  These are batches found after the index was lost, and checkpoints that are sent because
     their window never closed.  `unreported` counts loss records that no stored batch reports.

@@ -1,7 +1,7 @@
 """Reads and writes the table of batches, and lists batches in the orders of sending and of eviction.
 
-Invariant: apart from statements for recovery, the cost of a statement does not grow with the backlog.  An index of the
-table answers each of them.
+Invariant: apart from statements for recovery, the cost of a statement does not grow with the backlog, because an
+SQLite index answers it.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
@@ -148,7 +148,7 @@ class Checkpoints:
         self._db = connection
 
     def all(self) -> list[Entry]:
-        """Return all these checkpoints, including those without bytes."""
+        """Return all checkpoints whose window may still close, including those without bytes."""
         return list(entries(self._db, f"WHERE lane = {WAITS} ORDER BY id", ()))
 
     def of(self, windows: Collection[str]) -> list[Entry]:

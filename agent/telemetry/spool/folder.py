@@ -179,7 +179,7 @@ class SpoolFolder:
             self.remove([path])
 
     def set_index_aside(self) -> None:
-        """Move a damaged index to quarantine, in place of an earlier one there.
+        """Move a damaged index to quarantine, where it replaces an earlier one.
 
         The database is moved first, because the process may end in between.  SQLite drops a write-ahead log without its
         database, but it would accept a database without its log.

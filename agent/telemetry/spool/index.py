@@ -101,12 +101,12 @@ class Index:
         self._db.execute("UPDATE meta SET recovered = 1")
 
     def collecting_since_us(self) -> int | None:
-        """Return when an agent began to collect (Unix epoch), or None if all that it collected is stored."""
+        """Return when an agent began to collect (us since the Unix epoch), or None if all samples are stored."""
         since: int | None = self._one("SELECT collecting_since_us FROM meta")
         return since
 
     def set_collecting(self, since_us: int | None) -> None:
-        """Record when an agent began to collect (Unix epoch), or None if all that it collected is stored."""
+        """Record when an agent began to collect (us since the Unix epoch), or None if all samples are stored."""
         self._db.execute("UPDATE meta SET collecting_since_us = ?", (since_us,))
 
     def check(self) -> None:

@@ -1,7 +1,7 @@
 """Keeps the loss ledger of the spool: records of losses, whether the fleet has them, and running totals.
 
-Invariants: a total never shrinks or blurs.  A record stays until the batch that reports it has arrived.  If that batch
-is lost, the record waits again under the same id.  The number of records is bounded by MAX_UNREPORTED and MAX_REPORTED.
+Invariants: totals are exact and never shrink.  A record stays until the batch that reports it has arrived.  If that
+batch is lost, the record waits again under the same id.  MAX_UNREPORTED and MAX_REPORTED bound the number of records.
 A record that was handed out for a batch never changes again (`HandedOut`).
 
 Methods raise sqlite3.Error.
@@ -150,7 +150,7 @@ class Ledger:
                 self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_ARRIVED, oldest[0]))
 
     def unreport(self, row: int) -> None:
-        """Let the records in a lost batch wait again, unchanged and under their ids.
+        """Let the records in a lost batch wait again, unchanged and under the same ids.
 
         The batch may have arrived all the same.  The receiver then recognizes the repeated records by their ids.
         """

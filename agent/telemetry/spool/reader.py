@@ -20,7 +20,7 @@ from agent.telemetry.spool.ledger import ACKNOWLEDGED
 from agent.telemetry.spool.room import Room
 from agent.telemetry.spool.transactions import Transactions
 
-FRESH_S: Final = 300.0  # older batches are backlog; a tunnel or a change of cells is shorter, a garage is longer
+FRESH_S: Final = 300.0  # older batches are backlog; outages in tunnels are shorter, outages in garages longer
 FRESH_BATCHES: Final = 256  # bounds the cost of a query for fresh batches; twice what ten campaigns make in FRESH_S
 UNSWEPT: Final = 20_000  # acknowledged batches whose files may stay; their names take 4 MB of memory
 
@@ -51,7 +51,7 @@ class Reader:
     # ---- sending
 
     def pending(self, limit: int, *, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None = None) -> list[Entry]:
-        """Return up to `limit` batches to send from `lanes`, in that order, except those with a key in `exclude`.
+        """Return up to `limit` batches to send, in the order of `lanes`, without those whose key is in `exclude`.
 
         A batch is fresh if it was stored in the last FRESH_S and is among the newest FRESH_BATCHES.  `fresh` chooses
         the fresh batches (True), the others (False) or all (None).  Within a lane, the most important batches come
@@ -165,8 +165,8 @@ class Reader:
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
         """Discard batches that the receiver will never accept, record their loss, and return their sequence numbers.
 
-        A batch is discarded only if the refusal names the digest of its bytes.  Junk that others send in this vehicle's
-        name therefore costs no batch.  Raises Transient.
+        A batch is discarded only if the refusal names the digest of its bytes.  If an attacker sends bytes in this
+        vehicle's name, the refusal of those bytes therefore discards no batch.  Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:

@@ -32,7 +32,7 @@ from agent.telemetry.spool.ledger import ADOPTED
 from agent.telemetry.spool.names import BatchName, is_epoch, matches
 
 CATALOGUES: Final = 32
-"""How many catalogues are kept, for current campaigns and for waiting batches.  Each is a batch's size at most."""
+"""The spool keeps at most this many catalogues, each in a file no larger than a batch."""
 
 
 @dataclass(slots=True)

@@ -1,11 +1,11 @@
-"""Decides which batches are evicted so that the spool keeps its limits.  This file is pure.
+"""Decides which batches are evicted so that the spool stays within its limits.  This file is pure.
 
 Batches over the age limit are evicted first.  Then, for quota and free space, the least important data (the highest
 `priority` number) is evicted, the oldest first.  A batch that is about to be stored competes with the stored ones, so
 important data never makes room for unimportant data.
 
 Checkpoints compete as well.  They are the newest data of their campaign, so older batches of equal priority are evicted
-before them.  No data is lost with a checkpoint while its window is in memory.
+before them.  Evicting a checkpoint loses no data while its window is in memory.
 
 Events are small and explain every gap.  Up to their share of the quota, they are evicted for age only.  Beyond their
 share, they are evicted before any data.
@@ -67,7 +67,7 @@ def evictions(
     data: Iterable[Held],
     events: Iterable[Held],
 ) -> tuple[Eviction, ...]:
-    """Return which stored and which incoming batches to evict so that the others keep `limits`.
+    """Return which stored and which incoming batches to evict so that the others stay within `limits`.
 
     `stored_bytes` is the size of all lanes and `events_bytes` that of the events lane, both without `incoming`.
     `free_bytes` is the free space of the file system.  `expired` has the batches over age.  `data` and `events` have

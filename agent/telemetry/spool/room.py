@@ -18,8 +18,8 @@ from agent.telemetry.spool.recovery import lose
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.transactions import Transactions
 
-AGED_AT_ONCE: Final = 64  # batches over age that one append evicts at most: bounds its time, and is more than it adds
-CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01; a clock before it was never set, so batches stored then have no age
+AGED_AT_ONCE: Final = 64  # one append evicts at most this many batches over age; more than it usually adds
+CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01; an earlier clock was never set, so batches stored by it have no age
 _ARRIVING: Final = 2**62
 
 
@@ -35,7 +35,7 @@ class Room:
         self._now_s = now_s
 
     def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> dict[BatchId, Reason]:
-        """Evict what the limits demand; return which of the `arriving` batches must not be stored, and why.
+        """Evict batches as the limits demand; return which of the `arriving` batches must not be stored, and why.
 
         `dropped` are the stored checkpoints that the append removes.  Raises Transient.
         """

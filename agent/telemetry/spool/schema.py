@@ -78,7 +78,7 @@ CREATE TABLE catalogues (
 PRAGMA user_version = {VERSION};
 """
 WAITS: Final = 0  # in the column `lane`: a checkpoint whose window may still close
-LISTED: Final = "(SELECT value FROM json_each(?))"  # the values that `listed` packed, in one statement for any number
+LISTED: Final = "(SELECT value FROM json_each(?))"  # values packed by `listed`; a statement takes any number of them
 _REASONS: Final = frozenset(Reason)
 _LANES: Final = frozenset(Lane)
 

@@ -30,7 +30,7 @@ demand the bytes of a checkpoint, its row stays (withdrawn), because no data is 
 
 Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of the batch is kept until no stored
 batch refers to the catalogue and no campaign uses it.  Acknowledgement, quota and age do not remove the copy.  When the
-receiver misses the catalogue, the copy is sent again.  The receiver treats it as a duplicate batch, and learns the
+receiver lacks the catalogue, the copy is sent again.  The receiver treats it as a duplicate batch, and learns the
 catalogue from it.  For batches that were adopted without an index, the catalogue is unknown, so every catalogue stays
 until these batches are gone.
 
@@ -104,7 +104,7 @@ class Spool:
             return index.epoch
 
     def counts(self) -> Counts:
-        """Return the account at this moment.  Raises Transient."""
+        """Return how many batches are acknowledged, waiting and lost at this moment.  Raises Transient."""
         with self._transactions.reading() as index:
             return counts(index)
 
@@ -139,7 +139,7 @@ class Spool:
             return index.resume_points.all()
 
     def forget_resume_points(self, names: Iterable[str]) -> None:
-        """Remove the resume points of these sources, so that the sources begin anew.  Raises Transient.
+        """Remove the resume points of these sources, so that the sources start over.  Raises Transient.
 
         The name of a source is the part of a key before the colon.
         """

@@ -1,7 +1,7 @@
 """Runs transactions on the spool's index, and copes with failures of the disk, the power and the index itself.
 
-Invariant: readers see only what the disk holds.  A transaction that raises is rolled back, and the index is opened anew
-at the next call.
+Invariant: readers see only what the disk holds.  A transaction that raises is rolled back, and the next call opens the
+index again.
 
 A transaction that reports an error during COMMIT may have reached the disk all the same.  An append therefore stores a
 token that its caller chose.  When the index is opened again, the token shows whether the append happened, and `stored`
@@ -149,7 +149,7 @@ class Transactions:
             except sqlite3.DatabaseError as error:
                 self._give_up_index(error)
             except BaseException:
-                self._drop_index()  # closing rolls back, and the index that is opened next reads what the disk holds
+                self._drop_index()  # closing rolls back, and reopening reads all cached values from the disk again
                 raise
 
     @contextlib.contextmanager
@@ -199,7 +199,7 @@ class Transactions:
             raise self._folder.refuses(error) from error
         self.recover()
         raise Transient(
-            f"The index of the spool {self._folder.root} was damaged ({error}) and has been made anew. Try again."
+            f"The index of the spool {self._folder.root} was damaged ({error}) and has been rebuilt. Try again."
         ) from error
 
     def _ready(self) -> Index:

@@ -56,12 +56,12 @@ class Writer:
     def append(
         self, batches: Sequence[SealedBatch], *, token: str, resume_points: Mapping[str, int] | None = None
     ) -> None:
-        """Store batches, and set resume points with them, all or nothing.
+        """Store all batches and set the resume points, or change nothing.
 
         When the call returns, each batch is durable.  If the limits have no room for a batch, its loss is durable
-        instead.  The append of a window's fragments drops the window's checkpoints.  The append of a checkpoint
-        replaces stored checkpoints of the window with the same or a higher number.  An earlier append that reported
-        failure may have stored these.
+        instead.  The append of a window's fragments drops the window's checkpoints.  The append of checkpoint
+        k of a window replaces stored checkpoints of that window whose number is k or higher.  An earlier append that
+        reported failure may have stored them.
 
         `token` names the append; each append needs a new one.  If the call raises, the append may or may not have
         happened.  Ask `stored`, or call again with the same token, which does nothing if the append happened.
@@ -125,9 +125,9 @@ class Writer:
             index.ledger.add(loss_of(entry, refused))
 
     def stored(self, token: str) -> bool:
-        """Return whether the append with this token was committed although it raised.  Raises Transient.
+        """Return whether the append with this token was committed, even if it raised.  Raises Transient.
 
-        The append must be the last one.
+        The token must be that of the last append.
         """
         return self._transactions.stored(token)
 
@@ -151,7 +151,7 @@ class Writer:
                 index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return up to `limit` losses, with their ids, that no stored batch reports, for the next batch of events.
+        """Return up to `limit` losses that no stored batch reports, each with its id, for the next batch of events.
 
         These records never change from now on, so `SealedBatch.reports` can name them by their ids.  Raises Transient.
         """

@@ -25,7 +25,7 @@ class _Request:
 
 
 class CatalogueRequests:
-    """Holds all requests on one connection.  `patience_s` gives the wait after a number of sendings."""
+    """Holds all requests on one connection.  `patience_s` gives the wait before a catalogue is sent again."""
 
     def __init__(self, patience_s: Callable[[int], float]) -> None:
         self._patience_s = patience_s

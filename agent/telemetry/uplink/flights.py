@@ -5,8 +5,8 @@ broker's PUBACK.  The batches that wait for a PUBACK have at most `unconfirmed_b
 one.  On a slow link, fresh data thus waits behind few bytes, and memory stays bounded.  Batches that must not delay
 fresh data (`Turn.beside`) take neither the last place nor the last eighth of the bytes.
 
-The window begins with START places and grows by one with each answer.  So a receiver that is away costs few batches on
-each connection, and a receiver that answers is kept busy.
+The window begins with START places and grows by one with each answer.  So each connection sends few batches in
+vain while the receiver is away, and a receiver that answers is kept busy.
 """
 
 import math

@@ -19,7 +19,7 @@ from agent.link.metered import is_metered
 from agent.system.durable import write_file
 from agent.telemetry.uplink.link_policy import DayUse, LinkPolicy, seconds_between
 
-LOOK_S: Final = 60.0  # between two looks at the link; a link rarely becomes metered, and each look starts a process
+LOOK_S: Final = 60.0  # time between two looks; a link rarely becomes metered, and each look starts a process
 SAVE_S: Final = 300.0
 SAVE_BYTES: Final = 1_000_000
 Metered = Literal["auto"] | bool

@@ -4,7 +4,7 @@ A metered link (paid by the byte) carries only `metered_lanes`.  The backlog is 
 over metered links on that day.  Any other link carries all lanes, and so does a link of unknown kind.
 
 A day is 24 hours of the clock that counts from boot.  That clock is never set, so a wall clock that jumps neither
-renews the day's bytes nor blocks them for ever.  Only the time for which the machine was off comes from the wall clock.
+renews the day's bytes nor blocks them for ever.  The wall clock is used only to find out how long the machine was off.
 That time counts only if a network or GNSS had set the wall clock both before and after.
 """
 

@@ -5,8 +5,8 @@ as a diagram.  `flights` is the window of batches that are sent and not answered
 `pauses` keeps the broker's refusals, and `unanswered` keeps the batches to send again.
 
 Invariants: the window bounds how many batches wait for an answer.  No batch is sent twice within `ack_timeout_s`,
-unless a catalogue that it needs was sent in between.  A receiver that is down, or a broker that refuses, is tried at
-growing intervals, so there is no hot loop.
+unless the broker refused or dropped it, or a catalogue that it needs was sent in between.  A receiver that is down, or
+a broker that refuses, is tried at growing intervals, so there is no hot loop.
 """
 
 import math
@@ -137,7 +137,7 @@ class Schedule:
         self._flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
-        """Note that the broker refused a batch (MQTT 5 reason code), and return the wait in seconds."""
+        """Note that the broker refused a batch with the MQTT 5 code `reason`; return how many seconds to wait."""
         self._flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
 
@@ -164,7 +164,8 @@ class Schedule:
         if not sent or not self.requests.add(digest, sent):
             return
         supplied_at_s = self.requests.supplied_at_s(digest)
-        # Batches sent before the catalogue follow it at once.  For later batches it was lost, so it is sent again.
+        # Batches that were sent before the catalogue are sent again at once.  The other batches show
+        # that the catalogue was never sent or got lost, so it is sent.
         before = {flight.entry.key for flight in self._flights if flight.sent_at_s <= supplied_at_s} & sent
         self._follow(before, now_s)
         if before != sent:

@@ -1,7 +1,7 @@
 """Sends over one connection: looks up the batches that the schedule asks for, publishes them, and reports the answers.
 
-A `Sending` lives as long as its connection.  It touches the disk only in threads, and handles several batches at a
-time.  Starting work in a thread costs more than handling a second batch.
+A `Sending` lives as long as its connection.  It touches the disk only in threads.  It handles several batches at a
+time, because starting work in a thread costs more than handling a second batch.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from agent.telemetry.uplink.turns import POLICY, Supply, Turn
 from agent.telemetry.uplink.unanswered import Key
 
 GATHER_S: Final = 0.05
-"""How long batches that the broker accepted gather until one transaction forgets them (`ack = "broker"`).
+"""How many seconds to gather accepted batches, so that one transaction removes them (`ack = "broker"`).
 
-After a crash, the batches of this time are sent again."""
+If the agent crashes, it sends the gathered batches again."""
 _log = structlog.get_logger()
 
 

@@ -1,8 +1,8 @@
 """Finds out whether the receiver answers at all, and which kinds of batches it does not answer.  This file is pure.
 
 Times are monotonic seconds.  If no acknowledgement has come since an overdue batch was sent, the receiver counts as
-away.  Then only one batch at a time is sent as a probe, at growing intervals.  So an outage of the receiver costs the
-bandwidth of a few batches, and not that of the window again and again.
+away.  Then only one batch at a time is sent as a probe, at growing intervals.  Without probes, the whole
+in-flight window would be sent again and again while the receiver is away.
 
 While the receiver is away, batches that must not delay fresh data (`Turn.beside`) are sent only as probes.  Events and
 fresh data are sent as probes only if their own last batch got no answer.  Fresh data therefore does not wait if only
@@ -59,7 +59,7 @@ class Silence:
         self._unheard[turn] = self._overdue
 
     def answered(self, now_s: float) -> None:
-        """Note that the receiver sent any acknowledgement."""
+        """Note that an acknowledgement came from the receiver, for whichever batch."""
         self._answered_at_s = now_s
         self._away = False
         self._probes = 0

@@ -53,9 +53,9 @@ class Rule(msgspec.Struct, frozen=True):
 
     `lane` is the lane in which these batches travel; None means that each batch keeps its lane until it is set aside.
     `supplies` says where to find them in the spool, in the order of sending; it is empty for batches that were sent
-    before.  `beside` batches leave the last place and the last eighth of the bytes of the window to fresh data.  While
-    the receiver does not answer, they are sent only as probes.  `limited` batches are subject to the rate of the
-    backlog (`bucket`).
+    before.  Batches with `beside` leave the last place and the last eighth of the bytes in the in-flight window to
+    fresh data.  While the receiver does not answer, they are sent only as probes.  Batches with `limited` are sent no
+    faster than the backlog may drain (`bucket`).
     """
 
     lane: Lane | None

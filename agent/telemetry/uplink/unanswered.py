@@ -3,9 +3,9 @@
 Invariant: a batch that waits here holds no place in the in-flight window, and is sent at growing intervals.
 
 A try counts once the receiver has answered a batch that was sent at the same time or later.  Then the receiver is not
-away, but does not answer this batch.  Its vehicle may no longer be enrolled, or its time may lie outside of what the
-receiver accepts.  After REPEATS such tries, the batch is set aside: it travels as backlog from then on, and is sent
-rarely.  While the receiver answers nothing at all, it is away, and no try counts.
+away, but does not answer this batch.  Its vehicle may no longer be enrolled, or its time may lie outside the range
+that the receiver accepts.  After REPEATS such tries, the batch is set aside: it travels as backlog from then on, and
+is sent rarely.  While the receiver answers nothing at all, it is away, and no try counts.
 """
 
 import math

@@ -62,11 +62,11 @@ class Uplink:
             if ack.vehicle != standing.route.vehicle:
                 raise Untrusted(
                     f"The acknowledgement is for vehicle {ack.vehicle}, but this is vehicle {standing.route.vehicle}. "
-                    "The agent ignores the acknowledgement."
+                    "The agent ignores it. Check which clients may publish to this vehicle's topic of acknowledgements."
                 )
         except Untrusted as error:
             standing.counts.untrusted_acks += 1
-            # Only the 1st, 2nd, 4th, 8th ... are logged, so that a flood of them does not fill the journal.
+            # Only the 1st, 2nd, 4th, 8th ... are logged, so that a flood does not fill the journal.
             if standing.counts.untrusted_acks.bit_count() == 1:
                 _log.warning("ack_untrusted", reason=str(error), times=standing.counts.untrusted_acks)
             return

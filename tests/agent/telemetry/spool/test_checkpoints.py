@@ -212,7 +212,7 @@ def test_an_index_that_is_lost_while_the_agent_runs_leaves_the_checkpoints_to_th
     spool.append_all([checkpoint(1), checkpoint(1, window=OTHER)])
     spool.promote([OTHER])
     drop_table(disk, "totals")
-    with pytest.raises(Transient, match="made anew"):
+    with pytest.raises(Transient, match="has been rebuilt"):
         spool.counts()
     assert (list(sent(spool)), spool.counts().checkpoints[0]) == ([(OTHER, 1)], 1)
     spool.append(whole())

@@ -407,7 +407,7 @@ def test_ids_of_losses_mean_nothing_else_after_the_index_was_made_anew(disk: Dis
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     ids = [id_ for id_, _ in spool.unreported_losses(10)]
     drop_table(disk, "totals")
-    with pytest.raises(Transient, match="made anew"):
+    with pytest.raises(Transient, match="has been rebuilt"):
         spool.acknowledge(spool.epoch, [1])
     spool.append(draft(lane=Lane.EVENTS), reports=ids)
     assert [loss.reason for _, loss in spool.unreported_losses(10)] == [Reason.INDEX_DAMAGED]
@@ -552,7 +552,7 @@ def test_damage_to_the_index_while_running_is_survived(disk: Disk, spool: Store)
     spool.append(draft(b"a"))
     epoch = spool.epoch
     drop_table(disk, "totals")
-    with pytest.raises(Transient, match="made anew"):
+    with pytest.raises(Transient, match="has been rebuilt"):
         spool.acknowledge(epoch, [1])
     assert spool.epoch != epoch
     assert spool.acknowledge(epoch, [1]) == 1
@@ -576,7 +576,7 @@ def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(
     files.failures = 2  # while the new index takes in what lies there
     with pytest.raises(Transient, match="Input/output error"):
         spool.counts()
-    with pytest.raises(Transient, match="made anew"):
+    with pytest.raises(Transient, match="has been rebuilt"):
         spool.append(draft(b"b"))
     assert [entry.key for entry in entries(spool)] == [(epoch, 1)]
     spool.close()
@@ -587,7 +587,7 @@ def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Ri
     spool.append(replace(draft(b"part"), checkpoint=BatchId(WINDOW, 1)))
     drop_table(disk, spoilt)
     whole = replace(draft(b"whole"), window=WINDOW)
-    with pytest.raises(Transient, match="made anew"):  # after its file was written
+    with pytest.raises(Transient, match="has been rebuilt"):  # after its file was written
         spool.append(whole, token="a", resume_points={"can0": 1})
     assert entries(spool) == []  # the checkpoint still waits for its window, which is in memory
     assert spool.append(whole, token="b") == 1
@@ -667,7 +667,7 @@ def test_an_append_that_happened_is_not_repeated_where_the_index_is_lost_after(d
         spool.writer.append([batch], token="a")
     assert stored(spool) == {1: b"1:a"}  # it may be sent from now on
     drop_table(disk, "totals")
-    with pytest.raises(Transient, match="made anew"):
+    with pytest.raises(Transient, match="has been rebuilt"):
         spool.counts()
     assert spool.stored("a")
 
@@ -726,7 +726,7 @@ def test_an_acknowledged_batch_is_not_taken_in_again_where_the_index_is_made_ane
     spool.append_all([draft(), draft()])
     spool.acknowledge(epoch, [1])
     drop_table(disk, "totals")
-    with pytest.raises(Transient, match="made anew"):
+    with pytest.raises(Transient, match="has been rebuilt"):
         spool.counts()
     assert [entry.key for entry in entries(spool)] == [(epoch, 2)]
 
