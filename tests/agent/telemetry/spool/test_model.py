@@ -115,9 +115,9 @@ class SpoolModel(RuleBasedStateMachine):
         reports: list[int],
         fault: "tuple[str, int, bool, int] | None",
     ) -> "tuple[bool, list[SealedBatch]]":
-        """Append drafts on a disk that may fail, and return the batches and whether the append happened.
+        """Append drafts on a disk that may fail, and return whether the append happened, and the batches.
 
-        The token and the resume point must agree on that.
+        The token and the resume point must agree on whether the append happened.
         """
         self.serial += 1
         token, point = str(self.serial), self.point + 1

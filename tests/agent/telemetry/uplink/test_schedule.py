@@ -373,7 +373,7 @@ def test_a_batch_that_gets_no_answer_is_repeated_then_set_aside_and_tried_ever_m
     times = [at_s for at_s, batch in world.sendings if batch.seq == 0]
     gaps = [round(later - earlier) for earlier, later in pairwise(times)]
     repeats, aside = gaps[:-11], gaps[-11:]
-    assert REPEATS <= len(repeats) <= 3 * REPEATS  # a probe with no other batch in flight does not count
+    assert REPEATS <= len(repeats) <= 3 * REPEATS  # a try counts only if the receiver answers later ones
     assert all(10 <= gap <= 60 for gap in repeats)
     expected = [min(ASIDE_CAP_S, ASIDE_MIN_S * 2**n) for n in range(11)]
     assert all(least <= gap <= least + 30 for gap, least in zip(aside, expected, strict=True))
