@@ -1,4 +1,4 @@
-"""The decoders of the benchmark give the same values, or the benchmark names the difference.  No test takes times."""
+"""The decoders of the benchmark give the same values, or the benchmark names the difference.  No test measures time."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """Reads an MF4 log in a child that is forked off this process, which has imported asammdf already.
 
-A newly started child would need a second for that import.  The child runs the agent's own code with a shorter limit.
+A newly started child would need a second for that import.  The child runs the agent's code with a shorter time limit.
 """
 
 import faulthandler

@@ -166,7 +166,7 @@ def _decoders() -> tuple[tuple[BusPlan, Decoder], ...]:
 
 
 def _make_frames(chance: random.Random) -> bytes:
-    """Make an input for `_decoders`: the number of a decoder, followed by records of frames."""
+    """Make an input: the number of one of `_decoders`, followed by records of frames."""
     number = chance.randrange(len(_decoders()))
     return number.to_bytes(2, "little") + chance.randbytes(_RECORD_BYTES * chance.randrange(24))
 

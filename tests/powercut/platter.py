@@ -1,7 +1,7 @@
 """Simulates a disk that forgets what was not synced.
 
-Every operation is carried out in a folder and recorded.  From the record follows what a power cut at any moment might
-have left.  The rules are the worst that POSIX allows:
+Every operation is carried out in a folder and recorded.  The record says what a power cut at any moment might leave.
+The rules are the worst that POSIX allows:
 
 - Synced data and names survive.
 - Each write to a file since its last fsync survives, is lost, or survives in part (in sectors of 512 bytes), in any

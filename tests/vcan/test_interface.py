@@ -1,4 +1,4 @@
-"""Test interfaces that appear late, go down, or are removed and made anew, and the events that are logged."""
+"""Test interfaces that appear late, go down, or are removed and made anew, and the events that they log."""
 
 import asyncio
 import time

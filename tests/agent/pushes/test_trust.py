@@ -1,4 +1,4 @@
-"""TUF and our own checks refuse each named attack on a bundle.  Here they run in this process, unlike test_pushes."""
+"""TUF and our own checks refuse each named attack on a bundle.  These tests start no verifier process."""
 
 import json
 from datetime import timedelta

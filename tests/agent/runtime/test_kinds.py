@@ -87,7 +87,7 @@ async def examine_here(question: Question) -> Verdict:
 
 
 class Car:
-    """A vehicle whose software knows greetings."""
+    """A vehicle whose software accepts greetings as a kind of documents."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.fleet = fleet
