@@ -131,6 +131,6 @@ def test_days_are_counted_from_today() -> None:
     assert retention_of(30, today, campaign=None, vehicle=None).before == date(2026, 3, 1)
 
 
-def test_no_lake_is_said(uri: str) -> None:
+def test_a_missing_lake_is_named(uri: str) -> None:
     with pytest.raises(Permanent, match="no table samples"):
         compact(uri, TODAY)
