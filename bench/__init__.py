@@ -1,1 +1,1 @@
-"""`make bench`: what the agent costs, measured in one run against what is in use today, on the same frames."""
+"""Measures what the agent costs against the tools in use today, in one run and on the same frames (`make bench`)."""

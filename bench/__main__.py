@@ -1,4 +1,4 @@
-"""`python -m bench`: measures everything in one run, prints the tables, writes build/bench.json and build/bench.png."""
+"""Measures everything in one run, prints the tables, and writes bench.json and bench.png."""
 
 import argparse
 import json
@@ -37,15 +37,23 @@ def main() -> int:
         epilog="example: python -m bench --rounds 3 --only mustang --no-storage",
     )
     parser.add_argument(
-        "--rounds", type=whole(1, 1_000), default=7, metavar="N", help="measurements of each way (%(default)s)"
+        "--rounds", type=whole(1, 1_000), default=7, metavar="N", help="measurements of each way (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="(%(default)s)")
-    parser.add_argument("--only", metavar="NAME", help="captures whose name holds NAME")
     parser.add_argument(
-        "--backlog-mb", type=whole(1, 100_000), default=1_000, metavar="MB", help="drained (%(default)s)"
+        "--out", type=Path, default=Path("build"), metavar="DIR", help="folder of the results (default: %(default)s)"
     )
-    parser.add_argument("--no-storage", action="store_true", help="leave out receiver, backlog and drain")
-    parser.add_argument("--no-processes", action="store_true", help="leave out capture, memory and start-up (vcan)")
+    parser.add_argument("--only", metavar="NAME", help="measure only captures whose name contains NAME")
+    parser.add_argument(
+        "--backlog-mb",
+        type=whole(1, 100_000),
+        default=1_000,
+        metavar="MB",
+        help="megabytes of backlog to drain (default: %(default)s)",
+    )
+    parser.add_argument("--no-storage", action="store_true", help="do not measure receiver, backlog and drain")
+    parser.add_argument(
+        "--no-processes", action="store_true", help="do not measure capture, memory and start-up (which need vcan)"
+    )
     options = parser.parse_args()
     started = time.monotonic()
     options.out.mkdir(exist_ok=True)
@@ -57,7 +65,7 @@ def main() -> int:
                 _print(f"{drive.name}: {len(drive.block)} frames, {drive.seconds:.0f} s")
                 _add(figures, drive.name, _measure(drive, Path(name) / drive.name, options.rounds, figures["notes"]))
             figures["write_amplification"] = flash.full_batches(Path(name) / "full")
-            _print("blocks of one message")
+            _print("decoding blocks of one message")
             sizes = block_sizes(options.rounds)
         except Different as error:
             print(f"bench: {error}", file=sys.stderr)
@@ -81,7 +89,7 @@ def _drives(only: str | None, figures: dict[str, Any]) -> "list[Drive]":
     _print("reading the captures")
     drives = [drive for drive in recorded() if only is None or only in drive.name]
     if not drives:
-        figures["notes"].append(f"no recorded captures in {DATA}: measured on the demonstration vehicle")
+        figures["notes"].append(f"no recorded capture in {DATA} was chosen, so the demonstration vehicle was measured")
         drives = [demonstration()]
     figures["classic"] = [drive.name for drive in drives if drive.kind == CLASSIC]
     return drives
@@ -93,16 +101,16 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
     expected = by_cantools.columns()
     by_agent = {s: AgentDecoder(drive, drive.windows(s)) for s in WINDOWS_S}
     pipelines = {s: Pipeline(drive, drive.windows(s), folder / f"spool-{s}") for s in WINDOWS_S}
-    values = check_same(expected, by_agent[30].columns(), f"{drive.name}: our decoder against cantools")
+    values = check_same(expected, by_agent[30].columns(), f"{drive.name}, our decoder compared with cantools")
     for seconds, pipeline in pipelines.items():
-        check_same(expected, pipeline.columns(), f"{drive.name}: {seconds} s batches against cantools")
+        check_same(expected, pipeline.columns(), f"{drive.name}, batches of {seconds} s compared with cantools")
     ways: dict[str, Callable[[], object]] = {"cantools": by_cantools.decode}
     try:
         by_asammdf = AsammdfDecoder(drive, folder)
-        check_same(expected, by_asammdf.columns(), f"{drive.name}: asammdf against cantools")
+        check_same(expected, by_asammdf.columns(), f"{drive.name}, asammdf compared with cantools")
         ways["asammdf"] = by_asammdf.decode
     except Different as error:
-        notes.append(f"no ratio to asammdf, its values differ: {error}")
+        notes.append(f"the ratio to asammdf is missing, because its values differ: {error}")
     ways |= {"agent": by_agent[30].physical, "raw": by_agent[30].raw, "agent 5s": by_agent[5].physical}
     for pipeline in pipelines.values():
         pipeline.forget_times()
@@ -154,7 +162,7 @@ def _add(figures: dict[str, Any], name: str, found: dict[str, Any]) -> None:
 
 
 def _summarise(figures: dict[str, Any]) -> None:
-    """Add means over the open classic captures."""
+    """Add the means over the open classic captures, for each figure of bytes per sample."""
     classic = figures["classic"]
     for key in ("bytes_per_sample", "bytes_per_sample_5s", "bytes_per_sample_sealed", "bytes_per_sample_sealed_5s"):
         if classic:
@@ -165,29 +173,29 @@ def _storage(figures: dict[str, Any], backlog_mb: int, out: Path) -> None:
     """Measure where batches become durable: the vehicle's spool and the fleet's lake."""
     from bench import backlog, receiving
 
-    _print("the receiver: sealed batches into Delta tables")
+    _print("measuring the receiver, from sealed batches to Delta tables")
     figures |= receiving.measure(demonstration(), out)
-    _print(f"the spool at a backlog of up to {max(backlog.BACKLOGS):,} batches, and {backlog_mb} MB drained")
+    _print(f"measuring the spool with up to {max(backlog.BACKLOGS):,} batches, and draining {backlog_mb} MB")
     try:
         figures |= backlog.measure(backlog_mb, out)
     except Permanent as error:
-        figures["notes"].append(f"no drain measured: {error}")
+        figures["notes"].append(f"backlog and drain were not measured: {error}")
 
 
 def _processes(figures: dict[str, Any], folder: Path) -> None:
-    """Measure what needs processes of its own, on virtual CAN."""
+    """Measure capturing and the running agent, which need separate processes and virtual CAN."""
     from bench import capture, running
 
     for text, measure in (
-        ("capture: ring, candump, python-can", capture.measure),
-        ("the running agent: start-up, memory, wake-ups", lambda: running.measure(folder)),
+        ("capturing with the packet ring, candump and python-can", capture.measure),
+        ("the running agent (start-up, memory, wake-ups)", lambda: running.measure(folder)),
     ):
-        _print(f"{text} (virtual CAN; a few minutes under User Mode Linux)")
+        _print(f"measuring {text} on virtual CAN, which takes a few minutes under User Mode Linux")
         try:
             figures |= measure()
         except RuntimeError as error:
-            figures["notes"].append(f"{text}: {str(error).strip().splitlines()[0]}")
-    _print("start-up on this machine")
+            figures["notes"].append(f"{text} was not measured: {str(error).strip().splitlines()[0]}")
+    _print("measuring the start-up on this machine")
     figures |= running.start_up_here(folder)
     for key in ("capture_cpu_ratio_candump", "capture_cpu_ratio_python_can", "rss_mb", "wakeups_per_s"):
         figures.setdefault(key, None)

@@ -1,16 +1,19 @@
-"""What the spool costs at a backlog, and how fast it drains: against mosquitto's own client with the same bytes.
+"""Measures what the spool costs as its backlog grows, and how fast it drains compared with mosquitto's client.
 
-Appends and acknowledgements are measured in turns over spools of all sizes, so that a busy machine is busy for all of
-them.  The backlog is filled without forcing each file to the disk, which only shortens the filling.
+Appends and acknowledgements are measured in turns over spools of all sizes, so that other load on the machine affects
+all sizes alike.  The backlog is filled without syncing each file to the disk, which only shortens the filling.
 
-The drain is the agent's uplink (spool, MQTT 5 over mutual TLS, QoS 1, `ack = "broker"`, its default of messages in
-flight, without a limit of rate) until the spool is empty, each batch read, checked, and forgotten durably.  Between its
-first half and its second, `mosquitto_pub -l -q 1` publishes the whole over the same broker: one process, one
-connection, one line a message.  A line cannot hold line ends, so these bytes of the sealed batches are replaced; number
-and sizes of the messages are the same.  Somebody listens at the broker in both cases.
+The drain runs the agent's uplink until the spool is empty.  The settings are MQTT 5 over mutual TLS, QoS 1, the default
+number of messages in flight, no limit of the rate, and `ack = "broker"`.  Each batch is read, checked, and durably
+forgotten.
 
-The uplink leaves the removal of the files, in which mosquitto's client has no part, for when the link is idle:
-`drain_removed_ratio_mosquitto` counts it, too.
+Between the two halves of the drain, `mosquitto_pub -l -q 1` publishes the whole backlog over the same broker, with one
+process, one connection and one line per message.  A line cannot hold line ends or zero bytes, so these bytes of the
+sealed batches are replaced.  The number and the sizes of the messages stay the same.  A subscriber listens at the
+broker in both cases.
+
+The uplink leaves the removal of files for when the link is idle, and mosquitto's client has no such work.  Only
+`drain_removed_ratio_mosquitto` includes the removal.
 """
 
 import asyncio
@@ -53,21 +56,24 @@ from lab.simulate.enrolment import enrol_many
 
 BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
 TURNS: Final = 60
-BATCH_BYTES: Final = 2_000  # of the backlog whose costs are measured
-DRAIN_BATCH_BYTES: Final = 55_000  # near the setting's 60,000
-AGE_S: Final = 86_400.0  # of what is drained: backlog, nothing of it fresh
+BATCH_BYTES: Final = 2_000  # of a batch in the backlogs whose costs are measured
+DRAIN_BATCH_BYTES: Final = 55_000  # near the default of 60,000 in the settings
+AGE_S: Final = 86_400.0  # age of the drained batches, so that all of them count as backlog
 _AT_ONCE: Final = 500
 
 
 class _QuickDisk(Disk):
-    """A disk that syncs no files, to fill a backlog."""
+    """A disk that does not sync files, to fill a backlog quickly."""
 
     def create_file(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
 
 
 def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
-    """Milliseconds of one append and one acknowledgement by backlog (medians), and the last as ratio to the first."""
+    """Return the median milliseconds of one append and of one acknowledgement for each backlog.
+
+    The result also holds the ratio of the last backlog to the first.
+    """
     for backlog in backlogs:
         _fill(folder / str(backlog), backlog, BATCH_BYTES)
     appends: dict[int, list[float]] = {backlog: [] for backlog in backlogs}
@@ -86,7 +92,7 @@ def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
                 appended = time.perf_counter()
                 spool.reader.acknowledge(epochs[backlog], [id_.seq])
                 done = time.perf_counter()
-                if turn:  # the first one is not counted: caches
+                if turn:  # The first turn is not counted, because it fills caches.
                     appends[backlog].append((appended - started) * 1e3)
                     acknowledged[backlog].append((done - appended) * 1e3)
     append_ms = {backlog: statistics.median(times) for backlog, times in appends.items()}
@@ -101,13 +107,13 @@ def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
 
 
 def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
-    """Megabytes a second of the uplink and of mosquitto's client."""
+    """Return the megabytes per second of the uplink and of mosquitto's client, with their ratios."""
     folder.mkdir(parents=True, exist_ok=True)
     batches = max(2, backlog_mb * 1_000_000 // DRAIN_BATCH_BYTES)
     size_mb = batches * DRAIN_BATCH_BYTES / 1e6
     _fill(folder / "spool", batches, DRAIN_BATCH_BYTES, age_s=AGE_S)
     _write_lines(folder / "spool", folder / "lines")
-    os.sync()  # or the first transaction waits until the disk has all of it
+    os.sync()  # Otherwise the first transaction waits until the disk has stored everything.
     with _vehicle(folder) as (endpoint, topic), contextlib.closing(_open(folder / "spool")) as spool:
         freeze_lasting_objects()  # as in a running agent
         halves = [_deliver(spool, endpoint, left=batches // 2)]
@@ -136,7 +142,7 @@ def _batch(id_: BatchId, content: bytes) -> SealedBatch:
 
 
 def _fill(folder: Path, batches: int, size: int, *, age_s: float = 0.0) -> None:
-    """A spool of so many batches of noise, as sealed ones are, stored `age_s` ago."""
+    """Make a spool of `batches` random batches of `size` bytes, stored `age_s` seconds ago."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     spool = _open(folder, disk=_QuickDisk(), now_s=lambda: time.time() - age_s)
     for start in range(0, batches, _AT_ONCE):
@@ -147,7 +153,7 @@ def _fill(folder: Path, batches: int, size: int, *, age_s: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def _vehicle(folder: Path) -> Iterator[tuple[Endpoint, str]]:
-    """A broker with somebody who listens, and a vehicle that may publish on `topic`."""
+    """Run a broker with a subscriber, and yield the endpoint of a vehicle and the topic that it may publish on."""
     fleet = FleetFolder(folder / "fleet")
     create_fleet(fleet, suite="X25519", broker_names=(), now=datetime.now(UTC))
     keys = folder / "keys"
@@ -198,7 +204,10 @@ def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
 
 
 def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> tuple[float, float]:
-    """Seconds until no more than so many batches are left, and until the files of all others are gone, too."""
+    """Drain the spool until at most `left` batches are in it, and remove the files of all others.
+
+    Return the seconds until the batches were delivered, and until the files were gone as well.
+    """
     started = time.perf_counter()
     delivered = asyncio.run(_drain(spool, endpoint, left))
     spool.reader.sweep()
@@ -206,7 +215,7 @@ def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> tuple[float, flo
 
 
 async def _drain(spool: Spool, endpoint: Endpoint, left: int) -> float:
-    """Returns when they were."""
+    """Drain the spool until at most `left` batches are in it, and return when that was, by `time.perf_counter`."""
     uplink = _uplink(spool, endpoint)
     async with connect(endpoint) as connection:
         running = asyncio.create_task(uplink.run(connection))
@@ -221,6 +230,6 @@ async def _drain(spool: Spool, endpoint: Endpoint, left: int) -> float:
 
 
 def measure(backlog_mb: int, out: Path) -> dict[str, Any]:
-    """Both, in a temporary folder below `out`."""
+    """Measure the costs and the drain in a temporary folder below `out`, and return all figures."""
     with tempfile.TemporaryDirectory(dir=out, prefix="bench-backlog-") as name:
         return costs(Path(name) / "costs") | drain(Path(name) / "drain", backlog_mb)

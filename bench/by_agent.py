@@ -1,4 +1,4 @@
-"""Decoding with our own decoder: raw integers of every signal, and their physical values."""
+"""Decodes with our own decoder, to the raw integers of all signals or to their physical values."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from can_dbc.frames import FrameBlock
 
 
 class AgentDecoder:
-    """Decodes the windows of a drive; compiled once."""
+    """Decodes the windows of a drive with plans that are compiled beforehand."""
 
     def __init__(self, drive: Drive, windows: Sequence[FrameBlock]) -> None:
         self._buses = drive.block.buses
@@ -21,11 +21,14 @@ class AgentDecoder:
         self._conversions = Conversions()
 
     def raw(self) -> int:
-        """Every raw value; how many."""
+        """Decode all raw values, and return how many there are."""
         return sum(columns.raw.size for window in self._windows for columns in self._decoder.decode(window).columns)
 
     def physical(self) -> int:
-        """Every physical value as float64, which is what the other decoders give; how many places."""
+        """Decode all physical values as float64, as the other decoders do, and return how many there are.
+
+        The count includes values of multiplexed signals in frames that do not carry them.
+        """
         return sum(
             self._conversions.physical(columns).size
             for window in self._windows
@@ -33,7 +36,7 @@ class AgentDecoder:
         )
 
     def columns(self) -> Columns:
-        """All values."""
+        """Return all physical values, without those of signals that a frame does not carry."""
         parts: dict[tuple[str, str, str], list[np.ndarray]] = {}
         for window in self._windows:
             for columns in self._decoder.decode(window).columns:

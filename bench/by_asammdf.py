@@ -1,6 +1,7 @@
-"""Decodes with asammdf, the vectorised extraction that measurement engineers use.
+"""Decodes with asammdf, a vectorised decoder that measurement engineers use.
 
-The frames are written to an MF4 file once; measured are `extract_bus_logging` and reading every channel as numbers.
+The frames are written to an MF4 file once.  The measurement covers opening the file, `extract_bus_logging`, and reading
+every channel as numbers.
 """
 
 import logging
@@ -28,7 +29,7 @@ _FIELDS = [
 
 
 class AsammdfDecoder:
-    """A decoder of one file with the whole drive, which costs asammdf less than a file for each window."""
+    """Decodes one file with the whole drive, which costs asammdf less than one file for each window."""
 
     def __init__(self, drive: Drive, folder: Path) -> None:
         self._file = folder / f"{drive.name}.mf4"
@@ -42,11 +43,11 @@ class AsammdfDecoder:
         ]
 
     def decode(self) -> int:
-        """Open the file, extract, read every channel, and return how many values there are."""
+        """Open the file, extract and read every channel, and return the number of values."""
         return sum(len(values) for _, values in self._channels())
 
     def columns(self) -> Columns:
-        """Return all values."""
+        """Return all values as float64."""
         return {key: values.astype(np.float64) for key, values in self._channels() if len(values)}
 
     def _channels(self) -> "list[tuple[tuple[str, str, str], np.ndarray]]":
@@ -54,7 +55,7 @@ class AsammdfDecoder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with MDF(self._file) as recording, recording.extract_bus_logging({"CAN": self._databases}) as extracted:
-                for number, group in enumerate(cast("list[Any]", extracted.groups)):  # asammdf types them as objects
+                for number, group in enumerate(cast("list[Any]", extracted.groups)):  # typed as objects by asammdf
                     places = [(channel.name, number, i) for i, channel in enumerate(group.channels) if i]
                     if not places:
                         continue

@@ -1,4 +1,7 @@
-"""Decodes with cantools, frame by frame, as a Python script does today: `message.decode` with default arguments."""
+"""Decodes with cantools frame by frame, as a Python script does today.
+
+The script calls `message.decode` with its default arguments.
+"""
 
 from collections import defaultdict
 from typing import cast
@@ -14,7 +17,10 @@ from can_dbc.plan import Match, match_key
 
 
 class CantoolsDecoder:
-    """A decoder of the frames of a drive, in favour of cantools: the message of each frame is looked up beforehand."""
+    """Decodes the frames of a drive.
+
+    The message of each frame is looked up beforehand, which favours cantools.
+    """
 
     def __init__(self, drive: Drive) -> None:
         block = drive.block
@@ -44,7 +50,7 @@ class CantoolsDecoder:
 
     @property
     def frames(self) -> int:
-        """Return how many frames have a message."""
+        """Return the number of frames that have a message in the databases."""
         return len(self._frames)
 
     def decode(self) -> None:
@@ -53,7 +59,7 @@ class CantoolsDecoder:
             message.decode(data)
 
     def columns(self) -> Columns:
-        """Return all values, without texts."""
+        """Return all values as numbers, without texts."""
         values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for bus, sender, message, data in self._frames:
             for signal, value in cast("dict[str, float]", message.decode(data, decode_choices=False)).items():

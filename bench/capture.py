@@ -1,12 +1,14 @@
-"""Measures what capturing costs: packet ring, candump and python-can on the same virtual CAN traffic (cangen).
+"""Measures the CPU time of capturing with packet ring, candump and python-can, on the same virtual CAN traffic.
 
-    python -m bench.capture             prints JSON; boots User Mode Linux where this machine has no vcan
+    python -m bench.capture             prints JSON; boots User Mode Linux if this machine has no vcan
 
-Where the machine has vcan, the cost is the CPU time of the reading process.  User Mode Linux counts that in ticks of
-10 ms only.  There the cost is the CPU time of the whole kernel with all its processes on this machine while a reader
-runs, less the time with the same traffic and no reader; so system calls, wake-ups and the kernel's part of the
-delivery count as well.  Rounds are interleaved and medians are taken.  The cost is that of each frame sent, so a
-reader that loses frames is spared their cost.
+If the machine has vcan, the cost is the CPU time of the reading process.  User Mode Linux counts that time only in
+ticks of 10 ms.  Under User Mode Linux, the cost is therefore the CPU time that this machine spends on the whole kernel
+with all its processes, minus the time with the same traffic and no reader.  That cost includes system calls, wake-ups
+and the kernel's work for the delivery.
+
+The readers take turns in each round, and medians are taken.  The cost is divided by the number of frames sent, so a
+reader that loses frames appears cheaper.
 """
 
 import asyncio
@@ -30,7 +32,7 @@ READY: Final = "ready"
 ROUNDS: Final = 5
 SECONDS: Final = 4.0
 BURST: Final = ("-g", "10", "-c", "45")
-"""Arguments of cangen: 45 frames every 10 ms and a little, about 4,000 a second."""
+"""The arguments of cangen: 45 frames every 10 ms or slightly more, which is about 4,000 frames a second."""
 
 READERS: Final[dict[str, list[str]]] = {
     "none": ["sh", "-c", f"echo {READY}; exec sleep 1000"],
@@ -40,13 +42,16 @@ READERS: Final[dict[str, list[str]]] = {
 }
 SETTLE_S: Final = 1.0
 START_S: Final = 10.0
-"""How long the start of a reader may take: imports are slow under User Mode Linux."""
+"""The time that a reader may take to start.  Imports are slow under User Mode Linux."""
 
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def measure() -> dict[str, Any]:
-    """Measure wherever vcan is available.  Raises: RuntimeError where it is not."""
+    """Return the figures, measured on this machine or else in User Mode Linux.
+
+    Raises: RuntimeError if neither can make virtual CAN interfaces, or if a reader does not start.
+    """
     if can_interfaces.available():
         return _figures(_phases(None))
     meter = _Meter()
@@ -56,9 +61,9 @@ def measure() -> dict[str, Any]:
 
 
 def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
-    """Work out the figures from (reader, CPU seconds, frames sent), in rounds of READERS.
+    """Return the figures for `phases` of (reader, CPU seconds, frames sent), in rounds of READERS.
 
-    The other readers take what `none` takes as well, so that is subtracted.
+    The cost of the phase `none` is subtracted from the other readers, because it is the cost without a reader.
     """
     rounds = [phases[start : start + len(READERS)] for start in range(0, len(phases), len(READERS))]
     costs: dict[str, list[float]] = {name: [] for name in READERS if name != "none"}
@@ -77,9 +82,9 @@ def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
 
 
 def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
-    """Return (reader, its own CPU seconds, frames sent) of each phase.
+    """Run all phases, and return (reader, CPU seconds of the reader, frames sent) for each phase.
 
-    `marks` is a folder that gets a file at the begin and at the end of each phase, for a meter outside.
+    If `marks` is a folder, a file in it marks the beginning and the end of each phase for a meter outside.
     """
     found: list[tuple[str, float, int]] = []
     with can_interfaces.vcan(BUS):
@@ -88,7 +93,7 @@ def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
                 reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
                 assert reader.stdout is not None
                 if reader.stdout.readline().strip() != READY:
-                    raise RuntimeError(f"{name} did not start: {' '.join(command)}")
+                    raise RuntimeError(f"the reader {name} did not start; run its command by hand: {' '.join(command)}")
                 time.sleep(SETTLE_S)
                 sender = can_interfaces.cangen(BUS, *BURST)
                 time.sleep(0.5)
@@ -106,7 +111,7 @@ def _phases(marks: Path | None) -> list[tuple[str, float, int]]:
 
 
 class _Meter:
-    """A meter on this machine, which reads the CPU time of User Mode Linux at the marks that the phases set."""
+    """Measures, from outside, the CPU time of User Mode Linux between the marks that the phases set."""
 
     def __init__(self) -> None:
         self.used_s: list[float] = []
@@ -133,12 +138,12 @@ def _sent() -> int:
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the time on the processor, by the scheduler's count."""
+    """Return the CPU time of a process in seconds, by the scheduler's count."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _session_cpu_s(session: int) -> float:
-    """Return user and system time of all processes of a session, including those that have ended."""
+    """Return the CPU time in seconds (user and system) of all processes of a session, including ended ones."""
     total = 0
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:

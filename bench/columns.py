@@ -1,4 +1,4 @@
-"""The values that a decoder gives for a drive, in one form for all decoders, and the check that they are equal."""
+"""Defines one form for the values that the decoders give for a drive, and checks that two decoders agree."""
 
 from collections.abc import Mapping
 
@@ -6,24 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 Columns = Mapping[tuple[str, str, str], NDArray[np.float64]]
-"""Physical values in the order of the frames, by bus, message and signal."""
+"""Maps (bus, message, signal) to physical values in the order of the frames."""
 
 
 def key(bus: str, message: str, signal: str, source_address: int | None) -> tuple[str, str, str]:
-    """Return a key of Columns; J1939 messages of different senders are told apart by the source address."""
+    """Return the key of a signal in Columns; the source address separates J1939 messages of different senders."""
     return bus, message if source_address is None else f"{message} from {source_address}", signal
 
 
 class Different(Exception):
-    """Two decoders disagree, so that no ratio between them means anything."""
+    """Two decoders give different values, so a ratio between them would mean nothing."""
 
 
 def check_same(expected: Columns, found: Columns, who: str) -> int:
-    """Return how many values are equal to the last bit.  Raises: Different, with the first signal that is not."""
+    """Check that both sides have equal values, and return how many there are; `who` names the decoders in the error.
+
+    NaN equals NaN.  Raises: Different, with the first signal that differs.
+    """
     if missing := sorted(set(expected) ^ set(found)):
-        raise Different(f"{who}: only one side has {'.'.join(missing[0])} and {len(missing) - 1} more signals")
+        raise Different(f"{who}: only one side has {'.'.join(missing[0])} and {len(missing) - 1} other signals")
     for key, values in expected.items():
         ours = found[key]
         if len(values) != len(ours) or not np.array_equal(values, ours, equal_nan=True):
-            raise Different(f"{who}: {'.'.join(key)} differs ({len(values)} and {len(ours)} values)")
+            raise Different(f"{who}: the {len(values)} and {len(ours)} values of {'.'.join(key)} differ")
     return sum(len(values) for values in expected.values())

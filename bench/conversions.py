@@ -1,6 +1,6 @@
-"""Physical values of whole messages at once, as the other decoders give them.
+"""Converts the raw values of whole messages to physical values, which the other decoders give.
 
-The agent itself never needs them: raw integers travel, and the lake multiplies.
+The agent itself never needs physical values: it sends raw integers, and the lake converts them.
 """
 
 import numpy as np
@@ -12,13 +12,16 @@ from can_dbc.values import WORD_BITS, Kind, physical
 
 
 class Conversions:
-    """Converts decoded columns; what a message needs is worked out when it is first seen."""
+    """Converts decoded columns to physical values.  Each message is prepared when it is first seen."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], _Conversion] = {}
 
     def physical(self, columns: SignalColumns) -> NDArray[np.float64]:
-        """Physical values (S, n), as `values.physical` gives them; without meaning where `columns.valid` is False."""
+        """Return the physical values (S, n), equal to those of `can_dbc.values.physical`.
+
+        A value for which `columns.valid` is False means nothing.
+        """
         plan = columns.message
         key = (columns.bus, plan.can_id, plan.extended, plan.header_id, columns.signals)
         known = self._known.get(key)
@@ -37,12 +40,12 @@ class _Conversion:
         self._scale = np.array([[s.scale] for s in signals], np.float64).reshape(-1, 1)
         self._offset = np.array([[s.offset] for s in signals], np.float64).reshape(-1, 1)
         self._scaled = bool((self._scale != 1).any())
-        # Adding 0.0 to a product of integers only matters where that can be -0.0.
+        # Adding 0.0 to a product of integers matters only if the product can be -0.0.
         self._shifted = bool((self._offset != 0).any() or (self._scale <= 0).any())
 
     def __call__(self, raw: NDArray[np.int64]) -> NDArray[np.float64]:
         values = raw.astype(np.float64)
-        with np.errstate(all="ignore"):  # rows of IEEE floats are not numbers yet
+        with np.errstate(all="ignore"):  # Rows of IEEE floats still hold bit patterns.
             if self._scaled:
                 values *= self._scale
             if self._shifted:

@@ -1,7 +1,7 @@
-"""The input of all measurements: the recorded captures beside the checkout, or the demonstration vehicle.
+"""Provides the input of all measurements: the captures beside the checkout, or the demonstration vehicle.
 
-A `Drive` holds frames in memory and the databases that decode them.  Frames that cantools refuses (too short, an
-unlisted multiplexer) are left out, so that every decoder has the same work and must give the same values.
+A `Drive` holds frames in memory and the databases that decode them.  Frames that cantools refuses (too short, or with
+an unlisted multiplexer number) are left out, so that every decoder has the same work and must give the same values.
 """
 
 import tomllib
@@ -29,7 +29,11 @@ VEHICLE_S: Final = 90.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drive:
-    """One drive: `databases` are by bus name, `plans` by bus number; `kind` is the capture's folder (`can`: a car)."""
+    """Holds the frames of one drive, and the databases that decode them.
+
+    `databases` are listed by the name of the bus, `plans` by its index.  `kind` is the folder of the capture (`can` is
+    a car).
+    """
 
     name: str
     kind: str
@@ -44,7 +48,7 @@ class Drive:
         return float(self.block.t_ns.max() - self.block.t_ns.min()) / 1e9
 
     def windows(self, seconds: float) -> list[FrameBlock]:
-        """Cut the frames into windows of that length, as views."""
+        """Return the frames, cut into windows of `seconds`, as views."""
         t_ns = np.maximum.accumulate(self.block.t_ns)
         starts_ns = np.arange(t_ns[0], t_ns[-1], round(seconds * 1e9))[1:]
         cuts = [0, *np.searchsorted(t_ns, starts_ns).tolist(), len(t_ns)]
@@ -52,7 +56,7 @@ class Drive:
 
 
 def recorded() -> Iterator[Drive]:
-    """Yield every capture that captures.toml pairs with databases; none where the data is absent."""
+    """Yield every capture that captures.toml pairs with databases, or nothing if the data is absent."""
     if not DATA.is_dir():
         return
     for entry in tomllib.loads((DATA / "captures.toml").read_text())["capture"]:
@@ -70,7 +74,7 @@ def demonstration(seconds: float = VEHICLE_S) -> Drive:
 
 
 def drive(name: str, kind: str, block: FrameBlock, databases: dict[str, list[Path]], match: Match) -> Drive:
-    """Return a drive without the frames that no decoder accepts; frames of unknown identifiers stay."""
+    """Return a drive without the frames that the decoders refuse; frames of unknown identifiers stay."""
     plans = {
         block.buses.index(bus): compile_plan([load(file) for file in files], match)
         for bus, files in databases.items()
@@ -92,7 +96,7 @@ def _accepted(block: FrameBlock, plans: dict[int, BusPlan]) -> FrameBlock:
 
 
 def chosen(block: FrameBlock, keep: NDArray[np.bool_]) -> FrameBlock:
-    """Return the frames that `keep` (n,) marks."""
+    """Return a block with only the frames that `keep` (n,) marks."""
     return FrameBlock(
         block.t_ns[keep],
         block.bus[keep],

@@ -1,7 +1,7 @@
-"""Measures what the agent writes to flash for a drive in windows of 30 s, with and without checkpoints every 5 s.
+"""Measures how much the agent writes to flash for a drive in windows of 30 s, without and with checkpoints every 5 s.
 
-The kernel counts the bytes for the process (/proc/self/io).  The spool's index with its log is included; the file
-system's own journal is not.
+The kernel counts the bytes for the process (/proc/self/io).  The count includes the spool's index with its log, but not
+the file system's own journal.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def written_bytes() -> int:
 
 
 def full_batches(folder: Path) -> float:
-    """Return the bytes written for each sealed byte, in batches of the largest size."""
+    """Return the bytes written for each sealed byte, if all batches have the largest size."""
     spool = _spool(folder)
     content = bytes(BATCH_BYTES)
     before = written_bytes()
@@ -47,7 +47,7 @@ def full_batches(folder: Path) -> float:
 
 
 def measure(drive: Drive, folder: Path) -> dict[str, Any]:
-    """Return the figures of one drive; `folder` must lie on a disk."""
+    """Return the flash figures of one drive; `folder` must lie on a disk, not in memory."""
     sealed, written = _collected(drive, folder / "whole", 0)
     _, checkpointed = _collected(drive, folder / "checkpoints", 5 * S)
     hours = drive.seconds / 3_600
@@ -64,7 +64,7 @@ def _spool(folder: Path) -> Spool:
 
 
 def _collected(drive: Drive, folder: Path, checkpoint_ns: int) -> tuple[int, int]:
-    """Return the bytes of the windows' batches, and the bytes written."""
+    """Collect a drive, and return the bytes of its sealed batches and the bytes written to flash."""
     spool = _spool(folder)
     device, fleet = ec.generate_private_key(ec.SECP256R1()), RecipientPrivateKey.generate()
     clock = MachineClock(recorded=True)

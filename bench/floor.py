@@ -1,7 +1,7 @@
-"""Measures the floor of the pipeline: what a durable batch costs that no decoder or codec can save.
+"""Measures the floor of the pipeline: the cost of a durable batch that no decoder or codec can save.
 
-A body that is ready is signed and sealed, its file is written and synced, the folder is synced, and a row of 100
-bytes is committed (SQLite, WAL, synchronous=FULL).  A spool that kept no index and obeyed no limits would take these
+A finished body is signed and sealed.  Then its file is written and synced, the folder is synced, and a row of 100 bytes
+is committed (SQLite, WAL, synchronous=FULL).  Even a spool that kept no index and obeyed no limits would take these
 steps.
 """
 
@@ -23,7 +23,7 @@ EPOCH: Final = "0" * 32
 
 
 class Floor:
-    """A spool without an index, which makes batches of `bodies` durable one after the other in a new `folder`."""
+    """Makes batches of `bodies` durable in a new `folder`, one after the other, as a spool without an index would."""
 
     def __init__(self, bodies: Sequence[bytes], folder: Path) -> None:
         self._bodies = bodies
@@ -38,7 +38,7 @@ class Floor:
         self._database.execute("CREATE TABLE batches (id INTEGER PRIMARY KEY, row BLOB)")
 
     def run(self) -> None:
-        """Make all bodies durable."""
+        """Sign and seal all bodies, and make them durable."""
         for body in self._bodies:
             self._seq += 1
             suite, now_us = self._recipient.suite, time.time_ns() // 1_000

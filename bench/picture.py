@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 
 def draw(figures: Mapping[str, Any], file: Path) -> None:
-    """Draw ratios to cantools, bytes a sample, and throughput by block size."""
+    """Draw the ratios to cantools, the bytes per sample, and the throughput by block size, into `file`."""
     figure, (ratios, sizes, blocks) = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
     names = list(figures["decode_ratio_cantools"])
     _bars(
@@ -23,7 +23,7 @@ def draw(figures: Mapping[str, Any], file: Path) -> None:
             "whole pipeline, 5 s": figures["pipeline_ratio_cantools_5s"],
         },
     )
-    ratios.set_title("times cantools' decoding alone")
+    ratios.set_title("speed as a multiple of cantools' decoding")
     _bars(
         sizes,
         names,
@@ -36,13 +36,13 @@ def draw(figures: Mapping[str, Any], file: Path) -> None:
         },
     )
     sizes.set_yscale("log")
-    sizes.set_title("bytes a sample")
+    sizes.set_title("bytes per sample")
     for name, by_size in figures["block_sizes_all"].items():
         blocks.plot([int(size) for size in by_size], list(by_size.values()), marker="o", label=name)
     blocks.set_xscale("log")
     blocks.set_yscale("log")
-    blocks.set_xlabel("frames a block")
-    blocks.set_title("one message of 8 signals: frames/s")
+    blocks.set_xlabel("frames per block")
+    blocks.set_title("frames/s for one message of 8 signals")
     blocks.legend()
     blocks.grid(alpha=0.3)
     figure.savefig(file, dpi=110)

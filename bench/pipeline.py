@@ -1,7 +1,9 @@
-"""The whole way of frames in memory to sealed batches that are durable in the spool, by the agent's own parts: decode,
-collect, encode and zstd, signature and seal, disk.  One window at a time, as the agent does; the parts have been used
-before, as in an agent that has been running for a while, and the receiver has confirmed the catalogue, which a vehicle
-sends once for each revision of a campaign."""
+"""Measures the whole pipeline, from frames in memory to sealed batches that are durable in the spool.
+
+The agent's own code decodes, collects, encodes, compresses, signs, seals and stores one window at a time.  It has run
+before the measurement, as in an agent that has been running for a while.  The receiver has already confirmed the
+catalogue, which a vehicle sends once for each revision of a campaign.
+"""
 
 import time
 from collections import defaultdict
@@ -36,7 +38,7 @@ from can_dbc.frames import FrameBlock
 from can_dbc.values import physical
 
 VEHICLE: Final = "00000000-0000-4000-8000-000000000000"
-BATCH_BYTES: Final = 60_000  # the setting's default
+BATCH_BYTES: Final = 60_000  # the default in the settings
 EVERYTHING: Final = parse_campaign(
     {
         "name": "everything",
@@ -48,7 +50,7 @@ EVERYTHING: Final = parse_campaign(
 
 
 class Pipeline:
-    """Runs the windows of a drive through."""
+    """Runs the windows of a drive through the agent's code, into a spool in `folder`."""
 
     def __init__(self, drive: Drive, windows: Sequence[FrameBlock], folder: Path) -> None:
         self._windows = windows
@@ -77,7 +79,7 @@ class Pipeline:
         self.forget_times()
 
     def run(self) -> None:
-        """All windows, until the last batch is durable."""
+        """Run all windows until the last batch is durable, and add up the times."""
         clock = time.perf_counter
         busy_s = time.process_time()
         for block in self._windows:
@@ -96,7 +98,7 @@ class Pipeline:
         self._runs += 1
 
     def windows(self) -> list[Window]:
-        """Return what is collected, by window."""
+        """Return the collected samples of each window, without storing them."""
         found = []
         for block in self._windows:
             self._collector.take_blocks(self._tables.blocks(self._decoder.decode(block).columns))
@@ -104,19 +106,19 @@ class Pipeline:
         return found
 
     def sizes(self) -> tuple[int, int, int]:
-        """Samples of the drive, bytes of all bodies (zstd), bytes of all sealed batches."""
+        """Return the number of samples, the bytes of all bodies (zstd), and the bytes of all sealed batches."""
         samples = sum(window.samples for window in self.windows())
         self.empty()
         self.run()
         return samples, sum(map(len, self.bodies())), self._spool.counts().size_bytes
 
     def bodies(self) -> list[bytes]:
-        """Return the bodies that are signed and sealed, batch by batch."""
+        """Return the encoded body of each batch, before it is signed and sealed."""
         limit = BATCH_BYTES - SEAL_OVERHEAD_BYTES
         return [body for window in self.windows() for _, body in encode_fragments(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
-        """Return what a receiver reads from the batches that one run leaves in the spool."""
+        """Return the values that a receiver reads from the batches that one run leaves in the spool."""
         self.empty()
         self.run()
         parts: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}
@@ -132,22 +134,22 @@ class Pipeline:
         return {name: np.concatenate(found) for name, found in parts.items()}
 
     def stages(self) -> Mapping[str, float]:
-        """Milliseconds of a run, by stage."""
+        """Return the mean milliseconds of a run, by stage."""
         return {name: seconds / self._runs * 1e3 for name, seconds in self._stages_s.items()}
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of a run."""
+        """Return the mean CPU time of a run in seconds."""
         return self._busy_s / self._runs
 
     def forget_times(self) -> None:
-        """Runs from here on count."""
+        """Forget all times, so that only later runs count."""
         self._stages_s: defaultdict[str, float] = defaultdict(float)
         self._busy_s = 0.0
         self._runs = 0
 
     def empty(self) -> None:
-        """Acknowledge what is in the spool."""
+        """Acknowledge all batches in the spool, which removes them."""
         by_epoch: dict[str, list[int]] = {}
         for entry in self._entries():
             by_epoch.setdefault(entry.epoch, []).append(entry.seq)
@@ -155,7 +157,7 @@ class Pipeline:
             self._spool.reader.acknowledge(epoch, seqs)
 
     def close(self) -> None:
-        """Let go of the spool."""
+        """Close the spool."""
         self._spool.close()
 
     def _entries(self) -> list[Entry]:

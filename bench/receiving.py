@@ -1,7 +1,8 @@
-"""Measure the receiver: judge, open and decode the sealed batches of a drive, and commit them into Delta tables.
+"""Measures how fast the receiver judges, opens and decodes the sealed batches of a drive, and commits their samples.
 
-The measurement covers everything from the envelope to the durable commit and the signed acknowledgement, except MQTT.
-Many vehicles send every signal at its native rate in windows of 30 s, grouped as the receiver groups them.
+The measurement covers everything from the envelope to the durable commit in Delta tables and the signed
+acknowledgement, except MQTT.  Eight vehicles send every signal at its native rate in windows of 30 s, grouped as the
+receiver groups them.
 """
 
 import tempfile
@@ -31,7 +32,10 @@ EPOCH: Final = "0" * 32
 
 
 def measure(drive: Drive, out: Path) -> dict[str, Any]:
-    """Samples a second and seconds of CPU a million samples; the lake lies below `out` meanwhile."""
+    """Return samples per second, and CPU seconds per million samples.
+
+    The lake lies in a temporary folder below `out`.
+    """
     with tempfile.TemporaryDirectory(dir=out, prefix="bench-receiver-") as name:
         folder = Path(name)
         fleet = FleetFolder(folder / "fleet")
@@ -48,7 +52,7 @@ def measure(drive: Drive, out: Path) -> dict[str, Any]:
         taken = store.totals
         store.close()
     if (taken.samples, taken.refused) != (samples, 0):
-        raise RuntimeError(f"the receiver stored {taken.samples} of {samples} samples")
+        raise RuntimeError(f"the receiver stored {taken.samples} of {samples} samples; see its log for refused batches")
     return {
         "receiver_samples": samples,
         "receiver_batches": taken.batches,
@@ -58,7 +62,7 @@ def measure(drive: Drive, out: Path) -> dict[str, Any]:
 
 
 def _groups(drive: Drive, fleet: FleetFolder, folder: Path) -> tuple[list[list[Message]], int]:
-    """For each window one group: its batches from every vehicle.  And all their samples."""
+    """Return a group for each window, with its batches from all vehicles, and the number of samples in all groups."""
     pipeline = Pipeline(drive, drive.windows(30), folder / "spool")
     windows = pipeline.windows()
     pipeline.close()

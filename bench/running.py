@@ -1,12 +1,14 @@
-"""The agent as a running process: how it starts, how often it wakes, what memory it holds.
+"""Measures the running agent: its start-up, memory, CPU time and wake-ups.
 
-    python -m bench.running FOLDER      inside a machine with vcan; FOLDER as `bench.vehicle.prepare` made it
+    python -m bench.running FOLDER      needs vcan, and a FOLDER that `bench.vehicle.prepare` made
 
-Capture is by packet ring from two vcan interfaces that carry 4,000 frames/s each (canplayer), collected by the
-demonstration's campaigns (config/campaigns), and once more with every signal at its native rate.  Where this machine
-has no vcan, User Mode Linux is booted.  Start-up lasts from `exec` to the first captured frame of each bus, by the time
-that the kernel gave the frame, and until the agent works on frames, in turns with `python3 -c "import numpy"`.
-What the running process costs is read in `bench/process_costs.py`.
+The agent captures by packet ring from two vcan interfaces, on which canplayer sends 4,000 frames/s each.  It collects
+by the demonstration's campaigns (config/campaigns), and then once more every signal at its native rate.  If this
+machine has no vcan, User Mode Linux is booted.
+
+Start-up begins at `exec`.  It ends at the first captured frame of each bus, by the kernel's timestamp, and, as a second
+figure, when the agent works on frames.  It is measured in turns with `python3 -c "import numpy"`.
+`bench/process_costs.py` reads the costs of the running process.
 """
 
 import json
@@ -29,7 +31,7 @@ from lab.vehicle import Agent, Vehicle
 
 STARTS: Final = 3
 SETTLE_S: Final = 20.0
-"""Two windows at this load; after them the agent has allocated the most that it needs."""
+"""The time of two windows at this load, after which the agent has allocated the most that it needs."""
 
 STEADY_S: Final = 15.0
 _LIBRARIES: Final = """
@@ -48,7 +50,10 @@ _NUMPY: Final = [sys.executable, "-c", "import numpy"]
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Measure everything wherever vcan is available.  Raises: RuntimeError where it is not."""
+    """Return the figures, measured on this machine or else in User Mode Linux.
+
+    Raises: RuntimeError if neither can make virtual CAN interfaces.
+    """
     prepare(folder, traffic=True)
     if can_interfaces.available():
         return figures(folder)
@@ -57,7 +62,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Measure everything on interfaces of this machine."""
+    """Return the figures, measured on virtual CAN interfaces of this machine."""
     sources = "\n".join(f'[[sources]]\nkind = "packet_ring"\nbus = "{bus}"\ninterface = "{bus}"' for bus in BUSES)
     with tempfile.TemporaryDirectory() as name, can_interfaces.vcan(*BUSES):
         state = Path(name)
@@ -76,20 +81,20 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 def start_up_here(folder: Path) -> dict[str, float]:
-    """Measure the start-up on this machine, without interfaces: until the agent is ready."""
+    """Return the start-up times until the agent is ready, measured on this machine without interfaces."""
     with tempfile.TemporaryDirectory() as name:
         found = start_up(configure(folder, Path(name), ""), "agent_ready", 1)
         return {f"{key}_here": value for key, value in found.items()}
 
 
 def start_up(vehicle: Vehicle, event: str, times: int) -> dict[str, float]:
-    """Measure the start-up without ("cold") and with compiled plans, and importing numpy beside it.
+    """Return median start-up times in seconds, and their ratios to the time of importing numpy.
 
-    "startup" ends at the first frame of each bus, where there are any; "working" when `event` stands `times` times in
-    the agent's log.  Medians, in seconds.
+    The agent starts with compiled plans, and without them (`_cold`).  `startup` ends at the first frame of each bus,
+    and is missing if there are no frames.  `working` ends when `event` is in the agent's log `times` times.
     """
     taken: dict[str, list[float]] = {}
-    with _agent(vehicle) as agent:  # compiles the plans
+    with _agent(vehicle) as agent:  # This run compiles the plans.
         _until(agent, event, times)
     for _ in range(STARTS):
         started_s = time.time()
@@ -113,16 +118,16 @@ def start_up(vehicle: Vehicle, event: str, times: int) -> dict[str, float]:
 
 
 def imports_mb() -> float:
-    """Measure the memory of a process that only imports the agent's libraries.
+    """Return the resident memory in MB of a process that only imports the agent's libraries.
 
-    The figure is a floor of `rss_mb`, except that the agent gives some of this memory back.
+    The figure is a lower bound for `rss_mb`, except that the agent gives some of this memory back.
     """
     done = subprocess.run([sys.executable, "-c", _LIBRARIES], check=True, capture_output=True, text=True)
     return round(int(done.stdout.split()[1]) / 1_000, 1)
 
 
 def _first_frames_s(agent: Agent) -> list[float]:
-    """Return when the first frame of each bus came, by the kernel's timestamp."""
+    """Return the Unix time in seconds of the first frame of each bus, by the kernel's timestamp."""
     events = [json.loads(line) for line in agent.output().splitlines()]
     return [datetime.fromisoformat(e["first_frame"]).timestamp() for e in events if "first_frame" in e]
 
@@ -167,21 +172,26 @@ def _agent(vehicle: Vehicle) -> Iterator[Agent]:
 
 
 def _until(agent: Agent, event: str, times: int) -> None:
-    """Wait for the event, without decoding the log: that would cost the time that is measured."""
+    """Wait until the log of the agent names `event` `times` times.
+
+    The log is not decoded, because that would take time from the agent that is measured.
+
+    Raises: RuntimeError after 60 s.
+    """
     deadline = time.monotonic() + 60
     while agent.output().count(f'"{event}"') < times:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no {event} within 60 s:\n{agent.output()}")
+            raise RuntimeError(f"the agent did not log {event} within 60 s; its log follows:\n{agent.output()}")
         time.sleep(0.002)
 
 
 def _lost(agent: Agent) -> int:
-    """Return the frames that the agent missed, by its own account, in all of its runs."""
+    """Return the number of frames that the agent has lost in all of its runs, by its own account."""
     return int(agent.status()["spool"]["lost"].get("bus_overflow", {}).get("frames", 0))
 
 
 def _frames() -> int:
-    """Return the frames that the interfaces have carried."""
+    """Return the number of frames that the interfaces have carried."""
     return sum(int(Path(f"/sys/class/net/{bus}/statistics/tx_packets").read_text()) for bus in BUSES)
 
 

@@ -1,9 +1,10 @@
-"""Measures the bytes that others need for the same samples, and an estimate of the floor.
+"""Measures how many bytes other formats need for the same samples, and estimates the floor.
 
-- FleetWise's way: one protobuf row a sample (VehicleData of aws-iot-fleetwise-edge, interfaces/protobuf/schemas/
-  edgeToCloud/vehicle_data.proto: time in milliseconds, signal number, value as double), snappy;
-- JSON lines with zstd, as a script does it;
-- the estimate: the order-0 entropy of the deltas of each column, with nothing added for descriptions of signals.
+- The format of FleetWise: one protobuf row for each sample, compressed with snappy.  The row is VehicleData of
+  aws-iot-fleetwise-edge (interfaces/protobuf/schemas/edgeToCloud/vehicle_data.proto), with time in milliseconds,
+  signal number, and value as double.
+- JSON lines, compressed with zstd, as a script does it.
+- The estimate: the order-0 entropy of the deltas of each column, without descriptions of signals.
 """
 
 import json
@@ -58,7 +59,7 @@ def json_zstd(windows: Sequence[Window]) -> int:
 
 
 def entropy(windows: Sequence[Window]) -> float:
-    """Return the bytes of all windows if the deltas of each column were coded by their own frequencies."""
+    """Return the bytes of all windows if the deltas of each column were coded by their frequencies in that column."""
     bits = 0.0
     for window in windows:
         times = {group.t_us.tobytes(): group.t_us for group in window.groups}

@@ -1,4 +1,4 @@
-"""Measures several ways to do one job in turns, so that a busy machine is busy for all of them."""
+"""Times several ways to do one job in turns, so that other load on the machine affects all of them alike."""
 
 import gc
 import statistics
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 SHORTEST_S: Final = 0.05
-"""A shorter job is repeated within one measurement, so that caches and the clock's resolution do not matter."""
+"""The least time of a measurement.  A shorter job is repeated, so that caches and the clock's steps do not matter."""
 
 
 def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

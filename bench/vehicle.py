@@ -1,4 +1,4 @@
-"""A vehicle to measure the running agent with: enrolled, with the demonstration's databases and its traffic."""
+"""Prepares an enrolled vehicle, with the demonstration's databases and traffic, to measure the running agent."""
 
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,10 @@ dbc = ["{BODY_DBC}"]
 
 
 def prepare(folder: Path, *, traffic: bool) -> None:
-    """Enrol a vehicle into `folder`; with `traffic`, write `traffic.log` (candump) as well."""
+    """Enrol a vehicle in `folder`, unless that is done already.
+
+    With `traffic`, write `traffic.log` in the form of candump as well.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "identity").is_dir():
         enrol_vehicle(make_fleet(folder / "fleet"), folder / "identity")
@@ -33,15 +36,16 @@ def prepare(folder: Path, *, traffic: bool) -> None:
 
 
 def configure(folder: Path, state: Path, sources: str, *, everything: bool = False) -> Vehicle:
-    """Configure a vehicle that keeps its state in `state`, for one run; `sources` are `[[sources]]` tables.
+    """Return a vehicle that is configured for one run; `sources` are `[[sources]]` tables.
 
-    The campaigns are those of config/campaigns, or `everything`: each signal at its native rate.
+    The vehicle keeps its state in `state`.  Its campaigns are those of config/campaigns, or with `everything` one that
+    collects each signal at its native rate.
     """
     vehicle = Vehicle(
         state,
         sources=sources,
         buses=_BUSES,
-        broker_port=1,  # nothing listens there
+        broker_port=1,  # Nothing listens on this port.
         identity=f'folder = "{folder}/identity"',
         state='folder = "."\nruntime_folder = "run"',
         telemetry=f'campaigns = "{state / "campaigns" if everything else _SHIPPED}"',
@@ -53,7 +57,7 @@ def configure(folder: Path, state: Path, sources: str, *, everything: bool = Fal
 
 
 def write_candump(block: FrameBlock, file: Path) -> None:
-    """Write the frames as `candump -L` does."""
+    """Write the frames in the form of `candump -L`."""
     lines = []
     columns = (block.t_ns, block.bus, block.can_id, block.flags, block.length)
     for row, (t_ns, bus, can_id, flags, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
@@ -66,7 +70,10 @@ def write_candump(block: FrameBlock, file: Path) -> None:
 
 
 def _at_full_rate() -> FrameBlock:
-    """Return LOG_S seconds in which each bus carries FRAMES_PER_S, made by repeating the demonstration's frames."""
+    """Return LOG_S seconds of frames, in which each bus carries FRAMES_PER_S frames a second.
+
+    The demonstration's frames are repeated to reach this rate.
+    """
     block = demonstration(seconds=120.0).block
     by_bus = []
     for bus in range(len(BUSES)):

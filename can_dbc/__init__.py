@@ -1,1 +1,1 @@
-"""CAN databases compiled to bit plans, and CAN frames decoded by them as columns.  Knows nothing of the agent."""
+"""Compiles CAN databases into bit plans and decodes blocks of CAN frames.  It does not depend on the agent."""

@@ -1,14 +1,16 @@
-"""Extraction: signals cut out of the bytes of many frames at once, one set of array operations per message.  Pure.
+"""Extracts the signals of a message from many frames at once, with one set of array operations.  Pure.
 
-The frame data is viewed as 64-bit words, each gathered and byte-swapped once for all messages.  A signal lies in one
-word (at a multiple of 8 bytes, or at the byte where it starts), unless it straddles 9 bytes: then the bits of the ninth
-byte are joined to it.  One broadcast shift and mask cuts all rows, and their signs are extended together, because a
-call of numpy costs more than a few rows.
+The frame data is read as 64-bit words.  Each word is gathered and byte-swapped once for all messages of a block.  A
+word starts at a multiple of 8 bytes, or at the first byte of a signal that would cross into the next word.  A signal
+that spans 9 bytes also takes bits from the ninth byte.
+
+One array operation shifts all rows of a word, one masks all rows, and all signs are extended together.  The reason is
+that a call of numpy costs more than the work on a few rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +20,11 @@ from can_dbc.values import WORD_BITS, Kind
 WORD_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Straddle:
-    """A signal that ends in a ninth byte, `at`: its last `missing` bits, or all bits after its first `held` ones.
+class _Straddle(msgspec.Struct, frozen=True):
+    """A signal that spans 9 bytes, so that some of its bits lie in the byte at offset `at`.
 
-    The former holds for big-endian signals, the latter for little-endian ones.  `row` is the row of the signal.
+    `row` is the row of the signal.  The ninth byte holds the last `missing` bits of a big-endian signal.  For a
+    little-endian signal, the word holds the lowest `held` bits, and the ninth byte holds the bits above them.
     """
 
     row: int
@@ -33,22 +35,29 @@ class _Straddle:
 
 
 class Words:
-    """The data of some frames of a block as 64-bit words, each gathered when it is first asked for."""
+    """Holds the data of some frames as 64-bit words, and gathers each word when it is first needed."""
 
     def __init__(self, data: NDArray[np.uint8], rows: NDArray[np.intp] | None) -> None:
-        """Take the frames at `rows`, or all, of `data` (n, width): C-contiguous, width a multiple of 8."""
+        """Use the frames at `rows` of `data` (n, width), or all frames if `rows` is None.
+
+        `data` is C-contiguous, and its width is a multiple of 8.
+        """
         self._data = data.view("<i8")
         self._rows = rows
         self._words: dict[tuple[int, bool], NDArray[np.int64]] = {}
 
     def word(self, offset: int, big_endian: bool) -> NDArray[np.int64]:
-        """Return the 8 bytes from `offset` on, of each frame, as a number (n,)."""
+        """Return the 8 bytes of each frame from byte `offset` on, as an integer (n,).
+
+        Bytes beyond the width count as zero.
+        """
         word = self._words.get((offset, big_endian))
         if word is None:
             if big_endian:
                 word = self.word(offset, False).byteswap()
             elif offset >= WORD_BYTES * self._data.shape[1]:
-                # A signal beyond the width does not fit its message, and the decoder refuses these frames afterwards.
+                # A signal lies beyond the width only if it does not fit its message.  The decoder refuses frames that
+                # select it.
                 word = np.zeros_like(self.word(0, False))
             elif offset % WORD_BYTES == 0:
                 word = self._data[:, offset // WORD_BYTES]
@@ -62,13 +71,13 @@ class Words:
         return word
 
     def byte(self, at: int) -> NDArray[np.int64]:
-        """Return byte `at` of each frame (n,)."""
+        """Return the byte at offset `at` of each frame, as an integer (n,)."""
         within = at % WORD_BYTES
         return self.word(at - within, False) >> 8 * within & 0xFF
 
 
 class Extraction:
-    """Cuts signals out of frame data; it is compiled once and used for every block."""
+    """Extracts the signals of one message from frame data.  One instance serves all blocks."""
 
     def __init__(self, signals: Sequence[SignalPlan]) -> None:
         self._words: list[tuple[int, bool]] = []
@@ -88,22 +97,26 @@ class Extraction:
         ]
         self._rows_of_word = [_selector(rows) for rows in rows_of_word]
         self._shift_of_word = [self._shift[rows] for rows in rows_of_word]
-        # The mask also removes the sign bits that the arithmetic shift of int64 brings in; that of 64 bits is -1.
+        # The mask also removes the sign bits that the arithmetic shift of int64 brings in.  The mask for 64 bits is -1.
         masks = np.array([(1 << s.bits) - 1 for s in signals], np.uint64)
         self._mask = masks.view(np.int64).reshape(-1, 1)
         signed = [row for row, s in enumerate(signals) if s.kind is Kind.INT and s.bits < WORD_BITS]
-        # (raw ^ sign) - sign extends a sign.  A slice from the first signed row to the last is a view; unsigned rows
-        # within it have the sign 0, which changes nothing.
+        # (raw ^ sign) - sign extends the sign.  A slice from the first signed row to the last one is a view and needs
+        # no copy.  Unsigned rows within the slice have sign 0, which leaves them unchanged.
         self._signed = slice(signed[0], signed[-1] + 1) if signed else slice(0)
         signs = [1 << s.bits - 1 if row in signed else 0 for row, s in enumerate(signals)]
         self._sign = np.array(signs[self._signed], np.int64).reshape(-1, 1)
 
     def _place(self, row: int, signal: SignalPlan) -> tuple[int, int]:
-        """Return the byte offset of the word for `signal`, and how far to shift it right."""
+        """Return the byte offset of the word that holds `signal`, and how many bits to shift the word right.
+
+        A signal that spans 9 bytes is also added to the list of straddling signals.
+        """
         first, last = signal.first_bit // 8, (signal.first_bit + signal.bits - 1) // 8
         offset = first - first % WORD_BYTES
         if last >= offset + WORD_BYTES:
-            # A signal that leaves its word never starts in the last word of its message, so the new word fits.
+            # A signal that crosses into the next word is read from its own first byte.  Because that next word exists,
+            # the data is long enough.
             offset = first
         within = signal.first_bit - 8 * offset
         missing = within + signal.bits - WORD_BITS
@@ -115,7 +128,7 @@ class Extraction:
         return offset, within
 
     def __call__(self, words: Words, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the raw values (signals, stop - start) of the frames start to stop-1 of `words`."""
+        """Return the raw values (signals, stop - start) of the frames `start` to `stop` - 1 in `words`."""
         if not self._rows:
             return np.zeros((0, stop - start), np.int64)
         if len(self._words) == 1:
@@ -135,14 +148,14 @@ class Extraction:
 
 
 def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
-    """Return adjacent rows as a slice, which makes a view instead of a copy, and other rows as indices."""
+    """Return adjacent rows as a slice, which numpy applies without copying, and other rows as an array of indices."""
     if rows and rows[-1] - rows[0] == len(rows) - 1:
         return slice(rows[0], rows[-1] + 1)
     return np.array(rows, np.intp)
 
 
 def _join(raw: NDArray[np.int64], last: NDArray[np.int64], straddle: _Straddle) -> None:
-    """Add the bits of the ninth byte to one row, in place."""
+    """Add the bits of the ninth byte, `last`, to the row `raw` in place."""
     if straddle.big_endian:
         raw <<= straddle.missing
         raw |= last >> 8 - straddle.missing

@@ -1,18 +1,20 @@
-"""Compiled plans on disk, so that a start neither parses DBC text nor imports cantools.
+"""Keeps compiled plans on disk, so that a start need not parse databases or import cantools.
 
-A bus has one file, `<key>.plan`: the SHA-256 (32 bytes) of the rest, then a BusPlan in MessagePack.  The key is a
-SHA-256 over everything that determines the plan: the databases' bytes and formats in their order, the match mode, the
-code that reads and compiles them, and the version of cantools.  A stale file is therefore never found.  A file is
-checked before it is used (digest, types, and every index and length that the decoder relies on); if it does not pass,
-the plan is compiled again and the file is replaced.
+Each bus has one file, `<key>.plan`.  The file holds a SHA-256 digest (32 bytes), followed by the BusPlan in MessagePack
+that the digest covers.  The key is a SHA-256 over everything that determines the plan: the contents and formats of the
+databases in their order, the match mode, the code that reads and compiles them, and the version of cantools.  A changed
+database therefore has a new key, and its old plan is never read.
 
-Invariant: a plan is what compiling the databases now would give.  A cache that cannot be read or written costs time,
-never a start.
+A file is checked before it is used: its digest, its types, and every index and length that the decoder relies on.  If a
+check fails, the plan is compiled again and the file is replaced.
+
+Invariant: a plan from the cache equals the plan that compiling the databases now would give.  A cache that cannot be
+read or written makes a start slower, but never prevents it.
 """
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -24,26 +26,27 @@ from can_dbc.plan import HEADER_IDS, BusPlan, Match, MessagePlan, MultiplexerPla
 from can_dbc.values import WORD_BITS, Kind
 
 SUFFIX: Final = ".plan"
-KEPT: Final = 16  # files: enough for all buses of a vehicle, before and after a change of its databases.
+KEPT: Final = 16  # files, enough for all buses of a vehicle before and after a change of its databases
 MAX_BYTES: Final = 64 * 1024 * 1024  # A database of 5 MB makes a plan of 2 MB.
 _DIGEST_BYTES: Final = 32
-_MOST_BYTES: Final = 65_535  # of a message, as database.py limits it
+_MOST_BYTES: Final = 65_535  # the longest message that database.py accepts
 _CODE: Final = ("plan.py", "compile.py", "values.py", "database.py", "cache.py")
 _FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
 
 
 class PlanCache:
-    """The plans that are kept in a folder.
+    """Reads plans from a folder, and compiles and stores the plans that are missing.
 
-    `compiled` counts the plans that had to be compiled here.  `problem` says why a plan could not be kept, or is None.
+    `compiled` counts the plans that this instance compiled.  `problem` says why a plan could not be stored, or is None.
     """
 
     def __init__(
         self, folder: Path, write: Callable[[Path, bytes], None], compile_ahead: Callable[[], None] | None = None
     ) -> None:
-        """Keep plans in `folder`, by `write(path, content)`, which replaces a file durably or raises OSError.
+        """Keep the plans in `folder`.
 
-        `compile_ahead` is called once, when a plan is missing; it may compile and keep plans in another process.
+        `write(path, content)` must replace a file durably or raise OSError.  `compile_ahead` is called once, when the
+        first missing plan is found.  It may compile and store plans in another process.
         """
         self._folder = folder
         self._write = write
@@ -52,11 +55,14 @@ class PlanCache:
         self.problem: str | None = None
 
     def plan(self, files: Sequence[Path], match: Match) -> BusPlan:
-        """Return the plan of a bus that the databases `files` describe together.  Raises: DatabaseError."""
+        """Return the plan of the bus that the databases `files` describe together; an earlier file takes precedence.
+
+        Raises: DatabaseError if a database cannot be read or compiled.
+        """
         contents = [(file, *database.read(file)) for file in files]
         path = self._folder / f"{_key(contents, match)}{SUFFIX}"
         plan = _read(path, match)
-        # Compiling in another process keeps cantools out of the memory of this one, which never gives it back.
+        # Importing cantools in this process would keep its memory allocated, so another process compiles first.
         if plan is None and self._compile_ahead is not None:
             compile_ahead, self._compile_ahead = self._compile_ahead, None
             compile_ahead()
@@ -70,31 +76,43 @@ class PlanCache:
     def _keep(self, path: Path, plan: BusPlan) -> None:
         try:
             content = to_bytes(plan)
-        except (OverflowError, ValueError) as error:  # a number beyond 64 bits
-            self.problem = f"{path.name}: a plan that MessagePack cannot hold ({error}); it is compiled at each start"
+        except (OverflowError, ValueError) as error:  # a number exceeds 64 bits, or the plan reads back differently
+            self.problem = (
+                f"{path.name}: the plan cannot be stored ({error}), so it is compiled at each start; "
+                "correct the numbers in the bus's databases that are NaN or exceed 64 bits"
+            )
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(path, content)
             files = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
-            # Plans of databases that were replaced are never asked for again, so the oldest ones go.
+            # Plans of replaced databases are never read again, so only the newest files are kept.
             for old in files[:-KEPT]:
                 old.unlink()
         except OSError as error:
-            self.problem = f"{self._folder}: {error.strerror or error}; databases are compiled at each start"
+            self.problem = (
+                f"{self._folder}: plans cannot be stored ({error.strerror or error}), so the databases are compiled "
+                "at each start; check the folder, its permissions and the free space"
+            )
 
 
 def to_bytes(plan: BusPlan) -> bytes:
-    """Return the content of a file.  Raises: OverflowError, ValueError if `plan` would not be read back unchanged."""
+    """Return the content of a cache file that holds `plan`.
+
+    Raises: OverflowError if a number exceeds 64 bits, ValueError if the plan would read back differently.
+    """
     body = msgspec.msgpack.encode(plan)
-    # NaN as a scale, say, differs from itself after reading; a plan that is not found equal must not be kept.
+    # A plan that reads back differently must not be stored.  An example is a scale of NaN, which never equals itself.
     if _decoded(body) != plan:
         raise ValueError("it reads back differently")
     return hashlib.sha256(body).digest() + body
 
 
 def from_bytes(content: bytes, match: Match) -> BusPlan | None:
-    """Return the plan in the content of a file, or None if it is damaged, malformed, or for another match mode."""
+    """Return the plan from the content of a cache file.
+
+    Return None if the content is damaged or malformed, or if the plan is for another match mode.
+    """
     digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         return None
@@ -105,12 +123,26 @@ def from_bytes(content: bytes, match: Match) -> BusPlan | None:
 
 
 def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match) -> str:
-    # Each of them is hashed by itself first, so that bytes cannot move from one to the next and give the same key.
-    parts = [b"can_dbc plan", version("cantools").encode(), match.encode()]
+    # Each item is hashed on its own first.  Otherwise the same bytes, divided differently, would give the same key.
+    parts = [b"can_dbc plan", _cantools_version().encode(), match.encode()]
     parts += [Path(__file__).with_name(name).read_bytes() for name in _CODE]
     for _, content, kind in contents:
         parts += [kind.encode(), content]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _cantools_version() -> str:
+    """Return the name of cantools' metadata folder, which holds its version, such as "cantools-45.1.0.dist-info"."""
+    spec = importlib.util.find_spec("cantools")
+    assert spec is not None
+    assert spec.origin is not None
+    found = sorted(Path(spec.origin).parents[1].glob("cantools-*.dist-info"))
+    if len(found) == 1:
+        return found[0].name
+    # Importing this module costs 3 % of a start and 1 MB, so only an installation without that folder pays for it.
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("cantools")
 
 
 def _read(path: Path, match: Match) -> BusPlan | None:
@@ -118,7 +150,7 @@ def _read(path: Path, match: Match) -> BusPlan | None:
         if path.stat().st_size > MAX_BYTES:
             return None
         content = path.read_bytes()
-    except OSError:  # The file is missing or unreadable; the plan is compiled.
+    except OSError:  # The file is missing or unreadable, so the plan is compiled.
         return None
     return from_bytes(content, match)
 
@@ -131,13 +163,17 @@ def _decoded(body: bytes) -> BusPlan | None:
 
 
 def _is_coherent(plan: BusPlan) -> bool:
-    """Return whether the decoder can rely on every index and length."""
+    """Return whether messages have distinct keys, and the decoder can rely on every index and length."""
     keys = {match_key(message.can_id, message.extended, plan.match) for message in plan.messages}
     return len(keys) == len(plan.messages) and all(_is_sound(message) and _holds(message) for message in plan.messages)
 
 
 def _holds(message: MessagePlan) -> bool:
-    """Return whether a message lies in no container, and the messages that it contains are as those of a container."""
+    """Return whether `message` may stand in a bus plan itself, either as a container or as an ordinary message.
+
+    Such a message has no header id.  A container has no signals, multiplexers or defect.  The messages in a container
+    have distinct, valid header ids and the identifier of the container, and are not containers themselves.
+    """
     inner = message.contained
     header_ids = {m.header_id for m in inner if m.header_id is not None and 0 <= m.header_id < HEADER_IDS}
     return (

@@ -1,15 +1,17 @@
-"""Compile cantools' objects to a bit plan.  Pure.
+"""Compiles the messages that cantools has loaded into a bit plan.  Pure.
 
-Where a database contradicts itself, the plan does as cantools does when it decodes, and says so in `BusPlan.notes`:
+If a database contradicts itself, the plan follows cantools, and a note in `BusPlan.notes` says so:
 
-- Two messages have one identifier: the last one in a file wins, and the first file of a bus wins.
-- Two signals of one name are in the same place of a message: one value comes out, as in cantools' dictionary.
-- Signals of one byte order overlap or exceed the message: its frames are refused (`defect`); in a multiplexed group,
-  only the frames that select the group.
-- No multiplexer value ever selects a signal: the signal is left out.  So is a signal of more than 64 bits.
-- A container (ARXML) lies in another one: it is refused.
+- Two messages match the same frames: the last one in a file wins, and the first file of a bus wins.
+- Two signals of a message share a name and a multiplexed group: one value is decoded, as in cantools' dictionary.
+- Signals of one byte order overlap or exceed the message: all frames of the message are refused (`defect`).  If the
+  signals belong to a multiplexed group, only the frames that select the group are refused.
+- No multiplexer value selects a signal: the signal is left out.
+- A signal has more than 64 bits: the signal is left out.
+- A container (ARXML) lies in another container: the data of the inner one is refused.
 - Two contained messages have the same header id: the container is refused, because cantools fails on it.
-- A contained message has no header id that a frame can have: the message is left out.
+- A contained message has no header id that a frame can carry: the message is left out.
+- A container has no contained message left: the container is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,10 +38,10 @@ _FLOAT_OF_BITS: Final = {16: Kind.FLOAT16, 32: Kind.FLOAT32, 64: Kind.FLOAT64}
 
 
 def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) -> BusPlan:
-    """Compile the plan of a bus that `databases` describe together; earlier ones have precedence.
+    """Compile the plan of the bus that `databases` describe together; an earlier database takes precedence.
 
-    Raises: DatabaseError if a value is beyond float64, an IEEE float has no such size, a signal starts before its
-    message, or a message has a negative length.
+    Raises: DatabaseError if a scale or offset exceeds float64, an IEEE float has an unsupported size, a signal starts
+    before its message, a message has a negative length, or a multiplexer has more than 64 bits.
     """
     messages: dict[int, MessagePlan] = {}
     notes: list[str] = []
@@ -49,12 +51,18 @@ def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) ->
             plan = _compile_message(message, notes)
             key = match_key(plan.can_id, plan.extended, match)
             if key in of_file:
-                notes.append(f"{of_file[key].name}: hidden by {plan.name}, which has the same identifier")
+                notes.append(
+                    f"{of_file[key].name}: the message is ignored, because {plan.name} matches the same frames; "
+                    "remove one of them"
+                )
             of_file[key] = plan
         for key, plan in of_file.items():
             if key in messages:
-                # The first database of a bus wins, so that a file can override another by standing before it.
-                notes.append(f"{plan.name}: hidden by {messages[key].name} of an earlier database")
+                # The first database of a bus wins, so that a file can override a later one.
+                notes.append(
+                    f"{plan.name}: the message is ignored, because {messages[key].name} of an earlier database matches "
+                    "the same frames; to use this message, list its database first"
+                )
             else:
                 messages[key] = plan
     return BusPlan(tuple(messages.values()), match, tuple(notes))
@@ -62,7 +70,9 @@ def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) ->
 
 def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
     if message.length < 0:
-        raise DatabaseError(f"{message.name}: a message of {message.length} bytes")
+        raise DatabaseError(
+            f"{message.name}: the message has a length of {message.length} bytes; correct the length in the database"
+        )
     plan = MessagePlan(message.name, message.frame_id, message.is_extended_frame, message.length, ())
     if message.is_container:
         return _compile_container(message, plan, notes)
@@ -70,8 +80,11 @@ def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
     reached = {id(signal) for signal in selected}
     for signal in message.signals:
         if id(signal) not in reached:
-            notes.append(f"{message.name}.{signal.name}: no multiplexer value selects it; left out")
-    # Multiplexers have unique names here (see _selected), other signals need not have.
+            notes.append(
+                f"{message.name}.{signal.name}: no multiplexer value selects the signal, so it is left out; "
+                "correct its multiplexing in the database"
+            )
+    # Multiplexers have unique names here (see _selected), but other signals may share a name.
     index = {signal.name: selected.index(signal) for signal in parents}
     drafts = [_compile_signal(message.name, signal, index) for signal in selected]
     multiplexers = [_compile_multiplexer(index[s.name], s, drafts, message.length) for s in parents]
@@ -79,10 +92,16 @@ def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
         if multiplexer.broken:
             listed = ", ".join(map(str, sorted(multiplexer.broken)[:8]))
             name = f"{message.name}.{drafts[multiplexer.signal].name}"
-            notes.append(f"{name} = {listed}: signals overlap or do not fit; those frames are refused")
+            notes.append(
+                f"{name} = {listed}: the selected signals overlap or exceed the message, so frames that select them "
+                "are refused; correct their start or length in the database"
+            )
     defect = None
     if not _consistent([s for s in drafts if s.multiplexer is None], message.length):
-        notes.append(f"{message.name}: signals overlap or do not fit; its frames are refused")
+        notes.append(
+            f"{message.name}: signals overlap or exceed the message, so all its frames are refused; "
+            "correct their start or length in the database"
+        )
         defect = "layout"
     signals, moved = _kept(message.name, drafts, notes)
     return replace(
@@ -98,22 +117,31 @@ def _compile_container(container: "Message", plan: MessagePlan, notes: list[str]
     for message in container.contained_messages:
         header_id = message.header_id
         if header_id is None or not 0 <= header_id < HEADER_IDS:
-            notes.append(f"{container.name}.{message.name}: header id {header_id}, which no frame can have; left out")
+            notes.append(
+                f"{container.name}.{message.name}: no frame can carry the header id {header_id}, so the message is "
+                "left out; give it a header id of at most 3 bytes"
+            )
         elif message.is_container:
-            notes.append(f"{container.name}.{message.name}: a container in a container; it is refused")
+            notes.append(
+                f"{container.name}.{message.name}: the container lies in another container, so its data is refused; "
+                "move its messages to the outer container"
+            )
             contained.append(replace(plan, name=message.name, header_id=header_id, defect="container"))
         else:
             inner = _compile_message(message, notes)
             contained.append(replace(inner, can_id=plan.can_id, extended=plan.extended, header_id=header_id))
     if not contained or len({message.header_id for message in contained}) < len(contained):
-        why = "contained messages share a header id" if contained else "no contained message has a header id"
-        notes.append(f"{container.name}: {why}; its frames are refused")
+        why = "contained messages share a header id" if contained else "no contained message has a valid header id"
+        notes.append(f"{container.name}: {why}, so its frames are refused; correct the header ids")
         return replace(plan, defect="container")
     return replace(plan, contained=tuple(contained))
 
 
 def _selected(signals: "Sequence[Signal]") -> "tuple[list[Signal], list[Signal]]":
-    """Return the signals that cantools can decode, in the order given, and their multiplexers, parents first."""
+    """Return the signals that cantools can decode, in the given order, and the multiplexers among them.
+
+    A multiplexer comes before the multiplexers that it selects.
+    """
     parents: list[Signal] = []
     reached: set[int] = set()
     fringe: list[Signal | None] = [None]
@@ -126,7 +154,7 @@ def _selected(signals: "Sequence[Signal]") -> "tuple[list[Signal], list[Signal]]
             if not selects or id(signal) in reached:
                 continue
             reached.add(id(signal))
-            # cantools looks multiplexers up by name, so of two with one name only the first selects.
+            # cantools looks multiplexers up by name, so only the first of two with the same name selects signals.
             if signal.is_multiplexer and not any(signal.name == other.name for other in parents):
                 parents.append(signal)
                 fringe.append(signal)
@@ -138,17 +166,24 @@ def _compile_signal(message: str, signal: "Signal", index: Mapping[str, int]) ->
     if conversion.is_float:
         kind = _FLOAT_OF_BITS.get(signal.length)
         if kind is None:
-            raise DatabaseError(f"{message}.{signal.name}: no IEEE float has {signal.length} bits")
+            raise DatabaseError(
+                f"{message}.{signal.name}: the signal is an IEEE float of {signal.length} bits; use 16, 32 or 64 bits"
+            )
     else:
         kind = Kind.INT if signal.is_signed else Kind.UINT
     if signal.start < 0:
-        raise DatabaseError(f"{message}.{signal.name}: starts at bit {signal.start}")
+        raise DatabaseError(
+            f"{message}.{signal.name}: the signal starts at bit {signal.start}; correct its start in the database"
+        )
     try:
         scale, offset = float(conversion.scale), float(conversion.offset)
     except OverflowError as error:
-        raise DatabaseError(f"{message}.{signal.name}: scale or offset is beyond float64") from error
+        raise DatabaseError(
+            f"{message}.{signal.name}: the scale or offset exceeds float64; correct it in the database"
+        ) from error
     if conversion.is_float and scale == 1 and offset == 0:
-        # cantools returns unscaled floats as they are.  Adding -0.0 keeps even -0.0, which adding 0.0 would not.
+        # cantools returns unscaled floats unchanged.  Adding -0.0 does the same, but adding 0.0 would turn -0.0 into
+        # 0.0.
         offset = -0.0
     texts = {}
     for value, text in (conversion.choices or {}).items():
@@ -173,7 +208,7 @@ def _compile_signal(message: str, signal: "Signal", index: Mapping[str, int]) ->
 
 def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPlan], length: int) -> MultiplexerPlan:
     choices = dict(signal.conversion.choices or {})
-    # A number that only the value table lists selects no signal, and cantools accepts its frames.
+    # A number that only the value table lists selects no signal, but cantools accepts frames with it.
     groups: dict[int, list[int]] = {int(number): [] for number in choices}
     for child, draft in enumerate(drafts):
         if draft.multiplexer == index:
@@ -181,7 +216,8 @@ def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPl
                 groups.setdefault(number, []).append(child)
     distinct = {tuple(group) for group in groups.values()}
     broken = {group for group in distinct if not _consistent([drafts[i] for i in group], length)}
-    # cantools selects by the text where the value table has one: two numbers of one text select as the last of them.
+    # If the value table has a text for a number, cantools selects by the text.  Numbers that share a text therefore
+    # select what the last of them selects.
     number_of_text = {str(text): int(number) for number, text in choices.items()}
     named = {int(raw): number_of_text[str(text)] for raw, text in choices.items()}
     scale, offset = signal.conversion.scale, signal.conversion.offset
@@ -198,8 +234,8 @@ def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPl
 
 
 def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
-    """Return whether signals of one byte order neither overlap nor exceed `length` bytes (cantools' condition)."""
-    # cantools checks little-endian and big-endian signals apart from each other, so the two may overlap.
+    """Return whether all signals fit in `length` bytes, and those of the same byte order do not overlap."""
+    # Signals of different byte order may overlap, because cantools checks each byte order separately.
     ends = {True: 0, False: 0}
     for signal in sorted(signals, key=lambda s: s.first_bit):
         if signal.first_bit < ends[signal.big_endian]:
@@ -211,17 +247,22 @@ def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
 def _kept(
     message: str, drafts: Sequence[SignalPlan], notes: list[str]
 ) -> tuple[tuple[SignalPlan, ...], Mapping[int, int]]:
-    """Return the signals that come out, and the index among them of each draft's value.
+    """Return the signals to decode, and a map from the index of each kept draft to the index of its signal.
 
-    Drafts with the same name in the same place give one value.
+    Drafts that share a name and a multiplexed group become one signal.  Drafts of more than 64 bits are left out.
+
+    Raises: DatabaseError if a multiplexer of more than 64 bits selects a signal.
     """
-    # cantools' dictionary keeps the bits that were unpacked last, under the conversion of the signal listed last.
-    # bitstruct unpacks big endian before little endian; of big-endian signals the last one in network order remains, of
-    # little-endian ones the first.
+    # cantools' dictionary keeps the bits that were unpacked last, and converts them as the signal that is listed last.
+    # bitstruct unpacks big-endian signals before little-endian ones.  If there are little-endian signals, the first one
+    # remains.  Otherwise the last big-endian signal in network order remains.
     places: dict[tuple[str, int | None, tuple[int, ...]], list[int]] = {}
     for number, draft in enumerate(drafts):
         if draft.bits > WORD_BITS:
-            notes.append(f"{message}.{draft.name}: {draft.bits} bits; signals of more than 64 bits are left out")
+            notes.append(
+                f"{message}.{draft.name}: the signal has {draft.bits} bits, so it is left out; "
+                "split it into signals of at most 64 bits"
+            )
         else:
             places.setdefault((draft.name, draft.multiplexer, draft.multiplexer_ids), []).append(number)
     moved: dict[int, int] = {}
@@ -235,9 +276,14 @@ def _kept(
         last = same[-1]
         signals.append(replace(bits, unit=last.unit, scale=last.scale, offset=last.offset, texts=last.texts))
         if len(same) > 1:
-            notes.append(f"{message}.{name}: {len(same)} signals of this name; one value comes out")
+            notes.append(
+                f"{message}.{name}: {len(same)} signals share this name, so only one value is decoded; "
+                "give each signal its own name"
+            )
     if any(s.multiplexer is not None and s.multiplexer not in moved for s in signals):
-        raise DatabaseError(f"{message}: a multiplexer of more than 64 bits cannot be decoded")
+        raise DatabaseError(
+            f"{message}: a multiplexer of more than 64 bits cannot be decoded; shorten it in the database"
+        )
     return tuple(
         replace(s, multiplexer=None if s.multiplexer is None else moved[s.multiplexer]) for s in signals
     ), moved

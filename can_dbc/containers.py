@@ -1,16 +1,19 @@
-"""Containers: the frames of one container message taken apart into the PDUs that they hold.  Pure.
+"""Takes the frames of a container message apart into the PDUs that they hold.  Pure.
 
-A frame holds PDUs one after the other, each behind AUTOSAR's short header, as cantools reads it (big endian, whatever
-byte order the database names; a frame with long headers it loads as a message without signals):
+A frame holds PDUs one after the other.  Each PDU starts with AUTOSAR's short header, which cantools reads as big
+endian, whatever byte order the database names:
 
     3 bytes  header id: which contained message
     1 byte   length of the data
     n bytes  data
 
-Fewer than 4 bytes at the end are padding, and so is a header of zeros.  The k-th PDUs of all frames are found at once,
-so the cost grows with the PDUs in a frame (16 at most) and the contained messages, not with the frames.
+cantools does not support long headers.  It loads a container with long headers as a message without signals.
 
-Invariant: a PDU comes out as its frame holds it, or its whole frame is `truncated`.
+Fewer than 4 bytes at the end of a frame are padding.  A header of zeros is padding too, unless a contained message has
+the header id 0.  The first PDUs of all frames are found at once, then all second PDUs, and so on.  The cost therefore
+grows with the number of PDUs in a frame (16 at most) and of contained messages, not with the number of frames.
+
+Invariant: a PDU is returned as its frame holds it, or its whole frame is marked as `truncated`.
 """
 
 from collections.abc import Sequence
@@ -27,10 +30,10 @@ _UNLISTED: Final = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pdus:
-    """`m` PDUs of one contained message, in the order of their frames.
+    """Holds `m` PDUs of one contained message, in the order of their frames.
 
-    `frame` (m,) is the place of each PDU's frame.  `length` (m,) is the number of bytes that the frame holds of it.
-    `data` (m, width) uint8 has at least the asked width, a multiple of 8, and is zero beyond `length`.
+    `frame` (m,) is the index of the frame that holds the PDU.  `length` (m,) is the length of the PDU in bytes.  `data`
+    (m, width) uint8 is zero beyond `length`.  The width is a multiple of 8, and a longer PDU is cut to it.
     """
 
     frame: NDArray[np.intp]
@@ -39,10 +42,14 @@ class Pdus:
 
 
 class Unpacked:
-    """The PDUs of `n` frames.  `truncated` (n,) bool: a PDU reaches beyond the data of its frame, so no PDU counts."""
+    """Holds the PDUs of `n` frames.
+
+    `truncated` (n,) bool marks the frames in which a PDU reaches beyond the data.  All PDUs of such a frame are
+    dropped.
+    """
 
     def __init__(self, data: NDArray[np.uint8], length: NDArray[np.uint8], header_ids: Sequence[int]) -> None:
-        """Take apart frames of `data` (n, width) and `length` (n,); `header_ids` has those of contained messages."""
+        """Take apart frames of `data` (n, width) and `length` (n,); `header_ids` are those of contained messages."""
         self._data = data
         self.truncated = np.zeros(len(data), np.bool_)
         frame, header_id, start = _walk(data, length.astype(np.intp), self.truncated)
@@ -60,17 +67,17 @@ class Unpacked:
 
     @property
     def count(self) -> int:
-        """Return how many PDUs there are, without padding."""
+        """Return the number of PDUs, without padding."""
         return len(self._frame)
 
     @property
     def unlisted(self) -> NDArray[np.intp]:
-        """Return the place of the frame for each PDU whose header id no contained message has."""
+        """Return the index of the frame for each PDU with a header id that belongs to no contained message."""
         frame: NDArray[np.intp] = self._frame[self._header_id == _UNLISTED]
         return frame
 
     def of(self, header_id: int, width_bytes: int) -> Pdus:
-        """Return the PDUs of one contained message, cut or padded to `width_bytes`, rounded up to 8 bytes."""
+        """Return the PDUs with `header_id`, cut or zero-padded to `width_bytes`, rounded up to a multiple of 8."""
         chosen = np.flatnonzero(self._header_id == header_id)
         frame, start, size = self._frame[chosen], self._start[chosen], self._size[chosen]
         width = max(-(-width_bytes // _WORD_BYTES), 1) * _WORD_BYTES
@@ -83,9 +90,10 @@ class Unpacked:
 def _walk(
     data: NDArray[np.uint8], length: NDArray[np.intp], truncated: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp]]:
-    """Return frame, header id and start of the data of all PDUs: the first ones of all frames, then the second ones.
+    """Find the PDUs of all frames, and return the frame index, the header id and the data offset of each PDU.
 
-    `truncated` is set for frames with a PDU that reaches beyond `length`.
+    The first PDUs of all frames come first, then all second PDUs, and so on.  `truncated` is set to True for each frame
+    in which a PDU reaches beyond `length`.
     """
     frames, header_ids, starts = [], [], []
     frame = np.arange(len(data))

@@ -1,14 +1,13 @@
-"""The decoder: frame blocks in, columns of raw integers by message out, equal to cantools value for value.  Pure.
+"""Decodes frame blocks into columns of raw integers, separately for each message.  Pure.
 
-Frames of a block are grouped by bus and identifier with one stable sort, and each group goes to the decoder of its
-message.  On a bus that is matched by PGN (J1939) the frames of a message are separated by source address: one
-parameter group from two control units is two signals.
+The values equal those of cantools.  The frames of a block are grouped by bus and identifier with one stable sort, and
+each group goes to the decoder of its message.  On a bus that is matched by PGN (J1939), the frames of a message are
+also separated by source address, because the same signal from two control units is two signals.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -23,15 +22,15 @@ from can_dbc.refusals import BUS_SHIFT, ID_BITS, STANDARD_IDS, Refusal, Refused,
 __all__ = ["Decoded", "Decoder", "Refusal", "Refused", "SignalColumns", "Wanted"]
 
 Wanted = Callable[[int, MessagePlan], Sequence[int]]
-_BUFFER_VALUES: Final = 128  # numpy buffers smaller rows, and then shifts them three times as slowly.
+_BUFFER_VALUES: Final = 128  # numpy buffers rows shorter than this, and then shifts them three times as slowly.
 _SOURCE_ADDRESS: Final = 0xFF  # The last byte of an identifier (J1939-21).
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """The result for one block: each frame is in one of `columns`, was refused, was taken apart, or was not wanted.
+class Decoded(msgspec.Struct, frozen=True, eq=False):
+    """Holds the result for one block.
 
-    The same holds for each PDU of the frames that were taken apart.
+    Each frame was decoded into `columns`, refused, taken apart into PDUs, or not wanted.  Likewise, each PDU was
+    decoded, refused or not wanted.
     """
 
     columns: tuple[SignalColumns, ...]
@@ -39,36 +38,37 @@ class Decoded:
 
     @property
     def containers(self) -> int:
-        """Return how many frames were taken apart."""
+        """Return how many frames were taken apart into PDUs."""
         return self._refused.containers
 
     @property
     def pdus(self) -> int:
-        """Return how many PDUs the frames held that were taken apart."""
+        """Return the number of PDUs in the frames that were taken apart."""
         return self._refused.pdus
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Count the refused frames by reason and identifier, anew at each call."""
+        """Return the refused frames, counted by reason and identifier.  Each access counts them again."""
         return self._refused.by_identifier()
 
     @property
     def refused(self) -> Counter[Refused]:
-        """Count the refused frames by reason."""
+        """Return the number of refused frames for each reason."""
         return self._refused.by_kind()
 
 
 class Decoder:
-    """Decodes blocks by the plans of their buses: all signals, or only those that `wanted` names."""
+    """Decodes blocks with the plans of their buses.  It decodes all signals, or only the wanted ones."""
 
     def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:
-        """Prepare to decode by `plans`, which are listed by the index of the bus in a block.
+        """Prepare to decode with `plans`; the key of a plan is the index of its bus in a block.
 
-        `wanted(bus, message)` is called once for each message and returns indices into `message.signals`.  An empty
-        answer skips the message altogether, refusals included.  A container is skipped if none of its contained
-        messages is wanted.  A frame is refused by the same rules however few of its signals are wanted.
+        `wanted(bus, message)` is called once for each message and returns indices into `message.signals`.  If it
+        returns none, frames of the message are skipped and not even counted as refused.  A container is skipped if none
+        of its contained messages is wanted.  Whether a frame is refused does not depend on how many of its signals are
+        wanted.
 
-        Raises: DecodeError if `wanted` returns a signal that the message does not have.
+        Raises: DecodeError if `wanted` returns an index that the message does not have.
         """
         self._messages: list[MessageDecoder | ContainerDecoder] = []
         self._pgn_buses = [bus for bus, plan in plans.items() if plan.match is Match.PGN]
@@ -89,8 +89,8 @@ class Decoder:
         self._keys = np.array([*known, np.iinfo(np.int64).max], np.int64)
         numbers = [self._skipped if groups[key] < 0 else groups[key] for key in known]
         self._group_of_key = np.array([*numbers, self._unknown], number)
-        # Identifiers of 11 bits are looked up in a table.  Buses without a plan share its last row, and identifiers of
-        # more bits share the last entry of each row.
+        # 11-bit identifiers are looked up in a table.  Buses without a plan share its last row.  Longer identifiers
+        # share the last entry of each row.
         self._buses = min(max(plans, default=-1) + 1, np.iinfo(np.uint8).max)
         self._standard = np.full((self._buses + 1, STANDARD_IDS + 1), self._unknown, number)
         for key, group in zip(known, numbers, strict=True):
@@ -104,21 +104,22 @@ class Decoder:
         if not len(block):
             return Decoded((), refused)
         group = self._group(block)
-        # A block of one message is in order already.
+        # A block with frames of a single message needs no sorting.
         alone = bool((group == group[0]).all())
-        # A stable sort keeps the order of the bus within each message.
+        # A stable sort keeps the frames of each message in the order of the bus.
         order = np.arange(len(group)) if alone else np.argsort(group, kind="stable")
         ordered = group if alone else group.take(order)
         changes = ((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist()
         starts, stops = [0, *changes], [*changes, len(group)]
-        # Numbers of messages come first, then those that stand for unknown, dead and skipped frames.
+        # The numbers of messages sort before the numbers for unknown, dead and skipped frames.
         numbers: list[int] = ordered.take(starts).tolist()
         known = bisect_left(numbers, self._unknown)
         if known:
             used = order[: stops[known - 1]]
             frames = frames_at(block, None if alone else used)
             shortest = np.minimum.reduceat(frames.length, starts[:known]).tolist()
-            # Only this thread's buffer size changes, and it is put back, because callers have their own needs.
+            # The buffer size applies to this thread only.  It is restored afterwards, because it also affects the
+            # caller.
             usual = np.setbufsize(_BUFFER_VALUES)
             try:
                 for number, start, stop, length in zip(numbers, starts, stops, shortest, strict=False):
@@ -132,7 +133,10 @@ class Decoder:
         return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
-        """Return the number of each frame's message, or one of the numbers that stand for unknown, dead and skipped."""
+        """Return for each frame the number of its message, or the number for unknown, dead or skipped frames.
+
+        Dead frames are remote requests and error frames.
+        """
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]
         entry = block.can_id
@@ -142,7 +146,8 @@ class Decoder:
             row = block.bus if highest < self._buses else np.minimum(block.bus, self._buses)
             entry = entry + row.astype(np.uint32) * np.uint32(STANDARD_IDS + 1)
         group = self._standard.take(entry)
-        # Classic CAN with 11-bit identifiers, which most cars have on most buses, needs no more.
+        # Frames without flags need only the table.  In most cars this is true of most buses (classic CAN, 11-bit
+        # identifiers).
         if not flags.any():
             return group
         extended = np.flatnonzero(flags & EXTENDED)
@@ -153,12 +158,12 @@ class Decoder:
             key = bus << BUS_SHIFT | EXTENDED_KEY | can_id
             place = np.searchsorted(self._keys, key)
             group[extended] = np.where(self._keys[place] == key, self._group_of_key[place], self._unknown)
-        # Last, because a remote request or an error frame may have the identifier of a message.
+        # This comes last, because a remote request or an error frame may have the identifier of a message.
         group[(flags & (REMOTE | ERROR)).astype(bool)] = self._dead
         return group
 
     def _refuse(self, block: FrameBlock, number: int, rows: NDArray[np.intp], refused: "RefusedFrames") -> None:
-        """Count the frames at `rows`, whose `number` is not that of a message."""
+        """Count the frames at `rows` as refused, unless `number` stands for skipped frames."""
         if number == self._unknown:
             refused.add(Refused.UNKNOWN, rows, None)
         elif number == self._dead:
@@ -168,7 +173,7 @@ class Decoder:
 
 
 def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColumns]:
-    """Yield the columns of each sender."""
+    """Yield the columns of one message separately for each source address."""
     addresses = block.can_id[columns.rows] & _SOURCE_ADDRESS
     present = np.flatnonzero(np.bincount(addresses)).tolist()
     for address in present:
@@ -189,7 +194,7 @@ def _by_source(columns: SignalColumns, block: FrameBlock) -> Iterator[SignalColu
 def _prepare(
     bus: int, plan: MessagePlan, wanted: Wanted | None, *, has_source: bool
 ) -> MessageDecoder | ContainerDecoder | None:
-    """Return the decoder of a message, or None if nothing of it is wanted."""
+    """Return the decoder of a message or container, or None if none of its signals is wanted."""
     if plan.contained:
         inner = [(m, _prepare(bus, m, wanted, has_source=has_source)) for m in plan.contained]
         wanted_inner = [(m, made) for m, made in inner if isinstance(made, MessageDecoder)]

@@ -1,9 +1,13 @@
-"""The errors of this package.  Pure."""
+"""Defines the errors of this package.  Pure."""
 
 
 class DatabaseError(Exception):
-    """A database cannot be read, or contradicts itself; the message names file, line if known, and remedy."""
+    """A database cannot be read or compiled.
+
+    The message names the remedy, and either the file (with the line if known) or the message and signal of the
+    database.
+    """
 
 
 class DecodeError(Exception):
-    """A caller asked for a signal index that the plan does not have: a mistake of the program."""
+    """A caller asked for a signal that a message does not have, which is a mistake in the program."""

@@ -1,6 +1,6 @@
-"""FrameBlock: CAN frames as columns, the form in which frames travel from a source to the decoder.
+"""Holds CAN frames as columns, the form in which frames travel from a source to the decoder.
 
-Pure.  A source fills one block each time it wakes up, and no later stage looks at frames one by one.  Frames keep the
+Pure.  A source fills one block each time it wakes up, and no later stage handles frames one by one.  Frames keep the
 order of the bus (or of the log), which is not always the order of their timestamps.
 """
 
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 EXTENDED: Final = 0x01  # 29-bit identifier
 FD: Final = 0x02  # CAN FD frame
-REMOTE: Final = 0x04  # remote request: carries no data
+REMOTE: Final = 0x04  # remote request, which carries no data
 ERROR: Final = 0x08  # error frame of the controller, not bus traffic
-BRS: Final = 0x10  # FD: bit-rate switch
-ESI: Final = 0x20  # FD: error state indicator
+BRS: Final = 0x10  # bit-rate switch of a CAN FD frame
+ESI: Final = 0x20  # error state indicator of a CAN FD frame
 CLASSIC_BYTES: Final = 8
 FD_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameBlock:
-    """`n` frames as columns, in the order of their source.
+    """Holds `n` frames as columns, in the order in which their source delivered them.
 
-    `t_ns` (n,) int64 is Unix time.  `bus` (n,) uint8 is an index into `buses`.  `can_id` (n,) uint32 has no flag bits.
-    `flags` (n,) uint8 combines the constants above.  `length` (n,) uint8 is 0 to 64 data bytes.  `data` (n, 8) or
-    (n, 64) uint8 is C-contiguous and zero beyond `length`.  A source counts its frames from 0, and frame i of the block
-    has the number `first + i`.
+    `t_ns` (n,) int64 is Unix time in nanoseconds.  `bus` (n,) uint8 is an index into `buses`.  `can_id` (n,) uint32 has
+    no flag bits.  `flags` (n,) uint8 combines EXTENDED, FD, REMOTE, ERROR, BRS and ESI.  `length` (n,) uint8 is the
+    number of data bytes, 0 to 64.  `data` (n, 8) or (n, 64) uint8 is C-contiguous and zero beyond `length`.  A source
+    counts its frames from 0, and frame i of the block has the number `first + i`.
     """
 
     t_ns: NDArray[np.int64]
@@ -44,7 +44,7 @@ class FrameBlock:
         return len(self.t_ns)
 
     def slice(self, start: int, stop: int) -> "FrameBlock":
-        """Return the frames start to stop-1 as views, with their numbers at the source."""
+        """Return the frames `start` to `stop` - 1 as views.  They keep the numbers that the source gave them."""
         return FrameBlock(
             self.t_ns[start:stop],
             self.bus[start:stop],
@@ -58,13 +58,16 @@ class FrameBlock:
 
 
 def concatenate(blocks: Sequence[FrameBlock]) -> FrameBlock:
-    """Join blocks of one source, in order.  Raises: ValueError for no blocks, or if their buses differ."""
+    """Join consecutive blocks of one source into one block.
+
+    Raises: ValueError if there are no blocks, or if the blocks list different buses.
+    """
     if not blocks:
-        raise ValueError("no blocks to concatenate")
+        raise ValueError("There are no blocks to concatenate; pass at least one block.")
     if len(blocks) == 1:
         return blocks[0]
     if any(block.buses != blocks[0].buses for block in blocks):
-        raise ValueError("blocks of different bus lists cannot be concatenated")
+        raise ValueError("Blocks that list different buses cannot be concatenated; give all blocks the same buses.")
     width = max(block.data.shape[1] for block in blocks)
     return FrameBlock(
         np.concatenate([block.t_ns for block in blocks]),

@@ -1,12 +1,11 @@
-"""Message decoders: the frames of one message, or of one container, to columns of raw integers.  Pure.
+"""Decodes the frames of one message or one container into columns of raw integers.  Pure.
 
-A message costs one set of array operations, whatever its number of signals.  Frames of a container are taken apart
-(can_dbc/containers.py), and the PDUs of a contained message are decoded together as if they were frames of their own,
-with the identifier and time of the frame that they came in.
+Decoding a message takes one set of array operations, however many signals it has.  Frames of a container are taken
+apart into PDUs (can_dbc/containers.py).  The PDUs of a contained message are decoded together, as if they were frames
+with the identifier and time of the frames that held them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -22,13 +21,16 @@ from can_dbc.selector import Selector
 
 
 class SignalColumns(msgspec.Struct, frozen=True, eq=False):
-    """The decoded frames of one message on one bus, in block order; on a J1939 bus, those of one sender.
+    """Holds the decoded frames of one message on one bus, in block order.
 
-    A contained message has a row for each PDU, and a frame may hold several.
-    `rows` (n,) int64: places in the block.  `t_ns` (n,) int64.  `signals` (S,): indices into `message.signals`.
-    `raw` (S, n) int64: unsigned 64-bit values and IEEE floats are bit patterns.  `valid` (S, n) bool: whether the
-    frame's multiplexers select the signal, without which raw means nothing; None if all are valid.
-    `source_address`: 0 to 255 for 29-bit identifiers of a bus that is matched by PGN, else None.
+    On a bus that is matched by PGN, all frames come from one sender.  `n` is the number of frames.  For a contained
+    message, `n` is the number of PDUs, and a frame may hold several PDUs.
+
+    `rows` (n,) int64 are the indices of the frames in the block.  `t_ns` (n,) int64 are their times.  `signals` (S,)
+    are indices into `message.signals`.  `raw` (S, n) int64 are the raw values; unsigned 64-bit values and IEEE floats
+    are bit patterns.  `valid` (S, n) bool says whether the multiplexers of the frame select the signal.  If they do
+    not, the raw value means nothing.  If `valid` is None, all values are valid.  `source_address` is 0 to 255 for
+    29-bit identifiers of a bus that is matched by PGN, and None otherwise.
     """
 
     bus: int
@@ -41,11 +43,12 @@ class SignalColumns(msgspec.Struct, frozen=True, eq=False):
     source_address: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frames:
-    """All frames that have a message, in the order of the messages: places in the block, times, lengths.
+class Frames(msgspec.Struct, frozen=True, eq=False):
+    """Holds frames sorted by message.
 
-    `data` is that of the whole block, zero-padded; `words` is the same in the order of the messages.
+    `rows` are the indices of the frames in the block, `t_ns` their times, and `length` their numbers of data bytes.
+    `data` is the zero-padded data of the whole block in block order.  `words` is the data in the order of `rows`.  For
+    the PDUs of a container, `data` and `words` both have the order of the PDUs.
     """
 
     rows: NDArray[np.intp]
@@ -56,7 +59,7 @@ class Frames:
 
 
 def frames_at(block: FrameBlock, rows: NDArray[np.intp] | None) -> Frames:
-    """Return the frames at `rows` of the block, or all of them as they are."""
+    """Return the frames at `rows` of the block, or all frames in block order if `rows` is None."""
     if rows is None:
         return Frames(np.arange(len(block)), block.t_ns, block.length, block.data, Words(block.data, None))
     return Frames(rows, block.t_ns.take(rows), block.length.take(rows), block.data, Words(block.data, rows))
@@ -65,18 +68,24 @@ def frames_at(block: FrameBlock, rows: NDArray[np.intp] | None) -> Frames:
 class MessageDecoder:
     """Decodes the wanted signals of one message.
 
-    `has_source` says whether its identifiers end in a source address.
+    `has_source` says whether the identifiers of the message end in a source address.
     """
 
     def __init__(self, bus: int, plan: MessagePlan, wanted: tuple[int, ...], *, has_source: bool) -> None:
-        """Prepare to cut out the signals `wanted`.  Raises: DecodeError if the message does not have one of them."""
+        """Prepare to decode the signals with the indices `wanted`.
+
+        Raises: DecodeError if the message does not have one of these signals.
+        """
         if any(not 0 <= index < len(plan.signals) for index in wanted):
-            raise DecodeError(f"{plan.name} has signals 0 to {len(plan.signals) - 1}, wanted are {wanted}")
+            raise DecodeError(
+                f"{plan.name} has the signals 0 to {len(plan.signals) - 1}, but {wanted} are wanted; "
+                "ask only for signals of the message"
+            )
         self._bus, self._plan, self._wanted = bus, plan, wanted
         self.has_source = has_source
         self._defect = None if plan.defect is None else Refused(plan.defect)
-        # Multiplexers are always cut out, after the wanted signals, because they decide whether the frame is refused: a
-        # frame must be refused by the same rules however few of its signals are wanted.
+        # Multiplexers are always decoded, after the wanted signals, because they decide whether a frame is refused.
+        # Refusal must not depend on how many signals of a frame are wanted.
         rows = list(wanted) + [m.signal for m in plan.multiplexers if m.signal not in wanted]
         cut = [plan.signals[index] for index in rows]
         self._extraction = None
@@ -88,7 +97,10 @@ class MessageDecoder:
     def decode(
         self, frames: Frames, start: int, stop: int, shortest: int, refused: RefusedFrames
     ) -> tuple[SignalColumns, ...]:
-        """Decode the frames start to stop-1, of at least `shortest` bytes; `refused` gets what does not decode."""
+        """Decode the frames `start` to `stop` - 1, and add those that do not decode to `refused`.
+
+        `shortest` is the least length of these frames in bytes.
+        """
         name = self._plan.name
         rows, t_ns = frames.rows[start:stop], frames.t_ns[start:stop]
         if self._defect is not None:
@@ -100,7 +112,7 @@ class MessageDecoder:
             refused.add(Refused.SHORT, rows[~enough], name)
             if not enough.any():
                 return ()
-        assert self._extraction is not None  # A message beyond FD_BYTES never finds enough data.
+        assert self._extraction is not None  # No frame has enough data for more than FD_BYTES.
         raw = self._extraction(frames.words, start, stop)
         if enough is not None:
             rows, t_ns, raw = rows[enough], t_ns[enough], raw[:, enough]
@@ -120,8 +132,11 @@ class MessageDecoder:
         return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw, shown),)
 
     def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return validity (rows, n), frames with an unlisted multiplexer number, and frames of a broken group."""
-        # Selecting multiplexers come before selected ones, so the validity of a multiplexer is known when it is asked.
+        """Return which signals are valid, which frames have an unlisted number, and which select a broken group.
+
+        The first array has the shape (rows, n), the other two have the shape (n,).
+        """
+        # A multiplexer comes before those that it selects, so the validity of each one is known before its turn.
         valid = np.ones(raw.shape, np.bool_)
         unlisted = np.zeros(raw.shape[1], np.bool_)
         broken = np.zeros(raw.shape[1], np.bool_)
@@ -135,12 +150,12 @@ class MessageDecoder:
 
 
 class ContainerDecoder:
-    """Decodes those contained messages of a container that are wanted."""
+    """Decodes the wanted contained messages of one container."""
 
     def __init__(
         self, plan: MessagePlan, inner: Sequence[tuple[MessagePlan, MessageDecoder]], *, has_source: bool
     ) -> None:
-        """Prepare to decode `inner`, the contained messages that are wanted with their decoders."""
+        """Prepare to decode the messages in `inner`, which pairs each wanted contained message with its decoder."""
         self._plan, self._inner = plan, inner
         self._header_ids = [message.header_id for message in plan.contained if message.header_id is not None]
         self.has_source = has_source
@@ -148,9 +163,12 @@ class ContainerDecoder:
     def decode(
         self, frames: Frames, start: int, stop: int, _shortest: int, refused: RefusedFrames
     ) -> Iterator[SignalColumns]:
-        """Decode the contained messages of the frames start to stop-1; `refused` gets what does not decode."""
+        """Yield the columns of the contained messages in the frames `start` to `stop` - 1.
+
+        Frames and PDUs that do not decode are added to `refused`.
+        """
         name, rows = self._plan.name, frames.rows[start:stop]
-        # `length` is the most that a frame of this container has: one with more is not what the database describes.
+        # A frame of this container has at most `length` bytes.  A longer frame is not what the database describes.
         long = frames.length[start:stop] > self._plan.length
         refused.add(Refused.LONG, rows[long], name)
         held = start + np.flatnonzero(~long)

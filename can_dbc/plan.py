@@ -1,7 +1,7 @@
-"""The bit plan: what a database says about each message, in plain values, compiled once from cantools' objects.
+"""Defines the bit plan, which holds what a database says about each message, in plain values.
 
-Pure.  A plan holds no cantools object and no array, so it can be compared, cached and sent.  `can_dbc.compile` makes
-plans.
+Pure.  `can_dbc.compile` makes plans from cantools' objects, once for each set of databases.  A plan holds no cantools
+object and no array, so it can be compared, cached and sent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from can_dbc.values import WORD_BITS, Kind
 
 EXTENDED_KEY: Final = 1 << 31
-# J1939-21: below PDU format 240 the next byte is a destination address, from 240 on it belongs to the parameter group.
+# J1939-21: if the PDU format is below 240, the next byte is a destination address.  Otherwise the next byte belongs to
+# the parameter group.
 _PDU1_MASK: Final = 0x03FF0000
 _PDU2_MASK: Final = 0x03FFFF00
 _PDU2_FIRST: Final = 240
-HEADER_IDS: Final = 1 << 24  # AUTOSAR's short header: 3 bytes of id, 1 of length
+HEADER_IDS: Final = 1 << 24  # AUTOSAR's short header has 3 bytes for the id and 1 byte for the length.
 
 
 class Match(StrEnum):
-    """How a frame's identifier finds its message."""
+    """Says how the identifier of a frame is matched with the identifiers of messages."""
 
     EXACT = "exact"
     PGN = "pgn"
@@ -31,13 +32,14 @@ class Match(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignalPlan:
-    """One signal of a message.
+    """Describes one signal of a message.
 
-    `start` is the DBC start bit: the least significant bit of a little-endian signal, the most significant bit of a
-    big-endian one.  `bits` is the length.  The physical value is raw * scale + offset in float64.  `texts` is the value
-    table, by raw value as int64 (for IEEE floats by the value without its fraction, as cantools looks it up).
-    `multiplexer` is the index, within the message, of the signal that selects this one by one of `multiplexer_ids`
-    (ascending); None means that this signal is always present.
+    `start` is the DBC start bit: the least significant bit of a little-endian signal, or the most significant bit of a
+    big-endian signal.  `bits` is the length.  The physical value is raw * scale + offset in float64.  `texts` is the
+    value table by raw value (int64).  An IEEE float is looked up by its whole part, as in cantools.
+
+    `multiplexer` is the index, within the message, of the signal that selects this signal.  `multiplexer_ids`
+    (ascending) are the multiplexer numbers that select it.  If `multiplexer` is None, this signal is always present.
     """
 
     name: str
@@ -54,19 +56,22 @@ class SignalPlan:
 
     @property
     def first_bit(self) -> int:
-        """Return the position of the first bit, in network order or, of a little-endian signal, in DBC order."""
-        # A DBC numbers the bits of a byte from the least significant one; network order begins with the other end.
+        """Return the number of the first bit: in network order if big endian, in the DBC's order if little endian."""
+        # A DBC numbers the bits of a byte from the least significant bit.  Network order starts at the most significant
+        # bit.
         return 8 * (self.start // 8) + 7 - self.start % 8 if self.big_endian else self.start
 
 
 @dataclass(frozen=True, slots=True)
 class MultiplexerPlan:
-    """A signal that selects others.
+    """Describes a signal that selects other signals.
 
-    `numbers` (ascending) are the multiplexer numbers that the database lists; a frame with another number is refused.
-    `broken` are the numbers whose group of signals overlaps or exceeds the message.  The number of a raw value is
-    `named[raw]` if listed there, else the whole part of raw * scale + offset (integers stay exact), because cantools
-    selects by the scaled value.
+    `signal` is the index of the signal.  `numbers` (ascending) are the multiplexer numbers that the database lists; a
+    frame with another number is refused.  `broken` are the numbers for which the selected signals overlap or exceed the
+    message.
+
+    A raw value stands for the number `named[raw]` if that exists.  Otherwise it stands for the whole part of raw *
+    scale + offset, because cantools selects by the scaled value.  Integers are computed exactly.
     """
 
     signal: int
@@ -78,17 +83,19 @@ class MultiplexerPlan:
 
     @property
     def plain(self) -> bool:
-        """Return whether the raw value is the number itself."""
+        """Return whether each raw value is itself the multiplexer number."""
         return not self.named and self.scale == 1 and self.offset == 0
 
 
 @dataclass(frozen=True, slots=True)
 class MessagePlan:
-    """One message: its signals in cantools' order, and its multiplexers, selecting ones before selected ones.
+    """Describes one message, with its signals in cantools' order.
 
-    `length` is in bytes.  `defect` says why every frame of the message is refused, or is None.  A container has
-    `contained` messages in place of signals, and its `length` is the most that a frame may have.  A contained message
-    has the identifier of the container, and the `header_id` by which it is found in a frame.
+    A multiplexer comes before the multiplexers that it selects.  `length` is in bytes.  `defect` says why every frame
+    of the message is refused, or is None.
+
+    A container has `contained` messages instead of signals, and its `length` is the largest that a frame may have.  A
+    contained message has the identifier of its container, and `header_id` marks its PDUs in a frame.
     """
 
     name: str
@@ -104,7 +111,7 @@ class MessagePlan:
 
 @dataclass(frozen=True, slots=True)
 class BusPlan:
-    """The messages of one bus, one for each key (`match_key`), and notes for the maintainer of the databases."""
+    """Holds the messages of one bus, whose keys (`match_key`) are distinct, and notes for the databases' maintainer."""
 
     messages: tuple[MessagePlan, ...]
     match: Match
@@ -112,17 +119,18 @@ class BusPlan:
 
     @property
     def with_contained(self) -> Iterator[MessagePlan]:
-        """Yield the messages, each followed by those that it contains: everything that samples are named by."""
+        """Yield each message, followed by the messages that it contains."""
         for message in self.messages:
             yield message
             yield from message.contained
 
 
 def match_key(can_id: int, extended: bool, match: Match) -> int:
-    """Return what identifies a message on a bus: its identifier and the type of that, or its parameter group.
+    """Return the key of a message on its bus: its identifier and the type of the identifier, or its parameter group.
 
-    Match.PGN compares the parameter group of 29-bit identifiers (J1939-21): priority and source address do not count,
-    nor does the destination address of PDU1 formats.  J1939 has no 11-bit identifiers; they are compared whole.
+    Match.PGN reduces a 29-bit identifier to its parameter group (J1939-21).  The priority and the source address are
+    ignored, and so is the destination address of a PDU1 format.  J1939 has no 11-bit identifiers, so these are compared
+    whole.
     """
     if not extended:
         return can_id
@@ -133,12 +141,12 @@ def match_key(can_id: int, extended: bool, match: Match) -> int:
 
 
 def pgn_masked(can_id: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `match_key` of many 29-bit identifiers for Match.PGN, without EXTENDED_KEY."""
+    """Return the keys of many 29-bit identifiers as `match_key` does for Match.PGN, but without EXTENDED_KEY."""
     return can_id & np.where((can_id >> 16 & 0xFF) >= _PDU2_FIRST, _PDU2_MASK, _PDU1_MASK)
 
 
 def as_raw(kind: Kind, bits: int, value: int) -> int | None:
-    """Return `value` as a raw int64 of a signal of `kind` and `bits`, or None if the signal never has it."""
+    """Return `value` as the raw int64 of a signal of `kind` and `bits`, or None if the signal cannot have it."""
     if kind is Kind.UINT:
         if not 0 <= value < 1 << min(bits, WORD_BITS):
             return None

@@ -1,46 +1,45 @@
-"""Refusals: why frames were not decoded, and how many of each identifier.  Pure.
+"""Counts the frames that were not decoded, by reason, bus and identifier.  Pure.
 
-Nothing in a block can make decoding fail: a frame that does not decode is refused, and every refusal is counted by
-kind, bus and identifier.
+Nothing in a block can make decoding fail.  A frame that does not decode is refused, and every refusal is counted.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from can_dbc.frames import EXTENDED, FrameBlock
 from can_dbc.plan import EXTENDED_KEY
 
-BUS_SHIFT: Final = 32  # A key is the bus, the type of the identifier (bit 31) and the identifier.
+BUS_SHIFT: Final = 32  # A key combines the bus, the type of the identifier (bit 31) and the identifier.
 ID_BITS: Final = EXTENDED_KEY - 1
 STANDARD_IDS: Final = 1 << 11
 
 
 class Refused(StrEnum):
-    """Why a frame was not decoded."""
+    """Names the reasons for which frames are not decoded."""
 
     UNKNOWN = "unknown"  # no message of the bus has this identifier
-    SHORT = "short"  # fewer data bytes than the message has
-    MUX = "mux"  # a multiplexer number that the database does not list
-    LAYOUT = "layout"  # the database's signals overlap or do not fit
-    CONTAINER = "container"  # a container that contradicts itself, or lies in another one
-    LONG = "long"  # more data bytes than the container may have
-    TRUNCATED = "truncated"  # a PDU of the container reaches beyond its data
-    HEADER = "header"  # a PDU of a container: no contained message has this header id
+    SHORT = "short"  # the frame has fewer data bytes than its message
+    MUX = "mux"  # the database does not list the multiplexer number of the frame
+    LAYOUT = "layout"  # the signals overlap or exceed the message
+    CONTAINER = "container"  # the container contradicts itself, or lies in another container
+    LONG = "long"  # the frame has more data bytes than the container allows
+    TRUNCATED = "truncated"  # a PDU reaches beyond the data of its frame
+    HEADER = "header"  # no contained message has the header id of the PDU
     REMOTE = "remote"  # a remote request carries no data
     ERROR = "error"  # an error frame is not bus traffic
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """`frames` frames of one identifier, refused for one reason; `message` is the name of the message, None if unknown.
+class Refusal(msgspec.Struct, frozen=True):
+    """Counts the frames of one identifier that were refused for one reason.
 
-    For contained messages, and for Refused.HEADER, PDUs are counted instead of frames.
+    `message` is the name of the message, or None if it is unknown.  For contained messages, and for Refused.HEADER,
+    `frames` counts PDUs instead of frames.
     """
 
     kind: Refused
@@ -52,9 +51,9 @@ class Refusal:
 
 
 class RefusedFrames:
-    """The refused frames of a block, by reason and name of the message, as places in the block.
+    """Collects the refused frames of a block, each with its row in the block, the reason and the name of the message.
 
-    `containers` and `pdus` count the frames that were taken apart, and what they held.
+    `containers` counts the frames that were taken apart, and `pdus` counts the PDUs in them.
     """
 
     def __init__(self, block: FrameBlock) -> None:
@@ -63,19 +62,19 @@ class RefusedFrames:
         self._rows: list[tuple[Refused, str | None, NDArray[np.intp]]] = []
 
     def add(self, kind: Refused, rows: NDArray[np.intp], message: str | None) -> None:
-        """Add the frames at `rows`, if there are any."""
+        """Add the frames at `rows`, refused for the reason `kind`.  `rows` may be empty."""
         if len(rows):
             self._rows.append((kind, message, rows))
 
     def by_kind(self) -> Counter[Refused]:
-        """Count the refused frames by reason, which is cheap."""
+        """Return the number of refused frames for each reason.  This is cheap."""
         found: Counter[Refused] = Counter()
         for kind, _, rows in self._rows:
             found[kind] += len(rows)
         return found
 
     def by_identifier(self) -> tuple[Refusal, ...]:
-        """Count the refused frames by reason and identifier, which looks at each of them."""
+        """Return the number of refused frames for each reason and identifier.  This looks at every frame."""
         found: Counter[tuple[Refused, int, int, bool, str | None]] = Counter()
         for kind, message, rows in self._rows:
             for key, frames in _frames_of_keys(self._block, rows):
@@ -84,7 +83,7 @@ class RefusedFrames:
 
 
 def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """Yield (key, count) for each bus and identifier of the frames at `rows`."""
+    """Yield (key, count) for each bus and identifier among the frames at `rows`."""
     can_id, bus = block.can_id[rows] & ID_BITS, block.bus[rows].astype(np.int64)
     extended = block.flags[rows] & EXTENDED
     if not extended.any() and can_id.max() < STANDARD_IDS:  # Counting is faster than sorting.

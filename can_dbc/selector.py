@@ -1,4 +1,4 @@
-"""Multiplexers: which signals a frame holds, looked up in a table by the raw values of the selecting signal.  Pure."""
+"""Finds which multiplexed signals a frame holds, from the raw value of their multiplexer.  Pure."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,11 @@ from can_dbc.values import Kind, floating
 
 
 class Selector:
-    """One multiplexer as a table: a column for each listed number, and one for all others, says what it selects."""
+    """Holds one multiplexer as a table of the signals that it selects.
+
+    The table has a row for each of these signals (`children`) and a column for each listed number.  The last column,
+    `unlisted`, stands for all other numbers.
+    """
 
     def __init__(self, multiplexer: MultiplexerPlan, plan: MessagePlan, rows: Sequence[int]) -> None:
         self._multiplexer = multiplexer
@@ -40,8 +44,8 @@ class Selector:
         return np.array([self._column(value) for value in values], np.intp)[inverse]
 
     def _column(self, raw: np.int64) -> int:
-        """Return the column for one raw value of a multiplexer that is scaled or has texts that are ambiguous."""
-        # This is cantools' own arithmetic, on Python numbers, because float64 would round large integers.
+        """Return the column for one raw value of a multiplexer that is scaled, a float, or has ambiguous texts."""
+        # This repeats cantools' own arithmetic on Python numbers, because float64 would round large integers.
         multiplexer, signal = self._multiplexer, self._signal
         value: int | float = int(raw)
         if signal.kind not in (Kind.UINT, Kind.INT):
@@ -52,6 +56,6 @@ class Selector:
             number = multiplexer.named.get(int(value))
             if number is None:
                 number = int(value * multiplexer.scale + multiplexer.offset)
-        except (ValueError, OverflowError):  # The value is not a number, or infinite.
+        except (ValueError, OverflowError):  # The value is NaN or infinite.
             return self.unlisted
         return self._column_of.get(number, self.unlisted)

@@ -1,7 +1,7 @@
-"""What a raw integer means: its kind, its physical value, and the key under which a value table lists it.  Pure.
+"""Converts raw integers to physical values, and to the keys under which value tables list them.  Pure.
 
-Raw values are int64 everywhere: unsigned 64-bit values and IEEE floats as their bit pattern.  This is the only place
-that turns them into numbers, for the decoder on the vehicle as well as for the lake, so that both give the same bits.
+Raw values are int64 everywhere.  Unsigned 64-bit values and IEEE floats are kept as bit patterns.  Only this file turns
+raw values into numbers, for the decoder on the vehicle as well as for the lake, so both get the same bits.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ WORD_BITS: Final = 64
 
 
 class Kind(IntEnum):
-    """How the bits of a raw integer are read.  The numbers travel in batches (telemetry.proto): they never change."""
+    """Says how the bits of a raw integer are read.
+
+    The numbers of the kinds travel in batches (telemetry.proto), so they never change.
+    """
 
     UINT = 1
     INT = 2
@@ -25,19 +28,19 @@ class Kind(IntEnum):
 
 
 class Scaled(Protocol):
-    """The properties of a signal that reading its raw values needs."""
+    """A signal with the properties that are needed to convert its raw values."""
 
     @property
     def kind(self) -> Kind:
-        """How the bits of its raw values are read."""
+        """Return how the bits of the raw values are read."""
 
     @property
     def scale(self) -> float:
-        """The factor."""
+        """Return the factor by which values are multiplied."""
 
     @property
     def offset(self) -> float:
-        """The addend."""
+        """Return the number that is added after scaling."""
 
 
 _FLOATS: Final[Mapping[Kind, tuple[type[np.unsignedinteger], type[np.floating]]]] = {
@@ -61,20 +64,21 @@ def floating(kind: Kind, raw: NDArray[np.int64]) -> NDArray[np.float64]:
 def physical(signal: Scaled, raw: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return physical values (same shape): raw * scale + offset in float64.
 
-    The result equals that of cantools to the last bit, except where cantools multiplies Python integers because scale
-    and offset are whole numbers: where raw * scale is beyond 2^53 cantools rounds later, and the two may differ in the
-    last bit; where the result is zero, the zero of cantools has no sign, while float64 gives -0.0 if the product and
-    the offset are -0.0.
+    The result equals that of cantools to the last bit, with two exceptions.  Both occur only if scale and offset are
+    whole numbers, because cantools then computes with Python integers.
+
+    - If raw * scale exceeds 2^53, cantools rounds later, so the last bit may differ.
+    - If the result is zero, cantools' zero has no sign.  Here it is -0.0 if the product and the offset are -0.0.
     """
     with np.errstate(all="ignore"):  # the infinities and NaNs of IEEE signals are values, not mistakes
         return floating(signal.kind, raw) * signal.scale + signal.offset
 
 
 def text_keys(signal: Scaled, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what to look up in a value table for each raw value: itself, or the whole part of an IEEE float."""
+    """Return the value-table key of each raw value: the raw value itself, or the whole part of an IEEE float."""
     if signal.kind not in _FLOATS:
         return raw
     with np.errstate(invalid="ignore"):  # signalling NaNs are values as well
-        # A value table has no key for infinities and NaNs: they become a number beyond all keys.
+        # A value table has no key for infinities and NaNs, so they become a number beyond all keys.
         values = np.nan_to_num(floating(signal.kind, raw), nan=-_FAR, posinf=_FAR, neginf=-_FAR)
     return np.clip(values, -_FAR, _FAR).astype(np.int64)

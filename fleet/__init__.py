@@ -1,5 +1,5 @@
 """The cloud side: keys, enrolment, publishing, the receiver and the lake.
 
-Shares with the vehicle's code only the formats (`agent.formats`), the MQTT link, the error types and durable
-writes.
+The package uses only four things of the vehicle's code: the formats (`agent.formats`), the MQTT link, the error types,
+and the system layer (durable writes, logging, command-line helpers).
 """

@@ -1,7 +1,8 @@
 """`fleet`: the command line of the cloud side.
 
-Exit status 0 success, 1 the work failed, 2 wrong use, 130 interrupted.  `fleet.commands` has one file for each command.
-What needs the `fleet` extra (deltalake, duckdb, pyarrow) is imported by the commands when they run.
+The exit status is 0 for success, 1 if the work failed, 2 for wrong use, and 130 if the command was interrupted.
+`fleet.commands` has one file for each command.  A command imports modules that need the `fleet` extra (deltalake,
+duckdb, pyarrow) only when it runs.
 """
 
 import argparse
@@ -48,14 +49,16 @@ def _run(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        raise Permanent(f"{error.name} is not installed: pip install 'headunit-agent[fleet]'") from error
+        raise Permanent(
+            f"The package {error.name} is not installed. Install it with: pip install 'headunit-agent[fleet]'"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fleet",
-        description="The cloud side of headunit-agent: keys, vehicles, pushes, telemetry.",
-        epilog="'fleet COMMAND --help' shows each command with an example.",
+        description="Run the cloud side of headunit-agent: keys, vehicles, pushes and telemetry.",
+        epilog="'fleet COMMAND --help' explains a command and shows an example.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
@@ -66,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         add_json(added)
         command.add_arguments(added)
         added.set_defaults(run=command.run)
-    # The simulation reads its own command line, `--help` included.
+    # The simulation parses its own command line, including `--help`.
     commands.add_parser("simulate", add_help=False, help=simulate.SUMMARY).set_defaults(run=simulate.run)
     return parser
 

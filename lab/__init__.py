@@ -1,1 +1,1 @@
-"""Real programs (mosquitto, receiver, agent) started for demonstration, simulation and tests."""
+"""Starts the real programs (mosquitto, receiver, agent) for the demonstration, the simulation and the tests."""

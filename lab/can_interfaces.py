@@ -1,4 +1,4 @@
-"""Virtual CAN interfaces, and traffic on them from can-utils."""
+"""Makes virtual CAN interfaces, and sends frames on them with can-utils."""
 
 import functools
 import shutil
@@ -12,10 +12,10 @@ SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 @functools.cache
 def available() -> bool:
-    """Return whether this machine (or this User Mode Linux) makes vcan interfaces for us."""
+    """Return whether this process can make vcan interfaces on this machine (or in this User Mode Linux)."""
     if shutil.which("ip", path=SBIN) is None or shutil.which("cangen") is None:
         return False
-    # The kernel may lack the module, or this user the right; trying is the only sure way to know.
+    # The kernel may lack the module, or this user may lack the right.  Only an attempt shows whether it works.
     try:
         add("vcanprobe")
     except subprocess.CalledProcessError:
@@ -30,47 +30,51 @@ def ip(*arguments: str) -> None:
 
 
 def add(name: str, *, up: bool = True) -> None:
-    """Add a vcan interface that takes classic and FD frames."""
+    """Add a vcan interface for classic and FD frames.  Raises: subprocess.CalledProcessError."""
     ip("link", "add", name, "type", "vcan")
-    # An MTU of 72 bytes is what makes an interface take CAN FD frames.
+    # An interface takes CAN FD frames only with an MTU of 72 bytes.
     ip("link", "set", name, "mtu", "72")
     if up:
         ip("link", "set", name, "up")
 
 
 def remove(name: str) -> None:
-    """Remove an interface."""
+    """Remove the interface `name`.  Raises: subprocess.CalledProcessError."""
     ip("link", "del", name)
 
 
 @contextmanager
 def vcan(*names: str) -> Iterator[None]:
-    """Keep the interfaces `names` up for a `with` block."""
+    """Add the interfaces `names` for a `with` block, and remove them afterwards."""
     for name in names:
         add(name)
     try:
         yield
     finally:
         for name in names:
-            with suppress(subprocess.CalledProcessError):  # The test removed it.
+            with suppress(subprocess.CalledProcessError):  # The test may have removed the interface itself.
                 remove(name)
 
 
 def cangen(interface: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a generator of frames; the caller ends it."""
+    """Start cangen, which sends random frames on `interface`.  The caller ends the process."""
     return subprocess.Popen([_program("cangen"), interface, *arguments], stdout=subprocess.DEVNULL)
 
 
 def canplayer(log: Path, buses: Sequence[str], *, timed: bool = False) -> subprocess.Popen[bytes]:
-    """Start playing `log`, by its times or as fast as possible; the names of its buses are interfaces."""
+    """Start canplayer, which sends the frames of `log` on the interfaces `buses`.  The caller ends the process.
+
+    Each bus of the log goes to the interface of the same name.  With `timed`, canplayer keeps to the times of the log;
+    otherwise it sends as fast as possible.
+    """
     how = ["-g", "5"] if timed else ["-t"]
     return subprocess.Popen([_program("canplayer"), *how, "-I", str(log), *(f"{bus}={bus}" for bus in buses)])
 
 
 def counting_log(log: Path, bus: str, *, frames_per_s: float, seconds: float) -> int:
-    """Write a log of frames that count up, and return their number.
+    """Write a log whose frames carry rising numbers, and return the number of frames.
 
-    Unlike cangen, canplayer keeps to the times of its log on a busy machine as well.
+    Tests play such a log, because canplayer keeps to the times of its log even on a busy machine, unlike cangen.
     """
     count = round(frames_per_s * seconds)
     with log.open("w") as file:
@@ -81,5 +85,5 @@ def counting_log(log: Path, bus: str, *, frames_per_s: float, seconds: float) ->
 
 def _program(name: str) -> str:
     found = shutil.which(name, path=SBIN)
-    assert found is not None, f"{name} is not installed"
+    assert found is not None, f"The program {name} is not installed. Install iproute2 and can-utils."
     return found

@@ -1,9 +1,11 @@
 """Runs a program with a wall clock that can be moved: `python -m lab.clock FILE MODULE ARGUMENTS`.
 
-FILE holds the offset: nanoseconds, 8 bytes, little-endian.  A write there moves the clock of the running program at
-once.  What moves is Python's time.time and time.time_ns, from which our programs take every time that they store, send
-or compare.  What does not move: the validity of certificates (OpenSSL and datetime.now keep this machine's clock,
-because another one would end all connections), the monotonic clocks, and the machine itself.
+FILE holds the offset in nanoseconds, as 8 bytes in little-endian order.  A write to FILE moves the clock of the running
+program at once.
+
+Only Python's time.time and time.time_ns move.  The project's programs take every time that they store, send or compare
+from these two functions.  OpenSSL and datetime.now keep the machine's clock.  Otherwise all certificates would become
+invalid, and all connections would end.  The monotonic clocks do not move, either.
 """
 
 import mmap
@@ -17,8 +19,8 @@ _OFFSET = struct.Struct("<q")
 
 
 def write_offset(file: Path, offset_ns: int) -> None:
-    """Move the clock of the programs that follow `file`."""
-    # One unbuffered write of 8 bytes: a reader that shares the page never sees half of an offset.
+    """Set the offset in `file`, which moves the clock of all programs that run with this file."""
+    # The 8 bytes are written at once and unbuffered, so a program that maps the file never sees half of an offset.
     with file.open("r+b" if file.exists() else "w+b", buffering=0) as stream:
         stream.write(_OFFSET.pack(offset_ns))
 
@@ -32,7 +34,7 @@ def _follow(file: Path) -> None:
 
 
 def main() -> None:
-    """Follow the file, then run the module as `python -m` does."""
+    """Replace Python's wall clock, then run the module as `python -m` does."""
     _, file, module, *arguments = sys.argv
     _follow(Path(file))
     sys.argv = [module, *arguments]

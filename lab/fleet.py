@@ -1,4 +1,4 @@
-"""The fleet of a world: a fleet folder, enrolled vehicles, and `fleet` commands as an operator types them."""
+"""Makes the fleet of a world: creates its folder, enrols vehicles, and runs `fleet` commands as an operator does."""
 
 import json
 import subprocess
@@ -20,21 +20,23 @@ PRODUCT_SUITE: Final = "MLKEM768_X25519"
 
 
 def make_fleet(root: Path, suite: Literal["MLKEM768_X25519", "X25519"] = PRODUCT_SUITE) -> FleetFolder:
-    """Create a fleet in `root`."""
+    """Create a fleet in the new folder `root`."""
     fleet = FleetFolder(root)
     create_fleet(fleet, suite=suite, broker_names=(), now=datetime.now(UTC))
     return fleet
 
 
 def enrol_vehicle(fleet: FleetFolder, identity: Path) -> VehicleRecord:
-    """Enrol a vehicle of MODEL, whose folder `identity` is made."""
+    """Enrol a vehicle of MODEL, write its files to the folder `identity`, and return its record."""
     return enrol(fleet, identity, MODEL, days=DAYS, now=datetime.now(UTC))
 
 
 def fleet_command(fleet: FleetFolder, verb: str, *arguments: str, machine: Machine | None = None) -> Any:
-    """Run `fleet VERB ... --json` to its end and return its answer.  Raises: Permanent where the command fails."""
+    """Run `fleet VERB ... --json` to its end, and return the parsed JSON.  Raises: Permanent if the command fails."""
     command = [*(machine or ThisMachine()).python("fleet"), verb, "--fleet", str(fleet.root), *arguments, "--json"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Permanent(f"fleet {verb} {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+        raise Permanent(
+            f"The command `fleet {verb} {' '.join(arguments)}` failed: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Folders that each run makes anew.  The invariant: only what an earlier run has left is deleted."""
+"""Makes the folders that each run empties first.  Invariant: only files of an earlier run are deleted."""
 
 import shutil
 from pathlib import Path
@@ -9,12 +9,12 @@ MARKER = ".headunit-agent-demo"
 
 
 def fresh(folder: Path) -> Path:
-    """Empty `folder` and return it.  Raises: Permanent where it holds anything that no earlier run has left."""
+    """Make `folder` empty and return it.  Raises: Permanent if it holds files but not the marker of an earlier run."""
     if folder.exists() and not folder.is_dir():
-        raise Permanent(f"{folder} is a file; choose another --out")
+        raise Permanent(f"{folder} is a file, not a folder. Choose another --out.")
     marker = folder / MARKER
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise Permanent(f"{folder} holds something else than an earlier run; choose another --out")
+        raise Permanent(f"{folder} holds files that no earlier run has made. Choose another --out.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     marker.touch()

@@ -1,8 +1,10 @@
-"""The broker of a world: mosquitto on loopback, with its configuration and access-control list.
+"""Runs the broker of a world: mosquitto on loopback, with its configuration and access-control list.
 
-`config/mosquitto/` documents the same settings for a deployment.  The invariant: a client is who its certificate says
-(CN becomes the user name), and the list lets a vehicle use its own topics only, so one stolen vehicle key neither reads
-nor writes for another vehicle.
+`config/mosquitto/` documents the same settings for a deployment.
+
+Invariant: a vehicle can use only its own topics.  mosquitto takes the common name of a client's certificate as its user
+name, and the list ties topics to user names.  A stolen vehicle key therefore gives no access to another vehicle's
+topics.
 """
 
 import os
@@ -48,23 +50,26 @@ connection_messages true
 """
 
 PACKET_BYTES: Final = 128 * 1024
-"""Largest MQTT packet, that of AWS IoT Core: batches stay under 60 KB, bundles under 100 KB."""
+"""The largest MQTT packet, as in AWS IoT Core.  Batches stay below 60 KB and bundles below 100 KB."""
 
 START_S: Final = 10.0
 _POLL_S: Final = 0.02
 
 
 def find_mosquitto() -> Path:
-    """Return the path of mosquitto.  Raises: Permanent, with the remedy, where it is not installed."""
-    # Debian installs it into /usr/sbin, which is not in the path of every user.
+    """Return the path of the program mosquitto.  Raises: Permanent if it is not installed."""
+    # Debian installs mosquitto in /usr/sbin, which is not in the PATH of every user.
     found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if found is None:
-        raise Permanent("mosquitto is not installed: sudo apt-get install --no-install-recommends mosquitto")
+        raise Permanent(
+            "The broker mosquitto is not installed. "
+            "Install it with: sudo apt-get install --no-install-recommends mosquitto"
+        )
     return Path(found)
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that is free now."""
+    """Return a TCP port of the loopback interface that is free now.  Another program may still take it later."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -72,12 +77,15 @@ def free_port() -> int:
 
 
 def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes: int = PACKET_BYTES) -> Path:
-    """Write access-control list and configuration of a loopback broker that keeps its state in `state`."""
+    """Write the access-control list and the configuration of a broker on loopback.
+
+    The broker keeps its state in the folder `state`.  Return the path of the configuration.
+    """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(fleet.broker_acl, ACCESS_LIST.encode())
     configuration = state / "mosquitto.conf"
     text = _CONFIGURATION.format(
-        # mosquitto that is started by root would otherwise become a user who may not read the server key.
+        # If root starts mosquitto, it would otherwise switch to a user that may not read the server key.
         user="root" if os.geteuid() == 0 else "mosquitto",
         port=port,
         ca=fleet.ca_certificate.resolve(),
@@ -93,7 +101,10 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
 
 
 class Broker:
-    """mosquitto on 127.0.0.1:`port`, the same port over every restart; a context manager that starts and stops it."""
+    """Runs mosquitto on 127.0.0.1:`port`.  The port stays the same over restarts.
+
+    As a context manager it starts mosquitto, and stops it at the end.
+    """
 
     def __init__(
         self, fleet: FleetFolder, state: Path, *, port: int | None = None, machine: Machine | None = None
@@ -107,7 +118,7 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """Return the log of mosquitto, over all its starts."""
+        """Return the path of mosquitto's log.  Every start appends to it."""
         return self._state / "mosquitto.log"
 
     @property
@@ -116,15 +127,18 @@ class Broker:
         return None if self._process is None else self._process.pid
 
     def start(self, *, packet_bytes: int = PACKET_BYTES) -> None:
-        """Start mosquitto and return once it listens; `packet_bytes` is the largest MQTT packet that it takes.
+        """Start mosquitto, and return as soon as it listens.  `packet_bytes` is the largest MQTT packet that it takes.
 
-        Raises: Permanent where mosquitto refuses, Transient where it does not listen within START_S seconds.
+        Raises: Permanent if mosquitto ends at once or the port is taken; Transient if mosquitto does not listen within
+        START_S seconds.
         """
         if self._process is not None:
-            raise Permanent(f"the broker on port {self.port} runs already (process {self._process.pid})")
-        # mosquitto would only log that the port is taken, and a test would talk to the wrong broker.
+            raise Permanent(
+                f"The broker on port {self.port} is running already (process {self._process.pid}). Stop it first."
+            )
+        # If the port is taken, mosquitto only logs that, and a test would talk to the wrong broker.
         if self._listens():
-            raise Permanent(f"port {self.port} of {self.host} is in use by another program; choose another")
+            raise Permanent(f"Port {self.port} of {self.host} is in use by another program. Choose another port.")
         configuration = write_configuration(self._fleet, self._state, self.port, packet_bytes)
         command = [str(find_mosquitto()), "-c", str(configuration)]
         process = Process("broker", command, self._state / "mosquitto.out", machine=self._machine)
@@ -132,34 +146,38 @@ class Broker:
         deadline_s = time.monotonic() + START_S
         while not self._listens():
             if not process.running:
-                raise Permanent(f"mosquitto did not start:\n{self._last_words(process)}")
+                raise Permanent(
+                    f"The broker mosquitto did not start. The end of its logs:\n{self._last_words(process)}"
+                )
             if time.monotonic() > deadline_s:
                 process.kill()
-                raise Transient(f"mosquitto does not listen on port {self.port} after {START_S:.0f} s")
+                raise Transient(
+                    f"The broker mosquitto does not listen on port {self.port} after {START_S:.0f} s. Try again."
+                )
             time.sleep(_POLL_S)
         self._process = process
 
     def stop(self) -> None:
-        """End mosquitto in good order: on SIGTERM it writes its state."""
+        """Stop mosquitto with SIGTERM, so that it writes its state.  Do nothing if it does not run."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def kill(self) -> None:
-        """End mosquitto as a power cut would (SIGKILL)."""
+        """Kill mosquitto with SIGKILL, which ends it as suddenly as a power cut.  Do nothing if it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process = None
 
     def write_access_list(self, text: str) -> None:
-        """Replace the access-control list, and let a running mosquitto read it."""
+        """Replace the access-control list, and make a running mosquitto read it.  The next start restores the list."""
         self._fleet.broker_acl.write_text(text)
-        # On SIGHUP mosquitto reads the list again, and keeps its connections.
+        # On SIGHUP, mosquitto reads the list again and keeps its connections.
         if self._process is not None:
             self._process.signal(signal.SIGHUP)
 
     def forget(self) -> None:
-        """Delete the sessions and messages that mosquitto kept; call it while mosquitto does not run."""
+        """Delete the sessions and messages that mosquitto has stored.  Call this only while mosquitto does not run."""
         (self._state / "mosquitto.db").unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -178,4 +196,4 @@ class Broker:
 
     def _last_words(self, process: Process) -> str:
         said = [last_lines(path, 5) for path in (self.log, process.log) if path.exists()]
-        return "\n".join(filter(None, said)) or "it said nothing"
+        return "\n".join(filter(None, said)) or "The logs are empty."

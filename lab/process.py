@@ -1,4 +1,4 @@
-"""One program as a child process that can be started, killed and started again."""
+"""Runs a program as a child process that can be started, killed and started again."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ _LOOK_S: Final = 0.05
 
 
 class Process:
-    """One command on one machine; every start appends to the same log."""
+    """Runs one command on one machine.  Every start appends to the same log."""
 
     def __init__(
         self,
@@ -38,33 +38,33 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Return the process id of the last start."""
+        """Return the process id of the last start.  Raises: Permanent if the program was never started."""
         return self._started().pid
 
     @property
     def running(self) -> bool:
-        """Return whether the program was started and has not ended."""
+        """Return whether the program is running."""
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
-        """Start the program."""
+        """Start the program, and return at once."""
         self._child = self._machine.start(self._command, self.log, self._environment)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program."""
+        """Send a signal to the program.  Raises: Permanent if the program was never started."""
         self._started().send_signal(number)
 
     def kill(self) -> None:
-        """End the program as a power cut would (SIGKILL); nothing happens where it does not run."""
+        """Kill the program with SIGKILL, which ends it as suddenly as a power cut.  Do nothing if it does not run."""
         if self._child is not None:
             self._child.send_signal(signal.SIGKILL)
             self._child.wait()
 
     def stop(self) -> int:
-        """End the program with SIGTERM and return its exit status.
+        """Stop the program with SIGTERM, and return its exit status.
 
-        The program is killed where it has not ended after STOP_S seconds; the status is then that of the kill.
-        The status is 0 where the program was never started.
+        If the program still runs after STOP_S seconds, it is killed, and the status is -9.  If the program was never
+        started, the status is 0.
         """
         if self._child is None:
             return 0
@@ -77,17 +77,20 @@ class Process:
             return self._child.wait()
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
-        """Wait until the program ends by itself and return its exit status.  Raises: subprocess.TimeoutExpired."""
+        """Wait until the program ends by itself, and return its exit status.
+
+        Raises: subprocess.TimeoutExpired if the program still runs after `timeout_s`.
+        """
         return self._started().wait(timeout_s)
 
     def check_alive(self) -> None:
-        """Raise Permanent, with the end of the log, where the program has ended by itself."""
+        """Check that the program has not ended.  Raises: Permanent, with the end of the log, if it has ended."""
         if self._child is not None and (status := self._child.poll()) is not None:
-            raise Permanent(f"the {self.name} ended with status {status}:\n{last_lines(self.log)}")
+            raise Permanent(f"The {self.name} ended with status {status}. The end of its log:\n{last_lines(self.log)}")
 
     @contextlib.contextmanager
     def running_now(self) -> Iterator[Self]:
-        """Start the program for a `with` block, and kill it at the end of the block where it still runs."""
+        """Start the program for a `with` block.  At the end of the block, kill the program if it still runs."""
         self.start()
         try:
             yield self
@@ -95,34 +98,40 @@ class Process:
             self.kill()
 
     def output(self) -> str:
-        """Return all that the program has written to its log."""
+        """Return the whole log, which holds the output of all starts."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of one event.  Raises: ValueError where a whole line is not JSON."""
-        # A program that is writing may have written half of its last line.
+        """Return the log lines of one event, parsed as JSON.  Raises: ValueError if a complete line is not JSON."""
+        # The last line is left out while it has no line end, because the program may still be writing it.
         whole = self.output().rpartition("\n")[0]
         return [line for line in map(json.loads, whole.splitlines()) if line.get("event") == event]
 
     def said(self, event: str) -> int:
-        """Return how often an event stands in the log."""
+        """Return how often the program has logged `event`, over all starts."""
         return len(self.lines(event))
 
     def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-        """Wait for a condition.  Raises: Permanent where the program ends before, or where it takes too long."""
+        """Wait until `condition` returns true.  `what` names the condition in the error message.
+
+        Raises: Permanent if the program ends before that, or if the condition is not met within `timeout_s`.
+        """
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             self.check_alive()
             if time.monotonic() > deadline_s:
-                raise Permanent(f"the {self.name}: not {what} within {timeout_s:.0f} s:\n{last_lines(self.log)}")
+                raise Permanent(
+                    f"The {self.name} did not reach the state {what!r} within {timeout_s:.0f} s. "
+                    f"The end of its log:\n{last_lines(self.log)}"
+                )
             time.sleep(_LOOK_S)
 
     def _started(self) -> Child:
         if self._child is None:
-            raise Permanent(f"the {self.name} was not started")
+            raise Permanent(f"The {self.name} was not started. Call start() first.")
         return self._child
 
 
 def last_lines(path: Path, count: int = 15) -> str:
-    """Return the end of a log."""
+    """Return the last `count` lines of the file `path`."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

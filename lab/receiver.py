@@ -1,4 +1,4 @@
-"""The receiver of a world: `fleet receive` as a program of its own."""
+"""Runs the receiver of a world: the command `fleet receive` as a child process."""
 
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from lab.process import PATIENCE_S, Process
 
 
 class Receiver(Process):
-    """A receiver that connects to localhost:`broker_port`; `partitions` is its share, as `fleet receive` takes it."""
+    """Runs a receiver that connects to localhost:`broker_port`.
+
+    `partitions` is the value of `fleet receive --partitions`, for example `0-3/16`.  None means all partitions.
+    """
 
     def __init__(
         self,
@@ -27,5 +30,8 @@ class Receiver(Process):
         super().__init__("receiver", command, log, machine=machine)
 
     def until_connected(self, times: int = 1, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until the receiver has connected so many times, over all its starts."""
+        """Wait until the receiver has connected `times` times, over all its starts.
+
+        Raises: Permanent if the receiver ends before that, or if it takes longer than `timeout_s`.
+        """
         self.until(lambda: self.output().count('"broker_connected"') >= times, "connected", timeout_s)

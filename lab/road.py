@@ -1,6 +1,6 @@
-"""The road between two programs: a TCP relay on loopback that counts bytes, and that fails in every way a road can.
+"""Simulates the mobile network between vehicle and broker: a TCP relay on loopback that counts bytes and can fail.
 
-TLS goes through the relay untouched, so the bytes that it counts are those on the air (less TCP/IP headers).
+The relay passes TLS unchanged, so it counts the bytes on the air, but without TCP/IP headers.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ from typing import Final, Self
 
 CHUNK_BYTES: Final = 65_536
 STEP_BYTES: Final = 1_000
-"""How much passes between two looks at the state of the road: a packet, more or less."""
+"""Bytes that pass before the relay checks for failures again, about one packet."""
 
 
 class Road:
-    """A relay from 127.0.0.1:`port` to the broker; `restore` ends every kind of failure."""
+    """Relays connections from 127.0.0.1:`port` to the broker.  `restore` ends every kind of failure."""
 
     def __init__(self, broker_port: int) -> None:
         self.port = 0
@@ -40,40 +40,42 @@ class Road:
         await self.cut()
 
     async def cut(self) -> None:
-        """Reset all connections and refuse new ones until `mend`."""
-        # A relay that is stalled could not end.
+        """Reset all connections, and refuse new ones until `mend` or `restore`."""
+        # A stalled relay could not end, so the stall ends first.
         self._moving.set()
         if self._server is not None:
             self._server.close()
             self._server = None
-        # abort() sends a reset.  close() would first deliver what is buffered, which no tunnel does.
+        # abort() resets the connection at once.  close() would first deliver the buffered bytes, unlike a real outage.
         for link in (*self._near, *self._far):
             link.transport.abort()
         if self._relays:
             await asyncio.wait(self._relays)
 
     async def mend(self) -> None:
-        """Listen again, on the same port."""
+        """Accept connections again, on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stall(self) -> None:
-        """Let nothing pass, without an error for either side; new connections open and hear nothing."""
+        """Let no bytes pass, without an error on either side.  New connections open, but get no answer."""
         self._moving.clear()
 
     def half_open(self) -> None:
-        """Reset the broker's side of every connection, while the client's side hears nothing of it."""
-        # Connections that open later are not in this set, so they work.
+        """Reset the broker's side of every connection.  The clients do not notice until `restore`.
+
+        Connections that open later work.
+        """
         self._half_open = self._near | self._far
         for link in self._far:
             link.transport.abort()
 
     def slow(self, bytes_per_s: float) -> None:
-        """Limit every connection to so many bytes a second in each direction."""
+        """Limit every connection to `bytes_per_s` in each direction."""
         self._bytes_per_s = bytes_per_s
 
     async def restore(self) -> None:
-        """Make the road good: what was stalled passes, and what was half open is reset at last."""
+        """End all failures: stalled bytes pass, and half-open connections are reset on the client's side as well."""
         self._bytes_per_s = None
         self._moving.set()
         for link in self._half_open & self._near:
@@ -96,7 +98,7 @@ class Road:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
-        except OSError:  # The broker is down just now, so the road ends here as well.
+        except OSError:  # The broker is down, so the client's connection ends as well.
             return
         self._far.add(broker_writer)
         try:
@@ -119,7 +121,7 @@ class Road:
                 else:
                     self.bytes_down += len(chunk)
                 await self._carry(chunk, writer)
-        # The end of the broker's side must not end the relay: a half-open client hears nothing until `restore`.
+        # The end of the broker's side must not end the relay, because a half-open client must not notice it.
         if writer in self._half_open and not up:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -130,7 +132,7 @@ class Road:
             if self._bytes_per_s is not None:
                 await asyncio.sleep(len(step) / self._bytes_per_s)
             await self._moving.wait()
-            # Bytes on a half-open connection are lost without an error, as in a mobile network after a handover.
+            # Bytes on a half-open connection are lost silently, as in a mobile network after a handover.
             if writer not in self._half_open:
                 writer.write(step)
                 await writer.drain()

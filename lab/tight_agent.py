@@ -1,6 +1,6 @@
-"""The agent with other limits than `agent.runtime.limits` gives it, so that a short test reaches them.
+"""Runs the agent with other limits than those of `agent.runtime.limits`, so that a short test reaches them.
 
-python -m lab.tight_agent run --config agent.toml --limit pending_max_bytes=4000 --limit silence_s=2
+Example: python -m lab.tight_agent run --config agent.toml --limit pending_max_bytes=4000 --limit silence_s=2
 """
 
 import argparse
@@ -22,10 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="tight_agent", description="Run the agent with limits of your own.")
+    parser = argparse.ArgumentParser(prog="tight_agent", description="Run the agent with other limits.")
     parser.add_argument("command", choices=["run"])
     add_config(parser)
-    parser.add_argument("--limit", type=_limit, action="append", default=[], metavar="NAME=N", help="may be repeated")
+    parser.add_argument(
+        "--limit", type=_limit, action="append", default=[], metavar="NAME=N", help="replace a limit; may be repeated"
+    )
     options = parser.parse_args(arguments)
     log.configure()
     limits = Limits(**dict(options.limit))
@@ -36,7 +38,7 @@ def _limit(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
     known = [field.name for field in fields(Limits)]
     if name not in known:
-        raise argparse.ArgumentTypeError(f"{name!r} is no limit; choose one of {', '.join(known)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not the name of a limit; choose one of {', '.join(known)}")
     return name, float(number) if name.endswith("_s") else int(number)
 
 

@@ -1,6 +1,6 @@
-"""Boots Debian's User Mode Linux on this machine's own file system and runs one command in it: a whole scenario.
+"""Boots Debian's User Mode Linux on this machine's file system, and runs one command in it, usually a whole scenario.
 
-It needs no privilege.  Inside, the file system is read-only except for one folder, and the network is its own.
+No privileges are needed.  Inside, the file system is read-only except for /mnt, and the network is separate.
 """
 
 import os
@@ -19,15 +19,21 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 INIT: Final = Path(__file__).with_name("user_mode_linux_init")
+COMPILED: Final = ("agent", "bench", "can_dbc", "fleet", "lab", "simulator", "tests")
 MODULES: Final = Path("/usr/lib/uml/modules")
-MEMORY: Final = "1024M"  # taken from this machine only as far as it is used
+MEMORY: Final = "1024M"  # the limit; the machine lends only the memory that is used
 POLL_S: Final = 0.01
 PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of the command.  `status` is None where it did not end in time, or the kernel did not boot."""
+    """Holds the outcome of the command.
+
+    `status` is its exit status, or None if the command did not end in time or the kernel did not boot.  `output` is the
+    text that the command printed, and `console` the text that the kernel printed.  `files` holds the contents of the
+    requested files by name.
+    """
 
     status: int | None
     output: str
@@ -36,11 +42,11 @@ class Outcome:
 
 
 def unavailable() -> str | None:
-    """Return why User Mode Linux cannot be booted here, or None where it can."""
+    """Return the reason why User Mode Linux cannot be booted here, or None if it can be booted."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in ("linux.uml", "modprobe", "ip", "cangen") if shutil.which(name, path=path) is None]
     if missing or not MODULES.is_dir():
-        return f"{', '.join(missing) or MODULES} missing; install {PACKAGES}"
+        return f"This machine lacks {', '.join(missing) or MODULES}. Install the packages {PACKAGES}."
     return None
 
 
@@ -53,18 +59,20 @@ def run(
     files: Sequence[str] = (),
     watch: Callable[[int, Path], None] = lambda _session, _results: None,
 ) -> Outcome:
-    """Run `command` in `folder` inside.
+    """Boot User Mode Linux, run `command` in the folder `folder` inside, and return the outcome.
 
-    `files` are names of files below /mnt that the command writes and that are returned.  `watch` is called every
-    POLL_S seconds with the session of this machine that holds all processes of the kernel, and the folder that is
-    /mnt inside.
+    `files` are names of files that the command writes below /mnt; the outcome holds their contents.  `watch` is called
+    every POLL_S seconds with two arguments: the id of the process session that holds all processes of the kernel, and
+    this machine's folder that appears inside as /mnt.
     """
+    # Inside, the file system is read-only, so each process there would compile every module that has no compiled file.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *COMPILED], cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
         # The kernel passes no environment to its first process, so the command file exports it.
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items())
         (results / "command").write_text(f"{exports}cd {shlex.quote(str(folder))} && {shlex.join(command)}\n")
-        # hostfs shows this machine's files; "con0=fd:0,fd:1" puts the console into our log.
+        # hostfs gives access to this machine's files.  "con0=fd:0,fd:1" writes the console to the log.
         kernel = ["linux.uml", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}", "con=null", "con0=fd:0,fd:1"]
         kernel += [f"mem={MEMORY}", f"uml_dir={results}/", f"RESULTS={results}"]
         console = _supervise(kernel, results, timeout_s, watch)
@@ -83,16 +91,19 @@ def run_module(
     timeout_s: float,
     watch: Callable[[int, Path], None] = lambda _session, _results: None,
 ) -> str:
-    """Run a Python module of the project inside, and return the last line of its output.
+    """Run a Python module of the project in User Mode Linux, and return the last line of its output.
 
-    Raises: RuntimeError where User Mode Linux cannot be booted, or where the module fails.
+    Raises: RuntimeError if User Mode Linux cannot be booted, or if the module fails.
     """
     if (reason := unavailable()) is not None:
-        raise RuntimeError(f"no virtual CAN: {reason}")
+        raise RuntimeError(f"User Mode Linux cannot be booted. {reason}")
     command = [sys.executable, "-m", module, *arguments]
     outcome = run(command, folder=ROOT, environment={"PYTHONPATH": str(ROOT)}, timeout_s=timeout_s, watch=watch)
     if outcome.status != 0:
-        raise RuntimeError(f"{module} failed inside User Mode Linux:\n{outcome.output}\n{outcome.console}")
+        raise RuntimeError(
+            f"The module {module} failed inside User Mode Linux. Its output and the kernel's console:\n"
+            f"{outcome.output}\n{outcome.console}"
+        )
     return outcome.output.splitlines()[-1]
 
 
@@ -106,9 +117,9 @@ def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Ca
                 watch(process.pid, results)
                 time.sleep(POLL_S)
             if process.poll() is None:
-                log.write(f"\nnot finished after {timeout_s:.0f} s\n".encode())
+                log.write(f"\nThe command has not finished after {timeout_s:.0f} s and is killed.\n".encode())
         finally:
-            # The kernel's processes are processes of this machine, all in the session made above.
+            # The kernel runs as processes of this machine, which are all in the session that was made above.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

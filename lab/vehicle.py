@@ -1,4 +1,4 @@
-"""The vehicle of a world: its folder with agent.toml, identity, campaigns and state, and the agent that runs on it."""
+"""Makes the vehicle of a world: its folder with agent.toml, identity, campaigns and state, and its agent process."""
 
 import http.client
 import json
@@ -12,13 +12,13 @@ from lab.mosquitto import free_port
 from lab.process import PATIENCE_S, Process
 
 IMPATIENT: Final = "ack_timeout_s = 2.0\nbackoff_max_s = 1.0"
-"""Lines for [uplink]: on loopback an answer comes at once or never, and a test does not wait for minutes."""
+"""Lines for the table [uplink].  On loopback an answer comes at once or never, so tests need no long timeouts."""
 
 ANSWER_S: Final = 5.0
 
 
 class Agent(Process):
-    """The agent as a process, and what it answers to apps on its loopback port."""
+    """Runs the agent as a process, and asks its local HTTP interface as an app does."""
 
     def __init__(
         self,
@@ -33,29 +33,32 @@ class Agent(Process):
         self._port = port
 
     def status(self) -> dict[str, Any]:
-        """Return the status.  Raises: OSError or http.client.HTTPException while the agent does not answer."""
+        """Return the agent's status.  Raises: OSError or http.client.HTTPException while the agent does not answer."""
         found: dict[str, Any] = json.loads(self._ask("GET", "/status", None))
         return found
 
     def status_or_none(self) -> dict[str, Any] | None:
-        """Return the status, or None while the agent does not answer."""
+        """Return the agent's status, or None while the agent does not answer."""
         try:
             return self.status()
         except (OSError, http.client.HTTPException):
             return None
 
     def toggle(self, key: str) -> Any:
-        """Return the value of a toggle as an app gets it, over OFREP."""
+        """Return the value of the toggle `key`, asked over OFREP as an app does."""
         return json.loads(self._ask("POST", f"/ofrep/v1/evaluate/flags/{key}", '{"context": {}}'))["value"]
 
     def until_ready(self) -> None:
-        """Wait until the agent has said that it is ready."""
+        """Wait until the agent has logged that it is ready.  Raises: Permanent, as `until` does."""
         self.until(lambda: self.said("agent_ready"), "ready")
 
     def until_status(
         self, test: Callable[[dict[str, Any]], object], what: str, timeout_s: float = PATIENCE_S
     ) -> dict[str, Any]:
-        """Wait for a status that passes `test`, and return it.  Raises: Permanent where none does in time."""
+        """Wait until the agent's status passes `test`, and return that status.  `what` names the condition in errors.
+
+        Raises: Permanent, with the last status, if no status passes within `timeout_s` or the agent ends.
+        """
         last: dict[str, Any] | None = None
 
         def holds() -> object:
@@ -66,7 +69,7 @@ class Agent(Process):
         try:
             self.until(holds, what, timeout_s)
         except Permanent as error:
-            raise Permanent(f"{error}\nlast status: {json.dumps(last)}") from error
+            raise Permanent(f"{error}\nThe agent's last status: {json.dumps(last)}") from error
         assert last is not None
         return last
 
@@ -80,10 +83,11 @@ class Agent(Process):
 
 
 class Vehicle:
-    """One vehicle in `folder`; the ports stay the same over every restart of broker and agent.
+    """Holds one vehicle in `folder`.  Its ports stay the same over restarts of broker and agent.
 
-    `sources` is the text of the [[sources]] tables of agent.toml, `buses` that of the [bus.*] tables, and each of
-    `sections` the lines of one other table.  `limits` replaces limits that no configuration sets (`lab.tight_agent`).
+    `sources` is the text of the [[sources]] tables of agent.toml, and `buses` the text of the [bus.*] tables.  Each
+    item of `sections` holds the lines of one other table.  `limits` replaces limits of the agent that agent.toml cannot
+    set (`lab.tight_agent`).
     """
 
     def __init__(
@@ -107,13 +111,13 @@ class Vehicle:
         self.buses = buses
         self.broker_port = free_port() if broker_port is None else broker_port
         self.serve_port = free_port() if serve_port is None else serve_port
-        # Relative folders lie beside agent.toml; those of identity and campaigns have defaults that fit.
+        # Relative folders lie beside agent.toml.  The defaults for the folders of identity and campaigns fit already.
         self.sections = {"state": 'folder = "state"\nruntime_folder = "run"', "uplink": IMPATIENT, **sections}
         self._machine = machine or ThisMachine()
         self.limits = limits or {}
 
     def write(self, *, sources: str | None = None, serve_port: int | None = None, **sections: str) -> Path:
-        """Write agent.toml, with changes that stay for the next time, and return its path."""
+        """Write agent.toml and return its path.  The arguments replace earlier values, also for later calls."""
         self.sources = self.sources if sources is None else sources
         self.serve_port = self.serve_port if serve_port is None else serve_port
         self.sections |= sections
@@ -124,20 +128,20 @@ class Vehicle:
         }
         tables = [self.sources, self.buses]
         for name in dict.fromkeys((*self.sections, *ours)):
-            # TOML refuses a table that is written twice, so our line and the caller's go into one.
+            # TOML refuses a table that occurs twice, so the line from here and the caller's lines share one table.
             tables.append(f"[{name}]\n{ours.get(name, '')}\n{self.sections.get(name, '')}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text("\n".join(tables) + "\n")
         return self.config
 
     def write_campaigns(self, *documents: Mapping[str, Any]) -> None:
-        """Write campaigns, each into a file that is named after it."""
+        """Write each campaign to a file that has the campaign's name."""
         self.campaigns.mkdir(parents=True, exist_ok=True)
         for document in documents:
             (self.campaigns / f"{document['name']}.json").write_text(json.dumps(document, indent=2))
 
     def agent(self, log: Path, verb: str = "run", *more: str, environment: Mapping[str, str] | None = None) -> Agent:
-        """Return the program `headunit-agent VERB --config ...` of this vehicle, which is not started yet."""
+        """Return the process `headunit-agent VERB --config ...` of this vehicle, without starting it."""
         tight = [word for name, limit in self.limits.items() for word in ("--limit", f"{name}={limit}")]
         program = self._machine.python("lab.tight_agent" if tight else "agent")
         command = [*program, verb, "--config", str(self.config), *more, *tight]
@@ -145,6 +149,6 @@ class Vehicle:
 
 
 def collect_everything(period_ms: int, signals: str = "*", name: str = "everything") -> dict[str, Any]:
-    """Return a campaign that keeps every sample of `signals`, in windows of `period_ms`."""
+    """Return a campaign that keeps every sample of the signals that match `signals`, in windows of `period_ms`."""
     scheme = {"timeBasedCollectionScheme": {"periodMs": period_ms}}
     return {"name": name, "collectionScheme": scheme, "signalsToCollect": [{"name": signals}]}

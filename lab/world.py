@@ -1,8 +1,8 @@
-"""A world: a fleet with one vehicle, its broker, receiver and agent as real programs on loopback.
+"""Builds a world: a fleet with one vehicle, whose broker, receiver and agent are real programs on loopback.
 
-The programs of the vehicle run on one machine, those of the fleet on another; both are parameters, so that one
-scenario runs anywhere.  `World` starts nothing by itself.  Each program can be started, killed and started again alone,
-and all of them are ended, by their process ids, when the world ends.
+The machine of the vehicle and the machine of the fleet are parameters, so the same scenario runs anywhere.  `World`
+starts no program by itself.  Each program can be started and killed separately.  All programs are stopped, by their
+process ids, when the world ends.
 """
 
 import asyncio
@@ -27,7 +27,10 @@ _LOOK_S = 0.2
 
 
 class World:
-    """A world in `folder`: `fleet` and `vehicle` folders, and the programs `broker`, `receiver` and `agent`."""
+    """Holds a world in `folder`: the folders of `fleet` and `vehicle`, and the programs `broker`, `receiver`, `agent`.
+
+    Use the world as a context manager, which stops the programs at the end.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class World:
         fleet_machine: Machine | None = None,
         limits: Mapping[str, float] | None = None,
     ) -> None:
-        """`limits` replaces limits of the agent that no configuration sets."""
+        """Prepare the programs.  `limits` replaces limits of the agent that agent.toml cannot set."""
         self.folder = folder
         self.fleet = FleetFolder(folder / "fleet")
         self.fleet_machine = fleet_machine or ThisMachine()
@@ -47,7 +50,7 @@ class World:
         self.route_receiver(self.broker.port)
 
     def route_receiver(self, port: int) -> None:
-        """Let the receiver reach the broker by another port, that of a road; call it before the first start."""
+        """Let the receiver reach the broker by another port, for example a road.  Call this before the first start."""
         self.receiver = Receiver(self.fleet, port, self.folder / "receiver.log", machine=self.fleet_machine)
 
     def __enter__(self) -> Self:
@@ -56,14 +59,17 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The agent first: it stores its open windows, and still reaches the broker while it does.
+        # The agent stops first, so that it can store its open windows and still reaches the broker meanwhile.
         self.agent.stop()
         self.receiver.stop()
         self.broker.stop()
 
     async def fleet_command(self, verb: str, *arguments: str, fleet: FleetFolder | None = None) -> Any:
-        """Run a `fleet` command, on the fleet of this world or another one.  Raises: Permanent where it fails."""
-        # The command is waited for even when the caller is cancelled: no program of ours outlives the world.
+        """Run a `fleet` command on `fleet`, or on the fleet of this world, and return the parsed JSON.
+
+        Raises: Permanent if the command fails.
+        """
+        # Even if the caller is cancelled, the command is waited for, so that no program outlives the world.
         machine = self.fleet_machine
         return await whole(asyncio.to_thread(fleet_command, fleet or self.fleet, verb, *arguments, machine=machine))
 
@@ -72,9 +78,9 @@ class World:
         return await asyncio.to_thread(self.agent.status_or_none)
 
     async def until(self, condition: str, test: Callable[[dict[str, Any]], object], timeout_s: float) -> dict[str, Any]:
-        """Wait until the agent's status passes `test`, and return the status.
+        """Wait until the agent's status passes `test`, and return that status.  `condition` names the test in errors.
 
-        Raises: Permanent, with the logs, where agent or receiver ends before, or where it takes too long.
+        Raises: Permanent, with the ends of the logs, if agent or receiver ends before that, or after `timeout_s`.
         """
         deadline_s = time.monotonic() + timeout_s
         status: dict[str, Any] | None = None
@@ -87,5 +93,6 @@ class World:
             await asyncio.sleep(_LOOK_S)
         logs = "\n".join(f"{one.name}:\n{last_lines(one.log)}" for one in (self.agent, self.receiver))
         raise Permanent(
-            f"timed out after {timeout_s:.0f} s waiting for: {condition}\nstatus: {json.dumps(status)}\n{logs}"
+            f"Timed out after {timeout_s:.0f} s while waiting for this condition: {condition}.\n"
+            f"The agent's last status: {json.dumps(status)}\nThe ends of the logs:\n{logs}"
         )

@@ -1,1 +1,1 @@
-"""The virtual vehicle: route, physics, controllers, and the frames that they put on the buses.  It knows no agent."""
+"""Simulates a vehicle: its route, physics and controllers, and the frames on its buses.  It does not use the agent."""

@@ -1,4 +1,4 @@
-"""The messages of the body bus: a sampler for each message of demo_body.dbc.  Pure."""
+"""Lists the samplers of the body bus, one for each message of demo_body.dbc.  Pure."""
 
 from collections.abc import Mapping
 from typing import Final

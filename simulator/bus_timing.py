@@ -1,8 +1,8 @@
-"""Bus timing: when the frames of a cyclic message are released, and when they are through the bus.
+"""Computes when the frames of cyclic messages are released, and when their transmission on the bus ends.
 
-Pure, in whole microseconds from the start of the drive.  Each message has its period, a phase of its own and a jitter
-that depends on the transmission's number alone, and a bus carries one frame at a time.  Timestamps therefore rise
-strictly on each bus, and they do not depend on how time is cut.
+Pure.  Times are whole microseconds from the start of the drive.  Each message has a period, a phase of its own, and a
+jitter that depends only on the number of the transmission.  A bus carries one frame at a time.  Timestamps therefore
+rise strictly on each bus, and they do not depend on how the drive is cut into blocks.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Micros = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One cyclic message; `stream` is the number of its noise, which no other message has."""
+    """Holds the timing of one cyclic message.  No other message has the same `stream` of noise."""
 
     seed: int
     stream: int
@@ -33,7 +33,8 @@ class Cycle:
         jitter_us = min(self.period_us // 20, _JITTER_MAX_US)
         phase = noise.uniform(self.seed, self.stream, np.zeros(1, np.int64))[0]
         phase_us = int(phase * self.period_us)
-        # A transmission may be late by its jitter, so those due shortly before `begin_us` are candidates as well.
+        # A transmission may be late by its jitter, so transmissions due shortly before `begin_us` are candidates as
+        # well.
         first = max(0, (begin_us - jitter_us - phase_us) // self.period_us)
         index = np.arange(first, (end_us - phase_us) // self.period_us + 1)
         late_us = (noise.uniform(self.seed, self.stream, index + 1) * jitter_us).astype(np.int64)
@@ -43,9 +44,9 @@ class Cycle:
 
 
 def frame_us(length: int, *, extended: bool, fd: bool) -> int:
-    """Return how long a frame of `length` data bytes occupies the bus, with typical stuffing and interframe space."""
-    # Stuffing adds a quarter of the bits at most and a tenth typically.  The fields around the data are those of
-    # ISO 11898-1; CAN FD sends its data phase at the higher bit rate.
+    """Return the microseconds that a frame of `length` data bytes occupies the bus, with typical bit stuffing."""
+    # Stuffing adds at most a quarter of the bits, and typically a tenth.  The sizes of the fields around the data are
+    # those of ISO 11898-1.  CAN FD sends its data phase at the higher bit rate.
     arbitration_bits = 50 if extended else 30
     if fd:
         return (arbitration_bits * _NOMINAL_BIT_NS + (8 * length + 40) * 11 // 10 * _DATA_BIT_NS) // 1_000
@@ -53,12 +54,12 @@ def frame_us(length: int, *, extended: bool, fd: bool) -> int:
 
 
 def carried(released_us: Micros, duration_us: Micros, free_us: int) -> Micros:
-    """Return when each frame is through: it waits for the frame before it, and the bus is free from `free_us` on.
+    """Return the time at which the transmission of each frame ends.
 
-    `released_us` must not fall.
+    A frame waits for the end of the frame before it.  The bus is free from `free_us` on.  `released_us` must not fall.
     """
-    # A frame that is released first goes first.  Real arbitration by identifier would reorder only the few frames that
-    # wait at the same moment, which no consumer could tell from jitter.
+    # Frames are sent in the order of their release.  Arbitration by identifier on a real bus would reorder only the few
+    # frames that wait at the same moment, and consumers could not tell this from jitter.
     total = np.cumsum(duration_us)
     latest_start = np.maximum(np.maximum.accumulate(released_us - (total - duration_us)), free_us)
     return total + latest_start

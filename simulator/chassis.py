@@ -1,6 +1,6 @@
-"""What brakes, steering, radar and driver assistance send on the powertrain bus.  Pure.
+"""Samples what brakes, steering, radar and driver assistance send on the powertrain bus.  Pure.
 
-Each sampler makes one message of demo_powertrain.dbc, in the units of that database.
+Each sampler returns the signals of one message of demo_powertrain.dbc, in the units of that database.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,10 @@ _G: Final = 9.81
 
 
 def wheel_speeds(d: Drive, s: Sending) -> Signals:
-    """Outer wheels run farther than inner ones, and each tyre is worn a little differently."""
+    """Return the wheel speeds; outer wheels run faster than inner ones, and each tyre is worn a little differently."""
     m = d.motion
-    # A wheel follows its own circle: half a track beside the rear axle's centre, front wheels a wheelbase ahead.
+    # Each wheel follows its own circle, half a track beside the rear axle's centre.  The front wheels are a wheelbase
+    # ahead.
     speed, half = m.speed_mps * KMH, m.curvature_per_m * TRACK_M / 2
     front = np.hypot(1.0, m.curvature_per_m * WHEELBASE_M)
     worn = s.traits(10, 4, 0.997, 1.003)
@@ -37,7 +38,7 @@ def wheel_speeds(d: Drive, s: Sending) -> Signals:
 
 
 def brake_status(d: Drive, _: Sending) -> Signals:
-    """The parking brake follows the selector's P."""
+    """Return the state of the brakes.  The parking brake is on while the selector is in P."""
     return {
         "MasterCylinderPressure": d.driveline.brake_bar,
         "PedalTravel": 100 * d.driveline.brake_pedal,
@@ -52,7 +53,7 @@ def brake_status(d: Drive, _: Sending) -> Signals:
 
 
 def steering_angle(d: Drive, s: Sending) -> Signals:
-    """Self-aligning torque grows with lateral acceleration."""
+    """Return angle, rate and torque of the steering.  The self-aligning torque grows with lateral acceleration."""
     m = d.motion
     return {
         "Angle": m.steering_deg,
@@ -62,7 +63,10 @@ def steering_angle(d: Drive, s: Sending) -> Signals:
 
 
 def inertial_sensors(d: Drive, s: Sending) -> Signals:
-    """Accelerometers measure the slope as well, because gravity accelerates them along it."""
+    """Return the accelerations and the yaw rate.
+
+    The longitudinal acceleration includes the slope, because gravity acts on the sensor.
+    """
     m = d.motion
     return {
         "LongitudinalAcceleration": m.acceleration_mps2 + _G * m.grade + s.noise(12, 0.03),
@@ -72,7 +76,7 @@ def inertial_sensors(d: Drive, s: Sending) -> Signals:
 
 
 def vehicle_motion(d: Drive, _: Sending) -> Signals:
-    """The brake controller publishes the reference speed and the estimated mass."""
+    """Return the motion as the brake controller publishes it, with reference speed and estimated mass."""
     moving = flag(d.motion.speed_mps > 0)
     return {
         "Speed": d.motion.speed_mps * KMH,
@@ -85,7 +89,10 @@ def vehicle_motion(d: Drive, _: Sending) -> Signals:
 
 
 def radar_objects(d: Drive, s: Sending) -> Signals:
-    """The radar sees the vehicle ahead, if there is one, then parked cars and a sign that glide past."""
+    """Return the objects that the radar sees.
+
+    These are the vehicle ahead, if there is one, then two parked cars and a pedestrian that glide past.
+    """
     m = d.motion
     following = m.lead_gap_m > 0
     columns: dict[str, Column | float] = {
@@ -113,7 +120,11 @@ def radar_objects(d: Drive, s: Sending) -> Signals:
 
 
 def driver_assistance(d: Drive, _: Sending) -> Signals:
-    """Cruise control is active at 70 km/h; a time to collision is given only while the gap closes."""
+    """Return the state of the driver assistance.
+
+    Cruise control is active only where the speed limit is 70 km/h.  A time to collision is given only while the gap to
+    the vehicle ahead closes.
+    """
     m = d.motion
     cruising = (d.body.speed_limit_kmh >= 70) & (np.abs(m.acceleration_mps2) < 0.5) & (m.speed_mps > 15)
     closing = -m.lead_speed_mps

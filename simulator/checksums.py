@@ -1,6 +1,7 @@
-"""The two checksums of the demonstration vehicle, for many frames at once.
+"""Computes the two checksums of the demonstration vehicle, for many frames at once.
 
-Pure.  Each takes `data` (n, length) uint8 whose last byte is the checksum's own place, and gives (n,) uint8.
+Pure.  Each function takes `data` (n, length) uint8 and returns (n,) uint8.  The last byte of a frame is reserved for
+the checksum, so its value is ignored.
 """
 
 from typing import Final
@@ -21,7 +22,8 @@ _SAE_J1850: Final = _crc8_table(0x1D)
 
 def crc8_sae_j1850(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the CRC-8 SAE J1850 (polynomial 0x1D, start and final XOR 0xFF) of low identifier byte and data."""
-    # The identifier goes in first, as AUTOSAR's E2E profiles include a data id: no message can pass for another one.
+    # The identifier is included, as AUTOSAR's E2E profiles include a data id, so that no message can pass for another
+    # one.
     crc: NDArray[np.uint8] = np.full(len(data), _SAE_J1850[0xFF ^ (can_id & 0xFF)], np.uint8)
     for column in data.T[:-1]:
         crc = _SAE_J1850[np.bitwise_xor(crc, column)]

@@ -1,7 +1,7 @@
-"""Columns: a group of quantities of the virtual vehicle over time, one float64 array each, 100 steps a second.
+"""Holds quantities of the virtual vehicle over time, as one float64 array each, with 100 steps a second.
 
-Pure.  SI units unless the name says otherwise; flags are 0.0 and 1.0.  All columns of a group have the same length;
-row i is the state at the end of its step.
+Pure.  Units are SI units unless the name says otherwise.  Flags are 0.0 and 1.0.  All columns of a group have the same
+length, and row i is the state at the end of step i.
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """Base of the groups, whose fields are all columns."""
+    """A group of columns.  Its subclasses have only columns as fields."""
 
     def take(self, rows: NDArray[np.int64]) -> Self:
-        """Return only these rows, in this order."""
+        """Return the group with only the given rows, in the given order."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def join(cls, groups: Sequence[Self]) -> Self:
-        """Return consecutive groups as one."""
+        """Return consecutive groups, joined into one group."""
         return cls(*(np.concatenate([getattr(group, field.name) for group in groups]) for field in fields(cls)))
 
 
 def constant(value: float) -> Column:
-    """Return one second of the same value."""
+    """Return a column of one second that has the same value in every row."""
     return np.full(STEPS_PER_S, float(value))
 
 
@@ -43,9 +43,9 @@ def flag(values: Flags) -> Column:
 
 
 def lagged(target: Column, before: float, time_constant_s: float) -> Column:
-    """Return `target` after a first-order lag whose output was `before`."""
-    # A matrix product would be faster, but BLAS rounds differently on different machines, and a drive must be the same
-    # on all of them.
+    """Return `target` after a first-order lag whose output starts from `before`."""
+    # A matrix product would be faster, but BLAS rounds differently on different machines.  A drive must be the same on
+    # all machines.
     keep = 1.0 - STEP_S / time_constant_s
     value, values = before, []
     for wanted in target.tolist():

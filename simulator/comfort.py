@@ -1,6 +1,6 @@
-"""What doors, lights, wipers, climate control, seats and the 12 V net send on the body bus.  Pure.
+"""Samples what doors, lights, wipers, climate control, seats and the 12 V net send on the body bus.  Pure.
 
-Each sampler makes one message of demo_body.dbc, in the units of that database.
+Each sampler returns the signals of one message of demo_body.dbc, in the units of that database.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _DARK_LX: Final = 1_000.0  # UN Regulation 48 requires the low beam below this a
 
 
 def door_status(d: Drive, _: Sending) -> Signals:
-    """The central lock works on all doors alike."""
+    """Return which doors and flaps are open or locked.  The central lock works on all doors alike."""
     b = d.body
     return {
         "FrontLeftOpen": 0,
@@ -38,13 +38,16 @@ def door_status(d: Drive, _: Sending) -> Signals:
 
 
 def window_positions(d: Drive, _: Sending) -> Signals:
-    """On warm days the driver's window is a little open, below 50 km/h."""
+    """Return the openings of the windows.  On warm days, the driver's window is a little open below 50 km/h."""
     ajar = (d.body.ambient_degc > 22) & (d.motion.speed_mps < 50 / KMH)
     return {"FrontLeft": 20 * flag(ajar), "FrontRight": 0, "RearLeft": 0, "RearRight": 0, "Sunroof": 0}
 
 
 def exterior_lights(d: Drive, _: Sending) -> Signals:
-    """The light sensor switches the low beam; indicators blink on the vehicle's own clock."""
+    """Return the state of the exterior lights.
+
+    A light sensor switches the low beam.  The indicators blink at a fixed rate, counted from the start of the drive.
+    """
     b = d.body
     dark = b.light_lx < _DARK_LX
     blink = (d.motion.time_s % _BLINK_S) < _BLINK_S / 2
@@ -66,7 +69,7 @@ def exterior_lights(d: Drive, _: Sending) -> Signals:
 
 
 def wiper_status(d: Drive, s: Sending) -> Signals:
-    """The wipers go from interval to slow to fast as rain gets harder."""
+    """Return the state of the wipers, which go from interval to slow to fast as the rain gets harder."""
     rain = d.body.rain
     state = np.searchsorted([0.03, 0.3, 0.7], rain, side="right").astype(np.float64)
     return {
@@ -78,7 +81,7 @@ def wiper_status(d: Drive, s: Sending) -> Signals:
 
 
 def stalk_controls(d: Drive, _: Sending) -> Signals:
-    """The wiper stalk stays in automatic."""
+    """Return the settings of the stalks.  The wiper stalk stays in automatic."""
     return {
         "IndicatorStalk": np.where(d.body.indicator > 0, 1.0, np.where(d.body.indicator < 0, 2.0, 0.0)),
         "HighBeamStalk": 0,
@@ -88,7 +91,7 @@ def stalk_controls(d: Drive, _: Sending) -> Signals:
 
 
 def climate_status(d: Drive, _: Sending) -> Signals:
-    """The blower works harder the more heat is to be moved."""
+    """Return the state of the climate control.  The blower works harder the more heat must be moved."""
     t = d.thermal
     effort = np.abs(t.heating_w) / 5_200
     return {
@@ -107,7 +110,10 @@ def climate_status(d: Drive, _: Sending) -> Signals:
 
 
 def climate_power(d: Drive, _: Sending) -> Signals:
-    """Compressor and refrigerant follow the power that the climate control takes from the traction battery."""
+    """Return the state of the compressor and the refrigerant.
+
+    Both follow the power that the climate control takes from the traction battery.
+    """
     power = d.thermal.compressor_w
     return {
         "CompressorSpeed": np.where(power > 0, 1_200 + 2.6 * power, 0.0),
@@ -118,7 +124,7 @@ def climate_power(d: Drive, _: Sending) -> Signals:
 
 
 def ambient_conditions(d: Drive, _: Sending) -> Signals:
-    """Pressure falls with altitude."""
+    """Return temperature, humidity and pressure of the outside air.  The pressure falls with altitude."""
     return {
         "Temperature": d.body.ambient_degc,
         "Humidity": 55 + 40 * d.body.rain,
@@ -128,7 +134,7 @@ def ambient_conditions(d: Drive, _: Sending) -> Signals:
 
 
 def seat_status(d: Drive, s: Sending) -> Signals:
-    """Seat heating is on when it is cold outside."""
+    """Return occupancy, belts and heating of the seats.  The heating is on when it is cold outside."""
     heating = np.where(d.body.ambient_degc < 2, 2.0, np.where(d.body.ambient_degc < 10, 1.0, 0.0))
     return {
         "DriverOccupied": 1,
@@ -147,7 +153,7 @@ def seat_status(d: Drive, s: Sending) -> Signals:
 
 
 def supply_voltage(d: Drive, s: Sending) -> Signals:
-    """The converter feeds the 12 V net from the traction battery."""
+    """Return the state of the 12 V net, which the converter feeds from the traction battery."""
     lamps = flag(d.body.light_lx < _DARK_LX)
     return {
         "Voltage": 14.2 - 0.15 * lamps + s.noise(55, 0.03),

@@ -1,9 +1,9 @@
-"""Encoder: columns of signal values to the data bytes of their message, the inverse of the decoder.
+"""Encodes columns of signal values into the data bytes of a message, as the inverse of the decoder.
 
-Pure.  A message is compiled once into spans: a span is the bits of one signal that lie in one 64-bit word of the data,
-little or big endian.  Encoding then costs one shift and one OR for all signals of a word together.  Bits that no signal
-owns are zero.  Each frame of a multiplexed message carries the signals that its multiplexer values select; the columns
-of the other signals do not matter, as long as they would fit (zero does).
+Pure.  A message is compiled once into spans.  A span holds the bits of one signal that lie in one 64-bit word of the
+data, in little or big endian.  Encoding then costs one shift and one OR for all signals of a word together.  Bits that
+belong to no signal are zero.  A frame of a multiplexed message carries only the signals that its multiplexer values
+select.  The values of its other signals are ignored, but they must fit their bits too.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ _INT64: Final = np.iinfo(np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Word:
-    """The spans of word `index` of the data: the bits `mask` above bit `low` of each of `signals` go to bit `shift`."""
+    """Holds the spans in word `index` of the data.
+
+    Each of `signals` is shifted right by `low`, masked by `mask`, and shifted left by `shift`.
+    """
 
     index: int
     big_endian: bool
@@ -32,7 +35,7 @@ class _Word:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MessageEncoder:
-    """One message, compiled.  `signals` is the order of the columns, which is that of the database."""
+    """Encodes one message.  `signals` names the columns of values in their order, which is that of the database."""
 
     name: str
     can_id: int
@@ -48,22 +51,23 @@ class MessageEncoder:
     _rounded_max: NDArray[np.float64]  # the largest double that fits
     _floats: tuple[tuple[int, int], ...]  # (row, bits) of the IEEE floats
     _unsigned64: tuple[int, ...]  # rows whose values go beyond int64
-    _selectors: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # per signal: (multiplexer, its values) to meet
+    _selectors: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # per signal: (multiplexer, required values)
     _words: tuple[_Word, ...]
 
     def encode(self, physical: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return the data (n, length) of physical values (S, n), rounded to the nearest step as cantools does.
+        """Return the data (n, length) for physical values (S, n), rounded to the nearest step as cantools does.
 
-        Raises: ValueError, naming the signal, if its bits cannot hold a value (NaN is such a value).
+        Raises: ValueError that names the signal, if its bits cannot hold a value.  Only IEEE floats can hold NaN.
         """
         unscaled = (physical - self._offset[:, None]) / self._scale[:, None]
         rounded = np.rint(unscaled)
-        # IEEE floats are not rounded, and may be infinite or NaN: they must not reach the check of limits.
+        # IEEE floats are not rounded, and they may be infinite or NaN.  They must therefore not reach the check of
+        # limits.
         for row, _ in self._floats:
             rounded[row] = 0.0
         fits = (rounded >= self._rounded_min[:, None]) & (rounded <= self._rounded_max[:, None])
         self._require(fits)
-        # Values from 2^63 on must become unsigned integers while they are floats: int64 would overflow.
+        # Values from 2^63 on are converted to unsigned integers first, because int64 would overflow.
         wide = rounded[list(self._unsigned64)].astype(np.uint64)
         rounded[list(self._unsigned64)] = 0.0
         raw = rounded.astype(np.int64)
@@ -73,14 +77,17 @@ class MessageEncoder:
         return self.encode_raw(raw)
 
     def encode_raw(self, raw: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the data (n, length) of raw values (S, n) as the decoder gives them.
+        """Return the data (n, length) for raw values (S, n), in the form in which the decoder returns them.
 
         Raw values of unsigned 64-bit signals and of IEEE floats are bit patterns.
 
-        Raises: ValueError, naming the signal, if its bits cannot hold a value.
+        Raises: ValueError if the number of columns is wrong, or, with the name of the signal, if its bits cannot hold a
+        value.
         """
         if len(raw) != len(self.signals):
-            raise ValueError(f"{self.name}: {len(raw)} columns for {len(self.signals)} signals")
+            raise ValueError(
+                f"{self.name}: {len(raw)} columns were given for {len(self.signals)} signals; pass one for each"
+            )
         self._require((raw >= self._raw_min[:, None]) & (raw <= self._raw_max[:, None]))
         unsigned = raw.view(np.uint64)
         present = self._present(raw)
@@ -96,7 +103,10 @@ class MessageEncoder:
     def _require(self, fits: NDArray[np.bool_]) -> None:
         if not fits.all():
             row = int(np.argmin(fits.all(axis=1)))
-            raise ValueError(f"{self.name}.{self.signals[row]}: a value is outside of what the signal's bits can hold")
+            raise ValueError(
+                f"{self.name}.{self.signals[row]}: a value does not fit into the bits of the signal; "
+                "keep all values within its range"
+            )
 
     def _present(self, raw: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Return which signal is in which frame (S, n), or None if every signal is in every frame."""
@@ -110,7 +120,7 @@ class MessageEncoder:
 
 
 def compile_message(message: Message) -> MessageEncoder:
-    """Compile a cantools message of any length and multiplexing.  Containers are not supported."""
+    """Return the encoder of a cantools message of any length and multiplexing.  Containers are not supported."""
     signals = message.signals
     rows = {signal.name: row for row, signal in enumerate(signals)}
     limits = [_raw_limits(signal) for signal in signals]
@@ -135,7 +145,10 @@ def compile_message(message: Message) -> MessageEncoder:
 
 
 def _raw_limits(signal: Signal) -> tuple[int, int, bool]:
-    """Return the lowest and highest integer of the signal's bits, and whether raw columns carry a 64-bit pattern."""
+    """Return the lowest and the highest integer that the signal's bits can hold, and whether raw values are patterns.
+
+    Raw values are 64-bit patterns if the highest integer exceeds int64.
+    """
     if signal.is_signed and not signal.conversion.is_float:
         return -(1 << signal.length - 1), (1 << signal.length - 1) - 1, False
     high = (1 << signal.length) - 1
@@ -150,9 +163,10 @@ def _double_at_most(integer: int) -> float:
 def _conditions(
     signal: Signal, signals: Sequence[Signal], rows: dict[str, int]
 ) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """Return what must hold for the signal to be in a frame, as (row of a multiplexer, values that select) pairs.
+    """Return the conditions under which a frame holds the signal, as (row of a multiplexer, selecting values) pairs.
 
-    Multiplexers may be nested (extended multiplexing, SG_MUL_VAL_), so the conditions of the multiplexer are added.
+    All conditions must hold.  Multiplexers may be nested (extended multiplexing, SG_MUL_VAL_), so the conditions of the
+    multiplexer are included.
     """
     if signal.multiplexer_signal is None:
         return ()
@@ -177,9 +191,9 @@ def _compile_words(signals: Sequence[Signal]) -> tuple[_Word, ...]:
 def _spans(start: int, length: int, *, big_endian: bool) -> list[tuple[int, int, int, int]]:
     """Return (word, lowest bit of the value, number of bits, shift within the word) for each word of a signal.
 
-    A little-endian start is the position of the least significant bit.  A big-endian start is the position of the
-    most significant bit in the DBC's numbering, where bit 7 of byte 0 comes first; counted in that order the value
-    runs on without a gap, so its end gives the shift in a big-endian word.
+    The start of a little-endian signal is its least significant bit.  The start of a big-endian signal is its most
+    significant bit, in the DBC's numbering.  Bits are renumbered here so that bit 7 of byte 0 comes first.  In that
+    order a big-endian value has no gaps, so its end gives the shift in a big-endian word.
     """
     first = 8 * (start // 8) + 7 - start % 8 if big_endian else start
     found = []

@@ -1,6 +1,6 @@
-"""What engine, gearbox and their diagnostics send on the powertrain bus.  Pure.
+"""Samples what engine, gearbox and their diagnostics send on the powertrain bus.  Pure.
 
-Each sampler makes one message of demo_powertrain.dbc, in the units of that database.
+Each sampler returns the signals of one message of demo_powertrain.dbc, in the units of that database.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,12 @@ from simulator.urban_cycle import Drive
 
 
 def engine_status(d: Drive, s: Sending) -> Signals:
-    """The state is off, cranking (until the engine fires), idle (clutch open), running or overrun."""
+    """Return the state of the engine.
+
+    The engine is off, cranking (until it fires), idle (with an open clutch), running, or in overrun.
+    """
     e = d.driveline
-    # The later conditions win: a vehicle that stands with its engine off is "off", whatever the clutch does.
+    # Later conditions override earlier ones.  A vehicle with its engine off is "off", whatever the clutch does.
     state = np.where(e.clutch > 0, 3.0, 2.0)
     state = np.where(e.overrun > 0, 4.0, state)
     state = np.where(e.engine_rpm <= 600, 1.0, state)
@@ -33,7 +36,10 @@ def engine_status(d: Drive, s: Sending) -> Signals:
 
 
 def engine_air(d: Drive, s: Sending) -> Signals:
-    """The air flow follows the fuel flow; without fuel Lambda reads lean."""
+    """Return the state of the air that the engine takes in.
+
+    The air flow follows the fuel flow.  Without fuel, Lambda reads lean.
+    """
     e = d.driveline
     fires = e.fuel_w > 0
     load = e.engine_nm.clip(0) / 280
@@ -48,7 +54,7 @@ def engine_air(d: Drive, s: Sending) -> Signals:
 
 
 def engine_thermal(d: Drive, _: Sending) -> Signals:
-    """Oil pressure rises with engine speed."""
+    """Return temperatures and oil pressure of the engine.  The oil pressure rises with the engine speed."""
     t = d.thermal
     return {
         "CoolantTemperature": t.coolant,
@@ -62,7 +68,7 @@ def engine_thermal(d: Drive, _: Sending) -> Signals:
 
 
 def fuel_system(d: Drive, s: Sending) -> Signals:
-    """The level sensor sloshes by a decilitre."""
+    """Return the state of the fuel system.  Sloshing changes the measured level by up to a decilitre."""
     e = d.driveline
     return {
         "Level": (e.fuel_level_l + s.noise(18, 0.1)).clip(0),
@@ -75,7 +81,7 @@ def fuel_system(d: Drive, s: Sending) -> Signals:
 
 
 def accelerator_pedal(d: Drive, _: Sending) -> Signals:
-    """The pedal says what the driver asks for."""
+    """Return the state of the accelerator pedal, and the torque and power that the driver asks for."""
     e = d.driveline
     return {
         "Position": 100 * e.pedal,
@@ -87,7 +93,10 @@ def accelerator_pedal(d: Drive, _: Sending) -> Signals:
 
 
 def transmission_status(d: Drive, _: Sending) -> Signals:
-    """Return the signals of the transmission; the selector is in P or D, because the town needs no reverse gear."""
+    """Return the state of the transmission.
+
+    The selector is only in P or D, because the drive through the town needs no reverse gear.
+    """
     e = d.driveline
     return {
         "GearEngaged": e.gear,
@@ -101,7 +110,10 @@ def transmission_status(d: Drive, _: Sending) -> Signals:
 
 
 def emission_diagnostics(d: Drive, s: Sending) -> Signals:
-    """Return the diagnostic signals: six blocks take turns, and so do the two pages of the monitor block."""
+    """Return the diagnostic signals.
+
+    Six blocks take turns, one in each frame, and so do the two pages of the monitor block.
+    """
     block = s.index % 6
     hours = {3: s.trait(30, 300, 900), 4: s.trait(31, 1200, 2500), 5: s.trait(32, 2600, 4000)}
     running_h = d.motion.time_s / 3600

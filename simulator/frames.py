@@ -1,8 +1,8 @@
-"""The frames of the virtual vehicle, encoded with the databases of the demonstration vehicle.
+"""Generates the frames of the virtual vehicle, encoded with the databases of the demonstration vehicle.
 
-Only this file of the package reads the disk, for the two databases.  The frames are a pure function of the arguments:
-the same arguments give the same frames, bit for bit, however time is cut into blocks.  A verifier can therefore
-regenerate what a vehicle sent.
+Only this file of the package reads the disk, because it loads the two databases.  The same arguments always give the
+same frames, bit for bit, however the drive is cut into blocks.  A verifier can therefore regenerate the frames that a
+vehicle sent.
 """
 
 from collections.abc import Iterator
@@ -31,16 +31,16 @@ def frames(
     *,
     chunk_s: int = 1,
 ) -> Iterator[FrameBlock]:
-    """Generate the frames from `start_ns` to before `start_ns + duration_s`, or without end if that is None.
+    """Yield blocks of the frames in `duration_s` seconds from `start_ns` on, or without end if `duration_s` is None.
 
     `buses` names the powertrain bus and the body bus.  `start_ns` is cut to whole microseconds.  Timestamps are whole
-    microseconds, do not fall, and rise strictly on each bus.  A block holds about `chunk_s` seconds, and the frames do
-    not depend on how long that is.
+    microseconds, do not fall, and rise strictly on each bus.  A block holds about `chunk_s` seconds, but the frames
+    themselves do not depend on `chunk_s`.
 
     Raises: DatabaseError if the installation lacks the databases.
     """
     start_us = start_ns // 1_000
-    # Whole microseconds throughout: sums of floats would differ between one long drive and its chunks.
+    # Times are whole microseconds, because sums of floats would differ between one long drive and its chunks.
     end_us = None if duration_s is None else round(duration_s * 1_000_000)
     cycle = UrbanCycle(seed)
     senders = [
@@ -54,7 +54,7 @@ def frames(
         drive = cycle.advance(chunk_s)
         sent = [bus.send(drive, begin_us, until_us, buses) for bus in senders]
         block = _in_time_order([*([waiting] if waiting else []), *sent])
-        # A frame that is through the bus only after this chunk may follow frames of the next one, so it waits.
+        # A frame whose transmission ends after this chunk may follow frames of the next chunk, so it waits.
         cut_us = until_us if end_us is None else min(until_us, end_us)
         through = int(np.searchsorted(block.t_ns, (start_us + cut_us) * 1_000))
         waiting = block.slice(through, len(block))

@@ -1,7 +1,8 @@
-"""Hybrid: the drive of the virtual vehicle, a parallel plug-in hybrid: brakes, engine, gearbox, motor, battery.
+"""Models the drive of the virtual vehicle, a plug-in hybrid with engine, gearbox, motor, battery and brakes.
 
-Pure.  The motion says which force the wheels need; the operating strategy decides who provides it, and fuel, charge
-and currents follow.  Whether the engine runs is decided once a second, as is where energy comes from.
+Pure.  The motion says which force the wheels need.  The operating strategy decides whether engine, motor or brakes
+provide it.  Fuel, charge and currents follow.  Once a second, the strategy decides whether the engine runs and whether
+the charge is sustained.
 """
 
 import math
@@ -25,10 +26,10 @@ NM_PER_BAR: Final = 42.0
 ENGINE_MAX_W: Final = 82_000.0
 
 _G: Final = 9.81
-_RPM: Final = 60 / (2 * math.pi)  # of one rad/s
+_RPM: Final = 60 / (2 * math.pi)  # rpm of one rad/s
 _GEAR_RATIOS: Final = 3.4 * np.array([0.0, 4.1, 2.35, 1.55, 1.15, 0.86, 0.69])
 _MOTOR_RATIO: Final = 9.0
-_UP_MPS: Final = np.array([4.5, 8.0, 12.0, 16.5, 21.0])  # where the next gear follows
+_UP_MPS: Final = np.array([4.5, 8.0, 12.0, 16.5, 21.0])  # speeds at which the next gear follows
 _DOWN_MPS: Final = 0.78 * _UP_MPS
 _IDLE_RPM: Final = 940.0
 _CHARGING_RPM: Final = 1_450.0
@@ -38,9 +39,9 @@ _FUEL_J_PER_L: Final = 32.2e6  # petrol, 43 MJ/kg at 0.75 kg/l
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Driveline(Columns):
-    """Forces, powers and energies."""
+    """Holds forces, powers and energies of the drive as columns."""
 
-    wheel_force_n: Column  # of the drive, or negative of all brakes together
+    wheel_force_n: Column  # force of the drive, or minus the force of all brakes together
     pedal: Column  # accelerator, 0 to 1
     brake_pedal: Column  # 0 to 1
     brake_bar: Column
@@ -48,7 +49,7 @@ class Driveline(Columns):
     engine_rpm: Column
     engine_nm: Column
     engine_w: Column
-    engine_share: Column  # of the power at the wheels, 0 to 1
+    engine_share: Column  # share of the power at the wheels, 0 to 1
     overrun: Column
     fuel_w: Column
     fuel_lph: Column
@@ -59,29 +60,32 @@ class Driveline(Columns):
     clutch: Column
     motor_rpm: Column
     motor_nm: Column
-    motor_w: Column  # at the wheels; negative: regeneration
+    motor_w: Column  # power at the wheels, negative during regeneration
     charging_w: Column  # from the engine into the battery
     sustaining: Column  # the strategy keeps the charge instead of using it
     battery_v: Column
-    battery_a: Column  # positive: discharge
+    battery_a: Column  # positive during discharge
     state_of_charge: Column  # 0 to 1
     throughput_kwh: Column
 
 
 class Hybrid:
-    """The state of the drive, moved on by one second at a time."""
+    """Keeps the state of the drive, and advances it by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._soc = float(rng.uniform(0.28, 0.9))
         self._fuel_start_l = float(rng.uniform(12.0, TANK_L))
         self._throughput_kwh = float(rng.uniform(1_500.0, 18_000.0))
         self._fuel_used_l = self._brake_bar = self._rpm = 0.0
-        self._engine_on_s = 0  # 0: off
+        self._engine_on_s = 0  # 0 if the engine is off
         self._sustaining = False
         self._gear = 0
 
     def second(self, motion: Motion, segment: Segment, temperatures: Temperatures, *, parked: bool) -> Driveline:
-        """Return what the drive does in a second of `motion`; `temperatures` are those before that second."""
+        """Return forces, powers and energies for the second that `motion` describes.
+
+        `temperatures` are the temperatures before that second.
+        """
         speed = motion.speed_mps
         force = _resistance(motion)
         demand_w = np.maximum(force, 0.0) * speed
@@ -90,7 +94,8 @@ class Hybrid:
         holding = speed[-1] == 0.0 and not parked
         brake_bar = self._brakes(braking_n - regeneration_w / np.maximum(speed, 0.1), holding=holding)
 
-        # Power splits in this order: regeneration and brakes, engine, gearbox; motor and battery take the rest.
+        # The power is split in this order: regeneration and brakes first, then engine and gearbox.  Motor and battery
+        # provide or take all other power.
         self._decide_engine(segment, temperatures)
         engine_on = self._engine_on_s > 0
         gear, gear_target = self._shift(segment, speed, parked=parked)
@@ -129,7 +134,7 @@ class Hybrid:
             fuel_w=fuel_w,
             fuel_lph=fuel_w * (3_600 / _FUEL_J_PER_L),
             fuel_used_l=fuel_used,
-            # A simulated drive may outlast its tank; the modulo fills it up again.
+            # A simulated drive may use more than its tank holds.  The modulo then fills the tank again.
             fuel_level_l=(self._fuel_start_l - fuel_used) % TANK_L,
             gear=gear.astype(np.float64),
             gear_target=gear_target.astype(np.float64),
@@ -146,7 +151,10 @@ class Hybrid:
         )
 
     def _regeneration(self, braking_n: Column, speed: Column) -> Column:
-        """Return the power that the motor takes from braking: none at walking pace, none into a full battery."""
+        """Return the power in W that the motor takes from braking.
+
+        The power is zero at walking pace, and also if the battery is full.
+        """
         blend = np.clip((speed - 1.5) / 2.5, 0.0, 1.0) * (self._soc < 0.95)
         return np.minimum(braking_n * speed, 38_000.0) * blend
 
@@ -157,8 +165,12 @@ class Hybrid:
         return pressure
 
     def _decide_engine(self, segment: Segment, temperatures: Temperatures) -> None:
-        """Turn the engine on, for six seconds at least: hard acceleration, speed, an empty battery or a cold cabin."""
-        # Charge is sustained below 25 % and until 30 %; without the hysteresis the engine would start at every stop.
+        """Decide whether the engine runs in this second.
+
+        Hard acceleration, high speed, an empty battery or a cold cabin turns the engine on, for six seconds at least.
+        """
+        # The charge is sustained once it falls below 25 %, until it has risen to 30 %.  Without this hysteresis the
+        # engine would start at every stop.
         self._sustaining = self._soc < (0.30 if self._sustaining else 0.25)
         mean_mps = (segment.start_mps + segment.end_mps) / 2
         peak_mps2 = PEAK * (segment.end_mps - segment.start_mps) / segment.duration_s
@@ -168,8 +180,9 @@ class Hybrid:
         self._engine_on_s = self._engine_on_s + 1 if wanted or 0 < self._engine_on_s < 6 else 0
 
     def _shift(self, segment: Segment, speed: Column, *, parked: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (gear, target); the gear follows its target after 0.2 s."""
-        # Speed is monotonic within a segment, so a running maximum or minimum is all the hysteresis that is needed.
+        """Return (gear, target gear).  The gear follows its target after 0.2 s."""
+        # Speed is monotonic within a segment, so a running maximum or minimum provides all the hysteresis that is
+        # needed.
         if parked:
             self._gear = 0
             neutral = np.zeros(STEPS_PER_S, np.int64)
@@ -180,13 +193,17 @@ class Hybrid:
         else:
             wanted = 1 + np.searchsorted(_DOWN_MPS, speed, side="right")
             target = np.minimum(np.minimum.accumulate(wanted), max(self._gear, 1))
-        # A shift that begins in the last 0.2 s is complete with the second.
+        # A shift that begins in the last 0.2 s counts as complete at the end of the second.
         gear = np.concatenate([np.full(20, self._gear), target[:-20]])
         self._gear = int(target[-1])
         return gear, target
 
     def _turn(self, coupled_rpm: Column) -> Column:
-        """Return the engine speed: that of the wheels through a closed clutch, at least idle, or falling when off."""
+        """Return the engine speed in rpm.
+
+        The speed follows the wheels through a closed clutch and is at least idle.  If the engine is off, it falls to
+        zero.
+        """
         engine_on = self._engine_on_s > 0
         idle_rpm = _CHARGING_RPM if self._sustaining else _IDLE_RPM
         wanted = np.maximum(coupled_rpm, idle_rpm if engine_on else 0.0)
@@ -197,8 +214,11 @@ class Hybrid:
 
 
 def _resistance(motion: Motion) -> Column:
-    """Return the force at the wheels that the motion needs: inertia, rolling, slope, air; zero at standstill."""
-    # 0.009 is the rolling coefficient of a car tyre; 0.38 kg/m is half of air density times drag area (0.63 m²).
+    """Return the force in N at the wheels that the motion needs.
+
+    The force overcomes inertia, rolling resistance, slope and air.  It is zero at standstill.
+    """
+    # 0.009 is the rolling coefficient of a car tyre.  0.38 kg/m is half of air density times drag area (0.63 m²).
     speed = motion.speed_mps
     force = MASS_KG * (motion.acceleration_mps2 + _G * (0.009 + motion.grade)) + 0.38 * speed**2
     return np.where(speed > 0, force, 0.0)

@@ -1,6 +1,6 @@
-"""What instruments, parking sensors, GNSS receiver and telematics unit send on the body bus.  Pure.
+"""Samples what instruments, parking sensors, GNSS receiver and telematics unit send on the body bus.  Pure.
 
-Each sampler makes one message of demo_body.dbc, in the units of that database.
+Each sampler returns the signals of one message of demo_body.dbc, in the units of that database.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _WALKING_MPS: Final = 10 / KMH
 
 
 def gateway_speed(d: Drive, _: Sending) -> Signals:
-    """The gateway copies these values from the powertrain bus."""
+    """Return the values that the gateway copies from the powertrain bus."""
     return {
         "VehicleSpeed": d.motion.speed_mps * KMH,
         "EngineSpeed": d.driveline.engine_rpm,
@@ -29,13 +29,13 @@ def gateway_speed(d: Drive, _: Sending) -> Signals:
 
 
 def odometer(d: Drive, s: Sending) -> Signals:
-    """Trip A began with the drive, trip B with the last refuelling."""
+    """Return the driven distances.  Trip A began with the drive, and trip B with the last refuelling."""
     km = d.motion.distance_m / 1000
     return {"Total": s.trait(41, 3_000, 160_000) + km, "TripA": km, "TripB": s.trait(42, 40, 600) + km}
 
 
 def service_interval(d: Drive, s: Sending) -> Signals:
-    """Service is due in some thousand kilometres."""
+    """Return how far away the next service is, in kilometres and days, and how long the oil will last."""
     return {
         "DistanceToService": s.trait(43, 500, 14_000) - d.motion.distance_m / 1000,
         "DaysToService": np.floor(s.trait(44, 20, 340)),
@@ -44,7 +44,10 @@ def service_interval(d: Drive, s: Sending) -> Signals:
 
 
 def displayed_values(d: Drive, _: Sending) -> Signals:
-    """The needle leads by 3 % and 1 km/h; consumption settles after the first kilometre."""
+    """Return the values that the instruments display.
+
+    The speedometer shows 3 % and 1 km/h too much.  The average consumption settles after the first kilometre.
+    """
     m, e = d.motion, d.driveline
     speed_kmh = m.speed_mps * KMH
     # The trip computer assumes 0.36 kWh an ampere-hour, 17 kWh/100 km and 5.8 l/100 km.
@@ -60,12 +63,15 @@ def displayed_values(d: Drive, _: Sending) -> Signals:
 
 
 def tyre_pressures(d: Drive, s: Sending) -> Signals:
-    """Tyres hold an ideal gas in a constant volume, inflated at 20 °C."""
+    """Return pressures and temperatures of the tyres.
+
+    The model is an ideal gas in a constant volume, inflated at 20 °C.
+    """
     filled = s.traits(46, 4, 2.25, 2.55)
     warmer = s.traits(47, 4, 0.0, 3.0)
     columns: dict[str, Column | float] = {}
     for name, bar, kelvin in zip(("FrontLeft", "FrontRight", "RearLeft", "RearRight"), filled, warmer, strict=True):
-        # Gauge pressure is what a tyre has above the air outside, so 1.013 bar are added and taken off again.
+        # Gauge pressure is relative to the outside air, so 1.013 bar are added for the gas law and subtracted again.
         temperature = d.thermal.tyre + kelvin
         columns[f"Pressure{name}"] = (bar + 1.013) * (temperature + 273.15) / 293.15 - 1.013
         columns[f"Temperature{name}"] = temperature
@@ -73,7 +79,10 @@ def tyre_pressures(d: Drive, s: Sending) -> Signals:
 
 
 def parking_sensors(d: Drive, s: Sending) -> Signals:
-    """Below 10 km/h the sensors see the kerb and parked cars to the right, and the vehicle ahead."""
+    """Return the distances that the parking sensors measure.
+
+    Below 10 km/h the sensors see the kerb and parked cars to the right, and the vehicle ahead.
+    """
     awake = d.motion.speed_mps < _WALKING_MPS
     following = (d.motion.lead_gap_m > 0) & awake
     ahead = np.where(following, (d.motion.lead_gap_m - 1).clip(0.3, 5.1), 5.1)
@@ -91,7 +100,7 @@ def parking_sensors(d: Drive, s: Sending) -> Signals:
 
 
 def gnss_position(d: Drive, s: Sending) -> Signals:
-    """The position carries a few decimetres of noise."""
+    """Return latitude and longitude with a few decimetres of noise."""
     return {
         "Latitude": d.motion.latitude_deg + s.noise(49, 2e-6),
         "Longitude": d.motion.longitude_deg + s.noise(50, 3e-6),
@@ -99,7 +108,7 @@ def gnss_position(d: Drive, s: Sending) -> Signals:
 
 
 def gnss_motion(d: Drive, s: Sending) -> Signals:
-    """Under a bridge the receiver falls back to dead reckoning."""
+    """Return the motion as the GNSS receiver sees it.  Under a bridge, the receiver falls back to dead reckoning."""
     m = d.motion
     covered = _covered(d)
     return {
@@ -113,7 +122,7 @@ def gnss_motion(d: Drive, s: Sending) -> Signals:
 
 
 def gnss_time(_: Drive, s: Sending) -> Signals:
-    """The calendar is that of the frame's own time."""
+    """Return date and time in UTC, taken from the time of each frame."""
     milliseconds = (s.t_ns // 1_000_000).astype("datetime64[ms]")
     days = milliseconds.astype("datetime64[D]")
     months = days.astype("datetime64[M]")
@@ -131,7 +140,7 @@ def gnss_time(_: Drive, s: Sending) -> Signals:
 
 
 def telematics_status(d: Drive, _: Sending) -> Signals:
-    """Reception changes along the way."""
+    """Return the state of the telematics unit.  Its reception changes along the way."""
     strength = -84 + 14 * np.sin(d.motion.distance_m / 430) - 25 * _covered(d)
     return {
         "SignalStrength": strength,
@@ -143,7 +152,7 @@ def telematics_status(d: Drive, _: Sending) -> Signals:
 
 
 def _covered(d: Drive) -> Flags:
-    """Return where the vehicle is under a bridge."""
+    """Return for each row whether the vehicle is under a bridge."""
     return np.sin(d.motion.distance_m / 210.0) > 0.93
 
 

@@ -1,4 +1,4 @@
-"""The messages of the powertrain bus: a sampler for each message of demo_powertrain.dbc.  Pure."""
+"""Lists the samplers of the powertrain bus, one for each message of demo_powertrain.dbc.  Pure."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,6 +1,6 @@
-"""Road: where the virtual vehicle is and how it moves, from the segments of its route.
+"""Computes where the virtual vehicle is and how it moves, from the segments of its route.
 
-Pure.  Position, heading and steering follow from speed and curvature; left and counterclockwise are positive.
+Pure.  Place, heading and steering follow from speed and curvature.  Left and counterclockwise are positive.
 """
 
 import math
@@ -24,7 +24,7 @@ _M_PER_DEG: Final = 111_320.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion(Columns):
-    """Kinematics of the vehicle and its place."""
+    """Holds the motion and the place of the vehicle as columns."""
 
     time_s: Column  # since the start of the drive
     speed_mps: Column
@@ -39,19 +39,19 @@ class Motion(Columns):
     grade: Column  # rise over run
     steering_deg: Column
     steering_deg_per_s: Column
-    lead_gap_m: Column  # 0: no vehicle ahead
-    lead_speed_mps: Column  # of the vehicle ahead, relative to this one
+    lead_gap_m: Column  # 0 if no vehicle is ahead
+    lead_speed_mps: Column  # speed of the vehicle ahead, relative to this vehicle
 
 
 class Road:
-    """The place of the vehicle, moved on by one second at a time."""
+    """Keeps the place of the vehicle, and advances it by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._heading = float(rng.uniform(0.0, 2 * math.pi))
         self._distance_m = self._east_m = self._north_m = self._steering = 0.0
 
     def second(self, second: int, segment: Segment, elapsed_s: int) -> Motion:
-        """Return the motion in `second`, which begins `elapsed_s` after the start of its segment."""
+        """Return the motion in `second` of the drive, which begins `elapsed_s` after the start of its segment."""
         along = (elapsed_s + _TIME_S) / segment.duration_s
         slope = smooth_slope(along) / segment.duration_s
         speed = segment.start_mps + (segment.end_mps - segment.start_mps) * smooth_step(along)
@@ -61,10 +61,10 @@ class Road:
         heading = self._heading + turned
         east = self._east_m + np.cumsum(speed * np.cos(heading)) * STEP_S
         north = self._north_m + np.cumsum(speed * np.sin(heading)) * STEP_S
-        # The driver's wobble within the lane steers, but is too small to be part of the course.
+        # The driver's wobble within the lane moves the steering wheel, but is too small to change the course.
         lane = 4e-4 * np.sin(distance / 27.0) + 2e-4 * np.sin(distance / 8.3)
         curvature = lane + segment.turn_rad * slope / np.maximum(speed, 0.5)
-        # A bicycle model without slip: good below the lateral accelerations of a town.
+        # This is a bicycle model without slip, which is good enough for the low lateral accelerations in a town.
         steering = np.degrees(np.arctan(curvature * WHEELBASE_M)) * STEERING_RATIO
         altitude, grade = _terrain(distance)
         time: Column = second + _TIME_S
@@ -102,7 +102,10 @@ def _terrain(distance_m: Column) -> tuple[Column, Column]:
 
 
 def _lead(segment: Segment, time_s: Column, speed: Column, acceleration: Column) -> tuple[Column, Column]:
-    """Return (gap, relative speed) of the vehicle ahead, which drifts to and fro around a time gap of 1.5 s."""
+    """Return (gap, relative speed) of the vehicle ahead, or zeros if there is none.
+
+    The gap varies around a time gap of 1.5 s.
+    """
     if not segment.following:
         return constant(0.0), constant(0.0)
     gap = 4.0 + 1.5 * speed + 1.8 * np.sin(time_s / 6.0)

@@ -1,8 +1,9 @@
-"""Route: what the driver of the virtual vehicle does, as an endless sequence of segments.
+"""Generates the route of the virtual vehicle as an endless sequence of segments.
 
-Pure and seeded.  A segment takes a whole number of seconds; within it speed and heading go from one value to the next
-along the same smooth step, so speed, acceleration and yaw rate are continuous and their bounds are known in advance.
-Speed at the end of a segment is that at the start of the next; a stop is a segment of speed 0.
+Pure.  The route depends only on a seed.  A segment takes a whole number of seconds.  Within a segment, speed and
+heading change along the same smooth step.  Speed, acceleration and yaw rate are therefore continuous, and their bounds
+are known in advance.  A segment starts at the speed at which the segment before it ends.  A stop is a segment of speed
+0.
 """
 
 import math
@@ -19,16 +20,19 @@ PEAK: Final = 1.5  # steepest slope of the smooth step, in units of its mean slo
 
 
 class Stop(IntEnum):
-    """Why the vehicle stands, if it does."""
+    """Says whether the vehicle stands, and why."""
 
     NONE = 0
     TRAFFIC = 1
-    KERB = 2  # gear in P, and a passenger gets in or out
+    KERB = 2  # The selector is in P, and a passenger gets in or out.
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`duration_s` seconds from `start_mps` to `end_mps`, turning by `turn_rad` (left is positive)."""
+    """Describes `duration_s` seconds of the route, with speeds from `start_mps` to `end_mps`.
+
+    The heading changes by `turn_rad`; left is positive.
+    """
 
     duration_s: int
     start_mps: float
@@ -46,7 +50,7 @@ class Segment:
 
 
 def smooth_step(x: Column) -> Column:
-    """Return 0 to 1 for x from 0 to 1, flat at both ends."""
+    """Return a smooth step from 0 to 1, for x from 0 to 1, which is flat at both ends."""
     return x * x * (3.0 - 2.0 * x)
 
 
@@ -56,7 +60,7 @@ def smooth_slope(x: Column) -> Column:
 
 
 def segments(seed: int) -> Iterator[Segment]:
-    """Generate the departure from the kerb, then block after block of a town, without end."""
+    """Yield an endless route: the departure from the kerb, then block after block of a town."""
     rng = np.random.default_rng([seed, 1])
     yield Segment(4, 0.0, 0.0, stop=Stop.KERB)
     blocks_to_kerb = int(rng.integers(2, 5))
@@ -66,7 +70,7 @@ def segments(seed: int) -> Iterator[Segment]:
 
 
 def _block(rng: np.random.Generator, *, kerb: bool) -> Iterator[Segment]:
-    """Generate a drive from standstill along one or two streets to the next standstill."""
+    """Yield the segments from standstill along one or two streets to the next standstill."""
     limit_kmh = int(rng.choice([30, 50, 50, 50, 70]))
     following = bool(rng.random() < 0.6)
     pull_out = 1 if rng.random() < 0.2 else 0
@@ -88,13 +92,14 @@ def _block(rng: np.random.Generator, *, kerb: bool) -> Iterator[Segment]:
         slow = rng.uniform(4.5, 6.5)
         yield to(slow, rng.uniform(0.9, 1.5), indicator=side)
         turn_rad = side * rng.uniform(1.2, 1.75)
-        # Slow enough for at most 2.5 m/s² sideways: lateral acceleration peaks at PEAK * turn / duration * speed.
+        # The turn is slow enough for a lateral acceleration of at most 2.5 m/s², which peaks at PEAK * turn / duration
+        # * speed.
         duration_s = math.ceil(PEAK * abs(turn_rad) * slow / 2.5)
         yield Segment(duration_s, slow, slow, turn_rad, indicator=side, limit_kmh=limit_kmh, following=following)
         yield to(cruise, rng.uniform(0.8, 1.6))
         yield to(cruise * rng.uniform(0.9, 1.0), 0.3)
     else:
-        # A bend of the street, taken at speed.
+        # The street bends, and the vehicle keeps its speed.
         turn_rad = rng.uniform(-0.5, 0.5)
         duration_s = max(4, math.ceil(PEAK * abs(turn_rad) * speed / 2.0))
         yield Segment(duration_s, speed, speed, turn_rad, limit_kmh=limit_kmh, following=following)

@@ -1,7 +1,7 @@
-"""Sampling: how a controller turns the state of the vehicle into the signals of one message.
+"""Defines samplers, which turn the state of the vehicle into the signals of one message.
 
-Pure.  A sampler returns physical values by signal name, either one for each frame or one for all.  Counters and
-checksums are added later (`simulator.sender`).
+Pure.  A sampler returns physical values by signal name, either one value for each frame or one value for all frames.
+Counters and checksums are added later (`simulator.sender`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,12 +15,15 @@ from simulator import noise
 from simulator.columns import Column
 from simulator.urban_cycle import Drive
 
-KMH: Final = 3.6  # of one m/s
+KMH: Final = 3.6  # km/h of one m/s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sending:
-    """The frames of one message: `index` (n,) int64 counts its transmissions from 0, `t_ns` (n,) int64 Unix epoch."""
+    """Identifies transmissions of one message.
+
+    `index` (n,) int64 counts the transmissions of the message from 0.  `t_ns` (n,) int64 is Unix time in nanoseconds.
+    """
 
     seed: int
     index: NDArray[np.int64]
@@ -35,7 +38,7 @@ class Sending:
         return low + (high - low) * float(noise.uniform(self.seed, stream, np.zeros(1, np.int64))[0])
 
     def traits(self, stream: int, count: int, low: float, high: float) -> Column:
-        """Return such a property for each of `count` components of one kind."""
+        """Return a lasting property of the vehicle for each of `count` like components, between `low` and `high`."""
         return low + (high - low) * noise.uniform(self.seed, stream, np.arange(1, count + 1))
 
 

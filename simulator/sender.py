@@ -1,7 +1,7 @@
-"""Messages on a bus: who sends what, when the last byte has been sent, and in which order.  Pure.
+"""Sends the messages of a bus: samples their values, encodes them, and orders the frames by time.  Pure.
 
-A value beyond the range of its signal saturates, as that of a real sensor does.  Counters and checksums are added here,
-so that samplers deal with physical quantities alone.
+A value beyond the range of its signal saturates, like that of a real sensor.  Counters and checksums are added here, so
+that samplers deal with physical quantities alone.
 """
 
 import math
@@ -30,20 +30,22 @@ _CHECKSUMS: Final[Mapping[str, Callable[[int, NDArray[np.uint8]], NDArray[np.uin
 
 
 class Bus:
-    """The messages of one database on one bus, which carries one frame at a time and remembers when it is free."""
+    """Sends the messages of one database on one bus, which carries one frame at a time."""
 
     def __init__(
         self, number: int, seed: int, start_us: int, messages: Sequence[Message], samplers: Mapping[str, Sampler]
     ) -> None:
-        """Prepare to send `messages`, all of them cyclic, as bus `number` of a frame block."""
+        """Prepare to send `messages`, which must all be cyclic; `number` is the index of the bus in a frame block."""
         self._number = number
         self._seed = seed
         self._start_us = start_us
         self._free_us = 0
         self._senders = []
         for place, message in enumerate(messages):
-            assert message.cycle_time is not None, f"{message.name} has no GenMsgCycleTime"
-            # Streams of noise are numbered by bus and place, so that no two messages jitter together.
+            assert message.cycle_time is not None, (
+                f"{message.name} has no cycle time; set GenMsgCycleTime in the database"
+            )
+            # Noise streams are numbered by bus and message, so that no two messages jitter together.
             cycle = Cycle(seed, 1_000 * (number + 1) + place, message.cycle_time * 1_000)
             self._senders.append(_sender(message, cycle, samplers[message.name]))
         encoders = [sender.encoder for sender in self._senders]
@@ -53,7 +55,10 @@ class Bus:
         self._frame_us = np.array([sender.frame_us for sender in self._senders], np.int64)
 
     def send(self, drive: Drive, begin_us: int, end_us: int, buses: tuple[str, str]) -> FrameBlock:
-        """Return the frames released from `begin_us` to `end_us`, in the order in which they are through the bus."""
+        """Return the frames that are released from `begin_us` to before `end_us`, in the order of their transmission.
+
+        The time of a frame is the end of its transmission.  `drive` covers the same time span.
+        """
         released = [sender.cycle.released(begin_us, end_us) for sender in self._senders]
         counts = [len(time_us) for _, time_us in released]
         data = np.zeros((sum(counts), FD_BYTES), np.uint8)
@@ -65,7 +70,8 @@ class Bus:
             row += len(index)
         who = np.repeat(np.arange(len(counts)), counts)
         times = np.concatenate([time_us for _, time_us in released])
-        # Of frames released in the same microsecond the lowest identifier wins, as in CAN arbitration (ISO 11898-1).
+        # If frames are released in the same microsecond, the lowest identifier goes first, as in CAN arbitration (ISO
+        # 11898-1).
         order = np.lexsort((self._can_id[who], times))
         who = who[order]
         through = carried(times[order], self._frame_us[who], self._free_us)
@@ -83,19 +89,19 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class _Sender:
-    """One message of one bus: its timing, its values, its bytes."""
+    """Makes the data of one message on one bus, and holds its timing."""
 
     cycle: Cycle
     sampler: Sampler
     encoder: MessageEncoder
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    counter_modulus: int  # 0: the message has no counter
+    counter_modulus: int  # 0 if the message has no counter
     checksum: str | None
     frame_us: int
 
     def data(self, drive: Drive, sending: Sending) -> NDArray[np.uint8]:
-        """Return the data (n, length) of these transmissions; `drive` has one row for each."""
+        """Return the data (n, length) of the transmissions in `sending`; `drive` has one row for each transmission."""
         values = np.empty((len(self.encoder.signals), len(sending.index)))
         self._fill(values, self.sampler(drive, sending), sending.index)
         data = self.encoder.encode(np.clip(values, self.low, self.high))
@@ -123,7 +129,7 @@ def _sender(message: Message, cycle: Cycle, sampler: Sampler) -> _Sender:
         cycle=cycle,
         sampler=sampler,
         encoder=encoder,
-        # The limits of an IEEE float in a DBC are usually [0|0], which means none.
+        # The limits of an IEEE float in a DBC are usually [0|0], which means that there are no limits.
         low=np.array([[-math.inf if is_float else signal.minimum] for signal, is_float in scales]),
         high=np.array([[math.inf if is_float else signal.maximum] for signal, is_float in scales]),
         counter_modulus=1 << counter[0] if counter else 0,

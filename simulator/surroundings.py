@@ -1,6 +1,7 @@
-"""Surroundings: daylight, rain and air around the virtual vehicle, and the people who get in and out.
+"""Models daylight, rain and air around the virtual vehicle, and the people who get in and out.
 
-Pure.  A stop at the kerb follows a script with fixed times: selector to P, doors, selector back to D.
+Pure.  A stop at the kerb follows a script with fixed times: the selector goes to P, doors open and close, and the
+selector goes back to D.
 """
 
 import math
@@ -15,7 +16,7 @@ from simulator.route import Segment, Stop
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body(Columns):
-    """The quantities that the controllers of the body bus sense."""
+    """Holds the quantities that the controllers of the body bus sense, as columns."""
 
     parked: Column  # selector in P
     standing: Column
@@ -34,7 +35,7 @@ class Body(Columns):
 
 
 class Surroundings:
-    """Daylight, weather and occupants, moved on by one second at a time."""
+    """Keeps daylight, weather and occupants, and advances them by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.ambient_degc = float(rng.uniform(-6.0, 31.0))
@@ -45,7 +46,7 @@ class Surroundings:
         self._locked = False
 
     def second(self, motion: Motion, segment: Segment, elapsed_s: int) -> Body:
-        """Return what is sensed in the second that begins `elapsed_s` after the start of its segment."""
+        """Return the sensed quantities in the second that begins `elapsed_s` after the start of its segment."""
         parked = is_parked(segment, elapsed_s)
         visit = segment.stop is Stop.KERB and segment.duration_s >= 20
         if visit and elapsed_s == 8:
@@ -71,12 +72,12 @@ class Surroundings:
         )
 
     def _light(self, motion: Motion) -> Column:
-        """Return the light: clouds change it over minutes, an underpass within metres."""
+        """Return the light in lx.  Clouds change the light over minutes, and an underpass changes it within metres."""
         clouds = 0.65 + 0.35 * np.sin(motion.time_s / 95.0 + self._phase)
         open_sky = 1.0 - 0.4975 * (1.0 + np.tanh((np.sin(motion.distance_m / 210.0) - 0.93) * 200.0))
         return self._daylight_lx * clouds * open_sky
 
 
 def is_parked(segment: Segment, elapsed_s: int) -> bool:
-    """Return whether the selector is in P: at the kerb, except in the first second and the last two."""
+    """Return whether the selector is in P, which it is at the kerb, except in the first second and the last two."""
     return segment.stop is Stop.KERB and 1 <= elapsed_s < segment.duration_s - 2

@@ -1,7 +1,8 @@
-"""Temperatures of the virtual vehicle: lumped heat capacities, stepped once a second.
+"""Models the temperatures of the virtual vehicle with lumped heat capacities, in steps of one second.
 
-Pure.  Every temperature either relaxes towards a target with a time constant, or is an energy balance whose steepest
-slope keeps the explicit step stable, so that all of them stay between the ambient and their source of heat.
+Pure.  A temperature either relaxes towards a target with a time constant, or follows an energy balance.  The balances
+change slowly enough for explicit steps to be stable.  All temperatures therefore stay between the ambient and their
+source of heat.
 """
 
 import math
@@ -16,12 +17,12 @@ SET_DEGC: Final = 21.5
 _BLOCK_J_PER_K: Final = 52_000.0  # engine block and coolant
 _CABIN_J_PER_K: Final = 65_000.0  # air and surfaces
 _THERMOSTAT_DEGC: Final = 88.0
-_HEATER_COOLANT_DEGC: Final = 50.0  # from here on the engine's waste heat warms the cabin
+_HEATER_COOLANT_DEGC: Final = 50.0  # above this, the engine's waste heat warms the cabin
 
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """The inputs of the heat model, averaged over the last second."""
+    """Holds the inputs of the heat model for one second."""
 
     ambient_degc: float
     solar_wpm2: float
@@ -29,14 +30,14 @@ class Heat:
     engine_on: bool
     engine_load: float  # 0 to 1
     fuel_w: float
-    motor_w: float  # without sign
+    motor_w: float  # absolute value
     battery_a: float
     door_open: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Temperatures:
-    """The temperatures of the vehicle in °C, with the heat flows that the climate control chose for the next second."""
+    """Holds the temperatures of the vehicle in °C, and the heat flows of the climate control in W."""
 
     coolant: float
     oil: float
@@ -55,7 +56,7 @@ class Temperatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thermal(Columns):
-    """The same quantities as `Temperatures`, as columns; each is a straight line within a second."""
+    """Holds the quantities of `Temperatures` as columns, each of which is a straight line within a second."""
 
     coolant: Column
     oil: Column
@@ -73,19 +74,19 @@ class Thermal(Columns):
 
 
 def parked_at(ambient_degc: float, *, warmth_k: float) -> Temperatures:
-    """Return a vehicle that has stood until its engine was only `warmth_k` above the ambient."""
+    """Return the temperatures of a parked vehicle whose engine is still `warmth_k` above the ambient."""
     excess = (warmth_k, warmth_k, 2 * warmth_k, 3 * warmth_k, 5.0, 4.0, 4.0, 3.0, 0.0, 4.0)
     return Temperatures(*(ambient_degc + k for k in excess))
 
 
 def after_one_second(now: Temperatures, heat: Heat) -> Temperatures:
-    """Return the temperatures one second later."""
+    """Return the temperatures one second after `now`, with the inputs `heat`."""
     ambient, on = heat.ambient_degc, heat.engine_on
     heating_w = _climate(now.cabin)
     from_coolant = now.coolant > _HEATER_COOLANT_DEGC
     taken_w = max(heating_w, 0.0) if from_coolant else 0.0
     radiator_w = max(now.coolant - _THERMOSTAT_DEGC, 0.0) * 2_600.0
-    # A petrol engine gives a third of its fuel's energy to the coolant.
+    # A petrol engine gives about a third of its fuel's energy to the coolant.
     coolant = now.coolant + (0.3 * heat.fuel_w - 12.0 * (now.coolant - ambient) - radiator_w - taken_w) / _BLOCK_J_PER_K
     loss_w_per_k = 450.0 if heat.door_open else 55.0
     cabin_w = heating_w + 1.1 * heat.solar_wpm2 + loss_w_per_k * (ambient - now.cabin)
@@ -108,17 +109,20 @@ def after_one_second(now: Temperatures, heat: Heat) -> Temperatures:
 
 
 def between(before: Temperatures, after: Temperatures) -> Thermal:
-    """Return the second that leads from `before` to `after` on straight lines."""
+    """Return the columns of one second that lead from `before` to `after` on straight lines."""
     along = np.arange(1, STEPS_PER_S + 1) / STEPS_PER_S
     ends = zip(astuple(before), astuple(after), strict=True)
     return Thermal(*(start + (end - start) * along for start, end in ends))
 
 
 def _climate(cabin_degc: float) -> float:
-    """Return the heat into the cabin: proportional to the deviation, within the limits of heater and compressor."""
+    """Return the heat flow into the cabin in W.
+
+    The flow is proportional to the deviation from the set temperature, within the limits of heater and compressor.
+    """
     return min(max(1_300.0 * (SET_DEGC - cabin_degc), -5_200.0), 5_000.0)
 
 
 def _relaxed(value: float, target: float, time_constant_s: float) -> float:
-    # The exact solution of the first-order equation over one second, which is stable for any time constant.
+    # This is the exact solution of the first-order equation over one second, which is stable for any time constant.
     return target + (value - target) * math.exp(-1.0 / time_constant_s)

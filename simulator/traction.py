@@ -1,6 +1,6 @@
-"""What motor, inverter, traction battery and charger send on the powertrain bus.  Pure.
+"""Samples what motor, inverter, traction battery and charger send on the powertrain bus.  Pure.
 
-Each sampler makes one message of demo_powertrain.dbc, in the units of that database.
+Each sampler returns the signals of one message of demo_powertrain.dbc, in the units of that database.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _PACK_KWH_PER_AH: Final = 0.36  # 96 cells at their nominal 3.7 V
 
 
 def motor_status(d: Drive, _: Sending) -> Signals:
-    """The traction motor drives, coasts or regenerates."""
+    """Return the state of the traction motor, which drives, coasts or regenerates."""
     e = d.driveline
     return {
         "Speed": e.motor_rpm,
@@ -31,7 +31,7 @@ def motor_status(d: Drive, _: Sending) -> Signals:
 
 
 def inverter_thermal(d: Drive, _: Sending) -> Signals:
-    """The link current is that of the motor, without what the auxiliaries take."""
+    """Return the state of the inverter.  The link current is that of the motor, without the auxiliaries."""
     e = d.driveline
     return {
         "MotorTemperature": d.thermal.motor,
@@ -43,9 +43,12 @@ def inverter_thermal(d: Drive, _: Sending) -> Signals:
 
 
 def hybrid_control(d: Drive, _: Sending) -> Signals:
-    """The mode is ready (at standstill), electric, hybrid, charge-sustaining or regeneration."""
+    """Return the mode and the powers of the hybrid drive.
+
+    The mode is ready (at standstill), electric, hybrid, charge-sustaining or regeneration.
+    """
     e = d.driveline
-    # The later conditions win: a vehicle that brakes regenerates, whatever the strategy is.
+    # Later conditions override earlier ones.  A vehicle that brakes regenerates, whatever the strategy is.
     mode = np.where(e.engine_share > 0, 3.0, 2.0)
     mode = np.where(d.motion.speed_mps == 0, 1.0, mode)
     mode = np.where((e.sustaining > 0) & (e.engine_on > 0), 4.0, mode)
@@ -61,7 +64,7 @@ def hybrid_control(d: Drive, _: Sending) -> Signals:
 
 
 def battery_status(d: Drive, s: Sending) -> Signals:
-    """The traction battery reports voltage and current with a tenth of noise."""
+    """Return the state of the traction battery.  Voltage and current have noise of a tenth of a volt or ampere."""
     e = d.driveline
     return {
         "Voltage": e.battery_v + s.noise(19, 0.1),
@@ -72,7 +75,10 @@ def battery_status(d: Drive, s: Sending) -> Signals:
 
 
 def battery_limits(d: Drive, s: Sending) -> Signals:
-    """A cold battery takes less power; a nearly empty one gives less."""
+    """Return the limits of the traction battery.
+
+    A cold battery gives and takes less power.  A nearly empty battery gives less, and a nearly full battery takes less.
+    """
     cells = _cells(d, s)
     temperature = d.thermal.battery
     # Lithium-ion cells must not be charged fast when cold, because metallic lithium would plate their anodes.
@@ -88,21 +94,21 @@ def battery_limits(d: Drive, s: Sending) -> Signals:
 
 
 def battery_cells(d: Drive, s: Sending) -> Signals:
-    """Each frame carries one group of four cells."""
+    """Return the cell voltages.  Each frame carries one group of four cells."""
     cells = _cells(d, s)
     named = {f"CellVoltage{number:02d}": cells[number - 1] for number in range(1, CELLS + 1)}
     return {"CellGroup": (s.index % _CELL_GROUPS).astype(np.float64), **named}
 
 
 def battery_modules(d: Drive, s: Sending) -> Signals:
-    """Each frame carries one group of six modules."""
+    """Return the module temperatures.  Each frame carries one group of six modules."""
     spread = s.traits(21, _MODULES, -1.5, 1.5)
     named = {f"ModuleTemperature{n + 1:02d}": d.thermal.battery + spread[n] for n in range(_MODULES)}
     return {"ModuleGroup": (s.index % _MODULE_GROUPS).astype(np.float64), **named}
 
 
 def battery_energy(d: Drive, s: Sending) -> Signals:
-    """Ageing moves too slowly to be seen in one drive."""
+    """Return energy and health of the traction battery.  Ageing is too slow to be seen in one drive."""
     e = d.driveline
     health = s.trait(22, 88, 99.5)
     return {
@@ -115,7 +121,7 @@ def battery_energy(d: Drive, s: Sending) -> Signals:
 
 
 def charger_status(d: Drive, _: Sending) -> Signals:
-    """The charger is unplugged while the vehicle drives."""
+    """Return the state of the charger, which is unplugged while the vehicle drives."""
     return {
         "PlugState": 0,
         "ChargeState": 0,
@@ -127,7 +133,7 @@ def charger_status(d: Drive, _: Sending) -> Signals:
 
 
 def _cells(d: Drive, s: Sending) -> Column:
-    """Return voltages (96, n): the pack's share, plus the difference that each cell was made with."""
+    """Return the cell voltages (96, n): an equal share of the pack, plus a constant difference for each cell."""
     return d.driveline.battery_v / CELLS + s.traits(36, CELLS, -0.006, 0.006)[:, None]
 
 

@@ -1,8 +1,8 @@
-"""UrbanCycle: the physics of the virtual vehicle, a plug-in hybrid that drives through a town.
+"""Models the physics of the virtual vehicle, a plug-in hybrid that drives through a town.
 
-Pure and seeded.  The route gives speed and heading; forces, powers, energies and temperatures follow from them.  Time
-advances in whole seconds of 100 steps.  A second depends only on the seed and on the seconds before it, so the drive
-is the same however many seconds are asked for at a time.
+Pure.  The route gives speed and heading.  Forces, powers, energies and temperatures follow from them.  Time advances in
+whole seconds of 100 steps.  A second depends only on the seed and on the seconds before it, so the drive is the same
+however many seconds are asked for at a time.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from simulator.temperatures import Heat, Thermal, after_one_second, between, par
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drive:
-    """The state of the vehicle over some time, in groups of columns of equal length."""
+    """Holds the state of the vehicle over some time, in groups of columns of equal length."""
 
     motion: Motion
     driveline: Driveline
@@ -31,12 +31,12 @@ class Drive:
         return len(self.motion.time_s)
 
     def take(self, rows: NDArray[np.int64]) -> "Drive":
-        """Return only these rows, in this order."""
+        """Return the drive with only the given rows, in the given order."""
         return Drive(self.motion.take(rows), self.driveline.take(rows), self.thermal.take(rows), self.body.take(rows))
 
 
 class UrbanCycle:
-    """One drive, which only `advance` moves on."""
+    """Simulates one drive.  Each call of `advance` continues it."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 2])
@@ -51,7 +51,7 @@ class UrbanCycle:
         self._second = 0
 
     def advance(self, seconds: int) -> Drive:
-        """Return the next `seconds` of the drive, 100 rows for each."""
+        """Return the next `seconds` of the drive, with 100 rows for each second."""
         return _joined([self._next_second() for _ in range(seconds)])
 
     def _next_second(self) -> Drive:

@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from importlib.metadata import version
 
+from agent import __version__
 from agent.system.arguments import add_json
 
 
@@ -14,6 +14,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the version and return 0."""
-    number = version("headunit-agent")
-    print(json.dumps({"version": number}) if options.json else f"headunit-agent {number}")
+    print(json.dumps({"version": __version__}) if options.json else f"headunit-agent {__version__}")
     return 0

@@ -13,9 +13,10 @@ to its own topics.
 
 import hashlib
 import re
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+import msgspec
 
 from agent.errors import Untrusted
 
@@ -44,8 +45,7 @@ class Lane(IntEnum):
 _LANES: Final = {lane.label: lane for lane in Lane}
 
 
-@dataclass(frozen=True, slots=True)
-class UpTopic:
+class UpTopic(msgspec.Struct, frozen=True):
     """Holds the elements of a topic `hu/v1/up/<partition>/<vehicle>/<lane>`."""
 
     partition: int

@@ -1,1 +1,1 @@
-"""The link to the broker: state table (`session`, pure), address and TLS (`endpoint`), client (`mqtt`)."""
+"""The link to the broker: `keeper` keeps it up, by the state table of `session` and with the client of `mqtt`."""

@@ -1,7 +1,7 @@
-"""The broker's address, our certificate, and the meaning of each failure to connect.  Reads the named files.
+"""Describe the broker to connect to, set up TLS, and explain each failure to connect.
 
-Invariant: a connection uses TLS 1.2 or later, with certificates on both sides and one authority.  Every failure to
-connect is one message that names the endpoint or the file, and the remedy.
+Invariants: a connection uses TLS 1.2 or later.  Both sides show a certificate, and only one certificate authority is
+trusted.  Every failure to connect results in one message that names the endpoint or the file, and the remedy.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from cryptography import x509
 
 from agent.errors import Permanent, Transient
 
-_RECORD_BYTES: Final = 16_384  # of TLS, at most: what one read can return
+_RECORD_BYTES: Final = 16_384  # the largest TLS record, and so the most that one read can return
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A broker, and the client that connects to it.
+    """Describes a broker and the client that connects to it.
 
-    `cert_file` and `key_file` are the client's PEM files, `ca_file` is the authority of the broker's certificate.
-    `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum` bounds how many messages
-    the broker may send before earlier ones are acknowledged, `maximum_packet_bytes` the size of each.
+    `cert_file` and `key_file` are the client's PEM files.  `ca_file` is the authority of the broker's certificate.
+    `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum` is the number of messages
+    that the broker may send before earlier ones are acknowledged.  `maximum_packet_bytes` bounds the size of each.
     """
 
     host: str
@@ -44,10 +44,12 @@ class Endpoint:
 
 
 def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
-    """Return a class of SSLSocket that reads ahead, and that adds the reason of a failure to `alerts`.
+    """Return a subclass of SSLSocket that reads ahead and appends each TLS error to `alerts`.
 
-    Reading ahead helps because paho asks for a byte or two at a time.  The reason must be kept because under TLS 1.3 a
-    broker refuses our certificate only after the handshake, by an alert that paho turns into "connection lost".
+    Reading ahead saves many calls of OpenSSL, because paho asks for one or two bytes at a time.
+
+    The errors are kept because under TLS 1.3 a broker refuses our certificate only after the handshake.  The broker
+    then sends an alert, which paho reports as "connection lost".
     """
 
     class BrokerSocket(ssl.SSLSocket):
@@ -72,7 +74,7 @@ def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
                 raise
             except OSError:
                 with contextlib.suppress(OSError):
-                    self.recv()  # the peer has closed: its last word, the alert, is still there to read
+                    self.recv()  # The peer has closed the connection, but its alert can still be read.
                 raise
 
         def pending(self) -> int:
@@ -82,52 +84,60 @@ def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
 
 
 def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
-    """TLS 1.2 or later with our certificate, trusting `ca_file` alone.  Raises Permanent, naming the file."""
+    """Return a TLS context that shows our certificate, requires TLS 1.2 and trusts `ca_file` only.
+
+    Raises: Permanent, naming the file, if a file is missing or wrong, or if our certificate expired before `now`.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies the peer's certificate and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for path in (endpoint.ca_file, endpoint.cert_file, endpoint.key_file):
         try:
             path.read_bytes()
         except OSError as error:
-            raise Permanent(f"{path}: {error.strerror}; enrol the vehicle or mend the path") from error
+            raise Permanent(f"{path}: {error.strerror}; enrol the vehicle, or correct the path") from error
     try:
         context.load_verify_locations(endpoint.ca_file)
     except ssl.SSLError as error:
-        raise Permanent(f"{endpoint.ca_file}: not a certificate authority in PEM form") from error
+        raise Permanent(
+            f"{endpoint.ca_file}: the file is not a certificate authority in PEM form; copy it again, or enrol again"
+        ) from error
     try:
         own = x509.load_pem_x509_certificate(endpoint.cert_file.read_bytes())
     except ValueError as error:
-        raise Permanent(f"{endpoint.cert_file}: not a certificate in PEM form") from error
+        raise Permanent(
+            f"{endpoint.cert_file}: the file is not a certificate in PEM form; copy it again, or enrol again"
+        ) from error
     if own.not_valid_after_utc < now:
         raise Permanent(
-            f"{endpoint.cert_file}: certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: enrol again"
+            f"{endpoint.cert_file}: certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; enrol again"
         )
     try:
         context.load_cert_chain(endpoint.cert_file, endpoint.key_file, password="")
     except ssl.SSLError as error:
         raise Permanent(
-            f"{endpoint.key_file}: not the private key of {endpoint.cert_file}, or not an unencrypted PEM key"
+            f"{endpoint.key_file}: the file is not the private key of {endpoint.cert_file}, or is not an unencrypted "
+            "PEM key; copy both files again, or enrol again"
         ) from error
     return context
 
 
 _VERIFICATION: Final = {  # X509_V_ERR_*, openssl/x509_vfy.h
-    9: "is not valid yet by this machine's clock: set the clock",
+    9: "is not valid yet by this machine's clock; set the clock",
     10: "has expired: renew it, or set this machine's clock",
-    18: "is not signed by an authority in {ca_file}",
-    19: "is not signed by an authority in {ca_file}",
-    20: "is not signed by an authority in {ca_file}",
-    21: "is not signed by an authority in {ca_file}",
-    62: "does not name {host}: connect by a name that it carries, or issue another",
-    64: "does not name {host}: connect by an address that it carries, or issue another",
+    18: "is not signed by an authority in {ca_file}; check the broker's address and that file",
+    19: "is not signed by an authority in {ca_file}; check the broker's address and that file",
+    20: "is not signed by an authority in {ca_file}; check the broker's address and that file",
+    21: "is not signed by an authority in {ca_file}; check the broker's address and that file",
+    62: "does not name {host}; connect by a host name in the certificate, or issue another certificate",
+    64: "does not name {host}; connect by an address in the certificate, or issue another certificate",
 }
-_ALERTS: Final = {  # what OpenSSL calls the alert, without the version of TLS it begins with
-    "ALERT_CERTIFICATE_EXPIRED": "has expired by the broker's clock: enrol again",
-    "ALERT_CERTIFICATE_REVOKED": "is revoked",
-    "ALERT_CERTIFICATE_UNKNOWN": "is not accepted",
-    "ALERT_BAD_CERTIFICATE": "is not accepted",
-    "ALERT_UNSUPPORTED_CERTIFICATE": "is not accepted as a client's",
-    "ALERT_UNKNOWN_CA": "comes from an authority that the broker does not know",
+_ALERTS: Final = {  # OpenSSL's name of the alert, without the TLS version that the name begins with
+    "ALERT_CERTIFICATE_EXPIRED": "has expired by the broker's clock; enrol again",
+    "ALERT_CERTIFICATE_REVOKED": "is revoked; enrol again",
+    "ALERT_CERTIFICATE_UNKNOWN": "is not accepted; see the broker's log, or enrol again",
+    "ALERT_BAD_CERTIFICATE": "is not accepted; see the broker's log, or enrol again",
+    "ALERT_UNSUPPORTED_CERTIFICATE": "is not accepted as a client certificate; enrol again",
+    "ALERT_UNKNOWN_CA": "comes from an authority that the broker does not know; check the address, or enrol again",
 }
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
@@ -139,19 +149,19 @@ def connect_error(endpoint: Endpoint, error: BaseException | None) -> Transient:
     """
     match error:
         case ssl.SSLCertVerificationError():
-            reason = _VERIFICATION.get(error.verify_code, f"cannot be verified: {error.verify_message}")
+            reason = _VERIFICATION.get(error.verify_code, f"cannot be verified ({error.verify_message}); renew it")
             reason = reason.format(ca_file=endpoint.ca_file, host=endpoint.host)
-            message = f"certificate of broker {endpoint} {reason}"
+            message = f"the certificate of broker {endpoint} {reason}"
         case ssl.SSLError(reason=str(name)):
             message = _tls_failure(endpoint, name)
-        case socket.gaierror() | UnicodeError():  # no DNS knows a name that cannot be encoded
+        case socket.gaierror() | UnicodeError():  # UnicodeError: a name that cannot be encoded is in no DNS.
             message = f"host name {endpoint.host} cannot be resolved: check name and DNS"
         case ConnectionRefusedError():
             message = f"nothing listens on {endpoint}: is the broker running, is the port right?"
         case TimeoutError():
-            message = f"{endpoint} does not answer within {endpoint.timeout_s:g} s"
+            message = f"{endpoint} does not answer within {endpoint.timeout_s:g} s; check the network and the address"
         case _:
-            message = f"broker {endpoint} closed the connection before it stood: {error}"
+            message = f"the connection to broker {endpoint} could not be made ({error}); check the network and the port"
     return Transient(message)
 
 
@@ -161,4 +171,4 @@ def _tls_failure(endpoint: Endpoint, name: str) -> str:
             return f"broker {endpoint} refuses {endpoint.cert_file}: it {meaning}"
     if name.endswith(_NOT_TLS):
         return f"{endpoint} does not speak TLS: check the port"
-    return f"TLS with broker {endpoint} failed: {name}"
+    return f"the TLS handshake with broker {endpoint} failed ({name}); check the port and see the broker's log"

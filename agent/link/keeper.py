@@ -1,7 +1,7 @@
-"""Keep the vehicle connected: carries out the state table of `session` with a real clock and real connections.
+"""Keep the vehicle connected to the broker, by the state table of `agent.link.session`.
 
-Invariant: however a connection ends, the next attempt comes after the back-off and uses a fresh client.  The log has
-one line for each change of state, not for each attempt.
+Invariants: however a connection ends, the next attempt waits for the back-off and uses a fresh client.  The log has one
+line when the link comes online and one when the problem changes, not one for each attempt.
 """
 
 import asyncio
@@ -24,22 +24,25 @@ Connect = Callable[[Endpoint], AbstractAsyncContextManager[Connection]]
 
 
 class LinkKeeper:
-    """`run(online)` calls `online(connection)` for each connection that comes about, which works until that ends."""
+    """Opens one connection after the other, and waits for the back-off in between."""
 
     def __init__(self, endpoint: Endpoint, backoff: Backoff, *, connect: Connect = connect) -> None:
         self._endpoint = endpoint
         self._connect = connect
         self._session = Session(backoff)
         self.problem: str | None = None
-        """Why there is no connection; None while there is one, or before the first attempt failed."""
+        """The reason why there is no connection; None while connected and before the first attempt has failed."""
 
     @property
     def state(self) -> State:
-        """The present state of the link."""
+        """Return the present state of the link."""
         return self._session.state
 
     async def run(self, online: Online) -> None:
-        """Connect again and again, until cancelled."""
+        """Connect again and again until cancelled, and call `online` with each connection.
+
+        `online` works on its connection until the connection ends.
+        """
         try:
             self._after(Event.START)
             while True:
@@ -52,8 +55,8 @@ class LinkKeeper:
     async def _once(self, online: Online) -> None:
         problem: AgentError | None = None
         try:
-            # `online` runs its work in a task group, so that even a lost connection arrives as a group. A group with an
-            # error of the programmer passes, because connecting again would hide it.
+            # `online` runs its work in a task group, so even a lost connection arrives as an ExceptionGroup.  A group
+            # with a programming error is not caught here, because connecting again would hide the error.
             with ungrouped():
                 async with self._connect(self._endpoint) as connection:
                     self._after(Event.CONNECTED)
@@ -66,7 +69,7 @@ class LinkKeeper:
 
     def _ended(self, problem: AgentError | None) -> None:
         lost = self._session.state is State.ONLINE
-        text = "the broker closed the connection" if problem is None else str(problem)
+        text = "the broker closed the connection; the agent connects again" if problem is None else str(problem)
         if text != self.problem:
             tell = log.error if isinstance(problem, Permanent) else log.warning
             tell("link_lost" if lost else "link_failed", broker=str(self._endpoint), reason=text)

@@ -1,11 +1,12 @@
-"""Ask the system whether the link under a connection is metered.  Touches the world.
+"""Ask the system whether a connection runs over a metered network interface.
 
-NetworkManager knows best, because users mark metered links there; its answers `yes` and `yes (guessed)` count as
-metered.  The question goes through its program nmcli.  systemd-networkd and others keep no such mark, so without
-NetworkManager the kernel's kind of interface decides: a modem (wwan, ppp) is metered, and for any other kind nothing is
-known.
+NetworkManager knows best, because users mark metered links there.  The program nmcli asks NetworkManager, and its
+answers `yes` and `yes (guessed)` count as metered.
 
-The interface is the one that has the connection's own address, so default routes and their order do not matter.
+systemd-networkd and others keep no such mark.  Without NetworkManager, the kernel's kind of interface decides: a modem
+(wwan, ppp) is metered, and for any other kind the answer is unknown.
+
+The interface is found by the connection's local address, so default routes and their order do not matter.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-ASK_S: Final = 2.0  # nmcli answers in 30 ms; NetworkManager that hangs must not hold the uplink
+ASK_S: Final = 2.0  # nmcli answers in 30 ms; a NetworkManager that hangs must not delay the uplink
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 _FIELDS: Final = "GENERAL.METERED,IP4.ADDRESS,IP6.ADDRESS"
 _SIOCGIFADDR: Final = 0x8915  # linux/sockios.h
@@ -29,13 +30,13 @@ _IPV6_ADDRESSES: Final = Path("/proc/self/net/if_inet6")
 
 
 async def is_metered(address: str) -> bool | None:
-    """Return whether the interface with this local address is metered; None if nothing says so."""
+    """Return whether the interface with the local IP `address` is metered, or None if that is unknown."""
     told = metered_of(await _ask_nmcli(), address)
     return told if told is not None else await asyncio.to_thread(_is_modem, address)
 
 
 def metered_of(listing: str, address: str) -> bool | None:
-    """Return whether the device with `address` is metered; None if the listing does not say.
+    """Return whether the device with `address` is metered, or None if `listing` does not say.
 
     `listing` is the output of `nmcli -t -f GENERAL.METERED,IP4.ADDRESS,IP6.ADDRESS device show`.
     """
@@ -51,7 +52,7 @@ def metered_of(listing: str, address: str) -> bool | None:
 
 async def _ask_nmcli() -> str:
     tool = shutil.which("nmcli", path=_PATH)
-    if tool is None:  # there is no NetworkManager here
+    if tool is None:  # NetworkManager is not installed.
         return ""
     try:
         process = await asyncio.create_subprocess_exec(
@@ -61,7 +62,7 @@ async def _ask_nmcli() -> str:
             stderr=asyncio.subprocess.DEVNULL,
             env={"PATH": _PATH, "LC_ALL": "C"},
         )
-    except OSError:  # no process to be had just now
+    except OSError:  # The system cannot start a process now.
         return ""
     try:
         async with asyncio.timeout(ASK_S):
@@ -84,7 +85,7 @@ def _is_modem(address: str) -> bool | None:
         if "DEVTYPE=wwan" in (_INTERFACES / interface / "uevent").read_text().splitlines():
             return True
         return True if (_INTERFACES / interface / "type").read_text().strip() == _ARPHRD_PPP else None
-    except OSError:  # it went away just now, or there is no descriptor to ask with
+    except OSError:  # The interface has just gone away, or no file descriptor is free.
         return None
 
 
@@ -98,7 +99,7 @@ def _interface_of(address: str) -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", name.encode())
-            with contextlib.suppress(OSError):  # it has no IPv4 address
+            with contextlib.suppress(OSError):  # The interface has no IPv4 address.
                 answer = fcntl.ioctl(asking, _SIOCGIFADDR, request)
                 if _same(socket.inet_ntoa(answer[20:24]), address):
                     return name

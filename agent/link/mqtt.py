@@ -1,15 +1,19 @@
-"""One MQTT 5 connection over mutual TLS; the only file of the project that knows aiomqtt and paho.
+"""Open one MQTT 5 connection over mutual TLS.  No other file of the agent imports aiomqtt or paho.
 
-Invariants: a publish succeeds only on a PUBACK that accepts (reason code below 0x80); the limits of the broker's
-CONNACK are kept; and a connection that ended leaves no task, no socket, no thread that touches the event loop, and no
-message that some later connection would send without its caller's knowledge (a fresh client each time, clean start,
-session expiry 0, nothing retained).
+Invariants:
 
-`_Client` adds what aiomqtt 2.5 lacks (docs/decisions/0015-aiomqtt-3.md says what becomes of it with aiomqtt 3):
+- A publish succeeds only if its PUBACK accepts the message (reason code below 0x80).
+- The limits in the broker's CONNACK are respected.
+- A connection that has ended leaves no task, no socket and no thread that touches the event loop.
+- A message is never sent over a later connection without its caller's knowledge.  Each connection therefore has a fresh
+  client, a clean start and session expiry 0, and no message is retained.
+
+`_Client` works around these flaws of aiomqtt 2.5 (docs/decisions/0015-aiomqtt-3.md says what aiomqtt 3 changes):
+
 - aiomqtt drops the PUBACK's reason code, so a denied publish looks like a success.
-- aiomqtt waits out its timeout if the connection ends before PUBACK, SUBACK or CONNACK come.
-- A CONNACK that refuses or never comes leaves the socket, its reader and a task behind.
-- A cancelled connect leaves a thread of the default executor, for which a stopping process then waits.
+- aiomqtt waits for its whole timeout if the connection ends before the PUBACK, SUBACK or CONNACK arrives.
+- A CONNACK that refuses or never arrives leaves the socket, its reader and a task behind.
+- A cancelled connect leaves a thread in the default executor, and a stopping process waits for that thread.
 """
 
 import asyncio
@@ -42,10 +46,10 @@ from agent.link.connection import (
 from agent.link.endpoint import Endpoint, connect_error, socket_class, tls_context
 from agent.link.publishing import Message, Publishing, fail, mark_retrieved
 
-MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # what the protocol itself can express: fixed header included
-DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # MQTT 5, 3.2.2.3.3: where CONNACK does not say
-_UNREAD_PACKETS: Final = 4  # how many packets of the largest size that we allow the broker may wait to be read
-_CLOSE_S: Final = 1.0  # for DISCONNECT to leave the socket; then the connection is cut
+MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # the largest packet that MQTT can express, with its fixed header
+DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # if CONNACK names no limit (MQTT 5, 3.2.2.3.3)
+_UNREAD_PACKETS: Final = 4  # The unread bytes are bounded by this many packets of the largest size.
+_CLOSE_S: Final = 1.0  # DISCONNECT has this long to be sent before the connection is cut.
 __all__ = [
     "NO_MATCHING_SUBSCRIBERS",
     "PACKET_TOO_LARGE",
@@ -59,10 +63,10 @@ __all__ = [
 
 @contextlib.asynccontextmanager
 async def connect(endpoint: Endpoint) -> AsyncIterator[Connection]:
-    """Connect, and disconnect at the end.
+    """Yield an open connection to the broker, and disconnect when the block ends.
 
-    Raises: Permanent if our own files are at fault (missing, not matching, expired), Transient for what may pass by
-    itself.  Each names the endpoint or the file, and the remedy.
+    Raises: Permanent if our own files are at fault (missing, not matching, expired), Transient for a failure that may
+    pass by itself.  Each error names the endpoint or the file, and the remedy.
     """
     client = _Client(endpoint, tls_context(endpoint, datetime.now(UTC)))
     try:
@@ -73,7 +77,7 @@ async def connect(endpoint: Endpoint) -> AsyncIterator[Connection]:
 
 
 class _Client(aiomqtt.Client):
-    """One paho client on the event loop, by way of aiomqtt, used for one connection."""
+    """Drives one paho client on the event loop through aiomqtt, for one connection."""
 
     def __init__(self, endpoint: Endpoint, context: ssl.SSLContext) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's gap
@@ -91,7 +95,7 @@ class _Client(aiomqtt.Client):
             clean_start=True,
             properties=properties,
             tls_context=context,
-            max_inflight_messages=0,  # `Publishing` keeps the limit of CONNACK: paho must never queue on its own
+            max_inflight_messages=0,  # `Publishing` enforces the limit of CONNACK, so that paho never queues
         )
         self._client.connect_timeout = endpoint.timeout_s
         self._client.manual_ack_set(True)
@@ -101,17 +105,20 @@ class _Client(aiomqtt.Client):
         self._subscribing: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._unread_bytes = 0
         self._loop_thread = threading.current_thread()
-        self._gate = threading.Lock()  # between the connecting thread and `close`
+        self._gate = threading.Lock()  # guards `_closed` between the connecting thread and `close`
         self._closed = False
         self._connected.add_done_callback(mark_retrieved)
         self._disconnected.add_done_callback(mark_retrieved)
         self._disconnected.add_done_callback(self._fail_waiting)
 
     async def open(self) -> Limits:
-        """Connect up to an accepting CONNACK.  Raises Transient; call `close` whatever happens."""
+        """Connect, wait for a CONNACK that accepts, and return the broker's limits.
+
+        The caller must call `close` afterwards, even if this method fails.  Raises: Transient.
+        """
         opened: asyncio.Future[None] = self._loop.create_future()
         opened.add_done_callback(mark_retrieved)
-        # A daemon thread, because a thread that hangs in DNS or a handshake must not delay the end of the process.
+        # The thread is a daemon, because a thread that hangs in DNS or a handshake must not delay the process's end.
         threading.Thread(target=self._open_socket, args=(opened,), name="mqtt-connect", daemon=True).start()
         try:
             await opened
@@ -124,23 +131,27 @@ class _Client(aiomqtt.Client):
         )
         if self._connected.done():
             if (refusal := self._connected.exception()) is not None:
-                raise Transient(f"{self._endpoint} refused the connection: {refusal}") from refusal
+                raise Transient(
+                    f"broker {self._endpoint} refused the connection: {refusal}; see the broker's log"
+                ) from refusal
             return self._limits
         if self._disconnected.done():
             cause = self._alerts[0] if self._alerts else self._disconnected.exception()
             raise connect_error(self._endpoint, cause) from cause
-        raise Transient(f"{self._endpoint} sent no CONNACK in {self._endpoint.timeout_s:g} s: is it an MQTT broker?")
+        raise Transient(
+            f"{self._endpoint} sent no CONNACK in {self._endpoint.timeout_s:g} s; check that it is an MQTT broker"
+        )
 
     async def close(self) -> None:
-        """Disconnect, politely where the connection stands, and take everything off the event loop."""
+        """Send DISCONNECT if the connection is open, close the socket, and remove everything from the event loop."""
         with self._gate:
             self._closed = True
         online = self._connected.done() and self._connected.exception() is None
         if online and not self._disconnected.done():
             self._client.disconnect()
             await asyncio.wait({self._disconnected}, timeout=_CLOSE_S)
-        await asyncio.sleep(0)  # what the connecting thread scheduled before the gate fell runs first
-        self._client._sock_close()  # paho has no public way to drop a connection without the peer
+        await asyncio.sleep(0)  # Callbacks that the connecting thread scheduled before `_closed` was set run first.
+        self._client._sock_close()  # paho has no public way to drop a connection without waiting for the peer.
         if not self._disconnected.done():
             self._disconnected.set_result(None)
         self._connected.cancel()
@@ -150,11 +161,11 @@ class _Client(aiomqtt.Client):
             await asyncio.wait({self._misc_task})
 
     def publish_acknowledged(self, topic: str, payload: bytes, timeout_s: float) -> "asyncio.Future[int]":
-        """See Connection.publish."""
+        """Publish a message at QoS 1; return a future of the reason code in its PUBACK."""
         return self._publishing.publish(topic, payload, timeout_s)
 
     def _send(self, message: Message) -> int:
-        """Hand a message to paho; return its packet identifier.  Raises Transient where the connection is gone."""
+        """Hand a message to paho and return its packet identifier.  Raises: Transient if the connection has ended."""
         # While disconnected, paho would keep the message and send it over a later connection.
         if self._disconnected.done():
             raise self.lost()
@@ -164,7 +175,7 @@ class _Client(aiomqtt.Client):
         return info.mid
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> Sequence[tuple[int, str]]:
-        """Subscribe at QoS 1, wait for the SUBACK, and return reason code and its name for each topic."""
+        """Subscribe at QoS 1, wait for the SUBACK, and return for each topic the reason code and its name."""
         if self._disconnected.done():
             raise self.lost()
         code, mid = self._client.subscribe([(topic, 1) for topic in topics])
@@ -179,7 +190,7 @@ class _Client(aiomqtt.Client):
             timer.cancel()
 
     def own_address(self) -> str:
-        """Return the IP address of our end; empty where there is no connection any more."""
+        """Return the local IP address of the connection, or an empty string if the connection has ended."""
         sock: Any = self._client.socket()
         try:
             return "" if sock is None else str(sock.getsockname()[0])
@@ -187,11 +198,11 @@ class _Client(aiomqtt.Client):
             return ""
 
     async def received(self) -> AsyncIterator[tuple[str, bytes]]:
-        """See Connection.messages."""
+        """Yield incoming messages, and acknowledge each when the next one is asked for."""
         try:
             async for message in self.messages:
                 yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""
-                # Only now, because aiomqtt acknowledges a message before it is handled.
+                # The message is acknowledged only now, when it has been handled.  aiomqtt would do so earlier.
                 self._unread_bytes -= _size(message.payload)
                 self._client.ack(message.mid, message.qos)
         except aiomqtt.MqttError as error:
@@ -206,7 +217,7 @@ class _Client(aiomqtt.Client):
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
 
     def _give_up(self, error: Exception) -> None:
-        """Treat the connection as gone, and fail every future that waits for it."""
+        """Treat the connection as ended, and fail every future that waits for an answer."""
         if not self._disconnected.done():
             self._disconnected.set_exception(error)
         self._fail_waiting(self._disconnected)
@@ -218,12 +229,12 @@ class _Client(aiomqtt.Client):
         self._subscribing.clear()
 
     def _open_socket(self, opened: "asyncio.Future[None]") -> None:
-        """In the connecting thread: DNS, TCP, TLS, CONNECT."""
+        """Resolve the name, open TCP and TLS, and send CONNECT.  Blocking; runs in the connecting thread."""
         failure: Exception | None = None
         try:
             self._client_connect()
-        # OSError, or ValueError for host names that IDNA refuses.  Any other error would end this thread without a
-        # word and leave `open` waiting for ever, so it goes to the caller as well.
+        # Expected are OSError, and ValueError for host names that IDNA refuses.  Any other error goes to the caller as
+        # well, because it would otherwise end this thread silently and leave `open` waiting for ever.
         except Exception as error:  # noqa: BLE001
             failure = error
 
@@ -235,18 +246,18 @@ class _Client(aiomqtt.Client):
             else:
                 opened.set_exception(failure)
 
-        with contextlib.suppress(RuntimeError):  # the event loop is closed already: the process is about to end
+        with contextlib.suppress(RuntimeError):  # The event loop is closed, because the process is about to end.
             self._loop.call_soon_threadsafe(tell)
 
     def _on_socket_open(self, client: PahoClient, userdata: Any, sock: Any) -> None:
-        # Small packets in both directions: with Nagle's algorithm each waits for the peer's delayed ACK, 40 ms.
+        # Packets are small in both directions.  With Nagle's algorithm, each would wait 40 ms for the peer's ACK.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._gate:
             if not self._closed:
                 super()._on_socket_open(client, userdata, sock)
                 return
         sock.close()
-        raise ConnectionAbortedError("closed while connecting")
+        raise ConnectionAbortedError("the connection was closed while it was being made")
 
     def _on_socket_register_write(self, client: PahoClient, userdata: Any, sock: Any) -> None:
         with self._gate:
@@ -276,7 +287,7 @@ class _Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        if not self._connected.done():  # aiomqtt would wait for the CONNACK that cannot come any more
+        if not self._connected.done():  # aiomqtt would wait for a CONNACK that can no longer arrive.
             self._give_up(aiomqtt.MqttCodeError(reason_code))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
@@ -310,7 +321,7 @@ class _Client(aiomqtt.Client):
         if code < REFUSED:
             message.answer.set_result(code)
             return
-        remedy = ": check the broker's ACL" if code == NOT_AUTHORISED else ""
+        remedy = ": check the broker's ACL" if code == NOT_AUTHORISED else "; see the broker's log"
         said = f"{self._endpoint} refused a message for {message.topic}: {reason_code.getName()} (0x{code:02x}){remedy}"
         fail(message.answer, PublishRefused(said, code))
 

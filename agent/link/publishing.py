@@ -1,7 +1,10 @@
-"""Messages that wait for their PUBACK: in flight, queued for a place in flight, or overdue.  Knows no MQTT library.
+"""Track the published messages of one connection until their PUBACK arrives.
 
-Invariants: at most Receive Maximum messages are in flight (MQTT 5, 3.2.2.3.3), because paho would queue the rest by
-itself and send them over some later connection; and each message's future ends, whatever happens to the connection.
+This file depends on no MQTT library.  Invariants:
+
+- At most Receive Maximum messages are in flight (MQTT 5, 3.2.2.3.3).  paho would queue further messages by itself, and
+  might send them over a later connection.
+- The future of each message ends, whatever happens to the connection.
 """
 
 import asyncio
@@ -16,7 +19,11 @@ from agent.errors import AgentError
 
 @dataclass(slots=True)
 class Message:
-    """A message to publish at QoS 1.  `answer` ends with the PUBACK's reason code, or raises what went wrong."""
+    """A message to publish at QoS 1.
+
+    `answer` returns the reason code of the PUBACK, or raises the error.  The PUBACK is overdue at `due_s` on the clock
+    of the event loop.
+    """
 
     topic: str
     payload: bytes
@@ -26,10 +33,10 @@ class Message:
 
 
 class Publishing:
-    """All messages of one connection.
+    """Sends the messages of one connection, and waits for the PUBACK of each.
 
-    `send` hands a message to the MQTT library and returns its packet identifier; it raises an exception where the
-    connection is gone.  `give_up` is called where a PUBACK is overdue.
+    `send` hands a message to the MQTT library and returns its packet identifier.  `send` raises an exception if the
+    connection has ended.  `give_up` is called if a PUBACK is overdue, with its name and the timeout in seconds.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class Publishing:
         self._queued: deque[Message] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.receive_maximum = 1
-        """How many messages may be in flight, from the CONNACK."""
+        """The number of messages that may be in flight at the same time, which the CONNACK sets."""
 
     def publish(self, topic: str, payload: bytes, timeout_s: float) -> "asyncio.Future[int]":
         """Publish a message as soon as there is room in flight; return the future of its reason code."""
@@ -55,13 +62,16 @@ class Publishing:
         return message.answer
 
     def take(self, packet_id: int) -> Message | None:
-        """Return the message that a PUBACK is for, and send the next one.  None where its caller has given it up."""
+        """Return the message that a PUBACK answers, and send the next one.
+
+        Returns None if the packet identifier is unknown, or if the caller has cancelled the message.
+        """
         message = self._in_flight.pop(packet_id, None)
         self._fill()
         return None if message is None or message.answer.done() else message
 
     def fail(self, error: Exception) -> None:
-        """End all futures with `error`: the connection is gone."""
+        """Fail all futures with `error`, because the connection has ended."""
         messages = [*self._in_flight.values(), *self._queued]
         self._in_flight.clear()
         self._queued.clear()
@@ -69,14 +79,14 @@ class Publishing:
             fail(message.answer, error)
 
     def close(self) -> None:
-        """Take the timer off the event loop."""
+        """Cancel the timer of overdue messages."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _fill(self) -> None:
         while self._queued and len(self._in_flight) < self.receive_maximum:
             message = self._queued.popleft()
-            if message.answer.done():  # its caller gave it up while it was queued
+            if message.answer.done():  # The caller cancelled the message while it was queued.
                 continue
             try:
                 packet_id = self._send(message)
@@ -88,7 +98,7 @@ class Publishing:
             self._watch(message.due_s)
 
     def _watch(self, due_s: float) -> None:
-        # One timer serves all messages: a timer each would cost more than the message.
+        # One timer serves all messages, because a timer for each would cost more than the message itself.
         if self._timer is not None and due_s < self._timer.when():
             self._timer.cancel()
             self._timer = None
@@ -96,7 +106,7 @@ class Publishing:
             self._timer = self._loop.call_at(due_s, self._look_for_overdue)
 
     def _look_for_overdue(self) -> None:
-        """Give the connection up where a PUBACK is overdue; else look again when the next one would be."""
+        """Call `give_up` if a PUBACK is overdue, and otherwise look again when the next one would be overdue."""
         self._timer = None
         first = min(self._in_flight.values(), key=lambda message: message.due_s, default=None)
         if first is None:

@@ -1,14 +1,14 @@
-"""When to connect, and how long to wait before the next attempt: the life of the link as a table.  Pure.
+"""Decide when to connect to the broker and how long to wait before the next attempt, by a state table.  Pure.
 
-Invariant: every pair of state and event has one answer or is a programmer's error.  A broker that fails is asked once
-in each back-off at most, and a link that drops right after connecting does not reset the back-off.
+Invariants: an event that the table does not list for a state is a programming error.  A broker that fails is contacted
+at most once in each back-off.  A link that drops right after connecting does not reset the back-off.
 
     OFFLINE     --START-->   CONNECTING            CONNECTING --CONNECTED--> ONLINE
     CONNECTING  --FAILED-->  BACKING_OFF           ONLINE     --LOST-->      BACKING_OFF
     BACKING_OFF --WAITED-->  CONNECTING            any state  --STOP-->      OFFLINE
 
-The wait is exponential with full jitter: uniform between `floor_s` and min(`cap_s`, `base_s` *
-2**(failures - 1)), so a fleet that lost one broker does not return to it in step.
+The wait is exponential with full jitter: uniform between `floor_s` and min(`cap_s`, `base_s` * 2**(failures - 1)).
+The jitter keeps the vehicles of a fleet from all returning to a lost broker at the same time.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,11 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 
 class State(Enum):
-    """Where the link stands."""
+    """The states of the link."""
 
     OFFLINE = "offline"
     CONNECTING = "connecting"
@@ -52,7 +54,10 @@ TABLE: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Limits of the wait between attempts, seconds; `stable_s` online forgives earlier failures."""
+    """Holds the limits of the wait between attempts, in seconds.
+
+    After `stable_s` online, earlier failures no longer count.
+    """
 
     floor_s: float = 0.5
     base_s: float = 1.0
@@ -70,9 +75,12 @@ class Backoff:
         return self.floor_s + jitter * (ceiling - self.floor_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The link at one moment.  Times: monotonic clock, seconds; `retry_at_s` counts in BACKING_OFF only."""
+class Session(msgspec.Struct, frozen=True):
+    """Holds the state of the link at one moment.
+
+    Times are seconds of the monotonic clock.  `failures` counts failures in a row.  The link entered `state` at
+    `since_s`.  `retry_at_s` is 0 outside BACKING_OFF.
+    """
 
     backoff: Backoff
     state: State = State.OFFLINE
@@ -81,7 +89,10 @@ class Session:
     retry_at_s: float = 0.0
 
     def after(self, event: Event, *, now_s: float, jitter: float) -> "Session":
-        """Return the session after `event`; `jitter` is uniform in [0, 1).  Raises ValueError if it cannot happen."""
+        """Return the session after `event`; `jitter` is uniform in [0, 1).
+
+        Raises: ValueError if `event` cannot happen in this state.
+        """
         try:
             state = TABLE[self.state, event]
         except KeyError:

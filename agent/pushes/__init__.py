@@ -1,11 +1,13 @@
-"""Pushes: from a bundle of unknown origin to the release in force, and back again where the release does harm.
+"""Pushes: verify the bundles that arrive, apply a release on trial, and revert a release that fails its trial.
 
-pushes     the one door: offers a bundle, tells what is in force, runs trials
+pushes     the entry point: takes bundles, knows the release in force, runs trials
 examine    starts the verifier process and reads its verdict
-verifier   the process: trust (TUF), then validate (the documents)
-trial      which release is in force, as a pure state machine
-store      what survives a power cut
+verifier   the process that checks one bundle
+trust      the first check of the verifier: signatures and versions (TUF)
+validate   the second check of the verifier: the documents
+trial      the state machine that decides which release is in force
+store      the files that survive a power cut
 release    the release, and the messages between agent and verifier
-receipts   what the fleet hears of a push
-built      the earliest time that can be
+receipts   the events that report a push to the fleet
+built      the time of the build, before which no clock is right
 """

@@ -1,4 +1,4 @@
-"""Tell when this software was built: no moment of a vehicle's life is earlier, whatever its clock shows.
+"""Find the time at which this software was built.  A clock that shows an earlier time is wrong.
 
 The build writes the time into a file beside this one (see `setup.py`).
 """
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 STAMP: Final = "built_at_s.txt"
-"""Name of the file that the build writes into this folder: Unix time in whole seconds."""
+"""The name of the file that the build writes into this folder.  Its content is a Unix time in whole seconds."""
 
 
 def built_at_s(folder: Path = Path(__file__).parent) -> int:
-    """Return the Unix time of the build; in a plain checkout, the time of the newest source file in `folder`.
+    """Return the Unix time of the build or, in a plain checkout, of the newest source file in `folder`.
 
-    The result is 0 where neither can be read: expiry is then judged by the clock and by the times of earlier pushes.
+    Returns 0 if neither can be read.  Expiry is then judged by the clock and by the times of earlier pushes alone.
     """
     try:
         return int((folder / STAMP).read_text(encoding="ascii"))

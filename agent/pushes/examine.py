@@ -1,7 +1,7 @@
-"""Have a bundle examined by the verifier process.
+"""Run the verifier process on one bundle and read its verdict.
 
-Invariant: whatever the verifier does with a bundle (refuse it, crash, hang, print nonsense), the agent has a Verdict
-in bounded time, and no process stays behind.
+Invariant: whatever the verifier does with a bundle (refuse it, crash, hang, print nonsense), the agent gets a verdict
+or an error in bounded time, and no process stays behind.
 """
 
 import asyncio
@@ -16,17 +16,22 @@ from agent.errors import Permanent, Transient
 from agent.pushes.release import Question, Reason, Verdict
 
 TIMEOUT_S: Final = 60.0
-"""The verifier's limit of time.  Starting Python on a busy head unit takes seconds; the limit of CPU time is 30 s."""
+"""The time limit of the verifier process.
+
+Starting Python takes seconds on a busy head unit, and the process may use 30 s of processor time.
+"""
 _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can put another module in front.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
 
 
 async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: Sequence[str] = VERIFIER) -> Verdict:
-    """Return the verifier's verdict.
+    """Start the verifier process with `question` and return its verdict.
 
-    Raises: Transient where the machine failed (no process, disk full), Permanent where the vehicle's own trusted root
-    is unusable.
+    A bundle on which the verifier crashes, or takes longer than `timeout_s`, is refused by the returned verdict.
+
+    Raises: Transient if the machine failed (no process, disk full), Permanent if the vehicle's own trusted root is
+    unusable.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -36,14 +41,19 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
-        raise Transient(f"cannot start the verifier of pushes: {error.strerror}") from error
+        raise Transient(
+            f"cannot start the verifier process of pushes: {error.strerror}; the fleet must send the push again"
+        ) from error
     try:
         async with asyncio.timeout(timeout_s):
             output, complaint = await process.communicate(msgspec.json.encode(question))
     except TimeoutError:
-        return Verdict(reason=Reason.TIMEOUT, detail=f"not verified within {timeout_s:g} s")
+        return Verdict(
+            reason=Reason.TIMEOUT,
+            detail=f"the verifier did not finish within {timeout_s:g} s; publish fewer or simpler documents",
+        )
     finally:
-        # A timeout and a cancellation both end here while the process still runs.
+        # After a timeout or a cancellation, the process still runs.
         if process.returncode is None:
             process.kill()
             await process.wait()
@@ -52,14 +62,19 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         case os.EX_OK:
             return _read(output)
         case os.EX_TEMPFAIL:
-            raise Transient(f"the verifier of pushes could not work: {detail}")
+            raise Transient(f"the verifier of pushes cannot use its temporary folder: {detail}; free some space")
         case os.EX_CONFIG:
             raise Permanent(detail)
-    return Verdict(reason=Reason.CRASHED, detail=f"verifier ended with status {process.returncode}: {detail}")
+    return Verdict(
+        reason=Reason.CRASHED,
+        detail=f"the verifier crashed on this bundle with status {process.returncode}; publish another one: {detail}",
+    )
 
 
 def _read(output: bytes) -> Verdict:
     try:
         return msgspec.json.decode(output, type=Verdict)
     except msgspec.DecodeError as error:
-        return Verdict(reason=Reason.CRASHED, detail=f"verifier printed no verdict: {error}")
+        return Verdict(
+            reason=Reason.CRASHED, detail=f"the verifier printed no verdict; publish another bundle: {error}"
+        )

@@ -1,15 +1,17 @@
-"""The one door through which the fleet changes what this vehicle does.
+"""Take the bundles that arrive for this vehicle, and run the trials of their releases.
 
-    offer:  1. examine the bundle in the verifier process
-            2. store the release
-            3. put it in force by one durable record
-            4. show it in `current()`
+A bundle takes effect in four steps (`Pushes.offer`):
+
+    1. examine the bundle in the verifier process
+    2. store the release
+    3. put the release on trial by one durable record
+    4. return the release from `current()`
 
 Invariants:
 
-- A refused bundle changes nothing on the disk.
-- Trusted metadata may advance although its documents are unusable; the record keeps apart what is applied.
-- Offers are taken one after the other.  One thread at a time writes the record, even where the caller is cancelled.
+- A bundle that is not trusted changes nothing on the disk.
+- Trusted metadata is kept even if its documents are unusable.  The record names the applied release separately.
+- Bundles are handled one after the other.  One thread at a time writes the record, even if the caller is cancelled.
 """
 
 import asyncio
@@ -33,20 +35,20 @@ from agent.pushes.store import Store
 from agent.system.tasks import whole
 
 BUILT_AT_S: Final = built_at_s()
-"""The earliest time that can be.  A vehicle without a clock may show 1970, when no metadata would be expired."""
+"""The earliest possible time (Unix).  A clock that is not set may show 1970, when no metadata has expired yet."""
 
 Examiner = Callable[[Question], Awaitable[Verdict]]
-"""The verifier process, or what a test puts in its place."""
+"""A function that examines a bundle: `examine`, or a substitute in tests."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _State:
-    """The state that changes while the agent runs, and is not stored.
+    """Holds the state that changes while the agent runs and is not stored.
 
-    `applied_at_s` is the time of the monotonic clock when `release` was applied.  `from_scratch` asks the fleet for
-    everything, because the last answer lacked a file.
+    `release` was applied at `applied_at_s` on the monotonic clock.  If `from_scratch` is true, the next request asks
+    the fleet for all files, because the last answer lacked one.
     """
 
     release: Release | None
@@ -55,7 +57,10 @@ class _State:
 
 
 class Pushes:
-    """The push store's owner.  Make it with `open`; methods are for one event loop."""
+    """Owns the push store, and decides which release is in force.
+
+    Create an instance with `open`, and call its methods from one event loop only.
+    """
 
     def __init__(
         self,
@@ -73,7 +78,7 @@ class Pushes:
         self._now_s = now_s
         self._one_at_a_time = asyncio.Lock()
         self._attempting = False
-        """Whether the attempt of a trial that was counted last is that of this process."""
+        """Whether this process counted the latest attempt of the trial."""
         self._state = _State(self._load(store.record.slots), 0.0)
 
     @classmethod
@@ -86,10 +91,10 @@ class Pushes:
         now_s: Callable[[], float] = time.time,
         examine_bundle: Examiner = examine,
     ) -> "Pushes":
-        """Open the push store in `folder`, and create it where it is missing.  Blocking.
+        """Open the push store in `folder`, and create the store if it is missing.  Blocking.
 
         `trusted_root` is the content of the vehicle's root.json.  No attempt of a trial is counted before `begin`.
-        Raises: Permanent where the folder cannot be used.
+        Raises: Permanent if the folder cannot be used.
         """
         store = Store.open(folder)
         if store.damaged:
@@ -98,18 +103,15 @@ class Pushes:
 
     @property
     def in_trial(self) -> bool:
-        """Whether the release in force has yet to prove itself."""
+        """Return whether the release in force is still on trial."""
         return self._store.record.slots.trial is not None
 
     def current(self) -> Release | None:
-        """Return the release in force, on trial or proved.
-
-        Where it is None, the vehicle's own configuration applies.
-        """
+        """Return the release in force, which may be on trial, or None if the vehicle's own configuration applies."""
         return self._state.release
 
     def sync_request(self) -> bytes:
-        """Return the request for `hu/v1/sync/<vehicle>`, to be sent after every connect and every nudge."""
+        """Return the request to publish on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
         record = self._store.record
         if self._state.from_scratch or not record.metadata:
             return build_request(SyncRequest(self._vehicle.vehicle, Versions()))
@@ -125,39 +127,53 @@ class Pushes:
         )
 
     async def offer(self, payload: bytes) -> PushOutcome:
-        """Take a bundle from `hu/v1/push/<vehicle>`, of unknown origin.
+        """Examine a bundle of unknown origin, and put its release on trial if the vehicle can use it.
 
-        After APPLIED the caller applies the release that `current()` returns.
+        The bundle comes from `hu/v1/push/<vehicle>`.  If the result is APPLIED, the caller must apply the release that
+        `current()` returns.
 
-        Raises: Transient where the machine failed (disk full, no process), so that what is in force stays and the
-        fleet can be asked again; Permanent where the vehicle's own root.json is unusable.
+        Raises: Transient if the machine failed (disk full, no process), Permanent if the vehicle's own root.json is
+        unusable.  After either error the release in force stays.
         """
         async with self._one_at_a_time:
             if len(payload) > BUNDLE_BYTES:
-                return PushOutcome(Result.REFUSED, 0, Reason.OVERSIZED, f"bundle of {len(payload)} bytes")
-            # Most answers after a nudge or a connect are this one; it saves starting a process that takes seconds.
+                return PushOutcome(
+                    Result.REFUSED,
+                    0,
+                    Reason.OVERSIZED,
+                    f"the bundle has {len(payload)} bytes, but {BUNDLE_BYTES} is the limit; publish fewer documents",
+                )
+            # Most bundles that arrive say that nothing is new.  This check saves a process that takes seconds to start.
             if payload == self._nothing_new():
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
             verdict = await self._examine_bundle(self._question(payload))
-            # `whole`: a cancelled caller must not leave a record that is written and a state that is not.
+            # Even if the caller is cancelled, `whole` lets the work end, so that record and state agree.
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
         """Count an attempt of a running trial.  The caller then applies the release that `current()` returns.
 
-        Returns an outcome if the trial ended instead.  Raises: Transient if the disk is full; the attempt is then not
-        counted, and the caller must not apply the release.
+        Returns the outcome if this call ended the trial, and None otherwise.
+
+        Raises: Transient if the disk is full.  The attempt is then not counted, and the caller must not apply the
+        release.
         """
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._begin))
 
     async def give_back(self) -> None:
-        """Take back the attempt of a trial, because the agent stops on request and not because of the release."""
+        """Subtract this start from the attempts of a trial, because the agent stops on request.
+
+        The stop then says nothing about the release.  Raises: Transient if the disk is full.
+        """
         async with self._one_at_a_time:
             await whole(asyncio.to_thread(self._give_back))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
-        """Confirm or end a trial when it is time to, and return None otherwise.  Call it every few seconds."""
+        """Confirm the release on trial after `trial_s` seconds, or revert it at once if the agent is not `healthy`.
+
+        Returns None if the trial goes on, or if there is none.  Call this method every few seconds.
+        """
         if not self.in_trial:
             return None
         running_s = time.monotonic() - self._state.applied_at_s
@@ -165,18 +181,20 @@ class Pushes:
             case trial.Decision.CONFIRM:
                 return await self.confirm_trial()
             case trial.Decision.REVERT:
-                return await self.fail_trial("the agent is not healthy with it")
+                return await self.fail_trial(
+                    "the agent cannot apply the release; see its log, and publish a corrected one"
+                )
         return None
 
     async def confirm_trial(self) -> PushOutcome | None:
-        """Confirm the release on trial; return None where there is none."""
+        """Confirm the release on trial.  Returns None if no release is on trial."""
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._confirm))
 
     async def fail_trial(self, detail: str) -> PushOutcome | None:
-        """Go back from the release on trial to the last known good one, and apply `current()` afterwards.
+        """Revert from the release on trial to the last known good one.
 
-        Returns None where no release is on trial.
+        The caller then applies the release that `current()` returns.  Returns None if no release is on trial.
         """
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._revert, detail))
@@ -185,7 +203,7 @@ class Pushes:
         before = self._store.record.slots
         after = trial.restart(before)
         release = self._load(after)
-        # A release whose file is damaged cannot prove itself, so its trial ends.
+        # A release whose file is damaged cannot be applied, so its trial ends.
         if release is None and after.trial is not None:
             log.error("push_damaged", version=after.trial.version)
             after = trial.revert(after)
@@ -196,7 +214,7 @@ class Pushes:
         self._state = _State(release, time.monotonic())
         if before.trial is None or after.trial is not None:
             return None
-        detail = f"not healthy within {before.attempts} starts"
+        detail = f"the release did not pass its trial in {before.attempts} starts; publish a corrected release"
         return PushOutcome(Result.REVERTED, before.trial.version, Reason.UNHEALTHY, detail)
 
     def _give_back(self) -> None:
@@ -210,7 +228,10 @@ class Pushes:
         return None if slots.in_force is None else self._store.release(slots.in_force)
 
     def _nothing_new(self) -> bytes | None:
-        """Return the bytes of the answer to a vehicle that is up to date: the timestamp that it holds, and no more."""
+        """Return the bundle that tells the vehicle that it is up to date, or None if the vehicle holds no metadata.
+
+        That bundle contains the timestamp that the vehicle holds, and no other file.
+        """
         held = self._store.record.metadata.get("timestamp.json")
         return None if held is None else build_bundle({TIMESTAMP: held})
 
@@ -232,11 +253,12 @@ class Pushes:
 
     def _settle(self, verdict: Verdict) -> PushOutcome:
         if verdict.reason is not None and not verdict.metadata:
-            # The fleet left out what it took this vehicle to hold.  The next answer shall leave out nothing.
+            # A truncated bundle lacks a file that the fleet believes this vehicle to hold, so the next request asks for
+            # all files.
             self._state.from_scratch = verdict.reason is Reason.TRUNCATED
             return PushOutcome(Result.REFUSED, 0, verdict.reason, verdict.detail)
-        # From here on the metadata is trusted, and the floor of versions rises even where the documents are unusable:
-        # otherwise an older release could still be offered.
+        # From here on the metadata is trusted.  The floor of versions rises even if the documents are unusable, because
+        # an older release could otherwise still be offered.
         record, version = self._store.record, verdict.versions.targets
         slots, release = record.slots, self._state.release
         if verdict.reason is not None:

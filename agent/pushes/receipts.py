@@ -1,36 +1,37 @@
-"""Receipts: what became of a push, as an event that travels up like data.  Pure.
+"""Turn the outcome of a push into a receipt, an event that travels to the fleet like data.  Pure.
 
-Invariant: a push that changed what the vehicle does has exactly one receipt for each change, and so has a push that was
-refused.  A push that brought nothing new has none.
+Invariant: each change of the release in force has exactly one receipt, and so has each refused push.  A push that
+brings nothing new has no receipt.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from agent.formats.up.columns import Event
 from agent.pushes.release import Reason
 
 
 class Result(StrEnum):
-    """The end of an offered bundle, or of a release on trial."""
+    """The possible results of an offered bundle, or of a trial."""
 
     UNCHANGED = "unchanged"
-    """The bundle has nothing new."""
+    """The bundle brought nothing new."""
     APPLIED = "applied"
     """A new release is in force, on trial."""
     REFUSED = "refused"
-    """The bundle was refused, and nothing changed."""
+    """The bundle was refused, and the release in force stays."""
     CONFIRMED = "confirmed"
-    """The release on trial has proved itself."""
+    """The release passed its trial, and is now the last known good release."""
     REVERTED = "reverted"
-    """The release on trial did harm, and the one before is in force again."""
+    """The release failed its trial, and the last known good release is in force again."""
 
 
-@dataclass(frozen=True, slots=True)
-class PushOutcome:
-    """The result of an offer or of a trial.
+class PushOutcome(msgspec.Struct, frozen=True):
+    """Holds the result of an offered bundle or of a trial.
 
-    `version` is that of targets, and 0 where it could not be trusted.  REFUSED and REVERTED have a `reason`.
+    `version` is the version of the TUF targets, or 0 if the bundle is not trusted.  REFUSED and REVERTED have a
+    `reason`.
     """
 
     result: Result
@@ -41,13 +42,13 @@ class PushOutcome:
 
 _KINDS = {Result.APPLIED: "push_applied", Result.REFUSED: "push_refused", Result.REVERTED: "push_reverted"}
 _DETAIL_LETTERS = 300
-"""How much of a reason's detail travels: it may quote a hostile bundle, and a receipt must fit one batch."""
+"""The most characters of `detail` in a receipt.  It may quote a hostile bundle, and a receipt must fit one batch."""
 
 
 def receipt(outcome: PushOutcome, t_us: int) -> Event | None:
-    """Return the event for the fleet at `t_us` (Unix time), or None where the outcome has no receipt."""
+    """Return the event for the fleet at `t_us` (Unix time), or None if the outcome needs no receipt."""
     kind = _KINDS.get(outcome.result)
-    # A confirmed trial shows in the status of the vehicle, and an unchanged release would tell the fleet nothing.
+    # A confirmed trial shows in the status of the vehicle, and an unchanged release is no news for the fleet.
     if kind is None:
         return None
     fields: dict[str, str | int | float | bool] = {"version": outcome.version}

@@ -1,10 +1,9 @@
-"""The release that a push results in, and the messages between the agent and the verifier process.  Pure.
+"""Define the release, and the messages between the agent and the verifier process.  Pure.
 
     agent --- Question (JSON on standard input) ---> verifier
     agent <-- Verdict (JSON on standard output) ---- verifier
 
-Byte strings are base64 in JSON.  This file imports nothing heavy, so the agent can talk to the verifier without the
-25 MB that importing TUF costs.
+Byte strings are base64 in JSON.  The agent imports this file but not TUF, which would take 25 MB of memory.
 """
 
 from enum import StrEnum
@@ -17,49 +16,49 @@ from agent.formats.down.bundle import Versions
 
 
 class Reason(StrEnum):
-    """Why a push was refused or reverted.  The words are stable, because receipts and dashboards use them."""
+    """The reasons to refuse or revert a push.  Their values are stable, because receipts and dashboards use them."""
 
     MALFORMED = "malformed"
     """The payload is not a bundle."""
     OVERSIZED = "oversized"
-    """The payload has more bytes than a bundle may have, or a file more than the metadata allows."""
+    """The bundle, one of its files, or the number of its targets is above a limit."""
     TRUNCATED = "truncated"
-    """A file that the metadata calls for is missing or short."""
+    """The bundle is cut short, or lacks a file that the metadata calls for."""
     TAMPERED = "tampered"
-    """The content of a file does not fit its signature or hash."""
+    """The content of a file does not match its signature or hash."""
     FOREIGN_KEY = "foreign_key"
-    """A key that does not have the role signed the file."""
+    """The file has no signature by a key of its role."""
     UNDERSIGNED = "undersigned"
-    """The signatures are genuine, but fewer than the threshold of the role."""
+    """The file has genuine signatures, but fewer than the threshold of its role."""
     ROLLBACK = "rollback"
-    """The version is older than one that this vehicle has seen."""
+    """The bundle has an older version than one that this vehicle has seen."""
     MIX_AND_MATCH = "mix_and_match"
-    """Genuine files of different versions are put together."""
+    """The bundle combines genuine files of different versions."""
     EXPIRED = "expired"
-    """The fleet has not signed for the version in time: an attacker holds a newer one back, or none is published."""
+    """The metadata has expired: an attacker withholds newer metadata, or the fleet has not signed any in time."""
     INVALID = "invalid"
-    """The release is signed, and yet this vehicle cannot use one of its documents."""
+    """The release is signed, but this vehicle cannot use one of its documents."""
     CRASHED = "crashed"
-    """The verifier did not survive the bundle."""
+    """The verifier process crashed on the bundle, or printed no verdict."""
     TIMEOUT = "timeout"
-    """The verifier did not finish with the bundle."""
+    """The verifier process did not finish in time."""
     UNHEALTHY = "unhealthy"
-    """The release was applied, and the agent did not work with it."""
+    """The release was put on trial, but the agent did not work with it."""
 
 
 class Refused(Untrusted):
-    """A bundle must not be applied, for a stable `reason`."""
+    """A bundle must not be applied; `reason` is stable, and `detail` is for people."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"push refused ({reason}): {detail}")
+        super().__init__(f"the push is refused ({reason}): {detail}")
         self.reason = reason
         self.detail = detail
 
 
 class Release(msgspec.Struct, frozen=True):
-    """The verified documents that are meant for this vehicle.
+    """Holds the verified documents that are meant for this vehicle.
 
-    `version` is that of the signed targets; `documents` maps the path of each target to its content.
+    `version` is the version of the signed targets.  `documents` maps the path of each target to its content.
     """
 
     version: int
@@ -67,11 +66,11 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Everything that the verifier works with; it reads nothing else from the disk.
+    """Holds the whole input of the verifier process, which reads nothing else from the disk.
 
-    `metadata` is the trusted metadata held, by the names that `agent.pushes.trust` gave it, and `contents` the target
-    files held.  `floor` has the highest version seen of each role.  `now_s` is the trusted time (Unix).  `settled` are
-    the versions of targets that need not be unpacked again.
+    `metadata` is the trusted metadata of the vehicle, by the file names that `agent.pushes.trust` chose.  `contents`
+    are the target files that the vehicle has.  `floor` has the highest version seen of each role.  `now_s` is the
+    trusted time (Unix).  `settled` are the versions of targets that need not be unpacked again.
     """
 
     bundle: bytes
@@ -85,13 +84,13 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The result of a verification, which is one of three.
+    """Holds the result of a verification, in one of three forms.
 
     | `reason` | `metadata` | meaning |
     |---|---|---|
-    | set | empty | refused; nothing of the bundle may be kept |
-    | INVALID | set | the metadata is trusted, but this vehicle cannot use the documents |
-    | None | set | trusted; `release` is None where its version is settled already |
+    | set | empty | The bundle is refused, and nothing of it may be kept. |
+    | INVALID | set | The metadata is trusted, but this vehicle cannot use the documents. |
+    | None | set | The bundle is trusted.  `release` is None if its version is settled already. |
     """
 
     reason: Reason | None = None

@@ -1,15 +1,15 @@
-"""What this vehicle trusts and has in force, across power cuts.
+"""Store the trusted metadata and the releases of this vehicle, so that they survive a power cut.
 
     <folder>/state.a, state.b           the same record twice, written one after the other
     <folder>/releases/<version>-<digest>.json   a release, written before the record that names it
 
-A state file is one line of SHA-256 (hex) over the rest, then the record as JSON.
+The first line of a state file is the SHA-256 (hex) of the record, which follows as JSON.
 
-Invariants: a push is durable before it is visible, and versions never go back.
+Invariants: a push is durable before it takes effect, and versions never go back.
 
-While one copy of the record is being written, the other is whole, so a power cut leaves the record before or the record
-after.  Should both copies be damaged, which no power cut does, the names of the releases still hold the floor of
-targets, so an old push stays out.
+While one copy of the record is being written, the other is whole.  A power cut therefore leaves either the old record
+or the new one.  If the flash damages both copies, the names of the releases still give the floor of targets, so an old
+push is still refused.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ _RELEASE: Final = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{64})\.json")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Everything that must survive.
+    """Holds everything that must survive a power cut.
 
-    `generation` counts records.  `floor` is the highest version seen of each role.  `time_s` is a Unix time that has
-    certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file name.  `slots` are
-    the releases in force and on trial.
+    `generation` counts records.  `floor` has the highest version seen of each role.  `time_s` is a Unix time that has
+    certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file name.  `slots` name
+    the last known good release and the release on trial.
     """
 
     generation: int = 0
@@ -46,9 +46,9 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """The one owner of its folder.  Blocking.
+    """Owns the folder of the push store.  All methods block.
 
-    Every method that writes raises Transient when the disk does not take it.
+    Every method that writes raises Transient if the disk refuses.
     """
 
     def __init__(self, folder: Path, record: Record, *, damaged: bool) -> None:
@@ -60,8 +60,9 @@ class Store:
     def open(cls, folder: Path) -> "Store":
         """Open or create the store in `folder`.
 
-        `damaged` is true where there was a record and neither copy could be read.  Raises: Permanent where the folder
-        cannot be used.
+        The attribute `damaged` is true if there was a record and neither copy could be read.
+
+        Raises: Permanent if the folder cannot be used.
         """
         try:
             make_folder(folder / "releases")
@@ -73,27 +74,29 @@ class Store:
             names = [found for path in (folder / "releases").iterdir() if (found := _RELEASE.fullmatch(path.name))]
             damaged = not records and any(path.exists() for path in copies)
         except OSError as error:
-            raise Permanent(f"cannot use {folder} for pushes: {error.strerror}; it must be writable") from error
+            raise Permanent(f"cannot use {folder} for pushes: {error.strerror}; let the agent write there") from error
         newest = max(records, key=lambda record: record.generation, default=Record())
         seen = max((int(name[1]) for name in names), default=0)
-        # No record survived: the floor comes from what the names of the releases still say.
+        # If no record survived, the names of the releases still give the floor of targets.
         if not records:
             newest = msgspec.structs.replace(newest, floor=Versions(targets=seen))
         return cls(folder, newest, damaged=damaged)
 
     def add_release(self, release: Release) -> Ref:
-        """Store a release durably.  The release is not in force before a record names it."""
-        # A new file with the digest in its name: a record that names it finds exactly this content or none.
+        """Store a release durably, and return its name.  The release has no effect before a record names it."""
+        # The digest is a part of the file's name, so a record that names the file finds exactly this content or none.
         content = msgspec.json.encode(release)
         ref = Ref(release.version, hashlib.sha256(content).hexdigest())
         try:
             write_file(self._path(ref), content)
         except OSError as error:
-            raise Transient(f"cannot store push {release.version}: {error.strerror}") from error
+            raise Transient(
+                f"cannot store release {release.version} in {self.folder}: {error.strerror}; free some space"
+            ) from error
         return ref
 
     def release(self, ref: Ref) -> Release | None:
-        """Return a stored release, or None where its file is missing or damaged."""
+        """Return a stored release, or None if its file is missing or damaged."""
         try:
             content = self._path(ref).read_bytes()
             if hashlib.sha256(content).hexdigest() != ref.digest:
@@ -103,19 +106,22 @@ class Store:
             return None
 
     def commit(self, record: Record) -> None:
-        """Make `record` the record.
+        """Replace the stored record by `record`, under the next generation.
 
-        The record survives a power cut as soon as this returns.  Where it raises, either record may hold.
+        The record is durable when this method returns.  If the method raises, a restart may find the old record or the
+        new one.
         """
         record = msgspec.structs.replace(record, generation=self.record.generation + 1)
         content = msgspec.json.encode(record)
         copy = hashlib.sha256(content).hexdigest().encode() + b"\n" + content
         try:
-            # One copy after the other, each with its own fsync, so a cut damages at most one.
+            # The copies are written one after the other, each with its own fsync, so a power cut damages at most one.
             for name in _COPIES:
                 write_file(self.folder / name, copy)
         except OSError as error:
-            raise Transient(f"cannot store the state of pushes in {self.folder}: {error.strerror}") from error
+            raise Transient(
+                f"cannot store the state of pushes in {self.folder}: {error.strerror}; free some space"
+            ) from error
         self.record = record
         self._forget_others()
 
@@ -125,7 +131,7 @@ class Store:
     def _forget_others(self) -> None:
         slots = self.record.slots
         wanted = {self._path(ref) for ref in (slots.current, slots.trial) if ref is not None}
-        # A file that cannot be removed now is removed after the next push.
+        # A file that cannot be removed now is removed after the next commit.
         with contextlib.suppress(OSError):
             for path in (self.folder / "releases").iterdir():
                 if path not in wanted:
@@ -136,7 +142,7 @@ def _read_record(path: Path) -> Record | None:
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
-            # A power cut came between the writes of the two copies, or the flash lost a block.
+            # This copy is damaged, for example because the flash lost a block.
             return None
         return msgspec.json.decode(content, type=Record)
     except (FileNotFoundError, msgspec.DecodeError):

@@ -1,10 +1,10 @@
-"""Decides which release is in force: the release on trial, or without a trial the last proven release.  Pure.
+"""Decide which release is in force: the release on trial or, without a trial, the last known good release.  Pure.
 
     commit ---> trial ---(healthy for trial_s)---> current
                   |
-                  +--(unhealthy, or too many starts without success)---> the release before, for good
+                  +--(unhealthy, or too many starts without success)---> refused, and `current` is in force again
 
-Invariant: `current` has passed its trial, and only a release that has not passed its trial is given up.
+Invariant: `current` has passed its trial, and only a release on trial is ever reverted.
 
 An attempt is counted just before the release is applied, so a release that kills the agent at once runs out of
 attempts.  A clean stop gives the attempt back, so only crashes count.
@@ -16,21 +16,24 @@ from typing import Final
 import msgspec
 
 ATTEMPTS: Final = 3
-"""How many starts a release on trial may take; two may end because the vehicle lost its power, which proves nothing."""
+"""The number of starts that a release on trial gets.
+
+Two of them may end because the vehicle lost power, which says nothing about the release.
+"""
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """A stored release: its version of targets, and the SHA-256 (hex) of its file."""
+    """Names a stored release by its version of targets and the SHA-256 (hex) of its file."""
 
     version: int
     digest: str
 
 
 class Slots(msgspec.Struct, frozen=True):
-    """The releases that are kept.
+    """Names the releases that are kept: `current` is the last known good one, `trial` is the one on trial.
 
-    `attempts` counts starts with the release on trial.  `refused` is the newest version of targets that was
-    verified but failed its trial; 0 means none.
+    `attempts` counts the starts with the release on trial.  `refused` is the newest version of targets that was trusted
+    but unusable, or that failed its trial; 0 means none.
     """
 
     current: Ref | None = None
@@ -40,18 +43,18 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def in_force(self) -> Ref | None:
-        """The release to apply."""
+        """Return the release to apply, or None if there is none."""
         return self.trial or self.current
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """The versions that need not be offered again."""
+        """Return the versions of targets that need not be offered again."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 
 
 class Decision(Enum):
-    """A decision about a running trial."""
+    """The possible decisions about a running trial."""
 
     WAIT = auto()
     CONFIRM = auto()
@@ -59,18 +62,18 @@ class Decision(Enum):
 
 
 def commit(slots: Slots, ref: Ref) -> Slots:
-    """Put a verified and valid release on trial, with its first attempt; it takes the place of one on trial."""
-    # A release on trial that has not proved itself is not a state to go back to.
+    """Put a verified release on trial, and count its first attempt.  A release that is on trial already is replaced."""
+    # `current` stays, because a release that has not passed its trial is no release to return to.
     return Slots(current=slots.current, trial=ref, attempts=1, refused=slots.refused)
 
 
 def refuse(slots: Slots, version: int) -> Slots:
-    """Record that a trusted version is not usable; what is in force stays."""
+    """Record that a trusted version is unusable.  The release in force stays."""
     return msgspec.structs.replace(slots, refused=max(version, slots.refused))
 
 
 def restart(slots: Slots) -> Slots:
-    """Count one more attempt, because the release is about to be applied again; after the last one, end the trial."""
+    """Count one more attempt of the trial, or revert the release if its attempts are used up."""
     if slots.trial is None:
         return slots
     # The process that counted the last attempt has ended without confirming it.
@@ -80,7 +83,7 @@ def restart(slots: Slots) -> Slots:
 
 
 def give_back(slots: Slots) -> Slots:
-    """Take back the attempt under way: the agent stopped on request, which says nothing about the release."""
+    """Subtract the present attempt, because the agent stops on request, which says nothing about the release."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.
@@ -88,21 +91,21 @@ def give_back(slots: Slots) -> Slots:
 
 
 def confirm(slots: Slots) -> Slots:
-    """End the trial well: the release is the last known good one from now on."""
+    """End the trial with success: the release on trial becomes the last known good release."""
     if slots.trial is None:
         return slots
     return Slots(current=slots.trial, refused=slots.refused)
 
 
 def revert(slots: Slots) -> Slots:
-    """End the trial badly: the last known good release is in force, and that version is never tried again."""
+    """End the trial with failure: the last known good release returns, and the failed version is never tried again."""
     if slots.trial is None:
         return slots
     return Slots(current=slots.current, refused=max(slots.trial.version, slots.refused))
 
 
 def judge(*, running_s: float, trial_s: float, healthy: bool) -> Decision:
-    """Decide about a trial that has run for `running_s` since it was applied."""
+    """Decide how a trial goes on, `running_s` seconds after its release was applied."""
     if not healthy:
         return Decision.REVERT
     return Decision.CONFIRM if running_s >= trial_s else Decision.WAIT

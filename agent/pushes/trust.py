@@ -1,27 +1,28 @@
-"""Verify a bundle: TUF's client workflow over the files of one message, and the checks that TUF leaves to us.
+"""Verify a bundle by TUF's client workflow, and by the checks that TUF leaves to its users.
 
-This file runs in the verifier process only, because importing TUF costs 25 MB.  The files of a bundle are untrusted.
-A temporary folder holds the working copy of the trusted metadata, and the caller keeps the whole result or nothing.
+This file runs in the verifier process only, because importing TUF takes 25 MB of memory.  The files of a bundle are
+untrusted.  A temporary folder holds the working copy of the trusted metadata.  The caller keeps the whole result or
+nothing.
 
 Numbers such as 5.3.11 are steps of the client workflow in https://theupdateframework.github.io/specification/v1.0.33/.
 
-Invariants, beyond those of that workflow:
+Invariants, in addition to those of the workflow:
 
 - Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
-  can be empty after a power cut.  Only a root that gives a role new keys lifts the floor of that role (recovery from
+  can be empty after a power cut.  Only a root that gives a role new keys removes the floor of that role (recovery from
   a fast-forward attack, 5.3.11).
-- The caller gives the time.  A head unit without a clock boots in 1970, when nothing would ever be expired.
-- A target that is not meant for this vehicle is not unpacked.  A release lacks no target that is.
+- The caller passes the time.  A head unit without a clock boots in 1970, when no metadata has expired yet.
+- A release contains every target that is meant for this vehicle, and no other target.
 """
 
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
+import msgspec
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -43,16 +44,15 @@ from agent.pushes.release import Question, Reason, Refused, Release
 _METADATA_BYTES: Final = 500_000
 """The size limit of one metadata file."""
 _ROTATIONS: Final = 128
-"""How many root versions one bundle may bring: eight a year for the life of a car."""
+"""The most root versions that one bundle may bring, enough for eight a year over 16 years."""
 _ROLES: Final = ("timestamp", "snapshot", "targets")
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
-    """The result for a bundle that is trusted.
+class Trusted(msgspec.Struct, frozen=True):
+    """Holds the result of verifying a bundle that is trusted.
 
-    `metadata` is what the vehicle holds from now on.  `signed_at_s` is a Unix time that has certainly passed, or 0.
-    `release` is None where its version is settled already.
+    `metadata` is the metadata that the vehicle must keep, by file name.  `signed_at_s` is a Unix time that has
+    certainly passed, or 0.  `release` is None if its version is settled already.
     """
 
     versions: Versions
@@ -62,10 +62,10 @@ class Trusted:
 
 
 def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
-    """Verify the bundle of `question`.
+    """Verify the bundle of `question`, and return its metadata and its release.
 
-    Raises: Refused for a bundle that must not be applied, Permanent where the vehicle's own trusted root is unusable,
-    OSError where the temporary folder cannot be used.
+    Raises: Refused for a bundle that must not be applied, Permanent if the vehicle's own trusted root is unusable,
+    OSError if the temporary folder cannot be used.
     """
     try:
         files = parse_bundle(question.bundle)
@@ -78,7 +78,7 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
 
 
 class _Fetcher(FetcherInterface):
-    """The updater's network: the files of the bundle, and the target files that the vehicle holds, by URL path."""
+    """Replaces the updater's network by the files of the bundle and the target files that the vehicle holds."""
 
     def __init__(self, files: Mapping[str, bytes], contents: Sequence[bytes]) -> None:
         self.files = files
@@ -91,12 +91,12 @@ class _Fetcher(FetcherInterface):
         if content is None and url.startswith("targets/"):
             content = self.held.get(url.rsplit("/", 1)[-1].split(".", 1)[0])
         if content is None:
-            raise DownloadHTTPError(f"the bundle has no {url}", 404)
+            raise DownloadHTTPError(f"the bundle lacks the file {url}; the vehicle asks for all files again", 404)
         return iter((content,))
 
 
 class _Updater(Updater):
-    """The updater, with the parts of its inner state that python-tuf does not show: reference time and trusted set."""
+    """Gives access to inner state that python-tuf keeps private: the reference time and the trusted metadata."""
 
     def set_time(self, now: datetime) -> None:
         self._trusted_set.reference_time = now
@@ -115,7 +115,7 @@ class _Verification:
         self.kinds = kinds
         self.folder = folder
         self.fetcher = _Fetcher(files, question.contents)
-        # The updater keeps and reads earlier roots in this folder of its own.
+        # The updater reads earlier roots in this folder, and the stored metadata includes such roots.
         (folder / "root_history").mkdir()
         for name, content in question.metadata.items():
             (folder / name).write_bytes(content)
@@ -135,9 +135,9 @@ class _Verification:
                 bootstrap=question.trusted_root,
             )
         except RepositoryError as error:
-            # No bundle can mend this: the anchor of trust itself is damaged.
-            raise Permanent(f"the vehicle's root.json is unusable ({error}): enrol the vehicle again") from error
-        # 5.1: one fixed time for the whole update.  The updater would take it from the clock of this machine.
+            # No bundle can repair this failure, because the anchor of trust itself is damaged.
+            raise Permanent(f"the vehicle's root.json is unusable ({error}); enrol the vehicle again") from error
+        # 5.1: the whole update uses one fixed time.  Without this call, the machine's clock would give the time.
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
         self.factory_root = self.updater.root.version
 
@@ -153,15 +153,15 @@ class _Verification:
             raise self._refusal(error) from error
         timestamp = cast("Timestamp", self.updater.trusted("timestamp"))
         signed_at = timestamp.unrecognized_fields.get(SIGNED_AT, 0)
-        # TUF does not know this field; a time beyond the expiry of the same file would push the clock ahead.
+        # TUF does not check this field.  A time after the file's own expiry would make later metadata count as expired.
         believable = isinstance(signed_at, int) and 0 <= signed_at <= timestamp.expires.timestamp()
         return Trusted(versions, self._metadata(), signed_at if believable else 0, release)
 
     def _check_floor(self) -> Versions:
-        """Return the versions found.
+        """Return the versions of the verified metadata.
 
-        Raises: Refused where one is below the floor (5.3.5, 5.4.3, 5.5.5), which the updater cannot see if its stored
-        metadata was lost.
+        The updater compares versions with the stored metadata only, which may be lost, so this method compares them
+        with the floor.  Raises: Refused if a version is below the floor (5.3.5, 5.4.3, 5.5.5).
         """
         found = Versions(
             self.updater.root.version,
@@ -169,17 +169,23 @@ class _Verification:
         )
         floor = self.question.floor
         if found.root < floor.root:
-            raise Refused(Reason.ROLLBACK, f"root {found.root}, but this vehicle has trusted root {floor.root}")
+            raise Refused(
+                Reason.ROLLBACK,
+                f"root has version {found.root}, but this vehicle has seen {floor.root}; publish a higher version",
+            )
         for role in _ROLES:
             offered, seen = getattr(found, role), getattr(floor, role)
             if offered < seen and not self._has_new_keys(role):
-                raise Refused(Reason.ROLLBACK, f"{role} {offered}, but this vehicle has seen {role} {seen}")
+                raise Refused(
+                    Reason.ROLLBACK,
+                    f"{role} has version {offered}, but this vehicle has seen {seen}; publish a higher version",
+                )
         return found
 
     def _has_new_keys(self, role: str) -> bool:
-        """Return whether a root newer than the floor's gave `role` other keys.
+        """Return whether a root that is newer than the floor's root gave `role` other keys.
 
-        5.3.11: a thief of the old keys may have signed a very high version, so new keys count from their own.
+        A thief of the old keys may have signed a very high version, so new keys may start from a lower one (5.3.11).
         """
         then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
         if self.question.floor.root == 0 or not then.exists():
@@ -189,11 +195,15 @@ class _Verification:
         return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
-        """Return the documents for this vehicle (5.7).  A target of no known kind, or for others, is left alone."""
+        """Return the documents for this vehicle (5.7).
+
+        Targets of an unknown kind and targets for other vehicles are skipped.  Raises: Refused if there are too many
+        targets, or if one is too large.
+        """
         listed = cast("Targets", self.updater.trusted("targets")).targets
-        # A bundle could not bring so many files, and the vehicle could not name so many as held.
+        # A bundle cannot contain more files than that, and a request cannot list more files as held.
         if len(listed) > FILES:
-            raise Refused(Reason.OVERSIZED, f"{len(listed)} targets; at most {FILES} are read")
+            raise Refused(Reason.OVERSIZED, f"the metadata lists {len(listed)} targets; publish at most {FILES}")
         documents = {
             path: self._content(target)
             for path, target in sorted(listed.items())
@@ -203,16 +213,19 @@ class _Verification:
 
     def _content(self, target: TargetFile) -> bytes:
         if target.length > CONTENT_BYTES:
-            raise Refused(Reason.OVERSIZED, f"{target.path} is announced with {target.length} bytes")
+            raise Refused(
+                Reason.OVERSIZED,
+                f"target {target.path} has {target.length} bytes; publish at most {CONTENT_BYTES} in one target",
+            )
         # 5.7.3: the updater checks length and hash.
         file = self.folder / "target"
         self.updater.download_target(target, filepath=str(file))
         return file.read_bytes()
 
     def _metadata(self) -> dict[str, bytes]:
-        """Return the trusted metadata as files, which come back with the next question.
+        """Return the trusted metadata by file name, as the next question must contain it.
 
-        The root that the vehicle has from the factory is not among them, because every question brings it anyway.
+        The root that the vehicle has from the factory is left out, because every question contains it anyway.
         """
         names = [f"{role}.json" for role in _ROLES]
         newer = range(self.factory_root + 1, self.updater.root.version + 1)
@@ -220,9 +233,9 @@ class _Verification:
         return {name: (self.folder / name).read_bytes() for name in names}
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
-        """Return the refusal with its stable reason.
+        """Return the refusal of the bundle that `error` calls for, with a stable reason.
 
-        The reason comes from the file that TUF refused, which shows more than the type of the exception.
+        The reason is derived from the file that TUF refused, because the type of `error` says too little.
         """
         name = self.fetcher.last
         content = self.fetcher.files.get(name, b"")
@@ -244,10 +257,7 @@ class _Verification:
 
 
 def _fault(role: str, content: bytes, root: Root) -> Reason | None:
-    """Return what is wrong with the signatures of a metadata file, by the keys that `root` gives `role`.
-
-    None means that the file is genuine.
-    """
+    """Return the fault in a metadata file's signatures, or None if the keys of `role` in `root` signed the file."""
     try:
         metadata = Metadata.from_bytes(content)
     except RepositoryError:
@@ -263,8 +273,8 @@ def _fault(role: str, content: bytes, root: Root) -> Reason | None:
 
 
 def _misfit(role: str, error: Exception) -> Reason:
-    """Return what is wrong with a metadata file that is genuine in itself."""
-    # 5.3.4: a new root needs the signatures of its predecessor's keys, which it has here, and those of its own.
+    """Return why TUF refused a metadata file whose signatures are genuine."""
+    # 5.3.4: a new root must be signed by its predecessor's keys and by its own.  Here its own signatures are missing.
     if isinstance(error, UnsignedMetadataError):
         return Reason.UNDERSIGNED
     if isinstance(error, BadVersionNumberError) and role in (Timestamp.type, Snapshot.type):

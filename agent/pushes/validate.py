@@ -1,7 +1,7 @@
-"""Check whether this vehicle can use the documents of a release: the last check before it may be applied.
+"""Check that this vehicle can use the documents of a release, before the release may be applied.
 
-This file runs in the verifier process, because rules are programs, and one that never ends must not take the agent
-with it.  Invariant: a release that passes was parsed by the very code that will apply it, and every flag was evaluated
+This file runs in the verifier process.  The rules of flags are programs, and a rule that never ends must not block the
+agent.  Invariant: a release that passes was parsed by the same code that will apply it, and every flag was evaluated
 for this vehicle.
 """
 

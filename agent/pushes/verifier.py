@@ -1,15 +1,15 @@
-"""The verifier process, `python -m agent.pushes.verifier`: judges one bundle and ends.
+"""Verify one bundle in a process of its own, `python -m agent.pushes.verifier`.
 
-The process reads a Question from standard input and writes a Verdict to standard output (agent/pushes/release.py).  It
-holds no key, opens no socket and keeps no file, and its memory, processor time and file sizes are limited.  The worst
-that a hostile bundle can reach here is a refusal.
+The process reads a Question from standard input and writes a Verdict to standard output (agent/pushes/release.py).  The
+process holds no key, opens no socket and keeps no file.  Its memory, processor time and file sizes are limited.  The
+worst that a hostile bundle can achieve is a refusal.
 
 | exit status | meaning |
 |---|---|
-| 0 | a verdict was written |
-| EX_TEMPFAIL | the machine failed (disk full); try again |
-| EX_CONFIG | the vehicle's own trusted root is unusable |
-| any other | a crash, which counts against the bundle |
+| 0 | A verdict was written. |
+| EX_TEMPFAIL | The machine failed (disk full); try again. |
+| EX_CONFIG | The vehicle's own trusted root is unusable. |
+| any other | The process crashed, so the bundle is refused. |
 """
 
 import os
@@ -31,7 +31,7 @@ _MEMORY_BYTES: Final = 512 << 20
 _CPU_S: Final = 30
 """The limit of processor time; the slowest head unit needs a tenth of it."""
 _FILE_BYTES: Final = 8 << 20
-"""The limit of a file's size: twice the greatest content of a bundle."""
+"""The size limit of each file that the process writes: twice that of the largest target file."""
 _LIMITS: Final = (
     (resource.RLIMIT_AS, _MEMORY_BYTES),
     (resource.RLIMIT_CPU, _CPU_S),
@@ -43,7 +43,7 @@ _LIMITS: Final = (
 def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
     """Verify the bundle of `question`, and validate its documents.
 
-    Raises: Permanent for an unusable trusted root, OSError where temporary files cannot be written.
+    Raises: Permanent if the vehicle's own trusted root is unusable, OSError if temporary files cannot be written.
     """
     try:
         trusted = verify(question, kinds)

@@ -1,1 +1,1 @@
-"""The running agent: how its parts are built, connected, run and ended.  Only this package knows all others."""
+"""Build, connect, run and stop the components of the agent."""

@@ -1,16 +1,16 @@
-"""One agent: opens its parts, runs them in one task group, and closes them.
+"""Run the components of one agent in one task group, and close them at the end.
 
-`agent.runtime.assembly` builds the parts; `agent.runtime.supervisor` decides over signals and reloads.
+`agent.runtime.assembly` builds the components.  `agent.runtime.supervisor` handles signals and reloads.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Final
 
 import structlog
 
+from agent import __version__
 from agent.errors import Transient
 from agent.formats.up.columns import Event
 from agent.runtime.assembly import Assembly, now_us
@@ -21,31 +21,34 @@ from agent.system.sd_notify import Notifier
 
 DELIVERY_POLL_S: Final = 0.2
 FLUSH_S: Final = 3.5
-"""Storing the open windows may take this long: of the 5 s between SIGTERM and the end, closing the link takes up to 1 s
-before."""
+"""The time limit for storing the open windows when the agent stops.
+
+The agent has 5 s from SIGTERM to its end, and closing the link takes up to 1 s of them.
+"""
 log = structlog.get_logger()
 
 
 class Agent:
-    """The running parts of one configuration."""
+    """Runs the components of one configuration."""
 
     def __init__(self, parts: Assembly, notifier: Notifier) -> None:
-        """Take over `parts`: `running` closes them."""
+        """Take ownership of `parts`, which `running` closes."""
         self._parts = parts
         self._notifier = notifier
         self._fed = asyncio.Event()  # set when every source has ended
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the agent inside the block; then store what the buses brought until now, and close everything.
+        """Run the agent while the block runs, then store the open windows and close everything.
 
-        Raises: Permanent if the agent cannot start (a port that is taken); an ExceptionGroup if a task fails.
+        Raises: AgentError if the agent cannot start, for example if its port is taken; an ExceptionGroup if a task
+        fails.
         """
         parts, settings = self._parts, self._parts.configuration.settings
         try:
             async with parts.server as server:
-                # The port comes first: a start that fails for it must not count as a failed attempt of a release that
-                # is on trial, and applying the release counts the attempt.
+                # The port is opened first, because `applier.start` counts an attempt of a release on trial.  A port
+                # that is taken must not cost the release an attempt.
                 await parts.applier.start()
                 log.info("serving", url=f"http://{settings.serve.host}:{server.port}")
                 async with asyncio.TaskGroup() as group:
@@ -62,27 +65,27 @@ class Agent:
                     # The sources may have ended by themselves; the other tasks run until they are cancelled.
                     for task in tasks:
                         task.cancel()
-                # The link is closed by now: what is stored from here on travels after the next start.
+                # The link is closed by now, so batches that are stored from here on are sent after the next start.
                 await parts.applier.stop()
                 await self._store_rest()
         finally:
             await asyncio.to_thread(self._close_spool)
 
     async def replace_local(self, campaigns: Sequence[CampaignFile]) -> None:
-        """Exchange the local campaigns; the agent collects for them from now on, unless the fleet has pushed some."""
+        """Replace the local campaigns.  They take effect at once, unless the fleet has pushed campaigns."""
         await self._parts.applier.replace_local(campaigns)
 
     def record_event(self, kind: str) -> None:
-        """Send the fleet an event about the agent itself."""
-        self._parts.outbox.add_event(Event(now_us(), kind, {"version": version("headunit-agent")}))
+        """Report an event about the agent itself to the fleet; `kind` names the event."""
+        self._parts.outbox.add_event(Event(now_us(), kind, {"version": __version__}))
 
     async def delivered(self) -> bool:
-        """Wait until every source has ended and every batch is acknowledged; return whether no source failed."""
+        """Wait until every source has ended and every batch is acknowledged; return False if a source failed."""
         await self._fed.wait()
-        # Acknowledgements come in with no event to wait for, and asking the spool costs little.
+        # No event announces acknowledgements, so the outbox is asked again and again, which costs little.
         while not await asyncio.to_thread(self._parts.outbox.delivered):
             await asyncio.sleep(DELIVERY_POLL_S)
-        # A log that was replayed to its end begins at its first frame when it is replayed again.
+        # Without resume points, a log that was replayed to its end begins at its first frame the next time.
         names = [holder.position_name for holder in self._parts.holders]
         await asyncio.to_thread(self._parts.spool.forget_resume_points, names)
         return all(feeder.state is not State.FAILED for feeder in self._parts.feeders)
@@ -90,7 +93,7 @@ class Agent:
     def _report_ready(self) -> None:
         parts = self._parts
         self._notifier.ready(f"{len(parts.feeders)} sources, {len(parts.collector.campaigns)} campaigns")
-        log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=version("headunit-agent"))
+        log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=__version__)
         freeze_lasting_objects()
 
     def _close_spool(self) -> None:
@@ -99,7 +102,7 @@ class Agent:
 
     async def _feed(self) -> None:
         await feed_all(self._parts.feeders)
-        # No frame can come any more that would close the windows.
+        # No further frame will arrive, so nothing else would close the windows.
         await self._parts.collector.flush()
         self._fed.set()
 
@@ -115,14 +118,14 @@ class Agent:
         if outbox.problem is not None:
             log.error("not_stored", reason=outbox.problem, bytes=outbox.pending_bytes)
             return
-        # A run that is not ended in the spool, as after a crash, makes the next start report the time between as lost.
+        # If the spool has no end of this run, as after a crash, the next start reports the time in between as lost.
         try:
             await asyncio.to_thread(self._parts.spool.end_run)
         except Transient as error:
             log.error("end_not_stored", reason=str(error))
 
     async def _watchdog(self) -> None:
-        # The watchdog proves that the event loop turns: a task that is stuck in a call blocks this one as well.
+        # The watchdog shows that the event loop runs, because a task that is stuck in a call blocks this task as well.
         parts = self._parts
         while self._notifier.watchdog_interval_s is not None:
             self._notifier.watchdog(f"link {parts.link.state.value}, {sum(parts.collector.frames.values())} frames")

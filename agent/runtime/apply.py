@@ -1,14 +1,20 @@
-"""Put the release in force into effect in the running agent, and send the receipts.
+"""Apply the release in force to the running agent, and send receipts to the fleet.
 
-    offer -> verified, stored, on trial -> put in force -> receipt
-    put in force:  1. parse the documents, by kind                    a fault ends here, and nothing has changed
-                   2. prepare the effect of each kind                 likewise
-                   3. write what must be on the disk (flagd's file)   a refusal by the disk restores what was written
-                   4. switch each kind                                cannot fail
+A bundle is offered, verified, stored and put on trial.  Then its release is applied and a receipt is sent.
 
-Invariants: a release is applied whole, or the one before stays, in OFREP, in flagd's file and in the campaigns alike.
-Only at start, where there is none before, a release takes effect without the file if the disk refuses it.  Exactly one
-receipt says what became of a push.  Telemetry and pushes never meet except here.
+    steps of applying a release                   if the step fails
+    --------------------------------------------  -------------------------------------------
+    1. parse the documents, by kind               nothing has changed
+    2. prepare the change of each kind            nothing has changed
+    3. write the files on the disk (flagd's)      the earlier files are written again
+    4. switch each kind                           (this step cannot fail)
+
+Invariants:
+
+- A release is applied as a whole, or the earlier one stays: in OFREP, in flagd's file and in the campaigns.  The one
+  exception is the start, when no earlier release is in effect: OFREP and campaigns then do not wait for flagd's file.
+- Exactly one receipt reports each change of the release in force, and each refused push.
+- Telemetry and pushes meet only in this file.
 """
 
 import asyncio
@@ -32,7 +38,7 @@ from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
 POLL_S: Final = 1.0
-"""How often a trial is judged; a trial lasts minutes."""
+"""The interval at which a trial is judged, in seconds.  A trial lasts minutes."""
 
 log = structlog.get_logger()
 
@@ -57,7 +63,10 @@ def make_applier(
 
 
 class Applier:
-    """Applies pushes to the agent by the effects of each kind.  Methods are for one event loop."""
+    """Applies releases to the agent, by one effect for each kind of document.
+
+    Call its methods from one event loop only.
+    """
 
     def __init__(
         self, pushes: Pushes, effects: Mapping[str, Effect], outbox: Outbox, *, kinds: Sequence[Kind] = KINDS
@@ -68,24 +77,24 @@ class Applier:
         self._outbox = outbox
         self._local: Documents = {}
         self._turn = asyncio.Lock()
-        """Held while something takes effect: offers, trials and reloads come one after the other."""
+        """Held while a release is applied, so that offers, trials and reloads come one after the other."""
         self._in_effect: list[Change] = []
-        """The changes that are in effect and agree with the disk; empty before the first."""
+        """The changes that are in effect and also written to the disk; empty before the first release."""
         self.examined = 0
-        """How many bundles were examined, from the fleet or from anyone else who could send one."""
+        """The number of bundles that were examined, genuine or forged."""
         self.refused: Counter[str] = Counter()
         self.problem: str | None = None
-        """Why the release in force could not be put into effect; None where it was."""
+        """The reason why the release in force could not be applied; None if it was applied."""
 
     @property
     def version(self) -> int:
-        """The version of the release in force; 0 where there is none and the local campaigns hold."""
+        """Return the version of the release in force, or 0 if there is none and the local campaigns apply."""
         release = self._pushes.current()
         return 0 if release is None else release.version
 
     @property
     def in_trial(self) -> bool:
-        """Whether the release in force has yet to prove itself."""
+        """Return whether the release in force is still on trial."""
         return self._pushes.in_trial
 
     def sync_request(self) -> bytes:
@@ -93,9 +102,9 @@ class Applier:
         return self._pushes.sync_request()
 
     async def start(self) -> None:
-        """Put the release in force, or the local campaigns, into effect.  Call it before the first frame.
+        """Apply the release in force, or the local campaigns.  Call this method before the first frame arrives.
 
-        Raises: Transient where the disk does not take the count of attempts of a release on trial.
+        Raises: Transient if the disk refuses to store the attempt of a release on trial.
         """
         async with self._turn:
             reverted = await self._pushes.begin()
@@ -104,7 +113,7 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Give back the attempt of a trial, because the agent stops on request and the release is not to blame."""
+        """Subtract this start from the attempts of a trial, because the agent stops on request."""
         try:
             await self._pushes.give_back()
         except Transient as error:
@@ -112,7 +121,10 @@ class Applier:
             log.warning("trial_attempt_not_given_back", reason=str(error))
 
     def set_local(self, local: Sequence[CampaignFile]) -> None:
-        """Set the vehicle's own campaigns, which hold while a release has none; `start` puts them into effect."""
+        """Set the vehicle's own campaigns, which apply while the release in force has none.
+
+        They take effect when `start` is called.
+        """
         self._local = {
             CAMPAIGN.name: [
                 Document(CAMPAIGN.path_of(file.campaign.name), file.source, b"", file.campaign) for file in local
@@ -126,14 +138,14 @@ class Applier:
             await self._put_in_force()
 
     async def offer(self, payload: bytes) -> bool:
-        """Take a bundle, and return False where it was refused or could not be examined.
+        """Examine a bundle and apply its release; return False if it was refused or could not be examined.
 
-        A refused bundle changes nothing, and a receipt says why.  Raises nothing.
+        A refused bundle does not change the release in force, and a receipt says why.  Errors are logged, not raised.
         """
         try:
             outcome = await self._pushes.offer(payload)
         except AgentError as error:
-            # The disk is full, no process can be started, or root.json is unusable: what is in force stays.
+            # The disk is full, no process can be started, or root.json is unusable.  The release in force stays.
             log.error("push_postponed", reason=str(error))
             return False
         await whole(self._settle(outcome))
@@ -141,7 +153,7 @@ class Applier:
         return outcome.result is not Result.REFUSED
 
     async def watch_trials(self, trial_s: float, poll_s: float = POLL_S) -> None:
-        """Confirm a release that works, and revert one that does not.  Runs until it is cancelled."""
+        """Confirm a release on trial that works, and revert a release that does not.  Runs until cancelled."""
         while True:
             await asyncio.sleep(min(poll_s, trial_s))
             try:
@@ -162,13 +174,13 @@ class Applier:
             await self._send_receipt(outcome)
 
     async def _put_in_force(self) -> None:
-        """Apply the release in force; the steps are those of the module text."""
+        """Apply the release in force, in the four steps of the module text."""
         try:
             documents = self._documents()
             changes = [effect.prepare(documents) for effect in self._effects]
         except AgentError as error:
-            # The release was validated before it was stored.  Should it fail all the same, its trial ends for this
-            # problem, and the last good release returns.
+            # This failure is unlikely, because the release was validated before it was stored.  The problem ends the
+            # trial of the release, and the last known good release returns.
             self.problem = str(error)
             log.error("release_unusable", version=self.version, reason=self.problem)
             return
@@ -183,14 +195,18 @@ class Applier:
         log.info("in_force", release=self.version, **facts)
 
     def _documents(self) -> Documents:
-        """Parse the release in force.  Kinds that it has no document of are those of the vehicle itself."""
+        """Parse the documents of the release in force.
+
+        If the release has no document of a kind, the vehicle's own documents of that kind apply.
+        Raises: AgentError if a document cannot be used.
+        """
         release = self._pushes.current()
         contents = {} if release is None else release.documents
         pushed = by_kind(read_documents(contents, self._kinds, prefix=f"push {self.version}: "), self._kinds)
         return {name: pushed[name] or self._local.get(name, ()) for name in pushed}
 
     async def _write(self, changes: Sequence[Change]) -> str | None:
-        """Write what `changes` need on the disk; return the problem where the disk refuses one."""
+        """Write the files of `changes`; return the problem if the disk refuses one of them, and None otherwise."""
         problem: str | None = None
         for done, change in enumerate(changes):
             try:
@@ -201,8 +217,8 @@ class Applier:
                 if self._in_effect:
                     await asyncio.to_thread(self._write_again, self._in_effect[:done])
                     return problem
-                # At start there is no earlier state to keep, and a full disk must not stop collection and OFREP.  A
-                # file of an earlier process would contradict them; removing it needs no space.
+                # At start there is no earlier state to keep, and a full disk must not stop collection and OFREP.  The
+                # file of an earlier process would contradict the release.  Removing the file needs no space.
                 await asyncio.to_thread(change.withdraw)
         return problem
 
@@ -211,7 +227,7 @@ class Applier:
             try:
                 change.write()
             except Transient as error:
-                # The release on trial is reverted for the first problem, which writes this once more.
+                # Because of the first problem, the release on trial is reverted, and the revert writes this file again.
                 log.error("earlier_release_not_written", version=self.version, reason=str(error))
 
     async def _send_receipt(self, outcome: PushOutcome) -> None:

@@ -1,12 +1,13 @@
-"""All parts of one agent, built from its configuration and connected to each other.  `agent.runtime.app` runs them.
+"""Build the components of one agent from its configuration, and connect them.  `agent.runtime.app` runs them.
 
-Building reads files and opens the spool, so it blocks.
+Building blocks, because it reads files and opens the spool.
 """
 
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.formats.topics import Lane
 from agent.formats.up.losses import Reason
@@ -45,9 +46,11 @@ from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
-    """The parts that the app runs.  Their owner closes `spool` after everything else has ended."""
+class Assembly(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the components that `agent.runtime.app` runs.
+
+    The owner must close `spool` after all other components have ended.
+    """
 
     configuration: Configuration
     spool: Spool
@@ -62,9 +65,11 @@ class Assembly:
 
 
 def assemble(configuration: Configuration, limits: Limits, descriptors: Descriptors, started_s: float) -> Assembly:
-    """Build all parts.  `started_s` is the start of the process on the monotonic clock.
+    """Build and connect all components of one agent.  Blocking.
 
-    Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  The spool is closed then.
+    `started_s` is the start of the process on the monotonic clock.
+
+    Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  An error leaves no open spool.
     """
     settings, identity = configuration.settings, configuration.identity
     # The sources are made before the outbox, but report losses only when they run.
@@ -76,7 +81,8 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
         spool = _open_spool(configuration)
         undo.callback(spool.close)
         pushes = Pushes.open(configuration.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
-        # Read before the run begins, and before any source runs: from these frames on nothing is durable yet.
+        # The resume points are read before the run begins and before any source runs.  No frame from these points on is
+        # durable yet.
         holdings = Holdings(holders, spool.resume_points())
         spool.begin_run(now_us(), lossy=", ".join(_lossy_buses(sources)))
         outbox = _make_outbox(configuration, limits, spool, clock)
@@ -86,7 +92,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
         toggles = ToggleService(identity.attributes)
         flagd_file = FlagdFile(configuration.runtime_folder)
         applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=configuration.local)
-        # The collector has no campaigns yet: `applier.start` sets those of the release in force.
+        # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
         link = LinkKeeper(
             endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
@@ -105,7 +111,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
             toggles=toggles,
         )
         server = Server((*toggles.routes, *status.routes), host=settings.serve.host, port=settings.serve.port)
-        # Everything is built, so the spool stays open: the owner of the assembly closes it.
+        # Everything is built, so the spool stays open, and the owner of the assembly closes it.
         undo.pop_all()
     return Assembly(
         configuration=configuration,
@@ -122,7 +128,7 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
 
 
 def endpoint(identity: Identity, uplink: UplinkSettings, timeout_s: float = Limits().connect_timeout_s) -> Endpoint:
-    """Return the broker with this vehicle's certificate for it."""
+    """Return the broker's address, with the files by which this vehicle proves its identity."""
     host, port = uplink.address
     return Endpoint(
         host=host,
@@ -137,7 +143,7 @@ def endpoint(identity: Identity, uplink: UplinkSettings, timeout_s: float = Limi
 
 
 def now_us() -> int:
-    """Return the wall clock in microseconds."""
+    """Return the wall-clock time in microseconds since the Unix epoch."""
     return time.time_ns() // 1_000
 
 
@@ -158,7 +164,8 @@ def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clo
         clock.read,
         batch_max_bytes=limits.batch_max_bytes,
         pending_max_bytes=limits.pending_max_bytes,
-        # Only our receiver confirms that it holds a catalogue; without that, each batch describes its signals itself.
+        # Only the project's own receiver confirms that it holds a catalogue.  Without a confirmation, each batch must
+        # describe its signals itself.
         refer=configuration.settings.uplink.ack == "receiver",
     )
 
@@ -191,13 +198,13 @@ def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock
 
 
 def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
-    # The jitter is full above the floor: without a floor, some attempts would follow a failure at once.
+    # The jitter is full above the floor.  Without a floor, some attempts would follow a failure at once.
     base_s = limits.backoff_min_s
     return Backoff(floor_s=min(0.5, base_s), base_s=base_s, cap_s=configuration.settings.uplink.backoff_max_s)
 
 
 def _lossy_buses(sources: Sequence[Source]) -> list[str]:
-    """Return the buses whose frames an agent that crashed had in its memory alone: no ring and no log has them."""
+    """Return the buses that lose frames if an agent crashes, because no ring and no log still has these frames."""
     keeping = {source.name for source in sources if isinstance(source, Holder) and source.resumes}
     return [bus for source in sources if source.name not in keeping for bus in source.buses]
 

@@ -1,12 +1,13 @@
-"""A configuration with the content of the files that it names: everything that is read before anything is opened.
+"""Read the files that the configuration file names, before the agent opens anything.
 
-`check` and `run` both read it through these functions, so what `check` accepts, `run` can build.  Each function raises
-Permanent that names the file and the remedy.
+`check` and `run` both use these functions, so `run` can build every configuration that `check` accepts.  Each function
+raises a Permanent error that names the file and the remedy.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down import campaign
@@ -20,20 +21,18 @@ from agent.system.durable import make_folder
 from can_dbc.plan import BusPlan
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignFile:
-    """A campaign and its source: a file, or a push."""
+class CampaignFile(msgspec.Struct, frozen=True):
+    """Holds a campaign, and in `source` the name of its file for messages."""
 
     source: str
     campaign: Campaign
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything that the configuration file and the files that it names say.
+class Configuration(msgspec.Struct, frozen=True):
+    """Holds the content of the configuration file and of the files that it names.
 
-    The folders `state` and `runtime_folder` exist.  `local` are the campaigns on board, which hold until the fleet
-    pushes its own.
+    The folders `state` and `runtime_folder` exist.  `local` are the campaigns on board, which apply until the fleet
+    pushes campaigns.
     """
 
     loaded: Loaded
@@ -49,19 +48,22 @@ class Configuration:
         return self.loaded.settings
 
     def equals_except_campaigns(self, other: "Configuration") -> bool:
-        """Return whether a running agent only needs to exchange its campaigns to go from `other` to this one."""
-        # Values and not times of files are compared, so a file that was written again unchanged is no change.
+        """Return whether this configuration and `other` are the same, apart from the local campaigns."""
+        # Values are compared, not the times of files, so a file that was written again unchanged is no change.
         return (self.loaded, self.identity, self.plans) == (other.loaded, other.identity, other.plans)
 
 
 def read_configuration(loaded: Loaded) -> Configuration:
-    """Read the files that `loaded` names, except those of the sources, and make its folders.  Blocking."""
+    """Read the files that `loaded` names, except those of the sources, and make the folders for state.  Blocking.
+
+    Raises: Permanent if a file is wrong or a folder cannot be made.
+    """
     settings = loaded.settings
     return Configuration(
         loaded,
         load_identity(loaded.path(settings.identity.folder)),
         _make_folder(loaded, "folder", settings.state.folder, mode=0o700),
-        # Apps of the head unit, which run as other users, read flagd's file there.
+        # Apps of the head unit run as other users, and read flagd's file in this folder.
         _make_folder(loaded, "runtime_folder", settings.state.runtime_folder, mode=0o755),
         bus_plans(loaded),
         local_campaigns(loaded.path(settings.telemetry.campaigns)),
@@ -69,13 +71,16 @@ def read_configuration(loaded: Loaded) -> Configuration:
 
 
 def local_campaigns(folder: Path) -> tuple[CampaignFile, ...]:
-    """Return the campaigns in `folder` (*.json), by file name; a missing folder has none."""
+    """Return the campaigns in `folder` (*.json), sorted by file name.  A missing folder has no campaigns."""
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     return parse_campaigns((str(file), _read(file)) for file in files)
 
 
 def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[CampaignFile, ...]:
-    """Return the campaigns of (source, JSON) pairs.  Raises: Permanent, also if two campaigns have one name."""
+    """Parse (source, JSON) pairs, and return one campaign for each.
+
+    Raises: Permanent if a document is wrong, or if two campaigns have the same name.
+    """
     return tuple(CampaignFile(source, parsed) for source, parsed in campaign.parse_campaigns(documents))
 
 
@@ -83,13 +88,13 @@ def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
     """Make the folder with `mode`, whatever the umask says; an existing folder keeps its mode."""
     folder = loaded.path(name)
     try:
-        # `make_folder` takes 0700 for every folder on the way; only the last one gets `mode`.
+        # `make_folder` makes every missing folder with mode 0700.  Only the last one gets `mode`.
         if not folder.is_dir():
             make_folder(folder)
             folder.chmod(mode)
     except OSError as error:
         raise Permanent(
-            f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); name one that the agent may write"
+            f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); name one where the agent may write"
         ) from error
     return folder
 
@@ -98,4 +103,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Permanent(f"{path}: {error.strerror}; make it readable for the agent, or remove it") from error
+        raise Permanent(f"{path}: {error.strerror}; make the file readable for the agent, or remove it") from error

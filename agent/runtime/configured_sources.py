@@ -1,6 +1,6 @@
-"""The sources that the settings ask for.
+"""Make the sources that the settings ask for.
 
-Making a source opens nothing; `blocks` does.  `check` and `run` both make them here.
+Making a source opens no interface; its method `blocks` does.  `check` and `run` both make the sources here.
 """
 
 import time
@@ -22,9 +22,10 @@ from agent.system.descriptors import Descriptors
 def make_sources(
     loaded: Loaded, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
 ) -> tuple[Source, ...]:
-    """Make all sources; `on_loss` receives what a live bus carried and its source could not deliver.
+    """Make all sources of the settings.
 
-    Rings of interfaces that are no longer configured are given up.  Raises: Permanent.
+    A source calls `on_loss` for frames that its bus carried and the source could not deliver.  Rings in `descriptors`
+    are closed if their interfaces are no longer configured.  Raises: Permanent if a source cannot be made.
     """
     if descriptors is not None:
         rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSettings)]
@@ -35,9 +36,10 @@ def make_sources(
 def make_source(
     loaded: Loaded, number: int, on_loss: Callable[[BusLoss], None], descriptors: Descriptors | None = None
 ) -> Source:
-    """Make source `number` of the settings.  A log is read once to find its channels, unless the settings name them.
+    """Make source `number` of the settings.
 
-    The rings of sources outlive them in `descriptors`, if given.  Raises: Permanent.
+    A log is read once to find its channels, unless the settings name them.  If `descriptors` are given, they keep the
+    ring of a source open after the source has ended.  Raises: Permanent if the source cannot be made.
     """
     # The module of a source is imported with the first source of its kind, because python-can and the simulator would
     # double the start-up time of a head unit that captures with packet rings.
@@ -65,7 +67,7 @@ def make_source(
                 descriptors=descriptors,
             )
         case PacketRingSettings() as bus:
-            # This process cannot have rings (no CAP_NET_RAW, an old kernel): python-can reads the same interface at
+            # This process cannot use rings (no CAP_NET_RAW, an old kernel), so python-can reads the same interface at
             # ten times the cost.  An interface that is not set up for CAN FD accepts fd=True as well.
             from agent.sources import adapter, python_can  # noqa: PLC0415
 
@@ -84,13 +86,13 @@ def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
     for source in sources:
         for bus in source.buses:
             if bus in owner:
-                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or drop one")
+                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or remove one")
             owner[bus] = source.name
     return tuple(owner)
 
 
 def try_sources(loaded: Loaded) -> None:
-    """Find the mistakes that `make_sources` would find, without opening anything.  Raises: Permanent."""
+    """Check that all sources can be made and that no two deliver the same bus.  Raises: Permanent."""
     source_buses(make_sources(loaded, lambda _: None))
 
 

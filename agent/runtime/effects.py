@@ -1,9 +1,10 @@
-"""What each kind of pushed documents changes in the running agent: one effect for each row of the table of kinds."""
+"""Change the running agent by pushed documents.  Each kind of document has one effect."""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
@@ -15,52 +16,51 @@ from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
 _NAMES_LETTERS: Final = 2_000
-"""How much of the campaigns' names an event carries: it travels in one batch, which may be as small as 4,096 bytes."""
+"""The most characters of campaign names in one event.  An event must fit one batch, which may have only 4,096 bytes."""
 
 
 class Change(Protocol):
-    """The change that the documents of one kind make; it has not been made yet."""
+    """A change of the agent by documents of one kind, which is prepared but not made yet."""
 
     def write(self) -> None:
-        """Write what must be on the disk.  Blocking.
+        """Write the files of this change.  Blocking.
 
-        Raises: Transient where the disk refuses it; what was there is then still there.
+        Raises: Transient if the disk refuses; the earlier files then stay.
         """
 
     def withdraw(self) -> None:
-        """Remove what an earlier process wrote, because it would contradict this change.  Blocking; raises nothing."""
+        """Remove the files of an earlier process, which would contradict this change.  Blocking; raises nothing."""
 
     async def switch(self) -> Mapping[str, object]:
-        """Take effect, which cannot fail.  Returns facts for the log."""
+        """Make the change in the running agent, which cannot fail, and return facts for the log."""
 
 
 class Effect(Protocol):
-    """How documents of one kind take effect."""
+    """Prepares the change that documents of one kind make."""
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that the documents of a release result in; change nothing.
+        """Return the change that `documents` make, without making it.
 
-        Raises: AgentError where the documents cannot be used.
+        Raises: AgentError if the documents cannot be used.
         """
 
 
 class TogglesEffect:
-    """Toggles are served by OFREP and written to flagd's file."""
+    """Serves toggles by OFREP, and writes them to flagd's file."""
 
     def __init__(self, service: ToggleService, file: FlagdFile) -> None:
         self._service = service
         self._file = file
 
     def prepare(self, documents: Documents) -> Change:
-        """Make the evaluator of the flag definition; no definition is no flags."""
+        """Return the change to the flag definition in `documents`, or to no flags if `documents` has none."""
         document = next(iter(documents[TOGGLES.name]), None)
         if document is None:
             return _TogglesChange(self._service, self._file, None, None)
         return _TogglesChange(self._service, self._file, document.content, Evaluator(document.value))
 
 
-@dataclass(frozen=True, slots=True)
-class _TogglesChange:
+class _TogglesChange(msgspec.Struct, frozen=True):
     service: ToggleService
     file: FlagdFile
     definition: bytes | None
@@ -78,30 +78,29 @@ class _TogglesChange:
 
 
 class CampaignsEffect:
-    """Campaigns go to the collector, and an event says which are in force from then on."""
+    """Gives campaigns to the collector, and reports by an event which campaigns are in force."""
 
     def __init__(self, collector: Collector, outbox: Outbox) -> None:
         self._collector = collector
         self._outbox = outbox
 
     def prepare(self, documents: Documents) -> Change:
-        """Take the campaigns, which are parsed already."""
+        """Return the change to the campaigns in `documents`, which are parsed already."""
         return _CampaignsChange(
             self._collector, self._outbox, tuple(document.value for document in documents[CAMPAIGN.name])
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _CampaignsChange:
+class _CampaignsChange(msgspec.Struct, frozen=True):
     collector: Collector
     outbox: Outbox
     campaigns: tuple[Campaign, ...]
 
     def write(self) -> None:
-        """Write nothing: the push store has the documents."""
+        """Write nothing, because the push store has the documents."""
 
     def withdraw(self) -> None:
-        """Remove nothing: no file names the campaigns."""
+        """Remove nothing, because no file names the campaigns."""
 
     async def switch(self) -> Mapping[str, object]:
         # The collector flushes the open increment first, so the counts of frames say exactly where the campaigns begin.
@@ -113,10 +112,10 @@ class _CampaignsChange:
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:
-    """Return the event that names the campaigns in force from here on, as far as there is room.
+    """Return the event that names the campaigns in force from now on.  Names beyond the room of an event are cut off.
 
-    `before` are the numbers of frames of each bus that came before (`frames.<bus>`), so that a receiver knows to the
-    frame where they begin.
+    `before` is the number of earlier frames on each bus.  The event carries these numbers as `frames.<bus>`, so that a
+    receiver knows the first frame to which the campaigns apply.
     """
     fields: dict[str, str | int | float | bool] = {"campaigns": ",".join(names)[:_NAMES_LETTERS]}
     fields |= {f"frames.{bus}": count for bus, count in sorted(before.items())}

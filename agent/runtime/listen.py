@@ -1,6 +1,7 @@
-"""The first thing that a start does: packet rings listen on their buses before the rest of the agent is imported.
+"""Open the packet rings at the very start, before the rest of the agent is imported.
 
-The frames of that time wait in the rings.  The sources adopt these rings as they adopt those of a predecessor.
+Frames that arrive during the start wait in the rings.  The sources adopt these rings later, in the same way as the
+rings of an earlier process.
 """
 
 from agent.settings.sections import PacketRingSettings, Settings
@@ -9,9 +10,9 @@ from agent.system.descriptors import Descriptors
 
 
 def listen(settings: Settings, descriptors: Descriptors) -> None:
-    """Open each ring that `settings` ask for and that no predecessor has left in `descriptors`.
+    """Open each ring that `settings` ask for, unless an earlier process has left that ring in `descriptors`.
 
-    A ring that cannot be opened now is left out, and its source tries again later.
+    A ring that cannot be opened now is skipped, and its source tries again later.
     """
     for source in settings.sources:
         if isinstance(source, PacketRingSettings):

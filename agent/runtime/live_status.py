@@ -1,16 +1,17 @@
-"""The document that the running agent serves at `/status`, gathered from its parts.
+"""Gather the status document that the running agent serves at `/status`.
 
-`agent.commands.status` asks for it and prints it.
+The command `status` requests this document and prints it (`agent.commands.status`).
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final
 
+import msgspec
+
+from agent import __version__
 from agent.errors import AgentError, Permanent
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
@@ -22,11 +23,11 @@ from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.spool.account import Counts, spool_status
 
 DISK_PATIENCE_S: Final = 0.5
-"""An app that asks for the status waits this long at most; an fsync on worn flash can take longer."""
+"""A request for the status waits this long for the disk at most, because an fsync on worn flash can take longer."""
 
 
 class SpoolAccount:
-    """The figures of the spool, read in a thread, because reading waits while the disk works."""
+    """Holds the figures of the spool, and reads them in a thread, because reading blocks while the disk is busy."""
 
     def __init__(self, read: Callable[[], Counts]) -> None:
         """Read the first figures.  Blocking.  Raises: AgentError if they cannot be read."""
@@ -36,13 +37,18 @@ class SpoolAccount:
         self._reading: asyncio.Future[None] | None = None
 
     async def figures(self, patience_s: float = DISK_PATIENCE_S) -> dict[str, Any]:
-        """Return the figures of this moment, or the last ones with the reason in `problem`."""
-        # A reading that was too slow for an earlier request goes on, and there is never more than one.
+        """Return the present figures.
+
+        If reading fails or takes longer than `patience_s`, return the last figures, with the reason in `problem`.
+        """
+        # A reading that was too slow for an earlier request still goes on, and only one reading runs at a time.
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(asyncio.to_thread(self._refresh))
         _, late = await asyncio.wait({self._reading}, timeout=patience_s)
         age_s = time.monotonic() - self._read_at_s
-        problem = f"the disk is busy: figures of {age_s:.1f} s ago" if late else self._problem
+        problem = (
+            f"the disk is busy, so these figures are {age_s:.1f} s old; ask again later" if late else self._problem
+        )
         return {**spool_status(self._counts), "problem": problem}
 
     def _refresh(self) -> None:
@@ -52,9 +58,11 @@ class SpoolAccount:
             self._problem = str(error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveStatus:
-    """The parts that the document is gathered from.  `started_s` counts on the monotonic clock."""
+class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Gathers the status document from the components of the agent.
+
+    `started_s` is the start of the process on the monotonic clock.
+    """
 
     vehicle: str
     broker: str
@@ -77,11 +85,11 @@ class LiveStatus:
         return json_response(200, await self.as_dict())
 
     async def as_dict(self) -> dict[str, Any]:
-        """Return the document in plain values for JSON."""
+        """Return the status document as plain values for JSON."""
         spool = await self.spool.figures()
         return {
             "running": True,
-            "version": version("headunit-agent"),
+            "version": __version__,
             "vehicle": self.vehicle,
             "uptime_s": round(time.monotonic() - self.started_s, 1),
             "sources": [
@@ -115,10 +123,10 @@ class LiveStatus:
         }
 
     def _toggle_values(self) -> Mapping[str, Any]:
-        """Return each toggle as it evaluates for the vehicle itself."""
+        """Return the value of each toggle, evaluated for the vehicle itself."""
         values: dict[str, Any] = {}
         for key in self.toggles.keys:
-            # A rule over attributes of an app has no value without them, and is left out.
+            # A toggle whose rule needs attributes of an app has no value here, and is left out.
             with contextlib.suppress(Permanent):
                 evaluation = self.toggles.evaluate(key)
                 values[key] = {"value": evaluation.value, "variant": evaluation.variant, "reason": evaluation.reason}

@@ -1,10 +1,11 @@
-"""The exchange over one connection: take messages in, ask for news, send batches.  Touches the world.
+"""Work on one connection: receive messages, ask the fleet for a new release, and send batches.
 
-Invariant: telemetry and acknowledgements never wait for pushes.  If the broker refuses to carry pushes, the log says so
-once a connection, and batches are sent all the same.
+Invariant: telemetry and acknowledgements never wait for pushes.  If the broker refuses a request for pushes, the log
+says so, and batches are sent all the same.
 
-Bundles are examined in a task of their own, and only the newest bundle that waits is examined.  After a refused bundle
-the next one waits for a back-off that outlives connections, so that a flood of rubbish costs the machine little.
+Bundles are examined in a separate task.  If several bundles wait, only the newest one is examined.  After a refused
+bundle, the next one waits for a back-off, which continues if the connection ends.  A flood of forged bundles therefore
+costs the machine little.
 """
 
 import asyncio
@@ -23,16 +24,21 @@ from agent.link.session import Backoff
 from agent.runtime.apply import Applier
 from agent.telemetry.uplink.uplink import Uplink
 
-ASK_AGAIN_S: Final = 30.0  # while the broker has nobody who answers
-ANSWER: Final = Backoff(floor_s=20.0, base_s=40.0, cap_s=3_600.0)  # for the fleet to answer; up to date is an answer
+ASK_AGAIN_S: Final = 30.0  # the pause while no client subscribes to our requests
+ANSWER: Final = Backoff(
+    floor_s=20.0, base_s=40.0, cap_s=3_600.0
+)  # the wait for an answer; "nothing new" is an answer too
 REFUSED: Final = Backoff(floor_s=1.0, base_s=2.0, cap_s=60.0)  # between a refused bundle and the next one examined
 log = structlog.get_logger()
 
 
 class Online:
-    """The work on connections: call it with each new connection, one at a time; it runs until the connection ends.
+    """Works on the connections of one vehicle, one at a time.
 
-    Raises Transient where the connection is lost, Permanent where the broker refuses what we must hear.
+    Call the instance with each new connection.  The call runs until the connection ends.
+
+    Raises: Transient if the connection is lost, Permanent if the broker refuses a subscription.  An error of a task
+    arrives in an ExceptionGroup.
     """
 
     def __init__(
@@ -55,7 +61,7 @@ class Online:
         self._jitter = jitter
         self._nudged = asyncio.Event()
         self._answered = asyncio.Event()
-        self._news = asyncio.Event()  # nudged or answered
+        self._news = asyncio.Event()  # set when nudged or answered
         self._bundle: asyncio.Queue[bytes] = asyncio.Queue(1)
         self._refusals = 0  # in a row
         self._quiet_until_s = 0.0
@@ -84,7 +90,7 @@ class Online:
                 self._news.set()
 
     async def _examine(self) -> None:
-        """Offer the newest waiting bundle, never sooner than the back-off allows.  Runs until cancelled."""
+        """Offer the newest waiting bundle to the applier, but not before the back-off ends.  Runs until cancelled."""
         while True:
             await asyncio.sleep(self._quiet_until_s - time.monotonic())
             if await self._applier.offer(await self._bundle.get()):
@@ -94,7 +100,7 @@ class Online:
             self._quiet_until_s = time.monotonic() + self._refused.wait_s(self._refusals, self._jitter())
 
     async def _ask(self, connection: Connection) -> None:
-        """Ask for news: now, whenever the fleet announces some, and again if no answer comes.  Runs until cancelled."""
+        """Ask for a new release: now, after each nudge, and again if no answer arrives.  Runs until cancelled."""
         unanswered = 0
         while True:
             self._nudged.clear()

@@ -1,20 +1,20 @@
-"""The life of the process over signals, reloads and starts that fail.
+"""Run one agent after the other, and handle signals, reloads and failed starts.
 
-SIGTERM and SIGINT store the open windows and end the process.  SIGHUP reads the configuration again: if only campaigns
-changed, the running agent exchanges them; if anything else changed, the agent ends and a new one is built behind the
-same spool.  The supervisor runs one agent after the other:
+SIGTERM and SIGINT store the open windows and end the process.  SIGHUP reads the configuration again.  If only campaigns
+changed, the running agent replaces them.  If anything else changed, the agent ends, and a new one is built with the
+same spool.
 
-    what became of an agent                            what comes next
-    -------------------------------------------------  ----------------------------------------------------
-    did not start: the disk refused                    the same configuration again after RETRY_S
-    did not start: a mistake, after a reload           the configuration before the reload
-    did not start: a mistake, at the first start       the process ends with the error
-    ran, and was asked to reload                       the new configuration; this one is the one before
-    ran, and was stopped or has delivered everything   the process ends
-    ran, and a part of it failed for good              the process ends with the error
+    an agent                                           the next step
+    -------------------------------------------------  ------------------------------------------------------
+    did not start: the disk refused                    try the same configuration again after RETRY_S
+    did not start: a mistake, after a reload           return to the configuration before the reload
+    did not start: a mistake, at the first start       end the process with the error
+    ran, and was asked to reload                       run the new configuration, and remember the present one
+    ran, and was stopped or has delivered everything   end the process
+    ran, and a component failed for good               end the process with the error
 
 Invariant: a configuration with a mistake changes nothing, and one message in the log names the mistake.  A mistake that
-shows only when the parts are built (a port that is taken) costs a short interruption.
+shows only when the components are built (a port that is taken) costs a short interruption.
 """
 
 import asyncio
@@ -40,13 +40,19 @@ from agent.system.descriptors import Descriptors
 from agent.system.sd_notify import Notifier
 
 RETRY_S: Final = 2.0
-"""A service manager would give up after some attempts on a disk that refuses, so the process waits by itself."""
+"""The wait before another start if the disk refuses.
+
+The process waits by itself, because a service manager would stop trying after some attempts.
+"""
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The objects that live as long as the process, over all reloads.  `started_s` counts on the monotonic clock."""
+    """Holds the objects that live as long as the process, across all reloads.
+
+    `started_s` is the start of the process on the monotonic clock.
+    """
 
     notifier: Notifier
     descriptors: Descriptors
@@ -55,7 +61,7 @@ class Process:
 
 
 class _Ending(Enum):
-    """Why an agent that ran has ended, as the kind of the event that the fleet receives."""
+    """The reasons for the end of an agent.  Each value is the kind of the event that reports the end to the fleet."""
 
     STOPPED = "agent_stopped"
     DELIVERED = "agent_delivered"
@@ -64,7 +70,7 @@ class _Ending(Enum):
 
 
 class _NotStartedError(Exception):
-    """An agent that could not start, with the reason."""
+    """The agent could not start; `reason` is the error."""
 
     def __init__(self, reason: AgentError) -> None:
         super().__init__(str(reason))
@@ -74,10 +80,10 @@ class _NotStartedError(Exception):
 async def run(loaded: Loaded, read: Callable[[], Loaded], process: Process, *, until_delivered: bool = False) -> int:
     """Run the agent that `loaded` configures until SIGTERM, and return the exit status of the process.
 
-    `read` reads the configuration again.  With `until_delivered` the agent also ends when every source has ended and
-    every batch is acknowledged; the status is 1 if a source failed, or if a signal came before.
+    `read` reads the configuration again.  With `until_delivered`, the agent also ends when every source has ended and
+    every batch is acknowledged.  The status is then 1 if a source failed, or if a signal ended the agent earlier.
 
-    Raises: AgentError if the agent cannot start, or if a part of it failed for good.
+    Raises: AgentError if the agent cannot start, or if one of its components failed for good.
     """
     supervisor = _Supervisor(loaded, read, process, until_delivered=until_delivered)
     with ungrouped():
@@ -112,7 +118,7 @@ class _Supervisor:
                     await self._postpone(failure.reason)
                 elif before is not None:
                     _log_refusal(failure.reason)
-                    # It ran a moment ago, so if it fails now the cause is another one, and the process ends.
+                    # The earlier configuration ran a moment ago.  If it fails now, the process ends.
                     configuration, before = before, None
                 else:
                     raise failure.reason from failure
@@ -120,13 +126,16 @@ class _Supervisor:
             if ending is not _Ending.RELOADED:
                 log.info("agent_stopped", uptime_s=round(time.monotonic() - self._process.started_s, 1))
                 return ending
-            # The old agent has closed everything by now, so the new one can have its port and its spool.
+            # The old agent has closed everything by now, so the new one can take over its port and its spool.
             assert self._next is not None
             configuration, before = self._next, configuration
         return _Ending.STOPPED
 
     async def _run_one(self, configuration: Configuration) -> _Ending:
-        """Run one agent until it ends.  Raises: _NotStartedError; what the agent raises once it has started."""
+        """Run one agent until it ends, and return the reason of the end.
+
+        Raises: _NotStartedError if the agent cannot start.  Errors of an agent that has started are passed on.
+        """
         settings = configuration.settings
         logging.configure(settings.log.level, settings.log.format)
         started = False
@@ -149,7 +158,7 @@ class _Supervisor:
         return Agent(parts, process.notifier)
 
     async def _postpone(self, reason: Transient) -> None:
-        # One line for the whole time: a disk may stay full for days.
+        # The log gets one line for the whole time, because a disk may stay full for days.
         if not self._postponed:
             log.error("start_postponed", reason=str(reason), retry_s=RETRY_S)
             self._postponed = True
@@ -157,7 +166,7 @@ class _Supervisor:
             await asyncio.wait_for(self._stop.wait(), RETRY_S)
 
     async def _until_ended(self, agent: Agent, configuration: Configuration) -> _Ending:
-        """Wait for what ends `agent`, and meanwhile exchange its campaigns on SIGHUP."""
+        """Wait until `agent` must end, and return the reason.  Meanwhile, replace its campaigns on SIGHUP."""
         delivered = asyncio.create_task(agent.delivered()) if self._until_delivered else None
         try:
             while True:
@@ -190,9 +199,9 @@ class _Supervisor:
                 wait.cancel()
 
     async def _needs_new_agent(self, agent: Agent, configuration: Configuration) -> bool:
-        """Read everything again, and exchange the campaigns of `agent` if nothing else changed.
+        """Read the configuration again, and replace the campaigns of `agent` if nothing else changed.
 
-        Return whether the agent must be built anew, from `_next`.
+        Returns True if a new agent must be built from `_next`.  A mistake is logged, and `agent` goes on unchanged.
         """
         notifier = self._process.notifier
         notifier.reloading(time.monotonic_ns())
@@ -205,12 +214,12 @@ class _Supervisor:
                 return True
         except Permanent as error:
             _log_refusal(error)
-            notifier.ready("reload refused, see the log")
+            notifier.ready("the reload was refused; see the log")
             return False
         await agent.replace_local(found.local)
-        notifier.ready("campaigns read again")
+        notifier.ready("the campaigns were read again")
         return False
 
 
 def _log_refusal(error: AgentError) -> None:
-    log.error("reload_refused", reason=str(error), effect="everything stays as it was")
+    log.error("reload_refused", reason=str(error), effect="the agent goes on with the earlier configuration")

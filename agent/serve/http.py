@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, cast
 
 import h11
+import msgspec
 import structlog
 
 from agent.errors import AgentError, Permanent
@@ -38,8 +39,7 @@ _READ_BYTES: Final = 16_384
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One HTTP request.
 
     `path` has no query and keeps its percent-encoding.  The names in `headers` are in lower case.
@@ -69,8 +69,7 @@ def json_response(status: int, content: object, headers: Mapping[str, str] | Non
     return Response(status, json.dumps(content, separators=(",", ":")).encode(), headers or {})
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """A handler for one method and one path; a path that ends in `/*` matches every path below it."""
 
     method: str

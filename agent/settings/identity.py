@@ -7,7 +7,6 @@ mixed-up folder is therefore one clear message at start, and not a rejected batc
 """
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -51,8 +50,7 @@ class _Root(msgspec.Struct, frozen=True):
     signed: _Signed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Identity:
+class Identity(msgspec.Struct, frozen=True, eq=False):
     """Holds the identity of one enrolled vehicle.
 
     `partition` is the partition of the fleet that the vehicle belongs to.  Two identities are equal if they come from

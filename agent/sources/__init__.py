@@ -1,18 +1,19 @@
-"""Sources: where frames and values come in.  This file holds what every source promises and what it may report."""
+"""Sources deliver frames and values.  This file defines the contract of every source and the losses that it reports."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from agent.formats.up.signals import SignalBlock, SignalTable
 from can_dbc.frames import FrameBlock
 
 
-@dataclass(frozen=True, slots=True)
-class BusLoss:
-    """Frames that a bus carried and the source could not deliver; the ledger calls them `bus_overflow`.
+class BusLoss(msgspec.Struct, frozen=True):
+    """Describes frames that a bus carried and its source could not deliver.  The ledger calls them `bus_overflow`.
 
-    `first_ns` to `last_ns` is the range of their timestamps; `count` is 0 if their number cannot be known.
+    The timestamps of the frames are from `first_ns` to `last_ns` (Unix epoch).  `count` is 0 if their number is
+    unknown.
     """
 
     bus: str
@@ -23,22 +24,22 @@ class BusLoss:
 
 
 class Source(Protocol):
-    """One origin of frames: an interface, a log, the virtual vehicle.
+    """Delivers frames from one origin: an interface, a log, or the virtual vehicle.
 
     Ownership: `blocks()` is called once.  The source owns its interface or file from the first `anext` until the
     iterator is exhausted or closed (`aclose`), and then closes it and ends its threads.  A block belongs to its
     receiver; the source does not touch the arrays again.
     Ordering: frames come in the order of the bus or of the log, and their positions have no gap (`FrameBlock.first`);
     timestamps may step back.  `block.buses` is always `buses`.
-    Timing: a live source yields at most one block a drain interval, and none while nothing arrives.
-    Ending: a log ends, and so does a simulated drive of limited duration.  A live interface never ends by itself; its
-    source waits while it is missing.
-    Errors: Permanent, and only that, if the configuration or the log is wrong and stays wrong.
+    Timing: a live source yields at most one block per drain interval, and none while nothing arrives.
+    Ending: a log ends, and so does a simulated drive of limited duration.  A live interface never ends by itself.  Its
+    source waits while the interface is missing.
+    Errors: a source raises Permanent, and no other error, if the configuration or the log is wrong.
     """
 
     @property
     def name(self) -> str:
-        """Return what the settings call this source."""
+        """Return the name of this source, for messages and for the status."""
 
     @property
     def buses(self) -> tuple[str, ...]:
@@ -49,10 +50,10 @@ class Source(Protocol):
 
 
 class ValueSource(Protocol):
-    """One origin of values that are not CAN frames, such as a GNSS receiver or diagnostic answers.
+    """Delivers values that do not come from CAN frames, such as those of a GNSS receiver or diagnostic answers.
 
-    Ownership, ordering, timing, ending and errors are those of `Source`.  Values have no resume points: what is not
-    durable when the agent crashes is lost.
+    Ownership, ordering, timing, ending and errors are as in `Source`.  Values have no resume points, so values that
+    are not durable are lost when the agent crashes.
     """
 
     @property

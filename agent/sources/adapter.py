@@ -1,4 +1,7 @@
-"""Adapter: how python-can is asked for an interface, and who has to act if that fails."""
+"""Open CAN interfaces through python-can.
+
+Wrong settings are Permanent errors.  A missing interface is a Transient error.
+"""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -15,9 +18,9 @@ Option = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One interface as the settings describe it.  An adapter only receives, so nothing here can send.
+    """Describes one interface as the settings do.  The agent only receives, so this class has no way to send.
 
-    `bitrate` 0 leaves the interface as it is set up.  `options` go to python-can as they are.
+    `bitrate` 0 leaves the interface as it is set up.  `options` are passed to python-can unchanged.
     """
 
     interface: str
@@ -30,7 +33,7 @@ class Adapter:
     def open(self, bus: str) -> can.BusABC:
         """Open the interface that delivers `bus`.
 
-        Raises: Transient if it is not there (yet); Permanent if the configuration is wrong.
+        Raises: Transient if the interface is not there (yet); Permanent if the configuration is wrong.
         """
         where = f"source {bus}"
         arguments = self._arguments()
@@ -40,26 +43,29 @@ class Adapter:
         except NotImplementedError as error:
             known = ", ".join(sorted(can.VALID_INTERFACES))
             raise Permanent(
-                f"{where}: interface = {self.interface!r}: {error}; install what it needs, or choose one of {known}"
+                f"{where}: interface = {self.interface!r} cannot be used: {error}; install the packages that it needs, "
+                f"or choose one of {known}"
             ) from error
         except (can.CanError, OSError, TypeError, ValueError) as error:
-            # python-can wraps what a driver raises.  A wrong value stays wrong; all else may be cured by waiting.
+            # python-can wraps the errors of drivers.  A wrong value stays wrong, but any other error may pass.
             if any(isinstance(cause, TypeError | ValueError) for cause in _causes(error)):
-                raise Permanent(f"{where}: {self._blamed(str(error))}: {error}") from error
-            raise Transient(f"{where}: {self.interface} {self.channel} cannot be opened: {error}") from error
+                raise Permanent(f"{where}: {self._blamed(str(error))}: {error}; correct the setting") from error
+            raise Transient(
+                f"{where}: {self.interface} {self.channel} cannot be opened: {error}; connect it, or correct `channel`"
+            ) from error
         unknown = [option for option in self.options if not _takes(type(opened), option)]
         if unknown:
             shut_down(opened)
             raise Permanent(
-                f"{where}: options.{unknown[0]}: python-can's {self.interface} knows no such option; remove it"
+                f"{where}: options.{unknown[0]}: python-can's {self.interface} has no such option; remove it"
             )
         return opened
 
     def _arguments(self) -> dict[str, Any]:
-        """Return what python-can's constructor gets; options of the settings have the last word."""
+        """Return the arguments for python-can's constructor.  `options` override all other arguments."""
         arguments: dict[str, Any] = {"receive_own_messages": False}
         if self.interface == "slcan":
-            # A serial adapter acknowledges frames on the bus unless it listens only; SocketCAN is set up by the system.
+            # Without this argument, a serial adapter acknowledges frames on the bus.  The system sets up SocketCAN.
             arguments["listen_only"] = True
         if self.bitrate:
             arguments["bitrate"] = self.bitrate
@@ -75,19 +81,22 @@ class Adapter:
 
 
 def shut_down(opened: can.BusABC) -> None:
-    """Close an interface, which may have gone away already."""
+    """Close an interface, even if it has gone away already."""
     with suppress(can.CanError, OSError):
         opened.shutdown()
 
 
 def _takes(interface: type[can.BusABC], option: str) -> bool:
-    """Return whether an interface knows an option: as a parameter, or by its quoted name in the code of its class."""
-    # python-can's interfaces accept any **kwargs and ignore what they do not know, so a misspelt option would do
-    # nothing.  Some read known ones out of **kwargs, which only their source code shows.
+    """Return whether a class of python-can accepts an option.
+
+    The option must be a parameter of the class, or its quoted name must occur in the source code of the class.
+    """
+    # python-can's interfaces accept any **kwargs and ignore unknown ones, so a misspelt option would do nothing.  Some
+    # interfaces read known options out of **kwargs, which only their source code shows.
     for base in interface.__mro__[:-1]:
         if option in inspect.signature(base).parameters:
             return True
-        with suppress(OSError):  # The source code is not installed; the parameters alone must do.
+        with suppress(OSError):  # The source code is not installed, so the parameters must suffice.
             if f'"{option}"' in inspect.getsource(base):
                 return True
     return False

@@ -1,4 +1,4 @@
-"""The feeder: takes the blocks of one source to the collector, under the bus numbers that all sources share.
+"""Feed the blocks of one source to the collector, under the bus numbers that all sources share.
 
 Invariant: a source that fails does not end the others; the `state` and `problem` of its feeder say what happened.
 """
@@ -30,11 +30,11 @@ class State(StrEnum):
     WAITING = "waiting"  # no frame has come yet
     RUNNING = "running"
     FINISHED = "finished"  # the log or the limited drive has ended
-    FAILED = "failed"  # the configuration is wrong or the log is damaged; `problem` says which
+    FAILED = "failed"  # the configuration is wrong or the log is damaged, as `problem` says
 
 
 class _Feeding(Generic[_Block]):
-    """Feeds the blocks of a source of either kind, with its numbers replaced by those of the collector."""
+    """Feeds the blocks of a source of frames or of values, after `renumbered` has replaced the source's numbers."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class _Feeding(Generic[_Block]):
         return self._source.name
 
     async def run(self) -> None:
-        """Feed until the source ends or fails.  When this is cancelled, the source closes its interface first."""
+        """Feed blocks until the source ends or fails.  If cancelled, let the source close first."""
         try:
             # Every source promises that its iterator can be closed (see Source), which AsyncIterator cannot express.
             blocks = cast("AsyncGenerator[_Block]", self._source.blocks())
@@ -65,7 +65,7 @@ class _Feeding(Generic[_Block]):
                         self.state = State.RUNNING
                         log.info("source_running", source=self.name, first_frame=iso_of_ns(int(block.t_ns[0])))
                     await self._take(self._renumbered(block))
-        # Any other exception is a mistake of the program, and ends the agent: the supervisor reports it.
+        # Any other exception is a programming error, which ends the agent.
         except AgentError as error:
             self.state, self.problem = State.FAILED, str(error)
             log.error("source_failed", source=self.name, reason=self.problem)

@@ -1,4 +1,4 @@
-"""What the kernel says of a network interface: whether it is there, is up, and carries CAN (netdevice(7))."""
+"""Ask the kernel whether a network interface exists, is up, and carries CAN (netdevice(7))."""
 
 import errno
 import fcntl
@@ -26,7 +26,7 @@ def is_can(interface: str) -> bool | None:
 
 def _answer(interface: str, request: int) -> int | None:
     """Ask the kernel for a number about `interface`; return None if there is no such interface."""
-    # Any socket will do: netdevice(7) requests are about the interface, not about the socket.
+    # Any socket will do, because netdevice(7) requests are about the interface, not about the socket.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
         try:
             # struct ifreq: 16 bytes of name, then a union whose first two bytes hold flags or hardware type.

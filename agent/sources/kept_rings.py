@@ -1,8 +1,8 @@
-"""Rings that outlive their reader: found again by the name under which their descriptor is kept.
+"""Keep packet rings beyond the life of their reader, and find them again by the names of their descriptors.
 
-A ring's frames lie in kernel memory for as long as one process holds its descriptor.  `agent.system.descriptors` holds
-duplicates for the next configuration and lets the service manager hold them for the next process, so a reader that was
-killed loses no frame: its successor adopts the ring.
+The frames of a ring stay in kernel memory for as long as a process holds the ring's descriptor.
+`agent.system.descriptors` holds duplicates for the next configuration, and lets the service manager hold them for the
+next process.  A reader that was killed therefore loses no frame, because its successor adopts the ring.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ _log = structlog.get_logger()
 
 
 def rings_of(interface: str, descriptors: Descriptors) -> dict[str, re.Match[str]]:
-    """Return the rings of `interface` that are kept, by the names of their descriptors."""
+    """Return the kept rings of `interface`, as matches of the names of their descriptors."""
     matches = {name: match for name in descriptors.names() if (match := _NAME.fullmatch(name)) is not None}
     return {name: match for name, match in matches.items() if match["interface"] == interface}
 
 
 def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
-    """Give up the rings of all interfaces that are not among `interfaces`: no source would empty them."""
+    """Close the kept rings of interfaces that are not in `interfaces`, because no source would empty them."""
     for name in descriptors.names():
         match = _NAME.fullmatch(name)
         if match is not None and match["interface"] not in interfaces:
@@ -39,7 +39,7 @@ def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
 def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
     """Open the ring of `interface` for its source to adopt later, unless one is kept already.
 
-    Nothing happens if the ring cannot be had now: the source, which opens it later, reports why, and waits.
+    Do nothing if the ring cannot be opened now.  The source opens it later, and then reports any problem.
     """
     if rings_of(interface, descriptors):
         return
@@ -55,9 +55,9 @@ def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
 
 
 def adopt(interface: str, descriptors: Descriptors, bus: str) -> PacketRing | None:
-    """Return the ring that a predecessor left for `interface`, or None; rings that do not fit are dropped."""
+    """Return the ring that an earlier reader left for `interface`, or None.  Rings that do not fit are closed."""
     for name, match in rings_of(interface, descriptors).items():
-        reason = "made by another version of this program"
+        reason = "another version of this program made the ring"
         # A ring of another slot size has another layout, which only the version that made it can read.
         if int(match["slot_bytes"]) == ring_layout.SLOT_BYTES and (descriptor := descriptors.take(name)) is not None:
             try:

@@ -1,4 +1,4 @@
-"""Link: a CAN interface that comes and goes, and the ring that follows it."""
+"""Follow a CAN interface that comes and goes, and bind its packet ring whenever the interface is there."""
 
 import time
 from collections.abc import Callable
@@ -9,27 +9,34 @@ import structlog
 from agent.sources.interfaces import interface_up
 from agent.sources.ring_socket import PacketRing
 
-# An interface that appears is taken up this soon.  A frame that the bus carries before is lost, and looking is cheap:
-# some system calls.
+# A missing interface is looked for at this interval.  Frames that the bus carries in between are lost, and a look costs
+# only some system calls.
 RETRY_S: Final = 0.5
 _log = structlog.get_logger()
 
 
 class Link:
-    """Binds a ring to its interface whenever that is there, and logs once what the ring waits for."""
+    """Binds a ring to its interface whenever the interface is there, and logs each reason for waiting once."""
 
     def __init__(self, ring: PacketRing, lost: Callable[[int, int, int, str], None]) -> None:
-        """`lost` takes count, first and last time (Unix epoch, ns) and reason of frames that the bus carried unread."""
+        """Follow the interface of `ring`.
+
+        `lost` is called for a time without the interface, with count 0, first and last time (Unix epoch, ns) and
+        reason.
+        """
         self._ring = ring
         self._lost = lost
         self._waiting = True
-        # None before the interface was there for the first time: until then no frame was missed.
+        # The value is None until the interface has been there once, because no frame is missed before.
         self._away_since_ns: int | None = None
         self._logged: str | None = None
         self._next_try_s = 0.0
 
     def look(self) -> None:
-        """Look after the interface, at every drain.  Raises: Permanent if it is no CAN interface."""
+        """Check the interface, and bind the ring if the interface has come back.  Call this method at every drain.
+
+        Raises: Permanent if the interface is no CAN interface.
+        """
         if not self._waiting:
             if not self._ring.went_away():
                 return
@@ -49,18 +56,18 @@ class Link:
     def _reason(self) -> str | None:
         """Return why nothing can come from the interface, or None if the ring listens on it."""
         interface = self._ring.interface
-        # An error that is still pending is about the time before now: it must not count as a new loss at the next look.
+        # A pending error is about the time before now, and must not count as a new loss at the next look.
         self._ring.went_away()
         up = interface_up(interface)
         if up is None:
-            return f"there is no interface {interface}"
+            return f"there is no interface {interface}; the agent waits until it is there"
         if not up:
             return f"interface {interface} is down; bring it up: ip link set {interface} up"
         if not self._ring.bound():
             try:
                 self._ring.bind()
-            except OSError as error:  # the interface went away between the two calls
-                return f"interface {interface} cannot be used: {error.strerror}"
+            except OSError as error:  # The interface went away between the two calls.
+                return f"interface {interface} cannot be used: {error.strerror}; the agent tries again"
         return None
 
     def _came_back(self) -> None:

@@ -1,7 +1,6 @@
-"""What python-can's readers of logs need so that damaged input is an error, and none takes the process with it.
+"""Wrap python-can's readers of logs, so that damaged input raises an error and does no harm to the process.
 
-python-can reads logs leniently: it skips damaged lines, waits for ever on some damage, and takes memory for what a file
-claims.  Each class here says which of these it mends.
+python-can itself skips damaged lines, loops for ever on some damage, and allocates any size that a file claims.
 """
 
 import io
@@ -22,13 +21,13 @@ _LINE_CHARACTERS: Final = 4096  # The longest CAN FD line has some 250 character
 
 
 class TrcReader(can.TRCReader):
-    """Takes a TRC line with too few fields for damage, as in other formats; python-can logs it and reads on.
+    """Treats a TRC line with too few fields as damage.  python-can alone would log the line and read on.
 
-    Lines without a frame (errors and status of the adapter) have all fields, and are skipped as by python-can.
+    Lines without a frame (errors and status of the adapter) have all fields, and are skipped.
     """
 
     def _parse_line(self, line: str) -> can.Message | None:
-        if not line or line.startswith(";"):  # The header ends and no frame follows.
+        if not line or line.startswith(";"):  # The file has a header and no frame.
             return None
         try:
             return self._parse_cols(tuple(line.split(maxsplit=self._num_columns)))
@@ -37,20 +36,23 @@ class TrcReader(can.TRCReader):
 
 
 class BlfReader(can.BLFReader):
-    """Refuses an object that claims fewer bytes than its own head has, at which python-can would loop for ever."""
+    """Refuses an object that claims fewer bytes than its own header.  python-can would loop for ever on the object."""
 
     def _parse_data(self, data: bytes) -> Iterator[can.Message]:
         position = 0
         while (position := data.find(b"LOBJ", position, position + 8)) >= 0 and position + 12 <= len(data):
             size = int.from_bytes(data[position + 8 : position + 12], "little")
             if size < _BLF_HEAD_BYTES:
-                raise BLFParseError(f"an object of {size} bytes")
+                raise BLFParseError(f"an object claims {size} bytes, fewer than its header has")
             position += size
         yield from super()._parse_data(data)
 
 
 class Lines:
-    """The lines of a text log, counted and of bounded length: as much of a text file as python-can's readers use."""
+    """Yields the lines of a text log, counts them, and bounds their length.
+
+    The class has those methods of a text file that python-can's readers use.
+    """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
@@ -65,7 +67,7 @@ class Lines:
             raise StopIteration
         self.number += 1
         if len(line) == _LINE_CHARACTERS:
-            raise ValueError(f"a line of more than {_LINE_CHARACTERS} characters")
+            raise ValueError(f"the line has more than {_LINE_CHARACTERS} characters")
         return line
 
     def close(self) -> None:
@@ -74,27 +76,27 @@ class Lines:
 
 
 class CandumpLines(Lines):
-    """candump lines, with error frames marked so that python-can recognizes each of them.
+    """Yields the lines of a candump log, and marks each error frame so that python-can recognizes it.
 
     candump writes an error frame with bit 29 (CAN_ERR_FLAG, <linux/can.h>) in an identifier of 8 digits.  python-can
-    recognizes it only if the bus-error bit is set too, and delivers the others as extended frames of low identifiers,
-    which a match by PGN can mistake for J1939.
+    recognizes the frame only if the bus-error bit is set too.  Other error frames would become extended frames with
+    low identifiers, which a match by PGN can mistake for J1939.
     """
 
     def __next__(self) -> str:
         line = super().__next__()
         mark = line.find("#")
-        # A first digit of 2 or 3 means that bit 29 is set; the rest of an error frame's identifier is not needed.
+        # A first digit of 2 or 3 means that bit 29 is set.  The rest of an error frame's identifier is not needed.
         if mark > 8 and line[mark - 8] in "23" and line[mark - 9] == " ":
             return f"{line[: mark - 8]}200000A0{line[mark:]}"
         return line
 
 
 class BlfStream(io.BufferedReader):
-    """Bounds what python-can's BLF reader reads, which takes memory for whatever size an object claims.
+    """Bounds the sizes that python-can's BLF reader reads, because that reader allocates any size that a file claims.
 
-    That reader asks for the 16 bytes that all objects begin with, then for the rest of the object, which in a container
-    is compressed data.
+    The reader asks for the 16 bytes that all objects begin with, and then for the rest of the object.  The rest of a
+    container is compressed data.
     """
 
     _container = False
@@ -102,21 +104,23 @@ class BlfStream(io.BufferedReader):
     def read(self, size: int | None = -1) -> bytes:
         """Read `size` bytes.  Raises: ValueError if an object or a container claims more than any tool writes."""
         if size is None or not 0 <= size <= _BLF_OBJECT_BYTES:
-            raise ValueError(f"an object of {size} bytes, {_BLF_OBJECT_BYTES} are the most")
+            raise ValueError(f"an object of {size} bytes is above the limit of {_BLF_OBJECT_BYTES} bytes")
         content = super().read(size)
         if self._container and content[:2] == b"\2\0":
-            # python-can decompresses without a limit, so this does it once before, with one: a bomb must not get there.
+            # python-can decompresses without a limit.  The data is decompressed here first, with a limit, so that a
+            # decompression bomb does not reach python-can.
             compressed = content[_BLF_CONTAINER_HEAD:]
             if len(zlib.decompressobj().decompress(compressed, _BLF_CONTAINER_BYTES)) == _BLF_CONTAINER_BYTES:
-                raise ValueError(f"a container of more than {_BLF_CONTAINER_BYTES} bytes")
+                raise ValueError(f"a container of more than {_BLF_CONTAINER_BYTES} bytes is above the limit")
         self._container = content[:4] == b"LOBJ" and content[12:16] == b"\x0a\0\0\0"
         return content
 
 
 class ZstdStream(io.RawIOBase):
-    """Decompresses zstd frames one after the other; the library's own reader takes a truncated frame for the end.
+    """Decompresses the zstd frames of a file one after the other.
 
-    A log that was written in several sessions has several frames.
+    A log that was written in several sessions has several zstd frames.  The library's own reader is not used, because
+    it takes a truncated frame for the end of the file.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -125,11 +129,14 @@ class ZstdStream(io.RawIOBase):
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return True, because this stream can be read."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed wants the protocol, io gives this
-        """Fill `buffer` and return how much of it; 0 at the end.  Raises: EOFError if the last frame is cut short."""
+        """Copy decompressed bytes into `buffer` and return their number, which is 0 at the end of the file.
+
+        Raises: EOFError if the last zstd frame is cut short.
+        """
         while not self._ready:
             if self._frame.eof:
                 chunk = self._frame.unused_data or self._file.read(CHUNK_BYTES)

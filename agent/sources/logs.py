@@ -1,13 +1,13 @@
-"""Recorded logs as streams of python-can messages: plain or compressed, in every format that python-can reads.
+"""Read recorded logs as streams of python-can messages, in every format that python-can reads.
 
-Formats by suffix: candump `.log`, Vector `.asc` and `.blf`, PEAK `.trc`, `.mf4` (needs asammdf: the extra `mf4`),
-python-can's `.csv` and `.db`.  All but `.mf4` and `.db`, which are read by seeking, may be compressed as `.gz`, `.zst`,
-`.xz` or `.bz2`.  No log is held in memory as a whole.  A defect of a log is a Permanent error that names the file and,
-in text, the line.
+The suffix of a file gives its format: candump `.log`, Vector `.asc` and `.blf`, PEAK `.trc`, `.mf4` (needs asammdf, the
+extra `mf4`), python-can's `.csv` and `.db`.  All formats may be compressed as `.gz`, `.zst`, `.xz` or `.bz2`, except
+`.mf4` and `.db`, which are read by seeking.  No log is held in memory as a whole.  A defect of a log is a Permanent
+error, which names the file and, in a text format, the line.
 
-Channel numbers are python-can's: ASC and BLF count from 1 in the file and come out from 0, TRC and MF4 come out as in
-the file.  Times are absolute where the file has a date; in ASC that is local time without a zone, read in this
-machine's.
+Channel numbers are those of python-can.  ASC and BLF files count channels from 1, and python-can from 0.  The numbers
+of TRC and MF4 files stay unchanged.  Times are absolute if the file has a date.  The date of an ASC file has no time
+zone, and is read in the time zone of this machine.
 """
 
 import bz2
@@ -60,9 +60,10 @@ _DAMAGE: Final = (
 
 
 class LogFile:
-    """One log, opened for one pass: `with LogFile(path) as log: for message in log.messages(): ...`.
+    """Reads one log in one pass: `with LogFile(path) as log: for message in log.messages(): ...`.
 
-    Raises: Permanent, from the constructor (missing, empty, unknown format) and from `messages` (damaged, truncated).
+    Raises: Permanent.  The constructor raises it if the log is missing, empty or of unknown format, and `messages`
+    raises it if the log is damaged or truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +73,9 @@ class LogFile:
             self.size_bytes = path.stat().st_size
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
-            raise Permanent(f"{path}: the log cannot be read: {error.strerror or error}") from error
+            raise Permanent(
+                f"{path}: the log cannot be read: {error.strerror or error}; check path and permissions"
+            ) from error
         if not self.size_bytes:
             self._file.close()
             raise Permanent(f"{path}: the log is empty; record it again")
@@ -88,11 +91,11 @@ class LogFile:
 
     @property
     def position_bytes(self) -> int:
-        """Return how much of the file has been read, of `size_bytes`."""
+        """Return how many of the `size_bytes` of the file have been read, or 0 if the file is closed."""
         return 0 if self._file.closed else self._file.tell()
 
     def messages(self) -> Iterator[can.Message]:
-        """Yield the log's frames, in its order."""
+        """Yield the frames of the log, in the order of the log.  Raises: Permanent if the log is damaged."""
         try:
             with self._reader() as reader:
                 yield from reader
@@ -106,11 +109,11 @@ class LogFile:
         if self._format in _SEEKING:
             return _SEEKING[self._format](self._path)
         raw = cast(io.RawIOBase, self._decompressed())
-        # python-can accepts open files in place of paths, which its type hints do not say: hence the casts.
+        # The casts are needed because python-can accepts open files in place of paths, but its type hints do not.
         if self._format == ".blf":
             return BlfReader(cast(Path, BlfStream(raw, CHUNK_BYTES)))
         stream = io.BufferedReader(raw, CHUNK_BYTES)
-        # Vector's tools write the ANSI code page, visible in the German names of months.
+        # Vector's tools write the ANSI code page, which shows in the German names of months.
         encoding = "cp1252" if self._format == ".asc" else "utf-8"
         text = io.TextIOWrapper(stream, encoding=encoding, errors="replace")
         self._lines = (CandumpLines if self._format == ".log" else Lines)(text)
@@ -138,12 +141,12 @@ class LogFile:
                 f"{place}: truncated or damaged {self._compression or self._format} data: {reason}; copy it again"
             )
         return Permanent(
-            f"{place}: not a readable {self._format} log: {reason}; cut the log before it, or export it again"
+            f"{place}: not a readable {self._format} log: {reason}; cut the log before the damage, or export it again"
         )
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
-    """Return format and compression ("" for none) by the name of the log."""
+    """Return format and compression ("" for none) by the suffixes of the log's name.  Raises: Permanent."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
     log_format = suffixes[-1] if suffixes else ""

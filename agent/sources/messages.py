@@ -1,6 +1,6 @@
 """Convert python-can messages to columns of frames.
 
-Nothing here waits or does I/O, but importing python-can loads its drivers and its configuration.
+The functions neither wait nor do I/O, but importing python-can loads its drivers and its configuration.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ EXTENDED_IDS = 1 << 29
 
 
 def is_frame(message: can.Message) -> bool:
-    """Return whether a CAN bus can carry a message; adapters on noisy serial lines deliver others."""
+    """Return whether a CAN bus can carry `message`.  Adapters on noisy serial lines also deliver impossible ones."""
     most = FD_BYTES if message.is_fd else CLASSIC_BYTES
     ids = EXTENDED_IDS if message.is_extended_id else STANDARD_IDS
     whole = message.is_remote_frame or len(message.data) == message.dlc
@@ -27,8 +27,9 @@ def block_of(
 ) -> FrameBlock:
     """Convert messages to a frame block, in their order; `first` is the position of the first one.
 
-    `bus` has the index into `buses` of each message; without it all are of the first bus.  Each message has a finite
-    timestamp, an identifier of at most 29 bits and at most 64 bytes of data; the data of error frames is cut there.
+    `bus` has for each message the index of its bus in `buses`.  Without `bus`, all messages are of the first bus.  Each
+    message must have a finite timestamp, an identifier of at most 29 bits, and at most 64 bytes of data.  Longer data
+    of error frames is cut.
     """
     data = [bytes(message.data[:FD_BYTES]) for message in messages]
     width = CLASSIC_BYTES if max(map(len, data), default=0) <= CLASSIC_BYTES else FD_BYTES
@@ -47,7 +48,7 @@ def block_of(
 
 
 def flags_of(message: can.Message) -> int:
-    """Return the flags of `can_dbc.frames` for a message."""
+    """Return the flags of a message, as `can_dbc.frames` defines them."""
     flags = EXTENDED if message.is_extended_id else 0
     if message.is_remote_frame:
         flags |= REMOTE

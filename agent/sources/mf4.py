@@ -1,12 +1,14 @@
-"""Reading of MF4 logs in a child process.
+"""Read MF4 logs in a child process.
 
-asammdf reads them in C: a damaged log can crash it, keep it busy for ever, or make it take all memory.
+The child is needed because asammdf reads MF4 logs with C code.  A damaged log can crash that code, keep it busy for
+ever, or make it take all memory.
 
-The child (`python -m agent.sources.mf4 LOG FOLDER`) writes MessagePack to its standard output, each item after its
-length (4 bytes, big endian): lists of frames, and last, if the log is damaged, a text that says how.  asammdf's
-temporary files lie in FOLDER, which is removed when the reader is closed, however the child ended.
+The child (`python -m agent.sources.mf4 LOG FOLDER`) writes MessagePack to its standard output.  Each item follows its
+length (4 bytes, big endian).  The items are lists of frames.  If the log is damaged, the last item is a text that
+describes the damage.  asammdf writes its temporary files to FOLDER, which is removed when the reader is closed, however
+the child ended.
 
-Invariant: the parent learns each end of the child as ValueError, and the child's resources have bounds.
+Invariant: the parent reports each failure of the child as ValueError, and the child's resources are limited.
 """
 
 import resource
@@ -25,7 +27,7 @@ import can
 import msgspec
 
 _BATCH_FRAMES: Final = 1024
-_BATCH_BYTES: Final = 1024 * 1024  # some eight times what that many CAN FD frames take.
+_BATCH_BYTES: Final = 1024 * 1024  # This many CAN FD frames take about an eighth of it.
 _LENGTH_BYTES: Final = 4
 _COMPLAINT_CHARACTERS: Final = 500
 # -P keeps the working directory off sys.path: a file there could otherwise replace a module of the child.
@@ -53,17 +55,17 @@ class _Frame(msgspec.Struct, array_like=True):
 
 
 class Child(Protocol):
-    """A process that runs `write`, as far as `Mf4Messages` uses `subprocess.Popen`."""
+    """A process that runs `write`, with those members of `subprocess.Popen` that `Mf4Messages` uses."""
 
     @property
     def stdout(self) -> IO[bytes] | None:
         """Return the pipe that the process writes to."""
 
     def kill(self) -> None:
-        """End the process unless it has ended."""
+        """Kill the process unless it has ended already."""
 
     def wait(self) -> int:
-        """Wait for the end; return the exit status, or the negative number of the signal that ended the process."""
+        """Wait for the process to end; return its exit status, or the negative number of the signal that ended it."""
 
 
 def _started(path: Path, folder: Path) -> Child:
@@ -71,10 +73,13 @@ def _started(path: Path, folder: Path) -> Child:
 
 
 class Mf4Messages:
-    """The frames of a log: `with Mf4Messages(path) as messages: for message in messages: ...`.  Raises ValueError."""
+    """Yields the frames of an MF4 log: `with Mf4Messages(path) as messages: for message in messages: ...`.
+
+    Raises: ValueError if the log is damaged, or if the child fails.
+    """
 
     def __init__(self, path: Path, start: Callable[[Path, Path], Child] = _started) -> None:
-        """`start` starts the child for a log and its folder."""
+        """Start the child by calling `start` with the path of the log and of a temporary folder."""
         self._folder = tempfile.TemporaryDirectory(prefix="mf4-")
         self._child = start(path, Path(self._folder.name))
 
@@ -100,14 +105,14 @@ class Mf4Messages:
             for frame in item:
                 yield can.Message(**{name: getattr(frame, name) for name in _Frame.__struct_fields__})
         status = self._child.wait()
-        # SIGPROF comes from the timer in `write`: the child used its processor time without giving a batch.
+        # SIGPROF comes from the timer in `write`, so the child used up its processor time without writing a batch.
         if status == -signal.SIGPROF:
             raise ValueError("its reader made no progress")
         if status:
             raise ValueError(f"its reader crashed with {f'signal {-status}' if status < 0 else f'status {status}'}")
 
     def _contents(self) -> Iterator[bytes]:
-        """Yield the items that the child wrote as a whole; one that its end cut short is dropped."""
+        """Yield each complete item that the child wrote.  An item that the child's end cut short is dropped."""
         output = self._child.stdout
         assert output is not None
         while len(head := output.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
@@ -122,7 +127,7 @@ class Mf4Messages:
 
 
 def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _SILENCE_S) -> None:
-    """Bound this process, which is the child, and write the log's frames to `output`."""
+    """Limit the resources of this process, the child, and write the frames of the log at `path` to `output`."""
     tempfile.tempdir = str(folder)
     log_bytes = path.stat().st_size
     silence_s = least_silence_s + log_bytes / _SILENCE_BYTES_PER_S
@@ -143,11 +148,11 @@ def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _
 
 
 def _bound(space_bytes: int) -> None:
-    # The limit of address space counts what the process has mapped already, so it starts from there.
+    # RLIMIT_AS counts memory that the process has mapped already, so that memory is added to the limit.
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + space_bytes)
     _limit(resource.RLIMIT_FSIZE, space_bytes)
-    # A crash is expected on damaged logs, and a core file of it would hold frames in plain text.
+    # A crash is expected on damaged logs, and a core file would hold frames in plain text.
     _limit(resource.RLIMIT_CORE, 0)
 
 

@@ -1,6 +1,6 @@
-"""Pacing: lets frame time run at `speed` times wall time, in blocks that are due at each drain tick.
+"""Deliver recorded or simulated frames at `speed` times real time, in blocks that are due at each drain tick.
 
-`Pacer` is the core: it says which frames are due at which tick, and knows no clock.  `paced` is the shell that sleeps.
+`Pacer` computes which frames are due at which tick, without a clock.  `paced` sleeps until each tick.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ import numpy as np
 
 from can_dbc.frames import FrameBlock
 
-# Paced sources deliver twice in the 100 ms within which an app expects a new value, and wake the machine no more often.
+# Apps expect a new value within 100 ms.  Paced sources deliver twice in that time, and wake the machine no more often.
 DRAIN_MS: Final = 50
 
 
 @dataclass(slots=True)
 class Pacer:
-    """Cuts one stream of blocks by drain ticks of `drain_ms` wall time."""
+    """Cuts one stream of frame blocks at drain ticks, which are `drain_ms` of wall time apart."""
 
     speed: float
     drain_ms: int
@@ -51,9 +51,9 @@ async def paced(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[FrameBlock]:
-    """Yield the frames of `blocks` when they are due; `speed` 0 waits for nothing and leaves the blocks whole.
+    """Yield the frames of `blocks` when they are due.  With `speed` 0, yield whole blocks without waiting.
 
-    `blocks` reads or computes, so each step of it runs in a thread.  Exceptions of `blocks` pass through.
+    `blocks` reads files or computes, so each step runs in a thread.  Exceptions of `blocks` are raised unchanged.
     """
     pacer = Pacer(speed, drain_ms)
     started: float | None = None

@@ -1,11 +1,11 @@
-"""PacketRingSource: a CAN interface captured through a packet ring of the kernel.
+"""Capture a CAN interface through a packet ring of the kernel.
 
-A timer drains what has come, as arrays.  A slot goes back to the kernel only when its frame is durable (`release`), and
-the ring outlives the process where the service manager keeps its descriptor (`kept_rings`): a successor reads what is
-held once more, and goes on with the first unread frame.
+A timer drains the frames that have arrived, as arrays.  A slot goes back to the kernel only when its frame is durable
+(`release`).  The ring outlives the process if the service manager keeps its descriptor (`kept_rings`).  A successor
+then reads the held frames once more, and goes on with the first unread frame.
 
-Loss happens at one point, a ring without a free slot; the kernel counts it (PACKET_STATISTICS), and it becomes a
-BusLoss.  An interface that goes away and comes back is a BusLoss as well, of unknown count.
+Frames are lost if the ring has no free slot.  The kernel counts them (PACKET_STATISTICS), and the source reports them
+as a BusLoss.  A time without the interface is a BusLoss of unknown count.
 """
 
 import asyncio
@@ -22,14 +22,15 @@ from agent.sources.ring_socket import PacketRing, unavailable
 from agent.system.descriptors import Descriptors
 from can_dbc.frames import FrameBlock
 
-# Apps see a value at most this late.  Each drain wakes the machine up, and a frame costs the same in any of them.
+# Apps see a value at most this late.  Shorter intervals would wake the machine more often and make no frame cheaper.
 DRAIN_MS: Final = 100
-# When this share of the slots is held, frames are made durable ahead of time; the rest is for stalls of the disk.
+# If more than this share of the slots is held, frames are made durable ahead of time.  The other slots are a reserve
+# for stalls of the disk.
 PRESSED: Final = 0.5
 
 
 class PacketRingSource:
-    """One interface; several interfaces are several sources."""
+    """Captures the frames of one interface."""
 
     def __init__(
         self,
@@ -41,9 +42,10 @@ class PacketRingSource:
         on_loss: Callable[[BusLoss], None],
         descriptors: Descriptors | None = None,
     ) -> None:
-        """`on_loss` is called in the event loop, at most once a drain interval and kind of loss.
+        """Prepare to capture; `blocks` opens the ring.
 
-        Frames are held from reading until `release`; a caller that makes nothing durable releases blocks at once.
+        `on_loss` is called in the event loop, at most once per drain interval for each kind of loss.  A frame is held
+        from reading until `release`.  A caller that stores nothing must release each block at once.
         """
         self.name = self.position_name = bus
         self.buses = (bus,)
@@ -61,15 +63,15 @@ class PacketRingSource:
 
     @property
     def resumes(self) -> bool:
-        """Return whether a predecessor left its ring for this interface, which it cannot after a power cut."""
+        """Return whether an earlier reader left its ring for this interface.  No ring outlives a power cut."""
         return self._descriptors is not None and bool(rings_of(self._interface, self._descriptors))
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Say, before `blocks`, that positions below `used` were given to frames of earlier rings."""
+        """Number new frames from `used` on, because earlier rings used all positions below.  Call before `blocks`."""
         self._first_position = used
 
     def release(self, position: int) -> None:
-        """Release every frame before `position`: it is durable, or not wanted.  Any thread may call this method."""
+        """Release every frame before `position`, because it is durable or not wanted.  Any thread may call this."""
         with self._releasing:
             if self._ring is not None:
                 self._ring.release(position)
@@ -83,7 +85,10 @@ class PacketRingSource:
     # ---- frames
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Yield what the interface receives, without end.  Raises: Permanent if it cannot be captured from."""
+        """Yield the frames that the interface receives, without end.
+
+        Raises: Permanent if the interface cannot be captured.
+        """
         left = None if self._descriptors is None else adopt(self._interface, self._descriptors, self.name)
         ring = left or self._opened()
         ring.begin(self._first_position)
@@ -102,33 +107,33 @@ class PacketRingSource:
             self._close(ring)
 
     def _opened(self) -> PacketRing:
-        """Return a new ring, kept for a successor."""
+        """Open a new ring, and keep its descriptor for a successor.  Raises: Permanent."""
         where = f"source {self.name}"
         try:
             ring = PacketRing.open(self._interface, self._ring_bytes)
         except PermissionError as error:
-            raise Permanent(f"{where}: {unavailable() or error.strerror}") from error
+            raise Permanent(f"{where}: packet rings cannot be used: {unavailable() or error.strerror}") from error
         except OSError as error:
             raise Permanent(
-                f"{where}: no packet ring of {self._ring_bytes:,} bytes ({error.strerror}); lower ring_mb"
+                f"{where}: cannot open a packet ring of {self._ring_bytes:,} bytes ({error.strerror}); lower ring_mb"
             ) from error
         if self._descriptors is not None:
             self._descriptors.keep(ring.name, ring.fileno())
         return ring
 
     def _report_drops(self, ring: PacketRing) -> None:
-        """Report what the kernel has dropped since the last look."""
+        """Report the frames that the kernel has dropped since the last call."""
         since_ns, self._looked_ns = self._looked_ns, time.time_ns()
         if drops := ring.drops():
             self._lost(drops, since_ns, self._looked_ns, "ring full")
 
     def _close(self, ring: PacketRing) -> None:
-        # A release by another thread writes into the mapping, so the mapping may go only after it.
+        # A release in another thread writes into the mapping, so the mapping may be closed only after the release.
         with self._releasing:
             self._ring = None
             try:
                 self._report_drops(ring)
-                # Where no successor can adopt the ring, what came after the last drain is lost with it.
+                # If no successor can adopt the ring, frames that arrived after the last drain are lost with it.
                 rest = ring.read(self.buses) if self._descriptors is None else None
                 if rest is not None:
                     self._lost(len(rest), int(rest.t_ns.min()), int(rest.t_ns.max()), "source closed")

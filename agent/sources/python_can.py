@@ -1,8 +1,10 @@
-"""PythonCanSource: any live interface that python-can knows (socketcan, slcan, virtual, udp_multicast, ...).
+"""Capture any live interface that python-can supports (socketcan, slcan, virtual, udp_multicast, ...).
 
-One thread owns the interface, from opening to shutting down; it waits while the interface is missing and opens it again
-when it went away.  The event loop wakes up once a drain interval and takes what came.  Frames are lost at three points,
-each reported as a `BusLoss`: a full buffer, a frame that the adapter garbled, and the time without the interface.
+One thread owns the interface from opening to shutting down.  The thread waits while the interface is missing, and opens
+it again after it went away.  The event loop wakes up once per drain interval and takes the frames that have arrived.
+
+Frames are lost if the buffer is full, if the adapter garbles them, while the interface is away, and when the source is
+closed.  Each loss is reported as a `BusLoss`.
 """
 
 import asyncio
@@ -11,10 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import can
+import msgspec
 import numpy as np
 import structlog
 
@@ -24,20 +26,19 @@ from agent.sources.adapter import Adapter, shut_down
 from agent.sources.messages import block_of, is_frame
 from can_dbc.frames import FrameBlock
 
-_POLL_S: Final = 0.1  # The thread notices this soon that it shall stop.
+_POLL_S: Final = 0.1  # The thread notices a request to stop within this time.
 _AFTER_GARBLED_S: Final = 0.001  # The pause keeps a broken adapter from taking the processor.
 _log = structlog.get_logger()
-# python-can logs what it also raises, and does so with each attempt; the source logs changes only.
+# python-can logs each error that it raises, at every attempt.  The source itself logs changes only.
 logging.getLogger("can").addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of a source and its intervals.
+class Limits(msgspec.Struct, frozen=True):
+    """Holds the limits and intervals of a source.
 
-    `drain_ms`: apps see a value at most this late, and each drain wakes the machine up.  `buffer_frames`: some seven
-    seconds of a fully loaded bus of 1 Mbit/s; a longer stall of the event loop is a defect.  `retry_min_s` and
-    `retry_max_s`: an adapter that is plugged in is found soon, and one that never comes costs nothing.
+    Apps see a value at most `drain_ms` late, and each drain wakes the machine up.  `buffer_frames` lasts for some seven
+    seconds of a fully loaded bus of 1 Mbit/s; a longer stall of the event loop is a defect.  The pause between attempts
+    to open grows from `retry_min_s` to `retry_max_s`: an adapter is found soon, and a missing adapter costs little.
     """
 
     drain_ms: int = 100
@@ -50,12 +51,15 @@ _DEFAULTS: Final = Limits()
 
 
 class PythonCanSource:
-    """One bus, with a thread of its own; several buses are several sources."""
+    """Captures the frames of one bus, with a thread of its own."""
 
     def __init__(
         self, bus: str, adapter: Adapter, *, on_loss: Callable[[BusLoss], None], limits: Limits = _DEFAULTS
     ) -> None:
-        """`on_loss` is called in the event loop, at most once a drain interval and kind of loss."""
+        """Prepare to capture; `blocks` starts the thread.
+
+        `on_loss` is called in the event loop, at most once per drain interval for each kind of loss.
+        """
         self.name = bus
         self.buses = (bus,)
         self._adapter = adapter
@@ -63,14 +67,14 @@ class PythonCanSource:
         self._limits = limits
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Yield what the interface receives, without end.  Raises: Permanent if its options are wrong."""
+        """Yield the frames that the interface receives, without end.  Raises: Permanent if its settings are wrong."""
         reader = _Reader(self.name, self._adapter, self._limits)
         reader.start()
         first = 0
         try:
             while True:
                 await asyncio.sleep(self._limits.drain_ms / 1_000)
-                # Asked before taking: a thread that ends in between has left its last frames in the buffer.
+                # The thread is checked before its frames are taken.  A thread that has ended adds no more frames.
                 finished = not reader.is_alive()
                 messages, losses = reader.take()
                 for loss in losses:
@@ -79,14 +83,14 @@ class PythonCanSource:
                     yield block_of(messages, self.buses, first)
                     first += len(messages)
                 if finished:
-                    raise reader.failure or RuntimeError(f"source {self.name}: its thread has died")
+                    raise reader.failure or RuntimeError(f"source {self.name}: the thread of the source has died")
         finally:
             reader.stop()
             await asyncio.to_thread(reader.join)
             self._report_rest(*reader.take())
 
     def _report_rest(self, messages: list[can.Message], losses: list[BusLoss]) -> None:
-        """Report the frames that had come when the source was closed, which no block will carry."""
+        """Report the losses that remain when the source is closed, and count frames that are in no block as lost."""
         for loss in losses:
             self._on_loss(loss)
         if messages:
@@ -95,10 +99,10 @@ class PythonCanSource:
 
 
 class _Reader(threading.Thread):
-    """The thread that owns the interface.  Other threads call `take` and `stop` only."""
+    """Owns the interface in a thread.  Other threads call `take` and `stop` only."""
 
     def __init__(self, bus: str, adapter: Adapter, limits: Limits) -> None:
-        # A driver may block in C for good, and must not keep the process from ending: hence a daemon.
+        # The thread is a daemon, because a driver that blocks in C for ever must not keep the process from ending.
         super().__init__(name=f"can-{bus}", daemon=True)
         self.failure: Permanent | None = None
         self._bus = bus
@@ -115,7 +119,7 @@ class _Reader(threading.Thread):
         self._chance = np.random.default_rng()
 
     def take(self) -> tuple[list[can.Message], list[BusLoss]]:
-        """Return the messages that came since the last call, and what was lost."""
+        """Return the messages and the losses since the last call."""
         with self._lock:
             messages, losses = list(self._buffer), list(self._losses.values())
             self._buffer.clear()
@@ -127,12 +131,12 @@ class _Reader(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        """Open, receive, and again, until stopped or the configuration turns out wrong."""
+        """Open the interface and receive, again and again, until stopped or until the configuration proves wrong."""
         while not self._stopping.is_set():
             try:
                 opened = self._adapter.open(self._bus)
             except Permanent as error:
-                # An exception in a thread would only be printed; `blocks` raises it to the caller.
+                # An exception in a thread would only be printed, so `blocks` raises it to the caller.
                 self.failure = error
                 return
             except Transient as error:
@@ -152,9 +156,11 @@ class _Reader(threading.Thread):
             try:
                 message = opened.recv(_POLL_S)
             except (can.CanError, OSError) as error:
-                raise Transient(f"source {self._bus}: the interface went away: {error}") from error
+                raise Transient(
+                    f"source {self._bus}: the interface went away: {error}; the agent opens it again"
+                ) from error
             except (ValueError, IndexError):
-                # python-can raises these where it cannot make a frame of what the adapter sent (slcan: a cut line).
+                # python-can raises these errors if it cannot make a frame of the adapter's data (slcan: a cut line).
                 self._lost("garbled", time.time_ns())
                 self._stopping.wait(_AFTER_GARBLED_S)
                 continue
@@ -165,7 +171,7 @@ class _Reader(threading.Thread):
         self._retry_s = self._limits.retry_min_s
         if message.timestamp <= 0:  # This interface has no clock.
             message.timestamp = time.time()
-        # Noise on a serial line makes messages that parse but cannot be frames (identifier 0x800 of 11 bits, say).
+        # Noise on a serial line makes messages that parse but cannot be frames, such as identifier 0x800 in 11 bits.
         if not is_frame(message):
             self._lost("garbled", round(message.timestamp * 1e9))
             return

@@ -1,10 +1,10 @@
-"""Replay of recorded logs: frames of a log as blocks, at once (`read_blocks`) or at the pace they had (`ReplaySource`).
+"""Replay recorded logs as frame blocks, at once (`read_blocks`) or at their recorded pace (`ReplaySource`).
 
-The order of the log is kept even where its timestamps step back.  Blocks are bounded, so memory does not grow with the
+The order of the log is kept even if its timestamps step back.  Blocks are bounded, so memory does not grow with the
 log.
 
-A frame's position is its number among the frames of the channels.  A log can be read again, so it holds every frame
-(agent.telemetry.collect.holdings): a replay that was interrupted goes on with the first frame that is not durable.
+The position of a frame is its number among the frames of the wanted channels.  A log can be read again, so a replay
+that was interrupted goes on with the first frame that is not durable (agent.telemetry.collect.holdings).
 """
 
 import hashlib
@@ -39,11 +39,14 @@ def read_blocks(
     skip: int = 0,
     progress: Callable[[int, int], None] = lambda position_bytes, size_bytes: None,
 ) -> Generator[FrameBlock]:
-    """Yield the frames of a log, `block_frames` at a time, in its order.
+    """Yield the frames of a log in blocks of at most `block_frames`, in the order of the log.
 
-    `channels` selects and orders the buses; None takes all as they appear, and then `buses` of a later block may be
-    longer (never reordered).  A channel that is a number n, or not given (csv, db: 0), is named "can<n>".  `skip`
-    frames of the channels are passed over.  `progress` is called after each block with the bytes read and their total.
+    `channels` selects and orders the buses.  None selects all channels in the order in which they appear, so that
+    `buses` of a later block may be longer.  A channel with number n is named "can<n>", and a channel without a number
+    (csv, db) is named "can0".
+
+    The first `skip` frames of the channels are skipped.  `progress` is called after each block with the number of bytes
+    read and their total.
 
     Raises: Permanent if the log is unreadable, damaged, or without a frame of the channels.
     """
@@ -72,12 +75,15 @@ def channels_of(path: Path) -> tuple[str, ...]:
 
 
 class ReplaySource:
-    """A log as a source of frames (see `agent.sources.Source`)."""
+    """Replays a log as a source of frames (see `agent.sources.Source`)."""
 
     def __init__(
         self, path: Path, *, channels: Sequence[str] = (), speed: float = 1.0, drain_ms: int = DRAIN_MS, name: str = ""
     ) -> None:
-        """Replay `channels`, or all, which takes a pass over the log, at `speed` times real time; 0 does not wait."""
+        """Prepare to replay `channels` at `speed` times real time, or without waiting if `speed` is 0.
+
+        Without `channels` all are replayed, and this call reads the whole log once to find them.  Raises: Permanent.
+        """
         self._path, self._speed, self._drain_ms = path, speed, drain_ms
         self._buses = tuple(channels) or channels_of(path)
         self._name = name or path.name
@@ -85,29 +91,29 @@ class ReplaySource:
 
     @property
     def name(self) -> str:
-        """Return what the settings call this source."""
+        """Return the given name of this source, or the file name of the log."""
         return self._name
 
     @property
     def position_name(self) -> str:
-        """Return a name of what the positions count: the log, by its name and first bytes, and the channels."""
+        """Return the name under which resume points are stored: the log's name, and a hash of channels and content."""
         return f"{self._path.name}@{_fingerprint(self._path, self._buses)}"
 
     @property
     def resumes(self) -> bool:
-        """Return True: a log has all of its frames, however its last reader ended."""
+        """Return True, because a log has all of its frames, however its last reader ended."""
         return True
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Say, before `blocks`, that frames before `needed` are durable already."""
+        """Start the replay at frame `needed`, because earlier frames are durable.  Call this method before `blocks`."""
         self._begin = needed
 
     def release(self, position: int) -> None:
-        """Do nothing: the log keeps its frames."""
+        """Do nothing, because the log keeps its frames."""
 
     @property
     def pressed(self) -> bool:
-        """Return False: a log never runs out of room."""
+        """Return False, because a log never runs out of room."""
         return False
 
     @property
@@ -119,7 +125,9 @@ class ReplaySource:
         """Yield the log's frames when they are due.  Raises: Permanent if the log is damaged."""
         reading = read_blocks(self._path, channels=self._buses, skip=self._begin)
         if self._begin:
-            _log.info("log_continues", log=self._name, frame=self._begin, to_replay_all="copy it under another name")
+            _log.info(
+                "log_continues", log=self._name, frame=self._begin, to_replay_all="copy the log to another file name"
+            )
         # One thread reads from beginning to end, because Python's SQLite connections must not change threads.
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as thread:
             try:
@@ -146,19 +154,19 @@ class _Channels:
         return tuple(self._number)
 
     def number(self, channel: str | int | None) -> int | None:
-        """Return the bus of a python-can channel, or None if it is not wanted."""
+        """Return the number of the bus of a python-can channel, or None if the channel is not wanted."""
         if channel not in self._seen:
             self._seen[channel] = self._named(f"can{channel or 0}" if isinstance(channel, int | None) else channel)
         return self._seen[channel]
 
     def wants(self, message: can.Message) -> bool:
-        """Return whether a message is a frame of the channels."""
+        """Return whether a message belongs to a wanted channel."""
         return self.number(cast(str | int | None, message.channel)) is not None
 
     def _named(self, name: str) -> int | None:
         if self._open and len(self._number) == _MOST_CHANNELS and name not in self._number:
             raise Permanent(
-                f"{self._path}: more than {_MOST_CHANNELS} channels; is it of another format than its name says?"
+                f"{self._path}: the log has more than {_MOST_CHANNELS} channels; check that its suffix fits its format"
             )
         if self._open:
             return self._number.setdefault(name, len(self._number))
@@ -167,17 +175,20 @@ class _Channels:
         return self._number.get(name)
 
     def nothing(self) -> str:
-        """Return the error for a log without a frame of the wanted channels."""
+        """Return the message for a log without a frame of the wanted channels."""
         if not self._others:
-            return f"{self._path}: the log holds no CAN frame; is it of another format than its name says?"
-        return f"{self._path}: no frame of {', '.join(self._number)}; the log has {', '.join(sorted(self._others))}"
+            return f"{self._path}: the log holds no CAN frame; check that its suffix fits its format"
+        return (
+            f"{self._path}: no frame of {', '.join(self._number)}; the log has {', '.join(sorted(self._others))}: "
+            "name one of these"
+        )
 
 
 def _fingerprint(path: Path, channels: Sequence[str]) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-    except OSError:  # The error comes with its reason when the log is read.
+    except OSError:  # The error is reported when the log is read.
         head = b""
     # A log that is replaced by another of the same name must not continue where the first one ended.
     return hashlib.sha256("\0".join(channels).encode() + b"\0" + head).hexdigest()[:12]
@@ -196,8 +207,8 @@ def _block(batch: Sequence[can.Message], names: _Channels, first: int, path: Pat
 
 def _require_possible(batch: Sequence[can.Message], path: Path) -> None:
     """Raise Permanent, naming the first one, if a message of `batch` cannot be a frame."""
-    # A log is judged less strictly than a live bus (messages.is_frame): tools write short frames with the length that
-    # they had, and the decoder refuses those by name.  Only what no frame block can hold is damage.
+    # A log is judged less strictly than a live bus (messages.is_frame).  Tools write cut frames with their original
+    # length, and the decoder counts such frames as refused.  Only values that no frame block can hold are damage.
     times = np.array([message.timestamp for message in batch], np.float64)
     ids = [message.arbitration_id for message in batch]
     timely = np.isfinite(times) & (np.abs(times) < _LATEST_S)
@@ -210,7 +221,9 @@ def _impossible(batch: Sequence[can.Message], path: Path) -> str:
     for message in batch:
         frame = f"{path}: the frame at {message.timestamp} s"
         if len(message.data) > FD_BYTES:
-            return f"{frame} has {len(message.data)} data bytes; CAN has at most {FD_BYTES}"
+            return f"{frame} has {len(message.data)} data bytes; CAN has at most {FD_BYTES}, so export the log again"
         if not 0 <= message.arbitration_id < EXTENDED_IDS:
-            return f"{frame} has identifier {message.arbitration_id:#x}; CAN has at most 29 bits"
+            return (
+                f"{frame} has identifier {message.arbitration_id:#x}; CAN has at most 29 bits, so export the log again"
+            )
     return f"{path}: a timestamp is not a number of seconds since 1970; export the log again"

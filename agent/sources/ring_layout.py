@@ -1,22 +1,23 @@
-"""The bytes of a packet ring of CAN frames, as numpy sees them.  Pure: every function works on a mapped array.
+"""Read and write the bytes of a packet ring of CAN frames as a numpy array.  Pure.
 
 One slot of a TPACKET_V2 ring (<linux/if_packet.h>, packet_mmap(7)), native byte order, SLOT_BYTES:
 
-     0  status    u32   0: the kernel's, free; bit 0: ours, holds a frame
+     0  status    u32   0: free, owned by the kernel; bit 0: holds a frame, owned by the reader
      4  size      u32   bytes of the frame: 16 classic, 72 CAN FD
-     8  captured  u32   bytes of it in the slot; the kernel sets it with every frame.  0: our mark for "read"
+     8  captured  u32   bytes of the frame in the slot, set by the kernel; the reader writes 0 to mark the frame as read
     16  seconds   u32   kernel timestamp, Unix epoch
     20  nanoseconds u32
     32  sockaddr_ll     20 bytes, not needed
-    56  cursor    u64   slot 0 only; the kernel writes nothing between 52 and 80.  The position to read next
+    56  cursor    u64   slot 0 only: the position to read next; the kernel writes nothing between 52 and 80
     64  marked    u64   slot 0 only: the position before which every frame has been marked, or is being marked now
     80  can_id    u32   struct can_frame or canfd_frame: identifier and EFF, RTR, ERR in the upper three bits
     84  length    u8
     85  fd_flags  u8    bit 0 BRS, bit 1 ESI; meaningless in classic frames
-    88  data      8 or 64 bytes; what lies beyond `length` may be anything
+    88  data      8 or 64 bytes; bytes beyond `length` have no meaning
 
-The kernel fills slots in order and stops at one that is not free, so the frame at position p stands in slot p modulo
-the number of slots, and the slots are, from the oldest on: read and held, unread, free.
+The position of a frame is its running number.  The kernel fills slots in order and stops at a slot that is not free.
+The frame at position p is therefore in slot p modulo the number of slots.  From the oldest on, the slots are first read
+and held, then unread, then free.
 
 Invariant: at whatever moment a reader is killed, `recover` finds for its successor exactly which frames are held and
 which are unread.  Frames are marked as read before the cursor moves past them, and the kernel takes the mark away with
@@ -59,17 +60,17 @@ _USER: Final = 1  # TP_STATUS_USER
 _FD_SIZE: Final = 72
 _CLASSIC_SIZE: Final = 16
 # Slots never cross the end of a block (packet_mmap(7)).  A block of a multiple of 5 pages of 4 KiB holds slots of 160
-# bytes without a rest, so that all blocks together are one even array.
+# bytes without a gap at its end, so that all blocks together are one array.
 _BLOCK_PAGES: Final = 15
 _LOOK_AHEAD: Final = 256  # Slots looked at first: some 100 ms of a busy bus.
 
-# By the upper three bits of can_id (ERR, RTR, EFF from bit 29 on).
+# These tables are indexed by the upper three bits of can_id (ERR, RTR, EFF from bit 29 on).
 _FLAGS: Final = np.array(
     [(bits & 1 and ERROR) | (bits & 2 and REMOTE) | (bits & 4 and EXTENDED) for bits in range(8)], np.uint8
 )
 _ID_MASK: Final = np.array([0x7FF if bits in {0, 2} else 0x1FFF_FFFF for bits in range(8)], np.uint32)
 _FD_FLAGS: Final = np.array([FD | (bits & 1 and BRS) | (bits & 2 and ESI) for bits in range(4)], np.uint8)
-# By length: ones where data bytes are.
+# The masks are indexed by length, and have ones in the bytes that hold data.
 _BYTES: Final = np.where(np.arange(FD_BYTES) < np.arange(FD_BYTES + 1)[:, None], 255, 0).astype(np.uint8)
 _FD_MASK: Final = _BYTES.view(np.uint64)
 _CLASSIC_MASK: Final = np.ascontiguousarray(_FD_MASK[:9, 0])
@@ -78,7 +79,10 @@ Slots = NDArray[np.void]
 
 
 def geometry(ring_bytes: int, page_bytes: int) -> tuple[int, int, int, int]:
-    """Return struct tpacket_req for a ring of about `ring_bytes`: block size, blocks, slot size, slots."""
+    """Return struct tpacket_req for a ring of about `ring_bytes`.
+
+    The fields are block size (bytes), number of blocks, slot size (bytes) and number of slots.
+    """
     block_bytes = _BLOCK_PAGES * page_bytes
     blocks = max(1, ring_bytes // block_bytes)
     return block_bytes, blocks, SLOT_BYTES, blocks * block_bytes // SLOT_BYTES
@@ -87,7 +91,8 @@ def geometry(ring_bytes: int, page_bytes: int) -> tuple[int, int, int, int]:
 def frame_filter() -> bytes:
     """Return a socket filter (classic BPF) that accepts whole CAN and CAN FD frames only.
 
-    Other sizes (CAN XL) and lengths that no such frame has never reach the ring, so every slot holds a frame.
+    Packets of other sizes (CAN XL) and frames with impossible lengths never reach the ring, so every slot that is
+    filled holds a frame.
     """
     ld_size, ld_byte, equal, above, ret = 0x80, 0x30, 0x15, 0x25, 0x06
     program: Sequence[tuple[int, int, int, int]] = (
@@ -106,8 +111,8 @@ def frame_filter() -> bytes:
 
 
 def unread(slots: Slots, position: int, held: int) -> int:
-    """Count the frames that stand ready from `position` on; the `held` slots before it are not free yet."""
-    # A drain finds a few frames of a large ring, so the status words are looked at in growing steps.
+    """Return the number of unread frames from `position` on.  The `held` slots before `position` are not free yet."""
+    # A drain finds few frames in a large ring, so the status words are examined in growing steps.
     most = len(slots) - held
     status = slots["status"]
     found, ahead = 0, _LOOK_AHEAD
@@ -122,10 +127,10 @@ def unread(slots: Slots, position: int, held: int) -> int:
 
 
 def read(slots: Slots, position: int, count: int, buses: tuple[str]) -> FrameBlock:
-    """Copy the `count` frames from `position` on out of the ring, and mark them as read there."""
+    """Return a copy of the `count` frames from `position` on, and mark these frames as read in the ring."""
     runs = _runs(slots, position, count)
     block = _columns(runs[0] if len(runs) == 1 else np.concatenate(runs), buses, position)
-    # The order of these writes is the invariant: whichever of them is the last one before a kill, `recover` is right.
+    # The order of these writes matters: `recover` finds the right result even if the reader is killed between them.
     slots["marked"][0] = max(int(slots["marked"][0]), position + count)
     for run in runs:
         run["captured"] = 0
@@ -140,30 +145,31 @@ def release(slots: Slots, start: int, stop: int) -> None:
 
 
 def recover(slots: Slots) -> tuple[int, int]:
-    """Return the oldest position that is held, and the position to read next, of a ring that another reader left."""
+    """Return the oldest held position and the position to read next, of a ring that another reader left."""
     cursor, marked = int(slots["cursor"][0]), int(slots["marked"][0])
     carries = ((slots["status"] & _USER) != 0) & (slots["captured"] == 0)
-    # The search runs from the cursor backwards, and ends before the `marked - cursor` slots from the cursor on.  Those
-    # carry marks of a reader that went back (`rewind`) or was killed before it moved the cursor, but they are unread.
+    # The search runs from the cursor backwards, and ends before the `marked - cursor` slots from the cursor on.  These
+    # slots count as unread.  Their marks come from a reader that went back (`rewind`) or was killed before it moved the
+    # cursor.
     backwards = np.roll(carries, -(cursor % len(slots)))[::-1][: len(slots) - (marked - cursor)]
     held = len(backwards) if backwards.all() else int(backwards.argmin())
     return cursor - held, cursor
 
 
 def counted(slots: Slots) -> int:
-    """Return the position before which every frame was read once, by this reader or an earlier one."""
+    """Return the position before which every frame was read at least once, by this reader or an earlier one."""
     return max(int(slots["cursor"][0]), int(slots["marked"][0]))
 
 
 def rewind(slots: Slots, position: int) -> None:
-    """Move the cursor back to `position`, which is held, so that its frame is read again."""
+    """Move the cursor back to `position`, which must be held, so that frames are read again from there."""
     slots["cursor"][0] = position
 
 
 def number(slots: Slots, position: int) -> int:
-    """Give the next frame the first position from `position` on that falls on the next slot, and return it.
+    """Give the next frame a new position, and return it: the lowest one from `position` on that fits the next slot.
 
-    The caller makes sure that nothing is held and nothing was read twice.
+    The caller must make sure that no frame is held and that no frame was read twice.
     """
     cursor = int(slots["cursor"][0])
     position += (cursor - position) % len(slots)

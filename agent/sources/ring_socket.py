@@ -1,7 +1,7 @@
-"""PacketRing: the socket of a packet ring and the memory that it shares with the kernel (packet_mmap(7), AF_PACKET).
+"""Open packet rings: sockets whose frames lie in memory that is shared with the kernel (packet_mmap(7), AF_PACKET).
 
-The kernel writes each frame into a slot of the ring, and a reader takes all that have come as arrays: no system call
-and no Python for each frame.  The layout of a slot is the subject of `ring_layout`.
+The kernel writes each frame into a slot of the ring.  A reader takes all new frames at once, as arrays, without a
+system call or Python code for each frame.  `ring_layout` defines the layout of a slot.
 """
 
 import ctypes
@@ -32,29 +32,32 @@ _ETH_P_ALL: Final = 3
 
 
 def unavailable() -> str | None:
-    """Return why this process cannot use packet rings on this machine, or None if it can."""
+    """Return why this process cannot use packet rings on this machine, with a remedy, or None if it can."""
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as probe:
             probe.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-            # The newest option that a ring needs: Linux has it from 4.20 on.
+            # This is the newest option that a ring needs.  Linux has it from 4.20 on.
             probe.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     except PermissionError:
-        return "no CAP_NET_RAW; the service unit grants it, or run as root"
+        return "no CAP_NET_RAW; run the agent by its service unit, which grants this capability, or as root"
     except OSError as error:
         kernel = os.uname().release
-        return f"kernel {kernel} has no packet sockets as of Linux 4.20 ({error.strerror}): CONFIG_PACKET"
+        return f"kernel {kernel} is too old or lacks CONFIG_PACKET ({error.strerror}); use Linux 4.20 or later"
     return None
 
 
 class PacketRing:
-    """The socket of a ring and its memory.
+    """Owns the socket of a ring and its memory.
 
-    `begin` comes first; then `read` and `release` alternate in the order of the positions, and `close` comes last.
-    The ring outlives this object where its descriptor is kept elsewhere.
+    Call `begin` first, then `read` and `release` in the order of the positions, and `close` last.  The ring outlives
+    this object if its descriptor is kept elsewhere.
     """
 
     def __init__(self, sock: socket.socket, ring_bytes: int, interface: str) -> None:
-        """Map the ring of `sock`, which must have `ring_bytes`.  Closes `sock` if it has not; owns it otherwise."""
+        """Map the ring of `sock`, which must have `ring_bytes`, and take ownership of `sock`.
+
+        Raises: OSError or ValueError if the ring cannot be mapped.  `sock` is closed then.
+        """
         self._socket = sock
         self.interface = interface
         try:
@@ -67,12 +70,12 @@ class PacketRing:
 
     @classmethod
     def open(cls, interface: str, ring_bytes: int) -> "PacketRing":
-        """Make a ring, which fills from `bind` on.  Raises: OSError, also if memory does not suffice."""
+        """Make a ring, which fills from `bind` on.  Raises: OSError, for example if there is not enough memory."""
         *request, slots = ring_layout.geometry(ring_bytes, mmap.PAGESIZE)
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
-            # A frame that this machine sends comes back from the bus (CAN_RAW loopback); it shall be seen once.
+            # A frame that this machine sends also comes back from the bus (CAN_RAW loopback), but must be seen once.
             sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             # The filter goes in before the ring, so that no slot ever holds anything but a frame.
             _attach_filter(sock)
@@ -84,7 +87,10 @@ class PacketRing:
 
     @classmethod
     def adopt(cls, descriptor: int, slots: int, interface: str) -> "PacketRing":
-        """Take over a ring of `slots` that another reader left.  Closes `descriptor` on OSError, else owns it."""
+        """Take over a ring with this number of slots that another reader left, and take ownership of `descriptor`.
+
+        Raises: OSError or ValueError if the ring cannot be used.  `descriptor` is closed then.
+        """
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError:
@@ -94,17 +100,17 @@ class PacketRing:
 
     @property
     def name(self) -> str:
-        """Return what a successor must know of the ring, as the name under which its descriptor is kept."""
+        """Return the name under which the ring's descriptor is kept, with all that a successor must know."""
         return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.interface}"
 
     @property
     def slots(self) -> int:
-        """Return how many frames the ring has room for."""
+        """Return the number of frames that the ring has room for."""
         return len(self._slots)
 
     @property
     def held(self) -> int:
-        """Return how many frames have been read and not released."""
+        """Return the number of frames that have been read and not released."""
         return self.position - self.held_from
 
     def fileno(self) -> int:
@@ -112,13 +118,13 @@ class PacketRing:
         return self._socket.fileno()
 
     def begin(self, used: int) -> None:
-        """Start to read: frames that a predecessor held are read again, and new ones get positions from `used` on.
+        """Prepare to read.  Frames that an earlier reader of this ring held are read again.
 
-        `used` is the first position that no frame of this bus was ever given.
+        `used` is the lowest position that no frame of this bus has had yet.  New frames get positions from `used` on.
         """
-        # A ring counts every frame that was read from it.  If more positions are used than it has counted, another
-        # ring used them (one before a power cut, say), and the numbers of this one must move past them.
-        # `position` would be wrong here, because a reader that went back may have read nothing yet.
+        # A ring counts every frame that was read from it.  If more positions are used than this ring has counted, then
+        # another ring used them (for example before a power cut), and this ring must number its frames past them.
+        # `position` would be the wrong count here, because a reader that went back may have read nothing yet.
         foreign = ring_layout.counted(self._slots) < used
         ring_layout.rewind(self._slots, self.held_from)
         self.position = self.held_from
@@ -126,18 +132,21 @@ class PacketRing:
             self.held_from = self.position = ring_layout.number(self._slots, used)
 
     def bound(self) -> bool:
-        """Return whether the socket listens on the interface that has the name now."""
+        """Return whether the socket listens on the interface that has this name now."""
         return str(self._socket.getsockname()[0]) == self.interface
 
     def bind(self) -> None:
         """Listen on the interface.  Raises: OSError; Permanent if it is no CAN interface."""
-        # All protocols, filtered to CAN and CAN FD: a socket for each protocol would lose the order of the bus.
+        # The socket takes all protocols, and the filter keeps CAN and CAN FD.  A socket for each protocol would lose
+        # the order of the bus.
         self._socket.bind((self.interface, _ETH_P_ALL))
         if self._socket.getsockname()[3] != ARPHRD_CAN:
-            raise Permanent(f"source {self.interface}: interface {self.interface} is no CAN interface; name another")
+            raise Permanent(
+                f"source {self.interface}: interface {self.interface} is no CAN interface; name a CAN interface"
+            )
 
     def read(self, buses: tuple[str]) -> FrameBlock | None:
-        """Return all frames that have come since the last call, or None if none has."""
+        """Return all frames that have arrived since the last call, or None if there are none."""
         count = ring_layout.unread(self._slots, self.position, self.held)
         if not count:
             return None
@@ -146,7 +155,7 @@ class PacketRing:
         return block
 
     def release(self, position: int) -> None:
-        """Give back the slots of all frames before `position` that were read."""
+        """Free the slots of all read frames before `position`, so that the kernel can use them again."""
         position = min(position, self.position)
         if position > self.held_from:
             ring_layout.release(self._slots, self.held_from, position)
@@ -154,12 +163,12 @@ class PacketRing:
 
     def drops(self) -> int:
         """Return how many frames found no free slot since the last call, by this reader or an earlier one."""
-        # The kernel resets the counters with each PACKET_STATISTICS (packet(7)): nothing is counted twice.
+        # The kernel resets the counters with each PACKET_STATISTICS (packet(7)), so nothing is counted twice.
         return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 
     def went_away(self) -> bool:
         """Return whether the interface went down or away since the last call."""
-        # A packet socket reports that as a pending error, ENETDOWN, which reading SO_ERROR clears (packet(7)).
+        # A packet socket reports this as the pending error ENETDOWN, which reading SO_ERROR clears (packet(7)).
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""VirtualVehicle: the demonstration vehicle of the package `simulator` as a source of frames."""
+"""Deliver the frames of the demonstration vehicle, which the package `simulator` computes."""
 
 import math
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ _CHUNK_MAX_S: Final = 10  # longer arrays gain no speed and only take memory
 
 
 class VirtualVehicle:
-    """A simulated drive at `speed` times real time, or as fast as it is consumed if that is 0."""
+    """Delivers a simulated drive at `speed` times real time, or without waiting if `speed` is 0."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class VirtualVehicle:
         name: str = "vehicle",
         drain_ms: int = DRAIN_MS,
     ) -> None:
-        """Prepare the drive that `simulator.frames.frames` describes; `duration_s` None drives without end."""
+        """Prepare the drive that `simulator.frames.frames` describes.  With `duration_s` None it never ends."""
         self.name = name
         self.buses = buses
         self._seed = seed
@@ -35,7 +35,7 @@ class VirtualVehicle:
         self._drain_ms = drain_ms
 
     def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Return the frames of the drive when they are due; they end after `duration_s`.
+        """Yield the frames of the drive when they are due, until `duration_s` has passed.
 
         Raises: Permanent if the simulator is not installed.
         """
@@ -43,14 +43,14 @@ class VirtualVehicle:
         try:
             from simulator.frames import frames  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            # Any other missing module is a broken installation, which this message would not mend.
+            # Any other missing module is a broken installation, for which this message would be wrong.
             if error.name not in {"simulator", "simulator.frames"}:
                 raise
             raise Permanent(
                 f'source {self.name}: kind = "virtual_vehicle" needs the package `simulator`, which vehicles do not '
                 "get; configure packet_ring, python_can or replay, or run the agent from a checkout of the project"
             ) from error
-        # A second at a time keeps a live drive responsive; faster drives are worth longer arrays.
+        # Chunks of one second keep a live drive responsive.  Faster drives gain from longer arrays.
         chunk_s = min(max(1, math.ceil(self._speed)), _CHUNK_MAX_S) if self._speed else _CHUNK_MAX_S
         drive = frames(self._seed, self._start_ns, self._duration_s, self.buses, chunk_s=chunk_s)
         return paced(drive, speed=self._speed, drain_ms=self._drain_ms)

@@ -1,1 +1,1 @@
-"""The machine below: files, processes, systemd, memory, log.  Knows no other package but `agent.errors`."""
+"""Use the machine: its files, systemd, memory and log.  Of the project, this package imports `agent.errors` only."""

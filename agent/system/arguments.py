@@ -1,7 +1,7 @@
-"""Helpers for argparse that both programs share: types of values, and how a command is added to its program.
+"""Provide types of arguments and other helpers for argparse, which both programs use.
 
-A type takes the words of the command line and returns the value.  Raises: argparse.ArgumentTypeError, whose message
-says what to write instead; argparse ends the program with status 2 on it.
+A type is a function that turns the text of an argument into a value.  For a wrong text it raises
+argparse.ArgumentTypeError with a remedy, and argparse ends the program with status 2.
 """
 
 import argparse
@@ -16,14 +16,14 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         # int() alone would accept "1_000", " 7" and digits of other scripts.
         if not re.fullmatch("[0-9]{1,15}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}: choose a whole number from {low:,} to {high:,}")
+            raise argparse.ArgumentTypeError(f"{text!r} cannot be used; choose a whole number from {low:,} to {high:,}")
         return int(text)
 
     return parse
 
 
 def positive(text: str) -> float:
-    """Read a number above 0 and below a million."""
+    """Return the number in `text`, which must be above 0 and below a million."""
     try:
         value = float(text)
     except ValueError:
@@ -35,13 +35,15 @@ def positive(text: str) -> float:
 
 
 def bus_and_file(text: str) -> tuple[str | None, Path]:
-    """Read `[BUS=]FILE`; without a bus the file is for every bus, and the first value is None."""
+    """Return bus and file of `[BUS=]FILE`.  Without a bus, the file is for every bus and the first value is None."""
     bus, equals, file = text.partition("=")
-    # No bus has a slash in its name, so an "=" behind a slash belongs to the path, as in /data/a=b/x.dbc.
+    # No bus has a slash in its name, so an "=" after a slash belongs to the path, as in /data/a=b/x.dbc.
     if not equals or "/" in bus:
         return None, Path(text)
     if not bus or not file:
-        raise argparse.ArgumentTypeError(f"{text!r} is not [BUS=]FILE")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not [BUS=]FILE; write a file, or a bus and a file as in can0=x.dbc"
+        )
     return bus, Path(file)
 
 
@@ -55,8 +57,8 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Add the command `name` to a program and return its parser.
 
-    `summary` stands in the program's list of commands, `description` and `example` (a whole command line) in the help
-    of the command.  Line breaks stay as they are written.
+    `summary` appears in the program's list of commands.  `description` and `example` (a whole command line) appear in
+    the help of the command, with their line breaks.
     """
     return commands.add_parser(
         name,
@@ -68,5 +70,5 @@ def add_command(
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add `--json`, which every command that reports something has."""
+    """Add the option `--json`, which makes a command print its result as JSON."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -1,7 +1,7 @@
-"""How every command of both programs ends: exit status 0 success, 1 the work failed, 130 interrupted.
+"""End every command of both programs with an exit status: 0 success, 1 the work failed, 130 interrupted.
 
-What can go wrong outside of the program is reported in plain words and never as a traceback, even if the reader of the
-output has gone (`| head`) or the output has no room.  Wrong use ends with status 2, which argparse does by itself.
+A failure outside of the program, such as a full disk, is reported in plain words and never as a traceback.  If the
+reader of the output has gone (`| head`), the command ends with success.  argparse itself ends wrong use with status 2.
 """
 
 import os
@@ -12,14 +12,14 @@ from agent.errors import AgentError
 
 
 def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
-    """Run `work` and return the exit status; `report` receives what went wrong, for a person."""
+    """Run `work` and return the exit status of the command.  If the work fails, call `report` with the reason."""
     try:
         return _run_and_flush(work)
     except AgentError as error:
         report(error)
         return 1
     except BrokenPipeError:
-        # A reader such as `head` that has seen enough closes the pipe: the command has done its work.
+        # A reader such as `head` closes the pipe when it has seen enough, so the command has done its work.
         _discard_unread_output()
         return 0
     except OSError as error:
@@ -27,7 +27,7 @@ def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
         report(f"{error.filename or 'the system'}: {error.strerror or error}")
         return 1
     except UnicodeEncodeError as error:
-        # A name on the command line or on the disk is not valid text, and Python carries it as lone surrogates.
+        # A name on the command line or on the disk is not valid text, and Python represents it by lone surrogates.
         around = error.object[max(0, error.start - 40) : error.end + 40]
         report(f"{around!a} cannot be written as {error.encoding}: use names in UTF-8")
         return 1
@@ -37,8 +37,8 @@ def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
 
 
 def complain(program: str, problem: object) -> None:
-    """Print `problem` on stderr, after the name of the program, as one line."""
-    # The texts of libraries and the lines of logs that a message quotes can hold line breaks and terminal commands.
+    """Print `problem` on stderr as one line that begins with the name of the program."""
+    # A message can quote texts of libraries and lines of logs, which may hold line breaks and terminal commands.
     print(f"{program}: {printable(' '.join(str(problem).split()))}", file=sys.stderr)  # noqa: T201
 
 
@@ -54,7 +54,7 @@ def _run_and_flush(work: Callable[[], int]) -> int:
         # argparse has printed its help and ends the program.
         _flush()
         raise
-    # Python itself would write the output when it ends, too late to report a failure.
+    # Python itself would write the output only when it ends, which is too late to report a failure.
     _flush()
     return status
 
@@ -69,7 +69,7 @@ def _discard_unread_output() -> None:
     try:
         _flush()
     except OSError:
-        # The buffer still holds the text; without this, the interpreter would fail on it again at its end.
+        # The buffer still holds the text.  Without a new target, the interpreter would fail again when it ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

@@ -1,8 +1,8 @@
-"""Descriptors that outlive their user: sockets with frames in their kernel buffers, for a successor to read.
+"""Keep file descriptors beyond the life of their user: sockets whose kernel buffers hold frames for a successor.
 
-The successor is the agent of the next configuration in this process, or the next process: the process keeps duplicates,
-and so does the file descriptor store of the service manager (sd_pid_notify_with_fds(3): FDSTORE), which passes them to
-the next process (sd_listen_fds_with_names(3)), also after a crash.
+The successor is the agent of the next configuration in this process, or the next process.  This process keeps
+duplicates of the descriptors.  The service manager keeps duplicates as well (sd_pid_notify_with_fds(3): FDSTORE), and
+passes them to the next process, even after a crash (sd_listen_fds_with_names(3)).
 """
 
 import os
@@ -16,10 +16,10 @@ _FIRST: Final = 3
 
 
 class Descriptors:
-    """Descriptors by name.  A name has no colon, because LISTEN_FDNAMES separates names with it."""
+    """Keeps file descriptors by name.  A name must have no colon, because LISTEN_FDNAMES separates names by colons."""
 
     def __init__(self, notifier: Notifier, inherited: Mapping[str, int]) -> None:
-        """Take over the descriptors in `inherited` (see the function of that name) and close them when dropped."""
+        """Take ownership of the descriptors in `inherited`, which the function `inherited` returns."""
         self._notifier = notifier
         self._kept = dict(inherited)
 
@@ -28,17 +28,17 @@ class Descriptors:
         return tuple(self._kept)
 
     def take(self, name: str) -> int | None:
-        """Return a duplicate of the descriptor of that name, which the caller closes; None if there is none."""
+        """Return a duplicate of the descriptor `name`, which the caller must close, or None if there is none."""
         return os.dup(self._kept[name]) if name in self._kept else None
 
     def keep(self, name: str, descriptor: int) -> None:
-        """Keep a duplicate of `descriptor` under `name`, in place of any other."""
+        """Keep a duplicate of `descriptor` under `name`, and drop the earlier descriptor of this name."""
         self.drop(name)
         self._kept[name] = os.dup(descriptor)
         self._notifier.store(name, descriptor)
 
     def drop(self, name: str) -> None:
-        """Close the descriptor of that name and let the service manager forget it; do nothing if there is none."""
+        """Close the descriptor `name` and the service manager's duplicate.  Do nothing if there is none."""
         descriptor = self._kept.pop(name, None)
         if descriptor is not None:
             os.close(descriptor)
@@ -48,8 +48,8 @@ class Descriptors:
 def inherited(environment: MutableMapping[str, str] = os.environ) -> dict[str, int]:
     """Return the descriptors that the service manager passed to this process, by name.
 
-    The variables are removed from `environment`, so a second call finds nothing, and child processes do not take the
-    descriptors for theirs.
+    The variables are removed from `environment`.  A second call therefore finds nothing, and child processes do not
+    mistake the descriptors for their own.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
@@ -61,7 +61,8 @@ def inherited(environment: MutableMapping[str, str] = os.environ) -> dict[str, i
         descriptor = _FIRST + number
         os.set_inheritable(descriptor, False)
         name = names[number] if number < len(names) else ""
-        # A descriptor without a name, or with a name twice, is none that we stored: it would stay open for ever.
+        # This program stored no descriptor without a name, and no two of the same name.  Such a descriptor is closed,
+        # because it would otherwise stay open for ever.
         if not name or name in found:
             os.close(descriptor)
         else:

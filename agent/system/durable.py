@@ -1,11 +1,11 @@
-"""Durable writes: what these functions returned from is on the disk, whole, after a power cut at any moment.
+"""Write files durably: after `write_file` has returned, the file survives a power cut at any moment.
 
-The order is the one that ext4 and f2fs need: write a temporary file beside the target, fsync it, rename it over the
+The steps are those that ext4 and f2fs need: write a temporary file beside the target, fsync it, rename it over the
 target, fsync the directory.  Readers see the old content or the new one, never a mixture.
 
-All operations go through `Disk`, the one test seam for disks.  A store takes a `Disk` as an argument, or uses the
-functions of this file, which work on the disk of the process.  Tests inject disks that fail; tests/powercut puts the
-whole process on a disk that forgets what was not synced (`on`).
+All operations go through `Disk`, so that tests can replace the disk.  A store takes a `Disk` as an argument, or uses
+the functions of this file, which work on the disk of the process.  Some tests use disks that fail.  tests/powercut puts
+the whole process on a disk that forgets unsynced data (`on`).
 """
 
 import contextlib
@@ -14,14 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_READ_BYTES: Final = 65_536  # more than a batch has, and less than what malloc maps anew each time
+_READ_BYTES: Final = 65_536  # more than a batch has, and less than the size from which malloc maps new memory each time
 
 
 class Disk:
-    """The file operations of the stores.  All raise OSError; only the synced ones are durable by themselves."""
+    """Performs the file operations of the stores.
+
+    All methods raise OSError.  An operation is durable only if its docstring says so.
+    """
 
     def write_synced(self, path: Path, content: bytes, mode: int) -> None:
-        """Create or truncate `path`, write, and fsync the file (not its name)."""
+        """Create or truncate `path`, and write `content` durably.  A new file's name is not durable yet."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb", buffering=0) as file:
             os.fchmod(fd, mode)
@@ -31,11 +34,12 @@ class Disk:
             os.fsync(fd)
 
     def create_file(self, path: Path, content: bytes) -> None:
-        """Write `path` (mode 0600) and make its content durable; its name is durable once the directory is synced.
+        """Create the file `path` (mode 0600) with durable content.  Its name is durable once the directory is synced.
 
-        This is for files that count only once a durable record elsewhere names them: it costs one journal commit where
-        `write_file` costs two, but a power cut before that record may leave a part of the content under the name.
-        Where it raises, nothing is left.
+        Use this method for a file that has no effect before a durable record elsewhere names it.  The method costs one
+        journal commit, and `write_file` costs two.  A power cut before that record may leave an incomplete file.
+
+        Raises: OSError.  The file is removed then.
         """
         try:
             self.write_synced(path, content, 0o600)
@@ -44,19 +48,19 @@ class Disk:
             raise
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename, replacing `target`.  Not durable: a power cut may undo it."""
+        """Rename `source` to `target`, and replace an existing file.  Not durable: a power cut may undo the change."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file; a missing one is fine.  Not durable: a power cut may bring it back."""
+        """Remove a file if it exists.  Not durable: a power cut may bring the file back."""
         path.unlink(missing_ok=True)
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder (mode 0700)."""
+        """Make a folder (mode 0700).  Not durable."""
         folder.mkdir(mode=0o700)
 
     def make_folders(self, folder: Path) -> None:
-        """Make `folder`, and every folder above it that is missing, durably."""
+        """Make `folder` and every missing folder above it, durably."""
         if folder.is_dir():
             return
         self.make_folders(folder.parent)
@@ -64,7 +68,7 @@ class Disk:
         self.sync_folder(folder.parent)
 
     def remove_folder(self, folder: Path) -> None:
-        """Remove an empty folder."""
+        """Remove an empty folder.  Not durable."""
         folder.rmdir()
 
     def sync_folder(self, folder: Path) -> None:
@@ -79,7 +83,7 @@ class Disk:
         """Return the whole content of a file."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # Each call gives up the interpreter's lock and waits to get it back, so there are as few as possible.
+            # Each call releases the interpreter's lock and waits to get it back, so there are as few calls as possible.
             content = os.read(fd, _READ_BYTES)
             while len(content) % _READ_BYTES == 0 and (more := os.read(fd, _READ_BYTES)):
                 content += more
@@ -88,7 +92,7 @@ class Disk:
             os.close(fd)
 
     def sizes(self, folder: Path) -> dict[str, int]:
-        """Return names and sizes in bytes of the files in `folder`."""
+        """Return the size in bytes of each file in `folder`, by file name."""
         with os.scandir(folder) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False)}
 
@@ -98,7 +102,7 @@ class Disk:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
     def free_bytes(self, folder: Path) -> int:
-        """Return the free bytes of the file system, as far as this process may use them."""
+        """Return the number of free bytes in the file system of `folder` that this process may use."""
         state = os.statvfs(folder)
         return state.f_bavail * state.f_frsize
 
@@ -109,7 +113,7 @@ _disk = Disk()
 @contextlib.contextmanager
 def on(disk: Disk) -> Iterator[None]:
     """Make `disk` the disk of the process while the block runs."""
-    global _disk  # noqa: PLW0603  # one disk for the process, as in life
+    global _disk  # noqa: PLW0603  # The process has one disk.
     before, _disk = _disk, disk
     try:
         yield
@@ -123,21 +127,21 @@ def current() -> Disk:
 
 
 def fsync_directory(folder: Path) -> None:
-    """Make the names in `folder` durable.  Raises OSError."""
+    """Make the names in `folder` durable.  Raises: OSError."""
     _disk.sync_folder(folder)
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` by `content` (bytes) durably and atomically, with `mode` whatever the umask says.
+    """Write `content` to the file `path`, durably and atomically, with `mode` whatever the umask is.
 
-    Raises OSError; the old content then stands.
+    Raises: OSError.  The old content then stays, unless only the last step failed, which syncs the folder.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _disk.write_synced(temporary, content, mode)
         _disk.rename(temporary, path)
     except OSError as error:
-        error.filename = str(path)  # what the caller knows; the other name is ours
+        error.filename = str(path)  # The caller does not know the temporary name.
         with contextlib.suppress(OSError):
             _disk.remove(temporary)
         raise
@@ -145,15 +149,15 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Create a file on the disk of the process; see `Disk.create_file`."""
+    """Create a file with durable content on the disk of the process, as `Disk.create_file` describes."""
     _disk.create_file(path, content)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and what it lies in, durably on the disk of the process.  Raises OSError."""
+    """Make a folder and every missing folder above it, durably, on the disk of the process.  Raises: OSError."""
     _disk.make_folders(folder)
 
 
 def remove(path: Path) -> None:
-    """Remove a file; a missing one is fine.  Not durable: a power cut may bring it back.  Raises OSError."""
+    """Remove a file if it exists.  Not durable: a power cut may bring the file back.  Raises: OSError."""
     _disk.remove(path)

@@ -1,4 +1,7 @@
-"""Set-up of structlog: JSON lines for the journal, colours on a terminal; on stderr, because results go to stdout."""
+"""Set up structlog, with JSON lines for the journal or coloured text on a terminal.
+
+The log goes to stderr, because the results of commands go to stdout.
+"""
 
 import logging
 import sys
@@ -30,7 +33,7 @@ def configure(level: str = "info", style: Literal["auto", "json", "pretty"] = "a
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        # Loggers are made when modules are imported, before the settings are read: a cached one would keep the style
-        # and level of that moment.
+        # Loggers are made when modules are imported, before the settings are read.  A cached logger would keep the
+        # style and level of that moment.
         cache_logger_on_first_use=False,
     )

@@ -1,7 +1,7 @@
-"""Notifications to systemd, sd_notify(3): each is a datagram to the socket that the environment names.
+"""Notify systemd of the state of the process, by datagrams to the socket that the environment names (sd_notify(3)).
 
-The protocol needs no library: a datagram is enough, and the repository's folder `systemd/` would shadow the Python
-module `systemd`.  Outside of systemd every call does nothing.
+No library is used, because a datagram is enough.  The repository's folder `systemd/` would also shadow the Python
+module `systemd`.
 """
 
 import array
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 
 class Notifier:
-    """Tells the service manager about the state of the process, if there is a service manager."""
+    """Reports the state of the process to the service manager.  Without a service manager, no method does anything."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
@@ -31,7 +31,7 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now_monotonic_ns // 1000}")
 
     def stopping(self) -> None:
-        """Report that the process is ending: it stores its open windows."""
+        """Report that the process is ending, while it stores its open windows."""
         self._send("STOPPING=1")
 
     def watchdog(self, status: str) -> None:
@@ -45,7 +45,7 @@ class Notifier:
         self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", (descriptor,))
 
     def forget(self, name: str) -> None:
-        """Ask the service manager to close the descriptor of that name."""
+        """Ask the service manager to close the descriptor that it keeps under `name`."""
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def _send(self, message: str, descriptors: Sequence[int] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Work in asyncio that a cancelled task must not leave half done."""
+"""Finish work in asyncio that a cancelled task must not leave half done."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -16,9 +16,9 @@ async def whole(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        # The shield was cancelled, not the work: a commit to the disk, for example, goes on in its thread.
+        # The shield was cancelled, but not the work.  A commit to the disk, for example, goes on in its thread.
         await asyncio.wait({task})
-        # The caller hears of its cancellation only.  asyncio prints an error that is never retrieved.
+        # The caller gets its cancellation only.  An error of `work` is retrieved, because asyncio would print it.
         if not task.cancelled():
             task.exception()
         raise

@@ -1,4 +1,4 @@
-"""Times as text for people and for JSON.  Pure."""
+"""Write times as text for people and for JSON.  Pure."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -12,6 +12,6 @@ def utc_text(moment: datetime) -> str:
 
 
 def utc_text_of(t_us: int) -> str:
-    """Return microseconds since the Unix epoch as `utc_text` writes a moment."""
+    """Return `t_us`, in microseconds since the Unix epoch, as text in the format of `utc_text`."""
     # datetime.fromtimestamp takes a float, which cannot hold microseconds of every year exactly.
     return utc_text(_UNIX_EPOCH + timedelta(microseconds=t_us))

@@ -1,1 +1,1 @@
-"""Creating a fleet, enrolling its vehicles."""
+"""Creates a fleet, and enrols its vehicles."""

@@ -1,6 +1,7 @@
-"""Create a fleet: every key, the certificates of the cloud side, and the first TUF repository.
+"""Create a fleet: all its keys, the certificates of the cloud side, and the first TUF repository.
 
-Invariant: an existing fleet is never overwritten.  Its vehicles trust its keys, and new keys would orphan them all.
+Invariant: an existing fleet is never overwritten.  Its vehicles trust the existing keys, so new keys would cut off all
+of them.
 """
 
 from collections.abc import Sequence
@@ -16,16 +17,21 @@ from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 
 AUTHORITY_DAYS = 30 * 365
-"""Longer than the service life of a car, because vehicles recognise their broker by this certificate."""
+"""Validity of the authority's certificate in days.
+
+It is longer than the service life of a car, because vehicles recognise their broker by this certificate.
+"""
 
 SERVICE_DAYS = 5 * 365
-"""Validity of the certificates of broker and receiver, which an operator can replace any day."""
+"""Validity of the certificates of broker and receiver in days.  An operator can replace these certificates any day."""
 
 
 def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequence[str], now: datetime) -> None:
-    """Make the fleet in `folder`.  Raises: Permanent where a fleet is there already.
+    """Create a fleet in `folder`.
 
-    `broker_names` are host names and addresses of the broker, in addition to localhost and 127.0.0.1.
+    `broker_names` are host names and IP addresses of the broker, in addition to localhost and 127.0.0.1.
+
+    Raises: Permanent if the folder holds a fleet already.
     """
     folder.create()
     for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp", "acks"):
@@ -65,5 +71,5 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     keys.write_certificate(folder.receiver_certificate, receiver)
 
     repository.create(folder, now)
-    # This comes last, because the certificate says that the fleet is whole.
+    # The authority's certificate comes last, because its presence says that the fleet is complete.
     keys.write_certificate(folder.ca_certificate, authority)

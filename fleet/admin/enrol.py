@@ -1,7 +1,7 @@
-"""Enrol a vehicle: put a pseudonym, a device key, its certificate and all that the vehicle must trust into one folder.
+"""Enrol a vehicle: write its pseudonym, device key, certificate and the keys that it must trust into one folder.
 
-Invariant: the folder does not say which car it is for.  The pseudonym is random and never derived from the VIN; an
-operator who needs the link between the two keeps it elsewhere.
+Invariant: the folder does not say which car it is for.  The pseudonym is random and never derived from the VIN.  An
+operator who must know which VIN a pseudonym belongs to keeps that record elsewhere.
 """
 
 import json
@@ -26,7 +26,7 @@ from fleet.state.registry import Registry, VehicleRecord
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The properties of a vehicle by which a push may select its audience."""
+    """Holds the properties of a vehicle by which a push may select its audience."""
 
     brand: str
     model: str
@@ -39,19 +39,23 @@ def enrol(
 ) -> VehicleRecord:
     """Write the vehicle folder `out` (new or empty), register the vehicle, and return its record.
 
-    With `csr`, a signing request in PEM, the private key stays where the request was made (in a TPM, for example), and
-    the folder holds no key.  Raises: Permanent where the fleet, `out` or `csr` are not usable.
+    The certificate is valid for `days` days.  `csr` is a file with a signing request in PEM.  With a request, no
+    private key is made or written: the key stays in the device that made the request, for example in a TPM.
+
+    Raises: Permanent if the fleet, the model, `out` or `csr` is not usable.
     """
     fleet.require()
     for name, text in (("brand", model.brand), ("model", model.model), ("market", model.market)):
         if not text or not text.isprintable():
-            raise Permanent(f"{name} {text!r}: give it as printable text")
+            raise Permanent(f"The {name} {text!r} is empty or not printable. Give a printable text with --{name}.")
     requested = None if csr is None else _requested_key(csr)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Permanent(f"{out} exists and is not an empty folder; choose another --out")
+        raise Permanent(f"{out} exists and is not an empty folder. Choose another --out.")
     root = fleet.metadata / "1.root.json"
     if not root.exists():
-        raise Permanent(f"{root} is missing: vehicles start their trust there; restore it from the backup")
+        raise Permanent(
+            f"{root} is missing, and no vehicle can verify pushes without it. Restore the file from the fleet's backup."
+        )
     issuer = Issuer.of(fleet)
     recipient = keys.read_recipient(fleet).public
     acks = keys.read_ed25519(fleet.key("acks")).public_key()
@@ -74,26 +78,26 @@ def enrol(
         "fleet": fleet.root.resolve().name,
     }
     write_file(out / "identity.toml", _toml(identity).encode(), mode=0o644)
-    # This comes last, so that a folder that was not finished belongs to no registered vehicle.
+    # Registering comes last, so that an unfinished folder never belongs to a registered vehicle.
     Registry(fleet.vehicles).add(record)
     return record
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """The fleet's certificate authority, read once for any number of vehicles."""
+    """Holds the fleet's certificate authority, so that it is read only once for any number of vehicles."""
 
     authority: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
     def of(cls, fleet: FleetFolder) -> Self:
-        """Read the authority of `fleet`.  Raises: Permanent where certificate or key are missing."""
+        """Read the authority of `fleet`.  Raises: Permanent if its certificate or key is missing or damaged."""
         return cls(keys.read_certificate(fleet.ca_certificate), keys.read_p256(fleet.key("ca.key")))
 
     def issue(self, device_key: ec.EllipticCurvePublicKey, model: Model, *, days: int, now: datetime) -> VehicleRecord:
-        """Return the registry's record of a new vehicle, with a new pseudonym and a certificate for it."""
-        # Random, because a pseudonym derived from the VIN is found by trying all VINs.
+        """Return the record of a new vehicle, with a new pseudonym and its certificate.  Nothing is stored."""
+        # The pseudonym is random, because one derived from the VIN could be found by trying all VINs.
         vehicle = str(uuid.uuid4())
         certificate = certificates.issue_client(
             self.authority,
@@ -117,21 +121,24 @@ class Issuer:
 
 
 def _requested_key(csr: Path) -> ec.EllipticCurvePublicKey:
-    """Return the key of a signing request, which is signed with the matching private key."""
+    """Return the public key of a signing request.
+
+    Raises: Permanent if the request cannot be read, has another kind of key, or is not signed with its own key.
+    """
     try:
         request = x509.load_pem_x509_csr(csr.read_bytes())
     except OSError as error:
-        raise Permanent(f"cannot read {csr}: {error.strerror}") from error
+        raise Permanent(f"The signing request {csr} cannot be read ({error.strerror}). Check --csr.") from error
     except ValueError as error:
-        raise Permanent(f"{csr} is not a signing request in PEM; make one with `openssl req -new`") from error
+        raise Permanent(f"{csr} is not a signing request in PEM. Make a request with `openssl req -new`.") from error
     key = request.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Permanent(f"{csr}: the key is not EC P-256; make the request with such a key")
+        raise Permanent(f"{csr}: The key of the request is not EC P-256. Make a request with an EC P-256 key.")
     if not request.is_signature_valid:
-        raise Permanent(f"{csr}: the request is not signed by its own key")
+        raise Permanent(f"{csr}: The request is not signed with its own key. Make the request again.")
     return key
 
 
 def _toml(values: Mapping[str, str | int]) -> str:
-    """Return flat keys as TOML, which reads integers and strings as JSON writes them."""
+    """Return `values` as lines of TOML.  TOML writes integers and strings as JSON does."""
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

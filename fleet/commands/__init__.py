@@ -1,1 +1,1 @@
-"""The commands of `fleet`: one file for each, which declares its arguments, calls the library and prints the result."""
+"""The commands of `fleet`.  Each file declares a command's arguments, calls the library and prints the result."""

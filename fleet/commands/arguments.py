@@ -1,7 +1,7 @@
 """Types and arguments that several commands of `fleet` share.
 
-A type takes the words of the command line and returns the value.  Raises: argparse.ArgumentTypeError, whose message
-says what to write instead.
+A type is a function that reads one word of the command line and returns its value.  The function raises
+argparse.ArgumentTypeError for a wrong word, with a message that says what to write instead.
 """
 
 import argparse
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from fleet.lake.location import Location
 
 MAX_DAYS: Final = 100 * 365
-"""The longest time that any command accepts: dates further away overflow `datetime`."""
+"""The longest time in days that any command accepts.  Much longer times would overflow `datetime`."""
 
 EXAMPLE_VEHICLE: Final = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
 
-# RFC 1035 lengths; an underscore is not allowed in host names but common in private networks.
+# The lengths are those of RFC 1035.  Host names may not contain underscores, but private networks often use them.
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 def address(text: str) -> tuple[str, int]:
-    """Read HOST:PORT; an IPv6 address may stand in brackets."""
+    """Read HOST:PORT, and return host and port.  An IPv6 address may stand in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
-        raise argparse.ArgumentTypeError(f"{text!r}: write HOST:PORT, with a port from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address; write HOST:PORT with a port from 1 to 65535")
     return host.strip("[]"), int(port)
 
 
 def host_name(text: str) -> str:
-    """Check a name that a certificate may be issued to: a DNS name in ASCII, or an IP address."""
+    """Check that `text` is a name for a certificate, a DNS name in ASCII or an IP address, and return it unchanged."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         if not _HOST_NAME.fullmatch(text):
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not a host name: write it without a port and in ASCII (IDNs as xn--...), "
+                f"{text!r} is not a host name; write a name in ASCII and without a port (an IDN as xn--...), "
                 "or write an IP address"
             ) from None
     return text
@@ -57,36 +57,36 @@ def share(text: str) -> Share:
 
 
 def add_fleet_argument(parser: argparse.ArgumentParser, *, default: object = Path("fleet-state")) -> None:
-    """Add `--fleet`, which every command has."""
+    """Add `--fleet`, the option that every command has."""
     parser.add_argument(
         "--fleet", type=Path, default=default, metavar="DIR", help="the fleet folder (default: fleet-state)"
     )
 
 
 def add_lake_arguments(parser: argparse.ArgumentParser, *, default: object = None) -> None:
-    """Add `--lake` and `--lake-options` to a command that opens the lake; `lake_of` reads them."""
+    """Add `--lake` and `--lake-options` to a command that opens the lake.  Read their values with `lake_of`."""
     parser.add_argument(
         "--lake",
         metavar="URL",
         default=default,
-        help="folder, s3://, abfss://, gs:// or file:// URL of the lake (default: lake in the fleet folder)",
+        help="folder or URL (s3://, abfss://, gs://, file://) of the lake (default: lake in the fleet folder)",
     )
     parser.add_argument(
         "--lake-options",
         type=Path,
         metavar="FILE",
         default=default,
-        help="TOML file of the Delta library's storage options, in addition to the environment (AWS_*, AZURE_*, "
-        "GOOGLE_*)",
+        help="TOML file with storage options of the Delta library, in addition to environment variables (AWS_*, "
+        "AZURE_*, GOOGLE_*)",
     )
 
 
 def lake_of(args: argparse.Namespace) -> "Location":
-    """Return where the lake is: in the fleet folder, or where the command line says.
+    """Return the lake's location: the one on the command line, or else the folder `lake` in the fleet folder.
 
-    Raises: Permanent where the fleet folder holds no fleet or the file of options cannot be read.
+    Raises: Permanent if the fleet folder holds no fleet, or if the file of options is not valid.
     """
-    # Imported here, because `fleet --help` and `fleet init` work without the extra that the lake needs.
+    # The import stands here, because `fleet --help` and `fleet init` must work without the extra that the lake needs.
     from fleet.lake.location import read_location
 
     own = str(FleetFolder(args.fleet).require().lake)
@@ -94,5 +94,8 @@ def lake_of(args: argparse.Namespace) -> "Location":
 
 
 def is_enrolled(fleet: Path, vehicle: str) -> bool:
-    """Tell whether `vehicle` was ever enrolled, so that a misspelt name does not look like a vehicle without data."""
+    """Return whether `vehicle` was ever enrolled.
+
+    Commands check this, so that a misspelt name does not look like a vehicle without data.
+    """
     return Registry(FleetFolder(fleet).vehicles).find(vehicle) is not None

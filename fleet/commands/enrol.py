@@ -13,38 +13,49 @@ from fleet.state.folder import FleetFolder
 SUMMARY: Final = "enrol a vehicle"
 EXAMPLE: Final = "fleet enrol --out vehicles/one --brand Demo --model Hatch --market EU --model-year 2026"
 DESCRIPTION: Final = """\
-Give a vehicle a random pseudonym, a key and a certificate, and write all that it needs into one folder.
-The pseudonym says nothing about the car. If you need the link to its VIN, keep that link elsewhere."""
+Give a vehicle a random pseudonym, a key and a certificate, and write all files that it needs into one folder.
+The pseudonym says nothing about the car. If you must know which VIN it belongs to, keep that record elsewhere."""
 
-# The service life of a car, because a certificate cannot be renewed in the field.
+# A certificate is valid for the service life of a car, because it cannot be renewed in the field.
 _DAYS: Final = 15 * 365
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fleet enrol`."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the vehicle folder, new or empty")
-    parser.add_argument("--brand", default="unknown", metavar="TEXT", help="brand, by which a push may select vehicles")
-    parser.add_argument("--model", default="unknown", metavar="TEXT", help="model, likewise")
-    parser.add_argument("--market", default="unknown", metavar="TEXT", help="market, likewise, for example EU")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the vehicle folder; it must be new or empty"
+    )
+    parser.add_argument(
+        "--brand", default="unknown", metavar="TEXT", help="brand; a push can select vehicles by it (default: unknown)"
+    )
+    parser.add_argument(
+        "--model", default="unknown", metavar="TEXT", help="model; a push can select vehicles by it (default: unknown)"
+    )
+    parser.add_argument(
+        "--market",
+        default="unknown",
+        metavar="TEXT",
+        help="market, for example EU; a push can select vehicles by it (default: unknown)",
+    )
     parser.add_argument(
         "--model-year",
         type=whole(1900, 9999),
         default=datetime.now(UTC).year,
         metavar="YEAR",
-        help="model year, likewise",
+        help="model year; a push can select vehicles by it (default: this year)",
     )
     parser.add_argument(
         "--days",
         type=whole(1, MAX_DAYS),
         default=_DAYS,
         metavar="N",
-        help="days for which the certificate is valid (%(default)s)",
+        help="days for which the certificate is valid (default: %(default)s)",
     )
     parser.add_argument(
         "--csr",
         type=Path,
         metavar="FILE",
-        help="signing request (PEM, EC P-256) of a key that stays in the device; the folder then holds no key",
+        help="signing request (PEM, EC P-256) from a device that keeps its own key; no private key is written then",
     )
 
 
@@ -57,6 +68,6 @@ def run(args: argparse.Namespace) -> int:
     report(
         args,
         {"vehicle": record.vehicle, "partition": record.partition, "out": str(args.out)},
-        f"Vehicle {record.vehicle} (partition {record.partition}) is enrolled; its folder is {args.out}.",
+        f"Vehicle {record.vehicle} (partition {record.partition}) is enrolled. Its folder is {args.out}.",
     )
     return 0

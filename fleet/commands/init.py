@@ -13,14 +13,14 @@ EXAMPLE: Final = "fleet init --broker-name mqtt.example.com"
 DESCRIPTION: Final = """\
 Create a fleet: all of its keys, the certificates of broker and receiver, and the repository of pushes.
 
-Afterwards take these keys OFFLINE (for example to two encrypted sticks in two safes) and delete them from this folder:
-  keys/root1.pem keys/root2.pem keys/root3.pem   Two of them together can replace every other push key.
-                                                 They are needed only to change keys; keep them apart from one another.
+Afterwards take these keys OFFLINE (for example to encrypted sticks in several safes) and delete them from this folder:
+  keys/root1.pem keys/root2.pem keys/root3.pem   Any two of these keys can replace every other push key.
+                                                 You need them only to change keys. Keep the three in separate places.
   keys/ca.key.pem                                This key can enrol vehicles and pose as the broker.
-                                                 `fleet enrol` needs it: keep it where you enrol, and nowhere else.
-Keep a BACKUP of keys/hpke.json: without it the telemetry that waits in vehicles cannot be opened. A thief who has it
-can read all telemetry. The other keys work online: `fleet publish` uses targets, snapshot and timestamp, and
-`fleet receive` uses acks and hpke.
+                                                 `fleet enrol` needs it. Keep it only on the machine where you enrol.
+Keep a BACKUP of keys/hpke.json. Without this key you cannot open telemetry that vehicles have already sealed. A thief
+with this key can read all telemetry. The other keys stay online: `fleet publish` uses targets, snapshot and timestamp,
+and `fleet receive` uses acks and hpke.
 """
 
 
@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suite",
         choices=("MLKEM768_X25519", "X25519"),
         default="MLKEM768_X25519",
-        help="HPKE key of the fleet: hybrid post-quantum, 1,136 bytes a batch (default), or classical, 48 bytes",
+        help="type of the fleet's HPKE key: hybrid post-quantum (default), which adds 1,136 bytes to each batch, or "
+        "classical X25519, which adds 48 bytes",
     )
     parser.add_argument(
         "--broker-name",
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="host name or address of the broker, in addition to localhost and 127.0.0.1; may be repeated",
+        help="host name or IP address of the broker, in addition to localhost and 127.0.0.1; may be repeated",
     )
 
 
@@ -52,6 +53,6 @@ def run(args: argparse.Namespace) -> int:
     report(
         args,
         {"fleet": str(args.fleet), "suite": args.suite, "broker_names": names},
-        f"The fleet is created in {args.fleet}. Now read in `fleet init --help` which keys to take offline.",
+        f"The fleet was created in {args.fleet}. `fleet init --help` explains which keys you must now take offline.",
     )
     return 0

@@ -1,4 +1,4 @@
-"""How commands of `fleet` print: results on standard output, as text or JSON, and complaints on standard error."""
+"""Prints for the commands of `fleet`: results as text or JSON on standard output, problems on standard error."""
 
 import argparse
 import json
@@ -9,20 +9,20 @@ from agent.system.command_line import printable
 
 
 def report(args: argparse.Namespace, values: Mapping[str, object], text: str) -> None:
-    """Print `values` as one JSON object where `--json` was given, and `text` otherwise."""
+    """Print `values` as one JSON object if `--json` was given, and `text` otherwise."""
     print(json.dumps(values) if args.json else text)
 
 
 def complain(problem: object) -> None:
-    """Print a problem on standard error, with all of its lines.
+    """Print a problem on standard error, and keep its line breaks.
 
-    DuckDB points at the place in a question with a line of its own, and the end of a program's log has many lines.
+    Some problems need several lines: DuckDB marks an error in SQL on a line below, and a problem may quote a log.
     """
     print("\n".join(printable(line) for line in f"fleet: {problem}".splitlines()), file=sys.stderr)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table for a terminal: numbers to the right, everything else to the left."""
+    """Return a text table for a terminal, with numbers aligned right and everything else aligned left."""
     cells = [["" if value is None else _cell(value) for value in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
     numeric = [

@@ -1,4 +1,4 @@
-"""`fleet publish`: check, sign and publish documents, and tell connected vehicles."""
+"""`fleet publish`: check, sign and publish documents, and nudge connected vehicles."""
 
 import argparse
 import asyncio
@@ -17,17 +17,17 @@ from fleet.publishing.nudge import nudge
 from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
 from fleet.state.folder import FleetFolder
 
-SUMMARY: Final = "sign toggles and campaigns"
+SUMMARY: Final = "sign and publish toggles and campaigns"
 EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8883"
 DESCRIPTION: Final = """\
-Check, sign and publish toggles and campaigns. Vehicles fetch them when they connect or when they are nudged.
-Without a document the command signs the repository anew, so that vehicles know it to be current."""
+Check, sign and publish toggles and campaigns. Vehicles fetch them when they connect or when --broker notifies them.
+If no document changes, the command only renews the signature, which shows vehicles that the repository is current."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `fleet publish`: an option for each kind of documents, and how they are published."""
+    """Add the arguments of `fleet publish`: an option for each kind of document, and the options of publishing."""
     for kind in KINDS:
-        # A kind with a name for each document may come several times; any other stands for its one document.
+        # A kind whose documents have names allows several documents, so its option may be repeated.
         option, several = f"--{kind.name}", kind.name_of is not None
         parser.add_argument(
             option,
@@ -46,34 +46,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audience",
         metavar="KEY=VALUE,...",
-        help="only these vehicles get the documents: brand, model, market, model_year, vehicle",
+        help="give the documents only to these vehicles; keys: brand, model, market, model_year, vehicle",
     )
     parser.add_argument(
         "--expiry-days",
         type=whole(1, repository.DOCUMENT_DAYS),
         default=EXPIRY_DAYS,
         metavar="N",
-        help="days until vehicles refuse this state of the repository, unless it is published again (%(default)s)",
+        help="days for which vehicles accept this signature; publish again before (default: %(default)s)",
     )
     parser.add_argument(
         "--broker",
         type=address,
         metavar="HOST:PORT",
-        help="afterwards notify the vehicles that are connected to this broker",
+        help="notify the vehicles that are connected to this broker",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish what `args` name, print the result, and return the exit status.
+    """Publish the documents that `args` name, print the result, and return the exit status.
 
-    Raises: Permanent where a document or an argument is wrong, Transient where vehicles could not be told.
+    Raises: Permanent if a document or an argument is wrong; Transient if the vehicles could not be notified.
     """
     folder = FleetFolder(args.fleet).require()
     files = [(kind.name, file) for kind in KINDS for file in _given(args, kind.name)]
     audience = parse_audience(args.audience)
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
-        raise Permanent(f"--audience selects the vehicles for documents; also give {options}.")
+        raise Permanent(f"--audience selects the vehicles for documents. Please also give {options}.")
     published = publish(
         folder,
         files=files,
@@ -110,8 +110,8 @@ def _nudge(folder: FleetFolder, broker: tuple[str, int], published: Published) -
         asyncio.run(nudge(folder, host, port))
     except AgentError as error:
         raise Transient(
-            f"published as version {published.versions.targets}, but no vehicle was told ({error}); vehicles find it "
-            f"when they connect next, or after `fleet publish --broker {host}:{port}`"
+            f"Version {published.versions.targets} is published, but the vehicles could not be notified ({error}). "
+            f"They fetch it when they connect next. To notify them now, run `fleet publish --broker {host}:{port}`."
         ) from error
 
 

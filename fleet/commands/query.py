@@ -1,4 +1,4 @@
-"""`fleet query`: ask the lake."""
+"""`fleet query`: answer a question from the lake."""
 
 import argparse
 import json
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 _SQL: Final = "SELECT time, value FROM samples WHERE signal = 'VehicleMotion.Speed' ORDER BY time"
 
-SUMMARY: Final = "ask the lake"
+SUMMARY: Final = "answer a question from the lake"
 EXAMPLE: Final = f'fleet query latest --vehicle {EXAMPLE_VEHICLE}\n  fleet query sql "{_SQL}"'
-DESCRIPTION: Final = "Answer a question over the tables samples, events and batches."
+DESCRIPTION: Final = "Answer a question from the lake's tables samples, events and batches."
 
 QUESTIONS: Final = {
-    "signals": "every signal: how many samples, when, in what range",
-    "latest": "the newest value of every signal of every vehicle",
-    "samples": "the newest samples",
-    "losses": "what vehicles reported as lost, by sequence numbers, and what is neither here nor reported",
-    "ledger": "every sequence number: stored, lost and why, or not explained yet",
-    "events": "the newest events",
-    "batches": "per vehicle: batches, samples, bytes on the air",
+    "signals": "list every signal with its number of samples, its range of values, and its first and last time",
+    "latest": "show the newest value of every signal of every vehicle",
+    "samples": "show the newest samples",
+    "losses": "list losses that vehicles reported, and sequence numbers that are missing without a report",
+    "ledger": "list all sequence numbers as stored, lost (with the reason) or not explained yet",
+    "events": "show the newest events",
+    "batches": "count the batches, samples and bytes on the air of each vehicle",
 }
 
 
@@ -35,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     questions = parser.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
     for name, summary in QUESTIONS.items():
         question = _add_question(questions, name, summary, f"{EXAMPLE_VEHICLE} --limit 20")
-        question.add_argument("named", nargs="?", metavar="VEHICLE", help="only this vehicle")
-        question.add_argument("--vehicle", metavar="VEHICLE", help="only this vehicle")
+        question.add_argument("named", nargs="?", metavar="VEHICLE", help="show only rows of this vehicle")
+        question.add_argument("--vehicle", metavar="VEHICLE", help="show only rows of this vehicle")
         question.add_argument(
-            "--limit", type=whole(1, 1_000_000_000), default=1000, metavar="N", help="rows at most (%(default)s)"
+            "--limit",
+            type=whole(1, 1_000_000_000),
+            default=1000,
+            metavar="N",
+            help="show at most N rows (default: %(default)s)",
         )
         if name == "samples":
             question.add_argument(
@@ -47,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help="correct the times of samples that were stamped before the vehicle's clock was set "
                 "(docs/decisions/0009)",
             )
-    sql = _add_question(questions, "sql", "any question in DuckDB's SQL", f'"{_SQL}"')
-    sql.add_argument("sql", metavar="SQL", help="the question")
+    sql = _add_question(questions, "sql", "answer a question in DuckDB's SQL", f'"{_SQL}"')
+    sql.add_argument("sql", metavar="SQL", help="the question in SQL")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,10 +61,11 @@ def run(args: argparse.Namespace) -> int:
     answer = _answer(args, vehicle)
     if vehicle is not None and not answer.rows and not is_enrolled(args.fleet, vehicle):
         raise Permanent(
-            f"the lake has no answer for vehicle {vehicle}, and no such vehicle is enrolled in {args.fleet}"
+            f"The lake has no rows for vehicle {vehicle}, and no such vehicle is enrolled in {args.fleet}. "
+            "Check the name of the vehicle."
         )
     if len(answer.rows) == limit:
-        complain(f"no more than {limit} rows are shown (--limit); there may be more")
+        complain(f"Only {limit} rows are shown, and there may be more. To see more rows, give a larger --limit.")
     if args.json:
         print(json.dumps([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], default=str))
     else:
@@ -91,7 +96,7 @@ def _add_question(
         description=f"{summary[0].upper()}{summary[1:]}.",
         example=f"fleet query {name} {example}",
     )
-    # These may stand before the question and after it.  Without a default, the one before the question is kept.
+    # These options may stand before or after the question.  SUPPRESS keeps a value that was given before the question.
     add_fleet_argument(parser, default=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
     add_lake_arguments(parser, default=argparse.SUPPRESS)

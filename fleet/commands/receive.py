@@ -1,4 +1,4 @@
-"""`fleet receive`: take telemetry into the lake."""
+"""`fleet receive`: store the telemetry of vehicles in the lake."""
 
 import argparse
 from dataclasses import asdict
@@ -9,12 +9,12 @@ from fleet.commands.output import report
 from fleet.receiving.share import Share
 from fleet.state.folder import FleetFolder
 
-SUMMARY: Final = "take telemetry into the lake"
+SUMMARY: Final = "store the telemetry of vehicles in the lake"
 EXAMPLE: Final = "fleet receive --broker mqtt.example.com:8883 --partitions 0-3/16"
 DESCRIPTION: Final = """\
-Verify, open, deduplicate and store what vehicles send, acknowledge it, and answer vehicles that ask for pushes.
-The receiver runs until SIGTERM and reconnects to a lost broker for ever. It may be killed at any moment: it
-continues without loss when it is started again."""
+Verify, open, deduplicate and store the batches of vehicles, acknowledge them, and answer vehicles that ask for pushes.
+The receiver runs until SIGTERM or SIGINT. If the connection to the broker is lost, it reconnects as often as
+necessary. You may kill the receiver at any moment: when it is started again, it continues without loss."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=Share(),
         metavar="A-B/16",
-        help="which vehicles to serve, where several receivers share the fleet (default: all)",
+        help="partitions of vehicles to serve, if several receivers share the fleet (default: all)",
     )
     add_lake_arguments(parser)
     parser.add_argument("--verbose", action="store_true", help="log every commit")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Receive until SIGTERM or SIGINT, and print what was taken."""
+    """Receive until SIGTERM or SIGINT, and print counts of the batches that were received."""
     from fleet.receiving.service import receive
 
     host, port = args.broker

@@ -1,4 +1,4 @@
-"""`fleet revoke`: refuse a vehicle from now on."""
+"""`fleet revoke`: refuse the batches of a vehicle from now on."""
 
 import argparse
 from typing import Final
@@ -8,10 +8,11 @@ from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
-SUMMARY: Final = "refuse a vehicle from now on"
+SUMMARY: Final = "refuse the batches of a vehicle from now on"
 EXAMPLE: Final = f"fleet revoke {EXAMPLE_VEHICLE}"
 DESCRIPTION: Final = """\
-Mark a vehicle as revoked: the receiver refuses its batches and quarantines them. What it sent before stays."""
+Mark a vehicle as revoked. From then on the receiver refuses and quarantines its batches. The lake keeps the batches
+that it sent before."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Revoke the vehicle and say so."""
+    """Revoke the vehicle and print a confirmation."""
     record = Registry(FleetFolder(args.fleet).require().vehicles).revoke(args.vehicle)
     report(
         args,
         {"vehicle": record.vehicle, "revoked": True},
-        f"Vehicle {record.vehicle} is revoked: the receiver refuses its batches from now on.",
+        f"Vehicle {record.vehicle} is revoked. The receiver refuses its batches from now on.",
     )
     return 0

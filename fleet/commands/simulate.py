@@ -1,7 +1,7 @@
-"""`fleet simulate`: many virtual vehicles against a real broker and real receivers.
+"""`fleet simulate`: run many virtual vehicles against a real broker and real receivers.
 
-The simulation is a program of its own, with a command line of its own (`lab/simulate`): the fleet's programs import
-nothing of the laboratory.
+The simulation is a separate program with its own command line (`lab/simulate`), because the fleet's programs must not
+import from `lab`.
 """
 
 import argparse
@@ -12,18 +12,18 @@ from typing import Final
 
 from agent.errors import Permanent
 
-SUMMARY: Final = "many virtual vehicles against a real broker and real receivers"
+SUMMARY: Final = "run many virtual vehicles against a real broker and real receivers"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the simulation with `args.rest`, the words of the command line after `simulate`; return its exit status."""
-    # Asked here, because the other program could only fail on the import.
+    """Run the simulation and return its exit status.  `args.rest` holds the arguments after `simulate`."""
+    # Without this check the simulation would fail on the import, with a traceback.
     if importlib.util.find_spec("deltalake") is None:
-        raise Permanent("deltalake is not installed: pip install 'headunit-agent[fleet]'")
+        raise Permanent("The package deltalake is not installed. Install it with: pip install 'headunit-agent[fleet]'")
     with subprocess.Popen([sys.executable, "-m", "lab.simulate", *args.rest]) as simulation:
         while True:
             try:
                 return simulation.wait()
             except KeyboardInterrupt:
-                # The terminal interrupts the simulation as well, which then ends its own programs: wait for that.
+                # Ctrl-C interrupts the simulation as well.  It then ends its own programs, so keep waiting for it.
                 continue

@@ -1,1 +1,1 @@
-"""The data lake: Delta tables, what is asked of them, how they are kept small."""
+"""The data lake: its Delta tables, queries over the tables, and their compaction."""

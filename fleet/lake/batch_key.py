@@ -1,14 +1,14 @@
-"""The key of a batch.  Pure."""
+"""Defines the key by which the fleet names a batch.  Pure."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BatchKey:
-    """Name a batch for ever, across vehicles.
+    """Names one batch of one vehicle.  A key is never used again.
 
-    A vehicle has many epochs, and they come in no order: one for each life of its spool, and one for each window that a
-    crash left open, whose checkpoints are numbered in an epoch of their own.
+    A vehicle has many epochs, in no particular order.  Every new spool begins an epoch.  So does every window that a
+    crash left open: its checkpoints are numbered in an epoch of their own.
     """
 
     vehicle: str

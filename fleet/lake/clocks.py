@@ -1,22 +1,26 @@
-"""Correct times that a vehicle stamped before its clock was set (docs/decisions/0009).  Pure: SQL.
+"""Corrects times that a vehicle stamped before its clock was set (docs/decisions/0009).  Pure: SQL text only.
 
-A car without a battery-backed clock boots in 1970, or in the year its image was built, and stamps frames so until GNSS
-or the network tells it the time.  Each batch carries two readings of one moment, wall clock and CLOCK_BOOTTIME, the
-boot they belong to, and how good the wall clock was; their difference is the wall time of the boot.  A later batch of
-the same boot with a good clock says when the boot really was, so every earlier time of that boot moves by the
-difference.
+A car without a battery-backed clock boots in 1970, or in the year in which its image was built.  It stamps frames with
+this wrong time until it gets the time from GNSS or the network.
 
-The rows stay as they arrived, so nothing here touches exactly once; the view `samples_corrected` adds two columns:
+Each batch carries two clock readings of the same moment: the wall clock and CLOCK_BOOTTIME.  Their difference is the
+wall time of the boot.  The batch also carries the id of the boot and the quality of the wall clock.  A later batch of
+the same boot with a good clock shows the true wall time of the boot.  The view moves earlier times of that boot by the
+difference between the true and the wrong wall time.
 
-    time_corrected   the time, moved where it was wrong and the right one is known
-    time_quality     'as stamped': the clock was set (or the log a recording's); 'corrected'; 'not set': the clock was
-                     not set, and nothing tells by how much it was wrong
+The stored rows never change.  The view `samples_corrected` adds two columns:
+
+    time_corrected   the time; moved if the clock was wrong and the difference is known
+    time_quality     'as stamped': the clock was set, or the sample comes from a recorded log
+                     'corrected':  the clock was not set, and the time was moved
+                     'not set':    the clock was not set, and the difference is unknown
 """
 
 from typing import Final
 
-# A good clock's batch may begin before the clock was set: what it says of a time before its own boot was stamped by
-# the clock as it was then, which the last batch before tells.  A minute for clocks that were slewed meanwhile.
+# A batch with a good clock may begin before the clock was set.  Its times that lie before its own boot were stamped by
+# the wrong clock, so they are moved by the reading of the last batch with a poor clock.  The margin of one minute
+# (60000000 µs) allows for clocks that were slewed meanwhile.
 SAMPLES_CORRECTED: Final = """
 CREATE VIEW samples_corrected AS
 WITH readings AS (

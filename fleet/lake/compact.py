@@ -1,12 +1,12 @@
-"""Keep a lake in shape: join small files, delete old samples, and delete files that no version needs.
+"""Compacts a lake: joins small files, deletes old samples and events, and deletes files that no version needs.
 
-Invariant: a batch that is stored stays known.  The table `batches` and the loss events keep every row, because they are
-the ledger and hold no measured value; retention deletes only samples and other events.  The Delta log keeps the
-transaction versions of the receivers whatever is compacted, so delivery stays exactly once.
+Invariant: a batch that was stored stays known.  The table `batches` and the loss events are the ledger and hold no
+measured value, so retention never deletes their rows.  The Delta log keeps the receivers' transaction versions, so
+compaction does not affect exactly-once delivery.
 
-Compaction may run beside receivers, which only append, and appending conflicts with nothing here.  Two compactions at
-once conflict, and the later one tries again.  On a local folder new files are forced to the disk before old ones are
-deleted.
+Compaction may run while receivers run, because they only append, and an append conflicts with no step of a compaction.
+Two compactions at the same time conflict, and the later one tries again.  In a local folder, new files are forced to
+the disk before old files are deleted.
 """
 
 import time
@@ -27,25 +27,25 @@ from fleet.lake.tables import force_to_disk, open_table, writer_properties
 TRIES: Final = 5
 _PAUSE_S: Final = 1.0
 CLOCK_SET: Final = date(2020, 1, 1)
-"""Days before this one come from vehicles whose clock was not set.  Their age is unknown, so retention leaves them."""
+"""Earlier days come from vehicles whose clock was not set.  The true age is unknown, so retention keeps these days."""
 _DELETABLE: Final = {"samples": "true", "events": "kind <> 'loss'"}
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """A rule that deletes whole days before `before`, of one campaign or vehicle only where these are given."""
+    """Holds a rule that deletes whole days before `before`.  `campaign` and `vehicle` restrict the rule if given."""
 
     before: date
     campaign: str | None = None
     vehicle: str | None = None
 
     def predicate(self, table: str) -> str | None:
-        """Return which rows of `table` go, in the Delta library's SQL, or None where no row goes."""
+        """Return the condition, in the Delta library's SQL, for the rows of `table` to delete, or None for no rows."""
         if table not in _DELETABLE or (self.campaign is not None and table != "samples"):
             return None
         terms = [f"date < '{self.before}'", f"date >= '{CLOCK_SET}'", _DELETABLE[table]]
-        # Names come from the command line: a quote in a name is doubled, as SQL does.
+        # Names come from the command line, so quotes in them are doubled, as SQL requires.
         terms += [
             f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
             for name, value in (("campaign", self.campaign), ("vehicle", self.vehicle))
@@ -56,9 +56,10 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One compaction.  Files that no version has needed for `unneeded_h` hours are deleted.
+    """Holds the settings of one compaction.
 
-    `files_vacuumed` in the report also counts files that an earlier run has deleted.
+    Files are joined up to `target_bytes`.  Files that no version has needed for `unneeded_h` hours are deleted.  With
+    `dry_run`, nothing is changed.
     """
 
     target_bytes: int
@@ -68,15 +69,17 @@ class Work:
 
 
 def retention_of(days: int, today: date, *, campaign: str | None, vehicle: str | None) -> Retention:
-    """Return the rule that keeps the last `days` whole days."""
+    """Return the rule that keeps today and the `days` days before."""
     return Retention(today - timedelta(days=days), campaign, vehicle)
 
 
 def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
-    """Compact the lake, or with `dry_run` only say what would be done, and return a report for each table.
+    """Compact the lake, and return a report for each table.  With `dry_run`, only report the work to do.
 
-    `tell` hears which table is being compacted.  Raises: Permanent where there is no lake; Transient where the store
-    refuses or another compaction was faster every time.
+    `tell` is called with a line of progress before each table.  In the report, `files_vacuumed` also counts files that
+    an earlier run has deleted.
+
+    Raises: Permanent if there is no lake; Transient if the store refuses, or if other compactions conflict every time.
     """
     return [_table(open_table(lake, name), name, work, tell) for name in SCHEMAS]
 
@@ -94,13 +97,17 @@ def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]
             return report | {"rows_deleted": rows, "files_compacted": small, "files_vacuumed": len(unneeded)}
         rows = 0 if predicate is None else _delete(table, name, predicate)
         compacted = _optimise(table, name, work.target_bytes)
-        # The library refuses less than a week unless told otherwise; how long to wait is the operator's decision.
+        # By default the library refuses less than a week, but here the operator decides (--unneeded-hours).
         unneeded = table.vacuum(work.unneeded_h, dry_run=False, enforce_retention_duration=False)
         table.update_incremental()
     except CommitFailedError as error:
-        raise Transient(f"{table.table_uri}: another compaction is at work: try again later ({error})") from error
+        raise Transient(
+            f"The table {table.table_uri} is being compacted by another process ({error}). Try again later."
+        ) from error
     except (DeltaError, OSError) as error:
-        raise Transient(f"cannot compact {table.table_uri}: {error}") from error
+        raise Transient(
+            f"The table {table.table_uri} could not be compacted ({error}). Check the storage and try again."
+        ) from error
     files, size = _files(table)
     done = {"rows_deleted": rows, "files_compacted": compacted, "files_vacuumed": len(unneeded)}
     return report | done | {"files_after": files, "bytes_after": size}
@@ -120,12 +127,15 @@ def _optimise(table: DeltaTable, name: str, target_bytes: int) -> int:
 
 
 def _again(table: DeltaTable, step: Callable[[], _T]) -> _T:
-    """Run `step`, and repeat it on the newest version where another commit came first; the result is durable."""
+    """Run `step` and make its result durable.  If another commit came first, repeat `step` on the newest version.
+
+    Raises: CommitFailedError if the step fails TRIES times.
+    """
     for attempt in range(TRIES):
         before = table.version()
         try:
             result = step()
-            # A step that found nothing to do makes no version.
+            # If there was nothing to do, the step makes no new version.
             if table.version() != before:
                 force_to_disk(table.table_uri, table.version())
             return result
@@ -144,13 +154,13 @@ def _count(table: DeltaTable, predicate: str) -> int:
 
 
 def _files(table: DeltaTable) -> tuple[int, int]:
-    """Count the files of the newest version, and their bytes."""
+    """Return the number of files of the newest version, and the sum of their sizes in bytes."""
     sizes = _sizes(table)["size_bytes"].to_pylist()
     return len(sizes), sum(sizes)
 
 
 def _compactable(table: DeltaTable, target_bytes: int) -> int:
-    """Count the files below the target size in days that have several of them."""
+    """Return the number of files that can be joined: small files, on days that have at least two small files."""
     by_day: dict[object, int] = {}
     actions = _sizes(table)
     for day, size in zip(actions["partition.date"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):

@@ -1,10 +1,11 @@
-"""The lake's ledger: every sequence number of every vehicle explained, from the tables `batches` and `events`.
+"""Explains every sequence number of every vehicle, from the lake's tables `batches` and `events`.
 
-The ledger has no table of its own.  `batches` says what is stored, and the loss events of the vehicles say why the rest
-is not.  `agent.formats.up.ledger` puts the two together as the vehicle does (`headunit-agent status --ledger`), so both
-views can be compared number by number.
+The ledger has no table of its own.  The table `batches` says which numbers are stored, and the vehicles' loss events
+say why other numbers are missing.  `agent.formats.up.ledger` combines the two here and in the vehicle
+(`headunit-agent status --ledger`), so both views can be compared number by number.
 
-Invariant: a loss that two batches report counts once; its id and the epoch of the batch that reports it name it.
+Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, its id and the
+epoch of the batch that reports it.
 """
 
 import dataclasses
@@ -36,14 +37,14 @@ COLUMNS: Final = (
     "bus",
     "detail",
 )
-# A number minus its rank is the same for all numbers of a run without gaps, so it names the run.
+# In a run of numbers without gaps, number minus rank is constant, so this difference identifies the run.
 _STORED: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
     FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
           FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle)
     GROUP BY vehicle, epoch, island ORDER BY vehicle, epoch, first"""
-# A vehicle reports losses again, under the same id, where the batch that reported them was given up although it had
-# arrived.
+# A vehicle reports losses again, under the same ids, if it discarded the batch that reported them.  The discarded batch
+# may have arrived all the same, so each id counts only once.
 _REPORTED: Final = """
     SELECT vehicle, epoch, fields FROM events
     WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
@@ -54,7 +55,11 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Report(Record):
-    """A loss record as it stands in the lake; `reported_in` (an epoch) and `id` name it among those of a vehicle."""
+    """Holds a loss record from the lake.
+
+    `reported_in` is the epoch of the batch that reported the loss.  Together with `id` it identifies the loss among all
+    losses of the vehicle.
+    """
 
     reported_in: str = ""
     id: int = 0
@@ -65,22 +70,22 @@ class Report(Record):
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """One epoch of a vehicle, as far as the lake knows it."""
+    """Holds the stored numbers and the loss reports of one epoch of a vehicle."""
 
     stored: list[Range]
     reports: list[Report]
 
     @property
     def last(self) -> int:
-        """Return the highest number that a batch or a report mentions."""
+        """Return the highest sequence number that a batch or a report mentions, or 0."""
         here = [last for _, last in self.stored]
         return max([*here, *(report.last_seq or 0 for report in self.reports)], default=0)
 
 
 def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
-    """Return a row for each run of numbers that share their fate, and for each loss that concerns no numbers.
+    """Return a row for each run of numbers with the same explanation, and for each loss without sequence numbers.
 
-    With `stored`, numbers in the lake have rows as well.  Raises: Permanent where there is no lake.
+    Numbers that are in the lake get rows only if `stored` is set.  Raises: Permanent if there is no lake.
     """
     rows = [
         row
@@ -98,21 +103,21 @@ def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = json.loads(line["fields"])
-        # A batch of one epoch may report losses of another, for example of the spool before it.
+        # A batch of one epoch may report losses of another epoch, for example of an earlier spool.
         found[line["vehicle"], fields.get("epoch", "")].reports.append(_report(line["epoch"], fields))
     return found
 
 
 def _report(reported_in: str, fields: Mapping[str, Any]) -> Report:
     names = (each.name for each in dataclasses.fields(Report))
-    # Events carry only the fields that say something; the others keep their defaults.
+    # An event lacks the fields that have no value; they keep their defaults.
     return Report(**{name: fields[name] for name in names if name in fields} | {"reported_in": reported_in})
 
 
 def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
     listed: set[Record] = set()
     for span in explain(epoch.last, {State.STORED: epoch.stored}, epoch.reports):
-        # A report that explains several spans shows what it counts in its first one only.
+        # If a report explains several spans, only the first span shows the report's counts.
         yield _row(key, span, counted=span.record is not None and span.record not in listed)
         if span.record is not None:
             listed.add(span.record)
@@ -126,8 +131,8 @@ def _row(key: _Key, span: Span, *, counted: bool) -> tuple[object, ...]:
     numbers: tuple[int | None, int | None, int] = (span.first, span.last, span.batches)
     if report is not None and span.first == 0:
         numbers = (None, None, report.batches)
-    # Null where no report counts: the table `batches` says what a stored batch holds, and of a batch that is neither
-    # stored nor explained nothing is known.
+    # Without a report the counts are null.  For a stored batch, the table `batches` has them.  For a batch that is
+    # neither stored nor explained, they are unknown.
     counts: tuple[int | None, int | None] = (None, None)
     if report is not None:
         counts = (report.samples, report.frames) if counted else (0, 0)

@@ -1,4 +1,4 @@
-"""A batch that was verified and opened, on its way into the lake.  Pure."""
+"""Defines a batch that was verified and opened, on its way into the lake.  Pure."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,14 +9,15 @@ from agent.formats.up.columns import Window
 from agent.formats.up.seal import Header
 
 LATEST_US: Final = 7_258_118_400 * 1_000_000
-"""2200-01-01.  A time beyond it, or before 1970, is not a time, and readers of the lake would fail on it."""
+"""2200-01-01 in microseconds since the Unix epoch.  Readers of the lake fail on times far outside 1970 to 2200."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedBatch:
-    """A batch that was verified and opened; `sealed_bytes` is its size on the air.
+    """Holds a batch that was verified and opened.
 
-    `catalogue` is the digest of the catalogue that the batch refers to, `carried` the catalogue that it brings.
+    `sealed_bytes` is its size on the air.  `catalogue` is the digest of the catalogue that the batch refers to, and
+    `carried` is the catalogue that the batch itself contains.  Both may be None.
     """
 
     header: Header
@@ -28,11 +29,13 @@ class OpenedBatch:
 
 
 def check_times(header: Header, window: Window) -> None:
-    """Raise Untrusted where a time of the batch lies outside 1970 to 2200."""
+    """Check that all times of a batch lie between 1970 and 2200.  Raises: Untrusted if one does not."""
     times = [header.sealed_at_us, window.start_us, window.end_us, window.clock.wall_us]
     times += [event.t_us for event in window.events]
     for group in window.groups:
         if group.t_us.size:
             times += [int(group.t_us.min()), int(group.t_us.max())]
     if not all(0 <= t_us < LATEST_US for t_us in times):
-        raise Untrusted("a time of the batch lies outside 1970 to 2200: the vehicle's clock is wrong")
+        raise Untrusted(
+            f"A time of batch {header.seq} lies outside 1970 to 2200. Check the clock of vehicle {header.vehicle}."
+        )

@@ -1,9 +1,10 @@
-"""Questions to the lake, which DuckDB answers over the Delta tables as Arrow data sets.
+"""Answers questions from the lake: DuckDB reads the Delta tables as Arrow data sets.
 
-DuckDB's own Delta extension would have to be downloaded at run time.  The Delta library hands over the data sets with
-the statistics of their files, so filters still skip files.  The tables are called `samples`, `events` and `batches`
-(`fleet/lake/schema.py` says what they hold), and `fleet/lake/clocks.py` adds the view `samples_corrected`.  Times are
-shown in UTC.
+DuckDB's own Delta extension is not used, because it must be downloaded at run time.  The Delta library gives DuckDB the
+data sets with the statistics of their files, so filters still skip files.
+
+Questions may use the tables `samples`, `events` and `batches` (see `fleet/lake/schema.py`) and the view
+`samples_corrected` (see `fleet/lake/clocks.py`).  Times are in UTC.
 """
 
 import math
@@ -55,25 +56,31 @@ QUESTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The names of the columns, and the rows."""
+    """Holds the answer to a question: the names of the columns, and the rows."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
 
 
 def ask(lake: str | Location, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
-    """Answer one of QUESTIONS.  Raises: Permanent where there is no lake."""
+    """Answer the question of that name in QUESTIONS, with at most `limit` rows.
+
+    `vehicle` restricts the answer to one vehicle.  Raises: Permanent if there is no lake.
+    """
     return _to_answer(query(lake, QUESTIONS[question], {"vehicle": vehicle, "limit": limit}))
 
 
 def ask_sql(lake: str | Location, sql: str) -> Answer:
-    """Answer a question in SQL.  Raises: Permanent where there is no lake or DuckDB refuses the question."""
+    """Answer a question in DuckDB's SQL.
+
+    Raises: Permanent if there is no lake, or if DuckDB refuses the question.
+    """
     return _to_answer(query(lake, sql))
 
 
 def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-    """Return the answer to `sql` as an Arrow table.  Raises: Permanent, as `ask_sql`."""
-    # With the schema given, a column that a table lacks reads as null, and the question need not fail on it.
+    """Return the answer to `sql` as an Arrow table.  Raises: Permanent, as `ask_sql` does."""
+    # With a given schema, a column that the table lacks reads as null, so the question does not fail.
     data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -83,10 +90,10 @@ def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | Non
         try:
             relation = connection.sql(sql, params=parameters)
             if relation is None:
-                raise Permanent("there is no question: begin with SELECT, WITH or FROM")
+                raise Permanent("The SQL text contains no query. Begin the query with SELECT, WITH or FROM.")
             return relation.to_arrow_table()
         except duckdb.Error as error:
-            raise Permanent(f"the question cannot be answered: {error}") from error
+            raise Permanent(f"DuckDB could not run the query. Correct what DuckDB reports:\n{error}") from error
 
 
 def _to_answer(table: pa.Table) -> Answer:
@@ -96,7 +103,10 @@ def _to_answer(table: pa.Table) -> Answer:
 
 
 def _plain(value: object) -> object:
-    """Return a value that JSON can hold: times become ISO 8601 text, and so do numbers that JSON lacks."""
+    """Return `value` in a form that JSON can hold.
+
+    Times become ISO 8601 text, and infinities and NaN become text as well.
+    """
     if isinstance(value, datetime):
         return utc_text(value)
     if isinstance(value, date):

@@ -1,4 +1,7 @@
-"""Opened batches as rows of the lake: Arrow tables, built from the columns without a loop over samples.  Pure."""
+"""Turns opened batches into rows of the lake.  Pure.
+
+The rows are Arrow tables.  They are built from whole columns, without a loop over samples.
+"""
 
 import json
 import math
@@ -14,14 +17,17 @@ from fleet.lake.schema import BATCHES, DAY_US, EVENTS, SAMPLES, TIME
 
 
 def sample_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Return every sample of `batches`, batch after batch.  Texts are dictionaries, which cost 4 bytes a row."""
+    """Return a row for every sample of `batches`, batch after batch.
+
+    Text columns are dictionary-encoded, so each text takes 4 bytes a row.
+    """
     return pa.Table.from_batches(
         [_samples_of(batch) for batch in batches if batch.window.samples], schema=_encoded(SAMPLES)
     )
 
 
 def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Return every event of `batches`, batch after batch; `fields` is a JSON object."""
+    """Return a row for every event of `batches`, batch after batch.  The column `fields` holds a JSON object."""
     rows = [
         {
             **_key(batch),
@@ -38,7 +44,7 @@ def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
 
 
 def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Return one row for each of `batches`."""
+    """Return one row of the table `batches` for each batch."""
     rows = [
         {
             **_key(batch),
@@ -63,10 +69,10 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
 
 
 def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
-    """Return the samples of one batch: group after group, then signal after signal, then in bus order."""
+    """Return the samples of one batch, ordered by group, then by signal, then by the order of arrival on the bus."""
     groups = [group for group in batch.window.groups if group.raw.size]
     signals = [signal for group in groups for signal in group.signals]
-    # Which signal each row belongs to, as an index into `signals`.
+    # `of_signal` holds, for each row, the index of its signal in `signals`.
     lengths = np.concatenate([np.full(len(group.signals), group.t_us.size) for group in groups])
     of_signal = np.repeat(np.arange(len(signals), dtype=np.int32), lengths)
     rows = of_signal.size
@@ -98,7 +104,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
 def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64], rows: int) -> pa.Array:
     if all(group.source_address is None for group in groups):
         return pa.nulls(rows, pa.int16())
-    # An address has 8 bits, so -1 can stand for none.
+    # An address has 8 bits, so -1 can mean "no address".
     of_signal = [
         -1 if group.source_address is None else group.source_address for group in groups for _ in group.signals
     ]
@@ -107,7 +113,7 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
-    """Return the value-table text of each row, null where there is none."""
+    """Return, for each row, the text that the database's value table gives the raw value, or null."""
     values: dict[str, int] = {}
     codes = np.full(rows, -1, np.int32)
     start = 0
@@ -116,7 +122,7 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
             if texts:
                 raws = np.array(sorted(texts), np.int64)
                 code_of = np.array([values.setdefault(texts[value], len(values)) for value in raws.tolist()], np.int32)
-                # searchsorted returns where a value would stand; only a value that stands there has a text.
+                # searchsorted returns the place where a value belongs.  Only an equal value at that place has a text.
                 nearest = np.minimum(np.searchsorted(raws, raw), len(raws) - 1)
                 codes[start : start + raw.size] = np.where(raws[nearest] == raw, code_of[nearest], -1)
             start += raw.size
@@ -124,14 +130,14 @@ def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
 
 
 def _codes(entries: Sequence[str | None]) -> tuple[NDArray[np.int32], list[str]]:
-    """Return the index of each entry in the distinct texts (-1 for None), and those texts."""
+    """Return the index of each entry in the list of distinct texts (-1 for None), and that list."""
     values: dict[str, int] = {}
     codes = [-1 if entry is None else values.setdefault(entry, len(values)) for entry in entries]
     return np.array(codes, np.int32), list(values)
 
 
 def _dictionary(codes: NDArray[np.int32], values: Sequence[str]) -> pa.DictionaryArray:
-    """Return an array whose row i is values[codes[i]], or null where codes[i] is -1."""
+    """Return an array whose row i is values[codes[i]], or null if codes[i] is -1."""
     return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(values, pa.string()))
 
 
@@ -140,7 +146,7 @@ def _constant(value: str, rows: int) -> pa.DictionaryArray:
 
 
 def _encoded(schema: pa.Schema) -> pa.Schema:
-    """Return `schema` with texts as dictionaries."""
+    """Return `schema` with dictionary-encoded text columns."""
     encoded = pa.dictionary(pa.int32(), pa.string())
     return pa.schema([field.with_type(encoded) if field.type == pa.string() else field for field in schema])
 
@@ -159,5 +165,5 @@ def _text(value: EventValue | None) -> str | None:
 
 
 def _finite(value: EventValue) -> EventValue:
-    # JSON has no infinities and no NaN.
+    # Infinities and NaN become text, because JSON cannot hold them.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

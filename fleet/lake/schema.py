@@ -1,15 +1,15 @@
-"""The three tables of the lake.  Pure.
+"""Defines the columns of the lake's three tables.  Pure.
 
-    samples  one row for each value, in long form
+    samples  one row for each value of a signal
     events   one row for each event
-    batches  one row for each batch: what it held, and the readings of its clock
+    batches  one row for each batch, with counts, times and clock readings
 
-Invariant: rows keep the order of the batch, and (vehicle, epoch, seq, row) names each sample for ever, also after the
-lake was compacted: two samples of one signal may well carry the same time.
+Invariant: (vehicle, epoch, seq, row) identifies a sample for ever, even after compaction.  `row` counts the samples in
+the order of the batch.  The time cannot identify a sample, because two samples of a signal may have the same time.
 
-The tables are partitioned by `date`, the UTC day on which the batch's window began.  One batch lies in one partition,
-so a commit never scatters over more partitions than it has batches, whatever a vehicle's clock says.  Days are what
-retention deletes and what questions ask for.
+The tables are partitioned by `date`, the UTC day on which the batch's window began.  All rows of a batch lie in one
+partition, so a commit never touches more partitions than it has batches, even if a vehicle's clock is wrong.  A
+partition is a day, because retention deletes whole days and most questions ask for days.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ SAMPLES: Final = pa.schema(
         ("value", pa.float64()),
         ("unit", pa.string()),
         ("text", pa.string()),
-        # The J1939 address that sent the message; null on other buses.
+        # The J1939 source address of the message's sender.  It is null on other buses.
         ("source_address", pa.int16()),
     ]
 )
@@ -69,4 +69,4 @@ BATCHES: Final = pa.schema(
 )
 
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
-"""The tables in the order in which a commit lands: a reader that finds a batch in `batches` finds its rows as well."""
+"""The tables in the order of appending.  A batch that is in `batches` therefore has its samples and events as well."""

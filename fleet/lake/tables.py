@@ -1,13 +1,13 @@
-"""The lake: three Delta tables, to which each commit number is appended exactly once.
+"""Appends commits to the lake's three Delta tables, each commit exactly once.
 
-Delta's *app transactions* keep the promise.  Each append states (app id, version N) in the same atomic commit as its
-rows, and a table that has version N or more for that app id has those rows.  The check is made on the handle that then
-commits, so another process cannot slip in between: Delta refuses the later of two concurrent appends of one app id.
-N is the inbox's commit number and never a vehicle's sequence number, because batches arrive out of order.
+Delta's *app transactions* make this possible.  Each append writes its rows and the pair (app id, version N) in one
+atomic commit.  A table that has version N or a later one for this app id therefore has the rows of N already.  No other
+process can append between this check and the commit, because Delta refuses the later of two concurrent appends with one
+app id.  N is the inbox's commit number.  It is never a vehicle's sequence number, because batches arrive out of order.
 
-A lake lies in a folder or below a URL that the Delta library opens (s3://, abfss://, gs://, file://); the library gets
-URL and storage options unchanged.  An object store answers when it holds the data.  On a local folder the Delta library
-does not fsync, so this module does, before a vehicle hears that a batch is stored.
+A lake lies in a folder, or below a URL that the Delta library opens (s3://, abfss://, gs://, file://).  The library
+gets the URL and the storage options unchanged.  An object store answers only when the data is durable.  In a local
+folder the library does not call fsync, so this module does, before the batches are acknowledged.
 """
 
 import json
@@ -41,49 +41,51 @@ _ROWS: Mapping[str, Callable[[Sequence[OpenedBatch]], pa.Table]] = {
     "batches": batch_rows,
 }
 
-# Times and row numbers rise by small steps.  As deltas they take a third of what plain columns take (2.3 against 6.3
-# bytes a sample for all columns of a synthetic drive), and they are written faster.
+# Times and row numbers rise by small steps, so they are stored as deltas.  For a synthetic drive, this reduced all
+# columns together from 6.3 to 2.3 bytes a sample.  Writing is also faster.
 _RISING = ColumnProperties(dictionary_enabled=False, encoding="DELTA_BINARY_PACKED")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3, column_properties={"time": _RISING, "row": _RISING})
 _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 class Lake:
-    """The tables of a lake, open for appending.  One thread uses them at a time."""
+    """Holds the tables of a lake, open for appending.  Only one thread may use them at a time."""
 
     def __init__(self, lake: str | Location) -> None:
         location = Location.of(lake)
         self._tables = {name: _open_or_create(location, name, schema) for name, schema in SCHEMAS.items()}
 
     def landed(self, app_id: str) -> int:
-        """Return the highest commit number of `app_id` that any table has; 0 where none has one."""
+        """Return the highest commit number of `app_id` that any table has, or 0 if no table has one."""
         return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
 
     def known(self) -> list[BatchKey]:
-        """Return the key of every batch in the lake.  Raises: Transient where the lake cannot be read."""
+        """Return the key of every batch in the lake.  Raises: Transient if the lake cannot be read."""
         columns = ["vehicle", "epoch", "seq"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
-            raise Transient(f"cannot read {batches.table_uri}: {error}") from error
+            raise Transient(
+                f"The table {batches.table_uri} cannot be read ({error}). The receiver tries again; check the storage."
+            ) from error
         return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
-        """Append commit `number` to table `name`, unless the table has it already.
+        """Append the rows of `batches` to the table `name` as commit `number`, unless the table has this commit.
 
-        Raises: Transient where the store refuses: call again, in this process or the next.
+        Raises: Transient if the storage refuses.  Then call `append` again, in this process or after a restart.
         """
         rows = _ROWS[name](batches)
-        # A table that gets no rows need not know the commit: repeating the commit appends nothing either.
+        # Without rows, the table need not record the commit number, because a repeated commit appends nothing either.
         if rows.num_rows == 0:
             return
         table = self._tables[name]
         try:
             table.update_incremental()
             if (table.transaction_version(app_id) or 0) >= number:
-                # The commit landed before a crash and was perhaps not forced to the disk.  Which files it wrote is not
-                # known any more, so everything is.
+                # The commit was appended before a crash, but perhaps not forced to the disk.  Its files are not known
+                # any more, so all files of the machine are forced to the disk.
                 os.sync()
                 return
             write_deltalake(
@@ -95,22 +97,32 @@ class Lake:
             )
             force_to_disk(table.table_uri, table.version())
         except (DeltaError, OSError) as error:
-            raise Transient(f"cannot append to {table.table_uri}: {error}") from error
+            raise Transient(
+                f"Commit {number} could not be appended to {table.table_uri} ({error}). "
+                "The receiver tries again; check the storage."
+            ) from error
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:
-    """Open table `name` of a lake, for reading and for compaction.  Raises: Permanent where it does not exist."""
+    """Open the table `name` of a lake, for reading or for compaction.
+
+    Raises: Permanent if the table does not exist or cannot be opened.
+    """
     location = Location.of(lake)
     try:
         return DeltaTable(location.table(name), storage_options=location.storage_options)
     except TableNotFoundError as error:
-        raise Permanent(f"no table {name} in {location.uri}: `fleet receive` creates it") from error
+        raise Permanent(
+            f"There is no table {name} in the lake {location.uri}. Check --lake, or run `fleet receive` to create it."
+        ) from error
     except (DeltaError, OSError) as error:
-        raise Permanent(f"cannot open table {name} in {location.uri}: {error}") from error
+        raise Permanent(
+            f"The table {name} in the lake {location.uri} cannot be opened ({error}). Check the lake and its options."
+        ) from error
 
 
 def writer_properties(name: str) -> WriterProperties:
-    """Return how the files of table `name` are written."""
+    """Return the compression and encoding for the files of the table `name`."""
     return _WRITER if name == "samples" else _PLAIN_WRITER
 
 
@@ -121,19 +133,24 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
             uri, schema, mode="ignore", partition_by=["date"], storage_options=location.storage_options
         )
     except (DeltaError, OSError) as error:
-        raise Permanent(f"cannot open or create the table {uri}: {error}") from error
+        raise Permanent(
+            f"The table {uri} cannot be opened or created ({error}). Check --lake and the options of the lake."
+        ) from error
     if [field.name for field in table.schema().fields] != schema.names:
         raise Permanent(
-            f"the table {uri} has other columns than this release writes: use the release that made the lake, "
-            "or give another --lake"
+            f"The table {uri} has other columns than this release writes. Please use the release that made the lake, "
+            "or give another --lake."
         )
     return table
 
 
 def force_to_disk(table_uri: str, version: int) -> None:
-    """Make the data files and the log entry of commit `version` durable.  Raises: OSError."""
+    """Make the data files and the log entry of the Delta version `version` durable.
+
+    An object store needs no such step.  Raises: OSError if a file cannot be read or synced.
+    """
     location = urlsplit(table_uri)
-    # An object store has made the data durable when it answers.
+    # An object store has already made the data durable when it answers.
     if location.scheme not in {"", "file"}:
         return
     folder = Path(unquote(location.path))

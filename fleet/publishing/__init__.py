@@ -1,1 +1,1 @@
-"""Publishing: from documents to a signed repository, and from there to vehicles that ask."""
+"""Publishes documents: signs them, keeps them in a repository, and sends them to vehicles that ask for news."""

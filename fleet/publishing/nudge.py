@@ -1,4 +1,4 @@
-"""Tell connected vehicles that something new is published."""
+"""Notify connected vehicles that a new release is published."""
 
 from agent.formats import topics
 from agent.link.mqtt import Endpoint, connect
@@ -6,9 +6,9 @@ from fleet.state.folder import FleetFolder
 
 
 async def nudge(folder: FleetFolder, host: str, port: int) -> None:
-    """Publish an empty message on the topic that every vehicle hears; each then asks what is new.
+    """Publish an empty message on a topic to which all vehicles subscribe.  Each connected vehicle then asks for news.
 
-    Raises: Transient and Permanent of `agent.link.mqtt`.
+    Raises: Transient or Permanent, as `agent.link.mqtt` does for a failed connection.
     """
     endpoint = Endpoint(
         host=host,

@@ -1,8 +1,8 @@
-"""Check documents, sign them and put them into the repository, from where vehicles fetch them.
+"""Check documents, sign them and put them into the repository.  Vehicles fetch them from there.
 
-Invariant: nothing is signed that a vehicle would refuse.  Before a key is touched, every document passes the parser
-that the vehicle uses, all documents that would then be published pass its checks together, and the whole fits into one
-bundle.  Targets that a publication does not name stay as they are.
+Invariant: nothing is signed that a vehicle would refuse.  Before any key is read, every new document passes the
+vehicle's own parser.  All documents, new and already published, also pass the vehicle's checks together and fit into
+one bundle.  Targets that a publication does not name stay as they are.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ from fleet.publishing import repository
 from fleet.state.folder import FleetFolder
 
 EXPIRY_DAYS: Final = 90
-"""How long a signature is fresh: vehicles then take the repository for one that an attacker holds back."""
+"""Days for which a signature is valid.  After that, vehicles must assume that an attacker withholds newer versions."""
 _SIGNATURES_BYTES: Final = 1_000
-"""The room for signatures in metadata that is not signed yet when its size is checked."""
+"""Bytes added for signatures, because the size of the metadata is checked before it is signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The result of a publication.
+    """Holds the result of a publication.
 
-    `versions` are those now in force, `targets` the paths of all documents, and `bundle_bytes` the size of the bundle
-    that a vehicle from the factory gets.
+    `versions` are the versions that are published now.  `targets` are the paths of all published documents.
+    `bundle_bytes` is the size of the bundle for a vehicle that comes from the factory and holds no document.
     """
 
     versions: Versions
@@ -57,11 +57,13 @@ def publish(
     now: datetime,
     kinds: Sequence[Kind] = KINDS,
 ) -> Published:
-    """Publish `files` (name of the kind, file) for `audience`, and withdraw `remove` (name of the kind, name).
+    """Publish `files` for `audience`, and withdraw the documents in `remove`.
 
-    Without a change, only the timestamp is signed anew.
+    `files` are pairs (name of the kind, path of a file).  `remove` are pairs (name of the kind, name of a document).
+    If nothing changes, only the timestamp is signed again.
 
-    Raises: Permanent naming the file and its fault, Transient while another publisher works.
+    Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
+    Transient while another publisher works.
     """
     by_name = {kind.name: kind for kind in kinds}
     # New files are read before the lock is taken, so a mistake in them does not block another publisher.
@@ -76,14 +78,14 @@ def publish(
             for path, target in targets.items()
             if path not in new
         }
-        # What is published already was checked by the software of its day, and counts for vehicles of today.
+        # Documents that are published already are checked again, because older software may have checked them.
         stored = read_documents(kept, kinds, prefix="published ")
         check_documents([*new.values(), *stored], None, kinds)
         contents = {path: document.content for path, document in new.items()}
         targets |= {path: target_of(path, content, audience) for path, content in contents.items()}
         size = _bundle_bytes(folder, state, targets, kept | contents)
         unchanged = targets == state.targets.targets
-        # Targets that are about to expire are signed anew although they are the same.
+        # Targets that expire before this timestamp are signed again, even if they have not changed.
         if unchanged and state.targets.expires > now + timedelta(days=expiry_days):
             versions = repository.refresh(folder, state, now=now, expiry_days=expiry_days)
         else:
@@ -94,7 +96,10 @@ def publish(
 
 
 def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
-    """Return the TUF target for a document; the audience is in its custom field, which TUF signs but does not read."""
+    """Return the TUF target for a document.
+
+    The audience stands in the target's custom field, which TUF signs but does not interpret.
+    """
     fields: dict[str, object] = {}
     if audience:
         fields["custom"] = {"audience": {key: list(values) for key, values in audience.items()}}
@@ -102,13 +107,13 @@ def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
 
 
 def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
-    """Read and parse the files of this publication; return them by path."""
+    """Read and parse the new files, and return the documents by target path."""
     found: dict[str, Document] = {}
     for kind, file in files:
         document = read_document(kind, _read(file), str(file))
         if document.path in found:
             other = found[document.path].source
-            raise Permanent(f"{file}: {other} has the same {kind.name} name; rename one, or publish only one.")
+            raise Permanent(f"{file}: {other} has the same {kind.name} name. Rename one of them, or publish only one.")
         found[document.path] = document
     return found
 
@@ -116,14 +121,17 @@ def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
 def _remove(targets: dict[str, TargetFile], kind: Kind, name: str) -> None:
     if targets.pop(kind.path_of(name), None) is None:
         there = [found for path in targets if (found := kind.name_in(path)) is not None]
-        raise Permanent(f"no {kind.name} {name!r} is published; there are: {', '.join(there) or 'none'}")
+        raise Permanent(
+            f"The {kind.name} {name!r} cannot be removed, because it is not published. "
+            f"Published names of this kind: {', '.join(there) or 'none'}."
+        )
 
 
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise Permanent(f"cannot read {file}: {error.strerror}") from error
+        raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path and its permissions.") from error
 
 
 def _bundle_bytes(
@@ -132,9 +140,9 @@ def _bundle_bytes(
     targets: Mapping[str, TargetFile],
     contents: Mapping[str, bytes],
 ) -> int:
-    """Return the size of the bundle that a vehicle from the factory will get.
+    """Return the size in bytes of the bundle for a vehicle that comes from the factory and holds no document.
 
-    `contents` are those of all targets, by path.  Raises: Permanent where the bundle would be too large.
+    `contents` are the contents of all targets, by path.  Raises: Permanent if the bundle would be too large.
     """
     document = Targets(version=state.targets.version + 1, targets=dict(targets))
     files = {
@@ -146,8 +154,11 @@ def _bundle_bytes(
         name = f"{version}.root.json"
         files[f"metadata/{name}"] = _read(folder.metadata / name)
     files |= {f"targets/{repository.stored_name(target)}": contents[path] for path, target in targets.items()}
-    # The largest bundle is the one for a vehicle that holds only the root from the factory.
+    # No vehicle needs a larger bundle than one that holds only the root from the factory.
     size = len(build_bundle(files)) + _SIGNATURES_BYTES
     if size > BUNDLE_BYTES:
-        raise Permanent(f"a bundle from scratch would have {size:,} bytes; at most {BUNDLE_BYTES:,} fit one message")
+        raise Permanent(
+            f"A vehicle without documents would need a bundle of {size:,} bytes, but one message holds at most "
+            f"{BUNDLE_BYTES:,}. Remove some documents, or publish fewer or smaller ones."
+        )
     return size

@@ -1,10 +1,11 @@
-"""The TUF repository of the fleet: reading it, and writing a new version of it durably.
+"""Reads the fleet's TUF repository, and writes new versions of it durably.
 
-Invariants: `timestamp.json` is written last, when everything that it leads to is on the disk.  A vehicle or a power cut
-therefore sees the version before or the version after, whole.  No version is ever signed twice with different content.
+Invariants: `timestamp.json` is written last, after all files that it refers to are on the disk.  A vehicle therefore
+sees either the old version or the new one, complete, even after a power cut.  A version number is never published with
+two different contents.
 
-The timestamp says when it was signed (`x-signed-at`), which gives vehicles without a clock a time that has certainly
-passed.
+The timestamp says when it was signed (`x-signed-at`).  A vehicle without a clock takes this as the earliest possible
+time.
 """
 
 import fcntl
@@ -27,16 +28,16 @@ from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import read_ed25519
 
 ROOT_DAYS: Final = 15 * 365
-"""The life of a root: a car's service life, because one that slept for years must still reach the current root."""
+"""Validity of a root in days: the service life of a car.  A car that was parked for years must still trust its root."""
 DOCUMENT_DAYS: Final = 3 * 365
-"""The life of targets and snapshot; the timestamp, which lives much shorter, proves that they are fresh."""
+"""Validity of targets and snapshot in days.  The timestamp, which expires much sooner, proves that they are current."""
 _ONLINE: Final = ("targets", "snapshot", "timestamp")
 _Online = TypeVar("_Online", Targets, Snapshot, Timestamp)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The repository as it is published: parsed, and the timestamp also as it goes over the air."""
+    """Holds the published metadata in parsed form, and also the exact bytes of the timestamp for sending."""
 
     timestamp_bytes: bytes
     root: int
@@ -46,14 +47,14 @@ class State:
 
     @property
     def versions(self) -> Versions:
-        """The versions of the four roles."""
+        """Return the versions of the four roles."""
         return Versions(self.root, self.timestamp.version, self.snapshot.version, self.targets.version)
 
 
 def read_state(metadata: Path) -> State:
-    """Read what `timestamp.json` in the folder `metadata` leads to.
+    """Read `timestamp.json` in the folder `metadata`, and the snapshot and targets that it leads to.
 
-    Raises: Permanent where it is missing or damaged.
+    Raises: Permanent if one of these files is missing or damaged.
     """
     try:
         timestamp_bytes = (metadata / "timestamp.json").read_bytes()
@@ -64,7 +65,7 @@ def read_state(metadata: Path) -> State:
         targets = Metadata[Targets].from_file(str(metadata / name)).signed
     except (OSError, StorageError, RepositoryError, KeyError) as error:
         raise Permanent(
-            f"the repository {metadata.parent} is missing or damaged ({error}): restore it from the backup"
+            f"The repository {metadata.parent} is missing or damaged ({error}). Please restore it from the backup."
         ) from error
     roots = (path.name.split(".", 1)[0] for path in metadata.glob("*.root.json"))
     root = max((int(version) for version in roots if version.isdecimal()), default=0)
@@ -72,10 +73,10 @@ def read_state(metadata: Path) -> State:
 
 
 def stored_name(target: TargetFile) -> str:
-    """Return where the content of `target` lies below `targets/`.
+    """Return the path below `targets/` at which the content of `target` is stored.
 
-    Consistent snapshots put the hash before the name (TUF specification, 6.2), so a new version never overwrites the
-    file that a vehicle may be fetching.
+    With consistent snapshots, the file name begins with the hash (TUF specification, 6.2).  A new version therefore
+    never overwrites a file that a vehicle may be fetching.
     """
     folder, slash, name = target.path.rpartition("/")
     return f"{folder}{slash}{target.hashes['sha256']}.{name}"
@@ -83,37 +84,44 @@ def stored_name(target: TargetFile) -> str:
 
 @contextmanager
 def locked(folder: FleetFolder) -> Iterator[None]:
-    """Keep other publishers out of the repository meanwhile.
+    """Keep other publishers out of the repository for a `with` block.
 
-    Raises: Transient where another one works, Permanent where there is no repository.
+    Raises: Transient if another publisher is at work; Permanent if there is no repository.
     """
     repository = folder.metadata.parent
     try:
         descriptor = os.open(repository / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Permanent(f"no repository in {repository}: {error.strerror}; run `fleet init`") from error
+        raise Permanent(
+            f"The repository {repository} cannot be opened ({error.strerror}). "
+            "If there is no fleet yet, create it with `fleet init`."
+        ) from error
     try:
         try:
-            # The kernel releases the lock when the process ends, however it ends.
+            # The kernel releases the lock when the process ends, even after a crash.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Transient(f"another `fleet publish` works on {repository}; try again") from error
+            raise Transient(
+                f"The repository {repository} is in use by another `fleet publish`. Try again later."
+            ) from error
         yield
     finally:
         os.close(descriptor)
 
 
 def create(folder: FleetFolder, now: datetime) -> Versions:
-    """Create the repository of a new fleet, signed at `now`; the keys must exist.
+    """Create the repository of a new fleet, signed at `now`, and return its versions.  The keys must exist.
 
-    Root 1 is what every vehicle trusts from the factory on.  All three root keys sign it, and two of them suffice for
-    the next root.  The other roles begin with a version without targets.  Raises: Permanent.
+    Vehicles trust root 1 from the factory on.  All three root keys sign root 1, but two of them suffice to sign the
+    next root.  The first version has no targets.
+
+    Raises: Permanent if a key is missing.
     """
     roots = [_signer(folder, name) for name in ROOT_KEYS]
     root = Root(version=1, expires=now + timedelta(days=ROOT_DAYS), consistent_snapshot=True)
     for signer in roots:
         root.add_key(signer.public_key, Root.type)
-    # Two of three: one key may be lost, and one stolen key replaces nothing.
+    # Two of three keys must sign: the fleet survives the loss of one key, and one stolen key is useless alone.
     root.roles[Root.type].threshold = 2
     for role in _ONLINE:
         root.add_key(_signer(folder, role).public_key, role)
@@ -133,9 +141,15 @@ def write_version(
     now: datetime,
     expiry_days: int,
 ) -> Versions:
-    """Sign and write the next version with `targets`, given by path; `contents` are those that are not stored yet."""
+    """Sign and write the version after `before`, and return its versions.
+
+    `targets` are all targets of the new version, by path.  `contents` are only the contents that are not stored yet.
+    The timestamp expires after `expiry_days`.
+
+    Raises: Permanent if a key is missing.
+    """
     for path, content in contents.items():
-        # Contents first: metadata on the disk must never name a file that is not there yet.
+        # Contents are written first, because metadata on the disk must never name a file that does not exist yet.
         file = folder.targets / stored_name(targets[path])
         if not file.parent.exists():
             file.parent.mkdir(mode=0o700)
@@ -144,7 +158,7 @@ def write_version(
     expires = now + timedelta(days=DOCUMENT_DAYS)
     document = Targets(version=before.targets + 1, expires=expires, targets=dict(targets))
     listed = _sign(folder, document, f"{document.version}.targets.json")
-    # Each file is signed with the hash of the one before, so the order is targets, snapshot, timestamp.
+    # Each file contains the hash or version of the previous one, so the order is targets, snapshot, timestamp.
     snapshot = Snapshot(version=before.snapshot + 1, expires=expires, meta={"targets.json": listed})
     return _sign_timestamp(
         folder,
@@ -157,7 +171,7 @@ def write_version(
 
 
 def refresh(folder: FleetFolder, state: State, *, now: datetime, expiry_days: int) -> Versions:
-    """Sign the timestamp anew, so that vehicles know that the published version is still the newest."""
+    """Sign a new timestamp for the published version, which shows vehicles that this version is still the newest."""
     meta = state.timestamp.snapshot_meta
     return _sign_timestamp(folder, state.versions, state.snapshot, meta, now=now, expiry_days=expiry_days)
 

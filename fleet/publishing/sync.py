@@ -1,8 +1,8 @@
-"""Answer vehicles that ask what is new, from the published repository and without any key.
+"""Answers vehicles that ask for news, from the published repository.  No key is needed.
 
-Invariant: an answer has what the vehicle is missing, and always the newest timestamp, so a vehicle that is up to date
-learns just that.  What a vehicle claims to hold decides only what is left out, so a false claim harms only that
-vehicle.
+Invariant: an answer holds the files that the vehicle lacks, and always the newest timestamp.  The timestamp alone tells
+a vehicle that it is up to date.  A vehicle's claim of what it holds decides only which files are left out, so a false
+claim harms only that vehicle.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ log = structlog.get_logger()
 
 
 def build_answer(folder: FleetFolder, request: SyncRequest) -> bytes:
-    """Return the bundle for `request`.
+    """Return the bundle of the files that the vehicle of `request` lacks.
 
-    Raises: Permanent where the repository is missing, damaged, or too large to send.
+    Raises: Permanent if the repository is missing or damaged, or if the bundle is too large to send.
     """
     state = read_state(folder.metadata)
     current, held = state.versions, request.held
     names = [f"{version}.root.json" for version in range(max(held.root, 1) + 1, current.root + 1)]
-    # Only the newest snapshot and targets count; roots must be followed one by one (5.3).
+    # Roots must be followed one by one (TUF specification, 5.3), but only the newest snapshot and targets count.
     names += [] if held.snapshot == current.snapshot else [f"{current.snapshot}.snapshot.json"]
     names += [] if held.targets == current.targets else [f"{current.targets}.targets.json"]
     missing = []
@@ -41,24 +41,27 @@ def build_answer(folder: FleetFolder, request: SyncRequest) -> bytes:
         files |= {f"metadata/{name}": (folder.metadata / name).read_bytes() for name in names}
         files |= {f"targets/{name}": (folder.targets / name).read_bytes() for name in missing}
     except OSError as error:
-        raise Permanent(f"cannot read {error.filename}: {error.strerror}; restore the repository") from error
+        raise Permanent(
+            f"The repository's file {error.filename} cannot be read ({error.strerror}). "
+            "Please restore the repository from the backup."
+        ) from error
     return build_bundle(files)
 
 
 async def answer(connection: Connection, topic: str, payload: bytes, folder: FleetFolder) -> None:
     """Answer one message of `hu/v1/sync/<vehicle>` with a bundle on the vehicle's push topic.
 
-    A request that cannot be read is refused with a log line.  A request in another vehicle's name is refused as well:
-    the topic, which the broker's access list guards, says which vehicle asks.
+    A request that cannot be parsed, or that carries another vehicle's name, is only logged.  The topic says which
+    vehicle asks, because the broker's access list guards the topic.
 
-    Raises: Permanent for a damaged repository, and what `Connection.publish` raises.
+    Raises: Permanent if the repository is damaged, and the errors of `Connection.publish`.
     """
     try:
         vehicle = topics.parse_sync(topic)
         request = parse_request(payload)
-        # The broker ties the topic to the certificate of the client, and nothing ties the payload to it.
+        # The broker ties the topic to the client's certificate, but nothing ties the payload to the certificate.
         if request.vehicle != vehicle:
-            raise Untrusted(f"{topic} carries a request of {request.vehicle}")
+            raise Untrusted(f"A request in the name of vehicle {request.vehicle} came on the topic {topic}.")
     except Untrusted as error:
         log.warning("sync_refused", topic=topic[:120], error=str(error))
         return

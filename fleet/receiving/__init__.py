@@ -1,1 +1,1 @@
-"""From batches on the wire to commits in the lake."""
+"""The receiver: takes batches from the broker, and commits them to the lake exactly once."""

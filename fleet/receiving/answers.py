@@ -1,4 +1,4 @@
-"""Collects verdicts on one group of messages, and turns them into one acknowledgement for each vehicle.  Pure."""
+"""Collects the verdicts on a group of messages, and turns them into signed acknowledgements for the vehicles.  Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +13,10 @@ from fleet.receiving.message import Message
 
 @dataclass(slots=True)
 class _Epoch:
-    """The verdicts on batches of one epoch, by sequence number."""
+    """Holds the verdicts on the batches of one epoch, by sequence number.
+
+    `stored` are in the lake, `refused` never will be, and `wanted` wait for the catalogue with the given digest.
+    """
 
     stored: set[int] = field(default_factory=set)
     refused: dict[int, Refusal] = field(default_factory=dict)
@@ -21,17 +24,17 @@ class _Epoch:
 
 
 class Answers:
-    """Verdicts that have not been sent to their vehicles yet."""
+    """Keeps the verdicts that were not yet sent to their vehicles."""
 
     def __init__(self) -> None:
         self._epochs: dict[tuple[str, str], _Epoch] = {}
 
     def add_stored(self, key: BatchKey) -> None:
-        """Note that the lake has the batch, durably."""
+        """Note that the batch is durably in the lake."""
         self._epoch_of(key).stored.add(key.seq)
 
     def add_refused(self, key: BatchKey, refusal: Refusal) -> None:
-        """Note that the batch will never be stored, and why."""
+        """Note that the batch will never be stored.  `refusal` holds the reason."""
         self._epoch_of(key).refused[key.seq] = refusal
 
     def add_wanted(self, key: BatchKey, digest: bytes) -> None:
@@ -39,7 +42,7 @@ class Answers:
         self._epoch_of(key).wanted[key.seq] = digest
 
     def take_messages(self, acks_key: Ed25519PrivateKey) -> list[Message]:
-        """Return the signed acknowledgements of everything noted since the last call."""
+        """Return signed acknowledgements of all verdicts since the last call."""
         epochs, self._epochs = self._epochs, {}
         return [
             Message(topics.ack(ack.vehicle), sign_ack(ack, acks_key))
@@ -53,7 +56,7 @@ class Answers:
 
 def _acks(vehicle: str, epoch: str, noted: _Epoch) -> Iterator[Ack]:
     wanted = {seq: digest for seq, digest in noted.wanted.items() if seq not in noted.stored}
-    # A damaged copy of a batch that is stored, or waits, must not make the vehicle give the batch up.
+    # If a batch is stored or waits, a damaged copy of the batch must not make the vehicle discard it.
     refused = {seq: refusal for seq, refusal in noted.refused.items() if seq not in noted.stored | wanted.keys()}
     seqs = [*sorted(noted.stored), *sorted(refused), *sorted(wanted)]
     for start in range(0, len(seqs), MAX_SEQS):

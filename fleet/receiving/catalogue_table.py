@@ -1,4 +1,4 @@
-"""The table `catalogues`: the catalogues that batches refer to, a bounded number for each vehicle."""
+"""Keeps the catalogues that batches refer to in the table `catalogues`, a limited number for each vehicle."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 from fleet.receiving.database import Database
 
 CATALOGUES: Final = 64
-"""Catalogues of one vehicle at most.  A vehicle keeps half as many itself, so the receiver forgets none in use."""
+"""The limit of catalogues of one vehicle.  A vehicle keeps half as many, so the receiver never evicts one in use."""
 
 SCHEMA: Final = """
 CREATE TABLE catalogues (
@@ -19,7 +19,7 @@ CREATE INDEX catalogues_by_use ON catalogues (vehicle, used)"""
 
 @dataclass(frozen=True, slots=True)
 class CatalogueContent:
-    """A catalogue of one vehicle under its digest; `content` is packed by `fleet.receiving.catalogues`."""
+    """Holds a catalogue of one vehicle and its digest.  `fleet.receiving.catalogues` compresses `content`."""
 
     vehicle: str
     digest: bytes
@@ -27,26 +27,29 @@ class CatalogueContent:
 
 
 class CatalogueTable:
-    """Catalogues on disk.  `limit` is what one vehicle may have; those that were not used for longest go first."""
+    """Reads and writes catalogues on disk.
+
+    One vehicle may have `limit` catalogues; the least recently used ones are evicted first.
+    """
 
     def __init__(self, database: Database, *, limit: int = CATALOGUES) -> None:
         self._database = database
         self._limit = limit
 
     def has(self, vehicle: str, digest: bytes) -> bool:
-        """Tell whether the catalogue is kept."""
+        """Return whether the table has the catalogue."""
         query = "SELECT 1 FROM catalogues WHERE vehicle = ? AND digest = ?"
         return self._database.row(query, (vehicle, digest)) is not None
 
     def content(self, vehicle: str, digest: bytes) -> bytes | None:
-        """Return the content of the catalogue, or None where it is not kept."""
+        """Return the compressed content of the catalogue, or None if the table does not have it."""
         query = "SELECT content FROM catalogues WHERE vehicle = ? AND digest = ?"
         row = self._database.row(query, (vehicle, digest))
         return None if row is None else bytes(row[0])
 
     def keep(self, catalogues: Sequence[CatalogueContent]) -> None:
-        """Keep `catalogues`, each as the one that its vehicle used last; the caller holds a transaction."""
-        # A catalogue that is here already gets its content again: the copy on the disk may be damaged.
+        """Store `catalogues`, and mark each as the latest that its vehicle used.  The caller holds a transaction."""
+        # A catalogue that is stored already is written again, because the copy on the disk may be damaged.
         self._database.write_many(
             "INSERT INTO catalogues SELECT ?1, ?2, ?3, coalesce(max(used), 0) + 1 FROM catalogues WHERE vehicle = ?1"
             " ON CONFLICT (vehicle, digest) DO UPDATE SET content = excluded.content, used = excluded.used",
@@ -54,7 +57,7 @@ class CatalogueTable:
         )
 
     def mark_used(self, used: Iterable[tuple[str, bytes]]) -> None:
-        """Record that batches refer to these catalogues (vehicle, digest); the caller holds a transaction."""
+        """Mark catalogues as just used.  `used` are pairs (vehicle, digest).  The caller holds a transaction."""
         self._database.write_many(
             "UPDATE catalogues SET used = (SELECT max(used) + 1 FROM catalogues WHERE vehicle = ?1)"
             " WHERE vehicle = ?1 AND digest = ?2",
@@ -62,8 +65,8 @@ class CatalogueTable:
         )
 
     def evict(self, vehicles: Iterable[str]) -> None:
-        """Drop what exceeds the limit of each vehicle; the caller holds a transaction."""
-        # Recovery opens unfinished commits once more, so what they refer to stays.
+        """Delete the catalogues of each vehicle that exceed the limit.  The caller holds a transaction."""
+        # Recovery opens the batches of unfinished commits again, so their catalogues must stay.
         self._database.write_many(
             "DELETE FROM catalogues WHERE vehicle = ?1 AND digest IN"
             " (SELECT digest FROM catalogues WHERE vehicle = ?1 ORDER BY used DESC LIMIT -1 OFFSET ?2)"

@@ -1,7 +1,7 @@
-"""Catalogues by vehicle and digest: read from the inbox once, and remembered while they are in use.
+"""Finds catalogues by vehicle and digest, and remembers parsed catalogues that are in use.
 
-Invariant: a vehicle's batch is read only with a catalogue that this vehicle itself delivered and whose content has the
-digest.
+Invariant: a vehicle's batch is read only with a catalogue that the same vehicle delivered, and only if the catalogue's
+content matches the digest.
 """
 
 from collections import OrderedDict
@@ -14,33 +14,36 @@ from agent.formats.up.delta import MalformedError
 from fleet.receiving.catalogue_table import CatalogueContent, CatalogueTable
 
 PARSED: Final = 128
-"""Catalogues held parsed at most: each takes some 100 bytes for a signal and for a text."""
+"""The limit of parsed catalogues in memory.  A catalogue takes some 100 bytes for each signal and each text."""
 
 _LEVEL: Final = 9
 
 
 class Catalogues:
-    """The catalogues of one receiver.  One thread uses them at a time."""
+    """Holds the catalogues of one receiver.  Only one thread may use them at a time."""
 
     def __init__(self, table: CatalogueTable) -> None:
         self._table = table
-        # By digest alone, because vehicles of one model share catalogues.
+        # The keys are digests without vehicles, because vehicles of one model share catalogues.
         self._parsed: OrderedDict[bytes, Catalogue] = OrderedDict()
         self._arrived: dict[tuple[str, bytes], CatalogueContent] = {}
 
     def add_arrived(self, vehicle: str, catalogue: Catalogue) -> None:
-        """Add a catalogue that came with the group being judged; later batches of the group may refer to it."""
+        """Add a catalogue from the group that is being judged, so that later batches of the group may refer to it."""
         content = zstandard.ZstdCompressor(level=_LEVEL).compress(catalogue.content)
         self._arrived[vehicle, catalogue.digest] = CatalogueContent(vehicle, catalogue.digest, content)
         self._remember(catalogue)
 
     def take_arrived(self) -> list[CatalogueContent]:
-        """Return what arrived since the last call, to be kept together with the group."""
+        """Return the catalogues that were added since the last call.  The caller stores them with the group."""
         arrived, self._arrived = self._arrived, {}
         return list(arrived.values())
 
     def find(self, vehicle: str, digest: bytes) -> Catalogue | None:
-        """Return the catalogue that `vehicle` delivered, or None.  Raises: Transient where the disk refuses."""
+        """Return the catalogue that `vehicle` delivered under `digest`, or None.
+
+        Raises: Transient if the disk cannot be read; Permanent if the database is damaged.
+        """
         if (vehicle, digest) not in self._arrived and not self._table.has(vehicle, digest):
             return None
         if digest in self._parsed:
@@ -53,7 +56,7 @@ class Catalogues:
             plain = zstandard.ZstdDecompressor().decompress(content, max_output_size=MAX_CATALOGUE_BYTES)
             catalogue = read_catalogue(plain)
         except (zstandard.ZstdError, MalformedError):
-            # The receiver's disk damaged the catalogue: the vehicle is asked for it, as if it had never come.
+            # The catalogue is damaged on the receiver's disk.  None makes the receiver ask the vehicle for it again.
             return None
         if catalogue.digest != digest:
             return None

@@ -1,7 +1,7 @@
-"""The receiver's SQLite file: how it is opened, how a transaction ends, and what its failures mean.
+"""Opens the receiver's SQLite file, runs transactions in it, and turns its failures into errors of this project.
 
-Invariant: what a transaction wrote is on the disk when it returns (WAL with synchronous = FULL), so a power cut after
-an acknowledgement loses nothing.
+Invariant: when a transaction returns, its changes are on the disk (WAL with synchronous = FULL).  A power cut after an
+acknowledgement therefore loses nothing.
 """
 
 import contextlib
@@ -12,15 +12,15 @@ from typing import Any, Final, Self
 
 from agent.errors import Permanent, Transient
 
-# Receivers of other shares use the same file; a commit of theirs takes some milliseconds on a healthy disk.
+# Receivers of other shares use the same file.  Each of their commits takes only milliseconds on a healthy disk.
 _BUSY_S: Final = 30.0
 
 
 class Database:
-    """One connection to the file at `path`.
+    """Holds one connection to the SQLite file at `path`.
 
-    Every method raises Transient where the disk refuses, and Permanent where the file is damaged.  One thread uses a
-    database at a time, but it need not be the thread that opened it.
+    Every method raises Transient if the file cannot be read or written now, and Permanent if the file is damaged.  Only
+    one thread may use a database at a time, but not necessarily the thread that opened it.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -29,9 +29,9 @@ class Database:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the file at `path`, or create it, readable by its owner only."""
+        """Open the file at `path`, or create it.  Only its owner may read it."""
         with _failures_of(path):
-            # isolation_level=None: transactions begin and end where the code says so, not where sqlite3 guesses.
+            # With isolation_level=None, sqlite3 begins no transactions by itself.
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
             path.chmod(0o600)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -44,15 +44,15 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what the body writes, or nothing where the body raises."""
+        """Run a `with` block in a transaction: commit at its end, or roll back if the block raises."""
         with _failures_of(self.path):
-            # IMMEDIATE takes the write lock now: two receivers that both read first could not both go on to write.
+            # IMMEDIATE takes the write lock now.  If two receivers read first, only one of them could go on to write.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                # SQLite has rolled back by itself after some errors, a full disk for example.
+                # After some errors, for example a full disk, SQLite has already rolled back by itself.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -69,12 +69,12 @@ class Database:
             return found
 
     def write(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        """Execute a statement that changes the file; the caller holds a transaction."""
+        """Execute a statement that changes the file.  The caller holds a transaction."""
         with _failures_of(self.path):
             self._connection.execute(statement, parameters)
 
     def write_many(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
-        """Execute a statement once for each of `parameters`; the caller holds a transaction."""
+        """Execute a statement once for each item of `parameters`.  The caller holds a transaction."""
         with _failures_of(self.path):
             self._connection.executemany(statement, parameters)
 
@@ -85,6 +85,12 @@ def _failures_of(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         # The disk is full, the file is locked, or the disk reports an I/O error.
-        raise Transient(f"{path}: {error}; the receiver continues when the disk allows it") from error
+        raise Transient(
+            f"The receiver's database {path} cannot be used now ({error}). The receiver tries again; "
+            "check the space and the health of the disk."
+        ) from error
     except sqlite3.DatabaseError as error:
-        raise Permanent(f"{path}: {error}; move it away, and the receiver rebuilds it from the lake") from error
+        raise Permanent(
+            f"The receiver's database {path} is damaged ({error}). Stop the receiver and move it away; "
+            "the next start rebuilds it from the lake."
+        ) from error

@@ -1,24 +1,27 @@
-"""What the receiver has taken in: the memory that makes delivery exactly once.
+"""Records which batches the receiver has taken in, so that each batch is delivered to the lake exactly once.
 
-A group of batches is *taken*: in one transaction it gets a commit number N, its batches are marked as known, and their
-bytes are kept, sealed as they came.  The caller then appends the group to the lake under the transaction version N and
-*finishes* N, which drops the bytes.  Whatever moment the process dies at, `undone` returns every group that may be
-missing from the lake, under the number that it had; the lake's own transaction versions tell which of its tables have
-it.  Numbers follow the order in which batches arrive, never the order of `seq`: batches that arrive as 1, 3, 2 get
-rising numbers, and all of them land.
+1. `take` takes a group of batches in one transaction: it gives the group a commit number N, marks the batches as known,
+   and keeps their bytes, still sealed.
+2. The caller appends the group to the lake under the transaction version N.
+3. `finish` finishes commit N and drops the bytes.
 
-    identity    (store)                          the random name of this file; a rebuilt file gets another
+The process may die at any moment.  `undone` then returns every group that may be missing from the lake, under its old
+number.  The lake's own transaction versions say which of its tables have the group.  Numbers follow the order in which
+batches arrive, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers, and all of them reach the
+lake.
+
+    identity    (store)                          the random name of this file; a rebuilt file gets a new name
     shares      (share, last)                    the last commit number of each share of partitions
     known       fleet.receiving.known_batches    which batches were taken
-    pending     (share, number, row, ...)        groups that are not finished, with their sealed bytes
-    catalogues  fleet.receiving.catalogue_table  what batches refer to
+    pending     (share, number, row, ...)        batches of unfinished commits, with their sealed bytes
+    catalogues  fleet.receiving.catalogue_table  the catalogues that batches refer to
 
-Catalogues lie beside the batches that need them, so after a crash both are here or neither is.  In the second case the
-vehicle still has the batches, and is asked for the catalogue.
+A catalogue is stored in the same transaction as the batches that need it, so a crash keeps both or neither.  If both
+are lost, the vehicle still has the batches, and the receiver asks it for the catalogue.
 
-Receivers of different shares may use one file.  Each share has its own numbers, and a lock lets one process serve it.
-A receiver that starts adopts the unfinished commits of shares that no receiver serves, one share after the other, so a
-crash strands nothing when the partitions on the command line change.
+Receivers of different shares may use one file.  Each share has its own numbers, and a lock lets only one process serve
+a share.  When a receiver starts, it also completes the unfinished commits of shares that no receiver serves.  No batch
+is therefore stranded if a receiver crashes and is restarted with other partitions.
 """
 
 import os
@@ -37,7 +40,7 @@ from fleet.receiving.known_batches import KnownBatches
 from fleet.receiving.share_lock import adopting, lock_share, try_lock_share
 
 FORMAT: Final = 1
-"""Stands in the file as PRAGMA user_version."""
+"""The format of the file, which is stored as PRAGMA user_version."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE identity (store TEXT NOT NULL) STRICT;
@@ -55,9 +58,10 @@ CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """A batch as it came; `received_at_us` is the receiver's wall clock (Unix epoch).
+    """Holds a batch as it arrived.
 
-    `catalogue` is the digest of the catalogue that the batch refers to.
+    `received_at_us` is the time of the receiver's wall clock in microseconds since the Unix epoch.  `catalogue` is the
+    digest of the catalogue that the batch refers to, or None.
     """
 
     key: BatchKey
@@ -68,7 +72,7 @@ class SealedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A group of batches that lands in the lake together, under transaction version `number`."""
+    """Holds a group of batches that is appended to the lake together, under transaction version `number`."""
 
     number: int
     batches: tuple[SealedBatch, ...]
@@ -76,10 +80,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The outcome for a group: `commit` holds the batches that were new.
+    """Holds the outcome of taking a group.
 
-    The batches in `stored` are in the lake already.  Those in `held` were taken before but are not finished: only the
-    receiver that took them may say that they are stored.
+    `commit` holds the batches that were new, or is None if there were none.  `stored` are batches that are already in
+    the lake.  `held` are batches of an unfinished commit; only the receiver that took them may acknowledge them.
     """
 
     commit: Commit | None
@@ -88,9 +92,9 @@ class Taken:
 
 
 class Inbox:
-    """The inbox of one share of the partitions.  One thread uses it at a time.
+    """Holds the inbox of one share of the partitions.  Only one thread may use it at a time.
 
-    Every method raises Transient where the disk refuses; nothing is changed then.
+    Every method raises Transient if the disk refuses, and then changes nothing.
     """
 
     def __init__(self, database: Database, share: str, lock: int, store: str, *, catalogues: int = CATALOGUES) -> None:
@@ -106,12 +110,12 @@ class Inbox:
     def open(
         cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]], catalogues: int = CATALOGUES
     ) -> Self:
-        """Open the inbox at `path`, or create one that knows the batches `known()` from the start.
+        """Open the inbox at `path`, or create an inbox that knows the batches `known()` from the start.
 
-        `catalogues` is how many of them each vehicle may have.
+        `known` is called only for a new file.  `catalogues` is the limit of catalogues for each vehicle.
 
-        Raises: Permanent where another receiver serves this share or the file is not an inbox of this format;
-        Transient where the disk refuses.
+        Raises: Permanent if another receiver serves this share, or if the file is not an inbox of this format;
+        Transient if the disk refuses.
         """
         lock = lock_share(path, share)
         try:
@@ -135,16 +139,16 @@ class Inbox:
 
     @property
     def last_number(self) -> int:
-        """Return the highest commit number that this share was ever given; 0 before the first."""
+        """Return the highest commit number that this share ever used, or 0 if it used none."""
         row = self._database.row("SELECT last FROM shares WHERE share = ?", (self._share,))
         return 0 if row is None else int(row[0])
 
     def is_stored(self, key: BatchKey) -> bool:
-        """Tell whether the batch was taken and finished, so that the lake has it."""
+        """Return whether the batch was taken and its commit finished.  The lake then has the batch."""
         return self._known.has(key) and not self._is_pending(key)
 
     def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
-        """Keep the new ones of `batches` durably, as one commit, and all of `catalogues`."""
+        """Store the batches that are new as one commit, and all of `catalogues`, in one durable transaction."""
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []
         held: list[BatchKey] = []
@@ -166,18 +170,18 @@ class Inbox:
             self.catalogues.mark_used(
                 {(batch.key.vehicle, batch.catalogue) for batch in batches if batch.catalogue is not None}
             )
-            # Evicting comes last: the catalogues of this commit count as used, and pending needs them.
+            # Eviction comes last, so that it spares the catalogues that this commit uses.
             self.catalogues.evict({catalogue.vehicle for catalogue in catalogues})
         commit = Commit(number, tuple(new.values())) if new else None
         return Taken(commit, tuple(stored), tuple(held))
 
     def finish(self, number: int) -> None:
-        """Record that commit `number` is in the lake, and drop its bytes."""
+        """Record that commit `number` is in the lake, and delete its sealed bytes."""
         with self._database.transaction():
             self._database.write("DELETE FROM pending WHERE share = ? AND number = ?", (self._share, number))
 
     def undone(self) -> list[Commit]:
-        """Return the commits of this share that were taken and not finished, in the order of their numbers."""
+        """Return the unfinished commits of this share, in the order of their numbers."""
         rows = self._database.rows(
             "SELECT number, vehicle, epoch, seq, sealed, received_at_us, catalogue FROM pending"
             " WHERE share = ? ORDER BY number, row",
@@ -189,9 +193,9 @@ class Inbox:
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
     def adopt(self) -> "Generator[Inbox]":
-        """Yield the inbox of each other share that has unfinished commits and no receiver.
+        """Yield the inbox of every other share that has unfinished commits and no receiver.
 
-        The lock of the share is held until the caller asks for the next one; closing the generator releases it.
+        A share stays locked until the caller asks for the next share or closes the generator.
         """
         query = "SELECT DISTINCT share FROM pending WHERE share <> ? ORDER BY share"
         for (share,) in self._database.rows(query, (self._share,)):
@@ -199,7 +203,7 @@ class Inbox:
                 try:
                     lock = try_lock_share(self._database.path, share)
                 except Permanent:
-                    # The share's own receiver runs, and lands its commits itself.
+                    # The share's own receiver is running, so it completes its commits itself.
                     continue
                 try:
                     yield Inbox(self._database, share, lock, self._store)
@@ -207,7 +211,7 @@ class Inbox:
                     os.close(lock)
 
     def _add_commit(self, batches: Sequence[SealedBatch]) -> int:
-        """Enter `batches` in `pending` under the next number of this share, and return that number."""
+        """Write `batches` to the table `pending` under the next number of this share, and return the number."""
         number = self.last_number + 1
         self._database.write(
             "INSERT INTO shares VALUES (?1, ?2) ON CONFLICT (share) DO UPDATE SET last = ?2", (self._share, number)
@@ -231,9 +235,9 @@ def _columns(key: BatchKey) -> tuple[str, str, int]:
 
 
 def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str:
-    """Make the tables where the file is new, and return the name of the store; the caller holds a transaction.
+    """Create the tables if the file is new, and return the store's name.  The caller holds a transaction.
 
-    Raises: Permanent where the file has another format.
+    Raises: Permanent if the file has another format.
     """
     (version,) = database.rows("PRAGMA user_version")[0]
     if version == FORMAT:
@@ -241,14 +245,14 @@ def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str
     # SQLite gives a new file the version 0.
     if version != 0:
         raise Permanent(
-            f"{database.path} has format {version}, and this receiver reads format {FORMAT}: use the release that "
-            "wrote it, or move it away, and the receiver rebuilds it from the lake"
+            f"{database.path} has format {version}, but this receiver reads format {FORMAT}. Use the release that "
+            "wrote the file. Or move it away: the receiver then rebuilds it from the lake."
         )
-    # One by one, because executescript would commit the transaction first.
+    # The statements run one by one, because executescript would commit the transaction first.
     for statement in _SCHEMA.split(";"):
         database.write(statement)
     database.write(f"PRAGMA user_version = {FORMAT}")
-    # A new name: in the lake, commit numbers of the old file must not count for this one.
+    # The name must be new, because commit numbers of an earlier file in the lake must not count for this file.
     store = uuid.uuid4().hex
     database.write("INSERT INTO identity VALUES (?)", (store,))
     batches = KnownBatches(database)

@@ -1,12 +1,12 @@
-"""Judge what arrives: an envelope becomes an opened batch, a rejection with its reason, or waits for its catalogue.
+"""Judges each envelope that arrives: it is opened, rejected with a reason, or waits for its catalogue.
 
-Invariant: nothing reaches the lake that a registered vehicle did not sign with its own key and send on its own topic.
-The checks go from cheap to costly, so a flood of rubbish costs little.
+Invariant: a batch reaches the lake only if a registered vehicle signed it with its own key and sent it on its own
+topic.  The checks go from cheap to costly, so a flood of invalid messages costs little.
 
-A vehicle deletes a batch when the receiver refuses it.  The receiver therefore refuses only a batch that is proved to
-be the vehicle's own and that can never become good.  Every other rejection is silent, so the vehicle keeps the batch
-and sends it again: a stranger may have sent the batch in the vehicle's name, or the fleet can mend the cause
-(enrolment, revocation, a record, a key, an update of the receiver).
+A vehicle deletes a batch when the receiver refuses it.  The receiver therefore refuses a batch only if the vehicle has
+provably signed it and if it can never become readable.  Every other rejection is silent, so the vehicle keeps the batch
+and sends it again.  A silent rejection covers two cases: an attacker may have sent the batch in the vehicle's name, or
+the fleet can repair the cause (enrolment, revocation, a record, a key, an update of the receiver).
 """
 
 from collections.abc import Callable
@@ -26,18 +26,18 @@ from fleet.state.registry import VehicleRecord
 
 FindVehicle = Callable[[str], tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None]
 FindCatalogue = Callable[[str, bytes], Catalogue | None]
-"""Find a catalogue by vehicle and digest."""
+"""A function that finds a catalogue by vehicle and digest, or returns None."""
 
 MAX_SEQ: Final = 2**63 - 1
-"""The largest integer that SQLite and Delta hold."""
+"""The largest sequence number that the receiver accepts: the largest integer that SQLite and Delta hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An envelope that is not taken, and why.
+    """Holds the reason why an envelope is rejected.
 
-    `claimed` is its header, where that can be read and the envelope came on the claimed vehicle's own topic.  Where
-    `final` is set, the vehicle is told and gives the batch up.
+    `claimed` is the header, or None if the header cannot be read or names another vehicle than the topic.  `final` says
+    that the refusal is sent to the vehicle, which then deletes the batch.
     """
 
     reason: str
@@ -46,12 +46,12 @@ class Rejection:
 
 
 class Hopeless(Untrusted):
-    """The batch is verified as the vehicle's own, and no change at the fleet can ever make it readable."""
+    """The vehicle has provably signed the batch, but no change at the fleet can ever make it readable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A batch that its vehicle signed, but that refers to a catalogue which is not here."""
+    """Holds the header of a genuine batch, and the digest of the catalogue that the receiver lacks to read it."""
 
     header: Header
     catalogue: bytes
@@ -66,23 +66,26 @@ def judge(
     *,
     received_at_us: int,
 ) -> OpenedBatch | Rejection | Waiting:
-    """Verify and open what came on `topic`.  Raises: Transient where the disk with the catalogues refuses."""
+    """Verify and open an envelope that came on `topic`, and return the verdict.
+
+    `received_at_us` is in microseconds since the Unix epoch.  Raises: Transient if a catalogue cannot be read now.
+    """
     header = None
     try:
-        # The broker's access list guards the topic, so the topic decides whose batch this may be.
+        # The broker's access list guards the topic, so the batch must belong to the vehicle that the topic names.
         sender = parse_up(topic)
         claimed = read_header(payload)
         if claimed.vehicle != sender.vehicle:
-            raise Untrusted(f"batch of vehicle {claimed.vehicle} on the topic of {sender.vehicle}")
+            raise Untrusted(f"A batch of vehicle {claimed.vehicle} came on the topic of vehicle {sender.vehicle}.")
         header = claimed
         if (header.lane, partition_of(header.vehicle)) != (sender.lane, sender.partition):
-            raise Untrusted(f"lane or partition of topic {topic} are not those of the batch")
+            raise Untrusted(f"The topic {topic} has another lane or partition than the batch.")
         device_key = _key_of(header.vehicle, find_vehicle)
         return open_batch(payload, device_key, private, find_catalogue, received_at_us=received_at_us)
     except Untrusted as error:
         return Rejection(str(error), header, isinstance(error, Hopeless))
     except UnknownCatalogue as error:
-        # Only a batch that was unsealed can refer to a catalogue.
+        # A catalogue is looked up only after unsealing, so the header was read before.
         assert header is not None
         return Waiting(header, error.digest)
 
@@ -95,10 +98,10 @@ def open_batch(
     *,
     received_at_us: int,
 ) -> OpenedBatch:
-    """Open an envelope that `device_key` must have signed.
+    """Open an envelope, which must be signed with `device_key`.
 
-    Raises: Untrusted where another key signed it; Hopeless where the content is bad although the key signed it;
-    UnknownCatalogue where the batch refers to a catalogue that is not here.
+    Raises: Untrusted if another key signed it; Hopeless if `device_key` signed it but its content is invalid;
+    UnknownCatalogue if the receiver lacks the catalogue that the batch refers to.
     """
     return _opened(payload, *unseal(payload, private, device_key), find_catalogue, received_at_us)
 
@@ -106,9 +109,11 @@ def open_batch(
 def reopen_batch(
     payload: bytes, private: RecipientPrivateKey, find_catalogue: FindCatalogue, *, received_at_us: int
 ) -> OpenedBatch:
-    """Open a batch again that `open_batch` took before a crash, even if the vehicle's record is damaged by now.
+    """Open a batch again that `open_batch` accepted before a crash.
 
-    Raises: Untrusted and UnknownCatalogue, as `open_batch`.
+    The signature is not verified again, because the vehicle's record may be damaged by now.
+
+    Raises: Untrusted or UnknownCatalogue, as `open_batch` does.
     """
     return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us)
 
@@ -117,7 +122,7 @@ def _opened(
     payload: bytes, header: Header, body: bytes, find_catalogue: FindCatalogue, received_at_us: int
 ) -> OpenedBatch:
     if header.seq > MAX_SEQ:
-        raise Hopeless(f"sequence number {header.seq} exceeds {MAX_SEQ}")
+        raise Hopeless(f"The sequence number {header.seq} of the batch exceeds {MAX_SEQ}.")
     used: list[bytes] = []
 
     def find(digest: bytes) -> Catalogue | None:
@@ -127,7 +132,7 @@ def _opened(
     try:
         window, carried = decode_batch(body, find)
     except UnknownFormat:
-        # A newer vehicle made the batch.  An update of the receiver can mend that, so the batch is not hopeless.
+        # A newer agent made the batch.  The batch is not hopeless, because an updated receiver can read it.
         raise
     except Untrusted as error:
         raise Hopeless(str(error)) from error
@@ -136,15 +141,18 @@ def _opened(
 
 
 def _key_of(vehicle: str, find: FindVehicle) -> ec.EllipticCurvePublicKey:
-    """Return the vehicle's key.  Raises: Untrusted where its record is missing, revoked or damaged."""
+    """Return the vehicle's public device key.
+
+    Raises: Untrusted if the vehicle is not enrolled or is revoked, or if its record is damaged.
+    """
     try:
         found = find(vehicle)
     except Permanent as error:
-        # Permanent would end the receiver, but one damaged record concerns no other vehicle.
-        raise Untrusted(f"the record of vehicle {vehicle} cannot be used: {error}") from error
+        # Permanent would end the receiver, although one damaged record does not affect other vehicles.
+        raise Untrusted(f"The key of vehicle {vehicle} cannot be read. {error}") from error
     if found is None:
-        raise Untrusted(f"vehicle {vehicle} is not enrolled in this fleet")
+        raise Untrusted(f"Vehicle {vehicle} is not enrolled in this fleet.")
     record, device_key = found
     if record.revoked:
-        raise Untrusted(f"vehicle {vehicle} is revoked")
+        raise Untrusted(f"Vehicle {vehicle} is revoked.")
     return device_key

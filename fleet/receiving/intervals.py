@@ -1,6 +1,6 @@
-"""Sets of whole numbers as intervals, whose ends are both included.  Pure.
+"""Represents sets of whole numbers as intervals that include both ends.  Pure.
 
-The receiver remembers every sequence number for ever.  As intervals they cost one row for each gap, not one for each
+The receiver remembers every sequence number for ever.  Intervals need one row for each gap instead of one row for each
 batch.
 """
 
@@ -8,10 +8,10 @@ Interval = tuple[int, int]
 
 
 def joined(number: int, before: Interval | None, after: Interval | None) -> Interval | None:
-    """Return the interval that `number` forms with its neighbours, or None where one of them contains it already.
+    """Return the interval that `number` forms with its neighbours, or None if `before` contains `number` already.
 
-    `before` is the interval that begins last at or before `number`; `after` is the one that begins first behind it.
-    The caller replaces the neighbours that the result touches.
+    `before` is the last interval that begins at or before `number`.  `after` is the first interval that begins after
+    `number`.  The caller replaces the neighbours that the result contains.
     """
     if before is not None and before[1] >= number:
         return None

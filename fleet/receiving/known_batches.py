@@ -1,4 +1,4 @@
-"""The table `known`: which sequence numbers the receiver has taken, as intervals of each epoch."""
+"""Keeps the sequence numbers that the receiver has taken in the table `known`, as intervals for each epoch."""
 
 from typing import Final
 
@@ -14,18 +14,18 @@ CREATE TABLE known (
 
 
 class KnownBatches:
-    """The keys of all batches that were ever taken."""
+    """Holds the keys of all batches that were ever taken."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def has(self, key: BatchKey) -> bool:
-        """Tell whether the batch was taken."""
+        """Return whether the batch was ever taken."""
         before = self._last_from(key)
         return before is not None and before[1] >= key.seq
 
     def add(self, key: BatchKey) -> None:
-        """Remember a batch; the caller holds a transaction."""
+        """Record the key of a batch.  A known key changes nothing.  The caller holds a transaction."""
         epoch = key.vehicle, key.epoch
         after = self._database.row(
             "SELECT first, last FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*epoch, key.seq + 1)
@@ -39,7 +39,7 @@ class KnownBatches:
         self._database.write("INSERT INTO known VALUES (?, ?, ?, ?)", (*epoch, *whole))
 
     def _last_from(self, key: BatchKey) -> Interval | None:
-        """Return the interval of the key's epoch that begins last at or before its number."""
+        """Return the last interval of the key's epoch that begins at or before the key's sequence number, or None."""
         row = self._database.row(
             "SELECT first, last FROM known WHERE vehicle = ? AND epoch = ? AND first <= ? ORDER BY first DESC LIMIT 1",
             (key.vehicle, key.epoch, key.seq),

@@ -1,11 +1,11 @@
-"""A message between the broker and the receiver.  Pure."""
+"""Defines a message between the broker and the receiver.  Pure."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Hold an MQTT message as it came, or as it is to be sent."""
+    """Holds an MQTT message that has arrived or that is to be sent."""
 
     topic: str
     payload: bytes

@@ -1,12 +1,15 @@
-"""The receiver: MQTT on one side, the store on the other, two queues with limits between them.
+"""The receiver: takes messages from the broker, and passes them to the store through bounded queues.
 
-    link      connects for ever, and puts what arrives into the queues
-    pipeline  collects a group, stores it (fleet.receiving.store), and sends the acknowledgements
-    answers   answers vehicles that ask what is new (fleet.publishing.sync)
+Three tasks run together:
 
-Invariant: nothing is dropped between broker and store.  A full queue stops the link from taking more, and MQTT's
-Receive Maximum then stops the broker.  The pipeline outlives connections: a group that was begun is stored whether the
-broker is there or not, and a vehicle that missed its acknowledgement sends again and gets another.
+    link      keeps a connection to the broker, and puts arriving messages into the queues
+    pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
+    answers   answers vehicles that ask for news (fleet.publishing.sync)
+
+Invariant: no message is dropped between broker and store.  If a queue is full, the link takes no more messages, and
+MQTT's Receive Maximum then makes the broker wait.  The pipeline does not depend on the connection: a group that has
+arrived is stored even if the broker is gone.  A vehicle that missed its acknowledgement sends the batch again, and gets
+a new acknowledgement.
 """
 
 import asyncio
@@ -32,25 +35,26 @@ from fleet.state.folder import FleetFolder
 
 T = TypeVar("T")
 
-# A group closes at the first of these limits.  A commit costs some 60 ms however small it is, and a vehicle waits for
-# its acknowledgement meanwhile.
+# A group closes when it reaches the first of these limits.  Even a small commit takes some 60 ms, so groups should be
+# large.  But vehicles wait for their acknowledgements while a group collects, so the time must be short.
 GROUP_MESSAGES: Final = 200
 GROUP_BYTES: Final = 2 * 1024 * 1024
 GROUP_S: Final = 0.2
 
-# The next group may fill while one is stored; more would only take memory from a broker that keeps messages anyway.
+# The queue holds the next group while one group is stored.  A longer queue would waste memory, because the broker keeps
+# the other messages.
 QUEUE_MESSAGES: Final = GROUP_MESSAGES
 SYNC_QUEUE_MESSAGES: Final = 100
 
-# Broker and lake belong to the fleet and are near, so they are tried more often than a vehicle tries its broker.
+# Broker and lake are near, so the receiver retries more often than a vehicle does.
 RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
 
 _log = structlog.get_logger()
 
 
 def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpoint:
-    """Return the broker's address with the receiver's side of mutual TLS."""
-    # A new client id each time: the broker ends a connection when another client comes with the same id.
+    """Return the broker's address together with the receiver's certificate and key for mutual TLS."""
+    # The client id is new each time, because a broker ends the connection of an earlier client with the same id.
     return Endpoint(
         host=host,
         port=port,
@@ -62,7 +66,7 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
 
 
 class Receiver:
-    """Receives the batches of `share` from the broker at `endpoint` into `store`, until it is told to stop."""
+    """Receives the batches of `share` from the broker at `endpoint`, and stores them in `store`."""
 
     def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
         self._fleet = fleet
@@ -74,10 +78,13 @@ class Receiver:
         self._connection: Connection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Receive until `stop` is set; the group that was begun by then is stored and acknowledged.
+        """Receive until `stop` is set.
 
-        Raises: Permanent where files of the fleet folder are at fault; Transient where `stop` came while the lake
-        refused.
+        A group that is complete by then is still stored and acknowledged.  Messages of an incomplete group stay
+        unacknowledged, so the vehicles send them again.
+
+        Raises: Permanent if a file of the fleet folder is missing or damaged; Transient if `stop` is set while the lake
+        or the disk refuses.
         """
         with ungrouped():
             async with asyncio.TaskGroup() as tasks:
@@ -85,7 +92,7 @@ class Receiver:
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
                 ]
-                # The pipeline decides when the receiver ends. The other two run for ever, so they are cancelled.
+                # The receiver ends when the pipeline ends.  The other two tasks never end by themselves.
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
@@ -105,7 +112,7 @@ class Receiver:
                         await self._route(Message(topic, payload))
             except Transient as error:
                 online = self._connection is not None
-                # Once for each outage, not once for each attempt.
+                # The warning is logged once for each outage, not for each attempt.
                 if online or session.failures == 0:
                     _log.warning("broker_lost" if online else "broker_unreachable", reason=str(error))
                 session = self._after(session, Event.LOST if online else Event.FAILED)
@@ -115,7 +122,7 @@ class Receiver:
             session = self._after(session, Event.WAITED)
 
     async def _route(self, message: Message) -> None:
-        # A full queue makes this wait, and then the link takes no more messages.
+        # If the queue is full, `put` waits, and the link takes no more messages meanwhile.
         if message.topic.startswith(f"{topics.ROOT}/sync/"):
             await self._requests.put(message)
         else:
@@ -129,13 +136,13 @@ class Receiver:
     async def _pipeline(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            # Commits of earlier processes come first, because a table with a later number counts as having theirs.
+            # Earlier commits must be completed first: a table that has a later number counts as having them already.
             await self._until_it_works(self._store.recover, stopping)
             while not stopping.done():
                 collecting = asyncio.create_task(self._collect(), name="collect")
                 await asyncio.wait({collecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not collecting.done():
-                    # The messages collected so far are not acknowledged, so vehicles send them again.
+                    # The collected messages are not acknowledged, so the vehicles send them again.
                     collecting.cancel()
                     return
                 group = collecting.result()
@@ -143,13 +150,13 @@ class Receiver:
                     take_in = functools.partial(self._store.take_in, group)
                     taken = await self._until_it_works(take_in, stopping)
                     await self._send(await self._until_it_works(self._store.land, stopping))
-                    # A commit is bounded by its samples, so a group may need several.
+                    # The samples of a commit are limited, so a group may need several commits.
                     group = group[taken:]
         finally:
             stopping.cancel()
 
     async def _collect(self) -> list[Message]:
-        """Return the next group: wait for its first message, then GROUP_S for more."""
+        """Return the next group: wait for its first message, then up to GROUP_S seconds for more."""
         group = [await self._batches.get()]
         size = len(group[0].payload)
         with contextlib.suppress(TimeoutError):
@@ -160,7 +167,10 @@ class Receiver:
         return group
 
     async def _until_it_works(self, step: Callable[[], T], stopping: "asyncio.Task[bool]") -> T:
-        """Run `step` in a thread until disk and lake allow it.  Raises: Transient where `stopping` ends first."""
+        """Run `step` in a thread, and retry after Transient.
+
+        Raises: Transient if `stopping` is done before the step succeeds.
+        """
         failures = 0
         while True:
             try:
@@ -179,7 +189,10 @@ class Receiver:
                 return result
 
     async def _send(self, answers: Sequence[Message]) -> None:
-        """Send acknowledgements if the broker is there; a vehicle that misses one sends its batches again."""
+        """Send acknowledgements if the broker is connected, or else drop them.
+
+        A vehicle without an acknowledgement sends its batches again.
+        """
         if (connection := self._connection) is not None and answers:
             await asyncio.gather(*(self._publish(connection, answer) for answer in answers))
 
@@ -189,7 +202,7 @@ class Receiver:
         except PublishRefused as error:
             _log.error("acknowledgement_refused", topic=answer.topic, reason=str(error))
         except Transient:
-            # The link reports that the connection is lost, and the vehicle sends its batches again.
+            # The link logs the lost connection.  The vehicle sends its batches again.
             pass
 
     # ---------------------------------------------------------------- answers
@@ -198,7 +211,7 @@ class Receiver:
         while True:
             request = await self._requests.get()
             connection = self._connection
-            # A vehicle that gets no answer asks again.
+            # The request may be dropped, because a vehicle without an answer asks again.
             if connection is None:
                 continue
             try:
@@ -206,5 +219,5 @@ class Receiver:
             except Transient:
                 continue
             except Permanent as error:
-                # A repository that is being restored must not stop telemetry.
+                # A damaged repository, for example one that is being restored, must not stop telemetry.
                 _log.error("sync_failed", topic=request.topic, reason=str(error))

@@ -1,4 +1,4 @@
-"""The receiver as a service: open what it keeps on disk, run it until a signal ends it, close."""
+"""Runs the receiver as a service: opens its files, receives until a signal, and closes the files."""
 
 import asyncio
 import random
@@ -23,25 +23,27 @@ _log = structlog.get_logger()
 
 
 def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Location | None = None) -> Totals:
-    """Run a receiver until SIGTERM or SIGINT, and return what it did.  Without `lake`, it fills the fleet folder's.
+    """Run a receiver until SIGTERM or SIGINT, and return its counts.
 
-    Raises: Permanent where it cannot work; Transient where it was told to stop while the lake refused.  What was taken
-    in then waits in the inbox for the next start.
+    Without `lake`, the receiver uses the lake in the fleet folder.
+
+    Raises: Permanent if the fleet's files are missing or damaged, or if another receiver serves the share; Transient if
+    a signal comes while the lake or the disk refuses.  Batches in the inbox then reach the lake after the next start.
     """
     store = _open_when_the_disk_allows(fleet, share, lake)
     receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
     try:
         asyncio.run(_run_until_signalled(receiver))
     finally:
-        # Only now: asyncio.run waits for the threads that still store.
+        # The store may be closed now, because asyncio.run has waited for the threads that use it.
         store.close()
     return store.totals
 
 
 def open_store(fleet: FleetFolder, share: Share, location: Location | None = None) -> Store:
-    """Open everything that the receiver of `share` keeps on disk.
+    """Open the keys, the inbox, the lake and the other files that the receiver of `share` uses.
 
-    Raises: Permanent where something is missing, or another receiver serves the share; Transient where the disk
+    Raises: Permanent if a file is missing or damaged, or if another receiver serves the share; Transient if the disk
     refuses.
     """
     fleet.require()
@@ -65,10 +67,10 @@ def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location 
             return open_store(fleet, share, lake)
         except Transient as error:
             failures += 1
-            # Once for each outage, not once for each attempt.
+            # The error is logged once for each outage, not for each attempt.
             if failures == 1:
                 _log.error("store_unavailable", reason=str(error))
-            # Nothing is held here, so a signal may end the process at any moment.
+            # No file is open during this pause, so a signal may end the process at any moment.
             time.sleep(RETRY.wait_s(failures, random.random()))  # noqa: S311 (jitter)
 
 

@@ -1,6 +1,7 @@
-"""Which partitions of the fleet one receiver serves.  Pure.
+"""Describes the share of the fleet's partitions that one receiver serves.  Pure.
 
-A vehicle's partition never changes, so receivers that split the partitions among them never share a vehicle.
+A vehicle's partition never changes.  If receivers serve different partitions, they therefore never serve the same
+vehicle.
 """
 
 import re
@@ -12,7 +13,7 @@ from agent.formats.topics import PARTITIONS, partition_of, up_filter
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The partitions from `first` to `last`, both included."""
+    """Holds the range of partitions from `first` to `last`, both included."""
 
     first: int = 0
     last: int = PARTITIONS - 1
@@ -21,22 +22,28 @@ class Share:
         return f"{self.first}-{self.last}"
 
     def has(self, vehicle: str) -> bool:
-        """Tell whether `vehicle` belongs to this share."""
+        """Return whether `vehicle` belongs to this share."""
         return self.first <= partition_of(vehicle) <= self.last
 
     def filters(self) -> list[str]:
-        """Return the MQTT subscriptions to the batches of this share."""
+        """Return the MQTT topic filters for the batches of this share."""
         return [up_filter(partition) for partition in range(self.first, self.last + 1)]
 
 
 def parse_share(text: str) -> Share:
-    """Read `0-3/16` or `5/16`.  Raises: Permanent for any other text."""
+    """Read a share such as `0-3/16` or `5/16`.  Raises: Permanent for any other text."""
     match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?/(\d{1,4})", text)
     if match is None:
-        raise Permanent(f"partitions {text!r}: write FIRST-LAST/{PARTITIONS}, for example 0-3/{PARTITIONS}")
+        raise Permanent(
+            f"{text!r} is not a share of the partitions; write FIRST-LAST/{PARTITIONS}, for example 0-3/{PARTITIONS}"
+        )
     first, last, count = int(match[1]), int(match[2] or match[1]), int(match[3])
     if count != PARTITIONS:
-        raise Permanent(f"partitions {text!r}: this fleet has {PARTITIONS} partitions, not {count}")
+        raise Permanent(
+            f"{text!r} names {count} partitions, but this fleet has {PARTITIONS}; write FIRST-LAST/{PARTITIONS}"
+        )
     if not first <= last < PARTITIONS:
-        raise Permanent(f"partitions {text!r}: FIRST to LAST must lie within 0-{PARTITIONS - 1}")
+        raise Permanent(
+            f"{text!r} is not a range of partitions; choose FIRST and LAST in rising order from 0 to {PARTITIONS - 1}"
+        )
     return Share(first, last)

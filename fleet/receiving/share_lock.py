@@ -1,6 +1,6 @@
-"""Locks that let one process serve a share of the partitions at a time.
+"""Locks shares of the partitions, so that only one process serves a share at a time.
 
-A lock is held by the process, so the kernel releases it whatever way the process ends.
+The kernel releases a lock when its process ends, even after a crash.
 """
 
 import contextlib
@@ -13,20 +13,24 @@ from agent.errors import Permanent
 
 
 def lock_share(inbox: Path, share: str) -> int:
-    """Return a descriptor that holds the lock of `share`; closing it releases the lock.
+    """Lock `share`, and return a descriptor that holds the lock.  Closing the descriptor releases the lock.
 
-    Raises: Permanent where another receiver serves the share.
+    Raises: Permanent if another receiver serves the share.
     """
     try:
         return try_lock_share(inbox, share)
     except Permanent:
-        # The holder may be a receiver that just now adopts commits of this share.  Adopting ends, so wait for it.
+        # Another receiver may hold the lock only for a moment, to complete abandoned commits of this share.  Wait until
+        # it has finished, and try once more.
         with adopting(inbox):
             return try_lock_share(inbox, share)
 
 
 def try_lock_share(inbox: Path, share: str) -> int:
-    """Do as `lock_share` does, but wait for nobody who adopts."""
+    """Lock `share` as `lock_share` does, but never wait.
+
+    Raises: Permanent if any other process holds the lock.
+    """
     path = inbox.with_name(f"{inbox.stem}-{share}.lock")
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -34,15 +38,18 @@ def try_lock_share(inbox: Path, share: str) -> int:
     except OSError as error:
         os.close(lock)
         raise Permanent(
-            f"another receiver serves partitions {share} ({path} is locked); stop it, or give each receiver its own "
-            "--partitions"
+            f"This receiver cannot start, because another receiver serves partitions {share} and has locked {path}. "
+            "Stop the other receiver, or give each receiver its own --partitions."
         ) from error
     return lock
 
 
 @contextlib.contextmanager
 def adopting(inbox: Path) -> Iterator[None]:
-    """Hold the lock under which one process at a time adopts commits of other shares."""
+    """Hold a lock for a `with` block, so that only one process at a time completes commits of other shares.
+
+    Waits while another process holds the lock.
+    """
     lock = os.open(inbox.with_name(f"{inbox.stem}-adopting.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

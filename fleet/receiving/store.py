@@ -1,14 +1,14 @@
-"""Bring envelopes into the lake exactly once: judge them, store them durably, append them, and only then acknowledge.
+"""Brings batches into the lake exactly once: judges, stores and appends them, and only then acknowledges them.
 
-    take_in  judges each envelope: what is refused goes to the quarantine, what is new becomes a commit of the inbox
+    take_in  judges each envelope: a rejected one goes to the quarantine, new ones become a commit of the inbox
     land     appends the commit to the lake, finishes it, and returns the acknowledgements that may now be sent
 
-Invariants: an acknowledgement says "stored" only for what the lake holds durably, and a catalogue is kept before the
-batch that carried it is acknowledged, be it new or not.  A batch whose catalogue is missing is neither stored nor
-refused: the vehicle is asked for the catalogue and sends the batch again.
+Invariants: an acknowledgement says "stored" only for batches that are durably in the lake.  A catalogue is stored
+before the batch that carried it is acknowledged, even if the batch was known before.  A batch whose catalogue is
+missing is neither stored nor refused: the vehicle is asked for the catalogue, and sends the batch again.
 
-Both steps may be called again after Transient and continue where they stopped; `recover` does the same after a crash.
-Nothing here awaits: the receiver calls this class from one thread at a time.
+After Transient, call the same step again, and it continues.  After a crash, `recover` completes the unfinished commits.
+All methods block.  The receiver calls them in threads, but only one at a time.
 """
 
 import contextlib
@@ -40,20 +40,22 @@ from fleet.receiving.quarantine import Quarantine
 from fleet.state.registry import Registry
 
 COMMIT_SAMPLES: Final = 1_000_000
-"""A commit is closed when it has so many: each takes about 100 bytes of memory on the way into the lake."""
+"""A commit is closed when it has this many samples.  Each sample takes some 100 bytes of memory meanwhile."""
 
 LOGGED_CAUSES: Final = 1_000
-"""Causes of silence that are remembered as logged."""
+"""The limit of causes of silent rejections that are remembered, so that each is logged only once."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Totals:
-    """Counts of what a receiver did since it started.
+    """Counts the work of a receiver since it started.
 
-    `unanswered` of the `refused` batches were refused in silence, so that the vehicle keeps them (see
-    fleet.receiving.intake).  `waiting` counts batches that came without their catalogue; they come again.
+    `batches`, `samples` and `events` count new content of the lake, without the `recovered` batches of earlier
+    processes.  `refused` counts all rejected batches.  `unanswered` counts the batches among them that were rejected
+    silently, so that the vehicle keeps them (see fleet.receiving.intake).  `waiting` counts batches that came without
+    their catalogue; their vehicles send them again.
     """
 
     batches: int = 0
@@ -69,7 +71,7 @@ class Totals:
 
 @dataclass(slots=True)
 class _Judged:
-    """The verdicts on a group of messages."""
+    """Holds the verdicts on a group of messages.  `messages` counts the messages that were judged."""
 
     messages: int = 0
     opened: dict[BatchKey, OpenedBatch] = field(default_factory=dict)
@@ -79,7 +81,10 @@ class _Judged:
 
 
 class Store:
-    """The path of one receiver's messages from the broker into the lake."""
+    """Carries the messages of one receiver from the broker into the lake.
+
+    Call `recover` first.  Then call `take_in` and `land` in turn.
+    """
 
     def __init__(
         self,
@@ -101,28 +106,31 @@ class Store:
         self._acks_key = acks_key
         self._to_land: tuple[Commit, list[OpenedBatch]] | None = None
         self._answers = Answers()
-        # Topic and reason of what was logged.
+        # The topic and reason of each silent rejection that was logged.
         self._logged: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
-        """Land what earlier processes took in and did not finish, including shares that no receiver serves now.
+        """Append the unfinished commits of earlier processes, including those of shares that no receiver serves now.
 
-        Raises: Permanent where the inbox is older than the lake, because it was restored from a backup and would give
-        its numbers twice; Transient where lake or disk refuse: call again.
+        Raises: Permanent if the inbox is older than the lake.  The inbox was then restored from a backup, and would use
+        its numbers twice.  Transient if the lake or the disk refuses; call `recover` again.
         """
         self._recover(self._inbox)
-        # The generator is closed at once, because the lock of the last share goes with it.
+        # The generator must be closed at once, because closing releases the lock of the last share.
         with contextlib.closing(self._inbox.adopt()) as abandoned:
             for inbox in abandoned:
                 self._recover(inbox)
 
     def take_in(self, messages: Sequence[Message]) -> int:
-        """Judge and keep `messages` from the first on, up to COMMIT_SAMPLES, and return how many that were.
+        """Judge `messages` in order and store the good ones, until COMMIT_SAMPLES samples are reached.
 
-        Call `land` before the next call.  Raises: Transient where the disk refuses; no message is taken then.
+        Return how many messages were taken.  The caller then calls `land`, and passes the other messages later.
+
+        Raises: Transient if the disk refuses.  No message is then taken.
         """
-        assert self._to_land is None, "land what was taken in first"
-        # Forget what arrived with a group that the disk refused: the group is judged again, now.
+        assert self._to_land is None, "call `land` before the next `take_in`"
+        # If the disk refused the last group, its catalogues are still here.  They are dropped, because the same group
+        # is judged again now.
         self._catalogues.take_arrived()
         judged = self._judge(messages)
         taken = self._inbox.take(judged.sealed, self._catalogues.take_arrived())
@@ -140,9 +148,9 @@ class Store:
         return judged.messages
 
     def land(self) -> list[Message]:
-        """Append what was taken in to the lake, and return the acknowledgements to send.
+        """Append the batches of the last `take_in` to the lake, and return the acknowledgements to send.
 
-        Raises: Transient where the lake refuses.
+        Raises: Transient if the lake or the disk refuses.  Then call `land` again.
         """
         if self._to_land is not None:
             commit, batches = self._to_land
@@ -157,7 +165,7 @@ class Store:
         return self._answers.take_messages(self._acks_key)
 
     def close(self) -> None:
-        """Close the inbox; what was taken in and not landed is landed at the next start."""
+        """Close the inbox.  Batches that are not yet in the lake get there after the next start."""
         self._inbox.close()
 
     def _judge(self, messages: Sequence[Message]) -> _Judged:
@@ -197,8 +205,8 @@ class Store:
         landed = self._lake.landed(inbox.app_id)
         if landed > inbox.last_number:
             raise Permanent(
-                f"the inbox is older than the lake (commit {inbox.last_number}, the lake has {landed}): "
-                "move receiver.db away, and it is rebuilt from the lake"
+                f"The inbox receiver.db is older than the lake (its last commit is {inbox.last_number}, but the lake "
+                f"has {landed}). Move receiver.db away; the receiver rebuilds it from the lake."
             )
         for commit in inbox.undone():
             batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
@@ -212,9 +220,9 @@ class Store:
         inbox.finish(commit.number)
 
     def _reopen(self, batch: SealedBatch) -> OpenedBatch | None:
-        """Open a batch that was accepted before a crash, or quarantine it where it does not open any more.
+        """Open a batch that was accepted before a crash.  If that fails, quarantine the batch and return None.
 
-        The fleet's key may have been replaced since, or the catalogue be damaged on the disk.
+        Opening can fail if the fleet's key was replaced, or if the catalogue is damaged on the disk.
         """
         try:
             return reopen_batch(batch.sealed, self._private, self._catalogues.find, received_at_us=batch.received_at_us)
@@ -227,7 +235,7 @@ class Store:
             return None
 
     def _note_waiting(self, key: BatchKey, digest: bytes) -> None:
-        # The batch may have come before the catalogue was lost, and its acknowledgement not have arrived.
+        # The batch may have been stored before its catalogue was lost, and its acknowledgement may have been lost, too.
         if self._inbox.is_stored(key):
             self._answers.add_stored(key)
             self.totals.duplicates += 1
@@ -246,7 +254,7 @@ class Store:
             self._answers.add_refused(BatchKey(header.vehicle, header.epoch, header.seq), refusal)
             return
         self.totals.unanswered += 1
-        # The vehicle sends again and again, so each cause is logged once.
+        # The vehicle sends the batch again and again, so each cause is logged only once.
         cause = (message.topic, rejection.reason)
         if cause not in self._logged:
             if len(self._logged) >= LOGGED_CAUSES:
@@ -258,8 +266,8 @@ class Store:
 def _topic_of(batch: SealedBatch) -> str:
     """Return the topic on which a batch of the inbox arrived.
 
-    The inbox does not store topics.  The header names them all the same, because a batch is only taken in where lane
-    and partition of its topic are those of its header and its vehicle.
+    The inbox does not store topics, but the topic follows from vehicle and lane: a batch is accepted only if its topic
+    matches both.
     """
     vehicle = batch.key.vehicle
     return topics.up(topics.partition_of(vehicle), vehicle, read_header(batch.sealed).lane)

@@ -1,1 +1,1 @@
-"""What a fleet folder holds: keys, certificates, the registry of vehicles."""
+"""The content of a fleet folder: keys, certificates, the registry of vehicles and the broker's access list."""

@@ -1,7 +1,8 @@
-"""The broker's access-control list, in the language of mosquitto.  Pure.
+"""The broker's access-control list, in the format of mosquitto.  Pure.
 
-Invariant: a client is who its certificate says (its common name becomes the user name), and the list lets a vehicle use
-its own topics only.  One stolen vehicle key therefore neither reads nor writes for another vehicle.
+Invariant: a vehicle can use only its own topics.  The broker takes the common name of a client's certificate as its
+user name, and the list ties topics to user names.  A stolen vehicle key therefore gives no access to another vehicle's
+topics.
 """
 
 from typing import Final

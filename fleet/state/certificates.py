@@ -1,8 +1,10 @@
-"""The fleet's certificate authority and the certificates that it issues, all EC P-256.  Pure: time and serials come in.
+"""Builds the certificate of the fleet's authority and the certificates that the authority issues, all with EC P-256.
 
-The curve is P-256 because TPMs, secure elements and every MQTT broker have it.  The common name of a vehicle's
-certificate is its pseudonym, which the broker takes as the user name for its access list.  Servers and clients cannot
-stand in for one another, because their extended key usage differs.
+Pure: times and serial numbers are arguments.
+
+The curve is P-256 because TPMs, secure elements and every MQTT broker support it.  The common name of a vehicle's
+certificate is the vehicle's pseudonym, which the broker takes as the user name for its access list.  The extended key
+usage differs between servers and clients, so a client's certificate cannot be used to pose as a server.
 """
 
 import ipaddress
@@ -15,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CLOCK_SKEW = timedelta(days=1)
-"""Certificates begin this much earlier, because a vehicle that was enrolled a minute ago may have a slow clock."""
+"""How long before its issue a certificate becomes valid.  A newly enrolled vehicle may have a slow clock."""
 
-# The library wants each use named, also those that are not granted.
+# The library requires every usage to be named, including those that are not granted.
 _SIGNING_ONLY = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
@@ -45,7 +47,7 @@ _AUTHORITY = x509.KeyUsage(
 def create_authority(
     key: ec.EllipticCurvePrivateKey, *, name: str, now: datetime, days: int, serial: int
 ) -> x509.Certificate:
-    """Return the self-signed certificate of the authority, which issues no further authorities (path length 0)."""
+    """Return the self-signed certificate of the authority.  It cannot issue further authorities (path length 0)."""
     subject = _name(name)
     return (
         _builder(subject, subject, key.public_key(), now=now, days=days, serial=serial)
@@ -66,7 +68,7 @@ def issue_client(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Return the certificate of a TLS client (vehicle or receiver) with CN = `common_name`."""
+    """Return the certificate of a TLS client (vehicle or receiver).  `common_name` is its pseudonym or `receiver`."""
     return (
         _leaf(authority, public_key, common_name, now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -84,7 +86,7 @@ def issue_server(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Return the certificate of a TLS server that is reachable under `names` (host names and IP addresses)."""
+    """Return the certificate of a TLS server.  `names` are its host names and IP addresses; the first is the CN."""
     return (
         _leaf(authority, public_key, names[0], now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

@@ -1,7 +1,7 @@
-"""The paths of the fleet folder.  No other module knows the names of its files.
+"""The paths of the files in the fleet folder.  No other module knows their names.
 
-Invariant: private keys and telemetry lie in folders of mode 0700, so other users of the machine neither list nor read
-them.  This module reads no file.
+Invariant: private keys and telemetry lie in folders of mode 0700, so other users of the machine can neither list nor
+read them.  This module reads no file.
 """
 
 from dataclasses import dataclass
@@ -14,27 +14,30 @@ ROOT_KEYS = ("root1", "root2", "root3")
 
 @dataclass(frozen=True, slots=True)
 class FleetFolder:
-    """The paths of the fleet folder `root`."""
+    """Holds the paths of all files in the fleet folder `root`."""
 
     root: Path
 
     @property
     def keys(self) -> Path:
-        """Return the folder of private keys: TUF roles, acknowledgements, HPKE recipient, certificate authority."""
+        """Return the folder of the private keys of TUF roles, acknowledgements, HPKE and the certificate authority."""
         return self.root / "keys"
 
     def key(self, name: str) -> Path:
-        """Return the PEM file of a private key: root1..3, targets, snapshot, timestamp, acks, ca.key."""
+        """Return the PEM file of a private key.
+
+        The names are root1, root2, root3, targets, snapshot, timestamp, acks and ca.key.
+        """
         return self.keys / f"{name}.pem"
 
     @property
     def hpke_private(self) -> Path:
-        """Return the file of the HPKE private key (JSON), the one key that opens telemetry."""
+        """Return the JSON file of the HPKE private key.  Only this key opens telemetry."""
         return self.keys / "hpke.json"
 
     @property
     def ca_certificate(self) -> Path:
-        """Return the certificate of the fleet's authority, which is public."""
+        """Return the file of the authority's certificate, which is public."""
         return self.root / "ca.crt.pem"
 
     @property
@@ -44,7 +47,7 @@ class FleetFolder:
 
     @property
     def targets(self) -> Path:
-        """Return the folder of the repository's TUF targets (consistent snapshots)."""
+        """Return the folder of the repository's TUF targets, whose file names begin with their hashes."""
         return self.root / "repository" / "targets"
 
     @property
@@ -59,32 +62,32 @@ class FleetFolder:
 
     @property
     def broker_key(self) -> Path:
-        """Return the TLS server key of the broker."""
+        """Return the file of the broker's TLS server key."""
         return self.broker / "server.key.pem"
 
     @property
     def broker_certificate(self) -> Path:
-        """Return the TLS server certificate of the broker."""
+        """Return the file of the broker's TLS server certificate."""
         return self.broker / "server.crt.pem"
 
     @property
     def broker_acl(self) -> Path:
-        """Return the access list, which says who may use which topic (mosquitto)."""
+        """Return the file of mosquitto's access list, which says which client may use which topic."""
         return self.broker / "mosquitto.acl"
 
     @property
     def receiver(self) -> Path:
-        """Return the folder of the receiver's client key and certificate, its inbox and its quarantine."""
+        """Return the folder of the receiver's TLS key and certificate, its inbox and its quarantine."""
         return self.root / "receiver"
 
     @property
     def receiver_key(self) -> Path:
-        """Return the TLS client key of the receiver."""
+        """Return the file of the receiver's TLS client key."""
         return self.receiver / "client.key.pem"
 
     @property
     def receiver_certificate(self) -> Path:
-        """Return the TLS client certificate of the receiver, CN=receiver."""
+        """Return the file of the receiver's TLS client certificate, whose common name is `receiver`."""
         return self.receiver / "client.crt.pem"
 
     @property
@@ -94,29 +97,34 @@ class FleetFolder:
 
     @property
     def quarantine(self) -> Path:
-        """Return the folder of refused batches, still sealed, each with its reason."""
+        """Return the folder of rejected batches.  Each is kept sealed, beside a file with the reason."""
         return self.receiver / "quarantine"
 
     @property
     def lake(self) -> Path:
-        """Return the folder of the Delta tables."""
+        """Return the folder of the fleet's own lake.  Commands may use another lake (`--lake`)."""
         return self.root / "lake"
 
     def create(self) -> None:
-        """Create the folders.  Raises: Permanent where a fleet is here already, whose keys are never overwritten."""
+        """Create the folders of a new fleet.
+
+        Raises: Permanent if `root` holds a fleet already, because its keys must never be overwritten.
+        """
         if self.root.exists() and not self.root.is_dir():
-            raise Permanent(f"{self.root} is a file; choose another --fleet")
-        # The certificate is written last, so keys without it are what an interrupted `fleet init` left.
+            raise Permanent(f"{self.root} is a file, not a folder. Choose another --fleet.")
+        # The certificate is written last, so keys without the certificate come from an interrupted `fleet init`.
         if self.keys.exists() and not self.ca_certificate.exists():
-            raise Permanent(f"{self.root} is what an interrupted `fleet init` left; remove it and try again")
+            raise Permanent(
+                f"{self.root} was left incomplete by an interrupted `fleet init`. Remove the folder and try again."
+            )
         if self.keys.exists():
-            raise Permanent(f"{self.root} holds a fleet already; choose another --fleet, or move it away")
+            raise Permanent(f"{self.root} holds a fleet already. Choose another --fleet, or move this folder away.")
         state = (self.vehicles, self.broker, self.receiver, self.quarantine, self.lake)
         for folder in (self.root, self.keys, *state, self.metadata, self.targets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def require(self) -> "FleetFolder":
-        """Return this folder.  Raises: Permanent where it holds no fleet."""
+        """Return this folder, unchanged.  Raises: Permanent if it holds no fleet."""
         if not self.ca_certificate.exists():
-            raise Permanent(f"no fleet in {self.root}: create one with `fleet init --fleet {self.root}`")
+            raise Permanent(f"There is no fleet in {self.root}. Create a fleet with `fleet init --fleet {self.root}`.")
         return self

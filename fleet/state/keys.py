@@ -1,8 +1,9 @@
-"""Private keys and certificates as files: made once, written with mode 0600, read with errors that name the file.
+"""Makes keys, and writes and reads keys and certificates as files.  Errors name the file.
 
-Keys that only this project's programs verify (TUF roles, acknowledgements) are Ed25519.  Keys on which TLS stacks and
-secure elements must agree (certificate authority, TLS) are EC P-256.  Keys are unencrypted PKCS#8: the folder's mode
-protects them, and the keys that matter most belong offline (`fleet init --help`).
+Keys whose signatures only this project's programs verify (TUF roles, acknowledgements) are Ed25519.  Keys that TLS
+stacks and secure elements must support (certificate authority, TLS) are EC P-256.  Private keys are unencrypted PKCS#8
+files of mode 0600.  The mode of their folder protects them as well, and the most important keys belong offline
+(`fleet init --help`).
 """
 
 from pathlib import Path
@@ -18,74 +19,83 @@ from fleet.state.folder import FleetFolder
 
 
 def create_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
-    """Make a new Ed25519 key and store it at `path`."""
+    """Make a new Ed25519 key, store it durably at `path`, and return it."""
     key = ed25519.Ed25519PrivateKey.generate()
     write_private(path, key)
     return key
 
 
 def create_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Make a new EC P-256 key and store it at `path`."""
+    """Make a new EC P-256 key, store it durably at `path`, and return it."""
     key = ec.generate_private_key(ec.SECP256R1())
     write_private(path, key)
     return key
 
 
 def write_private(path: Path, key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
-    """Store `key` at `path` durably, as PKCS#8 PEM with mode 0600."""
+    """Store `key` durably at `path` in PEM (PKCS#8, unencrypted), with mode 0600."""
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_file(path, pem, mode=0o600)
 
 
 def write_public(path: Path, key: ed25519.Ed25519PublicKey) -> None:
-    """Store the public `key` at `path` as PEM, mode 0644."""
+    """Store the public `key` durably at `path` in PEM, with mode 0644."""
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_file(path, pem, mode=0o644)
 
 
 def write_certificate(path: Path, certificate: x509.Certificate) -> None:
-    """Store `certificate` at `path` as PEM, mode 0644."""
+    """Store `certificate` durably at `path` in PEM, with mode 0644."""
     write_file(path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def read_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
-    """Read the Ed25519 private key at `path`.  Raises: Permanent where it is missing or something else."""
+    """Read the Ed25519 private key at `path`.  Raises: Permanent if the file is missing or holds something else."""
     key = _read_private(path)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise Permanent(f"{path} is not an Ed25519 private key; restore it from the fleet's backup")
+        raise Permanent(f"{path} is not an Ed25519 private key. Restore the file from the fleet's backup.")
     return key
 
 
 def read_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Read the EC P-256 private key at `path`.  Raises: Permanent where it is missing or something else."""
+    """Read the EC P-256 private key at `path`.  Raises: Permanent if the file is missing or holds something else."""
     key = _read_private(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Permanent(f"{path} is not an EC P-256 private key; restore it from the fleet's backup")
+        raise Permanent(f"{path} is not an EC P-256 private key. Restore the file from the fleet's backup.")
     return key
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """Read the certificate at `path`.  Raises: Permanent where it is missing or damaged."""
+    """Read the certificate at `path`.  Raises: Permanent if the file is missing or damaged."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
-        raise Permanent(f"cannot read the certificate {path}: {error.strerror}") from error
+        raise Permanent(
+            f"The certificate {path} cannot be read ({error.strerror}). Restore the file from the fleet's backup."
+        ) from error
     except ValueError as error:
-        raise Permanent(f"{path} is not a certificate in PEM") from error
+        raise Permanent(f"{path} is not a certificate in PEM. Restore the file from the fleet's backup.") from error
 
 
 def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
-    """Read the HPKE key of `fleet`.  Raises: Permanent where it is missing or damaged."""
+    """Read the HPKE private key of `fleet`.  Raises: Permanent if the file is missing or damaged."""
     try:
         return RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), str(fleet.hpke_private))
     except OSError as error:
-        raise Permanent(f"cannot read {fleet.hpke_private}: {error.strerror}; restore it from the backup") from error
+        raise Permanent(
+            f"The HPKE private key {fleet.hpke_private} cannot be read ({error.strerror}). "
+            "Restore the file from the fleet's backup."
+        ) from error
 
 
 def _read_private(path: Path) -> object:
     try:
         return serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise Permanent(f"cannot read the private key {path}: {error.strerror}") from error
+        raise Permanent(
+            f"The private key {path} cannot be read ({error.strerror}). Put the file back from where you keep it."
+        ) from error
     except (ValueError, TypeError) as error:
-        raise Permanent(f"{path} is not an unencrypted private key in PEM") from error
+        raise Permanent(
+            f"{path} is not an unencrypted private key in PEM. Restore the file from the fleet's backup."
+        ) from error

@@ -1,7 +1,7 @@
-"""The fleet's vehicles: one JSON file for each, read again when it changes.
+"""Keeps the fleet's record of each vehicle, in one JSON file for each vehicle.
 
-Invariant: a vehicle that is not here, or is revoked here, gets nothing into the lake.  A running receiver sees
-enrolments and revocations at once, because each look-up compares the time and the size of the file.
+Invariant: no batch of a vehicle that is missing from the registry, or revoked, reaches the lake.  A running receiver
+sees enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
 """
 
 import json
@@ -18,7 +18,7 @@ from agent.system.durable import write_file
 
 
 class VehicleRecord(msgspec.Struct, frozen=True):
-    """The fleet's record of one vehicle.  `certificate_pem` is the certificate that it was enrolled with."""
+    """Holds the fleet's record of one vehicle.  `certificate_pem` is the certificate from its enrolment, in PEM."""
 
     vehicle: str
     certificate_pem: str
@@ -30,35 +30,44 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     revoked: bool
 
     def device_key(self) -> ec.EllipticCurvePublicKey:
-        """Return the key that verifies this vehicle's batches.  Raises: Permanent where the record is damaged."""
+        """Return the public key that verifies this vehicle's batches.
+
+        Raises: Permanent if the certificate in the record is damaged.
+        """
         try:
             key = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise Permanent(f"the certificate of vehicle {self.vehicle} is damaged: {error}; enrol it again") from error
+            raise Permanent(
+                f"The certificate in the record of vehicle {self.vehicle} is damaged ({error}). "
+                "Restore the record from the fleet's backup."
+            ) from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise Permanent(f"the certificate of vehicle {self.vehicle} holds no EC key; enrol it again")
+            raise Permanent(
+                f"The certificate in the record of vehicle {self.vehicle} holds no EC key. "
+                "Restore the record from the fleet's backup."
+            )
         return key
 
 
 class Registry:
-    """The records in `folder`.  Each is parsed once for each version of its file."""
+    """Reads and writes the records in `folder`.  A record is parsed again only if its file has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._parsed: dict[str, tuple[tuple[int, int], VehicleRecord, ec.EllipticCurvePublicKey]] = {}
 
     def find(self, vehicle: str) -> tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None:
-        """Return record and device key of `vehicle`, or None where it is not enrolled.
+        """Return the record and the public device key of `vehicle`, or None if it is not enrolled.
 
-        Raises: Permanent where the file is damaged or cannot be read.
+        Raises: Permanent if the record's file is damaged or cannot be read.
         """
-        # The name may come from the network, and must not become a path such as `../keys/x`.
+        # The name may come from the network.  It must not become a path such as `../keys/x`.
         if not is_vehicle(vehicle):
             return None
         path = self._path(vehicle)
         try:
             status = path.stat()
-            # The size as well, because two changes may fall into one tick of the file system's clock.
+            # The version includes the size, because two changes may fall into one tick of the file system's clock.
             version = (status.st_mtime_ns, status.st_size)
             known = self._parsed.get(vehicle)
             if known is None or known[0] != version:
@@ -66,23 +75,25 @@ class Registry:
                 known = (version, record, record.device_key())
                 self._parsed[vehicle] = known
         except FileNotFoundError:
-            # The record was deleted while this process ran: the vehicle is not enrolled any more.
+            # The record may have been deleted while this process ran.  The vehicle is then not enrolled any more.
             self._parsed.pop(vehicle, None)
             return None
         except OSError as error:
-            raise Permanent(f"cannot read {path}: {error.strerror}; mend its permissions or the disk") from error
+            raise Permanent(
+                f"The vehicle's record {path} cannot be read ({error.strerror}). Check its permissions and the disk."
+            ) from error
         return known[1], known[2]
 
     def add(self, record: VehicleRecord) -> None:
-        """Store `record` durably, replacing an earlier one of the same vehicle."""
+        """Store `record` durably.  It replaces an earlier record of the same vehicle."""
         document = json.dumps(msgspec.to_builtins(record), indent=2) + "\n"
         write_file(self._path(record.vehicle), document.encode())
 
     def revoke(self, vehicle: str) -> VehicleRecord:
-        """Mark `vehicle` as revoked, and return its record.  Raises: Permanent where it is not enrolled."""
+        """Mark `vehicle` as revoked, and return its new record.  Raises: Permanent if the vehicle is not enrolled."""
         found = self.find(vehicle)
         if found is None:
-            raise Permanent(f"vehicle {vehicle} is not enrolled in {self._folder}")
+            raise Permanent(f"No vehicle {vehicle} is enrolled in {self._folder}. Check the name of the vehicle.")
         revoked = msgspec.structs.replace(found[0], revoked=True)
         self.add(revoked)
         return revoked
@@ -95,4 +106,6 @@ def _parse(path: Path) -> VehicleRecord:
     try:
         return msgspec.json.decode(path.read_bytes(), type=VehicleRecord)
     except msgspec.DecodeError as error:
-        raise Permanent(f"{path}: {error}; restore the vehicle's record from the backup") from error
+        raise Permanent(
+            f"The vehicle's record {path} is damaged ({error}). Restore the file from the fleet's backup."
+        ) from error

@@ -1,1 +1,1 @@
-"""The demonstration: the whole product, as real processes, through a drive with faults, checked sample by sample."""
+"""The demonstration: runs the whole product as real processes through a drive with faults, and checks every sample."""

@@ -1,7 +1,7 @@
 """`headunit-agent demo`: plays the drive, compares the lake with the oracle, and reports.
 
-Exit status: 0 when the lake holds exactly what it must and every forged push was refused; 1 otherwise; 2 wrong use;
-130 interrupted, after its programs have ended.
+The exit status is 0 if the lake holds exactly the expected samples and every forged push was refused.  It is 1 if a
+check or the work failed, 2 for wrong use, and 130 after an interrupt, when all started programs have ended.
 """
 
 import argparse
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demonstrate(argv: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
-    # An interrupt from a terminal ends the children as well, and asyncio would warn that it cannot say how.
+    # Ctrl-C also ends the child processes, and asyncio would then warn that it does not know their exit status.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     if bool(options.log) != bool(options.dbc):
-        parser.error("--log and --dbc go together: a recording needs its databases")
+        parser.error("--log and --dbc must be given together, because a recorded log needs its databases")
     folder = fresh(options.out.resolve())
     source = _source(options, folder)
     result = asyncio.run(_play(source, folder, options.length))
@@ -52,29 +52,49 @@ def _demonstrate(argv: Sequence[str] | None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headunit-agent demo",
-        description="The whole product in one drive: capture, decode, collect, seal, store through an outage, deliver\n"
-        "over MQTT with mutual TLS into a Delta table; a signed toggle comes back, forged ones are refused. At the\n"
-        "end cantools decodes the same input independently and every sample in the lake is compared.",
+        description="Run the whole product in one drive. The agent captures, decodes, collects and seals signals.\n"
+        "It stores them during an outage, and delivers them over MQTT with mutual TLS into a Delta table. The fleet\n"
+        "publishes signed toggles, and the agent must refuse forged ones. At the end, cantools decodes the same\n"
+        "input independently, and every sample in the lake is compared.",
         epilog="example:\n  headunit-agent demo --log drive.log.zst --dbc can0=powertrain.dbc --dbc can1=body.dbc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--log", type=Path, metavar="F", help="a recorded log; without it the virtual vehicle drives")
+    parser.add_argument("--log", type=Path, metavar="F", help="recorded log to play (default: a virtual vehicle)")
     parser.add_argument(
         "--dbc",
         type=bus_and_file,
         action="append",
         default=[],
         metavar="[BUS=]F",
-        help="its databases; may be repeated",
-    )
-    parser.add_argument("--match", choices=("exact", "pgn"), default="exact", help="how identifiers find messages")
-    parser.add_argument(
-        "--seed", type=arguments.whole(0, 2**32), default=1, metavar="N", help="seed of the virtual vehicle"
+        help="CAN database of a bus in the log, or of all buses; may be repeated",
     )
     parser.add_argument(
-        "--length", type=arguments.positive, default=LENGTH_S, metavar="S", help="seconds the drive takes (%(default)g)"
+        "--match",
+        choices=("exact", "pgn"),
+        default="exact",
+        help="find messages by identifier or by J1939 PGN (default: exact)",
     )
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="made anew (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=arguments.whole(0, 2**32),
+        default=1,
+        metavar="N",
+        help="seed of the virtual vehicle (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--length",
+        type=arguments.positive,
+        default=LENGTH_S,
+        metavar="S",
+        help="length of the drive in seconds (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/demo"),
+        metavar="DIR",
+        help="folder for the run; an earlier run in it is deleted (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
 
@@ -105,7 +125,7 @@ async def _play(source: DriveInput, folder: Path, length_s: float) -> Result:
             bytes_on_air = road.bytes_up + road.bytes_down
             agent_status = await asyncio.to_thread(world.agent.stop)
         await asyncio.to_thread(world.receiver.stop)
-    print("  cantools decodes the same input, and every sample is compared ...", file=sys.stderr)
+    print("  cantools now decodes the same input, and every sample is compared ...", file=sys.stderr)
     outcome = Outcome(drive.record, status, toggle, bytes_on_air, tls, agent_status, started_s)
     return await asyncio.to_thread(judge, source, world, documents.campaigns, outcome)
 

@@ -1,6 +1,6 @@
-"""Three bundles that the vehicle must refuse, made from genuine ones: what an attacker in control of the broker can do.
+"""Makes three bundles that the vehicle must refuse, as an attacker who controls the broker could make them.
 
-Each bundle is whole, so that it reaches the verification step that it is meant to fail.
+Each bundle is well-formed, so that it passes all earlier checks and fails at the intended step of the verification.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,22 @@ NAMES: Final = ("tampered", "rollback", "foreign_key")
 
 
 def everything(folder: FleetFolder, vehicle: str) -> bytes:
-    """Return the bundle for a vehicle that holds nothing yet."""
+    """Return the genuine bundle for a vehicle that holds no files yet."""
     return build_answer(folder, SyncRequest(vehicle, Versions()))
 
 
 def tampered(genuine: bytes) -> bytes:
-    """Return a genuine bundle with one letter of the toggles changed, which is no longer what was signed."""
+    """Return a copy of a genuine bundle whose toggles differ from the signed toggles in one word."""
     files = dict(parse_bundle(genuine))
     name = next(name for name in files if name.endswith("toggles.json"))
-    # The length stays the same, so that the hash is wrong and nothing else.
+    # The length stays the same, so that only the hash is wrong.
     files[name] = files[name].replace(b"fleet", b"thief", 1)
     return build_bundle(files)
 
 
 def attacks(newest: bytes, oldest: bytes, foreign: bytes) -> Mapping[str, bytes]:
-    """Return the bundles by NAMES, from the newest bundle, an earlier one of the same fleet, one of another fleet."""
+    """Return the three bundles by their NAMES.
+
+    `newest` and `oldest` are bundles of the vehicle's own fleet; `foreign` is a bundle of another fleet.
+    """
     return dict(zip(NAMES, (tampered(newest), oldest, foreign), strict=True))

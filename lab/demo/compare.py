@@ -1,6 +1,6 @@
-"""Compares the lake with the oracle, sample for sample, as multisets.
+"""Compares the samples in the lake with the samples that the oracle expects, as multisets.
 
-A signal may truly occur twice at one time, so sets would hide duplicates.  DuckDB does the counting.
+Sets would hide duplicates, and a signal may really have two samples at the same time.  DuckDB does the counting.
 """
 
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ create temp view sides as
 select *, 'expected' as side from only_expected union all by name select *, 'lake' as side from only_lake
 """
 
-# Rows that are on one side only are grouped by what identifies a sample: equal numbers on both sides differ in content,
-# and a surplus on one side is missing or double.
+# Rows that are on one side only are grouped by the columns that identify a sample.  If a group has equally many rows of
+# both sides, their contents differ.  A surplus of expected rows is missing, and a surplus of lake rows is double.
 _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
@@ -61,10 +61,10 @@ select campaign, bus, source_address, signal, time_us, wanted, found from keys o
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Counts of samples.
+    """Holds the counts of a comparison, in samples.
 
-    `duplicates` are in the lake beyond the expected number; `differing` have the expected number and another content.
-    `examples` describes up to five of all these.
+    `duplicates` counts samples in the lake beyond the expected number.  `differing` counts sample keys that have the
+    expected number of samples but other contents.  `examples` describes up to five differences.
     """
 
     expected: int
@@ -76,12 +76,12 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Return whether the lake holds exactly what it must."""
+        """Return whether the lake holds exactly the expected samples."""
         return not (self.missing or self.duplicates or self.differing)
 
 
 def compare(expected: Expected, samples: pa.Table) -> Comparison:
-    """Compare with the lake's `samples` table, whose `time` is a timestamp in microseconds."""
+    """Compare the oracle's samples with `samples`, the content of the lake's table of that name."""
     wanted = pa.table(
         {name: pa.array(getattr(expected, name), SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA
     )

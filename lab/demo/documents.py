@@ -1,4 +1,4 @@
-"""The files of the demonstration's vehicle and fleet: agent configuration, campaigns, toggles."""
+"""Writes the files of the demonstration's vehicle and fleet: agent.toml, campaigns and toggles."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from lab.demo.input import DriveInput
 from lab.vehicle import Vehicle, collect_everything
 
 GREETING: Final = "hello again from the fleet"
-"""What the toggle `demo-greeting` says at the end of the drive."""
+"""The value that the toggle `demo-greeting` must have at the end of the drive."""
 
 UPLINK: Final = "ack_timeout_s = 3.0\nbackoff_max_s = 2.0"
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The files that the fleet publishes on the way, and the campaigns that can be in force, by name."""
+    """Holds the paths of the files that the fleet publishes during the drive, and all campaigns by name."""
 
     toggles: Path
     newer_toggles: Path
@@ -26,7 +26,7 @@ class Documents:
 
 
 def toggles(greeting: str) -> dict[str, Any]:
-    """Return a flag definition: a greeting for one brand, and a roll-out to half of the vehicles."""
+    """Return a flag definition with two flags: a greeting for one brand, and a roll-out to half of the vehicles."""
     return {
         "flags": {
             "demo-greeting": {
@@ -46,7 +46,10 @@ def toggles(greeting: str) -> dict[str, Any]:
 
 
 def campaigns(period_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the vehicle starts with (every sample), and what the fleet pushes (fewer samples)."""
+    """Return two campaigns: the vehicle starts with the first (every sample), the fleet pushes the second (fewer).
+
+    `period_ms` is the length of their windows.
+    """
     everything = collect_everything(period_ms)
     changes = {
         "name": "changes",
@@ -63,7 +66,7 @@ def campaigns(period_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def write_documents(vehicle: Vehicle, source: DriveInput, length_s: float) -> Documents:
     """Write the files of vehicle and fleet for a drive that takes `length_s` seconds of wall time."""
-    # Twelve windows in a drive, so that kills and outage fall into different ones.
+    # A drive has twelve windows, so that the kills and the outage fall into different windows.
     everything, changes = campaigns(max(1_000, round(source.seconds * 1_000 / 12)))
     vehicle.write_campaigns(everything)
     vehicle.write(

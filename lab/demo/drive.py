@@ -1,6 +1,6 @@
-"""The plot of the demonstration: what happens in the drive and when, as a table, and the shell that plays it.
+"""Plays the plot of the demonstration: a table says what happens during the drive, and when.
 
-The times are shares of the drive's length, so that an input of any length gets every event.
+The times are shares of the drive's length, so that every event happens in a drive of any length.
 """
 
 import asyncio
@@ -19,18 +19,22 @@ from lab.road import Road
 from lab.world import World
 
 OUTAGE: Final = (0.34, 0.68)
-"""From when to when the vehicle is in a tunnel: a third of the drive."""
+"""Begin and end of the time in a tunnel, as shares of the drive."""
 
 AFTER_S: Final = 120.0
-"""How long deliveries may take after the drive: the outage's backlog, and the receiver's last commits."""
+"""Seconds that deliveries may take after the drive: the backlog of the outage, and the receiver's last commits."""
 
 DOWN_S: Final = 1.0
-"""How long a program that was killed stays down."""
+"""Seconds that a program stays down after it was killed."""
 
 
 @dataclass(slots=True)
 class Record:
-    """A record of the drive: wall-clock spans of drive and outage (Unix epoch, microseconds), kills, refusals."""
+    """Holds what happened during the drive.
+
+    `outages_us` and `drive_us` are spans of wall-clock time in microseconds since the Unix epoch.  `refused` says for
+    each forged push whether the vehicle refused it.
+    """
 
     outages_us: list[tuple[int, int]] = field(default_factory=list)
     drive_us: tuple[int, int] = (0, 0)
@@ -41,7 +45,7 @@ class Record:
 
 
 class Drive:
-    """One drive of `length_s` seconds of wall time."""
+    """Plays one drive that takes `length_s` seconds of wall time."""
 
     def __init__(self, world: World, road: Road, publisher: Publisher, length_s: float) -> None:
         self._world = world
@@ -55,24 +59,27 @@ class Drive:
         return [
             (0.12, "the receiver is killed (SIGKILL) and started again", self._kill_receiver),
             (0.24, "the fleet publishes toggles and another campaign", self._publish),
-            (OUTAGE[0], "tunnel: the connection is gone", self._enter_tunnel),
-            (OUTAGE[1], "daylight: the connection is back, the backlog drains", self._leave_tunnel),
+            (OUTAGE[0], "the vehicle enters a tunnel and loses the connection", self._enter_tunnel),
+            (OUTAGE[1], "the vehicle leaves the tunnel and sends the backlog", self._leave_tunnel),
             (0.76, "the broker is killed (SIGKILL) and started again", self._kill_broker),
             (0.84, "an attacker sends a tampered, an older and a foreign push", self._attack),
         ]
 
     async def play(self) -> dict[str, Any]:
-        """Play the plot, and return the agent's status when everything is delivered."""
+        """Play the plot, wait until every batch is acknowledged, and return the agent's status.
+
+        Raises: Permanent if the agent ends, or if the acknowledgements take longer than AFTER_S.
+        """
         started_s = time.monotonic()
         began_us = time.time_ns() // 1000
         self.record.drive_us = (began_us, began_us + round(self._length_s * 1e6))
         plot = self._plot
         with tqdm(total=100, bar_format="  {bar:40} {percentage:3.0f} %  {desc}", leave=False, disable=None) as bar:
-            # A slow act may last beyond the end of the drive; the rest of the plot is played nevertheless.
+            # A slow act may last beyond the end of the drive.  The remaining acts are played nevertheless.
             while (share := (time.monotonic() - started_s) / self._length_s) < 1.0 or plot:
                 bar.n = min(100, round(share * 100))
                 bar.refresh()
-                # The plot kills broker and receiver, never the agent: an agent that ends has failed.
+                # The plot kills broker and receiver, but never the agent.  If the agent ends, it has failed.
                 self._world.agent.check_alive()
                 if plot and share >= plot[0][0]:
                     _, text, act = plot.pop(0)
@@ -82,7 +89,7 @@ class Drive:
                 else:
                     await asyncio.sleep(0.1)
         _print("100%  the drive is over; waiting until the lake has acknowledged every batch")
-        return await self._world.until("every batch acknowledged", _delivered, AFTER_S)
+        return await self._world.until("every batch is acknowledged", _delivered, AFTER_S)
 
     async def _publish(self) -> None:
         await self._publisher.publish()
@@ -96,7 +103,7 @@ class Drive:
 
     async def _enter_tunnel(self) -> None:
         await self._road.cut()
-        # The end is not known yet.  A drive that fails in the tunnel leaves a span of zero, which is no outage.
+        # The end of the outage is not known yet, so 0 stands in its place until `_leave_tunnel`.
         self.record.outages_us.append((time.time_ns() // 1000, 0))
 
     async def _leave_tunnel(self) -> None:
@@ -108,13 +115,13 @@ class Drive:
         self._world.broker.kill()
         self.record.broker_kills += 1
         await asyncio.sleep(DOWN_S)
-        # An interrupt waits for the start, because a broker that starts behind its back would outlive the world.
+        # An interrupt waits until the broker has started.  Otherwise the broker could start later and never be stopped.
         await whole(asyncio.to_thread(self._world.broker.start))
 
     async def _attack(self) -> None:
         self.record.refused = await self._publisher.attack()
         for name, refused in self.record.refused.items():
-            _print(f"      the {name} push is {'refused' if refused else 'NOT REFUSED AS IT MUST BE'}")
+            _print(f"      the {name} push was {'refused' if refused else 'NOT refused, which is a failure'}")
         self._note_version()
 
     def _note_version(self) -> None:

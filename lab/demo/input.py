@@ -1,4 +1,4 @@
-"""The input of the demonstration, for the agent and for the oracle: a recorded log, or the virtual vehicle."""
+"""Provides the demonstration's input, a recorded log or the virtual vehicle, to the agent and to the oracle."""
 
 import bz2
 import gzip
@@ -29,7 +29,11 @@ _PACKED: Final[dict[str, Callable[[Path, str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class DriveInput:
-    """One drive.  `databases` are by bus; `settings` is the agent's `[[sources]]` table without its speed."""
+    """Holds the input of one drive.
+
+    `databases` are the database files of each bus.  `settings` is the agent's `[[sources]]` table without `speed`.
+    `frames` yields all frames for the oracle, each time from the beginning.
+    """
 
     name: str
     seconds: float
@@ -39,7 +43,7 @@ class DriveInput:
     frames: Callable[[], Iterator[Frame]]
 
     def agent_sources(self, speed: float) -> str:
-        """Return the `[[sources]]` and `[bus.*]` tables of agent.toml."""
+        """Return the `[[sources]]` and `[bus.*]` tables of agent.toml.  `speed` 2 plays the drive twice as fast."""
         lines = ["[[sources]]", *(f"{key} = {json.dumps(value)}" for key, value in self.settings.items())]
         lines.append(f"speed = {speed}")
         for bus, files in self.databases.items():
@@ -49,7 +53,7 @@ class DriveInput:
 
 
 def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
-    """Return a drive of the virtual vehicle, whose frames the oracle makes again from the same seed."""
+    """Return a drive of the virtual vehicle.  Agent and oracle make the same frames, because they use the same seed."""
     start = datetime.now(UTC).replace(microsecond=0)
     start_ns = int(start.timestamp()) * 1_000_000_000
 
@@ -71,13 +75,15 @@ def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
 
 
 def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str, folder: Path) -> DriveInput:
-    """Return a drive from a log, which is unpacked into `folder` for the oracle.
+    """Return a drive from a recorded log.  A compressed log is unpacked into `folder` for the oracle.
 
-    `databases` are (bus, file), with None for every bus.  Raises: Permanent where a file is missing or has no frames.
+    `databases` are pairs (bus, file); None as bus stands for every bus.
+
+    Raises: Permanent if a file is missing, or if the log has no frames or lacks a named bus.
     """
     for file in (log, *(file for _, file in databases)):
         if not file.is_file():
-            raise Permanent(f"{file}: no such file")
+            raise Permanent(f"{file}: There is no such file. Check --log and --dbc.")
     plain = _unpacked(log, folder)
     # A dict keeps the buses in the order of their first frames.
     times, buses = [], dict[str, None]()
@@ -85,10 +91,13 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
         times.append(frame.t_ns)
         buses[frame.bus] = None
     if not times:
-        raise Permanent(f"{log}: no frames")
+        raise Permanent(f"{log}: The log contains no frames. Give another --log.")
     unknown = [bus for bus, _ in databases if bus is not None and bus not in buses]
     if unknown:
-        raise Permanent(f"{log}: no frames on {', '.join(unknown)}; the log has {', '.join(buses)}")
+        raise Permanent(
+            f"{log}: The log contains no frames on {', '.join(unknown)}. It has the buses {', '.join(buses)}; "
+            "correct --dbc."
+        )
     by_bus = {bus: tuple(f.resolve() for named, f in databases if named in (bus, None)) for bus in buses}
     return DriveInput(
         log.name,

@@ -1,7 +1,8 @@
-"""The oracle: works out a second time, by other means, what the lake must hold.
+"""The oracle: computes independently of the agent which samples the lake must hold.
 
 cantools decodes frame by frame, and plain Python applies the campaigns sample by sample (`oracle_campaigns.py`).  The
-oracle is slow and simple.  Its purpose is to share no code with the agent's decoder, policy and codec.
+oracle is slow and simple.  It shares no code with the agent's decoder, campaigns and formats, so it does not share
+their errors.
 """
 
 import struct
@@ -23,7 +24,7 @@ EXTENDED = 0x8000_0000
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of the input, from python-can or the simulator."""
+    """Holds one frame of the input, from python-can or the simulator.  `t_ns` is the time since the Unix epoch."""
 
     t_ns: int
     bus: str
@@ -34,7 +35,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Expected:
-    """The samples that must be in the lake, as columns, and how many frames the input held."""
+    """Holds the samples that must be in the lake, as columns, and the numbers of frames that were read and decoded."""
 
     campaign: list[str] = field(default_factory=list)
     bus: list[str] = field(default_factory=list)
@@ -53,10 +54,13 @@ class Expected:
 
 
 def read_log(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a log in its own order, read by python-can."""
-    # python-can opens some packed logs and not others; an unpacked one is read the same way everywhere.
+    """Yield the frames of a log in the order of the log, read by python-can.
+
+    Raises: Permanent if the log is compressed.
+    """
+    # python-can opens only some kinds of compressed logs, so the caller must unpack all of them.
     if path.suffix in {".zst", ".xz", ".bz2"}:
-        raise Permanent(f"{path}: give the oracle an unpacked log")
+        raise Permanent(f"{path}: The oracle cannot read a compressed log. Give it the unpacked log.")
     with can.LogReader(path) as reader:
         for message in reader:
             data = b"" if message.is_error_frame or message.is_remote_frame else bytes(message.data)
@@ -71,7 +75,10 @@ def read_log(path: Path) -> Iterator[Frame]:
 
 
 class _Bus:
-    """The messages of one bus, by identifier or by parameter group number; the first database that has one wins."""
+    """Holds the messages of one bus, by identifier or by J1939 parameter group number (`match` = "pgn").
+
+    If two databases have the same message, the first database wins.
+    """
 
     def __init__(self, files: Iterable[Path], match: str) -> None:
         self._pgn = match == "pgn"
@@ -79,9 +86,9 @@ class _Bus:
         for file in files:
             database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
             if not isinstance(database, Database):
-                raise Permanent(f"{file}: not a CAN database")
+                raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
             for message in database.messages:
-                # setdefault: the first database that knows an identifier wins, as in the settings of a bus.
+                # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
     def _key(self, can_id: int, extended: bool) -> int:
@@ -89,7 +96,7 @@ class _Bus:
             return -1 - can_id if self._pgn else can_id
         if not self._pgn:
             return can_id | EXTENDED
-        # SAE J1939-21: with a PDU format below 240 the low byte is a destination, not a part of the group.
+        # SAE J1939-21: if the PDU format is below 240, the low byte is a destination and does not belong to the group.
         pgn = (can_id >> 8) & 0x3FFFF
         return pgn & 0x3FF00 if (pgn >> 8) & 0xFF < 240 else pgn
 
@@ -97,7 +104,7 @@ class _Bus:
         return self._messages.get(self._key(frame.can_id, frame.extended))
 
     def sender(self, frame: Frame) -> int | None:
-        """Return the source address of J1939, or None where messages are found by identifier."""
+        """Return the J1939 source address of a frame, or None if messages are found by identifier."""
         return frame.can_id % 256 if self._pgn and frame.extended else None
 
 
@@ -110,16 +117,15 @@ def _encoding(file: Path) -> str:
 
 
 Stage = tuple[Mapping[str, int], Sequence[Mapping[str, Any]]]
-"""A set of campaign documents, after how many frames of each bus it took effect."""
+"""A set of campaign documents, and the number of frames of each bus before the set took effect."""
 
 
 def expected_samples(
     frames: Iterable[Frame], databases: Mapping[str, Sequence[Path]], match: str, stages: Sequence[Stage]
 ) -> Expected:
-    """Decode `frames` and apply the campaigns of each stage, in order.
+    """Decode `frames`, apply the campaigns of each stage in order, and return the expected samples.
 
-    A campaign that the next stage leaves unchanged goes on where it was; one that is new or changed starts with no
-    memory.
+    A campaign that is unchanged in the next stage keeps its state.  A new or changed campaign starts without state.
     """
     buses = {bus: _Bus(files, match) for bus, files in databases.items()}
     campaigns: list[list[OracleCampaign]] = [[]]
@@ -143,7 +149,7 @@ def expected_samples(
             continue
         try:
             raws = message.decode_simple(frame.data, decode_choices=False, scaling=False)
-        # A frame that is too short is no sample; the agent counts it and collects nothing from it either.
+        # A frame that is too short gives no sample.  The agent also collects nothing from it.
         except DecodeError:
             continue
         result.decoded += 1
@@ -168,12 +174,12 @@ def _collect(
             if rule is None:
                 continue
             definition = message.get_signal_by_name(name)
-            # The rule must see every sample, kept or not, because `onChange` compares with the one before.
+            # The rule must see every sample, kept or not, because `onChange` compares with the previous sample.
             if bits is None:
                 bits = _bits(definition, raw)
             if not rule.keeps(frame.t_ns, bits):
                 continue
-            # Scaling costs most of cantools' time, so it is done only where some campaign keeps a sample.
+            # Scaling takes most of cantools' time, so it is done only if a campaign keeps a sample of the frame.
             if physical is None:
                 physical = dict(message.decode_simple(frame.data, decode_choices=False, scaling=True))
             choice = (definition.choices or {}).get(raw) if not definition.is_float else None
@@ -189,7 +195,7 @@ def _collect(
 
 
 def _bits(signal: Signal, raw: float) -> int:
-    """Return the raw value in the lake's form: a signed 64-bit integer, which holds the bit pattern of a float."""
+    """Return a raw value as the lake stores it: as signed 64-bit integer, or for a float its bit pattern."""
     if signal.is_float:
         pack, unpack = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<q")}[signal.length]
         return int(struct.unpack(unpack, struct.pack(pack, raw))[0])

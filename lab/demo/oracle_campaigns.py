@@ -1,8 +1,8 @@
-"""The campaigns of the oracle, applied sample by sample in plain Python.  Pure.
+"""Applies campaigns for the oracle, sample by sample in plain Python.  Pure.
 
-The rules are those of config/campaigns/README.md: the first sample of a signal is kept, then each one at least
-`minimumSamplingIntervalMs` after the last kept one; with `onChange`, only samples whose raw value differs from the one
-before.  Where messages are found by parameter group (J1939), the samples of each source address are taken apart.
+The rules are those of config/campaigns/README.md.  The first sample of a signal is kept.  After that, a sample is kept
+if it comes at least `minimumSamplingIntervalMs` after the last kept sample.  With `onChange`, its raw value must also
+differ from the previous sample.  If messages are found by J1939 parameter group, each source address has its own state.
 """
 
 import json
@@ -14,7 +14,7 @@ CLOCK_SET_BACK_NS: Final = 60_000_000_000
 
 
 class _Rule:
-    """One entry of `signalsToCollect`, with the state of the one signal that it is applied to."""
+    """Applies one entry of `signalsToCollect` to one signal, and keeps the state that this needs."""
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self.interval_ns = int(entry.get("minimumSamplingIntervalMs", 0) or 0) * 1_000_000
@@ -23,14 +23,14 @@ class _Rule:
         self.last_raw: int | None = None
 
     def keeps(self, t_ns: int, raw: int) -> bool:
-        """Return whether a sample is kept; every sample of the signal must be given, in order."""
+        """Return whether a sample is kept.  The caller must pass every sample of the signal, in order."""
         changed = self.last_raw is None or raw != self.last_raw
         self.last_raw = raw
         if self.on_change and not changed:
             return False
         if self.last_kept_ns is not None and self.interval_ns:
             waited_ns = t_ns - self.last_kept_ns
-            # A clock that was set back by more than CLOCK_SET_BACK_NS starts the interval anew.
+            # If the clock was set back by more than CLOCK_SET_BACK_NS, the interval starts anew.
             if -CLOCK_SET_BACK_NS <= waited_ns < self.interval_ns:
                 return False
         self.last_kept_ns = t_ns
@@ -38,7 +38,7 @@ class _Rule:
 
 
 class OracleCampaign:
-    """One campaign document, with the state of every signal that it collects."""
+    """Holds one campaign document, and the state of every signal that it collects."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.name = str(document["name"])
@@ -47,10 +47,10 @@ class OracleCampaign:
         self._rules: dict[tuple[str, int | None, str], _Rule | None] = {}
 
     def rule(self, bus: str, sender: int | None, signal: str) -> _Rule | None:
-        """Return the rule of one signal, or None where the campaign does not collect it."""
+        """Return the rule of one signal, or None if the campaign does not collect it."""
         key = (bus, sender, signal)
         if key not in self._rules:
-            # An exact name beats a glob, and among equals the first entry wins.
+            # An exact name beats a glob.  Among several exact names, or several globs, the first entry wins.
             exact = [entry for entry in self._entries if entry["name"] == signal]
             globs = [entry for entry in self._entries if fnmatchcase(signal, entry["name"])]
             found = (exact or globs)[:1]

@@ -1,4 +1,4 @@
-"""Draws `drive.png`: a few signals over the drive, read from the lake, with the outage shaded."""
+"""Draws `drive.png`: a few signals of the drive as they are in the lake, with the outage shaded."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 PREFERRED = ("VehicleSpeed", "EngineSpeed", "EngineRPM", "Steering", "StateOfCharge", "Brake", "Coolant", "Speed")
-"""Words in the names of signals that a person likes to see of a drive, best first."""
+"""Words in the names of the most interesting signals of a drive.  Earlier words are preferred."""
 
 PANELS = 4
 
 
 def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
-    """Return (bus, signal) of up to PANELS signals: preferred ones first, then those with most distinct values."""
+    """Return (bus, signal) of up to PANELS signals.
+
+    PREFERRED signals come first, at most one for each word.  Signals with many distinct values follow.
+    """
     stats = samples.group_by(["bus", "signal"]).aggregate(
         [("value", "count"), ("value", "count_distinct"), ("value", "min"), ("value", "max")]
     )
@@ -42,12 +45,12 @@ def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
 
 
 def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, path: Path) -> list[str]:
-    """Draw `samples` (columns of the lake) to `path`, and return the names of the signals drawn.
+    """Draw signals from `samples`, the content of the lake's table, to the PNG file `path`.  Return their names.
 
-    `outage_us` are spans on the time axis of the samples.
+    `outage_us` are the spans to shade, in microseconds since the Unix epoch, on the time axis of the samples.
     """
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415  (after the backend is chosen)
+    from matplotlib import pyplot as plt  # noqa: PLC0415  (the backend must be chosen before)
 
     chosen = choose_signals(samples)
     figure, axes = plt.subplots(max(len(chosen), 1), 1, sharex=True, squeeze=False, figsize=(11, 2.2 * PANELS))

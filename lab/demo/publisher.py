@@ -1,4 +1,4 @@
-"""The fleet's side of the demonstration: it publishes to the vehicle, and an attacker publishes what it must refuse."""
+"""Publishes the fleet's documents to the demonstration's vehicle, and sends the forged pushes of an attacker."""
 
 import asyncio
 from typing import Any, Final
@@ -13,13 +13,16 @@ from lab.demo.documents import Documents
 from lab.world import World
 
 ANSWER_S: Final = 60.0
-"""How long the vehicle may take to answer: it verifies in a process of its own, which is slow on a busy machine."""
+"""Seconds that the vehicle may take to answer.  It verifies in a child process, which is slow on a busy machine."""
 
 _ATTEMPTS: Final = 20
 
 
 class Publisher:
-    """Publishes `documents` to one vehicle, and attacks it.  Each method returns once the vehicle has answered."""
+    """Publishes `documents` to one vehicle, and attacks the vehicle.
+
+    `publish` and `attack` return only after the vehicle has answered.
+    """
 
     def __init__(self, world: World, vehicle: str, documents: Documents) -> None:
         self._world = world
@@ -30,15 +33,18 @@ class Publisher:
         self.applied_version = 0
 
     async def publish(self) -> None:
-        """Publish toggles and another campaign."""
+        """Publish toggles and another campaign, and wait until the vehicle has applied both."""
         self._oldest = everything(self._world.fleet, self._vehicle)
         files = ("--toggles", str(self._documents.toggles), "--campaign", str(self._documents.changes))
         signed = await self._world.fleet_command("publish", *files, *self._broker())
         self.applied_version = await self._applied(signed["targets"])
 
     async def attack(self) -> dict[str, bool]:
-        """Send the three attacks before a genuine push, and return which were refused for the right reason."""
-        # A vehicle that asks for news on its own would learn of the newer release, and no attack would be of any use.
+        """Send three forged pushes, then publish a genuine push.
+
+        Return for each forged push whether the vehicle refused it for the right reason.
+        """
+        # The vehicle must not ask for news now: it would fetch the newer release, and the attacks would prove nothing.
         await self._up_to_date()
         signed = await self._world.fleet_command("publish", "--toggles", str(self._documents.newer_toggles))
         await self._create_foreign_fleet()
@@ -52,12 +58,12 @@ class Publisher:
 
     async def _create_foreign_fleet(self) -> None:
         await self._world.fleet_command("init", fleet=self._foreign)
-        # After three releases the foreign push is the newest one by its version, so that only its key is wrong.
+        # After three releases the foreign push has the highest version, so that only its key is wrong.
         for file in (self._documents.toggles, self._documents.newer_toggles, self._documents.toggles):
             await self._world.fleet_command("publish", "--toggles", str(file), fleet=self._foreign)
 
     async def _refuses(self, name: str, bundle: bytes) -> bool:
-        """Send one attack; return whether it was refused for the reason `name` and changed nothing."""
+        """Send one forged push.  Return whether it was refused for the reason `name` and changed nothing."""
         before = (await self._online())["pushes"]
         await self._send(bundle)
         count = sum(before["refused"].values())
@@ -68,7 +74,7 @@ class Publisher:
         return _added(before["refused"], after["refused"]) == [name] and after["version"] == before["version"]
 
     async def _up_to_date(self) -> None:
-        """Let the vehicle ask for news and hear the answer, so that it does not ask again soon."""
+        """Make the vehicle ask for news, and wait for the answer, so that it does not ask again soon."""
         examined = (await self._online())["pushes"]["examined"]
         await self._nudge()
         await self._world.until(
@@ -91,7 +97,7 @@ class Publisher:
         return "--broker", f"localhost:{self._world.broker.port}"
 
     async def _send(self, bundle: bytes) -> None:
-        """Publish as an attacker who has the receiver's access to the broker, but not the fleet's keys."""
+        """Publish `bundle` as an attacker who has the receiver's access to the broker, but not the fleet's keys."""
         fleet = self._world.fleet
         endpoint = Endpoint(
             "localhost",
@@ -106,7 +112,7 @@ class Publisher:
                 async with connect(endpoint) as connection:
                     await connection.publish(topics.push(self._vehicle), bundle)
                 return
-            except Transient:  # The plot kills the broker before the attack, and it may not be up again.
+            except Transient:  # The plot kills the broker before the attack, and the broker may still be starting.
                 if attempt == _ATTEMPTS - 1:
                     raise
                 await asyncio.sleep(0.5)

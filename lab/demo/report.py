@@ -1,4 +1,4 @@
-"""The demonstration's result, for `build/demo.json` and for a person."""
+"""Holds the demonstration's result, and formats it for `build/demo.json` and for the terminal."""
 
 import re
 import socket
@@ -17,7 +17,7 @@ from lab.world import World
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that was counted, and the verdict `passed`."""
+    """Holds all counts of the demonstration, and the verdict `passed`."""
 
     source: str
     frames: int
@@ -42,7 +42,10 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Return whether everything is as it must be."""
+        """Return whether all checks passed.
+
+        The lake must be exact and no frame lost, every attack refused, and every fault must have taken place.
+        """
         return (
             self.comparison.equal
             and self.comparison.expected > 0
@@ -59,7 +62,7 @@ class Result:
 
     @property
     def bytes_per_sample(self) -> float:
-        """Return the bytes on the air, both ways and TLS included, for each sample in the lake."""
+        """Return the bytes on the air for each sample in the lake, in both directions and including TLS."""
         return self.bytes_on_air / max(self.comparison.in_lake, 1)
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +96,7 @@ class Result:
 
 
 def render(result: Result) -> str:
-    """Return the report for a person."""
+    """Return the report as text for a terminal."""
     comparison = result.comparison
     kills = f"{result.broker_kills} kill of the broker, {result.receiver_kills} of the receiver"
     differences = f"{comparison.missing} missing, {comparison.duplicates} double, {comparison.differing} differing"
@@ -119,14 +122,14 @@ def render(result: Result) -> str:
 
 
 def broker_version() -> str:
-    """Return name and version of the broker, as in `mosquitto 2.0.11`."""
+    """Return the name and version of the broker, for example `mosquitto 2.0.11`."""
     said = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"mosquitto version (\S+)", said)
     return f"mosquitto {found[1]}" if found else "mosquitto"
 
 
 def tls_of(world: World) -> str:
-    """Return protocol and cipher that the broker agrees on with the vehicle's certificate."""
+    """Connect to the broker with the vehicle's certificate, and return the TLS version and the cipher."""
     context = ssl.create_default_context(cafile=world.vehicle.identity / "ca.crt.pem")
     context.load_cert_chain(world.vehicle.identity / "device.crt.pem", world.vehicle.identity / "device.key.pem")
     with (

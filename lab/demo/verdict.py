@@ -1,4 +1,4 @@
-"""The verdict: the lake is compared with what the oracle expects, and the pushes with what the plot expects."""
+"""Gives the verdict: compares the lake with the samples of the oracle, and the pushes with the plot."""
 
 import json
 import time
@@ -21,7 +21,11 @@ from lab.world import World
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A drive that was played: what happened, the agent's last status and exit status, and what the road carried."""
+    """Holds the outcome of a drive.
+
+    `record` says what happened, `status` is the agent's last status, and `toggle` the value of `demo-greeting`.
+    `bytes_on_air` counts both directions, and `agent_status` is the agent's exit status.
+    """
 
     record: Record
     status: Mapping[str, Any]
@@ -30,25 +34,27 @@ class Outcome:
     tls: str
     agent_status: int
     started_s: float
-    """When the demonstration began (monotonic clock)."""
+    """The begin of the demonstration on the monotonic clock."""
 
 
 def judge(source: DriveInput, world: World, campaigns: Mapping[str, Mapping[str, Any]], outcome: Outcome) -> Result:
-    """Read the lake, decode the input again with cantools, compare, and draw the drive.
+    """Compare the lake with the oracle, draw the drive, and return the result.
 
-    `campaigns` are the documents that can be in force, by name.
+    `campaigns` are all campaigns of the demonstration by name.
+
+    Raises: Permanent if the vehicle's receipts do not name the campaigns of the plot.
     """
     record = outcome.record
     samples = _table(world, "samples")
     events = _table(world, "events").sort_by([("seq", "ascending"), ("row", "ascending")]).to_pylist()
     stages = _stages(events, campaigns)
-    # The oracle needs to know from which frame on the pushed campaign held, and only the vehicle can tell.
+    # The oracle must know from which frame on the pushed campaign was in force, and only the vehicle knows that.
     _check_plot(stages)
     expected = expected_samples(source.frames(), source.databases, source.match, stages)
     comparison = compare(expected, samples)
     picture = world.folder / "drive.png"
-    drawn = draw(samples, _outages(record, samples), f"{source.name}: as it lies in the lake", picture)
-    # The vehicle must have told the fleet of each refusal, too: a receipt is an event in the lake.
+    drawn = draw(samples, _outages(record, samples), f"{source.name}: signals in the lake", picture)
+    # The vehicle must also have reported each refusal to the fleet, as an event in the lake.
     told = sum(event["kind"] == "push_refused" for event in events) >= len(record.refused)
     return Result(
         source=source.name,
@@ -79,7 +85,7 @@ def _table(world: World, name: str) -> pa.Table:
 
 
 def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
-    """Return each set of campaigns and when it took effect, according to the vehicle's receipts in the lake."""
+    """Return the sets of campaigns in the order in which they took effect, from the vehicle's receipts in the lake."""
     stages: list[Stage] = []
     for event in events:
         if event["kind"] == "campaigns_in_force":
@@ -88,24 +94,30 @@ def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, A
             before = {key.removeprefix("frames."): int(n) for key, n in fields.items() if key.startswith("frames.")}
             stages.append((before, [documents[name] for name in names]))
     if not stages:
-        raise Permanent("the lake holds no receipt of the campaigns in force")
+        raise Permanent("The lake holds no receipt of the campaigns in force. Check the log of the agent.")
     return stages
 
 
 def _check_plot(stages: list[Stage]) -> None:
-    """Check that the receipts name the campaigns of the plot.
+    """Check that the receipts name the campaigns of the plot.  Raises: Permanent if they do not.
 
-    The stages come from the vehicle itself.  Without this check a vehicle that collects for the wrong campaigns, and
-    says so, would pass.
+    The stages come from the vehicle itself.  Without this check, a vehicle that collects for the wrong campaigns, and
+    reports exactly these, would pass.
     """
     held = [sorted(document["name"] for document in documents) for _, documents in stages]
     changes = [names for number, names in enumerate(held) if number == 0 or names != held[number - 1]]
     if changes != [["everything"], ["changes"]]:
-        raise Permanent(f"the vehicle says that it collected for {changes}, not for everything and then changes")
+        raise Permanent(
+            f"The vehicle reported that it collected for the campaigns {changes}, not for everything and then changes. "
+            "Check the log of the agent."
+        )
 
 
 def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:
-    """Return the outage on the time axis of the samples, whose first and last belong to the drive's begin and end."""
+    """Return the outage in the time of the samples, in microseconds.
+
+    The first and the last sample are taken as the begin and the end of the drive.
+    """
     times = samples["time"].cast(pa.int64()).to_numpy()
     first, last = int(times.min()), int(times.max())
     (start, end), (began, ended) = record.outages_us[0], record.drive_us

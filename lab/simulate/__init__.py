@@ -1,1 +1,1 @@
-"""A fleet of virtual vehicles against real broker and receivers: how much they carry, and that nothing is lost."""
+"""Simulates a fleet against a real broker and real receivers, to measure their capacity and to find lost samples."""

@@ -1,4 +1,4 @@
-"""`python -m lab.simulate`, which `fleet simulate` runs: the command line of the simulation."""
+"""The command line of the simulation.  `fleet simulate` runs this module as `python -m lab.simulate`."""
 
 import argparse
 import json
@@ -21,9 +21,10 @@ from lab.simulate.run import simulate
 
 _DESCRIPTION = """\
 Enrol N virtual vehicles and let them send for M minutes, with their own keys, their own TLS connections and real
-sealing. Without --broker the command makes a fleet, a broker and receivers on loopback and removes them afterwards.
-With --broker it uses the fleet in --fleet and its broker, and revokes the vehicles afterwards. The report says what
-the run cost and what larger fleets would need; the command fails where the lake lacks a sample or holds one twice."""
+sealing. Without --broker, the command makes a fleet, a broker and receivers on loopback, and removes them afterwards.
+With --broker, it uses the fleet in --fleet and that broker, and revokes the vehicles afterwards. The report shows the
+costs of this run and the estimated needs of larger fleets. The command fails if a sample is missing in the lake or is
+there twice."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +36,11 @@ def _run(args: argparse.Namespace) -> int:
     log.configure()
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        # Checked now, because the run may take an hour.
+        # The path is checked before the run, because the run may take an hour.
         if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):
-            raise Permanent(f"--out {args.out}: cannot be written; name a file in a folder of yours")
+            raise Permanent(
+                f"--out {args.out}: This file cannot be written. Name a file in a folder that you may write."
+            )
     given = None if args.broker is None else (FleetFolder(args.fleet), *args.broker)
     figures = simulate(Plan(args.vehicles, args.minutes, args.period, args.receivers), given)
     if args.out is not None:
@@ -55,18 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_fleet_argument(parser)
     add_json(parser)
-    parser.add_argument("--vehicles", type=whole(1, 1_000_000), required=True, metavar="N", help="how many vehicles")
-    parser.add_argument("--minutes", type=positive, default=2.0, metavar="M", help="how long they send (%(default)g)")
+    parser.add_argument("--vehicles", type=whole(1, 1_000_000), required=True, metavar="N", help="number of vehicles")
+    parser.add_argument(
+        "--minutes", type=positive, default=2.0, metavar="M", help="minutes that they send (default: %(default)g)"
+    )
     parser.add_argument(
         "--period",
         type=positive,
         default=30.0,
         metavar="S",
-        help="seconds between the batches of a vehicle (%(default)g: two cores then carry 2,000 vehicles)",
+        help="seconds between two batches of a vehicle (default: %(default)g, enough for 2,000 vehicles on two cores)",
     )
-    parser.add_argument("--receivers", type=whole(1, PARTITIONS), default=1, metavar="R", help="1 to 16 (%(default)s)")
-    parser.add_argument("--broker", type=address, metavar="HOST:PORT", help="the broker of the fleet in --fleet")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report to this file, too, as JSON")
+    parser.add_argument(
+        "--receivers",
+        type=whole(1, PARTITIONS),
+        default=1,
+        metavar="R",
+        help="number of receivers, 1 to 16 (default: %(default)s)",
+    )
+    parser.add_argument("--broker", type=address, metavar="HOST:PORT", help="use this broker of the fleet in --fleet")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the report to this file, as JSON")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Compares what the virtual vehicles sent with what the lake holds, batch by batch and sample by sample."""
+"""Compares the batches and samples that the virtual vehicles sent with the batches and samples in the lake."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 from fleet.lake.query import query
 from lab.simulate.vehicle import Vehicle
 
-# A batch of n samples has the rows 0 to n - 1, so count and sum of the row numbers say whether each is there once.
+# A batch of n samples has the rows 0 to n - 1.  If count and sum of its row numbers are right, each row is there once.
 _IN_LAKE: Final = """
     WITH held AS (
         SELECT vehicle, epoch, seq, count(*) AS samples, sum(row) AS rows FROM samples GROUP BY ALL
@@ -21,7 +21,7 @@ _IN_LAKE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Batches and samples: sent, found, missing, and there more than once."""
+    """Holds the numbers of batches and samples that were sent, are lost, or are in the lake more than once."""
 
     batches_sent: int
     samples_sent: int
@@ -37,7 +37,7 @@ class Account:
 
 
 def settle(lake: str, vehicles: Iterable[Vehicle]) -> Account:
-    """Compare the lake with what was sent.  Raises: Permanent where there is no lake."""
+    """Compare the lake with the batches that `vehicles` sent.  Raises: Permanent if there is no lake."""
     table = query(lake, _IN_LAKE)
     columns = (table[name].to_pylist() for name in ("vehicle", "seq", "copies", "samples", "rows"))
     found = {
@@ -53,7 +53,7 @@ def settle(lake: str, vehicles: Iterable[Vehicle]) -> Account:
             batches_double += max(copies - 1, 0)
             samples_lost += max(samples - there, 0)
             samples_double += max(there - samples, 0)
-            # Equal numbers with another sum of rows: one sample is missing and another is there twice.
+            # The count is right but the sum of row numbers is not, so one sample is missing and another is there twice.
             if there == samples and rows != samples * (samples - 1) // 2:
                 samples_double += 1
                 samples_lost += 1

@@ -1,4 +1,4 @@
-"""The cloud side of a simulation: a fleet with broker and receivers that are made for it, or a given one."""
+"""Provides the cloud side of a simulation: a new fleet with its own broker and receivers, or an existing fleet."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,10 @@ from lab.simulate.processes import Usage, total_usage
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Where the vehicles connect.  `broker` is None, and there are no receivers, where they are not ours."""
+    """Holds the fleet of a simulation, and the address of its broker.
+
+    If the fleet existed before, `broker` is None and `receivers` is empty, because the simulation does not run them.
+    """
 
     fleet: FleetFolder
     host: str
@@ -32,7 +35,7 @@ class Cloud:
     receivers: tuple[Receiver, ...] = ()
 
     def usage(self) -> dict[str, Usage]:
-        """Return what "broker" and "receiver" have used until now; nothing where they are not ours."""
+        """Return the usage of "broker" and "receiver" until now, or an empty dict for a fleet that existed before."""
         if self.broker is None:
             return {}
         assert self.broker.pid is not None
@@ -42,19 +45,19 @@ class Cloud:
         }
 
     def stop_receivers(self) -> list[dict[str, Any]]:
-        """Stop the receivers and return the totals that they report in their last line."""
+        """Stop the receivers, and return the totals that each reports in the last line of its log."""
         for receiver in self.receivers:
             receiver.stop()
         return [json.loads(last_lines(receiver.log, 1)) for receiver in self.receivers]
 
     def receivers_say(self) -> str:
-        """Return the ends of the receivers' logs."""
+        """Return the ends of the receivers' logs as text for a message."""
         return "".join(f"\n{receiver.name}:\n{last_lines(receiver.log)}" for receiver in self.receivers)
 
 
 def given_cloud(fleet: FleetFolder, host: str, port: int) -> Cloud:
-    """Return the cloud of a fleet that exists.  Raises: AgentError where its broker does not answer."""
-    # An unreachable broker must be found before any vehicle is enrolled in a fleet that lives on.
+    """Return the cloud of an existing fleet.  Raises: AgentError if its broker does not answer."""
+    # The broker is tried before vehicles are enrolled, because the vehicles would stay in the fleet's registry.
     asyncio.run(_try_broker(endpoint_of(fleet.require(), host, port, Share())))
     return Cloud(fleet, host, port)
 
@@ -66,7 +69,7 @@ async def _try_broker(endpoint: Endpoint) -> None:
 
 @contextlib.contextmanager
 def own_cloud(folder: Path, receivers: int) -> Iterator[Cloud]:
-    """Make a fleet with broker and receivers in `folder`, on loopback; they are ended after the `with` block."""
+    """Make a fleet in `folder`, and run its broker and receivers on loopback for a `with` block."""
     fleet = make_fleet(folder / "fleet")
     with Broker(fleet, folder / "broker") as broker, contextlib.ExitStack() as stack:
         started: list[Receiver] = []
@@ -75,13 +78,13 @@ def own_cloud(folder: Path, receivers: int) -> Iterator[Cloud]:
             receiver.start()
             stack.callback(receiver.stop)
             started.append(receiver)
-        # All start before the first is waited for, because importing takes each of them a second.
+        # All receivers start before the first is waited for, because each needs a second for its imports.
         for receiver in started:
             receiver.until_connected()
         yield Cloud(fleet, "localhost", broker.port, broker, tuple(started))
 
 
 def shares(receivers: int) -> list[str]:
-    """Divide the partitions as evenly as possible: "0-7/16", "8-15/16"."""
+    """Divide the partitions evenly among `receivers`, and return the shares, for example ["0-7/16", "8-15/16"]."""
     edges = [PARTITIONS * number // receivers for number in range(receivers + 1)]
     return [f"{first}-{last - 1}/{PARTITIONS}" for first, last in pairwise(edges)]

@@ -1,7 +1,7 @@
 """Enrols many virtual vehicles at once, and writes the files that their connections need.
 
-Their pseudonyms, keys and certificates are as real as any.  The keys live in a temporary folder, only for the
-simulation, so they need not be durable.
+The pseudonyms, keys and certificates are real.  But the keys are needed only during the simulation, so they are not
+written durably, and lie in a temporary folder.
 """
 
 from datetime import datetime
@@ -19,14 +19,17 @@ from fleet.state.registry import Registry, VehicleRecord
 MODEL: Final = Model("Simulation", "Virtual", "none", 2026)
 DAYS: Final = 2
 KEEPALIVE_S: Final = 120
-"""Seconds between pings.  Unlike a vehicle, one process with thousands of connections may be late with its pings."""
+"""Seconds between pings.  The time is long, because a process with thousands of connections may be late with pings."""
 
 
 Enrolled = tuple[VehicleRecord, ec.EllipticCurvePrivateKey, Endpoint]
 
 
 def enrol_many(fleet: FleetFolder, folder: Path, count: int, *, host: str, port: int, now: datetime) -> list[Enrolled]:
-    """Register `count` new vehicles, and write their certificates and keys to `folder`."""
+    """Register `count` new vehicles, and write their certificates and keys to `folder`.
+
+    Return the record, the private key and the broker's address for each vehicle.
+    """
     issuer, registry = Issuer.of(fleet), Registry(fleet.vehicles)
     enrolled = []
     for _ in range(count):

@@ -1,24 +1,27 @@
-"""Works out what larger fleets would need from what was measured, and names every assumption.  Pure."""
+"""Estimates the needs of larger fleets from the costs of a simulation, and states every assumption.  Pure."""
 
 import math
 from dataclasses import dataclass
 from typing import Final
 
 DRIVING_H_PER_DAY: Final = 1.0
-"""Hours that a car sends on an average day."""
+"""Hours for which a car drives and sends on an average day."""
 
 PEAK_SHARE: Final = 0.10
-"""Share of the fleet that drives at the busiest minute; the mean is DRIVING_H_PER_DAY / 24."""
+"""Share of the fleet that drives at the busiest minute.  The mean share is DRIVING_H_PER_DAY / 24."""
 
 UTILISATION: Final = 0.6
-"""How busy a core may be at the peak."""
+"""Share of its time for which a core may be busy at the peak."""
 
 FLEETS: Final = (1_000_000, 34_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Costs of one simulation: CPU seconds and bytes on the air for each batch, broker memory for each connection."""
+    """Holds the costs of one simulation.
+
+    CPU seconds, bytes and samples are for each batch.  The broker's memory is for each connection.
+    """
 
     period_s: float
     batch_bytes: float
@@ -32,7 +35,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The needs of a fleet of `vehicles`."""
+    """Holds the estimated needs of a fleet of `vehicles` vehicles."""
 
     vehicles: int
     connections_at_peak: int
@@ -47,8 +50,8 @@ class Need:
 
 
 def need(vehicles: int, measured: Measured) -> Need:
-    """Extrapolate to a fleet of `vehicles`, linearly; see `assumptions`."""
-    # The peak decides on cores and memory, the day on traffic and storage.
+    """Extrapolate the costs linearly to a fleet of `vehicles` vehicles (see `assumptions`)."""
+    # Cores and memory follow from the busiest minute, traffic and storage from the whole day.
     online = math.ceil(vehicles * PEAK_SHARE)
     at_peak = online / measured.period_s
     per_day = vehicles * DRIVING_H_PER_DAY * 3_600 / measured.period_s
@@ -68,17 +71,17 @@ def need(vehicles: int, measured: Measured) -> Need:
 
 
 def assumptions(measured: Measured) -> tuple[str, ...]:
-    """Return the assumptions in words, to be read with the figures."""
+    """Return the assumptions of `need` as sentences for the report."""
     return (
-        f"each vehicle sends a batch of {measured.batch_samples:,.0f} samples and {measured.batch_bytes:,.0f} bytes "
-        f"every {measured.period_s:g} s while it drives, {DRIVING_H_PER_DAY:g} h a day",
-        f"{PEAK_SHARE:.0%} of the vehicles drive at the busiest minute; cores are {UTILISATION:.0%} busy then",
-        "cost a batch stays as measured here: cores of this machine, linear in vehicles; handshakes, pings and "
-        "queries are not counted beyond what this run had of them",
-        f"commits hold {measured.batches_per_commit:.0f} batches as here; a receiver under load fills them up to 200, "
-        "so this is the upper end",
-        "the Delta library on a local disk; an object store has other latencies and a price for each request",
-        "brokers as a cluster that forwards nothing between its nodes; mosquitto itself uses one core",
-        "a lake takes one commit a table at a time: fleets beyond some ten commits/s need several lakes "
-        "(one for a region or group of partitions), and more than the 16 partitions of this one",
+        f"Each vehicle sends a batch of {measured.batch_samples:,.0f} samples and {measured.batch_bytes:,.0f} bytes "
+        f"every {measured.period_s:g} s while it drives, {DRIVING_H_PER_DAY:g} h a day.",
+        f"At the busiest minute, {PEAK_SHARE:.0%} of the vehicles drive, and cores are {UTILISATION:.0%} busy.",
+        "The cost of a batch stays as measured here, with the cores of this machine. Handshakes, pings and queries are "
+        "counted only as far as they occurred in this run.",
+        f"A commit holds {measured.batches_per_commit:.0f} batches, as in this run. A busy receiver puts up to 200 "
+        "batches into a commit, so larger fleets need fewer commits than shown.",
+        "The lake is on a local disk. An object store has other latencies, and a price for each request.",
+        "The brokers form a cluster that forwards nothing between its nodes. mosquitto itself uses one core.",
+        "A table takes one commit at a time. A fleet with more than some ten commits/s needs several lakes, for "
+        "example one for each region. It also needs more than the 16 partitions of this project.",
     )

@@ -1,4 +1,4 @@
-"""The figures of a simulation, worked out from what was measured; a run passes only where nothing is lost or double."""
+"""Computes the figures of a simulation from its measurements.  A run passes only if nothing is lost or duplicated."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from lab.simulate.vehicle import Vehicle
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The size of a simulation.  `period_s` is the length of the windows as well."""
+    """Holds the size of a simulation.  `period_s` is both the time between batches and the length of their windows."""
 
     vehicles: int
     minutes: float
@@ -25,7 +25,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A simulation that has run.  `before` and `after` are by program, around the `seconds` in which vehicles sent."""
+    """Holds the measurements of a finished simulation.
+
+    The vehicles sent for `seconds`.  `before` and `after` hold the usage of each program before and after that time.
+    """
 
     vehicles: Sequence[Vehicle]
     account: Account
@@ -36,17 +39,17 @@ class Measurement:
 
     @property
     def passed(self) -> bool:
-        """Return whether the lake holds every batch and every sample once."""
+        """Return whether the lake holds every sample exactly once, and every batch was acknowledged as stored."""
         return self.account.adds_up and not any(vehicle.waiting or vehicle.sent.refused for vehicle in self.vehicles)
 
     @property
     def batches(self) -> int:
-        """Return the number of batches with samples; catalogues were sent before the measurement."""
+        """Return the number of batches with samples.  Batches with only a catalogue came before the measurement."""
         return sum(1 for vehicle in self.vehicles for samples in vehicle.sent.samples.values() if samples)
 
 
 def figures_of(plan: Plan, cloud: Cloud, measured: Measurement) -> dict[str, Any]:
-    """Stop the receivers, which report their totals then, and return all figures."""
+    """Stop the receivers, read the totals that they report at their end, and return all figures of the simulation."""
     commits = sum(totals["commits"] for totals in cloud.stop_receivers())
     vehicles, account, after, batches = measured.vehicles, measured.account, measured.after, measured.batches
     cpu_s = {program: after[program].cpu_s - measured.before[program].cpu_s for program in after}
@@ -72,7 +75,7 @@ def figures_of(plan: Plan, cloud: Cloud, measured: Measurement) -> dict[str, Any
         "batch_bytes": sum(vehicle.sent.size_bytes for vehicle in vehicles) / account.batches_sent,
         "batches_per_commit": account.batches_sent / commits if commits else None,
         **{f"latency_p{p}_ms": _percentile(latencies_s, p) for p in (50, 95, 99)},
-        # A given cloud is not ours to measure, but the document has the same keys.
+        # The programs of an existing fleet cannot be measured, but the figures have the same keys.
         **{f"{program}_cpu_ms_per_batch": None for program in ("broker", "receiver")},
         **{f"{program}_cpu_ms_per_batch": spent / batches * 1e3 for program, spent in cpu_s.items()},
         "vehicles_resident_mb": after["vehicle"].resident_bytes / 1e6,
@@ -89,7 +92,7 @@ def _extrapolated(figures: Mapping[str, Any]) -> dict[str, Any]:
     measured = Measured(
         period_s=figures["period_s"],
         batch_bytes=figures["batch_bytes"],
-        # One batch of each vehicle is its catalogue, which holds no sample.
+        # One batch of each vehicle carries only its catalogue and no samples.
         batch_samples=figures["samples_sent"] / (figures["batches_sent"] - vehicles),
         broker_cpu_s=figures["broker_cpu_ms_per_batch"] / 1e3,
         receiver_cpu_s=figures["receiver_cpu_ms_per_batch"] / 1e3,
@@ -104,7 +107,7 @@ def _extrapolated(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _percentile(ordered_s: Sequence[float], percent: int) -> float | None:
-    # statistics.quantiles needs two values.
+    # statistics.quantiles needs at least two values.
     if len(ordered_s) < 2:
         return ordered_s[0] * 1e3 if ordered_s else None
     return statistics.quantiles(ordered_s, n=100, method="inclusive")[percent - 1] * 1e3

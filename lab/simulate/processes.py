@@ -1,4 +1,4 @@
-"""What running processes have used (/proc/PID/stat and statm), and how many files a process may open."""
+"""Reads the CPU time and memory of running processes from /proc, and raises the limit of open files."""
 
 import os
 import resource
@@ -11,42 +11,47 @@ from agent.errors import Permanent
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 OTHER_FILES: Final = 200
-"""Files that a process opens besides one connection for each vehicle."""
+"""The number of files that a process opens in addition to one connection for each vehicle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds (user and system, all threads) and resident bytes."""
+    """Holds the CPU seconds (user and system, all threads) and the resident bytes of one or more processes."""
 
     cpu_s: float
     resident_bytes: int
 
 
 def usage_of(pid: int) -> Usage:
-    """Return what process `pid` has used until now.  Raises: Permanent where the process has ended."""
+    """Return the usage of the process `pid` until now.  Raises: Permanent if the process has ended."""
     try:
-        # The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field after it.
+        # The name in parentheses may contain any character.  utime and stime are the 12th and 13th field after it.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError as error:
-        raise Permanent(f"process {pid} is gone: {error.strerror}; its log says why") from error
+        raise Permanent(
+            f"The process {pid} of the simulation has ended ({error.strerror}). Its log says why."
+        ) from error
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def total_usage(pids: Sequence[int]) -> Usage:
-    """Return what several processes have used together.  Raises: Permanent where one has ended."""
+    """Return the usage of several processes together.  Raises: Permanent if one of them has ended."""
     usages = [usage_of(pid) for pid in pids]
     return Usage(sum(usage.cpu_s for usage in usages), sum(usage.resident_bytes for usage in usages))
 
 
 def allow_connections(count: int) -> None:
-    """Let this process and its children open `count` connections each.  Raises: Permanent where that is too many."""
+    """Raise the limit of open files, so that this process and its children can each open `count` connections.
+
+    Raises: Permanent if the system does not allow so many.
+    """
     needed = count + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise Permanent(
-            f"{count} vehicles need {needed} open files, but this system allows {hard}; raise the limit "
-            f"(`ulimit -Hn {needed}`, LimitNOFILE=) or simulate fewer vehicles"
+            f"{count} vehicles need {needed} open files, but this system allows only {hard}. Raise the limit "
+            f"(`ulimit -Hn {needed}`, or LimitNOFILE= in a systemd unit), or simulate fewer vehicles."
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -1,10 +1,10 @@
-"""Shows the figures of a simulation as a table for a terminal.  Pure."""
+"""Formats the figures of a simulation as a table for a terminal.  Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 _ROWS: Final = (
-    ("batches sent / in the lake", "batches_sent", "{:,}"),
+    ("batches sent", "batches_sent", "{:,}"),
     ("samples sent", "samples_sent", "{:,}"),
     ("lost: batches", "lost_batches", "{:,}"),
     ("lost: samples", "lost_samples", "{:,}"),
@@ -25,7 +25,7 @@ _ROWS: Final = (
     ("  receivers, MB", "receivers_resident_mb", "{:,.0f}"),
     ("enrolling all, s", "enrol_s", "{:,.1f}"),
     ("connecting all, s", "connect_s", "{:,.1f}"),
-    ("sent again / reconnected", "sent_again", "{:,}"),
+    ("batches sent again", "sent_again", "{:,}"),
 )
 _NEEDS: Final = (
     ("connections at the peak", "connections_at_peak", "{:,}"),
@@ -41,7 +41,7 @@ _NEEDS: Final = (
 
 
 def render(figures: Mapping[str, Any]) -> str:
-    """Return the table, with "-" for figures of programs that the simulation did not start."""
+    """Return the table as text.  It shows "-" for figures that were not measured."""
     lines = [f"{figures['vehicles']:,} vehicles, a batch every {figures['period_s']:g} s, {figures['seconds']:.0f} s"]
     lines += [f"  {title:38}{_cell(figures[key], form):>16}" for title, key, form in _ROWS]
     needs = figures["extrapolation"]
@@ -50,7 +50,7 @@ def render(figures: Mapping[str, Any]) -> str:
         for title, key, form in _NEEDS:
             cells = (form.format(need[key] / 1e9 if key == "samples_per_day" else need[key]) for need in needs)
             lines.append(f"  {title:38}" + "".join(f"{cell:>16}" for cell in cells))
-        lines += ["", "assuming that", *(f"  - {text}" for text in figures["assumptions"])]
+        lines += ["", "assumptions:", *(f"  - {text}" for text in figures["assumptions"])]
     lines += ["", f"result: {'passed' if figures['passed'] else 'FAILED'}"]
     return "\n".join(lines)
 

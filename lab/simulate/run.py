@@ -1,6 +1,6 @@
-"""The simulation itself: connect all vehicles, let them send for a while, wait for the last acknowledgements, compare.
+"""Runs the simulation: connects all vehicles, lets them send, waits for the acknowledgements, and compares the lake.
 
-Invariant: what is measured is measured while the vehicles send, after all have connected.
+Invariant: the measurement starts after all vehicles have connected, so it does not include the cost of connecting.
 """
 
 import asyncio
@@ -27,19 +27,22 @@ from lab.simulate.vehicle import Fleet, Vehicle
 from lab.simulate.windows import record
 
 HANDSHAKES: Final = 8
-"""Handshakes at the same time; more of them only queue for the broker's one core."""
+"""The limit of TLS handshakes at the same time.  More handshakes would only wait for the broker's one core."""
 
 CONNECT_S: Final = 300.0
 PATIENCE_S: Final = 300.0
-"""How long the last acknowledgements may take."""
+"""Seconds that the last acknowledgements may take."""
 
 _LOOK_S: Final = 0.2
 
 
 def simulate(plan: Plan, given: tuple[FleetFolder, str, int] | None) -> dict[str, Any]:
-    """Simulate against a fleet that is made for it, or against a given one and its broker, and return the figures.
+    """Run a simulation and return its figures.
 
-    Raises: AgentError.
+    `given` is an existing fleet with the host and port of its broker.  With None, a fleet is made for the simulation
+    and removed afterwards.
+
+    Raises: AgentError if the simulation cannot run, for example because the broker does not answer.
     """
     allow_connections(plan.vehicles)
     with tempfile.TemporaryDirectory(prefix="fleet-simulate-") as name, contextlib.ExitStack() as stack:
@@ -52,7 +55,7 @@ def simulate(plan: Plan, given: tuple[FleetFolder, str, int] | None) -> dict[str
 
 
 class _Simulation:
-    """One simulation; its vehicles share this process and its event loop."""
+    """Runs one simulation.  All its vehicles run in this process and its event loop."""
 
     def __init__(self, plan: Plan, cloud: Cloud, folder: Path) -> None:
         self._plan = plan
@@ -61,7 +64,7 @@ class _Simulation:
         self._times_s: dict[str, float] = {}
 
     async def run(self) -> Measurement:
-        """Enrol, connect, drive and settle."""
+        """Enrol and connect the vehicles, let them send, compare the lake, and return the measurements."""
         vehicles = self._enrol()
         try:
             connecting = asyncio.Semaphore(HANDSHAKES)
@@ -69,7 +72,7 @@ class _Simulation:
                 keeping = [tasks.create_task(vehicle.run(connecting)) for vehicle in vehicles]
                 keeping.append(tasks.create_task(_repeat(vehicles)))
                 await self._connect(vehicles)
-                # What connecting costs is left out: a fleet connects once and sends for hours.
+                # The cost of connecting is not measured, because a fleet connects once and then sends for hours.
                 before = self._usage()
                 begun_s = time.monotonic()
                 await asyncio.gather(*(self._drive(vehicle, place) for place, vehicle in enumerate(vehicles)))
@@ -100,7 +103,10 @@ class _Simulation:
         return vehicles
 
     async def _connect(self, vehicles: Sequence[Vehicle]) -> None:
-        """Wait until all vehicles are online and their catalogues are in the lake."""
+        """Wait until all vehicles are online and their catalogues are acknowledged.
+
+        Raises: Transient if vehicles cannot connect in time; Permanent if no receiver acknowledges.
+        """
         begun_s = time.monotonic()
 
         async def introduce(vehicle: Vehicle) -> None:
@@ -114,16 +120,21 @@ class _Simulation:
         except TimeoutError as error:
             missing = sum(not vehicle.online.is_set() for vehicle in vehicles)
             raise Transient(
-                f"{missing:,} vehicles are not connected after {CONNECT_S:.0f} s; simulate fewer, or a larger broker"
+                f"{missing:,} vehicles are not connected after {CONNECT_S:.0f} s. Simulate fewer vehicles, or use a "
+                "faster broker."
             ) from error
         if not await _until(lambda: not any(vehicle.waiting for vehicle in vehicles), PATIENCE_S):
             said = self._cloud.receivers_say()
-            raise Permanent(f"no acknowledgement in {PATIENCE_S:.0f} s: does a receiver run?{said}")
+            raise Permanent(
+                f"Some vehicles got no acknowledgement in {PATIENCE_S:.0f} s. Check that a receiver is running.{said}"
+            )
         self._times_s["connect_s"] = time.monotonic() - begun_s
-        _print(f"all connected in {self._times_s['connect_s']:.1f} s; sending for {self._plan.minutes:g} min")
+        _print(
+            f"all vehicles connected in {self._times_s['connect_s']:.1f} s and now send for {self._plan.minutes:g} min"
+        )
 
     async def _drive(self, vehicle: Vehicle, place: int) -> None:
-        """Send a batch every period; the vehicles are spread over the period."""
+        """Send a batch of `vehicle` in every period.  `place` spreads the vehicles evenly over the period."""
         loop = asyncio.get_running_loop()
         begun_s = loop.time() + self._plan.period_s * place / self._plan.vehicles
         for number in range(max(1, round(self._plan.minutes * 60 / self._plan.period_s))):
@@ -134,7 +145,7 @@ class _Simulation:
         return {"vehicle": total_usage([os.getpid()]), **self._cloud.usage()}
 
     def _revoke(self, vehicles: Sequence[Vehicle]) -> None:
-        """Revoke the vehicles in a fleet that lives on, so that their names cannot be used again."""
+        """Revoke the vehicles if the fleet existed before, so that their keys cannot be used later."""
         if self._cloud.broker is not None:
             return
         registry = Registry(self._cloud.fleet.vehicles)
@@ -143,7 +154,7 @@ class _Simulation:
 
 
 async def _repeat(vehicles: Sequence[Vehicle]) -> None:
-    """Let the vehicles send again what was not acknowledged, until this is cancelled."""
+    """Let the vehicles resend batches that were not acknowledged in time.  Run until cancelled."""
     while True:
         await asyncio.sleep(1.0)
         for vehicle in vehicles:

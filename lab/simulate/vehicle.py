@@ -1,8 +1,8 @@
-"""One virtual vehicle: its own key and certificate, its own MQTT connection, real sealing, signed acknowledgements.
+"""Simulates one vehicle with its own key, certificate and MQTT connection, real sealing and signed acknowledgements.
 
-Invariant: as in the product, a batch is kept until the fleet's signed acknowledgement names it, and sent again when the
-acknowledgement does not come or the connection is lost.  At the end every number is in the lake, or the simulation says
-which one is not.  A virtual vehicle holds its batches in memory, because it has no spool.
+Invariant: as in the agent, a batch is kept until a signed acknowledgement names it.  The batch is sent again if the
+acknowledgement does not come or the connection is lost.  A virtual vehicle has no spool, so it keeps its batches in
+memory.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from agent.link.mqtt import Connection, connect
 from lab.simulate.windows import Recording
 
 ACK_TIMEOUT_S: Final = 60.0
-"""Seconds before a batch is sent again; doubled each time, as in the agent."""
+"""Seconds until an unacknowledged batch is sent again.  They double with each attempt, as in the agent."""
 
 RECONNECT_S: Final = (0.5, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The public keys of the fleet and the windows to send, shared by all vehicles."""
+    """Holds the data that all vehicles share: the fleet's public keys, and the windows to send."""
 
     recipient: RecipientPublicKey
     acks_key: Ed25519PublicKey
@@ -49,26 +49,26 @@ class Fleet:
 class _Waiting:
     topic: str
     envelope: bytes
-    sealed_s: float  # monotonic
-    due_s: float = math.inf  # when to send it again
+    sealed_s: float  # time of sealing, monotonic clock
+    due_s: float = math.inf  # time of the next attempt, monotonic clock
     times: int = 0
 
 
 @dataclass(slots=True)
 class Sent:
-    """An account of one vehicle: what it sent, by sequence number, and what came back."""
+    """Counts the batches that one vehicle sent, and the answers.  `samples` and `refused` are by sequence number."""
 
     samples: dict[int, int] = field(default_factory=dict)
     size_bytes: int = 0
     acknowledged: int = 0
     refused: dict[int, str] = field(default_factory=dict)
-    again: int = 0  # sent once more
+    again: int = 0  # batches that were sent again
     reconnects: int = 0
     latencies_s: list[float] = field(default_factory=list)  # of batches with samples
 
 
 class Vehicle:
-    """One vehicle: `run` keeps it connected until it is cancelled, `send` makes and sends one batch."""
+    """Simulates one vehicle.  `run` keeps it connected, and `send` makes and sends one batch."""
 
     def __init__(self, name: str, key: ec.EllipticCurvePrivateKey, endpoint: Endpoint, fleet: Fleet) -> None:
         self.name = name
@@ -84,11 +84,14 @@ class Vehicle:
 
     @property
     def waiting(self) -> int:
-        """Return how many batches are not acknowledged."""
+        """Return the number of batches that are not acknowledged yet."""
         return len(self._waiting)
 
     async def run(self, connecting: asyncio.Semaphore) -> None:
-        """Keep the vehicle connected, and send again what waits.  Raises: Permanent where our files are at fault."""
+        """Keep the vehicle connected until cancelled.  Each new connection sends the waiting batches again.
+
+        Raises: Permanent if the vehicle's key or certificate cannot be used.
+        """
         while True:
             with contextlib.suppress(Transient):
                 await self._once(connecting)
@@ -97,13 +100,13 @@ class Vehicle:
             await asyncio.sleep(random.uniform(*RECONNECT_S))  # noqa: S311 (spreads load)
 
     async def introduce(self) -> None:
-        """Send the catalogue that all later batches refer to."""
+        """Send a batch with the catalogue that all later batches refer to."""
         clock = _clock()
         body = encode_catalogue(self._fleet.recording.catalogue, clock.wall_us, clock)
         await self._seal_and_send(Lane.EVENTS, body, samples=0)
 
     async def send(self, number: int) -> None:
-        """Make batch `number` of the recording, with the times of now, and send it."""
+        """Make a batch from window `number` of the recording, with times that end now, and send it."""
         clock = _clock()
         recording = self._fleet.recording
         window = recording.window(number, clock.wall_us, clock)
@@ -111,19 +114,19 @@ class Vehicle:
         await self._seal_and_send(Lane.LIVE, body, samples=window.samples)
 
     async def send_again(self) -> None:
-        """Send once more what was not acknowledged in time."""
+        """Send again all batches that were not acknowledged in time."""
         now_s = time.monotonic()
         await self._resend([seq for seq, batch in self._waiting.items() if batch.due_s < now_s])
 
     async def _once(self, connecting: asyncio.Semaphore) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            # The semaphore bounds the handshakes at the same time, not the connections.
+            # The semaphore limits the handshakes at the same time, but not the connections.
             async with connecting:
                 connection = await stack.enter_async_context(connect(self._endpoint))
                 await connection.subscribe([topics.ack(self.name)])
             self._connection = connection
             stack.callback(self._gone)
-            # As in the product, a new connection sends again what the last one may have lost.
+            # As in the agent, a new connection resends the batches that the last connection may have lost.
             again = asyncio.create_task(self._resend(list(self._waiting)))
             self.online.set()
             stack.callback(again.cancel)
@@ -153,7 +156,7 @@ class Vehicle:
     async def _publish(self, seq: int) -> None:
         batch = self._waiting.get(seq)
         if batch is None or self._connection is None:
-            return  # The batch is acknowledged meanwhile, or is sent at the next connection.
+            return  # The batch was acknowledged meanwhile, or the next connection sends it.
         batch.due_s = time.monotonic() + ACK_TIMEOUT_S * 2.0**batch.times
         batch.times += 1
         with contextlib.suppress(Transient):
@@ -163,9 +166,12 @@ class Vehicle:
         ack = verify_ack(payload, self._fleet.acks_key)
         if (ack.vehicle, ack.epoch) != (self.name, self.epoch):
             return
-        # A receiver asks for a catalogue that it does not know; after `introduce` it knows ours.
+        # The catalogue was acknowledged in `introduce`, so the receiver must not ask for a catalogue now.
         if ack.wanted:
-            raise Permanent(f"the receiver acknowledged a catalogue of vehicle {self.name} and now asks for it again")
+            raise Permanent(
+                f"The receiver asks vehicle {self.name} for a catalogue that it has acknowledged already. "
+                "Check the log of the receiver."
+            )
         now_s = time.monotonic()
         for seq in (*ack.stored, *ack.refused):
             batch = self._waiting.pop(seq, None)

@@ -1,7 +1,8 @@
 """Makes the windows that the virtual vehicles send, from drives of the demonstration vehicle.
 
-A window keeps one frame a second of every message on the body bus: some 130 signals, as a campaign that watches one
-domain of a car asks for.  All vehicles share the values; each batch gets its own times and is encoded and sealed anew.
+A window holds one frame a second of every message on the body bus, with some 130 signals.  This is like a campaign that
+observes one domain of a car.  All vehicles send the same values, but each batch has its own times, and is encoded and
+sealed separately.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from simulator.frames import BODY_DBC, frames
 
 CAMPAIGN: Final = "simulation"
 REVISION: Final = "000000000001"
-DRIVES: Final = 4  # different ones; a vehicle goes from one to the next
+DRIVES: Final = 4  # the number of different drives; a vehicle sends them in turn
 _SAMPLING_US: Final = 1_000_000
 _BUS: Final = 1  # the body bus, in the blocks of the virtual vehicle
 _NO_CLOCK: Final = Clock(ClockQuality.RECORDED, "", 0, 0)
@@ -30,13 +31,13 @@ _NO_CLOCK: Final = Clock(ClockQuality.RECORDED, "", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Windows that start at time 0, and the catalogue that describes all their signals."""
+    """Holds recorded windows that start at time 0, and the catalogue that describes all their signals."""
 
     windows: tuple[Window, ...]
     catalogue: Catalogue
 
     def window(self, number: int, end_us: int, clock: Clock) -> Window:
-        """Return one of the windows, moved so that it ends at `end_us` (Unix epoch)."""
+        """Return window `number` (modulo their count), moved so that it ends at `end_us` (Unix epoch, µs)."""
         window = self.windows[number % len(self.windows)]
         start_us = end_us - window.end_us
         groups = tuple(replace(group, t_us=group.t_us + start_us) for group in window.groups)
@@ -44,7 +45,10 @@ class Recording:
 
 
 def record(seconds: float) -> Recording:
-    """Record DRIVES windows of `seconds` each.  Raises: DatabaseError where the databases are not installed."""
+    """Record DRIVES windows of `seconds` each, from the virtual vehicle.
+
+    Raises: DatabaseError if the databases are not installed.
+    """
     plan = compile_plan([load(BODY_DBC)], Match.EXACT)
     decoder = Decoder({_BUS: plan})
     windows = []
@@ -61,7 +65,10 @@ def record(seconds: float) -> Recording:
 
 
 def _groups(columns: SignalColumns, buses: Sequence[str]) -> Iterator[ColumnGroup]:
-    """Yield the first frame of each second; signals under a multiplexer come in groups of their own."""
+    """Yield the samples of one message, taken from its first frame in each second.
+
+    The signals of a message share one group, but in a multiplexed message each signal gets its own group.
+    """
     t_us = columns.t_ns // 1_000
     _, first = np.unique(t_us // _SAMPLING_US, return_index=True)
     members = range(len(columns.signals))

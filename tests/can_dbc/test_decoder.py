@@ -171,7 +171,7 @@ def test_an_empty_block_decodes_to_nothing():
 
 
 def test_a_wanted_signal_that_does_not_exist_is_a_decode_error():
-    with pytest.raises(DecodeError, match="Speed has signals 0 to 0, wanted are"):
+    with pytest.raises(DecodeError, match=r"Speed has the signals 0 to 0, but \(1,\) are wanted"):
         Decoder({0: PLAN}, lambda bus, message: [1])
 
 

@@ -42,8 +42,9 @@ def test_the_last_message_of_a_file_wins_and_the_first_file_of_a_bus():
     plan = compile_plan([one, two])
     assert [m.name for m in plan.messages] == ["New", "Other"]
     assert plan.notes == (
-        "Old: hidden by New, which has the same identifier",
-        "Late: hidden by New of an earlier database",
+        "Old: the message is ignored, because New matches the same frames; remove one of them",
+        "Late: the message is ignored, because New of an earlier database matches the same frames; "
+        "to use this message, list its database first",
     )
 
 
@@ -73,7 +74,11 @@ def test_overlapping_or_protruding_signals_make_a_layout_defect():
     across = message("X", [Signal("A", 0, 8), Signal("B", 7, 8, "big_endian")], frame_id=3)
     plan = plan_of(overlapping, protruding, across)
     assert [m.defect for m in plan.messages] == ["layout", "layout", None]  # cantools checks each byte order separately
-    assert plan.notes == tuple(f"{n}: signals overlap or do not fit; its frames are refused" for n in "OP")
+    assert plan.notes == tuple(
+        f"{n}: signals overlap or exceed the message, so all its frames are refused; "
+        "correct their start or length in the database"
+        for n in "OP"
+    )
 
 
 def test_a_broken_multiplexed_group_is_a_defect_of_its_number_only():
@@ -86,20 +91,27 @@ def test_a_broken_multiplexed_group_is_a_defect_of_its_number_only():
     assert plan.messages[0].defect is None
     assert plan.messages[0].multiplexers[0].numbers == (0, 1)
     assert plan.messages[0].multiplexers[0].broken == {1}
-    assert plan.notes == ("M.Mux = 1: signals overlap or do not fit; those frames are refused",)
+    assert plan.notes == (
+        "M.Mux = 1: the selected signals overlap or exceed the message, so frames that select them are refused; "
+        "correct their start or length in the database",
+    )
 
 
 def test_a_signal_that_nothing_selects_is_left_out():
     signals = [Signal("A", 0, 8), Signal("B", 8, 8, multiplexer_ids=[1], multiplexer_signal="A")]
     plan = plan_of(message("M", signals))
     assert [s.name for s in plan.messages[0].signals] == ["A"]
-    assert plan.notes == ("M.B: no multiplexer value selects it; left out",)
+    assert plan.notes == (
+        "M.B: no multiplexer value selects the signal, so it is left out; correct its multiplexing in the database",
+    )
 
 
 def test_a_signal_of_more_than_64_bits_is_left_out():
     plan = plan_of(message("M", [Signal("Long", 0, 65), Signal("A", 72, 8)], length=16))
     assert [s.name for s in plan.messages[0].signals] == ["A"]
-    assert plan.notes == ("M.Long: 65 bits; signals of more than 64 bits are left out",)
+    assert plan.notes == (
+        "M.Long: the signal has 65 bits, so it is left out; split it into signals of at most 64 bits",
+    )
 
 
 def test_a_multiplexer_of_more_than_64_bits_is_refused():
@@ -116,7 +128,9 @@ def test_of_signals_with_one_name_one_value_comes_out():
     plan = plan_of(message("M", signals))
     kept = plan.messages[0].signals
     assert [(s.name, s.start, s.scale, s.unit) for s in kept] == [("A", 0, 2.0, "km"), ("B", 8, 1.0, None)]
-    assert plan.notes == ("M.A: 2 signals of this name; one value comes out",)
+    assert plan.notes == (
+        "M.A: 2 signals share this name, so only one value is decoded; give each signal its own name",
+    )
 
 
 def test_a_container_has_its_messages_under_its_own_identifier():
@@ -131,10 +145,24 @@ def test_a_container_has_its_messages_under_its_own_identifier():
 @pytest.mark.parametrize(
     ("header_ids", "found", "note"),
     [
-        ([1, None], ["I0"], "C.I1: header id None, which no frame can have; left out"),
-        ([1 << 24, 1], ["I1"], "C.I0: header id 16777216, which no frame can have; left out"),
-        ([7, 7], [], "C: contained messages share a header id; its frames are refused"),
-        ([-1], [], "C: no contained message has a header id; its frames are refused"),
+        (
+            [1, None],
+            ["I0"],
+            "C.I1: no frame can carry the header id None, so the message is left out; "
+            "give it a header id of at most 3 bytes",
+        ),
+        (
+            [1 << 24, 1],
+            ["I1"],
+            "C.I0: no frame can carry the header id 16777216, so the message is left out; "
+            "give it a header id of at most 3 bytes",
+        ),
+        ([7, 7], [], "C: contained messages share a header id, so its frames are refused; correct the header ids"),
+        (
+            [-1],
+            [],
+            "C: no contained message has a valid header id, so its frames are refused; correct the header ids",
+        ),
     ],
 )
 def test_contained_messages_that_no_header_names_are_noted(header_ids, found, note):
@@ -152,16 +180,19 @@ def test_a_container_in_a_container_is_a_defect():
     assert [(held.name, held.defect, held.contained) for held in plan.messages[0].contained] == [
         ("Inner", "container", ())
     ]
-    assert plan.notes == ("C.Inner: a container in a container; it is refused",)
+    assert plan.notes == (
+        "C.Inner: the container lies in another container, so its data is refused; "
+        "move its messages to the outer container",
+    )
 
 
 def test_a_signal_that_starts_before_its_message_is_refused():
-    with pytest.raises(DatabaseError, match=r"M\.A: starts at bit -1"):
+    with pytest.raises(DatabaseError, match=r"M\.A: the signal starts at bit -1"):
         plan_of(message("M", [Signal("A", -1, 8)]))
 
 
 def test_a_message_of_less_than_no_bytes_is_refused():
-    with pytest.raises(DatabaseError, match="M: a message of -1 bytes"):
+    with pytest.raises(DatabaseError, match="M: the message has a length of -1 bytes"):
         plan_of(message("M", [], length=-1))
 
 
@@ -181,5 +212,5 @@ def test_a_signalling_nan_has_a_value_and_no_text_without_a_warning():
 
 
 def test_a_scale_beyond_float64_is_refused():
-    with pytest.raises(DatabaseError, match=r"M\.A: scale or offset is beyond float64"):
+    with pytest.raises(DatabaseError, match=r"M\.A: the scale or offset exceeds float64"):
         plan_of(message("M", [Signal("A", 0, 8, conversion=number(10**400))]))

@@ -79,7 +79,7 @@ def test_a_broker_may_have_any_name_that_certificates_know(name: str, tmp_path: 
 def test_what_stands_in_the_way_of_a_new_fleet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "begun" / "keys").mkdir(parents=True)
-    for name, complaint in (("file", "is a file"), ("begun", "interrupted `fleet init` left; remove it")):
+    for name, complaint in (("file", "is a file"), ("begun", "interrupted `fleet init`. Remove the folder")):
         assert main(["init", "--fleet", str(tmp_path / name)]) == 1
         said = capsys.readouterr().err
         assert str(tmp_path / name) in said
@@ -131,7 +131,7 @@ def test_the_simulation_reads_its_own_command_line() -> None:
 def test_where_the_report_cannot_go_is_said_before_the_work(tmp_path: Path) -> None:
     done = program("fleet", "simulate", "--vehicles", "1", "--out", tmp_path)
     assert done.returncode == 1
-    assert f"--out {tmp_path}: cannot be written" in done.stderr
+    assert f"--out {tmp_path}: This file cannot be written" in done.stderr
 
 
 def test_a_simulation_without_its_broker_enrols_nobody(tmp_path: Path) -> None:

@@ -346,8 +346,8 @@ def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> N
     with world(tmp_path, authority=Authority.create(tmp_path / "other", "other")) as fleet:
         message = failure(fleet.endpoint(VEHICLE))
         assert message == (
-            f"certificate of broker 127.0.0.1:{fleet.broker.port} is not signed by an authority in "
-            f"{fleet.authority.ca_file}"
+            f"the certificate of broker 127.0.0.1:{fleet.broker.port} is not signed by an authority in "
+            f"{fleet.authority.ca_file}; check the broker's address and that file"
         )
 
 
@@ -382,7 +382,7 @@ def test_a_port_that_says_nothing_is_one_clear_message(fleet: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         message = failure(fleet.endpoint(VEHICLE, port=port, timeout_s=0.3))
-    assert message == f"127.0.0.1:{port} does not answer within 0.3 s"
+    assert message == f"127.0.0.1:{port} does not answer within 0.3 s; check the network and the address"
 
 
 def test_missing_and_wrong_files_are_named(fleet: World, tmp_path: Path) -> None:
@@ -395,10 +395,10 @@ def test_missing_and_wrong_files_are_named(fleet: World, tmp_path: Path) -> None
         ({"ca_file": missing}, f"{missing}: No such file"),
         ({"cert_file": missing}, f"{missing}: No such file"),
         ({"key_file": missing}, f"{missing}: No such file"),
-        ({"ca_file": garbage}, f"{garbage}: not a certificate authority"),
-        ({"cert_file": garbage}, f"{garbage}: not a certificate in PEM"),
-        ({"key_file": garbage}, f"{garbage}: not the private key of {endpoint.cert_file}"),
-        ({"key_file": foreign_key}, f"{foreign_key}: not the private key of {endpoint.cert_file}"),
+        ({"ca_file": garbage}, f"{garbage}: the file is not a certificate authority"),
+        ({"cert_file": garbage}, f"{garbage}: the file is not a certificate in PEM"),
+        ({"key_file": garbage}, f"{garbage}: the file is not the private key of {endpoint.cert_file}"),
+        ({"key_file": foreign_key}, f"{foreign_key}: the file is not the private key of {endpoint.cert_file}"),
     ]:
         assert failure(replace(endpoint, **changes)).startswith(expected)
 

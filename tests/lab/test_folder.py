@@ -17,9 +17,9 @@ def test_what_an_earlier_run_left_goes(tmp_path: Path) -> None:
 
 def test_what_is_anybody_elses_stays(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("ten years of work")
-    with pytest.raises(Permanent, match=r"holds something else than an earlier run; choose another --out"):
+    with pytest.raises(Permanent, match=r"holds files that no earlier run has made\. Choose another --out"):
         fresh(tmp_path)
-    with pytest.raises(Permanent, match=r"thesis\.txt is a file; choose another --out"):
+    with pytest.raises(Permanent, match=r"thesis\.txt is a file, not a folder\. Choose another --out"):
         fresh(tmp_path / "thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "ten years of work"
 

@@ -64,14 +64,14 @@ def test_a_machine_with_a_clock_of_its_own_tells_its_own_time(module: str, tmp_p
 def test_a_program_that_ends_by_itself_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     process = Process("liar", ["sh", "-c", "echo farewell; exit 3"], tmp_path / "log")
     process.start()
-    with pytest.raises(Permanent, match="the liar ended with status 3:\nfarewell"):
+    with pytest.raises(Permanent, match=r"The liar ended with status 3\. The end of its log:\nfarewell"):
         process.until(lambda: False, "up")
     assert process.wait() == 3
 
 
 def test_a_program_that_takes_too_long_is_an_error(tmp_path: Path) -> None:
     with Process("idler", ["sleep", "60"], tmp_path / "log").running_now() as process:
-        with pytest.raises(Permanent, match="the idler: not done within 0 s"):
+        with pytest.raises(Permanent, match="The idler did not reach the state 'done' within 0 s"):
             process.until(lambda: False, "done", 0.1)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.1)
@@ -82,5 +82,5 @@ def test_a_program_that_was_never_started_can_be_ended(tmp_path: Path) -> None:
     process = Process("phantom", ["true"], tmp_path / "log")
     assert process.stop() == 0
     process.kill()
-    with pytest.raises(Permanent, match="the phantom was not started"):
+    with pytest.raises(Permanent, match="The phantom was not started"):
         process.signal(signal.SIGHUP)

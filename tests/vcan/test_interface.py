@@ -79,7 +79,7 @@ def test_an_interface_that_is_made_later_is_taken_up_when_it_is_up() -> None:
         async with reading() as source:
             await source.until(lambda: source.told == ["bus_waiting"])
             await asyncio.sleep(1.2)
-            assert source.reasons == ["there is no interface can0"]  # logged once
+            assert source.reasons == ["there is no interface can0; the agent waits until it is there"]  # logged once
             can_interfaces.add("can0", up=False)
             await source.until(lambda: len(source.reasons) == 2)
             assert "is down; bring it up" in source.reasons[1]

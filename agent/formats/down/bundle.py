@@ -12,9 +12,9 @@ decompressed or parsed, so memory is bounded.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import zstandard
 from google.protobuf.message import DecodeError
 
@@ -48,8 +48,7 @@ class TruncatedBundle(Untrusted):
     """An error of a bundle whose end is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(msgspec.Struct, frozen=True):
     """Holds the versions of the four top-level TUF roles; 0 means none."""
 
     root: int = 0
@@ -58,8 +57,7 @@ class Versions:
     targets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
+class SyncRequest(msgspec.Struct, frozen=True):
     """A vehicle's request, which lists the versions and files that the vehicle holds.
 
     `applied` is the version of targets in force.  `refused` is the newest version of targets that was trusted but

@@ -12,7 +12,6 @@ collects.  Every other field that this version does not support is refused by na
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -57,8 +56,7 @@ _FOREVER_NS: Final = 253_402_214_400 * 10**9
 """FleetWise's default for `expiryTime`: December 31, 9999."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalRule:
+class SignalRule(msgspec.Struct, frozen=True):
     """Says how to collect one signal, or every signal that the glob `name` matches.
 
     An `interval_ns` of 0 keeps every sample.  `max_samples` limits a window to its newest samples; None sets no limit.
@@ -71,8 +69,7 @@ class SignalRule:
     on_change: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Campaign:
+class Campaign(msgspec.Struct, frozen=True):
     """One campaign, whose document has passed all checks.
 
     `revision` identifies the content of the document by 12 hex digits.  `period_ms` is how long a window stays open.

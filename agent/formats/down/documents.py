@@ -12,8 +12,9 @@ vehicle does not know yet.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
@@ -24,8 +25,7 @@ from agent.formats.down.toggles import DOCUMENT_BYTES as TOGGLES_BYTES
 from agent.formats.down.toggles import parse_toggles
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """One parsed document.
 
     `path` is the path of its TUF target, `source` is its name in messages, and `value` is the result of the parser of
@@ -42,8 +42,7 @@ Documents = Mapping[str, Sequence[Document]]
 """The parsed documents of one release, by the name of their kind and in the order of their paths."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One kind of documents: one row of the table.
 
     `name` is also the option of `fleet publish`.  `pattern` is the path of a document; a `*` stands for the name of the

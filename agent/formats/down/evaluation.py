@@ -8,8 +8,9 @@ outside, and a rule that fails does not affect other flags.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
@@ -41,8 +42,7 @@ def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """The result of evaluating one flag.
 
     If `variant` is None, the default in the app's code applies, and `value` has no meaning.

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from agent.errors import Permanent, nearest
 from agent.formats.down.strict import read_object
 
@@ -55,8 +57,7 @@ class FlagKind(StrEnum):
     OBJECT = "object"
 
 
-@dataclass(frozen=True, slots=True)
-class Toggles:
+class Toggles(msgspec.Struct, frozen=True):
     """A valid flag definition.
 
     `kinds` has the kind of each flag by key, `disabled` has the keys of disabled flags, and `resolved` is the JSON text

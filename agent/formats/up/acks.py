@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from google.protobuf.message import DecodeError
@@ -31,8 +32,7 @@ MAX_ACK_BYTES: Final = 256 * 1024
 _DOMAIN: Final = b"hu/v1/ack\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Says that the receiver will never store a batch, and why.
 
     `digest` is the SHA-256 of the refused envelope; a vehicle discards only a batch with this digest.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,8 +42,7 @@ class Clock:
     boottime_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class SignalInfo:
+class SignalInfo(msgspec.Struct, frozen=True):
     """Describes one signal: `name` is "Message.Signal", `bus` is the channel ("can0"), `bits` is the signal's width."""
 
     name: str

@@ -21,9 +21,9 @@ bytes before it is used.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,8 +54,7 @@ class MalformedError(ValueError):
     """An error of encoded data that is malformed, for example because counts and bytes contradict each other."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Deltas:
+class Deltas(msgspec.Struct, frozen=True, eq=False):
     """Holds C encoded columns, as the text of this module describes them.
 
     `bases`, `steps`, `widths` (in bytes) and `wraps` have the shape (C,).  A wrap is a number of bits, with SIGNED set

@@ -5,8 +5,8 @@ their numbers follow the last number of the catalogue.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +15,7 @@ from agent.formats.up.columns import ColumnGroup, Described, occurring
 from agent.formats.up.descriptions import wraps_of
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class Layout(msgspec.Struct, frozen=True, eq=False):
     """Says how the S signals of all groups, in order, are described.
 
     `numbers` (S,) has the number of each signal's description: an entry of the catalogue, or, after the last entry, an

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from agent.formats.up.losses import Reason
 
 Range = tuple[int, int]
@@ -48,8 +50,7 @@ class Record:
     last_t_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """Says what happened to the batches with the sequence numbers `first` to `last`, both included.
 
     `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which numbers of the

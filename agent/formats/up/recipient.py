@@ -165,8 +165,9 @@ def _from_json(document: bytes, name: str, source: str) -> tuple[SuiteName, str,
         )
     # json.loads raises RecursionError for deeply nested documents.
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+        remedy = "fetch the file again" if name == "public_key" else "restore it from the backup"
         raise Permanent(
-            f"{source}: this is not a key file with suite, key_id and {name} in base64; fetch the file again"
+            f"{source}: this is not a key file with suite, key_id and {name} in base64; {remedy}"
         ) from error
     if not isinstance(suite, str) or suite not in SUITE_NUMBERS:
         raise Permanent(f"{source}: the suite {suite!r} is unknown; use one of {', '.join(SUITE_NUMBERS)}")

@@ -5,8 +5,6 @@ comes from a source of values that are not CAN frames, such as GNSS or diagnosti
 table as columns.  Consumers do not distinguish the two kinds.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +13,7 @@ from agent.formats.up.columns import Described, SignalInfo
 from can_dbc.values import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class SignalTable:
+class SignalTable(msgspec.Struct, frozen=True):
     """Describes signals that come together, such as the signals of one message.
 
     `signals` has a description and a value table for each signal.  The name of a signal is

@@ -28,14 +28,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_CHECKPOINTS: Final = 256  # of one window; bounds the number of batches that replace the window after a crash
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """The time that a window or a checkpoint of `campaign` covers, from `start_ns` to before `end_ns`.
 
     Both are times of frames in nanoseconds since the Unix epoch, not times of the machine's clock.
@@ -46,8 +46,7 @@ class Span:
     end_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """An order to take the first `frames` frames off the buffer, collect their signals, and then close windows.
 
     `frames` counts rows of values as well.  `closing` names the windows to close.  `checkpoints` names the windows to

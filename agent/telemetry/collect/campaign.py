@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,8 +45,7 @@ def rules_of(campaign: Campaign, names: SignalNames) -> dict[Place, SignalRule]:
     return dict(sorted((globs | exact).items()))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True, eq=False):
     """The signals of one table that a campaign collects, and their rules.
 
     `first_number` is the index of the first of these signals in the campaign's list of signals.

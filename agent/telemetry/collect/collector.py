@@ -16,9 +16,9 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from agent.formats.down.campaign import Campaign
@@ -40,8 +40,7 @@ from can_dbc.frames import FrameBlock, concatenate
 WAKE_S: Final = 1.0  # how often the deadline for silence is checked; every frame postpones the deadline
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The collector's limits of time and memory, from `[telemetry]` in agent.toml and from `runtime/limits`."""
 
     increment_ns: int

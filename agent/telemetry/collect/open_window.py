@@ -4,7 +4,6 @@ Invariant: signals that were kept at the same times are held, stored and sent to
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -30,8 +29,7 @@ class Samples(msgspec.Struct, frozen=True, eq=False):
     checkpoint: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _SignalSet:
+class _SignalSet(msgspec.Struct, frozen=True, eq=False):
     """The descriptions of the signals in one column group, and the indices of these signals in the campaign's list."""
 
     signals: tuple[SignalInfo, ...]

@@ -15,9 +15,9 @@ the number of signals and samples.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +27,7 @@ CLOCK_SET_BACK_NS: Final = 60 * 10**9  # frames of one bus are never that far ou
 Rows = NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rule:
+class Rule(msgspec.Struct, frozen=True, eq=False):
     """A rule and the signals that it applies to.
 
     `members` has their indices among the signals that the campaign collects from the table.

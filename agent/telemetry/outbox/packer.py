@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import msgspec
+
 from agent.formats.topics import Lane
 from agent.formats.up.catalogue import Catalogue
 from agent.formats.up.columns import Clock, Window
@@ -81,8 +83,7 @@ class Parcel:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Packer:
+class Packer(msgspec.Struct, frozen=True):
     """Encodes windows into bodies of at most `body_max_bytes`."""
 
     body_max_bytes: int

@@ -11,13 +11,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
+import msgspec
+
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.packer import Parcel
 
 
-@dataclass(frozen=True, slots=True)
-class Shed:
+class Shed(msgspec.Struct, frozen=True):
     """A parcel that memory could not hold, remembered without its bodies.
 
     `window` is the id of its window, or None if the parcel held events or a catalogue.

@@ -9,7 +9,8 @@ This file touches the disk only through the spool's writer.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from agent.errors import Transient
 from agent.formats.up.catalogue import MAX_CATALOGUE_BYTES, Catalogue, catalogue_of
@@ -21,8 +22,7 @@ from agent.telemetry.spool.recovery import CATALOGUES
 from agent.telemetry.spool.writer import Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(msgspec.Struct, frozen=True):
     """The signals that one revision of a campaign may collect on this vehicle."""
 
     campaign: str
@@ -30,8 +30,7 @@ class Description:
     signals: Sequence[Described]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """A catalogue that the receiver has not confirmed yet, and the body of the batch that will carry it."""
 
     catalogue: Catalogue

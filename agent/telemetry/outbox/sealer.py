@@ -1,8 +1,8 @@
 """Signs an encoded body and seals it under a batch id, as a batch that the spool can store.  This file is pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.up.recipient import RecipientPublicKey
@@ -11,8 +11,7 @@ from agent.telemetry.outbox.packer import Body
 from agent.telemetry.spool.batch import BatchId, SealedBatch
 
 
-@dataclass(frozen=True, slots=True)
-class Sealer:
+class Sealer(msgspec.Struct, frozen=True):
     """Seals bodies for the fleet.
 
     `vehicle` is the vehicle's pseudonym, `recipient` is the fleet's key, and `now_us` reads the vehicle's wall clock.

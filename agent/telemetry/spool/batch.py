@@ -12,6 +12,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import msgspec
+
 from agent.formats.topics import Lane
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
@@ -29,8 +31,7 @@ class BatchId(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(msgspec.Struct, frozen=True):
     """The place of a batch in its window: fragment `number` of `count`, counted from 1."""
 
     window: str

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss, adjacent, merge
 from agent.telemetry.spool.schema import LISTED, lane_of, listed, reason_of
@@ -29,8 +31,7 @@ _LOSS_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(msgspec.Struct, frozen=True):
     """A running total since the epoch began."""
 
     batches: int

@@ -14,8 +14,9 @@ Invariant: `parse_batch` and `parse_checkpoint` read the names that BatchName ma
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from agent.formats.topics import Lane
 
@@ -31,8 +32,7 @@ _CHECKPOINT: Final = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,8})\.([0-9]{1,10
 _CARRIER: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})\.([0-9]{12})\.batch")
 
 
-@dataclass(frozen=True, slots=True)
-class BatchName:
+class BatchName(msgspec.Struct, frozen=True):
     """The name of a batch's file, split into fields.
 
     `window` is empty for a batch that belongs to no window.  A checkpoint has the id of its window as its epoch, and

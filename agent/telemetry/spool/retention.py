@@ -15,12 +15,13 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from agent.formats.topics import Lane
 from agent.formats.up.losses import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The limits of the spool.
 
     `quota_bytes` bounds the size of all batches, and `max_age_s` the time since a batch was stored.  `reserve_bytes` of
@@ -48,8 +49,7 @@ class Held:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Eviction:
+class Eviction(msgspec.Struct, frozen=True):
     """A batch that is to be evicted, and the reason."""
 
     batch: Held

@@ -22,9 +22,10 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
+
+import msgspec
 
 from agent.errors import Permanent, Transient
 from agent.telemetry.spool.batch import Entry
@@ -43,8 +44,7 @@ _DAMAGE: Final = {  # SQLite's primary result codes for wrong pages, missing tab
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Unresolved:
+class _Unresolved(msgspec.Struct, frozen=True):
     """An append that has not finished, or that failed and may have been committed all the same."""
 
     token: str

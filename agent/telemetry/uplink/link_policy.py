@@ -9,8 +9,9 @@ That time counts only if a network or GNSS had set the wall clock both before an
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock, ClockQuality
@@ -19,8 +20,7 @@ DAY_S: Final = 86_400.0
 _BELIEVED: Final = (ClockQuality.NETWORK, ClockQuality.GNSS)
 
 
-@dataclass(frozen=True, slots=True)
-class DayUse:
+class DayUse(msgspec.Struct, frozen=True):
     """The bytes sent over metered links in the current day, which began `elapsed_s` ago."""
 
     used_bytes: int = 0
@@ -36,8 +36,7 @@ class DayUse:
         return DayUse(self.used_bytes, elapsed_s) if elapsed_s < DAY_S else DayUse(0, elapsed_s % DAY_S)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkPolicy:
+class LinkPolicy(msgspec.Struct, frozen=True):
     """The fleet's rules for metered links."""
 
     metered_lanes: Collection[Lane]

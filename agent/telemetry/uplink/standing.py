@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.formats import topics
@@ -23,8 +24,7 @@ from agent.telemetry.uplink.unanswered import Key, Unanswered
 AckMode = Literal["receiver", "broker"]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """The topics to which batches go, and the acknowledgement that removes them from the spool.
 
     If `ack` is "receiver", that is the receiver's signed acknowledgement, which `acks_key` verifies.  If `ack` is

@@ -16,9 +16,10 @@ The life of a batch on one connection (`schedule` moves it, `flights` counts it 
               or batch held                              unanswered ──── sent again, at growing intervals
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
+
+import msgspec
 
 from agent.formats.topics import Lane
 
@@ -47,8 +48,7 @@ class Supply(NamedTuple):
     fresh: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """The resources that one kind of batches may use.
 
     `lane` is the lane in which these batches travel; None means that each batch keeps its lane until it is set aside.

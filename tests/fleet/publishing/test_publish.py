@@ -76,7 +76,7 @@ def test_a_removed_campaign_is_gone_and_an_unknown_one_is_named(fleet: Fleet) ->
     fleet.publish(toggles(), campaign("a"))
     publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
     assert paths(fleet) == {"toggles.json"}
-    with pytest.raises(Permanent, match="no campaign 'a' is published"):
+    with pytest.raises(Permanent, match="The campaign 'a' cannot be removed"):
         publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
 
 
@@ -186,8 +186,8 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path, caps
         (("--audience", "brand"), "KEY=VALUE"),
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
-        (("--remove-campaign", "d"), "there are: none"),
-        (("--toggles", "/nonexistent.json"), "cannot read /nonexistent.json"),
+        (("--remove-campaign", "d"), "Published names of this kind: none"),
+        (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),
     ],
 )
 def test_wrong_arguments_are_named_and_sign_nothing(fleet: Fleet, arguments: tuple[str, ...], complaint: str) -> None:

@@ -141,7 +141,7 @@ def test_an_inbox_of_another_format_is_refused_with_the_remedy(tmp_path: Path, f
     open_inbox(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as database:
         database.execute(f"PRAGMA user_version = {format_}")
-    with pytest.raises(Permanent, match=rf"receiver\.db has format {format_}, .* reads format 1: .* move it away"):
+    with pytest.raises(Permanent, match=rf"receiver\.db has format {format_}, .* reads format 1\. .* move it away"):
         open_inbox(tmp_path)
 
 

@@ -59,11 +59,11 @@ def test_what_cannot_be_driven_is_one_message(tmp_path: Path) -> None:
     log, empty = tmp_path / "drive.log", tmp_path / "empty.log"
     write_log(log, 0.1)
     empty.write_text("")
-    with pytest.raises(Permanent, match="no such file"):
+    with pytest.raises(Permanent, match="There is no such file"):
         recorded(tmp_path / "nowhere.log", [], "exact", tmp_path)
-    with pytest.raises(Permanent, match=r"nowhere\.dbc: no such file"):
+    with pytest.raises(Permanent, match=r"nowhere\.dbc: There is no such file"):
         recorded(log, [(None, tmp_path / "nowhere.dbc")], "exact", tmp_path)
-    with pytest.raises(Permanent, match="no frames"):
+    with pytest.raises(Permanent, match="contains no frames"):
         recorded(empty, [], "exact", tmp_path)
-    with pytest.raises(Permanent, match="no frames on can7; the log has can0"):
+    with pytest.raises(Permanent, match=r"no frames on can7\. It has the buses can0"):
         recorded(log, [("can7", DBC[0][1])], "exact", tmp_path)

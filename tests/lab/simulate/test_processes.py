@@ -20,7 +20,7 @@ def test_cpu_and_memory_of_a_process_are_those_of_the_kernel() -> None:
 def test_a_process_that_is_gone_is_named() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    with pytest.raises(Permanent, match=f"process {process.pid} is gone"):
+    with pytest.raises(Permanent, match=f"process {process.pid} of the simulation has ended"):
         usage_of(process.pid)
 
 
