@@ -1,4 +1,4 @@
-# Every target does its own set-up: Debian packages where it is root, a virtual environment, hash-locked dependencies.
+# Every target sets up what it needs: a virtual environment with hash-locked dependencies and, as root, Debian packages.
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
@@ -9,10 +9,10 @@ SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 .PHONY: help setup demo test fuzz faults powercut lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
-setup: $(READY)  ## virtual environment .venv with the locked dependencies
+setup: $(READY)  ## make the virtual environment .venv with the locked dependencies
 
 $(READY): requirements/dev.txt pyproject.toml
 	@PYTHON=$(PYTHON) requirements/install-debian py:ensurepip=python3-venv
@@ -23,43 +23,43 @@ $(READY): requirements/dev.txt pyproject.toml
 	   || { tail -n 20 build/pip.log; echo "pip failed; the whole log is build/pip.log"; exit 1; }
 	@touch $@
 
-demo: $(READY)  ## the whole product in one drive: make demo [LOG=capture.log DBC="can0=a.dbc can1=b.dbc" MATCH=exact|pgn]
+demo: $(READY)  ## play the whole product in one drive: make demo [LOG=capture.log DBC="can0=a.dbc can1=b.dbc" MATCH=exact|pgn]
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/headunit-agent demo $(if $(LOG),--log '$(LOG)') $(foreach d,$(DBC),--dbc '$(d)') $(if $(MATCH),--match $(MATCH)) $(DEMO)
 
-test: $(READY)  ## all tests, with a real mosquitto; REQUIRE_VCAN=1: and virtual CAN: make test [ARGS="-k spool"]
+test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires virtual CAN: make test [ARGS="-k spool"]
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
 	    ip=iproute2 cangen=can-utils
 	@pytest="$(BIN)/python -m pytest"; if [ -n '$(ARGS)' ]; then exec $$pytest $(ARGS); fi; \
 	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan && \
-	    $$pytest tests/vcan  # after the others: it measures what a loaded machine would lose
+	    $$pytest tests/vcan  # after the others, because a loaded machine would lose frames
 
-faults: $(READY)  ## kills, cuts, full disks, jumping clocks: build/faults.json: make faults [SEED=1 MINUTES=15 ARGS=--json]
+faults: $(READY)  ## play kills, cuts, full disks and clock jumps: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
 
-bench: $(READY)  ## ours against cantools, asammdf, python-can and candump: build/bench.json, build/bench.png
+bench: $(READY)  ## measure against cantools, asammdf, python-can and candump (build/bench.json, build/bench.png)
 	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod \
 	    mosquitto=mosquitto mosquitto_pub=mosquitto-clients
 	@$(BIN)/python -m bench $(ARGS)
 
-fuzz: $(READY)  ## damaged databases, plans, logs and frames: build/fuzz.json: make fuzz [INPUTS=1000000] [SEED=1]
+fuzz: $(READY)  ## read damaged databases, plans, logs and frames: make fuzz [INPUTS=1000000 SEED=1] (build/fuzz.json)
 	@mkdir -p build && $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) $(ARGS)
 
-simulate: $(READY)  ## 2,000 virtual vehicles for two minutes: build/simulate.json [VEHICLES=2000 MINUTES=2]
+simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate [VEHICLES=2000 MINUTES=2] (build/simulate.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json
 
-powercut: $(READY)  ## power cuts in the stores, on a disk that forgets: build/powercut.json: make powercut [CUTS=10000 SEED=1]
+powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
 
-lint: $(READY)  ## ruff, mypy strict, module boundaries
+lint: $(READY)  ## check with ruff, strict mypy and the test of module boundaries
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/test_boundaries.py
 
-install:  ## as root: the agent into PREFIX (/opt/headunit-agent) with its systemd service
+install:  ## install the agent as root into PREFIX (/opt/headunit-agent), with its systemd service
 	@PYTHON=$(PYTHON) systemd/install
 
 lock: $(READY)  ## renew the hash-locked requirements files
@@ -72,5 +72,5 @@ lock: $(READY)  ## renew the hash-locked requirements files
 proto: $(READY)  ## regenerate the protobuf modules
 	@cd agent/formats && ../../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. telemetry.proto push.proto
 
-clean:  ## what was built; the virtual environment stays (rm -rf .venv removes it)
+clean:  ## remove what was built; the virtual environment stays (rm -rf .venv removes it)
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

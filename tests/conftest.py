@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Sets up hypothesis and logging for all tests."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,13 @@ import hypothesis
 import pytest
 import structlog
 
-# Machines here are shared: how long an example takes says nothing of the code.
+# Machines here are shared, so the time of an example says nothing about the code.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """A command line that ran inside a test has set up logging for that test alone."""
+    """Reset logging after each test, because a command line that ran in the test has set it up."""
     yield
     structlog.reset_defaults()

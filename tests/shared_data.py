@@ -1,6 +1,6 @@
-"""The recorded captures and databases beside the checkout (../shared/data), for tests marked `shared`.
+"""Finds the recorded captures and databases beside the checkout (../shared/data), for tests marked `shared`.
 
-Where they are absent a test is skipped with the reason; REQUIRE_SHARED=1 makes that a failure.
+Without the data a test is skipped with the reason.  With REQUIRE_SHARED=1 it fails.
 """
 
 import os
@@ -27,9 +27,9 @@ class Capture:
 
 
 def require() -> Path:
-    """The data folder; skips the calling test (or module) where there is none."""
+    """Return the folder of the data.  Without the data the calling test (or module) is skipped or fails."""
     if not DATA.is_dir():
-        reason = f"no recorded captures in {DATA}"
+        reason = f"there are no recorded captures in {DATA}"
         if os.environ.get("REQUIRE_SHARED") == "1":
             pytest.fail(reason)
         pytest.skip(reason, allow_module_level=True)
@@ -37,7 +37,7 @@ def require() -> Path:
 
 
 def captures() -> list[Capture]:
-    """Every capture that captures.toml pairs with databases; none where the data is absent."""
+    """Return the captures that captures.toml pairs with databases.  Without the data the list is empty."""
     if not DATA.is_dir():
         return []
     table = tomllib.loads((DATA / "captures.toml").read_text())
@@ -54,5 +54,5 @@ def captures() -> list[Capture]:
 
 
 def databases() -> list[Path]:
-    """Every open DBC file; none where the data is absent."""
+    """Return all open DBC files.  Without the data the list is empty."""
     return sorted(DBC.rglob("*.dbc"))

@@ -1,8 +1,8 @@
-"""Who may import whom, and which files are pure: the layout of docs/ARCHITECTURE.md, enforced.
+"""Enforces the layout of docs/ARCHITECTURE.md: which room may import which, and which files are pure.
 
 A file is pure or touches the world.  A pure file imports nothing that reaches outside the process, calls nothing that
-opens files or asks the time, and uses only pure files of the project.  A file that is not listed as pure must touch
-the world: a new pure file is entered here.
+opens files or asks for the time, and uses only pure files of the project.  A file that is not listed as pure must
+touch the world, so a new pure file must be added to PURE.
 """
 
 import ast
@@ -50,11 +50,11 @@ OUTSIDE = set(
 OPENING = {"open", "read_bytes", "read_text", "write_bytes", "write_text", "mkdir", "unlink", "stat", "iterdir", "glob"}
 ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 
-# A room, and what it may import besides itself.  Rooms that are not listed may import everything of their program.
+# The imports that each room may have besides itself.  Rooms that are not listed may import everything of their program.
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.system": {"agent.errors"},
-    "agent.formats": {"agent.errors", "can_dbc.values"},  # one meaning of raw integers on vehicle and wire
+    "agent.formats": {"agent.errors", "can_dbc.values"},  # defines raw integers for vehicle and wire
     "agent.link": {"agent.errors", "agent.formats", "agent.system"},
     "agent.settings": {"agent.errors", "agent.formats", "agent.system", "can_dbc"},
     "agent.sources": {"agent.errors", "agent.system", "agent.formats", "can_dbc", "simulator.frames"},
@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "simulator": {"can_dbc"},
     "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
 }
-# The agent's shell (commands, runtime) knows all rooms of the agent; the lab plays vehicles as well as the fleet.
+# The agent's shell (commands, runtime) may import all rooms of the agent.  The lab runs vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}
 ONLY_IMPORT = {
     "aiomqtt": ["agent/link/mqtt.py"],
@@ -90,7 +90,7 @@ def _module(name: str) -> str:
 
 
 def _imports(name: str) -> set[str]:
-    """Dotted names that a file imports; `from a import b` gives a.b where that is a module of the project, else a."""
+    """Return the dotted names that a file imports.  `from a import b` gives a.b if a.b is a module, otherwise a."""
     found: set[str] = set()
     for node in ast.walk(_tree(name)):
         if isinstance(node, ast.Import):
@@ -136,7 +136,7 @@ def test_a_pure_file_reaches_nothing_outside(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in _files() if not _is_pure(name)])
 def test_a_file_that_reaches_nothing_outside_is_listed_as_pure(name: str) -> None:
-    assert _reaches_outside(name), f"{name}: enter it in PURE"
+    assert _reaches_outside(name), f"{name} touches nothing outside; add it to PURE"
 
 
 @pytest.mark.parametrize("name", _files())

@@ -1,4 +1,4 @@
-"""A car for tests of the running agent: the vehicle of the lab on the demonstration's databases, enrolled once."""
+"""Makes cars for tests of the running agent: the lab's vehicle, enrolled, with the demonstration databases."""
 
 import functools
 import json
@@ -32,7 +32,7 @@ dbc = ["{DATABASES}/demo_body.dbc"]
 
 
 def vehicle(duration_s: float = 0.0, speed: float = 1.0) -> str:
-    """Return a `[[sources]]` table: the virtual vehicle, always on the same drive."""
+    """Return a `[[sources]]` table with the virtual vehicle, which always repeats the same drive."""
     table = f'[[sources]]\nkind = "virtual_vehicle"\nstart = "{START}"\n'
     return f"{table}duration_s = {float(duration_s)}\nspeed = {float(speed)}"
 
@@ -42,12 +42,12 @@ def campaign(name: str = "everything", *, period_ms: int = 1_000, signals: str =
 
 
 def drive(seconds: float) -> list[FrameBlock]:
-    """What `vehicle(seconds)` puts on the buses."""
+    """Return the frames that `vehicle(seconds)` puts on the buses, in blocks."""
     return list(frames(1, START_NS, seconds))
 
 
 def write_log(file: Path, seconds: float) -> int:
-    """A candump log of that drive; returns the number of frames."""
+    """Write the drive of `seconds` as a candump log, and return the number of frames."""
     count = 0
     with file.open("w") as log:
         for block in drive(seconds):
@@ -62,7 +62,7 @@ def write_log(file: Path, seconds: float) -> int:
 
 @functools.cache
 def _template() -> Path:
-    """Make a fleet and one vehicle of it, once; every test copies them."""
+    """Make a fleet with one enrolled vehicle.  The result is cached, and every test copies it."""
     folder = tempfile.TemporaryDirectory(prefix="hu-test-car-")
     root = Path(folder.name)
     enrol_vehicle(make_fleet(root / "fleet", FAST_SUITE), root / "identity")
@@ -74,13 +74,13 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []  # removed when the tests end
 
 
 class Car(Vehicle):
-    """The virtual vehicle at work for a campaign that collects everything; `fleet` is its fleet."""
+    """A vehicle of the lab that collects everything from the virtual vehicle.  `fleet` is the folder of its fleet."""
 
     fleet: FleetFolder
 
     @classmethod
     def make(cls, folder: Path, **settings: Any) -> "Car":
-        """Make an enrolled car in `folder`/car; `settings` are those of a vehicle of the lab."""
+        """Make an enrolled car in `folder`/car.  `settings` are keyword arguments of the lab's `Vehicle`."""
         defaults = {"sources": vehicle(), "telemetry": "increment_s = 0.2", "spool": "reserve_mb = 0"}
         shutil.copytree(_template() / "fleet", folder / "fleet")
         car = cls(folder / "car", buses=BUSES, **(defaults | settings))
@@ -98,7 +98,7 @@ class Car(Vehicle):
 
     @contextmanager
     def running(self, *, environment: Mapping[str, str] | None = None) -> Iterator[Agent]:
-        """Start the agent for a `with` block that begins when it is ready; it is killed where it still runs after."""
+        """Start the agent and wait until it is ready.  The agent is killed if it still runs after the `with` block."""
         agent = self.start(environment=environment)
         try:
             agent.until_ready()

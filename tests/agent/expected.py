@@ -1,4 +1,4 @@
-"""How many samples a drive holds, for tests that account for every one of them."""
+"""Counts the samples of a drive, for tests that account for each of them."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from tests.agent.car import DATABASES
 
 
 def count_samples(blocks: Iterable[FrameBlock]) -> int:
-    """Of every signal of the demonstration databases, at its native rate."""
+    """Return how many samples `blocks` hold of all signals of the demonstration databases, at their native rates."""
     plans = [compile_plan([load(DATABASES / name)]) for name in ("demo_powertrain.dbc", "demo_body.dbc")]
     decoder = Decoder(dict(enumerate(plans)))
     return sum(

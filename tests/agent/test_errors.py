@@ -1,4 +1,4 @@
-"""Errors of groups, and suggestions for misspelt words."""
+"""Test errors from exception groups, and suggestions for misspelt words."""
 
 import pytest
 

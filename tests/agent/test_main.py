@@ -1,4 +1,4 @@
-"""The command line: help with examples, results on stdout, one line on stderr, exit status 0, 1 and 2."""
+"""The command line shows help with examples, prints results on stdout and errors as one line, and exits with 0 to 2."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def test_the_help_of_the_demonstration_shows_an_example() -> None:
 @pytest.mark.integration
 def test_a_demonstration_that_is_interrupted_says_so_in_one_line(tmp_path: Path) -> None:
     command_line = [sys.executable, "-m", "agent", "demo", "--out", str(tmp_path / "demo")]
-    arguments = ["env", "--default-signal=INT", *command_line]  # a job in the background ignores interrupts
+    arguments = ["env", "--default-signal=INT", *command_line]  # a background job would ignore SIGINT
     with subprocess.Popen(
         arguments,
         stderr=subprocess.PIPE,
@@ -46,7 +46,7 @@ def test_a_demonstration_that_is_interrupted_says_so_in_one_line(tmp_path: Path)
     ) as demo:
         assert demo.stderr is not None
         assert "virtual vehicle" in demo.stderr.readline()
-        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(demo.pid, signal.SIGINT)  # a terminal signals the whole process group
         assert demo.stderr.read() == "demo: interrupted\n"
         assert demo.wait(20) == 130
 

@@ -1,4 +1,4 @@
-"""Physical values of whole messages equal those signal by signal, bit for bit."""
+"""The physical values of a whole message equal those of its single signals, bit for bit."""
 
 import numpy as np
 from hypothesis import given

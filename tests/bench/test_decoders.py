@@ -1,4 +1,4 @@
-"""What the benchmark compares gives the same values, or it says so; nothing is timed here."""
+"""The decoders of the benchmark give the same values, or the benchmark names the difference.  No test measures time."""
 
 import numpy as np
 import pytest

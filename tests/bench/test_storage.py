@@ -1,4 +1,4 @@
-"""The benchmark of receiver, backlog and drain works, in small; nothing is judged by its time here."""
+"""The benchmarks of receiver, backlog and drain run on small inputs.  No test judges a time."""
 
 import pytest
 
@@ -27,5 +27,5 @@ def test_uplink_and_mosquittos_client_publish_the_same_number_of_bytes(tmp_path)
     lines = (tmp_path / "drain" / "lines").read_bytes()
     assert len(lines) == 36 * (backlog.DRAIN_BATCH_BYTES + 1)
     assert lines.count(b"\n") == 36
-    assert not list((tmp_path / "drain" / "spool").rglob("*.batch"))  # all delivered
+    assert not list((tmp_path / "drain" / "spool").rglob("*.batch"))  # all batches are delivered
     assert figures["drain_ratio_mosquitto"] >= figures["drain_removed_ratio_mosquitto"] > 0

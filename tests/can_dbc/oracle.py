@@ -1,4 +1,4 @@
-"""cantools as the oracle: what it says of one frame, in the terms of our decoder."""
+"""Decodes single frames with cantools, and gives the samples in a form that compares with our decoder's."""
 
 import struct
 from copy import copy
@@ -18,7 +18,7 @@ from can_dbc.values import Kind, physical, text_keys
 
 @dataclass(frozen=True)
 class Sample:
-    """One value of one signal; `value` as float64 bits, so that -0.0 differs from 0.0 and NaN equals NaN."""
+    """One sample of a signal.  `value` holds float64 bits, so that -0.0 differs from 0.0 and NaN equals NaN."""
 
     name: str
     raw: int | None
@@ -27,7 +27,7 @@ class Sample:
 
 
 def block_of(frames: list[tuple[int, bool, bytes]], bus: int = 0, buses: tuple[str, ...] = ("can0",)) -> FrameBlock:
-    """A block of frames (identifier, extended, data), 1 ms apart."""
+    """Return a block of frames, given as (identifier, extended, data), 1 ms apart."""
     width = 8 if all(len(data) <= 8 for _, _, data in frames) else 64
     flags = [(EXTENDED if extended else 0) | (FD if len(data) > 8 else 0) for _, extended, data in frames]
     return FrameBlock(
@@ -42,23 +42,23 @@ def block_of(frames: list[tuple[int, bool, bytes]], bus: int = 0, buses: tuple[s
 
 
 def bits(value: float) -> int:
-    """The bit pattern of a float64, one pattern for all NaN."""
+    """Return the bit pattern of a float64.  All NaN share one pattern."""
     return -1 if value != value else struct.unpack("<q", struct.pack("<d", value))[0]
 
 
 class CantoolsCrash(Exception):
-    """cantools raised what it does not document: its value tables cannot be looked up with NaN or infinity."""
+    """cantools raised an undocumented error, because it looks up NaN or infinity in a value table."""
 
 
 def expected(message: Message, data: bytes) -> list[Sample] | None:
-    """What cantools decodes with its default arguments, in the order of `message.signals`; None where it refuses."""
+    """Return the samples that cantools decodes, in the order of `message.signals`, or None if it refuses the data."""
     try:
         shown = message.decode(data)
     except DecodeError:
         return None
     except (ValueError, OverflowError) as error:
         raise CantoolsCrash(data.hex()) from error
-    if message.is_multiplexed():  # without scaling or texts cantools would select by other numbers
+    if message.is_multiplexed():  # without scaling or texts cantools would select differently
         raws, values = {}, {}
         for signal in message.signals:
             if signal.name in shown:
@@ -84,15 +84,17 @@ def expected(message: Message, data: bytes) -> list[Sample] | None:
 
 @cache
 def _alone(signal: Signal, length: int) -> Message:
-    """A message that has this signal only."""
+    """Return a message that has only this signal."""
     only = copy(signal)
     only.is_multiplexer, only.multiplexer_signal, only.multiplexer_ids = False, None, None
     return Message(0, "Alone", length, [only], strict=False)
 
 
 def _in_float64(message: Message, name: str, raw: float, value: float) -> float:
-    """cantools' value; where it multiplied integers, beyond 2^53 exactly or to a zero that has no sign, the float64
-    computation that we promise instead."""
+    """Return the value of cantools as our decoder computes it, in float64.
+
+    cantools multiplies integers exactly.  So its value differs beyond 2^53, and its zero has no sign.
+    """
     conversion = [s for s in message.signals if s.name == name][-1].conversion
     scale, offset = conversion.scale, conversion.offset
     in_integers = isinstance(scale, int) or (float(scale).is_integer() and float(offset).is_integer())
@@ -102,7 +104,7 @@ def _in_float64(message: Message, name: str, raw: float, value: float) -> float:
 
 
 def decoded(columns: SignalColumns) -> dict[int, list[Sample]]:
-    """Our samples by row of the block, in the order of the message's signals."""
+    """Return our samples by row of the block, in the order of the message's signals."""
     by_row: dict[int, list[Sample]] = {int(row): [] for row in columns.rows}
     for position, index in enumerate(columns.signals):
         signal, raw = columns.message.signals[index], columns.raw[position]

@@ -1,4 +1,4 @@
-"""The plan cache: what it gives is what compiling gives, whatever lies in its folder."""
+"""The plan cache gives the same plans as compiling, whatever files are in its folder."""
 
 import hashlib
 import subprocess
@@ -22,7 +22,7 @@ from tests import shared_data
 from tests.can_dbc.oracle import block_of
 
 DEMO = Path(__file__).parents[2] / "can_dbc" / "dbc"
-OTHER, DBC = DEMO / "demo_body.dbc", DEMO / "demo_powertrain.dbc"  # the second one has multiplexers
+OTHER, DBC = DEMO / "demo_body.dbc", DEMO / "demo_powertrain.dbc"  # DBC has multiplexers
 COMPILED = compile_plan([load(DBC)])
 CONTENT = to_bytes(COMPILED)
 
@@ -77,7 +77,7 @@ def test_random_bytes_are_never_a_plan(content):
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_forged_body_gives_none_or_a_plan_that_decodes_without_failing(data):
-    """The digest is made right again: what counts here are types, indices and lengths."""
+    """The digest is corrected after the forgery, so that types, indices and lengths are what is checked."""
     body = bytearray(CONTENT[32:])
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(body) - 1))

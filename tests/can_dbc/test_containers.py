@@ -1,4 +1,4 @@
-"""Containers equal cantools with `decode_containers=True`, PDU for PDU; what does not decode is refused by name."""
+"""Containers decode as by cantools with `decode_containers=True`.  PDUs that do not decode are refused by name."""
 
 from collections import defaultdict
 from contextlib import suppress
@@ -46,7 +46,7 @@ def decode(container, payloads, wanted=None):
 
 
 def ours(result):
-    """By frame and message the samples of each PDU, in the order of the frame."""
+    """Return the samples of each PDU by (frame, message), in the order of the frame."""
     found = defaultdict(list)
     for columns in result.columns:
         pdus = decoded(msgspec.structs.replace(columns, rows=np.arange(len(columns.rows))))
@@ -72,7 +72,7 @@ def theirs(container, payloads):
 
 
 def values(result):
-    """What a reader of the samples sees: (frame, message, signal, raw)."""
+    """Return all samples as (frame, message, signal, raw)."""
     return [
         (row, message, sample.name, sample.raw)
         for (row, message), pdus in ours(result).items()
@@ -99,7 +99,7 @@ def containers(draw):
 
 @st.composite
 def payloads(draw, container):
-    """PDUs with listed and other header ids, right and wrong lengths, then padding, or a cut."""
+    """Draw PDUs with known and unknown header ids and right and wrong lengths, then padding, or a truncated end."""
     content = b""
     for _ in range(draw(st.integers(0, 6))):
         message = draw(st.sampled_from(container.contained_messages))
@@ -115,7 +115,7 @@ def payloads(draw, container):
 def test_any_container_decodes_as_cantools_does(container, data):
     contents = data.draw(st.lists(payloads(container), min_size=1, max_size=12))
     result = decode(container, contents)
-    with suppress(CantoolsCrash, OverflowError):  # ours decodes on
+    with suppress(CantoolsCrash, OverflowError):  # our decoder does not fail
         assert ours(result) == theirs(container, contents)
     assert_all_counted(result, len(contents))
 
@@ -178,7 +178,7 @@ def test_a_message_may_be_in_a_frame_twice():
     ("payload", "refused", "pdus"),
     [
         (b"", {}, 0),
-        (SPEED_7 + bytes(10), {}, 1),  # two headers of zeros, then less than one
+        (SPEED_7 + bytes(10), {}, 1),  # two headers of zeros, then an incomplete one
         (SPEED_7 + b"\xff\xff\xff", {}, 1),
         (SPEED_7 + b"\xff\xff\xff\x00", {Refused.HEADER: 1}, 2),
         (SPEED_7 + b"\0\0\0\1\5", {Refused.HEADER: 1}, 2),

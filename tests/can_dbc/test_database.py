@@ -1,4 +1,4 @@
-"""Loading: encodings, formats, refusals with file and line, and nothing but DatabaseError on any text."""
+"""Test loading: encodings, formats, refusals with file and line, and no error but DatabaseError for any text."""
 
 import re
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_absurd_sizes_are_refused_before_they_take_memory(sane, absurd):
 
 @pytest.mark.parametrize("ranges", [(60_000, 60_000, 60_000), (256, 256, 256), (2, 65_536)])
 def test_nested_multiplexers_of_more_numbers_than_cantools_can_lay_out_are_refused(ranges):
-    """One multiplexer beside the other, or each within the one before."""
+    """The multiplexers lie beside each other, or each lies within the one before."""
     nested = ranges != (60_000, 60_000, 60_000)
     signals = "".join(f' SG_ S{n} m0M : {16 * n}|16@1+ (1,0) [0|0] "" ECU\n' for n in range(1, len(ranges) + 1))
     chosen = "".join(

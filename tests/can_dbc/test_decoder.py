@@ -1,4 +1,4 @@
-"""Decoding: what becomes of each frame of a block, and that no block can make it fail."""
+"""The decoder decodes or refuses each frame of a block, and no block makes it fail."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_a_frame_is_refused_by_its_multiplexer_even_where_only_a_plain_signal_is
     decoded = decoder.decode(block_of([motor(9), motor(0, 0, 0, 0, 0, 0, 0, 3), (0x100, False, b"")]))
     (columns,) = decoded.columns
     assert (columns.signals, columns.raw.tolist(), columns.valid) == ((counter,), [[3]], None)
-    assert refusals(decoded) == {(Refused.MUX, 0x18F00400, "Motor"): 1}  # the unwanted short frame is no refusal
+    assert refusals(decoded) == {(Refused.MUX, 0x18F00400, "Motor"): 1}  # unwanted frames are not refused
 
 
 def test_short_data_is_refused_and_longer_data_trimmed():

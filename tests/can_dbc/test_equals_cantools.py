@@ -1,4 +1,4 @@
-"""Equality with cantools: random databases, every open database, value for value and refusal for refusal."""
+"""The decoder gives the values and refusals of cantools, for random databases and for every open database."""
 
 import random
 from contextlib import suppress
@@ -24,7 +24,7 @@ KEYS = st.integers(-4, 20) | st.sampled_from(
     [-1, -128, 255, -(2**31), 2**31 - 1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1]
 )
 TEXTS = st.dictionaries(KEYS, st.sampled_from(["off", "on", "error", "§"]))
-TYPES = st.booleans()  # of identifiers: extended
+TYPES = st.booleans()  # whether an identifier is extended
 IDS = st.lists(st.integers(-1, 9), min_size=1, max_size=8) | st.integers(0, 9).map(lambda n: list(range(n, 16)))
 
 
@@ -69,7 +69,7 @@ def multiplexers(draw, name, length, **placed):
 
 @st.composite
 def messages(draw, types=TYPES):
-    """A message of plain, multiplexed and nested signals; they may overlap, as they do in real files."""
+    """Draw a message of plain, multiplexed and nested signals, which may overlap, as they do in real files."""
     length = draw(st.sampled_from([1, 2, 3, 7, 8, 8, 8, 9, 12, 17, 64]))
     listed = [draw(signals(f"S{n}", length)) for n in range(draw(st.integers(0, 3)))]
     parents: list[str] = []
@@ -89,7 +89,7 @@ def messages(draw, types=TYPES):
 
 @st.composite
 def texts(draw):
-    """A DBC with extended multiplexing as it is written in files: multiplexers beside and in each other, ranges."""
+    """Draw the text of a DBC with extended multiplexing: several multiplexers, nested multiplexers, and ranges."""
     length = draw(st.sampled_from([4, 8, 16, 64]))
     lines, ranges = [], []
     multiplexers_: list[str] = []
@@ -123,7 +123,7 @@ def assert_equal(message, payloads, decoder):
     result = decoder.decode(block_of(frames))
     ours = {row: samples for columns in result.columns for row, samples in decoded(columns).items()}
     for row, payload in enumerate(payloads):
-        with suppress(CantoolsCrash):  # ours decodes on
+        with suppress(CantoolsCrash):  # our decoder does not fail
             assert ours.get(row) == expected(message, payload), (message, payload.hex())
     assert len(ours) + sum(refusal.frames for refusal in result.refusals) == len(payloads)
 
@@ -149,7 +149,7 @@ def test_any_extended_multiplexing_of_a_file_decodes_as_cantools_does(text, data
 @given(messages(st.just(True)), st.data())
 @settings(max_examples=100, deadline=None)
 def test_any_message_of_several_senders_decodes_as_cantools_does(message, data):
-    """J1939: priority and source address differ from frame to frame."""
+    """Priority and source address differ from frame to frame, as in SAE J1939."""
     payload = st.binary(min_size=message.length, max_size=message.length)
     frame = st.tuples(st.integers(0, 7), st.sampled_from([0, 1, 255]), payload)
     sent = data.draw(st.lists(frame, min_size=1, max_size=12))
@@ -188,11 +188,11 @@ def test_every_open_database_decodes_random_frames_as_cantools_does(path):
     chance = random.Random(path.name)
     decoder = Decoder({0: compile_plan([database])})
     for listed in database.messages:
-        message = database.get_message_by_frame_id(listed.frame_id, listed.is_extended_frame)  # the last one wins
+        message = database.get_message_by_frame_id(listed.frame_id, listed.is_extended_frame)  # the last one is used
         payloads = [chance.randbytes(min(64, message.length)) for _ in range(12)]
         payloads += [
             bytes([n % 16]) + payload[1:] for n, payload in enumerate(payloads) if payload
-        ]  # small multiplexers
+        ]  # for multiplexers with few numbers
         payloads += [chance.randbytes(chance.randrange(9)) for _ in range(2)]
         assert_equal(message, payloads, decoder)
 

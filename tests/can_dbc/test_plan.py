@@ -1,4 +1,4 @@
-"""Compilation: what cantools' objects become, and what the notes say of files that contradict themselves."""
+"""Test how cantools' objects are compiled to a plan, and the notes on databases that contradict themselves."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_overlapping_or_protruding_signals_make_a_layout_defect():
     protruding = message("P", [Signal("A", 8, 8)], frame_id=2, length=1)
     across = message("X", [Signal("A", 0, 8), Signal("B", 7, 8, "big_endian")], frame_id=3)
     plan = plan_of(overlapping, protruding, across)
-    assert [m.defect for m in plan.messages] == ["layout", "layout", None]  # cantools checks each byte order alone
+    assert [m.defect for m in plan.messages] == ["layout", "layout", None]  # cantools checks each byte order separately
     assert plan.notes == tuple(
         f"{n}: signals overlap or exceed the message, so all its frames are refused; "
         "correct their start or length in the database"

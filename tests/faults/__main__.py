@@ -1,6 +1,6 @@
-"""`python -m tests.faults`: a seeded campaign of faults over agent, broker and receiver as real processes on loopback.
+"""Play a seeded campaign of faults over agent, broker and receiver as real processes on loopback.
 
-Exit status: 0 nothing lost without account, nothing double, nothing differing; 1 otherwise; 2 wrong use.
+Exit status: 0 if every sample arrived once or is accounted for as lost, 1 if not, 2 for wrong use.
 """
 
 import argparse
@@ -22,13 +22,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seed", type=whole(0, 2**32), default=os.environ.get("SEED") or random.randrange(1_000_000))
     parser.add_argument("--minutes", type=positive, default=os.environ.get("MINUTES") or 15.0)
-    parser.add_argument("--out", type=Path, default=Path("build/faults"), help="made anew (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("build/faults"), help="folder, replaced (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     options = parser.parse_args()
     if not DATA.is_dir():
-        print(f"make faults: no recorded captures in {DATA}", file=sys.stderr)
+        print(f"make faults: there are no recorded captures in {DATA}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as an interrupt: the programs are ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like SIGINT, so that the programs are ended
     try:
         verdict = play(options.seed, options.minutes, options.out.resolve())
     except AgentError as error:

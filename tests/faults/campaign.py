@@ -1,4 +1,4 @@
-"""Plays one campaign: the faults of every track at their times, then quiet, draining, and the verdict."""
+"""Plays one campaign: faults on every track, then a quiet time in which everything is delivered, then the verdict."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ DRAIN_S = 240.0
 
 
 class Campaign:
-    """One campaign of `minutes` in `folder`, which is made anew; progress is printed to `stream`."""
+    """A campaign of `minutes` in `folder`, which is emptied first.  Progress is printed to `stream`."""
 
     def __init__(self, seed: int, minutes: float, folder: Path, stream: TextIO = sys.stderr) -> None:
         self._seed = seed
@@ -31,7 +31,7 @@ class Campaign:
         self._started_s = 0.0
 
     def run(self) -> Verdict:
-        """Play the campaign.  Raises: AgentError where a program gives up, or does not deliver."""
+        """Play the campaign.  Raises: AgentError if a program ends by itself or does not deliver."""
         began_s = time.monotonic()
         fresh(self._folder)
         log = self._folder / "drive.log"
@@ -50,9 +50,9 @@ class Campaign:
                 tracks = [group.create_task(self._suffer(inflictor, track), name=track) for track in Track]
                 await asyncio.wait(tracks)
                 watching.cancel()
-            self._print("quiet: the rest of the log, and everything is delivered ...")
+            self._print("The faults are over.  The rest of the log is being delivered ...")
             await faulty.drain(DRAIN_S)
-            self._print("cantools decodes the same log, and every sample is compared ...")
+            self._print("cantools decodes the same log, and every sample is being compared ...")
             lake = faulty.world.fleet.lake
             return Verdict(
                 seed=self._seed,
@@ -94,7 +94,7 @@ class Campaign:
 
 
 def play(seed: int, minutes: float, folder: Path) -> Verdict:
-    """Play one campaign; a failure names the seed."""
+    """Play one campaign.  Raises: Permanent with the seed if it cannot be played to its end."""
     try:
         return Campaign(seed, minutes, folder).run()
     except AgentError as error:

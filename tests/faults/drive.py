@@ -1,7 +1,7 @@
-"""The input of the campaign: recorded captures in a loop, as one log with fresh times; configuration and campaigns.
+"""Makes the input of the campaign: a log of recorded captures, agent.toml and campaigns.
 
-Two recordings play side by side, each on a bus of its own, and each begins again when it ends: an electric car (its
-times step back by up to 24 ms), and a satellite receiver.
+Two recordings play side by side with fresh times, each on its own bus, and each begins again when it ends.  One is of
+an electric car, whose times step back by up to 24 ms, the other of a satellite receiver.
 """
 
 import heapq
@@ -16,7 +16,7 @@ import zstandard
 from tests.shared_data import DATA
 
 CAPTURES = {"can0": ("can/hyundai_kona_2021_pcan_bcan", "can0"), "can1": ("obd2/css_obd2_3BA199E2", "can1")}
-"""The capture, and its bus in there, by bus of the campaign."""
+"""The name of the capture and its bus within the capture, by bus of the campaign."""
 
 DATABASES = {
     "can0": (DATA / "open" / "dbc" / "kona_pcan.dbc",),
@@ -38,9 +38,10 @@ CAMPAIGNS: tuple[dict[str, Any], ...] = tuple(
         ]
     )
 )
-"""Campaigns without memory from sample to sample (`onChange`, intervals).
+"""These campaigns have no memory from sample to sample, such as `onChange` or an interval.
 
-What a campaign with memory keeps after a SIGKILL depends on the moment of the kill, which the oracle cannot know.
+The samples that a campaign with memory keeps after SIGKILL depend on the moment of the kill, which the oracle does not
+know.
 """
 
 QUOTA_BYTES = 50_000_000
@@ -48,11 +49,11 @@ SECTIONS = {
     "telemetry": "increment_s = 0.5\ncheckpoint_s = 1.0",
     "uplink": "ack_timeout_s = 1.5\nkeepalive_s = 5\nbackoff_max_s = 1.5",
 }
-"""Sections of agent.toml that make everything small and impatient, so that minutes hold many batches and retries."""
+"""These sections of agent.toml make windows small and waits short, so that a minute holds many batches and retries."""
 
 
 def source(log: Path, speed: float) -> str:
-    """Return the `[[sources]]` table; `speed` 0 is as fast as possible."""
+    """Return the `[[sources]]` table.  With `speed` 0 the log is replayed as fast as possible."""
     return f"""\
 [[sources]]
 kind = "replay"
@@ -69,7 +70,7 @@ LIMITS = {
     "connect_timeout_s": 4,
     "backoff_min_s": 0.2,
 }
-"""Limits of the agent that no configuration sets, so tight that the campaign reaches them."""
+"""These limits, which no configuration sets, are so tight that the campaign reaches them."""
 
 
 def spool(quota_bytes: int) -> str:
@@ -83,7 +84,7 @@ def buses() -> str:
 
 
 def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
-    """Write `seconds` of frames from now on, and return how many there are."""
+    """Write `seconds` of frames as a log that begins at `start_s` (now), and return the number of frames."""
     start_us = round((time.time() if start_s is None else start_s) * 1e6)
     count = 0
     with file.open("w") as log:
@@ -95,7 +96,7 @@ def write_log(file: Path, seconds: float, start_s: float | None = None) -> int:
 
 
 def _loop(bus: str, length_us: int) -> Iterator[tuple[int, int, str, str]]:
-    """Yield (microseconds from the start, running number, bus, frame), in the order that the capture has."""
+    """Yield (microseconds from the start, running number, bus, frame), in the order of the capture."""
     frames = _capture(*CAPTURES[bus])
     span_us = max(after_us for after_us, _ in frames) + 10_000
     number = 0

@@ -1,4 +1,4 @@
-"""Lets the faults of a schedule happen to a world: what begins each kind of fault, and what ends it."""
+"""Begins and ends the faults of a schedule in a world."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ DENIED: Final = ("pattern write hu/v1/up/+/%u/+\n", "topic write hu/v1/ack/+\n")
 
 
 class Inflictor:
-    """Inflicts faults on one world, and counts in `happened` those that took place."""
+    """Inflicts faults on one world, and counts in `happened` the faults that took place."""
 
     def __init__(self, faulty: FaultyWorld) -> None:
         self._faulty = faulty
@@ -27,7 +27,7 @@ class Inflictor:
         self.happened: Counter[tuple[Track, Kind]] = Counter()
 
     async def inflict(self, fault: Fault) -> None:
-        """Let one fault happen, for as long as it lasts; afterwards everything is as it was before."""
+        """Inflict one fault for as long as it lasts, and restore the state before it."""
         if fault.kind is Kind.DISK_FULL and self._faulty.no_disk:
             return
         async with contextlib.AsyncExitStack() as after:
@@ -36,7 +36,7 @@ class Inflictor:
             await asyncio.sleep(fault.lasts_s)
 
     async def _begin(self, fault: Fault, after: contextlib.AsyncExitStack) -> None:
-        """Begin a fault; `after` gets what ends it."""
+        """Begin a fault, and register in `after` how it ends."""
         match fault.track, fault.kind:
             case (Track.AGENT | Track.RECEIVER) as track, Kind.KILL:
                 process = self._faulty.processes[track]
@@ -83,7 +83,7 @@ class Inflictor:
         await whole(asyncio.to_thread(self._world.broker.start, packet_bytes=PACKET_BYTES))
 
     async def _reload(self, *, small_quota: bool) -> None:
-        """Write another configuration, and let the agent read it."""
+        """Write another configuration, and let the agent reload it."""
         self._faulty.configure(small_quota=small_quota)
         await self._faulty.until_up()
         self._world.agent.signal(signal.SIGHUP)

@@ -1,8 +1,8 @@
-"""The schedule of faults: what goes wrong, when, and for how long.  The same seed gives the same schedule.  Pure.
+"""Schedules which faults happen, when, and for how long.  The same seed gives the same schedule.  This file is pure.
 
-Each thing that faults can happen to is a *track*.  Faults of one track never overlap, those of different tracks may.
-A track goes through all its kinds in each round, in an order that the seed shuffles anew, so that a short campaign has
-every kind as well.
+A *track* is a target of faults, such as the broker.  Faults of one track never overlap, but faults of different tracks
+may.  In each round a track goes through all its kinds in a new random order, so that even a short campaign has every
+kind.
 """
 
 import random
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Track(StrEnum):
-    """A thing that faults happen to."""
+    """A target of faults."""
 
     AGENT = "agent"
     BROKER = "broker"
@@ -26,17 +26,17 @@ class Track(StrEnum):
 
 
 class Kind(StrEnum):
-    """A kind of fault; when it ends, everything is as it was before."""
+    """A kind of fault.  The end of a fault restores the state before it."""
 
-    KILL = "kill"  # SIGKILL; `lasts_s` later it is started again
-    SMALL_QUOTA = "small_quota"  # SIGHUP: the agent may keep 100 kB, and its broker is gone
-    FORGET = "forget"  # the broker starts again without the sessions and messages it had
-    DENY = "deny"  # the access-control list lets nobody publish telemetry, or acknowledgements
-    SMALL_PACKETS = "small_packets"  # the broker takes no packet above `amount` bytes
-    CUT = "cut"  # connections are reset, new ones refused
-    STALL = "stall"  # connections stand, nothing passes
-    HALF_OPEN = "half_open"  # the broker's side is gone, the client's side stands and hears nothing
-    SLOW = "slow"  # `amount` bytes a second
+    KILL = "kill"  # SIGKILL; the program starts again `lasts_s` later
+    SMALL_QUOTA = "small_quota"  # SIGHUP: the agent may store 100 kB and cannot reach its broker
+    FORGET = "forget"  # the broker restarts and has lost its sessions and messages
+    DENY = "deny"  # the access list forbids telemetry or acknowledgements
+    SMALL_PACKETS = "small_packets"  # the broker refuses packets above `amount` bytes
+    CUT = "cut"  # connections are reset and new ones are refused
+    STALL = "stall"  # connections stay open, but no byte passes
+    HALF_OPEN = "half_open"  # the broker's side closes, but the client's side stays open
+    SLOW = "slow"  # `amount` bytes a second pass
     DISK_FULL = "disk_full"
     JUMP = "jump"  # the wall clock is `amount` days off
 
@@ -49,7 +49,7 @@ DISK: frozenset[Kind] = frozenset({Kind.DISK_FULL, Kind.SMALL_QUOTA})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: it begins `at_s` after the start and lasts `lasts_s`; `amount` is what its kind says."""
+    """A fault that begins `at_s` after the start and lasts `lasts_s`.  Its kind defines the meaning of `amount`."""
 
     at_s: float
     lasts_s: float
@@ -60,7 +60,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One round of a track's kinds, and the range of seconds between two faults and of the length of one."""
+    """The kinds in one round of a track, and the ranges of the time between two faults and of the length of a fault."""
 
     kinds: Sequence[Kind]
     gap_s: tuple[float, float]
@@ -79,11 +79,11 @@ PLANS: dict[Track, Plan] = {
     Track.FLEET_CLOCK: Plan((Kind.JUMP,), (10.0, 30.0), (2.0, 15.0)),
 }
 LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 22.0, Kind.DENY: 4.0, Kind.SMALL_PACKETS: 4.0}
-"""How much longer than the plan of its track a kind lasts, because it takes time to have an effect."""
+"""These kinds last longer than the plan of their track says, because they take time to have an effect."""
 
 
 def faults(seed: int, track: Track, seconds: float) -> list[Fault]:
-    """Return the faults of one track in a campaign of `seconds`, in order; all of them end within the campaign."""
+    """Return the faults of one track in order.  All of them end within the `seconds` of the campaign."""
     return list(_faults(random.Random(f"{seed} {track}"), track, seconds))
 
 

@@ -1,4 +1,4 @@
-"""The log that the campaign drives with: real frames, as long as asked for, in the order of each bus."""
+"""The log of the campaign has real frames in the order of each bus, for as long as requested."""
 
 from pathlib import Path
 

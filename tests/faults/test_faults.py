@@ -1,4 +1,4 @@
-"""A minute of faults over the real programs; `make faults` plays a quarter of an hour."""
+"""Play a minute of faults over the real programs.  `make faults` plays a quarter of an hour."""
 
 import os
 import random

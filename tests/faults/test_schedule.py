@@ -1,4 +1,4 @@
-"""The schedule: repeatable, without overlaps, and with every kind of fault even in a minute."""
+"""The schedule is repeatable, has no overlaps, and has every kind of fault even in a minute."""
 
 from itertools import pairwise
 

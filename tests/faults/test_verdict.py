@@ -1,4 +1,4 @@
-"""The verdict passes where the books are true, and nowhere else."""
+"""The verdict passes if and only if lake and ledger agree with the log."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,9 +1,8 @@
-"""The verdict: compares the lake with cantools on the same log, and what is missing with the ledger of losses.
+"""Compares the lake with cantools on the same log, and the missing samples with the ledger of losses.
 
-The ledger must explain every missing sample and every missing batch number.  Where an acknowledgement did not get
-through, the vehicle may give up a batch that the receiver has stored; such a batch is in both, and counts as stored.
-Where it was a batch of events, the vehicle reports the losses in it again; a loss that is reported twice, known by its
-id, counts once.
+The ledger must explain every missing sample and every missing batch number.  If an acknowledgement is lost, the vehicle
+may evict a batch that the receiver has stored.  Such a batch is in the lake and in the ledger, and counts as stored.
+If it was a batch of events, the vehicle reports its losses again.  Two reports with the same id count as one loss.
 """
 
 import json
@@ -48,11 +47,11 @@ TELLING = (
     "broker_lost",
     "log_continues",
 )
-"""Events that the programs log where faults reach them."""
+"""The programs log these events when a fault affects them."""
 
 
 def said(*logs: Path) -> Counter[str]:
-    """Count how often each event stands in logs of JSON lines."""
+    """Count how often each event occurs in logs of JSON lines."""
     events: Counter[str] = Counter()
     for log in logs:
         for line in log.read_text(errors="replace").splitlines():
@@ -64,7 +63,7 @@ def said(*logs: Path) -> Counter[str]:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Samples that the vehicle reports as lost and that are not in the lake, and batches without explanation."""
+    """Counts lost samples by reason, without those that are in the lake, and batches that nothing explains."""
 
     lost: dict[str, int]
     unexplained_batches: int
@@ -103,7 +102,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Return whether nothing is missing or double, and the ledger is true."""
+        """Return whether the ledger explains exactly the missing samples, and no sample is double or different."""
         wrong = (
             self.lost_unaccounted,
             self.lost_in_words_only,
@@ -149,7 +148,7 @@ def compare_with_oracle(log: Path, lake: Path) -> Comparison:
 
 
 def render(verdict: Verdict) -> str:
-    """Return the result as text for a person."""
+    """Return the result as text for people."""
     found = verdict.as_dict()
     kills = ", ".join(f"{n} of the {name}" for name, n in found["kills"].items())
     lost = ", ".join(f"{n:,} {reason}" for reason, n in found["lost_accounted"].items()) or "nothing"
@@ -157,9 +156,9 @@ def render(verdict: Verdict) -> str:
         f"seed {verdict.seed}, {verdict.minutes:g} minutes ({verdict.seconds:.0f} s with draining and comparing)",
         f"kills: {kills}; {found['link_faults']} link faults, {found['disk_faults']} disk faults, "
         f"{found['clock_jumps']} clock jumps",
-        f"cantools says {found['samples_expected']:,} samples, the lake has {found['samples_in_lake']:,}",
-        f"lost and accounted for: {lost}",
-        f"lost without account: {found['lost_unaccounted']:,}, accounted for and not lost: "
+        f"cantools decodes {found['samples_expected']:,} samples, the lake has {found['samples_in_lake']:,}",
+        f"samples lost and accounted for: {lost}",
+        f"samples lost without account: {found['lost_unaccounted']:,}, accounted for and not lost: "
         f"{found['lost_in_words_only']:,}, batches unexplained: {found['unexplained_batches']:,}",
         f"double: {found['duplicates']:,}, differing: {found['differing']:,}",
         *(f"  e.g. {example}" for example in found["examples"] if not verdict.passed),
@@ -170,7 +169,7 @@ def render(verdict: Verdict) -> str:
 
 
 def repeat(seed: int, minutes: float) -> str:
-    """Return the variables of `make faults` that give the same faults again."""
+    """Return the variables with which `make faults` repeats the same faults."""
     return f"SEED={seed} MINUTES={minutes:g}"
 
 

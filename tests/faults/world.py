@@ -1,4 +1,4 @@
-"""The world of the campaign: the world of the lab, with roads that fail, disks that fill up, and clocks that jump."""
+"""Adds failing roads, full disks and jumping clocks to the world of the lab."""
 
 import asyncio
 import contextlib
@@ -21,17 +21,20 @@ from tests.small_disk import NoDisk, SmallDisk, small_disk
 
 SMALL_QUOTA_BYTES: Final = 100_000
 DISCARD_PORT: Final = 9
-"""A port of loopback on which nothing listens."""
+"""On this port of loopback no program listens."""
 
 VEHICLE_DISK_KB: Final = 65_536
 FLEET_DISK_KB: Final = 524_288
 UP_S: Final = 20.0
 QUIET: Final = 8
-"""Looks, half a second apart, that must find everything delivered: losses are reported every two seconds."""
+"""So many looks in a row, half a second apart, must find everything delivered.
+
+Losses are reported every two seconds.
+"""
 
 
 class FaultyWorld:
-    """One fleet with one vehicle in `folder`.  An asynchronous context manager; `start` starts the programs."""
+    """A fleet with one vehicle in `folder`, as an asynchronous context manager.  `start` starts the programs."""
 
     def __init__(self, folder: Path, log: Path) -> None:
         self._ending = contextlib.AsyncExitStack()
@@ -47,9 +50,9 @@ class FaultyWorld:
         self.roads: dict[Track, Road] = {}
         self.disks: dict[Track, list[SmallDisk]] = {Track.VEHICLE_DISK: [], Track.FLEET_DISK: []}
         self.no_disk: str | None = None
-        """Why no disk can be filled; None where they can."""
+        """The reason why disks cannot be filled, or None if they can."""
         self.down: set[Track] = set()
-        """Programs that a fault keeps down just now."""
+        """Programs that a fault keeps down at the moment."""
         self._log = log
 
     async def __aenter__(self) -> Self:
@@ -75,7 +78,7 @@ class FaultyWorld:
 
     @property
     def processes(self) -> dict[Track, Process]:
-        """Return the programs that faults kill; the broker has more than one way to end."""
+        """Return agent and receiver, which faults kill.  The broker is not included, because several faults end it."""
         return {Track.AGENT: self.world.agent, Track.RECEIVER: self.world.receiver}
 
     async def start(self) -> None:
@@ -85,7 +88,7 @@ class FaultyWorld:
             process.start()
 
     def configure(self, *, speed: float = 1.0, small_quota: bool = False) -> None:
-        """Write agent.toml.  With `small_quota` the spool must evict, because nothing is delivered either."""
+        """Write agent.toml.  With `small_quota` the broker is out of reach, too, so the spool must evict batches."""
         vehicle = self.world.vehicle
         vehicle.broker_port = DISCARD_PORT if small_quota else self.roads[Track.VEHICLE_ROAD].port
         spool = drive.spool(SMALL_QUOTA_BYTES if small_quota else drive.QUOTA_BYTES)
@@ -106,7 +109,7 @@ class FaultyWorld:
             status = await self.world.status()
             quiet = quiet + 1 if status and _delivered(status) else 0
             if time.monotonic() > deadline_s:
-                raise Permanent(f"not delivered within {timeout_s:.0f} s: {json.dumps(status)}")
+                raise Permanent(f"the log was not delivered within {timeout_s:.0f} s: {json.dumps(status)}")
         for track in (Track.AGENT, Track.RECEIVER):
             await self._end(track)
 
@@ -117,18 +120,18 @@ class FaultyWorld:
             raise Permanent(f"the {track} ended with status {status} on SIGTERM:\n{last_lines(process.log)}")
 
     def check(self) -> None:
-        """Raise Permanent where a program ended by itself."""
+        """Raise Permanent if a program ended by itself."""
         for track, process in self.processes.items():
             if track not in self.down:
                 process.check_alive()
 
     async def until_up(self) -> None:
-        """Wait until the agent answers: before, a signal ends it, as it ends every program that is only starting."""
+        """Wait until the agent answers.  Before that, a signal would end it, as its handlers are not installed."""
         deadline_s = time.monotonic() + UP_S
         while await self.world.status() is None:
             self.check()
             if time.monotonic() > deadline_s:
-                raise Permanent(f"no status of the agent within {UP_S:.0f} s")
+                raise Permanent(f"the agent did not answer within {UP_S:.0f} s")
             await asyncio.sleep(0.2)
 
     def _mount(self) -> None:

@@ -1,4 +1,4 @@
-"""A fleet with one vehicle and what stores its batches; tests that need another one say so themselves."""
+"""Provides a fleet, one vehicle, the store of its batches and an empty lake as fixtures."""
 
 from collections.abc import Iterator
 from pathlib import Path

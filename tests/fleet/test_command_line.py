@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit statuses and one clear message."""
+"""Test the command line as a user sees it: exit statuses, and one clear message for each mistake."""
 
 import json
 import subprocess
@@ -88,7 +88,7 @@ def test_what_stands_in_the_way_of_a_new_fleet_is_named(tmp_path: Path, capsys: 
 
 @pytest.fixture
 def asked(tmp_path: Path) -> list[str]:
-    """Options of a fleet with an empty lake."""
+    """Return the options that select a fleet with an empty lake."""
     fleet = tmp_path / "f"
     assert main(["init", "--fleet", str(fleet)]) == 0
     Lake(str(fleet / "lake"))

@@ -1,4 +1,4 @@
-"""A fleet and its vehicles for tests: real keys, real sealing, small windows."""
+"""Makes a fleet and vehicles for tests, with real keys, real sealing and small windows."""
 
 import tomllib
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Vehicle:
         key: ec.EllipticCurvePrivateKey | None = None,
         catalogue: Catalogue | None = None,
     ) -> bytes:
-        """With `catalogue` it refers to that."""
+        """Return a sealed batch.  With `catalogue`, the batch refers to it instead of describing its signals."""
         return self.sealed(seq, encode_window(make_window(seq) if window is None else window, catalogue), key=key)
 
     def sealed(self, seq: int, body: bytes, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
@@ -83,7 +83,7 @@ def make_vehicle(fleet: FleetFolder, folder: Path) -> Vehicle:
 
 
 def make_window(seq: int, *, samples: int = 10) -> Window:
-    """Two signals of one message; raw values tell the batch, times rise by 10 ms."""
+    """Return a window with two signals of one message, every 10 ms.  Raw values and times depend on `seq`."""
     t_us = T0_US + seq * 1_000_000 + np.arange(samples, dtype=np.int64) * 10_000
     signals = (
         SignalInfo("Speed.VehicleSpeed", "can0", "km/h", Kind.UINT, 16, 0.01, 0.0),
@@ -97,7 +97,7 @@ def make_window(seq: int, *, samples: int = 10) -> Window:
 
 
 def make_catalogue(*, more: int = 0) -> Catalogue:
-    """What `make_window` may hold, and `more` signals that it never holds."""
+    """Return a catalogue of the signals of `make_window`, and of `more` signals that no window holds."""
     speed, gear = make_window(1).groups[0].signals
     unseen: list[Described] = [
         (SignalInfo(f"Unseen.S{i}", "can0", None, Kind.UINT, 8, 1.0, 0.0), {}) for i in range(more)

@@ -1,1 +1,1 @@
-"""Damaged input for every reader of files that other programs wrote: `python -m tests.fuzz`."""
+"""Fuzzes every reader of files that other programs write: `python -m tests.fuzz`."""

@@ -1,4 +1,4 @@
-"""Feed damaged inputs to all readers and report the failures; exit status 1 if there is any."""
+"""Feed damaged inputs to all readers, and report the failures.  The exit status is 1 if there is any failure."""
 
 import argparse
 import json
@@ -17,18 +17,18 @@ BUILD = Path(__file__).parents[2] / "build"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     names = [target.name for target in TARGETS]
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(names)} (all)")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one or more of {', '.join(names)} (all)")
     parser.add_argument(
-        "--inputs", type=whole(1, 1_000_000_000), default=100_000, metavar="N", help="over all targets (%(default)s)"
+        "--inputs", type=whole(1, 1_000_000_000), default=100_000, metavar="N", help="in all (%(default)s)"
     )
-    parser.add_argument("--seed", type=whole(0, 2**32), default=1, metavar="S", help="of the chance (%(default)s)")
+    parser.add_argument("--seed", type=whole(0, 2**32), default=1, metavar="S", help="of all inputs (%(default)s)")
     parser.add_argument(
         "--jobs", type=whole(1, 1_000), default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)"
     )
     parser.add_argument("--out", type=Path, default=BUILD / "fuzz.json", metavar="FILE", help="report (%(default)s)")
     options = parser.parse_args()
     if unknown := sorted(set(options.targets) - set(names)):
-        parser.error(f"no target {', '.join(unknown)}: choose from {', '.join(names)}")
+        parser.error(f"there is no target {', '.join(unknown)}; choose from {', '.join(names)}")
     targets = chosen(options.targets)
     print(", ".join(f"{name} {count:,}" for name, count in share_out(targets, options.inputs).items()))
     began = time.monotonic()

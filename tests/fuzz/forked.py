@@ -1,6 +1,6 @@
-"""A child that reads an MF4 log, forked off this process, which has imported asammdf already.
+"""Reads an MF4 log in a child that is forked off this process, which has imported asammdf already.
 
-A child that is started afresh takes a second for that import.  The child runs the agent's own code, with less patience.
+A newly started child would need a second for that import.  The child runs the agent's code with a shorter time limit.
 """
 
 import faulthandler
@@ -11,11 +11,11 @@ from typing import BinaryIO, Final
 
 from agent.sources.mf4 import write
 
-_SILENCE_S: Final = 0.5  # of processor time, some fifty times what an input takes.
+_SILENCE_S: Final = 0.5  # of processor time, some fifty times what an input takes
 
 
 class Forked:
-    """A `Child` of `agent.sources.mf4`."""
+    """Implements the protocol `Child` of `agent.sources.mf4` with a forked process."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""Mutations of valid seeds.  Pure: the same chance gives the same bytes."""
+"""Mutates valid seeds.  The same state of `chance` gives the same bytes."""
 
 import random
 import re
@@ -17,7 +17,7 @@ Mutation = Callable[[random.Random, bytearray, Sequence[bytes]], None]
 
 
 def mutated(chance: random.Random, seeds: Sequence[bytes], tokens: Sequence[bytes] = ()) -> bytes:
-    """Return a seed with one to six changes, at most MAX_BYTES long; `tokens` are words of the format."""
+    """Return a seed with one to six changes, cut to MAX_BYTES.  `tokens` are words of the format to insert."""
     content = bytearray(chance.choice(seeds))
     for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 4, 6))):
         if tokens and chance.random() < 0.15:

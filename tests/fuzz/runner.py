@@ -1,7 +1,7 @@
-"""Feeds inputs to targets, in processes of their own, and holds each input to its limits of time and memory.
+"""Feeds inputs to targets in separate processes, with limits of time and memory for each input.
 
 Input n of a target is a function of (seed, target, n).  Each input is written to a file before it is read, so that an
-input that kills the process can be found afterwards.  An input that fails is kept under its digest.
+input that kills the process can be found afterwards.  An input that fails is kept in a file named by its digest.
 """
 
 import faulthandler
@@ -25,8 +25,8 @@ from types import FrameType
 
 from tests.fuzz.targets import TARGETS, Target
 
-LIMIT_S = 20.0  # of one input, by the wall clock: some thousand times what it needs
-MEMORY_BYTES = 2 * 1024**3  # of address space, beyond what the process starts with
+LIMIT_S = 20.0  # of wall time for one input, some thousand times what it needs
+MEMORY_BYTES = 2 * 1024**3  # of address space, in addition to that at the start of the process
 CHUNK = 2_000
 
 
@@ -36,7 +36,7 @@ class Hang(BaseException):
 
 @dataclass
 class Found:
-    """The results of a target: `errors` counts its own errors by type, `crashes` describes all others."""
+    """Holds the results of a target.  `errors` counts its own errors by type, `crashes` describes all others."""
 
     inputs: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -51,22 +51,22 @@ class Found:
 
 
 def chosen(names: Sequence[str]) -> list[Target]:
-    """Return all targets, or those of the given names.  Raises: KeyError."""
+    """Return all targets, or the targets with the given names.  Raises: KeyError for an unknown name."""
     by_name = {target.name: target for target in TARGETS}
     return [by_name[name] for name in names] if names else list(TARGETS)
 
 
 def share_out(targets: Sequence[Target], inputs: int) -> dict[str, int]:
-    """Return how many inputs each target gets, at least one."""
+    """Return how many of `inputs` each target gets by its share, but at least one."""
     total = sum(target.share for target in targets)
     return {target.name: max(1, round(inputs * target.share / total)) for target in targets}
 
 
 def fuzz(targets: Sequence[Target], inputs: int, seed: int, folder: Path, jobs: int) -> dict[str, Found]:
-    """Feed all inputs; those that fail are written to `folder`."""
+    """Feed all inputs in `jobs` processes, and return the results.  Failing inputs are written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {target.name: Found() for target in targets}
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # A million small files would wear a disk.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # A million small files would wear out a disk.
     with (
         tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as scratch,
         ProcessPoolExecutor(jobs, initializer=_prepare, initargs=(folder, scratch)) as pool,
@@ -86,7 +86,7 @@ def fuzz(targets: Sequence[Target], inputs: int, seed: int, folder: Path, jobs: 
 
 
 def failure(target: Target, content: bytes) -> str | None:
-    """Return how `content` fails, or None.  Raises: the target's own errors."""
+    """Return a description of how `content` fails, or None.  Raises: the target's own errors."""
     previous = signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     try:
@@ -114,7 +114,7 @@ def _where() -> str:
 
 
 def _prepare(folder: Path, scratch: str) -> None:
-    """Set the limits of a worker, which a loop in C that cannot be interrupted ends with a trace.
+    """Set the limits of a worker.  A loop in C that no exception can interrupt ends the worker with a trace.
 
     Temporary files of a worker lie in `scratch`, because a worker that is killed does not remove them.
     """

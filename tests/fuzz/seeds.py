@@ -1,4 +1,4 @@
-"""Small valid inputs, made in code, with every construct that the readers know."""
+"""Makes small valid inputs in code, with every construct that the readers know."""
 
 import gzip
 import tempfile
@@ -53,7 +53,7 @@ DBC_WORDS = (
 
 
 def containers() -> Database:
-    """Return two containers, of 11 and 29 bits, with plain and multiplexed messages, and one within another."""
+    """Return containers with 11-bit and 29-bit identifiers, with plain, multiplexed and nested messages."""
     mux = [
         Signal("M", 0, 2, is_multiplexer=True),
         Signal("X", 8, 8, multiplexer_ids=[1, 2], multiplexer_signal="M"),
@@ -95,7 +95,7 @@ def packed(suffix: str, content: bytes) -> bytes:
 
 @cache
 def log(suffix: str) -> tuple[bytes, ...]:
-    """Return logs as python-can writes them; `.mf4` also without compression, and not finalised."""
+    """Return logs as python-can writes them.  MF4 logs are also made without compression, and without finalisation."""
     if suffix == ".log":
         return CANDUMP
     if suffix in PACK:
@@ -119,5 +119,5 @@ def _written(suffix: str, messages: Sequence[can.Message], **options: int) -> by
 
 
 def _unfinalised(content: bytes) -> bytes:
-    """As a logger leaves it whose power went: counters of frames and the length of the data are to be made right."""
+    """Return the log as a logger without power leaves it: frame counters and the data length are not final."""
     return b"UnFinMF " + content[8:60] + (0b101).to_bytes(2, "little") + content[62:]

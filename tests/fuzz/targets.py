@@ -1,7 +1,7 @@
-"""What is fuzzed: for each target where its inputs come from, what reads them, and which errors it may raise.
+"""Lists the targets of the fuzzer: how inputs are made, which code reads them, and which errors it may raise.
 
-`part` is the share of all inputs that a target gets, by what it costs and how much there is to find: an MF4 log takes
-a process of its own, forked, and some 20 ms, a plan some microseconds.
+`share` is the share of all inputs that a target gets.  It depends on the cost of an input and on how much there is to
+find: an MF4 log takes a forked process and some 20 ms, a plan some microseconds.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from tests.fuzz.mutate import mutated, overwritten
 
 _DEMO = Path(__file__).parents[2] / "can_dbc" / "dbc"
 _RECORD_BYTES = 80
-_SMALL_BYTES = 60_000  # databases beyond take too long to load for what they add
+_SMALL_BYTES = 60_000  # larger databases take too long to load
 _LEAVES: Sequence[Any] = (
     None, 0, 1, -1, 2, 7, 8, 63, 64, 65, 255, 511, 2**31, 2**32, 2**63 - 1, 2**63, -(2**63), 0.5, float("nan"),
     float("inf"), "", "x", True, [], {}, [0], [1, 1], {0: "a"}, {"0": 1},
@@ -46,7 +46,7 @@ _LEAVES: Sequence[Any] = (
 
 @dataclass(frozen=True)
 class Target:
-    """`make` makes an input and `read` reads it; an exception of `read` that is none of `errors` is a failure."""
+    """A reader under test.  An exception of `read` that is none of `errors` is a failure."""
 
     name: str
     share: float
@@ -63,7 +63,7 @@ def _make_database(chance: random.Random) -> bytes:
 
 
 def _read_database(content: bytes) -> None:
-    """A database that loads is compiled, kept and read back equal, and decodes any frames."""
+    """Check that a database that loads can be compiled, cached and read back equal, and decodes any frames."""
     database = parse(content, "dbc", "fuzzed")
     for match in Match:
         plan = compile_plan([database], match)
@@ -73,7 +73,7 @@ def _read_database(content: bytes) -> None:
         except (
             OverflowError,
             ValueError,
-        ):  # MessagePack has no numbers beyond 64 bits: such a plan is compiled at each start.
+        ):  # MessagePack has no numbers beyond 64 bits, so such a plan is compiled at each start.
             continue
         assert plan_cache.from_bytes(kept, match) == plan
 
@@ -83,7 +83,7 @@ def _read_database(content: bytes) -> None:
 
 @cache
 def _plans() -> tuple[BusPlan, ...]:
-    """Return small plans: those of the seeds, and one for each message of the demonstration vehicle."""
+    """Return small plans: the plans of the seeds, and one plan for each message of the demonstration vehicle."""
     plans = [compile_plan([parse(content, "dbc", "seed")], match) for content in seeds.DBC for match in Match]
     plans += [compile_plan([seeds.containers()], match) for match in Match]
     for file in sorted(_DEMO.glob("*.dbc")):
@@ -98,7 +98,7 @@ def _bodies() -> tuple[bytes, ...]:
 
 
 def _make_plan(chance: random.Random) -> bytes:
-    """Make a plan with damaged bytes or with other values; the digest of most is made right again."""
+    """Make a plan with damaged bytes or with other values.  Most plans get a correct digest again."""
     if chance.random() < 0.05:
         return mutated(chance, [plan_cache.to_bytes(plan) for plan in _plans()[:4]])
     if chance.random() < 0.4:
@@ -144,7 +144,7 @@ def _read_plan(content: bytes) -> None:
 
 @cache
 def _decoder_plans() -> tuple[BusPlan, ...]:
-    """Return the plans of the seeds, and those of the open databases if these are installed."""
+    """Return the plans of the seeds, and the plans of the open databases if they are installed."""
     plans = list(_plans())
     for path in shared_data.databases():
         if path.stat().st_size <= _SMALL_BYTES:
@@ -166,7 +166,7 @@ def _decoders() -> tuple[tuple[BusPlan, Decoder], ...]:
 
 
 def _make_frames(chance: random.Random) -> bytes:
-    """Make the number of a decoder, followed by records of frames."""
+    """Make an input: the number of one of `_decoders`, followed by records of frames."""
     number = chance.randrange(len(_decoders()))
     return number.to_bytes(2, "little") + chance.randbytes(_RECORD_BYTES * chance.randrange(24))
 
@@ -182,7 +182,7 @@ def _decode_random(plan: BusPlan, chance: random.Random) -> None:
 
 
 def _block(plan: BusPlan, content: bytes) -> FrameBlock:
-    """Return a block that a source may deliver; three of four frames are of a message of `plan`, and long enough."""
+    """Return a block that a source may deliver.  Three of four frames are long enough frames of a message of `plan`."""
     count = len(content) // _RECORD_BYTES
     records = np.frombuffer(content[: count * _RECORD_BYTES], np.uint8).reshape(count, _RECORD_BYTES)
     can_id = np.ascontiguousarray(records[:, 0:4]).view(np.uint32).ravel().copy()
@@ -205,7 +205,7 @@ def _block(plan: BusPlan, content: bytes) -> FrameBlock:
 
 
 def _decode(decoder: Decoder, block: FrameBlock, *, whole: bool) -> None:
-    """Each frame and each PDU of any block is decoded once or refused once; `whole` says that all are wanted."""
+    """Check that each frame and each PDU is decoded once or refused once.  With `whole`, all signals are wanted."""
     decoded = decoder.decode(block)
     rows = [row for columns in decoded.columns for row in columns.rows.tolist()]
     refused = sum(refusal.frames for refusal in decoded.refusals)
@@ -232,7 +232,7 @@ def _log(name: str, suffix: str, share: float) -> Target:
     words = seeds.TEXT_WORDS if seed in (".log", ".asc", ".trc") else ()
 
     def make(chance: random.Random) -> bytes:
-        if seed in seeds.PACK and chance.random() < 0.3:  # The damage is within sound compression.
+        if seed in seeds.PACK and chance.random() < 0.3:  # The compression is valid, and its content is damaged.
             return seeds.packed(seed, mutated(chance, seeds.CANDUMP, seeds.TEXT_WORDS))
         if seed == ".mf4" and chance.random() < 0.7:  # Inserted bytes would break most links between blocks.
             return overwritten(chance, seeds.log(seed))

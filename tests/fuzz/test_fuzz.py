@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.fuzz`, and every input that once failed."""
+"""Run a short form of `python -m tests.fuzz`, and every input that once failed."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def test_a_few_thousand_damaged_inputs_raise_nothing_but_the_readers_own_errors(
     report = json.loads((tmp_path / "fuzz.json").read_text())
     assert report["crashes"] == 0
     assert report["inputs"] == sum(share_out(TARGETS, 4000).values())
-    for name in ("dbc", "candump", "asc", "blf", "trc", "gz", "zst", "mf4"):  # some of each are refused, some read
+    for name in ("dbc", "candump", "asc", "blf", "trc", "gz", "zst", "mf4"):  # some are refused, some are read
         assert 0 < sum(report["targets"][name]["errors"].values()) < report["targets"][name]["inputs"]
 
 

@@ -1,4 +1,4 @@
-"""A fleet with one vehicle, as in the tests of `fleet`; tests that need another one say so themselves."""
+"""Provides a fleet with one vehicle as fixtures, as in the tests of `fleet`."""
 
 from tests.fleet.conftest import fleet, vehicle
 

@@ -1,4 +1,4 @@
-"""The cloud side for tests of the running agent: broker and receiver as processes, and questions to the lake."""
+"""Starts broker and receiver for tests of the running agent, and queries the lake."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from tests.agent.car import Car
 
 @contextmanager
 def receiving(car: Car) -> Iterator[Receiver]:
-    """Start broker and receiver for a `with` block; the receiver must end in good order."""
+    """Start broker and receiver for a `with` block, at whose end the receiver must stop with status 0."""
     receiver = Receiver(car.fleet, car.broker_port, car.folder / "receiver.log")
     with Broker(car.fleet, car.folder / "broker", port=car.broker_port), receiver.running_now():
         yield receiver
@@ -20,7 +20,7 @@ def receiving(car: Car) -> Iterator[Receiver]:
 
 
 def in_lake(car: Car, sql: str) -> Any:
-    """Return the first value of the answer."""
+    """Run a query on the lake, and return the first value of the answer."""
     return query(str(car.fleet.lake), sql).column(0)[0].as_py()
 
 

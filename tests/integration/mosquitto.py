@@ -1,4 +1,4 @@
-"""A mosquitto with TLS and client certificates, as the fleet runs it, for the tests of link and uplink."""
+"""Starts a mosquitto with TLS and client certificates, as a fleet runs it, for the tests of link and uplink."""
 
 import secrets
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def write_certificate(path: Path, certificate: x509.Certificate) -> None:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority that issues into one folder."""
+    """A certificate authority that writes its certificates into one folder."""
 
     folder: Path
     key: ec.EllipticCurvePrivateKey
@@ -50,7 +50,10 @@ class Authority:
         return self.folder / "ca.crt.pem"
 
     def client(self, name: str, *, days_ago: int = 0, days: int = 10) -> tuple[Path, Path]:
-        """Certificate and key files of a client with CN `name`, issued `days_ago`, valid for `days` from then."""
+        """Issue a client certificate with CN `name`, and return its file and key file.
+
+        The certificate is valid for `days` from `days_ago`.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = certificates.issue_client(
             self.certificate,
@@ -83,7 +86,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class World:
-    """A broker and the authority that both sides trust."""
+    """Holds a broker and the certificate authority that both sides trust."""
 
     authority: Authority
     broker: Broker
@@ -106,7 +109,7 @@ class World:
 def world(
     folder: Path, *, names: list[str] | None = None, server_days_ago: int = 0, authority: Authority | None = None
 ) -> Iterator[World]:
-    """A running broker; `authority` where the server's certificate comes from another one than the clients'."""
+    """Run a broker.  `authority` issues the server's certificate if it is not the authority of the clients."""
     own = Authority.create(folder / "authority")
     fleet = FleetFolder(folder / "fleet")
     fleet.broker.mkdir(parents=True)

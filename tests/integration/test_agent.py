@@ -1,4 +1,4 @@
-"""The agent as a process of its own: signals, reloads, SIGKILL, the service manager, a replayed log."""
+"""Test the agent as a real process: signals, reloads, SIGKILL, the service manager and replayed logs."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def car(tmp_path: Path) -> Car:
 
 
 def spooled(car: Car) -> list[Window]:
-    """The windows in the spool, in order, opened with the fleet's key."""
+    """Return the windows in the spool, in order, opened with the fleet's key."""
     private = read_recipient(car.fleet)
     device = read_p256(car.identity / "device.key.pem").public_key()
     envelopes = [path.read_bytes() for path in (car.folder / "state" / "spool" / "batches").rglob("*.batch")]
@@ -53,7 +53,7 @@ def frames(at_least: int) -> Callable[[dict[str, Any]], bool]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_stores_the_open_window_within_five_seconds(car: Car, number: signal.Signals) -> None:
-    car.write(telemetry="increment_s = 60")  # so that nothing is decoded before
+    car.write(telemetry="increment_s = 60")  # so that no frame is decoded before the stop
     (car.campaigns / "everything.json").write_bytes(campaign(period_ms=3_600_000))
     with car.running() as agent:
         agent.until_status(frames(1_000), "capturing")
@@ -165,7 +165,7 @@ def test_where_the_new_parts_cannot_be_built_the_old_ones_take_over_again(car: C
 
 def test_after_sigkill_nothing_that_was_stored_is_lost_and_the_spool_goes_on(car: Car) -> None:
     with receiving(car):
-        with car.running() as agent:  # killed on leaving, in the middle of its work
+        with car.running() as agent:  # the agent is killed at the end of the block
             agent.until_status(lambda s: s["spool"]["acknowledged"] >= 2, "delivering")
         dead = status_of(car)
         with car.running() as agent:
@@ -176,12 +176,12 @@ def test_after_sigkill_nothing_that_was_stored_is_lost_and_the_spool_goes_on(car
             assert agent.stop() == 0
     spool = done["spool"]
     assert spool["next_seq"] - 1 + spool["adopted"] == spool["acknowledged"] + spool["waiting"]
-    assert spool["lost"] == {"open_window": {"batches": 0, "samples": 0, "frames": 0}}  # it says from when to when
+    assert spool["lost"] == {"open_window": {"batches": 0, "samples": 0, "frames": 0}}  # the record names the time only
     assert in_lake(car, "SELECT count(*) - count(DISTINCT (epoch, seq)) FROM batches") == 0
 
 
 def status_of(car: Car) -> dict[str, Any]:
-    """What the command line says where no agent runs."""
+    """Return what `headunit-agent status` reports while no agent runs."""
     done = command("agent", "status", "--config", car.config, "--json")
     assert (done.returncode, done.stderr) == (1, "")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -217,7 +217,7 @@ def test_the_service_manager_hears_of_every_stage(car: Car) -> None:
 
 
 def until_heard(manager: socket.socket, word: str) -> list[str]:
-    """The first lines of the messages before the one that begins with `word`."""
+    """Wait for the message that begins with `word`, and return the first lines of the messages before it."""
     before: list[str] = []
     while (line := manager.recv(1_000).decode().splitlines()[0]) != word:
         before.append(line)
@@ -237,7 +237,7 @@ def test_a_replay_ends_with_0_when_all_of_it_is_in_the_lake(car: Car, tmp_path: 
     with receiving(car):
         assert replaying(car, log).wait() == 0
     assert samples_in_lake(car) == count_samples(drive(5.0))
-    assert in_lake(car, "SELECT count(*) FROM events WHERE kind = 'agent_delivered'") == 0  # told last: see the spool
+    assert in_lake(car, "SELECT count(*) FROM events WHERE kind = 'agent_delivered'") == 0  # it stays in the spool
     assert len(events(car, "agent_delivered")) == 1
 
 
@@ -274,7 +274,7 @@ def on_trial(car: Car) -> trial.Slots:
 def test_only_crashes_use_up_the_attempts_of_a_release_on_trial(car: Car) -> None:
     store = Store.open(car.folder / "state" / "pushes")
     release = store.add_release(Release(7, {}))
-    store.commit(Record(slots=trial.commit(trial.Slots(), release)))  # and the agent crashed with it
+    store.commit(Record(slots=trial.commit(trial.Slots(), release)))  # as after a crash on trial
     with socket.create_server(("127.0.0.1", car.serve_port)):
         assert command("agent", "run", "--config", car.config).returncode == 1
     with car.running() as agent:

@@ -1,4 +1,4 @@
-"""What goes wrong in the field: one clear message, the right exit status, and work goes on wherever it can."""
+"""Each failure in the field gives one clear message and the right exit status, and the agent goes on if it can."""
 
 import shutil
 import subprocess
@@ -105,7 +105,7 @@ def state_is_a_file(car: Car) -> None:
     (car.folder / "state").write_text("")
 
 
-# What is broken, and what the message must name: the file or key, and a word of what is wrong or what to do.
+# Each mistake, and the words that its message must have: the file or key, and the fault or the remedy.
 MISTAKES: list[tuple[Callable[[Car], None], tuple[str, ...]]] = [
     (not_toml, ("agent.toml", "TOML", "line 1")),
     (unknown_key, ("agent.toml", "uplink.ack_timeout", "did you mean 'ack_timeout_s'")),
@@ -200,7 +200,7 @@ def test_an_unreachable_broker_is_named_once_and_everything_is_kept(car: Car) ->
     with car.running() as agent:
         agent.until(lambda: agent.said("link_failed"), "told")
         agent.until_status(lambda s: s["spool"]["waiting"] >= 3, "stored")
-        (line,) = agent.lines("link_failed")  # though it tries again every second
+        (line,) = agent.lines("link_failed")  # although the agent retries every second
         assert f"localhost:{car.broker_port}" in line["reason"]
         assert "is the broker running" in line["reason"]
         assert agent.status()["link"]["problem"] == line["reason"]

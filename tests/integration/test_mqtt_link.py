@@ -1,4 +1,4 @@
-"""The MQTT link against a real mosquitto with TLS, client certificates and an ACL."""
+"""Test the MQTT link against a real mosquitto with TLS, client certificates and an ACL."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` and check that nothing of it is left on the event loop."""
+    """Run `work`, and check that it leaves no task on the event loop."""
 
     async def checked() -> None:
         before = asyncio.all_tasks()
@@ -49,14 +49,14 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 
 @contextmanager
 def stalled(fleet: World) -> Iterator[None]:
-    """The broker is there, and does nothing."""
+    """Stop the broker's process with SIGSTOP for a `with` block, so that it keeps its connections and does nothing."""
     pid = fleet.broker.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        if fleet.broker.pid == pid:  # nobody has killed it
+        if fleet.broker.pid == pid:  # the block has not killed the broker
             os.kill(pid, signal.SIGCONT)
 
 
@@ -163,7 +163,7 @@ def test_a_killed_broker_fails_all_waiting_publishes_at_once(tmp_path: Path) -> 
     async def work() -> None:
         with world(tmp_path) as fleet:
             async with connect(fleet.endpoint(VEHICLE)) as connection:
-                with stalled(fleet):  # so that no PUBACK comes before the kill
+                with stalled(fleet):  # no PUBACK may come before the kill
                     waiting = [connection.publish(UP, b"x") for _ in range(50)]
                     await asyncio.sleep(0.1)
                     fleet.broker.kill()
@@ -202,7 +202,7 @@ def test_a_half_open_connection_is_noticed_within_two_keep_alives_though_nothing
                 with pytest.raises(Transient, match="lost"):
                     async for _ in connection.messages():
                         pass
-                assert time.monotonic() - started_s < 2 * endpoint.keepalive_s + 2.0  # paho looks once a second
+                assert time.monotonic() - started_s < 2 * endpoint.keepalive_s + 2.0  # paho checks once a second
 
     run(work)
 
@@ -261,7 +261,7 @@ def test_a_cancelled_publish_keeps_its_slot_until_its_puback(tmp_path: Path) -> 
                     await asyncio.wait(tasks)
                     late = connection.publish(UP, b"late")
                     await asyncio.sleep(0.05)
-                    assert connection._client._client._last_mid == 20  # the late one waits: 20 are unacknowledged
+                    assert connection._client._client._last_mid == 20  # 20 are unacknowledged, so the late one waits
                 async with asyncio.timeout(5):
                     await late
 
@@ -273,7 +273,7 @@ def test_a_publish_that_was_given_up_while_it_waited_is_not_sent_and_holds_up_no
         with world(tmp_path) as fleet:
             async with connect(fleet.endpoint(VEHICLE)) as connection:
                 with stalled(fleet):
-                    answers = [connection.publish(UP, b"x") for _ in range(23)]  # 20 at a time
+                    answers = [connection.publish(UP, b"x") for _ in range(23)]  # at most 20 are in flight
                     answers[20].cancel()
                     answers[21].cancel()
                 async with asyncio.timeout(5):
@@ -418,7 +418,7 @@ def test_cancelling_a_hanging_connect_returns_at_once_and_leaves_nothing(fleet: 
             async with asyncio.timeout(0.2):
                 await asyncio.wait({task})
             assert task.cancelled()
-            await asyncio.sleep(0.6)  # the thread's handshake times out and finds nobody
+            await asyncio.sleep(0.6)  # meanwhile the thread's handshake times out
 
     run(work)
 

@@ -1,4 +1,4 @@
-"""Down the whole way: a real mosquitto with its access list, a signed push, the verifier process, and an evaluation."""
+"""A signed push travels over a real mosquitto with its access list, through the verifier, to the answer for an app."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass(frozen=True)
 class World:
-    """A fleet, one enrolled vehicle and a running broker."""
+    """Holds a fleet, one enrolled vehicle and a running broker."""
 
     fleet: FleetFolder
     car: Path
@@ -71,7 +71,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @asynccontextmanager
 async def answering(world: World) -> AsyncIterator[None]:
-    """The receiver's part: answers sync requests."""
+    """Answer sync requests during a `with` block, in place of the receiver."""
 
     async def answer(connection: Connection) -> None:
         async for topic, payload in connection.messages():

@@ -1,4 +1,4 @@
-"""The receiver as a real process, over a real broker with mutual TLS, into real Delta tables."""
+"""Test the receiver as a real process, with a real broker with mutual TLS and real Delta tables."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ async def until(done: Callable[[], bool]) -> None:
 
 @dataclass
 class Heard:
-    """What the fleet said to a vehicle, every signature verified."""
+    """Collects the fleet's answers to a vehicle, whose signatures are verified."""
 
     stored: set[int] = field(default_factory=set)
     refused: dict[int, Refusal] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Heard:
 
 @contextlib.asynccontextmanager
 async def online(vehicle: Vehicle, port: int, heard: Heard) -> AsyncIterator[Connection]:
-    """The vehicle on the broker, listening for acknowledgements."""
+    """Connect the vehicle to the broker for a `with` block, and collect its acknowledgements in `heard`."""
     endpoint = Endpoint(
         host="localhost",
         port=port,
@@ -108,14 +108,14 @@ def receiver(fleet: FleetFolder, broker: Broker, tmp_path: Path) -> Iterator[Rec
 
 
 def rows_by_batch(fleet: FleetFolder) -> dict[int, tuple[int, int]]:
-    """seq to (sample rows, event rows), counted in their own tables."""
+    """Return (sample rows, event rows) by sequence number, counted in the tables of samples and events."""
     table = query(
         str(fleet.lake),
         "SELECT seq, (SELECT count(*) FROM samples s WHERE s.seq = b.seq), (SELECT count(*) FROM events e "
         "WHERE e.seq = b.seq) FROM batches b",
     )
     rows = [tuple(column[i].as_py() for column in table.columns) for i in range(table.num_rows)]
-    assert len({row[0] for row in rows}) == len(rows), "a batch is in the table of batches twice"
+    assert len({row[0] for row in rows}) == len(rows), "the table of batches has a batch twice"
     return {seq: (samples, events) for seq, samples, events in rows}
 
 
@@ -126,7 +126,7 @@ async def test_batches_that_arrive_out_of_order_and_twice_are_each_stored_once(
     heard = Heard()
     await connected(receiver)
     async with online(vehicle, broker.port, heard) as connection:
-        for seq in (1, 3, 2, 3, 1):  # each in a commit of its own: the order of the numbers must not matter
+        for seq in (1, 3, 2, 3, 1):  # one commit each, in any order of numbers
             before = heard.count
             await connection.publish(vehicle.topic, vehicle.batch(seq))
             await until(functools.partial(heard.more_than, before))
@@ -187,11 +187,11 @@ async def test_a_vehicle_may_neither_publish_nor_listen_for_another(
                 await connection.publish(topic, vehicle.batch(1))
         await connection.subscribe(
             [topics.ack(victim.name), f"{topics.ROOT}/up/#"]
-        )  # granted by mosquitto, never served
+        )  # mosquitto grants these and delivers nothing
         await other.publish(victim.topic, victim.batch(1))
         await until(lambda: overheard.stored == {1})
         await connection.publish(vehicle.topic, vehicle.batch(2))
-        await until(lambda: mine.stored == {2})  # after the victim's, and none of the victim's came (listen asserts)
+        await until(lambda: mine.stored == {2})  # `listen` asserts that no answer to the victim came
     assert mine.count == 1
 
 
@@ -227,7 +227,7 @@ async def test_a_second_receiver_of_the_same_partitions_is_turned_away(
 
 
 async def deliver(vehicle: Vehicle, port: int, batches: dict[int, bytes], heard: Heard) -> None:
-    """As a vehicle does: send what is not acknowledged, again and again, in any order."""
+    """Send the batches that are not acknowledged, again and again, in any order, as a vehicle does."""
     rng = random.Random(1)
     while waiting := sorted(set(batches) - heard.stored):
         rng.shuffle(waiting)
@@ -244,14 +244,14 @@ async def test_a_receiver_killed_at_random_moments_stores_every_batch_exactly_on
     fleet: FleetFolder, vehicle: Vehicle, broker: Broker, receiver: Receiver
 ) -> None:
     seed = random.randrange(2**32)
-    print(f"seed {seed}")  # shown where it fails
+    print(f"seed {seed}")  # pytest shows this if the test fails
     rng = random.Random(seed)
     batches = {seq: vehicle.batch(seq) for seq in range(1, 301)}
     heard = Heard()
     delivery = asyncio.create_task(deliver(vehicle, broker.port, batches, heard))
     kills = connections = 0
     while kills < 15 and not delivery.done():
-        if rng.random() < 0.7:  # else it may die while it starts and recovers
+        if rng.random() < 0.7:  # otherwise it may be killed during its recovery
             await connected(receiver, times=connections + 1)
         await asyncio.sleep(rng.uniform(0.0, 0.7))
         receiver.kill()

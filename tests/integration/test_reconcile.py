@@ -35,7 +35,7 @@ def open_spool(car: Car) -> Store:
 
 
 def add_what_nobody_can_read(car: Car) -> int:
-    """A batch that the vehicle signs and the receiver refuses for good."""
+    """Store a batch that the vehicle has signed and the receiver refuses for good, and return its number."""
     recipient = RecipientPublicKey.from_json((car.identity / "hpke.pub.json").read_bytes(), "hpke.pub.json")
     key = read_p256(car.identity / "device.key.pem")
     name = json.loads(command("agent", "check", "--config", car.config, "--json").stdout)["vehicle"]
@@ -53,7 +53,7 @@ def add_what_nobody_can_read(car: Car) -> int:
 
 
 def damage_one(car: Car) -> int:
-    """A stored batch of samples is not what was written any more: the newest, which the quota takes last."""
+    """Damage the newest stored batch of samples, which the quota evicts last, and return its number."""
     path = sorted((car.state / "spool" / "batches").rglob("*.live.*.batch"))[-1]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -62,7 +62,7 @@ def damage_one(car: Car) -> int:
 
 
 def by_number(lines: list[dict[str, Any]]) -> dict[tuple[str, int], tuple[str, ...]]:
-    """(epoch, number): state, and for lost ones reason, lane, times."""
+    """Return the state of each (epoch, number), and for lost batches also reason, lane and times."""
     found: dict[tuple[str, int], tuple[str, ...]] = {}
     for line in lines:
         if line["first_seq"] is None:
@@ -99,16 +99,16 @@ def evicted(agent: Agent) -> None:
 
 
 def test_every_number_is_the_same_in_the_vehicle_and_in_the_lake(car: Car) -> None:
-    with car.running() as agent:  # nobody listens: the spool overflows
+    with car.running() as agent:  # there is no broker, so the spool overflows
         evicted(agent)
         assert agent.stop() == 0
     damaged, refused = damage_one(car), add_what_nobody_can_read(car)
     car.write(sources=vehicle(duration_s=0.5))
     with receiving(car), car.running() as agent:
         agent.until_status(settled, "everything sent")
-        time.sleep(3.0)  # what was lost is told in a batch of its own
+        time.sleep(3.0)  # the losses travel in a later batch
         agent.until_status(settled, "the losses told")
-        assert agent.stop() == 0  # which stores one more batch: it waits
+        assert agent.stop() == 0  # the stop stores one more batch, which waits
         own, lake = both(car)
 
     assert {state for state, *_ in own.values()} >= {"delivered", "lost", "waiting"}

@@ -1,4 +1,4 @@
-"""`fleet simulate` in small: real broker, receivers, connections and lake."""
+"""Run `fleet simulate` with few vehicles, and a real broker, receivers, connections and lake."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_twenty_vehicles_lose_nothing_and_double_nothing_over_two_receivers(tmp_
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     assert report["passed"]
-    assert report["batches_sent"] == 20 * (1 + 3)  # the catalogue, and three windows in nine seconds
+    assert report["batches_sent"] == 20 * (1 + 3)  # one catalogue, and three windows in nine seconds
     lost_or_double = [report[f"{what}_{of}"] for what in ("lost", "double") for of in ("batches", "samples")]
     assert lost_or_double == [0, 0, 0, 0]
     assert 0 < report["latency_p50_ms"] <= report["latency_p95_ms"] <= report["latency_p99_ms"]
@@ -46,7 +46,7 @@ def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
         done = command("fleet", "simulate", *here, *arguments, "--json", seconds=100)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
-        compacted = command("fleet", "compact", *here, "--json")  # beside the receiver
+        compacted = command("fleet", "compact", *here, "--json")  # while the receiver runs
         assert compacted.returncode == 0, compacted.stderr
         assert [line.split(":")[0] for line in compacted.stderr.splitlines()] == [
             f"  table {name}" for name in ("samples", "events", "batches")
@@ -54,7 +54,7 @@ def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
         assert receiver.stop() == 0
     assert (report["batches_sent"], report["receiver_cpu_ms_per_batch"], report["extrapolation"]) == (12, None, [])
     records = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]
-    assert [record["revoked"] for record in records] == [True] * 3  # nobody uses these names again
+    assert [record["revoked"] for record in records] == [True] * 3  # these names must not be used again
     samples, _, _ = json.loads(compacted.stdout)
     assert samples["files_before"] > samples["files_after"] == 1
 

@@ -1,7 +1,7 @@
-"""Whoever takes a running head unit's flash gets sealed batches, and nothing that opens them.
+"""The flash of a running head unit holds sealed batches, and nothing that opens them.
 
-Every file below the state folder, of the agent at work, is searched: for what the signals are called and what values
-are called, for the very bytes of the bodies that were sealed, for anything that decompresses, and for private keys.
+The test searches every file of the agent's state folder for names of signals and values, for bytes of the bodies that
+were sealed, for content that decompresses, and for private keys.
 """
 
 import base64
@@ -24,13 +24,13 @@ from tests.agent.car import DATABASES, Car, campaign
 pytestmark = pytest.mark.integration
 
 ZSTD = b"\x28\xb5\x2f\xfd"
-ALIGNED = 16  # bytes: where keys in memory and in files begin
-WINDOW = 24  # bytes of a plaintext that do not come about by chance
-PLANS = "plans"  # the compiled databases: what any signal of this model is called, and no sample
+ALIGNED = 16  # bytes; keys begin at multiples of it
+WINDOW = 24  # bytes of plaintext; so many do not occur by chance
+PLANS = "plans"  # the folder of compiled databases has the names of all signals, but no sample
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Every file, also those that come and go meanwhile."""
+    """Return the content of every file.  A file that is removed meanwhile is left out."""
     found = {}
     for path in folder.rglob("*"):
         try:
@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def names() -> list[bytes]:
-    """Of messages, signals and values of the demonstration vehicle."""
+    """Return the names of messages, signals and values of the demonstration vehicle."""
     found: set[str] = set()
     for file in DATABASES.glob("demo_*.dbc"):
         for message in load(file).messages:
@@ -50,12 +50,12 @@ def names() -> list[bytes]:
             for signal in message.signals:
                 found.add(signal.name)
                 found |= {str(text) for text in (signal.choices or {}).values()}
-    tables = Path(schema.__file__).read_text()  # words of ours that a value may have for its name, too
+    tables = Path(schema.__file__).read_text()  # our own words may also be names of values
     return [name.encode() for name in found if len(name) > 5 and name not in tables]
 
 
 def unpacked(content: bytes) -> Iterator[bytes]:
-    """Whatever decompresses, wherever it begins."""
+    """Yield the content of every zstd frame in `content`, wherever it begins."""
     for match in re.finditer(re.escape(ZSTD), content):
         try:
             yield zstandard.ZstdDecompressor().decompressobj().decompress(content[match.start() :])
@@ -64,14 +64,14 @@ def unpacked(content: bytes) -> Iterator[bytes]:
 
 
 def telling(content: bytes, words: list[bytes]) -> set[bytes]:
-    """Which of `words` stand in `content`, as they are or compressed."""
+    """Return the `words` that occur in `content`, plain or compressed."""
     return {word for text in (content, *unpacked(content)) for word in words if word in text}
 
 
 def opens(content: bytes, public: bytes) -> bool:
-    """Whether some 32 bytes of `content`, as they are or in base64 or hexadecimal, are the X25519 key to `public`.
+    """Return whether `content` has the X25519 private key of `public`, raw, in base64 or in hexadecimal.
 
-    No batch can be opened without: the default suite needs it beside that of ML-KEM.
+    No batch can be opened without this key, which the default suite needs beside the key of ML-KEM.
     """
     texts = [base64.b64decode(text + b"=" * (-len(text) % 4)) for text in re.findall(rb"[A-Za-z0-9+/]{43,}", content)]
     texts += [bytes.fromhex(text.decode()) for text in re.findall(rb"(?:[0-9a-f]{2}){32,}", content)]
@@ -90,7 +90,7 @@ def car(tmp_path: Path) -> Car:
 def test_nothing_on_the_flash_of_a_running_agent_tells_what_it_collects_or_opens_it(car: Car) -> None:
     (car.campaigns / "everything.json").write_bytes(campaign(period_ms=2_000))
     state = car.folder / "state"
-    with car.running() as agent:  # no broker: everything stays here
+    with car.running() as agent:  # there is no broker, so all batches stay
         agent.until_status(
             lambda status: status["spool"]["waiting"] > 4 and status["spool"]["checkpoints"] > 0,
             "windows and checkpoints",
@@ -104,7 +104,7 @@ def test_nothing_on_the_flash_of_a_running_agent_tells_what_it_collects_or_opens
     bodies = [unseal(content, fleet, device)[1] for content in sealed.values()]
     plain = [text for body in bodies for text in unpacked(body)]
     words = names()
-    assert len(telling(b"".join(plain), words)) > 20  # they would be found
+    assert len(telling(b"".join(plain), words)) > 20  # the search would find them
 
     pieces = [text[at : at + WINDOW] for text in (*plain, *bodies) for at in range(0, len(text) - WINDOW, 997)]
     pieces = [piece for piece in pieces if len(set(piece)) > WINDOW // 2]
@@ -116,11 +116,11 @@ def test_nothing_on_the_flash_of_a_running_agent_tells_what_it_collects_or_opens
         for text in (content, *unpacked(content)):
             assert not [piece for piece in pieces if piece in text], path
         assert not [secret for secret in encoded if secret in content], path
-        assert b"PRIVATE KEY" not in content, path  # the device's own, which signs, lies with the identity
+        assert b"PRIVATE KEY" not in content, path  # the device's signing key lies in the identity folder
         with pytest.raises(Untrusted):
             decode_batch(content)
     public = X25519PrivateKey.from_private_bytes(fleet.raw[-32:]).public_key().public_bytes_raw()
-    assert opens(fleet.to_json(), public)  # it would be found
+    assert opens(fleet.to_json(), public)  # the search would find it
     for path, content in (files | contents(car.identity)).items():  # the identity is on the same flash
         assert not opens(content, public), path
     assert {read_header(content).key_id for content in sealed.values()} == {fleet.key_id}

@@ -1,4 +1,4 @@
-"""Store to receiver over a real mosquitto with TLS: at least once, through kills, lost answers and refusals."""
+"""The uplink delivers over a real mosquitto with TLS at least once, through kills, lost answers and refusals."""
 
 import asyncio
 import hashlib
@@ -49,7 +49,7 @@ PACE = Pace(in_flight=8, ack_timeout_s=0.3, patience_cap_s=2.0, refusal=Backoff(
 
 
 class Clock:
-    """The spool's wall clock."""
+    """The spool's wall clock, which the test can set back."""
 
     behind_s = 0.0
 
@@ -83,7 +83,7 @@ def content(seq: int, size: int = 1_000) -> bytes:
 
 
 class WatchedReader(Reader):
-    """A reader that calls `looked` after each look for pending batches.  It shares the state of `reader`."""
+    """A reader that shares the state of `reader`, and calls `looked` after each look for pending batches."""
 
     def __init__(self, reader: Reader, looked: Callable[[], None]) -> None:
         self.__dict__ = reader.__dict__
@@ -117,7 +117,7 @@ def uplink_of(
 
 
 async def drive(uplink: Uplink, endpoint: Endpoint) -> None:
-    """The part of the app around an uplink: connect, subscribe, run, and again after each loss."""
+    """Connect, subscribe and run the uplink, and again after each lost connection, as the app does."""
     while True:
         try:
             async with connect(endpoint) as connection, asyncio.TaskGroup() as group:
@@ -130,7 +130,7 @@ async def drive(uplink: Uplink, endpoint: Endpoint) -> None:
 
 
 class Receiver:
-    """What a receiver does on the wire: counts every batch it gets, and acknowledges what `answer` says."""
+    """Simulates a receiver on a real connection: counts every batch, and sends the answer that `answer` gives."""
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -326,7 +326,7 @@ def test_a_large_window_drains_within_the_brokers_receive_maximum(fleet: World, 
 
 
 def old(spool: Store, count: int) -> None:
-    """Batches that were stored an hour ago."""
+    """Store `count` batches as if an hour ago."""
     CLOCK.behind_s = 3_600.0
     fill(spool, count)
     CLOCK.behind_s = 0.0
@@ -341,7 +341,7 @@ def test_fresh_data_overtakes_the_backlog_which_keeps_to_its_rate(fleet: World, 
             started_s, before = time.monotonic(), uplink.counts.acknowledged
             fill(spool, 10)
             await until(lambda: all(receiver.seen[seq] for seq in range(61, 71)))
-            assert spool.counts().batches > 10  # of the backlog
+            assert spool.counts().batches > 10  # batches of the backlog still wait
             assert time.monotonic() - started_s < 1.0
             await until(lambda: empty(spool) and uplink.counts.acknowledged == 70)
             elapsed_s = time.monotonic() - started_s
@@ -352,7 +352,7 @@ def test_fresh_data_overtakes_the_backlog_which_keeps_to_its_rate(fleet: World, 
 
 def test_a_metered_link_without_bytes_left_carries_what_is_fresh_alone(fleet: World, spool: Store) -> None:
     async def work() -> None:
-        # A batch that is sent twice on a busy machine would spend the bytes of another one.
+        # On a busy machine a repeated batch would use up the bytes of another one.
         patient = replace(PACE, ack_timeout_s=10.0)
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, pace=patient, metered=True, daily_bytes=3_000)
         old(spool, 20)
@@ -406,7 +406,7 @@ def test_refused_batches_leave_the_spool_and_are_named(fleet: World, spool: Stor
 
 
 def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World, spool: Store) -> None:
-    """The fleet refuses, signed, what the broker sent under the numbers of batches that wait: the good ones stay."""
+    """A broker sends junk under numbers of waiting batches.  The fleet's refusal of the junk removes no batch."""
 
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
@@ -445,10 +445,10 @@ def test_the_brokers_word_is_enough_only_where_the_settings_say_so(fleet: World,
         receiver.answer = lambda _: None
         fill(spool, 50)
         async with tasks(drive(uplink, fleet.endpoint(VEHICLE))):
-            await asyncio.sleep(1.0)  # nobody listens: the broker takes each batch and throws it away
+            await asyncio.sleep(1.0)  # without a subscriber the broker discards each batch
             assert spool.counts().batches == 50
             assert uplink.counts.acknowledged == uplink.counts.published == 0
-            assert PACE.in_flight <= uplink.counts.publish_unheard <= PACE.in_flight * 6  # a pause of 0.2 s at least
+            assert PACE.in_flight <= uplink.counts.publish_unheard <= PACE.in_flight * 6  # a pause lasts 0.2 s or more
             async with tasks(receiver.serve(fleet.endpoint("receiver"))):
                 await until(lambda: empty(spool) and uplink.counts.acknowledged == 50)
         assert receiver.seen.keys() == set(range(1, 51))
@@ -529,7 +529,7 @@ def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
     fleet: World, spool: Store, ack: AckMode
 ) -> None:
     def deny() -> None:
-        """Take the vehicles' right to publish away, and make the running broker read it."""
+        """Remove the vehicles' right to publish from the access list, and let the running broker reload the list."""
         acl = fleet.authority.folder.parent / "fleet" / "broker" / "mosquitto.acl"
         acl.write_text(ACCESS_LIST.replace("pattern write hu/v1/up/+/%u/+\n", ""))
         assert fleet.broker.pid is not None
@@ -545,7 +545,7 @@ def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
                 await asyncio.sleep(1.5)
         assert spool.counts().batches == 30
         assert uplink.counts.published == 0
-        assert PACE.in_flight <= uplink.counts.publish_refused <= PACE.in_flight * 8  # a pause of 0.2 s at least
+        assert PACE.in_flight <= uplink.counts.publish_refused <= PACE.in_flight * 8  # a pause lasts 0.2 s or more
         assert "Not authorized (0x87): check the broker's ACL" in logs[0]["reason"]
 
     asyncio.run(work())
@@ -578,7 +578,7 @@ def test_a_damaged_batch_is_not_sent_and_the_rest_is(fleet: World, spool: Store,
 
 
 def wants(digest: bytes, receiver: Receiver, carrier: int) -> Callable[[int], bytes | None]:
-    """Answers of a receiver that stores nothing but `carrier` before it has that."""
+    """Return the answers of a receiver that wants the catalogue `digest` until it has the batch `carrier`."""
     return lambda seq: (
         receiver.signed(seq)
         if receiver.seen[carrier]

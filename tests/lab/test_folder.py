@@ -1,4 +1,4 @@
-"""A folder that is made anew takes nothing of anybody's with it."""
+"""A folder is emptied before a run only if an earlier run has made it."""
 
 from pathlib import Path
 

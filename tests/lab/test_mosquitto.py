@@ -1,5 +1,4 @@
-"""A broker as the demo and the integration tests run it: only the fleet's certificates get in, on their
-topics only."""
+"""The broker of the demo and of the integration tests accepts only the fleet's certificates, on their own topics."""
 
 import socket
 import ssl
@@ -55,7 +54,7 @@ def fleet(tmp_path: Path) -> FleetFolder:
 
 
 def handshake(broker: Broker, ca: Path, client: tuple[Path, Path] | None) -> bytes:
-    """Connect with an MQTT 5 CONNECT packet; what the broker answers."""
+    """Connect with an MQTT 5 CONNECT packet, and return the broker's answer."""
     context = ssl.create_default_context(cafile=ca)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if client is not None:

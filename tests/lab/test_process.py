@@ -1,4 +1,4 @@
-"""A program of the lab starts, is asked, ends and starts again; a machine is a parameter of it."""
+"""A program of the lab starts, ends and starts again, on a machine that is a parameter."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What passes on a road is untouched and counted, and its ways to fail are what they say."""
+"""A road passes and counts bytes unchanged, and each of its ways to fail does what it says."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ Talk = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def echo() -> AsyncIterator[int]:
-    """A broker that says everything twice."""
+    """Run a server that sends everything back twice, in place of a broker, and yield its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

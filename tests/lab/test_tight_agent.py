@@ -1,4 +1,4 @@
-"""The agent with tight limits refuses a limit that the agent does not have."""
+"""The agent with tight limits refuses the name of a limit that does not exist."""
 
 import pytest
 

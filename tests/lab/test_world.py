@@ -1,4 +1,4 @@
-"""The world of the lab: all programs together, restartable one by one, on machines that are parameters."""
+"""The world of the lab runs all programs together, restarts them one by one, and takes machines as parameters."""
 
 import asyncio
 import time

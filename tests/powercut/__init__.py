@@ -1,1 +1,1 @@
-"""The stores on a disk that loses its power."""
+"""Tests the stores on a simulated disk that loses power."""

@@ -1,4 +1,4 @@
-"""`python -m tests.powercut`: many power cuts in the stores; prints seeds, writes build/powercut.json."""
+"""Make many power cuts in the stores, print the seeds, and write build/powercut.json."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from tests.powercut.stores import STORES
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.powercut", description=__doc__)
     parser.add_argument("--cuts", type=whole(1, 10**8), default=10_000, help="in all stores together (%(default)s)")
-    parser.add_argument("--seed", type=whole(0, 2**32), default=1, help="of the first drive (%(default)s)")
+    parser.add_argument("--seed", type=whole(0, 2**32), default=1, help="seed of the first drive (%(default)s)")
     options = parser.parse_args()
     started = time.monotonic()
     drives = -(-options.cuts // (CUTS_A_DRIVE * len(STORES)))
@@ -26,7 +26,7 @@ def main() -> int:
         for store in STORES
         for violation in cut_drive(store, seed, CUTS_A_DRIVE)
     ]
-    # The test of the test: where folders are not synced, or files are not, that shows.
+    # This tests the test: if syncs of files or of folders are left out, a violation must be found.
     planted = {
         kind: any(
             cut_drive(store, seed, CUTS_A_DRIVE, lambda found, _path, kind=kind: found == kind)

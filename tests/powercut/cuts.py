@@ -1,4 +1,4 @@
-"""Seeded power cuts: drive a store on the platter, cut at random moments, and look at what is left."""
+"""Drives a store on the platter, cuts the power at random moments from a seed, and checks what is left."""
 
 import random
 import shutil
@@ -25,7 +25,7 @@ class Violation:
 
 
 def cut_drive(store: str, seed: int, cuts: int, forgets: Forgets = lambda _kind, _path: False) -> list[Violation]:
-    """One drive of a store from `seed`, cut `cuts` times; what did not hold."""
+    """Drive a store once from `seed`, cut the power at `cuts` moments, and return the violations."""
     chance = random.Random(f"{store} {seed}")
     drive, check = STORES[store]
     with tempfile.TemporaryDirectory(prefix="powercut-", dir=MEMORY if MEMORY.is_dir() else None) as name:
@@ -50,7 +50,7 @@ def cut_drive(store: str, seed: int, cuts: int, forgets: Forgets = lambda _kind,
             after = next((state for at, state in promises if at > moment), None)
             try:
                 check(left, before, after)
-            except Exception as error:  # noqa: BLE001  # whatever it is: the store did not come back
+            except Exception as error:  # noqa: BLE001  # any error means that the store did not recover
                 found.append(Violation(store, seed, number, f"{type(error).__name__}: {error}"))
             shutil.rmtree(left)
     return found

@@ -1,9 +1,13 @@
-"""A disk that forgets: every operation is carried out in a folder and recorded, so that it can be known afterwards what
-a power cut at any moment might have left.
+"""Simulates a disk that forgets what was not synced.
 
-The rules are the worst that POSIX allows.  Data of a file that were not fsynced: each write is there, in part (by
-sectors of 512 bytes), or not, in any order; so is the length.  Names (new, renamed, removed) whose folder was not
-fsynced: each there or not.  What was synced is there.  Writes do not touch neighbouring bytes (powersafe overwrite).
+Every operation is carried out in a folder and recorded.  The record says what a power cut at any moment might leave.
+The rules are the worst that POSIX allows:
+
+- Synced data and names survive.
+- Each write to a file since its last fsync survives, is lost, or survives in part (in sectors of 512 bytes), in any
+  order.  The same holds for the length of the file.
+- Each name that was made, renamed or removed since the last fsync of its folder survives or is lost.
+- A write does not change neighbouring bytes (powersafe overwrite).
 """
 
 import random
@@ -15,12 +19,12 @@ from agent.system.durable import Disk
 
 SECTOR = 512
 Forgets = Callable[[str, Path], bool]
-"""Whether a sync ("file" or "folder") of a path is left out: the planted bug."""
+"""Returns whether a sync ("file" or "folder") of a path is left out, as a planted bug."""
 
 
 @dataclass(eq=False)
 class Inode:
-    """A file: what is durable of it, and what was done since: (offset, bytes) written, or (length, None) cut."""
+    """A file: its durable content, and what is not synced: (offset, bytes) written, or (length, None) truncated."""
 
     durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
@@ -53,10 +57,10 @@ Change = dict[Path, Inode | None]
 
 
 class Model:
-    """What is durable and what is not, as operations come in."""
+    """Follows the operations, and knows which names and contents are durable."""
 
     def __init__(self) -> None:
-        self.names: dict[Path, Inode] = {}  # as the programs see them
+        self.names: dict[Path, Inode] = {}  # the names as the programs see them
         self.durable: dict[Path, Inode] = {}
         self.pending: list[Change] = []
 
@@ -79,7 +83,7 @@ class Model:
         self.pending = rest
 
     def cut(self, chance: random.Random) -> dict[Path, bytes | None]:
-        """What a power cut now might leave: contents, None for folders."""
+        """Return what a power cut at this moment might leave: the content by path, or None for a folder."""
         names = dict(self.durable)
         keep = _chooser(chance)
         for change in self.pending:
@@ -100,7 +104,7 @@ def _apply(names: dict[Path, Inode], change: Change) -> None:
 
 
 def _chooser(chance: random.Random) -> Callable[[int], bool]:
-    """Nothing, everything, or each by chance."""
+    """Return a function that chooses nothing, everything, or each by chance."""
     share = chance.choice((0.0, 1.0, 0.5, 0.9, 0.1))
     return lambda _: chance.random() < share
 
@@ -109,7 +113,7 @@ Operation = Callable[[Model], None]
 
 
 class Platter(Disk):
-    """Does what it is told below `root`, and writes it down in `operations`."""
+    """A disk that carries out each operation below `root` and records it in `operations`."""
 
     def __init__(self, root: Path, forgets: Forgets = lambda _kind, _path: False) -> None:
         self.root = root
@@ -131,7 +135,7 @@ class Platter(Disk):
 
     def write_synced(self, path: Path, content: bytes, mode: int) -> None:
         super().write_synced(path, content, mode)
-        self.data(path, 0, None)  # a file that is there is cut, one that is not is made
+        self.data(path, 0, None)  # truncates an existing file, or makes a new one
         for start in range(0, len(content), 4 * SECTOR):
             self.data(path, start, content[start : start + 4 * SECTOR])
         self.synced(path)
@@ -159,7 +163,7 @@ class Platter(Disk):
 
 
 def lay_out(left: dict[Path, bytes | None], root: Path, target: Path) -> None:
-    """Put what a cut left of `root` below `target`; names in folders that are gone are gone with them."""
+    """Write what a cut left of `root` below `target`.  Files in a folder that is lost are lost, too."""
     target.mkdir()
     for path in sorted(left):
         place = target / path.relative_to(root)

@@ -1,4 +1,4 @@
-"""What the spool is put through, and what must hold of it after a cut, with its index and without."""
+"""Drives the spool, and checks its state after a power cut, with its index and without."""
 
 import random
 from collections.abc import Callable
@@ -18,7 +18,10 @@ ALL = tuple(Lane)
 
 @dataclass(frozen=True)
 class SpoolState:
-    """`checkpoints` has those of open windows; `stored_windows` names all windows whose fragments were ever stored."""
+    """The durable state of a spool.
+
+    `checkpoints` holds the checkpoints of open windows.  `stored_windows` names all windows that were ever stored.
+    """
 
     epoch: str
     next_seq: int
@@ -131,21 +134,21 @@ def check_spool(root: Path, before: SpoolState | None, after: SpoolState | None)
         assert Reason.INDEX_DAMAGED not in counts.lost, "the index is damaged"
         lost = sum(total.batches for total in counts.lost.values())
         known = counts.acknowledged + counts.batches + lost
-        assert counts.next_seq - 1 + counts.adopted == known, "numbers that nothing explains"
-        assert counts.checkpoints == (0, 0), "checkpoints of a process that is gone"
+        assert counts.next_seq - 1 + counts.adopted == known, "there are numbers that nothing explains"
+        assert counts.checkpoints == (0, 0), "checkpoints of an ended process were not turned into batches"
         _check_contents(found, before, after)
         if before is not None:
-            assert counts.epoch == before.epoch, "another epoch"
-            assert counts.next_seq >= before.next_seq, "a number would be given twice"
+            assert counts.epoch == before.epoch, "the epoch has changed"
+            assert counts.next_seq >= before.next_seq, "a number would be used twice"
         states = [state for state in (before, after) if state is not None]
         points = spool.resume_points()
         allowed = [state.resume_points for state in states] + ([{}] if before is None else [])
-        assert not states or points in allowed, "resume points that nobody stored"
+        assert not states or points in allowed, "there are resume points that were never stored"
         if after is not None and points == after.resume_points:
-            assert not points or spool.writer.stored(after.token), "resume points without their append"
+            assert not points or spool.writer.stored(after.token), "there are resume points without their append"
             assert before is None or before.token == after.token or counts.next_seq >= after.next_seq
         elif after is not None:
-            assert not spool.writer.stored(after.token), "an append without its resume points"
+            assert not spool.writer.stored(after.token), "there is an append without its resume points"
         if before is not None:
             assert _overflow(spool) in {state.overflow for state in states}, "a loss that was recorded is gone"
         _append_one(spool, before)
@@ -154,14 +157,14 @@ def check_spool(root: Path, before: SpoolState | None, after: SpoolState | None)
 
 
 def check_spool_without_index(root: Path, before: SpoolState | None, after: SpoolState | None) -> None:
-    """The same cut has cost the index as well, so that only the names of the files are left."""
+    """Check the state after a cut that has also cost the index, so that only the names of the files are left."""
     for path in (root / "state" / "spool").glob("index.sqlite3*"):
         path.unlink()
     spool = open_spool(root)
     try:
         found, counts = _found(spool), spool.counts()
         lost = sum(total.batches for total in counts.lost.values())
-        assert counts.adopted == counts.batches + lost, "batches that nothing explains"
+        assert counts.adopted == counts.batches + lost, "there are batches that nothing explains"
         _check_contents(found, before, after)
         _append_one(spool, None)
     finally:
@@ -169,16 +172,16 @@ def check_spool_without_index(root: Path, before: SpoolState | None, after: Spoo
 
 
 def _check_contents(found: dict[BatchId, bytes | None], before: SpoolState | None, after: SpoolState | None) -> None:
-    """Check that what was reported durable is there, that it is what was written, and that no window is there twice."""
+    """Check that durable batches are there with their content, and that no checkpoint is there beside its window."""
     states = [state for state in (before, after) if state is not None]
     if before is not None:
         kept = before if after is None else after
         for id_, content in (before.waiting | before.checkpoints).items():
             if id_ in kept.waiting or id_ in kept.checkpoints:
-                # The window may have landed whose durable names replace the checkpoint.
-                assert found.get(id_) == content, f"batch {id_} is not as it was reported durable"
+                # A checkpoint may be missing if its window was being stored.
+                assert found.get(id_) == content, f"batch {id_} was reported durable and has another content"
         both = before.stored_windows & {id_.epoch for id_ in found}
-        assert not both, f"checkpoints of {both} would be sent, and their window was"
+        assert not both, f"checkpoints of {both} would be sent although their windows were stored"
     contents: dict[BatchId, bytes] = {}
     for state in states:
         contents |= state.waiting | state.checkpoints

@@ -1,7 +1,7 @@
-"""SQLite on the platter: what its own file layer writes, cuts, syncs and deletes is written down as well.
+"""Records on the platter what SQLite's own file layer writes, truncates, syncs and deletes.
 
-A VFS like the default one, but for four operations, is registered with the very library that the `sqlite3` module
-uses, as the default; so production code runs unchanged, and SQLite decides what it syncs and when.
+A VFS that records these four operations, and is otherwise the default one, becomes the default of the library that the
+`sqlite3` module uses.  So production code runs unchanged, and SQLite decides when to sync a file.
 """
 
 import contextlib
@@ -54,8 +54,8 @@ class _Recorder:
         self.vfs = _Vfs.from_buffer_copy(default)
         self.vfs.name, self.vfs.next = b"platter", None
         self._open, self._delete = _XOPEN(default.open), _XDELETE(default.delete)
-        self._files: dict[int, tuple[Path, Path | None]] = {}  # by address: path, folder to sync with it
-        self._methods: dict[int, _Methods] = {}  # ours, by the address of SQLite's: databases and journals differ
+        self._files: dict[int, tuple[Path, Path | None]] = {}  # path, and folder to sync with it, by address
+        self._methods: dict[int, _Methods] = {}  # by address of SQLite's; they differ for databases and journals
         self._kept = (_XOPEN(self.opened), _XDELETE(self.deleted))
         self._io = (_XWRITE(self.written), _XTRUNCATE(self.truncated), _XSYNC(self.synced))
         self.vfs.open, self.vfs.delete = (ctypes.cast(each, c_void_p) for each in self._kept)
@@ -115,7 +115,7 @@ class _Recorder:
 
 @contextlib.contextmanager
 def recording(platter: Platter) -> Iterator[None]:
-    """Databases that are opened meanwhile, and closed again, are on the platter."""
+    """Record databases that are opened and closed within the `with` block on the platter."""
     library = ctypes.CDLL("libsqlite3.so.0")
     recorder = _Recorder(platter, library)
     assert library.sqlite3_vfs_register(byref(recorder.vfs), 1) == 0

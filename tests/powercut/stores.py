@@ -1,7 +1,7 @@
-"""What each store is put through, and what must hold after a cut.
+"""Drives each store, and checks its state after a power cut.
 
-A drive calls `promise(state)` whenever the store has reported something durable.  `check` gets a folder as a cut left
-it, what had been promised before the cut (None: nothing yet), and what the call under way was about to promise.
+A drive calls `promise(state)` whenever the store has reported that a state is durable.  A check gets the folder that a
+cut left, the last state promised before the cut, and the first state promised after the cut, or None for either.
 """
 
 import random
@@ -55,7 +55,7 @@ def check_pushes(root: Path, before: PushState | None, after: PushState | None) 
     assert not store.damaged, "both copies of the record are damaged"
     if before is not None:
         allowed = [state.record for state in (before, after) if state is not None]
-        assert store.record in allowed, "the record went back, or is none that was written"
+        assert store.record in allowed, "the record is an earlier one, or was never written"
     for ref in (store.record.slots.current, store.record.slots.trial):
         assert ref is None or store.release(ref) is not None, "a release that the record names is missing"
 
@@ -65,7 +65,7 @@ def check_pushes(root: Path, before: PushState | None, after: PushState | None) 
 
 @dataclass(frozen=True)
 class ReceiverState:
-    """`landed`: commits in the lake, which is durable by itself; `acknowledged`; `refused`: quarantined."""
+    """The durable state of a receiver: commits in the lake, acknowledged numbers, and names in the quarantine."""
 
     landed: dict[int, tuple[int, ...]]
     acknowledged: frozenset[int]
@@ -112,23 +112,23 @@ def drive_receiver(root: Path, chance: random.Random, promise: Promise) -> None:
 
 def check_receiver(root: Path, before: ReceiverState | None, after: ReceiverState | None) -> None:
     landed = {} if before is None else dict(before.landed)
-    (root / "receiver" / "quarantine").mkdir(parents=True, exist_ok=True)  # `fleet init` makes them, not the receiver
+    (root / "receiver" / "quarantine").mkdir(parents=True, exist_ok=True)  # as `fleet init` does
     inbox = open_inbox(root, landed)
     try:
         assert inbox.last_number >= max(landed, default=0), "the inbox is older than the lake"
         for commit in inbox.undone():
             seqs = tuple(batch.key.seq for batch in commit.batches)
-            assert commit.number not in landed or landed[commit.number] == seqs, "one number, two commits"
+            assert commit.number not in landed or landed[commit.number] == seqs, "two commits have the same number"
             landed[commit.number] = seqs
         in_lake = [seq for seqs in landed.values() for seq in seqs]
-        assert len(in_lake) == len(set(in_lake)), "a batch twice in the lake"
+        assert len(in_lake) == len(set(in_lake)), "the lake has a batch twice"
         if before is not None:
-            assert before.acknowledged <= set(in_lake), "a batch that was acknowledged is nowhere"
+            assert before.acknowledged <= set(in_lake), "an acknowledged batch is missing"
             again = inbox.take([SealedBatch(BatchKey("v", "e", seq), b"again", 2) for seq in sorted(in_lake)])
-            assert again.commit is None, "a batch in the lake would be taken again"
+            assert again.commit is None, "a batch in the lake would be stored again"
             folder = root / "receiver" / "quarantine"
             kept = before.refused if after is None else before.refused & after.refused
-            assert all((folder / f"{name}.sealed").stat().st_size == 600 for name in kept), "a refused batch is gone"
+            assert all((folder / f"{name}.sealed").stat().st_size == 600 for name in kept), "a refused batch is missing"
             Quarantine(folder)
     finally:
         inbox.close()

@@ -1,4 +1,4 @@
-"""A short form of `make powercut`, seeds that once failed, and the test of the test."""
+"""Run a short form of `make powercut`, and seeds that once failed, and test that planted bugs are found."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.powercut.platter import FOLDER, SECTOR, Inode, Model
 from tests.powercut.stores import STORES
 
 FAILED: tuple[tuple[str, int], ...] = (("spool_without_index", 969_553),)
-"""(store, seed) of drives that showed a violation, for ever."""
+"""Every (store, seed) of a drive that once showed a violation.  None is ever removed."""
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -46,7 +46,7 @@ def test_a_single_kind_of_sync_that_is_left_out_is_found(store: str, kind: str, 
 
 
 def left(model: Model, file: Path) -> set[bytes | None]:
-    """Whatever a cut can leave of `file`."""
+    """Return all contents of `file` that a cut can leave, with None for a missing file."""
     return {model.cut(random.Random(seed)).get(file) for seed in range(300)}
 
 
@@ -57,7 +57,7 @@ def test_the_disk_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
     model.durable[folder] = model.names[folder] = FOLDER
     model.change({file: Inode()})
     model.inode(file).pending.append((0, b"x" * SECTOR + b"y"))
-    assert {None, b""} < left(model, file)  # neither name nor content
+    assert {None, b""} < left(model, file)  # neither name nor content is durable
     model.inode(file).sync()
     assert left(model, file) == {None, b"x" * SECTOR + b"y"}
     model.sync_folder(folder)

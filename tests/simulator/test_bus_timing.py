@@ -1,4 +1,4 @@
-"""Frames keep their period, wait for each other, and do not depend on how time is cut."""
+"""Frames keep their periods, wait for each other, and do not depend on how time is divided into steps."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The databases of the demonstration vehicle are sound, and as varied as those of real cars."""
+"""The databases of the demonstration vehicle have no defect, and are as varied as those of real cars."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The encoder gives the bytes that cantools gives, for every message it can be handed."""
+"""The encoder gives the same bytes as cantools for every message."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ def limits(signal: Signal) -> tuple[int, int]:
 
 
 def random_raw(message: Message, rng: np.random.Generator) -> np.ndarray:
-    """Random raw columns whose multiplexer values are ones that the message lists."""
+    """Return columns of random raw values.  Multiplexers get only numbers that the message lists."""
     columns = []
     for signal in message.signals:
         listed = sorted(
@@ -42,7 +42,7 @@ def random_raw(message: Message, rng: np.random.Generator) -> np.ndarray:
 
 
 def present(message: Message, values: dict[str, int]) -> set[str]:
-    """The signals that the multiplexer values of this frame select, by cantools' own tree."""
+    """Return the signals that the multiplexer values of a frame select, by cantools' own tree."""
 
     def walk(node: str | dict[str, dict[int, list]]) -> set[str]:
         if isinstance(node, str):
@@ -87,7 +87,7 @@ def test_physical_columns_become_the_bytes_of_cantools(message: Message) -> None
     physical = np.empty(raw.shape)
     multiplexers = {signal.multiplexer_signal for signal in message.signals}
     for row, signal in enumerate(message.signals):
-        # Between two steps, so that rounding is at stake; never beyond the ends.
+        # A value lies between two steps, to test rounding, but within the limits of the signal.
         shift = 0.0 if signal.name in multiplexers else rng.uniform(-0.49, 0.49, FRAMES)
         stepped = np.clip(raw[row] + shift, *limits(signal))
         physical[row] = stepped * signal.conversion.scale + signal.conversion.offset

@@ -1,4 +1,4 @@
-"""What the virtual vehicle sends is reproducible, decodes with cantools, and looks like a bus."""
+"""The frames of the virtual vehicle are reproducible, decode with cantools, and look like those of a real bus."""
 
 from functools import cache
 from itertools import pairwise
@@ -31,7 +31,7 @@ def same(left: FrameBlock, right: FrameBlock) -> bool:
 
 
 def of(name: str, block: FrameBlock) -> tuple[FrameBlock, list[dict]]:
-    """(frames of one message, decoded by cantools)."""
+    """Return the frames of one message, and their values as cantools decodes them."""
     (key,) = [key for key, message in MESSAGES.items() if message.name == name]
     rows = np.flatnonzero((block.bus == key[0]) & (block.can_id == key[1]))
     message = MESSAGES[key]
@@ -87,7 +87,7 @@ def test_every_message_comes_at_its_period() -> None:
         t_ns = block.t_ns[(block.bus == bus) & (block.can_id == can_id)]
         expected = 30_000 / message.cycle_time
         assert abs(len(t_ns) - expected) <= 1, message.name
-        # Its own jitter, and a few frames of others to wait for.
+        # A frame has jitter, and waits for a few frames of other messages.
         assert np.abs(np.diff(t_ns) / 1e6 - message.cycle_time).max() < 4.0, message.name
     assert 1_000 < len(block) / 30 < 1_500
 
@@ -106,7 +106,7 @@ def test_every_frame_has_the_form_of_its_message() -> None:
 
 
 def test_physical_values_come_back_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the samplers put in is what cantools reads: nothing saturates, nothing wraps."""
+    """cantools reads the values that the samplers put in.  No value saturates or wraps."""
     put_in: dict[str, list[dict]] = {}
 
     def recording(name, sampler):
@@ -173,7 +173,7 @@ def test_the_calendar_follows_the_frames() -> None:
             f"{frame['Year']:04.0f}-{frame['Month']:02.0f}-{frame['Day']:02.0f}T{frame['Hour']:02.0f}:"
             f"{frame['Minute']:02.0f}:{frame['Second']:02.0f}.{frame['Millisecond']:03.0f}"
         )
-        # The message says when it was composed, the timestamp when it was through.
+        # The message has the time when it was composed, the timestamp the end of its transmission.
         assert 0 <= t_ns // 1_000_000 - int(np.datetime64(calendar, "ms").astype(np.int64)) <= 3
     assert {frame["Year"] for frame in decoded} == {2025, 2026}
 

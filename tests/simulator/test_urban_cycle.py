@@ -1,4 +1,4 @@
-"""The drive is reproducible and stays within what a car does."""
+"""The drive is reproducible and stays within the limits of a real car."""
 
 from dataclasses import fields
 from functools import cache

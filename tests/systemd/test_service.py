@@ -1,4 +1,4 @@
-"""The service unit, held against systemd's own checks, and the installer run into an empty root."""
+"""The service unit passes systemd's own checks, and the installer works in an empty root."""
 
 import re
 import shutil
@@ -9,12 +9,12 @@ import pytest
 
 UNIT = Path(__file__).parents[2] / "systemd" / "headunit-agent.service"
 
-if shutil.which("systemd-analyze") is None:  # `make test` installs it
+if shutil.which("systemd-analyze") is None:  # `make test` installs systemd-analyze
     pytest.skip("systemd-analyze is not installed: apt-get install systemd", allow_module_level=True)
 
 
 def _with_program(folder: Path) -> Path:
-    """The unit with a program that exists, as after `make install`: verify looks for it."""
+    """Write the unit with a program that exists, because `systemd-analyze verify` looks for the program."""
     unit = folder / UNIT.name
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.MULTILINE))
     return unit

@@ -1,7 +1,10 @@
-"""Tests on virtual CAN interfaces, with can-utils and python-can on the other side.
+"""Tests on virtual CAN interfaces, with can-utils and python-can as counterparts.
 
-They run directly where the machine has vcan (`ip link add type vcan` works), else inside User Mode Linux, which
-test_user_mode_linux.py boots on the machine's own file system.  REQUIRE_VCAN=1: having neither is a failure.
-VCAN_SECONDS: how long the sustained load lasts (default 10; 60 with REQUIRE_VCAN=1).  VCAN_KILLS: how often the agent
-is killed (default 5; 20 with REQUIRE_VCAN=1).  VCAN_ARGS: pytest options for the run inside, such as "-k kill".
+The tests run directly if the machine has vcan (`ip link add type vcan` works).  If not, test_user_mode_linux.py runs
+them inside User Mode Linux, on the machine's own file system.  Variables of the environment:
+
+- REQUIRE_VCAN=1 boots User Mode Linux if it is needed, and fails if the machine has neither.
+- VCAN_SECONDS is the length of the sustained load in seconds (3, or 60 with REQUIRE_VCAN=1).
+- VCAN_KILLS is how often the agent is killed (2, or 20 with REQUIRE_VCAN=1).
+- VCAN_ARGS are pytest options for the run inside User Mode Linux, such as "-k kill".
 """

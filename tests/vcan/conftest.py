@@ -1,4 +1,4 @@
-"""Skips what needs vcan where there is none: it then runs inside User Mode Linux."""
+"""Skips tests that need vcan if the machine has none.  Then test_user_mode_linux.py runs them."""
 
 import os
 
@@ -12,5 +12,5 @@ def _vcan(request: pytest.FixtureRequest) -> None:
     if request.path.name == "test_user_mode_linux.py" or can_interfaces.available():
         return
     if os.environ.get("VCAN_INSIDE") == "1":
-        pytest.fail("no vcan inside User Mode Linux: its modules did not load")
-    pytest.skip("no vcan on this machine: test_user_mode_linux.py runs this inside User Mode Linux")
+        pytest.fail("User Mode Linux has no vcan, because its modules did not load")
+    pytest.skip("this machine has no vcan; test_user_mode_linux.py runs this test inside User Mode Linux")

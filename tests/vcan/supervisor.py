@@ -1,4 +1,4 @@
-"""What counts here of systemd: it keeps a service's descriptors (FDSTORE) and hands them to the next process."""
+"""Replaces systemd: keeps a service's descriptors (FDSTORE), and hands them to the next process."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-# The descriptors go to 3 and on, and LISTEN_PID is the pid that exec keeps.
+# The descriptors are renumbered from 3 on.  LISTEN_PID is the pid of the shell, which exec keeps.
 _EXEC: Final = 'n=3; for fd in $HELD; do eval "exec $n<&$fd $fd<&-"; n=$((n+1)); done; export LISTEN_PID=$$; exec "$@"'
 
 
 class Supervisor:
-    """Starts `command`, again and again."""
+    """Starts `command` repeatedly, each time with the descriptors that the processes before it have stored."""
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         self._command = list(command)
@@ -81,8 +81,8 @@ class Supervisor:
             with self._changed:
                 self._ready |= fields.get("READY") == "1"
                 if fields.get("FDSTORE") == "1":
-                    assert fields["FDPOLL"] == "0"  # else systemd drops the ring of an interface that is down
-                    # Where the shell can renumber it to 3 and on without stepping on another one.
+                    assert fields["FDPOLL"] == "0"  # with polling, systemd drops the ring of an interface that is down
+                    # High numbers let the shell renumber the descriptors from 3 on without a collision.
                     high = [_raised(descriptor) for descriptor in descriptors]
                     self.held[fields["FDNAME"]] = high[0]
                 if fields.get("FDSTOREREMOVE") == "1":
@@ -99,12 +99,12 @@ def _raised(descriptor: int) -> int:
 
 
 def transmitted(interface: str) -> int:
-    """Frames that an interface has carried."""
+    """Return how many frames an interface has transmitted."""
     return int(Path(f"/sys/class/net/{interface}/statistics/tx_packets").read_text())
 
 
 def settled(interface: str) -> int:
-    """The same, once it stands still."""
+    """Wait until an interface transmits nothing more, and return how many frames it has transmitted."""
     before = -1
     while before != (before := transmitted(interface)):
         time.sleep(0.1)

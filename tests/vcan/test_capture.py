@@ -1,4 +1,4 @@
-"""What the packet ring delivers, against what can-utils and python-can put on the bus."""
+"""The packet ring delivers the frames that can-utils and python-can put on the bus."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ QUICK = (
     "ford_mustang",
     "css_fd_all_dlc",
     "css_boat",
-)  # what a developer's run plays: classic, FD, extended identifiers
+)  # a short selection: classic, FD, extended identifiers
 LOGS = [
     log
     for log in (sorted((shared_data.DATA / "open").rglob("*.log.zst")) if shared_data.DATA.is_dir() else [])
@@ -39,7 +39,7 @@ LOGS = [
 
 @dataclass
 class Capture:
-    """A source that is read to the end of the traffic; `durable_after_s`: how long each frame stays held."""
+    """Reads a source to the end of the traffic.  Each frame is released `durable_after_s` after it was read."""
 
     bus: str
     durable_after_s: float = 0.0
@@ -66,7 +66,7 @@ class Capture:
 
 
 def capture(captures: list[Capture], traffic: Callable[[], Awaitable[None]]) -> None:
-    """Run `traffic` while `captures` are reading; ends when nothing has come for a while."""
+    """Run `traffic` while `captures` read, until no frame has come for a second."""
 
     async def scenario() -> None:
         tasks = [asyncio.create_task(each.run()) for each in captures]
@@ -91,7 +91,7 @@ async def finish(*processes: "subprocess.Popen[bytes]") -> None:
 
 
 def assert_in_order(captured: Capture) -> None:
-    """Positions without a gap, times that do not step back."""
+    """Check that positions have no gap, and that times do not step back."""
     whole = concatenate(captured.blocks)
     firsts = [block.first for block in captured.blocks]
     assert firsts == (np.cumsum([0, *map(len, captured.blocks)])[:-1] + firsts[0]).tolist()
@@ -146,9 +146,9 @@ def test_what_a_full_ring_drops_is_in_the_kernels_counter_and_reported(
 def test_nothing_is_lost_at_4_000_frames_a_second_on_each_of_two_interfaces(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Each frame is held for five seconds, as until its window is durable.
+    """Each frame is held for five seconds, as if its window became durable then.
 
-    canplayer offers 4,100 frames a second; on a machine too busy for it the rate in the report is lower.
+    canplayer sends 4,100 frames a second.  On a busy machine the rate in the report is lower.
     """
 
     async def traffic() -> None:
@@ -168,7 +168,7 @@ def test_nothing_is_lost_at_4_000_frames_a_second_on_each_of_two_interfaces(
         record_property(each.bus, f"{each.frames} frames, {each.frames / seconds:.0f}/s, largest {_largest(each)}")
         assert not each.losses
         np.testing.assert_array_equal(whole.data.view("<u8").ravel(), np.arange(sent))
-        assert len(each.blocks) / elapsed_s < 21  # wake-ups
+        assert len(each.blocks) / elapsed_s < 21  # wake-ups a second
 
 
 def _largest(captured: Capture) -> int:
@@ -225,7 +225,7 @@ def test_every_kind_of_frame_that_python_can_sends_keeps_its_form() -> None:
 
 
 def test_what_is_no_frame_never_reaches_the_ring() -> None:
-    """Sent past the CAN stack by a packet socket: wrong sizes, and lengths that no frame has."""
+    """A packet socket sends wrong sizes and impossible lengths past the CAN stack."""
 
     async def traffic() -> None:
         with can.Bus("can0", "socketcan", fd=True) as bus, _packet_socket("can0") as raw:

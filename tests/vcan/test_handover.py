@@ -1,4 +1,4 @@
-"""A ring outlives its reader: the next one reads again what was held, and goes on with what nobody has read."""
+"""A ring outlives its reader.  The next reader reads the held frames again, and goes on with the unread ones."""
 
 import asyncio
 from contextlib import aclosing
@@ -29,7 +29,7 @@ def source(kept: Descriptors | None, losses: list[BusLoss], **settings: int) -> 
 
 
 async def read(of: PacketRingSource, *ids: int) -> FrameBlock:
-    """Open `of`, send `ids`, and return its first block."""
+    """Open the source `of`, send frames with `ids`, and return the first block."""
     async with asyncio.timeout(10), aclosing(of.blocks()) as blocks:
         first = asyncio.ensure_future(anext(blocks))
         await asyncio.sleep(0.1)
@@ -43,12 +43,12 @@ def test_a_successor_reads_what_was_held_and_what_came_meanwhile() -> None:
         first = source(kept, losses)
         block = await read(first, 1, 2, 3)
         assert (block.first, block.can_id.tolist()) == (0, [1, 2, 3])
-        send(4, 5)  # nobody reads
+        send(4, 5)  # no reader is open
         async with aclosing(source(kept, losses).blocks()) as blocks:
             again = await anext(blocks)
         assert (again.first, again.can_id.tolist()) == (0, [1, 2, 3, 4, 5])
         third = source(kept, losses)
-        third.begin(used=4, needed=4)  # of them, four are durable
+        third.begin(used=4, needed=4)  # four of the five are durable
         async with aclosing(third.blocks()) as blocks:
             assert (await anext(blocks)).first == 0
             third.release(4)
@@ -73,7 +73,7 @@ def test_a_successor_that_dies_before_it_reads_leaves_the_positions_as_they_are(
         dying.begin(used=3)
         dying.close()
         last = source(kept, [])
-        last.begin(used=3, needed=0)  # one campaign has stored all three, another none
+        last.begin(used=3, needed=0)  # one campaign has stored all three frames, another none
         async with aclosing(last.blocks()) as blocks:
             again = await anext(blocks)
         assert (again.first, again.can_id.tolist()) == (0, [1, 2, 3])
@@ -158,10 +158,10 @@ def test_what_came_between_listening_and_the_source_is_its_first_block() -> None
         kept, losses = Descriptors(Notifier({}), {}), list[BusLoss]()
         listen("can0", 8_000_000, kept)
         send(1, 2)
-        listen("can0", 8_000_000, kept)  # that is kept already: no second ring
+        listen("can0", 8_000_000, kept)  # the ring is kept already, so no second one is made
         assert kept.names() == ("ring-160x49920-can0",)
         of = source(kept, losses)
-        of.begin(used=7, needed=7)  # of the process before, whose ring went with it
+        of.begin(used=7, needed=7)  # positions of an earlier process, whose ring is lost
         async with aclosing(of.blocks()) as blocks:
             first = await anext(blocks)
         assert first.first >= 7
@@ -174,8 +174,8 @@ def test_what_came_between_listening_and_the_source_is_its_first_block() -> None
 
 def test_what_cannot_be_listened_to_yet_is_left_to_its_source() -> None:
     kept = Descriptors(Notifier({}), {})
-    listen("can0", 8_000_000, kept)  # there is none
-    listen("lo", 8_000_000, kept)  # no CAN interface
+    listen("can0", 8_000_000, kept)  # this interface does not exist yet
+    listen("lo", 8_000_000, kept)  # this is not a CAN interface
     can_interfaces.add("can0", up=False)
     try:
         listen("can0", 8_000_000, kept)

@@ -1,4 +1,4 @@
-"""Interfaces that come late, go down, are removed and made anew; and who is told."""
+"""Test interfaces that appear late, go down, or are removed and made anew, and the events that they log."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ DEADLINE_S = 10
 
 
 class Reading:
-    """A source at work on `can0`, and what came of it."""
+    """Reads a source on `can0`, and collects identifiers, losses and logged events."""
 
     def __init__(self, logs: list[Any]) -> None:
         self.ids: list[int] = []
@@ -79,7 +79,7 @@ def test_an_interface_that_is_made_later_is_taken_up_when_it_is_up() -> None:
         async with reading() as source:
             await source.until(lambda: source.told == ["bus_waiting"])
             await asyncio.sleep(1.2)
-            assert source.reasons == ["there is no interface can0; the agent waits until it is there"]  # said once
+            assert source.reasons == ["there is no interface can0; the agent waits until it is there"]  # logged once
             can_interfaces.add("can0", up=False)
             await source.until(lambda: len(source.reasons) == 2)
             assert "is down; bring it up" in source.reasons[1]
@@ -87,7 +87,7 @@ def test_an_interface_that_is_made_later_is_taken_up_when_it_is_up() -> None:
             await source.until(lambda: source.told[-1] == "bus_open")
             send(1)
             await source.until(lambda: source.ids == [1])
-            assert not source.losses  # nobody missed anything before the first time
+            assert not source.losses  # no frame counts as lost before the interface was open
 
     asyncio.run(scenario())
 
@@ -103,7 +103,7 @@ def test_an_interface_that_was_down_is_read_again_and_the_gap_reported() -> None
             can_interfaces.ip("link", "set", "can0", "down")
             await source.until(lambda: source.told[-1] == "bus_waiting")
             can_interfaces.ip("link", "set", "can0", "up")
-            send(2)  # before the source has noticed: the kernel listens again by itself
+            send(2)  # the kernel delivers again before the source has noticed
             await source.until(lambda: source.told[-1] == "bus_open")
             send(3)
             await source.until(lambda: source.ids == [1, 2, 3])

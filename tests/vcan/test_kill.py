@@ -1,4 +1,4 @@
-"""Invariant 9: SIGKILL at any moment loses no frame of a bus that is captured by packet ring."""
+"""SIGKILL at any moment loses no frame of a bus that a packet ring captures."""
 
 import json
 import os
@@ -27,8 +27,8 @@ BUSES = ("can0", "can1")
 KILLS = int(os.environ.get("VCAN_KILLS", "20" if os.environ.get("REQUIRE_VCAN") == "1" else "2"))
 SEED = 20_260_701
 DBC = 'VERSION ""\nBU_: X\nBO_ 291 Load: 8 X\n SG_ Count : 0|64@1+ (1,0) [0|0] "" X\n'
-# A start takes eight seconds inside User Mode Linux on a busy machine.  The ring must outlast all starts, because
-# a full ring loses frames by design.
+# Inside User Mode Linux a start takes eight seconds on a busy machine.  The ring must have room for the frames of all
+# starts, because a full ring loses frames by design.
 SOURCE = """
 [[sources]]
 kind = "packet_ring"
@@ -46,7 +46,7 @@ def configure(folder: Path) -> Vehicle:
     """Enrol a vehicle that collects every frame of both buses, in windows of two seconds and of seven."""
     vehicle = Vehicle(
         folder / "car",
-        broker_port=1,  # nothing listens there
+        broker_port=1,  # no program listens there
         sources="".join(SOURCE.format(bus=bus) for bus in BUSES),
         buses="".join(BUS.format(bus=bus) for bus in BUSES),
         telemetry="increment_s = 0.5",
@@ -106,7 +106,7 @@ def test_an_agent_that_is_killed_again_and_again_under_load_stores_each_frame_on
             service.kill()
             started_s = time.monotonic()
             service.start()
-            if chance.random() < 0.7:  # else killed perhaps before it has begun
+            if chance.random() < 0.7:  # otherwise the kill may come before the agent is ready
                 service.wait_ready(60)
                 ready_after_s.append(time.monotonic() - started_s)
         for process in load:

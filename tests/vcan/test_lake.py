@@ -1,5 +1,7 @@
-"""The whole way on virtual CAN: canplayer plays a capture, the running agent captures it by packet ring, and what the
-receiver puts into the lake equals what cantools decodes from candump's log of the same interfaces."""
+"""A capture that canplayer plays on virtual CAN reaches the lake, through the packet ring of a running agent.
+
+The samples in the lake equal those that cantools decodes from candump's log of the same interfaces.
+"""
 
 import asyncio
 import json
@@ -71,9 +73,9 @@ def test_what_canplayer_plays_reaches_the_lake_as_cantools_decodes_it(
 
 
 def _parts(frames: list[Frame]) -> Iterator[list[Frame]]:
-    """In turn, cut between times: under User Mode Linux a process has room for some 200 MB.
+    """Yield the frames in parts, because a process under User Mode Linux has only some 200 MB of memory.
 
-    The campaign keeps every sample, so no part depends on the one before.
+    Frames with equal times stay together.  The campaign keeps every sample, so no part depends on an earlier one.
     """
     start = 0
     while start < len(frames):
@@ -100,13 +102,13 @@ async def _drive(world: World, capture: shared_data.Capture, played: Path, dumpe
     with _candump(dumped, buses):
         await asyncio.to_thread(can_interfaces.canplayer(played, buses, timed=True).wait)
         await world.until("all is captured", lambda s: sum(s["telemetry"]["frames"].values()) == capture.frames, 60)
-    assert await asyncio.to_thread(world.agent.stop) == 0  # closes the windows
+    assert await asyncio.to_thread(world.agent.stop) == 0  # this closes the windows
     world.agent.start()
     await world.until("every batch is acknowledged", _delivered, 120)
 
 
 def _hurry(log: str, played: Path) -> None:
-    """The log with its times drawn together, so that a long drive takes FRAMES_PER_S."""
+    """Write the log, and compress its times if it has fewer than FRAMES_PER_S frames a second."""
     rows = [(float(line[1 : line.index(")")]), line[line.index(")") :]) for line in log.splitlines()]
     first = rows[0][0]
     scale = min(1.0, len(rows) / FRAMES_PER_S / (rows[-1][0] - first))
@@ -125,14 +127,14 @@ def _configure(vehicle: Vehicle, capture: shared_data.Capture, buses: list[str])
 
 @contextmanager
 def _candump(log: Path, buses: list[str]) -> Iterator[None]:
-    """Another reader's log of the same frames, with the kernel's times."""
+    """Log the same frames with candump, with the kernel's times, during a `with` block."""
     with log.open("wb") as file:
         process = subprocess.Popen(["candump", "-r", "200000000", "-L", *buses], stdout=file)
         time.sleep(0.5)
         try:
             yield
             before = -1
-            while before != (before := log.stat().st_size):  # it works through what its socket holds
+            while before != (before := log.stat().st_size):  # candump reads what its socket still holds
                 time.sleep(1)
         finally:
             process.send_signal(signal.SIGINT)

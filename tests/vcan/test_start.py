@@ -1,4 +1,4 @@
-"""A start on a bus that is busy already: what comes while the agent is being imported and built is captured."""
+"""Frames on a busy bus are captured even while the agent is still being imported and built."""
 
 import time
 from datetime import UTC, datetime
@@ -31,4 +31,4 @@ def test_frames_that_come_before_the_agent_is_ready_are_captured_and_stored(tmp_
     for event in agent.lines("source_running"):
         assert started < datetime.fromisoformat(event["first_frame"]) < datetime.fromisoformat(ready["timestamp"])
     for counts in counted(tmp_path, vehicle).values():
-        assert counts.tolist() == list(range(int(counts[0]), int(counts[0]) + len(counts)))  # and none of them missing
+        assert counts.tolist() == list(range(int(counts[0]), int(counts[0]) + len(counts)))  # no frame is missing

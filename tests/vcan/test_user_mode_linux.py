@@ -1,4 +1,4 @@
-"""Where this machine has no vcan: the other tests of this folder, run inside User Mode Linux, and what they said."""
+"""Runs the other tests of this folder inside User Mode Linux if this machine has no vcan, and reports their results."""
 
 import os
 import shlex
@@ -11,16 +11,16 @@ import pytest
 from lab import can_interfaces, user_mode_linux
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 3_000  # twice what a busy machine was seen to need
+TIMEOUT_S = 3_000  # twice the time that a busy machine needed
 PASSED_ON = ("VCAN_SECONDS", "VCAN_KILLS", "REQUIRE_VCAN", "REQUIRE_SHARED")
 
 
 @pytest.mark.timeout(TIMEOUT_S + 30)
 def test_the_tests_of_this_folder_pass_inside_user_mode_linux(capfd: pytest.CaptureFixture[str]) -> None:
     if can_interfaces.available():
-        pytest.skip("this machine has vcan: the tests of this folder run directly")
+        pytest.skip("this machine has vcan, so the tests of this folder run directly")
     if os.environ.get("REQUIRE_VCAN") != "1":
-        pytest.skip("REQUIRE_VCAN=1 boots User Mode Linux for them, as CI does; it takes minutes")
+        pytest.skip("User Mode Linux takes minutes; set REQUIRE_VCAN=1 to boot it for these tests, as CI does")
     if (reason := user_mode_linux.unavailable()) is not None:
         pytest.fail(reason)
     tests = ["tests/vcan", *shlex.split(os.environ.get("VCAN_ARGS", ""))]
@@ -40,9 +40,9 @@ def test_the_tests_of_this_folder_pass_inside_user_mode_linux(capfd: pytest.Capt
 
 
 def _read(report: bytes | None) -> tuple[str, bool]:
-    """One line a test, and whether one failed."""
+    """Return a line for each test of a JUnit report, and whether any test failed."""
     if report is None:
-        return "no report: the tests did not end", True
+        return "there is no report, because the tests did not end", True
     lines, failed = [], False
     cases = list(ElementTree.fromstring(report).iter("testcase"))
     for case in cases:

@@ -1,4 +1,4 @@
-"""`headunit-agent check`: the shipped configuration is good, and one mistake does not hide the next."""
+"""`headunit-agent check` accepts the shipped configuration, and one mistake does not hide the next."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`decode`: the long form equals cantools on every open capture, and what does not decode is accounted for."""
+"""The table that `decode` writes equals cantools on every open capture, and the summary accounts for every frame."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_parquet_holds_the_samples_in_bus_order_with_exact_microseconds(log, dbc
     table = pq.read_table(out)
     assert table.schema.names == list(COLUMNS)
     assert table.schema.field("t").type == pa.timestamp("us", tz="UTC")
-    assert table.schema.field("raw").type == pa.decimal128(20, 0)  # Wide.Whole is unsigned and of 64 bits
+    assert table.schema.field("raw").type == pa.decimal128(20, 0)  # Wide.Whole is an unsigned signal of 64 bits
     assert table.column("t").cast(pa.int64()).to_pylist() == [
         *[1_700_000_000_000_001] * 2,
         *[1_700_000_000_500_000] * 2,
@@ -134,8 +134,8 @@ def test_messages_of_a_container_are_named_by_themselves_and_their_pdus_count_as
         + "0001010310AA01"
         + "0001010320AA00"
         + "00000000\n"  # Doors, Speed, Speed, padding
-        "(2.0) can0 123##0000101031\n"  # cut within Speed
-        "(3.0) can0 123##00001010201AA00020201FD00070100\n"  # Speed too short, Doors, and another header id
+        "(2.0) can0 123##0000101031\n"  # the frame ends within Speed
+        "(3.0) can0 123##00001010201AA00020201FD00070100\n"  # a short Speed, Doors, an unknown header id
         "(4.0) can0 124##000\n"
     )
     summary = decode_log(log, {None: [CONTAINER]}, tmp_path / "body.parquet")
@@ -250,12 +250,13 @@ def test_a_refused_database_is_one_permanent_error(log, dbc):
 
 # --- the open captures, value for value -------------------------------------------------------------------------------
 
-# What the collection's own count with cantools says: decoded, short, mux (without transport protocols).
+# Frames that are decoded, too short, or refused by their multiplexer.  The collection of captures counted them with
+# cantools, without transport protocols.
 COUNTED = {
     "ford_mustang_s550": (84058, 0, 0),
     "hyundai_kona_2019_pcan_ccan": (38753, 295, 0),
     "hyundai_kona_2021_pcan_bcan": (8248, 0, 0),
-    "css_truck_11111111": (41840 + 12278, 0, 0),  # 41865 on can0 count 25 messages reassembled by J1939-21
+    "css_truck_11111111": (41840 + 12278, 0, 0),  # the published 41865 include 25 reassembled messages
     "css_obd2_3BA199E2": (65385, 0, 0),
     "css_boat_94C49784_60s": (9507, 34, 59),
     "SYNTHETIC_hyundai_canfd": (4000, 0, 0),
@@ -263,7 +264,7 @@ COUNTED = {
 
 
 class Reference:
-    """cantools alone, frame by frame: finds the message by identifier or parameter group, decodes, names refusals."""
+    """Decodes a candump log with cantools alone.  Messages are found by identifier or parameter group."""
 
     def __init__(self, databases, match):
         self._by_key = {}
@@ -277,7 +278,7 @@ class Reference:
         return (pgn_from_frame_id(can_id) if match is Match.PGN and extended else can_id, extended)
 
     def frames(self, path):
-        """(microseconds, bus, sender, message, samples or reason) for each line of a candump log, split by hand."""
+        """Yield (microseconds, bus, sender, message, samples or reason) for each line of a candump log."""
         with zstandard.open(path, "rt") as lines:
             for line in lines:
                 stamp, bus, frame = line.split()[:3]

@@ -1,4 +1,4 @@
-"""`headunit-agent status` with a running agent, a dead one, and none."""
+"""`headunit-agent status` answers for a running agent, for a dead one, and before the first start."""
 
 import http.server
 import json

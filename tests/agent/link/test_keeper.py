@@ -1,4 +1,4 @@
-"""The keeper with a broker that fails on demand: back-off, fresh connections, one line for each change."""
+"""Test the link keeper with a broker that fails on demand: back-off, new connections, one log line for each change."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -21,7 +21,7 @@ Line = MutableMapping[str, Any]
 
 
 class Broker:
-    """`attempts` says what becomes of each attempt to connect: an error, or None for a connection."""
+    """A broker that fails on demand.  Each of `attempts` is the error of one attempt to connect, or None."""
 
     def __init__(self, *attempts: AgentError | None) -> None:
         self.attempts = list(attempts)
@@ -48,7 +48,7 @@ def logged() -> Iterator[list[Line]]:
 
 
 async def until_online(broker: Broker, keeper: LinkKeeper, *ends: BaseException) -> None:
-    """Run until a connection stays; before, one connection ends with each of `ends`."""
+    """Run the keeper until a connection stays.  Before that, one connection ends with each error of `ends`."""
     left = list(ends)
     stays = asyncio.Event()
 
@@ -71,7 +71,7 @@ async def until_online(broker: Broker, keeper: LinkKeeper, *ends: BaseException)
 
 
 def keep(broker: Broker, *ends: BaseException, backoff: Backoff = QUICK) -> list[Line]:
-    """What is logged until a connection stays."""
+    """Run the keeper until a connection stays, and return the log lines."""
 
     async def run() -> None:
         keeper = LinkKeeper(ENDPOINT, backoff, connect=broker.connect)

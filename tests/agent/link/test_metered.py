@@ -1,4 +1,4 @@
-"""Whether a link is metered: as NetworkManager's own tool prints it, and as this machine's interfaces are."""
+"""Test whether a link counts as metered, from output of NetworkManager's tool and with this machine's interfaces."""
 
 import asyncio
 from pathlib import Path

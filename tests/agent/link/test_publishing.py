@@ -1,4 +1,4 @@
-"""Messages of one connection over a link that the test plays: room in flight, PUBACKs, callers and links that go."""
+"""Test publishing over a simulated link: room in flight, PUBACKs, callers that cancel, and links that fail."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ from agent.link.publishing import Message, Publishing
 
 
 class Link:
-    """Packet identifiers count from 1; `overdue` lists what the connection was given up for."""
+    """A link that records messages.  `overdue` lists the (name, timeout) for which the connection was given up."""
 
     def __init__(self, receive_maximum: int) -> None:
         self.sent: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The link's state table: complete, and patient with a broker that fails."""
+"""The link's state table is complete, and the link backs off from a broker that fails."""
 
 import itertools
 

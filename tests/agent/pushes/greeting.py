@@ -1,4 +1,4 @@
-"""A kind of documents that only tests have: what a new row of the table takes."""
+"""Defines a kind of documents for tests, and so shows what a new row of the table of kinds needs."""
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
@@ -13,7 +13,7 @@ def parse(content: bytes, source: str) -> str:
 
 
 def check(release: Documents, vehicle: Attributes | None) -> None:
-    """A greeting may name the brand of the vehicle, and needs a campaign beside it."""
+    """Require a campaign beside a greeting, and the vehicle's brand in a greeting that ends in '!'."""
     for greeting in release["greeting"]:
         if not release[CAMPAIGN.name]:
             raise Permanent(f"{greeting.source}: a greeting needs a campaign")

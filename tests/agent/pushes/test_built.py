@@ -1,4 +1,4 @@
-"""The time of the build, which is the floor of a clock that was never set."""
+"""The time of the build is the lower bound for a clock that was never set."""
 
 import os
 import time

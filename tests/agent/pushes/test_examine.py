@@ -1,4 +1,4 @@
-"""Whatever the verifier process does, the agent has a verdict and goes on."""
+"""Whatever the verifier process does, the agent gets a verdict and goes on."""
 
 import asyncio
 import sys

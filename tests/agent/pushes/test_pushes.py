@@ -1,4 +1,4 @@
-"""The whole door, with the real verifier process."""
+"""Test `Pushes` as a whole, with the real verifier process."""
 
 import asyncio
 import subprocess
@@ -141,7 +141,7 @@ def test_signed_documents_that_are_no_use_leave_the_last_known_good(fleet: Fleet
     assert car.flags == toggles()
     car.start()
     assert car.flags == toggles()
-    # It is not sent again, and not complained about again; the next good one is taken.
+    # The refused version is neither sent nor reported again.  The next good version is taken.
     assert not [name for name in parse_bundle(_answer(car)) if name.startswith("targets/")]
     assert car.sync().result is Result.UNCHANGED
     fleet.publish(toggles(False))
@@ -214,8 +214,8 @@ def test_starts_that_apply_nothing_and_clean_stops_leave_the_trial_alone(fleet: 
     car.sync()
     for _ in range(ATTEMPTS + 1):
         asyncio.run(car.pushes.give_back())
-        asyncio.run(car.pushes.give_back())  # only its own attempt
-        Pushes.open(car.path, trusted_root=fleet.root, vehicle=VEHICLE)  # a start that does not get to apply it
+        asyncio.run(car.pushes.give_back())  # a second call gives no further attempt back
+        Pushes.open(car.path, trusted_root=fleet.root, vehicle=VEHICLE)  # a start that applies no release
         car.start()
         assert car.pushes.in_trial
     for _ in range(ATTEMPTS - 1):
@@ -231,7 +231,7 @@ def test_a_clock_at_1970_does_not_make_an_expired_push_fresh(fleet: Fleet, car: 
     fleet.publish(toggles())
     car.sync()
     fleet.publish(now=NOW + timedelta(days=3))
-    assert car.sync() == PushOutcome(Result.UNCHANGED, 2)  # and the time it was signed at has now certainly passed
+    assert car.sync() == PushOutcome(Result.UNCHANGED, 2)  # its signing time is from now on a lower bound of the clock
     fleet.publish(toggles(False), now=NOW, expiry_days=1)
     assert car.sync().reason is Reason.EXPIRED
     assert car.flags == toggles()

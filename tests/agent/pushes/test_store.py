@@ -1,4 +1,4 @@
-"""The store under power cuts: a cut is an exception at a chosen durable write, then the store is opened again."""
+"""The store of pushes survives power cuts.  A cut is an exception at a durable write, before the store is reopened."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from agent.system.durable import write_file
 
 
 class Cut(BaseException):
-    """The power is gone."""
+    """Simulates a power cut at a durable write."""
 
 
 def push(store: Store, version: int) -> None:
@@ -55,7 +55,7 @@ def test_a_cut_at_any_write_leaves_the_push_before_or_the_push_after_whole(
     def write_until_the_cut(path: Path, content: bytes) -> None:
         if len(written) == at:
             if not before:
-                path.write_bytes(torn(content))  # what a rename without its data leaves behind
+                path.write_bytes(torn(content))  # a power cut may keep a rename and lose the data
             raise Cut
         written.append(path)
         write_file(path, content)
@@ -68,7 +68,7 @@ def test_a_cut_at_any_write_leaves_the_push_before_or_the_push_after_whole(
     assert in_force(after) in (5, 6)
     assert after.record.floor.targets == in_force(after)
     if at == 2:
-        assert in_force(after) == 6  # one copy was durable
+        assert in_force(after) == 6  # the first of two copies was durable
     push(after, 7)
     assert in_force(Store.open(tmp_path)) == 7
 

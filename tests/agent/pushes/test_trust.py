@@ -1,4 +1,4 @@
-"""Attacks on a bundle, by name; TUF and our own checks answer, in this process (the real process: test_pushes)."""
+"""TUF and our own checks refuse each named attack on a bundle.  These tests start no verifier process."""
 
 import json
 from datetime import timedelta
@@ -23,7 +23,7 @@ def refusal(asked: Question) -> Reason:
 
 
 def next_question(fleet: Fleet, before: Trusted, bundle: bytes | dict[str, bytes], **changes: object) -> Question:
-    """The same vehicle asks again, with what it holds."""
+    """Return the question about `bundle` of a vehicle that holds the result `before`."""
     known = {"metadata": before.metadata, "floor": before.versions}
     return question(fleet, bundle, **(known | changes))
 
@@ -122,7 +122,7 @@ def test_an_older_bundle_is_refused_although_a_power_cut_emptied_the_metadata(fl
     old = fleet.bundle()
     fleet.publish(toggles())
     new = verify(question(fleet, fleet.bundle()))
-    assert verify(next_question(fleet, new, old, floor=Versions(), metadata={})).versions.targets == 2  # the attack
+    assert verify(next_question(fleet, new, old, floor=Versions(), metadata={})).versions.targets == 2  # no floor
     assert refusal(next_question(fleet, new, old, metadata={})) is Reason.ROLLBACK
     emptied = dict.fromkeys(new.metadata, content)
     assert refusal(next_question(fleet, new, old, metadata=emptied)) is Reason.ROLLBACK

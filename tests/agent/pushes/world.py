@@ -1,4 +1,4 @@
-"""A fleet to push from, with real keys and a real repository, and a vehicle to push to."""
+"""Provides a fleet that pushes, with real keys and a real repository, and a vehicle that receives."""
 
 import json
 from collections.abc import Mapping
@@ -79,13 +79,13 @@ class Fleet:
         return parse_bundle(self.bundle(held))
 
     def sign_as_is(self, path: str, content: bytes) -> None:
-        """Publish a target past the validators, as a broken or a hostile publisher with the keys would."""
+        """Publish a target without validation, as a broken or hostile publisher with the keys could."""
         state = repository.read_state(self.folder.metadata)
         targets = dict(state.targets.targets) | {path: target_of(path, content, EVERYONE)}
         repository.write_version(self.folder, state.versions, targets, {path: content}, now=NOW, expiry_days=90)
 
     def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "") -> None:
-        """Write the next root, signed by these keys; `replace_key` gives that role a new key."""
+        """Write the next root, signed with the keys `signed_by`.  `replace_key` names a role that gets a new key."""
         version = max(int(path.name.split(".")[0]) for path in self.folder.metadata.glob("*.root.json"))
         metadata: Metadata[Any] = Metadata.from_file(str(self.folder.metadata / f"{version}.root.json"))
         root = metadata.signed
@@ -102,7 +102,7 @@ class Fleet:
 
 
 def question(fleet: Fleet, bundle: bytes | Mapping[str, bytes], **changes: Any) -> Question:
-    """A vehicle fresh from the factory asks about `bundle`."""
+    """Return the question about `bundle` of a factory-new vehicle.  `changes` replace fields of the question."""
     basis = Question(
         bundle=bundle if isinstance(bundle, bytes) else build_bundle(bundle),
         trusted_root=fleet.root,

@@ -1,4 +1,4 @@
-"""What a release changes in the running agent, with a real fleet, the real verifier and a real spool."""
+"""Test what a release changes in the running agent, with a real fleet, the real verifier and a real spool."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.jso
 
 
 class FileOnFullDisk(FlagdFile):
-    """The file for flagd on a disk that may be full; what is on the disk already needs no space."""
+    """A flagd file on a disk that may be full.  Content that is already on the disk needs no space."""
 
     is_full = False
 
@@ -37,7 +37,7 @@ class FileOnFullDisk(FlagdFile):
 
 
 class Car:
-    """The parts that a push reaches; `start` again is a restart of the agent."""
+    """Holds the objects that a push reaches.  A second `start` simulates a restart of the agent."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.fleet = fleet
@@ -232,7 +232,7 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
         assert car.applier.problem is not None
         assert "cannot write" in car.applier.problem
         assert (car.campaigns, car.flag, file.read_bytes()) == (["good"], True, toggles(True))
-        assert car.applier.version == 3  # on trial, and not well
+        assert car.applier.version == 3  # the release is on trial and does not do well
         watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
         async with asyncio.timeout(10):
             while car.applier.problem:

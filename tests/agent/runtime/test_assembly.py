@@ -1,4 +1,4 @@
-"""Parts built from a configuration."""
+"""Test the objects that are built from a configuration."""
 
 from pathlib import Path
 from typing import get_args

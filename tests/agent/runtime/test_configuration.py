@@ -1,4 +1,4 @@
-"""A configuration and the files that it names: what a reload compares, and what it finds before it touches anything."""
+"""Test what a reload compares of a configuration and its files, and which faults are found before anything changes."""
 
 import os
 import stat
@@ -42,7 +42,7 @@ def test_another_setting_or_another_database_is_another_agent(car: Car) -> None:
 
 
 def test_state_is_for_the_agent_alone_and_what_apps_read_can_be_reached(car: Car) -> None:
-    before = os.umask(0o077)  # the service's
+    before = os.umask(0o077)  # the umask of the service
     try:
         configuration = read_configuration(settings.load(car.config))
     finally:

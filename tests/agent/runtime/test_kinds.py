@@ -1,4 +1,4 @@
-"""A kind of documents that only this test has goes the whole way: published, verified, validated and applied."""
+"""A new kind of documents is published, verified, validated and applied."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from tests.agent.telemetry.spool.depot import Depot
 
 
 class Greetings:
-    """The effect of the kind: what the driver is greeted with, from a file that the disk may refuse."""
+    """Applies greetings: `written` simulates a file that the disk may refuse, `shown` is what the driver sees."""
 
     def __init__(self) -> None:
         self.shown: list[str] = []
@@ -57,7 +57,7 @@ class GreetingsChange:
 
 
 class CampaignNames:
-    """The campaigns' effect without a collector."""
+    """Applies campaigns without a collector, by keeping their names."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -87,7 +87,7 @@ async def examine_here(question: Question) -> Verdict:
 
 
 class Car:
-    """A vehicle whose software knows greetings."""
+    """A vehicle whose software accepts greetings as a kind of documents."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.fleet = fleet

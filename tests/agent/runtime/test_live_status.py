@@ -1,4 +1,4 @@
-"""The figures of the spool in `/status`: fresh, and never waited for longer than an app would."""
+"""The figures of the spool in `/status` are fresh, and a disk that hangs does not delay the answer."""
 
 import asyncio
 import dataclasses
@@ -37,7 +37,7 @@ def test_a_disk_that_hangs_delays_no_answer_and_is_named(depot: Depot) -> None:
     depot.disk.free.clear()
     storing = threading.Thread(target=depot.outbox.flush)
     storing.start()
-    time.sleep(0.2)  # it has the spool's lock by now
+    time.sleep(0.2)  # by now the reader holds the spool's lock
     started = time.monotonic()
 
     async def ask() -> tuple[object, object]:

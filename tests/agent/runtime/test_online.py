@@ -1,4 +1,4 @@
-"""One connection's conversation, with a broker, an uplink and an applier that the test plays."""
+"""Test the conversation on one connection, with a simulated broker, uplink and applier."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ PATIENT = Backoff(9.0, 9.0, 9.0)
 
 
 class World:
-    """Broker, uplink and applier at once."""
+    """Simulates the broker, the uplink and the applier in one object."""
 
     def __init__(self) -> None:
         self.incoming: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""The file that flagd's in-process providers watch."""
+"""Test the file that flagd's in-process providers watch."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The loopback server over real sockets, with a client that can be as rude as it likes."""
+"""Test the loopback server over real sockets, with well-behaved and misbehaving clients."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def talk(server: Server, request: bytes, *, end: bool = True) -> bytes:
         writer.write_eof()
     try:
         return await asyncio.wait_for(reader.read(), 5)
-    except ConnectionResetError:  # closed with our bytes unread
+    except ConnectionResetError:  # the server closed without reading all our bytes
         return b""
     finally:
         writer.close()

@@ -1,4 +1,4 @@
-"""OFREP as its clients speak it, over a real socket."""
+"""Test OFREP as clients use it, over a real socket."""
 
 import asyncio
 import json

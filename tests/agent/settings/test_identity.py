@@ -1,4 +1,4 @@
-"""The vehicle folder: what fits together loads, every mix-up is one message that names the file."""
+"""A vehicle folder loads if its files fit together.  Every mix-up is one message that names the file."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Compiled databases: where they come from, and what the process that runs is spared."""
+"""Compiled databases come from the cache or from a child process, so that the agent never imports cantools."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The configuration file: every mistake is one message with file, key and remedy."""
+"""Every mistake in the configuration file is one message with file, key and remedy."""
 
 import re
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_the_shipped_file_parses_and_shows_only_defaults_where_commented() -> No
 
 
 def _documented(section: str) -> dict[str, str]:
-    """Keys of one section of config/agent.toml, commented out or not, with their text of value."""
+    """Return the keys of a section of config/agent.toml, commented out or not, with their values as text."""
     text = CONFIG.read_text()
     start = text.index(f"\n[{section}]\n") + len(section) + 4
     body = re.split(r"^\[", text[start:], maxsplit=1, flags=re.MULTILINE)[0]

@@ -1,4 +1,4 @@
-"""Feeders: buses under the numbers that all sources share, and a source that fails alone."""
+"""Feeders number buses across all sources, and a source that fails does not stop the others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ def block(buses: tuple[str, ...], *numbers: int) -> FrameBlock:
 
 
 class Played:
-    """A source that yields `blocks`, then ends, fails with `error`, or stays."""
+    """A source that yields a block for each of `numbers`, then raises `error`, waits if `stays` is set, or ends."""
 
     def __init__(self, name: str, buses: tuple[str, ...], *numbers: int, error: Permanent | None = None) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""Reading of logs: every format and compression that python-can offers, and one clear error for whatever is wrong."""
+"""Logs of every format and compression that python-can offers are read.  Each defect is one clear error."""
 
 import bz2
 import gzip
@@ -46,7 +46,7 @@ def test_every_format_that_python_can_writes_is_read_back(tmp_path, suffix):
     read = frames(path)
     assert [frame[1:] for frame in read] == [frame[1:] for frame in EXPECTED]
     for (t, *_), (expected, *_) in zip(read, EXPECTED, strict=True):
-        assert t == pytest.approx(expected, abs=0.0011)  # ASC and BLF keep the start to a millisecond
+        assert t == pytest.approx(expected, abs=0.0011)  # ASC and BLF store the start to a millisecond
 
 
 @pytest.mark.parametrize("compression", PACK)
@@ -139,7 +139,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path):
 @pytest.mark.parametrize("place", [4, None])
 def test_sizes_that_a_blf_log_claims_take_no_memory(tmp_path, suffix, place):
     content = bytearray(_written(tmp_path, ".blf"))
-    at = place or content.index(b"LOBJ") + 8  # the head's size, or that of the first object
+    at = place or content.index(b"LOBJ") + 8  # the size field of the file header, or of the first object
     content[at : at + 4] = b"\xff\xff\xff\xff"
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(PACK[path.suffix if path.suffix in PACK else ""](bytes(content)))
@@ -228,7 +228,7 @@ _cache: dict[str, bytes] = {}
 
 
 def _written(folder, suffix):
-    """A log of the format, made once."""
+    """Return the content of a log in the format `suffix`, which is made once and cached."""
     if suffix not in _cache:
         inner = folder / f"made.{suffix.split('.')[1]}"
         with can.Logger(inner) as logger:

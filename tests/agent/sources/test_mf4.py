@@ -1,4 +1,4 @@
-"""The process that reads an MF4 log: whatever ends it is a ValueError, it has bounds, and it leaves nothing behind."""
+"""The process that reads an MF4 log is bounded, turns every failure into a ValueError, and leaves no file behind."""
 
 import struct
 import subprocess
@@ -21,7 +21,7 @@ BOMB_BYTES = 300 * 1024 * 1024
 
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
-    """Where this process and the children that it starts put temporary files."""
+    """Return the folder in which this process and its children put temporary files."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -41,7 +41,7 @@ def _read(path, **options):
 
 
 def _saying(program):
-    """A child that runs `program` in place of reading."""
+    """Return a function that starts a child which runs `program` instead of reading the log."""
     command = [sys.executable, "-c", f"import os, sys; out = sys.stdout.buffer; {program}"]
     return lambda path, folder: subprocess.Popen(command, stdout=subprocess.PIPE)
 

@@ -1,4 +1,4 @@
-"""Frames come when they are due, all of them, in their order; in virtual time."""
+"""Paced replay delivers all frames in order, each when it is due.  The tests run in virtual time."""
 
 import asyncio
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def block(t_ms: list[int], first: int = 0) -> FrameBlock:
 
 
 class VirtualTime:
-    """A clock that only sleeping moves."""
+    """A clock that advances only when `sleep` is called."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -46,7 +46,7 @@ class VirtualTime:
 def run(
     blocks: Iterator[FrameBlock], time: VirtualTime, *, speed: float, drain_ms: int = 10, consumer_s: float = 0.0
 ) -> list[tuple[float, FrameBlock]]:
-    """(seconds since the start, block) as a consumer sees them that takes `consumer_s` for each."""
+    """Return the blocks with their arrival times in seconds, for a consumer that needs `consumer_s` for each block."""
 
     async def collect() -> list[tuple[float, FrameBlock]]:
         arrived = []

@@ -1,4 +1,4 @@
-"""Whether this machine gives us packet rings, and what a configuration gets where it does not.  Frames: tests/vcan."""
+"""A packet ring is used if the machine allows one, and python-can if not.  tests/vcan tests the frames."""
 
 import shutil
 import subprocess

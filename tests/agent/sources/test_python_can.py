@@ -1,4 +1,4 @@
-"""Live interfaces: python-can's virtual bus, and slcan through pyserial on a real pseudo-terminal."""
+"""Test live interfaces: python-can's virtual bus, slcan on a pseudo-terminal, and udp_multicast."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ def source(*, losses: list[BusLoss] | None = None, **settings: object) -> Python
 
 
 async def frames_of(blocks: AsyncIterator[FrameBlock], count: int) -> FrameBlock:
-    """The first `count` frames or more."""
+    """Read blocks until they hold at least `count` frames, and return the frames."""
     received: list[FrameBlock] = []
     async with asyncio.timeout(DEADLINE_S):
         while sum(map(len, received)) < count:
@@ -213,7 +213,7 @@ def test_wrong_options_end_the_source_and_name_it_and_the_key(settings: dict, bl
 
 
 class Adapter:
-    """A Lawicel serial adapter at the far end of a pseudo-terminal: obeys commands, sends frames while it is open."""
+    """Simulates a Lawicel serial adapter on a pseudo-terminal.  It obeys commands and sends frames while it is open."""
 
     def __init__(self, link: Path) -> None:
         self._link = link
@@ -302,7 +302,7 @@ def test_an_adapter_that_comes_late_goes_away_and_comes_back_is_waited_for(tmp_p
         async with aclosing(slcan(link, losses).blocks()) as blocks:
             for plugged_in in range(3):
                 waiting = asyncio.create_task(frames_of(blocks, 1))
-                await asyncio.sleep(0.2)  # several attempts while it is missing
+                await asyncio.sleep(0.2)  # several attempts to open the missing adapter
                 with Adapter(link) as adapter:
                     await until(lambda adapter=adapter: adapter.listening)
                     adapter.send(f"t00{plugged_in}0")

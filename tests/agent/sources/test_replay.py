@@ -1,4 +1,4 @@
-"""Replay: blocks that keep every frame, in the order of the log, of the channels asked for."""
+"""Replay yields every frame of the requested channels, in the order of the log."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,8 @@ def test_channels_select_and_order_the_buses_and_positions_count_what_is_selecte
 
 
 def test_channel_numbers_become_names_as_python_can_counts_them(tmp_path):
-    # The writer of TRC adds 1, as those of ASC and BLF do, but its reader does not take it off; csv and db have none.
+    # The writers of ASC, BLF and TRC add 1 to the channel, but the reader of TRC does not subtract it.  CSV and db do
+    # not store the channel.
     for suffix, name in ((".asc", "can1"), (".blf", "can1"), (".trc", "can2"), (".csv", "can0"), (".db", "can0")):
         path = tmp_path / f"drive{suffix}"
         with can.Logger(path) as logger:
@@ -94,7 +95,7 @@ def test_what_is_no_can_frame_is_refused(tmp_path, line, complaint):
     if complaint:
         with pytest.raises(Permanent, match=complaint):
             list(read_blocks(path))
-    else:  # python-can masks identifiers
+    else:  # python-can masks an identifier that is too large
         assert len(next(read_blocks(path))) == 1
 
 
@@ -133,7 +134,7 @@ def test_a_sqlite_log_can_be_replayed(tmp_path):
     path = tmp_path / "drive.db"
     with can.Logger(path) as logger:
         logger.on_message_received(can.Message(timestamp=1e9, arbitration_id=1, data=b"\x01"))
-    with contextlib.closing(sqlite3.connect(path)) as database, database:  # python-can's writer drops frames on stop
+    with contextlib.closing(sqlite3.connect(path)) as database, database:  # its own writer loses frames
         database.executemany(
             "INSERT INTO messages VALUES (?, 1, 0, 0, 0, 1, x'01')", [(1e9 + n,) for n in range(9_999)]
         )

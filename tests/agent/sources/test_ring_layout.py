@@ -1,4 +1,4 @@
-"""The ring's bytes against a model of the kernel that fills them; readers are killed between any two writes."""
+"""Test the layout of the packet ring with a model of the kernel.  Readers are killed between any two writes."""
 
 import struct
 
@@ -15,7 +15,7 @@ EFF, RTR, ERR = 0x8000_0000, 0x4000_0000, 0x2000_0000
 
 
 class Kernel:
-    """Fills slots as tpacket_rcv() does, and drops what finds none free.  Frame n has identifier n."""
+    """Fills slots as tpacket_rcv() does, and drops a frame if no slot is free.  Frame n has identifier n."""
 
     def __init__(self, slots: int) -> None:
         self.memory = np.zeros(slots * ring_layout.SLOT_BYTES, np.uint8)
@@ -42,7 +42,7 @@ class Kernel:
 def read_one(frame: bytes, **times: int) -> tuple[int, int, int, bytes, int]:
     kernel = Kernel(4)
     kernel.memory[:] = 0
-    kernel.memory[80:160] = 0xFF  # what an earlier frame left
+    kernel.memory[80:160] = 0xFF  # bytes of an earlier frame
     kernel.receive(frame, **times)
     block = ring_layout.read(kernel.slots, 0, 1, ("can0",))
     assert block.data.flags.c_contiguous
@@ -105,7 +105,7 @@ def test_the_geometry_is_one_even_array_that_the_kernel_accepts(page: int, size:
 
 
 class Reader:
-    """A reader as PacketRing is one; `until` writes to the ring are done, then it is dead."""
+    """Reads and releases slots as the packet ring's source does.  A new reader recovers its position from the slots."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.slots = kernel.slots
@@ -128,7 +128,7 @@ class Reader:
 
 
 def _killed_in_read(reader: Reader, writes: int) -> None:
-    """The same writes as ring_layout.read makes, in order, the first `writes` of them."""
+    """Make only the first `writes` of the writes that ring_layout.read makes, in the same order."""
     count = ring_layout.unread(reader.slots, reader.position, reader.position - reader.held_from)
     marks = [(reader.position + n) % len(reader.slots) for n in range(count)]
     if not count or not writes:
@@ -159,9 +159,9 @@ def test_whenever_readers_are_killed_each_frame_becomes_durable_once(
 ) -> None:
     kernel = Kernel(slots)
     reader = Reader(kernel)
-    delivered: dict[int, int] = {}  # to this reader, by position
+    delivered: dict[int, int] = {}  # frames that this reader has delivered, by position
     stored: dict[int, int] = {}
-    durable = 0  # what the spool says: every position below is stored
+    durable = 0  # every position below is stored, as the spool reports it
 
     def make_durable(position: int) -> None:
         nonlocal durable
@@ -190,7 +190,7 @@ def test_whenever_readers_are_killed_each_frame_becomes_durable_once(
                     make_durable(position)
                     _killed_in_release(reader, position, amount)
                 reader, delivered = Reader(kernel), {}
-                assert reader.held_from <= durable  # nothing released that is not durable
+                assert reader.held_from <= durable  # no frame was released before it was durable
                 first, ids = reader.read()
                 delivered |= {first + n: can_id for n, can_id in enumerate(ids)}
     first, ids = reader.read()

@@ -1,4 +1,4 @@
-"""The virtual vehicle as a source: the simulator's frames, paced, and an error that helps where it is missing."""
+"""The virtual vehicle yields the simulator's frames in real time.  Without the simulator, an error says what to do."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""What the words of a command line may be, and that each refusal says what to write."""
+"""Test which values the command line accepts, and that each refusal says what to write."""
 
 import argparse
 from pathlib import Path

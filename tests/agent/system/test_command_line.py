@@ -1,4 +1,4 @@
-"""How commands end: no traceback and a status that says what happened, whatever becomes of the output."""
+"""Commands end without a traceback and with a status that says what happened, even if output cannot be written."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Descriptors that outlive their user, with a real service manager's socket."""
+"""Test descriptors that outlive their process, with a real notification socket in place of systemd."""
 
 import os
 import socket

@@ -31,7 +31,7 @@ def test_the_mode_holds_under_the_umask_of_the_service(tmp_path: Path) -> None:
 
 def test_where_writing_fails_the_old_content_stands_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "record"
-    path.mkdir()  # cannot be replaced by a file
+    path.mkdir()  # a folder cannot be replaced by a file
     (path / "old").write_bytes(b"old")
     with pytest.raises(OSError, match="irectory"):
         write_file(path, b"new")
@@ -42,7 +42,7 @@ def test_where_writing_fails_the_old_content_stands_and_nothing_is_left(tmp_path
 def test_a_folder_that_is_missing_is_the_callers_to_make(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         write_file(tmp_path / "missing" / "record", b"new")
-    assert missing.value.filename == str(tmp_path / "missing" / "record")  # not the temporary name
+    assert missing.value.filename == str(tmp_path / "missing" / "record")  # the error does not name the temporary file
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         write_file(tmp_path / "file" / "record", b"new")

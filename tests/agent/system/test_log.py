@@ -27,7 +27,7 @@ def test_an_exception_is_one_line_in_the_journal(capsys: pytest.CaptureFixture[s
     assert "a bug" in line
 
 
-def test_auto_is_json_where_there_is_no_terminal_and_pretty_can_be_had(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_is_json_where_there_is_no_terminal_and_pretty_where_it_is_set(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("info", "auto")
     structlog.get_logger().info("automatic")
     log.configure("warning", "pretty")

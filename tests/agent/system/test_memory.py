@@ -1,4 +1,4 @@
-"""Memory that was freed, and code that is not in use, are not kept."""
+"""Freed memory goes back to the operating system."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""sd_notify(3) spoken to a real datagram socket."""
+"""Test the sd_notify(3) protocol with a real datagram socket."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Work that a cancelled task must not leave half done."""
+"""A cancelled task waits for work that must not stay half done."""
 
 import asyncio
 import gc

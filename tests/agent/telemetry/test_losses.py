@@ -1,4 +1,4 @@
-"""The loss ledger's records: merging keeps every count, whatever the order."""
+"""Merging records of loss keeps every count, in any order."""
 
 from dataclasses import replace
 

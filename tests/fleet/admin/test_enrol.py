@@ -1,4 +1,4 @@
-"""A fleet and a vehicle from nothing, and what is refused."""
+"""Test how a fleet is created and a vehicle is enrolled, and what is refused."""
 
 import json
 import ssl

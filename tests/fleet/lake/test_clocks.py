@@ -1,4 +1,4 @@
-"""Times of a vehicle whose clock was set after it had begun to send."""
+"""Times of a vehicle are corrected if its clock was set after the vehicle had begun to send."""
 
 from dataclasses import replace
 
@@ -10,12 +10,12 @@ from fleet.lake.query import ask_sql
 from tests.fleet.lake.test_ledger import batch, fill
 from tests.fleet.vehicles import T0_US
 
-BOOT_US = T0_US  # the wall time of the boot, as it really was
-WRONG_US = 500_000_000  # what the clock said at the boot: 1970
+BOOT_US = T0_US  # the true wall time of the boot
+WRONG_US = 500_000_000  # the time that the clock showed at the boot, in 1970
 
 
 def at(seq: int, boottime_s: float, quality: ClockQuality, *, stamped_us: int, boot: str = "boot") -> OpenedBatch:
-    """A batch that closed so many seconds after the boot, of samples in the 10 s before."""
+    """Return a batch that closed `boottime_s` after the boot, with samples of the 10 s before."""
     usual = batch(seq)
     t_us = round(boottime_s * 1e6)
     clock = Clock(quality, boot, stamped_us + t_us, t_us)
@@ -28,7 +28,7 @@ def at(seq: int, boottime_s: float, quality: ClockQuality, *, stamped_us: int, b
 
 
 def firsts(uri: str) -> list[tuple[object, ...]]:
-    """By batch: microseconds of its first sample since the real boot, and what is said of its times."""
+    """Return (seq, first corrected time in microseconds since the true boot, quality of the times) for each batch."""
     sql = f"""SELECT seq, epoch_us(min(time_corrected)) - {BOOT_US}, any_value(time_quality)
               FROM samples_corrected GROUP BY seq ORDER BY seq"""
     return list(ask_sql(uri, sql).rows)
@@ -54,7 +54,7 @@ def test_samples_from_before_the_clock_was_set_within_a_window_are_put_right(lak
     straddling = at(2, 40, ClockQuality.GNSS, stamped_us=BOOT_US)
     group = straddling.window.groups[0]
     t_us = group.t_us.copy()
-    t_us[:5] += WRONG_US - BOOT_US  # the first half was stamped before
+    t_us[:5] += WRONG_US - BOOT_US  # the first half was stamped before the clock was set
     window = replace(straddling.window, groups=(replace(group, t_us=t_us),))
     fill(lake, at(1, 20, ClockQuality.UNSYNCHRONISED, stamped_us=WRONG_US), replace(straddling, window=window))
     sql = f"""SELECT epoch_us(time_corrected) - {BOOT_US}, time_quality FROM samples_corrected

@@ -1,4 +1,4 @@
-"""Compaction and retention, on real tables."""
+"""Test compaction and retention on real Delta tables."""
 
 import threading
 from dataclasses import replace
@@ -23,7 +23,7 @@ TODAY = Work(128_000_000, 0, None, dry_run=False)
 
 
 def on_day(seq: int, day: int, events: tuple[Event, ...] = ()) -> OpenedBatch:
-    """A batch of another day than the usual, `day` days later."""
+    """Return a batch that is `day` days later than the usual one."""
     usual = batch(seq, tuple(replace(event, t_us=event.t_us + day * DAY_US) for event in events))
     window = usual.window
     groups = tuple(replace(group, t_us=group.t_us + day * DAY_US) for group in window.groups)
@@ -67,8 +67,8 @@ def test_commits_stay_exactly_once_over_compaction_checkpoint_and_vacuum(uri: st
         table.update_incremental()
         table.create_checkpoint()
     before = held(uri)
-    append(lake, 4, batch(4))  # a receiver that goes on where it was
-    again = Lake(uri)  # one that starts anew
+    append(lake, 4, batch(4))  # a receiver that repeats its last commit
+    again = Lake(uri)  # a receiver that starts anew
     assert again.landed(APP) == 4
     append(again, 4, batch(4))
     assert held(uri) == before
@@ -131,6 +131,6 @@ def test_days_are_counted_from_today() -> None:
     assert retention_of(30, today, campaign=None, vehicle=None).before == date(2026, 3, 1)
 
 
-def test_no_lake_is_said(uri: str) -> None:
+def test_a_missing_lake_is_named(uri: str) -> None:
     with pytest.raises(Permanent, match="no table samples"):
         compact(uri, TODAY)

@@ -1,4 +1,4 @@
-"""The lake's ledger, from real tables."""
+"""Test the lake's ledger on real Delta tables."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def test_losses_of_frames_have_no_numbers_and_are_listed(lake: str) -> None:
 
 
 def test_what_nobody_counted_is_not_said_to_be_nothing(lake: str) -> None:
-    fill(lake, batch(1), batch(3))  # 2 is not explained yet
+    fill(lake, batch(1), batch(3))  # 2 stays unexplained
     assert [(row["state"], row["samples"], row["frames"]) for row in rows(lake)] == [
         ("stored", None, None),
         ("open", None, None),
@@ -98,7 +98,7 @@ def test_a_loss_of_another_life_of_the_spool_is_another_loss(lake: str) -> None:
 
 
 def test_checkpoints_that_a_crash_left_are_an_epoch_of_their_own(lake: str) -> None:
-    """The vehicle numbers the checkpoints of each window from 1; a lost one is reported by a batch of another epoch."""
+    """The checkpoints of each window are numbered from 1.  A batch of another epoch reports a lost one."""
     window = "d" * 32
     evicted = Loss(Reason.EVICTED_QUOTA, Lane.LIVE, batches=1, samples=20, first_seq=2, last_seq=2, epoch=window)
     first, third = (replace(batch(seq), header=replace(batch(seq).header, epoch=window)) for seq in (1, 3))

@@ -1,4 +1,4 @@
-"""Where a lake lies: folders and URLs, and that URL and options reach the Delta library.  No object store was run."""
+"""A lake is a folder or a URL, and URL and options reach the Delta library.  No test uses a real object store."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.fleet.lake.test_ledger import batch
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """An object store that says no, and remembers who asked for what."""
+    """Simulates an object store that refuses every request, and keeps (path, Authorization) of each."""
 
     asked: list[tuple[str, str]]
 
@@ -56,7 +56,7 @@ def test_a_folder_is_made_absolute_and_a_url_stays_as_it_is(tmp_path: Path) -> N
     location = read_location("s3://bucket/fleet/lake/", options)
     assert location == Location("s3://bucket/fleet/lake/", {"aws_region": "eu-central-1"})
     assert location.table("samples") == "s3://bucket/fleet/lake/samples"
-    assert "eu-central-1" not in repr(location)  # options may be secrets
+    assert "eu-central-1" not in repr(location)  # options may hold secrets
 
 
 def test_url_and_options_reach_the_object_store_and_its_refusal_names_the_table(

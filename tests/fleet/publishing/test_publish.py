@@ -1,4 +1,4 @@
-"""The repository: what is signed, what is refused before signing, and power cuts in between."""
+"""Test what a publication signs, what it refuses before it signs, and power cuts while it writes."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def paths(fleet: Fleet) -> set[str]:
 
 
 def command(fleet: Fleet, *arguments: str) -> None:
-    fleet.folder.ca_certificate.touch()  # what tells a fleet folder from any other
+    fleet.folder.ca_certificate.touch()  # this file marks a fleet folder
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = parser.parse_args(arguments, argparse.Namespace(fleet=fleet.folder.root, json=True))

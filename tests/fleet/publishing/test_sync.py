@@ -1,4 +1,4 @@
-"""Which files an answer holds; whether a vehicle accepts them is tests/agent/pushes."""
+"""Test which files an answer to a vehicle holds.  tests/agent/pushes tests whether a vehicle accepts them."""
 
 import asyncio
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_damaged_repository_is_named(fleet: Fleet) -> None:
 
 
 class Recorder:
-    """A connection that keeps what is published (production signature)."""
+    """A connection that keeps published messages, with the signature of the real one."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []

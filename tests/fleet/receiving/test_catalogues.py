@@ -1,4 +1,4 @@
-"""Catalogues at the receiver: kept before they are acknowledged, asked for where they are missing."""
+"""The receiver keeps catalogues before it acknowledges them, and asks for missing ones."""
 
 import shutil
 import sqlite3
@@ -28,7 +28,7 @@ CATALOGUE = make_catalogue()
 
 
 def bring(store: Store, vehicle: Vehicle, *payloads: bytes) -> tuple[set[int], dict[bytes, tuple[int, ...]]]:
-    """What is stored and what is wanted."""
+    """Deliver batches to the store, and return the stored numbers and the numbers that wait for each catalogue."""
     assert store.take_in([Message(vehicle.topic, payload) for payload in payloads]) == len(payloads)
     acks = [vehicle.verify(message.payload) for message in store.land()]
     assert not any(ack.refused for ack in acks)
@@ -142,7 +142,7 @@ def test_a_commit_cut_short_by_a_crash_finds_its_catalogues_again(fleet: FleetFo
             Message(vehicle.topic, vehicle.batch(2, catalogue=CATALOGUE)),
         ]
     )
-    store.close()  # and never landed
+    store.close()  # the commit has not reached the lake
     store = open_store(fleet, Share())
     store.recover()
     assert store.totals.recovered == 2
@@ -151,7 +151,7 @@ def test_a_commit_cut_short_by_a_crash_finds_its_catalogues_again(fleet: FleetFo
 
 
 class CataloguesModel(RuleBasedStateMachine):
-    """The inbox's catalogues: bounded, the longest unused go first, and never one that an unfinished commit needs."""
+    """Models the inbox's catalogues.  The longest unused go first, but never one that an unfinished commit needs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The inbox against a simple model: a set of batches, and groups that are unfinished."""
+"""Compare the inbox with a simple model: a set of batches, and groups that are unfinished."""
 
 import sqlite3
 import time
@@ -161,7 +161,7 @@ def test_every_batch_is_handed_out_exactly_once_whatever_arrives_and_whenever_it
 ) -> None:
     folder = tmp_path_factory.mktemp("inbox")
     inbox = open_inbox(folder)
-    landed: dict[int, list[int]] = {}  # number to batches: what a lake would hold
+    landed: dict[int, list[int]] = {}  # batches by number, as a lake would hold them
     for step, group in enumerate(groups):
         taken = inbox.take(sealed(*group))
         known = {seq for batches in landed.values() for seq in batches}

@@ -1,4 +1,4 @@
-"""Intervals against a set of numbers."""
+"""Compare intervals with a set of numbers."""
 
 import itertools
 

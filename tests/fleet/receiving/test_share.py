@@ -1,4 +1,4 @@
-"""Shares of the partitions."""
+"""Test shares of the partitions."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""From envelopes to real Delta tables and signed acknowledgements, without a network."""
+"""The store turns envelopes into rows of real Delta tables and signed acknowledgements.  No network is needed."""
 
 import hashlib
 import json
@@ -173,7 +173,7 @@ def damage_certificate(fleet: FleetFolder, vehicle: Vehicle) -> None:
 def make_record_unreadable(fleet: FleetFolder, vehicle: Vehicle) -> None:
     path = fleet.vehicles / f"{vehicle.name}.json"
     path.unlink()
-    path.mkdir()  # EISDIR, also for root
+    path.mkdir()  # reading a folder fails for root, too
 
 
 def forget(fleet: FleetFolder, vehicle: Vehicle) -> None:
@@ -199,12 +199,12 @@ def test_what_the_fleet_can_mend_is_answered_with_silence_and_stored_once_it_is_
         for _ in range(3):
             store.take_in([Message(vehicle.topic, vehicle.batch(1)), Message(other.topic, other.batch(1))])
             (answer,) = store.land()
-            assert other.verify(answer.payload).vehicle == other.name  # one bad record stops nobody else
+            assert other.verify(answer.payload).vehicle == other.name  # a bad record affects no other vehicle
     assert [entry["event"] for entry in logs].count("batch_not_answered") == 1
     assert store.totals.unanswered == 3
     if record.is_dir():
         record.rmdir()
-    record.write_bytes(healthy + b"\n")  # of another size: seen whatever the clock's resolution
+    record.write_bytes(healthy + b"\n")  # a new size is noticed at any clock resolution
     (answer,) = bring(store, vehicle, 1)
     assert vehicle.verify(answer.payload).stored == (1,)
 
@@ -229,7 +229,7 @@ def test_junk_in_a_vehicles_name_gets_no_answer_and_is_kept_for_who_looks_into_i
 
 
 def crash_after_taking(fleet: FleetFolder, vehicle: Vehicle, lake: Lake, tables: int, *seqs: int) -> None:
-    """Leave things as a process that dies when `tables` of the three tables have the commit."""
+    """Leave the state of a receiver that was killed when `tables` of the three tables had the commit."""
     inbox = Inbox.open(fleet.inbox, share="0-15", known=lake.known)
     sealed = [SealedBatch(BatchKey(vehicle.name, EPOCH, seq), vehicle.batch(seq), T0_US) for seq in seqs]
     commit = inbox.take(sealed).commit
@@ -290,13 +290,13 @@ def test_what_cannot_be_opened_again_after_a_crash_is_quarantined_under_the_topi
 def test_commits_of_a_share_that_nobody_serves_any_more_are_adopted(
     fleet: FleetFolder, vehicle: Vehicle, tables: int
 ) -> None:
-    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), tables, 2, 1)  # share 0-15
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), tables, 2, 1)  # left by share 0-15
     store = open_store(fleet, Share(0, 7))
     store.recover()
     store.recover()
     assert store.totals.recovered == 2
     assert in_lake(fleet) == [(1, 20), (2, 20)]
-    open_store(fleet, Share()).close()  # the lock of the adopted share is free again
+    open_store(fleet, Share()).close()  # adopting a share releases its lock
     store.close()
 
 
@@ -422,7 +422,7 @@ def test_a_lake_with_other_columns_is_refused_at_the_start_with_the_remedy(
         Permanent, match=r"batches has other columns .* use the release that made the lake, or .* --lake"
     ):
         open_store(fleet, Share())
-    assert DeltaTable(str(fleet.lake / "batches")).version() == 0  # it is as it was
+    assert DeltaTable(str(fleet.lake / "batches")).version() == 0  # the table is unchanged
 
 
 def test_samples_with_and_without_a_source_address_are_kept_apart(

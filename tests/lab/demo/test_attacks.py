@@ -1,4 +1,4 @@
-"""Each attack of the demonstration is refused for the reason it is named after, by the vehicle's real verifier."""
+"""The vehicle's real verifier refuses each attack of the demonstration, for the reason that names the attack."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The comparison that the demonstration's verdict rests on: every kind of difference is seen."""
+"""The comparison behind the demonstration's verdict finds every kind of difference."""
 
 import pyarrow as pa
 import pytest
@@ -9,7 +9,7 @@ from lab.demo.oracle import Expected
 ROWS = [
     ("c", "can0", "M.A", 10, 1, 0.5, None, "V", None),
     ("c", "can0", "M.A", 20, 2, 1.0, "two", "V", None),
-    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V", None),  # truly twice at one time
+    ("c", "can0", "M.A", 20, 2, 1.0, "two", "V", None),  # two samples at one time
     ("c", "can1", "M.A", 20, 3, float("nan"), None, None, 33),
 ]
 COLUMNS = ("campaign", "bus", "signal", "time_us", "raw", "value", "text", "unit", "source_address")

@@ -1,4 +1,4 @@
-"""The drive of the demonstration: the agent and the oracle get the very same frames."""
+"""The agent and the oracle of the demonstration get exactly the same frames."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""The oracle against samples worked out by hand: it is what the demonstration's verdict rests on."""
+"""Compare the oracle, on which the demonstration's verdict rests, with samples that were calculated by hand."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The verdict: stages from the vehicle's own receipts, and every kind of failure fails it."""
+"""The verdict takes its stages from the vehicle's receipts, and every kind of failure fails it."""
 
 import json
 from dataclasses import replace

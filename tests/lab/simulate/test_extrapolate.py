@@ -1,4 +1,4 @@
-"""What larger fleets need, from measured figures."""
+"""Test how the needs of larger fleets follow from measured figures."""
 
 import pytest
 
@@ -18,12 +18,12 @@ MEASURED = Measured(
 
 def test_needs_follow_from_the_stated_assumptions() -> None:
     million = need(1_000_000, MEASURED)
-    assert million.connections_at_peak == 100_000  # a tenth drives at the peak
+    assert million.connections_at_peak == 100_000  # a tenth of the vehicles drives at the peak
     assert million.batches_per_s_at_peak == pytest.approx(100_000 / 30)
     assert million.receiver_cores == 34  # 3,333 x 6 ms / 0.6
     assert million.broker_cores == 2
     assert million.broker_memory_gb == pytest.approx(3.0)
-    assert million.air_gb_per_day == pytest.approx(480)  # 120 batches a vehicle and day
+    assert million.air_gb_per_day == pytest.approx(480)  # 120 batches a vehicle a day
     assert million.samples_per_day == pytest.approx(1.2e11)
     assert million.lake_gb_per_day == pytest.approx(240)
     assert million.lake_commits_per_day == pytest.approx(1_200_000)

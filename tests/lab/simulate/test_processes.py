@@ -1,4 +1,4 @@
-"""What a process has used, and how many connections it may have."""
+"""Test how much a process has used, and how many connections it may have."""
 
 import os
 import resource

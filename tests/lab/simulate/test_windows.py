@@ -1,4 +1,4 @@
-"""What virtual vehicles send."""
+"""Test the batches that virtual vehicles send."""
 
 import numpy as np
 

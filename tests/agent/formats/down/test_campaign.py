@@ -15,7 +15,7 @@ from can_dbc.database import load
 ROOT = Path(__file__).parents[4]
 S = 1_000_000_000
 
-# As GetCampaign of API 2021-06-17 answers for a time-based campaign.
+# This is an answer of GetCampaign (API 2021-06-17) for a time-based campaign.
 FLEETWISE = {
     "name": "example-campaign",
     "arn": "arn:aws:iotfleetwise:us-east-1:123456789012:campaign/example-campaign",

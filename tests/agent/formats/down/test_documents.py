@@ -1,4 +1,4 @@
-"""The table of kinds: paths, limits, and checks of all documents together."""
+"""Test the table of document kinds: paths, size limits, and checks across all documents of a release."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rules of flagd's schema, each with the document that breaks it."""
+"""Test each rule of flagd's schema with a document that breaks the rule."""
 
 import json
 from pathlib import Path

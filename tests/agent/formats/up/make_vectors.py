@@ -1,7 +1,7 @@
-"""The windows behind `vectors/*.batch`.  `python -m tests.agent.formats.up.make_vectors` adds those that are missing.
+"""Defines the windows of the test vectors.  `python -m tests.agent.formats.up.make_vectors` writes missing vectors.
 
-From release 0.1.0 on a vector is written once and never again, because it stands for batches that lie in the field.  A
-later format adds vectors of other names beside these.
+From release 0.1.0 on a vector is never written again, because it stands for batches that vehicles in the field have
+stored.  A later format adds vectors with other names.
 """
 
 from dataclasses import replace
@@ -70,7 +70,7 @@ SENDERS = replace(
         replace(_SAME_TIMES, source_address=255, raw=1 - _SAME_TIMES.raw),
         _SAME_TIMES,
     ),
-)  # J1939, beside a group that is none
+)  # two groups with a J1939 sender, beside one without
 
 CATALOGUE = catalogue_of(
     "all-kinds",
@@ -83,7 +83,7 @@ CATALOGUE = catalogue_of(
         ),
         (signal("Unseen.Signal", bits=3), {0: "never", 7: "always"}),
     ],
-)  # and not Other.One, which describes itself
+)  # Other.One is left out, so a batch must describe it
 
 if __name__ == "__main__":
     bodies = {name: encode_window(example) for name, example in WINDOWS.items()}

@@ -34,7 +34,7 @@ def test_an_acknowledgement_of_another_key_is_untrusted():
 def test_no_flipped_bit_acknowledges_anything_else(bit):
     forged = bytearray(PAYLOAD)
     forged[bit // 8] ^= 1 << bit % 8
-    with contextlib.suppress(Untrusted):  # else it was a bit of protobuf framing without meaning
+    with contextlib.suppress(Untrusted):  # a flipped bit that raises nothing was protobuf framing without meaning
         assert verify_ack(bytes(forged), KEY.public_key()) == ACK
 
 

@@ -89,7 +89,7 @@ def test_signals_that_do_not_change_cost_next_to_nothing():
     infos = tuple(signal(f"Message.Signal{i}") for i in range(100))
     raw = np.repeat(np.arange(100)[:, None], len(times), axis=1)
     body = encode.encode_window(window(ColumnGroup(times, infos, raw, ({},) * 100)))
-    assert len(body) < 1_000  # 300,000 samples
+    assert len(body) < 1_000  # for 300,000 samples
 
 
 def test_a_body_says_its_size():
@@ -278,4 +278,4 @@ def _decodes_or_is_untrusted(body, find=decode.no_catalogues):
         window, _ = decode.decode_batch(body, find)
     except (Untrusted, UnknownCatalogue):
         return
-    assert plain(decode.decode_window(encode.encode_window(window))) == plain(window)  # it is a window like any other
+    assert plain(decode.decode_window(encode.encode_window(window))) == plain(window)  # it can be encoded again

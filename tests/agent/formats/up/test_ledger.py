@@ -1,4 +1,4 @@
-"""The ledger: every number explained, once."""
+"""The ledger explains every sequence number exactly once."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -89,7 +89,7 @@ def test_a_body_under_another_header_does_not_open(suite, change):
 
 
 def test_a_body_signed_for_another_header_is_refused_even_where_the_fleets_public_key_sealed_it_again():
-    """Whoever has the public key can seal, but not sign: a signed body cannot be moved to another sequence number."""
+    """A signed body cannot be moved to another sequence number: the public key is enough to seal, but not to sign."""
     fleet = FLEET["X25519"]
     one, two = ENVELOPES["X25519"], sealed("X25519", seq=8)
 

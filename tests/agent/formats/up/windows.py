@@ -1,4 +1,4 @@
-"""Windows for the tests of codec and cut: random ones (hypothesis) and the comparison of two."""
+"""Generates random windows with hypothesis, and compares windows, for the tests of the codec and of fragments."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -65,12 +65,12 @@ def signal(name, **others):
 
 
 def encode_all(window, max_bytes, catalogue=None):
-    """The bodies of all fragments."""
+    """Encode a window in fragments of at most `max_bytes`, and return their bodies."""
     return [body for _, body in encode_fragments(window, max_bytes, catalogue)]
 
 
 def plain(window):
-    """Everything in a window as values that compare bit for bit (repr tells 0.0 from -0.0)."""
+    """Return the content of a window as values that compare bit for bit (`repr` distinguishes 0.0 from -0.0)."""
     return (
         (window.campaign, window.revision, window.start_us, window.end_us, window.clock),
         [
@@ -88,7 +88,7 @@ def plain(window):
 
 
 def samples(windows):
-    """Every sample as (signal, sender, t, raw, text), sorted: what must neither vanish nor double."""
+    """Return all samples of `windows`, sorted, as (signal, sender, t, raw, text)."""
     return sorted(
         (repr(info), repr(group.source_address), t, raw, texts.get(raw, ""))
         for window in windows

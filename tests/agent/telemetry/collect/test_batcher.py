@@ -145,7 +145,7 @@ def test_what_stays_open_is_to_be_made_durable_every_loss_window():
         (["short"], ()),
         (["short"], (Span("drive", 10 * S, 20 * S),)),
         (["short"], ()),
-        (["drive", "short"], ()),  # the whole window: no checkpoint of it
+        (["drive", "short"], ()),  # the window closes, so it needs no checkpoint
         (["short"], ()),
     ]
 
@@ -156,7 +156,7 @@ def test_made_durable_ahead_of_time_windows_stay_open_and_end_as_they_would():
     feed(core, 0, 1, 2)
     assert core.checkpoint() == [Tick(3, (), (Span("drive", 0, 2 * S + 1),))]
     core.checkpointed("drive")
-    assert core.checkpoint() == [Tick(0, (), ())]  # nothing came since
+    assert core.checkpoint() == [Tick(0, (), ())]  # no frame came since
     assert [tick.frames for tick in feed(core, 3, 6, 8)] == [2]
     assert feed(core, 13)[0].closing == (Span("drive", 0, 12 * S + 1),)
 

@@ -57,7 +57,7 @@ def close(collector):
 
 
 def held(window):
-    """{signal: [(t_us, raw), ...]} in the order of the window."""
+    """Return {(bus, signal): [(t_us, raw), ...]}, in the order of the window."""
     return {
         (info.bus, info.name): list(zip(group.t_us.tolist(), row, strict=True))
         for group in window.groups
@@ -72,11 +72,11 @@ def collect(campaign_, *increments):
     return held(close(collector))
 
 
-# ---------------------------------------------------------------- against a reference that goes sample by sample
+# ---------------------------------------------------------------- compared with a reference, sample by sample
 
 
 class Reference:
-    """The rules as they are worded in DESIGN, one sample at a time."""
+    """Applies the sampling rules of config/campaigns/README.md to one sample at a time."""
 
     def __init__(self, campaign_):
         self._campaign, self._last_kept, self._last_raw, self._kept = campaign_, {}, {}, {}
@@ -113,7 +113,7 @@ RULES = st.fixed_dictionaries(
 
 
 def _step(ms):
-    """Mostly small steps of time; now and then one far back, and seldom a clock that was set."""
+    """Return a step of time: mostly `ms` itself, sometimes a larger step back, and seldom a clock set back by 70 s."""
     return ms if ms > -20 else ms * 10 if ms > -28 else -70_000
 
 
@@ -152,7 +152,7 @@ def test_what_is_kept_equals_the_reference_for_any_cutting_into_increments(case,
     assert held(close(collector)) == reference.close()
 
 
-# ---------------------------------------------------------------- what the property does not say in so many words
+# ---------------------------------------------------------------- cases that the property does not name
 
 
 def test_signals_of_one_message_at_its_native_rate_share_one_group():

@@ -1,4 +1,4 @@
-"""The collector against decoding and collecting everything at once, whatever the blocks and the campaigns."""
+"""The collector keeps the samples that decoding all frames at once gives, for any blocks and campaigns."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def samples(windows: Iterable[Window]) -> Samples:
 
 
 def at_once(campaigns: Sequence[Campaign], block: FrameBlock) -> Samples:
-    """All of `block` decoded by one call, collected by one call."""
+    """Decode and collect all of `block` with one call each, and return the samples."""
     collectors = [CampaignCollector(each, TABLES) for each in campaigns]
     decoder = TABLES.decoder(all_wants(collector.wants for collector in collectors))
     blocks = TABLES.blocks(decoder.decode(block).columns)
@@ -99,7 +99,7 @@ def make(
 
 
 class Log:
-    """A source that can deliver everything again."""
+    """A source that can deliver all its frames again."""
 
     buses = BUSES
     position_name = "log"
@@ -211,7 +211,7 @@ async def test_a_feeder_that_is_cancelled_leaves_no_half_block_behind(depot: Dep
     collector = make(depot, increment_s=0.1)
     await collector.set_campaigns([EVERYTHING])
     feeding = asyncio.create_task(collector.feed(DRIVE))
-    waiting = asyncio.create_task(collector.feed(DRIVE.slice(0, 10)))  # its turn comes after
+    waiting = asyncio.create_task(collector.feed(DRIVE.slice(0, 10)))  # this block is fed after the one before
     while not collector.frames:
         await asyncio.sleep(0)
     for task in (feeding, waiting):
@@ -246,7 +246,7 @@ async def test_a_window_closes_at_its_largest_size(depot: Depot) -> None:
     await collector.flush()
     sizes = [window.samples for window in depot.windows()]
     assert len(sizes) > 5
-    assert max(sizes) < 2_000 + 3_000  # the limit, and one increment
+    assert max(sizes) < 2_000 + 3_000  # the limit plus one increment
 
 
 @in_event_loop
@@ -278,7 +278,7 @@ async def test_the_checkpoints_of_a_window_go_with_it_and_use_up_no_number(depot
 
 
 class SmallRing(Log):
-    """Holds few frames; `take` says how many it has had."""
+    """A ring for 400 frames.  `take` sets how many frames it has received in all."""
 
     def __init__(self) -> None:
         self._position = self._released = 0
@@ -300,7 +300,7 @@ async def test_a_ring_that_fills_is_emptied_without_closing_windows(depot: Depot
     ring = SmallRing()
     collector = make(depot, increment_s=5, checkpoint_s=5, holdings=Holdings([ring], {}))
     await collector.set_campaigns([EVERYTHING])
-    most = 0  # checkpoints
+    most = 0  # the largest number of checkpoints at a time
     for block in cut(DRIVE, [100] * len(DRIVE)):
         ring.take(block.first + len(block))
         await collector.feed(block)
@@ -331,7 +331,7 @@ async def test_a_ring_that_fills_while_the_disk_refuses_is_emptied_into_memory(d
 
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_moment_every_sample_is_stored_once(tmp_path: Path, seed: int) -> None:
-    """Windows of 3 s, made durable every 0.5 s, on a disk that is full at times."""
+    """Windows of 3 s get a checkpoint every 0.5 s, on a disk that is full at times."""
     random = np.random.default_rng(seed)
     log = Log()
 

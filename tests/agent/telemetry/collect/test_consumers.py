@@ -1,4 +1,4 @@
-"""Consumers beside campaigns, and sources of values beside buses: the seams of the collector."""
+"""Test consumers beside campaigns, and sources of values beside buses."""
 
 import asyncio
 from collections import defaultdict
@@ -34,7 +34,7 @@ Kept = dict[tuple[int, int, int | None], list[tuple[int, int]]]
 
 
 class Recorder:
-    """Keeps every sample that it wants, by table, signal and sender."""
+    """A consumer that keeps every wanted sample, by table, signal and sender."""
 
     def __init__(self, wants: Wants, *, eager: bool) -> None:
         self.wants = wants
@@ -62,7 +62,7 @@ def wants_of(places: Sequence[tuple[int, int]]) -> Wants:
 
 
 def recorded(block: FrameBlock, wants: Wants) -> Kept:
-    """What a consumer gets of all frames decoded at once."""
+    """Return what a consumer keeps if all frames are decoded at once."""
     recorder = Recorder(wants, eager=False)
     recorder.take_blocks(TABLES.blocks(TABLES.decoder(wants).decode(block).columns))
     return recorder.kept
@@ -79,7 +79,7 @@ def with_depot(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[Path
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("size", [1, 70, 900, 10**6])
 def test_a_consumer_gets_each_sample_once_in_order_whatever_the_blocks(tmp_path: Path, size: int, eager: bool) -> None:
-    """Beside it the campaigns collect what they collect without it."""
+    """The consumer also does not change what the campaigns collect."""
     drive = DRIVE.slice(0, 1_500) if size == 1 else DRIVE
     recorder = Recorder(wants_of(SPEED), eager=eager)
     depot = Depot(tmp_path)
@@ -142,7 +142,7 @@ QUALITIES = [0, 1, 1, 4, 4, 2]
 
 
 class Receiver:
-    """A source of values: a fix every two seconds of the drive; altitude is missing from the odd ones."""
+    """A source of values with a fix every two seconds of the drive.  Every second fix has no altitude."""
 
     name = "gnss"
     tables = (FIX,)

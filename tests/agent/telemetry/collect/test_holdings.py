@@ -1,4 +1,4 @@
-"""Frames are released when nobody needs them any more, and skipped where they are stored already."""
+"""Frames are released when no campaign needs them any more, and skipped if they are stored already."""
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def test_a_campaign_that_is_new_begins_where_the_others_are() -> None:
     ring = Ring("can0")
     holdings = Holdings([ring], {"can0:short": 120, "can0:gone": 10})
     holdings.put_in_force({"short"})
-    holdings.put_in_force({"short", "new"})  # still before the first frame
+    holdings.put_in_force({"short", "new"})  # no frame has come yet
     assert ring.began == (120, 120)
     assert [part.first for part in holdings.missing("new", [block("can0", 110, 20)])] == [120]
     holdings.take(block("can0", 120, 10))

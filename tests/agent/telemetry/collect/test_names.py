@@ -28,13 +28,13 @@ NAMES = SignalNames(TABLES, {"Vehicle.Powertrain.Speed": "Engine.Speed", "Vehicl
     [
         ("Engine.Speed", [(0, 0), (2, 0)]),  # the message of this name is on two buses
         ("Engine.SpeedLimit", [(0, 1)]),
-        ("engine.speed", []),  # case counts
+        ("engine.speed", []),  # upper and lower case differ
         ("Engine", []),
-        ("Engine.*", []),  # a glob is no exact name
+        ("Engine.*", []),  # a glob is not an exact name
         ("Vehicle.Powertrain.Speed", [(0, 0), (2, 0)]),  # a VSS path with a mapping
         ("Vehicle.Gone", []),  # mapped to a signal that no database has
-        ("Vehicle.WheelSpeeds.RearLeft", [(1, 1)]),  # FleetWise's way
-        ("Vehicle.Speed", [(3, 0)]),  # a message that is called Vehicle
+        ("Vehicle.WheelSpeeds.RearLeft", [(1, 1)]),  # FleetWise prefixes names with "Vehicle."
+        ("Vehicle.Speed", [(3, 0)]),  # a message has the name Vehicle
         ("Vehicle.Vehicle.Speed", [(3, 0)]),
         ("Odd.A[0].x", [(4, 0)]),  # spelt exactly, although it looks like a glob
     ],
@@ -51,7 +51,7 @@ def test_a_name_means_the_signals_that_are_called_so(name: str, places: list[tup
         ("wheel*", []),
         ("Odd.A[0].x", [(4, 1)]),
         ("Vehicle.WheelSpeeds.*", [(1, 0), (1, 1)]),
-        ("Vehicle.*", [(3, 0)]),  # something is called so: nothing is cut off
+        ("Vehicle.*", [(3, 0)]),  # a message has this name, so the prefix stays
     ],
 )
 def test_a_glob_means_the_signals_whose_name_it_matches(pattern: str, places: list[tuple[int, int]]) -> None:

@@ -1,4 +1,4 @@
-"""The outbox over a real spool: order, bounded memory, and a ledger that is told exactly once."""
+"""The outbox over a real spool keeps order, bounds its memory, and reports each loss exactly once."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ RANDOM = np.random.default_rng(1)
 
 def window(start_us: int, samples: int = 100) -> Window:
     t_us = start_us + np.arange(samples, dtype=np.int64)
-    raw = RANDOM.integers(0, 256, (1, samples))  # does not compress
+    raw = RANDOM.integers(0, 256, (1, samples))  # random values do not compress
     return make_window(ColumnGroup(t_us, (signal("Engine.Speed"),), raw, ({},)), start_us=start_us, end_us=start_us + 1)
 
 
@@ -173,7 +173,7 @@ def test_a_loss_that_was_told_in_a_batch_that_memory_dropped_is_told_again(tmp_p
     depot = Depot(tmp_path, pending_max_bytes=2_000)
     depot.disk.full = True
     depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
-    depot.outbox.flush()  # the telling waits in memory
+    depot.outbox.flush()  # the batch that reports the loss waits in memory
     for number in range(3):
         put(depot, window(number, samples=2_000))
     depot.disk.full = False
@@ -348,7 +348,7 @@ def test_each_fragment_of_a_cut_window_says_how_many_there_are(tmp_path: Path) -
 def test_a_vehicle_that_loses_its_index_while_a_window_is_written_sends_each_sample_once(
     tmp_path: Path, written: int | None
 ) -> None:
-    """`written`: fragments of the window that reached the disk; None: all of them."""
+    """`written` is the number of the window's fragments that reached the disk; None means all."""
     folder, aside = tmp_path / "spool", tmp_path / "checkpoints"
     depot = Depot(folder, batch_max_bytes=6_000)
     whole = window(0, samples=20_000)
@@ -363,7 +363,7 @@ def test_a_vehicle_that_loses_its_index_while_a_window_is_written_sends_each_sam
     depot.spool.close()
     for path in [*folder.glob("index.sqlite3*"), *([] if written is None else fragments[written:])]:
         path.unlink()
-    shutil.copytree(aside, folder / "checkpoints", dirs_exist_ok=True)  # their removal was not durable yet
+    shutil.copytree(aside, folder / "checkpoints", dirs_exist_ok=True)  # the removals were not durable
     again = Depot(folder)
     times = [t_us for each in again.windows() for group in each.groups for t_us in group.t_us.tolist()]
     assert len(times) == len(set(times))
@@ -391,7 +391,7 @@ def test_what_memory_drops_of_a_failed_append_is_lost_only_where_it_did_not_happ
     depot.ledger.fail_commits(1, done=landed)
     put(depot, window(1))
     depot.ledger.fails = True
-    put(depot, window(2))  # whether the first is stored cannot be found out, and memory holds one only
+    put(depot, window(2))  # the fate of the first is unknown, and memory holds only one
     depot.ledger.fails = False
     depot.outbox.flush()
     assert starts(depot) == ([1, 2] if landed else [2])

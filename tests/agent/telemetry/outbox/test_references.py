@@ -1,7 +1,7 @@
-"""Descriptions by reference from end to end: real outbox, spool, seal and codec; the receiver's real inbox.
+"""Test descriptions by reference from end to end, with the real outbox, spool, seal, codec and inbox.
 
-The road between them loses, repeats and reorders; either side crashes; campaigns change while offline; the receiver
-loses its catalogues, or all it has.  In the end every sample that was put is read exactly as it was put.
+The link loses, repeats and reorders batches.  Either side crashes, campaigns change while offline, and the receiver
+loses its catalogues or all its state.  In the end every sample is read exactly as it was collected.
 """
 
 import functools
@@ -50,7 +50,7 @@ def keys() -> tuple[ec.EllipticCurvePrivateKey, RecipientPrivateKey]:
 
 
 def description(number: int) -> Description:
-    """What revision `number` of the one campaign collects."""
+    """Return the description of revision `number` of the only campaign."""
     infos = [signal(f"M{i}.S{number}_{i}", unit="km/h", scale=0.1 * i + number) for i in range(SIGNALS)]
     return Description(
         "drive", f"{number:012x}", [(info, {0: "off", 1: "on"} if i % 3 else {}) for i, info in enumerate(infos)]
@@ -58,7 +58,7 @@ def description(number: int) -> Description:
 
 
 def window(number: int, serial: int) -> Window:
-    """The `serial`-th window of revision `number`."""
+    """Return the `serial`-th window of revision `number`."""
     described = description(number).signals
     groups = []
     for first in (0, 7 * (serial % 4) + 1):
@@ -74,7 +74,7 @@ def window(number: int, serial: int) -> Window:
 
 
 class Receiver:
-    """What the fleet's receiver does, but for the Delta tables: what is finished is in `lake`."""
+    """Works as the fleet's receiver does, but finished batches go into the dict `lake` instead of Delta tables."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,7 +94,10 @@ class Receiver:
         self.inbox.finish(number)
 
     def receive(self, sealed: bytes, *, crash: bool = False) -> bytes | bool:
-        """True: acknowledged; a digest: wanted; False: it crashed, having taken in what it did."""
+        """Return True if the batch is stored, the digest of a missing catalogue, or False after a crash.
+
+        A crash comes after the inbox has taken the batch and before the lake has it.
+        """
         header, body = unseal(sealed, keys()[1], keys()[0].public_key())
         key = BatchKey(VEHICLE, header.epoch, header.seq)
         referred: list[bytes] = []
@@ -204,7 +207,7 @@ class ReferencesModel(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """SIGKILL: what waits in memory because the disk refused is gone."""
+        """Simulate SIGKILL: batches that wait in memory, because the disk refused them, are lost."""
         self.fault.disarm()
         waiting = [body for parcel in self.outbox._parcels.all() for body in parcel.bodies if body.samples]
         starts = {body.first_t_us for body in waiting}
@@ -231,7 +234,7 @@ class ReferencesModel(RuleBasedStateMachine):
             self.spool.acknowledge(entry.epoch, [entry.seq])
             return
         supplied = self.spool.catalogue(answer)
-        assert supplied is not None, "a waiting batch refers to a catalogue that is kept nowhere"
+        assert supplied is not None, "a waiting batch refers to a catalogue that the spool does not have"
         assert self.receiver.receive(supplied) is True
 
     @rule(everything=st.booleans())
@@ -265,7 +268,7 @@ class ReferencesModel(RuleBasedStateMachine):
         referred = {entry.refers for entry in self.entries() if entry.refers}
         assert referred <= kept.keys()
         files = list((self.folder / "spool" / "catalogues").glob("*.batch"))
-        assert len(kept) <= len(files) <= len(kept) + 3  # unlinks that a fault prevented
+        assert len(kept) <= len(files) <= len(kept) + 3  # a fault may have prevented removals
 
 
 ReferencesModel.TestCase.settings = settings(
@@ -275,7 +278,7 @@ TestReferencesModel = ReferencesModel.TestCase
 
 
 class Agent:
-    """Outbox and spool in a folder."""
+    """Holds an outbox and its spool, opened in `folder`."""
 
     def __init__(self, folder: Path, *, refer: bool = True, batch_max_bytes: int = BATCH_BYTES) -> None:
         self.spool = Store.open(folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0)

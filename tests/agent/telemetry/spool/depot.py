@@ -1,4 +1,4 @@
-"""An outbox over a real spool on a disk that can be filled, for tests; everything in it can be opened again."""
+"""Provides an outbox over a real spool on a simulated disk, and opens the batches that it sealed."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ LANES = (Lane.LIVE, Lane.EVENTS)
 
 @dataclass
 class TestDisk(Disk):
-    """Full where `full`; hangs until `free` is set."""
+    """A disk that refuses files while `full` is set, and hangs while `free` is not set."""
 
     __test__ = False
     full: bool = False
@@ -49,7 +49,7 @@ class TestDisk(Disk):
 
 @dataclass
 class LedgerDatabase:
-    """Databases that fail: the ledger is out of reach where `refuses`, and nothing can be read where `fails`."""
+    """Opens databases that fail: the ledger alone while `refuses` is set, every read while `fails` is set."""
 
     refuses: bool = False
     fails: bool = False
@@ -57,7 +57,7 @@ class LedgerDatabase:
     done: bool = False
 
     def fail_commits(self, count: int, *, done: bool) -> None:
-        """Let the next commits report an error, after they happened or (not `done`) without."""
+        """Let the next `count` commits report an error, after they happened (`done`) or in place of them."""
         self.commits_to_fail, self.done = count, done
 
     def __call__(self, path: Path) -> sqlite3.Connection:
@@ -112,11 +112,11 @@ class Depot:
         )
 
     def entries(self) -> list[Entry]:
-        """What is to be sent, in order."""
+        """Return the waiting batches, in the order of storing."""
         return sorted(self.spool.pending(100_000, exclude=(), lanes=LANES), key=lambda entry: entry.row)
 
     def windows(self) -> list[Window]:
-        """What is stored, in order."""
+        """Return the windows of the waiting batches, opened, in the order of storing."""
         contents = [self.spool.read(entry) for entry in self.entries()]
         return [decode_window(unseal(content, FLEET, DEVICE.public_key())[1]) for content in contents if content]
 
@@ -124,7 +124,7 @@ class Depot:
         return [event for window in self.windows() for event in window.events if kind in (None, event.kind)]
 
     def lost(self) -> dict[str, int]:
-        """Samples by reason."""
+        """Return the number of lost samples by reason."""
         return {str(reason): total.samples for reason, total in self.spool.counts().lost.items()}
 
     def recorded(self) -> list[Loss]:

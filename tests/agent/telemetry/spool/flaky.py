@@ -1,4 +1,4 @@
-"""Disks that fail: the spool's file operations and its database, failing or "losing power" at a chosen moment."""
+"""Lets file operations and the database of a spool fail, or "lose power", at a chosen moment."""
 
 import errno
 import os
@@ -12,11 +12,11 @@ Mode = Literal["fail", "crash"]
 
 
 class Crash(BaseException):
-    """The process is gone at this point: nothing may handle it."""
+    """Simulates the sudden end of the process.  No production code may handle this exception."""
 
 
 class Fault:
-    """Lets `after` operations pass, then fails or crashes once, before or after doing the operation."""
+    """Lets `after` operations pass, then fails or crashes once, after (`done`) or in place of the next operation."""
 
     def __init__(self) -> None:
         self.armed = False

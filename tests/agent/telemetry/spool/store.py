@@ -1,4 +1,4 @@
-"""A spool with both of its sides in one object, and drafts of batches that seal themselves, for short tests."""
+"""Provides a spool with writer and reader in one object, and drafts of batches that seal themselves."""
 
 import itertools
 import time
@@ -19,9 +19,10 @@ _tokens = itertools.count(1)
 
 @dataclass(frozen=True)
 class Draft:
-    """A batch that is to be stored; `seal` gets its number.
+    """A batch that is to be stored.  `seal` gets the sequence number and returns the content.
 
-    `checkpoint` is the id of a checkpoint, `window` that of the window whose one fragment the batch is.
+    `checkpoint` is set if the batch is a checkpoint of that id.  `window` is the id of a window whose only fragment the
+    batch is.
     """
 
     lane: Lane
@@ -55,7 +56,7 @@ class Draft:
 
 
 def cut(draft: Draft, count: int) -> list[SealedBatch]:
-    """Fragments of one window, without ids yet."""
+    """Return `count` fragments of one window, without ids yet."""
     return [
         replace(draft.sealed(BatchId("", number)), fragment=Fragment(draft.window, number, count))
         for number in range(1, count + 1)
@@ -120,7 +121,7 @@ class Store(Spool):
         resume_points: Mapping[str, int] | None = None,
         token: str | None = None,
     ) -> list[int]:
-        """Store drafts under the next ids; the first reports losses.  Returns their numbers."""
+        """Store drafts under the next ids, and return their numbers.  The first draft reports the losses `reports`."""
         ids = iter(self.writer.next_ids(len(drafts)))
         batches = [
             draft.sealed(draft.checkpoint or next(ids), () if number else reports)

@@ -1,4 +1,4 @@
-"""The account of a spool that nobody uses: complete, and read without a trace."""
+"""The account of a spool that no agent uses is complete, and reading it leaves no trace."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_it_is_that_of_the_spool_and_reading_leaves_no_trace(tmp_path: Path) -> 
     depot.outbox.add_event(Event(1, "told", {}))
     depot.outbox.flush()
     truth = depot.spool.counts()
-    assert counts_on_disk(tmp_path / "a spool?") == truth  # while another has its lock, as after a crash: with a WAL
+    assert counts_on_disk(tmp_path / "a spool?") == truth  # the open spool has a lock and a WAL
     depot.spool.close()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert counts_on_disk(tmp_path / "a spool?") == truth

@@ -1,4 +1,4 @@
-"""Checkpoints of open windows: there after a crash, dropped with their window, and never sent with it both."""
+"""Checkpoints survive a crash, are dropped when their window is stored, and are never sent beside their window."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def keep_files(disk: Rig) -> dict[Path, bytes]:
 
 
 def bring_back(files: dict[Path, bytes]) -> None:
-    """Undo removals, as a power cut may that comes before they are durable."""
+    """Undo removals, as a power cut may do if it comes before the removals are durable."""
     for path, content in files.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
@@ -151,7 +151,7 @@ def test_after_a_crash_a_checkpoint_that_had_to_yield_is_lost_by_name(disk: Rig)
     spool = disk.open(quota_bytes=250)
     spool.append(checkpoint(1, bytes(98), priority=7))
     spool.append(dear(200))
-    spool.append(checkpoint(2, bytes(98), priority=7))  # finds no room at all
+    spool.append(checkpoint(2, bytes(98), priority=7))  # there is no room for this one
     spool.close()
     again = disk.open(quota_bytes=250)
     lost = again.counts().lost[Reason.EVICTED_QUOTA]
@@ -195,7 +195,7 @@ def test_checkpoints_of_a_window_that_memory_could_not_hold_are_sent(disk: Rig) 
     assert (spool.counts().checkpoints[0], unaccounted(spool)) == (1, 0)
 
 
-# ---- where the index is lost: the names of the files decide
+# ---- the index is lost, so the names of the files decide
 
 
 def test_an_index_that_is_lost_leaves_the_checkpoints_to_be_sent(disk: Rig) -> None:
@@ -240,7 +240,7 @@ def test_of_a_window_that_is_whole_by_its_names_no_checkpoint_is_sent(disk: Rig,
 def test_of_a_window_that_is_not_whole_the_larger_is_sent_and_the_other_is_lost_by_name(
     disk: Rig, damage: str, larger: str
 ) -> None:
-    """The power went while the fragments were written, and the index with it: none was ever sent."""
+    """A power cut while the fragments were written has cost the index, too.  No fragment was ever sent."""
     spool = disk.open()
     spool.append_all([checkpoint(1, bytes(30)), checkpoint(2, bytes(30))])
     before = keep_files(disk)

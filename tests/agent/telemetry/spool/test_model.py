@@ -1,7 +1,7 @@
-"""The spool against a simple model: random actions, failing disks, crashes at any operation.
+"""Compare the spool with a simple model under random actions, failing disks, and crashes at any operation.
 
-Limits are tiny, so that eviction and age are ordinary.  After every step the spool's account must add up: each number
-is acknowledged, waiting with exactly the bytes that were appended, or lost in a ledger record that names it.
+Limits are tiny, so that batches are often evicted for space and for age.  After every step the spool's account must
+add up: each number is acknowledged, waiting with exactly the bytes that were appended, or lost in a ledger record.
 """
 
 import errno
@@ -47,15 +47,15 @@ class SpoolModel(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="spool-model-"))
         self.fault = Fault()
         self.now_s = 1_000.0
-        self.batches: dict[BatchId, Batch] = {}  # what may be waiting
-        self.sendable: dict[BatchId, bytes] = {}  # what pending has ever offered
+        self.batches: dict[BatchId, Batch] = {}  # batches that may be waiting
+        self.sendable: dict[BatchId, bytes] = {}  # contents that `pending` has ever offered
         self.acknowledged = 0
         self.told: Counter[Reason] = Counter()  # frames of losses whose report arrived
         self.recorded: Counter[Reason] = Counter()
         self.point = 0
         self.serial = 0
         self.failures = 0  # since the spool was opened
-        self.unswept = 0  # acknowledged, and their files not removed yet
+        self.unswept = 0  # acknowledged batches whose files are not removed yet
         self.window = "f" * 32
         self.checkpoints: list[BatchId] = []  # of the open window
         self.promoted: set[BatchId] = set()  # checkpoints that may be sent
@@ -83,7 +83,7 @@ class SpoolModel(RuleBasedStateMachine):
         )
 
     def attempt(self, action: Callable[[], None]) -> Literal["done", "failed", "crashed"]:
-        """Do it, on a disk that may fail, in a process that may "crash" (then the spool is opened again)."""
+        """Run `action` on a disk that may fail, in a process that may "crash".  After a crash the spool is reopened."""
         armed = self.fault.armed
         try:
             action()
@@ -115,7 +115,10 @@ class SpoolModel(RuleBasedStateMachine):
         reports: list[int],
         fault: "tuple[str, int, bool, int] | None",
     ) -> "tuple[bool, list[SealedBatch]]":
-        """Append them on a disk that may fail; return whether it happened, as the token and the resume point say."""
+        """Append drafts on a disk that may fail, and return whether the append happened, and the batches.
+
+        The token and the resume point must agree on whether the append happened.
+        """
         self.serial += 1
         token, point = str(self.serial), self.point + 1
         before, next_seq = self.waiting(), self.spool.counts().next_seq
@@ -211,7 +214,7 @@ class SpoolModel(RuleBasedStateMachine):
         )
 
     def held(self) -> set[BatchId]:
-        """Checkpoints of open windows."""
+        """Return the ids of all checkpoints of open windows."""
         with self.spool._transactions.reading() as index:
             return {entry.key for entry in index.checkpoints.all()}
 
@@ -278,7 +281,7 @@ class SpoolModel(RuleBasedStateMachine):
         self.spool.close()
         self.spool = self.open()
         self.failures = self.unswept = 0
-        self.checkpoints = []  # those that there were are sent
+        self.checkpoints = []  # the earlier ones will be sent
         self.window = f"{self.serial + 2 * 10**9:032x}"
 
     @rule()
@@ -289,8 +292,8 @@ class SpoolModel(RuleBasedStateMachine):
                 assert entry.key not in self.waiting()
                 continue
             assert content == self.batches[entry.key].content
-            assert self.sendable.setdefault(entry.key, content) == content  # one number, one content, for ever
-            assert entry.epoch not in self.closed, "a checkpoint of a window that is stored"
+            assert self.sendable.setdefault(entry.key, content) == content  # a number never gets another content
+            assert entry.epoch not in self.closed, "a checkpoint is offered although its window is stored"
 
     def check(self, value: bool) -> None:
         assert value
@@ -342,7 +345,7 @@ class SpoolModel(RuleBasedStateMachine):
         files |= {BatchId(window, int(number)) for window, number, *_ in names}
         assert self.waiting() <= files
         left = files - self.waiting() - set(self.checkpoints)
-        assert len(left) <= self.unswept + self.failures  # unlinks that failed are done at the next occasion
+        assert len(left) <= self.unswept + self.failures  # a removal that failed is retried later
 
     @invariant()
     def what_is_kept_in_memory_is_what_the_disk_holds(self) -> None:

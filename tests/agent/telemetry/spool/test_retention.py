@@ -1,4 +1,4 @@
-"""What must go: the limits hold afterwards, and nothing dear goes before something cheap."""
+"""After eviction all limits hold, and no batch was evicted before a less valuable one."""
 
 from collections.abc import Iterator
 
@@ -108,7 +108,7 @@ def test_limits_hold_and_nothing_dearer_went_first(
     over_quota = sum(batch.size_bytes for batch in left) > quota
     used = sum(batch.size_bytes for batch in left) - sum(batch.size_bytes for batch in stored)
     over_reserve = free - used < limits.reserve_bytes
-    if over_quota or over_reserve:  # then only events within their share are left
+    if over_quota or over_reserve:  # only events within their share may exceed a limit
         assert not data
         assert events <= limits.events_bytes
     taken = [item.batch for item in plan if item.batch.lane is not Lane.EVENTS]

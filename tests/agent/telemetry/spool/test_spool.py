@@ -1,4 +1,4 @@
-"""The spool: durable, accounted for, and alive whatever the disk does."""
+"""The spool keeps batches durably, accounts for each of them, and survives whatever the disk does."""
 
 import errno
 import hashlib
@@ -46,13 +46,13 @@ class Clock:
 
 
 class Rig:
-    """A spool folder with a clock and a disk that can be told to fail."""
+    """A spool folder with a clock that the test sets, and a disk that fails on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = Clock()
         self.fault = Fault()
-        self.unsyncable = False  # the folder of checkpoints
+        self.unsyncable = False  # whether syncing the folder of checkpoints fails
 
     def open(self, quota_bytes: int = 10**6, reserve_bytes: int = 0, max_age_s: float = 1_000.0) -> Store:
         return Store.open(
@@ -113,7 +113,7 @@ def drop_table(disk: Disk, table: str) -> None:
 
 
 def unaccounted(spool: Store) -> int:
-    """Batches that are neither acknowledged nor waiting nor lost."""
+    """Return how many batches are neither acknowledged nor waiting nor lost."""
     counts = spool.counts()
     lost = sum(total.batches for total in counts.lost.values())
     known = counts.acknowledged + len(entries(spool)) + lost
@@ -226,7 +226,7 @@ def test_lanes_then_priority_then_the_newest(spool: Store) -> None:
 
 @pytest.mark.parametrize("walk", [Queues.next_to_send, Queues.next_to_evict])
 def test_the_order_comes_from_an_index_not_from_sorting(spool: Store, disk: Disk, walk: object) -> None:
-    """Constant cost at any backlog: no table is scanned or sorted."""
+    """The cost is constant for any backlog, because no table is scanned or sorted."""
     statements: list[str] = []
     database = connect(disk.folder / "index.sqlite3")
     database.set_trace_callback(statements.append)
@@ -252,7 +252,7 @@ def test_fresh_batches_are_told_from_old_ones_at_a_cost_that_does_not_grow_with_
     plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in statements[:2]]
     database.close()
     steps = [[row[3] for row in plan if "batches" in row[3]] for plan in plans]
-    nth_newest = "SCAN batches"  # backwards, as far as it counts
+    nth_newest = "SCAN batches"  # a scan from the newest, which ends at the limit
     assert steps == [
         ["SEARCH batches USING INTEGER PRIMARY KEY (rowid>?)", nth_newest],
         ["SEARCH batches USING INDEX by_value (lane=?)", nth_newest],
@@ -320,7 +320,7 @@ def test_a_clock_that_steps_back_evicts_nothing(disk: Rig) -> None:
 
 def test_what_was_stored_while_the_clock_was_not_set_has_no_age(disk: Rig) -> None:
     spool = disk.open(max_age_s=1_000.0)
-    spool.append(draft())  # in January 1970
+    spool.append(draft())  # the clock stands in January 1970
     disk.clock.now_s = 1_800_000_000.0
     spool.append(draft())
     disk.clock.now_s += 2_000.0
@@ -382,9 +382,9 @@ def test_a_loss_that_waits_again_is_told_as_it_was_under_its_id(disk: Disk, rest
     spool.record_losses([loss])
     told = spool.unreported_losses(10)
     spool.append(draft(lane=Lane.EVENTS), reports=[id_ for id_, _ in told])
-    spool.record_losses([loss])  # meanwhile another one of the kind
+    spool.record_losses([loss])  # another loss of the same kind
     (entry,) = entries(spool)
-    spool.refuse(spool.epoch, {1: Refusal("no", entry.digest)})  # though it had arrived
+    spool.refuse(spool.epoch, {1: Refusal("no", entry.digest)})  # the receiver refuses the report
     if restarted:
         spool.close()
         spool = disk.open()
@@ -462,7 +462,7 @@ def test_what_interrupted_writes_left_is_deleted(disk: Rig) -> None:
 
 
 class UnsyncedFolder(FlakyDisk):
-    """The first sync of a batch's folder fails."""
+    """A disk on which the first sync of a folder of batches fails."""
 
     failed = False
 
@@ -573,7 +573,7 @@ def test_a_recovery_that_the_disk_interrupts_is_done_again_before_anything_else(
     spool.append(draft(b"a"))
     epoch = spool.epoch
     drop_table(disk, "totals")
-    files.failures = 2  # while the new index takes in what lies there
+    files.failures = 2  # while the new index adopts the files
     with pytest.raises(Transient, match="Input/output error"):
         spool.counts()
     with pytest.raises(Transient, match="has been rebuilt"):
@@ -587,9 +587,9 @@ def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Ri
     spool.append(replace(draft(b"part"), checkpoint=BatchId(WINDOW, 1)))
     drop_table(disk, spoilt)
     whole = replace(draft(b"whole"), window=WINDOW)
-    with pytest.raises(Transient, match="has been rebuilt"):  # after its file was written
+    with pytest.raises(Transient, match="has been rebuilt"):  # the file was written before
         spool.append(whole, token="a", resume_points={"can0": 1})
-    assert entries(spool) == []  # the checkpoint still waits for its window, which is in memory
+    assert entries(spool) == []  # the window is in memory, so its checkpoint is not sent
     assert spool.append(whole, token="b") == 1
     assert [entry.key for entry in entries(spool)] == [(spool.epoch, 1)]
     assert len(batch_files(disk.folder)) == 1
@@ -597,8 +597,8 @@ def test_damage_to_the_index_in_the_middle_of_an_append_doubles_nothing(disk: Ri
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), flips=st.integers(1, 40))
-@example(seed=150, flips=1)  # in the text of a trigger
-@example(seed=690, flips=1)  # there too, and the text is no UTF-8 any more
+@example(seed=150, flips=1)  # damages the text of a trigger
+@example(seed=690, flips=1)  # damages the same text so that it is not UTF-8
 def test_opening_survives_any_flipped_bytes_in_the_index(
     tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
 ) -> None:
@@ -654,7 +654,7 @@ def test_whether_a_commit_that_reports_an_error_happened_is_known_by_its_token(
     assert spool.resume_points() == {"can0": 2 if landed else 1}
     assert spool.unreported_losses(10) == ([] if landed else waiting)
     assert len(batch_files(disk.folder)) == (2 if landed else 1)
-    spool.writer.append([batch], token="b", resume_points={"can0": 2})  # does nothing where it happened
+    spool.writer.append([batch], token="b", resume_points={"can0": 2})  # does nothing if the append happened
     assert stored(spool) == {1: b"1:a", 2: b"2:b"}
     assert spool.unreported_losses(10) == []
     assert (len(batch_files(disk.folder)), spool.counts().next_seq) == (2, 3)
@@ -696,7 +696,7 @@ def test_a_full_database_is_transient_and_recovers(disk: Rig) -> None:
 
     spool = Store.open(disk.folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, open_database=small)
     spool.append(draft())
-    pages[0] = 1  # SQLite takes it as: not one page more than there are
+    pages[0] = 1  # SQLite raises the limit to the pages in use
     spool.close()
     spool = Store.open(disk.folder, quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, open_database=small)
     appended = 1
@@ -707,7 +707,7 @@ def test_a_full_database_is_transient_and_recovers(disk: Rig) -> None:
     assert len(entries(spool)) == appended
     pages[0] = 1_000_000
     with pytest.raises(Transient, match="full"):
-        spool.append(draft())  # the connection still has its limit; this failure makes it open anew
+        spool.append(draft())  # the open connection keeps the old limit until it fails
     assert spool.append(draft()) == appended + 1
     assert unaccounted(spool) == 0
     spool.close()
@@ -796,7 +796,7 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_reported_durable(tmp_path:
             [sys.executable, "-c", _CHILD, str(tmp_path / "spool")], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None
-        lines = [child.stdout.readline()]  # it is under way
+        lines = [child.stdout.readline()]  # the child is running
         timer = threading.Timer(chance.uniform(0.0, 0.12), os.kill, (child.pid, signal.SIGKILL))
         timer.start()
         lines += child.stdout.readlines()
@@ -821,7 +821,7 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_reported_durable(tmp_path:
     assert len(reported) > 12
     assert reported.keys() - found.keys() <= maybe_acknowledged
     assert all(found[seq] == position for seq, position in reported.items() if seq in found)
-    # Each position was stored exactly once, whether the child lived to tell of it or not.
+    # Each resume point was stored exactly once, whether or not the child still reported it.
     assert sorted(found.values()) == sorted(set(found.values()))
     assert counts.next_seq - 1 == counts.batches + counts.acknowledged == spool.resume_points()["can0"]
     assert counts.lost == {}

@@ -1,4 +1,4 @@
-"""The backlog's rate, in virtual time."""
+"""Test the rate limit of the backlog in virtual time."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The window of the uplink: what may wait for an answer, by count, bytes and turn."""
+"""Test how many batches may wait for an answer, by count, bytes and turn."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ def flight(seq: int, size: int = 100, turn: Turn = Turn.LIVE) -> Flight:
 
 
 def fill(flights: Flights, size: int = 100, turn: Turn = Turn.LIVE, first: int = 1) -> list[int]:
-    """Send as many as it takes."""
+    """Send as many batches as `flights` takes, and return their numbers."""
     seqs = []
     while flights.takes(turn, size) and len(seqs) < 10_000:
         seqs.append(first + len(seqs))

@@ -1,4 +1,4 @@
-"""The gate with a real file, a clock that the test sets, and a system that says what the test wants."""
+"""Test the gate for metered links with a real file and a simulated machine."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FRESH = (Lane.EVENTS, Lane.LIVE)
 
 
 class Machine:
-    """Its clock, and what its system says of the link."""
+    """Simulates a machine: its clock, and what its system reports about the link."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "metered.json"

@@ -1,4 +1,4 @@
-"""Which lanes may use which link, and what a day is."""
+"""Test which lanes may use which link, and when a day ends."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the uplink sends next, in virtual time."""
+"""Test what the uplink sends next, in virtual time."""
 
 import math
 from collections import deque
@@ -34,7 +34,7 @@ def new(pace: Pace = PACE, *, rate: float = 0, unanswered: Unanswered | None = N
 
 
 def send(schedule: Schedule, *seqs: int, at_s: float, lane: Lane = Lane.LIVE) -> None:
-    """Send new batches, which the broker accepts."""
+    """Send new batches, and let the broker accept each of them."""
     chosen = schedule.choose({TURNS[lane]: [entry(seq, lane) for seq in seqs]}, LANES, at_s)
     assert [batch.seq for batch, _ in chosen] == list(seqs)
     for batch, _ in chosen:
@@ -48,7 +48,7 @@ def sent(*seqs: int) -> Schedule:
 
 
 def overdue(schedule: Schedule, now_s: float) -> list[int]:
-    """What is sent again now, as the shell would do it."""
+    """Send the overdue batches again, as the uplink would, and return their numbers."""
     chosen = schedule.choose({}, LANES, now_s)
     for late, again in chosen:
         assert again
@@ -273,7 +273,7 @@ def test_the_backlog_never_takes_the_last_place_of_the_window() -> None:
 def test_the_backlog_waits_for_its_rate_and_fresh_data_does_not() -> None:
     schedule = new(replace(PACE, in_flight=100), rate=100.0)
     waiting = {Turn.BACKLOG: [entry(seq, Lane.BACKLOG, 250) for seq in range(9)]}
-    assert len(schedule.choose(waiting, LANES, 0.0)) == 1  # the burst of a second, overdrawn by a batch
+    assert len(schedule.choose(waiting, LANES, 0.0)) == 1  # a burst of one second, overdrawn by one batch
     assert schedule.new_turns(LANES, 0.0) == [Turn.EVENTS, Turn.LIVE]
     assert len(schedule.choose({Turn.LIVE: [entry(seq, size=250) for seq in range(20, 26)]}, LANES, 0.0)) == 6
     wake_at_s = schedule.wake_at_s(LANES, 0.0)
@@ -282,11 +282,11 @@ def test_the_backlog_waits_for_its_rate_and_fresh_data_does_not() -> None:
     assert schedule.new_turns(LANES, wake_at_s) == [Turn.EVENTS, Turn.LIVE, Turn.BACKLOG]
 
 
-# ---- what nobody answers
+# ---- batches that get no answer
 
 
 class World:
-    """A receiver that answers at once for what it can, and a spool that holds what it cannot, in virtual time."""
+    """Simulates a receiver that answers `answerable` batches at once, and a spool that keeps all others."""
 
     def __init__(self, pace: Pace, answerable: Callable[[Entry], bool], rate: float = 0) -> None:
         self.unanswered = Unanswered()
@@ -350,7 +350,7 @@ def test_fresh_batches_are_delivered_however_many_get_no_answer(
         world.store(entry(10_000 + number))
     world.run(until_s=100.0 + 40 * every_s + 1_000.0)
     waits_s = [world.delivered[10_000 + number] - (100.0 + number * every_s) for number in range(40)]
-    # At worst silent fresh batches have the window, and each kind a probe, before the turn of one that is answered.
+    # At worst, silent fresh batches fill the window and each turn sends a probe before an answerable batch is sent.
     assert max(waits_s) <= 4 * pace.patience_cap_s
     if not silent.get(Lane.LIVE):
         assert max(waits_s) <= pace.ack_timeout_s
@@ -373,7 +373,7 @@ def test_a_batch_that_gets_no_answer_is_repeated_then_set_aside_and_tried_ever_m
     times = [at_s for at_s, batch in world.sendings if batch.seq == 0]
     gaps = [round(later - earlier) for earlier, later in pairwise(times)]
     repeats, aside = gaps[:-11], gaps[-11:]
-    assert REPEATS <= len(repeats) <= 3 * REPEATS  # a probe while nobody was asked anything else does not count
+    assert REPEATS <= len(repeats) <= 3 * REPEATS  # a try counts only if the receiver answers later ones
     assert all(10 <= gap <= 60 for gap in repeats)
     expected = [min(ASIDE_CAP_S, ASIDE_MIN_S * 2**n) for n in range(11)]
     assert all(least <= gap <= least + 30 for gap, least in zip(aside, expected, strict=True))
