@@ -1,1 +1,1 @@
-"""The link to the broker: `keeper` keeps it up, by the state table of `session` and with the client of `mqtt`."""
+"""Keep the vehicle connected to the broker.  `keeper` connects, `session` decides when, and `mqtt` is the client."""

@@ -47,7 +47,7 @@ class Client(Protocol):
         """Publish a message at QoS 1; return a future of the reason code in its PUBACK."""
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> Sequence[tuple[int, str]]:
-        """Subscribe at QoS 1; return for each topic the reason code of the SUBACK and its name."""
+        """Subscribe at QoS 1; return the reason code for each topic in the SUBACK, with the code's name."""
 
     def received(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield incoming messages (topic, payload), and acknowledge each when the next one is asked for.
@@ -70,7 +70,7 @@ class Connection:
         self._client = client
         self.limits = limits
         self.own_address = client.own_address()
-        """The local IP address, which shows which network interface the connection uses."""
+        """The local IP address.  It tells which network interface the connection uses."""
 
     def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> "asyncio.Future[int]":
         """Publish at QoS 1; return a future of the accepting reason code (0, or NO_MATCHING_SUBSCRIBERS).
@@ -111,9 +111,9 @@ class Connection:
         """Yield incoming messages (topic, payload) until the connection ends, then raise Transient.
 
         Each message is acknowledged to the broker when the next one is asked for.  A broker that respects
-        `Endpoint.receive_maximum` therefore sends no more messages than that ahead of the reader.
+        `Endpoint.receive_maximum` therefore sends at most that number of messages ahead of the reader.
 
-        mosquitto 2.0.11 exceeds that limit while it drains a queue, so the unread bytes are bounded as well.  A
+        mosquitto 2.0.11 exceeds this number while it drains a queue, so the unread bytes are bounded as well.  A
         connection that exceeds the bound is treated as ended.
         """
         return self._client.received()

@@ -109,7 +109,8 @@ def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
         ) from error
     if own.not_valid_after_utc < now:
         raise Permanent(
-            f"{endpoint.cert_file}: certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; enrol again"
+            f"{endpoint.cert_file}: the certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; "
+            "enrol again"
         )
     try:
         context.load_cert_chain(endpoint.cert_file, endpoint.key_file, password="")
@@ -123,7 +124,7 @@ def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
 
 _VERIFICATION: Final = {  # X509_V_ERR_*, openssl/x509_vfy.h
     9: "is not valid yet by this machine's clock; set the clock",
-    10: "has expired: renew it, or set this machine's clock",
+    10: "has expired; renew it, or set this machine's clock",
     18: "is not signed by an authority in {ca_file}; check the broker's address and that file",
     19: "is not signed by an authority in {ca_file}; check the broker's address and that file",
     20: "is not signed by an authority in {ca_file}; check the broker's address and that file",
@@ -155,9 +156,9 @@ def connect_error(endpoint: Endpoint, error: BaseException | None) -> Transient:
         case ssl.SSLError(reason=str(name)):
             message = _tls_failure(endpoint, name)
         case socket.gaierror() | UnicodeError():  # UnicodeError: a name that cannot be encoded is in no DNS.
-            message = f"host name {endpoint.host} cannot be resolved: check name and DNS"
+            message = f"the host name {endpoint.host} cannot be resolved; check the name and the DNS server"
         case ConnectionRefusedError():
-            message = f"nothing listens on {endpoint}: is the broker running, is the port right?"
+            message = f"nothing listens on {endpoint}; check that the broker is running and that the port is right"
         case TimeoutError():
             message = f"{endpoint} does not answer within {endpoint.timeout_s:g} s; check the network and the address"
         case _:
@@ -170,5 +171,5 @@ def _tls_failure(endpoint: Endpoint, name: str) -> str:
         if name.endswith(alert):
             return f"broker {endpoint} refuses {endpoint.cert_file}: it {meaning}"
     if name.endswith(_NOT_TLS):
-        return f"{endpoint} does not speak TLS: check the port"
+        return f"{endpoint} does not speak TLS; check the port"
     return f"the TLS handshake with broker {endpoint} failed ({name}); check the port and see the broker's log"

@@ -175,7 +175,7 @@ class _Client(aiomqtt.Client):
         return info.mid
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> Sequence[tuple[int, str]]:
-        """Subscribe at QoS 1, wait for the SUBACK, and return for each topic the reason code and its name."""
+        """Subscribe at QoS 1, wait for the SUBACK, and return the reason code for each topic, with the code's name."""
         if self._disconnected.done():
             raise self.lost()
         code, mid = self._client.subscribe([(topic, 1) for topic in topics])
@@ -211,7 +211,7 @@ class _Client(aiomqtt.Client):
     def lost(self) -> Transient:
         """Return the error that says why the connection ended."""
         cause = self._disconnected.exception() if self._disconnected.done() else None
-        return Transient(f"connection to {self._endpoint} lost: {cause or 'closed'}")
+        return Transient(f"the connection to {self._endpoint} was lost ({cause or 'closed'}); the agent connects again")
 
     def _stalled(self, name: str, timeout_s: float) -> None:
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
@@ -233,8 +233,8 @@ class _Client(aiomqtt.Client):
         failure: Exception | None = None
         try:
             self._client_connect()
-        # Expected are OSError, and ValueError for host names that IDNA refuses.  Any other error goes to the caller as
-        # well, because it would otherwise end this thread silently and leave `open` waiting for ever.
+        # OSError is expected, and so is ValueError for host names that IDNA refuses.  Any other error is handed to the
+        # caller as well.  It would otherwise end this thread silently, and `open` would wait for ever.
         except Exception as error:  # noqa: BLE001
             failure = error
 
@@ -321,7 +321,7 @@ class _Client(aiomqtt.Client):
         if code < REFUSED:
             message.answer.set_result(code)
             return
-        remedy = ": check the broker's ACL" if code == NOT_AUTHORISED else "; see the broker's log"
+        remedy = "; check the broker's ACL" if code == NOT_AUTHORISED else "; see the broker's log"
         said = f"{self._endpoint} refused a message for {message.topic}: {reason_code.getName()} (0x{code:02x}){remedy}"
         fail(message.answer, PublishRefused(said, code))
 

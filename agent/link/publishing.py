@@ -36,7 +36,8 @@ class Publishing:
     """Sends the messages of one connection, and waits for the PUBACK of each.
 
     `send` hands a message to the MQTT library and returns its packet identifier.  `send` raises an exception if the
-    connection has ended.  `give_up` is called if a PUBACK is overdue, with its name and the timeout in seconds.
+    connection has ended.  `give_up` is called if a PUBACK is overdue, with the name of
+    that PUBACK and the timeout in seconds.
     """
 
     def __init__(

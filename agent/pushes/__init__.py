@@ -9,5 +9,5 @@ trial      the state machine that decides which release is in force
 store      the files that survive a power cut
 release    the release, and the messages between agent and verifier
 receipts   the events that report a push to the fleet
-built      the time of the build, before which no clock is right
+built      the time of the build; a clock that shows an earlier time is wrong
 """

@@ -21,14 +21,14 @@ TIMEOUT_S: Final = 60.0
 Starting Python takes seconds on a busy head unit, and the process may use 30 s of processor time.
 """
 _DETAIL_BYTES: Final = 500
-# -I isolates the process from the environment and the user's folders, so neither can put another module in front.
+# -I isolates the process from the environment and the user's folders, so neither can replace a module.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
 
 
 async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: Sequence[str] = VERIFIER) -> Verdict:
     """Start the verifier process with `question` and return its verdict.
 
-    A bundle on which the verifier crashes, or takes longer than `timeout_s`, is refused by the returned verdict.
+    The verdict refuses a bundle if the verifier crashes on the bundle or takes longer than `timeout_s`.
 
     Raises: Transient if the machine failed (no process, disk full), Permanent if the vehicle's own trusted root is
     unusable.

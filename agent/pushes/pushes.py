@@ -253,8 +253,8 @@ class Pushes:
 
     def _settle(self, verdict: Verdict) -> PushOutcome:
         if verdict.reason is not None and not verdict.metadata:
-            # A truncated bundle lacks a file that the fleet believes this vehicle to hold, so the next request asks for
-            # all files.
+            # A truncated bundle lacks a file.  The fleet believes that this vehicle has the file, so the next request
+            # asks for all files.
             self._state.from_scratch = verdict.reason is Reason.TRUNCATED
             return PushOutcome(Result.REFUSED, 0, verdict.reason, verdict.detail)
         # From here on the metadata is trusted.  The floor of versions rises even if the documents are unusable, because

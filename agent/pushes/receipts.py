@@ -42,7 +42,7 @@ class PushOutcome(msgspec.Struct, frozen=True):
 
 _KINDS = {Result.APPLIED: "push_applied", Result.REFUSED: "push_refused", Result.REVERTED: "push_reverted"}
 _DETAIL_LETTERS = 300
-"""The most characters of `detail` in a receipt.  It may quote a hostile bundle, and a receipt must fit one batch."""
+"""The maximum length of `detail` in a receipt.  A hostile bundle may make it long, and a receipt must fit one batch."""
 
 
 def receipt(outcome: PushOutcome, t_us: int) -> Event | None:

@@ -8,8 +8,8 @@ The first line of a state file is the SHA-256 (hex) of the record, which follows
 Invariants: a push is durable before it takes effect, and versions never go back.
 
 While one copy of the record is being written, the other is whole.  A power cut therefore leaves either the old record
-or the new one.  If the flash damages both copies, the names of the releases still give the floor of targets, so an old
-push is still refused.
+or the new one.  If the flash damages both copies, the file names of the releases still show the newest version of
+targets, so an older push is still refused.
 """
 
 import contextlib

@@ -63,7 +63,7 @@ class Decision(Enum):
 
 def commit(slots: Slots, ref: Ref) -> Slots:
     """Put a verified release on trial, and count its first attempt.  A release that is on trial already is replaced."""
-    # `current` stays, because a release that has not passed its trial is no release to return to.
+    # `current` stays, because the agent must never return to a release that has not passed its trial.
     return Slots(current=slots.current, trial=ref, attempts=1, refused=slots.refused)
 
 
@@ -83,7 +83,7 @@ def restart(slots: Slots) -> Slots:
 
 
 def give_back(slots: Slots) -> Slots:
-    """Subtract the present attempt, because the agent stops on request, which says nothing about the release."""
+    """Subtract the present attempt, because a stop on request says nothing about the release."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.

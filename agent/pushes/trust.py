@@ -233,7 +233,7 @@ class _Verification:
         return {name: (self.folder / name).read_bytes() for name in names}
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
-        """Return the refusal of the bundle that `error` calls for, with a stable reason.
+        """Turn `error` into the refusal of the bundle, with a stable reason.
 
         The reason is derived from the file that TUF refused, because the type of `error` says too little.
         """

@@ -118,7 +118,7 @@ class Agent:
         if outbox.problem is not None:
             log.error("not_stored", reason=outbox.problem, bytes=outbox.pending_bytes)
             return
-        # If the spool has no end of this run, as after a crash, the next start reports the time in between as lost.
+        # Without a recorded end of this run, the next start reports the time in between as lost, as after a crash.
         try:
             await asyncio.to_thread(self._parts.spool.end_run)
         except Transient as error:

@@ -1,6 +1,6 @@
 """Build the components of one agent from its configuration, and connect them.  `agent.runtime.app` runs them.
 
-Building blocks, because it reads files and opens the spool.
+`assemble` is blocking, because it reads files and opens the spool.
 """
 
 import time
@@ -198,7 +198,7 @@ def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock
 
 
 def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
-    # The jitter is full above the floor.  Without a floor, some attempts would follow a failure at once.
+    # The wait is random between the floor and a limit.  Without a floor, some attempts would follow a failure at once.
     base_s = limits.backoff_min_s
     return Backoff(floor_s=min(0.5, base_s), base_s=base_s, cap_s=configuration.settings.uplink.backoff_max_s)
 

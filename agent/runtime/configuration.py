@@ -94,7 +94,8 @@ def _make_folder(loaded: Loaded, key: str, name: str, *, mode: int) -> Path:
             folder.chmod(mode)
     except OSError as error:
         raise Permanent(
-            f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); name one where the agent may write"
+            f"{loaded.file}: state.{key}: cannot make {folder} ({error.strerror}); "
+            "name a folder where the agent may write"
         ) from error
     return folder
 

@@ -16,11 +16,14 @@ from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
 _NAMES_LETTERS: Final = 2_000
-"""The most characters of campaign names in one event.  An event must fit one batch, which may have only 4,096 bytes."""
+"""The maximum length of the list of campaign names in one event.
+
+An event must fit one batch, which may have only 4,096 bytes.
+"""
 
 
 class Change(Protocol):
-    """A change of the agent by documents of one kind, which is prepared but not made yet."""
+    """Holds a prepared change of the agent.  The change comes from the documents of one kind, and is not made yet."""
 
     def write(self) -> None:
         """Write the files of this change.  Blocking.
@@ -112,7 +115,7 @@ class _CampaignsChange(msgspec.Struct, frozen=True):
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:
-    """Return the event that names the campaigns in force from now on.  Names beyond the room of an event are cut off.
+    """Return the event that names the campaigns in force from now on.  A list that is too long for an event is cut off.
 
     `before` is the number of earlier frames on each bus.  The event carries these numbers as `frames.<bus>`, so that a
     receiver knows the first frame to which the campaigns apply.

@@ -23,7 +23,7 @@ from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.spool.account import Counts, spool_status
 
 DISK_PATIENCE_S: Final = 0.5
-"""A request for the status waits this long for the disk at most, because an fsync on worn flash can take longer."""
+"""A request for the status waits at most this long for the disk, because an fsync on worn flash can take longer."""
 
 
 class SpoolAccount:

@@ -1,8 +1,8 @@
 """Run one agent after the other, and handle signals, reloads and failed starts.
 
-SIGTERM and SIGINT store the open windows and end the process.  SIGHUP reads the configuration again.  If only campaigns
-changed, the running agent replaces them.  If anything else changed, the agent ends, and a new one is built with the
-same spool.
+On SIGTERM and SIGINT, the open windows are stored and the process ends.  On SIGHUP, the configuration is read again.
+If only campaigns changed, the running agent replaces them.  If anything else changed, the agent ends, and a new one is
+built with the same spool.
 
     an agent                                           the next step
     -------------------------------------------------  ------------------------------------------------------

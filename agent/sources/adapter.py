@@ -18,7 +18,7 @@ Option = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Describes one interface as the settings do.  The agent only receives, so this class has no way to send.
+    """Opens one interface according to its settings.  The agent only receives, so this class has no way to send.
 
     `bitrate` 0 leaves the interface as it is set up.  `options` are passed to python-can unchanged.
     """
@@ -38,7 +38,7 @@ class Adapter:
         where = f"source {bus}"
         arguments = self._arguments()
         try:
-            # Without ignore_config a python-can.conf on the machine would silently change what the settings say.
+            # Without ignore_config, a python-can.conf on the machine would silently override the settings.
             opened = can.Bus(self.channel, self.interface, ignore_config=True, **arguments)
         except NotImplementedError as error:
             known = ", ".join(sorted(can.VALID_INTERFACES))
@@ -47,7 +47,7 @@ class Adapter:
                 f"or choose one of {known}"
             ) from error
         except (can.CanError, OSError, TypeError, ValueError) as error:
-            # python-can wraps the errors of drivers.  A wrong value stays wrong, but any other error may pass.
+            # python-can wraps the errors of drivers.  A wrong value stays wrong, but any other error may go away.
             if any(isinstance(cause, TypeError | ValueError) for cause in _causes(error)):
                 raise Permanent(f"{where}: {self._blamed(str(error))}: {error}; correct the setting") from error
             raise Transient(
@@ -65,7 +65,8 @@ class Adapter:
         """Return the arguments for python-can's constructor.  `options` override all other arguments."""
         arguments: dict[str, Any] = {"receive_own_messages": False}
         if self.interface == "slcan":
-            # Without this argument, a serial adapter acknowledges frames on the bus.  The system sets up SocketCAN.
+            # Without this argument, a serial adapter acknowledges frames on the bus.  SocketCAN interfaces need no such
+            # argument here, because the system sets them up.
             arguments["listen_only"] = True
         if self.bitrate:
             arguments["bitrate"] = self.bitrate

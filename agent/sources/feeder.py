@@ -34,7 +34,7 @@ class State(StrEnum):
 
 
 class _Feeding(Generic[_Block]):
-    """Feeds the blocks of a source of frames or of values, after `renumbered` has replaced the source's numbers."""
+    """Feeds the blocks of one source to `take`, after `renumbered` has replaced the source's numbers by shared ones."""
 
     def __init__(
         self,

@@ -21,13 +21,13 @@ class Link:
     def __init__(self, ring: PacketRing, lost: Callable[[int, int, int, str], None]) -> None:
         """Follow the interface of `ring`.
 
-        `lost` is called for a time without the interface, with count 0, first and last time (Unix epoch, ns) and
-        reason.
+        After a time without the interface, `lost` is called with the count 0, the start and the end of this time
+        (Unix epoch, ns), and the reason.
         """
         self._ring = ring
         self._lost = lost
         self._waiting = True
-        # The value is None until the interface has been there once, because no frame is missed before.
+        # The value is None until the interface has been there once, because no frame was missed until then.
         self._away_since_ns: int | None = None
         self._logged: str | None = None
         self._next_try_s = 0.0
@@ -56,7 +56,7 @@ class Link:
     def _reason(self) -> str | None:
         """Return why nothing can come from the interface, or None if the ring listens on it."""
         interface = self._ring.interface
-        # A pending error is about the time before now, and must not count as a new loss at the next look.
+        # This call clears a pending error, which would otherwise count as a new loss at the next `look`.
         self._ring.went_away()
         up = interface_up(interface)
         if up is None:

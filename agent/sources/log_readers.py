@@ -16,7 +16,7 @@ CHUNK_BYTES: Final = 16 * 1024
 _BLF_OBJECT_BYTES: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB.
 _BLF_CONTAINER_BYTES: Final = 64 * 1024 * 1024  # decompressed
 _BLF_CONTAINER_HEAD: Final = 16
-_BLF_HEAD_BYTES: Final = 16  # of every object
+_BLF_HEAD_BYTES: Final = 16  # the header that all objects begin with
 _LINE_CHARACTERS: Final = 4096  # The longest CAN FD line has some 250 characters; more is no text log.
 
 
@@ -111,7 +111,7 @@ class BlfStream(io.BufferedReader):
             # decompression bomb does not reach python-can.
             compressed = content[_BLF_CONTAINER_HEAD:]
             if len(zlib.decompressobj().decompress(compressed, _BLF_CONTAINER_BYTES)) == _BLF_CONTAINER_BYTES:
-                raise ValueError(f"a container of more than {_BLF_CONTAINER_BYTES} bytes is above the limit")
+                raise ValueError(f"a container decompresses to more than the limit of {_BLF_CONTAINER_BYTES} bytes")
         self._container = content[:4] == b"LOBJ" and content[12:16] == b"\x0a\0\0\0"
         return content
 

@@ -155,7 +155,7 @@ def _suffixes(path: Path) -> tuple[str, str]:
             f"{path}: unknown log format; name the file by its format: {' '.join(known)} (+ {' '.join(_COMPRESSIONS)})"
         )
     if compression and log_format in (".mf4", *_SEEKING):
-        raise Permanent(f"{path}: a {log_format} log is read in place; decompress it first")
+        raise Permanent(f"{path}: a {log_format} log cannot be read while compressed; decompress it first")
     return log_format, compression
 
 

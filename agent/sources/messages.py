@@ -27,7 +27,7 @@ def block_of(
 ) -> FrameBlock:
     """Convert messages to a frame block, in their order; `first` is the position of the first one.
 
-    `bus` has for each message the index of its bus in `buses`.  Without `bus`, all messages are of the first bus.  Each
+    `bus` holds one index into `buses` for each message.  Without `bus`, all messages are of the first bus.  Each
     message must have a finite timestamp, an identifier of at most 29 bits, and at most 64 bytes of data.  Longer data
     of error frames is cut.
     """

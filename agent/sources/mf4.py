@@ -27,16 +27,16 @@ import can
 import msgspec
 
 _BATCH_FRAMES: Final = 1024
-_BATCH_BYTES: Final = 1024 * 1024  # This many CAN FD frames take about an eighth of it.
+_BATCH_BYTES: Final = 1024 * 1024  # A batch of CAN FD frames takes about an eighth of this size.
 _LENGTH_BYTES: Final = 4
 _COMPLAINT_CHARACTERS: Final = 500
 # -P keeps the working directory off sys.path: a file there could otherwise replace a module of the child.
 _COMMAND: Final = (sys.executable, "-P", "-m", "agent.sources.mf4")
 # The limits of a child grow with the size of its log.  A sound log of six million frames (58 MB, packed)
-# takes 2 s and 0.7 GiB until its first batch, and some 15 ms for each that follows.
-_SILENCE_S: Final = 10.0  # of processor time, to open the log and from one batch to the next
+# takes 2 s and 0.7 GiB until its first batch, and some 15 ms for each later batch.
+_SILENCE_S: Final = 10.0  # the processor time that the child may use to open the log, or for one batch
 _SILENCE_BYTES_PER_S: Final = 1024 * 1024
-_SPACE_BYTES: Final = 2 * 1024**3  # of memory beyond what the child starts with, and of each temporary file
+_SPACE_BYTES: Final = 2 * 1024**3  # limits each temporary file, and the memory that the child takes after its start
 _SPACE_PER_LOG: Final = 8
 
 
@@ -119,7 +119,7 @@ class Mf4Messages:
             size = int.from_bytes(head)
             # A child that asammdf has corrupted may write any length, which must not become an allocation here.
             if size > _BATCH_BYTES:
-                raise ValueError(f"frames of more data than CAN has ({size} bytes for {_BATCH_FRAMES} of them)")
+                raise ValueError(f"its reader sent {size} bytes for {_BATCH_FRAMES} frames, more than CAN allows")
             content = output.read(size)
             if len(content) < size:
                 return

@@ -45,7 +45,7 @@ class PacketRingSource:
         """Prepare to capture; `blocks` opens the ring.
 
         `on_loss` is called in the event loop, at most once per drain interval for each kind of loss.  A frame is held
-        from reading until `release`.  A caller that stores nothing must release each block at once.
+        from the moment when it is read until `release`.  A caller that stores nothing must release each block at once.
         """
         self.name = self.position_name = bus
         self.buses = (bus,)

@@ -135,7 +135,7 @@ class ReplaySource:
                 async for block in paced(blocks, speed=self._speed, drain_ms=self._drain_ms):
                     yield block
             finally:
-                # The generator must be closed in the thread that ran it, for the same reason.
+                # For the same reason, the generator must be closed in the thread that ran it.
                 thread.submit(reading.close)
 
 
@@ -179,8 +179,8 @@ class _Channels:
         if not self._others:
             return f"{self._path}: the log holds no CAN frame; check that its suffix fits its format"
         return (
-            f"{self._path}: no frame of {', '.join(self._number)}; the log has {', '.join(sorted(self._others))}: "
-            "name one of these"
+            f"{self._path}: the log has no frame of {', '.join(self._number)}; "
+            f"its channels are {', '.join(sorted(self._others))}: name one of these"
         )
 
 
@@ -206,7 +206,7 @@ def _block(batch: Sequence[can.Message], names: _Channels, first: int, path: Pat
 
 
 def _require_possible(batch: Sequence[can.Message], path: Path) -> None:
-    """Raise Permanent, naming the first one, if a message of `batch` cannot be a frame."""
+    """Raise Permanent if a message of `batch` cannot be a frame.  The error names the first such message."""
     # A log is judged less strictly than a live bus (messages.is_frame).  Tools write cut frames with their original
     # length, and the decoder counts such frames as refused.  Only values that no frame block can hold are damage.
     times = np.array([message.timestamp for message in batch], np.float64)

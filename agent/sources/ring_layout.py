@@ -16,10 +16,10 @@ One slot of a TPACKET_V2 ring (<linux/if_packet.h>, packet_mmap(7)), native byte
     88  data      8 or 64 bytes; bytes beyond `length` have no meaning
 
 The position of a frame is its running number.  The kernel fills slots in order and stops at a slot that is not free.
-The frame at position p is therefore in slot p modulo the number of slots.  From the oldest on, the slots are first read
-and held, then unread, then free.
+The frame at position p is therefore in slot p modulo the number of slots.  In order of age, the oldest slots are read
+and held, the next slots are unread, and all other slots are free.
 
-Invariant: at whatever moment a reader is killed, `recover` finds for its successor exactly which frames are held and
+Invariant: whenever a reader is killed, `recover` finds for its successor exactly which frames are held and
 which are unread.  Frames are marked as read before the cursor moves past them, and the kernel takes the mark away with
 each new frame.  Frames with a mark before the cursor are therefore held, and frames from the cursor on are unread.
 """
@@ -145,7 +145,7 @@ def release(slots: Slots, start: int, stop: int) -> None:
 
 
 def recover(slots: Slots) -> tuple[int, int]:
-    """Return the oldest held position and the position to read next, of a ring that another reader left."""
+    """Return two positions in a ring that another reader left: the oldest held frame, and the frame to read next."""
     cursor, marked = int(slots["cursor"][0]), int(slots["marked"][0])
     carries = ((slots["status"] & _USER) != 0) & (slots["captured"] == 0)
     # The search runs from the cursor backwards, and ends before the `marked - cursor` slots from the cursor on.  These
@@ -167,7 +167,9 @@ def rewind(slots: Slots, position: int) -> None:
 
 
 def number(slots: Slots, position: int) -> int:
-    """Give the next frame a new position, and return it: the lowest one from `position` on that fits the next slot.
+    """Give the next frame a new position, and return this position.
+
+    It is the lowest position from `position` on that belongs to the slot of the next frame.
 
     The caller must make sure that no frame is held and that no frame was read twice.
     """

@@ -24,8 +24,8 @@ _PACKET_RX_RING: Final = 5
 _PACKET_STATISTICS: Final = 6
 _PACKET_VERSION: Final = 10
 _PACKET_IGNORE_OUTGOING: Final = 23
-# Version 2 has one fixed slot for each frame and nanosecond timestamps.  Version 3 packs frames into blocks and hands
-# a block over whole, which would make the release of single frames, and the handover to a successor, impossible.
+# Version 2 has one fixed slot for each frame and nanosecond timestamps.  Version 3 packs frames into blocks, and
+# hands over whole blocks only.  Single frames could then not be released, and no successor could take over the ring.
 _TPACKET_V2: Final = 1
 _SO_ATTACH_FILTER: Final = 26
 _ETH_P_ALL: Final = 3
@@ -39,7 +39,7 @@ def unavailable() -> str | None:
             # This is the newest option that a ring needs.  Linux has it from 4.20 on.
             probe.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     except PermissionError:
-        return "no CAP_NET_RAW; run the agent by its service unit, which grants this capability, or as root"
+        return "the agent lacks CAP_NET_RAW; start it by its service unit, which grants this capability, or as root"
     except OSError as error:
         kernel = os.uname().release
         return f"kernel {kernel} is too old or lacks CONFIG_PACKET ({error.strerror}); use Linux 4.20 or later"
@@ -77,7 +77,7 @@ class PacketRing:
             sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
             # A frame that this machine sends also comes back from the bus (CAN_RAW loopback), but must be seen once.
             sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            # The filter goes in before the ring, so that no slot ever holds anything but a frame.
+            # The filter is attached before the ring is made, so that no slot ever holds anything but a frame.
             _attach_filter(sock)
             sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, struct.pack("4I", *request, slots))
         except OSError:
@@ -100,7 +100,7 @@ class PacketRing:
 
     @property
     def name(self) -> str:
-        """Return the name under which the ring's descriptor is kept, with all that a successor must know."""
+        """Return the name of the ring's kept descriptor: a successor reads slot size, slots and interface from it."""
         return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.interface}"
 
     @property

@@ -25,7 +25,7 @@ class VirtualVehicle:
         name: str = "vehicle",
         drain_ms: int = DRAIN_MS,
     ) -> None:
-        """Prepare the drive that `simulator.frames.frames` describes.  With `duration_s` None it never ends."""
+        """Prepare the drive that `simulator.frames.frames` describes.  Without `duration_s`, the drive never ends."""
         self.name = name
         self.buses = buses
         self._seed = seed

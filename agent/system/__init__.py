@@ -1,1 +1,1 @@
-"""Use the machine: its files, systemd, memory and log.  Of the project, this package imports `agent.errors` only."""
+"""Use the machine: its files, systemd, memory and log.  From this project, the package imports only `agent.errors`."""

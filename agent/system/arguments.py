@@ -30,7 +30,7 @@ def positive(text: str) -> float:
         value = 0.0
     # The comparison is false for "nan" as well.
     if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below 1,000,000")
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used; choose a number above 0 and below 1,000,000")
     return value
 
 

@@ -27,7 +27,7 @@ def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
         report(f"{error.filename or 'the system'}: {error.strerror or error}")
         return 1
     except UnicodeEncodeError as error:
-        # A name on the command line or on the disk is not valid text, and Python represents it by lone surrogates.
+        # A name on the command line or on the disk is not valid text.  Python represents bad bytes by lone surrogates.
         around = error.object[max(0, error.start - 40) : error.end + 40]
         report(f"{around!a} cannot be written as {error.encoding}: use names in UTF-8")
         return 1

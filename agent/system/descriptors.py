@@ -61,8 +61,8 @@ def inherited(environment: MutableMapping[str, str] = os.environ) -> dict[str, i
         descriptor = _FIRST + number
         os.set_inheritable(descriptor, False)
         name = names[number] if number < len(names) else ""
-        # This program stored no descriptor without a name, and no two of the same name.  Such a descriptor is closed,
-        # because it would otherwise stay open for ever.
+        # This program stores every descriptor under a name of its own.  A descriptor without a name, or with a name
+        # that occurred before, is foreign.  It is closed, because it would otherwise stay open for ever.
         if not name or name in found:
             os.close(descriptor)
         else:

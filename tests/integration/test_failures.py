@@ -202,7 +202,7 @@ def test_an_unreachable_broker_is_named_once_and_everything_is_kept(car: Car) ->
         agent.until_status(lambda s: s["spool"]["waiting"] >= 3, "stored")
         (line,) = agent.lines("link_failed")  # although the agent retries every second
         assert f"localhost:{car.broker_port}" in line["reason"]
-        assert "is the broker running" in line["reason"]
+        assert "check that the broker is running" in line["reason"]
         assert agent.status()["link"]["problem"] == line["reason"]
         assert agent.stop() == 0
 

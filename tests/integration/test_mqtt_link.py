@@ -170,7 +170,7 @@ def test_a_killed_broker_fails_all_waiting_publishes_at_once(tmp_path: Path) -> 
                 async with asyncio.timeout(2):
                     results = await asyncio.gather(*waiting, return_exceptions=True)
                 assert all(isinstance(result, Transient) for result in results)
-                with pytest.raises(Transient, match=f"connection to 127.0.0.1:{fleet.broker.port} lost"):
+                with pytest.raises(Transient, match=f"connection to 127.0.0.1:{fleet.broker.port} was lost"):
                     async for _ in connection.messages():
                         pass
 
@@ -303,19 +303,21 @@ def test_nothing_listening_is_one_clear_message(fleet: World) -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         message = failure(fleet.endpoint(VEHICLE, port=port))
-    assert message == f"nothing listens on 127.0.0.1:{port}: is the broker running, is the port right?"
+    assert message == (
+        f"nothing listens on 127.0.0.1:{port}; check that the broker is running and that the port is right"
+    )
 
 
 @pytest.mark.parametrize("host", ["no-such-broker.invalid", "x" * 64 + ".invalid"])
 def test_an_unknown_host_name_is_one_clear_message(fleet: World, host: str) -> None:
     message = failure(fleet.endpoint(VEHICLE, host=host))
-    assert message == f"host name {host} cannot be resolved: check name and DNS"
+    assert message == f"the host name {host} cannot be resolved; check the name and the DNS server"
 
 
 def test_an_expired_own_certificate_is_named_before_connecting(fleet: World) -> None:
     cert_file, key_file = fleet.authority.client("expired", days_ago=20)
     message = failure(fleet.endpoint(VEHICLE, cert_file=cert_file, key_file=key_file))
-    assert message.startswith(f"{cert_file}: certificate expired on ")
+    assert message.startswith(f"{cert_file}: the certificate expired on ")
     assert message.endswith("enrol again")
 
 
@@ -354,7 +356,7 @@ def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> N
 def test_a_broker_whose_certificate_expired_is_one_clear_message(tmp_path: Path) -> None:
     with world(tmp_path, server_days_ago=20) as fleet:
         message = failure(fleet.endpoint(VEHICLE))
-        assert "has expired: renew it, or set this machine's clock" in message
+        assert "has expired; renew it, or set this machine's clock" in message
 
 
 def test_a_broker_with_another_name_is_one_clear_message(tmp_path: Path) -> None:
@@ -374,7 +376,7 @@ def test_a_port_without_tls_is_one_clear_message(fleet: World) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert failure(fleet.endpoint(VEHICLE, port=port)) == f"127.0.0.1:{port} does not speak TLS: check the port"
+        assert failure(fleet.endpoint(VEHICLE, port=port)) == f"127.0.0.1:{port} does not speak TLS; check the port"
         thread.join()
 
 

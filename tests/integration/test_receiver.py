@@ -288,5 +288,5 @@ async def test_an_expired_certificate_is_one_message_and_the_end(fleet: FleetFol
     process = Receiver(fleet, free_port(), tmp_path / "receiver.log")
     process.start()
     assert process.wait() == 1
-    assert f"fleet: {fleet.receiver_certificate}: certificate expired" in process.output()
+    assert f"fleet: {fleet.receiver_certificate}: the certificate expired" in process.output()
     assert "Traceback" not in process.output()

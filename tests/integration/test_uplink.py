@@ -546,7 +546,7 @@ def test_a_broker_that_denies_publishing_gets_few_attempts_and_takes_nothing(
         assert spool.counts().batches == 30
         assert uplink.counts.published == 0
         assert PACE.in_flight <= uplink.counts.publish_refused <= PACE.in_flight * 8  # a pause lasts 0.2 s or more
-        assert "Not authorized (0x87): check the broker's ACL" in logs[0]["reason"]
+        assert "Not authorized (0x87); check the broker's ACL" in logs[0]["reason"]
 
     asyncio.run(work())
 

@@ -163,7 +163,7 @@ def test_without_the_capability_it_names_it_and_the_way_that_is_left(car: Car) -
     done = subprocess.run([*without, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
     report = json.loads(done.stdout)
     assert report["capture"]["can0"].startswith(
-        "python-can (socketcan), because packet rings cannot be used: no CAP_NET"
+        "python-can (socketcan), because packet rings cannot be used: the agent lacks CAP_NET_RAW"
     )
     assert any("falls back to python-can" in note for note in report["notes"])
 

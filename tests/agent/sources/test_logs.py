@@ -153,7 +153,7 @@ def test_a_blf_container_that_unpacks_to_more_than_any_is_refused(tmp_path):
     container = struct.pack("<4sHHIIH6xL4x", b"LOBJ", 16, 1, 32 + len(packed), 10, 2, 1_000) + packed
     path = tmp_path / "damaged.blf"
     path.write_bytes(content[: content.index(b"LOBJ")] + container)
-    with pytest.raises(Permanent, match="a container of more than"):
+    with pytest.raises(Permanent, match="a container decompresses to more than"):
         frames(path)
 
 
@@ -194,7 +194,7 @@ def test_error_frames_of_candump_are_error_frames_whatever_their_class(tmp_path)
         ("drive.txt", b"x", "unknown log format; name the file by its format: .log .asc"),
         ("drive", b"x", "unknown log format"),
         ("drive.zst", b"x", "unknown log format"),
-        ("drive.mf4.gz", b"x", "a .mf4 log is read in place; decompress it first"),
+        ("drive.mf4.gz", b"x", "a .mf4 log cannot be read while compressed; decompress it first"),
         ("drive.blf", b"not a blf file at all", "not a readable .blf log"),
         ("drive.db", b"not a database" * 100, "not a readable .db log"),
         ("drive.log.gz", b"not gzip", "not a readable .log log: Not a gzipped file"),

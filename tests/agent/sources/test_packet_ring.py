@@ -53,10 +53,10 @@ def test_without_the_capability_python_can_takes_over_and_check_says_why(configu
     )
     prefix = UNPRIVILEGED if ring_socket.unavailable() is None else []
     done = subprocess.run([*prefix, sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "python-can (socketcan), because packet rings cannot be used: no CAP_NET_RAW" in done.stdout
+    assert "python-can (socketcan), because packet rings cannot be used: the agent lacks CAP_NET_RAW" in done.stdout
     assert (
-        "note: packet_ring: the agent falls back to python-can, which takes ten times the processor time: no CAP"
-        in done.stdout
+        "note: packet_ring: the agent falls back to python-can, which takes ten times the processor time: "
+        "the agent lacks CAP_NET_RAW" in done.stdout
     )
 
 

@@ -69,7 +69,7 @@ def test_channel_numbers_become_names_as_python_can_counts_them(tmp_path):
 
 
 def test_a_log_without_a_wanted_channel_names_those_it_has(log):
-    with pytest.raises(Permanent, match=r"drive\.log: no frame of can7; the log has can0, vcan1"):
+    with pytest.raises(Permanent, match=r"drive\.log: the log has no frame of can7; its channels are can0, vcan1"):
         list(read_blocks(log, channels=["can7"]))
 
 

@@ -23,7 +23,7 @@ def test_anything_else_is_refused_with_the_range(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e6", "fast"])
 def test_a_number_that_is_not_positive_is_refused(text: str) -> None:
     assert positive("0.5") == 0.5
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a number above 0"):
+    with pytest.raises(argparse.ArgumentTypeError, match="choose a number above 0"):
         positive(text)
 
 
