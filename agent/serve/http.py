@@ -148,7 +148,7 @@ class Server:
                 403,
                 {
                     "errorDetails": "this interface is for apps of the head unit, not for web pages; "
-                    "send no Origin, and a loopback address as Host"
+                    "send no Origin header, and a loopback address in the Host header"
                 },
             )
         routes = [route for route in self._routes if route.fits(request.path)]
@@ -158,7 +158,7 @@ class Server:
             if route.method == request.method:
                 return await self._handle(route, request)
         allowed = ", ".join(route.method for route in routes)
-        return json_response(405, {"errorDetails": f"use {allowed} for {request.path}"}, {"Allow": allowed})
+        return json_response(405, {"errorDetails": f"{request.path} accepts only {allowed}"}, {"Allow": allowed})
 
     async def _handle(self, route: Route, request: Request) -> Response:
         try:
@@ -222,7 +222,7 @@ class _Conversation:
                 # The announced length cannot be trusted, so the limit applies to the bytes that have arrived.
                 if len(body) > BODY_BYTES:
                     raise h11.RemoteProtocolError(
-                        f"the body of a request may have at most {BODY_BYTES} bytes", error_status_hint=413
+                        f"the body of the request has more than {BODY_BYTES} bytes", error_status_hint=413
                     )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         path = head.target.decode("latin-1").partition("?")[0]
