@@ -109,7 +109,7 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         {wanted.catalogue: tuple(wanted.seqs) for wanted in ack.wanted},
     )
     if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
-        raise Untrusted(f"The acknowledgement names no vehicle, or more batches than the {MAX_SEQS} that are allowed.")
+        raise Untrusted(f"The acknowledgement names no vehicle, or more than {MAX_SEQS} batches.")
     if any(len(digest) != DIGEST_BYTES for digest in read.wanted):
         raise Untrusted("The acknowledgement names a wanted catalogue by bytes that are not a digest.")
     return read

@@ -55,8 +55,8 @@ class SignalInfo(msgspec.Struct, frozen=True):
 
 
 Described = tuple[SignalInfo, Mapping[int, str]]
-"""A signal and its value table.  The keys of the table are raw values, or, for an IEEE float,
-values without their fraction."""
+"""A signal and its value table.  The keys of the table are raw values, or, for an IEEE float, values
+without their fraction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -163,7 +163,7 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     values[starts] = deltas.bases
     if deltas.unit > 1:
         values *= deltas.unit
-    np.cumsum(values, out=values)  # the sum runs across columns, modulo 2^64, so subtract the sum before each
+    np.cumsum(values, out=values)  # the sum runs across columns, modulo 2^64, so subtract the sum before each column
     before = values[starts] - deltas.bases * deltas.unit
     values -= np.repeat(before, counts)
     _wrap(values, starts, counts, deltas.wraps)
@@ -254,7 +254,7 @@ def _wrap(
 
 def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the width in bytes of the signed type that holds `lowest` to `highest`; 0 if both are 0."""
-    extent = np.maximum(highest, ~lowest)  # the extent of -129 is 128, as of 128
+    extent = np.maximum(highest, ~lowest)  # both -129 and 128 have the extent 128
     widths: NDArray[np.uint8] = _WIDTH_VALUES[1:].take(_LIMITS.searchsorted(extent))
     widths *= (lowest | highest) != 0
     return widths
