@@ -1,6 +1,6 @@
 """Write the time of the build into the package; everything else about the package is in pyproject.toml.
 
-While the clock of a car is unset, the agent assumes that the time is at least this one (see `agent/pushes/built.py`).
+While the clock of a car is unset, the agent assumes a time no earlier than the build (see `agent/pushes/built.py`).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Makes the folders that each run empties first.  Invariant: only files of an earlier run are deleted."""
+"""Makes an empty folder for each run.  Invariant: only files of an earlier run are deleted."""
 
 import shutil
 from pathlib import Path

@@ -85,7 +85,7 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
     write_file(fleet.broker_acl, ACCESS_LIST.encode())
     configuration = state / "mosquitto.conf"
     text = _CONFIGURATION.format(
-        # If root starts mosquitto, it would otherwise switch to a user that may not read the server key.
+        # By default, a mosquitto that root starts switches to a user that may not read the server key.
         user="root" if os.geteuid() == 0 else "mosquitto",
         port=port,
         ca=fleet.ca_certificate.resolve(),
@@ -136,7 +136,7 @@ class Broker:
             raise Permanent(
                 f"The broker on port {self.port} is running already (process {self._process.pid}). Stop it first."
             )
-        # If the port is taken, mosquitto only logs that, and a test would talk to the wrong broker.
+        # If the port is taken, mosquitto only logs this, and a test would talk to the wrong broker.
         if self._listens():
             raise Permanent(f"Port {self.port} of {self.host} is in use by another program. Choose another port.")
         configuration = write_configuration(self._fleet, self._state, self.port, packet_bytes)

@@ -128,7 +128,7 @@ class Vehicle:
         }
         tables = [self.sources, self.buses]
         for name in dict.fromkeys((*self.sections, *ours)):
-            # TOML refuses a table that occurs twice, so the line from here and the caller's lines share one table.
+            # TOML refuses a table that occurs twice, so the lines written here and the caller's lines share one table.
             tables.append(f"[{name}]\n{ours.get(name, '')}\n{self.sections.get(name, '')}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text("\n".join(tables) + "\n")

@@ -241,5 +241,5 @@ def _check_folders(loaded: Loaded, report: Report) -> None:
     if free < wanted:
         report.notes.append(
             f"state.folder: {free:,} bytes are free on {present}, but spool.quota_mb + spool.reserve_mb are {wanted:,} "
-            "bytes; the spool evicts batches before it reaches its quota"
+            "bytes; free space or lower spool.quota_mb, or the spool evicts batches before it reaches its quota"
         )

@@ -28,8 +28,8 @@ from can_dbc.plan import BusPlan, Match
 from can_dbc.values import WORD_BITS
 
 _BLOCK_FRAMES: Final = 32_768
-"""Frames that are decoded together.  They become one row group of the Parquet file, of some hundred thousand samples,
-which readers of Parquet handle well."""
+"""The number of frames that are decoded together.  Their samples, some hundred thousand, become one row group of the
+Parquet file.  Readers of Parquet handle row groups of this size well."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +222,7 @@ class _Plans:
             return
         named, found = ", ".join(map(str, self._databases)), ", ".join(self._buses)
         raise Permanent(
-            f"{log}: the log has no frame of {named}; its buses are {found}: name one of these with --dbc BUS=FILE"
+            f"{log}: the log has no frame on bus {named}; its buses are {found}: name one of these with --dbc BUS=FILE"
         )
 
     def note_silent_buses(self) -> None:

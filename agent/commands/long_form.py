@@ -162,7 +162,7 @@ class LongForm:
 
 
 def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row of each frame in its block and the frame's number of samples, for all columns in order."""
+    """Return two arrays in the order of `columns`: the row of each frame in its block, and its number of samples."""
     rows = [np.zeros(0, np.int64), *(decoded.rows for decoded in columns)]
     counts = [np.zeros(0, np.int64)]
     for decoded in columns:

@@ -37,5 +37,5 @@ def _speed(text: str) -> float:
         speed = -1.0
     # The comparison is false for "nan" as well.
     if not speed >= 0.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number that is 0 or greater")
     return speed

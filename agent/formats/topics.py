@@ -7,8 +7,8 @@
     hu/v1/nudge                             fleet -> vehicles  a notice that something new is published
 
 Invariant: topics have at most 7 slashes and messages are not retained, so mosquitto, AWS IoT Core and Azure Event Grid
-all carry them.  Every topic of a single vehicle has its name, so the access list of a broker can restrict each vehicle
-to its own topics.
+all carry them.  Every topic of a single vehicle contains the vehicle's pseudonym, so the access list of a broker can
+restrict each vehicle to its own topics.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ from agent.errors import Untrusted
 
 ROOT: Final = "hu/v1"
 NUDGE: Final = f"{ROOT}/nudge"
-# Receivers divide the fleet by partition.  The number never changes, because every identity folder has a partition.
+# Receivers divide the fleet by partition.  The number of partitions never changes, because every identity folder
+# records the partition of its vehicle.
 PARTITIONS: Final = 16
 ALL_SYNC: Final = f"{ROOT}/sync/+"
 
@@ -98,7 +99,7 @@ def parse_up(topic: str) -> UpTopic:
             re.fullmatch("0|[1-9][0-9]{0,4}", partition) and is_vehicle(vehicle) and lane in _LANES
         ):
             return UpTopic(int(partition), vehicle, _LANES[lane])
-    raise Untrusted(f"The topic {topic[:120]!r} is not {ROOT}/up/<partition>/<vehicle>/<lane>.")
+    raise Untrusted(f"The topic {topic[:120]!r} does not have the form {ROOT}/up/<partition>/<vehicle>/<lane>.")
 
 
 def parse_sync(topic: str) -> str:
@@ -106,4 +107,4 @@ def parse_sync(topic: str) -> str:
     match topic.split("/"):
         case ["hu", "v1", "sync", vehicle] if is_vehicle(vehicle):
             return vehicle
-    raise Untrusted(f"The topic {topic[:120]!r} is not {ROOT}/sync/<vehicle>.")
+    raise Untrusted(f"The topic {topic[:120]!r} does not have the form {ROOT}/sync/<vehicle>.")

@@ -29,9 +29,9 @@ BODY_BYTES: Final = 64_000
 """The size limit of the body of a request; an evaluation context has only a few hundred bytes."""
 HEADER_BYTES: Final = 16_000
 IDLE_S: Final = 30.0
-"""How long an idle connection is kept open between two requests."""
+"""The time for which an idle connection is kept open between two requests."""
 REQUEST_S: Final = 5.0
-"""How long a client may take to send a whole request, and again to receive the response."""
+"""The time limit for a client to send a whole request, and again to receive the response."""
 CONNECTIONS: Final = 64
 """The greatest number of connections at one time, from the apps of one head unit; each takes a few kilobytes."""
 _READ_BYTES: Final = 16_384
@@ -148,7 +148,7 @@ class Server:
                 403,
                 {
                     "errorDetails": "this interface is for apps of the head unit, not for web pages; "
-                    "send no Origin, and a loopback address as Host"
+                    "send no Origin header, and a loopback address in the Host header"
                 },
             )
         routes = [route for route in self._routes if route.fits(request.path)]
@@ -158,7 +158,7 @@ class Server:
             if route.method == request.method:
                 return await self._handle(route, request)
         allowed = ", ".join(route.method for route in routes)
-        return json_response(405, {"errorDetails": f"use {allowed} for {request.path}"}, {"Allow": allowed})
+        return json_response(405, {"errorDetails": f"{request.path} accepts only {allowed}"}, {"Allow": allowed})
 
     async def _handle(self, route: Route, request: Request) -> Response:
         try:
@@ -222,7 +222,7 @@ class _Conversation:
                 # The announced length cannot be trusted, so the limit applies to the bytes that have arrived.
                 if len(body) > BODY_BYTES:
                     raise h11.RemoteProtocolError(
-                        f"the body of a request may have at most {BODY_BYTES} bytes", error_status_hint=413
+                        f"the body of the request has more than {BODY_BYTES} bytes; send less", error_status_hint=413
                     )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         path = head.target.decode("latin-1").partition("?")[0]

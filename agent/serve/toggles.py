@@ -23,7 +23,7 @@ EVALUATE: Final = "/ofrep/v1/evaluate/flags"
 
 
 class _BadRequest(Exception):
-    """An error of a request that cannot be evaluated; `code` is the OpenFeature error code of the reason."""
+    """Raised for a request that cannot be evaluated; `code` is the OpenFeature error code of the reason."""
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(details)
@@ -31,7 +31,7 @@ class _BadRequest(Exception):
 
 
 class ToggleService:
-    """Serves the flags of the definition in force, which `replace` exchanges between two requests."""
+    """Serves the flags of the current definition.  `replace` exchanges the definition between two requests."""
 
     def __init__(self, vehicle: Attributes) -> None:
         self._vehicle = vehicle_context(vehicle)

@@ -3,7 +3,7 @@
 The device key stays in memory.
 
 Invariant: the loaded files belong together, because the certificate names the vehicle and fits the device key.  A
-mixed-up folder is therefore one clear message at start, and not a rejected batch later.
+mixed-up folder therefore leads to one clear message at start, and not to a rejected batch later.
 """
 
 import tomllib

@@ -3,7 +3,7 @@
     python -m agent.settings.plans CONFIG        compile the databases that CONFIG names, store the plans, and end
 
 A missing plan is compiled in a child process, because importing cantools would keep its memory allocated in the agent.
-If the child process cannot store the plan, for example on a full disk, the agent compiles the plan after all.
+If the child process cannot store the plan, for example on a full disk, the agent compiles the plan itself.
 """
 
 import subprocess
@@ -38,7 +38,7 @@ def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
 
 
 def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
-    """Return the plan of one bus, from `cache` or, without a cache, compiled here.
+    """Return the plan of one bus from `cache`, or compile it if there is no cache.
 
     Raises: Permanent that names the file and the remedy.
     """

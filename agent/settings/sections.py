@@ -157,7 +157,7 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
 
 
 class PushesSettings(Section, frozen=True, kw_only=True):
-    """How long a release from the fleet stays on trial."""
+    """The length of the trial of a release from the fleet."""
 
     trial_s: Seconds = 30.0
 

@@ -33,7 +33,7 @@ select *, 'expected' as side from only_expected union all by name select *, 'lak
 """
 
 # Rows that are on one side only are grouped by the columns that identify a sample.  If a group has equally many rows of
-# both sides, their contents differ.  A surplus of expected rows is missing, and a surplus of lake rows is double.
+# both sides, their contents differ.  Surplus expected rows are missing in the lake; surplus lake rows are duplicates.
 _KEYS: Final = """
 create temp table keys as
 select *, coalesce(len(wanted), 0) as n_wanted, coalesce(len(found), 0) as n_found from (
@@ -81,7 +81,7 @@ class Comparison:
 
 
 def compare(expected: Expected, samples: pa.Table) -> Comparison:
-    """Compare the oracle's samples with `samples`, the content of the lake's table of that name."""
+    """Compare the oracle's samples with `samples`, the content of the table `samples` in the lake."""
     wanted = pa.table(
         {name: pa.array(getattr(expected, name), SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA
     )

@@ -46,7 +46,7 @@ def toggles(greeting: str) -> dict[str, Any]:
 
 
 def campaigns(period_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return two campaigns: the vehicle starts with the first (every sample), the fleet pushes the second (fewer).
+    """Return the campaign that the vehicle starts with (every sample), and the one that the fleet pushes (fewer).
 
     `period_ms` is the length of their windows.
     """

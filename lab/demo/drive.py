@@ -88,7 +88,7 @@ class Drive:
                     await act()
                 else:
                     await asyncio.sleep(0.1)
-        _print("100%  the drive is over; waiting until the lake has acknowledged every batch")
+        _print("100%  the drive is over; waiting until every batch is acknowledged")
         return await self._world.until("every batch is acknowledged", _delivered, AFTER_S)
 
     async def _publish(self) -> None:

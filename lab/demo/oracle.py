@@ -1,4 +1,4 @@
-"""The oracle: computes independently of the agent which samples the lake must hold.
+"""Computes the samples that the lake must hold, independently of the agent.  This is the oracle.
 
 cantools decodes frame by frame, and plain Python applies the campaigns sample by sample (`oracle_campaigns.py`).  The
 oracle is slow and simple.  It shares no code with the agent's decoder, campaigns and formats, so it does not share
@@ -195,7 +195,7 @@ def _collect(
 
 
 def _bits(signal: Signal, raw: float) -> int:
-    """Return a raw value as the lake stores it: as signed 64-bit integer, or for a float its bit pattern."""
+    """Return a raw value as the lake stores it: as a signed 64-bit integer, or as the bit pattern of a float."""
     if signal.is_float:
         pack, unpack = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<q")}[signal.length]
         return int(struct.unpack(unpack, struct.pack(pack, raw))[0])

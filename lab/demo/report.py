@@ -44,7 +44,8 @@ class Result:
     def passed(self) -> bool:
         """Return whether all checks passed.
 
-        The lake must be exact and no frame lost, every attack refused, and every fault must have taken place.
+        The lake must be exact, no frame may be lost, every attack must be refused, and every fault must have taken
+        place.  The pushed toggles must be in force, and the agent must have ended with status 0.
         """
         return (
             self.comparison.equal

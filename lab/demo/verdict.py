@@ -34,7 +34,7 @@ class Outcome:
     tls: str
     agent_status: int
     started_s: float
-    """The begin of the demonstration on the monotonic clock."""
+    """The start of the demonstration, on the monotonic clock."""
 
 
 def judge(source: DriveInput, world: World, campaigns: Mapping[str, Mapping[str, Any]], outcome: Outcome) -> Result:
@@ -108,15 +108,15 @@ def _check_plot(stages: list[Stage]) -> None:
     changes = [names for number, names in enumerate(held) if number == 0 or names != held[number - 1]]
     if changes != [["everything"], ["changes"]]:
         raise Permanent(
-            f"The vehicle reported that it collected for the campaigns {changes}, not for everything and then changes. "
+            f"The vehicle reported the campaigns {changes}, but the plot has 'everything' and then 'changes'. "
             "Check the log of the agent."
         )
 
 
 def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:
-    """Return the outage in the time of the samples, in microseconds.
+    """Return the span of the outage on the time axis of the samples, in microseconds.
 
-    The first and the last sample are taken as the begin and the end of the drive.
+    The first and the last sample are taken as the start and the end of the drive.
     """
     times = samples["time"].cast(pa.int64()).to_numpy()
     first, last = int(times.min()), int(times.max())

@@ -60,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     add_json(parser)
     parser.add_argument("--vehicles", type=whole(1, 1_000_000), required=True, metavar="N", help="number of vehicles")
     parser.add_argument(
-        "--minutes", type=positive, default=2.0, metavar="M", help="minutes that they send (default: %(default)g)"
+        "--minutes",
+        type=positive,
+        default=2.0,
+        metavar="M",
+        help="minutes that the vehicles send (default: %(default)g)",
     )
     parser.add_argument(
         "--period",

@@ -57,7 +57,7 @@ class Cloud:
 
 def given_cloud(fleet: FleetFolder, host: str, port: int) -> Cloud:
     """Return the cloud of an existing fleet.  Raises: AgentError if its broker does not answer."""
-    # The broker is tried before vehicles are enrolled, because the vehicles would stay in the fleet's registry.
+    # The broker is tried before vehicles are enrolled.  If it failed later, they would stay in the fleet's registry.
     asyncio.run(_try_broker(endpoint_of(fleet.require(), host, port, Share())))
     return Cloud(fleet, host, port)
 

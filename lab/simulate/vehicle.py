@@ -120,7 +120,7 @@ class Vehicle:
 
     async def _once(self, connecting: asyncio.Semaphore) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            # The semaphore limits the handshakes at the same time, but not the connections.
+            # The semaphore limits how many handshakes run at the same time, but not how many connections are open.
             async with connecting:
                 connection = await stack.enter_async_context(connect(self._endpoint))
                 await connection.subscribe([topics.ack(self.name)])

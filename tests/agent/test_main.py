@@ -71,7 +71,7 @@ def test_an_impossible_speed_is_wrong_use(speed: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["replay", "--log", "drive.log", "--speed", speed])
     assert ended.value.code == 2
-    assert f"'{speed}' is not a number of 0 or more" in capsys.readouterr().err
+    assert f"'{speed}' is not a number that is 0 or greater" in capsys.readouterr().err
 
 
 def decode(log: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

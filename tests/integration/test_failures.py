@@ -190,7 +190,7 @@ def test_wrong_use_has_status_2(arguments: tuple[str, ...]) -> None:
 def test_an_impossible_speed_is_wrong_use(car: Car) -> None:
     done = command("agent", "replay", "--config", car.config, "--log", "x.log", "--speed", "-1")
     assert done.returncode == 2
-    assert "argument --speed: '-1' is not a number of 0 or more" in done.stderr
+    assert "argument --speed: '-1' is not a number that is 0 or greater" in done.stderr
 
 
 # ---- the running agent

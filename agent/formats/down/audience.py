@@ -38,7 +38,7 @@ def matches(custom: object, attributes: Attributes) -> bool:
     if not isinstance(custom, dict):
         return False
     audience = custom.get("audience", {})
-    # A restriction that this version does not know may exclude this vehicle.
+    # A restriction that this version does not know could exclude this vehicle, so the target does not match.
     if not isinstance(audience, dict) or not set(audience) <= set(_KEYS):
         return False
     values = asdict(attributes)
@@ -54,8 +54,8 @@ def parse_audience(text: str | None) -> AudienceLists:
     for term in filter(None, (text or "").split(",")):
         key, equals, value = (word.strip() for word in term.partition("="))
         if key not in _KEYS or not equals or not value or not value.isprintable():
-            raise Permanent(f"audience term {term!r}: write KEY=VALUE; KEY is one of {', '.join(_KEYS)}")
+            raise Permanent(f"audience term {term!r} is not KEY=VALUE, with a KEY that is one of {', '.join(_KEYS)}")
         if key == "model_year" and not value.isdecimal():
-            raise Permanent(f"audience term {term!r}: the model year must be a number, as in model_year=2026")
+            raise Permanent(f"audience term {term!r}: the model year is not a number; write it like model_year=2026")
         lists[key] = (*lists.get(key, ()), int(value) if key == "model_year" else value)
     return lists

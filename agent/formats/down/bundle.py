@@ -36,7 +36,7 @@ because TUF checks every file."""
 HAVE_FILES: Final = 256
 TIMESTAMP: Final = "metadata/timestamp.json"
 SIGNED_AT: Final = "x-signed-at"
-"""The name of our own field in the signed timestamp, which has the Unix time of the signature in seconds."""
+"""The name of the field that we add to the signed timestamp: the Unix time of the signature, in seconds."""
 
 _NAME: Final = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json"
@@ -45,7 +45,7 @@ _NAME: Final = re.compile(
 
 
 class TruncatedBundle(Untrusted):
-    """An error of a bundle whose end is missing."""
+    """Raised if the end of a bundle is missing."""
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -60,8 +60,9 @@ class Versions(msgspec.Struct, frozen=True):
 class SyncRequest(msgspec.Struct, frozen=True):
     """A vehicle's request, which lists the versions and files that the vehicle holds.
 
-    `applied` is the version of targets in force.  `refused` is the newest version of targets that was trusted but
-    unusable.  Both are 0 if there is none.  `have` has prefixes of the SHA-256 digests of target files.
+    `applied` is the version of the TUF targets in force.  `refused` is the newest version of the targets that was
+    trusted but unusable.  Each is 0 if there is no such version.  `have` has the hash prefixes of the target files that
+    the vehicle holds.
     """
 
     vehicle: str
@@ -108,8 +109,8 @@ def parse_request(payload: bytes) -> SyncRequest:
         raise Untrusted(f"The sync request names {message.vehicle[:60]!r}, which is not the pseudonym of a vehicle.")
     if len(message.have) > HAVE_FILES or any(len(prefix) != HAVE_BYTES for prefix in message.have):
         raise Untrusted(
-            f"The sync request lists held files wrongly: at most {HAVE_FILES} are allowed, each by {HAVE_BYTES} bytes "
-            "of its hash."
+            f"The sync request must list at most {HAVE_FILES} held files, and name each by {HAVE_BYTES} bytes of its "
+            "hash."
         )
     held = message.held
     return SyncRequest(
@@ -132,7 +133,7 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
                 f"{name!r} cannot be the name of a file in a bundle; use only letters, digits, '_', '-', '.' and ':'"
             )
     plain = push_pb2.Bundle(format=FORMAT, files=dict(files)).SerializeToString(deterministic=True)
-    # The signatures make a checksum needless; leaving it out saves 4 bytes.
+    # The signatures make a checksum unnecessary; leaving it out saves 4 bytes.
     payload = zstandard.ZstdCompressor(level=19, write_checksum=False).compress(plain)
     if len(payload) > BUNDLE_BYTES or len(plain) > CONTENT_BYTES or len(files) > FILES:
         raise Permanent(
@@ -152,14 +153,14 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
     try:
         # The announced size may be wrong.  Reading one byte beyond it, or beyond our own limit, is enough to notice.
         size = zstandard.frame_content_size(payload)
-        # Decompression allocates the window of the frame, and a frame may ask for up to 2 GB.
+        # A zstd frame may demand a decompression buffer (its window) of up to 2 GB, so this size has a limit.
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as reader:
             plain = reader.read(min(max(size, 0), CONTENT_BYTES) + 1)
     except zstandard.ZstdError as error:
         raise Untrusted("The bundle is not a zstd frame.") from error
     if not 0 <= size <= CONTENT_BYTES or len(plain) > size:
         raise Untrusted(
-            f"The bundle announces {size} bytes of content; the number must be true, and at most {CONTENT_BYTES}."
+            f"The bundle announces {size} bytes of content, which is false or above the limit ({CONTENT_BYTES})."
         )
     if len(plain) < size:
         raise TruncatedBundle(f"The bundle ends after {len(plain)} of {size} bytes of content.")

@@ -33,14 +33,14 @@ NO_EFFECT: Final[Mapping[str, str]] = {
     "arn": "names the campaign in the account of AWS",
     "clientToken": "makes a request to AWS idempotent",
     "compression": "chooses a compression for Amazon S3; batches are always compressed with zstd",
-    "creationTime": "is bookkeeping of the service",
+    "creationTime": "records when AWS created the campaign",
     "dataDestinationConfigs": "names a bucket or a topic of AWS; batches go to the fleet's receiver",
     "description": "is for people",
-    "lastModificationTime": "is bookkeeping of the service",
-    "postTriggerCollectionDuration": "follows the trigger of a condition; a time-based campaign has no trigger",
+    "lastModificationTime": "records when AWS last changed the campaign",
+    "postTriggerCollectionDuration": "says how long to collect after a trigger; a time-based campaign has none",
     "signalCatalogArn": "names signals in the account of AWS; here the vehicle's databases name them",
     "spoolingMode": "chooses whether batches survive a lost connection; here they always do",
-    "tags": "are for people and bills",
+    "tags": "label the campaign for people and for billing",
     "targetArn": "names vehicles in the account of AWS; here `fleet publish --audience` does",
 }
 """Fields of AWS's API that are accepted because they do not change what a vehicle collects, each with its purpose."""

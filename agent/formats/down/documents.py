@@ -43,7 +43,7 @@ Documents = Mapping[str, Sequence[Document]]
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of documents: one row of the table.
+    """A kind of documents, which is one row of the table.
 
     `name` is also the option of `fleet publish`.  `pattern` is the path of a document; a `*` stands for the name of the
     document.  `size_bytes` is the size limit of a document.  `parse` takes the content and the source, and raises
@@ -91,7 +91,7 @@ def read_document(kind: Kind, content: bytes, source: str, path: str | None = No
 
 
 def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, prefix: str = "") -> list[Document]:
-    """Parse the documents in `contents`, a mapping of paths; paths that belong to no kind are left out.
+    """Parse the documents in `contents`, which maps paths to contents.  Paths that belong to no kind are left out.
 
     Messages name each document by `prefix` and its path.  Raises: Permanent naming the document at fault.
     """

@@ -24,7 +24,7 @@ logging.getLogger("openfeature.contrib").addHandler(logging.NullHandler())
 
 
 class FlagNotFound(Permanent):
-    """An error for a key that no flag has, or whose flag is disabled; an app sees no difference."""
+    """Raised if no enabled flag has the key.  To an app, a disabled flag looks like a missing flag."""
 
 
 def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:

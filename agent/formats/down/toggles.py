@@ -151,7 +151,7 @@ def _flag(key: str, flag: object, rules: "_Rules", where: str) -> tuple[FlagKind
 
 def _kind(variants: Mapping[str, object], where: str) -> FlagKind:
     kinds = {_kind_of(value, where) for value in variants.values()}
-    # JSON has one type of numbers, and writers shorten 1.0 to 1.
+    # JSON has only one type of numbers, and writers shorten 1.0 to 1, so a flag may mix integers and floats.
     if kinds == {FlagKind.INTEGER, FlagKind.FLOAT}:
         return FlagKind.FLOAT
     if len(kinds) != 1:
@@ -268,7 +268,7 @@ def _shares(arguments: list[Any]) -> list[Any]:
 
 
 def _outcomes(rule: object) -> Iterator[str]:
-    """Yield the variants that `rule` names as its results; the evaluation of the flag finds all other mistakes."""
+    """Yield the variants that `rule` names as its results.  Only an evaluation can check a computed result."""
     match rule:
         case bool():
             yield str(rule).lower()

@@ -4,8 +4,8 @@ An acknowledgement tells a vehicle which batches the vehicle may delete, and whi
 
 Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed, so neither the
 broker nor another vehicle can cause a deletion.  A replayed acknowledgement is harmless, because a stored batch stays
-stored.  A refusal has the digest of the refused bytes, so bytes that a stranger sends in a vehicle's name cannot cost
-the vehicle a batch.
+stored.  A refusal names the refused bytes by their digest.  If a stranger sends bytes in a vehicle's name, their digest
+matches no batch of the vehicle, so the vehicle deletes nothing.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ FORMAT: Final = 1
 # The greatest number of batches in one acknowledgement; a receiver with more batches sends several acknowledgements.
 MAX_SEQS: Final = 1_000
 MAX_REASON_CHARS: Final = 200
-# This is enough for MAX_SEQS refusals with reasons of MAX_REASON_CHARS ASCII characters.
+# The limit is enough for MAX_SEQS refusals with reasons of MAX_REASON_CHARS ASCII characters.
 MAX_ACK_BYTES: Final = 256 * 1024
 _DOMAIN: Final = b"hu/v1/ack\0"
 
@@ -46,9 +46,9 @@ class Refusal(msgspec.Struct, frozen=True):
 class Ack:
     """Answers batches of one vehicle and epoch, by their sequence numbers.
 
-    Batches in `stored` are in the lake, and batches in `refused` never will be.  `wanted` has the digest of each
-    catalogue that the fleet lacks, with the batches that refer to it; the vehicle sends the catalogue, and then the
-    batches again.
+    Batches in `stored` are in the lake, and batches in `refused` will never be there.  `wanted` has the digest of each
+    catalogue that the fleet lacks, with the batches that refer to it.  The vehicle must send the catalogue, and then
+    these batches again.
     """
 
     vehicle: str
@@ -109,7 +109,7 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
         {wanted.catalogue: tuple(wanted.seqs) for wanted in ack.wanted},
     )
     if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
-        raise Untrusted(f"The acknowledgement names no vehicle, or more batches than the {MAX_SEQS} that are allowed.")
+        raise Untrusted(f"The acknowledgement names no vehicle, or more than {MAX_SEQS} batches.")
     if any(len(digest) != DIGEST_BYTES for digest in read.wanted):
         raise Untrusted("The acknowledgement names a wanted catalogue by bytes that are not a digest.")
     return read

@@ -31,7 +31,7 @@ _DOMAIN: Final = b"hu/v1/catalogue\0"
 
 
 class UnknownCatalogue(Exception):
-    """An error of a batch whose catalogue is missing.  The batch can be read after the catalogue has arrived."""
+    """Raised if the catalogue of a batch is missing.  The batch can be read after the catalogue has arrived."""
 
     def __init__(self, digest: bytes) -> None:
         super().__init__(f"The batch refers to catalogue {digest.hex()}, which is missing; wait until it arrives.")
@@ -42,8 +42,8 @@ class UnknownCatalogue(Exception):
 class Catalogue:
     """Holds the descriptions that batches of one revision of a campaign refer to by number.
 
-    `content` is the serialised message that `digest` names, and `described` has its entries in order.  `wraps`
-    (entries,) has the wrap of each signal, see `delta`.
+    `content` is the serialised message that `digest` names, and `described` has the entries of the catalogue in order.
+    `wraps` (entries,) has the wrap of each signal, see `delta`.
 
     `listed` (n + 1,) has the entry of each of the n signals that the catalogue was made from, or -1 for a signal that
     the catalogue leaves out.  Its last element is -1, for signals beyond the list.  `listed` is None for a catalogue
@@ -60,7 +60,7 @@ class Catalogue:
     _numbers: Mapping[tuple[object, ...], int]
 
     def entries_of(self, groups: Sequence[ColumnGroup]) -> NDArray[np.int64]:
-        """Return the number of the entry that describes each signal of `groups` (S,), or -1 if no entry does."""
+        """Return for each signal of `groups` the number of the entry that describes it, or -1 if no entry does (S,)."""
         listed = self.listed
         numbered = [group.numbers for group in groups if group.numbers is not None]
         if listed is not None and len(numbered) == len(groups):
@@ -69,7 +69,7 @@ class Catalogue:
         return np.array(found, np.int64)
 
     def _entry(self, signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> int:
-        """Return the number of the entry that has the signal's description and its texts for `raw`, or -1."""
+        """Return the number of the entry that describes the signal and has the same texts for `raw`, or -1."""
         number = self._numbers.get(_key(signal), -1)
         if number < 0 or texts_of(signal, self.described[number][1], raw) != texts_of(signal, table, raw):
             return -1

@@ -55,7 +55,8 @@ class SignalInfo(msgspec.Struct, frozen=True):
 
 
 Described = tuple[SignalInfo, Mapping[int, str]]
-"""A signal and its value table.  The keys of the table are raw values; for an IEEE float, values without fraction."""
+"""A signal and its value table.  The keys of the table are raw values, or, for an IEEE float, values
+without their fraction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +128,7 @@ def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
 
 
 def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
-    """Return the text of each value in `raw` (n,) that has one in the value table, by raw value."""
+    """Return the texts of the values in `raw` (n,), by raw value.  Values without a text are left out."""
     if not table:
         return _NO_TEXTS
     values = different(raw)
@@ -144,7 +145,7 @@ def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int6
 
 
 def different(raw: NDArray[np.int64]) -> list[int]:
-    """Return the different values in `raw` (n,), ascending; most columns have one value, or few similar ones."""
+    """Return the different values in `raw` (n,), ascending.  Columns with one value or few similar values are fast."""
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest == highest:
         return [lowest]

@@ -25,7 +25,7 @@ FindCatalogue = Callable[[bytes], Catalogue | None]
 
 
 class UnknownFormat(Untrusted):
-    """An error of a body with a format that this release cannot read.  The reader must be updated."""
+    """Raised for a body with a format that this release cannot read.  The reader must be updated."""
 
 
 def no_catalogues(_: bytes) -> None:
@@ -69,8 +69,8 @@ def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Wind
 
 def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tuple[ColumnGroup, ...]) -> Window:
     clock = message.clock
-    # A quality that a later release adds counts as the worst one.  It concerns only the trust in the times, so the
-    # samples stay readable.
+    # A clock quality that a later release adds is read as the worst quality.  The quality only says how far to trust
+    # the times, so the samples stay readable.
     known = clock.quality in _CLOCK_QUALITIES
     quality = ClockQuality(clock.quality) if known else ClockQuality.UNSYNCHRONISED
     return Window(
@@ -151,7 +151,7 @@ def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[i
 
 
 def _numbers(columns: pb.Columns, entries: int) -> list[int]:
-    """Return the number of each value column's description, which must be below `entries`.
+    """Return for each value column the number of its description, which must be below `entries`.
 
     Raises: delta.MalformedError.
     """

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 _TYPES: Final[dict[int, np.dtype[np.signedinteger]]] = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 _WIDTH_VALUES: Final = np.array([0, 1, 2, 4, 8], np.uint8)
 _IS_WIDTH: Final = np.isin(np.arange(256), _WIDTH_VALUES)
-_TRUSTED: Final = 2.0**52  # a mean delta that is not below this is not a period
+_TRUSTED: Final = 2.0**52  # a mean delta of this size or more is not a period
 _FEW: Final = 64  # this many deltas usually suffice to find the unit of all
 _ONE: Final = np.uint64(1)
 SIGNED: Final = 0x80  # this bit of a wrap means that the signal is signed
@@ -51,7 +51,7 @@ _LOWEST, _HIGHEST, _SHIFTS = np.ascontiguousarray(np.array([_limits(wrap) for wr
 
 
 class MalformedError(ValueError):
-    """An error of encoded data that is malformed, for example because counts and bytes contradict each other."""
+    """Raised for malformed encoded data, for example if counts and bytes contradict each other."""
 
 
 class Deltas(msgspec.Struct, frozen=True, eq=False):
@@ -163,7 +163,7 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     values[starts] = deltas.bases
     if deltas.unit > 1:
         values *= deltas.unit
-    np.cumsum(values, out=values)  # the sum runs across columns, modulo 2^64, so the sum before each is subtracted
+    np.cumsum(values, out=values)  # the sum runs across columns, modulo 2^64, so subtract the sum before each column
     before = values[starts] - deltas.bases * deltas.unit
     values -= np.repeat(before, counts)
     _wrap(values, starts, counts, deltas.wraps)
@@ -195,7 +195,7 @@ def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int,
         divided = deltas // unit
         if (divided * unit == deltas).all():
             return unit, divided
-    unit = max(int(np.gcd(of_bases, np.gcd.reduce(deltas))), 1)  # it is below 1 if there is only 0 and -2^63
+    unit = max(int(np.gcd(of_bases, np.gcd.reduce(deltas))), 1)  # gcd is below 1 if all are 0 or -2^63
     return unit, deltas // unit
 
 
@@ -209,7 +209,7 @@ def _planes(
     planes = []
     for width, dtype in _TYPES.items():
         if places[width]:
-            narrow = residuals.astype(dtype)  # converting all is faster than selecting this width first
+            narrow = residuals.astype(dtype)  # converting all residuals is faster than selecting first
             joined = np.concatenate([narrow[start:stop] for start, stop in places[width]])
             planes.append(joined.view(np.uint8).reshape(-1, width).T.tobytes())
     return b"".join(planes)
@@ -254,7 +254,7 @@ def _wrap(
 
 def _signed_widths(lowest: NDArray[np.int64], highest: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the width in bytes of the signed type that holds `lowest` to `highest`; 0 if both are 0."""
-    extent = np.maximum(highest, ~lowest)  # it is 128 for both -129 and 128
+    extent = np.maximum(highest, ~lowest)  # both -129 and 128 have the extent 128
     widths: NDArray[np.uint8] = _WIDTH_VALUES[1:].take(_LIMITS.searchsorted(extent))
     widths *= (lowest | highest) != 0
     return widths

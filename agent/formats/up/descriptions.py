@@ -1,6 +1,6 @@
 """Write and read descriptions of signals as columns: the SignalTable of telemetry.proto.  Pure.
 
-A bus, a type, a value table or the message in a name is written once if several signals share it.
+A bus, a type, a value table or the message part of a name is written once if several signals share it.
 
 Invariant: equal descriptions give equal bytes, and reading returns exactly the descriptions that were written.
 """
@@ -154,7 +154,7 @@ def _split_bytes(bits: Sequence[int]) -> bytes:
 
 
 def _join_bytes(planes: bytes) -> list[float]:
-    """Return the numbers whose bytes `_split_bytes` wrote.  Raises: MalformedError if their length is wrong."""
+    """Return the float64 numbers whose bytes are in `planes`.  Raises: MalformedError if the length is wrong."""
     if len(planes) % 8:
         raise MalformedError("the length of the scales or offsets is not a multiple of 8 bytes")
     numbers: list[float] = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<f8").ravel().tolist()

@@ -24,7 +24,8 @@ from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_VALUES
 
 _LEVEL: Final = 6  # bodies are 3 to 9 % smaller than at level 3, for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # a catalogue is compressed only once for each revision of a campaign
-# Compressors that no thread uses at the moment.  Making a compressor takes as long as compressing a small batch.
+# The list holds compressors that no thread uses at the moment.  Making a compressor takes as long as compressing a
+# small batch.
 _compressors: Final[list[zstandard.ZstdCompressor]] = []
 
 
@@ -80,7 +81,7 @@ def _values(window: Window) -> int:
 
 def _compress(body: bytes) -> bytes:
     try:
-        compressor = _compressors.pop()  # atomic, so that two threads never share a compressor
+        compressor = _compressors.pop()  # pop is atomic, so two threads never share a compressor
     except IndexError:
         compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
     try:

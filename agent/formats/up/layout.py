@@ -45,6 +45,6 @@ def layout_of(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> Lay
 
 
 def _own(group: ColumnGroup, row: int) -> Described:
-    """Return the description of a signal for the batch itself, which saves bytes by leaving out unused texts."""
+    """Return the description of a signal for the batch itself.  Unused texts are left out to save bytes."""
     signal = group.signals[row]
     return signal, occurring(signal, group.tables[row], group.raw[row])

@@ -36,8 +36,8 @@ class Record:
     """A loss record as a reader sees it: `batches` batches between `first_seq` and `last_seq` of one epoch are lost.
 
     Reason and lane are text, because a vehicle with newer software may name a reason that the reader does not know.
-    Times are microseconds since the Unix epoch.  A record of losses before sealing, such as lost frames, has no numbers
-    and explains none.
+    Times are microseconds since the Unix epoch.  A record of losses before sealing, such as lost frames, has no
+    sequence numbers and explains no batch.
     """
 
     reason: str

@@ -85,7 +85,7 @@ class RecipientPrivateKey:
     public: RecipientPublicKey
 
     def __repr__(self) -> str:
-        # The generated text would put the secret into logs and tracebacks.
+        # The `__repr__` that a dataclass generates would put the secret into logs and tracebacks.
         return f"RecipientPrivateKey(suite={self.suite!r}, key_id={self.key_id!r})"
 
     @property

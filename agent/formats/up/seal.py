@@ -74,8 +74,8 @@ class Header:
     lower-case hex digits, and `seq` counts from 1.  `key_id` names the recipient's key.  `sealed_at_us` is the time of
     the vehicle's wall clock (Unix epoch).
 
-    The epoch is the epoch of the vehicle's spool.  For a checkpoint, it is the id of the window; a checkpoint is sent
-    only if its window never will be.
+    The epoch is the epoch of the vehicle's spool.  For a checkpoint, it is the id of the window.  A checkpoint is
+    sent only if its window will never be sent.
     """
 
     vehicle: str
@@ -112,7 +112,7 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
 
 
 def read_header(envelope: bytes) -> Header:
-    """Return the header, which only `unseal` authenticates.  Raises: Untrusted if the envelope is malformed."""
+    """Return the header without authenticating it, unlike `unseal`.  Raises: Untrusted if the envelope is malformed."""
     return _open_envelope(envelope)[0]
 
 

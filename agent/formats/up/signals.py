@@ -27,7 +27,8 @@ class SignalTable(msgspec.Struct, frozen=True):
 class SignalBlock(msgspec.Struct, frozen=True, eq=False):
     """Holds samples of one signal table as columns, in the order of their source.
 
-    - `table` is the number of the signal table: in its source, or, after the block was fed, in the collector.
+    - `table` is the number of the signal table in its source.  After the block is fed, it is the table's number in the
+      collector.
     - `t_ns` (n,) has the times since the Unix epoch.
     - `signals` (S,) has the index in the table for each row of `raw`.
     - `raw` (S, n) has the raw values.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.

@@ -340,6 +340,6 @@ def test_a_missing_pyarrow_is_told_of_the_output_that_was_asked_for(log, dbc, tm
 
 
 def test_databases_of_buses_that_the_log_does_not_have_are_an_error_that_names_its_buses(log, dbc, tmp_path):
-    with pytest.raises(Permanent, match="no frame of can9; its buses are can0, can1: name one of these"):
+    with pytest.raises(Permanent, match="no frame on bus can9; its buses are can0, can1: name one of these"):
         decode_log(log, {"can9": [dbc]}, tmp_path / "drive.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["car.dbc", "drive.log"]

@@ -38,7 +38,7 @@ def test_topics_are_those_of_the_design():
     ],
 )
 def test_a_topic_of_another_form_is_untrusted(topic):
-    with pytest.raises(Untrusted, match="is not hu/v1/up"):
+    with pytest.raises(Untrusted, match="does not have the form hu/v1/up"):
         topics.parse_up(topic)
 
 

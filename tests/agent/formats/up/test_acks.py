@@ -69,7 +69,7 @@ def test_an_oversized_acknowledgement_is_untrusted_unread():
     [
         ({"format": 2}, "format 2"),
         ({"vehicle": "WVWZZZ1JZXW000001"}, "names no vehicle"),
-        ({"stored": range(MAX_SEQS + 1)}, "more batches"),
+        ({"stored": range(MAX_SEQS + 1)}, "more than 1000 batches"),
     ],
 )
 def test_a_signed_acknowledgement_out_of_bounds_is_untrusted(change, reason):
