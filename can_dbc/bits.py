@@ -4,8 +4,8 @@ The frame data is read as 64-bit words.  Each word is gathered and byte-swapped 
 word starts at a multiple of 8 bytes, or at the first byte of a signal that would cross into the next word.  A signal
 that spans 9 bytes also takes bits from the ninth byte.
 
-One array operation shifts all rows of a word, one masks all rows, and all signs are extended together.  The reason is
-that a call of numpy costs more than the work on a few rows.
+One array operation shifts all signals of a word, one masks all signals of the message, and all signs are extended
+together.  The reason is that a call of numpy costs more than the work on a few signals.
 """
 
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ class PlanCache:
         except (OverflowError, ValueError) as error:  # a number exceeds 64 bits, or the plan reads back differently
             self.problem = (
                 f"{path.name}: the plan cannot be stored ({error}), so it is compiled at each start; "
-                "correct the numbers in the bus's databases that are NaN or exceed 64 bits"
+                "find the numbers in the databases of the bus that are NaN or exceed 64 bits, and correct them"
             )
             return
         try:
@@ -163,13 +163,13 @@ def _decoded(body: bytes) -> BusPlan | None:
 
 
 def _is_coherent(plan: BusPlan) -> bool:
-    """Return whether messages have distinct keys, and the decoder can rely on every index and length."""
+    """Return whether the messages of `plan` have distinct keys, and whether all indices and lengths are valid."""
     keys = {match_key(message.can_id, message.extended, plan.match) for message in plan.messages}
     return len(keys) == len(plan.messages) and all(_is_sound(message) and _holds(message) for message in plan.messages)
 
 
 def _holds(message: MessagePlan) -> bool:
-    """Return whether `message` may stand in a bus plan itself, either as a container or as an ordinary message.
+    """Return whether `message` can be at the top level of a bus plan, which is outside of any container.
 
     Such a message has no header id.  A container has no signals, multiplexers or defect.  The messages in a container
     have distinct, valid header ids and the identifier of the container, and are not containers themselves.

@@ -94,13 +94,13 @@ def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
             name = f"{message.name}.{drafts[multiplexer.signal].name}"
             notes.append(
                 f"{name} = {listed}: the selected signals overlap or exceed the message, so frames that select them "
-                "are refused; correct their start or length in the database"
+                "are refused; correct the start or length of the signals in the database"
             )
     defect = None
     if not _consistent([s for s in drafts if s.multiplexer is None], message.length):
         notes.append(
             f"{message.name}: signals overlap or exceed the message, so all its frames are refused; "
-            "correct their start or length in the database"
+            "correct the start or length of the signals in the database"
         )
         defect = "layout"
     signals, moved = _kept(message.name, drafts, notes)
@@ -118,8 +118,8 @@ def _compile_container(container: "Message", plan: MessagePlan, notes: list[str]
         header_id = message.header_id
         if header_id is None or not 0 <= header_id < HEADER_IDS:
             notes.append(
-                f"{container.name}.{message.name}: no frame can carry the header id {header_id}, so the message is "
-                "left out; give it a header id of at most 3 bytes"
+                f"{container.name}.{message.name}: the message is left out, because its header id is {header_id}; "
+                "give it a header id from 0 to 0xFFFFFF"
             )
         elif message.is_container:
             notes.append(
@@ -217,7 +217,7 @@ def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPl
     distinct = {tuple(group) for group in groups.values()}
     broken = {group for group in distinct if not _consistent([drafts[i] for i in group], length)}
     # If the value table has a text for a number, cantools selects by the text.  Numbers that share a text therefore
-    # select what the last of them selects.
+    # all select the signals of the last such number.
     number_of_text = {str(text): int(number) for number, text in choices.items()}
     named = {int(raw): number_of_text[str(text)] for raw, text in choices.items()}
     scale, offset = signal.conversion.scale, signal.conversion.offset
@@ -247,15 +247,16 @@ def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
 def _kept(
     message: str, drafts: Sequence[SignalPlan], notes: list[str]
 ) -> tuple[tuple[SignalPlan, ...], Mapping[int, int]]:
-    """Return the signals to decode, and a map from the index of each kept draft to the index of its signal.
+    """Return the signals to decode, and a map from the index of a draft to the index of its signal.
 
-    Drafts that share a name and a multiplexed group become one signal.  Drafts of more than 64 bits are left out.
+    A draft is the plan of one signal of the database.  Drafts that share a name and a multiplexed group become one
+    signal.  Drafts of more than 64 bits are left out of both results.
 
     Raises: DatabaseError if a multiplexer of more than 64 bits selects a signal.
     """
-    # cantools' dictionary keeps the bits that were unpacked last, and converts them as the signal that is listed last.
-    # bitstruct unpacks big-endian signals before little-endian ones.  If there are little-endian signals, the first one
-    # remains.  Otherwise the last big-endian signal in network order remains.
+    # If signals share a name, cantools keeps the bits that bitstruct unpacks last, and converts them with the scale and
+    # texts of the signal that is listed last.  The bits that are unpacked last are those of the first little-endian
+    # signal.  If there is none, they are those of the last big-endian signal in network order.
     places: dict[tuple[str, int | None, tuple[int, ...]], list[int]] = {}
     for number, draft in enumerate(drafts):
         if draft.bits > WORD_BITS:

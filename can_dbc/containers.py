@@ -49,7 +49,10 @@ class Unpacked:
     """
 
     def __init__(self, data: NDArray[np.uint8], length: NDArray[np.uint8], header_ids: Sequence[int]) -> None:
-        """Take apart frames of `data` (n, width) and `length` (n,); `header_ids` are those of contained messages."""
+        """Take apart `n` frames, given as `data` (n, width) and `length` (n,) in bytes.
+
+        `header_ids` are the header ids of the contained messages.
+        """
         self._data = data
         self.truncated = np.zeros(len(data), np.bool_)
         frame, header_id, start = _walk(data, length.astype(np.intp), self.truncated)

@@ -24,7 +24,7 @@ _UNUSED: Final = re.compile(r"(?:VAL_|SG_MUL_VAL_|SIG_VALTYPE_) \d+ \w+")
 
 # cantools keeps a record of every bit of a message in memory.  It makes a codec (some 50 us) for each multiplexer
 # number, and for nested multiplexers one for each combination of numbers.  A small file could therefore exhaust memory
-# and time. No bus carries messages beyond these limits.
+# and time.  No bus carries messages beyond these limits.
 _MOST_BYTES: Final = 65_535
 _MOST_NUMBERS: Final = 65_536
 _MOST_CODECS: Final = 131_072
@@ -35,7 +35,7 @@ _SIZES: Final = re.compile(
 _SELECTIONS: Final = re.compile(r"\bSG_MUL_VAL_\s+(?P<message>\d+)\s+(?P<signal>\w+)\s+(?P<by>\w+)(?P<ranges>[^;]*)")
 _RANGE: Final = re.compile(r"(\d+)\s*-\s*(\d+)")
 
-# cantools logs warnings about duplicate names and ids.  They are silenced here, because the plan has the same as notes.
+# cantools logs warnings about duplicate names and ids.  They are silenced here, because the plan has its own notes.
 logging.getLogger("cantools.database").setLevel(logging.ERROR)
 
 
@@ -99,13 +99,13 @@ def _check_limits(text: str, source: str) -> None:
     for size in _SIZES.finditer(text):
         most = {"bytes": _MOST_BYTES, "start": 8 * _MOST_BYTES, "bits": 8 * _MOST_BYTES}
         if any(_beyond(digits, most[name]) for name, digits in size.groupdict("0").items()):
-            raise _too_large(size, text, source, f"the limit of {_MOST_BYTES} bytes a message")
+            raise _too_large(size, text, source, f"the limit of {_MOST_BYTES} bytes per message")
     trees: dict[str, _Tree] = {}
     for selection in _SELECTIONS.finditer(text):
         count = 0
         for first, last in _RANGE.findall(selection["ranges"]):
             if _beyond(last, int(first[:20]) + _MOST_NUMBERS):
-                raise _too_large(selection, text, source, f"the limit of {_MOST_NUMBERS} multiplexer numbers a range")
+                raise _too_large(selection, text, source, f"the limit of {_MOST_NUMBERS} multiplexer numbers per range")
             count += max(int(last) - int(first[:20]) + 1, 1)
         tree = trees.setdefault(selection["message"], {})
         tree.setdefault(selection["by"], []).append((selection["signal"], count))
@@ -117,7 +117,7 @@ def _check_limits(text: str, source: str) -> None:
 
 
 _Tree = dict[str, list[tuple[str, int]]]
-"""Maps each multiplexer to the signals that it selects, each with the number of values that select it."""
+"""Maps a multiplexer to the signals that it selects.  The number beside a signal counts the values that select it."""
 
 
 def _codecs(tree: _Tree) -> int:
@@ -135,8 +135,8 @@ def _codecs(tree: _Tree) -> int:
 
 
 def _beyond(digits: str, most: int) -> bool:
-    # Python refuses to convert numbers with thousands of digits (CVE-2020-10735).  More than 20 digits exceed every
-    # limit.
+    # Python refuses to convert numbers with thousands of digits (CVE-2020-10735).  A number of more than 20 digits
+    # exceeds every limit.
     return len(digits) > 20 or int(digits) > most
 
 

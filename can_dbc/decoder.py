@@ -64,9 +64,9 @@ class Decoder:
         """Prepare to decode with `plans`; the key of a plan is the index of its bus in a block.
 
         `wanted(bus, message)` is called once for each message and returns indices into `message.signals`.  If it
-        returns none, frames of the message are skipped and not even counted as refused.  A container is skipped if none
-        of its contained messages is wanted.  Whether a frame is refused does not depend on how many of its signals are
-        wanted.
+        returns no index, frames of the message are skipped and not even counted as refused.  A container is skipped if
+        none of its contained messages is wanted.  Whether a frame is refused does not depend on how many of its signals
+        are wanted.
 
         Raises: DecodeError if `wanted` returns an index that the message does not have.
         """
@@ -118,8 +118,8 @@ class Decoder:
             used = order[: stops[known - 1]]
             frames = frames_at(block, None if alone else used)
             shortest = np.minimum.reduceat(frames.length, starts[:known]).tolist()
-            # The buffer size applies to this thread only.  It is restored afterwards, because it also affects the
-            # caller.
+            # numpy keeps one buffer size for each thread.  It is restored afterwards, so that the caller's own array
+            # operations are not affected.
             usual = np.setbufsize(_BUFFER_VALUES)
             try:
                 for number, start, stop, length in zip(numbers, starts, stops, shortest, strict=False):

@@ -132,11 +132,13 @@ class MessageDecoder:
         return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw, shown),)
 
     def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which signals are valid, which frames have an unlisted number, and which select a broken group.
+        """Return which signals are valid (rows, n), and which frames must be refused, as two arrays (n,).
 
-        The first array has the shape (rows, n), the other two have the shape (n,).
+        The first of the two marks frames with a multiplexer number that the database does not list.  The second marks
+        frames that select signals which overlap or exceed the message.
         """
-        # A multiplexer comes before those that it selects, so the validity of each one is known before its turn.
+        # A multiplexer comes before the multiplexers that it selects.  The validity of each multiplexer is therefore
+        # known before its number is looked up.
         valid = np.ones(raw.shape, np.bool_)
         unlisted = np.zeros(raw.shape[1], np.bool_)
         broken = np.zeros(raw.shape[1], np.bool_)
@@ -168,7 +170,7 @@ class ContainerDecoder:
         Frames and PDUs that do not decode are added to `refused`.
         """
         name, rows = self._plan.name, frames.rows[start:stop]
-        # A frame of this container has at most `length` bytes.  A longer frame is not what the database describes.
+        # The database says that a frame of this container has at most `length` bytes, so a longer frame is refused.
         long = frames.length[start:stop] > self._plan.length
         refused.add(Refused.LONG, rows[long], name)
         held = start + np.flatnonzero(~long)

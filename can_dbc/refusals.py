@@ -83,7 +83,7 @@ class RefusedFrames:
 
 
 def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """Yield (key, count) for each bus and identifier among the frames at `rows`."""
+    """Yield (key, number of frames) for each bus and identifier at `rows`.  BUS_SHIFT explains the key."""
     can_id, bus = block.can_id[rows] & ID_BITS, block.bus[rows].astype(np.int64)
     extended = block.flags[rows] & EXTENDED
     if not extended.any() and can_id.max() < STANDARD_IDS:  # Counting is faster than sorting.

@@ -44,7 +44,7 @@ class Selector:
         return np.array([self._column(value) for value in values], np.intp)[inverse]
 
     def _column(self, raw: np.int64) -> int:
-        """Return the column for one raw value of a multiplexer that is scaled, a float, or has ambiguous texts."""
+        """Return the column for one raw value of a multiplexer that is scaled, is a float, or selects by text."""
         # This repeats cantools' own arithmetic on Python numbers, because float64 would round large integers.
         multiplexer, signal = self._multiplexer, self._signal
         value: int | float = int(raw)

@@ -76,7 +76,7 @@ def test_overlapping_or_protruding_signals_make_a_layout_defect():
     assert [m.defect for m in plan.messages] == ["layout", "layout", None]  # cantools checks each byte order separately
     assert plan.notes == tuple(
         f"{n}: signals overlap or exceed the message, so all its frames are refused; "
-        "correct their start or length in the database"
+        "correct the start or length of the signals in the database"
         for n in "OP"
     )
 
@@ -93,7 +93,7 @@ def test_a_broken_multiplexed_group_is_a_defect_of_its_number_only():
     assert plan.messages[0].multiplexers[0].broken == {1}
     assert plan.notes == (
         "M.Mux = 1: the selected signals overlap or exceed the message, so frames that select them are refused; "
-        "correct their start or length in the database",
+        "correct the start or length of the signals in the database",
     )
 
 
@@ -148,14 +148,12 @@ def test_a_container_has_its_messages_under_its_own_identifier():
         (
             [1, None],
             ["I0"],
-            "C.I1: no frame can carry the header id None, so the message is left out; "
-            "give it a header id of at most 3 bytes",
+            "C.I1: the message is left out, because its header id is None; give it a header id from 0 to 0xFFFFFF",
         ),
         (
             [1 << 24, 1],
             ["I1"],
-            "C.I0: no frame can carry the header id 16777216, so the message is left out; "
-            "give it a header id of at most 3 bytes",
+            "C.I0: the message is left out, because its header id is 16777216; give it a header id from 0 to 0xFFFFFF",
         ),
         ([7, 7], [], "C: contained messages share a header id, so its frames are refused; correct the header ids"),
         (
