@@ -56,7 +56,8 @@ def frame_us(length: int, *, extended: bool, fd: bool) -> int:
 def carried(released_us: Micros, duration_us: Micros, free_us: int) -> Micros:
     """Return the time at which the transmission of each frame ends.
 
-    A frame waits for the end of the frame before it.  The bus is free from `free_us` on.  `released_us` must not fall.
+    A frame waits for the end of the frame before it.  The bus is free from `free_us` on.  The times in `released_us`
+    must not decrease.
     """
     # Frames are sent in the order of their release.  Arbitration by identifier on a real bus would reorder only the few
     # frames that wait at the same moment, and consumers could not tell this from jitter.

@@ -21,9 +21,9 @@ _SAE_J1850: Final = _crc8_table(0x1D)
 
 
 def crc8_sae_j1850(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the CRC-8 SAE J1850 (polynomial 0x1D, start and final XOR 0xFF) of low identifier byte and data."""
-    # The identifier is included, as AUTOSAR's E2E profiles include a data id, so that no message can pass for another
-    # one.
+    """Return the CRC-8 SAE J1850 (polynomial 0x1D, start and final XOR 0xFF) of the low identifier byte and data."""
+    # The identifier is included, as AUTOSAR's E2E profiles include a data id, so that no message can be mistaken
+    # for another one.
     crc: NDArray[np.uint8] = np.full(len(data), _SAE_J1850[0xFF ^ (can_id & 0xFF)], np.uint8)
     for column in data.T[:-1]:
         crc = _SAE_J1850[np.bitwise_xor(crc, column)]

@@ -35,7 +35,7 @@ class _Word:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MessageEncoder:
-    """Encodes one message.  `signals` names the columns of values in their order, which is that of the database."""
+    """Encodes one message.  The rows of values have the order of `signals`, which is the order of the database."""
 
     name: str
     can_id: int
@@ -57,7 +57,7 @@ class MessageEncoder:
     def encode(self, physical: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Return the data (n, length) for physical values (S, n), rounded to the nearest step as cantools does.
 
-        Raises: ValueError that names the signal, if its bits cannot hold a value.  Only IEEE floats can hold NaN.
+        Raises: ValueError if the bits of a signal cannot hold a value.  Only IEEE floats can hold NaN.
         """
         unscaled = (physical - self._offset[:, None]) / self._scale[:, None]
         rounded = np.rint(unscaled)
@@ -81,8 +81,8 @@ class MessageEncoder:
 
         Raw values of unsigned 64-bit signals and of IEEE floats are bit patterns.
 
-        Raises: ValueError if the number of columns is wrong, or, with the name of the signal, if its bits cannot hold a
-        value.
+        Raises: ValueError if there is not one row for each signal, or if the bits of a signal cannot hold a value.  The
+        error names that signal.
         """
         if len(raw) != len(self.signals):
             raise ValueError(
@@ -192,8 +192,8 @@ def _spans(start: int, length: int, *, big_endian: bool) -> list[tuple[int, int,
     """Return (word, lowest bit of the value, number of bits, shift within the word) for each word of a signal.
 
     The start of a little-endian signal is its least significant bit.  The start of a big-endian signal is its most
-    significant bit, in the DBC's numbering.  Bits are renumbered here so that bit 7 of byte 0 comes first.  In that
-    order a big-endian value has no gaps, so its end gives the shift in a big-endian word.
+    significant bit, in the DBC's numbering.  For big-endian signals, bits are renumbered so that bit 7 of byte 0 comes
+    first.  In that order the value has no gaps, so its end gives the shift in a big-endian word.
     """
     first = 8 * (start // 8) + 7 - start % 8 if big_endian else start
     found = []

@@ -112,7 +112,7 @@ def transmission_status(d: Drive, _: Sending) -> Signals:
 def emission_diagnostics(d: Drive, s: Sending) -> Signals:
     """Return the diagnostic signals.
 
-    Six blocks take turns, one in each frame, and so do the two pages of the monitor block.
+    Each frame carries one of six blocks, in turn.  The monitor block carries one of two pages, in turn.
     """
     block = s.index % 6
     hours = {3: s.trait(30, 300, 900), 4: s.trait(31, 1200, 2500), 5: s.trait(32, 2600, 4000)}

@@ -201,8 +201,8 @@ class Hybrid:
     def _turn(self, coupled_rpm: Column) -> Column:
         """Return the engine speed in rpm.
 
-        The speed follows the wheels through a closed clutch and is at least idle.  If the engine is off, it falls to
-        zero.
+        A running engine follows the wheels through a closed clutch, but does not settle below its idle speed.  If the
+        engine is off, its speed falls to zero.
         """
         engine_on = self._engine_on_s > 0
         idle_rpm = _CHARGING_RPM if self._sustaining else _IDLE_RPM

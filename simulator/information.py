@@ -50,7 +50,7 @@ def displayed_values(d: Drive, _: Sending) -> Signals:
     """
     m, e = d.motion, d.driveline
     speed_kmh = m.speed_mps * KMH
-    # The trip computer assumes 0.36 kWh an ampere-hour, 17 kWh/100 km and 5.8 l/100 km.
+    # The trip computer assumes 0.36 kWh per ampere-hour, 17 kWh/100 km and 5.8 l/100 km.
     electric_km = e.state_of_charge * CAPACITY_AH * 0.36 / 0.17
     return {
         # A speedometer must never show less than the true speed (UN Regulation 39).

@@ -92,8 +92,8 @@ def _block(rng: np.random.Generator, *, kerb: bool) -> Iterator[Segment]:
         slow = rng.uniform(4.5, 6.5)
         yield to(slow, rng.uniform(0.9, 1.5), indicator=side)
         turn_rad = side * rng.uniform(1.2, 1.75)
-        # The turn is slow enough for a lateral acceleration of at most 2.5 m/s², which peaks at PEAK * turn / duration
-        # * speed.
+        # The lateral acceleration peaks at PEAK * turn / duration * speed.  The duration keeps this peak at or below
+        # 2.5 m/s².
         duration_s = math.ceil(PEAK * abs(turn_rad) * slow / 2.5)
         yield Segment(duration_s, slow, slow, turn_rad, indicator=side, limit_kmh=limit_kmh, following=following)
         yield to(cruise, rng.uniform(0.8, 1.6))

@@ -38,7 +38,7 @@ class Sending:
         return low + (high - low) * float(noise.uniform(self.seed, stream, np.zeros(1, np.int64))[0])
 
     def traits(self, stream: int, count: int, low: float, high: float) -> Column:
-        """Return a lasting property of the vehicle for each of `count` like components, between `low` and `high`."""
+        """Return one lasting property, between `low` and `high`, for each of `count` components such as wheels."""
         return low + (high - low) * noise.uniform(self.seed, stream, np.arange(1, count + 1))
 
 

@@ -79,5 +79,8 @@ class Surroundings:
 
 
 def is_parked(segment: Segment, elapsed_s: int) -> bool:
-    """Return whether the selector is in P, which it is at the kerb, except in the first second and the last two."""
+    """Return whether the selector is in P.
+
+    The selector is in P during a stop at the kerb, except in its first second and its last two seconds.
+    """
     return segment.stop is Stop.KERB and 1 <= elapsed_s < segment.duration_s - 2

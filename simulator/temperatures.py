@@ -56,7 +56,7 @@ class Temperatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thermal(Columns):
-    """Holds the quantities of `Temperatures` as columns, each of which is a straight line within a second."""
+    """Holds the quantities of `Temperatures` as columns.  Within a second, each quantity changes linearly."""
 
     coolant: Column
     oil: Column
@@ -109,7 +109,7 @@ def after_one_second(now: Temperatures, heat: Heat) -> Temperatures:
 
 
 def between(before: Temperatures, after: Temperatures) -> Thermal:
-    """Return the columns of one second that lead from `before` to `after` on straight lines."""
+    """Return the columns of one second in which each quantity changes linearly from `before` to `after`."""
     along = np.arange(1, STEPS_PER_S + 1) / STEPS_PER_S
     ends = zip(astuple(before), astuple(after), strict=True)
     return Thermal(*(start + (end - start) * along for start, end in ends))
