@@ -1,4 +1,4 @@
-"""Measures everything in one run, prints the tables, and writes bench.json and bench.png."""
+"""Compares the agent with other tools in one run, prints the tables, and writes bench.json and bench.png."""
 
 import argparse
 import json
@@ -37,7 +37,11 @@ def main() -> int:
         epilog="example: python -m bench --rounds 3 --only mustang --no-storage",
     )
     parser.add_argument(
-        "--rounds", type=whole(1, 1_000), default=7, metavar="N", help="measurements of each way (default: %(default)s)"
+        "--rounds",
+        type=whole(1, 1_000),
+        default=7,
+        metavar="N",
+        help="measure each decoder and pipeline N times (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("build"), metavar="DIR", help="folder of the results (default: %(default)s)"
@@ -162,7 +166,7 @@ def _add(figures: dict[str, Any], name: str, found: dict[str, Any]) -> None:
 
 
 def _summarise(figures: dict[str, Any]) -> None:
-    """Add the means over the open classic captures, for each figure of bytes per sample."""
+    """Add the mean of each figure of bytes per sample over the captures of cars."""
     classic = figures["classic"]
     for key in ("bytes_per_sample", "bytes_per_sample_5s", "bytes_per_sample_sealed", "bytes_per_sample_sealed_5s"):
         if classic:
@@ -170,7 +174,7 @@ def _summarise(figures: dict[str, Any]) -> None:
 
 
 def _storage(figures: dict[str, Any], backlog_mb: int, out: Path) -> None:
-    """Measure where batches become durable: the vehicle's spool and the fleet's lake."""
+    """Measure the receiver that fills the lake, and the vehicle's spool."""
     from bench import backlog, receiving
 
     _print("measuring the receiver, from sealed batches to Delta tables")

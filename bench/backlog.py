@@ -4,7 +4,7 @@ Appends and acknowledgements are measured in turns over spools of all sizes, so 
 all sizes alike.  The backlog is filled without syncing each file to the disk, which only shortens the filling.
 
 The drain runs the agent's uplink until the spool is empty.  The settings are MQTT 5 over mutual TLS, QoS 1, the default
-number of messages in flight, no limit of the rate, and `ack = "broker"`.  Each batch is read, checked, and durably
+number of messages in flight, no rate limit, and `ack = "broker"`.  Each batch is read, checked, and durably
 forgotten.
 
 Between the two halves of the drain, `mosquitto_pub -l -q 1` publishes the whole backlog over the same broker, with one
@@ -12,8 +12,8 @@ process, one connection and one line per message.  A line cannot hold line ends 
 sealed batches are replaced.  The number and the sizes of the messages stay the same.  A subscriber listens at the
 broker in both cases.
 
-The uplink leaves the removal of files for when the link is idle, and mosquitto's client has no such work.  Only
-`drain_removed_ratio_mosquitto` includes the removal.
+The uplink removes the files of delivered batches only when the link is idle.  mosquitto's client removes no files.
+Only `drain_removed_ratio_mosquitto` includes the removal.
 """
 
 import asyncio
@@ -56,8 +56,8 @@ from lab.simulate.enrolment import enrol_many
 
 BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
 TURNS: Final = 60
-BATCH_BYTES: Final = 2_000  # of a batch in the backlogs whose costs are measured
-DRAIN_BATCH_BYTES: Final = 55_000  # near the default of 60,000 in the settings
+BATCH_BYTES: Final = 2_000  # size of a batch in `costs`
+DRAIN_BATCH_BYTES: Final = 55_000  # size of a batch in `drain`, near the default of 60,000 in the settings
 AGE_S: Final = 86_400.0  # age of the drained batches, so that all of them count as backlog
 _AT_ONCE: Final = 500
 
@@ -204,9 +204,9 @@ def _uplink(spool: Spool, endpoint: Endpoint) -> Uplink:
 
 
 def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> tuple[float, float]:
-    """Drain the spool until at most `left` batches are in it, and remove the files of all others.
+    """Deliver batches until at most `left` are in the spool, then remove the files of the delivered batches.
 
-    Return the seconds until the batches were delivered, and until the files were gone as well.
+    Return the seconds until the batches were delivered, and the seconds until the files were removed too.
     """
     started = time.perf_counter()
     delivered = asyncio.run(_drain(spool, endpoint, left))
@@ -215,7 +215,7 @@ def _deliver(spool: Spool, endpoint: Endpoint, *, left: int) -> tuple[float, flo
 
 
 async def _drain(spool: Spool, endpoint: Endpoint, left: int) -> float:
-    """Drain the spool until at most `left` batches are in it, and return when that was, by `time.perf_counter`."""
+    """Deliver batches until at most `left` are in the spool, and return the `time.perf_counter` of that moment."""
     uplink = _uplink(spool, endpoint)
     async with connect(endpoint) as connection:
         running = asyncio.create_task(uplink.run(connection))

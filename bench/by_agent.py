@@ -36,7 +36,7 @@ class AgentDecoder:
         )
 
     def columns(self) -> Columns:
-        """Return all physical values, without those of signals that a frame does not carry."""
+        """Return the physical values of all signals, for each signal only from the frames that carry it."""
         parts: dict[tuple[str, str, str], list[np.ndarray]] = {}
         for window in self._windows:
             for columns in self._decoder.decode(window).columns:

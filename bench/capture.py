@@ -61,9 +61,10 @@ def measure() -> dict[str, Any]:
 
 
 def _figures(phases: Sequence[tuple[str, float, int]]) -> dict[str, Any]:
-    """Return the figures for `phases` of (reader, CPU seconds, frames sent), in rounds of READERS.
+    """Return the figures for `phases` of (reader, CPU seconds, frames sent).
 
-    The cost of the phase `none` is subtracted from the other readers, because it is the cost without a reader.
+    Each round has one phase for each of READERS, in their order.  The phase `none` has no reader, so its cost is
+    subtracted from the cost of the other phases.
     """
     rounds = [phases[start : start + len(READERS)] for start in range(0, len(phases), len(READERS))]
     costs: dict[str, list[float]] = {name: [] for name in READERS if name != "none"}

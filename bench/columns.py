@@ -1,4 +1,4 @@
-"""Defines one form for the values that the decoders give for a drive, and checks that two decoders agree."""
+"""Defines a common form for the values that decoders return, and checks that two decoders agree."""
 
 from collections.abc import Mapping
 
@@ -21,12 +21,14 @@ class Different(Exception):
 def check_same(expected: Columns, found: Columns, who: str) -> int:
     """Check that both sides have equal values, and return how many there are; `who` names the decoders in the error.
 
-    NaN equals NaN.  Raises: Different, with the first signal that differs.
+    NaN equals NaN.
+
+    Raises: Different if values differ or a signal is missing.  The error names the first such signal.
     """
     if missing := sorted(set(expected) ^ set(found)):
-        raise Different(f"{who}: only one side has {'.'.join(missing[0])} and {len(missing) - 1} other signals")
+        raise Different(f"{who}: only one side has the signal {'.'.join(missing[0])} (and {len(missing) - 1} others)")
     for key, values in expected.items():
         ours = found[key]
         if len(values) != len(ours) or not np.array_equal(values, ours, equal_nan=True):
-            raise Different(f"{who}: the {len(values)} and {len(ours)} values of {'.'.join(key)} differ")
+            raise Different(f"{who}: the values of {'.'.join(key)} differ ({len(values)} and {len(ours)} values)")
     return sum(len(values) for values in expected.values())

@@ -1,4 +1,4 @@
-"""Converts the raw values of whole messages to physical values, which the other decoders give.
+"""Converts the raw values of whole messages to physical values, because the other decoders return physical values.
 
 The agent itself never needs physical values: it sends raw integers, and the lake converts them.
 """

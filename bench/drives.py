@@ -31,8 +31,8 @@ VEHICLE_S: Final = 90.0
 class Drive:
     """Holds the frames of one drive, and the databases that decode them.
 
-    `databases` are listed by the name of the bus, `plans` by its index.  `kind` is the folder of the capture (`can` is
-    a car).
+    The keys of `databases` are bus names, and the keys of `plans` are bus indices.  `kind` is the name of the folder
+    that holds the capture.  The folder `can` holds captures of cars.
     """
 
     name: str

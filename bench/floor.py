@@ -1,8 +1,7 @@
-"""Measures the floor of the pipeline: the cost of a durable batch that no decoder or codec can save.
+"""Measures the least cost of a durable batch, which no faster decoder or codec can reduce.
 
 A finished body is signed and sealed.  Then its file is written and synced, the folder is synced, and a row of 100 bytes
-is committed (SQLite, WAL, synchronous=FULL).  Even a spool that kept no index and obeyed no limits would take these
-steps.
+is committed (SQLite, WAL, synchronous=FULL).  Even the simplest spool, without limits, would take these steps.
 """
 
 import sqlite3
@@ -23,7 +22,7 @@ EPOCH: Final = "0" * 32
 
 
 class Floor:
-    """Makes batches of `bodies` durable in a new `folder`, one after the other, as a spool without an index would."""
+    """Makes batches of `bodies` durable in a new `folder`, one after the other, as the simplest spool would."""
 
     def __init__(self, bodies: Sequence[bytes], folder: Path) -> None:
         self._bodies = bodies

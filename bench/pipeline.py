@@ -1,8 +1,8 @@
 """Measures the whole pipeline, from frames in memory to sealed batches that are durable in the spool.
 
-The agent's own code decodes, collects, encodes, compresses, signs, seals and stores one window at a time.  It has run
-before the measurement, as in an agent that has been running for a while.  The receiver has already confirmed the
-catalogue, which a vehicle sends once for each revision of a campaign.
+The agent's own code decodes, collects, encodes, compresses, signs, seals and stores one window at a time.  The
+measurement begins after a first run, so that it describes an agent that has been running for a while.  The receiver has
+already confirmed the catalogue, which a vehicle sends once for each revision of a campaign.
 """
 
 import time
@@ -118,7 +118,7 @@ class Pipeline:
         return [body for window in self.windows() for _, body in encode_fragments(window, limit, self._catalogue)]
 
     def columns(self) -> Columns:
-        """Return the values that a receiver reads from the batches that one run leaves in the spool."""
+        """Empty the spool, run all windows once, and return the values that a receiver reads from the batches."""
         self.empty()
         self.run()
         parts: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}

@@ -35,6 +35,6 @@ def rings_kb(pid: int) -> int:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU time of a process in seconds.  Under User Mode Linux, the kernel counts it in ticks."""
-    # The program's name, in parentheses, may hold spaces and digits, so the fields are counted from its end.
+    # The program's name, in parentheses, may hold spaces, so fields are counted from the closing parenthesis.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -35,6 +35,8 @@ def measure(drive: Drive, out: Path) -> dict[str, Any]:
     """Return samples per second, and CPU seconds per million samples.
 
     The lake lies in a temporary folder below `out`.
+
+    Raises: RuntimeError if the receiver does not store all samples.
     """
     with tempfile.TemporaryDirectory(dir=out, prefix="bench-receiver-") as name:
         folder = Path(name)

@@ -2,12 +2,12 @@
 
     python -m bench.running FOLDER      needs vcan, and a FOLDER that `bench.vehicle.prepare` made
 
-The agent captures by packet ring from two vcan interfaces, on which canplayer sends 4,000 frames/s each.  It collects
-by the demonstration's campaigns (config/campaigns), and then once more every signal at its native rate.  If this
-machine has no vcan, User Mode Linux is booted.
+canplayer sends 4,000 frames/s on each of two vcan interfaces, and the agent captures them by packet ring.  In the first
+run, the agent collects by the demonstration's campaigns (config/campaigns).  In a second run, the agent collects every
+signal at its native rate.  If this machine has no vcan, `measure` boots User Mode Linux.
 
-Start-up begins at `exec`.  It ends at the first captured frame of each bus, by the kernel's timestamp, and, as a second
-figure, when the agent works on frames.  It is measured in turns with `python3 -c "import numpy"`.
+Start-up begins at `exec`.  One figure ends when each bus has its first captured frame, by the kernel's timestamp.  A
+second figure ends when the agent processes frames.  The start-up is measured in turns with `python3 -c "import numpy"`.
 `bench/process_costs.py` reads the costs of the running process.
 """
 
@@ -31,7 +31,7 @@ from lab.vehicle import Agent, Vehicle
 
 STARTS: Final = 3
 SETTLE_S: Final = 20.0
-"""The time of two windows at this load, after which the agent has allocated the most that it needs."""
+"""The time of two windows at this load.  By then, the agent has allocated as much memory as it needs."""
 
 STEADY_S: Final = 15.0
 _LIBRARIES: Final = """
@@ -90,8 +90,8 @@ def start_up_here(folder: Path) -> dict[str, float]:
 def start_up(vehicle: Vehicle, event: str, times: int) -> dict[str, float]:
     """Return median start-up times in seconds, and their ratios to the time of importing numpy.
 
-    The agent starts with compiled plans, and without them (`_cold`).  `startup` ends at the first frame of each bus,
-    and is missing if there are no frames.  `working` ends when `event` is in the agent's log `times` times.
+    The agent starts with compiled plans, and without them (`_cold`).  `startup` ends when each bus has its first frame,
+    and is missing if there are no frames.  `working` ends when the agent has logged `event` as often as `times` says.
     """
     taken: dict[str, list[float]] = {}
     with _agent(vehicle) as agent:  # This run compiles the plans.
@@ -172,7 +172,7 @@ def _agent(vehicle: Vehicle) -> Iterator[Agent]:
 
 
 def _until(agent: Agent, event: str, times: int) -> None:
-    """Wait until the log of the agent names `event` `times` times.
+    """Wait until the agent has logged `event` as often as `times` says.
 
     The log is not decoded, because that would take time from the agent that is measured.
 

@@ -1,9 +1,9 @@
-"""Measures how many bytes other formats need for the same samples, and estimates the floor.
+"""Measures how many bytes other formats need for the same samples, and estimates the least size.
 
 - The format of FleetWise: one protobuf row for each sample, compressed with snappy.  The row is VehicleData of
   aws-iot-fleetwise-edge (interfaces/protobuf/schemas/edgeToCloud/vehicle_data.proto), with time in milliseconds,
   signal number, and value as double.
-- JSON lines, compressed with zstd, as a script does it.
+- JSON lines, compressed with zstd, as a simple script would send them.
 - The estimate: the order-0 entropy of the deltas of each column, without descriptions of signals.
 """
 
@@ -59,7 +59,7 @@ def json_zstd(windows: Sequence[Window]) -> int:
 
 
 def entropy(windows: Sequence[Window]) -> float:
-    """Return the bytes of all windows if the deltas of each column were coded by their frequencies in that column."""
+    """Return the bytes that all windows would need with an ideal code for the deltas of each column."""
     bits = 0.0
     for window in windows:
         times = {group.t_us.tobytes(): group.t_us for group in window.groups}

@@ -1,4 +1,4 @@
-"""Times several ways to do one job in turns, so that other load on the machine affects all of them alike."""
+"""Times several functions in turns, so that other load on the machine affects all of them alike."""
 
 import gc
 import statistics
@@ -11,9 +11,10 @@ SHORTEST_S: Final = 0.05
 
 
 def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each way.
+    """Return the median seconds of a call of each function in `ways`.
 
-    Each way runs once untimed, then `rounds` times in turns, while the garbage collector is off.
+    A first call only shows how often to repeat the function in one measurement.  The functions are then measured in
+    turns, `rounds` times each, while the garbage collector is off.
     """
     repeats = {name: max(1, round(SHORTEST_S / _seconds(way, 1))) for name, way in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}

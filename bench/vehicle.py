@@ -26,7 +26,7 @@ dbc = ["{BODY_DBC}"]
 def prepare(folder: Path, *, traffic: bool) -> None:
     """Enrol a vehicle in `folder`, unless that is done already.
 
-    With `traffic`, write `traffic.log` in the form of candump as well.
+    With `traffic`, also write `traffic.log` in the format of candump.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "identity").is_dir():
@@ -38,8 +38,8 @@ def prepare(folder: Path, *, traffic: bool) -> None:
 def configure(folder: Path, state: Path, sources: str, *, everything: bool = False) -> Vehicle:
     """Return a vehicle that is configured for one run; `sources` are `[[sources]]` tables.
 
-    The vehicle keeps its state in `state`.  Its campaigns are those of config/campaigns, or with `everything` one that
-    collects each signal at its native rate.
+    `prepare` must have enrolled the vehicle in `folder`.  The vehicle keeps its state in `state`.  It collects by the
+    campaigns in config/campaigns.  With `everything`, it collects each signal at its native rate instead.
     """
     vehicle = Vehicle(
         state,
@@ -57,7 +57,7 @@ def configure(folder: Path, state: Path, sources: str, *, everything: bool = Fal
 
 
 def write_candump(block: FrameBlock, file: Path) -> None:
-    """Write the frames in the form of `candump -L`."""
+    """Write the frames in the format of `candump -L`."""
     lines = []
     columns = (block.t_ns, block.bus, block.can_id, block.flags, block.length)
     for row, (t_ns, bus, can_id, flags, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
