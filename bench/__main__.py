@@ -198,6 +198,7 @@ def _processes(figures: dict[str, Any], folder: Path) -> None:
         try:
             figures |= measure()
         except RuntimeError as error:
+            print(error, file=sys.stderr)  # The note has only the first line, and the cause stands further down.
             figures["notes"].append(f"{text} was not measured: {str(error).strip().splitlines()[0]}")
     _print("measuring the start-up on this machine")
     figures |= running.start_up_here(folder)

@@ -32,7 +32,7 @@ class Scaled(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """Return how the bits of the raw values are read."""
+        """Return the type of the raw values: unsigned, signed, or a float of 16, 32 or 64 bits."""
 
     @property
     def scale(self) -> float:

@@ -67,7 +67,7 @@ class Lines:
             raise StopIteration
         self.number += 1
         if len(line) == _LINE_CHARACTERS:
-            raise ValueError(f"the line has more than {_LINE_CHARACTERS} characters")
+            raise ValueError(f"the line has {_LINE_CHARACTERS:,} characters or more")
         return line
 
     def close(self) -> None:

@@ -229,7 +229,10 @@ def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _complaint(error: str, source: str) -> str:
-    """Return msgspec's message "Expected ... - at `$.path`" with the file and the path in front."""
+    """Return msgspec's message with the file and the key in front, and a pointer to the description at the end.
+
+    For example, "Expected `int`, got `str` - at `$.a.b`" becomes "FILE: a.b: expected `int`, got `str`; config/...".
+    """
     what, _, where = error.partition(" - at `$")
     key = where.strip(".`")
     named = f"{key}: " if key else ""

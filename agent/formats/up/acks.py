@@ -1,11 +1,12 @@
 """Sign and verify acknowledgements.  Pure.
 
-An acknowledgement tells a vehicle which batches the vehicle may delete, and which catalogues the fleet lacks.
+An acknowledgement tells a vehicle which batches are stored, which batches are refused for good, and which catalogues
+the fleet lacks.  The vehicle deletes stored and refused batches.
 
 Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed, so neither the
 broker nor another vehicle can cause a deletion.  A replayed acknowledgement is harmless, because a stored batch stays
-stored.  A refusal names the refused bytes by their digest.  If a stranger sends bytes in a vehicle's name, their digest
-matches no batch of the vehicle, so the vehicle deletes nothing.
+stored.  A refusal has the digest of the refused bytes, and the vehicle deletes a batch only if the digest matches.  So
+if a stranger sends bytes in the vehicle's name and they are refused, the vehicle deletes nothing.
 """
 
 from collections.abc import Mapping

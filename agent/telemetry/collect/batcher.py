@@ -185,7 +185,11 @@ class Batcher:
                 yield self._tick(self._latest_ns + 1, self._latest_ns + 1 - self._start_ns)
 
     def _begin(self, t_ns: int) -> None:
-        """Begin an increment at the end of the last one, or at its first frame if the two increments do not adjoin."""
+        """Begin the increment whose first frame is at `t_ns`.
+
+        If a window is open and the frame comes soon after the last increment, the new increment begins at the end of
+        the last one, so that no time lies between them.  Otherwise, it begins at the frame.
+        """
         over_ns = t_ns - self._start_ns
         if not (self._windows and 0 <= over_ns < self._increment_ns):
             self._start_ns = t_ns

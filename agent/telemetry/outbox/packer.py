@@ -47,7 +47,7 @@ class Body:
 class Parcel:
     """Bodies that are stored together or not at all, and the resume points that are stored with them.
 
-    `checkpointed_samples` of the samples are also in checkpoints that the spool has stored.
+    `checkpointed_samples` counts the samples that are also in stored checkpoints.  They survive if the parcel is lost.
     """
 
     bodies: tuple[Body, ...]

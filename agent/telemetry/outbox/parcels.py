@@ -79,9 +79,10 @@ class ParcelQueue:
             return parcel
 
     def shed(self, limit_bytes: int) -> list[Shed]:
-        """Remove the oldest parcels until the others fit into `limit_bytes`; return those that are certainly lost.
+        """Remove the oldest parcels until the others fit into `limit_bytes`, and return the removed parcels.
 
-        The newest parcel stays, however large it is.
+        A removed parcel whose append is in doubt is not returned but remembered in `doubt`, because it may be on the
+        disk already.  The newest parcel stays, however large it is.
         """
         lost: list[Shed] = []
         while len(self._parcels) > 1 and self.size_bytes > limit_bytes:

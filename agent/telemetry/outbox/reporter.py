@@ -68,7 +68,11 @@ class Reporter:
         return list(self._parcels(items, clock)) if items else []
 
     def _parcels(self, items: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[Parcel]:
-        """Yield parcels of one batch each, so that exactly one batch reports each loss."""
+        """Yield `items` as parcels; halve them until each parcel is a single batch.
+
+        A parcel names the losses that its first batch reports, so a parcel of several batches would not say which of
+        them reports a loss.
+        """
         times = [event.t_us for _, event in items]
         window = Window("", "", min(times), max(times) + 1, clock, (), tuple(event for _, event in items))
         parcel = self._packer.pack_events(window, [id_ for id_, _ in items if id_ is not None])

@@ -136,7 +136,7 @@ class Queues:
         return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
 
     def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
-        """Return the `limit` oldest batches that were stored from `since_s` to before `until_s` (Unix epoch)."""
+        """Return the `limit` oldest batches that were stored at `since_s` (Unix epoch) or later, before `until_s`."""
         clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
         return list(entries(self._db, clauses, (since_s, until_s, limit)))
 

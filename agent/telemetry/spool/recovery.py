@@ -144,10 +144,11 @@ def _adopt(
 ) -> _Adoption:
     """Decide what happens to the files that have no row.
 
-    A window whose fragments are all there replaces its checkpoints.  If a fragment is missing and there are
-    checkpoints, the window was never sent.  This is certain, because a fragment is removed only after the removal of
-    the checkpoints is durable.  The power must have failed while the fragments were written.  Then either the fragments
-    or the checkpoints are adopted, whichever have more bytes, and the others are recorded as lost.
+    If all fragments of a window are there, they replace its checkpoints.  If a fragment is missing and checkpoints
+    remain, the power failed while the fragments were written, so none of them was sent: sending begins after all of
+    them are written, and the spool removes a fragment only after the checkpoints are durably gone.  Then either the
+    fragments or the checkpoints are adopted, whichever have more bytes, and the others are recorded as lost.  If no
+    checkpoints remain, all readable fragments are adopted.  A damaged fragment counts as missing.
     """
     adoption = _Adoption()
     whole: dict[BatchName, Entry] = {}

@@ -67,7 +67,7 @@ class Flights:
         return self._flights.get(key)
 
     def room(self) -> int:
-        """Return how many more batches fit into the window."""
+        """Return how many more batches fit into the in-flight window."""
         return max(0, min(self._size - len(self._flights), self._receive_maximum - self._unconfirmed))
 
     @property

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """The count and the reading of the clock that belongs to it, stored in the file as JSON."""
+    """Holds what the file stores as JSON: how many bytes metered links carried today, and when they were counted."""
 
     today: DayUse
     clock: Clock

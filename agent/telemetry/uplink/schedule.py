@@ -69,7 +69,7 @@ class Schedule:
     # ---- what to send
 
     def room(self) -> int:
-        """Return how many more batches to look for: as many as fit into the window, but at most AT_ONCE."""
+        """Return how many more batches to look for: as many as may still be in flight, but at most AT_ONCE."""
         return min(self._flights.room(), AT_ONCE)
 
     @property

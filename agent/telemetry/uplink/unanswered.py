@@ -88,7 +88,7 @@ class Unanswered:
                     silent.lane = Lane.BACKLOG
 
     def resent(self, key: Key) -> None:
-        """Note that a batch is sent again, so its last try cannot count any more."""
+        """Note that a batch is sent again.  If its previous try is not counted yet, it is never counted."""
         if (silent := self._batches.get(key)) is not None:
             silent.open = False
 

@@ -175,7 +175,7 @@ def test_a_log_that_crashes_asammdf_is_permanent_and_crashes_nothing_else(tmp_pa
 def test_a_line_without_end_is_refused(tmp_path):
     path = tmp_path / "drive.log"
     path.write_bytes(b"\0" * 100_000)
-    with pytest.raises(Permanent, match=r"line 1: .* more than 4096 characters"):
+    with pytest.raises(Permanent, match=r"line 1: .* 4,096 characters or more"):
         frames(path)
 
 
