@@ -17,7 +17,8 @@ PANELS = 4
 def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
     """Return (bus, signal) of up to PANELS signals.
 
-    PREFERRED signals come first, at most one for each word.  Signals with many distinct values follow.
+    A signal is preferred if its name contains a word of PREFERRED.  At most one preferred signal for each word comes
+    first.  The other signals follow, those with the most distinct values first.
     """
     stats = samples.group_by(["bus", "signal"]).aggregate(
         [("value", "count"), ("value", "count_distinct"), ("value", "min"), ("value", "max")]

@@ -106,7 +106,7 @@ class Vehicle:
         await self._seal_and_send(Lane.EVENTS, body, samples=0)
 
     async def send(self, number: int) -> None:
-        """Make a batch from window `number` of the recording, with times that end now, and send it."""
+        """Make a batch from window `number` of the recording, moved so that the window ends now, and send the batch."""
         clock = _clock()
         recording = self._fleet.recording
         window = recording.window(number, clock.wall_us, clock)
