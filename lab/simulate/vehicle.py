@@ -56,7 +56,10 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Sent:
-    """Counts the batches that one vehicle sent, and the answers.  `samples` and `refused` are by sequence number."""
+    """Counts the batches that one vehicle sent, and the answers.
+
+    By sequence number, `samples` holds the number of samples in a batch, and `refused` the reason for its refusal.
+    """
 
     samples: dict[int, int] = field(default_factory=dict)
     size_bytes: int = 0
