@@ -4,8 +4,8 @@ The frame data is read as 64-bit words.  Each word is gathered and byte-swapped 
 word starts at a multiple of 8 bytes, or at the first byte of a signal that would cross into the next word.  A signal
 that spans 9 bytes also takes bits from the ninth byte.
 
-One array operation shifts all signals of a word, one masks all signals of the message, and all signs are extended
-together.  The reason is that a call of numpy costs more than the work on a few signals.
+A call of numpy costs more than the work on a few signals, so one call handles many signals.  One array operation
+shifts all signals of a word.  The masking and the sign extension take one set of operations for the whole message.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,11 @@ WORD_BYTES = 8
 
 
 class _Straddle(msgspec.Struct, frozen=True):
-    """A signal that spans 9 bytes, so that some of its bits lie in the byte at offset `at`.
+    """A signal that spans 9 bytes: the 8 bytes of a word, and a ninth byte at offset `at` of the frame data.
 
-    `row` is the row of the signal.  The ninth byte holds the last `missing` bits of a big-endian signal.  For a
-    little-endian signal, the word holds the lowest `held` bits, and the ninth byte holds the bits above them.
+    `row` is the signal's row in the array of raw values.  The word holds `held` bits of the signal, and the ninth byte
+    holds the other `missing` bits.  These are the lowest bits of a big-endian signal, or the highest bits of a
+    little-endian signal.
     """
 
     row: int
@@ -155,7 +156,7 @@ def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
 
 
 def _join(raw: NDArray[np.int64], last: NDArray[np.int64], straddle: _Straddle) -> None:
-    """Add the bits of the ninth byte, `last`, to the row `raw` in place."""
+    """Complete `raw`, the row of a signal that spans 9 bytes, in place with the bits of its ninth byte `last`."""
     if straddle.big_endian:
         raw <<= straddle.missing
         raw |= last >> 8 - straddle.missing

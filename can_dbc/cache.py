@@ -1,9 +1,9 @@
 """Keeps compiled plans on disk, so that a start need not parse databases or import cantools.
 
-Each bus has one file, `<key>.plan`.  The file holds a SHA-256 digest (32 bytes), followed by the BusPlan in MessagePack
-that the digest covers.  The key is a SHA-256 over everything that determines the plan: the contents and formats of the
-databases in their order, the match mode, the code that reads and compiles them, and the version of cantools.  A changed
-database therefore has a new key, and its old plan is never read.
+Each bus has one file, `<key>.plan`.  The file holds a SHA-256 digest (32 bytes), followed by the BusPlan in
+MessagePack.  The digest covers the MessagePack bytes.  The key is a SHA-256 over everything that determines the plan:
+the contents and formats of the databases in their order, the match mode, the code that reads and compiles them, and the
+version of cantools.  A changed database therefore has a new key, and its old plan is never read.
 
 A file is checked before it is used: its digest, its types, and every index and length that the decoder relies on.  If a
 check fails, the plan is compiled again and the file is replaced.
@@ -169,10 +169,10 @@ def _is_coherent(plan: BusPlan) -> bool:
 
 
 def _holds(message: MessagePlan) -> bool:
-    """Return whether `message` can be at the top level of a bus plan, which is outside of any container.
+    """Return whether `message`, which no container holds, has no header id and contains only valid messages.
 
-    Such a message has no header id.  A container has no signals, multiplexers or defect.  The messages in a container
-    have distinct, valid header ids and the identifier of the container, and are not containers themselves.
+    If `message` is a container, it must have no signals, multiplexers or defect.  Its contained messages must have
+    distinct, valid header ids and the identifier of the container.  They must not be containers themselves.
     """
     inner = message.contained
     header_ids = {m.header_id for m in inner if m.header_id is not None and 0 <= m.header_id < HEADER_IDS}

@@ -2,13 +2,14 @@
 
 If a database contradicts itself, the plan follows cantools, and a note in `BusPlan.notes` says so:
 
-- Two messages match the same frames: the last one in a file wins, and the first file of a bus wins.
-- Two signals of a message share a name and a multiplexed group: one value is decoded, as in cantools' dictionary.
+- Two messages of one file match the same frames: the later message is used.
+- Messages of two files of a bus match the same frames: the message of the earlier file is used.
+- Two signals of a message share a name and a multiplexed group: only the value that cantools returns is decoded.
 - Signals of one byte order overlap or exceed the message: all frames of the message are refused (`defect`).  If the
   signals belong to a multiplexed group, only the frames that select the group are refused.
 - No multiplexer value selects a signal: the signal is left out.
 - A signal has more than 64 bits: the signal is left out.
-- A container (ARXML) lies in another container: the data of the inner one is refused.
+- A container (ARXML) lies in another container: the data of the inner container is refused.
 - Two contained messages have the same header id: the container is refused, because cantools fails on it.
 - A contained message has no header id that a frame can carry: the message is left out.
 - A container has no contained message left: the container is refused.
@@ -138,9 +139,10 @@ def _compile_container(container: "Message", plan: MessagePlan, notes: list[str]
 
 
 def _selected(signals: "Sequence[Signal]") -> "tuple[list[Signal], list[Signal]]":
-    """Return the signals that cantools can decode, in the given order, and the multiplexers among them.
+    """Return two lists: the signals that cantools can decode, and the multiplexers among these signals.
 
-    A multiplexer comes before the multiplexers that it selects.
+    The first list keeps the given order.  In the second list, a multiplexer comes before the multiplexers that it
+    selects.
     """
     parents: list[Signal] = []
     reached: set[int] = set()
@@ -247,10 +249,10 @@ def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
 def _kept(
     message: str, drafts: Sequence[SignalPlan], notes: list[str]
 ) -> tuple[tuple[SignalPlan, ...], Mapping[int, int]]:
-    """Return the signals to decode, and a map from the index of a draft to the index of its signal.
+    """Merge `drafts`, the plans of a message's signals as its database lists them, into the signals to decode.
 
-    A draft is the plan of one signal of the database.  Drafts that share a name and a multiplexed group become one
-    signal.  Drafts of more than 64 bits are left out of both results.
+    Drafts that share a name and a multiplexed group become one signal.  Drafts of more than 64 bits are left out.
+    Return the signals, and a map from the index of each remaining draft to the index of its signal.
 
     Raises: DatabaseError if a multiplexer of more than 64 bits selects a signal.
     """

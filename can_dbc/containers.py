@@ -13,7 +13,8 @@ Fewer than 4 bytes at the end of a frame are padding.  A header of zeros is padd
 the header id 0.  The first PDUs of all frames are found at once, then all second PDUs, and so on.  The cost therefore
 grows with the number of PDUs in a frame (16 at most) and of contained messages, not with the number of frames.
 
-Invariant: a PDU is returned as its frame holds it, or its whole frame is marked as `truncated`.
+Invariant: if a PDU reaches beyond the data of its frame, the frame is marked as `truncated`, and none of its PDUs is
+returned.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ class Pdus:
     """Holds `m` PDUs of one contained message, in the order of their frames.
 
     `frame` (m,) is the index of the frame that holds the PDU.  `length` (m,) is the length of the PDU in bytes.  `data`
-    (m, width) uint8 is zero beyond `length`.  The width is a multiple of 8, and a longer PDU is cut to it.
+    (m, width) uint8 is zero beyond `length`.  The width is a multiple of 8.  If a PDU is longer than the width, `data`
+    holds only its first bytes, but `length` is its full length.
     """
 
     frame: NDArray[np.intp]
@@ -80,7 +82,10 @@ class Unpacked:
         return frame
 
     def of(self, header_id: int, width_bytes: int) -> Pdus:
-        """Return the PDUs with `header_id`, cut or zero-padded to `width_bytes`, rounded up to a multiple of 8."""
+        """Return the PDUs with `header_id`, their data cut or zero-padded to one width.
+
+        The width is `width_bytes` rounded up to a multiple of 8, and at least 8.
+        """
         chosen = np.flatnonzero(self._header_id == header_id)
         frame, start, size = self._frame[chosen], self._start[chosen], self._size[chosen]
         width = max(-(-width_bytes // _WORD_BYTES), 1) * _WORD_BYTES

@@ -48,7 +48,7 @@ class Decoded(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Return the refused frames, counted by reason and identifier.  Each access counts them again."""
+        """Return the refused frames, counted by reason and identifier.  The result is computed on each access."""
         return self._refused.by_identifier()
 
     @property
@@ -133,9 +133,10 @@ class Decoder:
         return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
-        """Return for each frame the number of its message, or the number for unknown, dead or skipped frames.
+        """Return one number for each frame: that of its message, or one of three that stand for frames not to decode.
 
-        Dead frames are remote requests and error frames.
+        These three numbers stand for unknown frames, for dead frames (remote requests and error frames), and for
+        skipped frames (of messages that are not wanted).
         """
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]
@@ -163,7 +164,7 @@ class Decoder:
         return group
 
     def _refuse(self, block: FrameBlock, number: int, rows: NDArray[np.intp], refused: "RefusedFrames") -> None:
-        """Count the frames at `rows` as refused, unless `number` stands for skipped frames."""
+        """Count the frames at `rows` as refused if `number` stands for unknown or dead frames, else do nothing."""
         if number == self._unknown:
             refused.add(Refused.UNKNOWN, rows, None)
         elif number == self._dead:

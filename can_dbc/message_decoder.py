@@ -132,10 +132,10 @@ class MessageDecoder:
         return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw, shown),)
 
     def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which signals are valid (rows, n), and which frames must be refused, as two arrays (n,).
+        """Return three boolean arrays: valid signals (signals, n), unlisted frames (n,) and broken frames (n,).
 
-        The first of the two marks frames with a multiplexer number that the database does not list.  The second marks
-        frames that select signals which overlap or exceed the message.
+        A frame is unlisted if it has a multiplexer number that the database does not list.  A frame is broken if it
+        selects signals that overlap or exceed the message.  Unlisted and broken frames must be refused.
         """
         # A multiplexer comes before the multiplexers that it selects.  The validity of each multiplexer is therefore
         # known before its number is looked up.

@@ -56,7 +56,11 @@ class SignalPlan:
 
     @property
     def first_bit(self) -> int:
-        """Return the number of the first bit: in network order if big endian, in the DBC's order if little endian."""
+        """Return the position of the signal's start bit in the data, as the number of bits before it.
+
+        For a little-endian signal, the bits of a byte are counted from the least significant bit.  For a big-endian
+        signal, they are counted from the most significant bit (network order).
+        """
         # A DBC numbers the bits of a byte from the least significant bit.  Network order starts at the most significant
         # bit.
         return 8 * (self.start // 8) + 7 - self.start % 8 if self.big_endian else self.start
@@ -70,8 +74,9 @@ class MultiplexerPlan:
     frame with another number is refused.  `broken` are the numbers for which the selected signals overlap or exceed the
     message.
 
-    A raw value stands for the number `named[raw]` if that exists.  Otherwise it stands for the whole part of raw *
-    scale + offset, because cantools selects by the scaled value.  Integers are computed exactly.
+    A raw value that is a key of `named` stands for the multiplexer number `named[raw]`.  Any other raw value stands for
+    the whole part of raw * scale + offset, because cantools selects by the scaled value.  Integers are computed
+    exactly.
     """
 
     signal: int
@@ -126,11 +131,11 @@ class BusPlan:
 
 
 def match_key(can_id: int, extended: bool, match: Match) -> int:
-    """Return the key of a message on its bus: its identifier and the type of the identifier, or its parameter group.
+    """Return the key of a message on its bus.  A frame belongs to the message with the same key.
 
-    Match.PGN reduces a 29-bit identifier to its parameter group (J1939-21).  The priority and the source address are
-    ignored, and so is the destination address of a PDU1 format.  J1939 has no 11-bit identifiers, so these are compared
-    whole.
+    The key is the identifier, with EXTENDED_KEY added if the identifier has 29 bits.  Match.PGN first reduces a 29-bit
+    identifier to its parameter group (J1939-21), by clearing the priority, the source address, and the destination
+    address of a PDU1 format.  J1939 has no 11-bit identifiers, so Match.PGN leaves an 11-bit identifier unchanged.
     """
     if not extended:
         return can_id
@@ -141,7 +146,7 @@ def match_key(can_id: int, extended: bool, match: Match) -> int:
 
 
 def pgn_masked(can_id: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the keys of many 29-bit identifiers as `match_key` does for Match.PGN, but without EXTENDED_KEY."""
+    """Reduce 29-bit identifiers to their parameter groups, as `match_key` does for Match.PGN, without EXTENDED_KEY."""
     return can_id & np.where((can_id >> 16 & 0xFF) >= _PDU2_FIRST, _PDU2_MASK, _PDU1_MASK)
 
 

@@ -74,7 +74,7 @@ class RefusedFrames:
         return found
 
     def by_identifier(self) -> tuple[Refusal, ...]:
-        """Return the number of refused frames for each reason and identifier.  This looks at every frame."""
+        """Return the number of refused frames for each reason and identifier.  This looks at every refused frame."""
         found: Counter[tuple[Refused, int, int, bool, str | None]] = Counter()
         for kind, message, rows in self._rows:
             for key, frames in _frames_of_keys(self._block, rows):
@@ -83,7 +83,7 @@ class RefusedFrames:
 
 
 def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """Yield (key, number of frames) for each bus and identifier at `rows`.  BUS_SHIFT explains the key."""
+    """Yield (key, number of frames) for each identifier of each bus at `rows`; see BUS_SHIFT for the form of a key."""
     can_id, bus = block.can_id[rows] & ID_BITS, block.bus[rows].astype(np.int64)
     extended = block.flags[rows] & EXTENDED
     if not extended.any() and can_id.max() < STANDARD_IDS:  # Counting is faster than sorting.

@@ -10,10 +10,10 @@ from can_dbc.values import Kind, floating
 
 
 class Selector:
-    """Holds one multiplexer as a table of the signals that it selects.
+    """Holds one multiplexer as a boolean table that says which multiplexer number selects which signals.
 
-    The table has a row for each of these signals (`children`) and a column for each listed number.  The last column,
-    `unlisted`, stands for all other numbers.
+    The table has a row for each selected signal (`children`), and a column for each number that the database lists.
+    The last column, `unlisted`, stands for all other numbers.
     """
 
     def __init__(self, multiplexer: MultiplexerPlan, plan: MessagePlan, rows: Sequence[int]) -> None:

@@ -67,7 +67,8 @@ def physical(signal: Scaled, raw: NDArray[np.int64]) -> NDArray[np.float64]:
     The result equals that of cantools to the last bit, with two exceptions.  Both occur only if scale and offset are
     whole numbers, because cantools then computes with Python integers.
 
-    - If raw * scale exceeds 2^53, cantools rounds later, so the last bit may differ.
+    - If raw * scale exceeds 2^53, the last bit may differ: cantools' exact result is rounded once, but here raw
+      and the product are rounded before the offset is added.
     - If the result is zero, cantools' zero has no sign.  Here it is -0.0 if the product and the offset are -0.0.
     """
     with np.errstate(all="ignore"):  # the infinities and NaNs of IEEE signals are values, not mistakes

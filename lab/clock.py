@@ -4,8 +4,8 @@ FILE holds the offset in nanoseconds, as 8 bytes in little-endian order.  A writ
 program at once.
 
 Only Python's time.time and time.time_ns move.  The project's programs take every time that they store, send or compare
-from these two functions.  OpenSSL and datetime.now keep the machine's clock.  Otherwise all certificates would become
-invalid, and all connections would end.  The monotonic clocks do not move, either.
+from these two functions.  OpenSSL and datetime.now keep the machine's clock.  If OpenSSL's clock moved too,
+certificates could become invalid, and connections would end.  The monotonic clocks do not move, either.
 """
 
 import mmap

@@ -1,4 +1,4 @@
-"""Starts the programs of a world on some machine, so that a scenario need not know on which.
+"""Starts the programs of a world on a machine, in the same way for every kind of machine.
 
 A scenario asks a `Machine` to start a program, and gets a `Child`.  Two machines exist: this machine, and this machine
 with a wall clock that can be moved.  User Mode Linux or an emulated head unit could be added.  Such a machine must show
@@ -72,7 +72,7 @@ class ClockedMachine(ThisMachine):
         write_offset(offset_file, 0)
 
     def python(self, module: str) -> list[str]:
-        """Return the command that runs `module` with the clock of this machine."""
+        """Return the command that runs `module` with the clock that `move_clock` moves."""
         return [sys.executable, "-m", "lab.clock", str(self._offset_file), module]
 
     def move_clock(self, offset_ns: int) -> None:

@@ -2,9 +2,9 @@
 
 `config/mosquitto/` documents the same settings for a deployment.
 
-Invariant: a vehicle can use only its own topics.  mosquitto takes the common name of a client's certificate as its user
-name, and the list ties topics to user names.  A stolen vehicle key therefore gives no access to another vehicle's
-topics.
+Invariant: a vehicle can use only its own topics.  mosquitto takes the common name of a client's certificate as the
+client's user name, and the access-control list ties topics to user names.  A stolen vehicle key therefore gives no
+access to another vehicle's topics.
 """
 
 import os
@@ -103,7 +103,7 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
 class Broker:
     """Runs mosquitto on 127.0.0.1:`port`.  The port stays the same over restarts.
 
-    As a context manager it starts mosquitto, and stops it at the end.
+    As a context manager, a broker starts mosquitto on entry and stops mosquitto on exit.
     """
 
     def __init__(
@@ -170,7 +170,10 @@ class Broker:
             self._process = None
 
     def write_access_list(self, text: str) -> None:
-        """Replace the access-control list, and make a running mosquitto read it.  The next start restores the list."""
+        """Replace the access-control list by `text`, and make a running mosquitto read it.
+
+        The next `start` overwrites `text` with the usual list.
+        """
         self._fleet.broker_acl.write_text(text)
         # On SIGHUP, mosquitto reads the list again and keeps its connections.
         if self._process is not None:

@@ -38,7 +38,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Return the process id of the last start.  Raises: Permanent if the program was never started."""
+        """Return the process id of the most recent start.  Raises: Permanent if the program was never started."""
         return self._started().pid
 
     @property

@@ -117,7 +117,7 @@ class Vehicle:
         self.limits = limits or {}
 
     def write(self, *, sources: str | None = None, serve_port: int | None = None, **sections: str) -> Path:
-        """Write agent.toml and return its path.  The arguments replace earlier values, also for later calls."""
+        """Write agent.toml and return its path.  An argument that is left out keeps its earlier value."""
         self.sources = self.sources if sources is None else sources
         self.serve_port = self.serve_port if serve_port is None else serve_port
         self.sections |= sections

@@ -50,7 +50,7 @@ class World:
         self.route_receiver(self.broker.port)
 
     def route_receiver(self, port: int) -> None:
-        """Let the receiver reach the broker by another port, for example a road.  Call this before the first start."""
+        """Make the receiver connect to `port`, for example that of a road.  Call this before the receiver starts."""
         self.receiver = Receiver(self.fleet, port, self.folder / "receiver.log", machine=self.fleet_machine)
 
     def __enter__(self) -> Self:
@@ -80,7 +80,7 @@ class World:
     async def until(self, condition: str, test: Callable[[dict[str, Any]], object], timeout_s: float) -> dict[str, Any]:
         """Wait until the agent's status passes `test`, and return that status.  `condition` names the test in errors.
 
-        Raises: Permanent, with the ends of the logs, if agent or receiver ends before that, or after `timeout_s`.
+        Raises: Permanent, with the ends of the logs, if no status passes within `timeout_s`, or agent or receiver ends.
         """
         deadline_s = time.monotonic() + timeout_s
         status: dict[str, Any] | None = None

@@ -22,7 +22,8 @@ _INT64: Final = np.iinfo(np.int64)
 class _Word:
     """Holds the spans in word `index` of the data.
 
-    Each of `signals` is shifted right by `low`, masked by `mask`, and shifted left by `shift`.
+    `signals` are the rows of the signals that have a span in the word.  The raw value of a signal is shifted right by
+    `low`, masked by `mask`, and shifted left by `shift`; the results are combined into the word by OR.
     """
 
     index: int
@@ -145,9 +146,9 @@ def compile_message(message: Message) -> MessageEncoder:
 
 
 def _raw_limits(signal: Signal) -> tuple[int, int, bool]:
-    """Return the lowest and the highest integer that the signal's bits can hold, and whether raw values are patterns.
+    """Return (lowest, highest, is_pattern) of the integers that the signal's bits can hold.
 
-    Raw values are 64-bit patterns if the highest integer exceeds int64.
+    If the highest integer exceeds int64, `is_pattern` is True, and int64 raw values are read as unsigned bit patterns.
     """
     if signal.is_signed and not signal.conversion.is_float:
         return -(1 << signal.length - 1), (1 << signal.length - 1) - 1, False
@@ -191,9 +192,10 @@ def _compile_words(signals: Sequence[Signal]) -> tuple[_Word, ...]:
 def _spans(start: int, length: int, *, big_endian: bool) -> list[tuple[int, int, int, int]]:
     """Return (word, lowest bit of the value, number of bits, shift within the word) for each word of a signal.
 
-    The start of a little-endian signal is its least significant bit.  The start of a big-endian signal is its most
-    significant bit, in the DBC's numbering.  For big-endian signals, bits are renumbered so that bit 7 of byte 0 comes
-    first.  In that order the value has no gaps, so its end gives the shift in a big-endian word.
+    `start` is the DBC start bit: the least significant bit of a little-endian signal, or the most significant bit of a
+    big-endian signal.  The bits of a big-endian signal are not consecutive in the DBC's numbering.  They are therefore
+    renumbered from bit 7 of byte 0 on, which makes them consecutive.  The shift of a big-endian span is the number of
+    bits between its end and the end of the word.
     """
     first = 8 * (start // 8) + 7 - start % 8 if big_endian else start
     found = []

@@ -51,7 +51,10 @@ class Road:
         self._distance_m = self._east_m = self._north_m = self._steering = 0.0
 
     def second(self, second: int, segment: Segment, elapsed_s: int) -> Motion:
-        """Return the motion in `second` of the drive, which begins `elapsed_s` after the start of its segment."""
+        """Return the motion of one second, which has the number `second` in the drive.
+
+        This second begins `elapsed_s` after `segment` started.
+        """
         along = (elapsed_s + _TIME_S) / segment.duration_s
         slope = smooth_slope(along) / segment.duration_s
         speed = segment.start_mps + (segment.end_mps - segment.start_mps) * smooth_step(along)

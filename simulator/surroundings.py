@@ -46,7 +46,7 @@ class Surroundings:
         self._locked = False
 
     def second(self, motion: Motion, segment: Segment, elapsed_s: int) -> Body:
-        """Return the sensed quantities in the second that begins `elapsed_s` after the start of its segment."""
+        """Return the sensed quantities in the second that begins `elapsed_s` after `segment` started."""
         parked = is_parked(segment, elapsed_s)
         visit = segment.stop is Stop.KERB and segment.duration_s >= 20
         if visit and elapsed_s == 8:

@@ -1,7 +1,7 @@
 """`headunit-agent demo`: plays the drive, compares the lake with the oracle, and reports.
 
-The exit status is 0 if the lake holds exactly the expected samples and every forged push was refused.  It is 1 if a
-check or the work failed, 2 for wrong use, and 130 after an interrupt, when all started programs have ended.
+The exit status is 0 if all checks passed (`Result.passed`).  It is 1 if a check or the work failed, 2 for wrong use,
+and 130 after an interrupt.  The command exits only after all programs that it started have ended, even if interrupted.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Makes three bundles that the vehicle must refuse, as an attacker who controls the broker could make them.
 
-Each bundle is well-formed, so that it passes all earlier checks and fails at the intended step of the verification.
+Each bundle is meant to fail at one step of the verification: the hash, the version or the key.  In all other respects
+it is well-formed, so that no earlier step refuses it.
 """
 
 from collections.abc import Mapping

@@ -63,8 +63,10 @@ select campaign, bus, source_address, signal, time_us, wanted, found from keys o
 class Comparison:
     """Holds the counts of a comparison, in samples.
 
-    `duplicates` counts samples in the lake beyond the expected number.  `differing` counts sample keys that have the
-    expected number of samples but other contents.  `examples` describes up to five differences.
+    Campaign, bus, source address, signal and time identify a sample, although several samples may share them.
+    `missing` and `duplicates` count, for each such identity, the samples that the lake has too few or too many.
+    `differing` counts the identities with the right number of samples but a wrong raw value, value, text or unit.
+    `examples` describes up to five differences.
     """
 
     expected: int

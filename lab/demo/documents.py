@@ -46,9 +46,9 @@ def toggles(greeting: str) -> dict[str, Any]:
 
 
 def campaigns(period_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the campaign that the vehicle starts with (every sample), and the one that the fleet pushes (fewer).
+    """Return two campaigns: the vehicle starts with the first, and the fleet pushes the second.
 
-    `period_ms` is the length of their windows.
+    The first campaign keeps every sample, and the second keeps fewer.  `period_ms` is the window length of both.
     """
     everything = collect_everything(period_ms)
     changes = {

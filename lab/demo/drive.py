@@ -1,6 +1,6 @@
 """Plays the plot of the demonstration: a table says what happens during the drive, and when.
 
-The times are shares of the drive's length, so that every event happens in a drive of any length.
+The times are fractions of the drive's length, so that every event happens in a drive of any length.
 """
 
 import asyncio

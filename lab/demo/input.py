@@ -32,7 +32,7 @@ class DriveInput:
     """Holds the input of one drive.
 
     `databases` are the database files of each bus.  `settings` is the agent's `[[sources]]` table without `speed`.
-    `frames` yields all frames for the oracle, each time from the beginning.
+    Each call of `frames` yields all frames for the oracle, from the beginning.
     """
 
     name: str

@@ -123,8 +123,9 @@ Stage = tuple[Mapping[str, int], Sequence[Mapping[str, Any]]]
 def expected_samples(
     frames: Iterable[Frame], databases: Mapping[str, Sequence[Path]], match: str, stages: Sequence[Stage]
 ) -> Expected:
-    """Decode `frames`, apply the campaigns of each stage in order, and return the expected samples.
+    """Decode `frames`, apply the campaigns of `stages` to them, and return the expected samples.
 
+    A stage (see `Stage`) begins on a bus after the number of frames that it names, and ends when the next stage begins.
     A campaign that is unchanged in the next stage keeps its state.  A new or changed campaign starts without state.
     """
     buses = {bus: _Bus(files, match) for bus, files in databases.items()}

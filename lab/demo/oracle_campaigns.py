@@ -1,8 +1,10 @@
 """Applies campaigns for the oracle, sample by sample in plain Python.  Pure.
 
 The rules are those of config/campaigns/README.md.  The first sample of a signal is kept.  After that, a sample is kept
-if it comes at least `minimumSamplingIntervalMs` after the last kept sample.  With `onChange`, its raw value must also
-differ from the previous sample.  If messages are found by J1939 parameter group, each source address has its own state.
+if it comes at least `minimumSamplingIntervalMs` after the previous kept sample.  A sample more than a minute before the
+previous kept sample is kept too, because the clock has then been set back.  With `onChange`, its raw value must also
+differ from the raw value of the previous sample, whether that sample was kept or not.  If messages are found by J1939
+parameter group, each source address has its own state.
 """
 
 import json
@@ -14,7 +16,10 @@ CLOCK_SET_BACK_NS: Final = 60_000_000_000
 
 
 class _Rule:
-    """Applies one entry of `signalsToCollect` to one signal, and keeps the state that this needs."""
+    """Applies one entry of `signalsToCollect` to one signal.
+
+    It remembers the raw value of the previous sample, and the time of the previous kept sample.
+    """
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self.interval_ns = int(entry.get("minimumSamplingIntervalMs", 0) or 0) * 1_000_000

@@ -17,7 +17,9 @@ PANELS = 4
 def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
     """Return (bus, signal) of up to PANELS signals.
 
-    PREFERRED signals come first, at most one for each word.  Signals with many distinct values follow.
+    For each word of PREFERRED, the signal with the most distinct values is chosen among those whose names contain the
+    word.  If fewer than PANELS are found, signals without such a word follow, again those with the most distinct
+    values.
     """
     stats = samples.group_by(["bus", "signal"]).aggregate(
         [("value", "count"), ("value", "count_distinct"), ("value", "min"), ("value", "max")]

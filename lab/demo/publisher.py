@@ -42,7 +42,7 @@ class Publisher:
     async def attack(self) -> dict[str, bool]:
         """Send three forged pushes, then publish a genuine push.
 
-        Return for each forged push whether the vehicle refused it for the right reason.
+        Return for each forged push whether the vehicle refused it for the expected reason and kept its release.
         """
         # The vehicle must not ask for news now: it would fetch the newer release, and the attacks would prove nothing.
         await self._up_to_date()
@@ -74,7 +74,7 @@ class Publisher:
         return _added(before["refused"], after["refused"]) == [name] and after["version"] == before["version"]
 
     async def _up_to_date(self) -> None:
-        """Make the vehicle ask for news, and wait for the answer, so that it does not ask again soon."""
+        """Make the vehicle ask for news now, and wait for the answer.  After an answer, it does not ask again soon."""
         examined = (await self._online())["pushes"]["examined"]
         await self._nudge()
         await self._world.until(

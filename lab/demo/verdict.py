@@ -116,7 +116,8 @@ def _check_plot(stages: list[Stage]) -> None:
 def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:
     """Return the span of the outage on the time axis of the samples, in microseconds.
 
-    The first and the last sample are taken as the start and the end of the drive.
+    The samples may have the times of a recorded log, but `record` has wall-clock times.  The wall-clock span is
+    therefore scaled, with the first sample as the start of the drive and the last sample as its end.
     """
     times = samples["time"].cast(pa.int64()).to_numpy()
     first, last = int(times.min()), int(times.max())

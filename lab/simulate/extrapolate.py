@@ -20,7 +20,8 @@ FLEETS: Final = (1_000_000, 34_000_000)
 class Measured:
     """Holds the costs of one simulation.
 
-    CPU seconds, bytes and samples are for each batch.  The broker's memory is for each connection.
+    `batch_bytes`, `batch_samples`, `broker_cpu_s` and `receiver_cpu_s` are averages for one batch.
+    `broker_bytes_per_connection` is memory.
     """
 
     period_s: float

@@ -27,7 +27,8 @@ class Plan:
 class Measurement:
     """Holds the measurements of a finished simulation.
 
-    The vehicles sent for `seconds`.  `before` and `after` hold the usage of each program before and after that time.
+    The vehicles sent for `seconds`.  `before` holds the usage of each program before the vehicles sent their first
+    batch.  `after` holds the usage when all batches were acknowledged, or the wait for acknowledgements was given up.
     """
 
     vehicles: Sequence[Vehicle]
@@ -44,7 +45,7 @@ class Measurement:
 
     @property
     def batches(self) -> int:
-        """Return the number of batches with samples.  Batches with only a catalogue came before the measurement."""
+        """Return the number of batches with samples.  A batch that holds only a catalogue is not counted."""
         return sum(1 for vehicle in self.vehicles for samples in vehicle.sent.samples.values() if samples)
 
 

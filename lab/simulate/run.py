@@ -134,7 +134,11 @@ class _Simulation:
         )
 
     async def _drive(self, vehicle: Vehicle, place: int) -> None:
-        """Send a batch of `vehicle` in every period.  `place` spreads the vehicles evenly over the period."""
+        """Send a batch of `vehicle` in every period.
+
+        `place` is the vehicle's number from 0 on.  It delays the first batch, so that the batches of all vehicles are
+        spread evenly over the period.
+        """
         loop = asyncio.get_running_loop()
         begun_s = loop.time() + self._plan.period_s * place / self._plan.vehicles
         for number in range(max(1, round(self._plan.minutes * 60 / self._plan.period_s))):

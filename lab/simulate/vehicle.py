@@ -56,7 +56,10 @@ class _Waiting:
 
 @dataclass(slots=True)
 class Sent:
-    """Counts the batches that one vehicle sent, and the answers.  `samples` and `refused` are by sequence number."""
+    """Counts the batches that one vehicle sent, and the answers.
+
+    By sequence number, `samples` holds the number of samples in a batch, and `refused` the reason for its refusal.
+    """
 
     samples: dict[int, int] = field(default_factory=dict)
     size_bytes: int = 0
@@ -106,7 +109,7 @@ class Vehicle:
         await self._seal_and_send(Lane.EVENTS, body, samples=0)
 
     async def send(self, number: int) -> None:
-        """Make a batch from window `number` of the recording, with times that end now, and send it."""
+        """Make a batch from window `number` of the recording, moved so that the window ends now, and send the batch."""
         clock = _clock()
         recording = self._fleet.recording
         window = recording.window(number, clock.wall_us, clock)

@@ -37,7 +37,7 @@ class Recording:
     catalogue: Catalogue
 
     def window(self, number: int, end_us: int, clock: Clock) -> Window:
-        """Return window `number` (modulo their count), moved so that it ends at `end_us` (Unix epoch, µs)."""
+        """Return window `number` (modulo the number of windows), moved so that it ends at `end_us` (Unix epoch, µs)."""
         window = self.windows[number % len(self.windows)]
         start_us = end_us - window.end_us
         groups = tuple(replace(group, t_us=group.t_us + start_us) for group in window.groups)
