@@ -19,7 +19,7 @@ from lab.road import Road
 from lab.world import World
 
 OUTAGE: Final = (0.34, 0.68)
-"""Begin and end of the time in a tunnel, as shares of the drive."""
+"""Begin and end of the time in a tunnel, as fractions of the drive."""
 
 AFTER_S: Final = 120.0
 """Seconds that deliveries may take after the drive: the backlog of the outage, and the receiver's last commits."""

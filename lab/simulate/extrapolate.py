@@ -8,10 +8,10 @@ DRIVING_H_PER_DAY: Final = 1.0
 """Hours for which a car drives and sends on an average day."""
 
 PEAK_SHARE: Final = 0.10
-"""Share of the fleet that drives at the busiest minute.  The mean share is DRIVING_H_PER_DAY / 24."""
+"""Fraction of the fleet that drives at the busiest minute.  The mean fraction is DRIVING_H_PER_DAY / 24."""
 
 UTILISATION: Final = 0.6
-"""Share of its time for which a core may be busy at the peak."""
+"""Fraction of its time for which a core may be busy at the peak."""
 
 FLEETS: Final = (1_000_000, 34_000_000)
 

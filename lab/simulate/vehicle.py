@@ -31,7 +31,7 @@ from agent.link.mqtt import Connection, connect
 from lab.simulate.windows import Recording
 
 ACK_TIMEOUT_S: Final = 60.0
-"""Seconds until an unacknowledged batch is sent again.  They double with each attempt, as in the agent."""
+"""Seconds until an unacknowledged batch is sent again.  The time doubles with each attempt, as in the agent."""
 
 RECONNECT_S: Final = (0.5, 3.0)
 
