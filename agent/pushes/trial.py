@@ -48,7 +48,7 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """Return the versions of targets that need not be offered again."""
+        """Return the versions of targets that are decided: the version in force, and the newest refused version."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 
@@ -83,7 +83,7 @@ def restart(slots: Slots) -> Slots:
 
 
 def give_back(slots: Slots) -> Slots:
-    """Subtract the present attempt, because a stop on request says nothing about the release."""
+    """Subtract one attempt, because a stop on request is no failure of the release."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.
@@ -105,7 +105,7 @@ def revert(slots: Slots) -> Slots:
 
 
 def judge(*, running_s: float, trial_s: float, healthy: bool) -> Decision:
-    """Decide how a trial goes on, `running_s` seconds after its release was applied."""
+    """Decide whether a trial passes, fails or goes on, `running_s` seconds after its release was applied."""
     if not healthy:
         return Decision.REVERT
     return Decision.CONFIRM if running_s >= trial_s else Decision.WAIT
