@@ -12,7 +12,7 @@ from typing import Final
 _M_MMAP_THRESHOLD: Final = -3  # <malloc.h>
 _M_ARENA_MAX: Final = -8  # <malloc.h>
 _RETURNED_BYTES: Final = 128 * 1024
-"""Blocks from this size on are returned to the system.  The value is glibc's default; setting it stops its growth."""
+"""The default of glibc.  An explicit setting keeps glibc from raising this size."""
 
 
 def return_freed_memory() -> None:
