@@ -73,17 +73,17 @@ def refuse(slots: Slots, version: int) -> Slots:
 
 
 def restart(slots: Slots) -> Slots:
-    """Count one more attempt of the trial, or revert the release if its attempts are used up."""
+    """Count one more attempt of the trial, if any, or revert the release if its attempts are used up."""
     if slots.trial is None:
         return slots
-    # The process that counted the last attempt has ended without confirming it.
+    # The process that counted the final attempt has ended without confirming the release.
     if slots.attempts >= ATTEMPTS:
         return revert(slots)
     return msgspec.structs.replace(slots, attempts=slots.attempts + 1)
 
 
 def give_back(slots: Slots) -> Slots:
-    """Subtract one attempt, because a stop on request is no failure of the release."""
+    """Subtract one attempt of the trial, if any, because a stop on request is no failure of the release."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.

@@ -190,7 +190,7 @@ def _fingerprint(path: Path, channels: Sequence[str]) -> str:
             head = file.read(_HEAD_BYTES)
     except OSError:  # The error is reported when the log is read.
         head = b""
-    # A log that is replaced by another of the same name must not continue where the first one ended.
+    # A log that is replaced by another of the same name must not continue where the earlier log ended.
     return hashlib.sha256("\0".join(channels).encode() + b"\0" + head).hexdigest()[:12]
 
 
