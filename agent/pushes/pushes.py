@@ -48,7 +48,7 @@ class _State:
     """Holds the state that changes while the agent runs and is not stored.
 
     `release` was applied at `applied_at_s` on the monotonic clock.  If `from_scratch` is true, the next request asks
-    the fleet for all files, because the last answer lacked one.
+    the fleet for all files, because the latest bundle lacked a file (`Reason.TRUNCATED`).
     """
 
     release: Release | None
@@ -93,7 +93,9 @@ class Pushes:
     ) -> "Pushes":
         """Open the push store in `folder`, and create the store if it is missing.  Blocking.
 
-        `trusted_root` is the content of the vehicle's root.json.  No attempt of a trial is counted before `begin`.
+        `trusted_root` is the content of the vehicle's root.json.  If a release is on trial, the caller must call
+        `begin`, which counts this start as an attempt of the trial.
+
         Raises: Permanent if the folder cannot be used.
         """
         store = Store.open(folder)
@@ -151,9 +153,10 @@ class Pushes:
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
-        """Count an attempt of a running trial.  The caller then applies the release that `current()` returns.
+        """Count this start as an attempt of the trial, if a release is on trial.
 
-        Returns the outcome if this call ended the trial, and None otherwise.
+        If the attempts are used up, or the stored release is damaged, this call ends the trial with failure and returns
+        the outcome.  Otherwise it returns None.  The caller then applies the release that `current()` returns.
 
         Raises: Transient if the disk is full.  The attempt is then not counted, and the caller must not apply the
         release.
@@ -162,17 +165,18 @@ class Pushes:
             return await whole(asyncio.to_thread(self._begin))
 
     async def give_back(self) -> None:
-        """Subtract this start from the attempts of a trial, because the agent stops on request.
+        """Subtract this start from the attempts of the trial; call this method when the agent stops on request.
 
-        The stop then says nothing about the release.  Raises: Transient if the disk is full.
+        A stop on request is no failure of the release.  Without a trial, nothing happens.  Raises: Transient if the
+        disk is full.
         """
         async with self._one_at_a_time:
             await whole(asyncio.to_thread(self._give_back))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
-        """Confirm the release on trial after `trial_s` seconds, or revert it at once if the agent is not `healthy`.
+        """Revert the release on trial if the agent is not `healthy`; otherwise confirm it after `trial_s` seconds.
 
-        Returns None if the trial goes on, or if there is none.  Call this method every few seconds.
+        Returns the outcome if this call ended the trial, and None otherwise.  Call this method every few seconds.
         """
         if not self.in_trial:
             return None
@@ -228,9 +232,9 @@ class Pushes:
         return None if slots.in_force is None else self._store.release(slots.in_force)
 
     def _nothing_new(self) -> bytes | None:
-        """Return the bundle that tells the vehicle that it is up to date, or None if the vehicle holds no metadata.
+        """Return the bundle by which the fleet says that nothing is new, or None if the vehicle holds no metadata.
 
-        That bundle contains the timestamp that the vehicle holds, and no other file.
+        The bundle contains only a timestamp file, the same that the vehicle holds already.
         """
         held = self._store.record.metadata.get("timestamp.json")
         return None if held is None else build_bundle({TIMESTAMP: held})

@@ -68,9 +68,10 @@ class Release(msgspec.Struct, frozen=True):
 class Question(msgspec.Struct, frozen=True):
     """Holds the whole input of the verifier process, which reads nothing else from the disk.
 
-    `metadata` is the trusted metadata of the vehicle, by the file names that `agent.pushes.trust` chose.  `contents`
+    `metadata` is the trusted metadata of the vehicle, by the file names of an earlier `Verdict.metadata`.  `contents`
     are the target files that the vehicle has.  `floor` has the highest version seen of each role.  `now_s` is the
-    trusted time (Unix).  `settled` are the versions of targets that need not be unpacked again.
+    trusted time (Unix).  `settled` has the versions of targets that the vehicle has applied or refused already; the
+    verifier does not unpack the documents of these versions.
     """
 
     bundle: bytes
@@ -90,7 +91,7 @@ class Verdict(msgspec.Struct, frozen=True):
     |---|---|---|
     | set | empty | The bundle is refused, and nothing of it may be kept. |
     | INVALID | set | The metadata is trusted, but this vehicle cannot use the documents. |
-    | None | set | The bundle is trusted.  `release` is None if its version is settled already. |
+    | None | set | The bundle is trusted.  `release` is None if its version is in `Question.settled`. |
     """
 
     reason: Reason | None = None

@@ -33,9 +33,9 @@ _RELEASE: Final = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{64})\.json")
 class Record(msgspec.Struct, frozen=True):
     """Holds everything that must survive a power cut.
 
-    `generation` counts records.  `floor` has the highest version seen of each role.  `time_s` is a Unix time that has
-    certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file name.  `slots` name
-    the last known good release and the release on trial.
+    `generation` is the running number of the record.  `floor` has the highest version seen of each role.  `time_s` is a
+    Unix time that has certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file
+    name.  `slots` name the last known good release and the release on trial.
     """
 
     generation: int = 0

@@ -48,7 +48,7 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """Return the versions of targets that need not be offered again."""
+        """Return the versions of targets that are decided: the version in force, and the newest refused version."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 
@@ -73,17 +73,17 @@ def refuse(slots: Slots, version: int) -> Slots:
 
 
 def restart(slots: Slots) -> Slots:
-    """Count one more attempt of the trial, or revert the release if its attempts are used up."""
+    """Count one more attempt of the trial, if any, or revert the release if its attempts are used up."""
     if slots.trial is None:
         return slots
-    # The process that counted the last attempt has ended without confirming it.
+    # The process that counted the final attempt has ended without confirming the release.
     if slots.attempts >= ATTEMPTS:
         return revert(slots)
     return msgspec.structs.replace(slots, attempts=slots.attempts + 1)
 
 
 def give_back(slots: Slots) -> Slots:
-    """Subtract the present attempt, because a stop on request says nothing about the release."""
+    """Subtract one attempt of the trial, if any, because a stop on request is no failure of the release."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.
@@ -105,7 +105,7 @@ def revert(slots: Slots) -> Slots:
 
 
 def judge(*, running_s: float, trial_s: float, healthy: bool) -> Decision:
-    """Decide how a trial goes on, `running_s` seconds after its release was applied."""
+    """Decide whether a trial passes, fails or goes on, `running_s` seconds after its release was applied."""
     if not healthy:
         return Decision.REVERT
     return Decision.CONFIRM if running_s >= trial_s else Decision.WAIT

@@ -1,8 +1,8 @@
 """Verify a bundle by TUF's client workflow, and by the checks that TUF leaves to its users.
 
 This file runs in the verifier process only, because importing TUF takes 25 MB of memory.  The files of a bundle are
-untrusted.  A temporary folder holds the working copy of the trusted metadata.  The caller keeps the whole result or
-nothing.
+untrusted.  A temporary folder holds the working copy of the trusted metadata, so a bundle that fails a check changes
+nothing that the vehicle keeps.
 
 Numbers such as 5.3.11 are steps of the client workflow in https://theupdateframework.github.io/specification/v1.0.33/.
 
@@ -11,7 +11,8 @@ Invariants, in addition to those of the workflow:
 - Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
   can be empty after a power cut.  Only a root that gives a role new keys removes the floor of that role (recovery from
   a fast-forward attack, 5.3.11).
-- The caller passes the time.  A head unit without a clock boots in 1970, when no metadata has expired yet.
+- The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
+  by that clock no metadata would ever be expired.
 - A release contains every target that is meant for this vehicle, and no other target.
 """
 
@@ -52,7 +53,7 @@ class Trusted(msgspec.Struct, frozen=True):
     """Holds the result of verifying a bundle that is trusted.
 
     `metadata` is the metadata that the vehicle must keep, by file name.  `signed_at_s` is a Unix time that has
-    certainly passed, or 0.  `release` is None if its version is settled already.
+    certainly passed, or 0.  `release` is None if its version is in `Question.settled`.
     """
 
     versions: Versions
@@ -183,9 +184,10 @@ class _Verification:
         return found
 
     def _has_new_keys(self, role: str) -> bool:
-        """Return whether a root that is newer than the floor's root gave `role` other keys.
+        """Return whether the keys of `role` have changed since the root with the version `floor.root`.
 
-        A thief of the old keys may have signed a very high version, so new keys may start from a lower one (5.3.11).
+        A thief of the old keys may have signed a very high version of the role's metadata.  After a change of keys, a
+        lower version is therefore accepted (5.3.11).
         """
         then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
         if self.question.floor.root == 0 or not then.exists():

@@ -69,7 +69,7 @@ def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
 def main() -> int:
     """Answer the question on standard input and return the exit status."""
     for limit, value in _LIMITS:
-        # A process may lower its hard limit but never raise it again, so a lower one from outside stays.
+        # A process may lower its hard limit but never raise it again, so a lower limit from outside stays.
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))

@@ -13,7 +13,7 @@ Invariants:
 
 - A release is applied as a whole, or the earlier one stays: in OFREP, in flagd's file and in the campaigns.  The one
   exception is the start, when no earlier release is in effect: OFREP and campaigns then do not wait for flagd's file.
-- Exactly one receipt reports each change of the release in force, and each refused push.
+- Each change of the release in force has exactly one receipt, and so has each refused push.
 - Telemetry and pushes meet only in this file.
 """
 
@@ -113,7 +113,7 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Subtract this start from the attempts of a trial, because the agent stops on request."""
+        """Subtract this start from the attempts of the trial, if any; call this method on a requested stop only."""
         try:
             await self._pushes.give_back()
         except Transient as error:
@@ -121,7 +121,7 @@ class Applier:
             log.warning("trial_attempt_not_given_back", reason=str(error))
 
     def set_local(self, local: Sequence[CampaignFile]) -> None:
-        """Set the vehicle's own campaigns, which apply while the release in force has none.
+        """Set the vehicle's own campaigns, which apply while the release in force has no campaigns.
 
         They take effect when `start` is called.
         """
@@ -206,7 +206,7 @@ class Applier:
         return {name: pushed[name] or self._local.get(name, ()) for name in pushed}
 
     async def _write(self, changes: Sequence[Change]) -> str | None:
-        """Write the files of `changes`; return the problem if the disk refuses one of them, and None otherwise."""
+        """Write the files of `changes`, and return None, or the problem if the disk refuses a file."""
         problem: str | None = None
         for done, change in enumerate(changes):
             try:

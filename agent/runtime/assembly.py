@@ -204,7 +204,7 @@ def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
 
 
 def _lossy_buses(sources: Sequence[Source]) -> list[str]:
-    """Return the buses that lose frames if an agent crashes, because no ring and no log still has these frames."""
+    """Return the buses whose latest frames are lost in a crash, because neither a ring nor a log keeps these frames."""
     keeping = {source.name for source in sources if isinstance(source, Holder) and source.resumes}
     return [bus for source in sources if source.name not in keeping for bus in source.buses]
 

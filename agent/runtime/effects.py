@@ -23,7 +23,7 @@ An event must fit one batch, which may have only 4,096 bytes.
 
 
 class Change(Protocol):
-    """Holds a prepared change of the agent.  The change comes from the documents of one kind, and is not made yet."""
+    """Holds a change of the agent that is prepared from the documents of one kind, and that is not made yet."""
 
     def write(self) -> None:
         """Write the files of this change.  Blocking.
@@ -32,7 +32,10 @@ class Change(Protocol):
         """
 
     def withdraw(self) -> None:
-        """Remove the files of an earlier process, which would contradict this change.  Blocking; raises nothing."""
+        """Remove the files that an earlier process left, because `write` could not replace them.
+
+        The old files would contradict this change.  Blocking; raises nothing.
+        """
 
     async def switch(self) -> Mapping[str, object]:
         """Make the change in the running agent, which cannot fail, and return facts for the log."""
@@ -117,8 +120,8 @@ class _CampaignsChange(msgspec.Struct, frozen=True):
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:
     """Return the event that names the campaigns in force from now on.  A list that is too long for an event is cut off.
 
-    `before` is the number of earlier frames on each bus.  The event carries these numbers as `frames.<bus>`, so that a
-    receiver knows the first frame to which the campaigns apply.
+    `before` has, for each bus, the number of frames that came before these campaigns took effect.  The event carries
+    each number in a field `frames.<bus>`.  A receiver thus knows the first frame to which the campaigns apply.
     """
     fields: dict[str, str | int | float | bool] = {"campaigns": ",".join(names)[:_NAMES_LETTERS]}
     fields |= {f"frames.{bus}": count for bus, count in sorted(before.items())}

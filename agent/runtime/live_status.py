@@ -39,7 +39,8 @@ class SpoolAccount:
     async def figures(self, patience_s: float = DISK_PATIENCE_S) -> dict[str, Any]:
         """Return the present figures.
 
-        If reading fails or takes longer than `patience_s`, return the last figures, with the reason in `problem`.
+        If reading fails or takes longer than `patience_s`, return the figures of the latest successful reading, and the
+        reason in `problem`.
         """
         # A reading that was too slow for an earlier request still goes on, and only one reading runs at a time.
         if self._reading is None or self._reading.done():

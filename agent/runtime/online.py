@@ -3,9 +3,9 @@
 Invariant: telemetry and acknowledgements never wait for pushes.  If the broker refuses a request for pushes, the log
 says so, and batches are sent all the same.
 
-Bundles are examined in a separate task.  If several bundles wait, only the newest one is examined.  After a refused
-bundle, the next one waits for a back-off, which continues if the connection ends.  A flood of forged bundles therefore
-costs the machine little.
+Bundles are examined in a separate task.  If several bundles wait, only the newest bundle is examined.  After a
+refusal, no bundle is examined until a back-off has passed, and a new connection does not shorten the back-off.  A flood
+of forged bundles therefore costs the machine little.
 """
 
 import asyncio

@@ -27,8 +27,8 @@ class Source(Protocol):
     """Delivers frames from one origin: an interface, a log, or the virtual vehicle.
 
     Ownership: `blocks()` is called once.  The source owns its interface or file from the first `anext` until the
-    iterator is exhausted or closed (`aclose`), and then closes it and ends its threads.  A block belongs to its
-    receiver; the source does not touch the arrays again.
+    iterator is exhausted or closed (`aclose`).  The source then closes the interface or file, and ends its threads.  A
+    block belongs to its receiver; the source does not touch the arrays again.
     Ordering: frames come in the order of the bus or of the log, and their positions have no gap (`FrameBlock.first`);
     timestamps may step back.  `block.buses` is always `buses`.
     Timing: a live source yields at most one block per drain interval, and none while nothing arrives.
@@ -52,8 +52,8 @@ class Source(Protocol):
 class ValueSource(Protocol):
     """Delivers values that do not come from CAN frames, such as those of a GNSS receiver or diagnostic answers.
 
-    Ownership, ordering, timing, ending and errors are as in `Source`.  Values have no resume points, so values that
-    are not durable are lost when the agent crashes.
+    Ownership, ordering, timing, ending and errors are as in `Source`.  A source of values cannot deliver a value again,
+    so values that are not durable are lost when the agent crashes.
     """
 
     @property

@@ -75,7 +75,7 @@ class Adapter:
         return {**arguments, **self.options}
 
     def _blamed(self, text: str) -> str:
-        """Return the keys that python-can's message mentions, or all keys if it mentions none."""
+        """Return the keys of the settings that the error message `text` mentions, or all keys if it mentions none."""
         keys = [f"options.{name}" if name in self.options else name for name in self._arguments()]
         named = [key for key in keys if key.removeprefix("options.") in text]
         return " / ".join(named or ["channel", *keys])

@@ -84,7 +84,7 @@ class Feeder(_Feeding[FrameBlock]):
 
 
 class ValueFeeder(_Feeding[SignalBlock]):
-    """Feeds the values of `source` to `take`; `first` is the collector's number of the first of its signal tables."""
+    """Feeds the values of `source` to `take`; table 0 of the source is table `first` of the collector."""
 
     def __init__(self, source: ValueSource, first: int, take: Callable[[SignalBlock], Awaitable[None]]) -> None:
         super().__init__(source, lambda block: msgspec.structs.replace(block, table=first + block.table), take)

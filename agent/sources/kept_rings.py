@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 def rings_of(interface: str, descriptors: Descriptors) -> dict[str, re.Match[str]]:
-    """Return the kept rings of `interface`, as matches of the names of their descriptors."""
+    """Return the matches of `_NAME` for the kept rings of `interface`, by the names of their descriptors."""
     matches = {name: match for name in descriptors.names() if (match := _NAME.fullmatch(name)) is not None}
     return {name: match for name, match in matches.items() if match["interface"] == interface}
 
@@ -37,9 +37,10 @@ def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
 
 
 def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
-    """Open the ring of `interface` for its source to adopt later, unless one is kept already.
+    """Open and keep a ring for `interface`, unless a ring of this interface is kept already.
 
-    Do nothing if the ring cannot be opened now.  The source opens it later, and then reports any problem.
+    The source of the interface adopts the ring later.  If the ring cannot be opened now, nothing happens: the source
+    opens a ring itself, and then reports any problem.
     """
     if rings_of(interface, descriptors):
         return
@@ -55,7 +56,10 @@ def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
 
 
 def adopt(interface: str, descriptors: Descriptors, bus: str) -> PacketRing | None:
-    """Return the ring that an earlier reader left for `interface`, or None.  Rings that do not fit are closed."""
+    """Return the ring that an earlier reader left for `interface`, or None if no kept ring can be used.
+
+    Kept rings that cannot be used are closed.
+    """
     for name, match in rings_of(interface, descriptors).items():
         reason = "another version of this program made the ring"
         # A ring of another slot size has another layout, which only the version that made it can read.

@@ -79,8 +79,8 @@ class CandumpLines(Lines):
     """Yields the lines of a candump log, and marks each error frame so that python-can recognizes it.
 
     candump writes an error frame with bit 29 (CAN_ERR_FLAG, <linux/can.h>) in an identifier of 8 digits.  python-can
-    recognizes the frame only if the bus-error bit is set too.  Other error frames would become extended frames with
-    low identifiers, which a match by PGN can mistake for J1939.
+    recognizes the frame only if the bus-error bit (CAN_ERR_BUSERROR) is set too.  Without that bit, python-can takes
+    the error frame for an extended frame with a low identifier, which a match by PGN can mistake for J1939.
     """
 
     def __next__(self) -> str:

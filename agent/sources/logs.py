@@ -91,7 +91,7 @@ class LogFile:
 
     @property
     def position_bytes(self) -> int:
-        """Return how many of the `size_bytes` of the file have been read, or 0 if the file is closed."""
+        """Return the number of bytes of the file that have been read so far, or 0 if the file is closed."""
         return 0 if self._file.closed else self._file.tell()
 
     def messages(self) -> Iterator[can.Message]:

@@ -25,7 +25,7 @@ def is_frame(message: can.Message) -> bool:
 def block_of(
     messages: Sequence[can.Message], buses: tuple[str, ...], first: int, bus: Sequence[int] | None = None
 ) -> FrameBlock:
-    """Convert messages to a frame block, in their order; `first` is the position of the first one.
+    """Convert messages to a frame block, in their order; `first` is the position of the first frame.
 
     `bus` holds one index into `buses` for each message.  Without `bus`, all messages are of the first bus.  Each
     message must have a finite timestamp, an identifier of at most 29 bits, and at most 64 bytes of data.  Longer data

@@ -55,7 +55,7 @@ class _Frame(msgspec.Struct, array_like=True):
 
 
 class Child(Protocol):
-    """A process that runs `write`, with those members of `subprocess.Popen` that `Mf4Messages` uses."""
+    """Describes the process that runs `write`, by the few members of `subprocess.Popen` that `Mf4Messages` uses."""
 
     @property
     def stdout(self) -> IO[bytes] | None:
@@ -79,7 +79,7 @@ class Mf4Messages:
     """
 
     def __init__(self, path: Path, start: Callable[[Path, Path], Child] = _started) -> None:
-        """Start the child by calling `start` with the path of the log and of a temporary folder."""
+        """Start the child: call `start` with the path of the log and the path of a temporary folder."""
         self._folder = tempfile.TemporaryDirectory(prefix="mf4-")
         self._child = start(path, Path(self._folder.name))
 
@@ -112,7 +112,7 @@ class Mf4Messages:
             raise ValueError(f"its reader crashed with {f'signal {-status}' if status < 0 else f'status {status}'}")
 
     def _contents(self) -> Iterator[bytes]:
-        """Yield each complete item that the child wrote.  An item that the child's end cut short is dropped."""
+        """Yield each complete item that the child wrote.  If the child ended within an item, that item is dropped."""
         output = self._child.stdout
         assert output is not None
         while len(head := output.read(_LENGTH_BYTES)) == _LENGTH_BYTES:

@@ -67,7 +67,7 @@ class PacketRingSource:
         return self._descriptors is not None and bool(rings_of(self._interface, self._descriptors))
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Number new frames from `used` on, because earlier rings used all positions below.  Call before `blocks`."""
+        """Number new frames from `used` on, because earlier frames have the lower numbers.  Call before `blocks`."""
         self._first_position = used
 
     def release(self, position: int) -> None:

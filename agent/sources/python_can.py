@@ -36,9 +36,10 @@ logging.getLogger("can").addHandler(logging.NullHandler())
 class Limits(msgspec.Struct, frozen=True):
     """Holds the limits and intervals of a source.
 
-    Apps see a value at most `drain_ms` late, and each drain wakes the machine up.  `buffer_frames` lasts for some seven
-    seconds of a fully loaded bus of 1 Mbit/s; a longer stall of the event loop is a defect.  The pause between attempts
-    to open grows from `retry_min_s` to `retry_max_s`: an adapter is found soon, and a missing adapter costs little.
+    Apps see a value at most `drain_ms` late; a shorter interval would wake the machine up more often.  A buffer of
+    `buffer_frames` holds some seven seconds of a fully loaded bus of 1 Mbit/s; a longer stall of the event loop is a
+    defect.  The pause between attempts to open an adapter grows from `retry_min_s` to `retry_max_s`.  An adapter that
+    was away briefly is thus found soon, and an adapter that stays away costs little.
     """
 
     drain_ms: int = 100
@@ -90,7 +91,7 @@ class PythonCanSource:
             self._report_rest(*reader.take())
 
     def _report_rest(self, messages: list[can.Message], losses: list[BusLoss]) -> None:
-        """Report the losses that remain when the source is closed, and count frames that are in no block as lost."""
+        """Report the remaining `losses` when the source is closed, and report the undelivered `messages` as lost."""
         for loss in losses:
             self._on_loss(loss)
         if messages:

@@ -41,12 +41,12 @@ def read_blocks(
 ) -> Generator[FrameBlock]:
     """Yield the frames of a log in blocks of at most `block_frames`, in the order of the log.
 
-    `channels` selects and orders the buses.  None selects all channels in the order in which they appear, so that
-    `buses` of a later block may be longer.  A channel with number n is named "can<n>", and a channel without a number
-    (csv, db) is named "can0".
+    `channels` selects and orders the buses.  None selects all channels, in the order in which they appear.  Each block
+    then names only the buses seen so far, so a later block may name more buses.  A channel with number n is named
+    "can<n>", and a channel without a number (csv, db) is named "can0".
 
     The first `skip` frames of the channels are skipped.  `progress` is called after each block with the number of bytes
-    read and their total.
+    read and the size of the file.
 
     Raises: Permanent if the log is unreadable, damaged, or without a frame of the channels.
     """
@@ -101,7 +101,7 @@ class ReplaySource:
 
     @property
     def resumes(self) -> bool:
-        """Return True, because a log has all of its frames, however its last reader ended."""
+        """Return True, because a log still has every frame of earlier runs."""
         return True
 
     def begin(self, *, used: int, needed: int) -> None:
@@ -140,7 +140,7 @@ class ReplaySource:
 
 
 class _Channels:
-    """Numbers the channels: those asked for, or all in the order in which they appear."""
+    """Numbers the wanted channels in the given order.  If none are given, numbers all channels as they appear."""
 
     def __init__(self, wanted: Sequence[str] | None, path: Path) -> None:
         self._path = path
@@ -190,7 +190,7 @@ def _fingerprint(path: Path, channels: Sequence[str]) -> str:
             head = file.read(_HEAD_BYTES)
     except OSError:  # The error is reported when the log is read.
         head = b""
-    # A log that is replaced by another of the same name must not continue where the first one ended.
+    # A log that is replaced by another of the same name must not continue where the earlier log ended.
     return hashlib.sha256("\0".join(channels).encode() + b"\0" + head).hexdigest()[:12]
 
 

@@ -19,9 +19,10 @@ The position of a frame is its running number.  The kernel fills slots in order 
 The frame at position p is therefore in slot p modulo the number of slots.  In order of age, the oldest slots are read
 and held, the next slots are unread, and all other slots are free.
 
-Invariant: whenever a reader is killed, `recover` finds for its successor exactly which frames are held and
-which are unread.  Frames are marked as read before the cursor moves past them, and the kernel takes the mark away with
-each new frame.  Frames with a mark before the cursor are therefore held, and frames from the cursor on are unread.
+A reader marks frames as read before it moves the cursor past them.  The kernel removes the mark of a slot when it
+writes a new frame there.  Marked frames before the cursor are therefore held, and frames from the cursor on are unread.
+Invariant: at whatever moment a reader is killed, `recover` tells its successor exactly which frames are held and which
+are unread.
 """
 
 import struct
@@ -111,7 +112,7 @@ def frame_filter() -> bytes:
 
 
 def unread(slots: Slots, position: int, held: int) -> int:
-    """Return the number of unread frames from `position` on.  The `held` slots before `position` are not free yet."""
+    """Return the number of unread frames from `position` on.  The `held` frames before `position` are read already."""
     # A drain finds few frames in a large ring, so the status words are examined in growing steps.
     most = len(slots) - held
     status = slots["status"]
@@ -145,7 +146,10 @@ def release(slots: Slots, start: int, stop: int) -> None:
 
 
 def recover(slots: Slots) -> tuple[int, int]:
-    """Return two positions in a ring that another reader left: the oldest held frame, and the frame to read next."""
+    """Return two positions in a ring that another reader left: the oldest held frame, and the frame to read next.
+
+    Both are the same if no frame is held.
+    """
     cursor, marked = int(slots["cursor"][0]), int(slots["marked"][0])
     carries = ((slots["status"] & _USER) != 0) & (slots["captured"] == 0)
     # The search runs from the cursor backwards, and ends before the `marked - cursor` slots from the cursor on.  These
@@ -162,16 +166,17 @@ def counted(slots: Slots) -> int:
 
 
 def rewind(slots: Slots, position: int) -> None:
-    """Move the cursor back to `position`, which must be held, so that frames are read again from there."""
+    """Move the cursor back to the held frame at `position`, so that this frame and all later ones are read again."""
     slots["cursor"][0] = position
 
 
 def number(slots: Slots, position: int) -> int:
-    """Give the next frame a new position, and return this position.
+    """Give the next frame to be read a new position, and return the new position.
 
-    It is the lowest position from `position` on that belongs to the slot of the next frame.
+    The slot of a frame follows from its position, so the new position may be above `position`.  It is the lowest
+    position that is not below `position` and belongs to the slot of the next frame.
 
-    The caller must make sure that no frame is held and that no frame was read twice.
+    Call this function only while no frame is held, and while no unread frame has been read before (`rewind`).
     """
     cursor = int(slots["cursor"][0])
     position += (cursor - position) % len(slots)

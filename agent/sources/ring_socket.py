@@ -100,7 +100,7 @@ class PacketRing:
 
     @property
     def name(self) -> str:
-        """Return the name of the ring's kept descriptor: a successor reads slot size, slots and interface from it."""
+        """Return the name under which to keep the ring's descriptor.  The name has slot size, slots and interface."""
         return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.interface}"
 
     @property
@@ -132,7 +132,7 @@ class PacketRing:
             self.held_from = self.position = ring_layout.number(self._slots, used)
 
     def bound(self) -> bool:
-        """Return whether the socket listens on the interface that has this name now."""
+        """Return whether the socket still listens on an interface with the name `interface`."""
         return str(self._socket.getsockname()[0]) == self.interface
 
     def bind(self) -> None:
@@ -162,7 +162,7 @@ class PacketRing:
             self.held_from = position
 
     def drops(self) -> int:
-        """Return how many frames found no free slot since the last call, by this reader or an earlier one."""
+        """Return how many frames found no free slot since the latest call, by this reader or by an earlier reader."""
         # The kernel resets the counters with each PACKET_STATISTICS (packet(7)), so nothing is counted twice.
         return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 

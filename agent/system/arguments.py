@@ -1,4 +1,4 @@
-"""Provide types of arguments and other helpers for argparse, which both programs use.
+"""Provide types of arguments and other helpers for argparse, which the agent and `fleet` share.
 
 A type is a function that turns the text of an argument into a value.  For a wrong text it raises
 argparse.ArgumentTypeError with a remedy, and argparse ends the program with status 2.

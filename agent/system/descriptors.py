@@ -19,7 +19,7 @@ class Descriptors:
     """Keeps file descriptors by name.  A name must have no colon, because LISTEN_FDNAMES separates names by colons."""
 
     def __init__(self, notifier: Notifier, inherited: Mapping[str, int]) -> None:
-        """Take ownership of the descriptors in `inherited`, which the function `inherited` returns."""
+        """Take ownership of the descriptors in `inherited`, a result of this file's function `inherited`."""
         self._notifier = notifier
         self._kept = dict(inherited)
 
@@ -48,8 +48,8 @@ class Descriptors:
 def inherited(environment: MutableMapping[str, str] = os.environ) -> dict[str, int]:
     """Return the descriptors that the service manager passed to this process, by name.
 
-    The variables are removed from `environment`.  A second call therefore finds nothing, and child processes do not
-    mistake the descriptors for their own.
+    The variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES are removed from `environment`.  A second call therefore
+    finds nothing, and child processes do not mistake the descriptors for their own.
     """
     pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")

@@ -134,7 +134,8 @@ def fsync_directory(folder: Path) -> None:
 def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write `content` to the file `path`, durably and atomically, with `mode` whatever the umask is.
 
-    Raises: OSError.  The old content then stays, except if the last step, the sync of the folder, has failed.
+    Raises: OSError.  The old content then stays, with one exception: if the final sync of the folder fails, the file
+    has the new content, and a power cut may bring the old content back.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
