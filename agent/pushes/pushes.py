@@ -35,7 +35,7 @@ from agent.pushes.store import Store
 from agent.system.tasks import whole
 
 BUILT_AT_S: Final = built_at_s()
-"""The earliest possible time (Unix).  A clock that is not set may show 1970, when no metadata has expired yet."""
+"""The earliest possible time (Unix epoch).  An unset clock may show 1970, and then old metadata would look valid."""
 
 Examiner = Callable[[Question], Awaitable[Verdict]]
 """A function that examines a bundle: `examine`, or a substitute in tests."""

@@ -12,7 +12,7 @@ from typing import Final
 _M_MMAP_THRESHOLD: Final = -3  # <malloc.h>
 _M_ARENA_MAX: Final = -8  # <malloc.h>
 _RETURNED_BYTES: Final = 128 * 1024
-"""The default of glibc.  An explicit setting keeps glibc from raising this size."""
+"""Freed blocks of this size and more return to the system.  Setting glibc's own default keeps glibc from raising it."""
 
 
 def return_freed_memory() -> None:
