@@ -2,10 +2,10 @@
 
 Invariant: a row has everything that the record of its batch's loss needs.
 
-Identity.  A batch is named by its batch id, which is an epoch and a sequence number.  Ordinary batches count in the
-epoch of the spool.  The checkpoints of a window count in an epoch of their own, which is the *window id*.  Checkpoint k
-of a window therefore has the id (window id, k).  When a window is stored, its checkpoints are dropped, and that leaves
-no gap in the numbers of the spool's epoch.
+Identity.  A batch is named by its batch id, which is an epoch and a sequence number.  Ordinary batches are numbered in
+the epoch of the spool.  The checkpoints of a window are numbered in an epoch of their own, which is the *window id*.
+Checkpoint k of a window therefore has the id (window id, k).  When a window is stored, its checkpoints are dropped.
+Dropping them leaves no gap in the numbers of the spool's epoch.
 """
 
 import hashlib
@@ -144,7 +144,10 @@ def entry_of(batch: SealedBatch) -> Entry:
 
 
 def adopted_entry(name: BatchName, content: bytes, *, waits: bool) -> Entry:
-    """Return the entry for a file that has no row in any index."""
+    """Return the entry for a file whose batch no index lists.
+
+    Its `row` is 0, because it has no row yet.  Its catalogue is UNKNOWN; its campaign, samples and times are blank.
+    """
     return Entry(
         0,
         name.epoch,

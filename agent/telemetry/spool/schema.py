@@ -7,14 +7,14 @@
                    checkpoints whose window may still close; if they are sent later, they travel in lane live.
                    `withdrawn` says why the bytes of such a checkpoint were removed
     usage          batches and bytes of each lane; kept by triggers on `batches`
-    losses         the ledger.  `reported_in` is the row of the batch that reports the record.  It is NULL if no batch
-                   has reported the record, -1 if that batch is lost and the record waits again, and 0 if that batch
-                   has arrived (the newest MAX_REPORTED of these are kept for `status --ledger`)
+    losses         the ledger.  `reported_in` says where a record is: in the batch of this row (1 or more), in no batch
+                   yet (NULL), waiting again because its batch is lost (-1), or arrived with its batch (0).  The newest
+                   MAX_REPORTED of the arrived records are kept for `status --ledger`
     totals         running totals since the epoch began: acknowledged, adopted, and lost by reason
-    resume_points  how far each source is durable
+    resume_points  how far each source is durable for each campaign
     reached        up to which frame time each campaign is durable, in this run of the agent
-    catalogues     catalogues that batches may refer to: the sealed batch that carried each (kept in a file of its
-                   own), and the receiver's verdict
+    catalogues     one row for each kept catalogue: the id and the checksum of the sealed batch that carried the
+                   catalogue, and the receiver's verdict on the catalogue.  A file holds a copy of that batch
 
 A database that is damaged or has another version is refused.  The spool then sets it aside and makes a new one.
 """
