@@ -138,7 +138,7 @@ class Outbox:
     ) -> None:
         """Encode closed windows, each given with its campaign's priority, and store them with everything that waits.
 
-        `resume_points` has, for each campaign, how far its sources are durable once the campaign's window is durable.
+        `resume_points` has, for each campaign, how far the sources are durable once the campaign's window is durable.
         """
         for window, priority in windows:
             open_window = self._open.pop(window.campaign, None) or _OpenWindow(_new_window_id())
@@ -234,7 +234,7 @@ class Outbox:
             self._confirm(self._parcels.doubt)
 
     def _confirm(self, stored: Doubt) -> None:
-        """Drop the parcels of an append that happened, and count their batches and samples as stored."""
+        """Remove the parcels of an append that happened, and count their batches and samples as stored."""
         self._parcels.doubt = None
         for _ in range(stored.queued):
             parcel = self._parcels.drop_first()

@@ -25,9 +25,8 @@ EVENTS_PRIORITY: Final = 0
 class Body:
     """An encoded body, with the fields that the spool stores beside it.
 
-    `fragment` is the place of the body in its window.  If the body is a checkpoint, `checkpoint` is its batch id.  For
-    other bodies, `checkpoint` is None, and they get their batch id when they are sealed.  The remaining fields mean the
-    same as in SealedBatch.
+    `fragment` is the place of the body in its window.  A checkpoint has its batch id in `checkpoint`.  Every other body
+    has None there, and gets its batch id when it is sealed.  The remaining fields mean the same as in SealedBatch.
     """
 
     lane: Lane
@@ -68,7 +67,7 @@ class Parcel:
 
     @property
     def window(self) -> str | None:
-        """Return the id of the window, or None if the parcel holds events or a catalogue."""
+        """Return the id of the window that the parcel holds, or None if the parcel holds events or a catalogue."""
         fragment = self.bodies[0].fragment
         return None if fragment is None else fragment.window
 
@@ -106,7 +105,7 @@ class Packer(msgspec.Struct, frozen=True):
     def pack_checkpoint(
         self, window: Window, priority: int, first: BatchId, catalogue: Catalogue | None
     ) -> tuple[Body, ...]:
-        """Return the checkpoints of an open window, with ids that count up from `first`.
+        """Encode samples of an open window as checkpoints, with ids that count up from `first`.
 
         `window` holds only the samples that no earlier checkpoint has.  If there are many samples, they are divided
         among several checkpoints.

@@ -69,7 +69,7 @@ class Reporter:
         return list(self._parcels(items, clock)) if items else []
 
     def _parcels(self, items: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[Parcel]:
-        """Yield parcels of `items`.  Items that do not fit into one batch are divided into two halves.
+        """Yield parcels of `items`.  Items that do not fit into one batch are halved until each half fits.
 
         Only the first batch of a parcel is marked as reporting losses.  Each parcel must therefore be a single batch.
         """

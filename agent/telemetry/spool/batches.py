@@ -1,7 +1,7 @@
 """Reads and writes the table of batches, and lists batches in the orders of sending and of eviction.
 
-Invariant: an SQLite index answers each statement, so its cost does not grow with the backlog.  The exceptions are
-`Rows.all` and `Usage.recount`, as their docstrings say.
+Invariant: an SQLite index answers each statement, so the cost of a statement does not grow with the backlog.  The
+exceptions are `Rows.all` and `Usage.recount`, as their docstrings say.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
@@ -79,7 +79,7 @@ class Rows:
     def all(self) -> Iterator[Entry]:
         """Return every batch in order of arrival.
 
-        Only recovery and the ledger use this method, because its cost grows with the backlog.
+        Only recovery and `ledger_on_disk` use this method, because its cost grows with the backlog.
         """
         return entries(self._db, "ORDER BY id", ())
 
@@ -100,17 +100,17 @@ class Queues:
         self._db = connection
 
     def next_to_send(self, lane: Lane, exclude: Keys = ()) -> Iterator[Entry]:
-        """Return the batches of a lane whose id is not in `exclude`, the most important first.
+        """Return the batches of a lane, the most important first.
 
-        Among equally important batches, the newest comes first.
+        Among equally important batches, the newest comes first.  Batches whose id is in `exclude` are left out.
         """
         return entries(self._db, "WHERE lane = ? ORDER BY priority, id DESC", (lane.value,), exclude)
 
     def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
-        """Return the fresh batches of a lane whose id is not in `exclude`, in the order of sending.
+        """Return the fresh batches of a lane in the order of sending.
 
         A batch is fresh if it is among the `limit` newest batches of all lanes and was stored from `from_s` to `to_s`
-        (Unix epoch).
+        (Unix epoch).  Batches whose id is in `exclude` are left out.
         """
         clauses = (
             f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"

@@ -1,4 +1,4 @@
-"""Reads and writes the table of catalogues: which sealed batch carried each, and how the receiver answered.
+"""Reads and writes the table of catalogues: which sealed batch carried each catalogue, and how the receiver answered.
 
 The spool keeps few catalogues, so this table is held in memory as well.  If a transaction does not commit, the index
 must be closed, because memory then differs from the disk.  Methods raise sqlite3.Error.

@@ -126,7 +126,8 @@ class SpoolFolder:
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files, checkpoints first.  Raises nothing.
 
-        A file that cannot be removed now is tried again with the next removal.
+        Other files stay until the removal of the checkpoints is durable.  A file that cannot be removed now is tried
+        again with the next removal.
         """
         left = self._leftovers | set(paths)
         checkpoints = {path for path in left if _is_checkpoint(path)}

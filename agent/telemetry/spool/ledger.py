@@ -152,9 +152,10 @@ class Ledger:
                 self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_ARRIVED, oldest[0]))
 
     def unreport(self, row: int) -> None:
-        """Let the records that the lost batch in row `row` reported wait again, unchanged and under the same ids.
+        """Mark the records in the lost batch of row `row` as waiting again.
 
-        The lost batch may have arrived all the same.  The receiver then recognizes the repeated records by their ids.
+        The contents and the ids of the records do not change.  The lost batch may have arrived all the same.  The
+        receiver then recognizes the repeated records by their ids.
         """
         self._all_reported = False
         self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, row))

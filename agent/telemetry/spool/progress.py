@@ -1,7 +1,7 @@
 """Stores how far sources and campaigns are durable.
 
 Each append needs these values, so they are held in memory as well.  If a transaction does not commit, the index must be
-closed, because memory then differs from the disk.  The index that is opened next reads them from the disk.
+closed, because memory then differs from the disk.  The index that is opened next reads the values from the disk.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """

@@ -136,8 +136,8 @@ class Reader:
         """Forget batches that arrived, and return how many of them were still stored.
 
         `end_to_end` says that the receiver itself answered.  The receiver then has the catalogues that the batches
-        carried.  The files of the batches stay until `sweep` is called, space is needed, or more than UNSWEPT of such
-        files have gathered.  If this raises Transient, repeat the call.
+        carried.  The files of the batches stay until `sweep` is called, space is needed, or there are more than UNSWEPT
+        such files.  If this raises Transient, repeat the call.
         """
         with self._transactions.turn:
             with self._transactions.writing() as index:

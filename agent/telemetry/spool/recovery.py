@@ -7,7 +7,8 @@
      batch was removed already.
   3. If a file has no row and the index is new because the old one was lost, the batch is adopted under its old epoch
      and number, because it may never have been sent.  If its content does not match the checksum in its name, the batch
-     is recorded as lost.  Either a window or its checkpoints are adopted, so the receiver never gets both (`_adopt`).
+     is recorded as lost.  Of a window, either the fragments or the checkpoints are adopted, so the receiver never gets
+     both (`_adopt`).
   4. If the window of a checkpoint is not open in this process, the checkpoint becomes an ordinary batch.  If the bytes
      of the checkpoint were removed, the checkpoint is recorded as lost instead.
 

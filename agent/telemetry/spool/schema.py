@@ -133,19 +133,19 @@ def _sound_definitions() -> set[tuple[str, str]]:
 
 
 def listed(values: Iterable[int] | Iterable[str]) -> str:
-    """Pack values for a statement that contains LISTED."""
+    """Pack `values` into one parameter for a statement that contains LISTED."""
     return json.dumps(list(values))
 
 
 def lane_of(number: int) -> Lane:
-    """Return the lane of a row.  Raises sqlite3.DatabaseError for an unknown number."""
+    """Return the lane that a row names by `number`.  Raises sqlite3.DatabaseError for an unknown number."""
     if number not in _LANES:
         raise sqlite3.DatabaseError(f"the index has an unknown lane {number!r}")
     return Lane(number)
 
 
 def reason_of(name: str) -> Reason:
-    """Return the reason of a row.  Raises sqlite3.DatabaseError for an unknown name."""
+    """Return the reason that a row names by `name`.  Raises sqlite3.DatabaseError for an unknown name."""
     if name not in _REASONS:
         raise sqlite3.DatabaseError(f"the index has an unknown reason {name!r} for a loss")
     return Reason(name)

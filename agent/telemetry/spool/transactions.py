@@ -6,7 +6,8 @@ index again.
 A transaction that reports an error during COMMIT may have reached the disk all the same.  An append therefore stores a
 token that its caller chose.  When the index is opened again, the token shows whether the append happened, and `stored`
 returns that to the caller.  The files of an append that did not happen are removed.  A transaction that removes batches
-needs no token: when the index is opened again, the file of each batch whose row is gone is unlinked.
+needs no token: when the index is opened again, the rows show which of these batches are gone, and their files are
+unlinked.
 
 Recovery runs when the spool is opened.  An index that SQLite cannot read, or that has another version, is moved to
 quarantine/.  A new index with a new epoch replaces it, and the loss `index_damaged` goes to the ledger for each earlier

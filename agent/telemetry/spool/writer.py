@@ -66,7 +66,7 @@ class Writer:
         `token` names the append; each append needs a new one.  If the call raises, the append may or may not have
         happened.  Ask `stored`, or call again with the same token, which does nothing if the append happened.
 
-        Raises Transient if the disk refuses, and OutdatedIds if the ids are not the next ones.
+        Raises Transient if the disk refuses, and OutdatedIds if the ids are not the next ids.
         """
         assert token
         _check(batches)
@@ -116,7 +116,10 @@ class Writer:
             self._folder.settle_checkpoints()
 
     def _add(self, index: Index, entry: Entry, refused: Reason | None, reports: Collection[int]) -> None:
-        """Store the row of a batch, or record the loss of its number if the limits had no room for the batch."""
+        """Add the row of a batch.  If the limits had no room for the batch, record its loss instead.
+
+        A checkpoint for which there is no room gets a row that is marked as withdrawn.
+        """
         if refused is None:
             index.ledger.report(reports, index.rows.add(entry, self._now_s()))
         elif entry.waits:
