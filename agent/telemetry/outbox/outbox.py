@@ -8,8 +8,9 @@ An append that the disk reports as failed may have happened all the same.  The s
 the append, whether it happened.  Until then, the parcels of the append are in doubt and stay in the queue.  If memory
 must drop a parcel in doubt, the parcel counts as lost only if the append did not happen.
 
-The outbox touches the disk only through the spool.  Any thread may call the methods.  `put` and `flush` wait for the
-disk; adding an event or a loss never waits for them.
+The outbox touches the disk only through the spool.  Only the collector may call `put`, `put_checkpoints` and
+`describe`, one at a time; any thread may call the other methods.  Adding an event or a loss never waits for the disk,
+nor for another call that does.
 """
 
 import asyncio
@@ -48,7 +49,11 @@ class _OpenWindow:
 
 
 class Outbox:
-    """A bounded queue in front of the spool.  `problem` says why the disk refuses, or is None."""
+    """A bounded queue in front of the spool.
+
+    `problem` says why the disk refuses, or is None.  `samples` and `batches` count what this outbox has stored, without
+    checkpoints.
+    """
 
     def __init__(
         self,
@@ -79,7 +84,10 @@ class Outbox:
         self.batches = 0
 
     async def run(self) -> None:
-        """Call `flush` every RETRY_S, to try a disk that refused again and to report losses.  Runs until cancelled."""
+        """Call `flush` every RETRY_S seconds, until cancelled.
+
+        Each call tries to store what the disk refused before, and reports losses.
+        """
         refused = False
         while True:
             await asyncio.sleep(RETRY_S)
@@ -107,7 +115,7 @@ class Outbox:
         self._reporter.add_loss(loss)
 
     def describe(self, descriptions: Sequence[Description]) -> None:
-        """Set the campaigns whose windows will be put from now on, and offer their catalogues to the fleet.
+        """Set the campaigns whose windows will be passed to `put`, and offer their catalogues to the fleet.
 
         This method must not be called while `put` runs.
         """
@@ -130,7 +138,7 @@ class Outbox:
     ) -> None:
         """Encode closed windows, each given with its campaign's priority, and store them with everything that waits.
 
-        `resume_points` has, for each campaign, how far its sources are durable once the campaign's window is durable.
+        `resume_points` has, for each campaign, how far the sources are durable once the campaign's window is durable.
         """
         for window, priority in windows:
             open_window = self._open.pop(window.campaign, None) or _OpenWindow(_new_window_id())
@@ -142,10 +150,11 @@ class Outbox:
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
-        """Store the samples that open windows have got since their last checkpoint, together with `resume_points`.
+        """Store checkpoints of open windows, together with `resume_points`.
 
-        Return False if the disk refuses; the next call must then contain these samples again.  When `put` stores the
-        next window of a campaign, the spool drops the window's checkpoints.
+        Each of `windows` contains only the samples that no earlier checkpoint of the open window has.  Return False if
+        the disk refuses; the next call must then contain these samples again.  When `put` stores the closed window, the
+        spool drops the window's checkpoints.
         """
         with self._storing:
             if len(self._parcels):  # the disk refuses, and the waiting parcels come first
@@ -225,7 +234,7 @@ class Outbox:
             self._confirm(self._parcels.doubt)
 
     def _confirm(self, stored: Doubt) -> None:
-        """Drop the parcels of an append that happened, and count their batches and samples as stored."""
+        """Remove the parcels of an append that happened, and count their batches and samples as stored."""
         self._parcels.doubt = None
         for _ in range(stored.queued):
             parcel = self._parcels.drop_first()
@@ -237,7 +246,8 @@ class Outbox:
     def _settle_doubt(self) -> None:
         """Find out whether the append in doubt happened.  Raises Transient while the disk refuses.
 
-        If it did not happen, its parcels that were dropped from memory count as lost.
+        If the append did not happen, those of its parcels that were dropped from memory count as lost.  The others are
+        still in the queue.
         """
         doubt = self._parcels.doubt
         if doubt is None:
@@ -250,7 +260,10 @@ class Outbox:
             self._give_up(shed)
 
     def _promote(self) -> None:
-        """Send the checkpoints of windows that memory could not hold, because no window will replace them."""
+        """Let the spool send the checkpoints of windows that were dropped from memory.
+
+        Such a window is never stored, so only its checkpoints still have its samples.
+        """
         if self._orphans:
             self._writer.promote(self._orphans)
             self._orphans = []

@@ -1,7 +1,7 @@
 """Encodes windows as bodies of batches, each within the size limit of a batch.  This file is pure.
 
-Invariant: the bodies of one window hold exactly its samples and events.  A large window is cut into fragments, and each
-fragment says how many there are.
+Invariant: the bodies of one window together hold exactly the samples and events of the window.  A large window is cut
+into fragments, and each fragment says how many fragments the window has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ EVENTS_PRIORITY: Final = 0
 class Body:
     """An encoded body, with the fields that the spool stores beside it.
 
-    `fragment` is the place of the body in its window.  `checkpoint` is the id of a checkpoint; other bodies get their
-    id when they are sealed.  The other fields mean the same as in SealedBatch.
+    `fragment` is the place of the body in its window.  A checkpoint has its batch id in `checkpoint`.  Every other body
+    has None there, and gets its batch id when it is sealed.  The remaining fields mean the same as in SealedBatch.
     """
 
     lane: Lane
@@ -47,7 +47,8 @@ class Body:
 class Parcel:
     """Bodies that are stored together or not at all, and the resume points that are stored with them.
 
-    `checkpointed_samples` counts the samples that are also in stored checkpoints.  They survive if the parcel is lost.
+    `checkpointed_samples` counts the samples that are also in stored checkpoints.  These samples survive if the parcel
+    is lost.
     """
 
     bodies: tuple[Body, ...]
@@ -66,7 +67,7 @@ class Parcel:
 
     @property
     def window(self) -> str | None:
-        """Return the id of the window, or None if the parcel holds events or a catalogue."""
+        """Return the id of the window that the parcel holds, or None if the parcel holds events or a catalogue."""
         fragment = self.bodies[0].fragment
         return None if fragment is None else fragment.window
 
@@ -104,9 +105,10 @@ class Packer(msgspec.Struct, frozen=True):
     def pack_checkpoint(
         self, window: Window, priority: int, first: BatchId, catalogue: Catalogue | None
     ) -> tuple[Body, ...]:
-        """Return the checkpoints of an open window, with ids that count up from `first`.
+        """Encode samples of an open window as checkpoints, with ids that count up from `first`.
 
-        `window` holds the samples since the last checkpoint.  If it is large, it is cut into several checkpoints.
+        `window` holds only the samples that no earlier checkpoint has.  If there are many samples, they are divided
+        among several checkpoints.
         """
         return tuple(
             replace(
@@ -117,9 +119,9 @@ class Packer(msgspec.Struct, frozen=True):
         )
 
     def pack_events(self, window: Window, reports: Sequence[int]) -> Parcel | None:
-        """Return a parcel of events that reports the loss records with the ids `reports`.
+        """Return a parcel with the events of `window`, which report the loss records with the ids `reports`.
 
-        Return None if the events need several bodies and the caller can divide the events.
+        If several events do not fit into one body, return None, so that the caller divides the events.
         """
         encoded = self._encode(window, None)
         if len(encoded) > 1 and len(window.events) > 1:

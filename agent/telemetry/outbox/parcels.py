@@ -1,7 +1,7 @@
 """Queues the parcels that the disk has not taken yet, and remembers the append whose outcome is in doubt.
 
 Invariants: parcels leave in the order in which they came.  A parcel that is dropped while its append is in doubt is
-remembered without its bodies.  It counts as lost only if the append did not happen.
+remembered without its bodies.  Such a parcel counts as lost only if the append did not happen.
 
 Any thread may enqueue parcels, but only one thread at a time may take parcels out.
 """
@@ -34,8 +34,8 @@ class Shed(msgspec.Struct, frozen=True):
 class Doubt:
     """An append whose outcome is unknown, named by its token.
 
-    `queued` is the number of its parcels that are still in the queue.  `shed` has its parcels that memory could not
-    hold.
+    `queued` is the number of the append's parcels that are still in the queue.  `shed` has the append's parcels that
+    were dropped because memory could not hold them.
     """
 
     token: str
@@ -44,7 +44,7 @@ class Doubt:
 
 
 class ParcelQueue:
-    """A queue of parcels, together with the append in doubt."""
+    """A queue of parcels, together with the append in doubt.  `doubt` is None if no append is in doubt."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()  # never held while the disk works
@@ -79,10 +79,10 @@ class ParcelQueue:
             return parcel
 
     def shed(self, limit_bytes: int) -> list[Shed]:
-        """Remove the oldest parcels until the others fit into `limit_bytes`, and return the removed parcels.
+        """Remove the oldest parcels until the queue has at most `limit_bytes`, and return the parcels that are lost.
 
-        A removed parcel whose append is in doubt is not returned but remembered in `doubt`, because it may be on the
-        disk already.  The newest parcel stays, however large it is.
+        A removed parcel whose append is in doubt may be on the disk already.  Such a parcel is not returned, but
+        remembered in `doubt`.  The newest parcel stays in the queue, however large it is.
         """
         lost: list[Shed] = []
         while len(self._parcels) > 1 and self.size_bytes > limit_bytes:

@@ -49,10 +49,10 @@ class References:
     def put_in_force(
         self, descriptions: Sequence[Description], *, pending: Collection[bytes], t_us: int, clock: Clock
     ) -> list[Offer]:
-        """Replace the current campaigns.  Return the catalogues that must be offered to the fleet for them.
+        """Replace the current campaigns.  Return those of their catalogues that the fleet must be offered now.
 
-        `pending` has the digests of catalogues that batches outside the spool refer to.  If this raises Transient, no
-        batch refers to any catalogue.
+        `pending` has the digests of the catalogues to which bodies in memory refer.  If this raises Transient, new
+        batches refer to no catalogue until a later call succeeds.
         """
         self._in_force = {}
         made = [self._fitting(description, t_us, clock) for description in descriptions if description.signals]
@@ -84,9 +84,10 @@ class References:
         return catalogue if verdict is Verdict.CONFIRMED else None
 
     def _fitting(self, description: Description, t_us: int, clock: Clock) -> Offer:
-        """Return an offer with as many signals as one batch can carry.
+        """Return an offer of a catalogue that fits into one batch.
 
-        Batches describe the other signals themselves.
+        If the campaign has too many signals for one batch, the catalogue lacks the last signals of the list.  A
+        batch that contains such a signal describes the signal itself.
         """
         signals = description.signals[:MAX_SIGNALS]
         while True:

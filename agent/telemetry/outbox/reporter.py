@@ -57,9 +57,10 @@ class Reporter:
             self._losses.put_back(losses)
 
     def pack(self, losses: Sequence[tuple[int, Loss]], clock: Clock) -> list[Parcel]:
-        """Return parcels with `losses`, given with their ids in the ledger, and with the oldest events.
+        """Return parcels that contain all `losses`, and take held events into the parcels, the oldest first.
 
-        The parcels hold EVENTS_AT_ONCE losses and events at most, unless there are more losses.
+        Each loss is given with its id in the ledger.  Events are taken until there are EVENTS_AT_ONCE losses and events
+        together.
         """
         items: list[tuple[int | None, Event]] = [(id_, to_event(id_, loss, clock.wall_us)) for id_, loss in losses]
         with self._turn:
@@ -68,10 +69,9 @@ class Reporter:
         return list(self._parcels(items, clock)) if items else []
 
     def _parcels(self, items: Sequence[tuple[int | None, Event]], clock: Clock) -> Iterator[Parcel]:
-        """Yield `items` as parcels; halve them until each parcel is a single batch.
+        """Yield parcels of `items`.  Items that do not fit into one batch are halved until each half fits.
 
-        A parcel names the losses that its first batch reports, so a parcel of several batches would not say which of
-        them reports a loss.
+        Only the first batch of a parcel is marked as reporting losses.  Each parcel must therefore be a single batch.
         """
         times = [event.t_us for _, event in items]
         window = Window("", "", min(times), max(times) + 1, clock, (), tuple(event for _, event in items))

@@ -14,7 +14,8 @@ from agent.telemetry.spool.batch import BatchId, SealedBatch
 class Sealer(msgspec.Struct, frozen=True):
     """Seals bodies for the fleet.
 
-    `vehicle` is the vehicle's pseudonym, `recipient` is the fleet's key, and `now_us` reads the vehicle's wall clock.
+    `vehicle` is the vehicle's pseudonym, `device_key` is the vehicle's key for signing, `recipient` is the fleet's key
+    for encryption, and `now_us` reads the vehicle's wall clock.
     """
 
     vehicle: str

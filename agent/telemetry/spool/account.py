@@ -1,7 +1,7 @@
 """Reads the account of a spool, which says what became of every sequence number.
 
-Invariant: if no process uses the spool, reading its account takes no lock, recovers nothing and creates no file.  An
-agent that starts meanwhile is therefore not hindered.
+Invariant: reading the account does not recover the spool.  If the spool was closed normally, reading also takes no lock
+and creates no file, so it does not hinder an agent that starts meanwhile.
 """
 
 import contextlib
@@ -30,11 +30,12 @@ NOTHING: Final = Total(0, 0, 0)
 class Counts:
     """The account of a spool in numbers.
 
-    There have been `next_seq` - 1 + `adopted` batches; each is acknowledged, waiting or lost.  `lanes` has the number
-    and the bytes of the waiting batches by lane.  `checkpoints` has the same figures for checkpoints of open windows.
-    `acknowledged` and `lost` (by reason) are running totals since this epoch began.  `adopted` counts batches with
-    numbers of other epochs.  These are batches found after the index was lost, and checkpoints that are sent because
-    their window never closed.  `unreported` counts loss records that no stored batch reports.
+    Every sequence number below `next_seq` belongs to a batch of this epoch.  `adopted` counts the batches with numbers
+    of other epochs: batches found after the index was lost, and checkpoints whose window never closed.  Every batch of
+    both kinds is acknowledged, waiting or lost.  `lanes` has the number and the bytes of the waiting batches of each
+    lane.  `checkpoints` has the number and the bytes of the checkpoints of open windows.  `acknowledged` and `lost` (by
+    reason) are running totals since this epoch began.  `unreported` counts the loss records that still have to be put
+    into a batch of events.
     """
 
     epoch: str
@@ -59,7 +60,7 @@ class Counts:
 
 
 def counts(index: Index) -> Counts:
-    """Return the account of an index.  Raises sqlite3.Error."""
+    """Return the account of the spool that `index` describes.  Raises sqlite3.Error."""
     totals = index.ledger.totals()
     return Counts(
         epoch=index.epoch,
@@ -83,9 +84,10 @@ def counts_on_disk(folder: Path) -> Counts:
 def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
     """Return what became of every sequence number of the spool in `folder`, by epoch.
 
-    A number is waiting, lost, or stored; stored means that the batch was acknowledged.  For earlier epochs, only
-    waiting batches and recorded losses are known.  If there are more loss records than the ledger keeps (MAX_REPORTED),
-    the oldest are missing.  An agent may use the spool meanwhile.  Raises Transient if the index cannot be read.
+    A number of the current epoch is waiting, lost or stored.  Stored means that the fleet acknowledged the batch.  Of
+    earlier epochs, only waiting batches and recorded losses are returned.  The ledger keeps only the newest
+    MAX_REPORTED of the loss records that have arrived.  A lost number of the current epoch whose record is no longer
+    kept appears as stored.  An agent may use the spool meanwhile.  Raises Transient if the index cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch, index.next_seq - 1
@@ -105,7 +107,7 @@ def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
 
 
 def record_of(loss: Loss) -> Record:
-    """Convert a loss to the record that explains sequence numbers."""
+    """Convert a loss to a `Record`, from which `explain` learns which sequence numbers are lost."""
     lane = None if loss.lane is None else loss.lane.label
     times = loss.first_t_us, loss.last_t_us
     return Record(loss.reason.value, lane, loss.batches, loss.samples, loss.first_seq, loss.last_seq, *times)
@@ -115,8 +117,8 @@ def spool_status(counts: Counts) -> dict[str, Any]:
     """Return the account as plain values for JSON, as `/status` and `headunit-agent status` show it.
 
     Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
-    other epochs; the other figures include these batches.  `checkpoints` counts the checkpoints of open windows, which
-    use no sequence number of the spool's epoch.
+    other epochs; `acknowledged`, `waiting` and `lost` include these batches.  `checkpoints` counts the checkpoints of
+    open windows.  A checkpoint uses no sequence number of the spool's epoch.
     """
     return {
         "epoch": counts.epoch,

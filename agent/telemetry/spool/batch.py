@@ -1,11 +1,11 @@
 """Defines a sealed batch to store, a row of the spool's index, and the record of a batch's loss.  This file is pure.
 
-Invariant: a row has everything that the record of its batch's loss needs.
+Invariant: if a batch is lost, its row has everything that the loss record needs.
 
-Identity.  A batch is named by its batch id, which is an epoch and a sequence number.  Ordinary batches count in the
-epoch of the spool.  The checkpoints of a window count in an epoch of their own, which is the *window id*.  Checkpoint k
-of a window therefore has the id (window id, k).  When a window is stored, its checkpoints are dropped, and that leaves
-no gap in the numbers of the spool's epoch.
+Identity.  A batch is named by its batch id, which is an epoch and a sequence number.  Ordinary batches are numbered in
+the epoch of the spool.  The checkpoints of a window are numbered in an epoch of their own, which is the *window id*.
+Checkpoint k of a window therefore has the id (window id, k).  When a window is stored, its checkpoints are dropped.
+Dropping them leaves no gap in the numbers of the spool's epoch.
 """
 
 import hashlib
@@ -121,7 +121,7 @@ class Entry:
 
 
 def entry_of(batch: SealedBatch) -> Entry:
-    """Return the entry for `batch`.  Its `row` is 0, because it has no row yet."""
+    """Return the entry for `batch`.  The entry's `row` is 0, because the index has no row for the batch yet."""
     place = batch.fragment or Fragment(batch.id.epoch if batch.waits else "", 0, 0)
     return Entry(
         0,
@@ -144,7 +144,11 @@ def entry_of(batch: SealedBatch) -> Entry:
 
 
 def adopted_entry(name: BatchName, content: bytes, *, waits: bool) -> Entry:
-    """Return the entry for a file that has no row in any index."""
+    """Return the entry for a file whose batch no index lists.
+
+    The entry's `row` is 0.  Its `refers` is UNKNOWN, and its campaign, samples and times are blank, because only the
+    lost index had these values.
+    """
     return Entry(
         0,
         name.epoch,

@@ -1,7 +1,7 @@
 """Reads and writes the table of batches, and lists batches in the orders of sending and of eviction.
 
-Invariant: apart from statements for recovery, the cost of a statement does not grow with the backlog, because an
-SQLite index answers it.
+Invariant: an SQLite index answers each statement, so the cost of a statement does not grow with the backlog.  The
+exceptions are `Rows.all` and `Usage.recount`, as their docstrings say.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
@@ -32,7 +32,7 @@ class Rows:
         self._db = connection
 
     def add(self, entry: Entry, stored_at_s: float) -> int:
-        """Add a row and return its number; `entry.row` is ignored."""
+        """Add a row for `entry` and return the number of the row; `entry.row` is ignored."""
         cursor = self._db.execute(
             "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, stored_at_s, samples, first_t_us,"
             " last_t_us, refers, window, fragment, fragments, withdrawn)"
@@ -79,7 +79,7 @@ class Rows:
     def all(self) -> Iterator[Entry]:
         """Return every batch in order of arrival.
 
-        Only recovery and the ledger use this method, because its cost grows with the backlog.
+        Only recovery and `ledger_on_disk` use this method, because its cost grows with the backlog.
         """
         return entries(self._db, "ORDER BY id", ())
 
@@ -89,7 +89,7 @@ class Rows:
         return bool(self._db.execute(exists, (digest,)).fetchone()[0])
 
     def has_unknown_references(self) -> bool:
-        """Return whether there is a stored batch whose catalogue is unknown."""
+        """Return whether any stored batch was adopted without an index, so that its catalogue is unknown."""
         return self.is_referred_to(UNKNOWN)
 
 
@@ -102,15 +102,15 @@ class Queues:
     def next_to_send(self, lane: Lane, exclude: Keys = ()) -> Iterator[Entry]:
         """Return the batches of a lane, the most important first.
 
-        Among equally important batches, the newest comes first.
+        Among equally important batches, the newest comes first.  Batches whose id is in `exclude` are left out.
         """
         return entries(self._db, "WHERE lane = ? ORDER BY priority, id DESC", (lane.value,), exclude)
 
     def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
         """Return the fresh batches of a lane in the order of sending.
 
-        A batch is fresh if it is among the `limit` newest of all lanes and was stored from `from_s` to `to_s` (Unix
-        epoch).
+        A batch is fresh if it is among the `limit` newest batches of all lanes and was stored from `from_s` to `to_s`
+        (Unix epoch).  Batches whose id is in `exclude` are left out.
         """
         clauses = (
             f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"
@@ -118,7 +118,10 @@ class Queues:
         return entries(self._db, clauses, (limit, from_s, to_s, lane.value), exclude)
 
     def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
-        """Return the batches of a lane that `newest` does not return, in the order of sending."""
+        """Return the batches of a lane that are not fresh (see `newest`), in the order of sending.
+
+        Batches whose id is in `exclude` are left out.
+        """
         clauses = (
             f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
         )
@@ -136,7 +139,10 @@ class Queues:
         return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
 
     def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
-        """Return the `limit` oldest batches that were stored at `since_s` (Unix epoch) or later, before `until_s`."""
+        """Return up to `limit` batches that were stored from `since_s` to before `until_s` (Unix epoch), oldest first.
+
+        Checkpoints without bytes are left out.
+        """
         clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
         return list(entries(self._db, clauses, (since_s, until_s, limit)))
 
@@ -188,7 +194,7 @@ class Usage:
         return int(batches), int(size)
 
     def recount(self) -> None:
-        """Correct the figures after damage.
+        """Count the batches and the bytes of each lane again, because damage may have made the figures wrong.
 
         Only recovery uses this method, because its cost grows with the backlog.
         """
@@ -206,7 +212,7 @@ class Usage:
 def entries(
     database: sqlite3.Connection, clauses: str, values: tuple[object, ...], exclude: Keys = ()
 ) -> Iterator[Entry]:
-    """Yield the rows that `clauses` of a SELECT statement choose, except those whose key is in `exclude`."""
+    """Yield the batches that `clauses` of a SELECT statement choose, except batches whose id is in `exclude`."""
     statement = f"SELECT {_ENTRY_COLUMNS} FROM batches {clauses}"
     for row in database.execute(statement, values):
         if row[1:3] in exclude:

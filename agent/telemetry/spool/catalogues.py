@@ -1,4 +1,4 @@
-"""Reads and writes the table of catalogues: which sealed batch carried each, and how the receiver answered.
+"""Reads and writes the table of catalogues: which sealed batch carried each catalogue, and how the receiver answered.
 
 The spool keeps few catalogues, so this table is held in memory as well.  If a transaction does not commit, the index
 must be closed, because memory then differs from the disk.  Methods raise sqlite3.Error.
@@ -51,7 +51,7 @@ class Catalogues:
         }
 
     def keep(self, carrier: Carrier) -> None:
-        """Store a catalogue, or replace the batch that carries it."""
+        """Store a catalogue with its carrier.  If the catalogue is stored already, its row is replaced."""
         self._db.execute(
             "INSERT OR REPLACE INTO catalogues VALUES (?, ?, ?, ?, ?)",
             (carrier.digest, carrier.epoch, carrier.seq, carrier.verdict, carrier.checksum),
@@ -59,10 +59,10 @@ class Catalogues:
         self._carriers[carrier.digest] = carrier
 
     def judge(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
-        """Note the receiver's verdict on catalogues that these batches carried.
+        """Note the receiver's verdict on the catalogues that the batches `seqs` of `epoch` carried.
 
-        A confirmed catalogue stays confirmed, even if a later answer refuses it.  Batches that refer to it then wait
-        until the receiver accepts it again.
+        A confirmed catalogue stays confirmed, even if a later answer refuses it.  Batches that refer to the refused
+        catalogue then wait until the receiver accepts the catalogue again.
         """
         for carrier in self.all().values():
             if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:

@@ -92,7 +92,7 @@ class SpoolFolder:
                 yield folder / file, (name, size)
 
     def carrier_path(self, digest: bytes, epoch: str, seq: int) -> Path:
-        """Return the path of the copy of a batch that carried the catalogue `digest`."""
+        """Return the path for the copy of batch (`epoch`, `seq`), which carried the catalogue `digest`."""
         return self.root / _CATALOGUES / carrier_file(digest, epoch, seq)
 
     def carriers(self) -> dict[Path, tuple[bytes, str, int]]:
@@ -104,7 +104,7 @@ class SpoolFolder:
     # ---- contents
 
     def write_all(self, contents: Mapping[Path, bytes]) -> None:
-        """Write all files durably, or none of them if this raises OSError."""
+        """Write all files durably.  If this raises OSError, the files written so far are removed again."""
         written: list[Path] = []
         try:
             for path, content in contents.items():
@@ -126,7 +126,8 @@ class SpoolFolder:
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files, checkpoints first.  Raises nothing.
 
-        A file that cannot be removed now is tried again with the next removal.
+        Other files stay until the removal of the checkpoints is durable.  A file that cannot be removed now is tried
+        again with the next removal.
         """
         left = self._leftovers | set(paths)
         checkpoints = {path for path in left if _is_checkpoint(path)}
@@ -147,7 +148,10 @@ class SpoolFolder:
                 self._leftovers.add(path)
 
     def settle_checkpoints(self) -> bool:
-        """Make the removal of checkpoints durable, and return whether it is.  Raises nothing."""
+        """Make the removal of checkpoints durable.  Raises nothing.
+
+        Return False if a checkpoint could not be removed yet, or if the disk does not make the removal durable.
+        """
         if any(map(_is_checkpoint, self._leftovers)):
             return False
         if self._checkpoints_unsynced:
@@ -181,8 +185,8 @@ class SpoolFolder:
     def set_index_aside(self) -> None:
         """Move a damaged index to quarantine, where it replaces an earlier one.
 
-        The database is moved first, because the process may end in between.  SQLite drops a write-ahead log without its
-        database, but it would accept a database without its log.
+        The process may end between two steps.  SQLite would accept a database whose write-ahead log is missing, but it
+        drops a log whose database is missing.  The database is therefore moved before the log is removed.
         """
         with contextlib.suppress(FileNotFoundError):  # the index may be lost altogether
             self._disk.rename(self.index, self.root / _QUARANTINE / self.index.name)

@@ -1,6 +1,6 @@
-"""Opens the spool's index, runs its transactions, and keeps the state of the spool as a whole.
+"""Opens the spool's index, runs its transactions, and keeps the state of the spool as a whole (the table `meta`).
 
-Each table has a class of its own (batches, usage, ledger, catalogues, progress).
+Every other table has a class in one of the modules batches, ledger, catalogues and progress.
 
 Invariant: a committed transaction survives a power cut (WAL, synchronous=FULL).
 

@@ -1,8 +1,8 @@
-"""Keeps the loss ledger of the spool: records of losses, whether the fleet has them, and running totals.
+"""Keeps the loss ledger of the spool: loss records, whether the fleet has each record, and running totals.
 
-Invariants: totals are exact and never shrink.  A record stays until the batch that reports it has arrived.  If that
-batch is lost, the record waits again under the same id.  MAX_UNREPORTED and MAX_REPORTED bound the number of records.
-A record that was handed out for a batch never changes again (`HandedOut`).
+Invariants: totals are exact and never shrink.  A record is kept at least until a batch that reports the record has
+arrived.  If the batch that reports a record is lost, the record waits again under the same id.  MAX_UNREPORTED and
+MAX_REPORTED bound the number of records.  A record that was handed out for a batch never changes again (`HandedOut`).
 
 Methods raise sqlite3.Error.
 """
@@ -32,7 +32,7 @@ _LOSS_COLUMNS: Final = (
 
 
 class Total(msgspec.Struct, frozen=True):
-    """A running total since the epoch began."""
+    """What was counted under one name since the epoch began."""
 
     batches: int
     samples: int
@@ -43,8 +43,9 @@ class Total(msgspec.Struct, frozen=True):
 class HandedOut:
     """Keeps the highest id of the loss records that were handed out for a batch of events.
 
-    Records up to `last_id` may already be in a batch, so no loss is merged into them.  A new index begins its ids after
-    `last_id`.  The value lives as long as the open spool, which is longer than one connection to its index.
+    Records up to `last_id` may already be in a batch, so no loss is merged into these records.  A new index begins its
+    ids after `last_id`, so that no id names two records.  This object lives as long as the open spool.  A connection to
+    the index may end earlier, after an error.
     """
 
     last_id: int = 0
@@ -68,7 +69,7 @@ class Ledger:
             raise sqlite3.DatabaseError("the index has a running total under an unknown name")
 
     def count(self, name: str, *, batches: int = 0, samples: int = 0, frames: int = 0) -> None:
-        """Add to the running total `name`."""
+        """Add to the running total `name`: a reason of losses, ACKNOWLEDGED or ADOPTED."""
         self._db.execute(
             "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET batches = batches +"
             " excluded.batches, samples = samples + excluded.samples, frames = frames + excluded.frames",
@@ -103,18 +104,19 @@ class Ledger:
         self._db.execute(f"UPDATE losses SET {assignments} WHERE id = ?", (*_loss_row(loss), id_))
 
     def unreported(self) -> int:
-        """Return the number of records that no stored batch reports.
+        """Return the number of records that wait to be put into a batch, for the first time or again.
 
-        At most MAX_UNREPORTED of them were never in a batch.  For each reason there may be one more, if the older
-        records of that reason were handed out.
+        Once MAX_UNREPORTED records wait, a loss is merged into a waiting record of the same reason.  A loss gets a new
+        record only if there is no such record, or if all of them were handed out.
         """
         count = "SELECT count(*) FROM losses WHERE reported_in"
         return int(self._db.execute(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})").fetchone()[0])
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return up to `limit` of the oldest records that no stored batch reports, with their ids.
+        """Return up to `limit` records that wait to be put into a batch, each with its id.
 
-        Records that a lost batch had reported come first.  With `limit` -1, all records are returned.
+        Records that were in a lost batch come first, then all others; within both groups, the oldest come first.  With
+        `limit` -1, all waiting records are returned.
         """
         if self._all_reported:
             return []
@@ -125,9 +127,9 @@ class Ledger:
         return found
 
     def hand_out(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return up to `limit` unreported losses, with their ids, for a batch.
+        """Return up to `limit` unreported losses, each with its id, to be put into a batch of events.
 
-        These records never change from now on.
+        From now on, no other loss is merged into these records, because the batch may contain them.
         """
         losses = self.unreported_losses(limit)
         self._handed_out.last_id = max([self._handed_out.last_id, *(id_ for id_, _ in losses)])
@@ -138,9 +140,9 @@ class Ledger:
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(row, id_) for id_ in ids])
 
     def settle_reported(self, rows: Iterable[int]) -> None:
-        """Mark the records that the batches in `rows` report as arrived.
+        """Mark a record as arrived if one of the batches in `rows` reports the record.
 
-        Only the newest MAX_REPORTED records that have arrived are kept.
+        Of all records that have arrived, only the newest MAX_REPORTED are kept.
         """
         arrived = f"UPDATE losses SET reported_in = ? WHERE reported_in IN {LISTED}"
         if self._db.execute(arrived, (_ARRIVED, listed(rows))).rowcount:
@@ -150,9 +152,10 @@ class Ledger:
                 self._db.execute("DELETE FROM losses WHERE reported_in = ? AND id <= ?", (_ARRIVED, oldest[0]))
 
     def unreport(self, row: int) -> None:
-        """Let the records in a lost batch wait again, unchanged and under the same ids.
+        """Mark the records in the lost batch of row `row` as waiting again.
 
-        The batch may have arrived all the same.  The receiver then recognizes the repeated records by their ids.
+        The contents and the ids of the records do not change.  The lost batch may have arrived all the same.  The
+        receiver then recognizes the repeated records by their ids.
         """
         self._all_reported = False
         self._db.execute("UPDATE losses SET reported_in = ? WHERE reported_in = ?", (_AGAIN, row))

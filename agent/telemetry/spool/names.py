@@ -1,13 +1,15 @@
 """Makes and parses the names of the spool's files.  This file is pure.
 
-If the index is lost, a batch can be adopted by the name of its file alone.
+If the index is lost, the name of a batch's file is enough to list the batch in a new index.
 
     batches/<epoch>/<seq>.<lane>.<priority>.<checksum>.batch                      a batch of events, or of a catalogue
     batches/<epoch>/<seq>.<lane>.<priority>.<window>.<k>of<n>.<checksum>.batch    fragment k of the n of a window
     checkpoints/<window>.<k>.<priority>.<checksum>.batch                          checkpoint k of a window
+    catalogues/<digest>.<epoch>.<seq>.batch                                       copy of a batch with a catalogue
 
 `seq` has 12 digits, and `window` is a window id (32 hex digits).  `checksum` is the first 16 hex digits of the SHA-256
-of the content.  It is needed because a power cut can leave a name whose content is cut short.
+of the content.  The checksum is needed because a power cut can leave a file whose content is cut short.  `digest` is
+the digest of the catalogue that the batch carried.
 
 Invariant: `parse_batch` and `parse_checkpoint` read the names that BatchName makes, and return None for other names.
 """
@@ -78,7 +80,7 @@ def checksum_of(digest: bytes) -> str:
 
 
 def matches(name: BatchName, content: bytes) -> bool:
-    """Return whether `content` matches the checksum in its file name."""
+    """Return whether `content` matches the checksum in the file name `name`."""
     return checksum_of(hashlib.sha256(content).digest()) == name.checksum
 
 
@@ -110,7 +112,7 @@ def parse_checkpoint(file: str) -> BatchName | None:
 
 
 def carrier_file(digest: bytes, epoch: str, seq: int) -> str:
-    """Return the name of the copy of a batch that carried the catalogue `digest`."""
+    """Return the file name for the copy of batch (`epoch`, `seq`), which carried the catalogue `digest`."""
     return f"{digest.hex()}.{epoch}.{seq:012d}.batch"
 
 

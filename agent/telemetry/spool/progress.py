@@ -1,7 +1,7 @@
 """Stores how far sources and campaigns are durable.
 
 Each append needs these values, so they are held in memory as well.  If a transaction does not commit, the index must be
-closed, because memory then differs from the disk.  The index that is opened next reads them from the disk.
+closed, because memory then differs from the disk.  The index that is opened next reads the values from the disk.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
@@ -12,13 +12,16 @@ from collections.abc import Mapping
 
 
 class ResumePoints:
-    """Stores, for each source and campaign, the number of the first frame that is not durable."""
+    """Stores, for each pair of a source and a campaign, the number of the first frame that is not durable.
+
+    The key of a resume point has the form `<source>:<campaign>`.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def all(self) -> dict[str, int]:
-        """Return every resume point by its key."""
+        """Return every resume point, by key."""
         return dict(self._points)
 
     @functools.cached_property
@@ -26,7 +29,7 @@ class ResumePoints:
         return dict(self._db.execute("SELECT source, point FROM resume_points"))
 
     def set(self, points: Mapping[str, int]) -> None:
-        """Set these resume points and leave the others."""
+        """Set `points`, and leave all other resume points unchanged."""
         self._db.executemany(
             "INSERT INTO resume_points VALUES (?, ?) ON CONFLICT (source) DO UPDATE SET point = excluded.point",
             list(points.items()),
@@ -34,7 +37,7 @@ class ResumePoints:
         self._points.update(points)
 
     def replace(self, points: Mapping[str, int]) -> None:
-        """Set these resume points and forget all others."""
+        """Set `points`, and remove all other resume points."""
         self._db.execute("DELETE FROM resume_points")
         self._points.clear()
         self.set(points)
@@ -47,7 +50,7 @@ class Reached:
         self._db = connection
 
     def all(self) -> dict[str, int]:
-        """Return the time for each campaign, in microseconds since the Unix epoch."""
+        """Return up to which frame time each campaign is durable, in microseconds since the Unix epoch."""
         return dict(self._reached)
 
     @functools.cached_property
@@ -60,6 +63,6 @@ class Reached:
         self._reached[campaign] = t_us
 
     def clear(self) -> None:
-        """Forget all times, because a run begins or has stored everything."""
+        """Forget all times.  This is called when a run begins, and when a run has stored everything."""
         self._db.execute("DELETE FROM reached")
         self._reached.clear()

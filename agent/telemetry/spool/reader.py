@@ -51,11 +51,12 @@ class Reader:
     # ---- sending
 
     def pending(self, limit: int, *, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None = None) -> list[Entry]:
-        """Return up to `limit` batches to send, in the order of `lanes`, without those whose key is in `exclude`.
+        """Return up to `limit` batches to send, in the order of `lanes`.  Batches with an id in `exclude` are left out.
 
-        A batch is fresh if it was stored in the last FRESH_S and is among the newest FRESH_BATCHES.  `fresh` chooses
-        the fresh batches (True), the others (False) or all (None).  Within a lane, the most important batches come
-        first; among equally important ones, the newest comes first.  Raises Transient.
+        A batch is fresh if it was stored at most FRESH_S seconds ago and is among the newest FRESH_BATCHES.  `fresh`
+        chooses only fresh batches (True), only batches that are not fresh (False), or all batches (None).  Within a
+        lane, the most important batches come first; among equally important batches, the newest comes first.  Raises
+        Transient.
         """
         found: list[Entry] = []
         with self._transactions.reading() as index:
@@ -105,9 +106,10 @@ class Reader:
             raise self._folder.refuses(error) from error
 
     def catalogue(self, digest: bytes) -> bytes | None:
-        """Return the sealed batch that carries a catalogue, or None if it is not kept, was refused or is damaged.
+        """Return the sealed batch that carries the catalogue `digest`.
 
-        Raises Transient.
+        Return None if the catalogue is not kept or the receiver has refused it.  If the kept copy is missing or
+        damaged, the catalogue is dropped, and None is returned.  Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:
@@ -134,8 +136,8 @@ class Reader:
         """Forget batches that arrived, and return how many of them were still stored.
 
         `end_to_end` says that the receiver itself answered.  The receiver then has the catalogues that the batches
-        carried.  The files stay until `sweep` is called, space is needed, or there are more than UNSWEPT files.  If
-        this raises Transient, repeat the call.
+        carried.  The files of the batches stay until `sweep` is called, space is needed, or there are more than UNSWEPT
+        such files.  If this raises Transient, repeat the call.
         """
         with self._transactions.turn:
             with self._transactions.writing() as index:
@@ -192,7 +194,8 @@ class Reader:
     def give_up_unreadable(self, epoch: str, seqs: Iterable[int], digest: bytes) -> int:
         """Discard batches whose catalogue is lost, record their loss, and return how many were discarded.
 
-        Neither the receiver nor this spool has the catalogue `digest` any more.  Raises Transient.
+        Call this if the batches `seqs` need the catalogue `digest`, and neither the receiver nor this spool has it.
+        Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:

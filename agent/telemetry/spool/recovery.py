@@ -1,14 +1,16 @@
 """Makes the spool's index and its files agree when the spool is opened.
 
-  1. If the file of a row is missing or has another size, the loss (`corrupt`) goes to the ledger and the file to
-     quarantine/.
-  2. If a file has no row and the index is not new, the file is deleted.  It was left by a power cut before the commit
-     (its number will be used again) or before an unlink.
+  1. If the file of a row is missing, or has another size than the row says, the batch is recorded as lost (`corrupt`).
+     A file of another size is moved to quarantine/.
+  2. If a file has no row and the index is not new, the file is deleted.  A power cut has left it.  If the power failed
+     before the commit of an append, the file's number will be used again.  If the power failed before an unlink, the
+     batch was removed already.
   3. If a file has no row and the index is new because the old one was lost, the batch is adopted under its old epoch
      and number, because it may never have been sent.  If its content does not match the checksum in its name, the batch
-     is recorded as lost.  Either a window or its checkpoints are adopted, so the receiver never gets both (`_adopt`).
-  4. If the window of a checkpoint is not open in this process any more, the checkpoint becomes an ordinary batch.  If
-     its bytes were removed, it is recorded as lost.
+     is recorded as lost.  Of a window, either the fragments or the checkpoints are adopted, so the receiver never gets
+     both (`_adopt`).
+  4. If the window of a checkpoint is not open in this process, the checkpoint becomes an ordinary batch.  If the bytes
+     of the checkpoint were removed, the checkpoint is recorded as lost instead.
 
 The content of batches that have a row is not checked here.  Reading the whole backlog from flash would delay the first
 frame.  Each batch is checked by SHA-256 when it is read, so no damaged batch is sent.
@@ -96,7 +98,7 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float, open_windows: Col
 
 
 def promote(index: Index, checkpoints: Iterable[Entry]) -> None:
-    """Turn checkpoints into ordinary batches, or record the loss of those without bytes.
+    """Turn checkpoints into ordinary batches.  A checkpoint whose bytes were removed is recorded as lost instead.
 
     Call this function within a transaction.
     """
@@ -109,7 +111,10 @@ def promote(index: Index, checkpoints: Iterable[Entry]) -> None:
 
 
 def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
-    """Remove a batch, and record its loss in the ledger.  Call this function within a transaction."""
+    """Remove the row of a batch, and record the batch's loss in the ledger.
+
+    The file stays for the caller to remove.  Call this function within a transaction.
+    """
     if entry.waits:
         # The number belongs to another epoch, so the batch counts as adopted, like a checkpoint that is sent.
         index.ledger.count(ADOPTED, batches=1)
@@ -121,7 +126,7 @@ def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
 def _carriers(index: Index, folder: SpoolFolder, *, new: bool) -> tuple[list[Carrier], list[Path]]:
     """Return the catalogues that have a file, and the files that belong to no catalogue.
 
-    A new index adopts up to CATALOGUES of the files that it finds.
+    If the index is new, it lists no catalogue.  It then adopts up to CATALOGUES of the files.
     """
     known = index.catalogues.all()
     kept: dict[bytes, Carrier] = {}
@@ -144,11 +149,17 @@ def _adopt(
 ) -> _Adoption:
     """Decide what happens to the files that have no row.
 
-    If all fragments of a window are there, they replace its checkpoints.  If a fragment is missing and checkpoints
-    remain, the power failed while the fragments were written, so none of them was sent: sending begins after all of
-    them are written, and the spool removes a fragment only after the checkpoints are durably gone.  Then either the
-    fragments or the checkpoints are adopted, whichever have more bytes, and the others are recorded as lost.  If no
-    checkpoints remain, all readable fragments are adopted.  A damaged fragment counts as missing.
+    For each window that has fragments, there are three cases.  A damaged fragment counts as missing.
+
+    1. All fragments are there.  They are adopted.  The window's checkpoints hold no other samples and are removed.
+    2. A fragment is missing, and no checkpoints remain.  All readable fragments are adopted.
+    3. A fragment is missing, and checkpoints remain.  If the fragments have more bytes than the checkpoints, the
+       fragments are adopted, and the checkpoints are recorded as lost.  Otherwise, the checkpoints are adopted, and the
+       fragments are recorded as lost.
+
+    In the third case, the receiver cannot have got a fragment.  The spool sends a fragment only after all fragments are
+    written, and removes a fragment only after the removal of the checkpoints is durable.  So the power failed while the
+    fragments were written.
     """
     adoption = _Adoption()
     whole: dict[BatchName, Entry] = {}

@@ -7,8 +7,9 @@ important data never makes room for unimportant data.
 Checkpoints compete as well.  They are the newest data of their campaign, so older batches of equal priority are evicted
 before them.  Evicting a checkpoint loses no data while its window is in memory.
 
-Events are small and explain every gap.  Up to their share of the quota, they are evicted for age only.  Beyond their
-share, they are evicted before any data.
+Events are small, and they explain every gap in the data.  While the events fit into their share of the quota, they are
+evicted only for age.  If the events exceed their share, and quota or free space demands an eviction, events are evicted
+before any data until they fit again.
 """
 
 import heapq
@@ -24,8 +25,9 @@ from agent.formats.up.losses import Reason
 class Limits(msgspec.Struct, frozen=True):
     """The limits of the spool.
 
-    `quota_bytes` bounds the size of all batches, and `max_age_s` the time since a batch was stored.  `reserve_bytes` of
-    the file system stay free.  `events_bytes` of the quota are reserved for events.
+    `quota_bytes` limits the total size of all batches.  `max_age_s` limits the time since a batch was stored.
+    `reserve_bytes` is the space of the file system that the spool leaves free.  `events_bytes` is the share of the
+    quota that is reserved for events.
     """
 
     quota_bytes: int
@@ -67,12 +69,13 @@ def evictions(
     data: Iterable[Held],
     events: Iterable[Held],
 ) -> tuple[Eviction, ...]:
-    """Return which stored and which incoming batches to evict so that the others stay within `limits`.
+    """Return which stored and which incoming batches to evict so that the remaining batches stay within `limits`.
 
-    `stored_bytes` is the size of all lanes and `events_bytes` that of the events lane, both without `incoming`.
-    `free_bytes` is the free space of the file system.  `expired` has the batches over age.  `data` and `events` have
-    the stored batches in the order of `sacrifice`.  They are read only as far as needed, so the cost does not grow with
-    the backlog.
+    `stored_bytes` is the size of all stored batches.  `events_bytes` is the size of the stored batches in the events
+    lane.  Neither includes `incoming`.  `free_bytes` is the free space of the file system.  `expired` has the batches
+    over age.  `events` has the stored batches of the events lane, and `data` has all other stored batches, both in the
+    order of `sacrifice`.  `data` and `events` are read only as far as needed, so the cost does not grow with the
+    backlog.
     """
     arriving = sum(batch.size_bytes for batch in incoming)
     over_quota = stored_bytes + arriving - limits.quota_bytes
@@ -108,7 +111,7 @@ def sacrifice(batch: Held) -> tuple[int, int]:
 
 
 def merge_by_sacrifice(lanes: Iterable[Iterator[Held]]) -> Iterator[Held]:
-    """Merge iterators that are each in the order of `sacrifice`."""
+    """Merge iterators, each in the order of `sacrifice`, into one iterator in that order."""
     return heapq.merge(*lanes, key=sacrifice)
 
 

@@ -1,7 +1,7 @@
-"""Makes room for new batches in the spool by evicting others.
+"""Makes room for new batches in the spool by evicting batches.
 
-agent.telemetry.spool.retention decides which ones.  It is asked only if a batch is over age or a limit would be
-exceeded.
+agent.telemetry.spool.retention decides which batches to evict.  This file asks for a decision only if a batch is over
+age or a limit would be exceeded.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class Room:
     def lose(self, lost: Sequence[tuple[Entry, Reason, str]], *, keep: bool = False) -> None:
         """Remove batches and record their loss; with `keep`, their files go to quarantine.  Raises Transient.
 
-        A checkpoint of an open window loses only its bytes.
+        For a checkpoint of an open window, only the file is removed, and no loss is recorded yet.
         """
         if not lost:
             return
@@ -69,8 +69,9 @@ class Room:
     def _evicted(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> list[tuple[Entry, Reason]]:
         """Return which stored and which `arriving` batches to evict, and why.
 
-        Checkpoints that the append drops do not count, although their files still take space.  If space is short, files
-        of acknowledged batches are removed first.  Raises OSError or sqlite3.Error.
+        The checkpoints `dropped` do not count towards the quota, although their files still take space.  If space is
+        short, the files of acknowledged batches are removed before any batch is evicted.  Raises OSError or
+        sqlite3.Error.
         """
         now_s = self._now_s()
         since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0

@@ -7,14 +7,14 @@
                    checkpoints whose window may still close; if they are sent later, they travel in lane live.
                    `withdrawn` says why the bytes of such a checkpoint were removed
     usage          batches and bytes of each lane; kept by triggers on `batches`
-    losses         the ledger.  `reported_in` is the row of the batch that reports the record.  It is NULL if no batch
-                   has reported the record, -1 if that batch is lost and the record waits again, and 0 if that batch
-                   has arrived (the newest MAX_REPORTED of these are kept for `status --ledger`)
+    losses         the ledger.  `reported_in` says where a record is: in the batch of this row (1 or more), in no batch
+                   yet (NULL), waiting again because its batch is lost (-1), or arrived with its batch (0).  The newest
+                   MAX_REPORTED of the arrived records are kept for `status --ledger`
     totals         running totals since the epoch began: acknowledged, adopted, and lost by reason
-    resume_points  how far each source is durable
+    resume_points  how far each source is durable for each campaign
     reached        up to which frame time each campaign is durable, in this run of the agent
-    catalogues     catalogues that batches may refer to: the sealed batch that carried each (kept in a file of its
-                   own), and the receiver's verdict
+    catalogues     one row for each kept catalogue: the id and the checksum of the sealed batch that carried the
+                   catalogue, and the receiver's verdict on the catalogue.  A file holds a copy of that batch
 
 A database that is damaged or has another version is refused.  The spool then sets it aside and makes a new one.
 """
@@ -133,19 +133,19 @@ def _sound_definitions() -> set[tuple[str, str]]:
 
 
 def listed(values: Iterable[int] | Iterable[str]) -> str:
-    """Pack values for a statement that contains LISTED."""
+    """Pack `values` into one parameter for a statement that contains LISTED."""
     return json.dumps(list(values))
 
 
 def lane_of(number: int) -> Lane:
-    """Return the lane of a row.  Raises sqlite3.DatabaseError for an unknown number."""
+    """Return the lane that a row names by `number`.  Raises sqlite3.DatabaseError for an unknown number."""
     if number not in _LANES:
         raise sqlite3.DatabaseError(f"the index has an unknown lane {number!r}")
     return Lane(number)
 
 
 def reason_of(name: str) -> Reason:
-    """Return the reason of a row.  Raises sqlite3.DatabaseError for an unknown name."""
+    """Return the reason that a row names by `name`.  Raises sqlite3.DatabaseError for an unknown name."""
     if name not in _REASONS:
         raise sqlite3.DatabaseError(f"the index has an unknown reason {name!r} for a loss")
     return Reason(name)

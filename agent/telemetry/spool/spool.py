@@ -13,20 +13,23 @@ The spool's folder contains (agent.telemetry.spool.names specifies the names):
     quarantine/                  files that recovery or reading found damaged; the newest QUARANTINE
 
 Identity.  `epoch` (32 hex digits) is made with the index, and `seq` counts from 1 within the epoch.  The transaction
-that stores a batch uses up its number, and a batch can be sent only after that.  So no number ever names two contents.
+that stores a batch uses up the batch's number.  A batch is sent only after this transaction.  So the fleet never gets
+two contents under one number.
 
 Append.  The files are made durable first (write and fsync of each file, then fsync of the folder).  Then one
 transaction adds the rows, uses up the numbers, marks the loss records in the batches as reported, and sets the resume
 points of the sources.  All of this happens, or nothing does.  A file whose transaction did not commit is an orphan.
-Batches that exceed the quota, the age or the free space are evicted before, in a transaction of their own, which also
-writes the ledger.
+Before the append, batches are evicted if the quota, the age limit or the free space demands it.  The eviction is a
+transaction of its own, which also records the losses in the ledger.
 
 Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.  A
-checkpoint is numbered within its window, and the epoch in its header is the window's id.  So it uses up no number of
-the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window drops the
-window's checkpoints.  If the window never closes because of a crash, its checkpoints are sent as ordinary batches
-under its id, and the window is not sent.  So the receiver never gets both a window and its checkpoints.  If the limits
-demand the bytes of a checkpoint, its row stays (withdrawn), because no data is lost while the window is in memory.
+checkpoint is numbered within its window, and the epoch in its header is the window's id.  So a checkpoint uses up no
+number of the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window
+drops the window's checkpoints.  If the window never closes because of a crash, its checkpoints are sent as ordinary
+batches under the window's id, and the window is not sent.  So the receiver never gets both a window and its
+checkpoints.  If the limits demand the space of a checkpoint, its file is removed, and its row stays, marked as
+withdrawn.  No data is lost yet, because memory still has the window.  If the window never closes, the withdrawn
+checkpoint is recorded as lost.
 
 Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of the batch is kept until no stored
 batch refers to the catalogue and no campaign uses it.  Acknowledgement, quota and age do not remove the copy.  When the
@@ -36,13 +39,14 @@ until these batches are gone.
 
 Removal (after an acknowledgement, a refusal or an eviction).  One transaction removes the row.  It also settles the
 loss records in the batch: they have arrived with the batch, or they wait again.  The file is unlinked afterwards; if
-the process ends in between, the file is an orphan.  An unlink waits for the file system's journal.  Therefore the files
-of acknowledged batches are left to `sweep`, for which no other call waits.  `sweep` is called when the link has nothing
-to carry, or as soon as space is needed.
+the process ends in between, the file is an orphan.  An unlink waits for the file system's journal, and an
+acknowledgement must not wait.  The files of acknowledged batches are therefore left to `sweep`.  It is called when the
+link has nothing to carry, or as soon as space is needed.
 
-Run.  `begin_run` records that an agent collects, and `end_run` that everything it collected is stored.  If `end_run` is
-missing, the next `begin_run` records the loss `open_window` for each campaign.  Frames after the time up to which the
-campaign is durable are then lost, unless a source still holds them.
+Run.  `begin_run` records that an agent collects, and `end_run` records that everything it collected is stored.  If a
+run ends without `end_run`, the frames that were only in the agent's memory are lost.  The next `begin_run` then records
+the loss `open_window` for each campaign.  The loss begins at the frame time up to which the campaign is durable.  If
+the sources still hold all frames, no loss is recorded.
 
 Failures.  A full or read-only disk and I/O errors raise Transient.  The token of a failed append shows whether the
 append happened all the same (agent.telemetry.spool.transactions).
@@ -113,8 +117,9 @@ class Spool:
     def begin_run(self, now_us: int, *, lossy: str) -> None:
         """Record that an agent collects from now on, until `end_run` records that everything is stored.
 
-        If the last run has not called `end_run`, the loss `open_window` goes to the ledger.  `lossy` names the buses
-        whose frames were only in the memory of that process; if it is empty, nothing was lost.  Raises Transient.
+        `lossy` names the buses whose frames are held only in the memory of the agent.  If the previous run ended
+        without `end_run`, such frames are lost, and the loss `open_window` goes to the ledger.  If `lossy` is empty, no
+        loss is recorded.  Raises Transient.
         """
         with self._transactions.writing() as index:
             since_us, reached = index.collecting_since_us(), index.reached.all()
@@ -134,15 +139,12 @@ class Spool:
     # ---- sources
 
     def resume_points(self) -> dict[str, int]:
-        """Return the resume points that appends have set, by source and campaign.  Raises Transient."""
+        """Return the resume points that appends have set, by key (`<source>:<campaign>`).  Raises Transient."""
         with self._transactions.reading() as index:
             return index.resume_points.all()
 
     def forget_resume_points(self, names: Iterable[str]) -> None:
-        """Remove the resume points of these sources, so that the sources start over.  Raises Transient.
-
-        The name of a source is the part of a key before the colon.
-        """
+        """Remove the resume points of the sources `names`, so that these sources start over.  Raises Transient."""
         ended = tuple(f"{name}:" for name in names)
         with self._transactions.writing() as index:
             points = index.resume_points.all()

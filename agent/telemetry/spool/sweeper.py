@@ -1,6 +1,7 @@
-"""The sweeper removes the files of acknowledged batches, so that acknowledging a batch does not wait for the disk.
+"""The sweeper removes the files of acknowledged batches some time after the acknowledgement.
 
-An unlink waits for the file system's journal.  An acknowledgement therefore only notes the name of the file here.
+An unlink waits for the file system's journal, and an acknowledgement must not wait.  An acknowledgement therefore only
+notes the names of the files here (`doom`), and `sweep` removes the files later.
 """
 
 import threading
@@ -11,7 +12,10 @@ from agent.telemetry.spool.names import BatchName
 
 
 class Sweeper:
-    """Holds the names of files to remove.  `remove` removes one, and `ready` says whether any may be removed now."""
+    """Holds the names of files to remove.
+
+    `remove` removes the file with a given name.  `ready` returns whether files may be removed now.
+    """
 
     def __init__(self, remove: Callable[[BatchName], None], ready: Callable[[], bool]) -> None:
         self._remove = remove
@@ -22,9 +26,9 @@ class Sweeper:
         self._sweeping = threading.Lock()
 
     def doom(self, batches: Iterable[tuple[BatchName, int]]) -> None:
-        """Leave the files of batches (with their sizes) to `sweep`.
+        """Note the files of batches for removal by `sweep`.  Each name is given with the size of the file in bytes.
 
-        Their names are never used again.  One thread at a time may call this method.
+        The caller must never use these names again.  One thread at a time may call this method.
         """
         for batch in batches:
             self._doomed.append(batch)
@@ -36,9 +40,10 @@ class Sweeper:
         return len(self._doomed), self._doomed_bytes - self._swept_bytes
 
     def sweep(self) -> None:
-        """Remove the files that wait.  Any thread may call this method; a second caller waits for the first.
+        """Remove the files that `doom` has noted.  If `ready` returns False, no file is removed yet.
 
-        Raises nothing: a file that cannot be removed is tried again at the next call.
+        Any thread may call this method; a second caller waits for the first.  Raises nothing: a file that cannot be
+        removed is tried again at the next call.
         """
         with self._sweeping:
             if not self._doomed or not self._ready():

@@ -5,8 +5,9 @@ index again.
 
 A transaction that reports an error during COMMIT may have reached the disk all the same.  An append therefore stores a
 token that its caller chose.  When the index is opened again, the token shows whether the append happened, and `stored`
-returns that to the caller.  The files of an append that did not happen are removed.  A removal that reached the disk is
-not undone.
+returns that to the caller.  The files of an append that did not happen are removed.  A transaction that removes batches
+needs no token: when the index is opened again, the rows show which of these batches are gone, and their files are
+unlinked.
 
 Recovery runs when the spool is opened.  An index that SQLite cannot read, or that has another version, is moved to
 quarantine/.  A new index with a new epoch replaces it, and the loss `index_damaged` goes to the ledger for each earlier
@@ -45,7 +46,10 @@ _DAMAGE: Final = {  # SQLite's primary result codes for wrong pages, missing tab
 
 
 class _Unresolved(msgspec.Struct, frozen=True):
-    """An append that has not finished, or that failed and may have been committed all the same."""
+    """An append that has not finished, or that failed and may have been committed all the same.
+
+    `paths` are the files of the append.  `closes` has the ids of the windows that the append closes.
+    """
 
     token: str
     paths: tuple[Path, ...]
@@ -53,9 +57,9 @@ class _Unresolved(msgspec.Struct, frozen=True):
 
 
 class Transactions:
-    """Holds the index and its lock.
+    """Holds the open index, and the locked file that keeps other processes away.
 
-    Methods block, and any thread may call them.  A thread that holds `turn` keeps the others waiting.
+    Methods block, and any thread may call them.  While a thread holds `turn`, calls of other threads wait.
     """
 
     def __init__(self, folder: SpoolFolder, *, now_s: Callable[[], float], open_database: Connect) -> None:
@@ -76,7 +80,10 @@ class Transactions:
     # ---- opening
 
     def recover(self) -> None:
-        """Open the index, or make a new one, and make it agree with the files.  Raises Transient or Permanent."""
+        """Open the index, and make the index and the files agree.  Raises Transient or Permanent.
+
+        If the index is missing or damaged, a new index replaces it.
+        """
         with self.turn:
             try:
                 self._folder.prepare()
@@ -156,10 +163,11 @@ class Transactions:
     def storing(
         self, token: str, contents: Mapping[Path, bytes], *, closes: frozenset[str], dropped: list[Entry]
     ) -> Iterator[Index]:
-        """Make files durable, then commit a transaction that refers to them.  Both happen, or neither does.
+        """Make the files `contents` durable, then commit a transaction.  Both happen, or neither does.
 
-        The caller adds its statements to the transaction through the index that is yielded.  The transaction closes the
-        windows with the ids `closes`.  The files of the checkpoints `dropped` are removed afterwards.
+        The caller adds its statements to the transaction through the index that is yielded.  After the commit, the
+        windows with the ids `closes` count as closed, and the files of the checkpoints `dropped` are removed.  If this
+        raises Transient, `stored` returns whether the transaction was committed all the same.
         """
         with self.turn:
             self._ready()  # resolves any earlier append
@@ -203,7 +211,10 @@ class Transactions:
         ) from error
 
     def _ready(self) -> Index:
-        """Return the open index.  After an error, open it again and resolve the earlier append first."""
+        """Return the open index.
+
+        If an error has closed the index, open the index again, and find out whether the failed append happened.
+        """
         if self._index is None:
             self._index = self._open_index()
             if not self._index.recovered():

@@ -1,7 +1,7 @@
 """Stores sealed batches and checkpoints in the spool, and records losses.
 
 The outbox is the only writer.  It asks for the next ids, seals bodies under them, and appends the sealed batches.  The
-append verifies that the ids are still the next ones.  So the spool is not locked while bodies are sealed.
+append verifies that no other append has used up the ids.  So the spool need not be locked while bodies are sealed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from agent.telemetry.spool.transactions import Transactions
 
 
 class OutdatedIds(Transient):
-    """Raised if batches were sealed under ids that are no longer the next ones.  Seal the batches again."""
+    """Raised if batches were sealed under ids that are no longer the next ids.  Seal the bodies again under new ids."""
 
 
 class Writer:
@@ -49,7 +49,7 @@ class Writer:
     # ---- storing
 
     def next_ids(self, count: int) -> list[BatchId]:
-        """Return the ids of the next `count` batches.  Only an append uses them up.  Raises Transient."""
+        """Return the ids of the next `count` batches.  Only an append uses ids up.  Raises Transient."""
         with self._transactions.reading() as index:
             return [BatchId(index.epoch, index.next_seq + number) for number in range(count)]
 
@@ -59,14 +59,14 @@ class Writer:
         """Store all batches and set the resume points, or change nothing.
 
         When the call returns, each batch is durable.  If the limits have no room for a batch, its loss is durable
-        instead.  The append of a window's fragments drops the window's checkpoints.  The append of checkpoint
-        k of a window replaces stored checkpoints of that window whose number is k or higher.  An earlier append that
-        reported failure may have stored them.
+        instead.  The append of a window's fragments drops the window's checkpoints.  An append that reported failure
+        may have stored checkpoints all the same.  Therefore, the append of checkpoint k of a window replaces all stored
+        checkpoints of that window whose number is k or higher.
 
         `token` names the append; each append needs a new one.  If the call raises, the append may or may not have
         happened.  Ask `stored`, or call again with the same token, which does nothing if the append happened.
 
-        Raises Transient if the disk refuses, and OutdatedIds if the ids are not the next ones.
+        Raises Transient if the disk refuses, and OutdatedIds if the ids are not the next ids.
         """
         assert token
         _check(batches)
@@ -116,7 +116,10 @@ class Writer:
             self._folder.settle_checkpoints()
 
     def _add(self, index: Index, entry: Entry, refused: Reason | None, reports: Collection[int]) -> None:
-        """Store the row of a batch, or record the loss of its number if the limits had no room for the batch."""
+        """Add the row of a batch.  If the limits had no room for the batch, record its loss instead.
+
+        A checkpoint for which there is no room gets a row that is marked as withdrawn.
+        """
         if refused is None:
             index.ledger.report(reports, index.rows.add(entry, self._now_s()))
         elif entry.waits:
@@ -132,7 +135,10 @@ class Writer:
         return self._transactions.stored(token)
 
     def promote(self, windows: Collection[str]) -> None:
-        """Send the checkpoints of windows that will not be stored.  Raises Transient."""
+        """Turn the checkpoints of `windows` into batches to send.  Raises Transient.
+
+        Call this for windows that will never be stored.
+        """
         with self._transactions.turn:
             with self._transactions.reading() as index:
                 found = index.checkpoints.of(windows)
@@ -151,7 +157,7 @@ class Writer:
                 index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
-        """Return up to `limit` losses that no stored batch reports, each with its id, for the next batch of events.
+        """Return up to `limit` loss records that wait to be put into a batch of events, each with its id.
 
         These records never change from now on, so `SealedBatch.reports` can name them by their ids.  Raises Transient.
         """
@@ -166,7 +172,10 @@ class Writer:
             return {digest: carrier.verdict for digest, carrier in index.catalogues.all().items()}
 
     def keep_catalogues(self, needed: Collection[bytes]) -> None:
-        """Remove catalogues that are not in `needed` and that no stored batch refers to.  Raises Transient."""
+        """Remove catalogues that are not in `needed` and that no stored batch refers to.  Raises Transient.
+
+        If the catalogue of any stored batch is unknown, no catalogue is removed.
+        """
         with self._transactions.turn:
             with self._transactions.reading() as index:
                 carriers = {} if index.rows.has_unknown_references() else index.catalogues.all()
@@ -187,7 +196,7 @@ def _place(carrier: Carrier) -> tuple[bytes, str, int]:
 
 
 def _check(batches: Sequence[SealedBatch]) -> None:
-    """Assert that all fragments of each window are there."""
+    """Assert that `batches` has all fragments of a window if it has one of them."""
     fragments = [batch.fragment for batch in batches if batch.fragment is not None]
     assert all(
         {f.number for f in fragments if f.window == each.window} == set(range(1, each.count + 1)) for each in fragments
@@ -195,7 +204,7 @@ def _check(batches: Sequence[SealedBatch]) -> None:
 
 
 def _dropped(index: Index, batches: Sequence[SealedBatch]) -> list[Entry]:
-    """Return the checkpoints that these batches replace."""
+    """Return the stored checkpoints that an append of `batches` replaces."""
     first: dict[str, int] = {}
     for batch in batches:
         window, seq = (batch.fragment.window, 1) if batch.fragment is not None else batch.id
