@@ -68,7 +68,7 @@ def _words(kind: object) -> tuple[str, ...]:
 def _offending_bus(document: Mapping[str, object]) -> str:
     """Return the first bus whose table is wrong, or "*" if no table is wrong.
 
-    The message of msgspec does not name the bus: it has `[...]` in place of a key of a mapping.
+    The message of msgspec does not name the bus, because it has `[...]` in place of each key of a mapping.
     """
     buses = document.get("bus")
     for name, table in buses.items() if isinstance(buses, dict) else ():

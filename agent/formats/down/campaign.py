@@ -60,7 +60,7 @@ class SignalRule(msgspec.Struct, frozen=True):
     """Says how to collect one signal, or every signal that the glob `name` matches.
 
     An `interval_ns` of 0 keeps every sample.  `max_samples` limits a window to its newest samples; None sets no limit.
-    `on_change` keeps only samples whose raw value differs from that of the previous sample, kept or not.
+    `on_change` keeps only samples whose raw value differs from the raw value of the sample before.
     """
 
     name: str

@@ -45,10 +45,10 @@ Documents = Mapping[str, Sequence[Document]]
 class Kind(msgspec.Struct, frozen=True):
     """A kind of documents, which is one row of the table.
 
-    `name` is also the option of `fleet publish`.  `pattern` is the path of a document; a `*` stands for the name of the
-    document.  `size_bytes` is the size limit of a document.  `parse` takes the content and the source, and raises
-    Permanent.  `name_of` returns the name of a parsed value for its path; it is None if a release has only one document
-    of this kind.
+    `name` is also the name of the option of `fleet publish` for such documents.  `pattern` is the path of a document; a
+    `*` stands for the name of the document.  `size_bytes` is the size limit of a document.  `parse` takes the content
+    and the source, and raises Permanent.  `name_of` returns the name of a parsed value for its path; it is None if a
+    release has only one document of this kind.
 
     `check` takes all documents of a release, of every kind, and the attributes of a vehicle.  `check` raises Permanent.
     The attributes are None when the fleet checks a release for all vehicles before it publishes.

@@ -6,12 +6,13 @@ A column of n values is stored as its first value (`base`), a `step`, and n-1 re
 
 - All residuals of a column have the same width: the narrowest of 0, 1, 2, 4 or 8 bytes that holds each of them.  Width
   0 stores no residuals, because the column is constant or a straight line.
-- `step` depends on the kind of column.  For values it is 0, unless a middle value makes the residuals narrower.  For
-  times it is the mean delta, so the residuals are small deviations of a message from its period.
+- `step` depends on the kind of column.  For values it is 0, unless the middle between the lowest and the highest delta
+  makes the residuals narrower.  For times it is the mean delta, so the residuals are small deviations of a message from
+  its period.
 - `wrap` keeps only as many bits as the signal has.  An alive counter is then a straight line, and a checksum takes one
   byte and not two.  Times, and columns with a value that does not fit its signal, wrap at 64 bits.
-- `unit` is 1 for values.  For times it is the largest number of microseconds that divides all times of the batch,
-  because logs and adapters seldom count single microseconds.
+- `unit` is 1 for values.  For times it is the largest number of microseconds that divides all times of the batch
+  (counted from an origin), because logs and adapters seldom count single microseconds.
 
 The residuals of all columns are stored together, by ascending width, little-endian, in two's complement.  Within a
 width, the lowest bytes of all columns come first, column after column, then all second bytes, and so on.

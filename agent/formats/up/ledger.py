@@ -3,7 +3,7 @@
 The lake knows which batches it has stored, and the vehicle knows which batches wait.  Both explain all other numbers by
 the same loss records, so their answers can be compared number by number.
 
-Invariant: each number from 1 to the highest is in exactly one span.
+Invariant: `explain` returns each number from 1 to `last` in exactly one span.
 
 If the acknowledgement of a stored batch does not arrive, the vehicle may later discard the batch and record a loss.  A
 batch that is here therefore never counts as lost, even if a loss record names it.
@@ -26,7 +26,7 @@ class State(StrEnum):
     """The fate of a batch."""
 
     STORED = "stored"
-    # The batch is in the vehicle.
+    # The batch is in the vehicle, and not acknowledged yet.
     WAITING = "waiting"
     LOST = "lost"
     # The batch is neither here nor explained.  The batch, or its loss record, is on the way.
@@ -37,7 +37,8 @@ class State(StrEnum):
 class Record:
     """A loss record as a reader sees it.
 
-    `batches` is the number of lost batches.  Their sequence numbers are between `first_seq` and `last_seq` of one epoch.
+    `batches` is the number of lost batches.  Their sequence numbers are in the range from `first_seq` to `last_seq` of
+    one epoch, which may have more numbers.
 
     Reason and lane are text, because a vehicle with newer software may name a reason that the reader does not know.
     Times are microseconds since the Unix epoch.  A record of losses before sealing, such as lost frames, has no

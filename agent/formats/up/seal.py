@@ -52,7 +52,7 @@ FORMAT: Final = 1
 # Azure Event Grid accepts no larger message; batches are far smaller.
 MAX_ENVELOPE_BYTES: Final = 512 * 1024
 MAX_HEADER_BYTES: Final = 512
-# An envelope is at most this much larger than its body: HPKE of the larger suite, and signature, header and framing.
+# An envelope exceeds its body by at most this size: HPKE of the larger suite, signature, header and framing.
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"

@@ -27,8 +27,9 @@ class SignalTable(msgspec.Struct, frozen=True):
 class SignalBlock(msgspec.Struct, frozen=True, eq=False):
     """Holds samples of one signal table as columns, in the order of their source.
 
-    - `table` is the number of the signal table.  A source counts only its own tables.  Before the collector takes the
-      block, a feeder (agent/sources/feeder.py) replaces the number by the number of the table in the collector.
+    - `table` is the number of the signal table among all tables of the collector.  A source of values does not know
+      this number, and counts only its own tables.  The feeder of the source (agent/sources/feeder.py) then replaces the
+      number before the collector takes the block.
     - `t_ns` (n,) has the times since the Unix epoch.
     - `signals` (S,) has, for each row of `raw`, the index of the row's signal in the signal table.
     - `raw` (S, n) has the raw values.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.
