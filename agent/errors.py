@@ -26,7 +26,7 @@ class Permanent(AgentError):
 
 
 class Untrusted(AgentError):
-    """An error in input whose signature, version or seal fails verification.  Reject it, report it, and never retry."""
+    """An error in input that is malformed or fails verification.  Reject the input, report it, and never retry."""
 
 
 @contextmanager

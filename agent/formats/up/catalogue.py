@@ -44,7 +44,7 @@ class Catalogue:
     """Holds the descriptions that batches of one revision of a campaign refer to by number.
 
     `content` is the serialised message that `digest` names, and `described` has the entries of the catalogue in order.
-    `wraps` (entries,) has the wrap of each signal, see `delta`.
+    `wraps` has the wrap of each entry, see `delta`.
 
     `listed` (n + 1,) belongs to a catalogue that was made from a list of n signals.  Element i is the number of the
     entry of signal i, or -1 if the catalogue leaves signal i out.  The last element is -1, and serves for every index
