@@ -59,8 +59,8 @@ _FOREVER_NS: Final = 253_402_214_400 * 10**9
 class SignalRule(msgspec.Struct, frozen=True):
     """Says how to collect one signal, or every signal that the glob `name` matches.
 
-    An `interval_ns` of 0 keeps every sample.  `max_samples` limits a window to its newest samples; None sets no limit.
-    `on_change` keeps only samples whose raw value differs from the raw value of the sample before.
+    An `interval_ns` of 0 keeps every sample.  A window keeps at most the `max_samples` newest samples of a signal;
+    None sets no limit.  `on_change` keeps only samples whose raw value differs from the raw value of the sample before.
     """
 
     name: str
