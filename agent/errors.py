@@ -1,4 +1,4 @@
-"""The three kinds of errors in this project, and helpers that suggest a known name for a misspelt one.  Pure.
+"""The three kinds of errors in this project, and helpers that suggest a known name for a misspelt name.  Pure.
 
 Raise the most specific kind, and chain the cause.  Word the message for the person who has to act: name the file, the
 key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) catches errors of any
@@ -26,14 +26,15 @@ class Permanent(AgentError):
 
 
 class Untrusted(AgentError):
-    """An error in input whose signature, version or seal fails verification.  Reject it, report it, and never retry."""
+    """An error in input that is malformed or fails verification.  Reject the input, report it, and never retry."""
 
 
 @contextmanager
 def ungrouped() -> Iterator[None]:
-    """Raise the first AgentError of an ExceptionGroup that leaves the block, in place of the group.
+    """Raise the first AgentError of an ExceptionGroup that leaves the `with` block, in place of the group.
 
-    A group with any other error is raised unchanged, because an error of the programmer must keep its traceback.
+    A group that also has an error of another kind is raised unchanged, because an error of the programmer must keep its
+    traceback.
     """
     try:
         yield

@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
 class Report:
     """Holds the problems, notes and facts that the checks have found.
 
-    A problem keeps the agent from working as configured, and a note does not.  `str` leaves the problems out, because
-    `run` prints them on stderr.
+    A problem keeps the agent from working as configured, and a note does not.  `str(report)` leaves the problems out,
+    because `run` prints them on stderr.
     """
 
     file: str

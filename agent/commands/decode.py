@@ -99,8 +99,9 @@ def _text(summary: "DecodeSummary") -> str:
 class DecodeSummary:
     """Counts the frames of a log by their outcome, and the samples.
 
-    `containers` counts frames that hold PDUs.  Each of the `pdus` counts like a frame, and its container does not, so
-    `frames` - `containers` + `pdus` equals `decoded` plus all counts in `unknown` and `errors`.
+    `containers` counts the frames that hold PDUs.  Each PDU has an outcome of its own, and the container has none:
+
+        frames - containers + pdus = decoded + all counts in `unknown` and `errors`
 
     `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers have the notation of
     candump: 3 hex digits for 11 bits, 8 for 29.  In `errors`, the identifier replaces the name of an unknown message.
@@ -217,7 +218,10 @@ class _Plans:
         return plan
 
     def refuse_silence(self, log: Path, decoded: int) -> None:
-        """Check that the log has at least one bus with a database.  Raises: Permanent if it has none."""
+        """Check that the log has at least one bus with a database.
+
+        Raises: Permanent if databases are given for certain buses, but the log has none of these buses.
+        """
         if decoded or not self._databases or None in self._databases or set(self._databases) & set(self._buses):
             return
         named, found = ", ".join(map(str, self._databases)), ", ".join(self._buses)

@@ -67,7 +67,7 @@ class _MessageNames:
     """Holds the indices of the strings that the samples of one message refer to.
 
     `signals` and `units` have one index for each signal.  `texts` has the value table of each signal as two arrays: the
-    keys in ascending order, and the indices of their texts.
+    keys in ascending order, and the indices of their texts.  A signal without a value table has None.
     """
 
     message: int
@@ -79,7 +79,8 @@ class _MessageNames:
 class LongForm:
     """Arranges decoded blocks, and keeps the lists of strings that all their samples refer to.
 
-    Between two blocks buses may be added, but the decoder must keep the messages of a known bus.
+    A later block may have more buses.  The messages of a bus must be the same in all blocks, because their names are
+    looked up only once.
     """
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ def _speed(text: str) -> float:
         speed = float(text)
     except ValueError:
         speed = -1.0
-    # The comparison is false for "nan" as well.
+    # The comparison is also false if the number is NaN.
     if not speed >= 0.0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number that is 0 or greater")
     return speed

@@ -34,7 +34,7 @@ def start(read: Callable[[], Loaded], *, until_delivered: bool = False, limits: 
     """Run the agent with the configuration that `read` returns, and return its exit status.
 
     `read` is called again on SIGHUP.  With `until_delivered`, the agent ends when everything is delivered.  `limits`
-    replaces the limits that no configuration sets (`agent.runtime.limits`).
+    replaces the default limits of `agent.runtime.limits`, which no configuration can set.
     """
     return_freed_memory()
     notifier = Notifier()

@@ -159,7 +159,8 @@ def _opened(out: Path, temporary: Path, form: LongForm, *, wide_raw: bool) -> _S
 def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Sink]:
     """Yield a sink that writes the file `out`; without `out`, the sink discards all samples.
 
-    The file gets its name when the block ends.  If the block fails, the file is removed.
+    The rows go to a temporary file, which is renamed to `out` when the `with` block ends.  If the `with` block fails,
+    the temporary file is removed, and an older file `out` stays.
 
     Raises: Permanent if the format is unknown or the file cannot be written.
     """

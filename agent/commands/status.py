@@ -1,6 +1,6 @@
 """`headunit-agent status`: asks the running agent for its status, or reads the spool if no agent answers.
 
-The command only reads the spool, so it works after a crash as well, and does not hinder an agent that is starting.
+The command never writes to the spool.  It therefore works after a crash, and does not hinder an agent that is starting.
 `agent.runtime.live_status` makes the status of a running agent.
 """
 

@@ -31,7 +31,10 @@ _VEHICLE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[
 
 
 class Lane(IntEnum):
-    """The lane of a batch, which decides what is sent first.  The numbers are part of the format of the header."""
+    """The lane of a batch, which decides how early the batch is sent.
+
+    The numbers are part of the format of the header.
+    """
 
     EVENTS = 1
     LIVE = 2
@@ -73,7 +76,7 @@ def up(partition: int, vehicle: str, lane: Lane) -> str:
 
 
 def up_filter(partition: int) -> str:
-    """Return the subscription to every batch of one partition."""
+    """Return the topic filter that matches every batch of one partition."""
     return f"{ROOT}/up/{partition}/#"
 
 

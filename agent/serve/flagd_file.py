@@ -39,6 +39,6 @@ class FlagdFile:
             ) from error
 
     def remove(self) -> None:
-        """Remove the file if the disk allows it, because a missing file is better than a wrong one."""
+        """Remove the file.  If the disk refuses, the file stays, and no error is raised."""
         with contextlib.suppress(OSError):
             self.path.unlink()

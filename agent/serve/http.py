@@ -4,7 +4,7 @@ Invariants:
 
 - The server binds only to a loopback address.
 - The size of a request and of its headers, the time that a client may take, and the number of clients are limited.
-- If a handler raises an AgentError, its caller gets status 500, and other callers are not affected.
+- If a handler raises an AgentError, the client gets status 500 for this request, and other clients are not affected.
 - Web pages cannot use the server.  A request is refused if it has an Origin, or a Host that is not loopback (DNS
   rebinding).
 """
@@ -84,10 +84,10 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """Serves HTTP as an asynchronous context manager, until the block ends.
+    """Serves HTTP as an asynchronous context manager, until the `async with` block ends.
 
     With port 0 the system chooses a free port, and the attribute `port` then has its number.  Handlers run on the event
-    loop, so each must be quick or a coroutine.
+    loop, so a handler must either return quickly or be a coroutine.
 
     Raises: Permanent, on entry, if `host` is not a loopback address or the port is in use.
     """

@@ -3,9 +3,9 @@
 A handler takes a request, returns a response, and has no other effect.  The protocol is specified in
 https://github.com/open-feature/protocol, service/openapi.yaml.
 
-Invariant: an app cannot override facts about the vehicle, so it cannot bring itself into a roll-out.  An app may send
-its own `targetingKey`, such as a user profile.  Rules that roll out by vehicle can use `vehicle`, which an app cannot
-change.
+Invariant: an app cannot override facts about the vehicle, such as `brand` or `vehicle`.  An app may send its own
+`targetingKey`, such as a user profile, and so influence a roll-out by `targetingKey`.  A rule that rolls out by vehicle
+can use `vehicle` instead.
 """
 
 import hashlib

@@ -45,7 +45,10 @@ class _Signed(msgspec.Struct, frozen=True):
 
 
 class _Root(msgspec.Struct, frozen=True):
-    """Holds the field of TUF root metadata that reveals a mixed-up file; the verifier of pushes reads all fields."""
+    """Holds the one field of TUF metadata that shows whether a file is root metadata.
+
+    The verifier of pushes reads all fields.
+    """
 
     signed: _Signed
 

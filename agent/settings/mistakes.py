@@ -55,7 +55,7 @@ def _allowed_words(key: str) -> tuple[str, ...]:
 
 
 def _words(kind: object) -> tuple[str, ...]:
-    """Return the words that the type `kind` allows, or no words if it is not a choice of words."""
+    """Return the words that the type `kind` allows, or no words if the type is not a choice of words."""
     if get_origin(kind) is Literal:
         return get_args(kind)
     if kind is bool:
@@ -66,9 +66,9 @@ def _words(kind: object) -> tuple[str, ...]:
 
 
 def _offending_bus(document: Mapping[str, object]) -> str:
-    """Return the first bus whose table is wrong, or "*" if none is.
+    """Return the first bus whose table is wrong, or "*" if no table is wrong.
 
-    The message of msgspec does not name the bus: it has `[...]` in place of a key of a mapping.
+    The message of msgspec does not name the bus, because it has `[...]` in place of each key of a mapping.
     """
     buses = document.get("bus")
     for name, table in buses.items() if isinstance(buses, dict) else ():

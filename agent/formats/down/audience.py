@@ -2,8 +2,8 @@
 
     {"audience": {"brand": ["Aria"], "model_year": [2026, 2027]}}
 
-Every list must contain the value of the vehicle; a missing list does not restrict.  TUF signs the field but does not
-interpret it, so the verifier checks the field.
+A vehicle matches if every list contains the vehicle's value, such as its brand.  An attribute without a list may have
+any value.  TUF signs the field but does not interpret it, so the verifier checks the field.
 
 Invariant: an audience that cannot be read matches no vehicle.
 """
@@ -46,7 +46,9 @@ def matches(custom: object, attributes: Attributes) -> bool:
 
 
 def parse_audience(text: str | None) -> AudienceLists:
-    """Read `brand=Aria,model=One,model=Two,model_year=2026` as lists; None or "" means every vehicle.
+    """Return the lists of values in the text of an audience; None or "" means every vehicle.
+
+    For example, `brand=Aria,model=One,model=Two` becomes `{"brand": ("Aria",), "model": ("One", "Two")}`.
 
     Raises: Permanent naming the wrong term.
     """

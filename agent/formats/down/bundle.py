@@ -45,7 +45,7 @@ _NAME: Final = re.compile(
 
 
 class TruncatedBundle(Untrusted):
-    """Raised if the end of a bundle is missing."""
+    """Raised if the last bytes of a bundle are missing."""
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -61,8 +61,8 @@ class SyncRequest(msgspec.Struct, frozen=True):
     """A vehicle's request, which lists the versions and files that the vehicle holds.
 
     `applied` is the version of the TUF targets in force.  `refused` is the newest version of the targets that was
-    trusted but unusable.  Each is 0 if there is no such version.  `have` has the hash prefixes of the target files that
-    the vehicle holds.
+    trusted but unusable.  `applied` or `refused` is 0 if there is no such version.  `have` has the hash prefixes of the
+    target files that the vehicle holds.
     """
 
     vehicle: str
@@ -73,12 +73,15 @@ class SyncRequest(msgspec.Struct, frozen=True):
 
 
 def have(content: bytes) -> bytes:
-    """Return the hash prefix that names a target file in a request, so that the file is not sent again."""
+    """Return the hash prefix that names a held target file in a request, so that the fleet does not send it again."""
     return hashlib.sha256(content).digest()[:HAVE_BYTES]
 
 
 def build_request(request: SyncRequest) -> bytes:
-    """Return the payload for `hu/v1/sync/<vehicle>`, which names only the first HAVE_FILES files."""
+    """Return the payload for `hu/v1/sync/<vehicle>`.
+
+    The payload names at most the first HAVE_FILES of the held files, so the fleet sends any other held file again.
+    """
     held = request.held
     message = push_pb2.SyncRequest(
         format=FORMAT,
@@ -146,7 +149,8 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
 def parse_bundle(payload: bytes) -> dict[str, bytes]:
     """Return the files of a bundle by name.  The files are not verified yet.
 
-    Raises: TruncatedBundle if the end is missing; Untrusted for anything else that is not a bundle.
+    Raises: TruncatedBundle if the end of the payload is missing; Untrusted if the payload is malformed in another way
+    or exceeds a limit.
     """
     if len(payload) > BUNDLE_BYTES:
         raise Untrusted(f"The bundle has {len(payload)} bytes; at most {BUNDLE_BYTES} are allowed.")

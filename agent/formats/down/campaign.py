@@ -59,8 +59,8 @@ _FOREVER_NS: Final = 253_402_214_400 * 10**9
 class SignalRule(msgspec.Struct, frozen=True):
     """Says how to collect one signal, or every signal that the glob `name` matches.
 
-    An `interval_ns` of 0 keeps every sample.  `max_samples` limits a window to its newest samples; None sets no limit.
-    `on_change` keeps only samples whose raw value differs from the previous one.
+    An `interval_ns` of 0 keeps every sample.  A window keeps at most the `max_samples` newest samples of a signal;
+    None sets no limit.  `on_change` keeps only samples whose raw value differs from the raw value of the sample before.
     """
 
     name: str
@@ -163,7 +163,9 @@ def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, 
 def refuse_same_name(campaigns: Iterable[tuple[str, Campaign]]) -> None:
     """Check that no two of the (source, campaign) pairs share a name.
 
-    Batches refer to their campaign by name, so the two could not be told apart.  Raises: Permanent naming both sources.
+    Batches refer to their campaign by name, so two campaigns with one name could not be told apart.
+
+    Raises: Permanent naming both sources.
     """
     sources: dict[str, str] = {}
     for source, campaign in campaigns:
@@ -219,7 +221,7 @@ def _refuse_unknown_fields(content: Mapping[str, Any], source: str) -> None:
 
 
 def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return each object in `signalsToCollect` with its path, as in `signalsToCollect[0]`.
+    """Return each object in `signalsToCollect` with its path, such as `signalsToCollect[0]`.
 
     Elements that are not objects are skipped here, because msgspec refuses them later.
     """
@@ -231,7 +233,10 @@ def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 def _complaint(error: str, source: str) -> str:
     """Return msgspec's message with the file and the key in front, and a pointer to the description at the end.
 
-    For example, "Expected `int`, got `str` - at `$.a.b`" becomes "FILE: a.b: expected `int`, got `str`; config/...".
+    For example, the first line becomes the second:
+
+        Expected `int`, got `str` - at `$.a.b`
+        FILE: a.b: expected `int`, got `str`; config/...
     """
     what, _, where = error.partition(" - at `$")
     key = where.strip(".`")

@@ -45,13 +45,13 @@ Documents = Mapping[str, Sequence[Document]]
 class Kind(msgspec.Struct, frozen=True):
     """A kind of documents, which is one row of the table.
 
-    `name` is also the option of `fleet publish`.  `pattern` is the path of a document; a `*` stands for the name of the
-    document.  `size_bytes` is the size limit of a document.  `parse` takes the content and the source, and raises
-    Permanent.  `name_of` returns the name of a parsed value for its path; it is None if a release has only one document
-    of this kind.
+    `name` is also the name of the option of `fleet publish` for such documents.  `pattern` is the path of a document; a
+    `*` stands for the name of the document.  `size_bytes` is the size limit of a document.  `parse` takes the content
+    and the source, and raises Permanent.  `name_of` returns the name of a parsed value for its path; it is None if a
+    release has only one document of this kind.
 
-    `check` takes all documents of a release, of every kind, and raises Permanent.  Its vehicle is None when the fleet
-    checks for all vehicles before it publishes.
+    `check` takes all documents of a release, of every kind, and the attributes of a vehicle.  `check` raises Permanent.
+    The attributes are None when the fleet checks a release for all vehicles before it publishes.
     """
 
     name: str
@@ -77,7 +77,9 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def read_document(kind: Kind, content: bytes, source: str, path: str | None = None) -> Document:
-    """Parse `content` as a document of `kind`; without `path`, its path follows from its own name.
+    """Parse `content` as a document of `kind`.
+
+    If `path` is None, the path is made from the name in the content.
 
     Raises: Permanent naming `source` and the fault.
     """
@@ -93,7 +95,7 @@ def read_document(kind: Kind, content: bytes, source: str, path: str | None = No
 def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, prefix: str = "") -> list[Document]:
     """Parse the documents in `contents`, which maps paths to contents.  Paths that belong to no kind are left out.
 
-    Messages name each document by `prefix` and its path.  Raises: Permanent naming the document at fault.
+    Messages name a document by `prefix` followed by its path.  Raises: Permanent naming the document at fault.
     """
     found = []
     for path, content in sorted(contents.items()):
@@ -113,8 +115,8 @@ def by_kind(documents: Iterable[Document], kinds: Sequence[Kind]) -> Documents:
 def check_documents(documents: Iterable[Document], vehicle: Attributes | None, kinds: Sequence[Kind]) -> None:
     """Check all documents of a release together.
 
-    The check evaluates toggles, whose rules are programs from outside.  In a vehicle, only the child process may call
-    this function.
+    The check evaluates toggles, whose rules are programs from outside.  A vehicle calls this function only in the child
+    process that verifies a bundle.
 
     Raises: Permanent naming the document at fault.
     """

@@ -105,7 +105,7 @@ class Evaluator:
 
 
 def check_toggles(toggles: Toggles, source: str, contexts: Iterable[Context]) -> Evaluator:
-    """Evaluate every enabled flag, once without a context and once for each of `contexts`; return the evaluator.
+    """Evaluate every enabled flag, once without a context and once for each of `contexts`, and return the evaluator.
 
     Raises: Permanent naming `source` and the flag.
     """

@@ -17,7 +17,8 @@ _NAME_LETTERS: Final = 60
 def read_object(document: bytes, source: str, what: str) -> dict[str, Any]:
     """Return the JSON object (UTF-8) in `document`.
 
-    `source` is the file that messages name.  For JSON that is not an object, `what` completes "this is not ...".
+    `source` is the file that messages name.  `what` says what the document should be, such as "a campaign".  JSON that
+    is not an object is refused with the message "this is not", followed by `what`.
 
     Raises: Permanent for bytes that are not JSON, a key that occurs twice in one object, and a number that is not
     finite.
@@ -52,9 +53,11 @@ def read_object(document: bytes, source: str, what: str) -> dict[str, Any]:
 
 
 def refuse_unknown(fields: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Refuse the first of `fields` that is not in `known`.
+    """Check that all `fields` are in `known`.
 
-    `where` names the file and the object that has the fields.  Raises: Permanent with the nearest known field.
+    `where` names the file and the object that has the fields.
+
+    Raises: Permanent that names the first unknown field, and the known field that is most like it.
     """
     for name in fields:
         if name not in known:

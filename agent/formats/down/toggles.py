@@ -6,7 +6,7 @@ are refused here, and the message names the flag and the rule.  Properties that 
 the schema demands, and never reach the evaluator.
 
 Invariant: `Toggles.resolved` has only validated content.  Every `$ref` in it is resolved, and its size is bounded even
-if evaluators refer to each other.
+if the named rules in `$evaluators` refer to each other.
 """
 
 import json
@@ -185,7 +185,8 @@ def _kind_of(value: object, where: str) -> FlagKind:
 class _Rules:
     """Resolves every `$ref` and checks rules.
 
-    `nodes` counts over the whole document, so that references to references cannot multiply without limit.
+    `nodes` counts the nodes of all rules of the document together, after each `$ref` is resolved.  A limit on this
+    count stops references that lead to many further references.
     """
 
     evaluators: Mapping[str, Any]
@@ -268,7 +269,10 @@ def _shares(arguments: list[Any]) -> list[Any]:
 
 
 def _outcomes(rule: object) -> Iterator[str]:
-    """Yield the variants that `rule` names as its results.  Only an evaluation can check a computed result."""
+    """Yield the variants that `rule` names as its results.
+
+    A computed result, such as text that `cat` joins, is left out, because only an evaluation can check it.
+    """
     match rule:
         case bool():
             yield str(rule).lower()

@@ -5,8 +5,9 @@ equal bytes, and the digest of the bytes is the name of the catalogue.  A batch 
 signals by their numbers in it.  A vehicle refers to a catalogue only after the receiver has acknowledged a batch that
 carried the catalogue (agent.telemetry.outbox.references).
 
-The consumer of a campaign (agent/telemetry/collect/campaign.py) lists its signals once, and its catalogue is made from
-this list.  The column groups carry indices into the list, so no window has to compare descriptions.
+The consumer of a campaign (agent/telemetry/collect/campaign.py) lists the signals of the campaign once.  The catalogue
+is made from this list.  Column groups carry indices into the list, so the entry of a signal is found without comparing
+descriptions.
 
 Invariant: a digest stands for one content for ever, because it is always computed from the bytes of the catalogue.
 """
@@ -43,11 +44,11 @@ class Catalogue:
     """Holds the descriptions that batches of one revision of a campaign refer to by number.
 
     `content` is the serialised message that `digest` names, and `described` has the entries of the catalogue in order.
-    `wraps` (entries,) has the wrap of each signal, see `delta`.
+    `wraps` has the wrap of each entry, see `delta`.
 
-    `listed` (n + 1,) has the entry of each of the n signals that the catalogue was made from, or -1 for a signal that
-    the catalogue leaves out.  Its last element is -1, for signals beyond the list.  `listed` is None for a catalogue
-    that was read, because no new batches are written with it.
+    `listed` (n + 1,) belongs to a catalogue that was made from a list of n signals.  Element i is the number of the
+    entry of signal i, or -1 if the catalogue leaves signal i out.  The last element is -1, and serves for every index
+    beyond the list.  `listed` is None for a catalogue that was read from bytes, because no batches are written with it.
     """
 
     digest: bytes
@@ -60,7 +61,7 @@ class Catalogue:
     _numbers: Mapping[tuple[object, ...], int]
 
     def entries_of(self, groups: Sequence[ColumnGroup]) -> NDArray[np.int64]:
-        """Return for each signal of `groups` the number of the entry that describes it, or -1 if no entry does (S,)."""
+        """Return for each of the S signals of `groups` the number of its entry, or -1 if it has no entry (S,)."""
         listed = self.listed
         numbered = [group.numbers for group in groups if group.numbers is not None]
         if listed is not None and len(numbered) == len(groups):
@@ -69,7 +70,10 @@ class Catalogue:
         return np.array(found, np.int64)
 
     def _entry(self, signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> int:
-        """Return the number of the entry that describes the signal and has the same texts for `raw`, or -1."""
+        """Return the number of the entry for `signal`, or -1.
+
+        The value table of the entry must give the values in `raw` the same texts as `table` does.
+        """
         number = self._numbers.get(_key(signal), -1)
         if number < 0 or texts_of(signal, self.described[number][1], raw) != texts_of(signal, table, raw):
             return -1
@@ -79,9 +83,9 @@ class Catalogue:
 def catalogue_of(campaign: str, revision: str, described: Sequence[Described]) -> Catalogue:
     """Return the catalogue of all signals that one revision of a campaign may collect.
 
-    Signals with equal descriptions share one entry.  If only their value tables differ, the catalogue has no entry for
-    them, because a reader could not tell them apart.  The caller must check that the content is within
-    MAX_CATALOGUE_BYTES.
+    Signals with equal descriptions and equal value tables share one entry.  Signals with equal descriptions but
+    different value tables have no entry, because a reader could not tell them apart.  The caller must check that the
+    content is within MAX_CATALOGUE_BYTES.
 
     Raises: ValueError if the name of a signal cannot be written, or if there are too many signals.
     """

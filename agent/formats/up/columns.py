@@ -65,10 +65,10 @@ class ColumnGroup:
 
     - `t_us` (n,) has the times since the Unix epoch in bus order, which is not always ascending.
     - `raw` (S, n) has one row for each signal.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.
-    - `tables` has the value table of each signal, whole or without entries that do not occur.
+    - `tables` has the value table of each signal.  A table may lack entries whose values do not occur in `raw`.
     - `source_address` (0 to 255) is the sender of a J1939 message; None for other messages.
     - `numbers` (S,) has the index of each signal in the list from which the catalogue of the campaign is made.  It is
-      None if the signals are not numbered, as in a batch that was read.
+      None if the signals have no such index, for example after a batch is decoded.
     """
 
     t_us: NDArray[np.int64]
@@ -95,7 +95,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Holds the samples of one campaign from `start_us` to `end_us` (Unix epoch), or only events (campaign "")."""
+    """Holds what is collected from `start_us` to `end_us` (Unix epoch): the samples of one campaign, or events.
+
+    A window that was made for events has no samples, and `campaign` is "".
+    """
 
     campaign: str
     revision: str
@@ -137,7 +140,7 @@ def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64
 
 
 def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
-    """Return the entries of the value table that occur in `raw` (n,), by key."""
+    """Return the entries of the value table whose values occur in `raw` (n,)."""
     if not table:
         return _NO_TEXTS
     keys = text_keys(signal, np.array(different(raw), np.int64)).tolist()
@@ -145,7 +148,7 @@ def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int6
 
 
 def different(raw: NDArray[np.int64]) -> list[int]:
-    """Return the different values in `raw` (n,), ascending.  Columns with one value or few similar values are fast."""
+    """Return the different values in `raw` (n,), ascending.  The call is fast if the values are close together."""
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest == highest:
         return [lowest]

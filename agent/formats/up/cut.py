@@ -1,7 +1,7 @@
 """Cut a window that is too large for one batch into fragments.  Pure.
 
-Events and samples go into different fragments.  Events are halved, and samples are cut by time, at moments that balance
-their number.  Samples that all have the same time are cut by groups, rows or signals.
+Events and samples go into different fragments.  Events are halved.  Samples are cut by time, so that each fragment has
+about the same number of samples.  Samples that all have the same time are halved by groups, rows or signals.
 
 Invariant: the fragments hold exactly the samples and events of the window, and each signal's samples keep their order
 within a fragment.
@@ -18,7 +18,7 @@ from agent.formats.up.columns import ColumnGroup, Window
 def cut(window: Window, count: int) -> list[Window]:
     """Return two to `count` fragments that together hold the content of `window`.
 
-    Fragments with samples are in order of time.  Equal windows are cut equally.
+    Fragments with samples are in order of time.  Equal arguments give equal fragments.
 
     Raises: ValueError if the window has only a single sample or event, which cannot be cut.
     """
@@ -37,7 +37,10 @@ def cut(window: Window, count: int) -> list[Window]:
 
 
 def _moments(groups: tuple[ColumnGroup, ...], count: int) -> NDArray[np.int64]:
-    """Return at most `count - 1` ascending times that divide the samples into groups of about equal size."""
+    """Return at most `count - 1` ascending times at which to cut the samples into fragments of about equal size.
+
+    The result is empty if all samples have the same time.
+    """
     if not groups:
         return np.empty(0, np.int64)
     times = np.concatenate([group.t_us for group in groups])
@@ -74,7 +77,7 @@ def _rows(group: ColumnGroup, rows: NDArray[np.int64] | slice) -> ColumnGroup:
 
 
 def _halves(groups: tuple[ColumnGroup, ...]) -> list[tuple[ColumnGroup, ...]]:
-    """Divide the samples of one moment into two halves.  Raises: ValueError for a single sample."""
+    """Divide samples that all have the same time into two halves.  Raises: ValueError for a single sample."""
     if len(groups) > 1:
         middle = len(groups) // 2
         return [groups[:middle], groups[middle:]]

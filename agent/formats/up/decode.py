@@ -1,7 +1,9 @@
 """Decode the body of a batch to its window.  Pure.
 
-Bodies come from outside.  A body that cannot be decoded raises only Untrusted, or UnknownCatalogue if it can be decoded
-later.  Memory is allocated only after all counts are checked against `limits` and the size of the body.
+Bodies come from outside.  A body that cannot be decoded raises Untrusted.  A body whose catalogue is missing raises
+UnknownCatalogue, because the body can be decoded after the catalogue has arrived.
+
+Memory is allocated only after all counts are checked against `limits` and the size of the body.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,16 +35,18 @@ def no_catalogues(_: bytes) -> None:
 
 
 def decode_window(body: bytes, find: FindCatalogue = no_catalogues) -> Window:
-    """Return the window in the body of a batch; `find` returns the catalogue of a digest, or None.
+    """Return the window in the body of a batch.
 
-    Raises: UnknownCatalogue if `find` does not return the catalogue of the batch; Untrusted if the body is malformed
+    `find` is called with the digest of a catalogue, and returns the catalogue, or None if it is missing.
+
+    Raises: UnknownCatalogue if the catalogue of the batch is missing; Untrusted if the body is malformed
     or exceeds the limits.
     """
     return decode_batch(body, find)[0]
 
 
 def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Window, Catalogue | None]:
-    """Return the window in the body of a batch, and the catalogue that the batch carries, or None.
+    """Return the window in the body of a batch, and the catalogue that the batch carries (None if it carries none).
 
     `find` and the errors are the same as for `decode_window`.
     """
@@ -151,9 +155,9 @@ def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[i
 
 
 def _numbers(columns: pb.Columns, entries: int) -> list[int]:
-    """Return for each value column the number of its description, which must be below `entries`.
+    """Return the number of the description of each value column.
 
-    Raises: delta.MalformedError.
+    Raises: delta.MalformedError if a number is missing, or is not between 0 and `entries` - 1.
     """
     count = len(columns.value.bases)
     numbers = np.arange(count)

@@ -6,12 +6,13 @@ A column of n values is stored as its first value (`base`), a `step`, and n-1 re
 
 - All residuals of a column have the same width: the narrowest of 0, 1, 2, 4 or 8 bytes that holds each of them.  Width
   0 stores no residuals, because the column is constant or a straight line.
-- `step` depends on the kind of column.  For values it is 0, unless a middle value makes the residuals narrower.  For
-  times it is the mean delta, so the residuals are small deviations of a message from its period.
+- `step` depends on the kind of column.  For values it is 0, unless the middle between the lowest and the highest delta
+  makes the residuals narrower.  For times it is the mean delta, so the residuals are small deviations of a message from
+  its period.
 - `wrap` keeps only as many bits as the signal has.  An alive counter is then a straight line, and a checksum takes one
   byte and not two.  Times, and columns with a value that does not fit its signal, wrap at 64 bits.
-- `unit` is 1 for values.  For times it is the largest number of microseconds that divides all times of the batch,
-  because logs and adapters seldom count single microseconds.
+- `unit` is 1 for values.  For times it is the largest number of microseconds that divides all times of the batch
+  (counted from an origin), because logs and adapters seldom count single microseconds.
 
 The residuals of all columns are stored together, by ascending width, little-endian, in two's complement.  Within a
 width, the lowest bytes of all columns come first, column after column, then all second bytes, and so on.
@@ -39,7 +40,7 @@ _SPREADS: Final = np.array([0, 0xFF, 0xFFFF, 0xFFFFFFFF], np.uint64)  # largest 
 
 
 def _limits(wrap: int) -> tuple[int, int, int]:
-    """Return the lowest and the highest value of a signal with this wrap, and the shift that removes other bits."""
+    """Return the lowest and the highest value of a signal with this wrap, and the number of unused bits out of 64."""
     bits = wrap & ~SIGNED & 0xFF
     if bits in (0, 64) or bits > 64:
         return -(1 << 63), (1 << 63) - 1, 0
@@ -117,7 +118,10 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
 
 
 def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
-    """Encode columns of times (n,), each with its own n >= 1, relative to `origin`.  The bases are counted in units."""
+    """Encode columns of times (n,).  Each column has its own n, at least 1.
+
+    The bases are counted from `origin`, in multiples of the unit.
+    """
     values = np.concatenate(times)
     counts = np.array([len(column) for column in times])
     stops = counts.cumsum()
@@ -173,8 +177,8 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
     """Return the difference of each value to the value before it in its column.
 
-    The first element of a column repeats the second, or is 0 if there is no second.  The first element therefore
-    changes neither the extremes nor the common divisor of the column.
+    The first value of a column has no value before it.  Its difference is a copy of the second difference, or 0 if the
+    column has only one value.  A copy changes neither the extremes nor the common divisor of the column.
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])
@@ -202,7 +206,10 @@ def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int,
 def _planes(
     residuals: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp], widths: NDArray[np.uint8]
 ) -> bytes:
-    """Return the residuals as bytes in the order of the module's text, without the first element of each column."""
+    """Return the residuals as bytes, in the order that the text of this module describes.
+
+    The first element of each column is left out, because `bases` has the first value.
+    """
     places: dict[int, list[tuple[int, int]]] = {width: [] for width in (0, *_TYPES)}
     for width, start, stop in zip(widths.tolist(), (starts + 1).tolist(), (starts + counts).tolist(), strict=True):
         places[width].append((start, stop))
@@ -218,7 +225,10 @@ def _planes(
 def _wide(
     widths: NDArray[np.uint8], counts: NDArray[np.int64], planes: bytes
 ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.signedinteger]]]:
-    """Yield each width that occurs, with the indices of its columns and the residuals of these columns in order."""
+    """Yield each width above 0 that occurs, with the indices and the residuals of its columns.
+
+    The residuals of all columns of a width are in one array, column after column.
+    """
     start = 0
     for width, dtype in _TYPES.items():
         chosen = np.flatnonzero(widths == width)
@@ -230,7 +240,10 @@ def _wide(
 
 
 def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the indices of consecutive elements: for each i, `counts[i]` indices from `starts[i]` on."""
+    """Return the indices of consecutive elements: for each i, `counts[i]` indices from `starts[i]` on.
+
+    For example, starts 5, 9 and counts 2, 3 give 5, 6, 9, 10, 11.
+    """
     stops = np.cumsum(counts)
     places: NDArray[np.intp] = np.repeat(starts - (stops - counts), counts)
     places += np.arange(int(stops[-1]))
@@ -240,7 +253,7 @@ def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.in
 def _wrap(
     values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.int64], wraps: NDArray[np.uint8]
 ) -> None:
-    """Reduce the values to the bits of their wraps, in place.  Columns within their limits are not touched."""
+    """Keep only as many bits of each value as its wrap has, in place.  Columns whose values all fit are not touched."""
     beyond = np.minimum.reduceat(values, starts) < _LOWEST[wraps]
     beyond |= np.maximum.reduceat(values, starts) > _HIGHEST[wraps]
     for signed in (False, True):

@@ -1,6 +1,7 @@
 """Write and read descriptions of signals as columns: the SignalTable of telemetry.proto.  Pure.
 
-A bus, a type, a value table or the message part of a name is written once if several signals share it.
+A bus, a type (unit, kind, bits, scale, offset) or a value table is written once, even if several signals share it.  The
+message part of a name is written once for consecutive signals of one message.
 
 Invariant: equal descriptions give equal bytes, and reading returns exactly the descriptions that were written.
 """
@@ -91,9 +92,10 @@ def _join_names(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=8_192)
 def _owner_and_last(name: str) -> tuple[str, str]:
-    """Split a name before its last dot, so that the second half begins with the dot.
+    """Split a name before its last dot, so that `Message.Signal` becomes `Message` and `.Signal`.
 
-    Without a dot, the first half is empty.  Raises: ValueError if the name could not be read again.
+    For a name without a dot, return an empty string and the name.  Raises: ValueError if the name could not be read
+    again, for example because it has a line break.
     """
     if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
         raise ValueError(
@@ -143,7 +145,7 @@ def _check_indices(indices: Sequence[int], entries: Sequence[object]) -> None:
 
 
 def _patterns(pairs: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
-    """Return pairs of float64 as bit patterns, which distinguish 0.0 from -0.0 and make NaN equal to itself."""
+    """Return the floats of each pair as bit patterns, so that 0.0 differs from -0.0 and a NaN is equal to itself."""
     bits = np.array(pairs, np.float64).reshape(-1, 2).view(np.int64)
     return [(first, second) for first, second in bits.tolist()]
 
@@ -154,7 +156,7 @@ def _split_bytes(bits: Sequence[int]) -> bytes:
 
 
 def _join_bytes(planes: bytes) -> list[float]:
-    """Return the float64 numbers whose bytes are in `planes`.  Raises: MalformedError if the length is wrong."""
+    """Return the float64 numbers that `_split_bytes` wrote.  Raises: MalformedError if the length is wrong."""
     if len(planes) % 8:
         raise MalformedError("the length of the scales or offsets is not a multiple of 8 bytes")
     numbers: list[float] = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<f8").ravel().tolist()

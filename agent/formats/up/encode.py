@@ -45,10 +45,10 @@ def encode_window(window: Window, catalogue: Catalogue | None = None) -> bytes:
 def encode_fragments(
     window: Window, max_bytes: int, catalogue: Catalogue | None = None
 ) -> Iterator[tuple[Window, bytes]]:
-    """Yield the fragments of the window, each with the body of its batch, of at most `max_bytes`.
+    """Cut the window into fragments, and yield each fragment with the body of its batch.
 
-    A window that fits into one batch is yielded as it is.  Other windows are cut into few fragments; fragments with
-    samples are in order of time.
+    A body has at most `max_bytes`.  A window that fits into one batch is yielded uncut.  Fragments with samples are in
+    order of time.
 
     Raises: ValueError if one sample or event alone exceeds `max_bytes`.
     """
@@ -152,7 +152,7 @@ def _write_times(window: Window, columns: pb.Columns) -> None:
 
 
 def _distinct(columns: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.int64]], Sequence[int]]:
-    """Return the distinct columns, and for each column its index among them."""
+    """Return the columns without duplicates, and for each of `columns` its index in the result."""
     # In most batches, the lengths, first times and last times already show that all columns differ.
     if len({(len(column), column.item(0), column.item(-1)) for column in columns}) == len(columns):
         return columns, range(len(columns))

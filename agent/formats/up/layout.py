@@ -18,9 +18,11 @@ from agent.formats.up.descriptions import wraps_of
 class Layout(msgspec.Struct, frozen=True, eq=False):
     """Says how the S signals of all groups, in order, are described.
 
-    `numbers` (S,) has the number of each signal's description: an entry of the catalogue, or, after the last entry, an
-    element of `described`.  `numbers` is None if the batch itself describes all signals in order.  `wraps` (S,) has the
-    wrap of each signal, see `delta`.  `described` has the descriptions in the batch itself.
+    `described` has the descriptions in the batch itself.  `wraps` (S,) has the wrap of each signal, see `delta`.
+
+    `numbers` (S,) has the number of each signal's description.  If the catalogue has m entries, numbers below m are its
+    entries, and number m + i is element i of `described`.  `numbers` is None if there is no catalogue; element i of
+    `described` then describes signal i.
     """
 
     numbers: NDArray[np.int64] | None
@@ -45,6 +47,6 @@ def layout_of(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> Lay
 
 
 def _own(group: ColumnGroup, row: int) -> Described:
-    """Return the description of a signal for the batch itself.  Unused texts are left out to save bytes."""
+    """Return the description of a signal for the batch itself, without the texts of values that do not occur."""
     signal = group.signals[row]
     return signal, occurring(signal, group.tables[row], group.raw[row])

@@ -1,10 +1,12 @@
-"""Explain every sequence number: which batches are here, which are lost and why, which are not explained yet.  Pure.
+"""Explain every sequence number: which batches are here (stored or waiting), lost or not explained yet.  Pure.
 
 The lake knows which batches it has stored, and the vehicle knows which batches wait.  Both explain all other numbers by
 the same loss records, so their answers can be compared number by number.
 
-Invariant: each number up to the last is in exactly one span.  A batch that is here is not lost, even if a loss record
-says so: if the acknowledgement was lost, the vehicle may have discarded a batch that had arrived.
+Invariant: `explain` returns each number from 1 to `last` in exactly one span.
+
+If the acknowledgement of a stored batch does not arrive, the vehicle may later discard the batch and record a loss.  A
+batch that is here therefore never counts as lost, even if a loss record names it.
 """
 
 from bisect import bisect_left
@@ -24,7 +26,7 @@ class State(StrEnum):
     """The fate of a batch."""
 
     STORED = "stored"
-    # The batch is in the vehicle.
+    # The batch is in the vehicle, and not acknowledged yet.
     WAITING = "waiting"
     LOST = "lost"
     # The batch is neither here nor explained.  The batch, or its loss record, is on the way.
@@ -33,7 +35,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A loss record as a reader sees it: `batches` batches between `first_seq` and `last_seq` of one epoch are lost.
+    """A loss record as a reader sees it.
+
+    `batches` is the number of lost batches.  Their sequence numbers are in the range from `first_seq` to `last_seq` of
+    one epoch, which may have more numbers.
 
     Reason and lane are text, because a vehicle with newer software may name a reason that the reader does not know.
     Times are microseconds since the Unix epoch.  A record of losses before sealing, such as lost frames, has no
@@ -53,8 +58,9 @@ class Record:
 class Span(msgspec.Struct, frozen=True):
     """Says what happened to the batches with the sequence numbers `first` to `last`, both included.
 
-    `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which numbers of the
-    record's range are lost: the vehicle merges records when it has too many, and a damaged index loses records.
+    `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which
+    batches are lost.  There are two causes.  The vehicle merges records when it has too many, so the range of a record
+    may have more numbers than lost batches.  A damaged index loses records.
     """
 
     first: int
@@ -85,7 +91,8 @@ def explain(
 ) -> list[Span]:
     """Return the spans of the numbers 1 to `last` of one epoch, in order.
 
-    The ranges in `here` must not overlap.  Numbers that neither `here` nor a record explains get the state `rest`.
+    The ranges in `here` must not overlap.  Numbers that neither `here` nor a record explains get the state `rest`.  If
+    a record says that the index was damaged, these numbers count as lost.
     """
     spans = [Span(*each, state) for state, found in here.items() for each in found]
     free = _without((1, last), [each for found in here.values() for each in found])

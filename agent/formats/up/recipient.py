@@ -3,7 +3,8 @@
     hpke.pub.json   {suite, key_id, public_key}    in every vehicle folder
     keys/hpke.json  {suite, key_id, private_key}   in the fleet folder: secret
 
-Keys are in base64.  `key_id` guards against a damaged or mixed-up file.
+Keys are in base64.  `key_id` is made from the hash of the public key.  A file whose key does not fit its `key_id` is
+damaged or mixed up, and is refused.
 """
 
 import base64
@@ -39,8 +40,8 @@ _MLKEM_PUBLIC_BYTES: Final = 1_184
 class RecipientPublicKey:
     """The fleet's public key, which every vehicle carries (`hpke.pub.json`).
 
-    For the suite X25519, `raw` is the 32 bytes of the X25519 key.  For MLKEM768_X25519, the 1,184 bytes of the
-    ML-KEM-768 key come first.
+    For the suite X25519, `raw` is the 32 bytes of the X25519 key.  For the suite MLKEM768_X25519, `raw` is the
+    1,184 bytes of the ML-KEM-768 key followed by the 32 bytes of the X25519 key.
     """
 
     suite: SuiteName
@@ -75,8 +76,8 @@ class RecipientPublicKey:
 class RecipientPrivateKey:
     """The fleet's private key (`keys/hpke.json`), which never leaves the cloud side.
 
-    For the suite X25519, `raw` is the 32 bytes of the X25519 key.  For MLKEM768_X25519, the 64 bytes of the ML-KEM-768
-    seed come first.
+    For the suite X25519, `raw` is the 32 bytes of the X25519 key.  For the suite MLKEM768_X25519, `raw` is the 64
+    bytes of the ML-KEM-768 seed followed by the 32 bytes of the X25519 key.
     """
 
     suite: SuiteName

@@ -11,15 +11,17 @@ thief of the vehicle's flash learns only the header and the size of a batch.  If
 HPKE is RFC 9180 in base mode, single shot (one fresh encapsulation for each batch), with HKDF-SHA256.  The AEAD is
 ChaCha20-Poly1305:
 
-- On ARM cores without the cryptographic extension (Cortex-A7, A9, the A72 of a Raspberry Pi 4) it is several times
-  faster than AES-GCM in software, and constant in time by construction.
+- On ARM cores without the cryptographic extension (Cortex-A7, A9, the A72 of a Raspberry Pi 4) ChaCha20-Poly1305 is
+  several times faster than AES-GCM in software, and constant in time by construction.
 - On cores with the extension, both take far less time than the other work for a batch (60 KB on x86-64 with AES
   instructions: 0.15 ms for ChaCha20-Poly1305, 0.13 ms for AES-GCM).
-- Its 256-bit key matches ML-KEM-768; AES-128 would be the weaker half against a quantum computer.
+- ChaCha20-Poly1305 has a 256-bit key, which matches ML-KEM-768.  Against a quantum computer, AES-128 would be weaker
+  than ML-KEM-768.
 
-The signature is ECDSA P-256 because TPMs and secure elements have it.  A signature protects authenticity today, so the
-algorithm can be replaced later.  The key exchange must be safe now, because a batch that is recorded today may be
-attacked in twenty years.  For this reason there is a hybrid post-quantum suite.
+The signature is ECDSA P-256 because TPMs and secure elements have it.  A signature is verified when the batch
+arrives, so the algorithm can be replaced before quantum computers break it.  A sealed batch, however, may be recorded
+today and attacked in twenty years.  The key exchange must therefore be safe now, so there is a hybrid post-quantum
+suite.
 
 An envelope is larger than its body by 1,136 bytes (MLKEM768_X25519) or 48 bytes (X25519) of HPKE, about 72 bytes of
 signature and about 130 bytes of header.
@@ -50,7 +52,7 @@ FORMAT: Final = 1
 # Azure Event Grid accepts no larger message; batches are far smaller.
 MAX_ENVELOPE_BYTES: Final = 512 * 1024
 MAX_HEADER_BYTES: Final = 512
-# An envelope is at most this much larger than its body: HPKE of the larger suite, and signature, header and framing.
+# An envelope exceeds its body by at most this size: HPKE of the larger suite, signature, header and framing.
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264
 _SEAL_DOMAIN: Final = b"hu/v1/seal\0"
 _SIGN_DOMAIN: Final = b"hu/v1/sign\0"
@@ -74,8 +76,8 @@ class Header:
     lower-case hex digits, and `seq` counts from 1.  `key_id` names the recipient's key.  `sealed_at_us` is the time of
     the vehicle's wall clock (Unix epoch).
 
-    The epoch is the epoch of the vehicle's spool.  For a checkpoint, it is the id of the window.  A checkpoint is
-    sent only if its window will never be sent.
+    A checkpoint is sent as a batch only if its window will never be sent, for example after a crash.  The `epoch` of
+    such a batch is the id of the window.  The `epoch` of every other batch is the epoch of the vehicle's spool.
     """
 
     vehicle: str
@@ -131,7 +133,10 @@ def unseal(
 
 
 def unseal_unverified(envelope: bytes, private: RecipientPrivateKey) -> tuple[Header, bytes]:
-    """Open an envelope that `unseal` accepted before, without verifying the signature again.  Raises: Untrusted."""
+    """Open an envelope without verifying its signature, which `unseal` has verified before.
+
+    Raises: Untrusted if the envelope cannot be opened.
+    """
     header, _, signed_body = _decrypt(envelope, private)
     return header, signed_body.body
 

@@ -27,10 +27,11 @@ class SignalTable(msgspec.Struct, frozen=True):
 class SignalBlock(msgspec.Struct, frozen=True, eq=False):
     """Holds samples of one signal table as columns, in the order of their source.
 
-    - `table` is the number of the signal table in its source.  After the block is fed, it is the table's number in the
-      collector.
+    - `table` is the number of the signal table among all tables of the collector.  A source of values does not know
+      this number, and counts only its own tables.  The feeder of the source (agent/sources/feeder.py) then replaces the
+      number before the collector takes the block.
     - `t_ns` (n,) has the times since the Unix epoch.
-    - `signals` (S,) has the index in the table for each row of `raw`.
+    - `signals` (S,) has, for each row of `raw`, the index of the row's signal in the signal table.
     - `raw` (S, n) has the raw values.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.
     - `valid` (S, n) says which samples are present; None means all.
     - `source_address` (0 to 255) is the one sender of all samples of a J1939 message; None for other messages.
