@@ -31,7 +31,7 @@ HEADER_BYTES: Final = 16_000
 IDLE_S: Final = 30.0
 """The time for which an idle connection is kept open between two requests."""
 REQUEST_S: Final = 5.0
-"""The time limit for a client to send a whole request, and again to receive the response."""
+"""A client may take this long to send a request, and as long again to receive the response."""
 CONNECTIONS: Final = 64
 """The greatest number of connections at one time, from the apps of one head unit; each takes a few kilobytes."""
 _READ_BYTES: Final = 16_384

@@ -50,7 +50,7 @@ _NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "dataPartitions": "this version does not keep data back until a condition is met",
     "dataExtraDimensions": "the lake joins brand, model, market and model year to samples by itself",
 }
-"""Fields of AWS's API that would change what is collected or stored; a field that is not empty is refused."""
+"""Fields of AWS's API that would change what is collected or stored.  A campaign that fills one of them is refused."""
 
 _FOREVER_NS: Final = 253_402_214_400 * 10**9
 """FleetWise's default for `expiryTime`: December 31, 9999."""
