@@ -28,7 +28,7 @@ BUNDLE_BYTES: Final = 100_000
 CONTENT_BYTES: Final = 4_000_000
 """The size limit of a bundle after decompression: forty times BUNDLE_BYTES, to stop decompression bombs."""
 FILES: Final = 512
-"""The greatest number of files in a bundle: enough for each root metadata file since the factory, and for hundreds of documents."""
+"""A bundle has at most this many files: every root metadata file since the factory, and hundreds of documents."""
 REQUEST_BYTES: Final = 8_000
 HAVE_BYTES: Final = 8
 """The length of the hash prefix that names a held file.  A collision can delay a file but never yield a wrong one,
