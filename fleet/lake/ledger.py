@@ -4,8 +4,8 @@ The ledger has no table of its own.  The table `batches` says which numbers are 
 say why other numbers are missing.  The vehicle prints its own ledger (`headunit-agent status --ledger`).
 `agent.formats.up.ledger` builds both ledgers, so they can be compared number by number.
 
-Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, its id and the
-epoch of the batch that reports it.
+Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, the id of the
+loss, and the epoch of the batch that reports the loss.
 """
 
 import dataclasses

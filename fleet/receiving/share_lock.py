@@ -15,6 +15,8 @@ from agent.errors import Permanent
 def lock_share(inbox: Path, share: str) -> int:
     """Lock `share`, and return a descriptor that holds the lock.  Closing the descriptor releases the lock.
 
+    If another receiver completes abandoned commits of the share, wait until that receiver has finished.
+
     Raises: Permanent if another receiver serves the share.
     """
     try:
