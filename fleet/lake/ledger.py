@@ -83,7 +83,7 @@ class _Epoch:
 
 
 def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
-    """Return a row for each run of numbers with the same explanation, and for each loss without sequence numbers.
+    """Return a row for each run of sequence numbers with the same explanation, and for each loss without numbers.
 
     Numbers that are in the lake get rows only if `stored` is set.  Raises: Permanent if there is no lake.
     """

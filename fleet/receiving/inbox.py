@@ -5,14 +5,14 @@
 2. The caller appends the group to the lake under the transaction version N.
 3. `finish` finishes commit N and drops the bytes.
 
-The process may die at any moment.  After a restart, `undone` returns every group that may be missing from the lake, with
+The process may die at any moment.  After a restart, `undone` returns every group that may be missing from the lake, and
 the commit number that `take` gave the group.  The transaction versions in the lake say which tables have the group.
 
 Commit numbers follow the order in which batches arrive, never the order of `seq`.  Batches that arrive as 1, 3, 2 get
 rising commit numbers, and all of them reach the lake.
 
     identity    (store)                          the random name of this file; a rebuilt file gets a new name
-    shares      (share, last)                    the last commit number of each share of partitions
+    shares      (share, last)                    the highest commit number of each share of partitions
     known       fleet.receiving.known_batches    which batches were taken
     pending     (share, number, row, ...)        batches of unfinished commits, with their sealed bytes
     catalogues  fleet.receiving.catalogue_table  the catalogues that batches refer to

@@ -31,7 +31,7 @@ def lock_share(inbox: Path, share: str) -> int:
 def try_lock_share(inbox: Path, share: str) -> int:
     """Lock `share` as `lock_share` does, but never wait.
 
-    Raises: Permanent if any other process holds the lock.
+    Raises: Permanent if another process holds the lock, even if only for a moment.
     """
     path = inbox.with_name(f"{inbox.stem}-{share}.lock")
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
