@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class BatchKey:
     """Names one batch of one vehicle.  A key is never used again.
 
-    A vehicle has many epochs, in no particular order.  Every new spool begins an epoch.  So does every window that a
-    crash left open: its checkpoints are numbered in an epoch of their own.
+    A vehicle has many epochs, in no particular order.  Every new spool begins an epoch.  Every window that a crash left
+    open also begins an epoch, in which only the checkpoints of that window are numbered.
     """
 
     vehicle: str

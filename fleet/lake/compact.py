@@ -34,7 +34,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Holds a rule that deletes whole days before `before`.  `campaign` and `vehicle` restrict the rule if given."""
+    """Holds a rule that deletes the data of all days before `before`.
+
+    If `campaign` or `vehicle` is given, the rule deletes only data of that campaign or vehicle.
+    """
 
     before: date
     campaign: str | None = None
@@ -160,7 +163,10 @@ def _files(table: DeltaTable) -> tuple[int, int]:
 
 
 def _compactable(table: DeltaTable, target_bytes: int) -> int:
-    """Return the number of files that can be joined: small files, on days that have at least two small files."""
+    """Return the number of files that can be joined.
+
+    A file can be joined if it is smaller than `target_bytes` and its day has at least one other such file.
+    """
     by_day: dict[object, int] = {}
     actions = _sizes(table)
     for day, size in zip(actions["partition.date"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):

@@ -4,8 +4,8 @@ The ledger has no table of its own.  The table `batches` says which numbers are 
 say why other numbers are missing.  The vehicle prints its own ledger (`headunit-agent status --ledger`).
 `agent.formats.up.ledger` builds both ledgers, so they can be compared number by number.
 
-Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, its id and the
-epoch of the batch that reports it.
+Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, the id of the
+loss, and the epoch of the batch that reports the loss.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ class _Epoch:
 
 
 def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
-    """Return a row for each run of numbers with the same explanation, and for each loss without sequence numbers.
+    """Return a row for each run of sequence numbers with the same explanation, and for each loss without numbers.
 
     Numbers that are in the lake get rows only if `stored` is set.  Raises: Permanent if there is no lake.
     """

@@ -17,7 +17,7 @@ class OpenedBatch:
     """Holds a batch that was verified and opened.
 
     `sealed_bytes` is the size of the sealed batch as it arrived.  `catalogue` is the digest of the catalogue that the
-    batch refers to, and `carried` is the catalogue that the batch itself contains.  Both may be None.
+    batch refers to, and `carried` is the catalogue that the batch itself contains.  Either may be None.
     """
 
     header: Header

@@ -63,7 +63,7 @@ class Answer:
 
 
 def ask(lake: str | Location, question: str, *, vehicle: str | None = None, limit: int = 100) -> Answer:
-    """Answer the question that QUESTIONS holds under the name `question`, with at most `limit` rows.
+    """Answer the question named `question` in QUESTIONS, with at most `limit` rows.
 
     `vehicle` restricts the answer to one vehicle.  Raises: Permanent if there is no lake.
     """

@@ -113,7 +113,7 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
-    """Return the text of each row's raw value.  A row is null if the CAN database has no text for its value."""
+    """Return the text for each raw value.  It is null if the CAN database has no text for the value."""
     values: dict[str, int] = {}
     codes = np.full(rows, -1, np.int32)
     start = 0

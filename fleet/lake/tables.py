@@ -1,9 +1,10 @@
 """Appends commits to the lake's three Delta tables, each commit exactly once.
 
 Delta's *app transactions* make this possible.  Each append writes its rows and the pair (app id, version N) in one
-atomic commit.  A table that has version N or a later one for this app id therefore has the rows of N already.  No other
-process can append between this check and the commit, because Delta refuses the later of two concurrent appends with one
-app id.  N is the inbox's commit number.  It is never a vehicle's sequence number, because batches arrive out of order.
+atomic step.  Before an append, this module checks the table's version for the app id.  If the version is N or higher,
+the table has the rows of N already, and nothing is appended.  If another process appends with the same app id between
+the check and the append, Delta refuses the append.  N is the inbox's commit number.  A vehicle's sequence number cannot
+serve as N, because batches arrive out of order.
 
 A lake lies in a folder, or below a URL that the Delta library opens (s3://, abfss://, gs://, file://).  The library
 gets the URL and the storage options unchanged.  An object store answers only when the data is durable.  In a local

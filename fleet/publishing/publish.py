@@ -60,7 +60,8 @@ def publish(
     """Publish `files` for `audience`, and withdraw the documents in `remove`.
 
     `files` are pairs (name of the kind, path of a file).  `remove` are pairs (name of the kind, name of a document).
-    If nothing changes, only the timestamp is signed again.
+    If no target changes, only the timestamp is signed again, unless the signature of the targets would expire before
+    the new timestamp does.  Then targets and snapshot are signed again as well.
 
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
     Transient while another publisher works.
@@ -98,7 +99,7 @@ def publish(
 def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
     """Return the TUF target for a document.
 
-    The audience stands in the target's custom field, which TUF signs but does not interpret.
+    The target's `custom` field holds the audience.  TUF signs this field but does not interpret it.
     """
     fields: dict[str, object] = {}
     if audience:

@@ -171,7 +171,7 @@ def write_version(
 
 
 def refresh(folder: FleetFolder, state: State, *, now: datetime, expiry_days: int) -> Versions:
-    """Sign a new timestamp for the published version, which shows vehicles that this version is still the newest."""
+    """Sign a new timestamp for the published version.  It shows vehicles that this version is still the newest."""
     meta = state.timestamp.snapshot_meta
     return _sign_timestamp(folder, state.versions, state.snapshot, meta, now=now, expiry_days=expiry_days)
 

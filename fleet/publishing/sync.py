@@ -1,8 +1,8 @@
 """Answers vehicles that ask for news, from the published repository.  No key is needed.
 
-Invariant: an answer holds the files that the vehicle lacks, and always the newest timestamp.  The timestamp alone tells
-a vehicle that it is up to date.  A vehicle's claim about its files decides only which files are left out, so a false
-claim harms only that vehicle.
+Invariant: an answer holds the newest timestamp and the files that the vehicle lacks.  If the vehicle lacks no file, the
+answer holds only the timestamp, which tells the vehicle that it is up to date.  A request says which files the vehicle
+has, and the answer leaves these files out.  A false request therefore harms only the vehicle that sent it.
 """
 
 import asyncio

@@ -48,7 +48,7 @@ class CatalogueTable:
         return None if row is None else bytes(row[0])
 
     def keep(self, catalogues: Sequence[CatalogueContent]) -> None:
-        """Store `catalogues`, and mark each as the latest that its vehicle used.  The caller holds a transaction."""
+        """Store `catalogues`, and mark them as just used.  The caller holds a transaction."""
         # A catalogue that is stored already is written again, because the copy on the disk may be damaged.
         self._database.write_many(
             "INSERT INTO catalogues SELECT ?1, ?2, ?3, coalesce(max(used), 0) + 1 FROM catalogues WHERE vehicle = ?1"

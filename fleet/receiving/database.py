@@ -29,7 +29,7 @@ class Database:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the file at `path`, or create it.  Only its owner may read it."""
+        """Open the file at `path`, or create it.  Only the owner of the file may read it."""
         with _failures_of(path):
             # With isolation_level=None, sqlite3 begins no transactions by itself.
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)

@@ -5,13 +5,14 @@
 2. The caller appends the group to the lake under the transaction version N.
 3. `finish` finishes commit N and drops the bytes.
 
-The process may die at any moment.  `undone` then returns every group that may be missing from the lake, under its old
-number.  The lake's own transaction versions say which of its tables have the group.  Numbers follow the order in which
-batches arrive, never the order of `seq`: batches that arrive as 1, 3, 2 get rising numbers, and all of them reach the
-lake.
+The process may die at any moment.  After a restart, `undone` returns every group that may be missing from the lake, and
+the commit number that `take` gave the group.  The transaction versions in the lake say which tables have the group.
+
+Commit numbers follow the order in which batches arrive, never the order of `seq`.  Batches that arrive as 1, 3, 2 get
+rising commit numbers, and all of them reach the lake.
 
     identity    (store)                          the random name of this file; a rebuilt file gets a new name
-    shares      (share, last)                    the last commit number of each share of partitions
+    shares      (share, last)                    the highest commit number of each share of partitions
     known       fleet.receiving.known_batches    which batches were taken
     pending     (share, number, row, ...)        batches of unfinished commits, with their sealed bytes
     catalogues  fleet.receiving.catalogue_table  the catalogues that batches refer to
@@ -83,7 +84,8 @@ class Taken:
     """Holds the outcome of taking a group.
 
     `commit` holds the batches that were new, or is None if there were none.  `stored` are batches that are already in
-    the lake.  `held` are batches of an unfinished commit; only the receiver that took them may acknowledge them.
+    the lake.  `held` are batches that an earlier commit took but that may be missing from the lake.  They may not be
+    acknowledged before that commit is finished.
     """
 
     commit: Commit | None
@@ -148,7 +150,7 @@ class Inbox:
         return self._known.has(key) and not self._is_pending(key)
 
     def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
-        """Store the batches that are new as one commit, and all of `catalogues`, in one durable transaction."""
+        """Store the new batches, which form one commit, and all `catalogues`, in one durable transaction."""
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []
         held: list[BatchKey] = []

@@ -36,8 +36,9 @@ MAX_SEQ: Final = 2**63 - 1
 class Rejection:
     """Holds the reason why an envelope is rejected.
 
-    `claimed` is the header, or None if the header cannot be read or names another vehicle than the topic.  `final` says
-    that the refusal is sent to the vehicle, which then deletes the batch.
+    `claimed` is the envelope's header, or None if the header cannot be read or names another vehicle than the topic.
+    If `final` is set, the vehicle is told of the rejection, and then deletes the batch.  Otherwise the vehicle gets no
+    answer, and sends the batch again.
     """
 
     reason: str
@@ -46,7 +47,7 @@ class Rejection:
 
 
 class Hopeless(Untrusted):
-    """The vehicle has provably signed the batch, but no change at the fleet can ever make it readable."""
+    """Says that the vehicle has provably signed a batch that no change at the fleet can ever make readable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ Interval = tuple[int, int]
 
 
 def joined(number: int, before: Interval | None, after: Interval | None) -> Interval | None:
-    """Return the interval that `number` forms with its neighbours, or None if `before` contains `number` already.
+    """Return the interval that adds `number` to a set of intervals, or None if `before` contains `number` already.
 
-    `before` is the last interval that begins at or before `number`.  `after` is the first interval that begins after
-    `number`.  The caller replaces the neighbours that the result contains.
+    `before` is the interval with the highest start that is not above `number`.  `after` is the interval with the lowest
+    start above `number`.  If one of them is adjacent to `number`, the returned interval includes it, and the caller
+    replaces it by the returned interval.
     """
     if before is not None and before[1] >= number:
         return None

@@ -156,7 +156,11 @@ class Receiver:
             stopping.cancel()
 
     async def _collect(self) -> list[Message]:
-        """Return the next group: wait for its first message, then up to GROUP_S seconds for more."""
+        """Return the next group of messages.
+
+        Wait for the first message as long as necessary.  Then wait at most GROUP_S seconds for further messages, and
+        stop earlier if the group reaches GROUP_MESSAGES messages or GROUP_BYTES bytes.
+        """
         group = [await self._batches.get()]
         size = len(group[0].payload)
         with contextlib.suppress(TimeoutError):
@@ -189,9 +193,9 @@ class Receiver:
                 return result
 
     async def _send(self, answers: Sequence[Message]) -> None:
-        """Send acknowledgements if the broker is connected, or else drop them.
+        """Send acknowledgements, or drop them if the broker is not connected.
 
-        A vehicle without an acknowledgement sends its batches again.
+        A vehicle that gets no acknowledgement sends its batches again, and then gets a new acknowledgement.
         """
         if (connection := self._connection) is not None and answers:
             await asyncio.gather(*(self._publish(connection, answer) for answer in answers))

@@ -15,6 +15,8 @@ from agent.errors import Permanent
 def lock_share(inbox: Path, share: str) -> int:
     """Lock `share`, and return a descriptor that holds the lock.  Closing the descriptor releases the lock.
 
+    If another receiver completes abandoned commits of the share, wait until that receiver has finished.
+
     Raises: Permanent if another receiver serves the share.
     """
     try:
@@ -29,7 +31,7 @@ def lock_share(inbox: Path, share: str) -> int:
 def try_lock_share(inbox: Path, share: str) -> int:
     """Lock `share` as `lock_share` does, but never wait.
 
-    Raises: Permanent if any other process holds the lock.
+    Raises: Permanent if another process holds the lock, even if only for a moment.
     """
     path = inbox.with_name(f"{inbox.stem}-{share}.lock")
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

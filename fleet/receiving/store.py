@@ -110,9 +110,10 @@ class Store:
         self._logged: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
-        """Append the unfinished commits of earlier processes, including those of shares that no receiver serves now.
+        """Append the unfinished commits of earlier processes, also of shares that no receiver serves now.
 
-        An inbox that was restored from a backup may be older than the lake, and would use its commit numbers twice.
+        An inbox that was restored from a backup may be older than the lake.  It would give new commits numbers that the
+        lake has already, and the lake would skip these commits.  `recover` therefore refuses such an inbox.
 
         Raises: Permanent if the inbox is older than the lake; Transient if the lake or the disk refuses.  After
         Transient, call `recover` again.
@@ -124,15 +125,16 @@ class Store:
                 self._recover(inbox)
 
     def take_in(self, messages: Sequence[Message]) -> int:
-        """Judge `messages` in order and store the good ones, until COMMIT_SAMPLES samples are reached.
+        """Judge `messages` in order, store the new batches in the inbox, and return how many messages were judged.
 
-        Return how many messages were taken.  The caller then calls `land`, and passes the other messages later.
+        Judging stops after the message with which the group reaches COMMIT_SAMPLES samples.  The caller then calls
+        `land`, and passes the messages that were not judged to the next `take_in`.
 
-        Raises: Transient if the disk refuses.  No message is then taken.
+        Raises: Transient if the disk refuses.  No batch is then stored, and the caller passes the same messages again.
         """
         assert self._to_land is None, "call `land` before the next `take_in`"
-        # If the disk refused the last group, its catalogues are still here.  They are dropped, because the same group
-        # is judged again now.
+        # If the disk refused the previous call, the catalogues of its group are still here.  They are dropped, because
+        # the same group is judged again now.
         self._catalogues.take_arrived()
         judged = self._judge(messages)
         taken = self._inbox.take(judged.sealed, self._catalogues.take_arrived())
@@ -150,7 +152,7 @@ class Store:
         return judged.messages
 
     def land(self) -> list[Message]:
-        """Append the batches of the last `take_in` to the lake, and return the acknowledgements to send.
+        """Append the batches that the latest `take_in` stored to the lake, and return the acknowledgements to send.
 
         Raises: Transient if the lake or the disk refuses.  Then call `land` again.
         """

@@ -68,7 +68,7 @@ def issue_client(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Return the certificate of a TLS client (vehicle or receiver).  `common_name` is its pseudonym or `receiver`."""
+    """Return the certificate of a TLS client (vehicle or receiver).  `common_name` is a pseudonym or `receiver`."""
     return (
         _leaf(authority, public_key, common_name, now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -86,7 +86,10 @@ def issue_server(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Return the certificate of a TLS server.  `names` are its host names and IP addresses; the first is the CN."""
+    """Return the certificate of a TLS server.
+
+    `names` are the server's host names and IP addresses.  The first name is the certificate's common name.
+    """
     return (
         _leaf(authority, public_key, names[0], now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

@@ -2,7 +2,7 @@
 
 Keys whose signatures only this project's programs verify (TUF roles, acknowledgements) are Ed25519.  Keys that TLS
 stacks and secure elements must support (certificate authority, TLS) are EC P-256.  Private keys are unencrypted PKCS#8
-files of mode 0600.  The mode of their folder protects them as well, and the most important keys belong offline
+files of mode 0600.  The mode of the folder protects the private keys as well.  The most important keys belong offline
 (`fleet init --help`).
 """
 
