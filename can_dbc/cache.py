@@ -169,10 +169,11 @@ def _is_coherent(plan: BusPlan) -> bool:
 
 
 def _holds(message: MessagePlan) -> bool:
-    """Return whether `message`, which no container holds, has no header id and contains only valid messages.
+    """Return whether `message` agrees with the messages that it contains.  It must be at the top level of a plan.
 
-    If `message` is a container, it must have no signals, multiplexers or defect.  Its contained messages must have
-    distinct, valid header ids and the identifier of the container.  They must not be containers themselves.
+    The result is True if `message` has no header id, and each contained message is sound.  A container must also have
+    no signals, multiplexers or defect.  Its contained messages must have distinct, valid header ids and the identifier
+    of the container, and must not be containers themselves.
     """
     inner = message.contained
     header_ids = {m.header_id for m in inner if m.header_id is not None and 0 <= m.header_id < HEADER_IDS}

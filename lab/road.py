@@ -62,9 +62,9 @@ class Road:
         self._moving.clear()
 
     def half_open(self) -> None:
-        """Reset the broker's side of every connection.  The clients do not notice until `restore`.
+        """Reset the broker's side of every connection that is open now.  The clients do not notice until `restore`.
 
-        Connections that open later work.
+        New connections are not affected.
         """
         self._half_open = self._near | self._far
         for link in self._far:

@@ -127,7 +127,10 @@ class Mf4Messages:
 
 
 def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _SILENCE_S) -> None:
-    """Limit the resources of this process, the child, and write the frames of the log at `path` to `output`."""
+    """Write the frames of the log at `path` to `output`.
+
+    This function runs in the child process, and first limits the resources of that process.
+    """
     tempfile.tempdir = str(folder)
     log_bytes = path.stat().st_size
     silence_s = least_silence_s + log_bytes / _SILENCE_BYTES_PER_S

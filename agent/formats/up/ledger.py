@@ -60,7 +60,7 @@ class Span(msgspec.Struct, frozen=True):
 
     `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which
     batches are lost.  There are two causes.  The vehicle merges records when it has too many, so the range of a record
-    may have more numbers than lost batches.  A damaged index loses records.
+    may include numbers of batches that were not lost.  A damaged index loses records.
     """
 
     first: int

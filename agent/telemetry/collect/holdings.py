@@ -36,7 +36,8 @@ class Holder(Protocol):
     def begin(self, *, used: int, needed: int) -> None:
         """Prepare to deliver frames.  The call comes before the first frame.
 
-        Numbers below `used` belong to earlier frames.  Frames before `needed` need not be delivered again.
+        Frame numbers below `used` are taken by earlier frames, so no new frame may get one of them.  Frames before
+        number `needed` need not be delivered again.
         """
 
     def release(self, number: int) -> None:
