@@ -14,7 +14,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make the virtual environment .venv with the locked dependencies
 
-$(READY): requirements/dev.txt pyproject.toml
+$(READY): requirements/dev.txt pyproject.toml agent/__init__.py
 	@PYTHON=$(PYTHON) requirements/install-debian py:ensurepip=python3-venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p build && echo "Installing the locked Python dependencies into $(VENV) (log: build/pip.log)"

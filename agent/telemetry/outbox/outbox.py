@@ -65,7 +65,7 @@ class Outbox:
         pending_max_bytes: int,
         refer: bool = False,
     ) -> None:
-        """With `refer`, batches refer to a catalogue once the receiver has confirmed that it has the catalogue."""
+        """Make an empty queue.  If `refer` is true, batches refer to a catalogue that the receiver has confirmed."""
         self._spool = spool
         self._writer = spool.writer
         self._sealer = sealer

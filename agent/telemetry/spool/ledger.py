@@ -32,7 +32,7 @@ _LOSS_COLUMNS: Final = (
 
 
 class Total(msgspec.Struct, frozen=True):
-    """What was counted under one name since the epoch began."""
+    """Counts the batches, samples and frames recorded under one name since the epoch began."""
 
     batches: int
     samples: int
