@@ -36,8 +36,8 @@ class Publishing:
     """Sends the messages of one connection, and waits for the PUBACK of each.
 
     `send` hands a message to the MQTT library and returns its packet identifier.  It raises Transient if the connection
-    has ended, and ValueError for a topic or payload that MQTT forbids.  `give_up` is called if a PUBACK is overdue, with
-    the name of that PUBACK and the timeout in seconds.
+    has ended, and ValueError for a topic or payload that MQTT forbids.  `give_up` is called if a PUBACK is overdue,
+    with the name of that PUBACK and the timeout in seconds.
     """
 
     def __init__(
