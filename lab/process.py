@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 from agent.errors import Permanent
 from lab.machine import Child, Machine, ThisMachine
 
-PATIENCE_S: Final = 30.0
-STOP_S: Final = 15.0
+PATIENCE_S: Final = 60.0
+STOP_S: Final = 60.0
 _LOOK_S: Final = 0.05
 
 

@@ -8,3 +8,12 @@ them inside User Mode Linux, on the machine's own file system.  Variables of the
 - VCAN_KILLS is how often the agent is killed (2, or 20 with REQUIRE_VCAN=1).
 - VCAN_ARGS are pytest options for the run inside User Mode Linux, such as "-k kill".
 """
+
+from typing import Final
+
+PATIENCE_S: Final = 240
+"""How long a test waits for the agent.
+
+Inside User Mode Linux on a slow machine, a first start takes more than a minute: an import of numpy alone takes two
+seconds, and the files of the libraries are read for the first time.
+"""

@@ -99,7 +99,7 @@ def assert_in_order(captured: Capture) -> None:
     assert abs(int(whole.t_ns[-1]) - time.time_ns()) < 60 * 10**9
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 def test_200_000_frames_at_full_rate_on_two_interfaces_are_all_accounted_for(
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -142,7 +142,7 @@ def test_what_a_full_ring_drops_is_in_the_kernels_counter_and_reported(
         assert before_ns < loss.first_ns < loss.last_ns < time.time_ns()
 
 
-@pytest.mark.timeout(SECONDS * 3 + 60)
+@pytest.mark.timeout(SECONDS * 3 + 240)
 def test_nothing_is_lost_at_4_000_frames_a_second_on_each_of_two_interfaces(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

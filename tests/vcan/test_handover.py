@@ -30,7 +30,7 @@ def source(kept: Descriptors | None, losses: list[BusLoss], **settings: int) -> 
 
 async def read(of: PacketRingSource, *ids: int) -> FrameBlock:
     """Open the source `of`, send frames with `ids`, and return the first block."""
-    async with asyncio.timeout(10), aclosing(of.blocks()) as blocks:
+    async with asyncio.timeout(60), aclosing(of.blocks()) as blocks:
         first = asyncio.ensure_future(anext(blocks))
         await asyncio.sleep(0.1)
         send(*ids)

@@ -15,7 +15,7 @@ from agent.sources import BusLoss
 from agent.sources.packet_ring import PacketRingSource
 from lab import can_interfaces
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 
 class Reading:

@@ -25,6 +25,7 @@ from lab.demo.oracle import Frame, expected_samples, read_log
 from lab.vehicle import Vehicle, collect_everything
 from lab.world import World
 from tests import shared_data
+from tests.vcan import PATIENCE_S
 from tests.vcan.test_capture import EVERY, QUICK
 
 CAPTURES = [
@@ -49,7 +50,7 @@ EVERYTHING = collect_everything(3_000)
 
 
 @pytest.mark.shared
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3 * PATIENCE_S)
 @pytest.mark.parametrize("capture", CAPTURES, ids=str)
 def test_what_canplayer_plays_reaches_the_lake_as_cantools_decodes_it(
     capture: shared_data.Capture, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -98,13 +99,15 @@ async def _drive(world: World, capture: shared_data.Capture, played: Path, dumpe
     world.receiver.start()
     _configure(world.vehicle, capture, buses)
     world.agent.start()
-    await world.until("the agent is online", lambda s: s["link"]["state"] == "online", 60)
+    await world.until("the agent is online", lambda s: s["link"]["state"] == "online", PATIENCE_S)
     with _candump(dumped, buses):
         await asyncio.to_thread(can_interfaces.canplayer(played, buses, timed=True).wait)
-        await world.until("all is captured", lambda s: sum(s["telemetry"]["frames"].values()) == capture.frames, 60)
+        await world.until(
+            "all is captured", lambda s: sum(s["telemetry"]["frames"].values()) == capture.frames, PATIENCE_S
+        )
     assert await asyncio.to_thread(world.agent.stop) == 0  # this closes the windows
     world.agent.start()
-    await world.until("every batch is acknowledged", _delivered, 120)
+    await world.until("every batch is acknowledged", _delivered, PATIENCE_S)
 
 
 def _hurry(log: str, played: Path) -> None:

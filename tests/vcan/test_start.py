@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from lab import can_interfaces
+from tests.vcan import PATIENCE_S
 from tests.vcan.test_kill import BUSES, configure, counted
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(2 * PATIENCE_S)
 def test_frames_that_come_before_the_agent_is_ready_are_captured_and_stored(tmp_path: Path) -> None:
     vehicle = configure(tmp_path)
     agent = vehicle.agent(tmp_path / "agent.log")
@@ -20,7 +21,7 @@ def test_frames_that_come_before_the_agent_is_ready_are_captured_and_stored(tmp_
         started = datetime.now(UTC)
         with agent.running_now():
             try:
-                agent.until(lambda: agent.said("source_running") == len(BUSES), "capturing")
+                agent.until(lambda: agent.said("source_running") == len(BUSES), "capturing", PATIENCE_S)
             finally:
                 for process in load:
                     process.terminate()
