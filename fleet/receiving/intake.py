@@ -15,21 +15,26 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.errors import Permanent, Untrusted
+from agent.errors import AgentError, Permanent, Untrusted
 from agent.formats.topics import parse_up, partition_of
 from agent.formats.up.catalogue import Catalogue, UnknownCatalogue
 from agent.formats.up.decode import UnknownFormat, decode_batch
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times
+from fleet.lake.rows import BatchRows, rows_of
 from fleet.state.registry import VehicleRecord
 
 FindVehicle = Callable[[str], tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None]
 FindCatalogue = Callable[[str, bytes], Catalogue | None]
 """A function that finds a catalogue by vehicle and digest, or returns None."""
 
-MAX_SEQ: Final = 2**63 - 1
-"""The largest sequence number that the receiver accepts: the largest integer that SQLite and Delta hold."""
+MAX_SEQ: Final = 2**53 - 1
+"""The largest sequence number that the receiver accepts.
+
+Queries and JSON readers hold it exactly, and SQLite and Delta can still add to it.  A vehicle that makes a batch every
+microsecond reaches it after 285 years.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,20 @@ class Hopeless(Untrusted):
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """Holds the header of a batch that may go into the lake, and its rows in each table.
+
+    `catalogue` is the digest of the catalogue that the batch refers to, and `carried` is the catalogue that the batch
+    itself contains.  Either may be None.
+    """
+
+    header: Header
+    rows: BatchRows
+    catalogue: bytes | None
+    carried: Catalogue | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Holds the header of a genuine batch that waits for a catalogue, and the digest of this catalogue."""
 
@@ -66,7 +85,7 @@ def judge(
     find_catalogue: FindCatalogue,
     *,
     received_at_us: int,
-) -> OpenedBatch | Rejection | Waiting:
+) -> Accepted | Rejection | Waiting:
     """Verify and open an envelope that came on `topic`, and return the verdict.
 
     `received_at_us` is in microseconds since the Unix epoch.  Raises: Transient if a catalogue cannot be read now.
@@ -98,7 +117,7 @@ def open_batch(
     find_catalogue: FindCatalogue,
     *,
     received_at_us: int,
-) -> OpenedBatch:
+) -> Accepted:
     """Open an envelope, which must be signed with `device_key`.
 
     Raises: Untrusted if another key signed it; Hopeless if `device_key` signed it but its content is invalid;
@@ -109,19 +128,19 @@ def open_batch(
 
 def reopen_batch(
     payload: bytes, private: RecipientPrivateKey, find_catalogue: FindCatalogue, *, received_at_us: int
-) -> OpenedBatch:
-    """Open a batch again that `open_batch` accepted before a crash.
+) -> BatchRows:
+    """Return the rows of a batch that `open_batch` accepted before a crash.
 
     The signature is not verified again, because the vehicle's record may be damaged by now.
 
     Raises: Untrusted or UnknownCatalogue, as `open_batch` does.
     """
-    return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us)
+    return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us).rows
 
 
 def _opened(
     payload: bytes, header: Header, body: bytes, find_catalogue: FindCatalogue, received_at_us: int
-) -> OpenedBatch:
+) -> Accepted:
     if header.seq > MAX_SEQ:
         raise Hopeless(f"The sequence number {header.seq} of the batch exceeds {MAX_SEQ}.")
     used: list[bytes] = []
@@ -132,13 +151,21 @@ def _opened(
 
     try:
         window, carried = decode_batch(body, find)
+        check_times(header, window)
+        rows = rows_of(OpenedBatch(header, window, len(payload), received_at_us))
     except UnknownFormat:
         # A newer agent made the batch.  The batch is not hopeless, because an updated receiver can read it.
         raise
     except Untrusted as error:
         raise Hopeless(str(error)) from error
-    check_times(header, window)
-    return OpenedBatch(header, window, len(payload), received_at_us, used[0] if used else None, carried)
+    except (AgentError, UnknownCatalogue):
+        raise
+    except Exception as error:
+        raise Untrusted(
+            f"The receiver failed on this batch ({type(error).__name__}: {error}). This is a fault of the receiver: "
+            "report it together with the batch in the quarantine."
+        ) from error
+    return Accepted(header, rows, used[0] if used else None, carried)
 
 
 def _key_of(vehicle: str, find: FindVehicle) -> ec.EllipticCurvePublicKey:

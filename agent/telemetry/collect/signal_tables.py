@@ -7,6 +7,7 @@ columns into signal blocks.
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.formats.up.columns import SignalInfo
+from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_TEXT_CHARS, shortened
 from agent.formats.up.signals import SignalBlock, SignalTable
 from agent.telemetry.collect.names import SignalNames
 from can_dbc.decoder import Decoder, SignalColumns
@@ -88,9 +89,19 @@ def _table(message: MessagePlan, bus: str) -> SignalTable:
         message.name,
         tuple(
             (
-                SignalInfo(f"{message.name}.{s.name}", bus, s.unit, s.kind, s.bits, s.scale, s.offset),
-                s.texts,
+                SignalInfo(f"{message.name}.{s.name}", bus, _unit(s.unit), s.kind, s.bits, s.scale, s.offset),
+                _texts(s.texts),
             )
             for s in message.signals
         ),
     )
+
+
+def _unit(unit: str | None) -> str | None:
+    return None if unit is None else shortened(unit, MAX_LABEL_CHARS)
+
+
+def _texts(texts: Mapping[int, str]) -> Mapping[int, str]:
+    if all(len(text) <= MAX_TEXT_CHARS for text in texts.values()):
+        return texts
+    return {raw: shortened(text, MAX_TEXT_CHARS) for raw, text in texts.items()}
