@@ -96,7 +96,7 @@ class BlfStream(io.BufferedReader):
     """Limits how much python-can's BLF reader reads at once, because that reader allocates any size that a file claims.
 
     For each object, the reader first reads the 16 bytes that all objects begin with, and then the rest of the object.
-    If the object is a container, its rest is compressed data.  The size after decompression is then limited too.
+    If the object is a container, the rest is compressed data.  Its size after decompression is limited too.
     """
 
     _container = False

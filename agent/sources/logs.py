@@ -151,10 +151,11 @@ class LogFile:
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
-    """Return the format and the compression of a log, such as ".asc" and ".gz", or ".asc" and "" if not compressed.
+    """Return the format and the compression that the suffixes of a log's name give.
 
-    The suffixes of the file name decide.  Raises: Permanent if they name no format, or a format that cannot be read
-    while compressed.
+    For example, `drive.asc.gz` gives (".asc", ".gz"), and `drive.asc` gives (".asc", "").
+
+    Raises: Permanent if the format is unknown, or cannot be read while compressed.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""

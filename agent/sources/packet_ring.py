@@ -75,7 +75,7 @@ class PacketRingSource:
         self._first_position = used
 
     def release(self, position: int) -> None:
-        """Free the slots of all frames before `position`, which are no longer needed.  Any thread may call this method."""
+        """Free the slots of all frames before `position`, which are not needed any more.  Any thread may call this."""
         with self._releasing:
             if self._ring is not None:
                 self._ring.release(position)
