@@ -193,7 +193,7 @@ def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[i
 
 
 def _numbers(columns: pb.Columns, entries: int) -> list[int]:
-    """Return the number of the description of each value column.
+    """Return, for each value column, the number of the description of its signal.
 
     Raises: delta.MalformedError if a number is missing, or is not between 0 and `entries` - 1.
     """

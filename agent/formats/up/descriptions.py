@@ -39,7 +39,7 @@ def wraps_of(signals: Iterable[SignalInfo]) -> NDArray[np.uint8]:
 def write_table(described: Sequence[Described]) -> pb.SignalTable:
     """Return a SignalTable with the descriptions.
 
-    Raises: ValueError if a name could not be read again, or if there are more than MAX_SIGNALS signals.
+    Raises: ValueError if `read_table` could not read a name back, or if there are more than MAX_SIGNALS signals.
     """
     strings: dict[str, int] = {"": 0}
     buses = [strings.setdefault(signal.bus, len(strings)) for signal, _ in described]
@@ -104,8 +104,9 @@ def _join_names(names: Sequence[str]) -> str:
 def _owner_and_last(name: str) -> tuple[str, str]:
     """Split a name before its last dot, so that `Message.Signal` becomes `Message` and `.Signal`.
 
-    For a name without a dot, return an empty string and the name.  Raises: ValueError if the name could not be read
-    again, for example because it has a line break.
+    For a name without a dot, return an empty string and the name.
+
+    Raises: ValueError if `read_table` could not read the name back, for example because it has a line break.
     """
     if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
         raise ValueError(
