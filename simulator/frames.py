@@ -34,8 +34,9 @@ def frames(
     """Yield the frames of a drive of `duration_s` seconds in blocks.  If `duration_s` is None, the drive never ends.
 
     The drive starts at the Unix time `start_ns`, rounded down to a microsecond.  `buses` names the powertrain bus and
-    the body bus.  Timestamps are whole microseconds.  They rise strictly on each bus, but two buses may have frames at
-    the same time.  A block holds about `chunk_s` seconds, but the frames themselves do not depend on `chunk_s`.
+    the body bus.  The frames are ordered by their timestamps, which are whole microseconds.  Timestamps rise strictly
+    on each bus, but both buses may have a frame at the same time.  A block holds about `chunk_s` seconds, but the
+    frames themselves do not depend on `chunk_s`.
 
     Raises: DatabaseError if the installation lacks the databases.
     """

@@ -31,7 +31,7 @@ def motor_status(d: Drive, _: Sending) -> Signals:
 
 
 def inverter_thermal(d: Drive, _: Sending) -> Signals:
-    """Return the state of the inverter.  The DC link feeds the motor only, not the auxiliaries."""
+    """Return the state of the inverter.  The link current does not include the auxiliaries, only the motor."""
     e = d.driveline
     return {
         "MotorTemperature": d.thermal.motor,

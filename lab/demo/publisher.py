@@ -44,7 +44,8 @@ class Publisher:
 
         Return for each forged push whether the vehicle refused it for the expected reason and kept its release.
         """
-        # The vehicle must not ask for news now: it would fetch the newer release, and the attacks would prove nothing.
+        # The vehicle must not ask for news during the attacks.  It would fetch the newer release, and the attacks would
+        # prove nothing.
         await self._up_to_date()
         signed = await self._world.fleet_command("publish", "--toggles", str(self._documents.newer_toggles))
         await self._create_foreign_fleet()
