@@ -11,7 +11,6 @@ the fleet can repair the cause (enrolment, revocation, a record, a key, an updat
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -19,6 +18,7 @@ from agent.errors import AgentError, Permanent, Untrusted
 from agent.formats.topics import parse_up, partition_of
 from agent.formats.up.catalogue import Catalogue, UnknownCatalogue
 from agent.formats.up.decode import UnknownFormat, decode_batch
+from agent.formats.up.limits import MAX_SEQ
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times
@@ -28,13 +28,6 @@ from fleet.state.registry import VehicleRecord
 FindVehicle = Callable[[str], tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None]
 FindCatalogue = Callable[[str, bytes], Catalogue | None]
 """A function that finds a catalogue by vehicle and digest, or returns None."""
-
-MAX_SEQ: Final = 2**53 - 1
-"""The largest sequence number that the receiver accepts.
-
-Queries and JSON readers hold it exactly, and SQLite and Delta can still add to it.  A vehicle that makes a batch every
-microsecond reaches it after 285 years.
-"""
 
 
 @dataclass(frozen=True, slots=True)

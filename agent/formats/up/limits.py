@@ -8,6 +8,12 @@ real vehicle.  A writer cuts windows into fragments that keep the limits.
 from typing import Final
 
 FORMAT: Final = 1
+MAX_SEQ: Final = 2**53 - 1
+"""The largest sequence number that the receiver accepts.
+
+Queries and JSON readers hold it exactly, and SQLite and Delta can still add to it.  A vehicle that makes a batch every
+microsecond reaches it after 285 years.
+"""
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # after decompression; the objects of a forged body may take 40 times as much
 MAX_VALUES: Final = 1024 * 1024  # times and samples of a batch; a row of the lake takes some 100 bytes of memory
 MAX_SENDERS: Final = 256  # senders of one message, because a J1939 source address is one byte
