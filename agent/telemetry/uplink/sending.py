@@ -113,7 +113,10 @@ class Sending:
         return [entry for entry, _ in chosen]
 
     def _find(self, supplies: dict[Turn, list[Supply]], room: int, busy: Set[Key]) -> dict[Turn, list[Entry]]:
-        """Return up to `room` stored batches of each kind that are not in `busy`.  Blocks on the disk; raises Transient."""
+        """Return up to `room` stored batches of each kind.
+
+        Batches in `busy` are left out.  Blocks on the disk; raises Transient.
+        """
         found: dict[Turn, list[Entry]] = {}
         for turn, sources in supplies.items():
             entries: list[Entry] = []
