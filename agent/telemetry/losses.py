@@ -1,7 +1,7 @@
 """Describes losses as records (what was lost, why and how much) and merges such records.  This file is pure.
 
-Invariant: merging, and converting to events, keep every count and every reason exact.  Merging may only blur details, such as the
-bus or the exact sequence numbers, to keep a ledger small.
+Invariant: merging, and converting to events, keep every count and every reason exact.  Merging may only blur details,
+such as the bus or the exact sequence numbers, to keep a ledger small.
 """
 
 from collections.abc import Iterable
@@ -45,9 +45,9 @@ class Loss:
 
 
 def adjacent(earlier: Loss, later: Loss) -> bool:
-    """Return whether `later` has the same kind as `earlier`, and sequence numbers that directly follow those of `earlier`.
+    """Return whether two records are of the same kind, and whether the sequence numbers of `later` come directly next.
 
-    Two records of the same kind that both name no sequence numbers are adjacent, too.
+    Two records of the same kind that name no sequence numbers are adjacent, too.
     """
     if earlier.kind != later.kind:
         return False

@@ -50,8 +50,8 @@ class Tick(msgspec.Struct, frozen=True):
     """An order to take the first `frames` frames off the buffer, collect their signals, and then close windows.
 
     `frames` counts rows of values as well.  `closing` names the windows to close.  `checkpoints` names the windows to
-    checkpoint.  The span of a checkpoint begins where the window's last durable checkpoint ended, or else where the window
-    began.
+    checkpoint.  The span of a checkpoint begins where the window's last durable checkpoint ended, or else where the
+    window began.
     """
 
     frames: int
@@ -136,7 +136,10 @@ class Batcher:
         return self.flush()
 
     def flush(self) -> list[Tick]:
-        """Return a tick that takes all frames and closes all windows, or no tick if there are neither frames nor windows."""
+        """Return a tick that takes all frames and closes all windows.
+
+        The list is empty if no frame is buffered and no window is open.
+        """
         self._deadline_ns = None
         if not self._buffered and not self._windows:
             return []
@@ -144,7 +147,10 @@ class Batcher:
         return [self._tick(end_ns, end_ns - self._start_ns, close_all=True)]
 
     def checkpoint(self) -> list[Tick]:
-        """Return a tick that checkpoints all open windows ahead of time, because a source has little room left."""
+        """Return a tick that checkpoints all open windows ahead of time, because a source has little room left.
+
+        The list is empty if no frame is buffered and no window is open.
+        """
         if not self._buffered and not self._windows:
             return []
         end_ns = self._latest_ns + 1 if self._buffered else self._start_ns

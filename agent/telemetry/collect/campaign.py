@@ -1,8 +1,8 @@
 """Collects samples for one campaign.  A campaign is the first kind of consumer.  This file is pure.
 
-A campaign ignores samples before its start or after its expiry.  Its rules choose among the other samples (`thinning`).  The chosen
-samples stay in the open window (`open_window`) until the window closes.  With J1939, a signal is collected separately
-for each sender, because one control unit must not hide another.
+A campaign ignores samples outside of the time from its start to its expiry.  Its rules choose among the other samples
+(`thinning`).  The chosen samples stay in the open window (`open_window`) until the window closes.  With J1939, a signal
+is collected separately for each sender, because one control unit must not hide another.
 
 A window keeps at most the `max_samples` newest samples of a signal.  The campaign asks for this limit, so discarding
 the older samples is not a loss.  The limit holds for each checkpoint of an open window as well.  If a crash leaves
@@ -64,7 +64,8 @@ class _Collected:
 
     `layout` says which signals the rows of the last block belonged to, by their indices in the table.  `rows` (S,) says
     in which row of that block each of the S collected signals was.  Both may change when other campaigns come or go,
-    because the decoder then changes.  If `as_is` is set, every sample of every row is kept, so blocks are held unchanged.
+    because the decoder then changes.  If `as_is` is set, every sample of every row is kept, so blocks are held
+    unchanged.
     """
 
     asked: _Asked

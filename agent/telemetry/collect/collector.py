@@ -154,8 +154,8 @@ class Collector:
             if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
             if self._holdings.pressed:
-                # The disk refuses to store.  Frames that are released now are lost only if the agent crashes, but a full
-                # ring certainly loses new frames.
+                # The disk refuses to store.  Frames that are released now are lost only if the agent crashes, but a
+                # full ring certainly loses new frames.
                 self._holdings.release(())
         self._wake.set()
 

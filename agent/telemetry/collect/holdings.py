@@ -109,7 +109,7 @@ class Holdings:
         }
 
     def close(self, campaign: str) -> dict[str, int]:
-        """Note that a window or checkpoint of `campaign` holds all frames taken so far.  Return the new resume points."""
+        """Note that a window or checkpoint of `campaign` holds all frames taken so far; return the resume points."""
         for name, taken in self._taken.items():
             self._closed[campaign, name] = max(taken, self._closed_at(campaign, name))
         return self.resume_points(())

@@ -7,8 +7,8 @@ A name is, in this order of precedence:
 1. `Message.Signal`, spelt exactly as in the databases or by a source of values;
 2. a VSS path that a mapping assigns to such a signal;
 3. FleetWise's `Vehicle.<Message>.<Signal>`, which means `<Message>.<Signal>`;
-4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, where the caller allows globs.  A glob that
-   matches nothing is tried again without its prefix `Vehicle.`.
+4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, where the caller allows globs.  A glob
+   that matches nothing is tried again without its prefix `Vehicle.`.
 
 One name may mean several signals, because two buses may have a message of the same name.
 """

@@ -1,7 +1,7 @@
 """Chooses the samples of a signal table that a campaign's rules keep.  This file is pure.
 
-Samples of a signal come in the order of their frames on the bus.  They come in blocks of any size, and the choice does not depend on
-the size of the blocks.
+Samples of a signal come in the order of their frames on the bus.  They come in blocks of any size, and the choice does
+not depend on the size of the blocks.
 
 With `onChange`, a sample is a candidate if its raw value differs from the one before.  The first sample always is a
 candidate.  Without `onChange`, every sample is a candidate.
@@ -10,8 +10,8 @@ Without a minimum interval, every candidate is kept.  With an interval, the firs
 that is at least the interval after the last kept one.  If the time steps back by more than CLOCK_SET_BACK_NS, the clock
 was set.  Then the next candidate is kept, because otherwise the signal would stay silent until the clock has caught up.
 
-Signals whose kept samples have the same times are handled together.  The cost thus grows with the number of tables and rules, not with
-the number of signals and samples.
+Signals whose kept samples have the same times are handled together.  The cost thus grows with the number of tables and
+rules, not with the number of signals and samples.
 """
 
 from collections.abc import Iterator, Sequence
