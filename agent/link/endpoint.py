@@ -23,11 +23,10 @@ _RECORD_BYTES: Final = 16_384  # the largest TLS record, and so the most that on
 class Endpoint:
     """Describes a broker and the client that connects to it.
 
-    `cert_file` and `key_file` are the client's PEM files.  `ca_file` has the certificate of the authority
-    that issued the broker's certificate.
-    `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum` is the number of messages
-    that the broker may send before earlier ones are acknowledged.  `maximum_packet_bytes` is the size of the largest
-    packet that the broker may send.
+    `cert_file` and `key_file` are the client's PEM files.  `ca_file` has the certificate of the authority that
+    issued the broker's certificate.  `timeout_s` bounds each step of connecting and the wait for a SUBACK.
+    `receive_maximum` is the number of messages that the broker may send before earlier ones are acknowledged.
+    `maximum_packet_bytes` is the size of the largest packet that the broker may send.
     """
 
     host: str

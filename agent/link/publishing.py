@@ -107,7 +107,7 @@ class Publishing:
             self._timer = self._loop.call_at(due_s, self._look_for_overdue)
 
     def _look_for_overdue(self) -> None:
-        """Call `give_up` if a PUBACK is overdue, and otherwise look again when the next PUBACK would be."""
+        """Call `give_up` if a PUBACK is overdue, or look again when the next PUBACK would be overdue."""
         self._timer = None
         first = min(self._in_flight.values(), key=lambda message: message.due_s, default=None)
         if first is None:

@@ -1,8 +1,8 @@
 """Decide when to connect to the broker and how long to wait before the next attempt, by a state table.  Pure.
 
-Invariants: an event that the table does not list for a state is a programming error.  After a
-failure, the broker is not contacted before the back-off has passed.  A link that drops right after connecting does not
-reset the back-off.
+Invariants: an event that the table does not list for a state is a programming error.  After a failure,
+the broker is not contacted before the back-off has passed.  A link that drops right after connecting does not reset the
+back-off.
 
     OFFLINE     --START-->   CONNECTING            CONNECTING --CONNECTED--> ONLINE
     CONNECTING  --FAILED-->  BACKING_OFF           ONLINE     --LOST-->      BACKING_OFF

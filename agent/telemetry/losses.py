@@ -45,7 +45,7 @@ class Loss:
 
 
 def adjacent(earlier: Loss, later: Loss) -> bool:
-    """Return whether two records are of the same kind, and whether the sequence numbers of `later` come directly next.
+    """Return whether `later` is of the same kind as `earlier` and begins at the next sequence number.
 
     Two records of the same kind that name no sequence numbers are adjacent, too.
     """

@@ -63,7 +63,7 @@ class Holdings:
     def put_in_force(self, campaigns: Collection[str]) -> None:
         """Replace the campaigns, and call `begin` of each holder that has not delivered frames yet.
 
-        No window may be open.  If a holder has delivered frames already, a new campaign gets only its later frames.
+        No window may be open.  If a holder has delivered frames already, a new campaign gets none of these.
         """
         for name, holder in self._holders.items():
             used = max((n for key, n in self._stored.items() if key.startswith(f"{name}:")), default=0)
@@ -97,7 +97,7 @@ class Holdings:
         return [block for block in cut if len(block)]
 
     def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
-        """Return the resume points of all campaigns for when all frames that `campaigns` have taken are durable.
+        """Return the resume points of all campaigns, to be stored with all frames that `campaigns` have taken so far.
 
         The present points of the other campaigns are included, because a campaign that has collected nothing yet stores
         no points itself.

@@ -85,7 +85,7 @@ class CatalogueRequests:
         """Drop each request for which a batch waits, because the batch left the spool.
 
         The request is dropped even if other batches wait for the same catalogue.  If the receiver stored the batch that
-        left, the receiver has the catalogue.  Otherwise, the receiver asks for the catalogue again.
+        left, the receiver has the catalogue.  Otherwise, the receiver asks again when it gets another of these batches.
         """
         for digest, request in list(self._requests.items()):
             if key in request.keys:

@@ -112,7 +112,7 @@ class Schedule:
         return chosen
 
     def wake_at_s(self, allowed: Collection[Lane], now_s: float) -> float | None:
-        """Return when to call `choose` next, or None if there is nothing to send until an event, such as an answer.
+        """Return when to call `choose` next, or None if nothing can be sent before an event (an answer, a new batch).
 
         `now_s` is the time of the last choice.
         """

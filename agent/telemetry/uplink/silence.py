@@ -1,8 +1,8 @@
 """Finds out whether the receiver answers at all, and which kinds of batches it does not answer.  This file is pure.
 
 Times are monotonic seconds.  If no acknowledgement has come since an overdue batch was sent, the receiver counts as
-away.  Then batches are sent as probes, which means one at a time and at growing intervals.  Without probes, the whole
-in-flight window would be sent again and again while the receiver is away.
+away.  Then most batches are sent only as *probes*, which means one at a time and at growing intervals.  Without probes,
+the whole in-flight window would be sent again and again while the receiver is away.
 
 While the receiver is away, batches that must not delay fresh data (`Turn.beside`) are always probes.  Events and fresh
 data are probes only if the last batch of their kind got no answer; otherwise they are sent as usual.  If only the
