@@ -133,10 +133,11 @@ class Decoder:
         return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
-        """Return one number for each frame: that of its message, or one of three that stand for frames not to decode.
+        """Return one number for each frame: the number of its message, or a special number if it is not decoded.
 
-        These three numbers stand for unknown frames, for dead frames (remote requests and error frames), and for
-        skipped frames (of messages that are not wanted).
+        - `_unknown`: no message of the bus has the identifier of the frame.
+        - `_dead`: the frame is a remote request or an error frame.
+        - `_skipped`: the message of the frame is not wanted.
         """
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]

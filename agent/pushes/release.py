@@ -66,7 +66,7 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Holds the whole input of the verifier process, which reads nothing else from the disk.
+    """Holds the whole input of the verifier process.
 
     `metadata` is the trusted metadata of the vehicle, by the file names of an earlier `Verdict.metadata`.  `contents`
     are the target files that the vehicle has.  `floor` has the highest version seen of each role.  `now_s` is the

@@ -3,9 +3,9 @@
 The steps are those that ext4 and f2fs need: write a temporary file beside the target, fsync it, rename it over the
 target, fsync the directory.  Readers see the old content or the new one, never a mixture.
 
-All operations go through `Disk`, so that tests can replace the disk.  A store takes a `Disk` as an argument, or uses
-the functions of this file, which work on the disk of the process.  Some tests use disks that fail.  tests/powercut puts
-the whole process on a disk that forgets unsynced data (`on`).
+All operations go through `Disk`, so that tests can replace the disk.  Some stores take a `Disk` as an argument.  Other
+code uses the functions of this file, which work on the disk of the process.  `on` replaces the disk of the process: for
+example, tests/powercut uses a disk that forgets unsynced data.
 """
 
 import contextlib
@@ -37,7 +37,8 @@ class Disk:
         """Create the file `path` (mode 0600) with durable content.  Its name is durable once the directory is synced.
 
         Use this method for a file that has no effect before a durable record elsewhere names it.  The method costs one
-        journal commit, and `write_file` costs two.  A power cut before that record may leave an incomplete file.
+        journal commit, and `write_file` costs two.  A power cut before that record is written may leave an incomplete
+        file.
 
         Raises: OSError.  The file is removed then.
         """
@@ -112,7 +113,7 @@ _disk = Disk()
 
 @contextlib.contextmanager
 def on(disk: Disk) -> Iterator[None]:
-    """Make `disk` the disk of the process while the block runs."""
+    """Make `disk` the disk of the process while the `with` block runs."""
     global _disk  # noqa: PLW0603  # The process has one disk.
     before, _disk = _disk, disk
     try:
