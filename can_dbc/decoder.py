@@ -63,10 +63,10 @@ class Decoder:
     def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:
         """Prepare to decode with `plans`; the key of a plan is the index of its bus in a block.
 
-        `wanted(bus, message)` is called once for each message and returns indices into `message.signals`.  If it
-        returns no index, frames of the message are skipped and not even counted as refused.  A container is skipped if
-        none of its contained messages is wanted.  Whether a frame is refused does not depend on how many of its signals
-        are wanted.
+        `wanted(bus, message)` is called once for each message, and returns the signals to decode as indices into
+        `message.signals`.  If it returns no index, frames of the message are skipped and not even counted as refused.
+        A container is skipped if none of its contained messages is wanted.  Whether a frame is refused does not depend
+        on how many of its signals are wanted.
 
         Raises: DecodeError if `wanted` returns an index that the message does not have.
         """

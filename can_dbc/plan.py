@@ -116,7 +116,10 @@ class MessagePlan:
 
 @dataclass(frozen=True, slots=True)
 class BusPlan:
-    """Holds the messages of one bus, whose keys (`match_key`) are distinct, and notes for the databases' maintainer."""
+    """Holds the messages of one bus, and notes for the maintainer of the databases.
+
+    The messages have distinct keys (`match_key`).
+    """
 
     messages: tuple[MessagePlan, ...]
     match: Match

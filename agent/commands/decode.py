@@ -208,7 +208,7 @@ class _Plans:
         return self._decoder
 
     def _compiled(self, bus: str) -> BusPlan:
-        # The first database that has an identifier is used, so the databases of this bus come before those for all.
+        # The first database that has an identifier is used, so databases of this bus come before those of all buses.
         paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
         try:
             plan = compile_plan([self._loaded[path] for path in paths], self._match)

@@ -49,7 +49,7 @@ class Samples:
 
 
 class Index:
-    """Keeps different strings in a list that only grows, and finds the index of each."""
+    """Keeps distinct strings in a list that only grows, and finds the index of each."""
 
     def __init__(self) -> None:
         self.strings: list[str] = []

@@ -114,7 +114,7 @@ class Pushes:
         return self._state.release
 
     def sync_request(self) -> bytes:
-        """Return the request to publish on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
+        """Return the request that the agent publishes on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
         record = self._store.record
         if self._state.from_scratch or not record.metadata:
             return build_request(SyncRequest(self._vehicle.vehicle, Versions()))

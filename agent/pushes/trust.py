@@ -79,7 +79,7 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
 
 
 class _Fetcher(FetcherInterface):
-    """Replaces the updater's network by the files of the bundle and the target files that the vehicle holds."""
+    """Gives the updater the bundle's files and the target files that the vehicle holds, in place of the network."""
 
     def __init__(self, files: Mapping[str, bytes], contents: Sequence[bytes]) -> None:
         self.files = files
@@ -226,7 +226,7 @@ class _Verification:
         return file.read_bytes()
 
     def _metadata(self) -> dict[str, bytes]:
-        """Return the trusted metadata by file name, as the next question must contain it.
+        """Return the trusted metadata by file name, for `Question.metadata` of the next question.
 
         The root that the vehicle has from the factory is left out, because every question contains it anyway.
         """

@@ -11,8 +11,9 @@ A bundle is offered, verified, stored and put on trial.  Then its release is app
 
 Invariants:
 
-- A release is applied as a whole, or the earlier one stays: in OFREP, in flagd's file and in the campaigns.  The one
-  exception is the start, when no earlier release is in effect: OFREP and campaigns then do not wait for flagd's file.
+- OFREP, flagd's file and the campaigns follow the same release.  If a release cannot be applied as a whole, the earlier
+  release stays in effect.  There is one exception: at start no earlier release is in effect, so the toggles of OFREP
+  and the campaigns are switched even if flagd's file cannot be written.
 - Each change of the release in force has exactly one receipt, and so has each refused push.
 - Telemetry and pushes meet only in this file.
 """

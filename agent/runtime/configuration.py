@@ -54,7 +54,7 @@ class Configuration(msgspec.Struct, frozen=True):
 
 
 def read_configuration(loaded: Loaded) -> Configuration:
-    """Read the files that `loaded` names, except the logs of sources, and make the folders for state.  Blocking.
+    """Read the files that `loaded` names, except the logs of sources, and make the folders of `[state]`.  Blocking.
 
     Raises: Permanent if a file is wrong or a folder cannot be made.
     """

@@ -1,6 +1,6 @@
 """Make the sources that the settings ask for.
 
-Making a source opens no interface; its method `blocks` does.  `check` and `run` both make the sources here.
+Making a source opens no interface; the source's method `blocks` does.  `check` and `run` both make the sources here.
 """
 
 import time

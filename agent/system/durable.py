@@ -20,7 +20,7 @@ _READ_BYTES: Final = 65_536  # more than a batch has, and less than the size fro
 class Disk:
     """Performs the file operations of the stores.
 
-    All methods raise OSError.  An operation is durable only if its docstring says so.
+    Every method can raise OSError.  An operation is durable only if its docstring says so.
     """
 
     def write_synced(self, path: Path, content: bytes, mode: int) -> None:
@@ -123,7 +123,7 @@ def on(disk: Disk) -> Iterator[None]:
 
 
 def current() -> Disk:
-    """Return the disk of the process, for a store that takes one as an argument."""
+    """Return the disk of the process, for a store that takes a `Disk` as an argument."""
     return _disk
 
 

@@ -31,7 +31,7 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now_monotonic_ns // 1000}")
 
     def stopping(self) -> None:
-        """Report that the process is ending, while it stores its open windows."""
+        """Report that the process is about to end, before it stores its open windows."""
         self._send("STOPPING=1")
 
     def watchdog(self, status: str) -> None:
