@@ -81,7 +81,9 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 
 
 def ledger(loaded: Loaded) -> list[dict[str, Any]]:
-    """Return the ledger from the index of the spool: the state of each range of sequence numbers.  No agent need run.
+    """Return the state of each range of sequence numbers, as read from the index of the spool.
+
+    An agent may be running, but need not be.
 
     Raises: Permanent if there is no spool; Transient if its index cannot be read.
     """

@@ -178,7 +178,7 @@ class Pushes:
             await whole(asyncio.to_thread(self._give_back))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
-        """Revert the release on trial if the agent is not `healthy`, or confirm it after it has run for `trial_s` s.
+        """Revert the release on trial if the agent is not `healthy`, or confirm the release after `trial_s` s of trial.
 
         Returns the outcome if this call ended the trial, and None otherwise.  Call this method every few seconds.
         """

@@ -40,8 +40,8 @@ class Notifier:
 
     def store(self, name: str, descriptor: int) -> None:
         """Ask the service manager to keep a duplicate of `descriptor` for the next process."""
-        # Without FDPOLL=0 (systemd 246) the manager drops a descriptor on which poll(2) reports an error.  poll(2)
-        # reports an error for a ring whose interface is down.
+        # Without FDPOLL=0 (systemd 246) the manager drops a descriptor on which poll(2) reports an error, for
+        # example a ring whose interface is down.
         self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", (descriptor,))
 
     def forget(self, name: str) -> None:
