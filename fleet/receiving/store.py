@@ -33,17 +33,16 @@ from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
+from fleet.receiving.costs import Costs
 from fleet.receiving.inbox import Commit, Inbox, SealedBatch
 from fleet.receiving.intake import Rejection, Waiting, judge, reopen_batch
 from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
+from fleet.receiving.rejections import Rejections
 from fleet.state.registry import Registry
 
 COMMIT_SAMPLES: Final = 1_000_000
 """A commit is closed when it has this many samples.  Each sample takes some 100 bytes of memory meanwhile."""
-
-LOGGED_CAUSES: Final = 1_000
-"""The limit of causes of silent rejections that are remembered, so that each is logged only once."""
 
 _log = structlog.get_logger()
 
@@ -71,13 +70,17 @@ class Totals:
 
 @dataclass(slots=True)
 class _Judged:
-    """Holds the verdicts on a group of messages.  `messages` counts the messages that were judged."""
+    """Holds the verdicts on a group of messages.
+
+    `messages` counts the messages that were judged.  The flag of each rejection says whether the quarantine has the
+    batch.
+    """
 
     messages: int = 0
     accepted: dict[BatchKey, BatchRows] = field(default_factory=dict)
     sealed: list[SealedBatch] = field(default_factory=list)
     waiting: dict[BatchKey, bytes] = field(default_factory=dict)
-    rejections: list[tuple[Message, Rejection]] = field(default_factory=list)
+    rejections: list[tuple[Message, Rejection, bool]] = field(default_factory=list)
 
 
 class Store:
@@ -97,17 +100,16 @@ class Store:
         acks_key: Ed25519PrivateKey,
     ) -> None:
         self.totals = Totals()
+        self.costs = Costs()
         self._inbox = inbox
         self._catalogues = Catalogues(inbox.catalogues)
         self._lake = lake
-        self._quarantine = quarantine
+        self._rejections = Rejections(quarantine)
         self._registry = registry
         self._private = private
         self._acks_key = acks_key
         self._to_land: tuple[Commit, list[BatchRows]] | None = None
         self._answers = Answers()
-        # The topic and reason of each silent rejection that was logged.
-        self._logged: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
         """Append the unfinished commits of earlier processes, also of shares that no receiver serves now.
@@ -146,8 +148,8 @@ class Store:
             _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
         for key, digest in judged.waiting.items():
             self._note_waiting(key, digest)
-        for message, rejection in judged.rejections:
-            self._note_rejection(message, rejection)
+        for message, rejection, kept in judged.rejections:
+            self._note_rejection(message, rejection, kept)
         self.totals.duplicates += len(judged.sealed) - len(taken.commit.batches if taken.commit else ())
         return judged.messages
 
@@ -158,7 +160,9 @@ class Store:
         """
         if self._to_land is not None:
             commit, batches = self._to_land
+            started_s = time.monotonic()
             self._complete(self._inbox, commit, batches)
+            self.costs.charge_commit(commit, batches, time.monotonic() - started_s)
             self._to_land = None
             for batch in commit.batches:
                 self._answers.add_stored(batch.key)
@@ -178,20 +182,19 @@ class Store:
         now_us = time.time_ns() // 1000
         for message in messages:
             judged.messages += 1
-            verdict = judge(
-                message.topic,
-                message.payload,
-                self._registry.find,
-                self._private,
-                self._catalogues.find,
-                received_at_us=now_us,
-            )
-            if isinstance(verdict, Rejection):
-                judged.rejections.append((message, verdict))
-                self._quarantine.keep(
-                    message.payload, topic=message.topic, reason=verdict.reason, received_at_us=now_us
+            with self.costs.charging(message.vehicle):
+                verdict = judge(
+                    message.topic,
+                    message.payload,
+                    self._registry.find,
+                    self._private,
+                    self._catalogues.find,
+                    received_at_us=now_us,
                 )
-                continue
+                if isinstance(verdict, Rejection):
+                    kept = self._rejections.keep(message, verdict.reason, now_us)
+                    judged.rejections.append((message, verdict, kept))
+                    continue
             key = BatchKey(verdict.header.vehicle, verdict.header.epoch, verdict.header.seq)
             if isinstance(verdict, Waiting):
                 judged.waiting[key] = verdict.catalogue
@@ -233,7 +236,7 @@ class Store:
         except (Untrusted, UnknownCatalogue) as error:
             topic = _topic_of(batch)
             reason = str(error)
-            self._quarantine.keep(batch.sealed, topic=topic, reason=reason, received_at_us=batch.received_at_us)
+            self._rejections.keep(Message(topic, batch.sealed), reason, batch.received_at_us)
             self.totals.refused += 1
             _log.warning("batch_refused", topic=topic, seq=batch.key.seq, reason=reason)
             return None
@@ -248,23 +251,17 @@ class Store:
         _log.info("batch_waits", vehicle=key.vehicle, seq=key.seq, catalogue=digest.hex())
         self._answers.add_wanted(key, digest)
 
-    def _note_rejection(self, message: Message, rejection: Rejection) -> None:
+    def _note_rejection(self, message: Message, rejection: Rejection, kept: bool) -> None:
         self.totals.refused += 1
         header = rejection.claimed
-        seq = None if header is None else header.seq
-        if header is not None and rejection.final:
-            _log.warning("batch_refused", topic=message.topic, seq=seq, reason=rejection.reason)
-            refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
-            self._answers.add_refused(BatchKey(header.vehicle, header.epoch, header.seq), refusal)
+        # The vehicle deletes a batch that is refused, so the batch must be in the quarantine by then.
+        if header is None or not rejection.final or not kept:
+            self.totals.unanswered += 1
+            self._rejections.log_unanswered(message, rejection)
             return
-        self.totals.unanswered += 1
-        # The vehicle sends the batch again and again, so each cause is logged only once.
-        cause = (message.topic, rejection.reason)
-        if cause not in self._logged:
-            if len(self._logged) >= LOGGED_CAUSES:
-                self._logged.clear()
-            self._logged.add(cause)
-            _log.warning("batch_not_answered", topic=message.topic, seq=seq, reason=rejection.reason)
+        self._rejections.log_refused(message, rejection)
+        refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
+        self._answers.add_refused(BatchKey(header.vehicle, header.epoch, header.seq), refusal)
 
 
 def _topic_of(batch: SealedBatch) -> str:
