@@ -69,7 +69,7 @@ def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
 
 
 def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
-    """Return the samples of one batch, ordered by group, then by signal, then by the order of arrival on the bus."""
+    """Return the rows of one batch, ordered by column group, then by signal, then by arrival on the bus."""
     groups = [group for group in batch.window.groups if group.raw.size]
     signals = [signal for group in groups for signal in group.signals]
     # `of_signal` holds, for each row, the index of its signal in `signals`.
@@ -113,7 +113,7 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
-    """Return the text for each raw value.  It is null if the CAN database has no text for the value."""
+    """Return the text for each raw value, or null for a value that has no text in the CAN database."""
     values: dict[str, int] = {}
     codes = np.full(rows, -1, np.int32)
     start = 0
