@@ -8,9 +8,9 @@ wall time of the boot.  The batch also carries the id of the boot and the qualit
 the same boot with a good clock shows the true wall time of the boot.  The difference between the true and the wrong
 wall time of the boot is the error of the wrong clock.
 
-The stored rows never change.  The view `samples_corrected` adds this difference to the wrong times, in two new columns:
+The stored rows never change.  The view `samples_corrected` has all columns of `samples`, and two more:
 
-    time_corrected   the time; moved if the clock was wrong and the difference is known
+    time_corrected   the time; moved by the difference if the clock was wrong and the difference is known
     time_quality     'as stamped': the clock was set, or the sample comes from a recorded log
                      'corrected':  the clock was not set, and the time was moved
                      'not set':    the clock was not set, and the difference is unknown

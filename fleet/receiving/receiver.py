@@ -6,7 +6,7 @@ Three tasks run together:
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask for updates (fleet.publishing.sync)
 
-Invariant: no message is dropped between broker and store.  If a queue is full, the link takes no more messages, and
+Invariant: no batch is dropped between broker and store.  If a queue is full, the link takes no more messages, and
 MQTT's Receive Maximum then makes the broker wait.  The pipeline does not depend on the connection: a group that has
 arrived is stored even if the broker is gone.  A vehicle that missed its acknowledgement sends the batch again, and gets
 a new acknowledgement.

@@ -5,7 +5,7 @@
 
 Invariants: an acknowledgement says "stored" only for batches that are durably in the lake.  A catalogue is stored
 before the batch that carried it is acknowledged, even if the batch was known before.  A batch whose catalogue is
-missing is neither stored nor refused: the vehicle is asked for the catalogue, and sends the batch again.
+missing is neither stored nor rejected: the vehicle is asked for the catalogue, and sends the batch again.
 
 If a method raises Transient, call it again.  After a crash, `recover` completes the unfinished commits.
 All methods block.  The receiver calls them in threads, but only one at a time.
