@@ -1,8 +1,8 @@
 """The three kinds of errors in this project, and helpers that suggest a known name for a misspelt name.  Pure.
 
 Raise the most specific kind, and chain the cause.  Word the message for the person who has to act: name the file, the
-key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) catches errors of any
-kind.
+key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) and the receiver's intake
+(`fleet.receiving.intake`) catch errors of any kind.
 """
 
 from collections.abc import Iterable, Iterator

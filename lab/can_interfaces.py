@@ -12,7 +12,7 @@ SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 @functools.cache
 def available() -> bool:
-    """Return whether this process can make vcan interfaces on this machine (or in this User Mode Linux)."""
+    """Return whether this process can make vcan interfaces.  The first call tries it; later calls repeat the answer."""
     if shutil.which("ip", path=SBIN) is None or shutil.which("cangen") is None:
         return False
     # The kernel may lack the module, or this user may lack the right.  Only an attempt shows whether it works.
@@ -62,19 +62,20 @@ def cangen(interface: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def canplayer(log: Path, buses: Sequence[str], *, timed: bool = False) -> subprocess.Popen[bytes]:
-    """Start canplayer, which sends the frames of `log` on the interfaces `buses`.  The caller ends the process.
+    """Start canplayer, which sends the frames that `log` holds for `buses`.  The caller ends the process.
 
-    Each bus of the log goes to the interface of the same name.  With `timed`, canplayer keeps to the times of the log;
-    otherwise it sends as fast as possible.
+    The frames of a bus go to the interface that has the name of the bus.  With `timed`, canplayer keeps to the times of
+    the log; otherwise it sends as fast as possible.
     """
     how = ["-g", "5"] if timed else ["-t"]
     return subprocess.Popen([_program("canplayer"), *how, "-I", str(log), *(f"{bus}={bus}" for bus in buses)])
 
 
 def counting_log(log: Path, bus: str, *, frames_per_s: float, seconds: float) -> int:
-    """Write a log whose frames carry rising numbers, and return the number of frames.
+    """Write a log whose frames carry the numbers 0, 1, 2 and so on, and return the number of frames.
 
-    Tests play such a log, because canplayer keeps to the times of its log even on a busy machine, unlike cangen.
+    Tests that need a steady stream of frames play this log with canplayer, which keeps to the times of the log even on
+    a busy machine.  cangen would fall behind.
     """
     count = round(frames_per_s * seconds)
     with log.open("w") as file:

@@ -1,11 +1,11 @@
 """Runs a program with a wall clock that can be moved: `python -m lab.clock FILE MODULE ARGUMENTS`.
 
-FILE holds the offset in nanoseconds, as 8 bytes in little-endian order.  A write to FILE moves the clock of the running
-program at once.
+FILE holds the offset from the machine's clock in nanoseconds, as 8 bytes in little-endian order.  A write to FILE moves
+the clock of the running program at once.
 
-Only Python's time.time and time.time_ns move.  The project's programs take every time that they store, send or compare
-from these two functions.  OpenSSL and datetime.now keep the machine's clock.  If OpenSSL's clock moved too,
-certificates could become invalid, and connections would end.  The monotonic clocks do not move, either.
+Only Python's time.time and time.time_ns move.  From these two functions, the project's programs take all wall-clock
+times that they store, send or compare.  The monotonic clocks do not move.  OpenSSL and datetime.now keep the machine's
+clock.  If OpenSSL's clock moved too, certificates could become invalid, and connections would end.
 """
 
 import mmap
@@ -19,7 +19,7 @@ _OFFSET = struct.Struct("<q")
 
 
 def write_offset(file: Path, offset_ns: int) -> None:
-    """Set the offset in `file`, which moves the clock of all programs that run with this file."""
+    """Write the offset to `file`.  The clocks of all programs that run with this file move at once."""
     # The 8 bytes are written at once and unbuffered, so a program that maps the file never sees half of an offset.
     with file.open("r+b" if file.exists() else "w+b", buffering=0) as stream:
         stream.write(_OFFSET.pack(offset_ns))

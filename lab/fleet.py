@@ -27,7 +27,7 @@ def make_fleet(root: Path, suite: Literal["MLKEM768_X25519", "X25519"] = PRODUCT
 
 
 def enrol_vehicle(fleet: FleetFolder, identity: Path) -> VehicleRecord:
-    """Enrol a vehicle of MODEL, write its files to the folder `identity`, and return its record."""
+    """Enrol a vehicle of the model MODEL, write its files to the folder `identity`, and return its record."""
     return enrol(fleet, identity, MODEL, days=DAYS, now=datetime.now(UTC))
 
 

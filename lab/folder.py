@@ -9,7 +9,10 @@ MARKER = ".headunit-agent-demo"
 
 
 def fresh(folder: Path) -> Path:
-    """Make `folder` empty and return it.  Raises: Permanent if it holds files but not the marker of an earlier run."""
+    """Make `folder` empty and return it.
+
+    Raises: Permanent if `folder` is a file, or if it holds files but not the marker that every run leaves.
+    """
     if folder.exists() and not folder.is_dir():
         raise Permanent(f"{folder} is a file, not a folder. Choose another --out.")
     marker = folder / MARKER

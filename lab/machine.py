@@ -1,9 +1,9 @@
-"""Starts the programs of a world on a machine, in the same way for every kind of machine.
+"""Starts the programs of a world, in the same way on every kind of machine.
 
-A scenario asks a `Machine` to start a program, and gets a `Child`.  Two machines exist: this machine, and this machine
-with a wall clock that can be moved.  User Mode Linux or an emulated head unit could be added.  Such a machine must show
-the folder of the world to its programs under the same path (as hostfs and 9p do).  It must also forward the ports of
-the world's programs to this machine's loopback interface.
+A scenario asks a `Machine` to start a program, and gets a `Child`.  Two kinds exist: the machine on which the scenario
+runs ("this machine"), and this machine with a wall clock that can be moved.  User Mode Linux or an emulated head unit
+could be added.  Such a machine must show the folder of the world to its programs under the same path (as hostfs and 9p
+do).  It must also forward the ports of the world's programs to this machine's loopback interface.
 """
 
 import os
@@ -21,7 +21,7 @@ class Child(Protocol):
 
     @property
     def pid(self) -> int:
-        """Return the process id on this machine."""
+        """Return the process id that the program has on the machine of the scenario."""
 
     def poll(self) -> int | None:
         """Return the exit status, or None while the program runs."""
@@ -53,7 +53,7 @@ class ThisMachine:
     """The machine that the scenario itself runs on."""
 
     def python(self, module: str) -> list[str]:
-        """Return the command that runs `module` with the interpreter of the scenario."""
+        """Return the command that runs `module` with the Python interpreter that runs the scenario."""
         return [sys.executable, "-m", module]
 
     def start(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Child:
@@ -76,5 +76,5 @@ class ClockedMachine(ThisMachine):
         return [sys.executable, "-m", "lab.clock", str(self._offset_file), module]
 
     def move_clock(self, offset_ns: int) -> None:
-        """Set the clock to the true time plus `offset_ns`.  Running programs see the jump at once."""
+        """Set the programs' clock to this machine's clock plus `offset_ns`.  Running programs see the jump at once."""
         write_offset(self._offset_file, offset_ns)

@@ -102,7 +102,10 @@ class Process:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of one event, parsed as JSON.  Raises: ValueError if a complete line is not JSON."""
+        """Return the log lines whose event is `event`, each parsed as JSON.
+
+        Raises: ValueError if any line is not JSON, except an incomplete last line.
+        """
         # The last line is left out while it has no line end, because the program may still be writing it.
         whole = self.output().rpartition("\n")[0]
         return [line for line in map(json.loads, whole.splitlines()) if line.get("event") == event]
@@ -114,7 +117,7 @@ class Process:
     def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until `condition` returns true.  `what` names the condition in the error message.
 
-        Raises: Permanent if the program ends before that, or if the condition is not met within `timeout_s`.
+        Raises: Permanent if the program ends first, or if `timeout_s` seconds pass first.
         """
         deadline_s = time.monotonic() + timeout_s
         while not condition():

@@ -32,6 +32,6 @@ class Receiver(Process):
     def until_connected(self, times: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the receiver has connected `times` times, over all its starts.
 
-        Raises: Permanent if the receiver ends before that, or if it takes longer than `timeout_s`.
+        Raises: Permanent if the receiver ends first, or if `timeout_s` seconds pass first.
         """
         self.until(lambda: self.output().count('"broker_connected"') >= times, "connected", timeout_s)

@@ -1,6 +1,6 @@
 """Simulates the mobile network between vehicle and broker: a TCP relay on loopback that counts bytes and can fail.
 
-The relay passes TLS unchanged, so it counts the bytes on the air, but without TCP/IP headers.
+The relay passes TLS records unchanged.  It therefore counts the bytes on the air, except for the TCP/IP headers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Runs the agent with other limits than those of `agent.runtime.limits`, so that a short test reaches them.
+"""Runs the agent with limits that replace those of `agent.runtime.limits`.  Low limits are reached in a short test.
 
 Example: python -m lab.tight_agent run --config agent.toml --limit pending_max_bytes=4000 --limit silence_s=2
 """

@@ -28,7 +28,7 @@ PACKAGES: Final = "user-mode-linux kmod iproute2 can-utils"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Holds the outcome of the command.
+    """Holds the outcome of the command that ran in User Mode Linux.
 
     `status` is its exit status, or None if the command did not end in time or the kernel did not boot.  `output` is the
     text that the command printed, and `console` the text that the kernel printed.  `files` holds the contents of the
@@ -59,11 +59,11 @@ def run(
     files: Sequence[str] = (),
     watch: Callable[[int, Path], None] = lambda _session, _results: None,
 ) -> Outcome:
-    """Boot User Mode Linux, run `command` in the folder `folder` inside, and return the outcome.
+    """Boot User Mode Linux, run `command` in it with `folder` as the working directory, and return the outcome.
 
     `files` are names of files that the command writes below /mnt; the outcome holds their contents.  `watch` is called
-    every POLL_S seconds with two arguments: the id of the process session that holds all processes of the kernel, and
-    this machine's folder that appears inside as /mnt.
+    every POLL_S seconds with two arguments.  The first is the id of the process session that holds all processes of the
+    kernel.  The second is the folder of this machine that the command sees as /mnt.
     """
     # Inside, the file system is read-only, so each process there would compile every module that has no compiled file.
     subprocess.run([sys.executable, "-m", "compileall", "-q", *COMPILED], cwd=ROOT, check=True)

@@ -85,9 +85,9 @@ class Agent(Process):
 class Vehicle:
     """Holds one vehicle in `folder`.  Its ports stay the same over restarts of broker and agent.
 
-    `sources` is the text of the [[sources]] tables of agent.toml, and `buses` the text of the [bus.*] tables.  Each
-    item of `sections` holds the lines of one other table.  `limits` replaces limits of the agent that agent.toml cannot
-    set (`lab.tight_agent`).
+    `sources` is the text of the [[sources]] tables of agent.toml, and `buses` the text of the [bus.*] tables.
+    `sections` maps the names of other tables to the text of their lines.  `limits` replaces limits of the agent that
+    agent.toml cannot set (`lab.tight_agent`).
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Vehicle:
         return self.config
 
     def write_campaigns(self, *documents: Mapping[str, Any]) -> None:
-        """Write each campaign to a file that has the campaign's name."""
+        """Write each campaign to the file NAME.json in the folder of campaigns."""
         self.campaigns.mkdir(parents=True, exist_ok=True)
         for document in documents:
             (self.campaigns / f"{document['name']}.json").write_text(json.dumps(document, indent=2))

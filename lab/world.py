@@ -65,7 +65,9 @@ class World:
         self.broker.stop()
 
     async def fleet_command(self, verb: str, *arguments: str, fleet: FleetFolder | None = None) -> Any:
-        """Run a `fleet` command on `fleet`, or on the fleet of this world, and return the parsed JSON.
+        """Run the command `fleet VERB ...` and return the parsed JSON.
+
+        The command works on `fleet`, or on the fleet of this world if `fleet` is None.
 
         Raises: Permanent if the command fails.
         """
@@ -80,7 +82,8 @@ class World:
     async def until(self, condition: str, test: Callable[[dict[str, Any]], object], timeout_s: float) -> dict[str, Any]:
         """Wait until the agent's status passes `test`, and return that status.  `condition` names the test in errors.
 
-        Raises: Permanent, with the ends of the logs, if no status passes within `timeout_s`, or agent or receiver ends.
+        Raises: Permanent if agent or receiver ends first, or if `timeout_s` seconds pass first.  The error shows the
+        ends of the logs.
         """
         deadline_s = time.monotonic() + timeout_s
         status: dict[str, Any] | None = None

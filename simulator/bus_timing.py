@@ -1,8 +1,9 @@
 """Computes when the frames of cyclic messages are released, and when their transmission on the bus ends.
 
-Pure.  Times are whole microseconds from the start of the drive.  Each message has a period, a phase of its own, and a
-jitter that depends only on the number of the transmission.  A bus carries one frame at a time.  Timestamps therefore
-rise strictly on each bus, and they do not depend on how the drive is cut into blocks.
+Pure.  A frame is released when it is ready to be sent.  Times are whole microseconds from the start of the drive.  Each
+message has a period, a phase of its own, and a jitter that depends only on the number of the transmission.  The times
+therefore do not depend on how the drive is cut into blocks.  A bus carries one frame at a time, so timestamps rise
+strictly on each bus.
 """
 
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def frame_us(length: int, *, extended: bool, fd: bool) -> int:
 def carried(released_us: Micros, duration_us: Micros, free_us: int) -> Micros:
     """Return the time at which the transmission of each frame ends.
 
-    A frame waits for the end of the frame before it.  The bus is free from `free_us` on.  The times in `released_us`
-    must not decrease.
+    A frame waits for the end of the frame before it.  No transmission starts before `free_us`.  The times in
+    `released_us` must not decrease.
     """
     # Frames are sent in the order of their release.  Arbitration by identifier on a real bus would reorder only the few
     # frames that wait at the same moment, and consumers could not tell this from jitter.

@@ -76,7 +76,7 @@ def inertial_sensors(d: Drive, s: Sending) -> Signals:
 
 
 def vehicle_motion(d: Drive, _: Sending) -> Signals:
-    """Return the motion as the brake controller publishes it, with reference speed and estimated mass."""
+    """Return the speed, direction and road grade that the brake controller publishes, and its estimate of the mass."""
     moving = flag(d.motion.speed_mps > 0)
     return {
         "Speed": d.motion.speed_mps * KMH,
@@ -91,7 +91,8 @@ def vehicle_motion(d: Drive, _: Sending) -> Signals:
 def radar_objects(d: Drive, s: Sending) -> Signals:
     """Return the objects that the radar sees.
 
-    These are the vehicle ahead, if there is one, then two parked cars and a pedestrian that glide past.
+    Object 1 is the vehicle ahead, if there is one.  Objects 2 to 4 are two parked cars and a pedestrian, which the
+    vehicle passes.
     """
     m = d.motion
     following = m.lead_gap_m > 0

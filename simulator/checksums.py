@@ -21,7 +21,7 @@ _SAE_J1850: Final = _crc8_table(0x1D)
 
 
 def crc8_sae_j1850(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the CRC-8 SAE J1850 (polynomial 0x1D, start and final XOR 0xFF) of the low identifier byte and data."""
+    """Return the CRC-8 SAE J1850 (polynomial 0x1D, start and final XOR 0xFF) of the identifier's low byte and data."""
     # The identifier is included, as AUTOSAR's E2E profiles include a data id, so that no message can be mistaken
     # for another one.
     crc: NDArray[np.uint8] = np.full(len(data), _SAE_J1850[0xFF ^ (can_id & 0xFF)], np.uint8)
@@ -31,7 +31,7 @@ def crc8_sae_j1850(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def sum8(can_id: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the sum, modulo 256, of the two low identifier bytes, the length and the data (Toyota's checksum)."""
+    """Return Toyota's checksum: the sum of the identifier's two low bytes, the length and the data, modulo 256."""
     start = (can_id & 0xFF) + (can_id >> 8 & 0xFF) + data.shape[1]
     total: NDArray[np.int64] = data[:, :-1].sum(axis=1, dtype=np.int64) + start
     return (total & 0xFF).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Holds quantities of the virtual vehicle over time, as one float64 array each, with 100 steps a second.
+"""Holds quantities of the virtual vehicle over time as columns, which are float64 arrays with 100 rows for each second.
 
 Pure.  Units are SI units unless the name says otherwise.  Flags are 0.0 and 1.0.  All columns of a group have the same
-length, and row i is the state at the end of step i.
+length.  A row is the state at the end of a step of 10 ms.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Columns:
 
     @classmethod
     def join(cls, groups: Sequence[Self]) -> Self:
-        """Return consecutive groups, joined into one group."""
+        """Join groups that follow each other in time into one group."""
         return cls(*(np.concatenate([getattr(group, field.name) for group in groups]) for field in fields(cls)))
 
 
@@ -43,7 +43,7 @@ def flag(values: Flags) -> Column:
 
 
 def lagged(target: Column, before: float, time_constant_s: float) -> Column:
-    """Return `target` after a first-order lag whose output starts from `before`."""
+    """Return a column that follows `target` with a first-order lag.  `before` is its value before the first row."""
     # A matrix product would be faster, but BLAS rounds differently on different machines.  A drive must be the same on
     # all machines.
     keep = 1.0 - STEP_S / time_constant_s

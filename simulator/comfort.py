@@ -1,4 +1,4 @@
-"""Samples what doors, lights, wipers, climate control, seats and the 12 V net send on the body bus.  Pure.
+"""Samples what doors, lights, wipers, climate control, seats and the 12 V supply send on the body bus.  Pure.
 
 Each sampler returns the signals of one message of demo_body.dbc, in the units of that database.
 """
@@ -91,7 +91,7 @@ def stalk_controls(d: Drive, _: Sending) -> Signals:
 
 
 def climate_status(d: Drive, _: Sending) -> Signals:
-    """Return the state of the climate control.  The blower works harder the more heat must be moved."""
+    """Return the state of the climate control.  The blower speed rises with the heating or cooling power."""
     t = d.thermal
     effort = np.abs(t.heating_w) / 5_200
     return {
@@ -110,9 +110,9 @@ def climate_status(d: Drive, _: Sending) -> Signals:
 
 
 def climate_power(d: Drive, _: Sending) -> Signals:
-    """Return the state of the compressor and the refrigerant.
+    """Return the state of the compressor and the refrigerant, and the solar radiation.
 
-    Both follow the power that the climate control takes from the traction battery.
+    The speed of the compressor and the pressure of the refrigerant rise with the compressor's electric power.
     """
     power = d.thermal.compressor_w
     return {
@@ -153,7 +153,7 @@ def seat_status(d: Drive, s: Sending) -> Signals:
 
 
 def supply_voltage(d: Drive, s: Sending) -> Signals:
-    """Return the state of the 12 V net, which the converter feeds from the traction battery."""
+    """Return the state of the 12 V supply, which a converter feeds from the traction battery."""
     lamps = flag(d.body.light_lx < _DARK_LX)
     return {
         "Voltage": 14.2 - 0.15 * lamps + s.noise(55, 0.03),

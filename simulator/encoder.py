@@ -1,9 +1,11 @@
 """Encodes columns of signal values into the data bytes of a message, as the inverse of the decoder.
 
-Pure.  A message is compiled once into spans.  A span holds the bits of one signal that lie in one 64-bit word of the
-data, in little or big endian.  Encoding then costs one shift and one OR for all signals of a word together.  Bits that
-belong to no signal are zero.  A frame of a multiplexed message carries only the signals that its multiplexer values
-select.  The values of its other signals are ignored, but they must fit their bits too.
+Pure.  A message is compiled once into spans.  A span is the part of one signal that lies in one 64-bit word of the
+data.  All spans of a word are then encoded together, with a few operations on arrays.  Bits that belong to no signal
+are zero.
+
+A frame of a multiplexed message carries only the signals that the values of its multiplexers select.  Values of other
+signals must be given, too, and must fit into the bits of the signal, but they are not encoded.
 """
 
 from collections.abc import Sequence
@@ -20,10 +22,11 @@ _INT64: Final = np.iinfo(np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Word:
-    """Holds the spans in word `index` of the data.
+    """Holds the spans of all signals of one byte order in word `index` of the data.
 
-    `signals` are the rows of the signals that have a span in the word.  The raw value of a signal is shifted right by
-    `low`, masked by `mask`, and shifted left by `shift`; the results are combined into the word by OR.
+    `signals`, `low`, `mask` and `shift` have one entry for each span.  The entry of `signals` is the row of the span's
+    signal.  The raw value of that signal is shifted right by `low`, masked by `mask`, and shifted left by `shift`.  The
+    results of all spans are combined into the word by OR.
     """
 
     index: int
@@ -36,7 +39,7 @@ class _Word:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MessageEncoder:
-    """Encodes one message.  The rows of values have the order of `signals`, which is the order of the database."""
+    """Encodes one message.  Values have one row for each signal, in the order of `signals` and of the database."""
 
     name: str
     can_id: int
@@ -56,7 +59,9 @@ class MessageEncoder:
     _words: tuple[_Word, ...]
 
     def encode(self, physical: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return the data (n, length) for physical values (S, n), rounded to the nearest step as cantools does.
+        """Return the data (n, length) of n frames for physical values (S, n) of S signals.
+
+        Values are rounded to the nearest raw value, as cantools does.
 
         Raises: ValueError if the bits of a signal cannot hold a value.  Only IEEE floats can hold NaN.
         """
@@ -78,9 +83,10 @@ class MessageEncoder:
         return self.encode_raw(raw)
 
     def encode_raw(self, raw: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the data (n, length) for raw values (S, n), in the form in which the decoder returns them.
+        """Return the data (n, length) of n frames for raw values (S, n) of S signals.
 
-        Raw values of unsigned 64-bit signals and of IEEE floats are bit patterns.
+        The raw values have the form in which the decoder returns them: those of unsigned 64-bit signals and of IEEE
+        floats are bit patterns.
 
         Raises: ValueError if there is not one row for each signal, or if the bits of a signal cannot hold a value.  The
         error names that signal.
@@ -110,7 +116,7 @@ class MessageEncoder:
             )
 
     def _present(self, raw: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """Return which signal is in which frame (S, n), or None if every signal is in every frame."""
+        """Return whether each frame holds each signal (S, n), or None if every frame holds every signal."""
         if not any(self._selectors):
             return None
         present = np.ones(raw.shape, np.bool_)
@@ -121,7 +127,7 @@ class MessageEncoder:
 
 
 def compile_message(message: Message) -> MessageEncoder:
-    """Return the encoder of a cantools message of any length and multiplexing.  Containers are not supported."""
+    """Return the encoder of a cantools message of any length and multiplexing, but not of a container message."""
     signals = message.signals
     rows = {signal.name: row for row, signal in enumerate(signals)}
     limits = [_raw_limits(signal) for signal in signals]
@@ -166,8 +172,8 @@ def _conditions(
 ) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """Return the conditions under which a frame holds the signal, as (row of a multiplexer, selecting values) pairs.
 
-    All conditions must hold.  Multiplexers may be nested (extended multiplexing, SG_MUL_VAL_), so the conditions of the
-    multiplexer are included.
+    All conditions must hold.  The signal's multiplexer may itself be multiplexed (extended multiplexing, SG_MUL_VAL_),
+    so the conditions of the multiplexer are included.
     """
     if signal.multiplexer_signal is None:
         return ()

@@ -31,11 +31,12 @@ def frames(
     *,
     chunk_s: int = 1,
 ) -> Iterator[FrameBlock]:
-    """Yield blocks of the frames in `duration_s` seconds from `start_ns` on, or without end if `duration_s` is None.
+    """Yield the frames of a drive of `duration_s` seconds in blocks.  If `duration_s` is None, the drive never ends.
 
-    `buses` names the powertrain bus and the body bus.  `start_ns` is cut to whole microseconds.  Timestamps are whole
-    microseconds, do not fall, and rise strictly on each bus.  A block holds about `chunk_s` seconds, but the frames
-    themselves do not depend on `chunk_s`.
+    The drive starts at the Unix time `start_ns`, rounded down to a microsecond.  `buses` names the powertrain bus and
+    the body bus.  The frames are ordered by their timestamps, which are whole microseconds.  Timestamps rise strictly
+    on each bus, but both buses may have a frame at the same time.  A block holds about `chunk_s` seconds, but the
+    frames themselves do not depend on `chunk_s`.
 
     Raises: DatabaseError if the installation lacks the databases.
     """

@@ -1,8 +1,8 @@
-"""Models the drive of the virtual vehicle, a plug-in hybrid with engine, gearbox, motor, battery and brakes.
+"""Models the driveline of the virtual vehicle, a plug-in hybrid with engine, gearbox, motor, battery and brakes.
 
 Pure.  The motion says which force the wheels need.  The operating strategy decides whether engine, motor or brakes
-provide it.  Fuel, charge and currents follow.  Once a second, the strategy decides whether the engine runs and whether
-the charge is sustained.
+provide this force.  Fuel, charge and currents follow from the decision.  Once a second, the strategy decides whether
+the engine runs and whether the charge is sustained.
 """
 
 import math
@@ -39,7 +39,7 @@ _FUEL_J_PER_L: Final = 32.2e6  # petrol, 43 MJ/kg at 0.75 kg/l
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Driveline(Columns):
-    """Holds forces, powers and energies of the drive as columns."""
+    """Holds forces, powers and energies of the driveline as columns."""
 
     wheel_force_n: Column  # force of the drive, or minus the force of all brakes together
     pedal: Column  # accelerator, 0 to 1
@@ -70,7 +70,7 @@ class Driveline(Columns):
 
 
 class Hybrid:
-    """Keeps the state of the drive, and advances it by one second at a time."""
+    """Keeps the state of the driveline, and advances it by one second at a time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._soc = float(rng.uniform(0.28, 0.9))
@@ -169,8 +169,8 @@ class Hybrid:
 
         Hard acceleration, high speed, an empty battery or a cold cabin turns the engine on, for six seconds at least.
         """
-        # The charge is sustained once it falls below 25 %, until it has risen to 30 %.  Without this hysteresis the
-        # engine would start at every stop.
+        # Sustaining begins when the charge falls below 25 %, and ends when it has risen to 30 %.  Without this
+        # hysteresis the engine would start at every stop.
         self._sustaining = self._soc < (0.30 if self._sustaining else 0.25)
         mean_mps = (segment.start_mps + segment.end_mps) / 2
         peak_mps2 = PEAK * (segment.end_mps - segment.start_mps) / segment.duration_s
@@ -214,7 +214,7 @@ class Hybrid:
 
 
 def _resistance(motion: Motion) -> Column:
-    """Return the force in N at the wheels that the motion needs.
+    """Return the force at the wheels, in N, that the motion needs.
 
     The force overcomes inertia, rolling resistance, slope and air.  It is zero at standstill.
     """

@@ -35,7 +35,7 @@ def odometer(d: Drive, s: Sending) -> Signals:
 
 
 def service_interval(d: Drive, s: Sending) -> Signals:
-    """Return how far away the next service is, in kilometres and days, and how long the oil will last."""
+    """Return the kilometres and days to the next service, and the remaining life of the oil in percent."""
     return {
         "DistanceToService": s.trait(43, 500, 14_000) - d.motion.distance_m / 1000,
         "DaysToService": np.floor(s.trait(44, 20, 340)),
@@ -46,7 +46,8 @@ def service_interval(d: Drive, s: Sending) -> Signals:
 def displayed_values(d: Drive, _: Sending) -> Signals:
     """Return the values that the instruments display.
 
-    The speedometer shows 3 % and 1 km/h too much.  The average consumption settles after the first kilometre.
+    In motion, the speedometer adds 3 % and 1 km/h to the speed.  Until the first kilometre is driven, the average
+    consumption is computed as if that kilometre were complete.
     """
     m, e = d.motion, d.driveline
     speed_kmh = m.speed_mps * KMH
@@ -65,7 +66,7 @@ def displayed_values(d: Drive, _: Sending) -> Signals:
 def tyre_pressures(d: Drive, s: Sending) -> Signals:
     """Return pressures and temperatures of the tyres.
 
-    The model is an ideal gas in a constant volume, inflated at 20 °C.
+    The pressure follows the temperature.  A tyre is an ideal gas in a constant volume that was filled at 20 °C.
     """
     filled = s.traits(46, 4, 2.25, 2.55)
     warmer = s.traits(47, 4, 0.0, 3.0)

@@ -1,7 +1,7 @@
 """Generates noise that depends only on its index, so any section can be computed without the values before it.
 
-Pure.  All noise of the virtual vehicle comes from here.  Its frames are therefore the same however the drive is cut
-into blocks.
+Pure.  All noise of the virtual vehicle comes from here.  The frames are therefore the same, however the drive is
+cut into blocks.
 """
 
 import numpy as np

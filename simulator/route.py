@@ -50,7 +50,7 @@ class Segment:
 
 
 def smooth_step(x: Column) -> Column:
-    """Return a smooth step from 0 to 1, for x from 0 to 1, which is flat at both ends."""
+    """Return a curve that rises smoothly from 0 to 1 while x goes from 0 to 1.  It is flat at both ends."""
     return x * x * (3.0 - 2.0 * x)
 
 
@@ -70,7 +70,10 @@ def segments(seed: int) -> Iterator[Segment]:
 
 
 def _block(rng: np.random.Generator, *, kerb: bool) -> Iterator[Segment]:
-    """Yield the segments from standstill along one or two streets to the next standstill."""
+    """Yield the segments from standstill along one or two streets to the next standstill.
+
+    The next standstill is a stop at the kerb if `kerb` is true, and otherwise a stop in traffic.
+    """
     limit_kmh = int(rng.choice([30, 50, 50, 50, 70]))
     following = bool(rng.random() < 0.6)
     pull_out = 1 if rng.random() < 0.2 else 0

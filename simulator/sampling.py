@@ -34,11 +34,11 @@ class Sending:
         return amplitude * (2.0 * noise.uniform(self.seed, stream, self.index) - 1.0)
 
     def trait(self, stream: int, low: float, high: float) -> float:
-        """Return a property of this vehicle, between `low` and `high`, that stays the same for its whole life."""
+        """Return the constant value, between `low` and `high`, of the vehicle's property number `stream`."""
         return low + (high - low) * float(noise.uniform(self.seed, stream, np.zeros(1, np.int64))[0])
 
     def traits(self, stream: int, count: int, low: float, high: float) -> Column:
-        """Return one lasting property, between `low` and `high`, for each of `count` components such as wheels."""
+        """Return constant values, between `low` and `high`, of one property of `count` components, such as wheels."""
         return low + (high - low) * noise.uniform(self.seed, stream, np.arange(1, count + 1))
 
 

@@ -1,7 +1,7 @@
 """Sends the messages of a bus: samples their values, encodes them, and orders the frames by time.  Pure.
 
-A value beyond the range of its signal saturates, like that of a real sensor.  Counters and checksums are added here, so
-that samplers deal with physical quantities alone.
+A value beyond the range of its signal is clipped to the range, as a real sensor saturates.  Counters and checksums are
+added here, so that samplers deal with physical quantities alone.
 """
 
 import math

@@ -1,8 +1,7 @@
 """Models the temperatures of the virtual vehicle with lumped heat capacities, in steps of one second.
 
-Pure.  A temperature either relaxes towards a target with a time constant, or follows an energy balance.  The balances
-change slowly enough for explicit steps to be stable.  All temperatures therefore stay between the ambient and their
-source of heat.
+Pure.  The temperatures of coolant and cabin follow an energy balance.  They change so slowly that explicit steps of one
+second are stable.  All other temperatures relax towards a target with a time constant.
 """
 
 import math
@@ -74,7 +73,7 @@ class Thermal(Columns):
 
 
 def parked_at(ambient_degc: float, *, warmth_k: float) -> Temperatures:
-    """Return the temperatures of a parked vehicle whose engine is still `warmth_k` above the ambient."""
+    """Return the temperatures of a parked vehicle whose engine is still `warmth_k` warmer than the ambient air."""
     excess = (warmth_k, warmth_k, 2 * warmth_k, 3 * warmth_k, 5.0, 4.0, 4.0, 3.0, 0.0, 4.0)
     return Temperatures(*(ambient_degc + k for k in excess))
 
@@ -118,7 +117,8 @@ def between(before: Temperatures, after: Temperatures) -> Thermal:
 def _climate(cabin_degc: float) -> float:
     """Return the heat flow into the cabin in W.
 
-    The flow is proportional to the deviation from the set temperature, within the limits of heater and compressor.
+    The flow is proportional to the deviation from the set temperature, within the limits of heater and compressor.  It
+    is negative if the cabin is cooled.
     """
     return min(max(1_300.0 * (SET_DEGC - cabin_degc), -5_200.0), 5_000.0)
 

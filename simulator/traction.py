@@ -31,7 +31,7 @@ def motor_status(d: Drive, _: Sending) -> Signals:
 
 
 def inverter_thermal(d: Drive, _: Sending) -> Signals:
-    """Return the state of the inverter.  The link current is that of the motor, without the auxiliaries."""
+    """Return the state of the inverter.  The link current does not include the auxiliaries, only the motor."""
     e = d.driveline
     return {
         "MotorTemperature": d.thermal.motor,
@@ -64,7 +64,7 @@ def hybrid_control(d: Drive, _: Sending) -> Signals:
 
 
 def battery_status(d: Drive, s: Sending) -> Signals:
-    """Return the state of the traction battery.  Voltage and current have noise of a tenth of a volt or ampere."""
+    """Return the state of the traction battery.  The noise is up to 0.1 V on the voltage and 0.1 A on the current."""
     e = d.driveline
     return {
         "Voltage": e.battery_v + s.noise(19, 0.1),
@@ -133,7 +133,10 @@ def charger_status(d: Drive, _: Sending) -> Signals:
 
 
 def _cells(d: Drive, s: Sending) -> Column:
-    """Return the cell voltages (96, n): an equal share of the pack, plus a constant difference for each cell."""
+    """Return the cell voltages (96, n).
+
+    Each is an equal share of the pack voltage, plus a constant difference of the cell.
+    """
     return d.driveline.battery_v / CELLS + s.traits(36, CELLS, -0.006, 0.006)[:, None]
 
 

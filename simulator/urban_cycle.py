@@ -1,8 +1,8 @@
 """Models the physics of the virtual vehicle, a plug-in hybrid that drives through a town.
 
 Pure.  The route gives speed and heading.  Forces, powers, energies and temperatures follow from them.  Time advances in
-whole seconds of 100 steps.  A second depends only on the seed and on the seconds before it, so the drive is the same
-however many seconds are asked for at a time.
+whole seconds of 100 steps.  A second depends only on the seed and on the seconds before it.  The drive is therefore
+the same, whether it is advanced by one second or by many seconds at a time.
 """
 
 from collections.abc import Sequence

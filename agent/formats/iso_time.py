@@ -8,7 +8,7 @@ from agent.errors import Permanent
 def ns_of_iso(text: str, where: str) -> int:
     """Return the time `text` as nanoseconds since the Unix epoch, rounded to whole microseconds.
 
-    `where` is the file and the key that messages name.
+    `where` is the file and the key that error messages name.
 
     Raises: Permanent if `text` is not a time or has no time zone.
     """

@@ -23,9 +23,10 @@ _RECORD_BYTES: Final = 16_384  # the largest TLS record, and so the most that on
 class Endpoint:
     """Describes a broker and the client that connects to it.
 
-    `cert_file` and `key_file` are the client's PEM files.  `ca_file` is the authority of the broker's certificate.
-    `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum` is the number of messages
-    that the broker may send before earlier ones are acknowledged.  `maximum_packet_bytes` bounds the size of each.
+    `cert_file` and `key_file` are the client's PEM files.  `ca_file` has the certificate of the authority that
+    issued the broker's certificate.  `timeout_s` bounds each step of connecting and the wait for a SUBACK.
+    `receive_maximum` is the number of messages that the broker may send before earlier ones are acknowledged.
+    `maximum_packet_bytes` is the size of the largest packet that the broker may send.
     """
 
     host: str
@@ -48,8 +49,8 @@ def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
 
     Reading ahead saves many calls of OpenSSL, because paho asks for one or two bytes at a time.
 
-    The errors are kept because under TLS 1.3 a broker refuses our certificate only after the handshake.  The broker
-    then sends an alert, which paho reports as "connection lost".
+    Under TLS 1.3, a broker refuses our certificate only after the handshake, by an alert.  paho reports this alert only
+    as "connection lost", so `alerts` keeps the real reason.
     """
 
     class BrokerSocket(ssl.SSLSocket):
@@ -84,7 +85,7 @@ def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
 
 
 def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
-    """Return a TLS context that shows our certificate, requires TLS 1.2 and trusts `ca_file` only.
+    """Return a TLS context that shows our certificate, requires TLS 1.2 or later, and trusts `ca_file` only.
 
     Raises: Permanent, naming the file, if a file is missing or wrong, or if our certificate expired before `now`.
     """

@@ -5,8 +5,8 @@ Invariants:
 - A publish succeeds only if its PUBACK accepts the message (reason code below 0x80).
 - The limits in the broker's CONNACK are respected.
 - A connection that has ended leaves no task, no socket and no thread that touches the event loop.
-- A message is never sent over a later connection without its caller's knowledge.  Each connection therefore has a fresh
-  client, a clean start and session expiry 0, and no message is retained.
+- A message is never sent over a later connection unless the caller publishes it again.  Each connection therefore has a
+  fresh client, a clean start and session expiry 0, and no message is retained.
 
 `_Client` works around these flaws of aiomqtt 2.5 (docs/decisions/0015-aiomqtt-3.md says what aiomqtt 3 changes):
 
@@ -175,7 +175,7 @@ class _Client(aiomqtt.Client):
         return info.mid
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> Sequence[tuple[int, str]]:
-        """Subscribe at QoS 1, wait for the SUBACK, and return the reason code for each topic, with the code's name."""
+        """Subscribe at QoS 1; return, for each topic, the reason code in the SUBACK and the code's name."""
         if self._disconnected.done():
             raise self.lost()
         code, mid = self._client.subscribe([(topic, 1) for topic in topics])

@@ -48,7 +48,7 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """Return the versions of targets that are decided: the version in force, and the newest refused version."""
+        """Return the versions of targets that need no further check: the one in force, and the newest refused one."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 
@@ -73,7 +73,7 @@ def refuse(slots: Slots, version: int) -> Slots:
 
 
 def restart(slots: Slots) -> Slots:
-    """Count one more attempt of the trial, if any, or revert the release if its attempts are used up."""
+    """If a release is on trial, count one more attempt, or revert the release if its attempts are used up."""
     if slots.trial is None:
         return slots
     # The process that counted the final attempt has ended without confirming the release.
@@ -83,7 +83,7 @@ def restart(slots: Slots) -> Slots:
 
 
 def give_back(slots: Slots) -> Slots:
-    """Subtract one attempt of the trial, if any, because a stop on request is no failure of the release."""
+    """If a release is on trial, take back one attempt, because a stop on request is no failure of the release."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.

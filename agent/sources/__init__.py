@@ -10,10 +10,11 @@ from can_dbc.frames import FrameBlock
 
 
 class BusLoss(msgspec.Struct, frozen=True):
-    """Describes frames that a bus carried and its source could not deliver.  The ledger calls them `bus_overflow`.
+    """Describes frames that a bus carried and its source could not deliver.
 
-    The timestamps of the frames are from `first_ns` to `last_ns` (Unix epoch).  `count` is 0 if their number is
-    unknown.
+    `count` is the number of lost frames, or 0 if this number is unknown.  The frames were lost between `first_ns` and
+    `last_ns` (Unix epoch).  `detail` is the cause, such as "ring full".  In the ledger, the reason of all these losses
+    is `bus_overflow`.
     """
 
     bus: str
@@ -29,24 +30,25 @@ class Source(Protocol):
     Ownership: `blocks()` is called once.  The source owns its interface or file from the first `anext` until the
     iterator is exhausted or closed (`aclose`).  The source then closes the interface or file, and ends its threads.  A
     block belongs to its receiver; the source does not touch the arrays again.
-    Ordering: frames come in the order of the bus or of the log, and their positions have no gap (`FrameBlock.first`);
-    timestamps may step back.  `block.buses` is always `buses`.
+    Ordering: frames come in the order of the bus or of the log, but timestamps may step back.  The positions of the
+    frames (`FrameBlock.first`) have no gap.  The `buses` of every block are the `buses` of the source.
     Timing: a live source yields at most one block per drain interval, and none while nothing arrives.
-    Ending: a log ends, and so does a simulated drive of limited duration.  A live interface never ends by itself.  Its
-    source waits while the interface is missing.
-    Errors: a source raises Permanent, and no other error, if the configuration or the log is wrong.
+    Ending: the iterator is exhausted at the end of a log, or of a simulated drive of limited duration.  A live source
+    never ends by itself; it waits while its interface is missing.
+    Errors: a source raises Permanent if the configuration or the log is wrong.  Any other exception is a defect of the
+    source.
     """
 
     @property
     def name(self) -> str:
-        """Return the name of this source, for messages and for the status."""
+        """Return the name of this source, which log messages and the status show."""
 
     @property
     def buses(self) -> tuple[str, ...]:
-        """Return the buses that this source delivers, in the order of `FrameBlock.bus`."""
+        """Return the names of the buses that this source delivers.  `FrameBlock.bus` has indices into them."""
 
     def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Return every frame from now on, in blocks that are not empty."""
+        """Return an iterator over all frames of the source, in blocks that are not empty."""
 
 
 class ValueSource(Protocol):
@@ -58,11 +60,11 @@ class ValueSource(Protocol):
 
     @property
     def name(self) -> str:
-        """Return the name of this source in the settings, which is the `bus` of its signals."""
+        """Return the name of this source in the settings.  Its signals have this name as their `bus`."""
 
     @property
     def tables(self) -> tuple[SignalTable, ...]:
-        """Return the signal tables of this source, in the order of `SignalBlock.table`."""
+        """Return the signal tables of this source.  `SignalBlock.table` is an index into them."""
 
     def blocks(self) -> AsyncIterator[SignalBlock]:
-        """Return every sample from now on, in blocks that are not empty."""
+        """Return an iterator over all samples of the source, in blocks that are not empty."""

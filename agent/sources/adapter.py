@@ -1,6 +1,6 @@
 """Open CAN interfaces through python-can.
 
-Wrong settings are Permanent errors.  A missing interface is a Transient error.
+Wrong settings raise Permanent.  A missing interface raises Transient.
 """
 
 import inspect
@@ -20,7 +20,7 @@ Option = str | int | float | bool
 class Adapter:
     """Opens one interface according to its settings.  The agent only receives, so this class has no way to send.
 
-    `bitrate` 0 leaves the interface as it is set up.  `options` are passed to python-can unchanged.
+    If `bitrate` is 0, no bit rate is passed to python-can.  `options` are passed to python-can unchanged.
     """
 
     interface: str
@@ -31,9 +31,10 @@ class Adapter:
     options: Mapping[str, Option] = field(default_factory=dict)
 
     def open(self, bus: str) -> can.BusABC:
-        """Open the interface that delivers `bus`.
+        """Open the interface.  Error messages name `bus`, the bus that the interface delivers.
 
-        Raises: Transient if the interface is not there (yet); Permanent if the configuration is wrong.
+        Raises: Permanent if a setting is wrong; Transient if the interface cannot be opened for any other reason, for
+        example because it is missing.
         """
         where = f"source {bus}"
         arguments = self._arguments()

@@ -1,6 +1,9 @@
-"""Feed the blocks of one source to the collector, under the bus numbers that all sources share.
+"""Feed the blocks of each source to the collector.
 
-Invariant: a source that fails does not end the others; the `state` and `problem` of its feeder say what happened.
+A source numbers its own buses or signal tables from 0.  Its feeder replaces these numbers by the collector's numbers.
+
+Invariant: if one source fails, all other sources go on.  The `state` and `problem` of the failed source's feeder say
+what happened.
 """
 
 import asyncio
@@ -34,7 +37,10 @@ class State(StrEnum):
 
 
 class _Feeding(Generic[_Block]):
-    """Feeds the blocks of one source to `take`, after `renumbered` has replaced the source's numbers by shared ones."""
+    """Feeds the blocks of one source to `take`.
+
+    Before that, `renumbered` replaces the source's numbers in each block by the collector's numbers.
+    """
 
     def __init__(
         self,
@@ -54,7 +60,7 @@ class _Feeding(Generic[_Block]):
         return self._source.name
 
     async def run(self) -> None:
-        """Feed blocks until the source ends or fails.  If cancelled, let the source close first."""
+        """Feed blocks until the source ends or fails.  A cancelled call closes the source before it ends."""
         try:
             # Every source promises that its iterator can be closed (see Source), which AsyncIterator cannot express.
             blocks = cast("AsyncGenerator[_Block]", self._source.blocks())
@@ -75,7 +81,10 @@ class _Feeding(Generic[_Block]):
 
 
 class Feeder(_Feeding[FrameBlock]):
-    """Feeds the frames of `source` to `take`; `buses` are the names of all buses, in the collector's order."""
+    """Feeds the frames of `source` to `take`.
+
+    `buses` has the names of the buses of all sources.  The collector's number of a bus is its index in `buses`.
+    """
 
     def __init__(self, source: Source, buses: Sequence[str], take: Callable[[FrameBlock], Awaitable[None]]) -> None:
         all_buses = tuple(buses)
@@ -84,7 +93,7 @@ class Feeder(_Feeding[FrameBlock]):
 
 
 class ValueFeeder(_Feeding[SignalBlock]):
-    """Feeds the values of `source` to `take`; table 0 of the source is table `first` of the collector."""
+    """Feeds the values of `source` to `take`.  Table i of the source is table `first` + i of the collector."""
 
     def __init__(self, source: ValueSource, first: int, take: Callable[[SignalBlock], Awaitable[None]]) -> None:
         super().__init__(source, lambda block: msgspec.structs.replace(block, table=first + block.table), take)

@@ -25,7 +25,7 @@ def is_can(interface: str) -> bool | None:
 
 
 def _answer(interface: str, request: int) -> int | None:
-    """Ask the kernel for a number about `interface`; return None if there is no such interface."""
+    """Return the number that the kernel answers to `request` about `interface`; None if there is no such interface."""
     # Any socket will do, because netdevice(7) requests are about the interface, not about the socket.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
         try:

@@ -1,8 +1,8 @@
 """Keep packet rings beyond the life of their reader, and find them again by the names of their descriptors.
 
 The frames of a ring stay in kernel memory for as long as a process holds the ring's descriptor.
-`agent.system.descriptors` holds duplicates for the next configuration, and lets the service manager hold them for the
-next process.  A reader that was killed therefore loses no frame, because its successor adopts the ring.
+`agent.system.descriptors` holds a duplicate of the descriptor for the next configuration, and lets the service manager
+hold one for the next process.  If a reader is killed, its successor adopts the ring, and no frame is lost.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 def rings_of(interface: str, descriptors: Descriptors) -> dict[str, re.Match[str]]:
-    """Return the matches of `_NAME` for the kept rings of `interface`, by the names of their descriptors."""
+    """Return the kept rings of `interface`: the name of each ring's descriptor, with the match of `_NAME` in it."""
     matches = {name: match for name in descriptors.names() if (match := _NAME.fullmatch(name)) is not None}
     return {name: match for name, match in matches.items() if match["interface"] == interface}
 
@@ -39,8 +39,8 @@ def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
 def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
     """Open and keep a ring for `interface`, unless a ring of this interface is kept already.
 
-    The source of the interface adopts the ring later.  If the ring cannot be opened now, nothing happens: the source
-    opens a ring itself, and then reports any problem.
+    The source of the interface adopts the ring later.  If the ring cannot be opened now, no error is raised.  The
+    source then opens a ring itself later, and reports any problem.
     """
     if rings_of(interface, descriptors):
         return

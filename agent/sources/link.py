@@ -21,8 +21,8 @@ class Link:
     def __init__(self, ring: PacketRing, lost: Callable[[int, int, int, str], None]) -> None:
         """Follow the interface of `ring`.
 
-        After a time without the interface, `lost` is called with the count 0, the start and the end of this time
-        (Unix epoch, ns), and the reason.
+        When the interface is back after it was down or missing, `lost` is called with four arguments: the count 0, the
+        start and the end of the absence (Unix epoch, ns), and the reason.
         """
         self._ring = ring
         self._lost = lost
@@ -54,7 +54,7 @@ class Link:
             self._logged = reason
 
     def _reason(self) -> str | None:
-        """Return why nothing can come from the interface, or None if the ring listens on it."""
+        """Bind the ring if necessary.  Return why the interface cannot be used, or None if the ring listens on it."""
         interface = self._ring.interface
         # This call clears a pending error, which would otherwise count as a new loss at the next `look`.
         self._ring.went_away()

@@ -36,7 +36,7 @@ class TrcReader(can.TRCReader):
 
 
 class BlfReader(can.BLFReader):
-    """Refuses an object that claims fewer bytes than its own header.  python-can would loop for ever on the object."""
+    """Refuses an object whose claimed size is below the size of a header.  python-can would loop on it for ever."""
 
     def _parse_data(self, data: bytes) -> Iterator[can.Message]:
         position = 0
@@ -49,9 +49,9 @@ class BlfReader(can.BLFReader):
 
 
 class Lines:
-    """Yields the lines of a text log, counts them, and bounds their length.
+    """Yields the lines of a text log and counts them.  A line that is too long raises ValueError.
 
-    The class has those methods of a text file that python-can's readers use.
+    The class has only the methods of a text file that python-can's readers use.
     """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
@@ -80,7 +80,7 @@ class CandumpLines(Lines):
 
     candump writes an error frame with bit 29 (CAN_ERR_FLAG, <linux/can.h>) in an identifier of 8 digits.  python-can
     recognizes the frame only if the bus-error bit (CAN_ERR_BUSERROR) is set too.  Without that bit, python-can takes
-    the error frame for an extended frame with a low identifier, which a match by PGN can mistake for J1939.
+    the error frame for an extended frame with a low identifier, which a match by PGN can mistake for a J1939 frame.
     """
 
     def __next__(self) -> str:
@@ -93,16 +93,16 @@ class CandumpLines(Lines):
 
 
 class BlfStream(io.BufferedReader):
-    """Bounds the sizes that python-can's BLF reader reads, because that reader allocates any size that a file claims.
+    """Limits how much python-can's BLF reader reads at once, because that reader allocates any size that a file claims.
 
-    The reader asks for the 16 bytes that all objects begin with, and then for the rest of the object.  The rest of a
-    container is compressed data.
+    For each object, the reader first reads the 16 bytes that all objects begin with, and then the rest of the object.
+    If the object is a container, the rest is compressed data.  Its size after decompression is limited too.
     """
 
     _container = False
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read `size` bytes.  Raises: ValueError if an object or a container claims more than any tool writes."""
+        """Read `size` bytes.  Raises: ValueError if `size`, or a container after decompression, exceeds its limit."""
         if size is None or not 0 <= size <= _BLF_OBJECT_BYTES:
             raise ValueError(f"an object of {size} bytes is above the limit of {_BLF_OBJECT_BYTES} bytes")
         content = super().read(size)
@@ -119,8 +119,8 @@ class BlfStream(io.BufferedReader):
 class ZstdStream(io.RawIOBase):
     """Decompresses the zstd frames of a file one after the other.
 
-    A log that was written in several sessions has several zstd frames.  The library's own reader is not used, because
-    it takes a truncated frame for the end of the file.
+    A log that was written in several sessions has several zstd frames.  The stream reader of the package zstandard is
+    not used, because it takes a truncated frame for the end of the file.
     """
 
     def __init__(self, file: BinaryIO) -> None:

@@ -2,12 +2,14 @@
 
 The suffix of a file gives its format: candump `.log`, Vector `.asc` and `.blf`, PEAK `.trc`, `.mf4` (needs asammdf, the
 extra `mf4`), python-can's `.csv` and `.db`.  All formats may be compressed as `.gz`, `.zst`, `.xz` or `.bz2`, except
-`.mf4` and `.db`, which are read by seeking.  No log is held in memory as a whole.  A defect of a log is a Permanent
-error, which names the file and, in a text format, the line.
+`.mf4` and `.db`, whose readers must seek in the file.  No log is held in memory as a whole.  A defect of a log raises
+Permanent, which names the file and, in a text format, the line.
 
-Channel numbers are those of python-can.  ASC and BLF files count channels from 1, and python-can from 0.  The numbers
-of TRC and MF4 files stay unchanged.  Times are absolute if the file has a date.  The date of an ASC file has no time
-zone, and is read in the time zone of this machine.
+Channel numbers are those of python-can, which counts from 0.  ASC and BLF files count channels from 1, so their channel
+1 becomes channel 0.  The numbers in TRC and MF4 files stay unchanged.
+
+Times are absolute if the file has a date.  The date of an ASC file has no time zone, and is read in the time zone of
+this machine.
 """
 
 import bz2
@@ -91,7 +93,10 @@ class LogFile:
 
     @property
     def position_bytes(self) -> int:
-        """Return the number of bytes of the file that have been read so far, or 0 if the file is closed."""
+        """Return the number of bytes of the file that have been read so far (of a compressed log: compressed bytes).
+
+        The number is 0 if the file is closed, and always 0 for `.mf4` and `.db`, which other code opens by their path.
+        """
         return 0 if self._file.closed else self._file.tell()
 
     def messages(self) -> Iterator[can.Message]:
@@ -146,7 +151,12 @@ class LogFile:
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
-    """Return format and compression ("" for none) by the suffixes of the log's name.  Raises: Permanent."""
+    """Return the format and the compression that the suffixes of a log's name give.
+
+    For example, `drive.asc.gz` gives (".asc", ".gz"), and `drive.asc` gives (".asc", "").
+
+    Raises: Permanent if the format is unknown, or cannot be read while compressed.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
     log_format = suffixes[-1] if suffixes else ""

@@ -15,7 +15,7 @@ EXTENDED_IDS = 1 << 29
 
 
 def is_frame(message: can.Message) -> bool:
-    """Return whether a CAN bus can carry `message`.  Adapters on noisy serial lines also deliver impossible ones."""
+    """Return whether a CAN bus can carry `message`.  Adapters on noisy serial lines also deliver other messages."""
     most = FD_BYTES if message.is_fd else CLASSIC_BYTES
     ids = EXTENDED_IDS if message.is_extended_id else STANDARD_IDS
     whole = message.is_remote_frame or len(message.data) == message.dlc
@@ -25,11 +25,11 @@ def is_frame(message: can.Message) -> bool:
 def block_of(
     messages: Sequence[can.Message], buses: tuple[str, ...], first: int, bus: Sequence[int] | None = None
 ) -> FrameBlock:
-    """Convert messages to a frame block, in their order; `first` is the position of the first frame.
+    """Convert messages to a frame block that keeps their order.  `first` is the position of the first frame.
 
     `bus` holds one index into `buses` for each message.  Without `bus`, all messages are of the first bus.  Each
-    message must have a finite timestamp, an identifier of at most 29 bits, and at most 64 bytes of data.  Longer data
-    of error frames is cut.
+    message must have a finite timestamp and an identifier of at most 29 bits.  Only error frames may have more than 64
+    bytes of data, and the bytes beyond 64 are cut off.
     """
     data = [bytes(message.data[:FD_BYTES]) for message in messages]
     width = CLASSIC_BYTES if max(map(len, data), default=0) <= CLASSIC_BYTES else FD_BYTES

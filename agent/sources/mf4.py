@@ -3,10 +3,10 @@
 The child is needed because asammdf reads MF4 logs with C code.  A damaged log can crash that code, keep it busy for
 ever, or make it take all memory.
 
-The child (`python -m agent.sources.mf4 LOG FOLDER`) writes MessagePack to its standard output.  Each item follows its
-length (4 bytes, big endian).  The items are lists of frames.  If the log is damaged, the last item is a text that
-describes the damage.  asammdf writes its temporary files to FOLDER, which is removed when the reader is closed, however
-the child ended.
+The child (`python -m agent.sources.mf4 LOG FOLDER`) writes items in MessagePack to its standard output.  Before each
+item comes its length (4 bytes, big endian).  The items are lists of frames.  If the log is damaged, the last item is a
+text that describes the damage.  asammdf writes its temporary files to FOLDER.  The parent removes FOLDER when it closes
+the reader, even if the child has crashed.
 
 Invariant: the parent reports each failure of the child as ValueError, and the child's resources are limited.
 """
@@ -55,7 +55,7 @@ class _Frame(msgspec.Struct, array_like=True):
 
 
 class Child(Protocol):
-    """Describes the process that runs `write`, by the few members of `subprocess.Popen` that `Mf4Messages` uses."""
+    """A process that runs `write`.  The members are those of `subprocess.Popen` that `Mf4Messages` uses."""
 
     @property
     def stdout(self) -> IO[bytes] | None:

@@ -1,6 +1,7 @@
-"""Deliver recorded or simulated frames at `speed` times real time, in blocks that are due at each drain tick.
+"""Deliver recorded or simulated frames at `speed` times real time.
 
-`Pacer` computes which frames are due at which tick, without a clock.  `paced` sleeps until each tick.
+Frames are delivered at drain ticks, which have a fixed distance in time.  `Pacer` computes the tick at which each frame
+is due; it needs no clock.  `paced` sleeps until each tick, and then yields the frames that are due.
 """
 
 import asyncio
@@ -28,7 +29,10 @@ class Pacer:
     _newest_ns: int = 0
 
     def cut(self, block: FrameBlock) -> Iterator[tuple[int, FrameBlock]]:
-        """Yield (tick, slice) pairs: a slice is due when `tick` drain intervals have passed since the first frame."""
+        """Cut `block` into slices, and yield (tick, slice) pairs.
+
+        A slice is due `tick` drain intervals after the first frame of the stream.
+        """
         if not len(block):
             return
         if self._origin_ns is None:
@@ -53,7 +57,8 @@ async def paced(
 ) -> AsyncIterator[FrameBlock]:
     """Yield the frames of `blocks` when they are due.  With `speed` 0, yield whole blocks without waiting.
 
-    `blocks` reads files or computes, so each step runs in a thread.  Exceptions of `blocks` are raised unchanged.
+    Each block is fetched in a thread, because `blocks` may read files or compute for long.  Exceptions of `blocks` are
+    raised unchanged.
     """
     pacer = Pacer(speed, drain_ms)
     started: float | None = None

@@ -1,11 +1,12 @@
 """Capture a CAN interface through a packet ring of the kernel.
 
-A timer drains the frames that have arrived, as arrays.  A slot goes back to the kernel only when its frame is durable
-(`release`).  The ring outlives the process if the service manager keeps its descriptor (`kept_rings`).  A successor
-then reads the held frames once more, and goes on with the first unread frame.
+Once per drain interval, the source reads all frames that have arrived, as arrays.  A frame is then *held*: its slot
+goes back to the kernel only when the frame is durable (`release`).  The ring outlives the process if the service
+manager keeps the ring's descriptor (`kept_rings`).  The next process then reads the held frames once more, and goes on
+with the first unread frame.
 
-Frames are lost if the ring has no free slot.  The kernel counts them (PACKET_STATISTICS), and the source reports them
-as a BusLoss.  A time without the interface is a BusLoss of unknown count.
+Frames are lost if the ring has no free slot.  The kernel counts lost frames (PACKET_STATISTICS), and the source reports
+them as a BusLoss.  A time without the interface is also reported as a BusLoss, with the count 0 (unknown).
 """
 
 import asyncio
@@ -44,8 +45,8 @@ class PacketRingSource:
     ) -> None:
         """Prepare to capture; `blocks` opens the ring.
 
-        `on_loss` is called in the event loop, at most once per drain interval for each kind of loss.  A frame is held
-        from the moment when it is read until `release`.  A caller that stores nothing must release each block at once.
+        `on_loss` is called in the event loop, at most once per drain interval for each kind of loss.  Held frames fill
+        the ring, so a caller that stores nothing must release the frames of each block at once.
         """
         self.name = self.position_name = bus
         self.buses = (bus,)
@@ -67,11 +68,14 @@ class PacketRingSource:
         return self._descriptors is not None and bool(rings_of(self._interface, self._descriptors))
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Number new frames from `used` on, because earlier frames have the lower numbers.  Call before `blocks`."""
+        """Let new frames have positions from `used` on.  Call this method before `blocks`.
+
+        `needed` is not used, because the ring itself knows which frames must be read again.
+        """
         self._first_position = used
 
     def release(self, position: int) -> None:
-        """Release every frame before `position`, because it is durable or not wanted.  Any thread may call this."""
+        """Free the slots of all frames before `position`, which are not needed any more.  Any thread may call this."""
         with self._releasing:
             if self._ring is not None:
                 self._ring.release(position)

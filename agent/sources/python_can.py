@@ -68,7 +68,7 @@ class PythonCanSource:
         self._limits = limits
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Yield the frames that the interface receives, without end.  Raises: Permanent if its settings are wrong."""
+        """Yield the frames that the interface receives, without end.  Raises: Permanent if a setting is wrong."""
         reader = _Reader(self.name, self._adapter, self._limits)
         reader.start()
         first = 0
@@ -120,7 +120,7 @@ class _Reader(threading.Thread):
         self._chance = np.random.default_rng()
 
     def take(self) -> tuple[list[can.Message], list[BusLoss]]:
-        """Return the messages and the losses since the last call."""
+        """Return the messages and the losses that have come since the last call."""
         with self._lock:
             messages, losses = list(self._buffer), list(self._losses.values())
             self._buffer.clear()

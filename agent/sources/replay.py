@@ -3,8 +3,9 @@
 The order of the log is kept even if its timestamps step back.  Blocks are bounded, so memory does not grow with the
 log.
 
-The position of a frame is its number among the frames of the wanted channels.  A log can be read again, so a replay
-that was interrupted goes on with the first frame that is not durable (agent.telemetry.collect.holdings).
+The position of a frame is its number among the frames of the wanted channels, counted from 0.  A log can
+be read again, so a replay that was interrupted goes on with the first frame that is not durable
+(agent.telemetry.collect.holdings).
 """
 
 import hashlib
@@ -41,8 +42,8 @@ def read_blocks(
 ) -> Generator[FrameBlock]:
     """Yield the frames of a log in blocks of at most `block_frames`, in the order of the log.
 
-    `channels` selects and orders the buses.  None selects all channels, in the order in which they appear.  Each block
-    then names only the buses seen so far, so a later block may name more buses.  A channel with number n is named
+    `channels` selects and orders the buses.  None selects all channels, in the order in which they appear; a block then
+    names only the buses seen so far, so a later block may name more buses.  A channel with number n is named
     "can<n>", and a channel without a number (csv, db) is named "can0".
 
     The first `skip` frames of the channels are skipped.  `progress` is called after each block with the number of bytes
@@ -67,7 +68,7 @@ def read_blocks(
 
 
 def channels_of(path: Path) -> tuple[str, ...]:
-    """Read a log once and return the names of its channels, in the order in which they appear.  Raises: Permanent."""
+    """Read a whole log; return the names of its channels, in the order in which they appear.  Raises: Permanent."""
     buses: tuple[str, ...] = ()
     for block in read_blocks(path):
         buses = block.buses
@@ -82,7 +83,9 @@ class ReplaySource:
     ) -> None:
         """Prepare to replay `channels` at `speed` times real time, or without waiting if `speed` is 0.
 
-        Without `channels` all are replayed, and this call reads the whole log once to find them.  Raises: Permanent.
+        Without `channels`, all channels are replayed, and this call reads the whole log to find them.
+
+        Raises: Permanent if `channels` is empty and the log cannot be read.
         """
         self._path, self._speed, self._drain_ms = path, speed, drain_ms
         self._buses = tuple(channels) or channels_of(path)
@@ -91,12 +94,15 @@ class ReplaySource:
 
     @property
     def name(self) -> str:
-        """Return the given name of this source, or the file name of the log."""
+        """Return the `name` that the constructor got, or the file name of the log if it got none."""
         return self._name
 
     @property
     def position_name(self) -> str:
-        """Return the name under which resume points are stored: the log's name, and a hash of channels and content."""
+        """Return the name under which resume points are stored.
+
+        The name has the file name of the log, and a hash of the channels and of the beginning of the file.
+        """
         return f"{self._path.name}@{_fingerprint(self._path, self._buses)}"
 
     @property
@@ -105,7 +111,7 @@ class ReplaySource:
         return True
 
     def begin(self, *, used: int, needed: int) -> None:
-        """Start the replay at frame `needed`, because earlier frames are durable.  Call this method before `blocks`."""
+        """Begin the replay at position `needed`, as earlier frames are durable.  Call this method before `blocks`."""
         self._begin = needed
 
     def release(self, position: int) -> None:
@@ -140,7 +146,7 @@ class ReplaySource:
 
 
 class _Channels:
-    """Numbers the wanted channels in the given order.  If none are given, numbers all channels as they appear."""
+    """Numbers the channels in `wanted` by their order.  If `wanted` is None, numbers all channels as they appear."""
 
     def __init__(self, wanted: Sequence[str] | None, path: Path) -> None:
         self._path = path
@@ -175,7 +181,7 @@ class _Channels:
         return self._number.get(name)
 
     def nothing(self) -> str:
-        """Return the message for a log without a frame of the wanted channels."""
+        """Return the error message for a log that has no frame of the wanted channels."""
         if not self._others:
             return f"{self._path}: the log holds no CAN frame; check that its suffix fits its format"
         return (
@@ -195,7 +201,10 @@ def _fingerprint(path: Path, channels: Sequence[str]) -> str:
 
 
 def _block(batch: Sequence[can.Message], names: _Channels, first: int, path: Path) -> FrameBlock | None:
-    """Return the frames of the wanted channels, or None if there is none.  Raises: Permanent on impossible frames."""
+    """Return a frame block of the messages in `batch` that belong to wanted channels, or None if there are none.
+
+    Raises: Permanent if such a message cannot be a frame.
+    """
     buses = [names.number(cast(str | int | None, message.channel)) for message in batch]
     if None in buses:
         batch = [message for message, bus in zip(batch, buses, strict=True) if bus is not None]

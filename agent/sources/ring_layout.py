@@ -16,8 +16,8 @@ One slot of a TPACKET_V2 ring (<linux/if_packet.h>, packet_mmap(7)), native byte
     88  data      8 or 64 bytes; bytes beyond `length` have no meaning
 
 The position of a frame is its running number.  The kernel fills slots in order and stops at a slot that is not free.
-The frame at position p is therefore in slot p modulo the number of slots.  In order of age, the oldest slots are read
-and held, the next slots are unread, and all other slots are free.
+The frame at position p is therefore in slot p modulo the number of slots.  The oldest frames are *held*: they have been
+read, but not released.  All later frames are unread.  Slots without a held or unread frame are free.
 
 A reader marks frames as read before it moves the cursor past them.  The kernel removes the mark of a slot when it
 writes a new frame there.  Marked frames before the cursor are therefore held, and frames from the cursor on are unread.
@@ -80,9 +80,9 @@ Slots = NDArray[np.void]
 
 
 def geometry(ring_bytes: int, page_bytes: int) -> tuple[int, int, int, int]:
-    """Return struct tpacket_req for a ring of about `ring_bytes`.
+    """Return the fields of struct tpacket_req for a ring of about `ring_bytes`.
 
-    The fields are block size (bytes), number of blocks, slot size (bytes) and number of slots.
+    They are block size (bytes), number of blocks, slot size (bytes) and number of slots.
     """
     block_bytes = _BLOCK_PAGES * page_bytes
     blocks = max(1, ring_bytes // block_bytes)
@@ -112,7 +112,7 @@ def frame_filter() -> bytes:
 
 
 def unread(slots: Slots, position: int, held: int) -> int:
-    """Return the number of unread frames from `position` on.  The `held` frames before `position` are read already."""
+    """Return the number of unread frames, which begin at `position`.  `held` is the number of held frames."""
     # A drain finds few frames in a large ring, so the status words are examined in growing steps.
     most = len(slots) - held
     status = slots["status"]
@@ -171,12 +171,13 @@ def rewind(slots: Slots, position: int) -> None:
 
 
 def number(slots: Slots, position: int) -> int:
-    """Give the next frame to be read a new position, and return the new position.
+    """Give the next frame to be read a new position of at least `position`, and return the new position.
 
-    The slot of a frame follows from its position, so the new position may be above `position`.  It is the lowest
-    position that is not below `position` and belongs to the slot of the next frame.
+    The slot of the frame is fixed, and the position must belong to this slot.  The result is therefore the lowest
+    such position that is not below `position`.
 
-    Call this function only while no frame is held, and while no unread frame has been read before (`rewind`).
+    Call this function only while no frame is held, and while every unread frame is new (was not read before a
+    `rewind`).
     """
     cursor = int(slots["cursor"][0])
     position += (cursor - position) % len(slots)

@@ -54,7 +54,7 @@ class PacketRing:
     """
 
     def __init__(self, sock: socket.socket, ring_bytes: int, interface: str) -> None:
-        """Map the ring of `sock`, which must have `ring_bytes`, and take ownership of `sock`.
+        """Map the memory of the ring of `sock`, whose size is `ring_bytes`, and take ownership of `sock`.
 
         Raises: OSError or ValueError if the ring cannot be mapped.  `sock` is closed then.
         """
@@ -70,7 +70,7 @@ class PacketRing:
 
     @classmethod
     def open(cls, interface: str, ring_bytes: int) -> "PacketRing":
-        """Make a ring, which fills from `bind` on.  Raises: OSError, for example if there is not enough memory."""
+        """Make a ring, which receives frames after `bind`.  Raises: OSError, for example if memory is short."""
         *request, slots = ring_layout.geometry(ring_bytes, mmap.PAGESIZE)
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
@@ -87,7 +87,7 @@ class PacketRing:
 
     @classmethod
     def adopt(cls, descriptor: int, slots: int, interface: str) -> "PacketRing":
-        """Take over a ring with this number of slots that another reader left, and take ownership of `descriptor`.
+        """Take over a ring of `slots` slots that another reader left, and take ownership of its `descriptor`.
 
         Raises: OSError or ValueError if the ring cannot be used.  `descriptor` is closed then.
         """
@@ -100,7 +100,10 @@ class PacketRing:
 
     @property
     def name(self) -> str:
-        """Return the name under which to keep the ring's descriptor.  The name has slot size, slots and interface."""
+        """Return the name under which to keep the ring's descriptor.
+
+        The name has the slot size in bytes, the number of slots and the interface, for example `ring-160x49920-can0`.
+        """
         return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.interface}"
 
     @property
@@ -162,7 +165,7 @@ class PacketRing:
             self.held_from = position
 
     def drops(self) -> int:
-        """Return how many frames found no free slot since the latest call, by this reader or by an earlier reader."""
+        """Return how many frames found no free slot since the last call.  An earlier reader may have made that call."""
         # The kernel resets the counters with each PACKET_STATISTICS (packet(7)), so nothing is counted twice.
         return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 

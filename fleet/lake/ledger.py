@@ -11,15 +11,18 @@ loss, and the epoch of the batch that reports the loss.
 """
 
 import dataclasses
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Final
+
+import msgspec
 
 from agent.formats.up.ledger import Range, Record, Span, State, explain
+from agent.formats.up.limits import MAX_SEQ
 from agent.system.times import utc_text_of
 from fleet.lake.location import Location
+from fleet.lake.opened_batch import LATEST_US
 from fleet.lake.query import Answer, query
 
 COLUMNS: Final = (
@@ -70,6 +73,35 @@ class Report(Record):
     detail: str | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=LATEST_US)]
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """Holds the fields of a loss event that the ledger needs.
+
+    An event has no entry for a field without a value, and the field then keeps its default.
+    """
+
+    reason: str
+    epoch: str = ""
+    id: _Count = 0
+    lane: str | None = None
+    bus: str | None = None
+    detail: str | None = None
+    batches: _Count = 0
+    samples: _Count = 0
+    frames: _Count = 0
+    first_seq: _Count | None = None
+    last_seq: _Count | None = None
+    first_t_us: _Time | None = None
+    last_t_us: _Time | None = None
+
+    def __post_init__(self) -> None:
+        if self.first_seq is not None and (self.last_seq is None or self.last_seq < self.first_seq):
+            raise ValueError("the range of sequence numbers has no end, or ends before it begins")
+
+
 @dataclass(frozen=True, slots=True)
 class _Epoch:
     """Holds the stored numbers and the loss reports of one epoch of a vehicle."""
@@ -107,16 +139,27 @@ def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
     for line in query(lake, _STORED, parameters).to_pylist():
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
     for line in query(lake, _REPORTED, parameters).to_pylist():
-        fields = json.loads(line["fields"])
+        fields = _read_fields(line["fields"])
         # A batch of one epoch may report losses of another epoch, for example of an earlier spool.
-        found[line["vehicle"], fields.get("epoch", "")].reports.append(_report(line["epoch"], fields))
+        found[line["vehicle"], fields.epoch].reports.append(_report(line["epoch"], fields))
     return found
 
 
-def _report(reported_in: str, fields: Mapping[str, Any]) -> Report:
-    names = (each.name for each in dataclasses.fields(Report))
-    # An event has no entry for a field without a value.  `Report` then keeps the default of the field.
-    return Report(**{name: fields[name] for name in names if name in fields} | {"reported_in": reported_in})
+def _read_fields(fields: str) -> _Fields:
+    """Return the fields of a loss event.
+
+    If the fields are not valid, return a record that says so.  One faulty vehicle must not make the ledger of all other
+    vehicles fail.
+    """
+    try:
+        return msgspec.json.decode(fields, type=_Fields)
+    except msgspec.ValidationError as error:
+        return _Fields(reason="unreadable report", detail=str(error))
+
+
+def _report(reported_in: str, fields: _Fields) -> Report:
+    names = [each.name for each in dataclasses.fields(Report) if each.name != "reported_in"]
+    return Report(**{name: getattr(fields, name) for name in names}, reported_in=reported_in)
 
 
 def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.errors import Untrusted
-from agent.formats.up.catalogue import Catalogue
 from agent.formats.up.columns import Window
 from agent.formats.up.seal import Header
 
@@ -14,23 +13,20 @@ LATEST_US: Final = 7_258_118_400 * 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedBatch:
-    """Holds a batch that was verified and opened.
-
-    `sealed_bytes` is the size of the sealed batch as it arrived.  `catalogue` is the digest of the catalogue that the
-    batch refers to, and `carried` is the catalogue that the batch itself contains.  Either may be None.
-    """
+    """Holds a batch that was verified and opened.  `sealed_bytes` is the size of the sealed batch as it arrived."""
 
     header: Header
     window: Window
     sealed_bytes: int
     received_at_us: int
-    catalogue: bytes | None = None
-    carried: Catalogue | None = None
 
 
 def check_times(header: Header, window: Window) -> None:
-    """Check that all times of a batch lie between 1970 and 2200.  Raises: Untrusted if one does not."""
-    times = [header.sealed_at_us, window.start_us, window.end_us, window.clock.wall_us]
+    """Check that all times of a batch lie between 1970 and 2200, and that its CLOCK_BOOTTIME is below 230 years.
+
+    Raises: Untrusted if one of them does not.
+    """
+    times = [header.sealed_at_us, window.start_us, window.end_us, window.clock.wall_us, window.clock.boottime_us]
     times += [event.t_us for event in window.events]
     for group in window.groups:
         if group.t_us.size:

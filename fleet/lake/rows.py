@@ -5,7 +5,8 @@ The rows are Arrow tables.  They are built from whole columns, without a loop ov
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +16,25 @@ from agent.formats.up.columns import ColumnGroup, EventValue, SignalInfo, physic
 from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.schema import BATCHES, DAY_US, EVENTS, SAMPLES, TIME
 
+BatchRows = Mapping[str, pa.RecordBatch]
+"""The rows of one batch in each table of the lake, by the name of the table."""
 
-def sample_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Return a row for every sample of `batches`, batch after batch.
 
-    Text columns are dictionary-encoded, so each text takes 4 bytes a row.
+def rows_of(batch: OpenedBatch) -> BatchRows:
+    """Return the rows of `batch` in every table of the lake."""
+    return {"samples": _samples_of(batch), "events": _events_of(batch), "batches": _batch_of(batch)}
+
+
+def table_of(name: str, batches: Sequence[BatchRows]) -> pa.Table:
+    """Return the rows of `batches` in the table `name`, batch after batch.
+
+    Text columns of samples are dictionary-encoded, so each text takes 4 bytes a row.
     """
-    return pa.Table.from_batches(
-        [_samples_of(batch) for batch in batches if batch.window.samples], schema=_encoded(SAMPLES)
-    )
+    return pa.Table.from_batches([rows[name] for rows in batches if rows[name].num_rows], schema=_ARROW_SCHEMAS[name])
 
 
-def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Return a row for every event of `batches`, batch after batch.  The column `fields` holds a JSON object."""
+def _events_of(batch: OpenedBatch) -> pa.RecordBatch:
+    """Return a row for every event.  The column `fields` holds a JSON object."""
     rows = [
         {
             **_key(batch),
@@ -37,40 +44,37 @@ def event_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
             "reason": _text(event.fields.get("reason")),
             "fields": json.dumps({name: _finite(value) for name, value in event.fields.items()}),
         }
-        for batch in batches
         for row, event in enumerate(batch.window.events)
     ]
-    return pa.Table.from_pylist(rows, schema=EVENTS)
+    return pa.RecordBatch.from_pylist(rows, schema=EVENTS)
 
 
-def batch_rows(batches: Sequence[OpenedBatch]) -> pa.Table:
-    """Return one row of the table `batches` for each batch."""
-    rows = [
-        {
-            **_key(batch),
-            "lane": batch.header.lane.label,
-            "campaign": batch.window.campaign,
-            "revision": batch.window.revision,
-            "start": batch.window.start_us,
-            "end": batch.window.end_us,
-            "samples": batch.window.samples,
-            "events": len(batch.window.events),
-            "bytes": batch.sealed_bytes,
-            "sealed": batch.header.sealed_at_us,
-            "received": batch.received_at_us,
-            "clock": batch.window.clock.quality.name.lower(),
-            "boot_id": batch.window.clock.boot_id,
-            "clock_wall": batch.window.clock.wall_us,
-            "clock_boottime_us": batch.window.clock.boottime_us,
-        }
-        for batch in batches
-    ]
-    return pa.Table.from_pylist(rows, schema=BATCHES)
+def _batch_of(batch: OpenedBatch) -> pa.RecordBatch:
+    row = {
+        **_key(batch),
+        "lane": batch.header.lane.label,
+        "campaign": batch.window.campaign,
+        "revision": batch.window.revision,
+        "start": batch.window.start_us,
+        "end": batch.window.end_us,
+        "samples": batch.window.samples,
+        "events": len(batch.window.events),
+        "bytes": batch.sealed_bytes,
+        "sealed": batch.header.sealed_at_us,
+        "received": batch.received_at_us,
+        "clock": batch.window.clock.quality.name.lower(),
+        "boot_id": batch.window.clock.boot_id,
+        "clock_wall": batch.window.clock.wall_us,
+        "clock_boottime_us": batch.window.clock.boottime_us,
+    }
+    return pa.RecordBatch.from_pylist([row], schema=BATCHES)
 
 
 def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
     """Return the rows of one batch, ordered by column group, then by signal, then by arrival on the bus."""
     groups = [group for group in batch.window.groups if group.raw.size]
+    if not groups:
+        return pa.RecordBatch.from_pylist([], schema=_ARROW_SCHEMAS["samples"])
     signals = [signal for group in groups for signal in group.signals]
     # `of_signal` holds, for each row, the index of its signal in `signals`.
     lengths = np.concatenate([np.full(len(group.signals), group.t_us.size) for group in groups])
@@ -98,7 +102,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
         "text": _texts(groups, rows),
         "source_address": _source_addresses(groups, lengths, rows),
     }
-    return pa.RecordBatch.from_arrays([columns[name] for name in SAMPLES.names], schema=_encoded(SAMPLES))
+    return pa.RecordBatch.from_arrays([columns[name] for name in SAMPLES.names], schema=_ARROW_SCHEMAS["samples"])
 
 
 def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64], rows: int) -> pa.Array:
@@ -167,3 +171,6 @@ def _text(value: EventValue | None) -> str | None:
 def _finite(value: EventValue) -> EventValue:
     # Infinities and NaN become text, because JSON cannot hold them.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_ARROW_SCHEMAS: Final = {"samples": _encoded(SAMPLES), "events": EVENTS, "batches": BATCHES}

@@ -13,7 +13,7 @@ folder the library does not call fsync.  This module therefore calls fsync befor
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -32,15 +32,8 @@ from agent.errors import Permanent, Transient
 from agent.system.durable import fsync_directory
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.location import Location
-from fleet.lake.opened_batch import OpenedBatch
-from fleet.lake.rows import batch_rows, event_rows, sample_rows
+from fleet.lake.rows import BatchRows, table_of
 from fleet.lake.schema import SCHEMAS
-
-_ROWS: Mapping[str, Callable[[Sequence[OpenedBatch]], pa.Table]] = {
-    "samples": sample_rows,
-    "events": event_rows,
-    "batches": batch_rows,
-}
 
 # Times and row numbers rise by small steps, so they are stored as deltas.  For a synthetic drive, this reduced all
 # columns together from 6.3 to 2.3 bytes a sample.  Writing is also faster.
@@ -72,12 +65,12 @@ class Lake:
             ) from error
         return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
-    def append(self, name: str, app_id: str, number: int, batches: Sequence[OpenedBatch]) -> None:
+    def append(self, name: str, app_id: str, number: int, batches: Sequence[BatchRows]) -> None:
         """Append the rows of `batches` to the table `name` as commit `number`, unless the table has this commit.
 
         Raises: Transient if the storage refuses.  Then call `append` again, in this process or after a restart.
         """
-        rows = _ROWS[name](batches)
+        rows = table_of(name, batches)
         # Without rows, the commit number need not be recorded, because a repetition of this commit has no rows either.
         if rows.num_rows == 0:
             return
@@ -156,7 +149,8 @@ def force_to_disk(table_uri: str, version: int) -> None:
         return
     folder = Path(unquote(location.path))
     entry = folder / "_delta_log" / f"{version:020}.json"
-    actions = [json.loads(line) for line in entry.read_text().splitlines()]
+    # A text of a vehicle may hold U+2028, at which str.splitlines would cut a line of the log in two.
+    actions = [json.loads(line) for line in entry.read_bytes().split(b"\n") if line]
     # Paths in the log are percent-encoded (Delta protocol, section Add File).
     files = [folder / unquote(action["add"]["path"]) for action in actions if "add" in action]
     for file in (*files, entry):

@@ -14,25 +14,23 @@ There are two kinds of rejection:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.errors import Permanent, Untrusted
+from agent.errors import AgentError, Permanent, Untrusted
 from agent.formats.topics import parse_up, partition_of
 from agent.formats.up.catalogue import Catalogue, UnknownCatalogue
 from agent.formats.up.decode import UnknownFormat, decode_batch
+from agent.formats.up.limits import MAX_SEQ
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times
+from fleet.lake.rows import BatchRows, rows_of
 from fleet.state.registry import VehicleRecord
 
 FindVehicle = Callable[[str], tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None]
 FindCatalogue = Callable[[str, bytes], Catalogue | None]
 """A function that finds a catalogue by vehicle and digest, or returns None."""
-
-MAX_SEQ: Final = 2**63 - 1
-"""The largest sequence number that the receiver accepts: the largest integer that SQLite and Delta hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,20 @@ class Hopeless(Untrusted):
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """Holds the header of a batch that may go into the lake, and its rows in each table.
+
+    `catalogue` is the digest of the catalogue that the batch refers to, and `carried` is the catalogue that the batch
+    itself contains.  Either may be None.
+    """
+
+    header: Header
+    rows: BatchRows
+    catalogue: bytes | None
+    carried: Catalogue | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Holds the header of a genuine batch that waits for a catalogue, and the digest of this catalogue."""
 
@@ -69,7 +81,7 @@ def judge(
     find_catalogue: FindCatalogue,
     *,
     received_at_us: int,
-) -> OpenedBatch | Rejection | Waiting:
+) -> Accepted | Rejection | Waiting:
     """Verify and open an envelope that came on `topic`, and return the verdict.
 
     `received_at_us` is in microseconds since the Unix epoch.  Raises: Transient if a catalogue cannot be read now.
@@ -101,7 +113,7 @@ def open_batch(
     find_catalogue: FindCatalogue,
     *,
     received_at_us: int,
-) -> OpenedBatch:
+) -> Accepted:
     """Open an envelope, which must be signed with `device_key`.
 
     Raises: Hopeless if `device_key` signed the envelope, but its content is invalid; UnknownCatalogue if the receiver
@@ -112,19 +124,19 @@ def open_batch(
 
 def reopen_batch(
     payload: bytes, private: RecipientPrivateKey, find_catalogue: FindCatalogue, *, received_at_us: int
-) -> OpenedBatch:
-    """Open a batch for the second time, after a crash.  `open_batch` accepted it before the crash.
+) -> BatchRows:
+    """Return the rows of a batch that `open_batch` accepted before a crash.
 
     The signature is not verified again.  Verifying it needs the vehicle's record, which may be damaged by now.
 
     Raises: Hopeless, UnknownCatalogue or Untrusted, as `open_batch` does.
     """
-    return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us)
+    return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us).rows
 
 
 def _opened(
     payload: bytes, header: Header, body: bytes, find_catalogue: FindCatalogue, received_at_us: int
-) -> OpenedBatch:
+) -> Accepted:
     if header.seq > MAX_SEQ:
         raise Hopeless(f"The sequence number {header.seq} of the batch exceeds {MAX_SEQ}.")
     used: list[bytes] = []
@@ -135,13 +147,21 @@ def _opened(
 
     try:
         window, carried = decode_batch(body, find)
+        check_times(header, window)
+        rows = rows_of(OpenedBatch(header, window, len(payload), received_at_us))
     except UnknownFormat:
         # A newer agent made the batch.  The batch is not hopeless, because an updated receiver can read it.
         raise
     except Untrusted as error:
         raise Hopeless(str(error)) from error
-    check_times(header, window)
-    return OpenedBatch(header, window, len(payload), received_at_us, used[0] if used else None, carried)
+    except (AgentError, UnknownCatalogue):
+        raise
+    except Exception as error:
+        raise Untrusted(
+            f"The receiver failed on this batch ({type(error).__name__}: {error}). This is a fault of the receiver: "
+            "report it together with the batch in the quarantine."
+        ) from error
+    return Accepted(header, rows, used[0] if used else None, carried)
 
 
 def _key_of(vehicle: str, find: FindVehicle) -> ec.EllipticCurvePublicKey:

@@ -28,7 +28,7 @@ from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import read_header
 from fleet.lake.batch_key import BatchKey
-from fleet.lake.opened_batch import OpenedBatch
+from fleet.lake.rows import BatchRows
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
 from fleet.receiving.answers import Answers
@@ -75,7 +75,7 @@ class _Judged:
     """Holds the verdicts on a group of messages.  `messages` counts the messages that were judged."""
 
     messages: int = 0
-    opened: dict[BatchKey, OpenedBatch] = field(default_factory=dict)
+    accepted: dict[BatchKey, BatchRows] = field(default_factory=dict)
     sealed: list[SealedBatch] = field(default_factory=list)
     waiting: dict[BatchKey, bytes] = field(default_factory=dict)
     rejections: list[tuple[Message, Rejection]] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Store:
         self._registry = registry
         self._private = private
         self._acks_key = acks_key
-        self._to_land: tuple[Commit, list[OpenedBatch]] | None = None
+        self._to_land: tuple[Commit, list[BatchRows]] | None = None
         self._answers = Answers()
         # The topic and reason of each silent rejection that was logged.
         self._logged: set[tuple[str, str]] = set()
@@ -142,7 +142,7 @@ class Store:
         judged = self._judge(messages)
         taken = self._inbox.take(judged.sealed, self._catalogues.take_arrived())
         if taken.commit is not None:
-            self._to_land = taken.commit, [judged.opened[batch.key] for batch in taken.commit.batches]
+            self._to_land = taken.commit, [judged.accepted[batch.key] for batch in taken.commit.batches]
         for key in taken.stored:
             self._answers.add_stored(key)
         for key in taken.held:
@@ -167,8 +167,8 @@ class Store:
                 self._answers.add_stored(batch.key)
             self.totals.commits += 1
             self.totals.batches += len(batches)
-            self.totals.samples += sum(batch.window.samples for batch in batches)
-            self.totals.events += sum(len(batch.window.events) for batch in batches)
+            self.totals.samples += sum(rows["samples"].num_rows for rows in batches)
+            self.totals.events += sum(rows["events"].num_rows for rows in batches)
         return self._answers.take_messages(self._acks_key)
 
     def close(self) -> None:
@@ -201,9 +201,9 @@ class Store:
                 continue
             if verdict.carried is not None:
                 self._catalogues.add_arrived(key.vehicle, verdict.carried)
-            judged.opened[key] = verdict
+            judged.accepted[key] = verdict.rows
             judged.sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue))
-            samples += verdict.window.samples
+            samples += verdict.rows["samples"].num_rows
             if samples >= COMMIT_SAMPLES:
                 break
         return judged
@@ -221,12 +221,12 @@ class Store:
             self.totals.recovered += len(batches)
             _log.info("commit_recovered", by=inbox.app_id, number=commit.number, batches=len(batches))
 
-    def _complete(self, inbox: Inbox, commit: Commit, batches: Sequence[OpenedBatch]) -> None:
+    def _complete(self, inbox: Inbox, commit: Commit, batches: Sequence[BatchRows]) -> None:
         for table in SCHEMAS:
             self._lake.append(table, inbox.app_id, commit.number, batches)
         inbox.finish(commit.number)
 
-    def _reopen(self, batch: SealedBatch) -> OpenedBatch | None:
+    def _reopen(self, batch: SealedBatch) -> BatchRows | None:
         """Open a batch that was accepted before a crash.  If that fails, quarantine the batch and return None.
 
         Opening can fail if the fleet's key was replaced, or if the catalogue is damaged on the disk.

@@ -15,7 +15,7 @@ NAMES: Final = ("tampered", "rollback", "foreign_key")
 
 
 def everything(folder: FleetFolder, vehicle: str) -> bytes:
-    """Return the genuine bundle for a vehicle that holds no files yet."""
+    """Return the genuine bundle of all files for `vehicle`, which a vehicle without any files would get."""
     return build_answer(folder, SyncRequest(vehicle, Versions()))
 
 
@@ -29,8 +29,9 @@ def tampered(genuine: bytes) -> bytes:
 
 
 def attacks(newest: bytes, oldest: bytes, foreign: bytes) -> Mapping[str, bytes]:
-    """Return the three bundles by their NAMES.
+    """Return the three bundles that the vehicle must refuse.  The keys are the names in NAMES.
 
-    `newest` and `oldest` are bundles of the vehicle's own fleet; `foreign` is a bundle of another fleet.
+    "tampered" is a changed copy of `newest`, the newest bundle of the vehicle's own fleet.  "rollback" is `oldest`, an
+    older bundle of the same fleet.  "foreign_key" is `foreign`, a bundle of another fleet.
     """
     return dict(zip(NAMES, (tampered(newest), oldest, foreign), strict=True))

@@ -1,6 +1,7 @@
 """Compares the samples in the lake with the samples that the oracle expects, as multisets.
 
-Sets would hide duplicates, and a signal may really have two samples at the same time.  DuckDB does the counting.
+Sets would not show a sample that the lake holds twice by mistake.  They would also merge two genuine samples that a
+signal has at the same time.  DuckDB does the counting.
 """
 
 from dataclasses import dataclass
@@ -61,11 +62,11 @@ select campaign, bus, source_address, signal, time_us, wanted, found from keys o
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Holds the counts of a comparison, in samples.
+    """Holds the counts of a comparison.
 
-    Campaign, bus, source address, signal and time identify a sample, although several samples may share them.
-    `missing` and `duplicates` count, for each such identity, the samples that the lake has too few or too many.
-    `differing` counts the identities with the right number of samples but a wrong raw value, value, text or unit.
+    All samples with the same campaign, bus, source address, signal and time form a group, usually of one sample.
+    `missing` counts the expected samples that the lake lacks, and `duplicates` the samples that a group has in excess.
+    `differing` counts the groups with the right number of samples but a wrong raw value, value, text or unit.
     `examples` describes up to five differences.
     """
 

@@ -1,6 +1,6 @@
-"""Plays the plot of the demonstration: a table says what happens during the drive, and when.
+"""Plays the plot of the demonstration.  The plot is a table of what happens during the drive, and when.
 
-The times are fractions of the drive's length, so that every event happens in a drive of any length.
+Its times are fractions of the drive's length.  Every event therefore happens, however long the drive takes.
 """
 
 import asyncio
@@ -32,8 +32,9 @@ DOWN_S: Final = 1.0
 class Record:
     """Holds what happened during the drive.
 
-    `outages_us` and `drive_us` are spans of wall-clock time in microseconds since the Unix epoch.  `refused` says for
-    each forged push whether the vehicle refused it.
+    `drive_us` is the pair (begin, end) of the drive, and `outages_us` holds such a pair for each outage.  They are
+    wall-clock times in microseconds since the Unix epoch.  `refused` says for each forged push whether the vehicle
+    refused it.
     """
 
     outages_us: list[tuple[int, int]] = field(default_factory=list)

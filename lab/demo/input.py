@@ -32,7 +32,7 @@ class DriveInput:
     """Holds the input of one drive.
 
     `databases` are the database files of each bus.  `settings` is the agent's `[[sources]]` table without `speed`.
-    Each call of `frames` yields all frames for the oracle, from the beginning.
+    `frames` yields the frames for the oracle.  Each call starts again at the first frame.
     """
 
     name: str
@@ -77,9 +77,9 @@ def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
 def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str, folder: Path) -> DriveInput:
     """Return a drive from a recorded log.  A compressed log is unpacked into `folder` for the oracle.
 
-    `databases` are pairs (bus, file); None as bus stands for every bus.
+    `databases` are pairs (bus, file).  If the bus is None, the file is for every bus of the log.
 
-    Raises: Permanent if a file is missing, or if the log has no frames or lacks a named bus.
+    Raises: Permanent if a file is missing, if the log has no frames, or if it has none on a bus that `databases` names.
     """
     for file in (log, *(file for _, file in databases)):
         if not file.is_file():

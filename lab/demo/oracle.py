@@ -1,4 +1,4 @@
-"""Computes the samples that the lake must hold, independently of the agent.  This is the oracle.
+"""Computes which samples the lake must hold.  This module is the oracle of the demonstration.
 
 cantools decodes frame by frame, and plain Python applies the campaigns sample by sample (`oracle_campaigns.py`).  The
 oracle is slow and simple.  It shares no code with the agent's decoder, campaigns and formats, so it does not share
@@ -35,7 +35,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Expected:
-    """Holds the samples that must be in the lake, as columns, and the numbers of frames that were read and decoded."""
+    """Holds the expected samples as columns.  `frames` counts the frames read, and `decoded` the frames decoded."""
 
     campaign: list[str] = field(default_factory=list)
     bus: list[str] = field(default_factory=list)
@@ -54,9 +54,9 @@ class Expected:
 
 
 def read_log(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a log in the order of the log, read by python-can.
+    """Read a log with python-can, and yield its frames in their order in the log.
 
-    Raises: Permanent if the log is compressed.
+    Raises: Permanent if the log is compressed (.zst, .xz or .bz2).
     """
     # python-can opens only some kinds of compressed logs, so the caller must unpack all of them.
     if path.suffix in {".zst", ".xz", ".bz2"}:
@@ -75,9 +75,10 @@ def read_log(path: Path) -> Iterator[Frame]:
 
 
 class _Bus:
-    """Holds the messages of one bus, by identifier or by J1939 parameter group number (`match` = "pgn").
+    """Finds the database's message for each frame of one bus.
 
-    If two databases have the same message, the first database wins.
+    Messages are found by their identifier.  If `match` is "pgn", the messages of extended frames are found by their
+    J1939 parameter group number instead.  If two databases define the same message, the first definition is used.
     """
 
     def __init__(self, files: Iterable[Path], match: str) -> None:
@@ -104,7 +105,7 @@ class _Bus:
         return self._messages.get(self._key(frame.can_id, frame.extended))
 
     def sender(self, frame: Frame) -> int | None:
-        """Return the J1939 source address of a frame, or None if messages are found by identifier."""
+        """Return the J1939 source address of a frame, or None if its message is found by identifier."""
         return frame.can_id % 256 if self._pgn and frame.extended else None
 
 
@@ -125,8 +126,9 @@ def expected_samples(
 ) -> Expected:
     """Decode `frames`, apply the campaigns of `stages` to them, and return the expected samples.
 
-    A stage (see `Stage`) begins on a bus after the number of frames that it names, and ends when the next stage begins.
-    A campaign that is unchanged in the next stage keeps its state.  A new or changed campaign starts without state.
+    A stage (see `Stage`) names a number of frames for each bus.  After that many frames of a bus, the stage begins on
+    this bus.  It ends there when the next stage begins.  A campaign that is unchanged in the next stage keeps its
+    state.  A new or changed campaign starts without state.
     """
     buses = {bus: _Bus(files, match) for bus, files in databases.items()}
     campaigns: list[list[OracleCampaign]] = [[]]

@@ -1,10 +1,14 @@
 """Applies campaigns for the oracle, sample by sample in plain Python.  Pure.
 
-The rules are those of config/campaigns/README.md.  The first sample of a signal is kept.  After that, a sample is kept
-if it comes at least `minimumSamplingIntervalMs` after the previous kept sample.  A sample more than a minute before the
-previous kept sample is kept too, because the clock has then been set back.  With `onChange`, its raw value must also
-differ from the raw value of the previous sample, whether that sample was kept or not.  If messages are found by J1939
-parameter group, each source address has its own state.
+The rules are those of config/campaigns/README.md:
+
+- The first sample of a signal is kept.
+- A later sample is kept if it comes at least `minimumSamplingIntervalMs` after the previous kept sample.
+- If a sample is more than a minute older than the previous kept sample, the clock was set back, and the sample is kept.
+- With `onChange`, a sample is never kept if its raw value equals that of the previous sample.  The previous sample
+  counts even if it was not kept.
+
+If messages are found by J1939 parameter group, the rules apply to the samples of each source address separately.
 """
 
 import json

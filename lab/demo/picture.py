@@ -15,11 +15,11 @@ PANELS = 4
 
 
 def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
-    """Return (bus, signal) of up to PANELS signals.
+    """Return up to PANELS pairs (bus, signal) to draw.
 
-    For each word of PREFERRED, the signal with the most distinct values is chosen among those whose names contain the
-    word.  If fewer than PANELS are found, signals without such a word follow, again those with the most distinct
-    values.
+    A signal belongs to the first word of PREFERRED that its name contains.  From the signals of each word, the one with
+    the most distinct values is chosen.  Signals without such a word fill the remaining panels.  Of them, too, the ones
+    with the most distinct values come first.
     """
     stats = samples.group_by(["bus", "signal"]).aggregate(
         [("value", "count"), ("value", "count_distinct"), ("value", "min"), ("value", "max")]
@@ -47,9 +47,10 @@ def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
 
 
 def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, path: Path) -> list[str]:
-    """Draw signals from `samples`, the content of the lake's table, to the PNG file `path`.  Return their names.
+    """Draw a few signals of `samples`, the content of the lake's table, as the PNG file `path`.
 
-    `outage_us` are the spans to shade, in microseconds since the Unix epoch, on the time axis of the samples.
+    Return the names of the signals.  `outage_us` holds pairs (begin, end) of spans to shade.  Their times are in
+    microseconds since the Unix epoch, on the time axis of the samples.
     """
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (the backend must be chosen before)

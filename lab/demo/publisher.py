@@ -44,7 +44,8 @@ class Publisher:
 
         Return for each forged push whether the vehicle refused it for the expected reason and kept its release.
         """
-        # The vehicle must not ask for news now: it would fetch the newer release, and the attacks would prove nothing.
+        # The vehicle must not ask for news during the attacks.  It would fetch the newer release, and the attacks would
+        # prove nothing.
         await self._up_to_date()
         signed = await self._world.fleet_command("publish", "--toggles", str(self._documents.newer_toggles))
         await self._create_foreign_fleet()
@@ -63,7 +64,7 @@ class Publisher:
             await self._world.fleet_command("publish", "--toggles", str(file), fleet=self._foreign)
 
     async def _refuses(self, name: str, bundle: bytes) -> bool:
-        """Send one forged push.  Return whether it was refused for the reason `name` and changed nothing."""
+        """Send one forged push.  Return whether the vehicle refused it for the reason `name` and kept its release."""
         before = (await self._online())["pushes"]
         await self._send(bundle)
         count = sum(before["refused"].values())
@@ -74,7 +75,7 @@ class Publisher:
         return _added(before["refused"], after["refused"]) == [name] and after["version"] == before["version"]
 
     async def _up_to_date(self) -> None:
-        """Make the vehicle ask for news now, and wait for the answer.  After an answer, it does not ask again soon."""
+        """Make the vehicle ask for news now, and wait for the answer.  The vehicle then does not ask again soon."""
         examined = (await self._online())["pushes"]["examined"]
         await self._nudge()
         await self._world.until(
@@ -97,7 +98,7 @@ class Publisher:
         return "--broker", f"localhost:{self._world.broker.port}"
 
     async def _send(self, bundle: bytes) -> None:
-        """Publish `bundle` as an attacker who has the receiver's access to the broker, but not the fleet's keys."""
+        """Publish `bundle` like an attacker who stole the receiver's TLS key, but not the fleet's signing keys."""
         fleet = self._world.fleet
         endpoint = Endpoint(
             "localhost",

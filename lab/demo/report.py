@@ -63,7 +63,7 @@ class Result:
 
     @property
     def bytes_per_sample(self) -> float:
-        """Return the bytes on the air for each sample in the lake, in both directions and including TLS."""
+        """Return the mean number of bytes on the air for a sample in the lake.  TLS and both directions are counted."""
         return self.bytes_on_air / max(self.comparison.in_lake, 1)
 
     def as_dict(self) -> dict[str, Any]:

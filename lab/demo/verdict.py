@@ -1,4 +1,4 @@
-"""Gives the verdict: compares the lake with the samples of the oracle, and the pushes with the plot."""
+"""Gives the verdict: compares the lake with the samples of the oracle, and the vehicle's reports with the plot."""
 
 import json
 import time
@@ -23,8 +23,9 @@ from lab.world import World
 class Outcome:
     """Holds the outcome of a drive.
 
-    `record` says what happened, `status` is the agent's last status, and `toggle` the value of `demo-greeting`.
-    `bytes_on_air` counts both directions, and `agent_status` is the agent's exit status.
+    `record` says what happened.  `status` is what the agent reported about itself at the end of the drive, and
+    `agent_status` is its exit status.  `toggle` is the value of the toggle `demo-greeting` at the end of the drive.
+    `bytes_on_air` counts both directions.
     """
 
     record: Record
@@ -85,7 +86,12 @@ def _table(world: World, name: str) -> pa.Table:
 
 
 def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
-    """Return the sets of campaigns in the order in which they took effect, from the vehicle's receipts in the lake."""
+    """Return the stages (see `Stage`) in the order in which they took effect.
+
+    The vehicle's receipts in the lake name the campaigns of each stage.
+
+    Raises: Permanent if the lake holds no receipt.
+    """
     stages: list[Stage] = []
     for event in events:
         if event["kind"] == "campaigns_in_force":
@@ -101,8 +107,8 @@ def _stages(events: list[dict[str, Any]], documents: Mapping[str, Mapping[str, A
 def _check_plot(stages: list[Stage]) -> None:
     """Check that the receipts name the campaigns of the plot.  Raises: Permanent if they do not.
 
-    The stages come from the vehicle itself.  Without this check, a vehicle that collects for the wrong campaigns, and
-    reports exactly these, would pass.
+    The oracle applies the campaigns that the vehicle reports.  If the vehicle applied wrong campaigns and reported the
+    same campaigns, lake and oracle would agree.  Only this check finds such an error.
     """
     held = [sorted(document["name"] for document in documents) for _, documents in stages]
     changes = [names for number, names in enumerate(held) if number == 0 or names != held[number - 1]]
@@ -114,10 +120,10 @@ def _check_plot(stages: list[Stage]) -> None:
 
 
 def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:
-    """Return the span of the outage on the time axis of the samples, in microseconds.
+    """Return a list with the outage as one pair (begin, end), in microseconds on the time axis of the samples.
 
-    The samples may have the times of a recorded log, but `record` has wall-clock times.  The wall-clock span is
-    therefore scaled, with the first sample as the start of the drive and the last sample as its end.
+    The samples may have the times of a recorded log, but `record` has wall-clock times.  The outage is therefore
+    scaled: the start of the drive becomes the time of the first sample, and the end of the drive that of the last.
     """
     times = samples["time"].cast(pa.int64()).to_numpy()
     first, last = int(times.min()), int(times.max())

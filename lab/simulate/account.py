@@ -21,7 +21,7 @@ _IN_LAKE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Holds the numbers of batches and samples that were sent, are lost, or are in the lake more than once."""
+    """Counts the batches and samples that were sent, those that are lost, and the surplus copies in the lake."""
 
     batches_sent: int
     samples_sent: int

@@ -35,7 +35,10 @@ class Cloud:
     receivers: tuple[Receiver, ...] = ()
 
     def usage(self) -> dict[str, Usage]:
-        """Return the usage of "broker" and "receiver" until now, or an empty dict for a fleet that existed before."""
+        """Return the usage until now of the broker ("broker") and of all receivers together ("receiver").
+
+        The dict is empty for a fleet that existed before.
+        """
         if self.broker is None:
             return {}
         assert self.broker.pid is not None
@@ -45,7 +48,7 @@ class Cloud:
         }
 
     def stop_receivers(self) -> list[dict[str, Any]]:
-        """Stop the receivers, and return the totals that each reports in the last line of its log."""
+        """Stop the receivers, and return for each receiver the totals in the last line of its log."""
         for receiver in self.receivers:
             receiver.stop()
         return [json.loads(last_lines(receiver.log, 1)) for receiver in self.receivers]
@@ -57,7 +60,7 @@ class Cloud:
 
 def given_cloud(fleet: FleetFolder, host: str, port: int) -> Cloud:
     """Return the cloud of an existing fleet.  Raises: AgentError if its broker does not answer."""
-    # The broker is tried before vehicles are enrolled.  If it failed later, they would stay in the fleet's registry.
+    # The broker is tried before vehicles are enrolled.  If it failed later, the vehicles would stay in the registry.
     asyncio.run(_try_broker(endpoint_of(fleet.require(), host, port, Share())))
     return Cloud(fleet, host, port)
 

@@ -21,7 +21,7 @@ class Measured:
     """Holds the costs of one simulation.
 
     `batch_bytes`, `batch_samples`, `broker_cpu_s` and `receiver_cpu_s` are averages for one batch.
-    `broker_bytes_per_connection` is memory.
+    `broker_bytes_per_connection` is the broker's memory for each connection.
     """
 
     period_s: float

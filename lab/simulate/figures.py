@@ -27,8 +27,9 @@ class Plan:
 class Measurement:
     """Holds the measurements of a finished simulation.
 
-    The vehicles sent for `seconds`.  `before` holds the usage of each program before the vehicles sent their first
-    batch.  `after` holds the usage when all batches were acknowledged, or the wait for acknowledgements was given up.
+    The vehicles sent windows for `seconds` seconds.  `before` holds the usage of each program just before the first
+    window.  `after` holds the usage when all batches were acknowledged, or when the wait for acknowledgements was
+    given up.
     """
 
     vehicles: Sequence[Vehicle]

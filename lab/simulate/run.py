@@ -39,8 +39,8 @@ _LOOK_S: Final = 0.2
 def simulate(plan: Plan, given: tuple[FleetFolder, str, int] | None) -> dict[str, Any]:
     """Run a simulation and return its figures.
 
-    `given` is an existing fleet with the host and port of its broker.  With None, a fleet is made for the simulation
-    and removed afterwards.
+    `given` is an existing fleet with the host and port of its broker.  If it is None, a fleet is made for the
+    simulation and removed afterwards.
 
     Raises: AgentError if the simulation cannot run, for example because the broker does not answer.
     """

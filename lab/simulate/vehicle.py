@@ -1,4 +1,6 @@
-"""Simulates one vehicle with its own key, certificate and MQTT connection, real sealing and signed acknowledgements.
+"""Simulates one vehicle with its own key, certificate and MQTT connection.
+
+Batches are really sealed, and the signatures of the acknowledgements are really verified.
 
 Invariant: as in the agent, a batch is kept until a signed acknowledgement names it.  The batch is sent again if the
 acknowledgement does not come or the connection is lost.  A virtual vehicle has no spool, so it keeps its batches in
@@ -58,7 +60,8 @@ class _Waiting:
 class Sent:
     """Counts the batches that one vehicle sent, and the answers.
 
-    By sequence number, `samples` holds the number of samples in a batch, and `refused` the reason for its refusal.
+    `samples` maps the sequence number of each batch to its number of samples.  `refused` maps the sequence number of
+    each refused batch to the reason.
     """
 
     samples: dict[int, int] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class Vehicle:
         return len(self._waiting)
 
     async def run(self, connecting: asyncio.Semaphore) -> None:
-        """Keep the vehicle connected until cancelled.  Each new connection sends the waiting batches again.
+        """Keep the vehicle connected until cancelled.  On each new connection, all waiting batches are resent.
 
         Raises: Permanent if the vehicle's key or certificate cannot be used.
         """

@@ -1,8 +1,8 @@
 """Makes the windows that the virtual vehicles send, from drives of the demonstration vehicle.
 
-A window holds one frame a second of every message on the body bus, with some 130 signals.  This is like a campaign that
-observes one domain of a car.  All vehicles send the same values, but each batch has its own times, and is encoded and
-sealed separately.
+A window holds the samples from one frame a second of every message on the body bus.  These are some 130 signals.  A
+campaign that observes one domain of a car collects about as many.  All vehicles send the same values, but each batch
+has its own times, and is encoded and sealed separately.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ class Recording:
 
 
 def record(seconds: float) -> Recording:
-    """Record DRIVES windows of `seconds` each, from the virtual vehicle.
+    """Record a window of `seconds` from each of DRIVES different drives of the virtual vehicle.
 
     Raises: DatabaseError if the databases are not installed.
     """

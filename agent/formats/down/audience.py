@@ -2,8 +2,9 @@
 
     {"audience": {"brand": ["Aria"], "model_year": [2026, 2027]}}
 
-A vehicle matches if every list contains the vehicle's value, such as its brand.  An attribute without a list may have
-any value.  TUF signs the field but does not interpret it, so the verifier checks the field.
+Each list has the allowed values of one attribute.  A vehicle matches if every list contains the vehicle's own value.
+An attribute without a list may have any value.  TUF signs the field but does not interpret it, so the verifier checks
+the field.
 
 Invariant: an audience that cannot be read matches no vehicle.
 """
@@ -46,11 +47,11 @@ def matches(custom: object, attributes: Attributes) -> bool:
 
 
 def parse_audience(text: str | None) -> AudienceLists:
-    """Return the lists of values in the text of an audience; None or "" means every vehicle.
+    """Return the allowed values of each attribute that `text` names.  None or "" means every vehicle.
 
     For example, `brand=Aria,model=One,model=Two` becomes `{"brand": ("Aria",), "model": ("One", "Two")}`.
 
-    Raises: Permanent naming the wrong term.
+    Raises: Permanent naming the wrong part of `text`.
     """
     lists: dict[str, tuple[str | int, ...]] = {}
     for term in filter(None, (text or "").split(",")):

@@ -60,9 +60,9 @@ class Versions(msgspec.Struct, frozen=True):
 class SyncRequest(msgspec.Struct, frozen=True):
     """A vehicle's request, which lists the versions and files that the vehicle holds.
 
-    `applied` is the version of the TUF targets in force.  `refused` is the newest version of the targets that was
-    trusted but unusable.  `applied` or `refused` is 0 if there is no such version.  `have` has the hash prefixes of the
-    target files that the vehicle holds.
+    `held` has the versions of the TUF metadata that the vehicle holds.  `applied` is the version of the TUF targets in
+    force, or 0 if there is none.  `refused` is the newest version of the targets that the vehicle verified but could
+    not use, or 0 if there is none.  `have` has the hash prefixes of the target files that the vehicle holds.
     """
 
     vehicle: str
@@ -185,5 +185,5 @@ def parse_bundle(payload: bytes) -> dict[str, bytes]:
 
 
 def _unknown_format(what: str, found: int) -> str:
-    """Return the message for a request or bundle (`what`) of an unknown format."""
+    """Return the error message for a payload of an unknown format; `what` is "sync request" or "bundle"."""
     return f"The {what} has format {found}, and this side reads format {FORMAT}: update the older side."

@@ -1,12 +1,13 @@
 """Read campaign documents, which say which signals to collect, how often, and for how long.  Pure.
 
 The format is the JSON of AWS IoT FleetWise (CreateCampaign requests and GetCampaign answers, API 2021-06-17), so a
-fleet that leaves FleetWise keeps its campaigns.  Two extensions are our own, both in `signalsToCollect[]`: `onChange`,
-and globs as in fnmatch in `name` (`*`, `?`, `[a-z]`, case-sensitive).  config/campaigns/README.md has a table of the
-fields.
+fleet that leaves FleetWise keeps its campaigns.  Two extensions are our own, both in the objects of
+`signalsToCollect`: there is a field `onChange`, and the field `name` may be a glob (`*`, `?` and `[a-z]` as in fnmatch,
+case-sensitive).  config/campaigns/README.md has a table of the fields.
 
-Invariant: no field is ignored silently.  `NO_EFFECT` lists the fields of AWS's API that cannot change what a vehicle
-collects.  Every other field that this version does not support is refused by name.
+Invariant: no field is ignored silently.  The fields in `NO_EFFECT` are accepted, because these fields of AWS's API
+cannot change what a vehicle collects.  If a campaign uses any other field that this version does not support, the
+campaign is refused, and the error names the field.
 """
 
 import hashlib
@@ -59,8 +60,9 @@ _FOREVER_NS: Final = 253_402_214_400 * 10**9
 class SignalRule(msgspec.Struct, frozen=True):
     """Says how to collect one signal, or every signal that the glob `name` matches.
 
-    An `interval_ns` of 0 keeps every sample.  A window keeps at most the `max_samples` newest samples of a signal;
-    None sets no limit.  `on_change` keeps only samples whose raw value differs from the raw value of the sample before.
+    `interval_ns` is the shortest time between two samples that are kept; 0 sets no limit.  A window keeps at most the
+    `max_samples` newest samples of a signal; None sets no limit.  With `on_change`, a sample is kept only if its raw
+    value differs from the raw value of the sample before.
     """
 
     name: str
@@ -118,9 +120,9 @@ class _Document(msgspec.Struct, rename="camel", frozen=True):
 
 
 def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign:
-    """Check a campaign document and return it as a value.
+    """Check a campaign document (JSON, or parsed JSON), and return its content as a Campaign.
 
-    `source` is the file that messages name.  Raises: Permanent naming the field and the remedy.
+    `source` is the file that error messages name.  Raises: Permanent naming the field and the remedy.
     """
     content = _read(document, source) if isinstance(document, bytes) else document
     _refuse_unsupported(content, source)
@@ -185,7 +187,7 @@ def _read(document: bytes, source: str) -> Mapping[str, Any]:
 
 
 def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
-    """Refuse fields of AWS's API that would change the collection and are not supported here."""
+    """Refuse the fields of AWS's API that are not supported here, but would change what a vehicle collects."""
     for key, reason in _NOT_SUPPORTED.items():
         # GetCampaign answers with an empty list if a campaign does not use the field.
         if content.get(key):
@@ -231,9 +233,9 @@ def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _complaint(error: str, source: str) -> str:
-    """Return msgspec's message with the file and the key in front, and a pointer to the description at the end.
+    """Return msgspec's error message with the file and the key in front, and the place of the documentation at the end.
 
-    For example, the first line becomes the second:
+    For example, the first line becomes the second (`source` is FILE):
 
         Expected `int`, got `str` - at `$.a.b`
         FILE: a.b: expected `int`, got `str`; config/...

@@ -7,8 +7,8 @@
 
 A new kind needs one row of `KINDS`, a module that parses its documents, and one effect in `agent/runtime/apply.py`.
 
-Both sides ignore a target whose path belongs to no kind, because a fleet with newer software may publish kinds that a
-vehicle does not know yet.
+The fleet and the vehicle both ignore a target whose path belongs to no kind, because a fleet with newer software may
+publish kinds that a vehicle does not know yet.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ from agent.formats.down.toggles import parse_toggles
 class Document(msgspec.Struct, frozen=True):
     """One parsed document.
 
-    `path` is the path of its TUF target, `source` is its name in messages, and `value` is the result of the parser of
-    its kind.
+    `path` is the path of the document's TUF target.  `source` names the document in error messages.  `value` is what
+    the parser of its kind returned.
     """
 
     path: str
@@ -47,11 +47,11 @@ class Kind(msgspec.Struct, frozen=True):
 
     `name` is also the name of the option of `fleet publish` for such documents.  `pattern` is the path of a document; a
     `*` stands for the name of the document.  `size_bytes` is the size limit of a document.  `parse` takes the content
-    and the source, and raises Permanent.  `name_of` returns the name of a parsed value for its path; it is None if a
-    release has only one document of this kind.
+    and the source of a document, and returns its value.  `name_of` takes a value, and returns the name that the
+    document has in its path.  `name_of` is None if a release has only one document of this kind.
 
-    `check` takes all documents of a release, of every kind, and the attributes of a vehicle.  `check` raises Permanent.
-    The attributes are None when the fleet checks a release for all vehicles before it publishes.
+    `check` takes all documents of a release, of every kind, and the attributes of a vehicle.  The attributes are None
+    when the fleet checks a release for all vehicles before it publishes.  `parse` and `check` raise Permanent.
     """
 
     name: str
@@ -95,7 +95,7 @@ def read_document(kind: Kind, content: bytes, source: str, path: str | None = No
 def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, prefix: str = "") -> list[Document]:
     """Parse the documents in `contents`, which maps paths to contents.  Paths that belong to no kind are left out.
 
-    Messages name a document by `prefix` followed by its path.  Raises: Permanent naming the document at fault.
+    Error messages name a document by `prefix` followed by its path.  Raises: Permanent naming the document at fault.
     """
     found = []
     for path, content in sorted(contents.items()):
@@ -106,7 +106,7 @@ def read_documents(contents: Mapping[str, bytes], kinds: Sequence[Kind], *, pref
 
 
 def by_kind(documents: Iterable[Document], kinds: Sequence[Kind]) -> Documents:
-    """Return the documents of a release by kind; a kind without documents has an empty list."""
+    """Group the documents of a release by the name of their kind.  A kind without documents has an empty list."""
     # The order of paths makes messages and effects independent of the order of arguments and of targets.
     ordered = sorted(documents, key=lambda document: document.path)
     return {kind.name: [each for each in ordered if kind.name_in(each.path) is not None] for kind in kinds}
@@ -115,8 +115,8 @@ def by_kind(documents: Iterable[Document], kinds: Sequence[Kind]) -> Documents:
 def check_documents(documents: Iterable[Document], vehicle: Attributes | None, kinds: Sequence[Kind]) -> None:
     """Check all documents of a release together.
 
-    The check evaluates toggles, whose rules are programs from outside.  A vehicle calls this function only in the child
-    process that verifies a bundle.
+    The check evaluates toggles, whose rules are programs from outside.  A vehicle therefore calls this function only in
+    the child process that verifies a bundle.
 
     Raises: Permanent naming the document at fault.
     """

@@ -17,8 +17,8 @@ _NAME_LETTERS: Final = 60
 def read_object(document: bytes, source: str, what: str) -> dict[str, Any]:
     """Return the JSON object (UTF-8) in `document`.
 
-    `source` is the file that messages name.  `what` says what the document should be, such as "a campaign".  JSON that
-    is not an object is refused with the message "this is not", followed by `what`.
+    `source` is the file that error messages name.  `what` says what the document should be, such as "a campaign".  If
+    the JSON is not an object, the error message is "this is not", followed by `what`.
 
     Raises: Permanent for bytes that are not JSON, a key that occurs twice in one object, and a number that is not
     finite.
@@ -57,7 +57,7 @@ def refuse_unknown(fields: Mapping[str, Any], known: Collection[str], where: str
 
     `where` names the file and the object that has the fields.
 
-    Raises: Permanent that names the first unknown field, and the known field that is most like it.
+    Raises: Permanent that names the first unknown field, and a similar known field if there is one.
     """
     for name in fields:
         if name not in known:

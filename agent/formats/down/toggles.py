@@ -1,9 +1,9 @@
 """Read a flagd flag definition strictly, before any of its flags is evaluated.  Pure.
 
-The rules come from https://flagd.dev/schema/v0/flags.json and targeting.json.  The Python evaluator accepts an empty
-document (which would remove every flag), a default variant that does not exist, and unknown operators.  All of these
-are refused here, and the message names the flag and the rule.  Properties that are not in the schema are tolerated, as
-the schema demands, and never reach the evaluator.
+The schemas https://flagd.dev/schema/v0/flags.json and targeting.json define what is valid.  The Python evaluator
+accepts an empty document (which would remove every flag), a default variant that does not exist, and unknown operators.
+All of these are refused here, and the error message names the flag and the fault.  Properties that are not in the
+schemas are tolerated, as the schemas demand, and never reach the evaluator.
 
 Invariant: `Toggles.resolved` has only validated content.  Every `$ref` in it is resolved, and its size is bounded even
 if the named rules in `$evaluators` refer to each other.
@@ -72,7 +72,7 @@ class Toggles(msgspec.Struct, frozen=True):
 def parse_toggles(document: bytes, source: str) -> Toggles:
     """Read a flag definition (JSON, UTF-8).
 
-    Raises: Permanent naming `source`, the flag and the broken rule.
+    Raises: Permanent naming `source`, the flag and the fault.
     """
     if len(document) > DOCUMENT_BYTES:
         raise Permanent(
@@ -183,7 +183,7 @@ def _kind_of(value: object, where: str) -> FlagKind:
 
 @dataclass(slots=True)
 class _Rules:
-    """Resolves every `$ref` and checks rules.
+    """Checks targeting rules, and replaces every `$ref` in them by the named rule of `evaluators`.
 
     `nodes` counts the nodes of all rules of the document together, after each `$ref` is resolved.  A limit on this
     count stops references that lead to many further references.

@@ -5,8 +5,8 @@ the fleet lacks.  The vehicle deletes stored and refused batches.
 
 Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed, so neither the
 broker nor another vehicle can cause a deletion.  A replayed acknowledgement is harmless, because a stored batch stays
-stored.  A refusal has the digest of the refused bytes, and the vehicle deletes a batch only if the digest matches.  So
-if a stranger sends bytes in the vehicle's name and they are refused, the vehicle deletes nothing.
+stored.  A stranger may send bytes in the vehicle's name, and the receiver refuses these bytes.  Even then, the vehicle
+deletes nothing: a refusal has the digest of the refused bytes, and no batch of the vehicle has this digest.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _DOMAIN: Final = b"hu/v1/ack\0"
 class Refusal(msgspec.Struct, frozen=True):
     """Says that the receiver will never store a batch, and why.
 
-    `digest` is the SHA-256 of the refused envelope; a vehicle discards only a batch with this digest.
+    `digest` is the SHA-256 of the refused envelope.  A vehicle discards its batch only if the digest matches.
     """
 
     reason: str
@@ -60,7 +60,7 @@ class Ack:
 
     @property
     def seqs(self) -> int:
-        """Count the batches that the acknowledgement names."""
+        """Return the number of batches that the acknowledgement names."""
         return len(self.stored) + len(self.refused) + sum(map(len, self.wanted.values()))
 
 

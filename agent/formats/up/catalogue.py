@@ -61,7 +61,7 @@ class Catalogue:
     _numbers: Mapping[tuple[object, ...], int]
 
     def entries_of(self, groups: Sequence[ColumnGroup]) -> NDArray[np.int64]:
-        """Return for each of the S signals of `groups` the number of its entry, or -1 if it has no entry (S,)."""
+        """Return (S,): for each of the S signals of `groups`, the number of its entry, or -1 if it has no entry."""
         listed = self.listed
         numbered = [group.numbers for group in groups if group.numbers is not None]
         if listed is not None and len(numbered) == len(groups):
@@ -70,9 +70,9 @@ class Catalogue:
         return np.array(found, np.int64)
 
     def _entry(self, signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> int:
-        """Return the number of the entry for `signal`, or -1.
+        """Return the number of the entry that describes `signal`, or -1 if there is none.
 
-        The value table of the entry must give the values in `raw` the same texts as `table` does.
+        An entry counts only if its value table gives the values in `raw` the same texts as `table` does.
         """
         number = self._numbers.get(_key(signal), -1)
         if number < 0 or texts_of(signal, self.described[number][1], raw) != texts_of(signal, table, raw):
@@ -128,9 +128,9 @@ def _catalogue(content: bytes, campaign: str, revision: str, described: tuple[De
 
 
 def _key(info: SignalInfo) -> tuple[object, ...]:
-    """Return a key that is equal only for identical descriptions; unlike float equality, it distinguishes 0.0 and -0.0.
+    """Return a key for a description.  Two keys are equal only if the descriptions are identical.
 
-    The value table is not in the key.
+    The key distinguishes 0.0 from -0.0, which are equal as floats.  The value table is not part of the key.
     """
     return info.name, info.bus, info.unit, info.kind, info.bits, info.scale.hex(), info.offset.hex()
 

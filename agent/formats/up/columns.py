@@ -1,7 +1,9 @@
-"""The content of a batch as frozen dataclasses over numpy columns, shared by collector, codec and lake.  Pure.
+"""The content of a batch as frozen dataclasses over numpy columns.  Pure.
 
-Invariant: a batch has raw integers, never rounded physical values.  `can_dbc.values.physical` returns the value exactly
-as the database defines it: `raw * scale + offset` in float64.
+The collector, the encoder, the decoder and the lake share these classes.
+
+Invariant: a batch has raw integers, never rounded physical values.  `can_dbc.values.physical` computes the physical
+value from a raw integer exactly as the database defines it: `raw * scale + offset` in float64.
 """
 
 from collections.abc import Mapping
@@ -80,7 +82,7 @@ class ColumnGroup:
 
     @property
     def texts(self) -> tuple[Mapping[int, str], ...]:
-        """Return, for each signal, the texts of the raw values that occur.  Each access looks the texts up again."""
+        """Return, for each signal, the mapping from raw values that occur to texts.  Each access computes it again."""
         return tuple(map(texts_of, self.signals, self.tables, self.raw))
 
 
@@ -110,7 +112,7 @@ class Window:
 
     @property
     def samples(self) -> int:
-        """Count the values in the window."""
+        """Return the number of samples in the window: one for each signal and time."""
         return sum(group.raw.size for group in self.groups)
 
 
@@ -131,7 +133,7 @@ def physical_values(group: ColumnGroup) -> NDArray[np.float64]:
 
 
 def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
-    """Return the texts of the values in `raw` (n,), by raw value.  Values without a text are left out."""
+    """Return a mapping from each different value in `raw` (n,) to its text.  Values without a text are left out."""
     if not table:
         return _NO_TEXTS
     values = different(raw)
@@ -140,7 +142,7 @@ def texts_of(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64
 
 
 def occurring(signal: SignalInfo, table: Mapping[int, str], raw: NDArray[np.int64]) -> Mapping[int, str]:
-    """Return the entries of the value table whose values occur in `raw` (n,)."""
+    """Return those entries of the value table `table` that apply to values in `raw` (n,)."""
     if not table:
         return _NO_TEXTS
     keys = text_keys(signal, np.array(different(raw), np.int64)).tolist()

@@ -19,7 +19,18 @@ from agent.formats.up import delta
 from agent.formats.up.catalogue import DIGEST_BYTES, Catalogue, UnknownCatalogue, read_catalogue
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Described, Event, EventValue, Window
 from agent.formats.up.descriptions import read_table, wraps_of
-from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_SENDERS, MAX_VALUES
+from agent.formats.up.limits import (
+    FORMAT,
+    MAX_BODY_BYTES,
+    MAX_EVENT_FIELDS,
+    MAX_EVENTS,
+    MAX_LABEL_CHARS,
+    MAX_ROW_CHARS,
+    MAX_SENDERS,
+    MAX_SIGNALS,
+    MAX_VALUES,
+)
+from agent.formats.up.row_chars import row_chars
 
 _CLOCK_QUALITIES = frozenset(int(quality) for quality in ClockQuality)
 
@@ -60,6 +71,7 @@ def decode_batch(body: bytes, find: FindCatalogue = no_catalogues) -> tuple[Wind
             raise UnknownFormat(
                 f"The batch has format {message.format}, and this receiver reads format {FORMAT}: update the receiver."
             )
+        _check_labels_and_events(message)
         carried = read_catalogue(message.carried) if message.carried else None
         catalogue = _find(message.catalogue, find)
         return _window(message, catalogue, _read_groups(message, catalogue)), carried
@@ -106,6 +118,7 @@ def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:
 def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tuple[ColumnGroup, ...]:
     """Return all column groups of a batch.  Raises: delta.MalformedError if the batch contradicts itself."""
     columns = message.columns
+    _check_lengths(columns)
     sizes, time_of = list(columns.sizes), list(columns.times) or list(range(len(columns.sizes)))
     senders = list(columns.senders) or [0] * len(sizes)
     _check_counts(columns, sizes, time_of, senders)
@@ -131,7 +144,32 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
         infos, tables = tuple(signal for signal, _ in chosen), tuple(table for _, table in chosen)
         groups.append(ColumnGroup(t_us, infos, raw, tables, source_address))
         first, start = first + size, start + size * count
+    if row_chars(groups) > MAX_ROW_CHARS:
+        raise delta.MalformedError(f"the text columns of its samples have more than {MAX_ROW_CHARS} characters")
     return tuple(groups)
+
+
+def _check_labels_and_events(message: pb.TelemetryBatch) -> None:
+    """Check what stands outside of the columns.  Raises: delta.MalformedError."""
+    if len(message.events) > MAX_EVENTS:
+        raise delta.MalformedError(f"it has more than {MAX_EVENTS} events")
+    if any(len(event.fields) > MAX_EVENT_FIELDS for event in message.events):
+        raise delta.MalformedError(f"an event has more than {MAX_EVENT_FIELDS} fields")
+    labels = [message.campaign, message.revision, message.clock.boot_id]
+    labels += [event.kind for event in message.events]
+    labels += [field.name for event in message.events for field in event.fields]
+    if any(len(label) > MAX_LABEL_CHARS for label in labels):
+        raise delta.MalformedError(
+            f"a campaign, a revision, a kind of event or a name of a field has more than {MAX_LABEL_CHARS} characters"
+        )
+
+
+def _check_lengths(columns: pb.Columns) -> None:
+    """Check the length of every list of `columns`.  Raises: delta.MalformedError."""
+    lists = (columns.sizes, columns.times, columns.senders, columns.signals, columns.counts, columns.unwrapped)
+    deltas = (columns.time.bases, columns.time.steps, columns.value.bases, columns.value.steps)
+    if any(len(each) > MAX_SIGNALS for each in (*lists, *deltas)):
+        raise delta.MalformedError(f"it has more than {MAX_SIGNALS} groups or columns")
 
 
 def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[int], senders: Sequence[int]) -> None:
@@ -155,7 +193,7 @@ def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[i
 
 
 def _numbers(columns: pb.Columns, entries: int) -> list[int]:
-    """Return the number of the description of each value column.
+    """Return, for each value column, the number of the description of its signal.
 
     Raises: delta.MalformedError if a number is missing, or is not between 0 and `entries` - 1.
     """

@@ -118,7 +118,7 @@ def encode(tables: Sequence[NDArray[np.int64]], wraps: NDArray[np.uint8]) -> Del
 
 
 def encode_times(times: Sequence[NDArray[np.int64]], origin: int) -> Deltas:
-    """Encode columns of times (n,).  Each column has its own n, at least 1.
+    """Encode columns of times.  Each column has a length of its own, at least 1.
 
     The bases are counted from `origin`, in multiples of the unit.
     """
@@ -178,7 +178,7 @@ def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray
     """Return the difference of each value to the value before it in its column.
 
     The first value of a column has no value before it.  Its difference is a copy of the second difference, or 0 if the
-    column has only one value.  A copy changes neither the extremes nor the common divisor of the column.
+    column has only one value.  A copy changes neither the extremes nor the common divisor of the differences.
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])
@@ -188,7 +188,7 @@ def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray
 
 
 def _in_units(bases: NDArray[np.int64], deltas: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-    """Return the largest number (at least 1) that divides all bases and deltas, and the deltas divided by it."""
+    """Return the greatest common divisor of all bases and deltas (at least 1), and the deltas divided by it."""
     of_bases = np.gcd.reduce(bases)
     # The first few deltas usually suffice to find the unit.  Checking it with all deltas is faster than finding it
     # from all deltas.
@@ -253,7 +253,10 @@ def _places(starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.in
 def _wrap(
     values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.int64], wraps: NDArray[np.uint8]
 ) -> None:
-    """Keep only as many bits of each value as its wrap has, in place.  Columns whose values all fit are not touched."""
+    """Reduce each value, in place, to the number of bits of its column's wrap.
+
+    Columns whose values all fit are not touched.
+    """
     beyond = np.minimum.reduceat(values, starts) < _LOWEST[wraps]
     beyond |= np.maximum.reduceat(values, starts) > _HIGHEST[wraps]
     for signed in (False, True):

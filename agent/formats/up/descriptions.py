@@ -17,10 +17,15 @@ from numpy.typing import NDArray
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.up.columns import Described, SignalInfo
 from agent.formats.up.delta import SIGNED, MalformedError
+from agent.formats.up.limits import (
+    MAX_LABEL_CHARS,
+    MAX_NAME_CHARS,
+    MAX_SIGNALS,
+    MAX_TABLE_ENTRIES,
+    MAX_TEXT_CHARS,
+)
 from can_dbc.values import Kind
 
-MAX_SIGNALS: Final = 65_536
-MAX_NAME_CHARS: Final = 500
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 
 _Type = tuple[str | None, Kind, int, float, float]
@@ -34,7 +39,7 @@ def wraps_of(signals: Iterable[SignalInfo]) -> NDArray[np.uint8]:
 def write_table(described: Sequence[Described]) -> pb.SignalTable:
     """Return a SignalTable with the descriptions.
 
-    Raises: ValueError if a name could not be read again, or if there are more than MAX_SIGNALS signals.
+    Raises: ValueError if `read_table` could not read a name back, or if there are more than MAX_SIGNALS signals.
     """
     strings: dict[str, int] = {"": 0}
     buses = [strings.setdefault(signal.bus, len(strings)) for signal, _ in described]
@@ -64,12 +69,17 @@ def write_table(described: Sequence[Described]) -> pb.SignalTable:
 
 
 def read_table(table: pb.SignalTable) -> list[Described]:
-    """Return the descriptions in a SignalTable.  Raises: MalformedError if the table contradicts itself."""
+    """Return the descriptions in a SignalTable.
+
+    Raises: MalformedError if the table contradicts itself, or exceeds the limits.
+    """
+    _check_limits(table)
     names, strings = _split_names(table.names), list(table.strings)
     types, tables = _read_types(table, strings), _read_texts(table, strings)
     if not len(names) == len(table.buses) == len(table.types) == len(table.texts):
         raise MalformedError("the numbers of names, buses, types and texts of signals differ")
     _check_indices(table.buses, strings)
+    _check_labels([strings[bus] for bus in table.buses])
     _check_indices(table.types, types)
     _check_indices(table.texts, tables)
     return [
@@ -94,8 +104,9 @@ def _join_names(names: Sequence[str]) -> str:
 def _owner_and_last(name: str) -> tuple[str, str]:
     """Split a name before its last dot, so that `Message.Signal` becomes `Message` and `.Signal`.
 
-    For a name without a dot, return an empty string and the name.  Raises: ValueError if the name could not be read
-    again, for example because it has a line break.
+    For a name without a dot, return an empty string and the name.
+
+    Raises: ValueError if `read_table` could not read the name back, for example because it has a line break.
     """
     if "\n" in name or name.startswith(".") or not 0 < len(name) <= MAX_NAME_CHARS:
         raise ValueError(
@@ -128,6 +139,7 @@ def _read_types(table: pb.SignalTable, strings: Sequence[str]) -> list[_Type]:
         raise MalformedError("a signal type has an unknown kind, or does not have 1 to 64 bits")
     _check_indices(table.units, strings)
     units = [strings[unit] or None for unit in table.units]
+    _check_labels([unit for unit in units if unit is not None])
     return list(zip(units, map(Kind, table.kinds), table.bits, scales, offsets, strict=True))
 
 
@@ -137,6 +149,21 @@ def _read_texts(table: pb.SignalTable, strings: Sequence[str]) -> list[Mapping[i
     _check_indices(table.text_values, strings)
     entries = zip(table.text_raws, (strings[value] for value in table.text_values), strict=True)
     return [dict(islice(entries, count)) for count in table.text_counts]
+
+
+def _check_limits(table: pb.SignalTable) -> None:
+    """Check how much memory the table would take.  Raises: MalformedError."""
+    if max(len(table.types), len(table.units), len(table.text_counts) - 1) > MAX_SIGNALS:
+        raise MalformedError(f"it has more than {MAX_SIGNALS} signals, signal types or value tables")
+    if max(len(table.strings), len(table.text_raws)) > MAX_TABLE_ENTRIES:
+        raise MalformedError(f"its value tables have more than {MAX_TABLE_ENTRIES} entries")
+    if any(len(text) > MAX_TEXT_CHARS for text in table.strings):
+        raise MalformedError(f"a text has more than {MAX_TEXT_CHARS} characters")
+
+
+def _check_labels(texts: Sequence[str]) -> None:
+    if any(len(text) > MAX_LABEL_CHARS for text in texts):
+        raise MalformedError(f"a bus or a unit has more than {MAX_LABEL_CHARS} characters")
 
 
 def _check_indices(indices: Sequence[int], entries: Sequence[object]) -> None:

@@ -18,9 +18,10 @@ from agent.formats.up import delta
 from agent.formats.up.catalogue import Catalogue
 from agent.formats.up.columns import Clock, Event, EventValue, Window
 from agent.formats.up.cut import cut
-from agent.formats.up.descriptions import MAX_SIGNALS, write_table
+from agent.formats.up.descriptions import write_table
 from agent.formats.up.layout import layout_of
-from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_VALUES
+from agent.formats.up.limits import FORMAT, MAX_BODY_BYTES, MAX_EVENTS, MAX_ROW_CHARS, MAX_SIGNALS, MAX_VALUES
+from agent.formats.up.row_chars import row_chars
 
 _LEVEL: Final = 6  # bodies are 3 to 9 % smaller than at level 3, for some 3 ns a sample (docs/decisions/0007)
 _CATALOGUE_LEVEL: Final = 19  # a catalogue is compressed only once for each revision of a campaign
@@ -34,8 +35,8 @@ def encode_window(window: Window, catalogue: Catalogue | None = None) -> bytes:
 
     Raises: ValueError if the window exceeds the limits of a batch.
     """
-    if _values(window) > MAX_VALUES:
-        raise ValueError(f"The window has more than {MAX_VALUES} values: cut it with encode_fragments.")
+    if _least_fragments(window) > 1:
+        raise ValueError("The window has too many values, columns, texts or events for a batch: use encode_fragments.")
     body = _to_message(window, catalogue).SerializeToString(deterministic=True)
     if len(body) > MAX_BODY_BYTES:
         raise ValueError(f"The window has more than {MAX_BODY_BYTES} bytes: cut it with encode_fragments.")
@@ -52,10 +53,8 @@ def encode_fragments(
 
     Raises: ValueError if one sample or event alone exceeds `max_bytes`.
     """
-    signals = sum(len(group.signals) for group in window.groups)
-    if _values(window) > MAX_VALUES or signals > MAX_SIGNALS:  # messages of J1939 count once for each sender
-        count = max(-(-_values(window) // MAX_VALUES), -(-signals // MAX_SIGNALS))
-    else:
+    count = _least_fragments(window)
+    if count == 1:
         body = _to_message(window, catalogue).SerializeToString(deterministic=True)
         compressed = _compress(body)
         if len(compressed) <= max_bytes and len(body) <= MAX_BODY_BYTES:
@@ -75,8 +74,17 @@ def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
     return compressor.compress(message.SerializeToString(deterministic=True))
 
 
-def _values(window: Window) -> int:
-    return sum(group.raw.size + group.t_us.size for group in window.groups)
+def _least_fragments(window: Window) -> int:
+    """Return how many fragments the window needs at least to keep the limits of a batch."""
+    values = sum(group.raw.size + group.t_us.size for group in window.groups)
+    signals = sum(len(group.signals) for group in window.groups)  # messages of J1939 count once for each sender
+    return max(
+        1,
+        -(-values // MAX_VALUES),
+        -(-signals // MAX_SIGNALS),
+        -(-row_chars(window.groups) // MAX_ROW_CHARS),
+        -(-len(window.events) // MAX_EVENTS),
+    )
 
 
 def _compress(body: bytes) -> bytes:

@@ -16,9 +16,10 @@ from agent.formats.up.descriptions import wraps_of
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
-    """Says how the S signals of all groups, in order, are described.
+    """Says where the description of each signal is: in the catalogue, or in the batch itself.
 
-    `described` has the descriptions in the batch itself.  `wraps` (S,) has the wrap of each signal, see `delta`.
+    The S signals are those of all groups, in order.  `described` has the descriptions in the batch itself.  `wraps`
+    (S,) has the wrap of each signal, see `delta`.
 
     `numbers` (S,) has the number of each signal's description.  If the catalogue has m entries, numbers below m are its
     entries, and number m + i is element i of `described`.  `numbers` is None if there is no catalogue; element i of
@@ -47,6 +48,9 @@ def layout_of(groups: Sequence[ColumnGroup], catalogue: Catalogue | None) -> Lay
 
 
 def _own(group: ColumnGroup, row: int) -> Described:
-    """Return the description of a signal for the batch itself, without the texts of values that do not occur."""
+    """Return a description, for the batch itself, of the signal in row `row` of `group`.
+
+    The value table in it has only the texts of values that occur.
+    """
     signal = group.signals[row]
     return signal, occurring(signal, group.tables[row], group.raw[row])

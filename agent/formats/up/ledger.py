@@ -37,8 +37,8 @@ class State(StrEnum):
 class Record:
     """A loss record as a reader sees it.
 
-    `batches` is the number of lost batches.  Their sequence numbers are in the range from `first_seq` to `last_seq` of
-    one epoch, which may have more numbers.
+    `batches` is the number of lost batches, all of one epoch.  Their sequence numbers are in the range from `first_seq`
+    to `last_seq`.  The range may also contain numbers of batches that were not lost.
 
     Reason and lane are text, because a vehicle with newer software may name a reason that the reader does not know.
     Times are microseconds since the Unix epoch.  A record of losses before sealing, such as lost frames, has no
@@ -58,9 +58,12 @@ class Record:
 class Span(msgspec.Struct, frozen=True):
     """Says what happened to the batches with the sequence numbers `first` to `last`, both included.
 
-    `record` explains lost batches, and is None for others.  `exact` is False if it is uncertain which
-    batches are lost.  There are two causes.  The vehicle merges records when it has too many, so the range of a record
-    may include numbers of batches that were not lost.  A damaged index loses records.
+    `record` is the loss record that explains lost batches, and None in any other state.  `exact` is False if it is
+    uncertain which batches are lost.  This has two causes:
+
+    - The vehicle merges records when it has too many.  The range of a merged record may include numbers of batches that
+      were not lost.
+    - The index of the spool was damaged, and its records were lost with it.
     """
 
     first: int
@@ -91,8 +94,8 @@ def explain(
 ) -> list[Span]:
     """Return the spans of the numbers 1 to `last` of one epoch, in order.
 
-    The ranges in `here` must not overlap.  Numbers that neither `here` nor a record explains get the state `rest`.  If
-    a record says that the index was damaged, these numbers count as lost.
+    The ranges in `here` must not overlap.  Numbers that neither `here` nor a record explains get the state `rest`,
+    or count as lost if a record says that the index was damaged.
     """
     spans = [Span(*each, state) for state, found in here.items() for each in found]
     free = _without((1, last), [each for found in here.values() for each in found])

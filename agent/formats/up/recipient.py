@@ -1,10 +1,10 @@
-"""The fleet's HPKE key pair, to which vehicles seal their batches, and its two key files.  Pure.
+"""The fleet's HPKE key pair and its two key files.  Vehicles seal their batches to the public key.  Pure.
 
     hpke.pub.json   {suite, key_id, public_key}    in every vehicle folder
     keys/hpke.json  {suite, key_id, private_key}   in the fleet folder: secret
 
-Keys are in base64.  `key_id` is made from the hash of the public key.  A file whose key does not fit its `key_id` is
-damaged or mixed up, and is refused.
+Keys are in base64.  `key_id` is the beginning of a hash of the public key.  A file whose key does not fit its `key_id`
+is refused, because it is damaged or has parts of two keys.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Sign a batch, then seal it with HPKE.  Pure.
+"""Seal a batch: sign it, and then encrypt it with HPKE.  Pure.
 
 Invariant: only the fleet can open a batch, and the content proves which vehicle made it.  A broker, a network or a
 thief of the vehicle's flash learns only the header and the size of a batch.  If a byte of header or body changes,
@@ -20,8 +20,8 @@ ChaCha20-Poly1305:
 
 The signature is ECDSA P-256 because TPMs and secure elements have it.  A signature is verified when the batch
 arrives, so the algorithm can be replaced before quantum computers break it.  A sealed batch, however, may be recorded
-today and attacked in twenty years.  The key exchange must therefore be safe now, so there is a hybrid post-quantum
-suite.
+today and attacked in twenty years.  The key exchange must therefore be safe already now, which is the purpose of the
+hybrid post-quantum suite (MLKEM768_X25519).
 
 An envelope is larger than its body by 1,136 bytes (MLKEM768_X25519) or 48 bytes (X25519) of HPKE, about 72 bytes of
 signature and about 130 bytes of header.
@@ -133,7 +133,7 @@ def unseal(
 
 
 def unseal_unverified(envelope: bytes, private: RecipientPrivateKey) -> tuple[Header, bytes]:
-    """Open an envelope without verifying its signature, which `unseal` has verified before.
+    """Open an envelope whose signature `unseal` has verified before, without verifying the signature again.
 
     Raises: Untrusted if the envelope cannot be opened.
     """

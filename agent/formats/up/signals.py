@@ -35,8 +35,8 @@ class SignalBlock(msgspec.Struct, frozen=True, eq=False):
     - `raw` (S, n) has the raw values.  Unsigned 64-bit values and IEEE floats are stored as bit patterns.
     - `valid` (S, n) says which samples are present; None means all.
     - `source_address` (0 to 255) is the one sender of all samples of a J1939 message; None for other messages.
-    - `rows` (n,), ascending, gives the order of the samples among blocks that are delivered together.  A source need
-      not set it.
+    - `rows` (n,), ascending, gives each sample its place in the order of all samples of the blocks that are delivered
+      together.  A source of values need not set it.
     """
 
     table: int

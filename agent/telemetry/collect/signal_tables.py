@@ -7,6 +7,7 @@ columns into signal blocks.
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.formats.up.columns import SignalInfo
+from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_TEXT_CHARS, shortened
 from agent.formats.up.signals import SignalBlock, SignalTable
 from agent.telemetry.collect.names import SignalNames
 from can_dbc.decoder import Decoder, SignalColumns
@@ -28,10 +29,10 @@ def all_wants(wants: Iterable[Wants]) -> Wants:
 
 
 class SignalTables:
-    """Holds the signal tables in the order of signals in windows: by bus, then by identifier, and `values` last.
+    """Holds the signal tables in the order of windows: by bus, then by identifier, and `values` last.
 
-    `buses` has the names of all buses of all sources, in the order in which frames number them.  `plans` has the plan
-    of a bus by the name of the bus; a bus may have no plan.
+    `buses` has the names of all buses of all sources.  Frames refer to a bus by its index in `buses`.  `plans` maps the
+    name of a bus to its plan; a bus may have no plan.
     """
 
     def __init__(self, buses: Sequence[str], plans: Mapping[str, BusPlan], values: Sequence[SignalTable] = ()) -> None:
@@ -79,7 +80,7 @@ class SignalTables:
 
 
 def _key(bus: int, message: MessagePlan) -> _Key:
-    """Return the key of a message, with the header id, because all messages of a container share one identifier."""
+    """Return the key of a message.  It includes the header id, because messages in a container share one identifier."""
     return bus, message.can_id, message.extended, -1 if message.header_id is None else message.header_id
 
 
@@ -88,9 +89,19 @@ def _table(message: MessagePlan, bus: str) -> SignalTable:
         message.name,
         tuple(
             (
-                SignalInfo(f"{message.name}.{s.name}", bus, s.unit, s.kind, s.bits, s.scale, s.offset),
-                s.texts,
+                SignalInfo(f"{message.name}.{s.name}", bus, _unit(s.unit), s.kind, s.bits, s.scale, s.offset),
+                _texts(s.texts),
             )
             for s in message.signals
         ),
     )
+
+
+def _unit(unit: str | None) -> str | None:
+    return None if unit is None else shortened(unit, MAX_LABEL_CHARS)
+
+
+def _texts(texts: Mapping[int, str]) -> Mapping[int, str]:
+    if all(len(text) <= MAX_TEXT_CHARS for text in texts.values()):
+        return texts
+    return {raw: shortened(text, MAX_TEXT_CHARS) for raw, text in texts.items()}

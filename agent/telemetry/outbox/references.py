@@ -15,8 +15,8 @@ import msgspec
 from agent.errors import Transient
 from agent.formats.up.catalogue import MAX_CATALOGUE_BYTES, Catalogue, catalogue_of
 from agent.formats.up.columns import Clock, Described, Window
-from agent.formats.up.descriptions import MAX_SIGNALS
 from agent.formats.up.encode import encode_catalogue
+from agent.formats.up.limits import MAX_SIGNALS
 from agent.telemetry.spool.catalogues import Verdict
 from agent.telemetry.spool.recovery import CATALOGUES
 from agent.telemetry.spool.writer import Writer

@@ -14,6 +14,7 @@ from agent.telemetry.losses import Loss
 from fleet.lake.compact import Retention, Work, compact, retention_of
 from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.query import ask_sql
+from fleet.lake.rows import rows_of
 from fleet.lake.tables import Lake
 from tests.fleet.lake.test_ledger import VEHICLE, batch, told
 
@@ -33,7 +34,7 @@ def on_day(seq: int, day: int, events: tuple[Event, ...] = ()) -> OpenedBatch:
 
 def append(lake: Lake, number: int, each: OpenedBatch) -> None:
     for table in ("samples", "events", "batches"):
-        lake.append(table, APP, number, [each])
+        lake.append(table, APP, number, [rows_of(each)])
 
 
 @pytest.fixture

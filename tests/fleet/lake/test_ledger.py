@@ -9,6 +9,7 @@ from agent.formats.up.seal import Header
 from agent.telemetry.losses import Loss, to_event
 from fleet.lake.ledger import COLUMNS, ledger
 from fleet.lake.opened_batch import OpenedBatch
+from fleet.lake.rows import rows_of
 from fleet.lake.tables import Lake
 from tests.fleet.vehicles import EPOCH, T0_US, make_window
 
@@ -29,7 +30,7 @@ def fill(uri: str, *batches: OpenedBatch) -> None:
     lake = Lake(uri)
     for number, each in enumerate(batches, 1):
         for table in ("samples", "events", "batches"):
-            lake.append(table, "test", number, [each])
+            lake.append(table, "test", number, [rows_of(each)])
 
 
 def rows(uri: str, *, stored: bool = True) -> list[dict[str, object]]:

@@ -10,6 +10,7 @@ import pytest
 from agent.errors import AgentError, Permanent
 from fleet.lake.location import Location, read_location
 from fleet.lake.query import ask_sql
+from fleet.lake.rows import rows_of
 from fleet.lake.tables import Lake, open_table
 from tests.fleet.lake.test_ledger import batch
 
@@ -44,7 +45,7 @@ def test_a_lake_behind_a_file_url_is_the_folders(tmp_path: Path) -> None:
     url = read_location(f"file://{tmp_path}/lake", None)
     lake = Lake(url)
     for table in ("samples", "events", "batches"):
-        lake.append(table, "test", 1, [batch(1)])
+        lake.append(table, "test", 1, [rows_of(batch(1))])
     for where in (url, str(tmp_path / "lake")):
         assert ask_sql(where, "SELECT count(*) FROM samples").rows == ((20,),)
 

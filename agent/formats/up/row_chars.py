@@ -1,0 +1,22 @@
+"""Counts the characters that the samples of a batch need in the text columns of the lake.  Pure."""
+
+from collections.abc import Sequence
+
+from agent.formats.up.columns import ColumnGroup
+from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_NAME_CHARS, MAX_ROW_CHARS, MAX_TEXT_CHARS
+
+_LONGEST = MAX_NAME_CHARS + 3 * MAX_LABEL_CHARS + MAX_TEXT_CHARS  # name; bus, unit and campaign; text
+
+
+def row_chars(groups: Sequence[ColumnGroup]) -> int:
+    """Return an upper limit of the characters in all rows of `groups`, with the longest text of each value table."""
+    samples = sum(group.raw.size for group in groups)
+    # Most batches are so small that even the longest texts fit.  Counting would take as long as encoding a small batch.
+    if samples * _LONGEST <= MAX_ROW_CHARS:
+        return 0
+    chars = 0
+    for group in groups:
+        for signal, table in zip(group.signals, group.tables, strict=True):
+            texts = max(map(len, table.values()), default=0)
+            chars += len(group.t_us) * (len(signal.name) + len(signal.bus) + len(signal.unit or "") + texts)
+    return chars
