@@ -1,7 +1,8 @@
 """Answers questions from the lake: DuckDB reads the Delta tables as Arrow data sets.
 
-DuckDB's own Delta extension is not used, because it must be downloaded at run time.  The Delta library gives DuckDB the
-data sets with the statistics of their files, so filters still skip files.
+DuckDB's own Delta extension is not used, because it must be downloaded at run time.  Instead, the Delta library gives
+DuckDB the data sets together with statistics of each file.  From the statistics DuckDB knows which files cannot match
+the filters of a question, and skips them.
 
 Questions may use the tables `samples`, `events` and `batches` (see `fleet/lake/schema.py`) and the view
 `samples_corrected` (see `fleet/lake/clocks.py`).  Times are in UTC.

@@ -1,4 +1,4 @@
-"""Answers vehicles that ask for news, from the published repository.  No key is needed.
+"""Answers vehicles that ask for updates, with files of the published repository.  This needs no signing key.
 
 Invariant: an answer holds the newest timestamp and the files that the vehicle lacks.  If the vehicle lacks no file, the
 answer holds only the timestamp, which tells the vehicle that it is up to date.  A request says which files the vehicle
@@ -99,12 +99,12 @@ def _missing(state: State, request: SyncRequest) -> Iterator[str]:
 
 
 async def answer(connection: Connection, topic: str, payload: bytes, bundles: Bundles) -> None:
-    """Answer one message of `hu/v1/sync/<vehicle>` with a bundle on the vehicle's push topic.
+    """Answer one request, which came on the topic `hu/v1/sync/<vehicle>`, with a bundle on the vehicle's push topic.
 
-    A request that cannot be parsed, or that carries another vehicle's name, is only logged.  The topic says which
-    vehicle asks, because the broker's access list guards the topic.
+    The broker lets only that vehicle use the topic, so the topic proves which vehicle asks.  A request that cannot be
+    parsed, or that carries another vehicle's name, is logged and gets no answer.
 
-    Raises: Permanent if the repository is damaged, and the errors of `Connection.publish`.
+    Raises: Permanent if the repository is damaged; the errors of `Connection.publish` if the answer cannot be sent.
     """
     try:
         vehicle = topics.parse_sync(topic)

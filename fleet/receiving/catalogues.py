@@ -1,4 +1,4 @@
-"""Finds catalogues by vehicle and digest, and remembers parsed catalogues that are in use.
+"""Finds catalogues by vehicle and digest, and caches parsed catalogues in memory.
 
 Invariant: a vehicle's batch is read only with a catalogue that the same vehicle delivered, and only if the catalogue's
 content matches the digest.
@@ -29,18 +29,23 @@ class Catalogues:
         self._arrived: dict[tuple[str, bytes], CatalogueContent] = {}
 
     def add_arrived(self, vehicle: str, catalogue: Catalogue) -> None:
-        """Add a catalogue from the group that is being judged, so that later batches of the group may refer to it."""
+        """Add a catalogue that arrived with a batch.
+
+        Later batches of the same group of messages may refer to it before it is stored.
+        """
         content = zstandard.ZstdCompressor(level=_LEVEL).compress(catalogue.content)
         self._arrived[vehicle, catalogue.digest] = CatalogueContent(vehicle, catalogue.digest, content)
         self._remember(catalogue)
 
     def take_arrived(self) -> list[CatalogueContent]:
-        """Return the catalogues that were added since the last call.  The caller stores them with the group."""
+        """Return the catalogues that were added since the last call.  The caller stores them with their batches."""
         arrived, self._arrived = self._arrived, {}
         return list(arrived.values())
 
     def find(self, vehicle: str, digest: bytes) -> Catalogue | None:
-        """Return the catalogue that `vehicle` delivered under `digest`, or None.
+        """Return the catalogue that `vehicle` delivered under `digest`.
+
+        Return None if the vehicle did not deliver the catalogue, or if the stored copy is gone or damaged.
 
         Raises: Transient if the disk cannot be read; Permanent if the database is damaged.
         """

@@ -4,7 +4,7 @@ Three tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
-    answers   answers vehicles that ask for news (fleet.publishing.sync)
+    answers   answers vehicles that ask for updates (fleet.publishing.sync)
 
 Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
 (fleet.receiving.fair_queue).  If the whole queue is full, the link takes no more messages, and MQTT's Receive Maximum
@@ -134,7 +134,8 @@ class Receiver:
     async def _pipeline(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            # Earlier commits must be completed first: a table that has a later number counts as having them already.
+            # Earlier commits must be completed first.  If a table had a later commit number, the earlier commits would
+            # count as appended already, and would be skipped.
             await self._until_it_works(self._store.recover, stopping)
             while not stopping.done():
                 collecting = asyncio.create_task(self._batches.take_group(), name="collect")

@@ -1,13 +1,13 @@
 """Brings batches into the lake exactly once: judges, stores and appends them, and only then acknowledges them.
 
-    take_in  judges each envelope: a rejected one goes to the quarantine, new ones become a commit of the inbox
+    take_in  judges each envelope: rejected batches go to the quarantine, new batches become a commit of the inbox
     land     appends the commit to the lake, finishes it, and returns the acknowledgements that may now be sent
 
 Invariants: an acknowledgement says "stored" only for batches that are durably in the lake.  A catalogue is stored
 before the batch that carried it is acknowledged, even if the batch was known before.  A batch whose catalogue is
-missing is neither stored nor refused: the vehicle is asked for the catalogue, and sends the batch again.
+missing is neither stored nor rejected: the vehicle is asked for the catalogue, and sends the batch again.
 
-After Transient, call the same step again, and it continues.  After a crash, `recover` completes the unfinished commits.
+If a method raises Transient, call it again.  After a crash, `recover` completes the unfinished commits.
 All methods block.  The receiver calls them in threads, but only one at a time.
 """
 
@@ -51,10 +51,11 @@ _log = structlog.get_logger()
 class Totals:
     """Counts the work of a receiver since it started.
 
-    `batches`, `samples` and `events` count new content of the lake, without the `recovered` batches of earlier
-    processes.  `refused` counts all rejected batches.  `unanswered` counts the batches among them that were rejected
-    silently, so that the vehicle keeps them (see fleet.receiving.intake).  `waiting` counts batches that came without
-    their catalogue; their vehicles send them again.
+    `batches`, `samples` and `events` count what this receiver took in and appended to the lake.  `recovered` counts
+    batches that earlier processes took in and this one appended.  `duplicates` counts batches that came again.
+
+    `refused` counts all rejected batches.  `unanswered` counts only the silent rejections (see fleet.receiving.intake).
+    `waiting` counts batches whose catalogue was missing.  Their vehicles send them again.
     """
 
     batches: int = 0
@@ -112,10 +113,12 @@ class Store:
         self._answers = Answers()
 
     def recover(self) -> None:
-        """Append the unfinished commits of earlier processes, also of shares that no receiver serves now.
+        """Append the unfinished commits of earlier processes to the lake.
 
-        An inbox that was restored from a backup may be older than the lake.  It would give new commits numbers that the
-        lake has already, and the lake would skip these commits.  `recover` therefore refuses such an inbox.
+        Commits of shares that no receiver serves now are appended as well.
+
+        An inbox that was restored from a backup may be older than the lake.  It would use commit numbers a second time,
+        and the lake would skip the new commits.  `recover` therefore refuses such an inbox.
 
         Raises: Permanent if the inbox is older than the lake; Transient if the lake or the disk refuses.  After
         Transient, call `recover` again.
@@ -154,7 +157,7 @@ class Store:
         return judged.messages
 
     def land(self) -> list[Message]:
-        """Append the batches that the latest `take_in` stored to the lake, and return the acknowledgements to send.
+        """Append to the lake what the latest `take_in` stored in the inbox, and return the acknowledgements to send.
 
         Raises: Transient if the lake or the disk refuses.  Then call `land` again.
         """
