@@ -61,7 +61,7 @@ class Decoder:
     """Decodes blocks with the plans of their buses.  It decodes all signals, or only the wanted ones."""
 
     def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:
-        """Prepare to decode with `plans`; the key of a plan is the index of its bus in a block.
+        """Prepare to decode with `plans`.  The key of each plan is the number that frame blocks use for its bus.
 
         `wanted(bus, message)` is called once for each message, and returns the signals to decode as indices into
         `message.signals`.  If it returns no index, frames of the message are skipped and not even counted as refused.

@@ -6,7 +6,8 @@ Invariants:
 - The limits in the broker's CONNACK are respected.
 - A connection that has ended leaves no task, no socket and no thread that touches the event loop.
 - A message is never sent over a later connection unless the caller publishes it again.  Each connection therefore has a
-  fresh client, a clean start and session expiry 0, and no message is retained.
+  fresh client, a clean start and session expiry 0.  No message is sent as retained, and retained messages of others
+  are ignored.
 
 `_Client` works around these flaws of aiomqtt 2.5 (docs/decisions/0015-aiomqtt-3.md says what aiomqtt 3 changes):
 
@@ -26,12 +27,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiomqtt
+import structlog
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import Transient
 from agent.link.connection import (
@@ -49,6 +52,7 @@ from agent.link.publishing import Message, Publishing, fail, mark_retrieved
 MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # the largest packet that MQTT can express, with its fixed header
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # if CONNACK names no limit (MQTT 5, 3.2.2.3.3)
 _UNREAD_PACKETS: Final = 4  # The unread bytes are bounded by this many packets of the largest size.
+_SUBSCRIBE: Final = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
 _CLOSE_S: Final = 1.0  # DISCONNECT has this long to be sent before the connection is cut.
 __all__ = [
     "NO_MATCHING_SUBSCRIBERS",
@@ -74,6 +78,9 @@ async def connect(endpoint: Endpoint) -> AsyncIterator[Connection]:
         yield Connection(endpoint, client, limits)
     finally:
         await client.close()
+
+
+_log = structlog.get_logger()
 
 
 class _Client(aiomqtt.Client):
@@ -178,7 +185,7 @@ class _Client(aiomqtt.Client):
         """Subscribe at QoS 1; return, for each topic, the reason code in the SUBACK and the code's name."""
         if self._disconnected.done():
             raise self.lost()
-        code, mid = self._client.subscribe([(topic, 1) for topic in topics])
+        code, mid = self._client.subscribe([(topic, _SUBSCRIBE) for topic in topics])
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self.lost()
         answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
@@ -201,7 +208,11 @@ class _Client(aiomqtt.Client):
         """Yield incoming messages, and acknowledge each when the next one is asked for."""
         try:
             async for message in self.messages:
-                yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""
+                if message.retain:
+                    # Somebody could leave a message at the broker that harms every reader again at each connection.
+                    _log.warning("retained_message_ignored", topic=str(message.topic)[:120])
+                else:
+                    yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""
                 # The message is acknowledged only now, when it has been handled.  aiomqtt would do so earlier.
                 self._unread_bytes -= _size(message.payload)
                 self._client.ack(message.mid, message.qos)

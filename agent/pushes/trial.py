@@ -48,7 +48,7 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """Return the versions of targets that need no further check: the one in force, and the newest refused one."""
+        """Return the versions of the targets role that need no further check: in force, and newest refused."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 
@@ -83,7 +83,7 @@ def restart(slots: Slots) -> Slots:
 
 
 def give_back(slots: Slots) -> Slots:
-    """If a release is on trial, take back one attempt, because a stop on request is no failure of the release."""
+    """If a release is on trial, do not count its current attempt: a stop on request is no failure of it."""
     if slots.trial is None:
         return slots
     # A stop and the next start would otherwise use up the attempts of a healthy release.

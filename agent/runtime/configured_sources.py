@@ -86,7 +86,10 @@ def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
     for source in sources:
         for bus in source.buses:
             if bus in owner:
-                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or remove one")
+                raise Permanent(
+                    f"sources {owner[bus]} and {source.name} both deliver bus {bus}; give that bus another name in one "
+                    "of them, or remove one source"
+                )
             owner[bus] = source.name
     return tuple(owner)
 

@@ -88,6 +88,10 @@ def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | Non
         for name, dataset in data.items():
             connection.register(name, dataset)
         connection.execute(SAMPLES_CORRECTED)
+        # A question reads the lake and nothing else: it opens no other file, writes none and loads no extension.
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
         try:
             relation = connection.sql(sql, params=parameters)
             if relation is None:

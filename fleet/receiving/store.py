@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import pyarrow as pa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,8 +35,9 @@ from fleet.lake.tables import Lake
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
+from fleet.receiving.days import Days
 from fleet.receiving.inbox import Commit, Inbox, SealedBatch
-from fleet.receiving.intake import Rejection, Waiting, judge, reopen_batch
+from fleet.receiving.intake import Accepted, Rejection, Waiting, judge, reopen_batch
 from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.rejections import Rejections
@@ -43,6 +45,9 @@ from fleet.state.registry import Registry
 
 COMMIT_SAMPLES: Final = 1_000_000
 """A commit is closed when it has this many samples.  Each sample takes some 100 bytes of memory meanwhile."""
+
+JUDGE_S: Final = 1.0
+"""Judging stops after this time, so that costly batches do not delay the acknowledgement of those before them."""
 
 _log = structlog.get_logger()
 
@@ -102,6 +107,7 @@ class Store:
     ) -> None:
         self.totals = Totals()
         self.costs = Costs()
+        self._days = Days()
         self._inbox = inbox
         self._catalogues = Catalogues(inbox.catalogues)
         self._lake = lake
@@ -132,8 +138,8 @@ class Store:
     def take_in(self, messages: Sequence[Message]) -> int:
         """Judge `messages` in order, store the new batches in the inbox, and return how many messages were judged.
 
-        Judging stops after the message with which the group reaches COMMIT_SAMPLES samples.  The caller then calls
-        `land`, and passes the messages that were not judged to the next `take_in`.
+        Judging stops after the message with which the group reaches COMMIT_SAMPLES samples or JUDGE_S seconds.  The
+        caller then calls `land`, and passes the messages that were not judged to the next `take_in`.
 
         Raises: Transient if the disk refuses.  No batch is then stored, and the caller passes the same messages again.
         """
@@ -182,8 +188,11 @@ class Store:
     def _judge(self, messages: Sequence[Message]) -> _Judged:
         judged = _Judged()
         samples = 0
+        started_s = time.monotonic()
         now_us = time.time_ns() // 1000
         for message in messages:
+            if samples >= COMMIT_SAMPLES or time.monotonic() - started_s > JUDGE_S:
+                break
             judged.messages += 1
             with self.costs.charging(message.vehicle):
                 verdict = judge(
@@ -194,6 +203,8 @@ class Store:
                     self._catalogues.find,
                     received_at_us=now_us,
                 )
+                if isinstance(verdict, Accepted):
+                    verdict = self._unless_too_many_days(verdict)
                 if isinstance(verdict, Rejection):
                     kept = self._rejections.keep(message, verdict.reason, now_us)
                     judged.rejections.append((message, verdict, kept))
@@ -207,9 +218,17 @@ class Store:
             judged.accepted[key] = verdict.rows
             judged.sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue))
             samples += verdict.rows["samples"].num_rows
-            if samples >= COMMIT_SAMPLES:
-                break
         return judged
+
+    def _unless_too_many_days(self, batch: Accepted) -> Accepted | Rejection:
+        day = int(batch.rows["batches"]["date"].cast(pa.int32())[0].as_py())
+        if self._days.allow(batch.header.vehicle, day, time.monotonic()):
+            return batch
+        return Rejection(
+            "The vehicle has sent batches of too many different days lately. Check its clock. "
+            f"The vehicle keeps batch {batch.header.seq} and sends it again later.",
+            batch.header,
+        )
 
     def _recover(self, inbox: Inbox) -> None:
         landed = self._lake.landed(inbox.app_id)

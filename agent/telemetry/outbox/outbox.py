@@ -263,7 +263,7 @@ class Outbox:
             self._give_up(shed)
 
     def _promote(self) -> None:
-        """Let the spool send the checkpoints of windows that were dropped from memory.
+        """Let the spool send the checkpoints of each window that was dropped from memory.
 
         Such a window is never stored, so only its checkpoints still have its samples.
         """

@@ -49,7 +49,7 @@ class Silence:
         return self._next_probe_s if self._away else -math.inf
 
     def sent(self, turn: Turn, now_s: float) -> None:
-        """Note that a batch of this kind is sent."""
+        """Record that a batch of the given kind was sent."""
         if self.is_probing(turn):
             self._next_probe_s = now_s + self._patience_s(self._probes)
             self._probes += 1

@@ -2,11 +2,11 @@
 
 Invariant: a batch that waits here holds no place in the in-flight window, and is sent at growing intervals.
 
-Each time that a batch is sent is one *try*.  A try without an answer counts once the receiver has answered another
-batch that was sent at the same time or later.  Then the receiver is not away, but does not answer this one batch.  For
-example, the time of the batch may lie outside the range that the receiver accepts.  After REPEATS tries that count, the
-batch is set aside: it travels as backlog from then on, and is sent rarely.  While the receiver answers no batch at all,
-it is away, and no try counts.
+Each time that a batch is sent is one *try*.  A try without an answer counts only when the receiver has answered
+another batch that was sent at the same time or later.  Then the receiver is not away, but does not answer this one
+batch.  For example, the body of the batch may have a format that only a newer receiver can read.  After REPEATS tries
+that count, the batch is set aside: it travels as backlog from then on, and is sent rarely.  While the receiver answers
+no batch at all, it is away, and no try counts.
 """
 
 import math
