@@ -98,6 +98,22 @@ def test_a_message_arrives_and_is_acknowledged(fleet: World) -> None:
     run(work)
 
 
+def test_a_retained_message_reaches_nobody_who_connects_later(fleet: World) -> None:
+    async def work() -> None:
+        async with connect(fleet.endpoint(VEHICLE)) as connection:
+            # A hostile vehicle would use another MQTT library.
+            info = connection._client._client.publish(UP, b"left behind", qos=1, retain=True)  # type: ignore[attr-defined]
+            await asyncio.to_thread(info.wait_for_publish, 5)
+            async with receiver(fleet) as received:
+                assert await connection.publish(UP, b"live") == 0
+                async with asyncio.timeout(5):
+                    assert await received.get() == (UP, b"live")
+            info = connection._client._client.publish(UP, b"", qos=1, retain=True)  # type: ignore[attr-defined]
+            await asyncio.to_thread(info.wait_for_publish, 5)
+
+    run(work)
+
+
 def test_connack_limits_are_read(fleet: World) -> None:
     async def work() -> None:
         async with connect(fleet.endpoint(VEHICLE)) as connection:

@@ -4,15 +4,19 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from agent.errors import Permanent
 from agent.formats.up.encode import encode_window
 from agent.formats.up.limits import MAX_BODY_BYTES, MAX_SEQ
 from agent.formats.up.seal import seal
+from fleet.__main__ import main
+from fleet.commands import query as queries
 from fleet.lake.compact import Work, compact
 from fleet.lake.ledger import ledger
-from fleet.lake.query import QUESTIONS, ask
+from fleet.lake.query import QUESTIONS, ask, ask_sql
 from fleet.receiving import intake
 from fleet.receiving.message import Message
 from fleet.receiving.store import Store
@@ -95,3 +99,42 @@ def test_a_batch_on_which_the_receiver_fails_is_quarantined_and_others_are_store
     assert "fault of the receiver" in note.read_text()
     monkeypatch.undo()
     assert bring(store, vehicle, [vehicle.batch(1)]) == ({1}, set())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY samples TO '{folder}/out.csv'",
+        "COPY (SELECT 1) TO '{folder}/out.parquet'",
+        "EXPORT DATABASE '{folder}/out'",
+        "ATTACH '{folder}/out.db'",
+        "SELECT * FROM read_text('{folder}/secret')",
+        "SELECT * FROM '{folder}/secret'",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+        "SELECT * FROM lake",  # a variable of the Python code
+    ],
+)
+def test_a_question_in_sql_reads_the_lake_and_nothing_else(
+    fleet: FleetFolder, store: Store, tmp_path: Path, sql: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "secret").write_text("secret\n1\n")
+    with pytest.raises(Permanent, match="DuckDB could not run the query"):
+        ask_sql(str(fleet.lake), sql.format(folder=folder))
+    assert [path.name for path in folder.iterdir()] == ["secret"]
+
+
+def test_fleet_query_prints_no_control_character_of_a_vehicle(
+    fleet: FleetFolder, vehicle: Vehicle, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = hostile.STORED["line separators and control characters in texts"]()
+    odd.events.add(t_us=odd.start_us, kind="\x1b]0;title\x07").fields.add(name="\x1b[2J", text="\x9b31m")
+    bring(store, vehicle, [vehicle.sealed(1, hostile.body(odd))])
+    for question in [*queries.QUESTIONS, "sql"]:
+        sql = ["SELECT * FROM samples"] if question == "sql" else []
+        for form in ([], ["--json"]):
+            assert main(["query", question, "--fleet", str(fleet.root), *sql, *form]) == 0
+            said = capsys.readouterr().out
+            assert all(line.isprintable() for line in said.split("\n")), said
