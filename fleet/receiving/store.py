@@ -43,7 +43,7 @@ from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.rejections import Rejections
 from fleet.state.registry import Registry
 
-COMMIT_SAMPLES: Final = 1_000_000
+COMMIT_SAMPLES: Final = 500_000
 """A commit is closed when it has this many samples.  Each sample takes some 100 bytes of memory meanwhile."""
 
 JUDGE_S: Final = 1.0
