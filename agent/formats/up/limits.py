@@ -21,10 +21,10 @@ MAX_SIGNALS: Final = 65_536  # value columns of a batch, and entries of a signal
 MAX_EVENTS: Final = 4_096
 MAX_EVENT_FIELDS: Final = 64
 MAX_NAME_CHARS: Final = 500  # of a signal; the names of real databases have at most 260
-MAX_LABEL_CHARS: Final = 256  # of a bus, unit, campaign, revision, boot id, kind of event or name of a field
-MAX_TEXT_CHARS: Final = 1_000  # of an entry in a value table
+MAX_LABEL_CHARS: Final = 100  # of a bus, unit, campaign, revision, boot id, kind of event or name of a field
+MAX_TEXT_CHARS: Final = 300  # of an entry in a value table
 MAX_TABLE_ENTRIES: Final = 524_288  # of all value tables together; each takes at least two bytes of a catalogue
-MAX_ROW_CHARS: Final = 128 * MAX_VALUES
+MAX_ROW_CHARS: Final = 384 * MAX_VALUES
 """The limit of characters in the text columns of all samples of a batch.
 
 The lake stores a text once for many rows, but a query may need it in every row.

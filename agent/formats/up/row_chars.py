@@ -11,7 +11,7 @@ _LONGEST = MAX_NAME_CHARS + 3 * MAX_LABEL_CHARS + MAX_TEXT_CHARS  # name; bus, u
 def row_chars(groups: Sequence[ColumnGroup]) -> int:
     """Return an upper limit of the characters in all rows of `groups`, with the longest text of each value table."""
     samples = sum(group.raw.size for group in groups)
-    # Most batches are so small that even the longest texts fit.  Counting would take as long as encoding a small batch.
+    # In most batches even the longest texts would fit.  Counting takes time for each signal, so it is left out then.
     if samples * _LONGEST <= MAX_ROW_CHARS:
         return 0
     chars = 0
