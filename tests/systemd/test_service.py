@@ -44,6 +44,14 @@ def test_the_unit_asks_for_no_capability_but_raw_sockets() -> None:
     assert capabilities == ["CAP_NET_RAW", "CAP_NET_RAW"]
 
 
+def test_no_number_of_crashes_leaves_a_vehicle_silent_for_ever() -> None:
+    unit = UNIT.read_text()
+    settings = dict(
+        re.findall(r"^(StartLimit\w+|Restart|RestartSec|RestartPreventExitStatus)=(.*)$", unit, re.MULTILINE)
+    )
+    assert settings == {"StartLimitIntervalSec": "0", "Restart": "always", "RestartSec": "5s"}
+
+
 def test_users_and_folders_are_as_systemd_reads_them(tmp_path: Path) -> None:
     for tool, suffix in (("systemd-sysusers", "sysusers"), ("systemd-tmpfiles", "tmpfiles")):
         if shutil.which(tool) is None:
