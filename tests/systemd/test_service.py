@@ -52,6 +52,11 @@ def test_no_number_of_crashes_leaves_a_vehicle_silent_for_ever() -> None:
     assert settings == {"StartLimitIntervalSec": "0", "Restart": "always", "RestartSec": "5s"}
 
 
+def test_no_copy_of_the_memory_reaches_the_flash() -> None:
+    settings = re.findall(r"^(?:LimitCORE|MemorySwapMax)=.*$", UNIT.read_text(), re.MULTILINE)
+    assert settings == ["LimitCORE=0", "MemorySwapMax=0"]
+
+
 def test_users_and_folders_are_as_systemd_reads_them(tmp_path: Path) -> None:
     for tool, suffix in (("systemd-sysusers", "sysusers"), ("systemd-tmpfiles", "tmpfiles")):
         if shutil.which(tool) is None:
