@@ -104,7 +104,7 @@ class Applier:
     async def start(self) -> None:
         """Apply the release in force, or the local campaigns.  Call this method before the first frame arrives.
 
-        Raises: Transient if the disk refuses to store the attempt of a release on trial.
+        Raises: Transient if the disk refuses to record this start of a release on trial.
         """
         async with self._turn:
             reverted = await self._pushes.begin()
@@ -113,12 +113,12 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Subtract this start from the attempts of the trial, if any; call this method on a requested stop only."""
+        """Close this start of the trial, if any; call this method on a requested stop only."""
         try:
-            await self._pushes.give_back()
+            await self._pushes.close()
         except Transient as error:
-            # The disk is full, so this stop will count as a crash.  That costs one of three attempts.
-            log.warning("trial_attempt_not_given_back", reason=str(error))
+            # The disk is full, so this stop will count as a crash or a power cut.
+            log.warning("trial_start_not_closed", reason=str(error))
 
     def set_local(self, local: Sequence[CampaignFile]) -> None:
         """Set the vehicle's own campaigns, which apply while the release in force has no campaigns.

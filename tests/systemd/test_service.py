@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.system.boot import BOOT_ID
+
 UNIT = Path(__file__).parents[2] / "systemd" / "headunit-agent.service"
 
 if shutil.which("systemd-analyze") is None:  # `make test` installs systemd-analyze
@@ -55,6 +57,10 @@ def test_no_number_of_crashes_leaves_a_vehicle_silent_for_ever() -> None:
 def test_no_copy_of_the_memory_reaches_the_flash() -> None:
     settings = re.findall(r"^(?:LimitCORE|MemorySwapMax)=.*$", UNIT.read_text(), re.MULTILINE)
     assert settings == ["LimitCORE=0", "MemorySwapMax=0"]
+
+
+def test_the_service_tells_the_boot_id_which_its_sandbox_hides() -> None:
+    assert f"Environment={BOOT_ID}=%b\n" in UNIT.read_text()
 
 
 def test_users_and_folders_are_as_systemd_reads_them(tmp_path: Path) -> None:
