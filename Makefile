@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test fuzz faults powercut lint bench simulate install lock proto clean
+.PHONY: help setup demo test attacks fuzz faults powercut lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -31,8 +31,12 @@ test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
 	    ip=iproute2 cangen=can-utils
 	@pytest="$(BIN)/python -m pytest"; if [ -n '$(ARGS)' ]; then exec $$pytest $(ARGS); fi; \
-	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan && \
-	    $$pytest tests/vcan  # after the others, because a loaded machine would lose frames
+	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan --ignore tests/attacks && \
+	    $$pytest tests/attacks tests/vcan  # after the others, because they load the machine or must not share it
+
+attacks: $(READY)  ## let a hostile vehicle do its worst, a minute for each attack: make attacks [SECONDS=60] (build/attacks.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@rm -f build/attacks.json; ATTACK_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/attacks $(ARGS)
 
 faults: $(READY)  ## play kills, cuts, full disks and clock jumps: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto

@@ -1,11 +1,11 @@
 """Extracts the signals of a message from many frames at once, with one set of array operations.  Pure.
 
-The frame data is read as 64-bit words.  Each word is gathered and byte-swapped once for all messages of a block.  A
-word starts at a multiple of 8 bytes, or at the first byte of a signal that would cross into the next word.  A signal
-that spans 9 bytes also takes bits from the ninth byte.
+The frame data is read as 64-bit words.  Each word is read, and byte-swapped if needed, once for all messages of a
+block.  A word starts at a multiple of 8 bytes, or at the first byte of a signal that would cross into the next word.
+A signal that spans 9 bytes also takes bits from the ninth byte.
 
-A call of numpy costs more than the work on a few signals, so one call handles many signals.  One array operation
-shifts all signals of a word.  The masking and the sign extension take one set of operations for the whole message.
+A call of numpy costs more than the work on a few signals, so one call handles many signals.  All signals of a word are
+shifted by one call.  Then all signals of the message are masked together, and their signs are extended together.
 """
 
 from collections.abc import Sequence
@@ -156,7 +156,7 @@ def _selector(rows: list[int]) -> slice | NDArray[np.intp]:
 
 
 def _join(raw: NDArray[np.int64], last: NDArray[np.int64], straddle: _Straddle) -> None:
-    """Complete `raw`, the row of a signal that spans 9 bytes, in place with the bits of its ninth byte `last`."""
+    """Add the bits of the ninth byte, `last`, to `raw` in place.  `raw` is the row of a signal that spans 9 bytes."""
     if straddle.big_endian:
         raw <<= straddle.missing
         raw |= last >> 8 - straddle.missing

@@ -169,11 +169,14 @@ def _is_coherent(plan: BusPlan) -> bool:
 
 
 def _holds(message: MessagePlan) -> bool:
-    """Return whether `message` agrees with the messages that it contains.  It must be at the top level of a plan.
+    """Return whether `message`, at the top level of a plan, fits together with the messages that it contains.
 
-    The result is True if `message` has no header id, and each contained message is sound.  A container must also have
-    no signals, multiplexers or defect.  Its contained messages must have distinct, valid header ids and the identifier
-    of the container, and must not be containers themselves.
+    All of these conditions must hold:
+
+    - `message` has no header id.
+    - A container has no signals, no multiplexers and no defect.
+    - The contained messages have valid, distinct header ids.
+    - Each contained message is sound by itself, has the identifier of `message`, and is not a container.
     """
     inner = message.contained
     header_ids = {m.header_id for m in inner if m.header_id is not None and 0 <= m.header_id < HEADER_IDS}

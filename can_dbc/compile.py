@@ -236,7 +236,7 @@ def _compile_multiplexer(index: int, signal: "Signal", drafts: Sequence[SignalPl
 
 
 def _consistent(signals: Iterable[SignalPlan], length: int) -> bool:
-    """Return whether all signals fit in `length` bytes, and those of the same byte order do not overlap."""
+    """Return whether all signals fit in `length` bytes, and no two signals of the same byte order overlap."""
     # Signals of different byte order may overlap, because cantools checks each byte order separately.
     ends = {True: 0, False: 0}
     for signal in sorted(signals, key=lambda s: s.first_bit):

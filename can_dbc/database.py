@@ -2,8 +2,8 @@
 
 A DBC or SYM file is read as UTF-8 if it is valid UTF-8, and otherwise as cp1252, which Vector's tools write.  Loading
 is not strict, because real files have a few signals that overlap or do not fit their message.  The notes of the plan
-name such signals, and their frames are refused, but everything else in the file is used.  Any other defect of a file
-raises DatabaseError.
+name such signals.  Frames with these signals are refused, but everything else in the file is used.  Any other defect of
+a file raises DatabaseError.
 """
 
 import logging

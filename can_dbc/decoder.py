@@ -61,12 +61,12 @@ class Decoder:
     """Decodes blocks with the plans of their buses.  It decodes all signals, or only the wanted ones."""
 
     def __init__(self, plans: Mapping[int, BusPlan], wanted: Wanted | None = None) -> None:
-        """Prepare to decode with `plans`; the key of a plan is the index of its bus in a block.
+        """Prepare to decode with `plans`.  The key of each plan is the number that frame blocks use for its bus.
 
-        `wanted(bus, message)` is called once for each message and returns indices into `message.signals`.  If it
-        returns no index, frames of the message are skipped and not even counted as refused.  A container is skipped if
-        none of its contained messages is wanted.  Whether a frame is refused does not depend on how many of its signals
-        are wanted.
+        `wanted(bus, message)` is called once for each message, and returns the signals to decode as indices into
+        `message.signals`.  If it returns no index, frames of the message are skipped and not even counted as refused.
+        A container is skipped if none of its contained messages is wanted.  Whether a frame is refused does not depend
+        on how many of its signals are wanted.
 
         Raises: DecodeError if `wanted` returns an index that the message does not have.
         """
@@ -133,10 +133,11 @@ class Decoder:
         return Decoded(tuple(columns), refused)
 
     def _group(self, block: FrameBlock) -> NDArray[np.int64] | NDArray[np.uint16]:
-        """Return one number for each frame: that of its message, or one of three that stand for frames not to decode.
+        """Return one number for each frame: the number of its message, or a special number if it is not decoded.
 
-        These three numbers stand for unknown frames, for dead frames (remote requests and error frames), and for
-        skipped frames (of messages that are not wanted).
+        - `_unknown`: no message of the bus has the identifier of the frame.
+        - `_dead`: the frame is a remote request or an error frame.
+        - `_skipped`: the message of the frame is not wanted.
         """
         flags = block.flags
         group: NDArray[np.int64] | NDArray[np.uint16]

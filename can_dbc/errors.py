@@ -4,8 +4,8 @@
 class DatabaseError(Exception):
     """A database cannot be read or compiled.
 
-    The message names the remedy, and either the file (with the line if known) or the message and signal of the
-    database.
+    The text of the error names the remedy.  It also names the file (with the line if known), or the CAN message and the
+    signal.
     """
 
 

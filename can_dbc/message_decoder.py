@@ -47,8 +47,8 @@ class Frames(msgspec.Struct, frozen=True, eq=False):
     """Holds frames sorted by message.
 
     `rows` are the indices of the frames in the block, `t_ns` their times, and `length` their numbers of data bytes.
-    `data` is the zero-padded data of the whole block in block order.  `words` is the data in the order of `rows`.  For
-    the PDUs of a container, `data` and `words` both have the order of the PDUs.
+    `data` is the zero-padded data of the whole block in block order.  `words` is the data of the frames at
+    `rows`, in that order.  For the PDUs of a container, `data` and `words` both have the order of the PDUs.
     """
 
     rows: NDArray[np.intp]

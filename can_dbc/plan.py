@@ -116,7 +116,10 @@ class MessagePlan:
 
 @dataclass(frozen=True, slots=True)
 class BusPlan:
-    """Holds the messages of one bus, whose keys (`match_key`) are distinct, and notes for the databases' maintainer."""
+    """Holds the messages of one bus, and notes for the maintainer of the databases.
+
+    The messages have distinct keys (`match_key`).
+    """
 
     messages: tuple[MessagePlan, ...]
     match: Match
@@ -134,8 +137,9 @@ def match_key(can_id: int, extended: bool, match: Match) -> int:
     """Return the key of a message on its bus.  A frame belongs to the message with the same key.
 
     The key is the identifier, with EXTENDED_KEY added if the identifier has 29 bits.  Match.PGN first reduces a 29-bit
-    identifier to its parameter group (J1939-21), by clearing the priority, the source address, and the destination
-    address of a PDU1 format.  J1939 has no 11-bit identifiers, so Match.PGN leaves an 11-bit identifier unchanged.
+    identifier to its parameter group (J1939-21), by clearing the priority and the source address.  In the PDU1
+    format, the destination address is cleared as well.  J1939 has no 11-bit identifiers, so Match.PGN leaves an 11-bit
+    identifier unchanged.
     """
     if not extended:
         return can_id
@@ -146,12 +150,12 @@ def match_key(can_id: int, extended: bool, match: Match) -> int:
 
 
 def pgn_masked(can_id: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Reduce 29-bit identifiers to their parameter groups, as `match_key` does for Match.PGN, without EXTENDED_KEY."""
+    """Reduce 29-bit identifiers to their parameter groups, as `match_key` does, but without adding EXTENDED_KEY."""
     return can_id & np.where((can_id >> 16 & 0xFF) >= _PDU2_FIRST, _PDU2_MASK, _PDU1_MASK)
 
 
 def as_raw(kind: Kind, bits: int, value: int) -> int | None:
-    """Return `value` as the raw int64 of a signal of `kind` and `bits`, or None if the signal cannot have it."""
+    """Return `value` as a raw int64, or None if a signal of `kind` with `bits` bits cannot have this value."""
     if kind is Kind.UINT:
         if not 0 <= value < 1 << min(bits, WORD_BITS):
             return None

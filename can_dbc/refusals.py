@@ -83,7 +83,7 @@ class RefusedFrames:
 
 
 def _frames_of_keys(block: FrameBlock, rows: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """Yield (key, number of frames) for each identifier of each bus at `rows`; see BUS_SHIFT for the form of a key."""
+    """Yield (key, number of frames) for each bus and identifier of the frames at `rows`; BUS_SHIFT explains the key."""
     can_id, bus = block.can_id[rows] & ID_BITS, block.bus[rows].astype(np.int64)
     extended = block.flags[rows] & EXTENDED
     if not extended.any() and can_id.max() < STANDARD_IDS:  # Counting is faster than sorting.

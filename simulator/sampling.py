@@ -38,7 +38,7 @@ class Sending:
         return low + (high - low) * float(noise.uniform(self.seed, stream, np.zeros(1, np.int64))[0])
 
     def traits(self, stream: int, count: int, low: float, high: float) -> Column:
-        """Return constant values, between `low` and `high`, of one property of `count` components, such as wheels."""
+        """Return one value between `low` and `high` for each of `count` components, such as wheels."""
         return low + (high - low) * noise.uniform(self.seed, stream, np.arange(1, count + 1))
 
 

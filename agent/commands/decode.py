@@ -208,7 +208,7 @@ class _Plans:
         return self._decoder
 
     def _compiled(self, bus: str) -> BusPlan:
-        # The first database that has an identifier is used, so the databases of this bus come before those for all.
+        # The first database that has an identifier is used, so databases of this bus come before those of all buses.
         paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
         try:
             plan = compile_plan([self._loaded[path] for path in paths], self._match)
@@ -218,9 +218,9 @@ class _Plans:
         return plan
 
     def refuse_silence(self, log: Path, decoded: int) -> None:
-        """Check that the log has at least one bus with a database.
+        """Check that at least one database applies to a bus of the log.
 
-        Raises: Permanent if databases are given for certain buses, but the log has none of these buses.
+        Raises: Permanent if every database is given for a certain bus, but the log has none of these buses.
         """
         if decoded or not self._databases or None in self._databases or set(self._databases) & set(self._buses):
             return
@@ -230,7 +230,7 @@ class _Plans:
         )
 
     def note_silent_buses(self) -> None:
-        """Add a note for each bus that has a database but no frame, because its name may be misspelt."""
+        """Add a note for each bus that has a database but no frame in the log.  The name of the bus may be misspelt."""
         silent = [bus for bus in self._databases if bus is not None and bus not in self._buses]
         self._notes.extend(
             f"{bus}: this bus has a database, but the log has no frame of it; check the name" for bus in silent

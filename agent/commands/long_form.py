@@ -3,8 +3,8 @@
 Bus order is the order of the frames in the log.  Samples of one frame keep the order of `message.signals`; samples of
 a container's frame come message by message.
 
-Every column is an array.  Names and texts are stored as indices into lists that only grow, so no code loops over
-samples.
+Every column is an array, so that numpy handles all samples at once.  A name or text is represented by its index in a
+list.  Strings are only appended to the list, so an index stays valid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,11 @@ from can_dbc.values import WORD_BITS, Kind, physical, text_keys
 class Samples:
     """Holds `m` samples as columns, each of shape (m,).
 
-    - `t_us` is the time since the Unix epoch.
+    - `t_us` is the time since the Unix epoch, in microseconds.
     - `bus`, `message`, `signal`, `unit` and `text` are indices into the lists of `LongForm`; -1 means none.
-    - `raw` has no meaning if `is_float` is true, which marks an IEEE float.  If `beyond_int64` is true, the value is
-      unsigned and above 2^63-1, and `raw` is 2^64 too small.
+    - `raw` is the raw integer.
+    - `is_float` marks an IEEE float, for which `raw` has no meaning.
+    - `beyond_int64` marks an unsigned integer above 2^63-1.  `raw` is then this integer minus 2^64.
     - `value` is the physical value.
     - `source_address` is the sender of a J1939 message; -1 means none.
     """
@@ -48,7 +49,7 @@ class Samples:
 
 
 class Index:
-    """Keeps different strings in a list that only grows, and finds the index of each."""
+    """Keeps distinct strings in a list that only grows, and finds the index of each."""
 
     def __init__(self) -> None:
         self.strings: list[str] = []
@@ -163,7 +164,10 @@ class LongForm:
 
 
 def _frames(columns: Sequence[SignalColumns]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return two arrays in the order of `columns`: the row of each frame in its block, and its number of samples."""
+    """Return two arrays: the row of each frame in its block, and the number of samples of each frame.
+
+    Both arrays have the frames in the order of `columns`.
+    """
     rows = [np.zeros(0, np.int64), *(decoded.rows for decoded in columns)]
     counts = [np.zeros(0, np.int64)]
     for decoded in columns:

@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay the log, and return 0 if everything was delivered.  Raises: AgentError if the agent cannot start."""
+    """Replay the log, and return 0 if everything was delivered, else 1.
+
+    Raises: AgentError if the agent cannot start, or if a component fails for good.
+    """
     return start(
         lambda: settings.with_replay(settings.load(options.config), options.log, options.speed), until_delivered=True
     )

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the status, and return 0 if an agent answered, else 1; with `--ledger`, print the ledger and return 0."""
+    """Print the status, and return 0 if an agent answered, else 1.
+
+    With `--ledger`, print the ledger instead, and return 0.
+    """
     loaded = settings.load(options.config)
     if options.ledger:
         lines = ledger(loaded)
@@ -78,7 +81,9 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 
 
 def ledger(loaded: Loaded) -> list[dict[str, Any]]:
-    """Return the fate of every sequence number from the index of the spool, whether an agent runs or not.
+    """Return the state of each range of sequence numbers, as read from the index of the spool.
+
+    An agent may be running, but need not be.
 
     Raises: Permanent if there is no spool; Transient if its index cannot be read.
     """

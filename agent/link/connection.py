@@ -47,7 +47,7 @@ class Client(Protocol):
         """Publish a message at QoS 1; return a future of the reason code in its PUBACK."""
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> Sequence[tuple[int, str]]:
-        """Subscribe at QoS 1; return the reason code for each topic in the SUBACK, with the code's name."""
+        """Subscribe at QoS 1; return, for each topic, the reason code in the SUBACK and the code's name."""
 
     def received(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield incoming messages (topic, payload), and acknowledge each when the next one is asked for.
@@ -73,7 +73,7 @@ class Connection:
         """The local IP address.  It tells which network interface the connection uses."""
 
     def publish(self, topic: str, payload: bytes, timeout_s: float = 30.0) -> "asyncio.Future[int]":
-        """Publish at QoS 1; return a future of the accepting reason code (0, or NO_MATCHING_SUBSCRIBERS).
+        """Publish at QoS 1; return a future of the broker's reason code (0, or NO_MATCHING_SUBSCRIBERS).
 
         The future raises PublishRefused if the broker refuses the message, or if the packet exceeds the broker's
         Maximum Packet Size.  The future raises Transient if the connection ends first.  If no PUBACK arrives within

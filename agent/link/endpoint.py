@@ -24,12 +24,14 @@ _RECORD_BYTES: Final = 16_384  # the largest TLS record, and so the most that on
 class Endpoint:
     """Describes a broker and the client that connects to it.
 
-    `cert_file` and `key_file` are the client's PEM files.  `ca_file` is the authority of the broker's certificate.
-    `timeout_s` bounds each step of connecting and the wait for a SUBACK.  `receive_maximum` is the number of messages
-    that the broker may send before earlier ones are acknowledged.  `maximum_packet_bytes` bounds the size of each; the
-    default is twice what the brokers of a fleet pass on (config/mosquitto).  A broker that exceeds it is disconnected.
-    `unread_bytes` bounds what waits for the reader; the default is what mosquitto 2.0.11 sends to a receiver that comes
-    back, 1,000 batches at once.
+    `cert_file` and `key_file` are the client's PEM files.  `ca_file` has the certificate of the authority that
+    issued the broker's certificate.  `timeout_s` bounds each step of connecting and the wait for a SUBACK.
+    `receive_maximum` is the number of messages that the broker may send before earlier ones are acknowledged.
+
+    `maximum_packet_bytes` is the size of the largest packet that the broker may send; a broker that exceeds it is
+    disconnected.  The default is twice what the brokers of a fleet pass on (config/mosquitto).  `unread_bytes` bounds
+    the messages that wait for the reader.  The default leaves room for what mosquitto 2.0.11 sends at once to a
+    receiver that comes back: 1,000 batches.
     """
 
     host: str
@@ -91,7 +93,7 @@ def socket_class(faults: list[OSError], inspector: Inspector) -> type[ssl.SSLSoc
 
 
 def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
-    """Return a TLS context that shows our certificate, requires TLS 1.2 and trusts `ca_file` only.
+    """Return a TLS context that shows our certificate, requires TLS 1.2 or later, and trusts `ca_file` only.
 
     Raises: Permanent, naming the file, if a file is missing or wrong, or if our certificate expired before `now`.
     """

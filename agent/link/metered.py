@@ -3,8 +3,8 @@
 NetworkManager knows best, because users mark metered links there.  The program nmcli asks NetworkManager, and its
 answers `yes` and `yes (guessed)` count as metered.
 
-systemd-networkd and others keep no such mark.  Without NetworkManager, the kernel's kind of interface decides: a modem
-(wwan, ppp) is metered, and for any other kind the answer is unknown.
+systemd-networkd and others keep no such mark.  If NetworkManager gives no answer, the kernel's kind of interface
+decides: a modem (wwan, ppp) is metered, and for any other kind the answer is unknown.
 
 The interface is found by the connection's local address, so default routes and their order do not matter.
 """

@@ -5,8 +5,9 @@ Invariants:
 - A publish succeeds only if its PUBACK accepts the message (reason code below 0x80).
 - The limits in the broker's CONNACK are respected.
 - A connection that has ended leaves no task, no socket and no thread that touches the event loop.
-- A message is never sent over a later connection without its caller's knowledge.  Each connection therefore has a fresh
-  client, a clean start and session expiry 0, and no message is retained.
+- A message is never sent over a later connection unless the caller publishes it again.  Each connection therefore has a
+  fresh client, a clean start and session expiry 0.  No message is sent as retained, and retained messages of others
+  are ignored.
 
 `_Client` works around these flaws of aiomqtt 2.5 (docs/decisions/0015-aiomqtt-3.md says what aiomqtt 3 changes):
 
@@ -26,12 +27,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiomqtt
+import structlog
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import Transient
 from agent.link.connection import (
@@ -51,6 +54,7 @@ MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # the largest packet that MQTT c
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # if CONNACK names no limit (MQTT 5, 3.2.2.3.3)
 _MESSAGE_BYTES: Final = 2_048  # A message without any payload takes up to this much memory.
 _UNSENT_PACKETS: Final = 100_000  # paho takes some 50 MB for them; 65,535 publishes may be waiting at most
+_SUBSCRIBE: Final = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
 _CLOSE_S: Final = 1.0  # DISCONNECT has this long to be sent before the connection is cut.
 __all__ = [
     "NO_MATCHING_SUBSCRIBERS",
@@ -76,6 +80,9 @@ async def connect(endpoint: Endpoint) -> AsyncIterator[Connection]:
         yield Connection(endpoint, client, limits)
     finally:
         await client.close()
+
+
+_log = structlog.get_logger()
 
 
 class _Client(aiomqtt.Client):
@@ -177,10 +184,10 @@ class _Client(aiomqtt.Client):
         return info.mid
 
     async def subscribe_acknowledged(self, topics: Sequence[str], timeout_s: float) -> Sequence[tuple[int, str]]:
-        """Subscribe at QoS 1, wait for the SUBACK, and return the reason code for each topic, with the code's name."""
+        """Subscribe at QoS 1; return, for each topic, the reason code in the SUBACK and the code's name."""
         if self._disconnected.done():
             raise self.lost()
-        code, mid = self._client.subscribe([(topic, 1) for topic in topics])
+        code, mid = self._client.subscribe([(topic, _SUBSCRIBE) for topic in topics])
         if code is not MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise self.lost()
         answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
@@ -203,7 +210,11 @@ class _Client(aiomqtt.Client):
         """Yield incoming messages, and acknowledge each when the next one is asked for."""
         try:
             async for message in self.messages:
-                yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""
+                if message.retain:
+                    # Somebody could leave a message at the broker that harms every reader again at each connection.
+                    _log.warning("retained_message_ignored", topic=str(message.topic)[:120])
+                else:
+                    yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""
                 # The message is acknowledged only now, when it has been handled.  aiomqtt would do so earlier.
                 self._unread_bytes -= _size(message.payload)
                 self._client.ack(message.mid, message.qos)

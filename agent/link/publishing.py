@@ -4,7 +4,7 @@ This file depends on no MQTT library.  Invariants:
 
 - At most Receive Maximum messages are in flight (MQTT 5, 3.2.2.3.3).  paho would queue further messages by itself, and
   might send them over a later connection.
-- The future of each message ends, whatever happens to the connection.
+- The future of each message gets a result or an error, whatever happens to the connection.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from agent.errors import AgentError
 class Message:
     """A message to publish at QoS 1.
 
-    `answer` returns the reason code of the PUBACK, or raises the error.  The PUBACK is overdue at `due_s` on the clock
-    of the event loop.
+    `answer` is the future of the PUBACK's reason code.  From `due_s` on (on the clock of the event loop), the PUBACK is
+    overdue.
     """
 
     topic: str
@@ -36,8 +36,8 @@ class Publishing:
     """Sends the messages of one connection, and waits for the PUBACK of each.
 
     `send` hands a message to the MQTT library and returns its packet identifier.  It raises Transient if the connection
-    has ended, and ValueError for a topic or payload that MQTT forbids.  `give_up` is called if a PUBACK is overdue,
-    with the name of that PUBACK and the timeout in seconds.
+    has ended, and ValueError for a topic or payload that MQTT forbids.  If a PUBACK is overdue, `give_up` is
+    called with a text that names the PUBACK, and with the timeout in seconds.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Publishing:
         """The number of messages that may be in flight at the same time, which the CONNACK sets."""
 
     def publish(self, topic: str, payload: bytes, timeout_s: float) -> "asyncio.Future[int]":
-        """Publish a message as soon as there is room in flight; return the future of its reason code."""
+        """Publish a message once fewer than `receive_maximum` are in flight; return the future of its reason code."""
         message = Message(topic, payload, timeout_s, self._loop.create_future())
         self._queued.append(message)
         self._fill()
         return message.answer
 
     def take(self, packet_id: int) -> Message | None:
-        """Return the message that a PUBACK answers, and send the next one.
+        """Return the message that a PUBACK answers, and send the next queued message.
 
         Returns None if the packet identifier is unknown, or if the caller has cancelled the message.
         """
@@ -80,7 +80,7 @@ class Publishing:
             fail(message.answer, error)
 
     def close(self) -> None:
-        """Cancel the timer of overdue messages."""
+        """Cancel the timer that looks for overdue PUBACKs."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -107,7 +107,7 @@ class Publishing:
             self._timer = self._loop.call_at(due_s, self._look_for_overdue)
 
     def _look_for_overdue(self) -> None:
-        """Call `give_up` if a PUBACK is overdue, and otherwise look again when the next one would be overdue."""
+        """Call `give_up` if a PUBACK is overdue, or look again when the next PUBACK would be overdue."""
         self._timer = None
         first = min(self._in_flight.values(), key=lambda message: message.due_s, default=None)
         if first is None:

@@ -1,7 +1,8 @@
 """Decide when to connect to the broker and how long to wait before the next attempt, by a state table.  Pure.
 
-Invariants: an event that the table does not list for a state is a programming error.  A broker that fails is contacted
-at most once in each back-off.  A link that drops right after connecting does not reset the back-off.
+Invariants: an event that the table does not list for a state is a programming error.  After a failure,
+the broker is not contacted before the back-off has passed.  A link that drops right after connecting does not reset the
+back-off.
 
     OFFLINE     --START-->   CONNECTING            CONNECTING --CONNECTED--> ONLINE
     CONNECTING  --FAILED-->  BACKING_OFF           ONLINE     --LOST-->      BACKING_OFF
@@ -79,7 +80,7 @@ class Session(msgspec.Struct, frozen=True):
     """Holds the state of the link at one moment.
 
     Times are seconds of the monotonic clock.  `failures` counts failures in a row.  The link entered `state` at
-    `since_s`.  `retry_at_s` is 0 outside BACKING_OFF.
+    `since_s`.  The next attempt is due at `retry_at_s`, which is 0 outside BACKING_OFF.
     """
 
     backoff: Backoff

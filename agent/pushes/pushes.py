@@ -10,7 +10,8 @@ A bundle takes effect in four steps (`Pushes.offer`):
 Invariants:
 
 - A bundle that is not trusted changes nothing on the disk.
-- Trusted metadata is kept even if its documents are unusable.  The record names the applied release separately.
+- Trusted metadata is kept even if the documents of its release are unusable.  The release in force may then be older
+  than the metadata, so the record names the release separately.
 - Bundles are handled one after the other.  One thread at a time writes the record, even if the caller is cancelled.
 """
 
@@ -116,7 +117,7 @@ class Pushes:
         return self._state.release
 
     def sync_request(self) -> bytes:
-        """Return the request to publish on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
+        """Return the request that the agent publishes on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
         record = self._store.record
         if self._state.from_scratch or not record.metadata:
             return build_request(SyncRequest(self._vehicle.vehicle, Versions()))
@@ -159,8 +160,8 @@ class Pushes:
         """Count how the start before ended, and record this start, if a release is on trial.
 
         After too many crashes or power cuts, or if the stored release is damaged, this call ends the trial with failure
-        and returns the outcome.  Otherwise it returns None.  The caller then applies the release that `current()`
-        returns.
+        and returns the outcome.  Otherwise it returns None.  In both cases, the caller must then apply the release that
+        `current()` returns.
 
         Raises: Transient if the disk is full.  The start is then not recorded, and the caller must not apply the
         release.
@@ -169,16 +170,18 @@ class Pushes:
             return await whole(asyncio.to_thread(self._begin))
 
     async def close(self) -> None:
-        """Close this start of the trial; call this method when the agent stops on request.
+        """Close this start of the trial, if this process opened it.
 
-        A stop on request is no failure of the release.  Without a trial, nothing happens.  Raises: Transient if the
-        disk is full.
+        Call this method when the agent stops on request, because such a stop is no failure of the release.  If no
+        release is on trial, nothing happens.
+
+        Raises: Transient if the disk is full.
         """
         async with self._one_at_a_time:
             await whole(asyncio.to_thread(self._close))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
-        """Revert the release on trial if the agent is not `healthy`; otherwise confirm it after `trial_s` seconds.
+        """Revert the release on trial if the agent is not `healthy`, or confirm the release after `trial_s` s of trial.
 
         Returns the outcome if this call ended the trial, and None otherwise.  Call this method every few seconds.
         """
@@ -240,9 +243,9 @@ class Pushes:
         return None if slots.in_force is None else self._store.release(slots.in_force)
 
     def _nothing_new(self) -> bytes | None:
-        """Return the bundle by which the fleet says that nothing is new, or None if the vehicle holds no metadata.
+        """Return the bundle that the fleet sends if nothing is new, or None if the vehicle holds no metadata.
 
-        The bundle contains only a timestamp file, the same that the vehicle holds already.
+        The bundle contains only the timestamp file that the vehicle already holds.
         """
         held = self._store.record.metadata.get("timestamp.json")
         return None if held is None else build_bundle({TIMESTAMP: held})

@@ -66,9 +66,9 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Holds the whole input of the verifier process, which reads nothing else from the disk.
+    """Holds the whole input of the verifier process.
 
-    `metadata` is the trusted metadata of the vehicle, by the file names of an earlier `Verdict.metadata`.  `contents`
+    `metadata` is the trusted metadata of the vehicle, by file name as in an earlier `Verdict.metadata`.  `contents`
     are the target files that the vehicle has.  `floor` has the highest version seen of each role.  `now_s` is the
     trusted time (Unix).  `settled` has the versions of targets that the vehicle has applied or refused already; the
     verifier does not unpack the documents of these versions.

@@ -62,7 +62,7 @@ class Slots(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """Return the versions of targets that are decided: the version in force, and the newest refused version."""
+        """Return the versions of the targets role that need no further check: in force, and newest refused."""
         applied = () if self.in_force is None else (self.in_force.version,)
         return applied if self.refused == 0 else (*applied, self.refused)
 

@@ -79,7 +79,7 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
 
 
 class _Fetcher(FetcherInterface):
-    """Replaces the updater's network by the files of the bundle and the target files that the vehicle holds."""
+    """Gives the updater the bundle's files and the target files that the vehicle holds, in place of the network."""
 
     def __init__(self, files: Mapping[str, bytes], contents: Sequence[bytes]) -> None:
         self.files = files
@@ -159,10 +159,11 @@ class _Verification:
         return Trusted(versions, self._metadata(), signed_at if believable else 0, release)
 
     def _check_floor(self) -> Versions:
-        """Return the versions of the verified metadata.
+        """Compare the versions of the verified metadata with the floor, and return these versions.
 
-        The updater compares versions with the stored metadata only, which may be lost, so this method compares them
-        with the floor.  Raises: Refused if a version is below the floor (5.3.5, 5.4.3, 5.5.5).
+        The updater compares them only with the stored metadata, which may be lost.
+
+        Raises: Refused if a version is below the floor (5.3.5, 5.4.3, 5.5.5).
         """
         found = Versions(
             self.updater.root.version,
@@ -203,7 +204,7 @@ class _Verification:
         targets, or if one is too large.
         """
         listed = cast("Targets", self.updater.trusted("targets")).targets
-        # A bundle cannot contain more files than that, and a request cannot list more files as held.
+        # A bundle cannot contain more than FILES files, and a request cannot list more than FILES files as held.
         if len(listed) > FILES:
             raise Refused(Reason.OVERSIZED, f"the metadata lists {len(listed)} targets; publish at most {FILES}")
         documents = {
@@ -225,7 +226,7 @@ class _Verification:
         return file.read_bytes()
 
     def _metadata(self) -> dict[str, bytes]:
-        """Return the trusted metadata by file name, as the next question must contain it.
+        """Return the trusted metadata by file name, for `Question.metadata` of the next question.
 
         The root that the vehicle has from the factory is left out, because every question contains it anyway.
         """
@@ -237,7 +238,7 @@ class _Verification:
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
         """Turn `error` into the refusal of the bundle, with a stable reason.
 
-        The reason is derived from the file that TUF refused, because the type of `error` says too little.
+        The type of `error` often says too little.  The reason then follows from the file that TUF refused.
         """
         name = self.fetcher.last
         content = self.fetcher.files.get(name, b"")

@@ -39,7 +39,7 @@ class Agent:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the agent while the block runs, then store the open windows and close everything.
+        """Run the agent while the `with` block runs, then store the open windows and close everything.
 
         Raises: AgentError if the agent cannot start, for example if its port is taken; an ExceptionGroup if a task
         fails.
@@ -72,7 +72,10 @@ class Agent:
             await asyncio.to_thread(self._close_spool)
 
     async def replace_local(self, campaigns: Sequence[CampaignFile]) -> None:
-        """Replace the local campaigns.  They take effect at once, unless the fleet has pushed campaigns."""
+        """Replace the vehicle's own campaigns by `campaigns`, at once.
+
+        While the fleet's campaigns are in force, the vehicle's own campaigns have no effect.
+        """
         await self._parts.applier.replace_local(campaigns)
 
     def record_event(self, kind: str) -> None:
@@ -85,7 +88,7 @@ class Agent:
         # No event announces acknowledgements, so the outbox is asked again and again, which costs little.
         while not await asyncio.to_thread(self._parts.outbox.delivered):
             await asyncio.sleep(DELIVERY_POLL_S)
-        # Without resume points, a log that was replayed to its end begins at its first frame the next time.
+        # The resume points are removed, so that the next replay of a log begins at its first frame.
         names = [holder.position_name for holder in self._parts.holders]
         await asyncio.to_thread(self._parts.spool.forget_resume_points, names)
         return all(feeder.state is not State.FAILED for feeder in self._parts.feeders)
@@ -125,7 +128,7 @@ class Agent:
             log.error("end_not_stored", reason=str(error))
 
     async def _watchdog(self) -> None:
-        # The watchdog shows that the event loop runs, because a task that is stuck in a call blocks this task as well.
+        # A call that blocks the event loop blocks this task as well.  The missing message tells the service manager so.
         parts = self._parts
         while self._notifier.watchdog_interval_s is not None:
             self._notifier.watchdog(f"link {parts.link.state.value}, {sum(parts.collector.frames.values())} frames")

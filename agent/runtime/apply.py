@@ -11,8 +11,9 @@ A bundle is offered, verified, stored and put on trial.  Then its release is app
 
 Invariants:
 
-- A release is applied as a whole, or the earlier one stays: in OFREP, in flagd's file and in the campaigns.  The one
-  exception is the start, when no earlier release is in effect: OFREP and campaigns then do not wait for flagd's file.
+- OFREP, flagd's file and the campaigns follow the same release.  If a release cannot be applied as a whole, the earlier
+  release stays in effect.  There is one exception: at start no earlier release is in effect, so the toggles of OFREP
+  and the campaigns are switched even if flagd's file cannot be written.
 - Each change of the release in force has exactly one receipt, and so has each refused push.
 - Telemetry and pushes meet only in this file.
 """
@@ -88,7 +89,7 @@ class Applier:
 
     @property
     def version(self) -> int:
-        """Return the version of the release in force, or 0 if there is none and the local campaigns apply."""
+        """Return the version of the release in force, or 0 if no release is in force."""
         release = self._pushes.current()
         return 0 if release is None else release.version
 
@@ -102,7 +103,9 @@ class Applier:
         return self._pushes.sync_request()
 
     async def start(self) -> None:
-        """Apply the release in force, or the local campaigns.  Call this method before the first frame arrives.
+        """Apply the release in force or, without a release, the vehicle's own campaigns.
+
+        Call this method before the first frame arrives.
 
         Raises: Transient if the disk refuses to record this start of a release on trial.
         """
@@ -113,7 +116,10 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Close this start of the trial, if any; call this method on a requested stop only."""
+        """Close this start of a release on trial, if any.
+
+        Call this method only when the agent stops on request.
+        """
         try:
             await self._pushes.close()
         except Transient as error:
@@ -132,7 +138,7 @@ class Applier:
         }
 
     async def replace_local(self, local: Sequence[CampaignFile]) -> None:
-        """Replace the vehicle's own campaigns at once, because the configuration was read again."""
+        """Replace the vehicle's own campaigns at once, after the configuration was read again."""
         async with self._turn:
             self.set_local(local)
             await self._put_in_force()
@@ -206,7 +212,7 @@ class Applier:
         return {name: pushed[name] or self._local.get(name, ()) for name in pushed}
 
     async def _write(self, changes: Sequence[Change]) -> str | None:
-        """Write the files of `changes`, and return None, or the problem if the disk refuses a file."""
+        """Write the files of `changes`.  Return the problem if the disk refuses a file, and None otherwise."""
         problem: str | None = None
         for done, change in enumerate(changes):
             try:

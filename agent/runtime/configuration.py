@@ -31,8 +31,8 @@ class CampaignFile(msgspec.Struct, frozen=True):
 class Configuration(msgspec.Struct, frozen=True):
     """Holds the content of the configuration file and of the files that it names.
 
-    The folders `state` and `runtime_folder` exist.  `local` are the campaigns on board, which apply until the fleet
-    pushes campaigns.
+    The folders `state` and `runtime_folder` exist.  `local` are the vehicle's own campaigns, which apply while the
+    release in force has no campaigns.
     """
 
     loaded: Loaded
@@ -48,13 +48,13 @@ class Configuration(msgspec.Struct, frozen=True):
         return self.loaded.settings
 
     def equals_except_campaigns(self, other: "Configuration") -> bool:
-        """Return whether this configuration and `other` are the same, apart from the local campaigns."""
+        """Return whether this configuration and `other` are the same, apart from the vehicle's own campaigns."""
         # Values are compared, not the times of files, so a file that was written again unchanged is no change.
         return (self.loaded, self.identity, self.plans) == (other.loaded, other.identity, other.plans)
 
 
 def read_configuration(loaded: Loaded) -> Configuration:
-    """Read the files that `loaded` names, except those of the sources, and make the folders for state.  Blocking.
+    """Read the files that `loaded` names, except the logs of sources, and make the folders of `[state]`.  Blocking.
 
     Raises: Permanent if a file is wrong or a folder cannot be made.
     """

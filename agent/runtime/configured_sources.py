@@ -1,6 +1,6 @@
 """Make the sources that the settings ask for.
 
-Making a source opens no interface; its method `blocks` does.  `check` and `run` both make the sources here.
+Making a source opens no interface; the source's method `blocks` does.  `check` and `run` both make the sources here.
 """
 
 import time
@@ -24,8 +24,8 @@ def make_sources(
 ) -> tuple[Source, ...]:
     """Make all sources of the settings.
 
-    A source calls `on_loss` for frames that its bus carried and the source could not deliver.  Rings in `descriptors`
-    are closed if their interfaces are no longer configured.  Raises: Permanent if a source cannot be made.
+    A source calls `on_loss` for frames that its bus carried but that the source could not deliver.  A ring in
+    `descriptors` is closed if its interface is no longer configured.  Raises: Permanent if a source cannot be made.
     """
     if descriptors is not None:
         rings = [source for source in loaded.settings.sources if isinstance(source, PacketRingSettings)]
@@ -81,18 +81,21 @@ def make_source(
 
 
 def source_buses(sources: Sequence[Source]) -> tuple[str, ...]:
-    """Return the names of all buses, in the order of the sources.  Raises: Permanent if two deliver the same bus."""
+    """Return the names of all buses, in the order of the sources.  Raises: Permanent if a bus has two sources."""
     owner: dict[str, str] = {}
     for source in sources:
         for bus in source.buses:
             if bus in owner:
-                raise Permanent(f"sources {owner[bus]} and {source.name} both deliver bus {bus}; rename or remove one")
+                raise Permanent(
+                    f"sources {owner[bus]} and {source.name} both deliver bus {bus}; give that bus another name in one "
+                    "of them, or remove one source"
+                )
             owner[bus] = source.name
     return tuple(owner)
 
 
 def try_sources(loaded: Loaded) -> None:
-    """Check that all sources can be made and that no two deliver the same bus.  Raises: Permanent."""
+    """Check that all sources can be made, and that no bus has two sources.  Raises: Permanent if a check fails."""
     source_buses(make_sources(loaded, lambda _: None))
 
 

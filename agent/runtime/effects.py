@@ -23,7 +23,7 @@ An event must fit one batch, which may have only 4,096 bytes.
 
 
 class Change(Protocol):
-    """Holds a change of the agent that is prepared from the documents of one kind, and that is not made yet."""
+    """Holds a change of the agent that has been prepared from the documents of one kind, but not yet made."""
 
     def write(self) -> None:
         """Write the files of this change.  Blocking.
@@ -32,13 +32,13 @@ class Change(Protocol):
         """
 
     def withdraw(self) -> None:
-        """Remove the files that an earlier process left, because `write` could not replace them.
+        """Remove the files that `write` could not replace.
 
-        The old files would contradict this change.  Blocking; raises nothing.
+        An earlier process left these files, and they would contradict this change.  Blocking; raises nothing.
         """
 
     async def switch(self) -> Mapping[str, object]:
-        """Make the change in the running agent, which cannot fail, and return facts for the log."""
+        """Make the change in the running agent, and return facts for the log.  This method cannot fail."""
 
 
 class Effect(Protocol):
@@ -59,7 +59,10 @@ class TogglesEffect:
         self._file = file
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change to the flag definition in `documents`, or to no flags if `documents` has none."""
+        """Return the change that puts the flag definition of `documents` in force.
+
+        If `documents` has no flag definition, the change leaves no flags in force.
+        """
         document = next(iter(documents[TOGGLES.name]), None)
         if document is None:
             return _TogglesChange(self._service, self._file, None, None)
@@ -91,7 +94,7 @@ class CampaignsEffect:
         self._outbox = outbox
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change to the campaigns in `documents`, which are parsed already."""
+        """Return the change that puts the campaigns of `documents` in force.  The documents are parsed already."""
         return _CampaignsChange(
             self._collector, self._outbox, tuple(document.value for document in documents[CAMPAIGN.name])
         )

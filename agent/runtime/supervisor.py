@@ -13,8 +13,9 @@ built with the same spool.
     ran, and was stopped or has delivered everything   end the process
     ran, and a component failed for good               end the process with the error
 
-Invariant: a configuration with a mistake changes nothing, and one message in the log names the mistake.  A mistake that
-shows only when the components are built (a port that is taken) costs a short interruption.
+Invariant: if a reload finds a mistake, the earlier configuration stays in use, and one message in the log names the
+mistake.  Most mistakes are found while the agent runs.  A mistake that shows only when the components are built (a port
+that is taken) costs a short interruption.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ _NO_FLAGS: Final = b'{"flags":{}}'
 
 
 class FlagdFile:
-    """Keeps the file in the runtime folder.  Readers see the old definition or the new one, never a mixture.
+    """Keeps flagd's file in the runtime folder.  Readers see the old definition or the new one, never a mixture.
 
     The methods block until the disk has done its work.
     """

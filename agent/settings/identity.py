@@ -1,9 +1,9 @@
 """Read the identity folder that `fleet enrol` wrote: the vehicle's name and key, and the keys that it trusts.
 
-The device key stays in memory.
+The device key stays in memory, because each batch is signed with it.
 
-Invariant: the loaded files belong together, because the certificate names the vehicle and fits the device key.  A
-mixed-up folder therefore leads to one clear message at start, and not to a rejected batch later.
+Loading checks that the certificate names the vehicle and fits the device key.  A folder that mixes files of two
+vehicles therefore leads to one clear message at start, and not to rejected batches later.
 """
 
 import tomllib

@@ -42,7 +42,7 @@ def _joined(section: str, key: str) -> str:
 
 
 def _allowed_words(key: str) -> tuple[str, ...]:
-    """Return the words that `key` accepts, or no words if `key` is not a choice of words."""
+    """Return the words that `key` accepts, or an empty tuple if `key` does not take one of a fixed set of words."""
     path = re.sub(r"\[\d+\]", "", key).split(".")
     if path == ["sources", "kind"]:
         return tuple(str(kind.__struct_config__.tag) for kind in SOURCE_KINDS)
@@ -55,7 +55,7 @@ def _allowed_words(key: str) -> tuple[str, ...]:
 
 
 def _words(kind: object) -> tuple[str, ...]:
-    """Return the words that the type `kind` allows, or no words if the type is not a choice of words."""
+    """Return the words that the type `kind` allows, or an empty tuple if `kind` is not a fixed set of words."""
     if get_origin(kind) is Literal:
         return get_args(kind)
     if kind is bool:
@@ -91,7 +91,10 @@ def _value_at(document: object, key: str) -> object:
 
 
 def _known_keys() -> dict[str, tuple[str, ...]]:
-    """Return the known keys of each section; sections have the names that the messages of msgspec use."""
+    """Return the known keys of each section, by the path of the section.
+
+    The path of the whole file is "", and the path of every table of `bus` is "bus.".
+    """
     known: dict[str, tuple[str, ...]] = {"": Settings.__struct_fields__, "bus.": BusSettings.__struct_fields__}
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):

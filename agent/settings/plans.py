@@ -39,7 +39,9 @@ def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
 
 
 def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
-    """Return the plan of one bus from `cache`, or compile it if there is no cache.
+    """Return the plan of one bus.
+
+    The plan comes from `cache` if the cache has it.  Otherwise the databases are compiled.
 
     Raises: Permanent that names the file and the remedy.
     """

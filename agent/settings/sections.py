@@ -73,7 +73,7 @@ SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings
 
 
 class BusSettings(Section, frozen=True, kw_only=True):
-    """The databases of one bus, and how the identifier of a frame is matched with their messages."""
+    """The databases of one bus, and how the identifiers of frames are matched with the messages of the databases."""
 
     dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
     match: Literal["exact", "pgn"] = "exact"

@@ -1,7 +1,7 @@
 """Read the configuration file `agent.toml` strictly, into the structures of `agent.settings.sections`.
 
-An unknown key, a wrong type, a value out of its range and an impossible pair are errors, because a typing mistake must
-not silently become a default.  Relative paths in the file start at its folder.
+An unknown key, a wrong type, a value out of its range and an impossible pair of values are errors, because a typing
+mistake must not silently become a default.  Relative paths in the file start at its folder.
 """
 
 import tomllib

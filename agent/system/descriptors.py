@@ -1,8 +1,9 @@
-"""Keep file descriptors beyond the life of their user: sockets whose kernel buffers hold frames for a successor.
+"""Keep file descriptors open after the agent that uses them has ended, so that the next agent can use them.
 
-The successor is the agent of the next configuration in this process, or the next process.  This process keeps
-duplicates of the descriptors.  The service manager keeps duplicates as well (sd_pid_notify_with_fds(3): FDSTORE), and
-passes them to the next process, even after a crash (sd_listen_fds_with_names(3)).
+The descriptors are sockets whose kernel buffers hold frames.  The next agent runs in this process, after a reload, or
+in the next process.  This process keeps duplicates of the descriptors.  The service manager keeps duplicates as well
+(sd_pid_notify_with_fds(3): FDSTORE), and passes them to the next process, even after a crash
+(sd_listen_fds_with_names(3)).
 """
 
 import os

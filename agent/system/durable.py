@@ -3,9 +3,9 @@
 The steps are those that ext4 and f2fs need: write a temporary file beside the target, fsync it, rename it over the
 target, fsync the directory.  Readers see the old content or the new one, never a mixture.
 
-All operations go through `Disk`, so that tests can replace the disk.  A store takes a `Disk` as an argument, or uses
-the functions of this file, which work on the disk of the process.  Some tests use disks that fail.  tests/powercut puts
-the whole process on a disk that forgets unsynced data (`on`).
+All operations go through `Disk`, so that tests can replace the disk.  Some stores take a `Disk` as an argument.  Other
+code uses the functions of this file, which work on the disk of the process.  `on` replaces the disk of the process: for
+example, tests/powercut uses a disk that forgets unsynced data.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _READ_BYTES: Final = 65_536  # more than a batch has, and less than the size fro
 class Disk:
     """Performs the file operations of the stores.
 
-    All methods raise OSError.  An operation is durable only if its docstring says so.
+    Every method can raise OSError.  An operation is durable only if its docstring says so.
     """
 
     def write_synced(self, path: Path, content: bytes, mode: int) -> None:
@@ -37,7 +37,8 @@ class Disk:
         """Create the file `path` (mode 0600) with durable content.  Its name is durable once the directory is synced.
 
         Use this method for a file that has no effect before a durable record elsewhere names it.  The method costs one
-        journal commit, and `write_file` costs two.  A power cut before that record may leave an incomplete file.
+        journal commit, and `write_file` costs two.  A power cut before that record is written may leave an incomplete
+        file.
 
         Raises: OSError.  The file is removed then.
         """
@@ -112,7 +113,7 @@ _disk = Disk()
 
 @contextlib.contextmanager
 def on(disk: Disk) -> Iterator[None]:
-    """Make `disk` the disk of the process while the block runs."""
+    """Make `disk` the disk of the process while the `with` block runs."""
     global _disk  # noqa: PLW0603  # The process has one disk.
     before, _disk = _disk, disk
     try:
@@ -122,7 +123,7 @@ def on(disk: Disk) -> Iterator[None]:
 
 
 def current() -> Disk:
-    """Return the disk of the process, for a store that takes one as an argument."""
+    """Return the disk of the process, for a store that takes a `Disk` as an argument."""
     return _disk
 
 

@@ -31,7 +31,7 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now_monotonic_ns // 1000}")
 
     def stopping(self) -> None:
-        """Report that the process is ending, while it stores its open windows."""
+        """Report that the process is about to end, before it stores its open windows."""
         self._send("STOPPING=1")
 
     def watchdog(self, status: str) -> None:
@@ -40,8 +40,8 @@ class Notifier:
 
     def store(self, name: str, descriptor: int) -> None:
         """Ask the service manager to keep a duplicate of `descriptor` for the next process."""
-        # Without FDPOLL=0 (systemd 246) the manager drops a descriptor on which poll(2) reports an error, as it does
-        # for a ring whose interface is down.
+        # Without FDPOLL=0 (systemd 246) the manager drops a descriptor on which poll(2) reports an error, for
+        # example a ring whose interface is down.
         self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", (descriptor,))
 
     def forget(self, name: str) -> None:

@@ -1,7 +1,7 @@
 """Describes losses as records (what was lost, why and how much) and merges such records.  This file is pure.
 
-Invariant: merging and converting keep every count and every reason exact.  Merging may only blur details, such as the
-bus or the exact sequence numbers, to keep a ledger small.
+Invariant: merging, and converting to events, keep every count and every reason exact.  Merging may only blur details,
+such as the bus or the exact sequence numbers, to keep a ledger small.
 """
 
 from collections.abc import Iterable
@@ -45,9 +45,9 @@ class Loss:
 
 
 def adjacent(earlier: Loss, later: Loss) -> bool:
-    """Return whether `later` is of the same kind as `earlier` and its sequence numbers follow directly.
+    """Return whether `later` is of the same kind as `earlier` and begins at the next sequence number.
 
-    Two records of the same kind that both name no sequence numbers are adjacent, too.
+    Two records of the same kind that name no sequence numbers are adjacent, too.
     """
     if earlier.kind != later.kind:
         return False
@@ -60,7 +60,7 @@ def merge(one: Loss, other: Loss) -> Loss:
     """Merge two records of the same reason into one.
 
     Counts are added up, and ranges of numbers and times are extended to cover both records.  Other fields that differ
-    are blanked.
+    are blanked.  If the epochs differ, the sequence numbers are blanked, too.
     """
     assert one.reason is other.reason
     same_epoch = one.epoch == other.epoch
@@ -84,9 +84,9 @@ def merge(one: Loss, other: Loss) -> Loss:
 def to_event(id_: int, loss: Loss, t_us: int) -> Event:
     """Return the event that reports `loss` to the lake.  `t_us` is the event's time; empty fields are left out.
 
-    `id_`, together with the epoch of the batch that carries the event, names the record for ever.  A batch of losses
-    may arrive although the vehicle counts it as lost.  Its records are then reported again, and the receiver recognizes
-    them by these names.
+    The name of a record, which never changes, is `id_` together with the epoch of the batch that carries the event.  A
+    batch with such events may arrive although the vehicle counts it as lost.  The vehicle then reports the records of
+    that batch again, and the receiver recognizes them by their names.
     """
     fields: dict[str, EventValue] = {"id": id_, "reason": loss.reason.value}
     if loss.lane is not None:

@@ -85,7 +85,10 @@ def enrol(
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Holds the fleet's certificate authority, so that it is read only once for any number of vehicles."""
+    """Holds the certificate and the private key of the fleet's authority.
+
+    Both are read from the disk once, and then issue certificates for any number of vehicles.
+    """
 
     authority: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -123,7 +126,7 @@ class Issuer:
 def _requested_key(csr: Path) -> ec.EllipticCurvePublicKey:
     """Return the public key of a signing request.
 
-    Raises: Permanent if the request cannot be read, has another kind of key, or is not signed with its own key.
+    Raises: Permanent if the request cannot be read, if its key is not EC P-256, or if it is not signed with that key.
     """
     try:
         request = x509.load_pem_x509_csr(csr.read_bytes())

@@ -40,4 +40,5 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    # Names and texts come from vehicles, and a terminal must obey none of their control characters.
+    return f"{value:.10g}" if isinstance(value, float) else printable(str(value))

@@ -66,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Publish the documents that `args` name, print the result, and return the exit status.
 
-    Raises: Permanent if a document or an argument is wrong; Transient if the vehicles could not be notified.
+    Raises: Permanent if a document or an argument is wrong; Transient if another publisher is at work, or if the
+    documents were published but the vehicles could not be notified.
     """
     folder = FleetFolder(args.fleet).require()
     files = [(kind.name, file) for kind in KINDS for file in _given(args, kind.name)]

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Receive until SIGTERM or SIGINT, and print counts of the batches that were received."""
+    """Receive batches until SIGTERM or SIGINT, and then print how many were stored, refused and so on."""
     from fleet.receiving.service import receive
 
     host, port = args.broker

@@ -1,4 +1,4 @@
-"""`fleet revoke`: refuse the batches of a vehicle from now on."""
+"""`fleet revoke`: reject the batches of a vehicle from now on."""
 
 import argparse
 from typing import Final

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class BatchKey:
     """Names one batch of one vehicle.  A key is never used again.
 
-    A vehicle has many epochs, in no particular order.  Every new spool begins an epoch.  Every window that a crash left
-    open also begins an epoch, in which only the checkpoints of that window are numbered.
+    A vehicle has many epochs, in no particular order.  Each spool has an epoch, in which its ordinary batches are
+    numbered.  Each window has another epoch, in which its checkpoints are numbered.  The fleet receives checkpoints
+    only if a crash left their window open.
     """
 
     vehicle: str

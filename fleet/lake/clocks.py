@@ -5,12 +5,12 @@ this wrong time until it gets the time from GNSS or the network.
 
 Each batch carries two clock readings of the same moment: the wall clock and CLOCK_BOOTTIME.  Their difference is the
 wall time of the boot.  The batch also carries the id of the boot and the quality of the wall clock.  A later batch of
-the same boot with a good clock shows the true wall time of the boot.  The view moves earlier times of that boot by the
-difference between the true and the wrong wall time.
+the same boot with a good clock shows the true wall time of the boot.  The difference between the true and the wrong
+wall time of the boot is the error of the wrong clock.
 
-The stored rows never change.  The view `samples_corrected` adds two columns:
+The stored rows never change.  The view `samples_corrected` has all columns of `samples`, and two more:
 
-    time_corrected   the time; moved if the clock was wrong and the difference is known
+    time_corrected   the time; moved by the difference if the clock was wrong and the difference is known
     time_quality     'as stamped': the clock was set, or the sample comes from a recorded log
                      'corrected':  the clock was not set, and the time was moved
                      'not set':    the clock was not set, and the difference is unknown
@@ -18,9 +18,10 @@ The stored rows never change.  The view `samples_corrected` adds two columns:
 
 from typing import Final
 
-# A batch with a good clock may begin before the clock was set.  A time in such a batch that lies before the boot was
-# stamped by the wrong clock.  The time is moved by the difference between the first good reading and the last poor
-# reading of the boot.  The margin of one minute (60000000 µs) allows for clocks that were slewed meanwhile.
+# A batch may begin before the clock was set, and end after that.  Its clock reading is then good, but its first samples
+# have wrong times.  These times are recognised because they lie before the true wall time of the boot.  They are moved
+# by the difference between the first good reading and the last poor reading of the boot.  The margin of one minute
+# (60000000 µs) keeps right times unmoved if the clock was slewed after the boot.
 SAMPLES_CORRECTED: Final = """
 CREATE VIEW samples_corrected AS
 WITH readings AS (

@@ -1,8 +1,9 @@
-"""Compacts a lake: joins small files, deletes old samples and events, and deletes files that no version needs.
+"""Compacts a lake: joins small files, deletes old samples and events, and deletes files that the tables no longer use.
 
-Invariant: a batch that was stored stays known.  The table `batches` and the loss events are the ledger and hold no
-measured value, so retention never deletes their rows.  The Delta log keeps the receivers' transaction versions, so
-compaction does not affect exactly-once delivery.
+Invariant: the lake remembers every batch that it ever stored, even if the batch's samples were deleted.  The table
+`batches` and the loss events are the ledger and hold no measured value, so retention never deletes their rows.
+
+The Delta log keeps the commit numbers of the receivers, so each batch is still appended exactly once.
 
 Compaction may run while receivers run, because they only append, and an append conflicts with no step of a compaction.
 Two compactions at the same time conflict, and the later one tries again.  In a local folder, new files are forced to
@@ -34,9 +35,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Holds a rule that deletes the data of all days before `before`.
+    """Holds a rule that deletes the samples and events of all days before `before`.
 
-    If `campaign` or `vehicle` is given, the rule deletes only data of that campaign or vehicle.
+    Loss events are never deleted, and neither are days before CLOCK_SET.  With `campaign`, the rule deletes only
+    samples of that campaign, and no events.  With `vehicle`, the rule deletes only data of that vehicle.
     """
 
     before: date
@@ -44,7 +46,10 @@ class Retention:
     vehicle: str | None = None
 
     def predicate(self, table: str) -> str | None:
-        """Return the condition, in the Delta library's SQL, for the rows of `table` to delete, or None for no rows."""
+        """Return a condition, in the Delta library's SQL, that selects the rows of `table` to delete.
+
+        Return None if the rule deletes nothing from `table`.
+        """
         if table not in _DELETABLE or (self.campaign is not None and table != "samples"):
             return None
         terms = [f"date < '{self.before}'", f"date >= '{CLOCK_SET}'", _DELETABLE[table]]
@@ -61,8 +66,8 @@ class Retention:
 class Work:
     """Holds the settings of one compaction.
 
-    Files are joined up to `target_bytes`.  Files that no version has needed for `unneeded_h` hours are deleted.  With
-    `dry_run`, nothing is changed.
+    Small files are joined into files of at most some `target_bytes`.  Files that left the table more than `unneeded_h`
+    hours ago, for example because they were joined, are deleted.  With `dry_run`, nothing is changed.
     """
 
     target_bytes: int
@@ -72,7 +77,10 @@ class Work:
 
 
 def retention_of(days: int, today: date, *, campaign: str | None, vehicle: str | None) -> Retention:
-    """Return the rule that keeps today and the `days` days before."""
+    """Return the rule that keeps the data of today and of the `days` days before today.
+
+    The rule deletes older data, but only of `campaign` and `vehicle` if they are given.
+    """
     return Retention(today - timedelta(days=days), campaign, vehicle)
 
 
@@ -82,7 +90,8 @@ def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lamb
     `tell` is called with a line of progress before each table.  In the report, `files_vacuumed` also counts files that
     an earlier run has deleted.
 
-    Raises: Permanent if there is no lake; Transient if the store refuses, or if other compactions conflict every time.
+    Raises: Permanent if there is no lake; Transient if the storage refuses, or if each of TRIES tries conflicts with
+    another compaction.
     """
     return [_table(open_table(lake, name), name, work, tell) for name in SCHEMAS]
 
@@ -100,7 +109,8 @@ def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]
             return report | {"rows_deleted": rows, "files_compacted": small, "files_vacuumed": len(unneeded)}
         rows = 0 if predicate is None else _delete(table, name, predicate)
         compacted = _optimise(table, name, work.target_bytes)
-        # By default the library refuses less than a week, but here the operator decides (--unneeded-hours).
+        # By default the library refuses to delete files that left the table less than a week ago.  Here the operator
+        # decides (--unneeded-hours).
         unneeded = table.vacuum(work.unneeded_h, dry_run=False, enforce_retention_duration=False)
         table.update_incremental()
     except CommitFailedError as error:
@@ -130,7 +140,9 @@ def _optimise(table: DeltaTable, name: str, target_bytes: int) -> int:
 
 
 def _again(table: DeltaTable, step: Callable[[], _T]) -> _T:
-    """Run `step` and make its result durable.  If another commit came first, repeat `step` on the newest version.
+    """Run `step`, make its result durable, and return the result.
+
+    If another process commits before `step` does, repeat `step` on the newest version of the table.
 
     Raises: CommitFailedError if the step fails TRIES times.
     """

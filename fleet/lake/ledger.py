@@ -1,8 +1,10 @@
-"""Explains every sequence number of every vehicle, from the lake's tables `batches` and `events`.
+"""Says for every sequence number of every vehicle whether its batch is stored, lost (and why) or not explained yet.
 
-The ledger has no table of its own.  The table `batches` says which numbers are stored, and the vehicles' loss events
-say why other numbers are missing.  The vehicle prints its own ledger (`headunit-agent status --ledger`).
-`agent.formats.up.ledger` builds both ledgers, so they can be compared number by number.
+The ledger has no table of its own.  The table `batches` says which numbers are stored.  The loss events of the
+vehicles, in the table `events`, say why other numbers are missing.
+
+A vehicle prints its own ledger with `headunit-agent status --ledger`.  `agent.formats.up.ledger` builds that ledger and
+this one, so they can be compared number by number.
 
 Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, the id of the
 loss, and the epoch of the batch that reports the loss.
@@ -60,8 +62,8 @@ _Key = tuple[str, str]
 class Report(Record):
     """Holds a loss record from the lake.
 
-    `reported_in` is the epoch of the batch that reported the loss.  Together with `id` it identifies the loss among all
-    losses of the vehicle.
+    `reported_in` is the epoch of the batch that reported the loss.  `reported_in` and `id` together identify the loss
+    among all losses of the vehicle.
     """
 
     reported_in: str = ""
@@ -76,7 +78,10 @@ _Time = Annotated[int, msgspec.Meta(ge=0, lt=LATEST_US)]
 
 
 class _Fields(msgspec.Struct, frozen=True):
-    """The fields of a loss event that the ledger needs.  An event lacks the fields that have no value."""
+    """Holds the fields of a loss event that the ledger needs.
+
+    An event has no entry for a field without a value, and the field then keeps its default.
+    """
 
     reason: str
     epoch: str = ""
@@ -106,15 +111,18 @@ class _Epoch:
 
     @property
     def last(self) -> int:
-        """Return the highest sequence number that a batch or a report mentions, or 0."""
+        """Return the highest sequence number that is stored or that a loss report names, or 0 if there is none."""
         here = [last for _, last in self.stored]
         return max([*here, *(report.last_seq or 0 for report in self.reports)], default=0)
 
 
 def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stored: bool) -> Answer:
-    """Return a row for each run of sequence numbers with the same explanation, and for each loss without numbers.
+    """Return at most `limit` rows: one for each run of sequence numbers that have the same explanation.
 
-    Numbers that are in the lake get rows only if `stored` is set.  Raises: Permanent if there is no lake.
+    A loss before sealing, such as a loss of frames, has no sequence numbers and gets a row of its own.  Runs of stored
+    batches get rows only if `stored` is set.
+
+    Raises: Permanent if there is no lake.
     """
     rows = [
         row
@@ -138,7 +146,11 @@ def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
 
 
 def _read_fields(fields: str) -> _Fields:
-    """Return the fields of a loss event.  A vehicle may send nonsense, which must not hide the ledger of the others."""
+    """Return the fields of a loss event.
+
+    If the fields are not valid, return a record that says so.  One faulty vehicle must not make the ledger of all other
+    vehicles fail.
+    """
     try:
         return msgspec.json.decode(fields, type=_Fields)
     except msgspec.ValidationError as error:

@@ -22,9 +22,9 @@ class OpenedBatch:
 
 
 def check_times(header: Header, window: Window) -> None:
-    """Check that all times of a batch lie between 1970 and 2200, and that its time since boot is below 230 years.
+    """Check that all times of a batch lie between 1970 and 2200, and that its CLOCK_BOOTTIME is below 230 years.
 
-    Raises: Untrusted if one does not.
+    Raises: Untrusted if one of them does not.
     """
     times = [header.sealed_at_us, window.start_us, window.end_us, window.clock.wall_us, window.clock.boottime_us]
     times += [event.t_us for event in window.events]

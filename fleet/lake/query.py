@@ -1,7 +1,8 @@
 """Answers questions from the lake: DuckDB reads the Delta tables as Arrow data sets.
 
-DuckDB's own Delta extension is not used, because it must be downloaded at run time.  The Delta library gives DuckDB the
-data sets with the statistics of their files, so filters still skip files.
+DuckDB's own Delta extension is not used, because it must be downloaded at run time.  Instead, the Delta library gives
+DuckDB the data sets together with statistics of each file.  From the statistics DuckDB knows which files cannot match
+the filters of a question, and skips them.
 
 Questions may use the tables `samples`, `events` and `batches` (see `fleet/lake/schema.py`) and the view
 `samples_corrected` (see `fleet/lake/clocks.py`).  Times are in UTC.
@@ -87,6 +88,10 @@ def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | Non
         for name, dataset in data.items():
             connection.register(name, dataset)
         connection.execute(SAMPLES_CORRECTED)
+        # A question reads the lake and nothing else: it opens no other file, writes none and loads no extension.
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
         try:
             relation = connection.sql(sql, params=parameters)
             if relation is None:

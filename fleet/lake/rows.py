@@ -71,7 +71,7 @@ def _batch_of(batch: OpenedBatch) -> pa.RecordBatch:
 
 
 def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
-    """Return the samples of one batch, ordered by group, then by signal, then by the order of arrival on the bus."""
+    """Return the rows of one batch, ordered by column group, then by signal, then by arrival on the bus."""
     groups = [group for group in batch.window.groups if group.raw.size]
     if not groups:
         return pa.RecordBatch.from_pylist([], schema=_ARROW_SCHEMAS["samples"])
@@ -117,7 +117,7 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:
-    """Return the text for each raw value.  It is null if the CAN database has no text for the value."""
+    """Return the text for each raw value, or null for a value that has no text in the CAN database."""
     values: dict[str, int] = {}
     codes = np.full(rows, -1, np.int32)
     start = 0

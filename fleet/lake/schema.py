@@ -4,12 +4,13 @@
     events   one row for each event
     batches  one row for each batch, with counts, times and clock readings
 
-Invariant: (vehicle, epoch, seq, row) identifies a sample for ever, even after compaction.  `row` counts the samples in
-the order of the batch.  The time cannot identify a sample, because two samples of a signal may have the same time.
+Invariant: (vehicle, epoch, seq, row) identifies a sample for ever, even after compaction.  `row` is the index of
+the sample in its batch, from 0.  The time cannot identify a sample, because two samples of a signal may have the same
+time.
 
-The tables are partitioned by `date`, the UTC day on which the batch's window began.  All rows of a batch lie in one
-partition, so a commit never touches more partitions than it has batches, even if a vehicle's clock is wrong.  A
-partition is a day, because retention deletes whole days and most questions ask for days.
+The tables are partitioned by `date`, the UTC day on which the batch's window began.  A partition is a day, because
+retention deletes whole days and most questions ask for days.  All rows of a batch lie in one partition, even if the
+vehicle's clock was wrong.  A commit therefore never touches more partitions than it has batches.
 """
 
 from collections.abc import Mapping

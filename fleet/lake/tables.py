@@ -1,14 +1,14 @@
 """Appends commits to the lake's three Delta tables, each commit exactly once.
 
-Delta's *app transactions* make this possible.  Each append writes its rows and the pair (app id, version N) in one
-atomic step.  Before an append, this module checks the table's version for the app id.  If the version is N or higher,
-the table has the rows of N already, and nothing is appended.  If another process appends with the same app id between
-the check and the append, Delta refuses the append.  N is the inbox's commit number.  A vehicle's sequence number cannot
-serve as N, because batches arrive out of order.
+Delta's *app transactions* make this possible.  Each append writes its rows and the pair (app id, commit number) in one
+atomic step.  The commit number comes from the inbox and rises with each commit.  Before commit N, this module reads the
+last commit number that the table has for the app id.  If that number is N or higher, the table has the rows of commit N
+already, and nothing is appended.  If another process appends with the same app id between the check and the append,
+Delta refuses the append.  A vehicle's sequence number cannot be the commit number, because batches arrive out of order.
 
 A lake lies in a folder, or below a URL that the Delta library opens (s3://, abfss://, gs://, file://).  The library
 gets the URL and the storage options unchanged.  An object store answers only when the data is durable.  In a local
-folder the library does not call fsync, so this module does, before the batches are acknowledged.
+folder the library does not call fsync.  This module therefore calls fsync before an append returns.
 """
 
 import json
@@ -43,7 +43,7 @@ _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 class Lake:
-    """Holds the tables of a lake, open for appending.  Only one thread may use them at a time."""
+    """Holds the three tables of a lake, open for appending.  Only one thread may use a `Lake` at a time."""
 
     def __init__(self, lake: str | Location) -> None:
         location = Location.of(lake)
@@ -71,7 +71,7 @@ class Lake:
         Raises: Transient if the storage refuses.  Then call `append` again, in this process or after a restart.
         """
         rows = table_of(name, batches)
-        # Without rows, the table need not record the commit number, because a repeated commit appends nothing either.
+        # Without rows, the commit number need not be recorded, because a repetition of this commit has no rows either.
         if rows.num_rows == 0:
             return
         table = self._tables[name]
@@ -141,7 +141,7 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
 def force_to_disk(table_uri: str, version: int) -> None:
     """Make the data files and the log entry of the Delta version `version` durable.
 
-    An object store needs no such step.  Raises: OSError if a file cannot be read or synced.
+    For a table in an object store, do nothing.  Raises: OSError if a file cannot be read or synced.
     """
     location = urlsplit(table_uri)
     # An object store has already made the data durable when it answers.

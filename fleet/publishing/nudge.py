@@ -6,7 +6,9 @@ from fleet.state.folder import FleetFolder
 
 
 async def nudge(folder: FleetFolder, host: str, port: int) -> None:
-    """Publish an empty message on a topic to which all vehicles subscribe.  Each connected vehicle then asks for news.
+    """Publish an empty message on a topic to which all vehicles subscribe.
+
+    Each connected vehicle then asks for the new release.
 
     Raises: Transient or Permanent, as `agent.link.mqtt` does for a failed connection.
     """

@@ -38,8 +38,9 @@ _SIGNATURES_BYTES: Final = 1_000
 class Published:
     """Holds the result of a publication.
 
-    `versions` are the versions that are published now.  `targets` are the paths of all published documents.
-    `bundle_bytes` is the size of the bundle for a vehicle that comes from the factory and holds no document.
+    `versions` are the version numbers of the published TUF metadata.  `targets` are the paths of all published
+    documents.  `bundle_bytes` is the size of the bundle for a vehicle that comes from the factory and holds no
+    document.
     """
 
     versions: Versions
@@ -60,11 +61,11 @@ def publish(
     """Publish `files` for `audience`, and withdraw the documents in `remove`.
 
     `files` are pairs (name of the kind, path of a file).  `remove` are pairs (name of the kind, name of a document).
-    If no target changes, only the timestamp is signed again, unless the signature of the targets would expire before
-    the new timestamp does.  Then targets and snapshot are signed again as well.
+    If no document changes, only the timestamp is signed anew, and it expires after `expiry_days` days.  Targets and
+    snapshot are signed anew if a document changes, or if the old targets would expire before the new timestamp.
 
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
-    Transient while another publisher works.
+    Transient if another publisher is at work.
     """
     by_name = {kind.name: kind for kind in kinds}
     # New files are read before the lock is taken, so a mistake in them does not block another publisher.

@@ -1,11 +1,11 @@
 """Reads the fleet's TUF repository, and writes new versions of it durably.
 
 Invariants: `timestamp.json` is written last, after all files that it refers to are on the disk.  A vehicle therefore
-sees either the old version or the new one, complete, even after a power cut.  A version number is never published with
-two different contents.
+sees either the complete old version or the complete new version, even after a power cut.  A version number is never
+published with two different contents.
 
-The timestamp says when it was signed (`x-signed-at`).  A vehicle without a clock takes this as the earliest possible
-time.
+The timestamp says when it was signed (`x-signed-at`).  For a vehicle whose clock is not set, this is a lower limit of
+the present time.
 """
 
 import fcntl
@@ -37,7 +37,11 @@ _Online = TypeVar("_Online", Targets, Snapshot, Timestamp)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Holds the published metadata in parsed form, and also the exact bytes of the timestamp for sending."""
+    """Holds the published metadata in parsed form.
+
+    `timestamp_bytes` is the content of `timestamp.json`, which vehicles get unchanged.  `root` is the newest version
+    number of the root metadata.
+    """
 
     timestamp_bytes: bytes
     root: int
@@ -47,7 +51,7 @@ class State:
 
     @property
     def versions(self) -> Versions:
-        """Return the versions of the four roles."""
+        """Return the version numbers of root, timestamp, snapshot and targets."""
         return Versions(self.root, self.timestamp.version, self.snapshot.version, self.targets.version)
 
 
@@ -110,10 +114,10 @@ def locked(folder: FleetFolder) -> Iterator[None]:
 
 
 def create(folder: FleetFolder, now: datetime) -> Versions:
-    """Create the repository of a new fleet, signed at `now`, and return its versions.  The keys must exist.
+    """Create the repository of a new fleet, signed at `now`, and return its version numbers.  The keys must exist.
 
-    Vehicles trust root 1 from the factory on.  All three root keys sign root 1, but two of them suffice to sign the
-    next root.  The first version has no targets.
+    Vehicles trust version 1 of the root metadata from the factory on.  All three root keys sign version 1, but any two
+    of them suffice to sign the next version.  The new repository has no documents.
 
     Raises: Permanent if a key is missing.
     """
@@ -141,10 +145,11 @@ def write_version(
     now: datetime,
     expiry_days: int,
 ) -> Versions:
-    """Sign and write the version after `before`, and return its versions.
+    """Sign and write new targets, snapshot and timestamp, and return their version numbers.
 
-    `targets` are all targets of the new version, by path.  `contents` are only the contents that are not stored yet.
-    The timestamp expires after `expiry_days`.
+    `before` holds the version numbers that are published now.  `targets` are all targets from now on, by path.
+    `contents` are the contents of those documents that are not stored yet, by path.  The timestamp expires after
+    `expiry_days` days.
 
     Raises: Permanent if a key is missing.
     """
@@ -171,7 +176,10 @@ def write_version(
 
 
 def refresh(folder: FleetFolder, state: State, *, now: datetime, expiry_days: int) -> Versions:
-    """Sign a new timestamp for the published version.  It shows vehicles that this version is still the newest."""
+    """Sign a new timestamp for the published snapshot, and return the version numbers.
+
+    The new timestamp shows vehicles that the snapshot is still the newest.
+    """
     meta = state.timestamp.snapshot_meta
     return _sign_timestamp(folder, state.versions, state.snapshot, meta, now=now, expiry_days=expiry_days)
 

@@ -15,8 +15,8 @@ from fleet.receiving.message import Message
 class _Epoch:
     """Holds the verdicts on the batches of one epoch, by sequence number.
 
-    Batches in `stored` are in the lake.  Batches in `refused` will never be stored.  Batches in `wanted` wait for the
-    catalogue with the given digest.
+    `stored` names batches that are in the lake.  `refused` gives the reason for each batch that will never be stored.
+    `wanted` gives, for each batch that waits for a catalogue, the digest of that catalogue.
     """
 
     stored: set[int] = field(default_factory=set)
@@ -43,7 +43,7 @@ class Answers:
         self._epoch_of(key).wanted[key.seq] = digest
 
     def take_messages(self, acks_key: Ed25519PrivateKey) -> list[Message]:
-        """Return signed acknowledgements of all verdicts since the last call."""
+        """Return all kept verdicts as signed acknowledgements, and keep them no longer."""
         epochs, self._epochs = self._epochs, {}
         return [
             Message(topics.ack(ack.vehicle), sign_ack(ack, acks_key))

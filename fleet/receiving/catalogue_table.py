@@ -19,7 +19,7 @@ CREATE INDEX catalogues_by_use ON catalogues (vehicle, used)"""
 
 @dataclass(frozen=True, slots=True)
 class CatalogueContent:
-    """Holds a catalogue of one vehicle and its digest.  `fleet.receiving.catalogues` compresses `content`."""
+    """Holds a catalogue of one vehicle: its digest, and its content as `fleet.receiving.catalogues` compresses it."""
 
     vehicle: str
     digest: bytes
@@ -29,7 +29,7 @@ class CatalogueContent:
 class CatalogueTable:
     """Reads and writes catalogues on disk.
 
-    One vehicle may have `limit` catalogues; the least recently used ones are evicted first.
+    `evict` limits the table to `limit` catalogues for each vehicle, and deletes the least recently used ones first.
     """
 
     def __init__(self, database: Database, *, limit: int = CATALOGUES) -> None:
@@ -48,7 +48,7 @@ class CatalogueTable:
         return None if row is None else bytes(row[0])
 
     def keep(self, catalogues: Sequence[CatalogueContent]) -> None:
-        """Store `catalogues`, and mark them as just used.  The caller holds a transaction."""
+        """Store `catalogues`, and mark them as just used.  Call this in a transaction."""
         # A catalogue that is stored already is written again, because the copy on the disk may be damaged.
         self._database.write_many(
             "INSERT INTO catalogues SELECT ?1, ?2, ?3, coalesce(max(used), 0) + 1 FROM catalogues WHERE vehicle = ?1"
@@ -57,7 +57,7 @@ class CatalogueTable:
         )
 
     def mark_used(self, used: Iterable[tuple[str, bytes]]) -> None:
-        """Mark catalogues as just used.  `used` are pairs (vehicle, digest).  The caller holds a transaction."""
+        """Mark catalogues as just used.  `used` are pairs (vehicle, digest).  Call this in a transaction."""
         self._database.write_many(
             "UPDATE catalogues SET used = (SELECT max(used) + 1 FROM catalogues WHERE vehicle = ?1)"
             " WHERE vehicle = ?1 AND digest = ?2",
@@ -65,7 +65,10 @@ class CatalogueTable:
         )
 
     def evict(self, vehicles: Iterable[str]) -> None:
-        """Delete the least recently used catalogues of vehicles that have too many.  The caller holds a transaction."""
+        """Delete the least recently used catalogues of those of `vehicles` that have more than the limit.
+
+        Catalogues of unfinished commits are never deleted.  Call this in a transaction.
+        """
         # Recovery opens the batches of unfinished commits again, so their catalogues must stay.
         self._database.write_many(
             "DELETE FROM catalogues WHERE vehicle = ?1 AND digest IN"

@@ -1,4 +1,4 @@
-"""Finds catalogues by vehicle and digest, and remembers parsed catalogues that are in use.
+"""Finds catalogues by vehicle and digest, and caches parsed catalogues in memory.
 
 Invariant: a vehicle's batch is read only with a catalogue that the same vehicle delivered, and only if the catalogue's
 content matches the digest.
@@ -14,7 +14,12 @@ from agent.formats.up.delta import MalformedError
 from fleet.receiving.catalogue_table import CatalogueContent, CatalogueTable
 
 PARSED: Final = 128
-"""The limit of parsed catalogues in memory.  A catalogue takes some 100 bytes for each signal and each text."""
+PARSED_BYTES: Final = 64 * 1024 * 1024
+"""The limits of parsed catalogues in memory: their number, and their estimated size.
+
+A catalogue of 44 kB can take 40 MB in memory, because names and value tables that are written once are there for every
+signal.
+"""
 
 _LEVEL: Final = 9
 
@@ -26,21 +31,27 @@ class Catalogues:
         self._table = table
         # The keys are digests without vehicles, because vehicles of one model share catalogues.
         self._parsed: OrderedDict[bytes, Catalogue] = OrderedDict()
+        self._sizes: dict[bytes, int] = {}
         self._arrived: dict[tuple[str, bytes], CatalogueContent] = {}
 
     def add_arrived(self, vehicle: str, catalogue: Catalogue) -> None:
-        """Add a catalogue from the group that is being judged, so that later batches of the group may refer to it."""
+        """Add a catalogue that arrived with a batch.
+
+        Later batches of the same group of messages may refer to it before it is stored.
+        """
         content = zstandard.ZstdCompressor(level=_LEVEL).compress(catalogue.content)
         self._arrived[vehicle, catalogue.digest] = CatalogueContent(vehicle, catalogue.digest, content)
         self._remember(catalogue)
 
     def take_arrived(self) -> list[CatalogueContent]:
-        """Return the catalogues that were added since the last call.  The caller stores them with the group."""
+        """Return the catalogues that were added since the last call.  The caller stores them with their batches."""
         arrived, self._arrived = self._arrived, {}
         return list(arrived.values())
 
     def find(self, vehicle: str, digest: bytes) -> Catalogue | None:
-        """Return the catalogue that `vehicle` delivered under `digest`, or None.
+        """Return the catalogue that `vehicle` delivered under `digest`.
+
+        Return None if the vehicle did not deliver the catalogue, or if the stored copy is gone or damaged.
 
         Raises: Transient if the disk cannot be read; Permanent if the database is damaged.
         """
@@ -66,5 +77,15 @@ class Catalogues:
     def _remember(self, catalogue: Catalogue) -> None:
         self._parsed[catalogue.digest] = catalogue
         self._parsed.move_to_end(catalogue.digest)
-        if len(self._parsed) > PARSED:
-            self._parsed.popitem(last=False)
+        self._sizes[catalogue.digest] = _bytes_of(catalogue)
+        # The newest catalogue stays even if it is too large, because the batch that brought it needs it now.
+        while len(self._parsed) > 1 and (len(self._parsed) > PARSED or sum(self._sizes.values()) > PARSED_BYTES):
+            digest, _ = self._parsed.popitem(last=False)
+            del self._sizes[digest]
+
+
+def _bytes_of(catalogue: Catalogue) -> int:
+    """Estimate the memory that a parsed catalogue takes."""
+    tables = {id(table): table for _, table in catalogue.described}
+    texts = sum(100 * len(table) for table in tables.values())
+    return len(catalogue.content) + texts + sum(400 + len(signal.name) for signal, _ in catalogue.described)

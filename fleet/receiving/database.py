@@ -1,7 +1,7 @@
 """Opens the receiver's SQLite file, runs transactions in it, and turns its failures into errors of this project.
 
-Invariant: when a transaction returns, its changes are on the disk (WAL with synchronous = FULL).  A power cut after an
-acknowledgement therefore loses nothing.
+Invariant: when a transaction has ended, its changes are on the disk (WAL with synchronous = FULL).  A power cut after
+an acknowledgement therefore loses nothing.
 """
 
 import contextlib
@@ -46,7 +46,8 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Run a `with` block in a transaction: commit at its end, or roll back if the block raises."""
         with _failures_of(self.path):
-            # IMMEDIATE takes the write lock at once.  If two receivers read first, the later writer would fail.
+            # IMMEDIATE takes the write lock at once.  Without IMMEDIATE, two receivers could both read and then both
+            # try to write, and one of them would fail.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -69,12 +70,12 @@ class Database:
             return found
 
     def write(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        """Execute a statement that changes the file.  The caller holds a transaction."""
+        """Execute a statement that changes the file.  Call this in a transaction."""
         with _failures_of(self.path):
             self._connection.execute(statement, parameters)
 
     def write_many(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
-        """Execute a statement once for each item of `parameters`.  The caller holds a transaction."""
+        """Execute a statement once for each item of `parameters`.  Call this in a transaction."""
         with _failures_of(self.path):
             self._connection.executemany(statement, parameters)
 

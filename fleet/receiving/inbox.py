@@ -2,11 +2,11 @@
 
 1. `take` takes a group of batches in one transaction: it gives the group a commit number N, marks the batches as known,
    and keeps their bytes, still sealed.
-2. The caller appends the group to the lake under the transaction version N.
+2. The caller appends the group to the lake as commit N (see `fleet.lake.tables`).
 3. `finish` finishes commit N and drops the bytes.
 
 The process may die at any moment.  After a restart, `undone` returns every group that may be missing from the lake, and
-the commit number that `take` gave the group.  The transaction versions in the lake say which tables have the group.
+the commit number that `take` gave the group.  The commit numbers in the lake say which tables have the group.
 
 Commit numbers follow the order in which batches arrive, never the order of `seq`.  Batches that arrive as 1, 3, 2 get
 rising commit numbers, and all of them reach the lake.
@@ -18,11 +18,11 @@ rising commit numbers, and all of them reach the lake.
     catalogues  fleet.receiving.catalogue_table  the catalogues that batches refer to
 
 A catalogue is stored in the same transaction as the batches that need it, so a crash keeps both or neither.  If both
-are lost, the vehicle still has the batches, and the receiver asks it for the catalogue.
+are lost, the vehicle still has the batches and sends them again.  The receiver then asks for the catalogue.
 
-Receivers of different shares may use one file.  Each share has its own numbers, and a lock lets only one process serve
-a share.  When a receiver starts, it also completes the unfinished commits of shares that no receiver serves.  No batch
-is therefore stranded if a receiver crashes and is restarted with other partitions.
+Receivers of different shares may use one file.  Each share has its own commit numbers, and a lock lets only one process
+serve a share.  When a receiver starts, it also completes the unfinished commits of shares that no receiver serves.  If
+a receiver crashes and is restarted with other partitions, its batches therefore still reach the lake.
 """
 
 import os
@@ -73,7 +73,7 @@ class SealedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Holds a group of batches that is appended to the lake together, under transaction version `number`."""
+    """Holds a group of batches that are appended to the lake together, as commit `number`."""
 
     number: int
     batches: tuple[SealedBatch, ...]
@@ -84,8 +84,8 @@ class Taken:
     """Holds the outcome of taking a group.
 
     `commit` holds the batches that were new, or is None if there were none.  `stored` are batches that are already in
-    the lake.  `held` are batches that an earlier commit took but that may be missing from the lake.  They may not be
-    acknowledged before that commit is finished.
+    the lake.  `held` are batches of a commit that is not finished, so they may be missing from the lake.  The caller
+    may not acknowledge `held` batches before their commit is finished.
     """
 
     commit: Commit | None
@@ -112,9 +112,10 @@ class Inbox:
     def open(
         cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]], catalogues: int = CATALOGUES
     ) -> Self:
-        """Open the inbox at `path`, or create one that knows the batches that `known()` returns.
+        """Lock the share, and open the inbox at `path`.
 
-        `known` is called only for a new file.  `catalogues` is the limit of catalogues for each vehicle.
+        If the file does not exist, it is created, and all batches that `known()` returns count as taken and stored.
+        `catalogues` is the limit of catalogues for each vehicle.
 
         Raises: Permanent if another receiver serves this share, or if the file is not an inbox of this format;
         Transient if the disk refuses.
@@ -146,11 +147,14 @@ class Inbox:
         return 0 if row is None else int(row[0])
 
     def is_stored(self, key: BatchKey) -> bool:
-        """Return whether the batch was taken and its commit finished.  The lake then has the batch."""
+        """Return whether the lake has the batch: it was taken, and its commit is finished."""
         return self._known.has(key) and not self._is_pending(key)
 
     def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
-        """Store the new batches, which form one commit, and all `catalogues`, in one durable transaction."""
+        """Store those of `batches` that are new as one commit, and store all `catalogues`.
+
+        Both are stored in one durable transaction.
+        """
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []
         held: list[BatchKey] = []
@@ -178,7 +182,7 @@ class Inbox:
         return Taken(commit, tuple(stored), tuple(held))
 
     def finish(self, number: int) -> None:
-        """Record that commit `number` is in the lake, and delete its sealed bytes."""
+        """Record that commit `number` is in the lake, and delete its sealed batches from the inbox."""
         with self._database.transaction():
             self._database.write("DELETE FROM pending WHERE share = ? AND number = ?", (self._share, number))
 
@@ -237,7 +241,7 @@ def _columns(key: BatchKey) -> tuple[str, str, int]:
 
 
 def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str:
-    """Create the tables if the file is new, and return the store's name.  The caller holds a transaction.
+    """Create the tables if the file is new, and return the random name of the file.  Call this in a transaction.
 
     Raises: Permanent if the file has another format.
     """

@@ -3,10 +3,13 @@
 Invariant: a batch reaches the lake only if a registered vehicle signed it with its own key and sent it on its own
 topic.  The checks go from cheap to costly, so a flood of invalid messages costs little.
 
-A vehicle deletes a batch when the receiver refuses it.  The receiver therefore refuses a batch only if the vehicle has
-provably signed it and if it can never become readable.  Every other rejection is silent, so the vehicle keeps the batch
-and sends it again.  A silent rejection covers two cases: an attacker may have sent the batch in the vehicle's name, or
-the fleet can repair the cause (enrolment, revocation, a record, a key, an update of the receiver).
+There are two kinds of rejection:
+
+    final   The vehicle is told, and deletes the batch.  A rejection is therefore final only if the vehicle has
+            provably signed the batch, and if the batch can never become readable.
+    silent  The vehicle gets no answer, keeps the batch, and sends it again.  A rejection is silent if an attacker may
+            have sent the batch in the vehicle's name, or if the fleet can repair the cause.  Examples of such causes
+            are a missing enrolment, a damaged record, a wrong key, and a receiver that needs an update.
 """
 
 from collections.abc import Callable
@@ -45,7 +48,7 @@ class Rejection:
 
 
 class Hopeless(Untrusted):
-    """Says that the vehicle has provably signed a batch that no change at the fleet can ever make readable."""
+    """Raised for a batch that its vehicle has provably signed, but that no change at the fleet can make readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,8 @@ def open_batch(
 ) -> Accepted:
     """Open an envelope, which must be signed with `device_key`.
 
-    Raises: Untrusted if another key signed it; Hopeless if `device_key` signed it but its content is invalid;
-    UnknownCatalogue if the receiver lacks the catalogue that the batch refers to.
+    Raises: Hopeless if `device_key` signed the envelope, but its content is invalid; UnknownCatalogue if the receiver
+    lacks the catalogue that the batch refers to; Untrusted for other faults, for example if another key signed it.
     """
     return _opened(payload, *unseal(payload, private, device_key), find_catalogue, received_at_us)
 
@@ -124,9 +127,9 @@ def reopen_batch(
 ) -> BatchRows:
     """Return the rows of a batch that `open_batch` accepted before a crash.
 
-    The signature is not verified again, because the vehicle's record may be damaged by now.
+    The signature is not verified again.  Verifying it needs the vehicle's record, which may be damaged by now.
 
-    Raises: Untrusted or UnknownCatalogue, as `open_batch` does.
+    Raises: Hopeless, UnknownCatalogue or Untrusted, as `open_batch` does.
     """
     return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us).rows
 

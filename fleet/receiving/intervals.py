@@ -8,11 +8,13 @@ Interval = tuple[int, int]
 
 
 def joined(number: int, before: Interval | None, after: Interval | None) -> Interval | None:
-    """Return the interval that adds `number` to a set of intervals, or None if `before` contains `number` already.
+    """Return the interval that a set of intervals gets when `number` is added, or None if the set contains `number`.
 
-    `before` is the interval with the highest start that is not above `number`.  `after` is the interval with the lowest
-    start above `number`.  If one of them is adjacent to `number`, the returned interval includes it, and the caller
-    replaces it by the returned interval.
+    `before` is the last interval of the set that starts at or below `number`, and `after` is the next one.  If `number`
+    is adjacent to one or both of them, the returned interval includes them, and the caller replaces them.  For example:
+
+        joined(5, (1, 4), (6, 9)) == (1, 9)
+        joined(5, (1, 3), (8, 9)) == (5, 5)
     """
     if before is not None and before[1] >= number:
         return None

@@ -25,7 +25,7 @@ class KnownBatches:
         return before is not None and before[1] >= key.seq
 
     def add(self, key: BatchKey) -> None:
-        """Record the key of a batch.  A known key changes nothing.  The caller holds a transaction."""
+        """Record the key of a batch, unless it is known already.  Call this in a transaction."""
         epoch = key.vehicle, key.epoch
         after = self._database.row(
             "SELECT first, last FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*epoch, key.seq + 1)

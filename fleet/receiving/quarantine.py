@@ -1,20 +1,33 @@
 """Keeps rejected batches, still sealed and each with its reason, so that an operator can find the cause.
 
-Invariant: the folder keeps at most QUOTA_FILES batches.  The oldest batch is deleted first, and each deletion is
-logged.  A batch is named by the hash of its content, so a batch that comes again and again is kept only once.
+Invariant: the folder keeps at most QUOTA_FILES batches, and each deletion is logged.  The oldest batch of the vehicle
+with the most batches is deleted first, so a vehicle that sends rubbish never displaces the batches of others.  A batch
+is named by the hash of its content, so a batch that comes again and again is kept only once.
 """
 
 import hashlib
 import json
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from agent.errors import Transient
 from agent.system.durable import remove, write_file
+from fleet.receiving.allowance import Allowance
+from fleet.receiving.message import Message
 
-QUOTA_FILES = 1_000
+QUOTA_FILES: Final = 1_000
 """The limit of batches.  An envelope has at most 512 KB, in practice less than 60 KB."""
+
+MOST: Final = 50
+PER_S: Final = 0.1
+"""How many batches of one vehicle are kept at once, and how many a second in the long run.
+
+Each takes some 10 ms of a disk that has to sync.
+"""
 
 _log = structlog.get_logger()
 
@@ -25,35 +38,59 @@ class Quarantine:
     def __init__(self, folder: Path, *, quota_files: int = QUOTA_FILES) -> None:
         self._folder = folder
         self._quota_files = quota_files
+        self._allowance = Allowance(MOST, PER_S)
         found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        # The oldest names come first, because a dict keeps the order in which names are added.
-        self._names = dict.fromkeys(path.stem for path in found)
+        # The vehicle of each batch by its name.  The oldest names come first, because a dict keeps their order.
+        self._vehicles = {path.stem: _vehicle_of(path) for path in found}
 
-    def keep(self, payload: bytes, *, topic: str, reason: str, received_at_us: int) -> None:
-        """Store `payload` durably, with its topic and the reason of the rejection.
+    def keep(self, message: Message, *, reason: str, received_at_us: int) -> bool:
+        """Store the rejected batch of `message` durably, with its topic and the reason of the rejection.
+
+        Return whether the batch is kept.  It is not kept if its vehicle has sent too many of them lately.
 
         Raises: Transient if the disk refuses.
         """
-        name = hashlib.sha256(payload).hexdigest()[:32]
-        if name in self._names:
-            return
-        note = {"reason": reason, "topic": topic, "received_at_us": received_at_us, "bytes": len(payload)}
+        name = hashlib.sha256(message.payload).hexdigest()[:32]
+        if name in self._vehicles:
+            return True
+        if not self._allowance.take(message.vehicle, time.monotonic()):
+            return False
+        note = {
+            "reason": reason,
+            "topic": message.topic,
+            "received_at_us": received_at_us,
+            "bytes": len(message.payload),
+        }
         try:
             # The note is written last, because the start-up finds kept batches by their notes.
-            write_file(self._folder / f"{name}.sealed", payload)
+            write_file(self._folder / f"{name}.sealed", message.payload)
             write_file(self._folder / f"{name}.json", json.dumps(note, indent=2).encode())
-            self._names[name] = None
-            while len(self._names) > self._quota_files:
-                self._drop(next(iter(self._names)))
+            self._vehicles[name] = message.vehicle
+            while len(self._vehicles) > self._quota_files:
+                self._drop(self._next_to_drop())
         except OSError as error:
             raise Transient(
                 f"The quarantine {self._folder} cannot be written ({error.strerror}). "
                 "Check the space and the permissions of the folder."
             ) from error
+        return True
+
+    def _next_to_drop(self) -> str:
+        """Return the oldest batch of the vehicle that has the most batches."""
+        ((most, _),) = Counter(self._vehicles.values()).most_common(1)
+        return next(name for name, vehicle in self._vehicles.items() if vehicle == most)
 
     def _drop(self, name: str) -> None:
         # The note is deleted first, so that a crash in between leaves no note without its batch.
         for suffix in ("json", "sealed"):
             remove(self._folder / f"{name}.{suffix}")
-        del self._names[name]
+        del self._vehicles[name]
         _log.warning("quarantine_full", dropped=name, quota_files=self._quota_files)
+
+
+def _vehicle_of(note: Path) -> str:
+    """Return the vehicle that sent the batch with this note, or an empty string if the note is damaged."""
+    try:
+        return Message(json.loads(note.read_bytes())["topic"], b"").vehicle
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""

@@ -4,16 +4,16 @@ Three tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
-    answers   answers vehicles that ask for news (fleet.publishing.sync)
+    answers   answers vehicles that ask for updates (fleet.publishing.sync)
 
-Invariant: no message is dropped between broker and store.  If a queue is full, the link takes no more messages, and
-MQTT's Receive Maximum then makes the broker wait.  The pipeline does not depend on the connection: a group that has
+Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
+(fleet.receiving.fair_queue).  If the whole queue is full, the link takes no more messages, and MQTT's Receive Maximum
+then makes the broker wait.  The pipeline does not depend on the connection: a group that has
 arrived is stored even if the broker is gone.  A vehicle that missed its acknowledgement sends the batch again, and gets
 a new acknowledgement.
 """
 
 import asyncio
-import contextlib
 import functools
 import random
 import time
@@ -28,23 +28,16 @@ from agent.formats import topics
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
 from fleet.publishing import sync
+from fleet.publishing.sync import Bundles
+from fleet.receiving.allowance import Allowance
+from fleet.receiving.fair_queue import FairQueue
 from fleet.receiving.message import Message
+from fleet.receiving.requests import Requests
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
 
 T = TypeVar("T")
-
-# A group closes when it reaches the first of these limits.  Even a small commit takes some 60 ms, so groups should be
-# large.  But vehicles wait for their acknowledgements while a group collects, so the time must be short.
-GROUP_MESSAGES: Final = 200
-GROUP_BYTES: Final = 2 * 1024 * 1024
-GROUP_S: Final = 0.2
-
-# The queue holds the next group while one group is stored.  A longer queue would waste memory, because the broker keeps
-# the other messages.
-QUEUE_MESSAGES: Final = GROUP_MESSAGES
-SYNC_QUEUE_MESSAGES: Final = 100
 
 # Broker and lake are near, so the receiver retries more often than a vehicle does.
 RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
@@ -73,8 +66,11 @@ class Receiver:
         self._endpoint = endpoint
         self._share = share
         self._store = store
-        self._batches: asyncio.Queue[Message] = asyncio.Queue(QUEUE_MESSAGES)
-        self._requests: asyncio.Queue[Message] = asyncio.Queue(SYNC_QUEUE_MESSAGES)
+        self._batches = FairQueue(store.costs)
+        self._requests = Requests()
+        self._bundles = Bundles(fleet)
+        # A vehicle that sends far too much is named once a minute.
+        self._warnings = Allowance(1, 1 / 60)
         self._connection: Connection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -122,11 +118,13 @@ class Receiver:
             session = self._after(session, Event.WAITED)
 
     async def _route(self, message: Message) -> None:
-        # If the queue is full, `put` waits, and the link takes no more messages meanwhile.
         if message.topic.startswith(f"{topics.ROOT}/sync/"):
-            await self._requests.put(message)
+            taken = self._requests.put(message)
         else:
-            await self._batches.put(message)
+            # If the whole queue is full, `put` waits, and the link takes no more messages meanwhile.
+            taken = await self._batches.put(message)
+        if not taken and self._warnings.take(message.vehicle, time.monotonic()):
+            _log.warning("vehicle_over_its_share", vehicle=message.vehicle, topic=message.topic[:120])
 
     def _after(self, session: Session, event: Event) -> Session:
         return session.after(event, now_s=time.monotonic(), jitter=random.random())  # noqa: S311 (jitter)
@@ -136,39 +134,23 @@ class Receiver:
     async def _pipeline(self, stop: asyncio.Event) -> None:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            # Earlier commits must be completed first: a table that has a later number counts as having them already.
+            # Earlier commits must be completed first.  If a table had a later commit number, the earlier commits would
+            # count as appended already, and would be skipped.
             await self._until_it_works(self._store.recover, stopping)
             while not stopping.done():
-                collecting = asyncio.create_task(self._collect(), name="collect")
+                collecting = asyncio.create_task(self._batches.take_group(), name="collect")
                 await asyncio.wait({collecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not collecting.done():
-                    # The collected messages are not acknowledged, so the vehicles send them again.
+                    # The waiting messages are not acknowledged, so the vehicles send them again.
                     collecting.cancel()
                     return
                 group = collecting.result()
-                while group:
-                    take_in = functools.partial(self._store.take_in, group)
-                    taken = await self._until_it_works(take_in, stopping)
-                    await self._send(await self._until_it_works(self._store.land, stopping))
-                    # The samples of a commit are limited, so a group may need several commits.
-                    group = group[taken:]
+                taken = await self._until_it_works(functools.partial(self._store.take_in, group), stopping)
+                await self._send(await self._until_it_works(self._store.land, stopping))
+                # The samples of a commit are limited.  The rest of the group competes again with what has come since.
+                await self._batches.put_back(group[taken:])
         finally:
             stopping.cancel()
-
-    async def _collect(self) -> list[Message]:
-        """Return the next group of messages.
-
-        Wait for the first message as long as necessary.  Then wait at most GROUP_S seconds for further messages, and
-        stop earlier if the group reaches GROUP_MESSAGES messages or GROUP_BYTES bytes.
-        """
-        group = [await self._batches.get()]
-        size = len(group[0].payload)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GROUP_S):
-                while len(group) < GROUP_MESSAGES and size < GROUP_BYTES:
-                    group.append(await self._batches.get())
-                    size += len(group[-1].payload)
-        return group
 
     async def _until_it_works(self, step: Callable[[], T], stopping: "asyncio.Task[bool]") -> T:
         """Run `step` in a thread, and retry after Transient.
@@ -213,13 +195,13 @@ class Receiver:
 
     async def _answer_requests(self) -> None:
         while True:
-            request = await self._requests.get()
+            request = await self._requests.take()
             connection = self._connection
             # The request may be dropped, because a vehicle without an answer asks again.
             if connection is None:
                 continue
             try:
-                await sync.answer(connection, request.topic, request.payload, self._fleet)
+                await sync.answer(connection, request.topic, request.payload, self._bundles)
             except Transient:
                 continue
             except Permanent as error:

@@ -50,7 +50,7 @@ def try_lock_share(inbox: Path, share: str) -> int:
 def adopting(inbox: Path) -> Iterator[None]:
     """Hold a lock for a `with` block, so that only one process at a time completes commits of other shares.
 
-    Waits while another process holds the lock.
+    Before the block, wait until no other process holds this lock.
     """
     lock = os.open(inbox.with_name(f"{inbox.stem}-adopting.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

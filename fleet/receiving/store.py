@@ -1,13 +1,13 @@
 """Brings batches into the lake exactly once: judges, stores and appends them, and only then acknowledges them.
 
-    take_in  judges each envelope: a rejected one goes to the quarantine, new ones become a commit of the inbox
+    take_in  judges each envelope: rejected batches go to the quarantine, new batches become a commit of the inbox
     land     appends the commit to the lake, finishes it, and returns the acknowledgements that may now be sent
 
 Invariants: an acknowledgement says "stored" only for batches that are durably in the lake.  A catalogue is stored
 before the batch that carried it is acknowledged, even if the batch was known before.  A batch whose catalogue is
-missing is neither stored nor refused: the vehicle is asked for the catalogue, and sends the batch again.
+missing is neither stored nor rejected: the vehicle is asked for the catalogue, and sends the batch again.
 
-After Transient, call the same step again, and it continues.  After a crash, `recover` completes the unfinished commits.
+If a method raises Transient, call it again.  After a crash, `recover` completes the unfinished commits.
 All methods block.  The receiver calls them in threads, but only one at a time.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import pyarrow as pa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,17 +34,20 @@ from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
+from fleet.receiving.costs import Costs
+from fleet.receiving.days import Days
 from fleet.receiving.inbox import Commit, Inbox, SealedBatch
-from fleet.receiving.intake import Rejection, Waiting, judge, reopen_batch
+from fleet.receiving.intake import Accepted, Rejection, Waiting, judge, reopen_batch
 from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
+from fleet.receiving.rejections import Rejections
 from fleet.state.registry import Registry
 
 COMMIT_SAMPLES: Final = 1_000_000
 """A commit is closed when it has this many samples.  Each sample takes some 100 bytes of memory meanwhile."""
 
-LOGGED_CAUSES: Final = 1_000
-"""The limit of causes of silent rejections that are remembered, so that each is logged only once."""
+JUDGE_S: Final = 1.0
+"""Judging stops after this time, so that costly batches do not delay the acknowledgement of those before them."""
 
 _log = structlog.get_logger()
 
@@ -52,10 +56,11 @@ _log = structlog.get_logger()
 class Totals:
     """Counts the work of a receiver since it started.
 
-    `batches`, `samples` and `events` count new content of the lake, without the `recovered` batches of earlier
-    processes.  `refused` counts all rejected batches.  `unanswered` counts the batches among them that were rejected
-    silently, so that the vehicle keeps them (see fleet.receiving.intake).  `waiting` counts batches that came without
-    their catalogue; their vehicles send them again.
+    `batches`, `samples` and `events` count what this receiver took in and appended to the lake.  `recovered` counts
+    batches that earlier processes took in and this one appended.  `duplicates` counts batches that came again.
+
+    `refused` counts all rejected batches.  `unanswered` counts only the silent rejections (see fleet.receiving.intake).
+    `waiting` counts batches whose catalogue was missing.  Their vehicles send them again.
     """
 
     batches: int = 0
@@ -71,13 +76,17 @@ class Totals:
 
 @dataclass(slots=True)
 class _Judged:
-    """Holds the verdicts on a group of messages.  `messages` counts the messages that were judged."""
+    """Holds the verdicts on a group of messages.
+
+    `messages` counts the messages that were judged.  The flag of each rejection says whether the quarantine has the
+    batch.
+    """
 
     messages: int = 0
     accepted: dict[BatchKey, BatchRows] = field(default_factory=dict)
     sealed: list[SealedBatch] = field(default_factory=list)
     waiting: dict[BatchKey, bytes] = field(default_factory=dict)
-    rejections: list[tuple[Message, Rejection]] = field(default_factory=list)
+    rejections: list[tuple[Message, Rejection, bool]] = field(default_factory=list)
 
 
 class Store:
@@ -97,23 +106,25 @@ class Store:
         acks_key: Ed25519PrivateKey,
     ) -> None:
         self.totals = Totals()
+        self.costs = Costs()
+        self._days = Days()
         self._inbox = inbox
         self._catalogues = Catalogues(inbox.catalogues)
         self._lake = lake
-        self._quarantine = quarantine
+        self._rejections = Rejections(quarantine)
         self._registry = registry
         self._private = private
         self._acks_key = acks_key
         self._to_land: tuple[Commit, list[BatchRows]] | None = None
         self._answers = Answers()
-        # The topic and reason of each silent rejection that was logged.
-        self._logged: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
-        """Append the unfinished commits of earlier processes, also of shares that no receiver serves now.
+        """Append the unfinished commits of earlier processes to the lake.
 
-        An inbox that was restored from a backup may be older than the lake.  It would give new commits numbers that the
-        lake has already, and the lake would skip these commits.  `recover` therefore refuses such an inbox.
+        Commits of shares that no receiver serves now are appended as well.
+
+        An inbox that was restored from a backup may be older than the lake.  It would use commit numbers a second time,
+        and the lake would skip the new commits.  `recover` therefore refuses such an inbox.
 
         Raises: Permanent if the inbox is older than the lake; Transient if the lake or the disk refuses.  After
         Transient, call `recover` again.
@@ -127,8 +138,8 @@ class Store:
     def take_in(self, messages: Sequence[Message]) -> int:
         """Judge `messages` in order, store the new batches in the inbox, and return how many messages were judged.
 
-        Judging stops after the message with which the group reaches COMMIT_SAMPLES samples.  The caller then calls
-        `land`, and passes the messages that were not judged to the next `take_in`.
+        Judging stops after the message with which the group reaches COMMIT_SAMPLES samples or JUDGE_S seconds.  The
+        caller then calls `land`, and passes the messages that were not judged to the next `take_in`.
 
         Raises: Transient if the disk refuses.  No batch is then stored, and the caller passes the same messages again.
         """
@@ -146,19 +157,21 @@ class Store:
             _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
         for key, digest in judged.waiting.items():
             self._note_waiting(key, digest)
-        for message, rejection in judged.rejections:
-            self._note_rejection(message, rejection)
+        for message, rejection, kept in judged.rejections:
+            self._note_rejection(message, rejection, kept)
         self.totals.duplicates += len(judged.sealed) - len(taken.commit.batches if taken.commit else ())
         return judged.messages
 
     def land(self) -> list[Message]:
-        """Append the batches that the latest `take_in` stored to the lake, and return the acknowledgements to send.
+        """Append to the lake what the latest `take_in` stored in the inbox, and return the acknowledgements to send.
 
         Raises: Transient if the lake or the disk refuses.  Then call `land` again.
         """
         if self._to_land is not None:
             commit, batches = self._to_land
+            started_s = time.monotonic()
             self._complete(self._inbox, commit, batches)
+            self.costs.charge_commit(commit, batches, time.monotonic() - started_s)
             self._to_land = None
             for batch in commit.batches:
                 self._answers.add_stored(batch.key)
@@ -175,23 +188,27 @@ class Store:
     def _judge(self, messages: Sequence[Message]) -> _Judged:
         judged = _Judged()
         samples = 0
+        started_s = time.monotonic()
         now_us = time.time_ns() // 1000
         for message in messages:
+            if samples >= COMMIT_SAMPLES or time.monotonic() - started_s > JUDGE_S:
+                break
             judged.messages += 1
-            verdict = judge(
-                message.topic,
-                message.payload,
-                self._registry.find,
-                self._private,
-                self._catalogues.find,
-                received_at_us=now_us,
-            )
-            if isinstance(verdict, Rejection):
-                judged.rejections.append((message, verdict))
-                self._quarantine.keep(
-                    message.payload, topic=message.topic, reason=verdict.reason, received_at_us=now_us
+            with self.costs.charging(message.vehicle):
+                verdict = judge(
+                    message.topic,
+                    message.payload,
+                    self._registry.find,
+                    self._private,
+                    self._catalogues.find,
+                    received_at_us=now_us,
                 )
-                continue
+                if isinstance(verdict, Accepted):
+                    verdict = self._unless_too_many_days(verdict)
+                if isinstance(verdict, Rejection):
+                    kept = self._rejections.keep(message, verdict.reason, now_us)
+                    judged.rejections.append((message, verdict, kept))
+                    continue
             key = BatchKey(verdict.header.vehicle, verdict.header.epoch, verdict.header.seq)
             if isinstance(verdict, Waiting):
                 judged.waiting[key] = verdict.catalogue
@@ -201,9 +218,17 @@ class Store:
             judged.accepted[key] = verdict.rows
             judged.sealed.append(SealedBatch(key, message.payload, now_us, verdict.catalogue))
             samples += verdict.rows["samples"].num_rows
-            if samples >= COMMIT_SAMPLES:
-                break
         return judged
+
+    def _unless_too_many_days(self, batch: Accepted) -> Accepted | Rejection:
+        day = int(batch.rows["batches"]["date"].cast(pa.int32())[0].as_py())
+        if self._days.allow(batch.header.vehicle, day, time.monotonic()):
+            return batch
+        return Rejection(
+            "The vehicle has sent batches of too many different days lately. Check its clock. "
+            f"The vehicle keeps batch {batch.header.seq} and sends it again later.",
+            batch.header,
+        )
 
     def _recover(self, inbox: Inbox) -> None:
         landed = self._lake.landed(inbox.app_id)
@@ -233,7 +258,7 @@ class Store:
         except (Untrusted, UnknownCatalogue) as error:
             topic = _topic_of(batch)
             reason = str(error)
-            self._quarantine.keep(batch.sealed, topic=topic, reason=reason, received_at_us=batch.received_at_us)
+            self._rejections.keep(Message(topic, batch.sealed), reason, batch.received_at_us)
             self.totals.refused += 1
             _log.warning("batch_refused", topic=topic, seq=batch.key.seq, reason=reason)
             return None
@@ -248,23 +273,17 @@ class Store:
         _log.info("batch_waits", vehicle=key.vehicle, seq=key.seq, catalogue=digest.hex())
         self._answers.add_wanted(key, digest)
 
-    def _note_rejection(self, message: Message, rejection: Rejection) -> None:
+    def _note_rejection(self, message: Message, rejection: Rejection, kept: bool) -> None:
         self.totals.refused += 1
         header = rejection.claimed
-        seq = None if header is None else header.seq
-        if header is not None and rejection.final:
-            _log.warning("batch_refused", topic=message.topic, seq=seq, reason=rejection.reason)
-            refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
-            self._answers.add_refused(BatchKey(header.vehicle, header.epoch, header.seq), refusal)
+        # The vehicle deletes a batch that is refused, so the batch must be in the quarantine by then.
+        if header is None or not rejection.final or not kept:
+            self.totals.unanswered += 1
+            self._rejections.log_unanswered(message, rejection)
             return
-        self.totals.unanswered += 1
-        # The vehicle sends the batch again and again, so each cause is logged only once.
-        cause = (message.topic, rejection.reason)
-        if cause not in self._logged:
-            if len(self._logged) >= LOGGED_CAUSES:
-                self._logged.clear()
-            self._logged.add(cause)
-            _log.warning("batch_not_answered", topic=message.topic, seq=seq, reason=rejection.reason)
+        self._rejections.log_refused(message, rejection)
+        refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
+        self._answers.add_refused(BatchKey(header.vehicle, header.epoch, header.seq), refusal)
 
 
 def _topic_of(batch: SealedBatch) -> str:

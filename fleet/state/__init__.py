@@ -1,1 +1,1 @@
-"""The content of a fleet folder: keys, certificates, the registry of vehicles and the broker's access list."""
+"""Manages the content of a fleet folder: keys, certificates, the registry of vehicles and the broker's access list."""

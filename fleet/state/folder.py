@@ -1,4 +1,4 @@
-"""The paths of the files in the fleet folder.  No other module knows their names.
+"""Defines the paths of the files in the fleet folder.  Other modules get the paths from this module.
 
 Invariant: private keys and telemetry lie in folders of mode 0700, so other users of the machine can neither list nor
 read them.  This module reads no file.
@@ -26,7 +26,7 @@ class FleetFolder:
     def key(self, name: str) -> Path:
         """Return the PEM file of a private key.
 
-        The names are root1, root2, root3, targets, snapshot, timestamp, acks and ca.key.
+        `name` is root1, root2, root3, targets, snapshot, timestamp, acks or ca.key.
         """
         return self.keys / f"{name}.pem"
 
@@ -97,7 +97,7 @@ class FleetFolder:
 
     @property
     def quarantine(self) -> Path:
-        """Return the folder of rejected batches.  Each is kept sealed, beside a file with the reason."""
+        """Return the folder of rejected batches.  Each batch is kept sealed, beside a file with the reason."""
         return self.receiver / "quarantine"
 
     @property

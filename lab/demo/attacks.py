@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent.formats.down.bundle import SyncRequest, Versions, build_bundle, parse_bundle
-from fleet.publishing.sync import build_answer
+from fleet.publishing.sync import Bundles
 from fleet.state.folder import FleetFolder
 
 NAMES: Final = ("tampered", "rollback", "foreign_key")
@@ -16,7 +16,7 @@ NAMES: Final = ("tampered", "rollback", "foreign_key")
 
 def everything(folder: FleetFolder, vehicle: str) -> bytes:
     """Return the genuine bundle of all files for `vehicle`, which a vehicle without any files would get."""
-    return build_answer(folder, SyncRequest(vehicle, Versions()))
+    return Bundles(folder).answer(SyncRequest(vehicle, Versions()))
 
 
 def tampered(genuine: bytes) -> bytes:

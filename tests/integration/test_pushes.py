@@ -73,9 +73,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 async def answering(world: World) -> AsyncIterator[None]:
     """Answer sync requests during a `with` block, in place of the receiver."""
 
+    bundles = sync.Bundles(world.fleet)
+
     async def answer(connection: Connection) -> None:
         async for topic, payload in connection.messages():
-            await sync.answer(connection, topic, payload, world.fleet)
+            await sync.answer(connection, topic, payload, bundles)
 
     async with connect(world.endpoint("receiver")) as connection:
         await connection.subscribe([topics.ALL_SYNC])

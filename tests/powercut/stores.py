@@ -18,6 +18,7 @@ from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.inbox import Inbox, SealedBatch
+from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
 from tests.powercut.spools import check_spool, check_spool_without_index, drive_spool
 
@@ -101,8 +102,8 @@ def drive_receiver(root: Path, chance: random.Random, promise: Promise) -> None:
         promise(ReceiverState(dict(landed), frozenset(acknowledged), frozenset(refused)))
         if chance.random() < 0.4:
             payload = chance.randbytes(600)
-            quarantine.keep(payload, topic="t", reason="r", received_at_us=1)
-            refused = set(quarantine._names)
+            quarantine.keep(Message("t", payload), reason="r", received_at_us=1)
+            refused = set(quarantine._vehicles)
             promise(ReceiverState(dict(landed), frozenset(acknowledged), frozenset(refused)))
         if chance.random() < 0.3:
             inbox.close()

@@ -177,8 +177,8 @@ def decode(deltas: Deltas, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _deltas(values: NDArray[np.int64], starts: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.int64]:
     """Return the difference of each value to the value before it in its column.
 
-    The first value of a column has no value before it.  Its difference is a copy of the second difference, or 0 if the
-    column has only one value.  A copy changes neither the extremes nor the common divisor of the differences.
+    The first value of a column has no value before it.  Its difference is a copy of the second value's difference, or 0
+    if the column has only one value.  A copy changes neither the extremes nor the common divisor of the differences.
     """
     deltas = np.empty_like(values)
     np.subtract(values[1:], values[:-1], out=deltas[1:])

@@ -77,7 +77,7 @@ def read_table(table: pb.SignalTable) -> list[Described]:
     names, strings = _split_names(table.names), list(table.strings)
     types, tables = _read_types(table, strings), _read_texts(table, strings)
     if not len(names) == len(table.buses) == len(table.types) == len(table.texts):
-        raise MalformedError("the numbers of names, buses, types and texts of signals differ")
+        raise MalformedError("the lists of signal names, buses, types and texts differ in length")
     _check_indices(table.buses, strings)
     _check_labels([strings[bus] for bus in table.buses])
     _check_indices(table.types, types)
@@ -126,7 +126,7 @@ def _split_names(joined: str) -> list[str]:
         name = owner + short if short.startswith(".") else short
         owner = name.rpartition(".")[0]
         if len(name) > MAX_NAME_CHARS or name.startswith("."):
-            raise MalformedError("a signal name is too long, or abbreviated without a name before it")
+            raise MalformedError("a signal name is too long, or the first name of the list is abbreviated")
         names.append(name)
     return names
 

@@ -75,7 +75,7 @@ def encode_catalogue(catalogue: Catalogue, t_us: int, clock: Clock) -> bytes:
 
 
 def _least_fragments(window: Window) -> int:
-    """Return how many fragments the window needs at least to keep the limits of a batch."""
+    """Return the smallest number of fragments that could each keep the limits of a batch."""
     values = sum(group.raw.size + group.t_us.size for group in window.groups)
     signals = sum(len(group.signals) for group in window.groups)  # messages of J1939 count once for each sender
     return max(

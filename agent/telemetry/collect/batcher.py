@@ -13,8 +13,8 @@ at any speed of replay and with blocks of any size.  A tick is due
 
 A window closes at the first tick at which its campaign's period has passed or at which it has MAX_CHECKPOINTS
 checkpoints.  It also closes right after a tick that leaves `max_window_samples` or more samples in it.  If a window
-stays open and its last checkpoint is `checkpoint_ns` or more ago, the tick asks for a checkpoint of the newer samples.
-`checkpoint` asks for such checkpoints at once.
+stays open and its last checkpoint is `checkpoint_ns` or more ago, the tick asks for a checkpoint of the samples since
+then.  A call of `Batcher.checkpoint` asks for a checkpoint of every open window at once.
 
 The monotonic clock decides only one thing.  After `silence_ns` without a frame (the ignition is off), a tick takes all
 frames and closes all windows.
@@ -36,7 +36,7 @@ MAX_CHECKPOINTS: Final = 256  # of one window; bounds the number of batches that
 
 
 class Span(msgspec.Struct, frozen=True):
-    """The time that a window or a checkpoint of `campaign` covers, from `start_ns` to before `end_ns`.
+    """The time that a window or a checkpoint of `campaign` covers: `start_ns` is included, `end_ns` is not.
 
     Both are times of frames in nanoseconds since the Unix epoch, not times of the machine's clock.
     """
@@ -50,7 +50,8 @@ class Tick(msgspec.Struct, frozen=True):
     """An order to take the first `frames` frames off the buffer, collect their signals, and then close windows.
 
     `frames` counts rows of values as well.  `closing` names the windows to close.  `checkpoints` names the windows to
-    checkpoint; each span begins where the window's last durable checkpoint ended.
+    checkpoint.  The span of a checkpoint begins where the window's last durable checkpoint ended, or else where the
+    window began.
     """
 
     frames: int
@@ -91,7 +92,7 @@ class Batcher:
         max_window_samples: int,
         checkpoint_ns: int = 0,
     ) -> None:
-        """Set the limits.  If `checkpoint_ns` is 0, only ticks that `checkpoint` returned ask for checkpoints."""
+        """Set the limits.  If `checkpoint_ns` is 0, only the ticks that `checkpoint` returns ask for checkpoints."""
         assert increment_ns > 0
         assert silence_ns > 0
         assert max_frames > 0
@@ -135,7 +136,10 @@ class Batcher:
         return self.flush()
 
     def flush(self) -> list[Tick]:
-        """Return a tick that takes all frames and closes all windows, or no tick if nothing is open."""
+        """Return a tick that takes all frames and closes all windows.
+
+        The list is empty if no frame is buffered and no window is open.
+        """
         self._deadline_ns = None
         if not self._buffered and not self._windows:
             return []
@@ -143,16 +147,19 @@ class Batcher:
         return [self._tick(end_ns, end_ns - self._start_ns, close_all=True)]
 
     def checkpoint(self) -> list[Tick]:
-        """Return a tick that checkpoints all open windows ahead of time, because a source has little room left."""
+        """Return a tick that checkpoints all open windows ahead of time, because a source has little room left.
+
+        The list is empty if no frame is buffered and no window is open.
+        """
         if not self._buffered and not self._windows:
             return []
         end_ns = self._latest_ns + 1 if self._buffered else self._start_ns
         return [self._tick(end_ns, end_ns - self._start_ns, checkpoint_all=True)]
 
     def collected(self, campaign: str, samples: int) -> Span | None:
-        """Close the window of `campaign` if its `samples` reach the limit, and return its span; else return None.
+        """Close the window of `campaign` if it holds too many samples, and return its span; otherwise return None.
 
-        The caller reports the samples of each campaign after each tick.
+        Call this for each campaign after each tick, with the number of `samples` in the campaign's window.
         """
         window = self._windows.get(campaign)
         if window is None or samples < self._max_window_samples:
@@ -187,8 +194,8 @@ class Batcher:
     def _begin(self, t_ns: int) -> None:
         """Begin the increment whose first frame is at `t_ns`.
 
-        If a window is open and the frame comes soon after the last increment, the new increment begins at the end of
-        the last one, so that no time lies between them.  Otherwise, it begins at the frame.
+        If a window is open and the frame comes less than an increment after the last increment ended, the new increment
+        begins at that end.  No time then lies between the two.  Otherwise, the new increment begins at the frame.
         """
         over_ns = t_ns - self._start_ns
         if not (self._windows and 0 <= over_ns < self._increment_ns):

@@ -42,7 +42,8 @@ def frames_of(blocks: Sequence[Block]) -> list[FrameBlock]:
 def values_of(blocks: Sequence[Block]) -> list[SignalBlock]:
     """Return the blocks of values among `blocks`.
 
-    Their `rows` are set to the number of frames that come before them, so that values and frames stay in order.
+    In each returned block, every entry of `rows` is the number of frames that come before the block.  This keeps values
+    and frames in order.
     """
     found = []
     frames = 0

@@ -1,8 +1,8 @@
 """Collects samples for one campaign.  A campaign is the first kind of consumer.  This file is pure.
 
-A campaign ignores samples outside of its time.  Its rules choose among the other samples (`thinning`).  The chosen
-samples stay in the open window (`open_window`) until the window closes.  With J1939, a signal is collected separately
-for each sender, because one control unit must not hide another.
+A campaign ignores samples outside of the time from its start to its expiry.  Its rules choose among the other samples
+(`thinning`).  The chosen samples stay in the open window (`open_window`) until the window closes.  With J1939, a signal
+is collected separately for each sender, because one control unit must not hide another.
 
 A window keeps at most the `max_samples` newest samples of a signal.  The campaign asks for this limit, so discarding
 the older samples is not a loss.  The limit holds for each checkpoint of an open window as well.  If a crash leaves
@@ -62,9 +62,10 @@ class _Asked(msgspec.Struct, frozen=True, eq=False):
 class _Collected:
     """The state of collecting from one signal table and sender.
 
-    `layout` has the index of the signal in each row of the last block.  `rows` (S,) has the row of each
-    collected signal in that block.  Both may change when other campaigns come or go, because the decoder then changes.
-    If `as_is` is set, every sample of every row is kept, so a block is held unchanged.
+    `layout` says which signals the rows of the last block belonged to, by their indices in the table.  `rows` (S,) says
+    in which row of that block each of the S collected signals was.  Both may change when other campaigns come or go,
+    because the decoder then changes.  If `as_is` is set, every sample of every row is kept, so blocks are held
+    unchanged.
     """
 
     asked: _Asked
@@ -82,7 +83,10 @@ class _Collected:
 
 
 class CampaignCollector:
-    """Collects the signals of one campaign from `tables`.  Its rules do not start over when a window closes."""
+    """Collects the signals of one campaign from `tables`.
+
+    When a window closes, intervals and last values carry over to the next window, so no rule starts afresh.
+    """
 
     eager = False
 
@@ -114,7 +118,7 @@ class CampaignCollector:
 
     @property
     def described(self) -> tuple[Described, ...]:
-        """Return all signals that the campaign may collect, in the order of its windows.
+        """Return all signals that the campaign may collect, in the order in which its windows number them.
 
         The catalogue is made from this list.
         """

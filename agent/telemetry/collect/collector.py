@@ -95,10 +95,10 @@ class Collector:
         return tuple(collector.campaign for collector in self._campaigns.values())
 
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
-        """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before.
+        """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before it.
 
-        Open windows are closed first.  The rules of a campaign do not start over if its document is unchanged.
-        Suspended campaigns are left out.
+        Open windows are closed first.  Suspended campaigns are left out.  If the document of a campaign is unchanged,
+        intervals and last values carry over, so no rule of the campaign starts afresh.
         """
         return await whole(self._set_campaigns(campaigns))
 
@@ -154,7 +154,8 @@ class Collector:
             if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
             if self._holdings.pressed:
-                # The disk refuses.  Released frames are lost only in a crash, but a full ring certainly loses new ones.
+                # The disk refuses to store.  Frames that are released now are lost only if the agent crashes, but a
+                # full ring certainly loses new frames.
                 self._holdings.release(())
         self._wake.set()
 

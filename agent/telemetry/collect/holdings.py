@@ -31,7 +31,7 @@ class Holder(Protocol):
 
     @property
     def resumes(self) -> bool:
-        """Return whether the source still has the unreleased frames of earlier runs."""
+        """Return whether the source still has the unreleased frames of earlier runs of the agent."""
 
     def begin(self, *, used: int, needed: int) -> None:
         """Prepare to deliver frames.  The call comes before the first frame.
@@ -49,7 +49,7 @@ class Holder(Protocol):
 
 
 class Holdings:
-    """Keeps account of all holders.  Only one thread at a time may use it."""
+    """Keeps account of how far the frames of all holders are durable.  Only one thread at a time may use it."""
 
     def __init__(self, holders: Iterable[Holder], stored: Mapping[str, int]) -> None:
         """Begin with the resume points `stored`, which the spool has kept."""
@@ -61,9 +61,9 @@ class Holdings:
         self._closed: dict[tuple[str, str], int] = {}
 
     def put_in_force(self, campaigns: Collection[str]) -> None:
-        """Replace the campaigns, and let each holder begin that has not delivered frames yet.  No window may be open.
+        """Replace the campaigns, and call `begin` of each holder that has not delivered frames yet.
 
-        A new campaign does not get earlier frames.  It begins at the next frame of each holder that has begun already.
+        No window may be open.  If a holder has delivered frames already, a new campaign gets none of these.
         """
         for name, holder in self._holders.items():
             used = max((n for key, n in self._stored.items() if key.startswith(f"{name}:")), default=0)
@@ -97,10 +97,10 @@ class Holdings:
         return [block for block in cut if len(block)]
 
     def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
-        """Return the resume points that hold once everything that `campaigns` have taken so far is durable.
+        """Return the resume points of all campaigns, to be stored with all frames that `campaigns` have taken so far.
 
-        Points of the other campaigns are included, because a campaign that has collected nothing yet stores no points
-        itself.
+        The present points of the other campaigns are included, because a campaign that has collected nothing yet stores
+        no points itself.
         """
         return {
             _key(c, name): max(taken if c in campaigns else 0, self._closed_at(c, name))
@@ -109,15 +109,16 @@ class Holdings:
         }
 
     def close(self, campaign: str) -> dict[str, int]:
-        """Note that a window or checkpoint of `campaign` holds all frames taken; return the resume points to store."""
+        """Note that a window or checkpoint of `campaign` holds all frames taken so far; return the resume points."""
         for name, taken in self._taken.items():
             self._closed[campaign, name] = max(taken, self._closed_at(campaign, name))
         return self.resume_points(())
 
     def release(self, campaigns: Collection[str]) -> None:
-        """Release the frames that no open window of `campaigns` needs.  Closed windows must be durable.
+        """Release the frames that no open window of `campaigns` needs.
 
-        Pass all current campaigns.  Without any campaigns, all frames taken so far are released.
+        All closed windows must be durable before this call.  Pass all current campaigns.  If `campaigns` is empty, all
+        frames taken so far are released.
         """
         for name, taken in self._taken.items():
             self._holders[name].release(min([taken, *(self._closed_at(c, name) for c in campaigns)]))

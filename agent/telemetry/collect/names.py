@@ -7,8 +7,8 @@ A name is, in this order of precedence:
 1. `Message.Signal`, spelt exactly as in the databases or by a source of values;
 2. a VSS path that a mapping assigns to such a signal;
 3. FleetWise's `Vehicle.<Message>.<Signal>`, which means `<Message>.<Signal>`;
-4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, if globs are allowed.  A glob that
-   matches nothing is tried again without its prefix `Vehicle.`.
+4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, where the caller allows globs.  A glob
+   that matches nothing is tried again without its prefix `Vehicle.`.
 
 One name may mean several signals, because two buses may have a message of the same name.
 """
@@ -50,7 +50,7 @@ class SignalNames:
         self._vss = vss
 
     def find(self, name: str) -> tuple[Place, ...]:
-        """Return the signals that `name` means, in order of tables, or an empty tuple if `name` is unknown."""
+        """Return the signals that `name` means, in order of tables, or an empty tuple.  Globs are not tried."""
         return self._places.get(name) or self._mapped(name) or self._places.get(name.removeprefix(_ROOT), ())
 
     def find_matching(self, pattern: str) -> tuple[Place, ...]:

@@ -1,6 +1,6 @@
 """Holds an open window's samples of one signal table and sender, and groups them into columns.  This file is pure.
 
-Invariant: signals that were kept at the same times are held, stored and sent together.
+Invariant: if samples of several signals were kept at the same times, they are held, stored and sent together.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,8 +40,8 @@ class _SignalSet(msgspec.Struct, frozen=True, eq=False):
 class HeldSamples:
     """Holds samples of the collected signals of one table and sender until their window closes.
 
-    `signals` has the collected signals.  `first_number` is the index of the first of them in the campaign's list.  A
-    window keeps the `max_samples` newest samples of each signal; None means all samples.
+    `signals` has the collected signals.  `first_number` is the index of the first of them in the campaign's list.
+    `max_samples` says for each signal how many of its newest samples a window keeps; None means all samples.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class HeldSamples:
         return (self._group(held[0].members, t_us, raw),)
 
     def _regrouped(self, held: Sequence[Samples]) -> Iterator[ColumnGroup]:
-        """Yield groups of signals that were kept at the same times throughout the window."""
+        """Yield groups of signals whose samples were kept at the same times throughout the window."""
         places: list[list[tuple[int, int]]] = [[] for _ in self._signals]  # (number in held, row) of each signal
         for number, samples in enumerate(held):
             for row, index in enumerate(samples.members):
@@ -143,7 +143,7 @@ class HeldSamples:
 
 
 def _trim(places: list[tuple[int, int]], sizes: Sequence[int], max_samples: int) -> None:
-    """Drop the oldest blocks of a signal as long as the others still hold at least `max_samples` samples."""
+    """Drop the oldest blocks of a signal as long as its newer blocks hold at least `max_samples` samples."""
     held = sum(sizes[number] for number, _ in places)
     while held - sizes[places[0][0]] >= max_samples:
         held -= sizes[places.pop(0)[0]]

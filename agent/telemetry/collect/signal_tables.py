@@ -29,10 +29,10 @@ def all_wants(wants: Iterable[Wants]) -> Wants:
 
 
 class SignalTables:
-    """Holds the signal tables in the order of signals in windows: by bus, then by identifier, and `values` last.
+    """Holds the signal tables in the order of windows: by bus, then by identifier, and `values` last.
 
-    `buses` has the names of all buses of all sources, in the order in which frames number them.  `plans` has the plan
-    of a bus by the name of the bus; a bus may have no plan.
+    `buses` has the names of all buses of all sources.  Frames refer to a bus by its index in `buses`.  `plans` maps the
+    name of a bus to its plan; a bus may have no plan.
     """
 
     def __init__(self, buses: Sequence[str], plans: Mapping[str, BusPlan], values: Sequence[SignalTable] = ()) -> None:
@@ -80,7 +80,7 @@ class SignalTables:
 
 
 def _key(bus: int, message: MessagePlan) -> _Key:
-    """Return the key of a message, with the header id, because all messages of a container share one identifier."""
+    """Return the key of a message.  It includes the header id, because messages in a container share one identifier."""
     return bus, message.can_id, message.extended, -1 if message.header_id is None else message.header_id
 
 

@@ -1,7 +1,7 @@
 """Chooses the samples of a signal table that a campaign's rules keep.  This file is pure.
 
-Samples of a signal come in the order of the bus.  They come in blocks of any size, and the choice does not depend on
-the size of the blocks.
+Samples of a signal come in the order of their frames on the bus.  They come in blocks of any size, and the choice does
+not depend on the size of the blocks.
 
 With `onChange`, a sample is a candidate if its raw value differs from the one before.  The first sample always is a
 candidate.  Without `onChange`, every sample is a candidate.
@@ -10,8 +10,8 @@ Without a minimum interval, every candidate is kept.  With an interval, the firs
 that is at least the interval after the last kept one.  If the time steps back by more than CLOCK_SET_BACK_NS, the clock
 was set.  Then the next candidate is kept, because otherwise the signal would stay silent until the clock has caught up.
 
-Signals that keep the same rows are handled together.  The cost thus grows with the number of tables and rules, not with
-the number of signals and samples.
+Signals whose kept samples have the same times are handled together.  The cost thus grows with the number of tables and
+rules, not with the number of signals and samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ Rows = NDArray[np.intp]
 class Rule(msgspec.Struct, frozen=True, eq=False):
     """A rule and the signals that it applies to.
 
-    `members` has their indices among the signals that the campaign collects from the table.
+    `members` has the indices of these signals among the signals that the campaign collects from the table.
     """
 
     interval_ns: int
@@ -72,9 +72,9 @@ class Thinning:
     def _apply(
         self, rule: Rule, members: Rows, samples: Rows, block: SignalBlock, rows: Rows
     ) -> Iterator[tuple[Rows, Rows]]:
-        """Yield each set of `members` that keep the same samples, with these samples.  Note when each last kept one.
+        """Yield each set of `members` that keep the same samples, with these samples.
 
-        All `members` must be present in `samples`.
+        The time of the last kept sample of each signal is remembered.  All `members` must be present in `samples`.
         """
         for same, among in self._candidates(rule, members, samples, block, rows):
             if rule.interval_ns == 0:
@@ -125,7 +125,11 @@ def _present(members: Rows, rows: Rows, block: SignalBlock, active: Rows) -> Ite
 
 
 def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
-    """Return the indices of the times to keep.  Each is the first one `interval_ns` or more after the last kept one."""
+    """Return the indices of the times to keep.
+
+    Each time to keep is the first that lies `interval_ns` or more after the time kept before it.  `last_ns` is the time
+    kept last in earlier blocks, or None.
+    """
     if not len(t_ns):
         return []
     reached = np.maximum.accumulate(t_ns)

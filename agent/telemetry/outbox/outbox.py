@@ -4,9 +4,12 @@ Invariants: nothing goes to the disk unsealed, and batches keep their order.  If
 dropped and counted as lost (`memory_full`).  Checkpoints of open windows are stored only while the disk takes them.
 They never wait in memory, because memory holds their window anyway.
 
+The queue consists of parcels.  A parcel holds bodies that are stored together as batches, such as the fragments of a
+window.
+
 An append that the disk reports as failed may have happened all the same.  The spool can answer later, by the token of
-the append, whether it happened.  Until then, the parcels of the append are in doubt and stay in the queue.  If memory
-must drop a parcel in doubt, the parcel counts as lost only if the append did not happen.
+the append, whether it happened.  Until then, the parcels of the append are in doubt and stay in the queue.  If a parcel
+in doubt is dropped because memory is full, it counts as lost only if the append did not happen.
 
 The outbox touches the disk only through the spool.  Only the collector may call `put`, `put_checkpoints` and
 `describe`, one at a time; any thread may call the other methods.  Adding an event or a loss never waits for the disk,
@@ -138,7 +141,7 @@ class Outbox:
     ) -> None:
         """Encode closed windows, each given with its campaign's priority, and store them with everything that waits.
 
-        `resume_points` has, for each campaign, how far the sources are durable once the campaign's window is durable.
+        `resume_points` has, for each campaign, the resume points to store together with the campaign's window.
         """
         for window, priority in windows:
             open_window = self._open.pop(window.campaign, None) or _OpenWindow(_new_window_id())
@@ -246,8 +249,8 @@ class Outbox:
     def _settle_doubt(self) -> None:
         """Find out whether the append in doubt happened.  Raises Transient while the disk refuses.
 
-        If the append did not happen, those of its parcels that were dropped from memory count as lost.  The others are
-        still in the queue.
+        If the append did not happen, its parcels that were dropped from memory count as lost.  The other parcels of the
+        append are still in the queue.
         """
         doubt = self._parcels.doubt
         if doubt is None:
@@ -260,7 +263,7 @@ class Outbox:
             self._give_up(shed)
 
     def _promote(self) -> None:
-        """Let the spool send the checkpoints of windows that were dropped from memory.
+        """Let the spool send the checkpoints of each window that was dropped from memory.
 
         Such a window is never stored, so only its checkpoints still have its samples.
         """

@@ -1,9 +1,9 @@
 """Decides which catalogue the batches of a campaign may refer to, and which catalogues to offer to the fleet.
 
 Invariants: a batch refers to a catalogue only after the receiver has acknowledged the batch that carried the catalogue.
-Without that acknowledgement, the batch describes its signals itself.  The acknowledgement can be missing because the
-receiver has not answered or has refused.  It also counts as missing if the disk does not answer or too many catalogues
-are kept.  A catalogue is offered at most once in each run of the agent.
+Until then, each batch describes its signals itself.  A batch also does so if the spool cannot be asked for the
+receiver's answer.  A catalogue is offered at most once in each run of the agent.  It is not offered if the spool keeps
+too many catalogues already.
 
 This file touches the disk only through the spool's writer.
 """
@@ -49,7 +49,7 @@ class References:
     def put_in_force(
         self, descriptions: Sequence[Description], *, pending: Collection[bytes], t_us: int, clock: Clock
     ) -> list[Offer]:
-        """Replace the current campaigns.  Return those of their catalogues that the fleet must be offered now.
+        """Make `descriptions` the current campaigns, and return the catalogues to offer to the fleet now.
 
         `pending` has the digests of the catalogues to which bodies in memory refer.  If this raises Transient, new
         batches refer to no catalogue until a later call succeeds.

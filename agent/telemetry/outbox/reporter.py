@@ -59,8 +59,8 @@ class Reporter:
     def pack(self, losses: Sequence[tuple[int, Loss]], clock: Clock) -> list[Parcel]:
         """Return parcels that contain all `losses`, and take held events into the parcels, the oldest first.
 
-        Each loss is given with its id in the ledger.  Events are taken until there are EVENTS_AT_ONCE losses and events
-        together.
+        Each loss is given with its id in the ledger.  Events are taken until the parcels contain EVENTS_AT_ONCE losses
+        and events in total.
         """
         items: list[tuple[int | None, Event]] = [(id_, to_event(id_, loss, clock.wall_us)) for id_, loss in losses]
         with self._turn:

@@ -1,7 +1,7 @@
-"""Reads the account of a spool, which says what became of every sequence number.
+"""Reads from a spool's index what became of every sequence number.
 
-Invariant: reading the account does not recover the spool.  If the spool was closed normally, reading also takes no lock
-and creates no file, so it does not hinder an agent that starts meanwhile.
+Invariant: reading does not recover the spool.  If the spool was closed normally, reading also takes no lock and creates
+no file.  An agent can therefore start meanwhile.
 """
 
 import contextlib
@@ -28,14 +28,17 @@ NOTHING: Final = Total(0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The account of a spool in numbers.
+    """Counts what became of a spool's batches.
 
-    Every sequence number below `next_seq` belongs to a batch of this epoch.  `adopted` counts the batches with numbers
-    of other epochs: batches found after the index was lost, and checkpoints whose window never closed.  Every batch of
-    both kinds is acknowledged, waiting or lost.  `lanes` has the number and the bytes of the waiting batches of each
-    lane.  `checkpoints` has the number and the bytes of the checkpoints of open windows.  `acknowledged` and `lost` (by
-    reason) are running totals since this epoch began.  `unreported` counts the loss records that still have to be put
-    into a batch of events.
+    Every batch is acknowledged, waiting or lost.  These three counts include two kinds of batches:
+
+    - Ordinary batches have the sequence numbers of this epoch that are below `next_seq`.
+    - Adopted batches have numbers of other epochs, and `adopted` counts them.  They were found after the index was
+      lost, or they are checkpoints whose window never closed.
+
+    `lanes` has the number and the bytes of the waiting batches of each lane.  `checkpoints` has the number and the
+    bytes of the checkpoints of open windows.  `acknowledged` and `lost` (by reason) are running totals since this epoch
+    began.  `unreported` counts the loss records that still have to be put into a batch of events.
     """
 
     epoch: str
@@ -60,7 +63,7 @@ class Counts:
 
 
 def counts(index: Index) -> Counts:
-    """Return the account of the spool that `index` describes.  Raises sqlite3.Error."""
+    """Return the counts of the spool that `index` describes.  Raises sqlite3.Error."""
     totals = index.ledger.totals()
     return Counts(
         epoch=index.epoch,
@@ -76,7 +79,7 @@ def counts(index: Index) -> Counts:
 
 
 def counts_on_disk(folder: Path) -> Counts:
-    """Return the account of the spool in `folder`.  Raises Transient if the index cannot be read."""
+    """Return the counts of the spool in `folder`.  Raises Transient if the index cannot be read."""
     with _reading(folder) as index:
         return counts(index)
 
@@ -84,10 +87,13 @@ def counts_on_disk(folder: Path) -> Counts:
 def ledger_on_disk(folder: Path) -> dict[str, list[Span]]:
     """Return what became of every sequence number of the spool in `folder`, by epoch.
 
-    A number of the current epoch is waiting, lost or stored.  Stored means that the fleet acknowledged the batch.  Of
-    earlier epochs, only waiting batches and recorded losses are returned.  The ledger keeps only the newest
-    MAX_REPORTED of the loss records that have arrived.  A lost number of the current epoch whose record is no longer
-    kept appears as stored.  An agent may use the spool meanwhile.  Raises Transient if the index cannot be read.
+    A number of the current epoch is waiting, lost or stored.  Stored means that the fleet acknowledged the batch.  For
+    earlier epochs, only waiting and lost numbers are returned.
+
+    Of the loss records that the fleet has received, the ledger keeps only the newest MAX_REPORTED.  If the record of a
+    lost number is no longer kept, that number appears as stored.
+
+    An agent may use the spool meanwhile.  Raises Transient if the index cannot be read.
     """
     with _reading(folder) as index:
         current, made = index.epoch, index.next_seq - 1
@@ -114,7 +120,7 @@ def record_of(loss: Loss) -> Record:
 
 
 def spool_status(counts: Counts) -> dict[str, Any]:
-    """Return the account as plain values for JSON, as `/status` and `headunit-agent status` show it.
+    """Return `counts` as plain values for JSON, as `/status` and `headunit-agent status` show them.
 
     Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
     other epochs; `acknowledged`, `waiting` and `lost` include these batches.  `checkpoints` counts the checkpoints of

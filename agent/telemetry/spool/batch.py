@@ -1,11 +1,11 @@
 """Defines a sealed batch to store, a row of the spool's index, and the record of a batch's loss.  This file is pure.
 
-Invariant: if a batch is lost, its row has everything that the loss record needs.
+Invariant: the row of a batch has everything that is needed to record the loss of the batch.
 
 Identity.  A batch is named by its batch id, which is an epoch and a sequence number.  Ordinary batches are numbered in
-the epoch of the spool.  The checkpoints of a window are numbered in an epoch of their own, which is the *window id*.
-Checkpoint k of a window therefore has the id (window id, k).  When a window is stored, its checkpoints are dropped.
-Dropping them leaves no gap in the numbers of the spool's epoch.
+the epoch of the spool.  A checkpoint is numbered within its window, and its epoch is the *window id*.  For example, the
+third checkpoint of window w has the batch id (w, 3).  When a window is stored, its checkpoints are dropped.  Dropping
+them leaves no gap in the numbers of the spool's epoch.
 """
 
 import hashlib
@@ -72,10 +72,9 @@ class SealedBatch:
 class Entry:
     """A stored batch, as a row of the index describes it.
 
-    `row` ascends with arrival in this spool.  `refers` is the digest of the catalogue that the batch needs.  `window`
-    is empty if the batch belongs to no window.  `waits` is set for a checkpoint whose window may still close; such a
-    checkpoint is not sent.  If the limits of the spool removed the bytes of such a checkpoint, `withdrawn` is the
-    reason.
+    A batch that was stored later has a larger `row`.  `refers` is the digest of the catalogue that the batch needs.
+    `window` is empty if the batch belongs to no window.  `waits` is set for a checkpoint whose window may still close;
+    such a checkpoint is not sent.  If its file was removed to make room, `withdrawn` says which limit demanded that.
     """
 
     row: int

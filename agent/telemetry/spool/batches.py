@@ -1,6 +1,6 @@
 """Reads and writes the table of batches, and lists batches in the orders of sending and of eviction.
 
-Invariant: an SQLite index answers each statement, so the cost of a statement does not grow with the backlog.  The
+Invariant: each statement uses an SQL index, so its cost does not grow with the number of stored batches.  The
 exceptions are `Rows.all` and `Usage.recount`, as their docstrings say.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
@@ -79,7 +79,7 @@ class Rows:
     def all(self) -> Iterator[Entry]:
         """Return every batch in order of arrival.
 
-        Only recovery and `ledger_on_disk` use this method, because its cost grows with the backlog.
+        Only recovery and `ledger_on_disk` use this method, because its cost grows with the number of batches.
         """
         return entries(self._db, "ORDER BY id", ())
 
@@ -89,7 +89,10 @@ class Rows:
         return bool(self._db.execute(exists, (digest,)).fetchone()[0])
 
     def has_unknown_references(self) -> bool:
-        """Return whether any stored batch was adopted without an index, so that its catalogue is unknown."""
+        """Return whether the catalogue of any stored batch is unknown.
+
+        The catalogue is unknown if the batch was adopted after the index was lost.
+        """
         return self.is_referred_to(UNKNOWN)
 
 
@@ -110,7 +113,7 @@ class Queues:
         """Return the fresh batches of a lane in the order of sending.
 
         A batch is fresh if it is among the `limit` newest batches of all lanes and was stored from `from_s` to `to_s`
-        (Unix epoch).  Batches whose id is in `exclude` are left out.
+        (seconds since the Unix epoch).  Batches whose id is in `exclude` are left out.
         """
         clauses = (
             f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"
@@ -135,13 +138,13 @@ class Queues:
         return entries(self._db, "WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
 
     def checkpoints_to_evict(self) -> Iterator[Entry]:
-        """Return the checkpoints of open windows that still have their bytes, in the order of eviction."""
+        """Return the checkpoints of open windows whose file is still there, in the order of eviction."""
         return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
 
     def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
-        """Return up to `limit` batches that were stored from `since_s` to before `until_s` (Unix epoch), oldest first.
+        """Return up to `limit` batches that were stored from `since_s` to before `until_s`, oldest first.
 
-        Checkpoints without bytes are left out.
+        Times are seconds since the Unix epoch.  Checkpoints whose file was removed (`withdrawn`) are left out.
         """
         clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
         return list(entries(self._db, clauses, (since_s, until_s, limit)))
@@ -154,7 +157,7 @@ class Checkpoints:
         self._db = connection
 
     def all(self) -> list[Entry]:
-        """Return all checkpoints whose window may still close, including those without bytes."""
+        """Return all checkpoints whose window may still close, including those whose file was removed."""
         return list(entries(self._db, f"WHERE lane = {WAITS} ORDER BY id", ()))
 
     def of(self, windows: Collection[str]) -> list[Entry]:
@@ -169,12 +172,12 @@ class Checkpoints:
         self._db.execute("UPDATE batches SET lane = ? WHERE id = ?", (Lane.LIVE.value, row))
 
     def withdraw(self, row: int, reason: Reason) -> None:
-        """Record that the bytes of a checkpoint were removed, and why."""
+        """Record that the file of a checkpoint is removed, and why."""
         self._db.execute("UPDATE batches SET size = 0, withdrawn = ? WHERE id = ?", (reason.value, row))
 
 
 class Usage:
-    """Reads the number and the bytes of batches by lane.  Triggers keep these figures, so reading them is cheap."""
+    """Reads how many batches each lane has, and their bytes.  Triggers keep these figures, so reading them is cheap."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -189,14 +192,17 @@ class Usage:
         return {lane_of(lane): (batches, size) for lane, batches, size in rows}
 
     def checkpoints(self) -> tuple[int, int]:
-        """Return the number of checkpoints of open windows, including those without bytes, and their size in bytes."""
+        """Return the number and the bytes of the checkpoints of open windows.
+
+        The number includes checkpoints whose file was removed.
+        """
         batches, size = self._db.execute("SELECT batches, bytes FROM usage WHERE lane = ?", (WAITS,)).fetchone()
         return int(batches), int(size)
 
     def recount(self) -> None:
         """Count the batches and the bytes of each lane again, because damage may have made the figures wrong.
 
-        Only recovery uses this method, because its cost grows with the backlog.
+        Only recovery uses this method, because its cost grows with the number of batches.
         """
         self._db.execute(
             "UPDATE usage SET (batches, bytes) ="
@@ -204,7 +210,7 @@ class Usage:
         )
 
     def oldest_stored_at_s(self) -> float | None:
-        """Return when the oldest batch was stored (Unix epoch), or None if there is no batch."""
+        """Return when the oldest batch was stored (seconds since the Unix epoch), or None if there is no batch."""
         oldest = self._db.execute("SELECT min(stored_at_s) FROM batches").fetchone()[0]
         return None if oldest is None else float(oldest)
 

@@ -61,8 +61,8 @@ class Catalogues:
     def judge(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
         """Note the receiver's verdict on the catalogues that the batches `seqs` of `epoch` carried.
 
-        A confirmed catalogue stays confirmed, even if a later answer refuses it.  Batches that refer to the refused
-        catalogue then wait until the receiver accepts the catalogue again.
+        A confirmed catalogue stays confirmed, even if the receiver refuses it later.  Batches that refer to it are
+        therefore not discarded.  They wait until the receiver accepts the catalogue again.
         """
         for carrier in self.all().values():
             if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
@@ -74,7 +74,7 @@ class Catalogues:
         self._carriers.pop(digest, None)
 
     def replace(self, carriers: Iterable[Carrier]) -> None:
-        """Keep `carriers` and remove all others."""
+        """Store the catalogues `carriers`, and remove all other catalogues."""
         self._db.execute("DELETE FROM catalogues")
         self._carriers.clear()
         for carrier in carriers:

@@ -3,7 +3,7 @@
 Invariants: when `write_all` returns, contents and names are durable.  When it raises, the files that it wrote are
 removed again.  The file of a batch is removed only after the removal of its window's checkpoints is durable.
 Otherwise, a power cut that also destroys the index could bring back the checkpoints of a window that was sent.  The
-receiver would then get the window and its checkpoints.
+receiver would then get the window's samples twice.
 
 `agent.telemetry.spool.names` specifies the names.
 """
@@ -126,8 +126,8 @@ class SpoolFolder:
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files, checkpoints first.  Raises nothing.
 
-        Other files stay until the removal of the checkpoints is durable.  A file that cannot be removed now is tried
-        again with the next removal.
+        Other files stay until the removal of the checkpoints is durable.  If a file cannot be removed now, the next
+        call tries again.
         """
         left = self._leftovers | set(paths)
         checkpoints = {path for path in left if _is_checkpoint(path)}
@@ -148,9 +148,9 @@ class SpoolFolder:
                 self._leftovers.add(path)
 
     def settle_checkpoints(self) -> bool:
-        """Make the removal of checkpoints durable.  Raises nothing.
+        """Sync the folder of checkpoints, so that the removal of checkpoint files is durable.  Raises nothing.
 
-        Return False if a checkpoint could not be removed yet, or if the disk does not make the removal durable.
+        Return False if a checkpoint file that should be gone is still there, or if the sync fails.
         """
         if any(map(_is_checkpoint, self._leftovers)):
             return False
@@ -185,8 +185,9 @@ class SpoolFolder:
     def set_index_aside(self) -> None:
         """Move a damaged index to quarantine, where it replaces an earlier one.
 
-        The process may end between two steps.  SQLite would accept a database whose write-ahead log is missing, but it
-        drops a log whose database is missing.  The database is therefore moved before the log is removed.
+        The database is moved first, and its write-ahead log is removed second.  If the process ends between these two
+        steps, only the log is left, and SQLite discards it.  In the opposite order, only the database could be left,
+        and SQLite would open it without the transactions in the log.
         """
         with contextlib.suppress(FileNotFoundError):  # the index may be lost altogether
             self._disk.rename(self.index, self.root / _QUARANTINE / self.index.name)
@@ -200,7 +201,7 @@ class SpoolFolder:
         return self._disk.free_bytes(self.root)
 
     def refuses(self, error: OSError | sqlite3.Error) -> Transient:
-        """Return the error to raise if the disk refuses to work."""
+        """Return the Transient to raise because the disk or the index failed with `error`."""
         problem = f"index: {error}" if isinstance(error, sqlite3.Error) else error.strerror or error
         return Transient(
             f"The spool {self.root} cannot be used ({problem}), so the data stays in memory. "

@@ -1,8 +1,9 @@
 """Keeps the loss ledger of the spool: loss records, whether the fleet has each record, and running totals.
 
 Invariants: totals are exact and never shrink.  A record is kept at least until a batch that reports the record has
-arrived.  If the batch that reports a record is lost, the record waits again under the same id.  MAX_UNREPORTED and
-MAX_REPORTED bound the number of records.  A record that was handed out for a batch never changes again (`HandedOut`).
+arrived.  If the batch that reports a record is lost, the record waits to be reported again, under the same id.
+MAX_UNREPORTED and MAX_REPORTED bound the number of records.  A record that was handed out for a batch never changes
+again (`HandedOut`).
 
 Methods raise sqlite3.Error.
 """
@@ -43,9 +44,9 @@ class Total(msgspec.Struct, frozen=True):
 class HandedOut:
     """Keeps the highest id of the loss records that were handed out for a batch of events.
 
-    Records up to `last_id` may already be in a batch, so no loss is merged into these records.  A new index begins its
-    ids after `last_id`, so that no id names two records.  This object lives as long as the open spool.  A connection to
-    the index may end earlier, after an error.
+    Records up to `last_id` may already be in a batch, so no loss is merged into these records.  The ids of a new index
+    begin after `last_id`, so that no id names two records.  This object exists as long as the spool is open, even if
+    the index is opened again after an error.
     """
 
     last_id: int = 0
@@ -69,7 +70,7 @@ class Ledger:
             raise sqlite3.DatabaseError("the index has a running total under an unknown name")
 
     def count(self, name: str, *, batches: int = 0, samples: int = 0, frames: int = 0) -> None:
-        """Add to the running total `name`: a reason of losses, ACKNOWLEDGED or ADOPTED."""
+        """Add to the running total `name`, which is ACKNOWLEDGED, ADOPTED or the reason of a loss."""
         self._db.execute(
             "INSERT INTO totals VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET batches = batches +"
             " excluded.batches, samples = samples + excluded.samples, frames = frames + excluded.frames",
@@ -106,8 +107,8 @@ class Ledger:
     def unreported(self) -> int:
         """Return the number of records that wait to be put into a batch, for the first time or again.
 
-        Once MAX_UNREPORTED records wait, a loss is merged into a waiting record of the same reason.  A loss gets a new
-        record only if there is no such record, or if all of them were handed out.
+        The number may exceed MAX_UNREPORTED.  Once MAX_UNREPORTED records wait, a further loss is merged into a waiting
+        record of the same reason that was not handed out.  If there is no such record, the loss gets a new record.
         """
         count = "SELECT count(*) FROM losses WHERE reported_in"
         return int(self._db.execute(f"SELECT ({count} IS NULL) + ({count} = {_AGAIN})").fetchone()[0])
@@ -140,7 +141,7 @@ class Ledger:
         self._db.executemany("UPDATE losses SET reported_in = ? WHERE id = ?", [(row, id_) for id_ in ids])
 
     def settle_reported(self, rows: Iterable[int]) -> None:
-        """Mark a record as arrived if one of the batches in `rows` reports the record.
+        """Mark the records in the batches with the row numbers `rows` as arrived.
 
         Of all records that have arrived, only the newest MAX_REPORTED are kept.
         """

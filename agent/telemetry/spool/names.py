@@ -3,7 +3,7 @@
 If the index is lost, the name of a batch's file is enough to list the batch in a new index.
 
     batches/<epoch>/<seq>.<lane>.<priority>.<checksum>.batch                      a batch of events, or of a catalogue
-    batches/<epoch>/<seq>.<lane>.<priority>.<window>.<k>of<n>.<checksum>.batch    fragment k of the n of a window
+    batches/<epoch>/<seq>.<lane>.<priority>.<window>.<k>of<n>.<checksum>.batch    fragment k of n of a window
     checkpoints/<window>.<k>.<priority>.<checksum>.batch                          checkpoint k of a window
     catalogues/<digest>.<epoch>.<seq>.batch                                       copy of a batch with a catalogue
 

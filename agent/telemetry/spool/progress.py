@@ -1,4 +1,4 @@
-"""Stores how far sources and campaigns are durable.
+"""Stores up to where the data of each source and of each campaign is durable.
 
 Each append needs these values, so they are held in memory as well.  If a transaction does not commit, the index must be
 closed, because memory then differs from the disk.  The index that is opened next reads the values from the disk.

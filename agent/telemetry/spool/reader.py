@@ -133,11 +133,11 @@ class Reader:
     # ---- answers
 
     def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
-        """Forget batches that arrived, and return how many of them were still stored.
+        """Remove the rows of batches that arrived, and return how many of the batches were still stored.
 
-        `end_to_end` says that the receiver itself answered.  The receiver then has the catalogues that the batches
-        carried.  The files of the batches stay until `sweep` is called, space is needed, or there are more than UNSWEPT
-        such files.  If this raises Transient, repeat the call.
+        `end_to_end` is true if the receiver answered, and false if only the broker did.  An answer of the receiver also
+        confirms the catalogues that the batches carried.  The files of the batches stay until `sweep` is called, space
+        is needed, or there are more than UNSWEPT such files.  If this raises Transient, repeat the call.
         """
         with self._transactions.turn:
             with self._transactions.writing() as index:
@@ -167,8 +167,9 @@ class Reader:
     def refuse(self, epoch: str, refusals: Mapping[int, Refusal]) -> list[int]:
         """Discard batches that the receiver will never accept, record their loss, and return their sequence numbers.
 
-        A batch is discarded only if the refusal names the digest of its bytes.  If an attacker sends bytes in this
-        vehicle's name, the refusal of those bytes therefore discards no batch.  Raises Transient.
+        A batch is discarded only if the refusal names the digest of the stored bytes.  An attacker may have sent other
+        bytes under the id of the batch.  The refusal of the attacker's bytes names another digest, so the batch stays.
+        Raises Transient.
         """
         with self._transactions.turn:
             with self._transactions.reading() as index:

@@ -1,14 +1,14 @@
 """Makes the spool's index and its files agree when the spool is opened.
 
-  1. If the file of a row is missing, or has another size than the row says, the batch is recorded as lost (`corrupt`).
+  1. If a row has no file, or the file has another size than the row says, the batch is recorded as lost (`corrupt`).
      A file of another size is moved to quarantine/.
-  2. If a file has no row and the index is not new, the file is deleted.  A power cut has left it.  If the power failed
-     before the commit of an append, the file's number will be used again.  If the power failed before an unlink, the
-     batch was removed already.
-  3. If a file has no row and the index is new because the old one was lost, the batch is adopted under its old epoch
-     and number, because it may never have been sent.  If its content does not match the checksum in its name, the batch
-     is recorded as lost.  Of a window, either the fragments or the checkpoints are adopted, so the receiver never gets
-     both (`_adopt`).
+  2. If a file has no row and the index is not new, the file is deleted.  A power cut has left the file in one of two
+     ways.  Either the power failed before the commit of an append, and the number in the file's name will be used
+     again.  Or the power failed before an unlink, and the batch was removed already.
+  3. If a file has no row and the index is new, the old index was lost.  The batch may never have been sent.  It is
+     therefore adopted: it gets a row, and keeps its epoch and number.  If the content of the file does not match the
+     checksum in its name, the batch is recorded as lost instead.  If a window has both fragments and checkpoints, only
+     one of the two kinds is adopted, so the receiver never gets both (`_adopt`).
   4. If the window of a checkpoint is not open in this process, the checkpoint becomes an ordinary batch.  If the bytes
      of the checkpoint were removed, the checkpoint is recorded as lost instead.
 
@@ -39,7 +39,7 @@ CATALOGUES: Final = 32
 
 @dataclass(slots=True)
 class _Adoption:
-    """The files without a row that a new index finds, sorted by what happens to them.
+    """The files that have no row in a new index, sorted by what happens to them.
 
     `readable` batches are adopted, `lost` ones are recorded as lost, and `needless` files are removed.
     """
@@ -126,7 +126,7 @@ def lose(index: Index, entry: Entry, reason: Reason, detail: str = "") -> None:
 def _carriers(index: Index, folder: SpoolFolder, *, new: bool) -> tuple[list[Carrier], list[Path]]:
     """Return the catalogues that have a file, and the files that belong to no catalogue.
 
-    If the index is new, it lists no catalogue.  It then adopts up to CATALOGUES of the files.
+    A new index lists no catalogue yet.  Up to CATALOGUES of the files are then adopted as its catalogues.
     """
     known = index.catalogues.all()
     kept: dict[bytes, Carrier] = {}
@@ -151,15 +151,16 @@ def _adopt(
 
     For each window that has fragments, there are three cases.  A damaged fragment counts as missing.
 
-    1. All fragments are there.  They are adopted.  The window's checkpoints hold no other samples and are removed.
+    1. All fragments are there.  They are adopted.  The window's checkpoints are removed, because the fragments hold
+       the same samples.
     2. A fragment is missing, and no checkpoints remain.  All readable fragments are adopted.
     3. A fragment is missing, and checkpoints remain.  If the fragments have more bytes than the checkpoints, the
        fragments are adopted, and the checkpoints are recorded as lost.  Otherwise, the checkpoints are adopted, and the
        fragments are recorded as lost.
 
-    In the third case, the receiver cannot have got a fragment.  The spool sends a fragment only after all fragments are
-    written, and removes a fragment only after the removal of the checkpoints is durable.  So the power failed while the
-    fragments were written.
+    In the third case, the receiver has no fragment of the window.  The spool removes a fragment only after the removal
+    of the checkpoints is durable.  As checkpoints remain, no fragment was removed, so the power failed while the
+    fragments were written.  The spool sends a fragment only after all fragments are written, so none was sent.
     """
     adoption = _Adoption()
     whole: dict[BatchName, Entry] = {}

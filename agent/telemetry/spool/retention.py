@@ -1,8 +1,9 @@
 """Decides which batches are evicted so that the spool stays within its limits.  This file is pure.
 
-Batches over the age limit are evicted first.  Then, for quota and free space, the least important data (the highest
-`priority` number) is evicted, the oldest first.  A batch that is about to be stored competes with the stored ones, so
-important data never makes room for unimportant data.
+Batches over the age limit are evicted first.  Then, as long as the quota or the free space demands it, the least
+important data (the highest `priority` number) is evicted.  Among equally important data, the oldest is evicted first.
+A batch that is about to be stored competes with the stored ones, so important data never makes room for unimportant
+data.
 
 Checkpoints compete as well.  They are the newest data of their campaign, so older batches of equal priority are evicted
 before them.  Evicting a checkpoint loses no data while its window is in memory.
@@ -43,7 +44,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A batch as retention sees it: `row` ascends with arrival, and a smaller `priority` is more important."""
+    """A batch as retention sees it.
+
+    A newer batch has a larger `row`.  A more important batch has a smaller `priority`.
+    """
 
     row: int
     lane: Lane
@@ -73,9 +77,9 @@ def evictions(
 
     `stored_bytes` is the size of all stored batches.  `events_bytes` is the size of the stored batches in the events
     lane.  Neither includes `incoming`.  `free_bytes` is the free space of the file system.  `expired` has the batches
-    over age.  `events` has the stored batches of the events lane, and `data` has all other stored batches, both in the
-    order of `sacrifice`.  `data` and `events` are read only as far as needed, so the cost does not grow with the
-    backlog.
+    over the age limit.  `events` has the stored batches of the events lane, and `data` has all other stored batches,
+    both in the order of `sacrifice`.  `data` and `events` are read only as far as needed, so the cost does not grow
+    with the number of stored batches.
     """
     arriving = sum(batch.size_bytes for batch in incoming)
     over_quota = stored_bytes + arriving - limits.quota_bytes

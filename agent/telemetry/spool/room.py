@@ -1,7 +1,7 @@
 """Makes room for new batches in the spool by evicting batches.
 
 agent.telemetry.spool.retention decides which batches to evict.  This file asks for a decision only if a batch is over
-age or a limit would be exceeded.
+the age limit, or if the new batches would exceed another limit.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class Room:
     def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> dict[BatchId, Reason]:
         """Evict batches as the limits demand; return which of the `arriving` batches must not be stored, and why.
 
-        `dropped` are the stored checkpoints that the append removes.  Raises Transient.
+        `dropped` are the stored checkpoints that `arriving` will replace.  Raises Transient.
         """
         try:
             evicted = self._evicted(index, arriving, dropped)

@@ -3,15 +3,15 @@
     meta           epoch and next sequence number; whether the files that a new index found are adopted (`recovered`);
                    the token of the last append; when an agent began to collect, or NULL once everything is stored
                    (`collecting_since_us`)
-    batches        one row for each stored batch; `id` ascends with arrival and is never used twice.  Lane 0 has the
-                   checkpoints whose window may still close; if they are sent later, they travel in lane live.
-                   `withdrawn` says why the bytes of such a checkpoint were removed
+    batches        one row for each stored batch.  A newer row has a larger `id`, and no `id` is used twice.  Lane 0 has
+                   the checkpoints whose window may still close; if they are sent later, they travel in lane live.
+                   `withdrawn` says why the file of such a checkpoint was removed
     usage          batches and bytes of each lane; kept by triggers on `batches`
     losses         the ledger.  `reported_in` says where a record is: in the batch of this row (1 or more), in no batch
                    yet (NULL), waiting again because its batch is lost (-1), or arrived with its batch (0).  The newest
                    MAX_REPORTED of the arrived records are kept for `status --ledger`
     totals         running totals since the epoch began: acknowledged, adopted, and lost by reason
-    resume_points  how far each source is durable for each campaign
+    resume_points  the number of the first frame that is not durable, for each pair of a source and a campaign
     reached        up to which frame time each campaign is durable, in this run of the agent
     catalogues     one row for each kept catalogue: the id and the checksum of the sealed batch that carried the
                    catalogue, and the receiver's verdict on the catalogue.  A file holds a copy of that batch

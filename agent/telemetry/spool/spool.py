@@ -18,14 +18,14 @@ two contents under one number.
 
 Append.  The files are made durable first (write and fsync of each file, then fsync of the folder).  Then one
 transaction adds the rows, uses up the numbers, marks the loss records in the batches as reported, and sets the resume
-points of the sources.  All of this happens, or nothing does.  A file whose transaction did not commit is an orphan.
+points of the sources.  All of this happens, or nothing does.  A file whose transaction did not commit is deleted.
 Before the append, batches are evicted if the quota, the age limit or the free space demands it.  The eviction is a
 transaction of its own, which also records the losses in the ledger.
 
 Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.  A
 checkpoint is numbered within its window, and the epoch in its header is the window's id.  So a checkpoint uses up no
 number of the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window
-drops the window's checkpoints.  If the window never closes because of a crash, its checkpoints are sent as ordinary
+drops the window's checkpoints.  If the agent crashes while the window is open, the checkpoints are sent as ordinary
 batches under the window's id, and the window is not sent.  So the receiver never gets both a window and its
 checkpoints.  If the limits demand the space of a checkpoint, its file is removed, and its row stays, marked as
 withdrawn.  No data is lost yet, because memory still has the window.  If the window never closes, the withdrawn
@@ -34,14 +34,14 @@ checkpoint is recorded as lost.
 Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of the batch is kept until no stored
 batch refers to the catalogue and no campaign uses it.  Acknowledgement, quota and age do not remove the copy.  When the
 receiver lacks the catalogue, the copy is sent again.  The receiver treats it as a duplicate batch, and learns the
-catalogue from it.  For batches that were adopted without an index, the catalogue is unknown, so every catalogue stays
-until these batches are gone.
+catalogue from it.  If the index was lost, the catalogues of the adopted batches are unknown.  Every catalogue then
+stays until these batches are gone.
 
 Removal (after an acknowledgement, a refusal or an eviction).  One transaction removes the row.  It also settles the
 loss records in the batch: they have arrived with the batch, or they wait again.  The file is unlinked afterwards; if
-the process ends in between, the file is an orphan.  An unlink waits for the file system's journal, and an
-acknowledgement must not wait.  The files of acknowledged batches are therefore left to `sweep`.  It is called when the
-link has nothing to carry, or as soon as space is needed.
+the process ends in between, recovery deletes the file.  An unlink waits for the file system's journal, and an
+acknowledgement must not wait.  The files of acknowledged batches are therefore left to `sweep`.  `sweep` is called when
+the link has nothing to carry, or as soon as space is needed.
 
 Run.  `begin_run` records that an agent collects, and `end_run` records that everything it collected is stored.  If a
 run ends without `end_run`, the frames that were only in the agent's memory are lost.  The next `begin_run` then records

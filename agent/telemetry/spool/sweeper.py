@@ -42,8 +42,8 @@ class Sweeper:
     def sweep(self) -> None:
         """Remove the files that `doom` has noted.  If `ready` returns False, no file is removed yet.
 
-        Any thread may call this method; a second caller waits for the first.  Raises nothing: a file that cannot be
-        removed is tried again at the next call.
+        Any thread may call this method; a second caller waits for the first.  Raises nothing: if a file cannot be
+        removed, the next call tries again.
         """
         with self._sweeping:
             if not self._doomed or not self._ready():

@@ -1,19 +1,18 @@
 """Runs transactions on the spool's index, and copes with failures of the disk, the power and the index itself.
 
-Invariant: readers see only what the disk holds.  A transaction that raises is rolled back, and the next call opens the
-index again.
+Invariant: readers see only what the disk holds.  If an error occurs before COMMIT, the transaction is rolled back.
+After any error in a transaction, the next call opens the index again.
 
-A transaction that reports an error during COMMIT may have reached the disk all the same.  An append therefore stores a
-token that its caller chose.  When the index is opened again, the token shows whether the append happened, and `stored`
-returns that to the caller.  The files of an append that did not happen are removed.  A transaction that removes batches
-needs no token: when the index is opened again, the rows show which of these batches are gone, and their files are
-unlinked.
+If COMMIT itself reports an error, the transaction may have reached the disk all the same.  An append therefore stores a
+token that its caller chose.  When the index is opened again, the token shows whether the append happened.  `stored`
+returns the answer.  The files of an append that did not happen are removed.  A transaction that removes batches needs
+no token: when the index is opened again, the rows show which of these batches are gone, and their files are unlinked.
 
 Recovery runs when the spool is opened.  An index that SQLite cannot read, or that has another version, is moved to
 quarantine/.  A new index with a new epoch replaces it, and the loss `index_damaged` goes to the ledger for each earlier
-epoch.  Then agent.telemetry.spool.recovery makes the index and the files agree.  Recovery runs again if an index
-shows damage later.  Opening never fails because of damage that it finds.  It fails only if the folder cannot be used or
-if another process uses it.
+epoch.  Then agent.telemetry.spool.recovery makes the index and the files agree.  Recovery runs again if the index
+shows damage later.  A damaged index or file never makes opening fail.  Opening fails only if the folder cannot be used
+or if another process uses the spool.
 """
 
 import contextlib
@@ -231,7 +230,7 @@ class Transactions:
         return Index.open(self._folder.index, self._open_database, new_epoch=epoch, handed_out=self._handed_out)
 
     def _resolve(self, index: Index) -> None:
-        """Find out whether an append that failed was committed, and remove its files if it was not."""
+        """Find out whether the failed append was committed.  If it was not, remove the files of the append."""
         if self._unresolved is None:
             return
         if index.last_append == self._unresolved.token:
@@ -253,6 +252,6 @@ def _has_bytes(entry: Entry | None) -> bool:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return whether the database's content is at fault, and not the disk below it (full, read-only, I/O error)."""
+    """Return whether `error` means damaged content, and not a failure of the disk (full, read-only, I/O error)."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is None or code & 0xFF in _DAMAGE

@@ -1,7 +1,7 @@
 """Limits how fast the backlog drains, by a token bucket of bytes.  This file is pure; times are monotonic seconds.
 
-Invariant: in any `t` seconds, at most `rate * (t + BURST_S)` bytes and one more batch are taken.  An open bucket gives
-a whole batch, even if its level becomes negative.
+An open bucket gives a whole batch, even if its level becomes negative.  Invariant: in any `t` seconds, at most
+`rate_bytes_s * (t + BURST_S)` bytes and one more batch are taken.
 """
 
 import math
@@ -11,7 +11,7 @@ BURST_S: Final = 1.0  # a full bucket holds the bytes of this time: enough for u
 
 
 class TokenBucket:
-    """A bucket that fills with `rate_bytes_s` bytes a second.  With a rate of 0 it is always open."""
+    """A bucket that gains `rate_bytes_s` bytes a second.  If `rate_bytes_s` is 0, the bucket is always open."""
 
     def __init__(self, rate_bytes_s: float) -> None:
         self._rate = rate_bytes_s
@@ -23,7 +23,7 @@ class TokenBucket:
         return self._rate == 0 or self._filled(now_s) > 0
 
     def take(self, size_bytes: int, now_s: float) -> None:
-        """Take the bytes of a batch that is sent."""
+        """Take `size_bytes` out of the bucket, because a batch of this size is sent."""
         if self._rate:
             self._level = self._filled(now_s) - size_bytes
             self._at_s = max(self._at_s, now_s)

@@ -25,14 +25,21 @@ class _Request:
 
 
 class CatalogueRequests:
-    """Holds all requests on one connection.  `patience_s` gives the wait before a catalogue is sent again."""
+    """Holds all requests on one connection.
+
+    `patience_s` takes the number of times that a catalogue was sent again so far.  It returns how many seconds to wait
+    before the catalogue may be sent once more.
+    """
 
     def __init__(self, patience_s: Callable[[int], float]) -> None:
         self._patience_s = patience_s
         self._requests: dict[bytes, _Request] = {}
 
     def add(self, digest: bytes, keys: Set[Key]) -> bool:
-        """Note that the batches `keys` wait for a catalogue.  Return False if there are too many requests already."""
+        """Note that the batches `keys` wait for the catalogue `digest`.
+
+        Return False, and note nothing, if MAX_WANTED other catalogues are requested already.
+        """
         if digest not in self._requests and len(self._requests) >= MAX_WANTED:
             return False
         request = self._requests.setdefault(digest, _Request(frozenset(keys)))
@@ -48,7 +55,7 @@ class CatalogueRequests:
         self._requests[digest].is_open = True
 
     def take_due(self, now_s: float) -> list[bytes]:
-        """Return the catalogues to send now.  The caller must send them."""
+        """Return the digests of the catalogues to send now, and count them as sent.  The caller must send them."""
         due = [digest for digest, request in self._requests.items() if request.is_open and request.next_s <= now_s]
         for digest in due:
             request = self._requests[digest]
@@ -58,7 +65,7 @@ class CatalogueRequests:
         return due
 
     def due_s(self) -> list[float]:
-        """Return the time from which each requested catalogue may be sent."""
+        """Return, for each catalogue that is still to be sent, the time from which it may be sent."""
         return [request.next_s for request in self._requests.values() if request.is_open]
 
     def supplied(self, digest: bytes, now_s: float) -> Set[Key]:
@@ -75,9 +82,10 @@ class CatalogueRequests:
         return [] if request is None else sorted(request.keys)
 
     def forget(self, key: Key) -> None:
-        """Drop the requests of a batch that left the spool.
+        """Drop each request for which a batch waits, because the batch left the spool.
 
-        If the receiver has stored the batch, it has the catalogue.
+        The request is dropped even if other batches wait for the same catalogue.  If the receiver stored the batch that
+        left, the receiver has the catalogue.  Otherwise, the receiver asks again when it gets another of these batches.
         """
         for digest, request in list(self._requests.items()):
             if key in request.keys:

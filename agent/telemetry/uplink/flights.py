@@ -3,10 +3,10 @@
 Invariants: at most `in_flight` batches wait for their acknowledgement.  At most `receive_maximum` of them wait for the
 broker's PUBACK.  The batches that wait for a PUBACK have at most `unconfirmed_bytes` together, unless there is only
 one.  On a slow link, fresh data thus waits behind few bytes, and memory stays bounded.  Batches that must not delay
-fresh data (`Turn.beside`) take neither the last place nor the last eighth of the bytes.
+fresh data (`Turn.beside`) take neither the last place of the window nor the last eighth of `unconfirmed_bytes`.
 
-The window begins with START places and grows by one with each answer.  So each connection sends few batches in
-vain while the receiver is away, and a receiver that answers is kept busy.
+The window begins with START places and grows by one place with each answer.  While the receiver is away, each
+connection therefore sends few batches in vain.  A receiver that answers is kept busy.
 """
 
 import math
@@ -72,7 +72,7 @@ class Flights:
 
     @property
     def is_hungry(self) -> bool:
-        """Return whether at most half of the batches and bytes that may wait for a PUBACK are waiting."""
+        """Return whether the batches that wait for a PUBACK are at most half of the allowed batches and bytes."""
         return (
             2 * self._unconfirmed <= min(self._size, self._receive_maximum)
             and 2 * self._unconfirmed_bytes <= self._unconfirmed_limit
@@ -87,7 +87,7 @@ class Flights:
         return not self._unconfirmed or self._unconfirmed_bytes + size_bytes <= usable
 
     def add(self, flight: Flight) -> None:
-        """Note that a batch is sent."""
+        """Put a batch that is sent into the window."""
         self.remove(flight.entry.key)
         self._flights[flight.entry.key] = flight
         self._beside += flight.turn.beside
@@ -95,7 +95,7 @@ class Flights:
         self._unconfirmed_bytes += flight.entry.size_bytes
 
     def confirm(self, key: Key, now_s: float, overdue_at_s: float) -> None:
-        """Note that the broker has the batch, and that the receiver's answer is overdue at `overdue_at_s`."""
+        """Note that the broker accepted a batch.  The receiver's answer counts as overdue from `overdue_at_s` on."""
         flight = self._flights.get(key)
         if flight is None:
             return
@@ -115,5 +115,5 @@ class Flights:
         return flight
 
     def grow(self) -> None:
-        """Widen the window by one, because a batch was answered."""
+        """Widen the window by one place, up to `in_flight`, because a batch was answered."""
         self._size = min(self._in_flight, self._size + 1)

@@ -51,7 +51,7 @@ class LinkGate:
     ) -> None:
         """Read the count from `file`.
 
-        `metered` is True or False if the settings say so; with "auto", `ask` finds out about each link.
+        `metered` is the setting: True, False or "auto".  With "auto", `ask` finds out whether each link is metered.
         """
         self._policy = policy
         self._file = file
@@ -86,7 +86,7 @@ class LinkGate:
                 await asyncio.to_thread(self.save)
 
     def lanes(self) -> tuple[Lane, ...]:
-        """Return the lanes that may send."""
+        """Return the lanes whose batches may be sent over the link now."""
         return self._policy.lanes(self.metered, self.today())
 
     def sent(self, size_bytes: int) -> None:

@@ -1,11 +1,12 @@
-"""Decides which lanes may use the present link, and counts the bytes of a day.  This file is pure.
+"""Decides which lanes may use the present link, and counts a day's bytes on metered links.  This file is pure.
 
 A metered link (paid by the byte) carries only `metered_lanes`.  The backlog is left out once `daily_bytes` were sent
-over metered links on that day.  Any other link carries all lanes, and so does a link of unknown kind.
+over metered links on the current day.  Any other link carries all lanes, and so does a link of unknown kind.
 
-A day is 24 hours of the clock that counts from boot.  That clock is never set, so a wall clock that jumps neither
-renews the day's bytes nor blocks them for ever.  The wall clock is used only to find out how long the machine was off.
-That time counts only if a network or GNSS had set the wall clock both before and after.
+A day is 24 hours of the clock that counts from boot.  That clock is never set.  A jump of the wall clock can therefore
+neither begin a new day early nor keep the present day from ending.  The wall clock is used only to find out how long
+the machine was off.  The time off counts only if the network or GNSS had set the wall clock both before the machine
+went off and after it came on.
 """
 
 from collections.abc import Collection
@@ -43,7 +44,10 @@ class LinkPolicy(msgspec.Struct, frozen=True):
     daily_bytes: int
 
     def lanes(self, metered: bool | None, today: DayUse) -> tuple[Lane, ...]:
-        """Return the lanes that may use a link, in the order of sending.  `metered` None means an unknown kind."""
+        """Return the lanes that may use a link, in the order of sending.
+
+        `metered` is None if it is unknown whether the link is metered.
+        """
         if not metered:
             return tuple(Lane)
         spent = today.used_bytes >= self.daily_bytes

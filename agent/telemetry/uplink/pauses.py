@@ -36,7 +36,7 @@ class Pauses:
         return self._paused.get(lane, default_s)
 
     def held(self, now_s: float) -> Set[Key]:
-        """Return the keys of the single batches that wait."""
+        """Return the ids of the single batches that still wait at `now_s`."""
         self._held = {key: until_s for key, until_s in self._held.items() if until_s > now_s}
         return self._held.keys()
 
@@ -55,7 +55,7 @@ class Pauses:
         return self.pause(entry.lane, now_s, jitter)
 
     def pause(self, lane: Lane, now_s: float, jitter: float) -> float:
-        """Pause a lane, and return for how many seconds it is paused."""
+        """Pause a lane, unless it is paused already; return how many seconds the pause still lasts."""
         # Several refusals of one burst count once: the batches were on their way before the first refusal came.
         if self._paused.get(lane, now_s) <= now_s:
             self._refusals[lane] = self._refusals.get(lane, 0) + 1

@@ -36,7 +36,7 @@ class Pace:
     At most `in_flight` batches wait for their acknowledgement.  Of these, at most `receive_maximum` batches and
     `unconfirmed_bytes` wait for the broker's PUBACK.  A PUBACK that takes longer than `publish_timeout_s` ends the
     connection.  `backlog_bytes_s` is how fast the backlog may drain (0: no limit).  `patience_cap_s` bounds the growing
-    intervals of probes and catalogues.
+    intervals between probes, and the growing intervals at which a catalogue is sent again.
     """
 
     in_flight: int
@@ -49,7 +49,7 @@ class Pace:
     refusal: Backoff = REFUSAL
 
     def patience_s(self, times: int) -> float:
-        """Return how many seconds to wait after `times` tries without an answer."""
+        """Return how many seconds to wait for an answer to the next try, after `times` tries without an answer."""
         return min(self.patience_cap_s, self.ack_timeout_s * 2.0 ** min(times, 32))
 
 
@@ -69,7 +69,7 @@ class Schedule:
     # ---- what to send
 
     def room(self) -> int:
-        """Return how many more batches to look for: as many as may still be in flight, but at most AT_ONCE."""
+        """Return how many batches to look for: as many as still fit into the in-flight window, but at most AT_ONCE."""
         return min(self._flights.room(), AT_ONCE)
 
     @property
@@ -91,10 +91,10 @@ class Schedule:
     def choose(
         self, waiting: Mapping[Turn, Sequence[Entry]], allowed: Collection[Lane], now_s: float
     ) -> list[tuple[Entry, bool]]:
-        """Return the batches to send now, and for each whether it is sent again.  The caller must send them.
+        """Return the batches to send now, each with whether it was sent before.  The caller must send them.
 
-        `waiting` has, by kind, batches that are not busy and whose topic is not paused.  `allowed` has the lanes that
-        the link allows.
+        `waiting` maps each kind to batches of the spool.  These must not be busy, and their topics must not be paused.
+        `allowed` has the lanes that the link allows.
         """
         self._expire(now_s)
         chosen: list[tuple[Entry, bool]] = []
@@ -112,7 +112,7 @@ class Schedule:
         return chosen
 
     def wake_at_s(self, allowed: Collection[Lane], now_s: float) -> float | None:
-        """Return the next time to choose again, or None if only an event can bring something to send.
+        """Return when to call `choose` next, or None if nothing can be sent before an event (an answer, a new batch).
 
         `now_s` is the time of the last choice.
         """
@@ -137,7 +137,10 @@ class Schedule:
         self._flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
-        """Note that the broker refused a batch with the MQTT 5 code `reason`; return how many seconds to wait."""
+        """Note that the broker refused a batch; return how many seconds its lane, or only the batch, will wait.
+
+        `reason` is the reason code of MQTT 5.
+        """
         self._flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
 
@@ -156,7 +159,7 @@ class Schedule:
         self.requests.forget(key)
 
     def want(self, digest: bytes, keys: Iterable[Key], now_s: float) -> None:
-        """Note that the receiver cannot store these batches of one epoch, because it lacks a catalogue."""
+        """Note that the receiver cannot store the batches `keys`, because it lacks the catalogue `digest`."""
         keys = list(keys)
         self._heard(keys, now_s)
         # Only batches that were sent can need a catalogue.  A digest for other batches must not take memory.
@@ -164,8 +167,8 @@ class Schedule:
         if not sent or not self.requests.add(digest, sent):
             return
         supplied_at_s = self.requests.supplied_at_s(digest)
-        # Batches that were sent before the catalogue are sent again at once.  The other batches show
-        # that the catalogue was never sent or got lost, so it is sent.
+        # Batches that were sent before the catalogue are sent again at once.  If the receiver lacks the catalogue for
+        # any other batch, the catalogue was never sent or got lost.  Then the catalogue is sent.
         before = {flight.entry.key for flight in self._flights if flight.sent_at_s <= supplied_at_s} & sent
         self._follow(before, now_s)
         if before != sent:

@@ -31,7 +31,10 @@ _log = structlog.get_logger()
 
 
 class Sending:
-    """Sends over one connection: call `run`, and pass each verified acknowledgement to `settle`."""
+    """Sends over one connection.
+
+    Call `run`, and pass each acknowledgement to `settle` once the spool has recorded it.
+    """
 
     def __init__(self, standing: Standing, connection: Connection) -> None:
         self._standing = standing
@@ -110,7 +113,10 @@ class Sending:
         return [entry for entry, _ in chosen]
 
     def _find(self, supplies: dict[Turn, list[Supply]], room: int, busy: Set[Key]) -> dict[Turn, list[Entry]]:
-        """Return up to `room` stored batches of each kind.  Blocks on the disk; raises Transient."""
+        """Return up to `room` stored batches of each kind.
+
+        Batches in `busy` are left out.  Blocks on the disk; raises Transient.
+        """
         found: dict[Turn, list[Entry]] = {}
         for turn, sources in supplies.items():
             entries: list[Entry] = []
@@ -124,7 +130,10 @@ class Sending:
         return found
 
     async def _read(self, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
-        """Read batches in their order.  Unreadable batches are postponed, and batches that are gone are forgotten."""
+        """Return the readable batches with their contents, in the same order.
+
+        A batch that cannot be read now is postponed.  A batch that is no longer in the spool is forgotten.
+        """
         if not entries:
             return []
         found: list[tuple[Entry, bytes]] = []
@@ -186,9 +195,9 @@ class Sending:
             self._wake.set()
 
     async def _forget_taken(self) -> None:
-        """Remove the batches that the broker accepted from the spool, in groups (`ack = "broker"`).
+        """Remove from the spool, in groups, the batches that the broker accepted.  Runs until cancelled.
 
-        Runs until cancelled.
+        Only with `ack = "broker"` are there such batches to remove.
         """
         taken = self._standing.taken
         self._has_taken.set()  # an earlier connection may have left some
@@ -220,7 +229,10 @@ class Sending:
     # ---- catalogues
 
     async def _supply(self, digest: bytes) -> None:
-        """Send a catalogue that the receiver lacks, or discard the batches that need it if it is lost."""
+        """Send a catalogue that the receiver lacks.
+
+        If the spool has lost the catalogue, discard the batches that need it.
+        """
         standing = self._standing
         try:
             content = await asyncio.to_thread(standing.spool.catalogue, digest)
@@ -253,7 +265,7 @@ class Sending:
     # ---- waiting
 
     def _pause(self, event: str, reason: object, lanes: Sequence[Lane]) -> float:
-        """Let these lanes wait, and log `event` with its reason; return the longest wait in seconds."""
+        """Pause these lanes, and log `event` with its reason; return the longest pause in seconds."""
         standing, pauses = self._standing, self._schedule.pauses
         now_s = standing.clock_s()
         is_new = not set(pauses.open_lanes(now_s)).isdisjoint(lanes)

@@ -1,12 +1,13 @@
 """Finds out whether the receiver answers at all, and which kinds of batches it does not answer.  This file is pure.
 
 Times are monotonic seconds.  If no acknowledgement has come since an overdue batch was sent, the receiver counts as
-away.  Then only one batch at a time is sent as a probe, at growing intervals.  Without probes, the whole
-in-flight window would be sent again and again while the receiver is away.
+away.  Then most batches are sent only as *probes*, which means one at a time and at growing intervals.  Without probes,
+the whole in-flight window would be sent again and again while the receiver is away.
 
-While the receiver is away, batches that must not delay fresh data (`Turn.beside`) are sent only as probes.  Events and
-fresh data are sent as probes only if their own last batch got no answer.  Fresh data therefore does not wait if only
-the backlog gets no answer.  A kind that gets no answer goes last, so it does not hold up the others.
+While the receiver is away, batches that must not delay fresh data (`Turn.beside`) are always probes.  Events and fresh
+data are probes only if the last batch of their kind got no answer; otherwise they are sent as usual.  If only the
+backlog gets no answer, fresh data therefore does not wait.  A kind that gets no answer goes last, so it does not hold
+up the other kinds.
 """
 
 import math
@@ -18,7 +19,8 @@ from agent.telemetry.uplink.turns import Turn
 class Silence:
     """Records which kinds of batches are answered on one connection.
 
-    `patience_s` gives the wait in seconds after a number of probes.
+    `patience_s` takes the number of earlier probes without an answer.  It returns how many seconds to wait after the
+    next probe.
     """
 
     def __init__(self, patience_s: Callable[[int], float]) -> None:
@@ -31,7 +33,7 @@ class Silence:
         self._overdue = 0
 
     def order(self) -> list[Turn]:
-        """Return the kinds in the order of their turns; kinds without an answer come last."""
+        """Return the kinds in the order in which they take turns.  Kinds whose last batch got no answer come last."""
         return sorted(Turn, key=lambda turn: self._unheard.get(turn, 0))
 
     def is_probing(self, turn: Turn) -> bool:
@@ -47,7 +49,7 @@ class Silence:
         return self._next_probe_s if self._away else -math.inf
 
     def sent(self, turn: Turn, now_s: float) -> None:
-        """Note that a batch of this kind is sent."""
+        """Record that a batch of the given kind was sent."""
         if self.is_probing(turn):
             self._next_probe_s = now_s + self._patience_s(self._probes)
             self._probes += 1
@@ -59,7 +61,7 @@ class Silence:
         self._unheard[turn] = self._overdue
 
     def answered(self, now_s: float) -> None:
-        """Note that an acknowledgement came from the receiver, for whichever batch."""
+        """Note that an acknowledgement of any batch came from the receiver."""
         self._answered_at_s = now_s
         self._away = False
         self._probes = 0

@@ -27,8 +27,8 @@ AckMode = Literal["receiver", "broker"]
 class Route(msgspec.Struct, frozen=True):
     """The topics to which batches go, and the acknowledgement that removes them from the spool.
 
-    If `ack` is "receiver", that is the receiver's signed acknowledgement, which `acks_key` verifies.  If `ack` is
-    "broker", it is the broker's PUBACK.
+    If `ack` is "receiver", only the receiver's signed acknowledgement removes a batch, and `acks_key` verifies it.  If
+    `ack` is "broker", the broker's PUBACK removes the batch.
     """
 
     vehicle: str
@@ -46,11 +46,11 @@ class UplinkCounts:
     """Running totals since the start of the process.
 
     `published` and `published_bytes` count all messages that the broker accepted.  `resent` counts batches that were
-    sent again.  `acknowledged` and `refused` count batches that left the spool, because they were acknowledged or
-    because the receiver refused them.  `supplied` counts catalogues that were sent because the receiver asked for them.
-    `publish_refused` counts messages that the broker refused.  `publish_unheard` counts batches that the broker
-    accepted although no client subscribes (`ack = "broker"`).  These batches stay in the spool.  `untrusted_acks`
-    counts acknowledgements that were forged, malformed or for another vehicle.
+    sent again.  `acknowledged` counts batches that left the spool because they were acknowledged.  `refused` counts
+    batches that left the spool because the receiver refused them.  `supplied` counts catalogues that were sent because
+    the receiver asked for them.  `publish_refused` counts messages that the broker refused.  `publish_unheard` counts
+    batches that the broker accepted although no client subscribes (`ack = "broker"`).  These batches stay in the spool.
+    `untrusted_acks` counts acknowledgements that were forged, malformed or for another vehicle.
     """
 
     published: int = 0

@@ -3,8 +3,8 @@
 This file is pure.
 
 A batch is sealed for one lane and travels in one lane.  The two differ for a live batch that is no longer fresh and for
-a batch that was set aside (`unanswered`).  Both travel as backlog.  The lane in which a batch travels decides its turn,
-and the lane that it was sealed for decides its topic.
+a batch that was set aside (`unanswered`).  Both travel as backlog.  The lane in which a batch travels decides whether
+the link and the rate of the backlog allow it.  The lane that a batch was sealed for decides its topic.
 
 The life of a batch on one connection (`schedule` moves it, `flights` counts it while it is sent or confirmed):
 
@@ -28,7 +28,10 @@ LANES: Final = (Lane.EVENTS, Lane.LIVE, Lane.BACKLOG)
 
 
 class Turn(Enum):
-    """The kinds of batches that take turns, in their order."""
+    """The kinds of batches, in the order in which they are sent.
+
+    AGAIN is the kind of batches that were sent and not answered.
+    """
 
     EVENTS = "events"
     LIVE = "live"
@@ -42,7 +45,10 @@ class Turn(Enum):
 
 
 class Supply(NamedTuple):
-    """Batches in the spool that are sealed for `lane` and are fresh (True), not fresh (False), or either (None)."""
+    """Batches in the spool that are sealed for `lane`.
+
+    `fresh` limits them to fresh batches (True) or to batches that are not fresh (False).  None means no limit.
+    """
 
     lane: Lane
     fresh: bool | None

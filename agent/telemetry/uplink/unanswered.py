@@ -2,10 +2,11 @@
 
 Invariant: a batch that waits here holds no place in the in-flight window, and is sent at growing intervals.
 
-A try counts once the receiver has answered a batch that was sent at the same time or later.  Then the receiver is not
-away, but does not answer this batch.  Its vehicle may no longer be enrolled, or its time may lie outside the range
-that the receiver accepts.  After REPEATS such tries, the batch is set aside: it travels as backlog from then on, and
-is sent rarely.  While the receiver answers nothing at all, it is away, and no try counts.
+Each time that a batch is sent is one *try*.  A try without an answer counts only when the receiver has answered
+another batch that was sent at the same time or later.  Then the receiver is not away, but does not answer this one
+batch.  For example, the body of the batch may have a format that only a newer receiver can read.  After REPEATS tries
+that count, the batch is set aside: it travels as backlog from then on, and is sent rarely.  While the receiver answers
+no batch at all, it is away, and no try counts.
 """
 
 import math
@@ -40,7 +41,7 @@ class Silent:
 
 
 class Unanswered:
-    """Holds all unanswered batches.  It outlives connections, because a new connection does not answer old batches."""
+    """Holds all unanswered batches.  It outlives connections, because the end of a connection answers no batch."""
 
     def __init__(self) -> None:
         self._batches: dict[Key, Silent] = {}
@@ -50,7 +51,7 @@ class Unanswered:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the limit of memory is reached.  New backlog must wait until some batches are answered."""
+        """Return whether MAX_UNANSWERED batches are held.  New backlog must then wait until some are answered."""
         return len(self._batches) >= MAX_UNANSWERED
 
     @property
@@ -64,7 +65,7 @@ class Unanswered:
         return self._batches.keys()
 
     def note(self, entry: Entry, lane: Lane, sent_at_s: float, now_s: float) -> None:
-        """Note that no answer came in time.  The batch is sent again as soon as possible, unless it is set aside."""
+        """Note that a batch got no answer in time.  It is due to be sent again at once, unless it is set aside."""
         silent = self._batches.get(entry.key)
         if silent is None:
             if self.is_full:  # fresh data must go on, so one batch is forgotten; the backlog will bring it again
@@ -75,9 +76,10 @@ class Unanswered:
             silent.due_s = sent_at_s + _patience_s(silent.times, math.inf)
 
     def others_answered(self, sent_at_s: float, timeout_s: float) -> None:
-        """Count the tries up to `sent_at_s`, because a batch that was sent at that time was answered.
+        """Count each try at or before `sent_at_s`, because the receiver answered a batch that was sent at that time.
 
-        `timeout_s` is the wait after the first try.
+        `timeout_s` is the wait after the first try that counts.  Each further one doubles the wait, until the
+        batch is set aside.
         """
         for silent in self._batches.values():
             if silent.open and silent.sent_at_s <= sent_at_s:
@@ -88,7 +90,7 @@ class Unanswered:
                     silent.lane = Lane.BACKLOG
 
     def resent(self, key: Key) -> None:
-        """Note that a batch is sent again.  If its previous try is not counted yet, it is never counted."""
+        """Note that a batch is sent again.  A previous try that does not count yet will never count."""
         if (silent := self._batches.get(key)) is not None:
             silent.open = False
 

@@ -80,11 +80,12 @@ class Uplink:
             standing.unanswered.forget((ack.epoch, seq))
         if self._sending is not None:
             self._sending.settle(ack, refused)
-        # This comes last: removing a file waits for the file system's journal, and the window must not wait for that.
+        # The sweep comes last: removing a file waits for the file system's journal, and the in-flight window must not
+        # wait for that.
         await asyncio.to_thread(standing.spool.sweep)
 
     async def _record(self, ack: Ack) -> list[int]:
-        """Remove the batches that the receiver stored or refused from the spool.
+        """Remove from the spool the batches that the receiver stored or refused.
 
         Return the sequence numbers of the removed batches that were refused.
         """

@@ -14,7 +14,7 @@ from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.trial import CRASHES
-from fleet.publishing.sync import build_answer
+from fleet.publishing.sync import Bundles
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 
 
@@ -34,7 +34,7 @@ class Car:
 
     def sync(self) -> PushOutcome:
         request = parse_request(self.pushes.sync_request())
-        return self.offer(build_answer(self.fleet.folder, request))
+        return self.offer(Bundles(self.fleet.folder).answer(request))
 
     def offer(self, bundle: bytes) -> PushOutcome:
         return asyncio.run(self.pushes.offer(bundle))
@@ -160,7 +160,7 @@ def test_two_campaigns_of_one_name_are_refused_and_never_tried(fleet: Fleet, car
 
 
 def _answer(car: Car) -> bytes:
-    return build_answer(car.fleet.folder, parse_request(car.pushes.sync_request()))
+    return Bundles(car.fleet.folder).answer(parse_request(car.pushes.sync_request()))
 
 
 def test_a_rule_that_never_ends_is_refused_and_the_agent_lives(fleet: Fleet, car: Car) -> None:

@@ -17,7 +17,7 @@ from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
 from fleet.publishing import repository
 from fleet.publishing.publish import Published, publish, target_of
-from fleet.publishing.sync import build_answer
+from fleet.publishing.sync import Bundles
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 
@@ -73,7 +73,7 @@ class Fleet:
         return publish(self.folder, files=files, audience=audience, now=now, expiry_days=expiry_days)
 
     def bundle(self, held: Versions = NOTHING) -> bytes:
-        return build_answer(self.folder, SyncRequest(VEHICLE.vehicle, held))
+        return Bundles(self.folder).answer(SyncRequest(VEHICLE.vehicle, held))
 
     def files(self, held: Versions = NOTHING) -> dict[str, bytes]:
         return parse_bundle(self.bundle(held))

@@ -8,7 +8,7 @@ import pytest
 from agent.errors import Permanent
 from agent.formats import topics
 from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_request, have, parse_bundle
-from fleet.publishing.sync import answer, build_answer
+from fleet.publishing.sync import Bundles, answer
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
 
 
@@ -22,7 +22,7 @@ def fleet(tmp_path: Path) -> Fleet:
 def names(fleet: Fleet, held: Versions, applied: int = 0, refused: int = 0, *documents: bytes) -> list[str]:
     held_documents = tuple(have(document) for document in documents)
     request = SyncRequest(VEHICLE.vehicle, held, applied, refused, held_documents)
-    files = parse_bundle(build_answer(fleet.folder, request))
+    files = parse_bundle(Bundles(fleet.folder).answer(request))
     return sorted(name.rsplit(".", 2)[-2] if name.startswith("targets/") else name for name in files)
 
 
@@ -76,14 +76,14 @@ class Recorder:
 
 def respond(fleet: Fleet, topic: str, payload: bytes) -> list[tuple[str, bytes]]:
     recorder = Recorder()
-    asyncio.run(answer(recorder, topic, payload, fleet.folder))  # type: ignore[arg-type]
+    asyncio.run(answer(recorder, topic, payload, Bundles(fleet.folder)))  # type: ignore[arg-type]
     return recorder.published
 
 
 def test_the_answer_goes_to_the_vehicle_that_asked(fleet: Fleet) -> None:
     request = SyncRequest(VEHICLE.vehicle, Versions())
     published = respond(fleet, topics.sync(VEHICLE.vehicle), build_request(request))
-    assert published == [(topics.push(VEHICLE.vehicle), build_answer(fleet.folder, request))]
+    assert published == [(topics.push(VEHICLE.vehicle), Bundles(fleet.folder).answer(request))]
 
 
 @pytest.mark.parametrize(

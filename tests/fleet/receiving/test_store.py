@@ -27,7 +27,6 @@ from fleet.lake.tables import Lake
 from fleet.receiving.inbox import Inbox, SealedBatch
 from fleet.receiving.intake import Rejection, judge, open_batch
 from fleet.receiving.message import Message
-from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
@@ -353,16 +352,6 @@ def test_while_the_lake_refuses_nothing_is_acknowledged_and_nothing_is_lost(
     (answer,) = store.land()
     assert vehicle.verify(answer.payload).stored == (1,)
     assert in_lake(fleet) == [(1, 20)]
-
-
-def test_the_quarantine_keeps_the_newest_within_its_quota_and_the_same_bytes_once(tmp_path: Path) -> None:
-    quarantine = Quarantine(tmp_path, quota_files=3)
-    for i in (0, 1, 2, 2, 3, 4):
-        quarantine.keep(b"batch %d" % i, topic="t", reason=f"reason {i}", received_at_us=i)
-    assert {path.read_bytes() for path in tmp_path.glob("*.sealed")} == {b"batch 2", b"batch 3", b"batch 4"}
-    assert len(list(tmp_path.glob("*.json"))) == 3
-    Quarantine(tmp_path, quota_files=3).keep(b"batch 5", topic="t", reason="r", received_at_us=5)
-    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_questions_are_answered(fleet: FleetFolder, vehicle: Vehicle, store: Store) -> None:
