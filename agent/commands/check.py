@@ -28,6 +28,7 @@ from agent.settings.settings import Loaded
 from agent.sources import Source, interfaces, ring_socket
 from agent.system.arguments import add_json
 from agent.system.command_line import complain
+from agent.system.secrecy import forbid_dumps
 from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.plan import BusPlan
 
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report on stdout and each problem on stderr; return 0 if there is no problem."""
+    forbid_dumps()  # The check reads the device key, as the agent does.
     report = check(options.config)
     for problem in report.problems:
         complain("headunit-agent", problem)

@@ -15,6 +15,7 @@ from agent.settings.settings import Loaded
 from agent.system.descriptors import Descriptors, inherited
 from agent.system.memory import return_freed_memory
 from agent.system.sd_notify import Notifier
+from agent.system.secrecy import forbid_dumps
 
 if TYPE_CHECKING:
     from agent.runtime.limits import Limits
@@ -36,6 +37,8 @@ def start(read: Callable[[], Loaded], *, until_delivered: bool = False, limits: 
     `read` is called again on SIGHUP.  With `until_delivered`, the agent ends when everything is delivered.  `limits`
     replaces the default limits of `agent.runtime.limits`, which no configuration can set.
     """
+    # The device key is read later, so no moment is left in which a crash could write it to the disk.
+    forbid_dumps()
     return_freed_memory()
     notifier = Notifier()
     loaded, descriptors = read(), Descriptors(notifier, inherited())

@@ -15,6 +15,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from agent.errors import Permanent, Transient
+from agent.link.packets import Inspector, PacketRefusedError
 
 _RECORD_BYTES: Final = 16_384  # the largest TLS record, and so the most that one read can return
 
@@ -26,7 +27,11 @@ class Endpoint:
     `cert_file` and `key_file` are the client's PEM files.  `ca_file` has the certificate of the authority that
     issued the broker's certificate.  `timeout_s` bounds each step of connecting and the wait for a SUBACK.
     `receive_maximum` is the number of messages that the broker may send before earlier ones are acknowledged.
-    `maximum_packet_bytes` is the size of the largest packet that the broker may send.
+
+    `maximum_packet_bytes` is the size of the largest packet that the broker may send; a broker that exceeds it is
+    disconnected.  The default is twice what the brokers of a fleet pass on (config/mosquitto).  `unread_bytes` bounds
+    the messages that wait for the reader.  The default leaves room for what mosquitto 2.0.11 sends at once to a
+    receiver that comes back: 1,000 batches.
     """
 
     host: str
@@ -38,19 +43,20 @@ class Endpoint:
     keepalive_s: int = 30
     timeout_s: float = 10.0
     receive_maximum: int = 64
-    maximum_packet_bytes: int = 8 * 1024 * 1024
+    maximum_packet_bytes: int = 256 * 1024
+    unread_bytes: int = 32 * 1024 * 1024
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
 
-def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
-    """Return a subclass of SSLSocket that reads ahead and appends each TLS error to `alerts`.
+def socket_class(faults: list[OSError], inspector: Inspector) -> type[ssl.SSLSocket]:
+    """Return a subclass of SSLSocket, for one connection, that reads ahead and lets `inspector` see each byte first.
 
     Reading ahead saves many calls of OpenSSL, because paho asks for one or two bytes at a time.
 
-    Under TLS 1.3, a broker refuses our certificate only after the handshake, by an alert.  paho reports this alert only
-    as "connection lost", so `alerts` keeps the real reason.
+    Each TLS error and each packet that the inspector refuses is appended to `faults`, because paho reports both as
+    "connection lost".  Under TLS 1.3, a broker refuses our certificate by an alert after the handshake.
     """
 
     class BrokerSocket(ssl.SSLSocket):
@@ -59,11 +65,13 @@ def socket_class(alerts: list[ssl.SSLError]) -> type[ssl.SSLSocket]:
         def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
             if not self._ahead:
                 try:
-                    self._ahead = super().recv(max(buflen, _RECORD_BYTES), flags)
+                    ahead = super().recv(max(buflen, _RECORD_BYTES), flags)
+                    inspector.take(ahead)
+                    self._ahead = ahead
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     raise
-                except ssl.SSLError as error:
-                    alerts.append(error)
+                except (ssl.SSLError, PacketRefusedError) as error:
+                    faults.append(error)
                     raise
             data, self._ahead = self._ahead[:buflen], self._ahead[buflen:]
             return data
@@ -158,6 +166,8 @@ def connect_error(endpoint: Endpoint, error: BaseException | None) -> Transient:
             message = _tls_failure(endpoint, name)
         case socket.gaierror() | UnicodeError():  # UnicodeError: a name that cannot be encoded is in no DNS.
             message = f"the host name {endpoint.host} cannot be resolved; check the name and the DNS server"
+        case PacketRefusedError():
+            message = f"the connection to {endpoint} was cut: {error}; check that it is the fleet's broker"
         case ConnectionRefusedError():
             message = f"nothing listens on {endpoint}; check that the broker is running and that the port is right"
         case TimeoutError():

@@ -47,11 +47,13 @@ from agent.link.connection import (
     PublishRefused,
 )
 from agent.link.endpoint import Endpoint, connect_error, socket_class, tls_context
+from agent.link.packets import Inspector, PacketRefusedError
 from agent.link.publishing import Message, Publishing, fail, mark_retrieved
 
 MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # the largest packet that MQTT can express, with its fixed header
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # if CONNACK names no limit (MQTT 5, 3.2.2.3.3)
-_UNREAD_PACKETS: Final = 4  # The unread bytes are bounded by this many packets of the largest size.
+_MESSAGE_BYTES: Final = 2_048  # A message without any payload takes up to this much memory.
+_UNSENT_PACKETS: Final = 100_000  # paho takes some 50 MB for them; 65,535 publishes may be waiting at most
 _SUBSCRIBE: Final = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
 _CLOSE_S: Final = 1.0  # DISCONNECT has this long to be sent before the connection is cut.
 __all__ = [
@@ -91,8 +93,8 @@ class _Client(aiomqtt.Client):
         properties.SessionExpiryInterval = 0
         properties.ReceiveMaximum = endpoint.receive_maximum
         properties.MaximumPacketSize = endpoint.maximum_packet_bytes
-        self._alerts: list[ssl.SSLError] = []
-        context.sslsocket_class = socket_class(self._alerts)
+        self._faults: list[OSError] = []
+        context.sslsocket_class = socket_class(self._faults, Inspector(endpoint.maximum_packet_bytes))
         super().__init__(
             endpoint.host,
             endpoint.port,
@@ -143,7 +145,7 @@ class _Client(aiomqtt.Client):
                 ) from refusal
             return self._limits
         if self._disconnected.done():
-            cause = self._alerts[0] if self._alerts else self._disconnected.exception()
+            cause = self._faults[0] if self._faults else self._disconnected.exception()
             raise connect_error(self._endpoint, cause) from cause
         raise Transient(
             f"{self._endpoint} sent no CONNACK in {self._endpoint.timeout_s:g} s; check that it is an MQTT broker"
@@ -216,21 +218,29 @@ class _Client(aiomqtt.Client):
                 # The message is acknowledged only now, when it has been handled.  aiomqtt would do so earlier.
                 self._unread_bytes -= _size(message.payload)
                 self._client.ack(message.mid, message.qos)
+                # A broker that sends but does not read would let the acknowledgements fill the memory.
+                if len(self._client._out_packet) > _UNSENT_PACKETS:
+                    self._give_up(aiomqtt.MqttError(f"the broker does not read; {_UNSENT_PACKETS} packets wait"))
         except aiomqtt.MqttError as error:
             raise self.lost() from error
 
     def lost(self) -> Transient:
         """Return the error that says why the connection ended."""
         cause = self._disconnected.exception() if self._disconnected.done() else None
+        if self._faults and isinstance(self._faults[0], PacketRefusedError):
+            return connect_error(self._endpoint, self._faults[0])
         return Transient(f"the connection to {self._endpoint} was lost ({cause or 'closed'}); the agent connects again")
 
     def _stalled(self, name: str, timeout_s: float) -> None:
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))
 
     def _give_up(self, error: Exception) -> None:
-        """Treat the connection as ended, and fail every future that waits for an answer."""
+        """End the connection, and fail every future that waits for an answer."""
         if not self._disconnected.done():
             self._disconnected.set_exception(error)
+        # The messages of a flood would otherwise be read until `close` is called.  paho holds a lock during its
+        # callbacks, so the socket is closed after them.
+        self._loop.call_soon_threadsafe(self._client._sock_close)
         self._fail_waiting(self._disconnected)
 
     def _fail_waiting(self, _disconnected: "asyncio.Future[None]") -> None:
@@ -316,10 +326,11 @@ class _Client(aiomqtt.Client):
 
     def _on_message(self, client: PahoClient, userdata: Any, message: MQTTMessage) -> None:
         self._unread_bytes += _size(message.payload)
-        limit = _UNREAD_PACKETS * self._endpoint.maximum_packet_bytes
+        limit = self._endpoint.unread_bytes
         if self._unread_bytes > limit:
             self._give_up(aiomqtt.MqttError(f"more than {limit} bytes of messages wait to be read"))
             return
+        message.properties = None  # Nothing reads them, and they would be memory that `_size` does not count.
         super()._on_message(client, userdata, message)
 
     def _on_publish(
@@ -338,4 +349,4 @@ class _Client(aiomqtt.Client):
 
 
 def _size(payload: object) -> int:
-    return len(payload) if isinstance(payload, bytes | bytearray) else 0
+    return _MESSAGE_BYTES + (len(payload) if isinstance(payload, bytes | bytearray) else 0)

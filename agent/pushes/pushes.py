@@ -33,6 +33,7 @@ from agent.pushes.examine import examine
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.store import Store
+from agent.system.boot import boot_id
 from agent.system.tasks import whole
 
 BUILT_AT_S: Final = built_at_s()
@@ -71,15 +72,17 @@ class Pushes:
         *,
         now_s: Callable[[], float],
         examine_bundle: Examiner,
+        boot: str,
     ) -> None:
         self._store = store
         self._examine_bundle = examine_bundle
         self._trusted_root = trusted_root
         self._vehicle = vehicle
         self._now_s = now_s
+        self._boot = boot
         self._one_at_a_time = asyncio.Lock()
-        self._attempting = False
-        """Whether this process counted the latest attempt of the trial."""
+        self._opened = False
+        """Whether this process opened the present start of the trial."""
         self._state = _State(self._load(store.record.slots), 0.0)
 
     @classmethod
@@ -95,14 +98,14 @@ class Pushes:
         """Open the push store in `folder`, and create the store if it is missing.  Blocking.
 
         `trusted_root` is the content of the vehicle's root.json.  If a release is on trial, the caller must call
-        `begin`, which counts this start as an attempt of the trial.
+        `begin`, which records this start.
 
         Raises: Permanent if the folder cannot be used.
         """
         store = Store.open(folder)
         if store.damaged:
             log.error("push_state_damaged", folder=str(folder), remedy="the fleet sends everything again")
-        return cls(store, trusted_root, vehicle, now_s=now_s, examine_bundle=examine_bundle)
+        return cls(store, trusted_root, vehicle, now_s=now_s, examine_bundle=examine_bundle, boot=boot_id())
 
     @property
     def in_trial(self) -> bool:
@@ -154,20 +157,20 @@ class Pushes:
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
-        """Count this start as an attempt of the trial, if a release is on trial.
+        """Count how the start before ended, and record this start, if a release is on trial.
 
-        If the attempts are used up, or the stored release is damaged, this call ends the trial with failure and returns
-        the outcome.  Otherwise it returns None.  In both cases, the caller must then apply the release that `current()`
-        returns.
+        After too many crashes or power cuts, or if the stored release is damaged, this call ends the trial with failure
+        and returns the outcome.  Otherwise it returns None.  In both cases, the caller must then apply the release that
+        `current()` returns.
 
-        Raises: Transient if the disk is full.  The attempt is then not counted, and the caller must not apply the
+        Raises: Transient if the disk is full.  The start is then not recorded, and the caller must not apply the
         release.
         """
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._begin))
 
-    async def give_back(self) -> None:
-        """Take back the attempt that this process counted for the release on trial.
+    async def close(self) -> None:
+        """Close this start of the trial, if this process opened it.
 
         Call this method when the agent stops on request, because such a stop is no failure of the release.  If no
         release is on trial, nothing happens.
@@ -175,7 +178,7 @@ class Pushes:
         Raises: Transient if the disk is full.
         """
         async with self._one_at_a_time:
-            await whole(asyncio.to_thread(self._give_back))
+            await whole(asyncio.to_thread(self._close))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
         """Revert the release on trial if the agent is not `healthy`, or confirm the release after `trial_s` s of trial.
@@ -209,7 +212,7 @@ class Pushes:
 
     def _begin(self) -> PushOutcome | None:
         before = self._store.record.slots
-        after = trial.restart(before)
+        after = trial.restart(before, self._boot)
         release = self._load(after)
         # A release whose file is damaged cannot be applied, so its trial ends.
         if release is None and after.trial is not None:
@@ -218,19 +221,23 @@ class Pushes:
             release = self._load(after)
         if before != after:
             self._store.commit(msgspec.structs.replace(self._store.record, slots=after))
-        self._attempting = True
+        self._opened = True
         self._state = _State(release, time.monotonic())
         if before.trial is None or after.trial is not None:
             return None
-        detail = f"the release did not pass its trial in {before.attempts} starts; publish a corrected release"
+        counted = trial.ended(before, self._boot)
+        detail = (
+            f"the release did not pass its trial: the agent crashed {counted.crashes} times, and the head unit lost "
+            f"power {counted.power_cuts} times; publish a corrected release"
+        )
         return PushOutcome(Result.REVERTED, before.trial.version, Reason.UNHEALTHY, detail)
 
-    def _give_back(self) -> None:
+    def _close(self) -> None:
         record = self._store.record
-        slots = trial.give_back(record.slots) if self._attempting else record.slots
+        slots = trial.close(record.slots) if self._opened else record.slots
         if slots != record.slots:
             self._store.commit(msgspec.structs.replace(record, slots=slots))
-        self._attempting = False
+        self._opened = False
 
     def _load(self, slots: trial.Slots) -> Release | None:
         return None if slots.in_force is None else self._store.release(slots.in_force)
@@ -272,7 +279,7 @@ class Pushes:
         if verdict.reason is not None:
             slots = trial.refuse(slots, version)
         elif verdict.release is not None:
-            slots, release = trial.commit(slots, self._store.add_release(verdict.release)), verdict.release
+            slots, release = trial.commit(slots, self._store.add_release(verdict.release), self._boot), verdict.release
         self._store.commit(
             msgspec.structs.replace(
                 record,
@@ -288,8 +295,8 @@ class Pushes:
         if verdict.release is None:
             self._state.from_scratch = False
             return PushOutcome(Result.UNCHANGED, version)
-        # The commit counted the first attempt of the trial.
-        self._state, self._attempting = _State(release, time.monotonic()), True
+        # The commit opened the first start of the trial.
+        self._state, self._opened = _State(release, time.monotonic()), True
         return PushOutcome(Result.APPLIED, version)
 
     def _confirm(self) -> PushOutcome | None:

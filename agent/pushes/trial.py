@@ -2,12 +2,19 @@
 
     commit ---> trial ---(healthy for trial_s)---> current
                   |
-                  +--(unhealthy, or too many starts without success)---> refused, and `current` is in force again
+                  +--(unhealthy, or too many crashes or power cuts)---> refused, and `current` is in force again
 
 Invariant: `current` has passed its trial, and only a release on trial is ever reverted.
 
-An attempt is counted just before the release is applied, so a release that kills the agent at once runs out of
-attempts.  A clean stop gives the attempt back, so only crashes count.
+A start is recorded just before the release is applied, so the next start knows that this one has ended, even if the
+release killed the agent at once:
+
+    the start before                     how it ended                                       counts as
+    -----------------------------------  -------------------------------------------------  -----------
+    was closed                           the agent was stopped on request                   nothing
+    is open, in this boot                the agent died                                     a crash
+    is open, in an earlier boot          the machine went down, mostly by a power cut       a power cut
+    is open, but a boot is not known     by one of the two                                  a crash
 """
 
 from enum import Enum, auto
@@ -15,10 +22,13 @@ from typing import Final
 
 import msgspec
 
-ATTEMPTS: Final = 3
-"""The number of starts that a release on trial gets.
+CRASHES: Final = 3
+"""The number of crashes that end a trial.  Two of them may have another cause, such as a lack of memory."""
+POWER_CUTS: Final = 10
+"""The number of power cuts that end a trial.
 
-Two of them may end because the vehicle lost power, which says nothing about the release.
+A power cut says nothing about a release, and vehicles lose power for many reasons.  Ten in one trial, which lasts half
+a minute, do: an app that reacts to a toggle may take the whole head unit down, and that must end.
 """
 
 
@@ -32,13 +42,17 @@ class Ref(msgspec.Struct, frozen=True):
 class Slots(msgspec.Struct, frozen=True):
     """Names the releases that are kept: `current` is the last known good one, `trial` is the one on trial.
 
-    `attempts` counts the starts with the release on trial.  `refused` is the newest version of targets that was trusted
-    but unusable, or that failed its trial; 0 means none.
+    `crashes` and `power_cuts` count how the starts with the release on trial ended.  `open_in` is the boot id of the
+    start that has not been closed by a stop on request; None means that there is none, and an empty text that the boot
+    is not known.  `refused` is the newest version of targets that was trusted but unusable, or that failed its trial;
+    0 means none.
     """
 
     current: Ref | None = None
     trial: Ref | None = None
-    attempts: int = 0
+    crashes: int = 0
+    power_cuts: int = 0
+    open_in: str | None = None
     refused: int = 0
 
     @property
@@ -61,10 +75,10 @@ class Decision(Enum):
     REVERT = auto()
 
 
-def commit(slots: Slots, ref: Ref) -> Slots:
-    """Put a verified release on trial, and count its first attempt.  A release that is on trial already is replaced."""
+def commit(slots: Slots, ref: Ref, boot: str) -> Slots:
+    """Put a verified release on trial, in a start of this `boot`.  A release that is on trial already is replaced."""
     # `current` stays, because the agent must never return to a release that has not passed its trial.
-    return Slots(current=slots.current, trial=ref, attempts=1, refused=slots.refused)
+    return Slots(current=slots.current, trial=ref, open_in=boot, refused=slots.refused)
 
 
 def refuse(slots: Slots, version: int) -> Slots:
@@ -72,22 +86,32 @@ def refuse(slots: Slots, version: int) -> Slots:
     return msgspec.structs.replace(slots, refused=max(version, slots.refused))
 
 
-def restart(slots: Slots) -> Slots:
-    """If a release is on trial, count one more attempt, or revert the release if its attempts are used up."""
+def ended(slots: Slots, boot: str) -> Slots:
+    """Count how the start before ended, as a new start in the boot `boot` sees it, and close that start."""
+    if slots.trial is None or slots.open_in is None:
+        return slots
+    power_cut = boot and slots.open_in and boot != slots.open_in
+    return msgspec.structs.replace(
+        slots,
+        crashes=slots.crashes + (0 if power_cut else 1),
+        power_cuts=slots.power_cuts + (1 if power_cut else 0),
+        open_in=None,
+    )
+
+
+def restart(slots: Slots, boot: str) -> Slots:
+    """Open a new start of the trial, if any, or revert the release after too many crashes or power cuts."""
     if slots.trial is None:
         return slots
-    # The process that counted the final attempt has ended without confirming the release.
-    if slots.attempts >= ATTEMPTS:
+    slots = ended(slots, boot)
+    if slots.crashes >= CRASHES or slots.power_cuts >= POWER_CUTS:
         return revert(slots)
-    return msgspec.structs.replace(slots, attempts=slots.attempts + 1)
+    return msgspec.structs.replace(slots, open_in=boot)
 
 
-def give_back(slots: Slots) -> Slots:
-    """If a release is on trial, do not count its current attempt: a stop on request is no failure of it."""
-    if slots.trial is None:
-        return slots
-    # A stop and the next start would otherwise use up the attempts of a healthy release.
-    return msgspec.structs.replace(slots, attempts=max(0, slots.attempts - 1))
+def close(slots: Slots) -> Slots:
+    """Close the present start of the trial, if any, because a stop on request is no failure of the release."""
+    return msgspec.structs.replace(slots, open_in=None)
 
 
 def confirm(slots: Slots) -> Slots:

@@ -25,6 +25,7 @@ from agent.formats.down.documents import KINDS, Kind
 from agent.pushes.release import Question, Reason, Refused, Verdict
 from agent.pushes.trust import verify
 from agent.pushes.validate import validate
+from agent.system.secrecy import forbid_dumps
 
 _MEMORY_BYTES: Final = 512 << 20
 """The limit of address space; a normal run maps some 200 MB."""
@@ -36,7 +37,6 @@ _LIMITS: Final = (
     (resource.RLIMIT_AS, _MEMORY_BYTES),
     (resource.RLIMIT_CPU, _CPU_S),
     (resource.RLIMIT_FSIZE, _FILE_BYTES),
-    (resource.RLIMIT_CORE, 0),
 )
 
 
@@ -73,6 +73,7 @@ def main() -> int:
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))
+    forbid_dumps()
     # The limits hold from here on, before the first byte from outside is read.
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:

@@ -47,8 +47,8 @@ class Agent:
         parts, settings = self._parts, self._parts.configuration.settings
         try:
             async with parts.server as server:
-                # The port is opened first, because `applier.start` counts an attempt of a release on trial.  A port
-                # that is taken must not cost the release an attempt.
+                # The port is opened first, because `applier.start` records a start of a release on trial.  A port
+                # that is taken must not count as a crash of the release.
                 await parts.applier.start()
                 log.info("serving", url=f"http://{settings.serve.host}:{server.port}")
                 async with asyncio.TaskGroup() as group:

@@ -107,7 +107,7 @@ class Applier:
 
         Call this method before the first frame arrives.
 
-        Raises: Transient if the disk refuses the record that counts this start as an attempt of a trial.
+        Raises: Transient if the disk refuses to record this start of a release on trial.
         """
         async with self._turn:
             reverted = await self._pushes.begin()
@@ -116,15 +116,15 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Take back the attempt that this process counted for a release on trial, if any.
+        """Close this start of a release on trial, if any.
 
         Call this method only when the agent stops on request.
         """
         try:
-            await self._pushes.give_back()
+            await self._pushes.close()
         except Transient as error:
-            # The disk is full, so this stop will count as a crash.  That costs one of three attempts.
-            log.warning("trial_attempt_not_given_back", reason=str(error))
+            # The disk is full, so this stop will count as a crash or a power cut.
+            log.warning("trial_start_not_closed", reason=str(error))
 
     def set_local(self, local: Sequence[CampaignFile]) -> None:
         """Set the vehicle's own campaigns, which apply while the release in force has no campaigns.

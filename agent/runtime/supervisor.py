@@ -43,7 +43,7 @@ from agent.system.sd_notify import Notifier
 RETRY_S: Final = 2.0
 """The wait before another start if the disk refuses.
 
-The process waits by itself, because a service manager would stop trying after some attempts.
+The process waits by itself, because the start of another one would cost seconds of CPU each time.
 """
 log = structlog.get_logger()
 

@@ -16,6 +16,7 @@ from agent.errors import AgentError, Permanent
 from agent.settings import settings
 from agent.settings.settings import Loaded
 from agent.system.durable import write_file
+from agent.system.secrecy import forbid_dumps
 from can_dbc.cache import PlanCache
 from can_dbc.compile import compile_plan
 from can_dbc.database import load
@@ -78,4 +79,5 @@ def main(config: Path) -> int:
 
 
 if __name__ == "__main__":
+    forbid_dumps()
     sys.exit(main(Path(sys.argv[1])))

@@ -10,9 +10,9 @@ from math import isfinite
 from pathlib import Path
 
 from agent.formats.up.columns import Clock, ClockQuality
+from agent.system.boot import boot_id
 from agent.system.durable import write_file
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 
 
@@ -21,7 +21,7 @@ class MachineClock:
 
     def __init__(self, *, recorded: bool = False) -> None:
         """`recorded` means that frames carry times of a recording or a simulation, not of a clock of this machine."""
-        self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+        self._boot_id = boot_id()
         self._recorded = recorded
 
     def read(self) -> Clock:
@@ -54,12 +54,12 @@ class SteadyClock:
         `file` need not survive a power cut.  If `file` cannot be written, the clock is steady only until the next start
         of the agent.
         """
-        boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
-        kept = _kept_offset_s(file, boot_id)
+        boot = boot_id()
+        kept = _kept_offset_s(file, boot)
         self._offset_s = time.time() - _boottime_s() if kept is None else kept
         if kept is None:
             with suppress(OSError):
-                write_file(file, f"{boot_id} {self._offset_s!r}\n".encode())
+                write_file(file, f"{boot} {self._offset_s!r}\n".encode())
 
     def __call__(self) -> float:
         """Return the time of this moment in seconds since the Unix epoch."""
@@ -70,9 +70,9 @@ def _boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _kept_offset_s(file: Path, boot_id: str) -> float | None:
+def _kept_offset_s(file: Path, boot: str) -> float | None:
     try:
         of, offset_s = file.read_text().split(" ")
-        return float(offset_s) if boot_id and of == boot_id and isfinite(float(offset_s)) else None
+        return float(offset_s) if boot and of == boot and isfinite(float(offset_s)) else None
     except (OSError, ValueError):
         return None

@@ -17,6 +17,7 @@ from agent.formats.up.seal import read_header, unseal
 from agent.pushes import trial
 from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
+from agent.system.boot import BOOT_ID, boot_id
 from fleet.state.keys import read_p256, read_recipient
 from lab.vehicle import Agent
 from tests.agent.car import Car, campaign, command, drive, write_log
@@ -271,23 +272,39 @@ def on_trial(car: Car) -> trial.Slots:
     return Store.open(car.folder / "state" / "pushes").record.slots
 
 
-def test_only_crashes_use_up_the_attempts_of_a_release_on_trial(car: Car) -> None:
+def put_on_trial(car: Car, boot: str) -> None:
+    """Store a release on trial, as a crash leaves it."""
     store = Store.open(car.folder / "state" / "pushes")
-    release = store.add_release(Release(7, {}))
-    store.commit(Record(slots=trial.commit(trial.Slots(), release)))  # as after a crash on trial
+    store.commit(Record(slots=trial.commit(trial.Slots(), store.add_release(Release(7, {})), boot)))
+
+
+def test_only_crashes_count_against_a_release_on_trial(car: Car) -> None:
+    put_on_trial(car, boot_id())
     with socket.create_server(("127.0.0.1", car.serve_port)):
         assert command("agent", "run", "--config", car.config).returncode == 1
     with car.running() as agent:
-        assert on_trial(car).attempts == 2
+        assert on_trial(car).crashes == 1
         car.write(telemetry="increment_s = 0.3")
         agent.signal(signal.SIGHUP)
         agent.until(lambda: agent.said("agent_ready") == 2, "built anew")
-        assert on_trial(car).attempts == 2
+        assert on_trial(car).crashes == 1
         assert agent.stop() == 0
-    assert on_trial(car).attempts == 1
-    for attempts in (2, 3):
+    assert on_trial(car).open_in is None
+    for crashes in (1, 2):
         with car.running():
-            assert on_trial(car).attempts == attempts
+            assert on_trial(car).crashes == crashes
     with car.running() as agent:
         assert agent.status()["pushes"]["version"] == 0
     assert on_trial(car) == trial.Slots(refused=7)
+
+
+def test_three_power_cuts_soon_after_a_start_do_not_refuse_a_good_release(car: Car) -> None:
+    car.write(pushes="trial_s = 3")
+    put_on_trial(car, "0")
+    for boot in "123":
+        with car.running(environment={BOOT_ID: boot}):  # The next boot has another id, as after a power cut.
+            assert on_trial(car).power_cuts == int(boot)
+    with car.running(environment={BOOT_ID: "4"}) as agent:
+        agent.until_status(lambda status: not status["pushes"]["in_trial"], "the trial has ended")
+        assert agent.status()["pushes"]["version"] == 7
+    assert on_trial(car).refused == 0

@@ -19,6 +19,7 @@ from agent.errors import Permanent, Transient
 from agent.formats import topics
 from agent.link.endpoint import socket_class, tls_context
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
+from agent.link.packets import Inspector
 from lab.mosquitto import PACKET_BYTES
 from lab.road import Road
 from tests.integration.mosquitto import Authority, World, world
@@ -346,9 +347,9 @@ def test_a_broker_that_refuses_our_authority_is_one_clear_message(fleet: World, 
 def test_why_a_broker_refuses_us_is_heard_even_where_sending_fails_first(fleet: World, tmp_path: Path) -> None:
     cert_file, key_file = Authority.create(tmp_path, "another authority").client(VEHICLE)
     endpoint = fleet.endpoint(VEHICLE, cert_file=cert_file, key_file=key_file)
-    alerts: list[ssl.SSLError] = []
+    faults: list[OSError] = []
     context = tls_context(endpoint, datetime.now(UTC))
-    context.sslsocket_class = socket_class(alerts)
+    context.sslsocket_class = socket_class(faults, Inspector(endpoint.maximum_packet_bytes))
     with (
         socket.create_connection((endpoint.host, endpoint.port)) as plain,
         context.wrap_socket(plain, server_hostname=endpoint.host) as tls,
@@ -357,7 +358,7 @@ def test_why_a_broker_refuses_us_is_heard_even_where_sending_fails_first(fleet: 
         for _ in range(100):
             tls.send(b"hello")
             time.sleep(0.05)
-    assert [alert.reason for alert in alerts] == ["TLSV1_ALERT_UNKNOWN_CA"]
+    assert [fault.reason for fault in faults if isinstance(fault, ssl.SSLError)] == ["TLSV1_ALERT_UNKNOWN_CA"]
 
 
 def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> None:
@@ -443,7 +444,7 @@ def test_cancelling_a_hanging_connect_returns_at_once_and_leaves_nothing(fleet: 
 
 def test_what_waits_unread_is_bounded_in_bytes(fleet: World) -> None:
     async def work() -> None:
-        reader = fleet.endpoint("receiver", maximum_packet_bytes=10_000)
+        reader = fleet.endpoint("receiver", unread_bytes=40_000)
         async with connect(reader) as slow, connect(fleet.endpoint(VEHICLE)) as connection:
             await slow.subscribe([f"{topics.ROOT}/up/#"])
             await asyncio.gather(*(connection.publish(UP, bytes(5_000)) for _ in range(20)))

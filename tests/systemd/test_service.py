@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.system.boot import BOOT_ID
+
 UNIT = Path(__file__).parents[2] / "systemd" / "headunit-agent.service"
 
 if shutil.which("systemd-analyze") is None:  # `make test` installs systemd-analyze
@@ -42,6 +44,23 @@ def test_exposure_is_at_most_two(tmp_path: Path) -> None:
 def test_the_unit_asks_for_no_capability_but_raw_sockets() -> None:
     capabilities = re.findall(r"^(?:CapabilityBoundingSet|AmbientCapabilities)=(.*)$", UNIT.read_text(), re.MULTILINE)
     assert capabilities == ["CAP_NET_RAW", "CAP_NET_RAW"]
+
+
+def test_no_number_of_crashes_leaves_a_vehicle_silent_for_ever() -> None:
+    unit = UNIT.read_text()
+    settings = dict(
+        re.findall(r"^(StartLimit\w+|Restart|RestartSec|RestartPreventExitStatus)=(.*)$", unit, re.MULTILINE)
+    )
+    assert settings == {"StartLimitIntervalSec": "0", "Restart": "always", "RestartSec": "5s"}
+
+
+def test_no_copy_of_the_memory_reaches_the_flash() -> None:
+    settings = re.findall(r"^(?:LimitCORE|MemorySwapMax)=.*$", UNIT.read_text(), re.MULTILINE)
+    assert settings == ["LimitCORE=0", "MemorySwapMax=0"]
+
+
+def test_the_service_tells_the_boot_id_which_its_sandbox_hides() -> None:
+    assert f"Environment={BOOT_ID}=%b\n" in UNIT.read_text()
 
 
 def test_users_and_folders_are_as_systemd_reads_them(tmp_path: Path) -> None:

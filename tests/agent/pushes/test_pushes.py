@@ -13,7 +13,7 @@ from agent.formats.down.bundle import build_bundle, parse_bundle, parse_request
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
-from agent.pushes.trial import ATTEMPTS
+from agent.pushes.trial import CRASHES
 from fleet.publishing.sync import Bundles
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 
@@ -199,7 +199,7 @@ def test_a_release_that_crashes_the_agent_is_taken_back(fleet: Fleet, car: Car) 
     car.confirm()
     fleet.publish(toggles(False))
     car.sync()
-    for _ in range(ATTEMPTS - 1):
+    for _ in range(CRASHES - 1):
         car.start()
         assert car.flags == toggles(False)
     car.start()
@@ -212,13 +212,13 @@ def test_a_release_that_crashes_the_agent_is_taken_back(fleet: Fleet, car: Car) 
 def test_starts_that_apply_nothing_and_clean_stops_leave_the_trial_alone(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles())
     car.sync()
-    for _ in range(ATTEMPTS + 1):
-        asyncio.run(car.pushes.give_back())
-        asyncio.run(car.pushes.give_back())  # a second call gives no further attempt back
+    for _ in range(CRASHES + 1):
+        asyncio.run(car.pushes.close())
+        asyncio.run(car.pushes.close())  # a second call does nothing
         Pushes.open(car.path, trusted_root=fleet.root, vehicle=VEHICLE)  # a start that applies no release
         car.start()
         assert car.pushes.in_trial
-    for _ in range(ATTEMPTS - 1):
+    for _ in range(CRASHES - 1):
         car.start()
         assert car.pushes.in_trial
     car.start()

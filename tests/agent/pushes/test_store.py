@@ -24,7 +24,7 @@ def push(store: Store, version: int) -> None:
         store.record,
         floor=Versions(1, version, version, version),
         metadata={"timestamp.json": b"%d" % version},
-        slots=confirm(commit(store.record.slots, ref)),
+        slots=confirm(commit(store.record.slots, ref, "boot")),
     )
     store.commit(record)
 
@@ -135,6 +135,6 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_slots_survive_the_round_trip(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     ref = store.add_release(Release(5, {}))
-    slots = commit(Slots(refused=4), ref)
+    slots = commit(Slots(refused=4), ref, "boot")
     store.commit(Record(slots=slots, time_s=9))
     assert Store.open(tmp_path).record == Record(generation=1, slots=slots, time_s=9)

@@ -11,7 +11,7 @@ from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
 from agent.pushes.pushes import Pushes
-from agent.pushes.trial import ATTEMPTS
+from agent.pushes.trial import CRASHES
 from agent.runtime.apply import make_applier
 from agent.runtime.configuration import CampaignFile
 from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
@@ -188,7 +188,7 @@ def test_a_release_that_does_harm_goes_back_to_the_last_good_one(fleet: Fleet, c
 def test_a_release_that_keeps_crashing_the_agent_is_given_up_at_start(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles(), campaign("pushed"))
     asyncio.run(car.applier.offer(fleet.bundle()))
-    for _ in range(ATTEMPTS + 1):
+    for _ in range(CRASHES + 1):
         assert car.campaigns == ["pushed"]
         car.start()
         asyncio.run(car.applier.start())
