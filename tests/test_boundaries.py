@@ -28,7 +28,7 @@ agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
 agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py
 agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
-agent/telemetry/collect/thinning.py
+agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/names.py agent/telemetry/spool/retention.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py

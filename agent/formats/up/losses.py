@@ -10,6 +10,7 @@ class Reason(StrEnum):
     """Every reason why data can be lost; the values are part of the format."""
 
     BUS_OVERFLOW = "bus_overflow"  # the kernel or the adapter dropped frames before the agent read them
+    TOO_MANY_SENDERS = "too_many_senders"  # more J1939 senders were on the bus than a campaign collects from
     MEMORY_FULL = "memory_full"  # the disk accepted nothing, and the buffer in memory reached its limit
     OPEN_WINDOW = "open_window"  # frames were only in memory when the process or the power failed
     EVICTED_QUOTA = "evicted_quota"

@@ -2,7 +2,8 @@
 
 A campaign ignores samples outside of the time from its start to its expiry.  Its rules choose among the other samples
 (`thinning`).  The chosen samples stay in the open window (`open_window`) until the window closes.  With J1939, a signal
-is collected separately for each sender, because one control unit must not hide another.
+is collected separately for each sender, because one control unit must not hide another.  The number of senders is
+limited (`senders`).
 
 A window keeps at most the `max_samples` newest samples of a signal.  The campaign asks for this limit, so discarding
 the older samples is not a loss.  The limit holds for each checkpoint of an open window as well.  If a crash leaves
@@ -22,8 +23,10 @@ from agent.formats.up.columns import Clock, ColumnGroup, Described, Window
 from agent.formats.up.signals import SignalBlock
 from agent.telemetry.collect.names import Place, SignalNames, is_glob
 from agent.telemetry.collect.open_window import HeldSamples, Samples
+from agent.telemetry.collect.senders import MAX_SENDERS, Key, Senders, key_of
 from agent.telemetry.collect.signal_tables import SignalTables, Wants
 from agent.telemetry.collect.thinning import Rows, Rule, Thinning
+from agent.telemetry.losses import Loss
 
 _INT64_MAX: Final = np.iinfo(np.int64).max
 
@@ -90,7 +93,7 @@ class CampaignCollector:
 
     eager = False
 
-    def __init__(self, campaign: Campaign, tables: SignalTables) -> None:
+    def __init__(self, campaign: Campaign, tables: SignalTables, *, max_senders: int = MAX_SENDERS) -> None:
         self._campaign = campaign
         by_table: dict[int, list[tuple[int, SignalRule]]] = {}
         for place, rule in rules_of(campaign, tables.names).items():
@@ -102,7 +105,8 @@ class CampaignCollector:
             described += asked.signals
         self._described = tuple(described)
         self._wants = {number: asked.indices for number, asked in self._asked.items()}
-        self._collected: dict[tuple[int, int], _Collected] = {}
+        self._senders = Senders(campaign.name, max_senders)
+        self._collected: dict[Key, _Collected] = {}
         self._in_order: list[_Collected] = []  # by table and sender; empty if they must be sorted again
         self._checkpoint = 0  # number of the open window's next checkpoint
 
@@ -146,13 +150,17 @@ class CampaignCollector:
         t_ns = np.concatenate([block.t_ns for block in blocks])
         all_active = self._campaign.start_ns <= t_ns.min() and t_ns.max() < self._campaign.expiry_ns
         t_us = t_ns // 1_000
+        self._senders.admit(blocks)
         stop = 0
         for block in blocks:
             start, stop = stop, stop + len(block.t_ns)
-            sender = -1 if block.source_address is None else block.source_address
-            collected = self._collected.get((block.table, sender))
+            key = key_of(block)
+            if not self._senders.has_place(key):
+                self._turn_away(block)
+                continue
+            collected = self._collected.get(key)
             if collected is None:
-                collected = self._collected[block.table, sender] = self._begin(block)
+                collected = self._collected[key] = self._begin(block)
                 self._in_order = []
             if block.signals != collected.layout:
                 collected.lay_out(block.signals)
@@ -175,8 +183,15 @@ class CampaignCollector:
         window = self._window(start_us, end_us, clock, 0)
         for collected in self._collected.values():
             collected.held.clear()
+        for key in self._senders.close():
+            del self._collected[key]
+            self._in_order = []
         self._checkpoint = 0
         return window
+
+    def take_losses(self) -> tuple[Loss, ...]:
+        """Return what was not collected because too many senders were there, since the last call."""
+        return self._senders.take_losses()
 
     def _window(self, start_us: int, end_us: int, clock: Clock, first_checkpoint: int) -> Window:
         groups: list[ColumnGroup] = []
@@ -194,6 +209,12 @@ class CampaignCollector:
             HeldSamples(asked.signals, asked.first_number, asked.max_samples, block.source_address),
             tuple(range(count)),
         )
+
+    def _turn_away(self, block: SignalBlock) -> None:
+        active = self._active(block.t_ns)
+        if len(active):
+            info, _ = self._asked[block.table].signals[0]
+            self._senders.turn_away(info.bus, block.t_ns[active] // 1_000)
 
     def _collect(self, collected: _Collected, block: SignalBlock, t_us: NDArray[np.int64]) -> None:
         active = self._active(block.t_ns)

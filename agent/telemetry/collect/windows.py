@@ -27,6 +27,8 @@ class Windows:
         """
         closing = list(tick.closing)
         for name, collector in campaigns.items():
+            for loss in collector.take_losses():  # before the resume points move past the lost frames
+                self._outbox.add_loss(loss)
             full = batcher.collected(name, collector.samples)
             if full is not None:
                 closing.append(full)
