@@ -24,6 +24,7 @@ agent/formats/down/toggles.py
 agent/link/packets.py agent/link/session.py
 agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
+agent/serve/connections.py
 agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
 agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py

@@ -14,7 +14,7 @@ from agent.commands.config_option import add_config
 from agent.commands.status_text import render, render_ledger
 from agent.errors import Permanent, Transient
 from agent.formats.up.ledger import Span, State
-from agent.settings import settings
+from agent.settings import identity, settings
 from agent.settings.settings import Loaded
 from agent.system.arguments import add_json
 from agent.telemetry.spool.account import counts_on_disk, ledger_on_disk, spool_status
@@ -52,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
 def fetch(loaded: Loaded) -> dict[str, Any]:
     """Return the status of the agent that `loaded` configures.
 
-    If no agent answers, `running` is False, and `spool` comes from the disk.
+    `vehicle` is the pseudonym from the identity folder, or None if this user may not read the folder.  The agent itself
+    does not tell it, because every app can ask the agent.  If no agent answers, `running` is False, and `spool` comes
+    from the disk.
 
     Raises: Permanent if the configuration does not name the port, or if another program answers there.
     """
@@ -68,16 +70,23 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
         content = answer.read()
         if answer.status == http.client.OK:
             found: dict[str, Any] = json.loads(content)
-            return found
+            return {"vehicle": _vehicle(loaded), **found}
         raise Permanent(
             f"{serve.host}:{serve.port} answers with HTTP status {answer.status}; "
             "check whether another program uses serve.port"
         )
     # No agent runs, or the agent hangs, or the answer is not HTTP or JSON.  The disk still has the account of batches.
     except (OSError, http.client.HTTPException, ValueError):
-        return {"running": False, **_from_disk(loaded)}
+        return {"vehicle": _vehicle(loaded), "running": False, **_from_disk(loaded)}
     finally:
         connection.close()
+
+
+def _vehicle(loaded: Loaded) -> str | None:
+    try:
+        return identity.pseudonym(loaded.path(loaded.settings.identity.folder))
+    except Permanent:
+        return None
 
 
 def ledger(loaded: Loaded) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ def render(status: Mapping[str, Any]) -> str:
 
 def _agent_lines(status: Mapping[str, Any]) -> list[str]:
     link = status["link"]
+    vehicle = status["vehicle"] or "unknown: the identity folder cannot be read"
     return [
-        f"vehicle   {status['vehicle']}  ({status['version']}, up {status['uptime_s']:.0f} s)",
+        f"vehicle   {vehicle}  ({status['version']}, up {status['uptime_s']:.0f} s)",
         f"link      {link['state']} to {link['broker']}{_problem(link)}",
         _link_use(link),
         *(f"source    {source['name']} {source['state']}{_problem(source)}" for source in status["sources"]),

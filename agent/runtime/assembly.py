@@ -98,7 +98,6 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
             endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
         )
         status = LiveStatus(
-            vehicle=identity.vehicle,
             broker=settings.uplink.broker,
             started_s=started_s,
             feeders=feeders,

@@ -1,6 +1,9 @@
 """Gather the status document that the running agent serves at `/status`.
 
 The command `status` requests this document and prints it (`agent.commands.status`).
+
+Invariant: the document does not have the pseudonym of the vehicle, because every app may read the document.  An app
+could otherwise recognize the car and its owner, and name the car to others.
 """
 
 import asyncio
@@ -65,7 +68,6 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     `started_s` is the start of the process on the monotonic clock.
     """
 
-    vehicle: str
     broker: str
     started_s: float
     feeders: Sequence[Feeder]
@@ -91,7 +93,6 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "running": True,
             "version": __version__,
-            "vehicle": self.vehicle,
             "uptime_s": round(time.monotonic() - self.started_s, 1),
             "sources": [
                 {"name": feeder.name, "state": str(feeder.state), "problem": feeder.problem} for feeder in self.feeders

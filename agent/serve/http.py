@@ -4,15 +4,17 @@ Invariants:
 
 - The server binds only to a loopback address.
 - The size of a request and of its headers, the time that a client may take, and the number of clients are limited.
+- A client that holds connections does not keep other clients out (`connections`).
 - If a handler raises an AgentError, the client gets status 500 for this request, and other clients are not affected.
 - Web pages cannot use the server.  A request is refused if it has an Origin, or a Host that is not loopback (DNS
   rebinding).
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import json
+import time
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -23,17 +25,17 @@ import h11
 import msgspec
 import structlog
 
-from agent.errors import AgentError, Permanent
+from agent.errors import AgentError, Permanent, Transient
+from agent.serve.connections import Connection, Connections
+from agent.system.socket_owner import peer_user
 
 BODY_BYTES: Final = 64_000
 """The size limit of the body of a request; an evaluation context has only a few hundred bytes."""
 HEADER_BYTES: Final = 16_000
-IDLE_S: Final = 30.0
-"""The time for which an idle connection is kept open between two requests."""
+IDLE_S: Final = 5.0
+"""The time for which an idle connection is kept open between two requests; many HTTP servers keep one as long."""
 REQUEST_S: Final = 5.0
 """A client may take this long to send a request, and as long again to receive the response."""
-CONNECTIONS: Final = 64
-"""The greatest number of connections at one time, from the apps of one head unit; each takes a few kilobytes."""
 _READ_BYTES: Final = 16_384
 
 log = structlog.get_logger()
@@ -61,6 +63,7 @@ class Response:
     content_type: str = "application/json"
 
 
+Owner = Callable[[TransportSocket], int | None]
 Handler = Callable[[Request], Response | Coroutine[Any, Any, Response]]
 
 
@@ -83,6 +86,14 @@ class Route(msgspec.Struct, frozen=True):
         return path == self.path
 
 
+def _owner(connection: TransportSocket) -> int | None:
+    """Return the user of the client, or None if the kernel does not know or the client is gone."""
+    try:
+        return peer_user(connection.family, connection.getsockname()[:2], connection.getpeername()[:2])
+    except (OSError, Transient):
+        return None
+
+
 class Server:
     """Serves HTTP as an asynchronous context manager, until the `async with` block ends.
 
@@ -92,12 +103,14 @@ class Server:
     Raises: Permanent, on entry, if `host` is not a loopback address or the port is in use.
     """
 
-    def __init__(self, routes: tuple[Route, ...], *, host: str = "127.0.0.1", port: int) -> None:
+    def __init__(self, routes: tuple[Route, ...], *, host: str = "127.0.0.1", port: int, owner: Owner = _owner) -> None:
         self._routes = routes
         self._host = host
         self.port = port
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._connections = Connections()
+        self._owner = owner
 
     async def __aenter__(self) -> "Server":
         if not _is_loopback(self._host):
@@ -128,18 +141,22 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self._clients.add(task)
+        connection = Connection(self._owner(writer.get_extra_info("socket")), task.cancel, time.monotonic())
         try:
-            # A connection above the limit is closed without an answer, which takes no memory.
-            if len(self._clients) <= CONNECTIONS:
-                await _Conversation(self._answer, reader, writer).run()
+            # A connection that finds no place is closed without an answer, which takes no memory.
+            if self._connections.admit(connection):
+                await _Conversation(self._answer, reader, writer, connection).run()
+            writer.close()
+            # A client that does not take the rest of its answer would keep the answer in memory.
+            async with asyncio.timeout(REQUEST_S):
+                await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.CancelledError):
-            # The client has disconnected or was too slow, or the server is stopping, so an answer cannot arrive.
-            pass
+            # The client has disconnected, was too slow or had to make room, or the server is stopping, so an answer
+            # cannot arrive.
+            writer.transport.abort()
         finally:
             self._clients.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+            self._connections.discard(connection)
 
     async def _answer(self, request: Request) -> Response:
         # Browsers send Origin with every cross-origin POST, and apps of the head unit never do.
@@ -177,10 +194,12 @@ class _Conversation:
         answer: Callable[[Request], Awaitable[Response]],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        connection: Connection,
     ) -> None:
         self._answer = answer
         self._reader = reader
         self._writer = writer
+        self._connection = connection
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
         self._method = b""
 
@@ -188,10 +207,12 @@ class _Conversation:
         while True:
             try:
                 request = await self._request()
+                self._connection.begin_answer()
                 response = None if request is None else await self._answer(request)
             except h11.RemoteProtocolError as error:
                 # The error of h11 has the matching status, such as 431 for headers that are too long.
                 response = json_response(error.error_status_hint, {"errorDetails": str(error)})
+            self._connection.await_client(time.monotonic())
             if response is None:
                 return
             await self._send(response)

@@ -124,6 +124,11 @@ def load(folder: Path) -> Identity:
     )
 
 
+def pseudonym(folder: Path) -> str:
+    """Return the pseudonym of the vehicle whose identity is in `folder`.  Raises: Permanent, as `load` does."""
+    return _identity(folder / IDENTITY).vehicle
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

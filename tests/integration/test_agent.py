@@ -108,10 +108,10 @@ def test_a_new_certificate_in_the_identity_folder_is_taken_up(car: Car) -> None:
         assert again.returncode == 0
         shutil.rmtree(car.identity)
         (car.folder / "again").rename(car.identity)
-        before = agent.status()["vehicle"]
         agent.signal(signal.SIGHUP)
         agent.until(lambda: agent.said("agent_ready") == 2, "built anew")
-        assert agent.status()["vehicle"] != before
+        before, after = (line["vehicle"] for line in agent.lines("agent_ready"))
+        assert before != after
 
 
 def broken_settings(car: Car) -> None:

@@ -1,5 +1,6 @@
 """`headunit-agent status` answers for a running agent, for a dead one, and before the first start."""
 
+import http.client
 import http.server
 import json
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.commands.status_text import render
+from agent.settings.identity import pseudonym
 from tests.agent.car import Car, command
 
 pytestmark = pytest.mark.integration
@@ -34,12 +36,29 @@ def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> 
         "batches",
     ):
         assert word in text.stdout
+    assert answer["vehicle"] == pseudonym(car.identity)
     assert answer["running"]
     assert answer["uptime_s"] > 0
     dead = command("agent", "status", "--config", car.config)
     assert dead.returncode == 1
     assert "does not answer" in dead.stdout
     assert "waiting" in dead.stdout
+
+
+def test_no_answer_of_the_agent_tells_an_app_the_pseudonym_of_the_vehicle(car: Car) -> None:
+    with car.running() as agent:
+        agent.until_status(lambda s: s["spool"]["waiting"] >= 1 and s["link"]["problem"], "storing")
+        for method, path, body in (
+            ("GET", "/status", ""),
+            ("POST", "/ofrep/v1/evaluate/flags", "{}"),
+            ("POST", "/ofrep/v1/evaluate/flags/none", "{}"),
+            ("POST", "/ofrep/v1/evaluate/flags/none", '{"context": {"targetingKey": 7}}'),
+            ("GET", "/nowhere", ""),
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", car.serve_port, timeout=5)
+            connection.request(method, path, body)
+            assert pseudonym(car.identity).encode() not in connection.getresponse().read()
+            connection.close()
 
 
 def test_where_no_agent_ever_ran_it_says_so(car: Car) -> None:

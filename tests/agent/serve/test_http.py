@@ -8,7 +8,7 @@ import pytest
 
 from agent.errors import Permanent, Transient
 from agent.serve import http
-from agent.serve.http import BODY_BYTES, CONNECTIONS, Request, Response, Route, Server, json_response
+from agent.serve.http import BODY_BYTES, Request, Response, Route, Server, json_response
 
 Client = Callable[[bytes], Awaitable[bytes]]
 
@@ -114,20 +114,6 @@ def test_who_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work(server: Server) -> None:
         assert await talk(server, b"", end=False) == b""
-
-    serve(work)
-
-
-def test_clients_are_limited_and_the_limit_frees_up() -> None:
-    async def work(server: Server) -> None:
-        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(CONNECTIONS)]
-        await asyncio.sleep(0)
-        assert await talk(server, post("/echo")) == b""
-        for _, writer in crowd:
-            writer.close()
-            await writer.wait_closed()
-        answers = [await talk(server, post("/echo")) for _ in range(20)]
-        assert b"200 OK" in answers[-1]
 
     serve(work)
 

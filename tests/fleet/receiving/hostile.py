@@ -10,6 +10,7 @@ from agent.formats.up.limits import (
     MAX_EVENT_FIELDS,
     MAX_EVENTS,
     MAX_LABEL_CHARS,
+    MAX_NAME_CHARS,
     MAX_SIGNALS,
     MAX_TEXT_CHARS,
     MAX_VALUES,
@@ -110,7 +111,9 @@ REFUSED: Mapping[str, Callable[[], pb.TelemetryBatch]] = {
     "more groups than signals": _many_groups,
     "more rows than the limit": lambda: one_signal(MAX_VALUES),
     "more columns than the limit": lambda: one_signal(1, columns=MAX_SIGNALS + 1),
-    "a long text in many rows": lambda: one_signal(MAX_VALUES // 2, text="t" * MAX_TEXT_CHARS),
+    "long texts in many rows": lambda: one_signal(
+        MAX_VALUES // 2, name="n" * MAX_NAME_CHARS, unit="u" * MAX_LABEL_CHARS, text="t" * MAX_TEXT_CHARS
+    ),
     "a text of megabytes": lambda: one_signal(1, text="t" * (MAX_BODY_BYTES // 2)),
     "a unit of megabytes": lambda: one_signal(3_000, unit="u" * (MAX_BODY_BYTES // 2)),
     "a signal name of megabytes": lambda: one_signal(3_000, name="n" * (MAX_BODY_BYTES // 2)),

@@ -1,0 +1,125 @@
+"""Test that no app, and no number of held connections, keeps other apps from the loopback server."""
+
+import asyncio
+import multiprocessing
+import os
+import socket
+import time
+from asyncio.trsock import TransportSocket
+
+import pytest
+
+from agent.serve.connections import CONNECTIONS
+from agent.serve.http import Request, Response, Route, Server
+from tests.agent.serve.test_http import ROUTES, post, talk
+
+HALF = post("/echo", b"hello")[:-2]
+Held = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+
+
+async def hold(server: Server, sent: bytes, count: int = CONNECTIONS) -> Held:
+    """Open connections, send `sent` on each, and keep them open."""
+    held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(count)]
+    for _, writer in held:
+        writer.write(sent)
+    await asyncio.sleep(0.05)
+    return held
+
+
+async def ended(held: Held) -> int:
+    """Count the connections that the server has closed, and close all."""
+    await asyncio.sleep(0.05)
+    count = sum(reader.at_eof() or reader.exception() is not None for reader, _ in held)
+    for _, writer in held:
+        writer.transport.abort()
+    return count
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, post("/echo")], ids=["silent", "half-a-request", "idle-after-an-answer"])
+def test_held_connections_shut_nobody_out(sent: bytes) -> None:
+    async def run() -> None:
+        async with Server(ROUTES, port=0) as server:
+            held = await hold(server, sent)
+            started_s = time.monotonic()
+            for _ in range(10):
+                assert b"200 OK" in await talk(server, post("/echo"))
+            assert time.monotonic() - started_s < 1.0
+            for _, writer in held:
+                writer.transport.abort()
+
+    asyncio.run(run())
+
+
+def test_the_user_with_the_most_connections_makes_room_for_others() -> None:
+    patient_ports: set[int] = set()
+
+    def owner(connection: TransportSocket) -> int:
+        return 1 if connection.getpeername()[1] in patient_ports else 2
+
+    async def run() -> None:
+        async with Server(ROUTES, port=0, owner=owner) as server:
+            patient = []  # the oldest, and so the first to go if users did not count
+            for _ in range(8):
+                client = socket.socket()
+                client.bind(("127.0.0.1", 0))
+                patient_ports.add(client.getsockname()[1])
+                client.connect(("127.0.0.1", server.port))
+                patient.append(await asyncio.open_connection(sock=client))
+            greedy = await hold(server, HALF, 5 * CONNECTIONS)
+            assert await ended(greedy) == 4 * CONNECTIONS + 8
+            assert await ended(patient) == 0
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_waits_for_its_answer_is_not_closed_for_others() -> None:
+
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(0.5)
+        return Response(200, b"late")
+
+    async def run() -> None:
+        async with Server((*ROUTES, Route("GET", "/slow", slow)), port=0) as server:
+            waiting = asyncio.create_task(
+                talk(server, b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", end=False)
+            )
+            await asyncio.sleep(0.1)
+            held = await hold(server, HALF, 2 * CONNECTIONS)
+            for _, writer in held:
+                writer.transport.abort()
+            assert (await waiting).endswith(b"late")
+
+    asyncio.run(run())
+
+
+def crowd(port: int) -> None:
+    """Open connections all the time as another user, send half a request on each, and hold the latest 200."""
+    os.setuid(65534)
+    held: list[socket.socket] = []
+    while True:
+        connection = socket.socket()  # create_connection would import a codec, and this user may not read it
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(HALF)
+        held = [*held, connection][-200:]
+        time.sleep(0.002)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
+def test_an_app_that_connects_all_the_time_does_not_cut_off_the_app_of_another_user() -> None:
+    async def run() -> None:
+        async with Server(ROUTES, port=0) as server:
+            ((reader, writer),) = await hold(server, b"", 1)
+            other = multiprocessing.get_context("fork").Process(target=crowd, args=(server.port,), daemon=True)
+            other.start()
+            try:
+                for _ in range(10):
+                    await asyncio.sleep(0.1)
+                    writer.write(post("/echo", b"mine"))
+                    assert b"mine" in await asyncio.wait_for(reader.readuntil(b"}"), 5)
+            finally:
+                assert other.is_alive()
+                other.kill()
+                other.join()
+            writer.close()
+
+    asyncio.run(run())
