@@ -115,7 +115,7 @@ class Inspector:
 
 def _check_answer(kind: int, length: int) -> None:
     if kind not in _ANSWERS:
-        raise PacketRefusedError(f"the broker sent a packet of type {kind}, which no broker sends to this client")
+        raise PacketRefusedError(f"the broker sent a packet of type {kind}, which no broker may send to this client")
     name, limit = _ANSWERS[kind]
     if length > limit:
         raise PacketRefusedError(f"the broker announced a {name} of {length} bytes, but at most {limit} are accepted")

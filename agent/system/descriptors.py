@@ -39,7 +39,7 @@ class Descriptors:
         self._notifier.store(name, descriptor)
 
     def drop(self, name: str) -> None:
-        """Close the descriptor `name` and the service manager's duplicate.  Do nothing if there is none."""
+        """Close the descriptor `name` and the service manager's duplicate of it, if there is such a descriptor."""
         descriptor = self._kept.pop(name, None)
         if descriptor is not None:
             os.close(descriptor)

@@ -160,7 +160,7 @@ def _bundle_bytes(
     size = len(build_bundle(files)) + _SIGNATURES_BYTES
     if size > BUNDLE_BYTES:
         raise Permanent(
-            f"A vehicle without documents would need a bundle of {size:,} bytes, but one message holds at most "
-            f"{BUNDLE_BYTES:,}. Remove some documents, or publish fewer or smaller ones."
+            f"A vehicle that has no documents yet would need all of them in one bundle of {size:,} bytes, but one "
+            f"message holds at most {BUNDLE_BYTES:,}. Remove some documents, or make them smaller."
         )
     return size

@@ -58,8 +58,8 @@ class Record:
 class Span(msgspec.Struct, frozen=True):
     """Says what happened to the batches with the sequence numbers `first` to `last`, both included.
 
-    `record` is the loss record that explains lost batches, and None in any other state.  `exact` is False if it is
-    uncertain which batches are lost.  This has two causes:
+    If the batches are lost, `record` is the loss record that explains the loss.  Otherwise it is None.  `exact` is
+    False if it is uncertain which batches are lost.  This has two causes:
 
     - The vehicle merges records when it has too many.  The range of a merged record may include numbers of batches that
       were not lost.

@@ -23,8 +23,8 @@ arrives, so the algorithm can be replaced before quantum computers break it.  A 
 today and attacked in twenty years.  The key exchange must therefore be safe already now, which is the purpose of the
 hybrid post-quantum suite (MLKEM768_X25519).
 
-An envelope is larger than its body by 1,136 bytes (MLKEM768_X25519) or 48 bytes (X25519) of HPKE, about 72 bytes of
-signature and about 130 bytes of header.
+An envelope is larger than its body by the sum of three parts: HPKE (1,136 bytes for MLKEM768_X25519, 48 bytes for
+X25519), the signature (about 72 bytes) and the header (about 130 bytes).
 """
 
 import re

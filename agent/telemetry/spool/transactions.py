@@ -166,7 +166,7 @@ class Transactions:
 
         The caller adds its statements to the transaction through the index that is yielded.  After the commit, the
         windows with the ids `closes` count as closed, and the files of the checkpoints `dropped` are removed.  If this
-        raises Transient, `stored` returns whether the transaction was committed all the same.
+        raises Transient, the transaction may have been committed all the same.  Call `stored` to find out.
         """
         with self.turn:
             self._ready()  # resolves any earlier append
