@@ -226,7 +226,7 @@ class Store:
             return batch
         return Rejection(
             "The vehicle has sent batches of too many different days lately. Check its clock. "
-            f"The vehicle keeps batch {batch.header.seq} and sends it again later.",
+            "The vehicle keeps the batch and sends it again later.",
             batch.header,
         )
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats import telemetry_pb2 as pb
 from agent.formats import topics
@@ -74,8 +75,9 @@ def dates(vehicle: Vehicle) -> Iterator[bytes]:
 def rubbish(vehicle: Vehicle) -> Iterator[bytes]:
     """Yield random bytes, and batches that another key signed."""
     chance = random.Random(8)
+    other_key = ec.generate_private_key(ec.SECP256R1())
     for seq in itertools.count(1):
-        yield chance.randbytes(300) if seq % 2 else vehicle.sealed(seq, chance.randbytes(300))
+        yield chance.randbytes(300) if seq % 2 else vehicle.sealed(seq, chance.randbytes(300), key=other_key)
 
 
 def requests(vehicle: Vehicle) -> Iterator[bytes]:
@@ -93,7 +95,7 @@ ATTACKS: dict[str, Callable[[Vehicle], Iterator[bytes]]] = {
 }
 
 
-async def mixed(payloads: Iterator[bytes], pause_s: float) -> AsyncIterator[bytes]:
+async def paced(payloads: Iterator[bytes], pause_s: float) -> AsyncIterator[bytes]:
     for payload in payloads:
         yield payload
         await asyncio.sleep(pause_s)
@@ -118,7 +120,7 @@ def test_a_hostile_vehicle_delays_no_honest_one(fleet: FleetFolder, tmp_path: Pa
         async with driving(honest, port):
             await asyncio.sleep(2)
             # At most some 300 messages a second; the broker and this process need the processor, too.
-            async with flooding(bad, port, topic, mixed(ATTACKS[name](bad), 0.003)) as sent:
+            async with flooding(bad, port, topic, paced(ATTACKS[name](bad), 0.003)) as sent:
                 await asyncio.sleep(SECONDS)
             await asyncio.sleep(2)
         return sent[0]

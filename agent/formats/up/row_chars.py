@@ -9,7 +9,10 @@ _LONGEST = MAX_NAME_CHARS + 3 * MAX_LABEL_CHARS + MAX_TEXT_CHARS  # name; bus, u
 
 
 def row_chars(groups: Sequence[ColumnGroup]) -> int:
-    """Return an upper limit of the characters in all rows of `groups`, with the longest text of each value table."""
+    """Return how many characters the rows of `groups` need at most, if each has the longest text of its value table.
+
+    Return 0 if there are so few samples that they cannot exceed MAX_ROW_CHARS.
+    """
     samples = sum(group.raw.size for group in groups)
     # In most batches even the longest texts would fit.  Counting takes time for each signal, so it is left out then.
     if samples * _LONGEST <= MAX_ROW_CHARS:
