@@ -34,6 +34,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.formats import topics
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Sealed
+from agent.formats.up.seal import digest_of
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
 from agent.runtime.limits import UNCONFIRMED_BYTES
@@ -90,7 +92,7 @@ def costs(folder: Path, backlogs: tuple[int, ...] = BACKLOGS) -> dict[str, Any]:
                 (id_,) = spool.writer.next_ids(1)
                 spool.writer.append([_batch(id_, content)], token=str(turn + 1))
                 appended = time.perf_counter()
-                spool.reader.acknowledge(epochs[backlog], [id_.seq])
+                spool.reader.acknowledge(epochs[backlog], [Sealed(id_.seq, digest_of(content))])
                 done = time.perf_counter()
                 if turn:  # The first turn is not counted, because it fills caches.
                     appends[backlog].append((appended - started) * 1e3)

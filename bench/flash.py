@@ -77,7 +77,7 @@ def _collected(drive: Drive, folder: Path, checkpoint_ns: int) -> tuple[int, int
     async def collect() -> int:
         await collector.set_campaigns([EVERYTHING])
         (carrier,) = spool.reader.pending(2, exclude=(), lanes=(Lane.EVENTS,))
-        spool.reader.acknowledge(carrier.epoch, [carrier.seq])
+        spool.reader.acknowledge(carrier.epoch, [carrier.sealed])
         before = written_bytes()
         await collector.feed(drive.block)
         await collector.flush()

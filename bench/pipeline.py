@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from agent.formats.down.campaign import parse_campaign
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Sealed
 from agent.formats.up.catalogue import catalogue_of
 from agent.formats.up.columns import Window
 from agent.formats.up.decode import decode_window
@@ -75,7 +76,7 @@ class Pipeline:
         self._outbox.describe([description])
         (carrier,) = self._spool.reader.pending(2, exclude=(), lanes=(Lane.EVENTS,))
         self.catalogue_bytes = carrier.size_bytes
-        self._spool.reader.acknowledge(carrier.epoch, [carrier.seq])
+        self._spool.reader.acknowledge(carrier.epoch, [carrier.sealed])
         self.forget_times()
 
     def run(self) -> None:
@@ -150,11 +151,11 @@ class Pipeline:
 
     def empty(self) -> None:
         """Acknowledge all batches in the spool, which removes them."""
-        by_epoch: dict[str, list[int]] = {}
+        by_epoch: dict[str, list[Sealed]] = {}
         for entry in self._entries():
-            by_epoch.setdefault(entry.epoch, []).append(entry.seq)
-        for epoch, seqs in by_epoch.items():
-            self._spool.reader.acknowledge(epoch, seqs)
+            by_epoch.setdefault(entry.epoch, []).append(entry.sealed)
+        for epoch, sealed in by_epoch.items():
+            self._spool.reader.acknowledge(epoch, sealed)
 
     def close(self) -> None:
         """Close the spool."""

@@ -250,18 +250,26 @@ class Ack(_message.Message):
     format: int
     vehicle: str
     epoch: str
-    stored: _containers.RepeatedScalarFieldContainer[int]
+    stored: _containers.RepeatedCompositeFieldContainer[Sealed]
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
     wanted: _containers.RepeatedCompositeFieldContainer[Wanted]
-    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., wanted: _Optional[_Iterable[_Union[Wanted, _Mapping]]] = ...) -> None: ...
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., epoch: _Optional[str] = ..., stored: _Optional[_Iterable[_Union[Sealed, _Mapping]]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., wanted: _Optional[_Iterable[_Union[Wanted, _Mapping]]] = ...) -> None: ...
+
+class Sealed(_message.Message):
+    __slots__ = ("seq", "digest")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    digest: bytes
+    def __init__(self, seq: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class Wanted(_message.Message):
-    __slots__ = ("catalogue", "seqs")
+    __slots__ = ("catalogue", "batches")
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
-    SEQS_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
     catalogue: bytes
-    seqs: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, catalogue: _Optional[bytes] = ..., seqs: _Optional[_Iterable[int]] = ...) -> None: ...
+    batches: _containers.RepeatedCompositeFieldContainer[Sealed]
+    def __init__(self, catalogue: _Optional[bytes] = ..., batches: _Optional[_Iterable[_Union[Sealed, _Mapping]]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("seq", "reason", "digest")

@@ -25,7 +25,7 @@ from typing import Final
 SAMPLES_CORRECTED: Final = """
 CREATE VIEW samples_corrected AS
 WITH readings AS (
-    SELECT vehicle, epoch, seq, boot_id, clock_boottime_us, clock IN ('network', 'gnss') AS good,
+    SELECT vehicle, epoch, seq, digest, boot_id, clock_boottime_us, clock IN ('network', 'gnss') AS good,
            clock IN ('unsynchronised', 'rtc') AS poor, epoch_us(clock_wall) - clock_boottime_us AS boot_us
     FROM batches
 ), boots AS (
@@ -39,7 +39,7 @@ WITH readings AS (
                 WHEN good OR NOT poor THEN 0 END AS by_us,
            poor OR (good AND epoch_us(time) < boot_us - 60000000) AS wrong
     FROM samples
-    LEFT JOIN readings USING (vehicle, epoch, seq)
+    LEFT JOIN readings USING (vehicle, epoch, seq, digest)
     LEFT JOIN boots USING (vehicle, boot_id)
 )
 SELECT * EXCLUDE (by_us, wrong),

@@ -6,8 +6,15 @@ vehicles, in the table `events`, say why other numbers are missing.
 A vehicle prints its own ledger with `headunit-agent status --ledger`.  `agent.formats.up.ledger` builds that ledger and
 this one, so they can be compared number by number.
 
-Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, the id of the
-loss, and the epoch of the batch that reports the loss.
+Invariant: a loss counts only once, even if two batches report it.  A loss is identified by the vehicle, the epoch of
+the batch that reports the loss, and the contents of the report, which include the id of the loss.  The id alone is not
+enough, because a disk that is put back uses ids again.
+
+In a forked epoch (see fleet.lake.batch_key) one number names several batches.  The ledger lists these numbers a second
+time, as `forked`.  A report of such an epoch is always listed, even if all its numbers are stored, because the stored
+batches may be others than the lost ones.  The same holds if the times of the lost batches differ from those of the
+stored ones.  No report names batches that were on a disk when the disk was replaced.  An entry `forked` says that this
+may have happened.
 """
 
 import dataclasses
@@ -42,19 +49,35 @@ COLUMNS: Final = (
     "bus",
     "detail",
 )
+FORKED: Final = "forked"
+"""The state of numbers that several batches have.  The row counts the batches beyond the first of each number."""
+_FORKED_BECAUSE: Final = "a disk was put back, or a head unit was copied"
 # In a run of numbers without gaps, the number and its rank differ by a constant.  This difference identifies the run.
-_STORED: Final = """
-    SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last
-    FROM (SELECT vehicle, epoch, seq, seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
-          FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle)
+_RUNS: Final = """
+    SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last, sum(batches - 1)::BIGINT AS others
+    FROM (SELECT vehicle, epoch, seq, count(*) AS batches,
+                 seq - row_number() OVER (PARTITION BY vehicle, epoch ORDER BY seq) AS island
+          FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
+          GROUP BY vehicle, epoch, seq HAVING count(*) >= $copies)
     GROUP BY vehicle, epoch, island ORDER BY vehicle, epoch, first"""
-# A vehicle reports losses again, under the same ids, if it discarded the batch that reported them.  The discarded batch
-# may have arrived all the same, so each id counts only once.
+# A vehicle reports losses again, with the same contents, if it discarded the batch that reported them.  The discarded
+# batch may have arrived all the same, so each report counts only once.
 _REPORTED: Final = """
-    SELECT vehicle, epoch, fields FROM events
-    WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
-    QUALIFY row_number() OVER (PARTITION BY vehicle, epoch, fields->>'$.id' ORDER BY seq, row) = 1
-    ORDER BY vehicle, time, seq, row"""
+    WITH reports AS (
+        SELECT vehicle, epoch, fields, min((time, seq, row)) AS place, any_value(fields->>'$.epoch') AS lost_epoch,
+               any_value(try_cast(fields->>'$.first_seq' AS BIGINT)) AS first_seq,
+               any_value(try_cast(fields->>'$.last_seq' AS BIGINT)) AS last_seq,
+               any_value(try_cast(fields->>'$.first_t_us' AS BIGINT)) AS first_t_us,
+               any_value(try_cast(fields->>'$.last_t_us' AS BIGINT)) AS last_t_us
+        FROM events WHERE kind = 'loss' AND ($vehicle IS NULL OR vehicle = $vehicle)
+        GROUP BY vehicle, epoch, fields
+    )
+    SELECT reports.vehicle, reports.epoch, fields,
+           (max(epoch_us("end")) < any_value(first_t_us) OR min(epoch_us(start)) > any_value(last_t_us)) IS TRUE
+           AS of_others
+    FROM reports LEFT JOIN batches
+    ON batches.vehicle = reports.vehicle AND batches.epoch = lost_epoch AND batches.seq BETWEEN first_seq AND last_seq
+    GROUP BY reports.vehicle, reports.epoch, fields, place ORDER BY reports.vehicle, place"""
 _Key = tuple[str, str]
 
 
@@ -62,11 +85,13 @@ _Key = tuple[str, str]
 class Report(Record):
     """Holds a loss record from the lake.
 
-    `reported_in` is the epoch of the batch that reported the loss.  `reported_in` and `id` together identify the loss
-    among all losses of the vehicle.
+    `reported_in` is the epoch of the batch that reported the loss.  Unless this epoch is forked, `reported_in` and `id`
+    together identify the loss among all losses of the vehicle.  `of_others` is set if the lake has other batches under
+    the numbers of the lost ones: their times differ.
     """
 
     reported_in: str = ""
+    of_others: bool = False
     id: int = 0
     frames: int = 0
     bus: str | None = None
@@ -104,10 +129,14 @@ class _Fields(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """Holds the stored numbers and the loss reports of one epoch of a vehicle."""
+    """Holds the stored numbers and the loss reports of one epoch of a vehicle.
+
+    `forked` has the ranges of numbers that several batches have, each with the number of batches beyond one a number.
+    """
 
     stored: list[Range]
     reports: list[Report]
+    forked: list[tuple[Range, int]]
 
     @property
     def last(self) -> int:
@@ -120,7 +149,7 @@ def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stor
     """Return at most `limit` rows: one for each run of sequence numbers that have the same explanation.
 
     A loss before sealing, such as a loss of frames, has no sequence numbers and gets a row of its own.  Runs of stored
-    batches get rows only if `stored` is set.
+    batches get rows only if `stored` is set.  Forked numbers have rows of their own, after the runs of their epoch.
 
     Raises: Permanent if there is no lake.
     """
@@ -135,13 +164,15 @@ def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stor
 
 def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
     parameters = {"vehicle": vehicle}
-    found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], []))
-    for line in query(lake, _STORED, parameters).to_pylist():
+    found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], [], []))
+    for line in query(lake, _RUNS, {**parameters, "copies": 1}).to_pylist():
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
+    for line in query(lake, _RUNS, {**parameters, "copies": 2}).to_pylist():
+        found[line["vehicle"], line["epoch"]].forked.append(((line["first"], line["last"]), line["others"]))
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = _read_fields(line["fields"])
         # A batch of one epoch may report losses of another epoch, for example of an earlier spool.
-        found[line["vehicle"], fields.epoch].reports.append(_report(line["epoch"], fields))
+        found[line["vehicle"], fields.epoch].reports.append(_report(line["epoch"], line["of_others"], fields))
     return found
 
 
@@ -157,9 +188,9 @@ def _read_fields(fields: str) -> _Fields:
         return _Fields(reason="unreadable report", detail=str(error))
 
 
-def _report(reported_in: str, fields: _Fields) -> Report:
-    names = [each.name for each in dataclasses.fields(Report) if each.name != "reported_in"]
-    return Report(**{name: getattr(fields, name) for name in names}, reported_in=reported_in)
+def _report(reported_in: str, of_others: bool, fields: _Fields) -> Report:
+    names = {each.name for each in dataclasses.fields(Report)} - {"reported_in", "of_others"}
+    return Report(**{name: getattr(fields, name) for name in names}, reported_in=reported_in, of_others=of_others)
 
 
 def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
@@ -169,9 +200,12 @@ def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
         yield _row(key, span, counted=span.record is not None and span.record not in listed)
         if span.record is not None:
             listed.add(span.record)
+    for (first, last), others in epoch.forked:
+        yield (*key, FORKED, _FORKED_BECAUSE, None, first, last, others, *[None] * 4, True, None, None)
     for report in epoch.reports:
-        if report not in listed and not (report.first_seq is not None and report.batches):
-            yield _row(key, Span(0, 0, State.LOST, report), counted=True)
+        names_numbers = report.first_seq is not None and report.batches > 0
+        if report not in listed and (epoch.forked or report.of_others or not names_numbers):
+            yield _row(key, Span(0, 0, State.LOST, report, exact=not names_numbers), counted=True)
 
 
 def _row(key: _Key, span: Span, *, counted: bool) -> tuple[object, ...]:

@@ -13,12 +13,16 @@ LATEST_US: Final = 7_258_118_400 * 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedBatch:
-    """Holds a batch that was verified and opened.  `sealed_bytes` is the size of the sealed batch as it arrived."""
+    """Holds a batch that was verified and opened.
+
+    `sealed_bytes` is the size of the sealed batch as it arrived, and `digest` is its digest.
+    """
 
     header: Header
     window: Window
     sealed_bytes: int
     received_at_us: int
+    digest: bytes
 
 
 def check_times(header: Header, window: Window) -> None:

@@ -46,7 +46,7 @@ QUESTIONS: Mapping[str, str] = {
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
     "batches": """
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
-               max(seq) - count(*) AS not_here,
+               max(seq) - count(DISTINCT seq) AS not_here, count(*) - count(DISTINCT seq) AS forked,
                sum(samples)::BIGINT AS samples, sum(events)::BIGINT AS events,
                sum(bytes)::BIGINT AS bytes, round(sum(bytes) / nullif(sum(samples), 0), 3) AS bytes_per_sample,
                max(received) AS last_received

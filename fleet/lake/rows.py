@@ -6,6 +6,7 @@ The rows are Arrow tables.  They are built from whole columns, without a loop ov
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,13 @@ BatchRows = Mapping[str, pa.RecordBatch]
 def rows_of(batch: OpenedBatch) -> BatchRows:
     """Return the rows of `batch` in every table of the lake."""
     return {"samples": _samples_of(batch), "events": _events_of(batch), "batches": _batch_of(batch)}
+
+
+def day_of(rows: BatchRows) -> date:
+    """Return the day whose partition of the lake gets the batch."""
+    day = rows["batches"]["date"][0].as_py()
+    assert isinstance(day, date)
+    return day
 
 
 def table_of(name: str, batches: Sequence[BatchRows]) -> pa.Table:
@@ -91,6 +99,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
         "vehicle": _constant(batch.header.vehicle, rows),
         "epoch": _constant(batch.header.epoch, rows),
         "seq": pa.array(np.full(rows, batch.header.seq, np.int64)),
+        "digest": _constant(batch.digest.hex(), rows),
         "row": pa.array(np.arange(rows, dtype=np.int32)),
         "campaign": _constant(batch.window.campaign, rows),
         "bus": by_signal(lambda signal: signal.bus),
@@ -161,6 +170,7 @@ def _key(batch: OpenedBatch) -> dict[str, str | int]:
         "vehicle": batch.header.vehicle,
         "epoch": batch.header.epoch,
         "seq": batch.header.seq,
+        "digest": batch.digest.hex(),
     }
 
 

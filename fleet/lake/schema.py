@@ -4,9 +4,10 @@
     events   one row for each event
     batches  one row for each batch, with counts, times and clock readings
 
-Invariant: (vehicle, epoch, seq, row) identifies a sample for ever, even after compaction.  `row` is the index of
-the sample in its batch, from 0.  The time cannot identify a sample, because two samples of a signal may have the same
-time.
+Invariant: (vehicle, epoch, seq, digest, row) identifies a sample for ever, even after compaction.  `row` is the index
+of the sample in its batch, from 0.  The time cannot identify a sample, because two samples of a signal may have the
+same time.  `digest` is the digest of the sealed batch in hex digits.  Without it, batches of a forked epoch would be
+mixed (see fleet.lake.batch_key).
 
 The tables are partitioned by `date`, the UTC day on which the batch's window began.  A partition is a day, because
 retention deletes whole days and most questions ask for days.  All rows of a batch lie in one partition, even if the
@@ -21,7 +22,13 @@ import pyarrow as pa
 TIME: Final = pa.timestamp("us", tz="UTC")
 DAY_US: Final = 86_400 * 1_000_000
 
-_BATCH_COLUMNS: Final = [("date", pa.date32()), ("vehicle", pa.string()), ("epoch", pa.string()), ("seq", pa.int64())]
+_BATCH_COLUMNS: Final = [
+    ("date", pa.date32()),
+    ("vehicle", pa.string()),
+    ("epoch", pa.string()),
+    ("seq", pa.int64()),
+    ("digest", pa.string()),
+]
 
 SAMPLES: Final = pa.schema(
     [

@@ -13,7 +13,8 @@ folder the library does not call fsync.  This module therefore calls fsync befor
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,7 @@ from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
+    QueryBuilder,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -55,7 +57,7 @@ class Lake:
 
     def known(self) -> list[BatchKey]:
         """Return the key of every batch in the lake.  Raises: Transient if the lake cannot be read."""
-        columns = ["vehicle", "epoch", "seq"]
+        columns = ["vehicle", "epoch", "seq", "digest"]
         batches = self._tables["batches"]
         try:
             table = batches.to_pyarrow_table(columns=columns)
@@ -63,7 +65,31 @@ class Lake:
             raise Transient(
                 f"The table {batches.table_uri} cannot be read ({error}). The receiver tries again; check the storage."
             ) from error
-        return [BatchKey(*key) for key in zip(*(table[name].to_pylist() for name in columns), strict=True)]
+        keys = zip(*(table[name].to_pylist() for name in columns), strict=True)
+        return [BatchKey(vehicle, epoch, seq, bytes.fromhex(digest)) for vehicle, epoch, seq, digest in keys]
+
+    def stored(self, days: Mapping[BatchKey, date]) -> set[BatchKey]:
+        """Return those of the given batches that the lake has.  `days` has the day of each batch.
+
+        Raises: Transient if the lake cannot be read.
+        """
+        batches = self._tables["batches"]
+        # Names and days are checked values of our own, without quotes.
+        listed = {
+            "date": sorted({f"DATE '{day}'" for day in days.values()}),
+            "vehicle": sorted({f"'{key.vehicle}'" for key in days}),
+            "digest": sorted({f"'{key.digest.hex()}'" for key in days}),
+        }
+        terms = " AND ".join(f"{name} IN ({', '.join(values)})" for name, values in listed.items())
+        try:
+            batches.update_incremental()
+            found = QueryBuilder().register("t", batches).execute(f"SELECT digest FROM t WHERE {terms}")  # noqa: S608
+            digests = {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
+        except (DeltaError, OSError) as error:
+            raise Transient(
+                f"The table {batches.table_uri} cannot be read ({error}). The receiver tries again; check the storage."
+            ) from error
+        return {key for key in days if key.digest in digests}
 
     def append(self, name: str, app_id: str, number: int, batches: Sequence[BatchRows]) -> None:
         """Append the rows of `batches` to the table `name` as commit `number`, unless the table has this commit.

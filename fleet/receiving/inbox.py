@@ -13,7 +13,7 @@ rising commit numbers, and all of them reach the lake.
 
     identity    (store)                          the random name of this file; a rebuilt file gets a new name
     shares      (share, last)                    the highest commit number of each share of partitions
-    known       fleet.receiving.known_batches    which batches were taken
+    known, ...  fleet.receiving.known_batches    which batches were taken, and which epochs are forked
     pending     (share, number, row, ...)        batches of unfinished commits, with their sealed bytes
     catalogues  fleet.receiving.catalogue_table  the catalogues that batches refer to
 
@@ -27,7 +27,7 @@ a receiver crashes and is restarted with other partitions, its batches therefore
 
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -48,11 +48,11 @@ CREATE TABLE identity (store TEXT NOT NULL) STRICT;
 CREATE TABLE shares (share TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE pending (
     share TEXT NOT NULL, number INTEGER NOT NULL, row INTEGER NOT NULL,
-    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL,
     received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB,
     PRIMARY KEY (share, number, row)
 ) STRICT;
-CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq);
+CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq, digest);
 {known_batches.SCHEMA};
 {catalogue_table.SCHEMA}"""
 
@@ -83,14 +83,16 @@ class Commit:
 class Taken:
     """Holds the outcome of taking a group.
 
-    `commit` holds the batches that were new, or is None if there were none.  `stored` are batches that are already in
-    the lake.  `held` are batches of a commit that is not finished, so they may be missing from the lake.  The caller
-    may not acknowledge `held` batches before their commit is finished.
+    `commit` holds the batches that were new, or is None if there were none.  `forking` has, of these, the first batch
+    of each epoch that has forked now (see fleet.lake.batch_key).  `stored` are batches that are already in the lake.
+    `held` are batches of a commit that is not finished, so they may be missing from the lake.  The caller may not
+    acknowledge `held` batches before their commit is finished.
     """
 
     commit: Commit | None
     stored: tuple[BatchKey, ...]
     held: tuple[BatchKey, ...]
+    forking: tuple[BatchKey, ...] = ()
 
 
 class Inbox:
@@ -147,13 +149,31 @@ class Inbox:
         return 0 if row is None else int(row[0])
 
     def is_stored(self, key: BatchKey) -> bool:
-        """Return whether the lake has the batch: it was taken, and its commit is finished."""
-        return self._known.has(key) and not self._is_pending(key)
+        """Return whether the lake has the batch: it was taken lately, and its commit is finished."""
+        return self._known.has_recent(key) and not self._is_pending(key)
 
-    def take(self, batches: Sequence[SealedBatch], catalogues: Sequence[CatalogueContent] = ()) -> Taken:
+    def unsure(self, batches: Sequence[SealedBatch]) -> list[BatchKey]:
+        """Return those of `batches` of which only the lake knows whether they were taken.
+
+        Their numbers were taken, but perhaps for other batches.
+        """
+        keys = dict.fromkeys(batch.key for batch in batches)
+        return [
+            key
+            for key in keys
+            if self._known.has_number(key) and not self._known.has_recent(key) and not self._is_pending(key)
+        ]
+
+    def take(
+        self,
+        batches: Sequence[SealedBatch],
+        catalogues: Sequence[CatalogueContent] = (),
+        *,
+        in_lake: Collection[BatchKey] = (),
+    ) -> Taken:
         """Store those of `batches` that are new as one commit, and store all `catalogues`.
 
-        Both are stored in one durable transaction.
+        Both are stored in one durable transaction.  `in_lake` has those of the `unsure` batches that the lake has.
         """
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []
@@ -164,13 +184,15 @@ class Inbox:
             for batch in batches:
                 if batch.key in new:
                     continue
-                if not self._known.has(batch.key):
-                    self._known.add(batch.key)
+                if not self._known.has_number(batch.key):
                     new[batch.key] = batch
                 elif self._is_pending(batch.key):
                     held.append(batch.key)
-                else:
+                elif batch.key in in_lake or self._known.has_recent(batch.key):
                     stored.append(batch.key)
+                else:
+                    new[batch.key] = batch
+            forking = self._known.add(new) if new else []
             if new:
                 number = self._add_commit(tuple(new.values()))
             self.catalogues.mark_used(
@@ -179,7 +201,7 @@ class Inbox:
             # Eviction comes last, so that it spares the catalogues that this commit uses.
             self.catalogues.evict({catalogue.vehicle for catalogue in catalogues})
         commit = Commit(number, tuple(new.values())) if new else None
-        return Taken(commit, tuple(stored), tuple(held))
+        return Taken(commit, tuple(stored), tuple(held), tuple(forking))
 
     def finish(self, number: int) -> None:
         """Record that commit `number` is in the lake, and delete its sealed batches from the inbox."""
@@ -189,13 +211,13 @@ class Inbox:
     def undone(self) -> list[Commit]:
         """Return the unfinished commits of this share, in the order of their numbers."""
         rows = self._database.rows(
-            "SELECT number, vehicle, epoch, seq, sealed, received_at_us, catalogue FROM pending"
+            "SELECT number, vehicle, epoch, seq, digest, sealed, received_at_us, catalogue FROM pending"
             " WHERE share = ? ORDER BY number, row",
             (self._share,),
         )
         groups: dict[int, list[SealedBatch]] = {}
-        for number, vehicle, epoch, seq, *rest in rows:
-            groups.setdefault(number, []).append(SealedBatch(BatchKey(vehicle, epoch, seq), *rest))
+        for number, vehicle, epoch, seq, digest, *rest in rows:
+            groups.setdefault(number, []).append(SealedBatch(BatchKey(vehicle, epoch, seq, digest), *rest))
         return [Commit(number, tuple(batches)) for number, batches in groups.items()]
 
     def adopt(self) -> "Generator[Inbox]":
@@ -223,7 +245,7 @@ class Inbox:
             "INSERT INTO shares VALUES (?1, ?2) ON CONFLICT (share) DO UPDATE SET last = ?2", (self._share, number)
         )
         self._database.write_many(
-            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (self._share, number, row, *_columns(each.key), each.received_at_us, each.sealed, each.catalogue)
                 for row, each in enumerate(batches)
@@ -232,12 +254,12 @@ class Inbox:
         return number
 
     def _is_pending(self, key: BatchKey) -> bool:
-        query = "SELECT 1 FROM pending WHERE vehicle = ? AND epoch = ? AND seq = ?"
+        query = "SELECT 1 FROM pending WHERE vehicle = ? AND epoch = ? AND seq = ? AND digest = ?"
         return self._database.row(query, _columns(key)) is not None
 
 
-def _columns(key: BatchKey) -> tuple[str, str, int]:
-    return key.vehicle, key.epoch, key.seq
+def _columns(key: BatchKey) -> tuple[str, str, int, bytes]:
+    return key.vehicle, key.epoch, key.seq, key.digest
 
 
 def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str:
@@ -261,7 +283,5 @@ def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str
     # The lake may hold commit numbers of an earlier file.  With a new name, they do not count for this file.
     store = uuid.uuid4().hex
     database.write("INSERT INTO identity VALUES (?)", (store,))
-    batches = KnownBatches(database)
-    for key in sorted(known()):
-        batches.add(key)
+    KnownBatches(database).learn(known())
     return store

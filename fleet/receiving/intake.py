@@ -23,7 +23,7 @@ from agent.formats.up.catalogue import Catalogue, UnknownCatalogue
 from agent.formats.up.decode import UnknownFormat, decode_batch
 from agent.formats.up.limits import MAX_SEQ
 from agent.formats.up.recipient import RecipientPrivateKey
-from agent.formats.up.seal import Header, read_header, unseal, unseal_unverified
+from agent.formats.up.seal import Header, digest_of, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times
 from fleet.lake.rows import BatchRows, rows_of
 from fleet.state.registry import VehicleRecord
@@ -148,7 +148,7 @@ def _opened(
     try:
         window, carried = decode_batch(body, find)
         check_times(header, window)
-        rows = rows_of(OpenedBatch(header, window, len(payload), received_at_us))
+        rows = rows_of(OpenedBatch(header, window, len(payload), received_at_us, digest_of(payload)))
     except UnknownFormat:
         # A newer agent made the batch.  The batch is not hopeless, because an updated receiver can read it.
         raise

@@ -12,30 +12,28 @@ All methods block.  The receiver calls them in threads, but only one at a time.
 """
 
 import contextlib
-import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import pyarrow as pa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import Permanent, Untrusted
 from agent.formats import topics
-from agent.formats.up.acks import Refusal
 from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.recipient import RecipientPrivateKey
-from agent.formats.up.seal import read_header
+from agent.formats.up.seal import Header, digest_of, read_header
 from fleet.lake.batch_key import BatchKey
-from fleet.lake.rows import BatchRows
+from fleet.lake.rows import BatchRows, day_of
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
 from fleet.receiving.days import Days
+from fleet.receiving.forks import Forks
 from fleet.receiving.inbox import Commit, Inbox, SealedBatch
 from fleet.receiving.intake import Accepted, Rejection, Waiting, judge, reopen_batch
 from fleet.receiving.message import Message
@@ -108,6 +106,7 @@ class Store:
         self.totals = Totals()
         self.costs = Costs()
         self._days = Days()
+        self._forks = Forks()
         self._inbox = inbox
         self._catalogues = Catalogues(inbox.catalogues)
         self._lake = lake
@@ -148,11 +147,14 @@ class Store:
         # the same group is judged again now.
         self._catalogues.take_arrived()
         judged = self._judge(messages)
-        taken = self._inbox.take(judged.sealed, self._catalogues.take_arrived())
+        in_lake = self._look_up(self._inbox.unsure(judged.sealed), judged.accepted)
+        taken = self._inbox.take(judged.sealed, self._catalogues.take_arrived(), in_lake=in_lake)
         if taken.commit is not None:
             self._to_land = taken.commit, [judged.accepted[batch.key] for batch in taken.commit.batches]
         for key in taken.stored:
             self._answers.add_stored(key)
+        for key in taken.forking:
+            self._forks.note(key)
         for key in taken.held:
             _log.warning("batch_held", vehicle=key.vehicle, epoch=key.epoch, seq=key.seq, by="another receiver")
         for key, digest in judged.waiting.items():
@@ -209,7 +211,7 @@ class Store:
                     kept = self._rejections.keep(message, verdict.reason, now_us)
                     judged.rejections.append((message, verdict, kept))
                     continue
-            key = BatchKey(verdict.header.vehicle, verdict.header.epoch, verdict.header.seq)
+            key = _key_of(verdict.header, message.payload)
             if isinstance(verdict, Waiting):
                 judged.waiting[key] = verdict.catalogue
                 continue
@@ -221,8 +223,7 @@ class Store:
         return judged
 
     def _unless_too_many_days(self, batch: Accepted) -> Accepted | Rejection:
-        day = int(batch.rows["batches"]["date"].cast(pa.int32())[0].as_py())
-        if self._days.allow(batch.header.vehicle, day, time.monotonic()):
+        if self._days.allow(batch.header.vehicle, day_of(batch.rows).toordinal(), time.monotonic()):
             return batch
         return Rejection(
             "The vehicle has sent batches of too many different days lately. Check its clock. "
@@ -263,6 +264,17 @@ class Store:
             _log.warning("batch_refused", topic=topic, seq=batch.key.seq, reason=reason)
             return None
 
+    def _look_up(self, keys: Collection[BatchKey], accepted: Mapping[BatchKey, BatchRows]) -> set[BatchKey]:
+        """Return those of the batches `keys` that the lake has, and charge their vehicles for the work."""
+        if not keys:
+            return set()
+        started_s = time.monotonic()
+        found = self._lake.stored({key: day_of(accepted[key]) for key in keys})
+        now_s = time.monotonic()
+        for key in keys:
+            self.costs.spend(key.vehicle, (now_s - started_s) / len(keys), now_s)
+        return found
+
     def _note_waiting(self, key: BatchKey, digest: bytes) -> None:
         # The batch may have been stored before its catalogue was lost, and its acknowledgement may have been lost, too.
         if self._inbox.is_stored(key):
@@ -282,8 +294,11 @@ class Store:
             self._rejections.log_unanswered(message, rejection)
             return
         self._rejections.log_refused(message, rejection)
-        refusal = Refusal(rejection.reason, hashlib.sha256(message.payload).digest())
-        self._answers.add_refused(BatchKey(header.vehicle, header.epoch, header.seq), refusal)
+        self._answers.add_refused(_key_of(header, message.payload), rejection.reason)
+
+
+def _key_of(header: Header, payload: bytes) -> BatchKey:
+    return BatchKey(header.vehicle, header.epoch, header.seq, digest_of(payload))
 
 
 def _topic_of(batch: SealedBatch) -> str:

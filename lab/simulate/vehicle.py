@@ -179,7 +179,7 @@ class Vehicle:
                 "Check the log of the receiver."
             )
         now_s = time.monotonic()
-        for seq in (*ack.stored, *ack.refused):
+        for seq in (*(seq for seq, _ in ack.stored), *ack.refused):
             batch = self._waiting.pop(seq, None)
             if batch is None:
                 continue

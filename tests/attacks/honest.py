@@ -70,7 +70,7 @@ class Honest:
         async for _, payload in connection.messages():
             ack = self.vehicle.verify(payload)
             self.refused |= ack.refused.keys()
-            for seq in ack.stored:
+            for seq, _ in ack.stored:
                 if (first_s := self.waiting.pop(seq, None)) is not None:
                     self.latencies_s.append(time.monotonic() - first_s)
 

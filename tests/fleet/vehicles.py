@@ -1,7 +1,8 @@
 """Makes a fleet and vehicles for tests, with real keys, real sealing and small windows."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from agent.formats import topics
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Ack, verify_ack
+from agent.formats.up.acks import Ack, Sealed, verify_ack
 from agent.formats.up.catalogue import Catalogue, catalogue_of
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Described, Event, SignalInfo, Window
 from agent.formats.up.encode import encode_catalogue, encode_window
@@ -42,6 +43,7 @@ class Vehicle:
     key: ec.EllipticCurvePrivateKey
     recipient: RecipientPublicKey
     acks_key: Ed25519PublicKey
+    made: dict[tuple[object, ...], bytes] = field(default_factory=dict, compare=False)
 
     @property
     def topic(self) -> str:
@@ -63,14 +65,23 @@ class Vehicle:
         return self.sealed(seq, encode_window(make_window(seq) if window is None else window, catalogue), key=key)
 
     def sealed(self, seq: int, body: bytes, *, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
-        return seal(self.header(seq), body, key or self.key, self.recipient)
+        """Return a sealed batch.  The same arguments give the same bytes, as a vehicle sends stored bytes again."""
+        made = (seq, body, key)
+        if made not in self.made:
+            self.made[made] = seal(self.header(seq), body, key or self.key, self.recipient)
+        return self.made[made]
 
     def catalogue_batch(self, seq: int, catalogue: Catalogue) -> bytes:
         body = encode_catalogue(catalogue, T0_US, make_window(seq).clock)
-        return seal(self.header(seq), body, self.key, self.recipient)
+        return self.sealed(seq, body)
 
     def verify(self, payload: bytes) -> Ack:
         return verify_ack(payload, self.acks_key)
+
+
+def numbers(named: Iterable[Sealed]) -> tuple[int, ...]:
+    """Return the sequence numbers of the batches that an acknowledgement names."""
+    return tuple(seq for seq, _ in named)
 
 
 def make_vehicle(fleet: FleetFolder, folder: Path) -> Vehicle:

@@ -90,7 +90,7 @@ async def listen(vehicle: Vehicle, connection: Connection, heard: Heard) -> None
     async for _, payload in connection.messages():
         ack = vehicle.verify(payload)
         assert (ack.vehicle, ack.epoch) == (vehicle.name, EPOCH)
-        heard.stored |= set(ack.stored)
+        heard.stored |= {seq for seq, _ in ack.stored}
         heard.refused |= ack.refused
         heard.count += 1
 

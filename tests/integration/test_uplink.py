@@ -1,7 +1,6 @@
 """The uplink delivers over a real mosquitto with TLS at least once, through kills, lost answers and refusals."""
 
 import asyncio
-import hashlib
 import os
 import signal
 import time
@@ -20,14 +19,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.errors import Transient
 from agent.formats import topics
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Ack, Refusal, sign_ack
+from agent.formats.up.acks import Ack, Refusal, Sealed, sign_ack
 from agent.formats.up.losses import Reason
+from agent.formats.up.seal import digest_of
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.link.session import Backoff
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.batches import Keys
-from agent.telemetry.spool.reader import Reader
+from agent.telemetry.spool.reader import Acknowledged, Reader
 from agent.telemetry.uplink.flights import START
 from agent.telemetry.uplink.link_gate import LinkGate, Metered
 from agent.telemetry.uplink.link_policy import LinkPolicy
@@ -135,13 +135,17 @@ class Receiver:
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.seen: Counter[int] = Counter()
+        self.contents: dict[int, bytes] = {}
         self.answer: Callable[[int], bytes | None] = self.signed
 
     def signed(self, *stored: int, refused: dict[int, Refusal] | None = None, vehicle: str = VEHICLE) -> bytes:
-        return sign_ack(Ack(vehicle, self.epoch, stored, refused or {}), KEY)
+        return sign_ack(Ack(vehicle, self.epoch, tuple(map(self.named, stored)), refused or {}), KEY)
+
+    def named(self, seq: int) -> Sealed:
+        return Sealed(seq, digest_of(self.contents.get(seq, content(seq))))
 
     def refusing(self, seq: int, payload: bytes) -> bytes:
-        return self.signed(refused={seq: Refusal("cannot be opened", hashlib.sha256(payload).digest())})
+        return self.signed(refused={seq: Refusal("cannot be opened", digest_of(payload))})
 
     async def serve(self, endpoint: Endpoint) -> None:
         while True:
@@ -156,6 +160,7 @@ class Receiver:
         async for _, payload in connection.messages():
             seq = int(payload.split(b" ")[0])
             self.seen[seq] += 1
+            self.contents[seq] = payload
             if (answer := self.answer(seq)) is not None:
                 await connection.publish(topics.ack(VEHICLE), answer)
 
@@ -425,7 +430,8 @@ def test_a_hostile_brokers_junk_in_the_vehicles_name_costs_nothing(fleet: World,
 def test_forged_and_foreign_acknowledgements_change_nothing(fleet: World, spool: Store) -> None:
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool)
-        forged = sign_ack(Ack(VEHICLE, spool.epoch, (1, 2, 3)), Ed25519PrivateKey.generate())
+        named = tuple(receiver.named(seq) for seq in (1, 2, 3))
+        forged = sign_ack(Ack(VEHICLE, spool.epoch, named), Ed25519PrivateKey.generate())
         answers = {1: forged, 2: receiver.signed(1, 2, 3, vehicle=OTHER), 3: b"\x00garbage"}
         receiver.answer = answers.get
         fill(spool, 3)
@@ -464,9 +470,9 @@ def test_what_the_broker_took_is_forgotten_by_the_group(fleet: World, spool: Sto
         groups: list[int] = []
         acknowledge = spool.reader.acknowledge
 
-        def counted(epoch: str, seqs: Collection[int], **more: Any) -> int:
-            groups.append(len(seqs))
-            return acknowledge(epoch, seqs, **more)
+        def counted(epoch: str, stored: Collection[Sealed], **more: Any) -> Acknowledged:
+            groups.append(len(stored))
+            return acknowledge(epoch, stored, **more)
 
         spool.reader.acknowledge = counted  # type: ignore[method-assign]
         fill(spool, 300)
@@ -482,13 +488,13 @@ def test_a_group_that_cannot_be_forgotten_is_forgotten_later_and_not_sent_again(
     async def work() -> None:
         receiver, uplink = Receiver(spool.epoch), uplink_of(spool, ack="broker")
         receiver.answer = lambda _: None
-        acknowledge, failed = spool.reader.acknowledge, list[Collection[int]]()
+        acknowledge, failed = spool.reader.acknowledge, list[Collection[Sealed]]()
 
-        def failing(epoch: str, seqs: Collection[int], **more: Any) -> int:
+        def failing(epoch: str, stored: Collection[Sealed], **more: Any) -> Acknowledged:
             if not failed:
-                failed.append(seqs)
+                failed.append(stored)
                 raise Transient("disk full")
-            return acknowledge(epoch, seqs, **more)
+            return acknowledge(epoch, stored, **more)
 
         spool.reader.acknowledge = failing  # type: ignore[method-assign]
         fill(spool, 30)
@@ -507,7 +513,7 @@ def test_what_the_broker_took_is_forgotten_over_the_next_connection_at_the_lates
         receiver.answer = lambda _: None
         acknowledge = spool.reader.acknowledge
 
-        def failing(epoch: str, seqs: Collection[int], **more: Any) -> int:
+        def failing(epoch: str, stored: Collection[Sealed], **more: Any) -> Acknowledged:
             raise Transient("disk full")
 
         spool.reader.acknowledge = failing  # type: ignore[method-assign]
@@ -582,7 +588,7 @@ def wants(digest: bytes, receiver: Receiver, carrier: int) -> Callable[[int], by
     return lambda seq: (
         receiver.signed(seq)
         if receiver.seen[carrier]
-        else sign_ack(Ack(VEHICLE, receiver.epoch, (), {}, {digest: (seq,)}), KEY)
+        else sign_ack(Ack(VEHICLE, receiver.epoch, (), {}, {digest: (receiver.named(seq),)}), KEY)
     )
 
 

@@ -63,9 +63,10 @@ class Drive:
             case 4 | 5:
                 self.close_window()
             case 6 if waiting:
-                self.spool.reader.acknowledge(*_named(self.chance.choice(waiting).key))
+                chosen = self.chance.choice(waiting)
+                self.spool.reader.acknowledge(chosen.epoch, [chosen.sealed])
             case 7 if waiting:
-                self.spool.reader.refuse(waiting[0].epoch, {waiting[0].seq: Refusal("no", waiting[0].digest)})
+                self.spool.reader.refuse(waiting[0].epoch, {waiting[0].seq: Refusal("no", waiting[0].sealed.digest)})
             case 8:
                 lost = Loss(Reason.BUS_OVERFLOW, bus="can0", frames=self.chance.randrange(1, 9))
                 self.spool.writer.record_losses([lost])
@@ -202,7 +203,3 @@ def _found(spool: Spool) -> dict[BatchId, bytes | None]:
 def _overflow(spool: Spool) -> int:
     lost = spool.counts().lost
     return lost[Reason.BUS_OVERFLOW].frames if Reason.BUS_OVERFLOW in lost else 0
-
-
-def _named(id_: BatchId) -> tuple[str, list[int]]:
-    return id_.epoch, [id_.seq]

@@ -73,9 +73,13 @@ class ReceiverState:
     refused: frozenset[str]
 
 
+def _key(seq: int) -> BatchKey:
+    return BatchKey("v", "e", seq, b"%016d" % seq)
+
+
 def open_inbox(root: Path, landed: dict[int, tuple[int, ...]]) -> Inbox:
     folder = root / "receiver"
-    known = [BatchKey("v", "e", seq) for seqs in landed.values() for seq in seqs]
+    known = [_key(seq) for seqs in landed.values() for seq in seqs]
     return Inbox.open(folder / "receiver.db", share="0-15", known=lambda: known)
 
 
@@ -89,7 +93,7 @@ def drive_receiver(root: Path, chance: random.Random, promise: Promise) -> None:
     for _ in range(chance.randrange(3, 9)):
         seqs = [*range(seq + 1, seq + chance.randrange(1, 4)), *([chance.randrange(1, seq)] if seq > 2 else [])]
         seq = max([seq, *seqs])
-        keys = [BatchKey("v", "e", n) for n in seqs]
+        keys = [_key(n) for n in seqs]
         batches = [SealedBatch(key, b"%d:" % key.seq + bytes(chance.choice((9, 5_000))), 1) for key in keys]
         taken = inbox.take(batches)
         promise(ReceiverState(dict(landed), frozenset(acknowledged), frozenset(refused)))
@@ -125,7 +129,7 @@ def check_receiver(root: Path, before: ReceiverState | None, after: ReceiverStat
         assert len(in_lake) == len(set(in_lake)), "the lake has a batch twice"
         if before is not None:
             assert before.acknowledged <= set(in_lake), "an acknowledged batch is missing"
-            again = inbox.take([SealedBatch(BatchKey("v", "e", seq), b"again", 2) for seq in sorted(in_lake)])
+            again = inbox.take([SealedBatch(_key(seq), b"again", 2) for seq in sorted(in_lake)])
             assert again.commit is None, "a batch in the lake would be stored again"
             folder = root / "receiver" / "quarantine"
             kept = before.refused if after is None else before.refused & after.refused

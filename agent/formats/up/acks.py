@@ -4,15 +4,19 @@ An acknowledgement tells a vehicle which batches are stored, which batches are r
 the fleet lacks.  The vehicle deletes stored and refused batches.
 
 Invariant: a vehicle deletes data only on an acknowledgement that the fleet's acknowledgement key signed, so neither the
-broker nor another vehicle can cause a deletion.  A replayed acknowledgement is harmless, because a stored batch stays
-stored.  A stranger may send bytes in the vehicle's name, and the receiver refuses these bytes.  Even then, the vehicle
-deletes nothing: a refusal has the digest of the refused bytes, and no batch of the vehicle has this digest.
+broker nor another vehicle can cause a deletion.  An acknowledgement names each batch by its number and by its digest,
+so it acknowledges exactly the bytes that the receiver got:
+
+- A replayed acknowledgement is harmless, because a stored batch stays stored.  A disk that is put back uses numbers
+  again, and an old acknowledgement of these numbers does not name its new batches.
+- A stranger may send bytes in the vehicle's name, and the receiver refuses these bytes.  No batch of the vehicle has
+  their digest, so the vehicle deletes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +26,7 @@ from google.protobuf.message import DecodeError
 from agent.errors import Untrusted
 from agent.formats import telemetry_pb2 as pb
 from agent.formats.topics import is_vehicle
+from agent.formats.up import seal
 from agent.formats.up.catalogue import DIGEST_BYTES
 
 FORMAT: Final = 1
@@ -33,10 +38,17 @@ MAX_ACK_BYTES: Final = 256 * 1024
 _DOMAIN: Final = b"hu/v1/ack\0"
 
 
+class Sealed(NamedTuple):
+    """Names a sealed batch of an epoch, by its sequence number and the digest of its envelope."""
+
+    seq: int
+    digest: bytes
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """Says that the receiver will never store a batch, and why.
 
-    `digest` is the SHA-256 of the refused envelope.  A vehicle discards its batch only if the digest matches.
+    `digest` is the digest of the refused envelope.  A vehicle discards its batch only if the digest matches.
     """
 
     reason: str
@@ -45,7 +57,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Answers batches of one vehicle and epoch, by their sequence numbers.
+    """Answers batches of one vehicle and epoch.
 
     Batches in `stored` are in the lake, and batches in `refused` will never be there.  `wanted` has the digest of each
     catalogue that the fleet lacks, with the batches that refer to it.  The vehicle must send the catalogue, and then
@@ -54,30 +66,35 @@ class Ack:
 
     vehicle: str
     epoch: str
-    stored: tuple[int, ...]
+    stored: tuple[Sealed, ...]
     refused: Mapping[int, Refusal] = field(default_factory=dict)
-    wanted: Mapping[bytes, tuple[int, ...]] = field(default_factory=dict)
+    wanted: Mapping[bytes, tuple[Sealed, ...]] = field(default_factory=dict)
 
     @property
-    def seqs(self) -> int:
+    def batches(self) -> int:
         """Return the number of batches that the acknowledgement names."""
         return len(self.stored) + len(self.refused) + sum(map(len, self.wanted.values()))
 
 
 def sign_ack(ack: Ack, key: Ed25519PrivateKey) -> bytes:
     """Sign `ack` and return it as an MQTT payload.  Raises: ValueError if it names more than MAX_SEQS batches."""
-    if ack.seqs > MAX_SEQS:
-        raise ValueError(f"The acknowledgement names {ack.seqs} batches; at most {MAX_SEQS} are allowed.")
+    if ack.batches > MAX_SEQS:
+        raise ValueError(f"The acknowledgement names {ack.batches} batches; at most {MAX_SEQS} are allowed.")
     body = pb.Ack(
         format=FORMAT,
         vehicle=ack.vehicle,
         epoch=ack.epoch,
-        stored=sorted(ack.stored),
+        stored=[pb.Sealed(seq=seq, digest=digest) for seq, digest in sorted(ack.stored)],
         refused=[
             pb.Refusal(seq=seq, reason=refusal.reason[:MAX_REASON_CHARS], digest=refusal.digest)
             for seq, refusal in sorted(ack.refused.items(), key=itemgetter(0))
         ],
-        wanted=[pb.Wanted(catalogue=digest, seqs=sorted(seqs)) for digest, seqs in sorted(ack.wanted.items())],
+        wanted=[
+            pb.Wanted(
+                catalogue=catalogue, batches=[pb.Sealed(seq=seq, digest=digest) for seq, digest in sorted(sealed)]
+            )
+            for catalogue, sealed in sorted(ack.wanted.items())
+        ],
     ).SerializeToString(deterministic=True)
     return pb.SignedAck(ack=body, signature=key.sign(_DOMAIN + body)).SerializeToString(deterministic=True)
 
@@ -105,12 +122,19 @@ def verify_ack(payload: bytes, public_key: Ed25519PublicKey) -> Ack:
     read = Ack(
         ack.vehicle,
         ack.epoch,
-        tuple(ack.stored),
+        _sealed(ack.stored),
         {each.seq: Refusal(each.reason[:MAX_REASON_CHARS], each.digest) for each in ack.refused},
-        {wanted.catalogue: tuple(wanted.seqs) for wanted in ack.wanted},
+        {wanted.catalogue: _sealed(wanted.batches) for wanted in ack.wanted},
     )
-    if not is_vehicle(read.vehicle) or read.seqs > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
+    if not is_vehicle(read.vehicle) or read.batches > MAX_SEQS or len(ack.wanted) > MAX_SEQS:
         raise Untrusted(f"The acknowledgement names no vehicle, or more than {MAX_SEQS} batches.")
     if any(len(digest) != DIGEST_BYTES for digest in read.wanted):
         raise Untrusted("The acknowledgement names a wanted catalogue by bytes that are not a digest.")
+    named = [*read.stored, *(sealed for wanted in read.wanted.values() for sealed in wanted)]
+    if any(len(digest) != seal.DIGEST_BYTES for _, digest in named):
+        raise Untrusted("The acknowledgement names a batch by bytes that are not a digest.")
     return read
+
+
+def _sealed(messages: Iterable[pb.Sealed]) -> tuple[Sealed, ...]:
+    return tuple(Sealed(message.seq, message.digest) for message in messages)

@@ -23,10 +23,15 @@ arrives, so the algorithm can be replaced before quantum computers break it.  A 
 today and attacked in twenty years.  The key exchange must therefore be safe already now, which is the purpose of the
 hybrid post-quantum suite (MLKEM768_X25519).
 
+The *digest* of a sealed batch is the first DIGEST_BYTES bytes of the SHA-256 of its envelope.  Two batches of one
+number have different digests, because each is sealed with a fresh encapsulation.  Nothing but the vehicle can make two
+digests of one batch: every byte of header and ciphertext is authenticated, and the envelope has only one encoding.
+
 An envelope is larger than its body by the sum of three parts: HPKE (1,136 bytes for MLKEM768_X25519, 48 bytes for
 X25519), the signature (about 72 bytes) and the header (about 130 bytes).
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -51,6 +56,9 @@ from agent.formats.up.recipient import (
 FORMAT: Final = 1
 # Azure Event Grid accepts no larger message; batches are far smaller.
 MAX_ENVELOPE_BYTES: Final = 512 * 1024
+# 16 bytes resist an attacker who looks for another batch with the digest of a given one.  Only the vehicle itself could
+# make two batches of its own with one digest, and would lose one of them.
+DIGEST_BYTES: Final = 16
 MAX_HEADER_BYTES: Final = 512
 # An envelope exceeds its body by at most this size: HPKE of the larger suite, signature, header and framing.
 SEAL_OVERHEAD_BYTES: Final = 1_136 + 264
@@ -72,9 +80,9 @@ _LANES: Final[dict[int, Lane]] = {number: lane for lane, number in _LANE_NUMBERS
 class Header:
     """The header of a batch, which is authenticated but not encrypted.
 
-    Together, `vehicle`, `epoch` and `seq` name the batch for ever.  `vehicle` is a UUID in lower case, `epoch` has 32
-    lower-case hex digits, and `seq` counts from 1.  `key_id` names the recipient's key.  `sealed_at_us` is the time of
-    the vehicle's wall clock (Unix epoch).
+    Together with the digest of the envelope, `vehicle`, `epoch` and `seq` name the batch for ever.  `vehicle` is a UUID
+    in lower case, `epoch` has 32 lower-case hex digits, and `seq` counts from 1.  `key_id` names the recipient's key.
+    `sealed_at_us` is the time of the vehicle's wall clock (Unix epoch).
 
     A checkpoint is sent as a batch only if its window will never be sent, for example after a crash.  The `epoch` of
     such a batch is the id of the window.  The `epoch` of every other batch is the epoch of the vehicle's spool.
@@ -87,6 +95,11 @@ class Header:
     key_id: str
     suite: SuiteName
     sealed_at_us: int
+
+
+def digest_of(envelope: bytes) -> bytes:
+    """Return the digest of a sealed batch."""
+    return hashlib.sha256(envelope).digest()[:DIGEST_BYTES]
 
 
 def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, recipient: RecipientPublicKey) -> bytes:
@@ -110,7 +123,7 @@ def seal(header: Header, body: bytes, device_key: ec.EllipticCurvePrivateKey, re
     signature = device_key.sign(_signed(header_bytes, body), _SIGNATURE)
     signed_body = pb.SignedBody(signature=signature, body=body).SerializeToString(deterministic=True)
     ciphertext = SUITES[header.suite].encrypt(signed_body, recipient.key, info=_SEAL_DOMAIN + header_bytes)
-    return pb.Envelope(header=header_bytes, ciphertext=ciphertext).SerializeToString(deterministic=True)
+    return _envelope(header_bytes, ciphertext)
 
 
 def read_header(envelope: bytes) -> Header:
@@ -171,6 +184,11 @@ def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
         message.ParseFromString(envelope.header)
     except DecodeError as error:
         raise Untrusted("The payload is not a protobuf Envelope.") from error
+    # Protobuf reads many encodings of one message, and each would have another digest.
+    if _envelope(envelope.header, envelope.ciphertext) != payload:
+        raise Untrusted(
+            "The envelope is not encoded in the one shortest way, so the broker or a client has altered it."
+        )
     if message.format != FORMAT:
         raise Untrusted(
             f"The envelope has format {message.format}, and this receiver reads format {FORMAT}: update the receiver."
@@ -189,6 +207,10 @@ def _open_envelope(payload: bytes) -> tuple[Header, bytes, bytes]:
     if (fault := _fault(header)) is not None:
         raise Untrusted(fault)
     return header, envelope.header, envelope.ciphertext
+
+
+def _envelope(header: bytes, ciphertext: bytes) -> bytes:
+    return pb.Envelope(header=header, ciphertext=ciphertext).SerializeToString(deterministic=True)
 
 
 def _fault(header: Header) -> str | None:

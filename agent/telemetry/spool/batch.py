@@ -15,7 +15,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Sealed
 from agent.formats.up.losses import Reason
+from agent.formats.up.seal import DIGEST_BYTES
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.names import BatchName, checksum_of
 from agent.telemetry.spool.retention import Held
@@ -75,6 +77,7 @@ class Entry:
     A batch that was stored later has a larger `row`.  `refers` is the digest of the catalogue that the batch needs.
     `window` is empty if the batch belongs to no window.  `waits` is set for a checkpoint whose window may still close;
     such a checkpoint is not sent.  If its file was removed to make room, `withdrawn` says which limit demanded that.
+    `digest` is the whole SHA-256 of the content.
     """
 
     row: int
@@ -99,6 +102,11 @@ class Entry:
     def key(self) -> BatchId:
         """The id of the batch."""
         return BatchId(self.epoch, self.seq)
+
+    @property
+    def sealed(self) -> Sealed:
+        """The number and the digest by which an acknowledgement names the batch."""
+        return Sealed(self.seq, self.digest[:DIGEST_BYTES])
 
     @property
     def name(self) -> BatchName:

@@ -10,6 +10,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from agent.formats.up.acks import Sealed
+from agent.formats.up.seal import DIGEST_BYTES
+
 
 class Verdict(StrEnum):
     """The receiver's answer to a catalogue."""
@@ -30,6 +33,11 @@ class Carrier:
     seq: int
     verdict: Verdict | None
     checksum: bytes
+
+    @property
+    def sealed(self) -> Sealed:
+        """The number and the digest by which an acknowledgement names the batch."""
+        return Sealed(self.seq, self.checksum[:DIGEST_BYTES])
 
 
 class Catalogues:
@@ -58,14 +66,14 @@ class Catalogues:
         )
         self._carriers[carrier.digest] = carrier
 
-    def judge(self, epoch: str, seqs: Collection[int], verdict: Verdict) -> None:
-        """Note the receiver's verdict on the catalogues that the batches `seqs` of `epoch` carried.
+    def judge(self, epoch: str, sealed: Collection[Sealed], verdict: Verdict) -> None:
+        """Note the receiver's verdict on the catalogues that the batches `sealed` of `epoch` carried.
 
         A confirmed catalogue stays confirmed, even if the receiver refuses it later.  Batches that refer to it are
         therefore not discarded.  They wait until the receiver accepts the catalogue again.
         """
         for carrier in self.all().values():
-            if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.seq in seqs:
+            if carrier.verdict is not Verdict.CONFIRMED and carrier.epoch == epoch and carrier.sealed in sealed:
                 self.keep(replace(carrier, verdict=verdict))
 
     def drop(self, digest: bytes) -> None:

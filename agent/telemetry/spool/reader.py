@@ -6,10 +6,10 @@ The uplink is the only reader of the spool.
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Refusal
+from agent.formats.up.acks import Refusal, Sealed
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import MAX_DETAIL_CHARS
 from agent.telemetry.spool.batch import Entry
@@ -23,6 +23,16 @@ from agent.telemetry.spool.transactions import Transactions
 FRESH_S: Final = 300.0  # older batches are backlog; outages in tunnels are shorter, outages in garages longer
 FRESH_BATCHES: Final = 256  # bounds the cost of a query for fresh batches; twice what ten campaigns make in FRESH_S
 UNSWEPT: Final = 20_000  # acknowledged batches whose files may stay; their names take 4 MB of memory
+
+
+class Acknowledged(NamedTuple):
+    """Says what an acknowledgement did: the numbers of the batches that it removed, and those that it did not.
+
+    The spool has the batches `others` under the same numbers with other digests.  They stay.
+    """
+
+    removed: list[int]
+    others: list[int]
 
 
 class Reader:
@@ -132,18 +142,23 @@ class Reader:
 
     # ---- answers
 
-    def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
-        """Remove the rows of batches that arrived, and return how many of the batches were still stored.
+    def acknowledge(self, epoch: str, stored: Collection[Sealed], *, end_to_end: bool = True) -> Acknowledged:
+        """Remove the rows of the batches that arrived.
+
+        A batch is removed only if `stored` names its digest.  After an older disk was put back, or while two head units
+        have one identity, the receiver also stores other batches under the numbers of this spool.
 
         `end_to_end` is true if the receiver answered, and false if only the broker did.  An answer of the receiver also
         confirms the catalogues that the batches carried.  The files of the batches stay until `sweep` is called, space
         is needed, or there are more than UNSWEPT such files.  If this raises Transient, repeat the call.
         """
+        named = frozenset(stored)
         with self._transactions.turn:
             with self._transactions.writing() as index:
                 if end_to_end:
-                    index.catalogues.judge(epoch, seqs, Verdict.CONFIRMED)
-                gone = index.rows.sendable(epoch, seqs)
+                    index.catalogues.judge(epoch, named, Verdict.CONFIRMED)
+                found = index.rows.sendable(epoch, {seq for seq, _ in named})
+                gone = [entry for entry in found if entry.sealed in named]
                 rows = [entry.row for entry in gone]
                 index.ledger.settle_reported(rows)
                 index.rows.remove(*rows)
@@ -153,7 +168,8 @@ class Reader:
             self._transactions.removing = []
         if self._folder.sweeper.doomed[0] > UNSWEPT:
             self.sweep()
-        return len(gone)
+        removed = {entry.seq for entry in gone}
+        return Acknowledged(sorted(removed), sorted({entry.seq for entry in found} - removed))
 
     def sweep(self) -> None:
         """Remove the files of acknowledged batches.  No other call waits for this one unless space is short."""
@@ -175,11 +191,11 @@ class Reader:
             with self._transactions.reading() as index:
                 found = index.rows.sendable(epoch, refusals)
                 carriers = [
-                    carrier.seq
+                    carrier.sealed
                     for carrier in index.catalogues.all().values()
                     if carrier.epoch == epoch
                     and carrier.seq in refusals
-                    and refusals[carrier.seq].digest == carrier.checksum
+                    and refusals[carrier.seq].digest == carrier.sealed.digest
                 ]
             if carriers:
                 with self._transactions.writing() as index:
@@ -187,7 +203,7 @@ class Reader:
             refused = [
                 (entry, Reason.REFUSED_BY_RECEIVER, refusals[entry.seq].reason[:MAX_DETAIL_CHARS])
                 for entry in found
-                if entry.digest == refusals[entry.seq].digest
+                if entry.sealed.digest == refusals[entry.seq].digest
             ]
             self._room.lose(refused)
             return [entry.seq for entry, _, _ in refused]

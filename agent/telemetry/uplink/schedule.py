@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Sealed
 from agent.link.session import Backoff
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.uplink.bucket import TokenBucket
@@ -143,6 +144,14 @@ class Schedule:
         """
         self._flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
+
+    def sent_as(self, epoch: str, sealed: Iterable[Sealed]) -> list[Key]:
+        """Return the ids of those batches that were sent and not answered, and that have exactly these digests."""
+        named = frozenset(sealed)
+        keys = {(epoch, seq) for seq, _ in named}
+        sent = [flight.entry for key in keys if (flight := self._flights.get(key)) is not None]
+        sent += [entry for key in keys if (entry := self._unanswered.get(key)) is not None]
+        return sorted({entry.key for entry in sent if entry.sealed in named})
 
     def acknowledged(self, keys: Iterable[Key], now_s: float) -> None:
         """Note that these batches were answered and will not be sent again."""

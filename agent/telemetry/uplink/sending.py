@@ -15,7 +15,7 @@ import structlog
 
 from agent.errors import Transient
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Ack
+from agent.formats.up.acks import Ack, Sealed
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.uplink.schedule import Schedule
@@ -79,15 +79,17 @@ class Sending:
                 task.cancel()
             await asyncio.wait(beside)
 
-    def settle(self, ack: Ack, refused: Sequence[int]) -> None:
+    def settle(self, ack: Ack, left: Sequence[int]) -> None:
         """Note an acknowledgement that the spool has recorded.
 
-        `refused` has the sequence numbers of the refused batches that left the spool.
+        `left` has the sequence numbers of the batches that left the spool, because they are stored or refused.
         """
-        now_s = self._standing.clock_s()
-        self._schedule.acknowledged([(ack.epoch, seq) for seq in (*ack.stored, *refused)], now_s)
-        for digest, seqs in ack.wanted.items():
-            self._schedule.want(digest, [(ack.epoch, seq) for seq in seqs], now_s)
+        now_s, schedule = self._standing.clock_s(), self._schedule
+        # A batch may have left the spool in another way, for example by eviction, while it was in flight.
+        answered = {*schedule.sent_as(ack.epoch, ack.stored), *((ack.epoch, seq) for seq in left)}
+        schedule.acknowledged(sorted(answered), now_s)
+        for digest, batches in ack.wanted.items():
+            schedule.want(digest, schedule.sent_as(ack.epoch, batches), now_s)
         self._wake.set()
 
     # ---- batches
@@ -220,11 +222,11 @@ class Sending:
             await asyncio.to_thread(self._standing.spool.sweep)
 
     def _forget(self, group: Sequence[Entry]) -> int:
-        epochs: dict[str, list[int]] = {}
+        epochs: dict[str, list[Sealed]] = {}
         for entry in group:
-            epochs.setdefault(entry.epoch, []).append(entry.seq)
+            epochs.setdefault(entry.epoch, []).append(entry.sealed)
         spool = self._standing.spool
-        return sum(spool.acknowledge(epoch, seqs, end_to_end=False) for epoch, seqs in epochs.items())
+        return sum(len(spool.acknowledge(epoch, taken, end_to_end=False).removed) for epoch, taken in epochs.items())
 
     # ---- catalogues
 

@@ -50,7 +50,8 @@ class UplinkCounts:
     batches that left the spool because the receiver refused them.  `supplied` counts catalogues that were sent because
     the receiver asked for them.  `publish_refused` counts messages that the broker refused.  `publish_unheard` counts
     batches that the broker accepted although no client subscribes (`ack = "broker"`).  These batches stay in the spool.
-    `untrusted_acks` counts acknowledgements that were forged, malformed or for another vehicle.
+    `untrusted_acks` counts acknowledgements that were forged, malformed or for another vehicle.  `acked_others` counts
+    batches that were acknowledged under the number of a waiting batch, but with another digest.
     """
 
     published: int = 0
@@ -62,6 +63,7 @@ class UplinkCounts:
     publish_refused: int = 0
     publish_unheard: int = 0
     untrusted_acks: int = 0
+    acked_others: int = 0
 
 
 @dataclass(slots=True)

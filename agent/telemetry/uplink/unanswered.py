@@ -64,6 +64,11 @@ class Unanswered:
         """The ids of the unanswered batches."""
         return self._batches.keys()
 
+    def get(self, key: Key) -> Entry | None:
+        """Return an unanswered batch, or None."""
+        silent = self._batches.get(key)
+        return None if silent is None else silent.entry
+
     def note(self, entry: Entry, lane: Lane, sent_at_s: float, now_s: float) -> None:
         """Note that a batch got no answer in time.  It is due to be sent again at once, unless it is set aside."""
         silent = self._batches.get(entry.key)

@@ -8,6 +8,7 @@ of one connection, and `standing` holds the state that outlives a connection.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -71,27 +72,26 @@ class Uplink:
                 _log.warning("ack_untrusted", reason=str(error), times=standing.counts.untrusted_acks)
             return
         try:
-            refused = await self._record(ack)
+            left = await self._record(ack)
         except Transient as error:
             # The batches stay in the spool, so they are sent again and acknowledged again.
             _log.warning("ack_not_recorded", reason=str(error))
             return
-        for seq in (*ack.stored, *refused):
+        for seq in left:
             standing.unanswered.forget((ack.epoch, seq))
         if self._sending is not None:
-            self._sending.settle(ack, refused)
+            self._sending.settle(ack, left)
         # The sweep comes last: removing a file waits for the file system's journal, and the in-flight window must not
         # wait for that.
         await asyncio.to_thread(standing.spool.sweep)
 
     async def _record(self, ack: Ack) -> list[int]:
-        """Remove from the spool the batches that the receiver stored or refused.
-
-        Return the sequence numbers of the removed batches that were refused.
-        """
+        """Remove from the spool the batches that the receiver stored or refused, and return their sequence numbers."""
         standing = self._standing
-        forgotten = await asyncio.to_thread(standing.spool.acknowledge, ack.epoch, ack.stored)
-        standing.counts.acknowledged += forgotten
+        stored = await asyncio.to_thread(standing.spool.acknowledge, ack.epoch, ack.stored)
+        standing.counts.acknowledged += len(stored.removed)
+        if stored.others:
+            self._note_others(ack.epoch, stored.others)
         refused: list[int] = []
         if ack.refused:
             refused = await asyncio.to_thread(standing.spool.refuse, ack.epoch, ack.refused)
@@ -99,4 +99,18 @@ class Uplink:
             standing.counts.refused += len(refused)
             reasons = sorted({ack.refused[seq].reason for seq in refused})
             _log.warning("batches_refused_by_receiver", batches=len(refused), reasons=reasons)
-        return refused
+        return [*stored.removed, *refused]
+
+    def _note_others(self, epoch: str, seqs: Sequence[int]) -> None:
+        """Count batches of other digests that were acknowledged under numbers of this spool, and log the first."""
+        counts = self._standing.counts
+        if not counts.acked_others:
+            _log.warning(
+                "ack_of_other_batches",
+                epoch=epoch,
+                seq=seqs[0],
+                reason="The fleet has stored another batch under the number of a batch that waits here. Either the "
+                "disk of this vehicle was put back to an earlier state, or another head unit has the same identity, or "
+                "an old acknowledgement was repeated. The waiting batch stays and is sent.",
+            )
+        counts.acked_others += len(seqs)

@@ -19,7 +19,7 @@ VEHICLE = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
 def batch(seq: int, events: tuple[Event, ...] = ()) -> OpenedBatch:
     header = Header(VEHICLE, EPOCH, seq, Lane.LIVE, "0" * 16, "X25519", T0_US)
     window: Window = replace(make_window(seq), events=events)
-    return OpenedBatch(header, window, 100, T0_US)
+    return OpenedBatch(header, window, 100, T0_US, b"%016d" % seq)
 
 
 def told(*losses: Loss, first_id: int = 1) -> tuple[Event, ...]:

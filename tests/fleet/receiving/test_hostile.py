@@ -22,7 +22,7 @@ from fleet.receiving.message import Message
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
 from tests.fleet.receiving import hostile
-from tests.fleet.vehicles import Vehicle, make_window
+from tests.fleet.vehicles import Vehicle, make_window, numbers
 
 
 def bring(store: Store, vehicle: Vehicle, batches: Sequence[bytes]) -> tuple[set[int], set[int]]:
@@ -32,7 +32,7 @@ def bring(store: Store, vehicle: Vehicle, batches: Sequence[bytes]) -> tuple[set
     while messages:
         messages = messages[store.take_in(messages) :]
         acks += [vehicle.verify(answer.payload) for answer in store.land()]
-    return {seq for ack in acks for seq in ack.stored}, {seq for ack in acks for seq in ack.refused}
+    return {seq for ack in acks for seq in numbers(ack.stored)}, {seq for ack in acks for seq in ack.refused}
 
 
 def numbered(vehicle: Vehicle, seq: int) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
+from agent.formats.up.seal import digest_of
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.inbox import Inbox, SealedBatch
 
@@ -19,7 +20,7 @@ EPOCH = "e" * 32
 
 
 def key(seq: int, vehicle: str = "v1") -> BatchKey:
-    return BatchKey(vehicle, EPOCH, seq)
+    return BatchKey(vehicle, EPOCH, seq, digest_of(b"sealed %d" % seq))
 
 
 def sealed(*seqs: int) -> list[SealedBatch]:
@@ -68,7 +69,11 @@ def test_epochs_are_many_and_come_in_no_order(tmp_path: Path) -> None:
     """Each window that a crash left open sends its checkpoints under an epoch of its own."""
     inbox = open_inbox(tmp_path)
     epochs = [f"{number * 7919 % 101:032x}" for number in range(1, 101)]
-    batches = [SealedBatch(BatchKey("v1", epoch, seq), b"checkpoint", 1) for epoch in epochs for seq in (1, 2)]
+    batches = [
+        SealedBatch(BatchKey("v1", epoch, seq, digest_of(b"%s %d" % (epoch.encode(), seq))), b"checkpoint", 1)
+        for epoch in epochs
+        for seq in (1, 2)
+    ]
     commit = inbox.take(batches).commit
     assert commit is not None
     assert commit.batches == tuple(batches)

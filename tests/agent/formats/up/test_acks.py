@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from agent.errors import Untrusted
 from agent.formats import telemetry_pb2 as pb
-from agent.formats.up.acks import MAX_ACK_BYTES, MAX_REASON_CHARS, MAX_SEQS, Ack, Refusal, sign_ack, verify_ack
+from agent.formats.up.acks import MAX_ACK_BYTES, MAX_REASON_CHARS, MAX_SEQS, Ack, Refusal, Sealed, sign_ack, verify_ack
 
 VEHICLE = "0b8a4a5e-31a6-4a5b-8d43-9b3c5a1de0f1"
 KEY = Ed25519PrivateKey.generate()
 ACK = Ack(
     VEHICLE,
     "0f" * 16,
-    (1, 2, 9),
-    {4: Refusal("batch does not decompress", b"\xa5" * 32)},
-    {bytes(range(16)): (5, 7)},
+    (Sealed(1, b"\x11" * 16), Sealed(2, b"\x22" * 16), Sealed(2, b"\x23" * 16)),
+    {4: Refusal("batch does not decompress", b"\xa5" * 16)},
+    {bytes(range(16)): (Sealed(5, b"\x55" * 16), Sealed(7, b"\x77" * 16))},
 )
 PAYLOAD = sign_ack(ACK, KEY)
 
@@ -51,12 +51,12 @@ def test_a_signature_for_another_purpose_acknowledges_nothing():
 
 
 def test_the_largest_acknowledgement_fits_its_bounds_and_one_more_is_an_error():
-    refused = {2**63 + seq: Refusal("x" * 500, bytes(32)) for seq in range(MAX_SEQS)}
+    refused = {2**63 + seq: Refusal("x" * 500, bytes(16)) for seq in range(MAX_SEQS)}
     payload = sign_ack(Ack(VEHICLE, "0f" * 16, (), refused), KEY)
     assert len(payload) <= MAX_ACK_BYTES
-    assert set(verify_ack(payload, KEY.public_key()).refused.values()) == {Refusal("x" * MAX_REASON_CHARS, bytes(32))}
+    assert set(verify_ack(payload, KEY.public_key()).refused.values()) == {Refusal("x" * MAX_REASON_CHARS, bytes(16))}
     with pytest.raises(ValueError, match="at most"):
-        sign_ack(Ack(VEHICLE, "0f" * 16, (1,), refused), KEY)
+        sign_ack(Ack(VEHICLE, "0f" * 16, (Sealed(1, bytes(16)),), refused), KEY)
 
 
 def test_an_oversized_acknowledgement_is_untrusted_unread():
@@ -69,7 +69,9 @@ def test_an_oversized_acknowledgement_is_untrusted_unread():
     [
         ({"format": 2}, "format 2"),
         ({"vehicle": "WVWZZZ1JZXW000001"}, "names no vehicle"),
-        ({"stored": range(MAX_SEQS + 1)}, "more than 1000 batches"),
+        ({"stored": [pb.Sealed(seq=1, digest=bytes(16))] * (MAX_SEQS + 1)}, "more than 1000 batches"),
+        ({"stored": [pb.Sealed(seq=1, digest=bytes(15))]}, "names a batch by bytes that are not a digest"),
+        ({"stored": [pb.Sealed(seq=1)]}, "names a batch by bytes that are not a digest"),
     ],
 )
 def test_a_signed_acknowledgement_out_of_bounds_is_untrusted(change, reason):
@@ -81,9 +83,10 @@ def test_a_signed_acknowledgement_out_of_bounds_is_untrusted(change, reason):
 
 
 def test_what_is_wanted_counts_towards_the_limit_and_is_named_by_a_digest():
+    batches = tuple(Sealed(seq, bytes(16)) for seq in range(MAX_SEQS))
     with pytest.raises(ValueError, match="at most"):
-        sign_ack(Ack(VEHICLE, "0f" * 16, (1,), {}, {bytes(16): tuple(range(MAX_SEQS))}), KEY)
-    body = pb.Ack(format=1, vehicle=VEHICLE, wanted=[pb.Wanted(catalogue=b"short", seqs=[1])]).SerializeToString()
+        sign_ack(Ack(VEHICLE, "0f" * 16, (Sealed(1, bytes(16)),), {}, {bytes(16): batches}), KEY)
+    body = pb.Ack(format=1, vehicle=VEHICLE, wanted=[pb.Wanted(catalogue=b"short", batches=[])]).SerializeToString()
     payload = pb.SignedAck(ack=body, signature=KEY.sign(b"hu/v1/ack\0" + body)).SerializeToString()
     with pytest.raises(Untrusted, match="not a digest"):
         verify_ack(payload, KEY.public_key())

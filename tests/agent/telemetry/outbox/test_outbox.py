@@ -124,7 +124,7 @@ def test_a_window_that_is_cut_counts_its_samples_once(tmp_path: Path) -> None:
     assert counts.batches > 3
     assert depot.outbox.samples == 20_000
     entries = depot.spool.pending(100, exclude=(), lanes=list(counts.lanes))
-    depot.spool.refuse(counts.epoch, {entry.seq: Refusal("no", entry.digest) for entry in entries})
+    depot.spool.refuse(counts.epoch, {entry.seq: Refusal("no", entry.sealed.digest) for entry in entries})
     assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000}
 
 
@@ -132,7 +132,7 @@ def test_each_batch_of_a_window_that_is_cut_is_lost_with_its_own_samples(tmp_pat
     depot = Depot(tmp_path, batch_max_bytes=6_000)
     put(depot, window(1, samples=20_000))
     _, second, *_ = depot.spool.pending(100, exclude=(), lanes=list(depot.spool.counts().lanes))
-    depot.spool.refuse(depot.spool.epoch, {second.seq: Refusal("no", second.digest)})
+    depot.spool.refuse(depot.spool.epoch, {second.seq: Refusal("no", second.sealed.digest)})
     left = sum(each.samples for each in depot.windows())
     assert 0 < left < 20_000
     assert depot.lost() == {Reason.REFUSED_BY_RECEIVER: 20_000 - left}
@@ -429,7 +429,7 @@ def test_each_loss_depends_on_the_batch_alone_that_tells_it(tmp_path: Path) -> N
     arrived, *_ = told
     depot.spool.acknowledge(depot.spool.epoch, [arrived])
     lost = [entry for entry in depot.entries() if entry.seq != arrived]
-    depot.spool.refuse(depot.spool.epoch, {entry.seq: Refusal("lost", entry.digest) for entry in lost})
+    depot.spool.refuse(depot.spool.epoch, {entry.seq: Refusal("lost", entry.sealed.digest) for entry in lost})
     again = [id_ for id_, loss in depot.spool.unreported_losses(-1) if loss.reason is Reason.BUS_OVERFLOW]
     assert again == [event.fields["id"] for seq, window in told.items() if seq != arrived for event in window.events]
     assert again

@@ -23,7 +23,7 @@ from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.columns import ColumnGroup, Window
 from agent.formats.up.decode import decode_batch
 from agent.formats.up.recipient import RecipientPrivateKey, RecipientPublicKey
-from agent.formats.up.seal import unseal
+from agent.formats.up.seal import digest_of, unseal
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
 from agent.telemetry.outbox.sealer import Sealer
@@ -99,7 +99,7 @@ class Receiver:
         A crash comes after the inbox has taken the batch and before the lake has it.
         """
         header, body = unseal(sealed, keys()[1], keys()[0].public_key())
-        key = BatchKey(VEHICLE, header.epoch, header.seq)
+        key = BatchKey(VEHICLE, header.epoch, header.seq, digest_of(sealed))
         referred: list[bytes] = []
 
         def find(digest: bytes):  # type: ignore[no-untyped-def]
@@ -346,7 +346,7 @@ def test_a_catalogue_that_was_refused_is_offered_once_a_start_and_never_referred
     (carrier,) = agent.waiting()
     agent.spool.refuse(carrier.epoch, {1: Refusal("of other bytes", bytes(32))})
     assert list(agent.spool.catalogues().values()) == [None]
-    agent.spool.refuse(carrier.epoch, {1: Refusal("too deep", carrier.digest)})
+    agent.spool.refuse(carrier.epoch, {1: Refusal("too deep", carrier.sealed.digest)})
     assert agent.collect().refers is None
     agent.outbox.describe([description(0)])
     assert list(agent.spool.catalogues().values()) == [Verdict.REFUSED]
@@ -359,7 +359,7 @@ def test_a_refusal_takes_nothing_from_a_catalogue_that_was_confirmed(tmp_path: P
     agent = Agent(tmp_path / "spool")
     (carrier,) = agent.waiting()
     agent.spool.acknowledge(carrier.epoch, [1])
-    agent.spool.refuse(carrier.epoch, {1: Refusal("by a receiver that was set back", carrier.digest)})
+    agent.spool.refuse(carrier.epoch, {1: Refusal("by a receiver that was set back", carrier.sealed.digest)})
     (digest,) = agent.spool.catalogues()
     assert agent.spool.catalogues() == {digest: Verdict.CONFIRMED}
     assert agent.spool.catalogue(digest) is not None

@@ -82,11 +82,18 @@ class Store(Spool):
         self.catalogues = self.writer.catalogues
         self.pending = self.reader.pending
         self.read = self.reader.read
-        self.acknowledge = self.reader.acknowledge
         self.refuse = self.reader.refuse
         self.give_up_unreadable = self.reader.give_up_unreadable
         self.catalogue = self.reader.catalogue
         self.sweep = self.reader.sweep
+
+    def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
+        """Acknowledge the batches that are stored under these numbers, and return how many were removed."""
+        with self._transactions.reading() as index:
+            stored = {entry.sealed for entry in index.rows.all() if (entry.epoch, entry.seq in seqs) == (epoch, True)}
+            carriers = index.catalogues.all().values()
+            stored |= {each.sealed for each in carriers if (each.epoch, each.seq in seqs) == (epoch, True)}
+        return len(self.reader.acknowledge(epoch, stored, end_to_end=end_to_end).removed)
 
     @classmethod
     def open(

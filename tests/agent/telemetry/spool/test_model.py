@@ -247,7 +247,7 @@ class SpoolModel(RuleBasedStateMachine):
         drawn = data.draw(st.lists(st.sampled_from(waiting), unique=True, max_size=2)) if waiting else []
         epoch = drawn[0].epoch if drawn else self.epoch
         refusals = {
-            entry.seq: Refusal("no", entry.digest)
+            entry.seq: Refusal("no", entry.sealed.digest)
             for entry in self.spool.pending(10**6, exclude=(), lanes=list(Lane))
             if entry.key in drawn and entry.epoch == epoch
         }

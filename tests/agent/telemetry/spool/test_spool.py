@@ -358,7 +358,7 @@ def test_losses_wait_again_when_the_batch_that_reports_them_is_lost(spool: Store
     spool.record_losses([Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5)])
     spool.append(draft(lane=Lane.EVENTS), reports=[id_ for id_, _ in spool.unreported_losses(10)])
     (entry,) = spool.pending(9, exclude=(), lanes=list(Lane))
-    refusals = {seq: Refusal("does not decompress", entry.digest) for seq in (1, 9)}
+    refusals = {seq: Refusal("does not decompress", entry.sealed.digest) for seq in (1, 9)}
     assert spool.refuse(spool.epoch, refusals) == [1]
     reasons = {loss.reason: loss for _, loss in spool.unreported_losses(10)}
     assert reasons[Reason.BUS_OVERFLOW].frames == 5
@@ -384,7 +384,7 @@ def test_a_loss_that_waits_again_is_told_as_it_was_under_its_id(disk: Disk, rest
     spool.append(draft(lane=Lane.EVENTS), reports=[id_ for id_, _ in told])
     spool.record_losses([loss])  # another loss of the same kind
     (entry,) = entries(spool)
-    spool.refuse(spool.epoch, {1: Refusal("no", entry.digest)})  # the receiver refuses the report
+    spool.refuse(spool.epoch, {1: Refusal("no", entry.sealed.digest)})  # the receiver refuses the report
     if restarted:
         spool.close()
         spool = disk.open()
