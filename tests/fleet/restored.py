@@ -70,7 +70,7 @@ class HeadUnit:
 
     def lose(self, seq: int) -> None:
         """Lose the batch with this number, because its file was damaged."""
-        (entry,) = [each for each in self._pending() if each.seq == seq]
+        (entry,) = [each for each in self.pending() if each.seq == seq]
         path = next(self.folder.glob(f"batches/*/{entry.name.file}"))
         path.write_bytes(b"damaged")
         assert self.spool.reader.read(entry) is None
@@ -78,6 +78,8 @@ class HeadUnit:
     def report(self) -> None:
         """Store a batch of events that reports all losses."""
         losses = self.spool.writer.unreported_losses(1_000)
+        if not losses:
+            return
         events = tuple(to_event(id_, loss, T0_US) for id_, loss in losses)
         window = replace(make_window(0), campaign="", groups=(), events=events)
         ids = tuple(id_ for id_, _ in losses)
@@ -87,12 +89,12 @@ class HeadUnit:
         (id_,) = self.spool.writer.next_ids(1)
         self.spool.writer.append([self._sealer.seal_body(BatchId(*id_), body)], token=str(next(_tokens)))
 
-    def _pending(self) -> list[Entry]:
+    def pending(self) -> list[Entry]:
         return self.spool.reader.pending(10_000, exclude=(), lanes=tuple(Lane))
 
     def waiting(self) -> list[bytes]:
         """Return the batches that the agent would send now."""
-        found = [self.spool.reader.read(entry) for entry in self._pending()]
+        found = [self.spool.reader.read(entry) for entry in self.pending()]
         return [content for content in found if content is not None]
 
     def hear(self, *acks: bytes) -> None:
