@@ -39,6 +39,7 @@ can_dbc/bits.py can_dbc/compile.py can_dbc/containers.py can_dbc/decoder.py can_
 can_dbc/message_decoder.py can_dbc/plan.py can_dbc/refusals.py can_dbc/selector.py can_dbc/values.py
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
+fleet/receiving/totals.py
 fleet/state/access_list.py fleet/state/certificates.py
 lab/demo/oracle_campaigns.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py

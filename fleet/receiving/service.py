@@ -14,7 +14,8 @@ from fleet.receiving.inbox import Inbox
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.receiver import RETRY, Receiver, endpoint_of
 from fleet.receiving.share import Share
-from fleet.receiving.store import Store, Totals
+from fleet.receiving.store import Store
+from fleet.receiving.totals import Totals
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_ed25519, read_recipient
 from fleet.state.registry import Registry

@@ -39,6 +39,7 @@ from fleet.receiving.intake import Accepted, Rejection, Waiting, judge, reopen_b
 from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.rejections import Rejections
+from fleet.receiving.totals import Totals
 from fleet.state.registry import Registry
 
 COMMIT_SAMPLES: Final = 500_000
@@ -48,28 +49,6 @@ JUDGE_S: Final = 1.0
 """Judging stops after this time, so that costly batches do not delay the acknowledgement of those before them."""
 
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counts the work of a receiver since it started.
-
-    `batches`, `samples` and `events` count what this receiver took in and appended to the lake.  `recovered` counts
-    batches that earlier processes took in and this one appended.  `duplicates` counts batches that came again.
-
-    `refused` counts all rejected batches.  `unanswered` counts only the silent rejections (see fleet.receiving.intake).
-    `waiting` counts batches whose catalogue was missing.  Their vehicles send them again.
-    """
-
-    batches: int = 0
-    samples: int = 0
-    events: int = 0
-    duplicates: int = 0
-    refused: int = 0
-    unanswered: int = 0
-    waiting: int = 0
-    commits: int = 0
-    recovered: int = 0
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ The spool's folder contains (agent.telemetry.spool.names specifies the names):
 
 Identity.  `epoch` (32 hex digits) is made with the index, and `seq` counts from 1 within the epoch.  The transaction
 that stores a batch uses up the batch's number.  A batch is sent only after this transaction.  So the fleet never gets
-two contents under one number.
+two contents under one number, unless the disk is put back to an earlier state or copied.  The spool cannot notice that.
+An acknowledgement therefore names the digest of a batch as well, and removes no batch with another digest.
 
 Append.  The files are made durable first (write and fsync of each file, then fsync of the folder).  Then one
 transaction adds the rows, uses up the numbers, marks the loss records in the batches as reported, and sets the resume

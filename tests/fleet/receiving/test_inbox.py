@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 from agent.errors import Permanent
 from agent.formats.up.seal import digest_of
 from fleet.lake.batch_key import BatchKey
+from fleet.receiving.database import Database
 from fleet.receiving.inbox import Inbox, SealedBatch
+from fleet.receiving.known_batches import SCHEMA, KnownBatches
 
 EPOCH = "e" * 32
 
 
 def key(seq: int, vehicle: str = "v1") -> BatchKey:
     return BatchKey(vehicle, EPOCH, seq, digest_of(b"sealed %d" % seq))
+
+
+def other(seq: int) -> BatchKey:
+    """Return the key of another batch with the number of `key(seq)`."""
+    return BatchKey("v1", EPOCH, seq, digest_of(b"other %d" % seq))
 
 
 def sealed(*seqs: int) -> list[SealedBatch]:
@@ -154,6 +161,35 @@ def test_a_file_that_is_no_inbox_is_refused_with_the_remedy(tmp_path: Path) -> N
     (tmp_path / "receiver.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(Permanent, match="move the file away"):
         open_inbox(tmp_path)
+
+
+def test_only_the_newest_digests_are_kept_and_older_batches_are_asked_for(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "known.db")) as raw:
+        raw.executescript(SCHEMA)
+    database = Database.open(tmp_path / "known.db")
+    known = KnownBatches(database, recent=3)
+    with database.transaction():
+        for seq in range(1, 6):
+            assert known.add([key(seq)]) == []
+        assert known.add([other(5), other(6), other(4)]) == [other(5)]  # an epoch forks once
+    assert [seq for seq in range(1, 6) if known.has_recent(key(seq))] == []
+    assert all(known.has_recent(other(seq)) for seq in (4, 5, 6))
+    assert [seq for seq in range(1, 9) if known.has_number(key(seq))] == [1, 2, 3, 4, 5, 6]
+
+
+def test_another_batch_of_a_known_number_is_taken_unless_the_lake_has_it(tmp_path: Path) -> None:
+    inbox = open_inbox(tmp_path, known=lambda: (key(1),))
+    forked = SealedBatch(other(1), b"other", 1)
+    assert inbox.unsure([*sealed(1, 2), forked, forked]) == [other(1)]
+    assert inbox.take([forked], in_lake=[other(1)]).stored == (other(1),)
+    taken = inbox.take([forked, *sealed(1)])
+    assert (taken.forking, taken.stored) == ((other(1),), (key(1),))
+    assert taken.commit is not None
+    assert taken.commit.batches == (forked,)
+    assert inbox.unsure([forked]) == []
+    assert inbox.take([forked]).held == (other(1),)
+    inbox.finish(taken.commit.number)
+    assert inbox.take([forked]).stored == (other(1),)
 
 
 groups = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=8), max_size=12)

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 from agent.errors import Permanent, Transient
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Refusal
+from agent.formats.up.acks import Refusal, Sealed
 from agent.formats.up.losses import Reason
 from agent.system.durable import Disk
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Entry
 from agent.telemetry.spool.batches import Queues
+from agent.telemetry.spool.catalogues import Verdict
 from agent.telemetry.spool.folder import QUARANTINE
 from agent.telemetry.spool.ledger import MAX_UNREPORTED
 from agent.telemetry.spool.reader import FRESH_BATCHES
@@ -160,6 +161,20 @@ def test_acknowledging_twice_or_for_another_epoch_changes_nothing(spool: Store) 
     assert spool.acknowledge(spool.epoch, [1, 1]) == 1
     assert spool.acknowledge(spool.epoch, [1]) == 0
     assert spool.counts().acknowledged == 1
+
+
+def test_an_acknowledgement_of_another_digest_removes_nothing_and_confirms_no_catalogue(spool: Store) -> None:
+    catalogue = bytes(range(16))
+    spool.append(replace(draft(), carries=catalogue))
+    spool.append(draft())
+    first, second = sorted(entries(spool), key=lambda entry: entry.seq)
+    others = [Sealed(1, second.sealed.digest), Sealed(2, first.sealed.digest), Sealed(3, second.sealed.digest)]
+    assert spool.reader.acknowledge(spool.epoch, others) == ([], [1, 2])
+    assert spool.catalogues() == {catalogue: None}
+    both = [*others, first.sealed]  # the receiver stored two batches under this number
+    assert spool.reader.acknowledge(spool.epoch, both) == ([1], [2])
+    assert [entry.seq for entry in entries(spool)] == [2]
+    assert spool.catalogues() == {catalogue: Verdict.CONFIRMED}
 
 
 def test_batches_of_one_window_and_their_positions_are_stored_together(disk: Rig) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.formats.topics import Lane
+from agent.formats.up.acks import Sealed
 from agent.link.session import Backoff
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.uplink.bucket import TokenBucket
@@ -64,6 +65,17 @@ def test_the_window_bounds_what_is_unacknowledged() -> None:
     assert schedule.room() == 2
     waiting = {Turn.LIVE: [entry(seq) for seq in range(4, 9)]}
     assert [batch.seq for batch, _ in schedule.choose(waiting, LANES, 1.0)] == [4, 5]
+
+
+def test_answers_count_only_for_batches_that_were_sent_with_their_digest() -> None:
+    schedule = new()
+    batches = [replace(entry(seq), digest=bytes([seq]) * 32) for seq in (1, 2, 3)]
+    schedule.choose({Turn.LIVE: batches[:2]}, LANES, 0.0)
+    schedule.published(batches[0], 0.0)
+    assert overdue(schedule, 10.0) == [1]  # in flight again, and unanswered
+    named = [batches[0].sealed, Sealed(2, bytes(16)), batches[2].sealed]
+    assert schedule.sent_as("e", named) == [("e", 1)]
+    assert schedule.sent_as("f", named) == []
 
 
 def test_events_go_first_then_live_then_backlog() -> None:
