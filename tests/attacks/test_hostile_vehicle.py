@@ -80,6 +80,14 @@ def rubbish(vehicle: Vehicle) -> Iterator[bytes]:
         yield chance.randbytes(300) if seq % 2 else vehicle.sealed(seq, chance.randbytes(300), key=other_key)
 
 
+def forks(vehicle: Vehicle) -> Iterator[bytes]:
+    """Yield different batches under one number, so that the receiver must ask the lake about each of them."""
+    for count in itertools.count(1):
+        message = hostile.one_signal(1)
+        message.end_us += count
+        yield vehicle.sealed(1, hostile.body(message))
+
+
 def requests(vehicle: Vehicle) -> Iterator[bytes]:
     """Yield requests for updates."""
     return itertools.repeat(build_request(SyncRequest(vehicle.name, Versions(), 0, 0, ())))
@@ -91,6 +99,7 @@ ATTACKS: dict[str, Callable[[Vehicle], Iterator[bytes]]] = {
     "catalogues": catalogues,
     "dates": dates,
     "rubbish": rubbish,
+    "forks": forks,
     "requests": requests,
 }
 

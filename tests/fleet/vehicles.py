@@ -26,6 +26,7 @@ from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_p256
 
 EPOCH = "0123456789abcdef0123456789abcdef"
+MADE = 1_000  # sealed batches that a vehicle keeps to send them again
 T0_US = 1_760_000_000_000_000
 DEMO = Model("Demo", "Hatch", "EU", 2026)
 
@@ -68,6 +69,8 @@ class Vehicle:
         """Return a sealed batch.  The same arguments give the same bytes, as a vehicle sends stored bytes again."""
         made = (seq, body, key)
         if made not in self.made:
+            if len(self.made) >= MADE:
+                del self.made[next(iter(self.made))]
             self.made[made] = seal(self.header(seq), body, key or self.key, self.recipient)
         return self.made[made]
 
