@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test attacks fuzz faults powercut lint bench simulate install lock proto clean
+.PHONY: help setup demo test attacks fuzz faults powercut soak lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -41,6 +41,10 @@ attacks: $(READY)  ## let a hostile vehicle do its worst, a minute for each atta
 faults: $(READY)  ## play kills, cuts, full disks and clock jumps: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(READY)  ## run agent and receiver under load and watch their memory: make soak [MINUTES=60] (build/soak.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: $(READY)  ## measure against cantools, asammdf, python-can and candump (build/bench.json, build/bench.png)
 	@requirements/install-debian cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod \
