@@ -94,7 +94,7 @@ class SignedBody(_message.Message):
     def __init__(self, signature: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class TelemetryBatch(_message.Message):
-    __slots__ = ("format", "campaign", "revision", "start_us", "end_us", "clock", "signals", "events", "columns", "catalogue", "carried")
+    __slots__ = ("format", "campaign", "revision", "start_us", "end_us", "clock", "signals", "events", "columns", "catalogue", "carried", "window")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class TelemetryBatch(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
     CARRIED_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     format: int
     campaign: str
     revision: str
@@ -117,7 +118,8 @@ class TelemetryBatch(_message.Message):
     columns: Columns
     catalogue: bytes
     carried: bytes
-    def __init__(self, format: _Optional[int] = ..., campaign: _Optional[str] = ..., revision: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., clock: _Optional[_Union[Clock, _Mapping]] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., columns: _Optional[_Union[Columns, _Mapping]] = ..., catalogue: _Optional[bytes] = ..., carried: _Optional[bytes] = ...) -> None: ...
+    window: bytes
+    def __init__(self, format: _Optional[int] = ..., campaign: _Optional[str] = ..., revision: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., clock: _Optional[_Union[Clock, _Mapping]] = ..., signals: _Optional[_Union[SignalTable, _Mapping]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., columns: _Optional[_Union[Columns, _Mapping]] = ..., catalogue: _Optional[bytes] = ..., carried: _Optional[bytes] = ..., window: _Optional[bytes] = ...) -> None: ...
 
 class Catalogue(_message.Message):
     __slots__ = ("campaign", "revision", "signals")

@@ -15,6 +15,9 @@ time, as `forked`.  A report of such an epoch is always listed, even if all its 
 batches may be others than the lost ones.  The same holds if the times of the lost batches differ from those of the
 stored ones.  No report names batches that were on a disk when the disk was replaced.  An entry `forked` says that this
 may have happened.
+
+A disk that is put back may still have checkpoints of a window that the vehicle has already sent (docs/decisions/0017).
+If both are in the lake, the samples of the checkpoints are there twice.  The ledger lists these checkpoints as `twice`.
 """
 
 import dataclasses
@@ -52,6 +55,9 @@ COLUMNS: Final = (
 FORKED: Final = "forked"
 """The state of numbers that several batches have.  The row counts the batches beyond the first of each number."""
 _FORKED_BECAUSE: Final = "a disk was put back, or a head unit was copied"
+TWICE: Final = "twice"
+"""The state of checkpoints whose window is also in the lake.  A question about samples can leave out their epoch."""
+_TWICE_BECAUSE: Final = "checkpoints of a window that is also here"
 # In a run of numbers without gaps, the number and its rank differ by a constant.  This difference identifies the run.
 _RUNS: Final = """
     SELECT vehicle, epoch, min(seq) AS first, max(seq) AS last, sum(batches - 1)::BIGINT AS others
@@ -78,6 +84,14 @@ _REPORTED: Final = """
     FROM reports LEFT JOIN batches
     ON batches.vehicle = reports.vehicle AND batches.epoch = lost_epoch AND batches.seq BETWEEN first_seq AND last_seq
     GROUP BY reports.vehicle, reports.epoch, fields, place ORDER BY reports.vehicle, place"""
+_CHECKPOINTS: Final = """
+    SELECT vehicle, epoch, any_value(lane) AS lane, min(seq) AS first, max(seq) AS last, count(*) AS batches,
+           sum(samples)::BIGINT AS samples
+    FROM batches AS checkpoints
+    WHERE ($vehicle IS NULL OR vehicle = $vehicle) AND EXISTS (
+        SELECT 1 FROM batches WHERE batches.vehicle = checkpoints.vehicle AND batches.window = checkpoints.epoch
+    )
+    GROUP BY vehicle, epoch"""
 _Key = tuple[str, str]
 
 
@@ -132,11 +146,13 @@ class _Epoch:
     """Holds the stored numbers and the loss reports of one epoch of a vehicle.
 
     `forked` has the ranges of numbers that several batches have, each with the number of batches beyond one a number.
+    If the epoch is a window that is in the lake as well, `twice` has the row of its checkpoints.
     """
 
     stored: list[Range]
     reports: list[Report]
     forked: list[tuple[Range, int]]
+    twice: list[tuple[object, ...]]
 
     @property
     def last(self) -> int:
@@ -149,7 +165,8 @@ def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stor
     """Return at most `limit` rows: one for each run of sequence numbers that have the same explanation.
 
     A loss before sealing, such as a loss of frames, has no sequence numbers and gets a row of its own.  Runs of stored
-    batches get rows only if `stored` is set.  Forked numbers have rows of their own, after the runs of their epoch.
+    batches get rows only if `stored` is set.  Forked numbers, and checkpoints whose window is also in the lake, have
+    rows of their own after the runs of their epoch.
 
     Raises: Permanent if there is no lake.
     """
@@ -164,11 +181,16 @@ def ledger(lake: str | Location, *, vehicle: str | None = None, limit: int, stor
 
 def _epochs(lake: str | Location, vehicle: str | None) -> dict[_Key, _Epoch]:
     parameters = {"vehicle": vehicle}
-    found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], [], []))
+    found: defaultdict[_Key, _Epoch] = defaultdict(lambda: _Epoch([], [], [], []))
     for line in query(lake, _RUNS, {**parameters, "copies": 1}).to_pylist():
         found[line["vehicle"], line["epoch"]].stored.append((line["first"], line["last"]))
     for line in query(lake, _RUNS, {**parameters, "copies": 2}).to_pylist():
         found[line["vehicle"], line["epoch"]].forked.append(((line["first"], line["last"]), line["others"]))
+    for line in query(lake, _CHECKPOINTS, parameters).to_pylist():
+        counts = (line["lane"], line["first"], line["last"], line["batches"], line["samples"], None)
+        found[line["vehicle"], line["epoch"]].twice.append(
+            (TWICE, _TWICE_BECAUSE, *counts, None, None, True, None, None)
+        )
     for line in query(lake, _REPORTED, parameters).to_pylist():
         fields = _read_fields(line["fields"])
         # A batch of one epoch may report losses of another epoch, for example of an earlier spool.
@@ -202,6 +224,8 @@ def _rows(key: _Key, epoch: _Epoch) -> Iterable[tuple[object, ...]]:
             listed.add(span.record)
     for (first, last), others in epoch.forked:
         yield (*key, FORKED, _FORKED_BECAUSE, None, first, last, others, *[None] * 4, True, None, None)
+    for row in epoch.twice:
+        yield (*key, *row)
     for report in epoch.reports:
         names_numbers = report.first_seq is not None and report.batches > 0
         if report not in listed and (epoch.forked or report.of_others or not names_numbers):

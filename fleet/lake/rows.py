@@ -74,6 +74,7 @@ def _batch_of(batch: OpenedBatch) -> pa.RecordBatch:
         "boot_id": batch.window.clock.boot_id,
         "clock_wall": batch.window.clock.wall_us,
         "clock_boottime_us": batch.window.clock.boottime_us,
+        "window": batch.window.id or None,
     }
     return pa.RecordBatch.from_pylist([row], schema=BATCHES)
 

@@ -73,6 +73,8 @@ BATCHES: Final = pa.schema(
         ("boot_id", pa.string()),
         ("clock_wall", TIME),
         ("clock_boottime_us", pa.int64()),
+        # The id of the window, which is the epoch of its checkpoints.  It is null if no checkpoints were stored.
+        ("window", pa.string()),
     ]
 )
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import secrets
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -14,7 +16,7 @@ from agent.formats.up.seal import read_header
 from agent.telemetry.losses import to_event
 from agent.telemetry.outbox.packer import Body
 from agent.telemetry.outbox.sealer import Sealer
-from agent.telemetry.spool.batch import BatchId, Entry
+from agent.telemetry.spool.batch import BatchId, Entry, Fragment
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool
 from agent.telemetry.uplink.link_gate import LinkGate
@@ -43,6 +45,7 @@ class HeadUnit:
         """Start the agent, as after a power cut."""
         self.spool = Spool(self.folder, LIMITS, now_s=lambda: T0_US / 1e6)
         route = Route(self.vehicle.name, 0, self.vehicle.acks_key)
+        self._open: dict[int, str] = {}  # the ids of the open windows that have checkpoints
         # An acknowledgement needs neither a link nor a pace.
         self.uplink = Uplink(Standing(self.spool.reader, route, Pace(64, 20.0), cast("LinkGate", None)))
 
@@ -68,10 +71,26 @@ class HeadUnit:
             t_us = T0_US + number * 1_000_000
             self._append(Body(Lane.LIVE, 1, encode_window(make_window(number, samples=2)), "drive", 4, t_us, t_us))
 
-    def lose(self, seq: int) -> None:
-        """Lose the batch with this number, because its file was damaged."""
-        (entry,) = [each for each in self.pending() if each.seq == seq]
-        path = next(self.folder.glob(f"batches/*/{entry.name.file}"))
+    def checkpoint(self, number: int) -> None:
+        """Open window `number`, and store a checkpoint with its first sample."""
+        self._open[number] = secrets.token_hex(16)
+        t_us = T0_US + number * 1_000_000
+        first = BatchId(self._open[number], 1)
+        window = make_window(number, samples=1)
+        self._append(Body(Lane.LIVE, 1, encode_window(window), "drive", 2, t_us, t_us, checkpoint=first))
+
+    def close_windows(self) -> list[int]:
+        """Store the open windows in place of their checkpoints, and return their numbers."""
+        closed, self._open = self._open, {}
+        for number, id_ in closed.items():
+            t_us = T0_US + number * 1_000_000
+            content = encode_window(replace(make_window(number, samples=2), id=id_))
+            self._append(Body(Lane.LIVE, 1, content, "drive", 4, t_us, t_us, fragment=Fragment(id_, 1, 1)))
+        return list(closed)
+
+    def lose(self, entry: Entry) -> None:
+        """Lose a batch, because its file was damaged."""
+        path = self.folder / entry.name.folder / entry.name.file
         path.write_bytes(b"damaged")
         assert self.spool.reader.read(entry) is None
 
@@ -86,8 +105,8 @@ class HeadUnit:
         self._append(Body(Lane.EVENTS, 0, encode_window(window), "", 0, T0_US, T0_US, reports=ids))
 
     def _append(self, body: Body) -> None:
-        (id_,) = self.spool.writer.next_ids(1)
-        self.spool.writer.append([self._sealer.seal_body(BatchId(*id_), body)], token=str(next(_tokens)))
+        id_ = body.checkpoint or BatchId(*self.spool.writer.next_ids(1)[0])
+        self.spool.writer.append([self._sealer.seal_body(id_, body)], token=str(next(_tokens)))
 
     def pending(self) -> list[Entry]:
         return self.spool.reader.pending(10_000, exclude=(), lanes=tuple(Lane))
@@ -119,7 +138,13 @@ def topic_of(batch: bytes) -> str:
 
 def windows_in(lake: Path) -> dict[int, int]:
     """Return how many samples of each window the lake has."""
-    rows = ask_sql(
-        str(lake), "SELECT raw // 1000, count(*) FROM samples WHERE signal = 'Speed.VehicleSpeed' GROUP BY 1"
-    )
-    return {int(str(number)): int(str(samples)) for number, samples in rows.rows}
+    found: Counter[int] = Counter()
+    for (number, _), copies in samples_in(lake).items():
+        found[number] += copies
+    return dict(found)
+
+
+def samples_in(lake: Path) -> dict[tuple[int, int], int]:
+    """Return how often the lake has each sample of the speed, named by its window and its place in the window."""
+    rows = ask_sql(str(lake), "SELECT raw, count(*) FROM samples WHERE signal = 'Speed.VehicleSpeed' GROUP BY raw")
+    return {divmod(int(str(raw)), 1_000): int(str(copies)) for raw, copies in rows.rows}

@@ -99,7 +99,9 @@ class Event:
 class Window:
     """Holds what is collected from `start_us` to `end_us` (Unix epoch): the samples of one campaign, or events.
 
-    A window that was made for events has no samples, and `campaign` is "".
+    A window that was made for events has no samples, and `campaign` is "".  `id` has 32 hex digits if checkpoints of
+    the window were stored, and is "" otherwise.  If a disk is put back, the checkpoints may be sent as well as the
+    window.  The receiver then recognises them, because the epoch of their batches is `id`.
     """
 
     campaign: str
@@ -109,6 +111,7 @@ class Window:
     clock: Clock
     groups: tuple[ColumnGroup, ...]
     events: tuple[Event, ...] = ()
+    id: str = ""
 
     @property
     def samples(self) -> int:

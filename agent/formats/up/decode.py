@@ -32,6 +32,7 @@ from agent.formats.up.limits import (
 )
 from agent.formats.up.row_chars import row_chars
 
+WINDOW_ID_BYTES = 16
 _CLOCK_QUALITIES = frozenset(int(quality) for quality in ClockQuality)
 
 FindCatalogue = Callable[[bytes], Catalogue | None]
@@ -97,7 +98,15 @@ def _window(message: pb.TelemetryBatch, catalogue: Catalogue | None, groups: tup
         Clock(quality, clock.boot_id, clock.wall_us, clock.boottime_us),
         groups,
         tuple(_read_event(event) for event in message.events),
+        _read_window_id(message.window),
     )
+
+
+def _read_window_id(id_: bytes) -> str:
+    """Return the id of a window as hex digits.  Raises: delta.MalformedError if the id has a wrong length."""
+    if len(id_) not in (0, WINDOW_ID_BYTES):
+        raise delta.MalformedError(f"the id of its window does not have {WINDOW_ID_BYTES} bytes")
+    return id_.hex()
 
 
 def _find(digest: bytes, find: FindCatalogue) -> Catalogue | None:

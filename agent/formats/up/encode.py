@@ -112,6 +112,7 @@ def _envelope(window: Window) -> pb.TelemetryBatch:
             boottime_us=window.clock.boottime_us,
         ),
         events=[_event_message(event) for event in window.events],
+        window=bytes.fromhex(window.id),
     )
 
 

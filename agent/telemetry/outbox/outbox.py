@@ -20,7 +20,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -147,7 +147,8 @@ class Outbox:
             open_window = self._open.pop(window.campaign, None) or _OpenWindow(_new_window_id())
             if window.samples:
                 catalogue = self._references.of(window) if self._references is not None else None
-                bodies = self._packer.pack_window(window, priority, open_window.id, catalogue)
+                named = replace(window, id=open_window.id) if open_window.checkpoints else window
+                bodies = self._packer.pack_window(named, priority, open_window.id, catalogue)
                 points = (resume_points or {}).get(window.campaign, {})
                 self._parcels.enqueue(Parcel(bodies, points, min(open_window.samples, window.samples)))
         self.flush()

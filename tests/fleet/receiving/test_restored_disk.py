@@ -1,9 +1,11 @@
 """A disk that is put back uses sequence numbers again.  Nothing is lost, nothing is stored twice, the fleet is told."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 import structlog
 
 from agent.formats import telemetry_pb2 as pb
@@ -109,12 +111,12 @@ def test_a_loss_is_told_although_a_loss_before_the_restore_has_its_id_and_its_nu
     unit = HeadUnit(vehicle, tmp_path / "spool")
     unit.copy(tmp_path / "image")
     unit.collect(1)
-    unit.lose(1)
+    unit.lose(next(entry for entry in unit.pending() if entry.seq == 1))
     unit.report()
     deliver(store, unit)
     unit.put_back(tmp_path / "image")
     unit.collect(2, 3)  # the number of the lost batch, and that of the report
-    unit.lose(2)
+    unit.lose(next(entry for entry in unit.pending() if entry.seq == 2))
     unit.report()
     unit.collect(4)
     deliver(store, unit)
@@ -123,6 +125,24 @@ def test_a_loss_is_told_although_a_loss_before_the_restore_has_its_id_and_its_nu
     assert sorted(str(row["first"]) for row in rows if row["state"] == "lost") == [
         utc_text_of(T0_US + number * 1_000_000) for number in (1, 3)
     ]
+
+
+@pytest.mark.parametrize("checkpoint_first", [False, True])
+def test_the_ledger_lists_the_checkpoints_whose_window_is_in_the_lake_too(
+    fleet: FleetFolder, vehicle: Vehicle, store: Store, tmp_path: Path, checkpoint_first: bool
+) -> None:
+    """An image of a running agent has checkpoints of windows that the agent closes and sends later."""
+    unit = HeadUnit(vehicle, tmp_path / "spool")
+    unit.checkpoint(1)
+    shutil.copytree(unit.folder, tmp_path / "image")
+    unit.close_windows()
+    clone = HeadUnit(vehicle, tmp_path / "image")
+    for each in (clone, unit) if checkpoint_first else (unit, clone):
+        deliver(store, each)
+    assert windows_in(fleet.lake) == {1: 3}  # the window has two samples, and the checkpoint has one of them
+    answer = ledger(str(fleet.lake), limit=10, stored=False)
+    (row,) = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    assert (row["state"], row["batches"], row["samples"]) == ("twice", 1, 2)  # one sample of each of two signals
 
 
 def test_a_batch_that_was_taken_long_ago_is_looked_up_in_the_lake(

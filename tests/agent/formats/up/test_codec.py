@@ -184,6 +184,7 @@ def test_a_body_of_another_format_is_told_apart_and_says_what_to_update(format_)
         (lambda m: m.columns.value.steps.pop(), "differ"),
         (lambda m: setattr(m.signals, "names", ".x\n" + m.signals.names), "abbreviated"),
         (lambda m: setattr(m, "catalogue", b"short"), "digest"),
+        (lambda m: setattr(m, "window", b"short"), "id of its window"),
         (lambda m: setattr(m, "carried", b"\x80"), "catalogue"),
     ],
 )

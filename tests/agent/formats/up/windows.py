@@ -72,7 +72,7 @@ def encode_all(window, max_bytes, catalogue=None):
 def plain(window):
     """Return the content of a window as values that compare bit for bit (`repr` distinguishes 0.0 from -0.0)."""
     return (
-        (window.campaign, window.revision, window.start_us, window.end_us, window.clock),
+        (window.id, window.campaign, window.revision, window.start_us, window.end_us, window.clock),
         [
             (
                 group.source_address,

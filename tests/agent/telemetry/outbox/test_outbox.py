@@ -318,6 +318,16 @@ def test_the_header_of_a_checkpoint_names_its_window_as_epoch(tmp_path: Path) ->
     assert sum(each.samples for each in again.windows()) == 9_000
 
 
+def test_a_window_says_its_id_only_if_checkpoints_of_it_were_stored(tmp_path: Path) -> None:
+    """The receiver then recognises checkpoints that a disk which was put back still sends."""
+    depot = Depot(tmp_path)
+    assert put_checkpoint(depot, window(1))
+    (checkpoint,) = tmp_path.glob("checkpoints/*")
+    put(depot, window(1, samples=200))
+    put(depot, window(2))
+    assert [each.id for each in depot.windows()] == [checkpoint.name.split(".")[0], ""]
+
+
 def test_checkpoints_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_lost(tmp_path: Path) -> None:
     depot = Depot(tmp_path, pending_max_bytes=1)
     assert put_checkpoint(depot, window(1, samples=700))
