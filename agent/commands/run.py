@@ -5,6 +5,7 @@ the imports.  For this reason, the top of this file imports little more than the
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ def start(read: Callable[[], Loaded], *, until_delivered: bool = False, limits: 
     replaces the default limits of `agent.runtime.limits`, which no configuration can set.
     """
     # The device key is read later, so no moment is left in which a crash could write it to the disk.
+    started_s = time.monotonic()
     forbid_dumps()
     return_freed_memory()
     notifier = Notifier()
@@ -49,5 +51,5 @@ def start(read: Callable[[], Loaded], *, until_delivered: bool = False, limits: 
 
     from agent.runtime import supervisor
 
-    process = supervisor.Process(notifier, descriptors, limits)
+    process = supervisor.Process(notifier, descriptors, started_s, limits)
     return asyncio.run(supervisor.run(loaded, read, process, until_delivered=until_delivered))

@@ -64,10 +64,18 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     server: Server
 
 
-def assemble(configuration: Configuration, limits: Limits, descriptors: Descriptors, started_s: float) -> Assembly:
+def assemble(
+    configuration: Configuration,
+    limits: Limits,
+    descriptors: Descriptors,
+    *,
+    started_s: float,
+    since_s: float,
+) -> Assembly:
     """Build and connect all components of one agent.  Blocking.
 
-    `started_s` is the start of the process on the monotonic clock.
+    `started_s` is the start of the process on the monotonic clock.  `since_s` is the earliest time from which on rings
+    hold frames that no agent of this process has read.
 
     Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  An error leaves no open spool.
     """
@@ -84,7 +92,8 @@ def assemble(configuration: Configuration, limits: Limits, descriptors: Descript
         # The resume points are read before the run begins and before any source runs.  No frame from these points on is
         # durable yet.
         holdings = Holdings(holders, spool.resume_points())
-        spool.begin_run(now_us(), lossy=", ".join(_lossy_buses(sources)))
+        captured_us = round((time.monotonic() - since_s) * 1e6)
+        spool.begin_run(_held_in(sources), since_us=now_us() - captured_us, now_us=now_us())
         outbox = _make_outbox(configuration, limits, spool, clock)
         tables = SignalTables(buses, configuration.plans)
         collector = Collector(tables, outbox, clock, _collector_limits(configuration, limits), holdings=holdings)
@@ -202,10 +211,10 @@ def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
     return Backoff(floor_s=min(0.5, base_s), base_s=base_s, cap_s=configuration.settings.uplink.backoff_max_s)
 
 
-def _lossy_buses(sources: Sequence[Source]) -> list[str]:
-    """Return the buses whose latest frames are lost in a crash, because neither a ring nor a log keeps these frames."""
-    keeping = {source.name for source in sources if isinstance(source, Holder) and source.resumes}
-    return [bus for source in sources if source.name not in keeping for bus in source.buses]
+def _held_in(sources: Sequence[Source]) -> dict[str, str]:
+    """Return for each bus the name of the ring or log that holds its frames, or "" if only the agent's memory does."""
+    held = {source.name: source.held_in for source in sources if isinstance(source, Holder)}
+    return {bus: held.get(source.name, "") for source in sources for bus in source.buses}
 
 
 def _loss(lost: BusLoss) -> Loss:

@@ -23,7 +23,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -57,8 +57,8 @@ class Process:
 
     notifier: Notifier
     descriptors: Descriptors
+    started_s: float
     limits: Limits | None = None
-    started_s: float = field(default_factory=time.monotonic)
 
 
 class _Ending(Enum):
@@ -98,6 +98,7 @@ class _Supervisor:
         self._read = read
         self._process = process
         self._until_delivered = until_delivered
+        self._since_s = process.started_s
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._next: Configuration | None = None
@@ -155,7 +156,13 @@ class _Supervisor:
 
     def _build(self, configuration: Configuration) -> Agent:
         process = self._process
-        parts = assemble(configuration, process.limits or Limits(), process.descriptors, process.started_s)
+        parts = assemble(
+            configuration,
+            process.limits or Limits(),
+            process.descriptors,
+            started_s=process.started_s,
+            since_s=self._since_s,
+        )
         return Agent(parts, process.notifier)
 
     async def _postpone(self, reason: Transient) -> None:
@@ -179,6 +186,7 @@ class _Supervisor:
                     self._reload.clear()
                     if not await self._needs_new_agent(agent, configuration):
                         continue
+                    self._since_s = time.monotonic()
                     return _Ending.RELOADED
                 else:
                     assert delivered is not None

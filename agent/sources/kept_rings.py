@@ -3,10 +3,15 @@
 The frames of a ring stay in kernel memory for as long as a process holds the ring's descriptor.
 `agent.system.descriptors` holds a duplicate of the descriptor for the next configuration, and lets the service manager
 hold one for the next process.  If a reader is killed, its successor adopts the ring, and no frame is lost.
+
+No ring outlives a power cut.  That a ring is kept does not say that it has the frames of the reader before: the agent
+opens rings at its very start, and may be killed before it goes on.  Each ring therefore has an id, which the spool
+stores with the run of the agent that reads the ring.
 """
 
 import contextlib
 import re
+import secrets
 from collections.abc import Collection
 from typing import Final
 
@@ -18,14 +23,31 @@ from agent.sources.interfaces import interface_up
 from agent.sources.ring_socket import PacketRing
 from agent.system.descriptors import Descriptors
 
-_NAME: Final = re.compile(r"ring-(?P<slot_bytes>\d+)x(?P<slots>\d+)-(?P<interface>.+)")
+_NAME: Final = re.compile(r"ring-(?P<slot_bytes>\d+)x(?P<slots>\d+)-(?P<id>[0-9a-f]{16})-(?P<interface>.+)")
 _log = structlog.get_logger()
 
 
-def rings_of(interface: str, descriptors: Descriptors) -> dict[str, re.Match[str]]:
+def _rings_of(interface: str, descriptors: Descriptors) -> dict[str, re.Match[str]]:
     """Return the kept rings of `interface`: the name of each ring's descriptor, with the match of `_NAME` in it."""
     matches = {name: match for name in descriptors.names() if (match := _NAME.fullmatch(name)) is not None}
     return {name: match for name, match in matches.items() if match["interface"] == interface}
+
+
+def new_ring_id() -> str:
+    """Return a random id for a new ring."""
+    return secrets.token_hex(8)
+
+
+def kept_ring_id(interface: str, descriptors: Descriptors) -> str | None:
+    """Return the id of the ring that `adopt` will return for `interface`, or None if no kept ring can be used.
+
+    Kept rings that cannot be used are closed.
+    """
+    ring = _usable(interface, descriptors)
+    if ring is None:
+        return None
+    ring.close()
+    return ring.ring_id
 
 
 def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
@@ -42,12 +64,12 @@ def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
     The source of the interface adopts the ring later.  If the ring cannot be opened now, no error is raised.  The
     source then opens a ring itself later, and reports any problem.
     """
-    if rings_of(interface, descriptors):
+    if kept_ring_id(interface, descriptors) is not None:
         return
     with contextlib.suppress(OSError, Permanent):
         if not interface_up(interface):
             return
-        ring = PacketRing.open(interface, ring_bytes)
+        ring = PacketRing.open(interface, ring_bytes, new_ring_id())
         try:
             ring.bind()
             descriptors.keep(ring.name, ring.fileno())
@@ -60,17 +82,21 @@ def adopt(interface: str, descriptors: Descriptors, bus: str) -> PacketRing | No
 
     Kept rings that cannot be used are closed.
     """
-    for name, match in rings_of(interface, descriptors).items():
+    ring = _usable(interface, descriptors)
+    if ring is not None:
+        _log.info("ring_adopted", bus=bus, held=ring.held, slots=ring.slots)
+    return ring
+
+
+def _usable(interface: str, descriptors: Descriptors) -> PacketRing | None:
+    for name, match in _rings_of(interface, descriptors).items():
         reason = "another version of this program made the ring"
         # A ring of another slot size has another layout, which only the version that made it can read.
         if int(match["slot_bytes"]) == ring_layout.SLOT_BYTES and (descriptor := descriptors.take(name)) is not None:
             try:
-                ring = PacketRing.adopt(descriptor, int(match["slots"]), interface)
+                return PacketRing.adopt(descriptor, int(match["slots"]), interface, match["id"])
             except (OSError, ValueError) as error:
                 reason = str(error)
-            else:
-                _log.info("ring_adopted", bus=bus, held=ring.held, slots=ring.slots)
-                return ring
-        _log.warning("ring_not_adopted", bus=bus, descriptor=name, reason=reason)
+        _log.warning("ring_not_adopted", interface=interface, descriptor=name, reason=reason)
         descriptors.drop(name)
     return None

@@ -17,7 +17,7 @@ from typing import Final
 
 from agent.errors import Permanent
 from agent.sources import BusLoss
-from agent.sources.kept_rings import adopt, rings_of
+from agent.sources.kept_rings import adopt, kept_ring_id, new_ring_id
 from agent.sources.link import Link
 from agent.sources.ring_socket import PacketRing, unavailable
 from agent.system.descriptors import Descriptors
@@ -55,6 +55,7 @@ class PacketRingSource:
         self._ring_bytes = ring_bytes
         self._on_loss = on_loss
         self._descriptors = descriptors
+        self._new_ring_id = new_ring_id()
         self._first_position = 0
         self._looked_ns = 0
         self._ring: PacketRing | None = None
@@ -63,9 +64,14 @@ class PacketRingSource:
     # ---- for the caller that makes frames durable (agent.telemetry.collect.holdings)
 
     @property
-    def resumes(self) -> bool:
-        """Return whether an earlier reader left its ring for this interface.  No ring outlives a power cut."""
-        return self._descriptors is not None and bool(rings_of(self._interface, self._descriptors))
+    def held_in(self) -> str:
+        """Return the id of the ring that `blocks` will read, or "" if the ring will not outlive this source.
+
+        The ring may be one that an earlier reader or the start of the agent left, or one that `blocks` will open.
+        """
+        if self._descriptors is None:
+            return ""
+        return kept_ring_id(self._interface, self._descriptors) or self._new_ring_id
 
     def begin(self, *, used: int, needed: int) -> None:
         """Let new frames have positions from `used` on.  Call this method before `blocks`.
@@ -114,7 +120,7 @@ class PacketRingSource:
         """Open a new ring, and keep its descriptor for a successor.  Raises: Permanent."""
         where = f"source {self.name}"
         try:
-            ring = PacketRing.open(self._interface, self._ring_bytes)
+            ring = PacketRing.open(self._interface, self._ring_bytes, self._new_ring_id)
         except PermissionError as error:
             raise Permanent(f"{where}: packet rings cannot be used: {unavailable() or error.strerror}") from error
         except OSError as error:

@@ -106,9 +106,9 @@ class ReplaySource:
         return f"{self._path.name}@{_fingerprint(self._path, self._buses)}"
 
     @property
-    def resumes(self) -> bool:
-        """Return True, because a log still has every frame of earlier runs."""
-        return True
+    def held_in(self) -> str:
+        """Return the name of the log, which still has every frame of earlier runs."""
+        return self.position_name
 
     def begin(self, *, used: int, needed: int) -> None:
         """Begin the replay at position `needed`, as earlier frames are durable.  Call this method before `blocks`."""

@@ -176,9 +176,11 @@ def number(slots: Slots, position: int) -> int:
     The slot of the frame is fixed, and the position must belong to this slot.  The result is therefore the lowest
     such position that is not below `position`.
 
-    Call this function only while no frame is held, and while every unread frame is new (was not read before a
-    `rewind`).
+    All frames in the ring count as new from now on.  Call this function only after a `rewind` to the oldest held frame.
     """
+    # `recover` would take a mark of an earlier reader for one of this reader.  The slots of free status belong to the
+    # kernel, which may write there at any moment.
+    slots["captured"][(slots["status"] & _USER) != 0] = _CLASSIC_SIZE
     cursor = int(slots["cursor"][0])
     position += (cursor - position) % len(slots)
     slots["cursor"][0] = position

@@ -9,6 +9,7 @@ import mmap
 import os
 import socket
 import struct
+import threading
 from typing import Final
 
 import numpy as np
@@ -53,13 +54,18 @@ class PacketRing:
     this object if its descriptor is kept elsewhere.
     """
 
-    def __init__(self, sock: socket.socket, ring_bytes: int, interface: str) -> None:
+    def __init__(self, sock: socket.socket, ring_bytes: int, interface: str, ring_id: str) -> None:
         """Map the memory of the ring of `sock`, whose size is `ring_bytes`, and take ownership of `sock`.
+
+        `ring_id` tells this ring from every other one.
 
         Raises: OSError or ValueError if the ring cannot be mapped.  `sock` is closed then.
         """
         self._socket = sock
         self.interface = interface
+        self.ring_id = ring_id
+        self._order = threading.Lock()
+        self._order.acquire()
         try:
             self._map = mmap.mmap(sock.fileno(), ring_bytes)
         except (OSError, ValueError):
@@ -69,7 +75,7 @@ class PacketRing:
         self.held_from, self.position = ring_layout.recover(self._slots)
 
     @classmethod
-    def open(cls, interface: str, ring_bytes: int) -> "PacketRing":
+    def open(cls, interface: str, ring_bytes: int, ring_id: str) -> "PacketRing":
         """Make a ring, which receives frames after `bind`.  Raises: OSError, for example if memory is short."""
         *request, slots = ring_layout.geometry(ring_bytes, mmap.PAGESIZE)
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -83,10 +89,10 @@ class PacketRing:
         except OSError:
             sock.close()
             raise
-        return cls(sock, slots * ring_layout.SLOT_BYTES, interface)
+        return cls(sock, slots * ring_layout.SLOT_BYTES, interface, ring_id)
 
     @classmethod
-    def adopt(cls, descriptor: int, slots: int, interface: str) -> "PacketRing":
+    def adopt(cls, descriptor: int, slots: int, interface: str, ring_id: str) -> "PacketRing":
         """Take over a ring of `slots` slots that another reader left, and take ownership of its `descriptor`.
 
         Raises: OSError or ValueError if the ring cannot be used.  `descriptor` is closed then.
@@ -96,15 +102,16 @@ class PacketRing:
         except OSError:
             os.close(descriptor)
             raise
-        return cls(sock, slots * ring_layout.SLOT_BYTES, interface)
+        return cls(sock, slots * ring_layout.SLOT_BYTES, interface, ring_id)
 
     @property
     def name(self) -> str:
         """Return the name under which to keep the ring's descriptor.
 
-        The name has the slot size in bytes, the number of slots and the interface, for example `ring-160x49920-can0`.
+        The name has the slot size in bytes, the number of slots, the id of the ring and the interface, for example
+        `ring-160x49920-5d0c4f7be1a29638-can0`.
         """
-        return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.interface}"
+        return f"ring-{ring_layout.SLOT_BYTES}x{len(self._slots)}-{self.ring_id}-{self.interface}"
 
     @property
     def slots(self) -> int:
@@ -153,6 +160,10 @@ class PacketRing:
         count = ring_layout.unread(self._slots, self.position, self.held)
         if not count:
             return None
+        # A processor such as ARM may read the frames before the status words that announce them.  Whatever was read
+        # before a lock is released stays before what is read after the lock is acquired again.
+        self._order.release()
+        self._order.acquire()
         block = ring_layout.read(self._slots, self.position, count, buses)
         self.position += count
         return block

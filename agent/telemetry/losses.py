@@ -21,7 +21,8 @@ class Loss:
 
     `batches`, `samples` and `frames` count what was lost; 0 means unknown or not applicable.  The lost batches lie in
     the range `first_seq` to `last_seq` of `epoch`.  If `batches` is smaller than the range, the other batches of the
-    range were not lost.  Times are microseconds since the Unix epoch.
+    range were not lost.  Times are microseconds since the Unix epoch.  A loss with `first_t_us` and without `last_t_us`
+    began at the former; when it ended is unknown.
     """
 
     reason: Reason
@@ -77,7 +78,7 @@ def merge(one: Loss, other: Loss) -> Loss:
         _least(one.first_seq, other.first_seq) if same_epoch else None,
         _most(one.last_seq, other.last_seq) if same_epoch else None,
         _least(one.first_t_us, other.first_t_us),
-        _most(one.last_t_us, other.last_t_us),
+        None if _is_open(one) or _is_open(other) else _most(one.last_t_us, other.last_t_us),
     )
 
 
@@ -135,6 +136,10 @@ class LossCounter:
         later = self.take()
         for loss in (*losses, *later):
             self.add(loss)
+
+
+def _is_open(loss: Loss) -> bool:
+    return loss.first_t_us is not None and loss.last_t_us is None
 
 
 def _least(one: int | None, other: int | None) -> int | None:

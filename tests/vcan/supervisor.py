@@ -58,6 +58,19 @@ class Supervisor:
         self._process.kill()
         assert self._process.wait() == -signal.SIGKILL
 
+    def cut_power(self) -> None:
+        """Kill the process, and close all descriptors that this service manager keeps."""
+        self.kill()
+        with self._changed:
+            for descriptor in self.held.values():
+                os.close(descriptor)
+            self.held.clear()
+
+    def wait_held(self, count: int, timeout_s: float) -> None:
+        """Wait until this service manager keeps `count` descriptors."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.held) >= count, timeout_s), self.log
+
     def stop(self, timeout_s: float) -> int:
         assert self._process is not None
         self._process.terminate()

@@ -30,8 +30,11 @@ class Holder(Protocol):
         """Return the name under which the source's resume points are stored."""
 
     @property
-    def resumes(self) -> bool:
-        """Return whether the source still has the unreleased frames of earlier runs of the agent."""
+    def held_in(self) -> str:
+        """Return the name of the ring or log that holds the unreleased frames, or "" if they end with this process.
+
+        A run that finds the same name as the run before it can read the unreleased frames of that run again.
+        """
 
     def begin(self, *, used: int, needed: int) -> None:
         """Prepare to deliver frames.  The call comes before the first frame.

@@ -122,11 +122,12 @@ class Outbox:
 
         This method must not be called while `put` runs.
         """
+        clock = self._clock()
+        self._writer.collect([description.campaign for description in descriptions], clock.wall_us)
         if self._references is None:
             return
         bodies = [body for parcel in self._parcels.all() for body in parcel.bodies]
         pending = {body.refers for body in bodies if body.refers is not None}
-        clock = self._clock()
         try:
             offers = self._references.put_in_force(descriptions, pending=pending, t_us=clock.wall_us, clock=clock)
         except Transient as error:

@@ -9,6 +9,7 @@ Any thread may add events and losses, but only one thread at a time may pack the
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from agent.formats.topics import Lane
@@ -35,7 +36,8 @@ class Reporter:
         with self._turn:
             if len(self._events) >= EVENTS_HELD:
                 oldest = self._events.popleft()
-                self._losses.add(Loss(Reason.MEMORY_FULL, lane=Lane.EVENTS, detail=oldest.kind, first_t_us=oldest.t_us))
+                lost = Loss(Reason.MEMORY_FULL, lane=Lane.EVENTS, detail=oldest.kind)
+                self._losses.add(replace(lost, first_t_us=oldest.t_us, last_t_us=oldest.t_us))
             self._events.append(event)
 
     def add_loss(self, loss: Loss) -> None:

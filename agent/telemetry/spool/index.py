@@ -16,7 +16,7 @@ from agent.formats.topics import Lane
 from agent.telemetry.spool.batches import Checkpoints, Queues, Rows, Usage
 from agent.telemetry.spool.catalogues import Catalogues
 from agent.telemetry.spool.ledger import HandedOut, Ledger
-from agent.telemetry.spool.progress import Reached, ResumePoints
+from agent.telemetry.spool.progress import Buses, Reached, ResumePoints
 from agent.telemetry.spool.schema import Connect, prepare
 
 
@@ -36,6 +36,7 @@ class Index:
         self.catalogues = Catalogues(connection)
         self.resume_points = ResumePoints(connection)
         self.reached = Reached(connection)
+        self.buses = Buses(connection)
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, handed_out: HandedOut) -> "Index":
@@ -113,6 +114,7 @@ class Index:
         """Read every table except `batches`.  Raises sqlite3.DatabaseError or ValueError for an impossible value."""
         self.resume_points.all()
         self.reached.all()
+        self.buses.all()
         self.catalogues.all()
         self.ledger.check()
         if self.usage.lanes().keys() != set(Lane) or self.next_seq < 1:

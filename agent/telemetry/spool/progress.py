@@ -1,4 +1,4 @@
-"""Stores up to where the data of each source and of each campaign is durable.
+"""Stores up to where the data of each source and of each campaign is durable, and where buses hold the rest.
 
 Each append needs these values, so they are held in memory as well.  If a transaction does not commit, the index must be
 closed, because memory then differs from the disk.  The index that is opened next reads the values from the disk.
@@ -44,7 +44,10 @@ class ResumePoints:
 
 
 class Reached:
-    """Stores the frame time up to which each campaign is durable in this run of the agent."""
+    """Stores the frame time up to which each campaign is durable in this run of the agent.
+
+    For a campaign that has stored nothing yet, this is the time from which on the campaign collects.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
@@ -63,6 +66,22 @@ class Reached:
         self._reached[campaign] = t_us
 
     def clear(self) -> None:
-        """Forget all times.  This is called when a run begins, and when a run has stored everything."""
+        """Forget all times."""
         self._db.execute("DELETE FROM reached")
         self._reached.clear()
+
+
+class Buses:
+    """Stores which buses the run collects from, and which ring or log holds their frames until they are durable."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def all(self) -> dict[str, str]:
+        """Return the name of the ring or log by bus, or "" if the frames of the bus are only in the agent's memory."""
+        return dict(self._db.execute("SELECT bus, held_in FROM buses ORDER BY bus"))
+
+    def replace(self, buses: Mapping[str, str]) -> None:
+        """Set the buses of a new run."""
+        self._db.execute("DELETE FROM buses")
+        self._db.executemany("INSERT INTO buses VALUES (?, ?)", list(buses.items()))

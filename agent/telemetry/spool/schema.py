@@ -13,6 +13,7 @@
     totals         running totals since the epoch began: acknowledged, adopted, and lost by reason
     resume_points  the number of the first frame that is not durable, for each pair of a source and a campaign
     reached        up to which frame time each campaign is durable, in this run of the agent
+    buses          which buses the run collects from, and the name of the ring or log that holds their frames, or ''
     catalogues     one row for each kept catalogue: the id and the checksum of the sealed batch that carried the
                    catalogue, and the receiver's verdict on the catalogue.  A file holds a copy of that batch
 
@@ -72,6 +73,7 @@ CREATE TABLE totals (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE resume_points (source TEXT PRIMARY KEY, point INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE reached (campaign TEXT PRIMARY KEY, t_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE buses (bus TEXT PRIMARY KEY, held_in TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE catalogues (
     digest BLOB PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, verdict TEXT, checksum BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -45,22 +45,19 @@ acknowledgement must not wait.  The files of acknowledged batches are therefore 
 the link has nothing to carry, or as soon as space is needed.
 
 Run.  `begin_run` records that an agent collects, and `end_run` records that everything it collected is stored.  If a
-run ends without `end_run`, the frames that were only in the agent's memory are lost.  The next `begin_run` then records
-the loss `open_window` for each campaign.  The loss begins at the frame time up to which the campaign is durable.  If
-the sources still hold all frames, no loss is recorded.
+run ends without `end_run`, the next `begin_run` records the loss `open_window` for each campaign and each bus whose
+frames are not held any more (agent.telemetry.spool.runs).
 
 Failures.  A full or read-only disk and I/O errors raise Transient.  The token of a failed append shows whether the
 append happened all the same (agent.telemetry.spool.transactions).
 """
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from agent.formats.up.losses import Reason
 from agent.system import durable
-from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss
+from agent.telemetry.spool import runs
 from agent.telemetry.spool.account import Counts, counts
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.reader import Reader
@@ -115,27 +112,19 @@ class Spool:
 
     # ---- runs
 
-    def begin_run(self, now_us: int, *, lossy: str) -> None:
-        """Record that an agent collects from now on, until `end_run` records that everything is stored.
+    def begin_run(self, buses: Mapping[str, str], *, since_us: int, now_us: int) -> None:
+        """Record that an agent collects from `buses`, until `end_run` records that everything is stored.
 
-        `lossy` names the buses whose frames are held only in the memory of the agent.  If the previous run ended
-        without `end_run`, such frames are lost, and the loss `open_window` goes to the ledger.  If `lossy` is empty, no
-        loss is recorded.  Raises Transient.
+        `buses` has the name of the ring or log that holds the frames of each bus, or "".  The first of these frames was
+        captured at `since_us`.  What the previous run has lost goes to the ledger.  Raises Transient.
         """
         with self._transactions.writing() as index:
-            since_us, reached = index.collecting_since_us(), index.reached.all()
-            if since_us is not None and lossy:
-                for campaign, t_us in sorted((reached or {"": since_us}).items()):
-                    loss = Loss(Reason.OPEN_WINDOW, campaign=campaign, detail=lossy[:MAX_DETAIL_CHARS])
-                    index.ledger.add(replace(loss, epoch=index.epoch, first_t_us=t_us, last_t_us=max(t_us, now_us)))
-            index.set_collecting(now_us)
-            index.reached.clear()
+            runs.begin_run(index, since_us=since_us, now_us=now_us, buses=buses)
 
     def end_run(self) -> None:
         """Record that everything that was collected is stored.  Raises Transient."""
         with self._transactions.writing() as index:
-            index.set_collecting(None)
-            index.reached.clear()
+            runs.end_run(index)
 
     # ---- sources
 

@@ -17,6 +17,7 @@ from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.recovery import promote
 from agent.telemetry.spool.room import Room
+from agent.telemetry.spool.runs import note_campaigns
 from agent.telemetry.spool.transactions import Transactions
 
 
@@ -45,8 +46,17 @@ class Writer:
         self._room = room
         self._now_s = now_s
         self._notify = notify
+        self._campaigns: dict[str, int | None] = {}
 
     # ---- storing
+
+    def collect(self, campaigns: Iterable[str], now_us: int) -> None:
+        """Set the campaigns that collect from `now_us` on; the first campaigns collect since the begin of the run.
+
+        The next append stores the campaigns, so that a loss can name those that have stored nothing yet.
+        """
+        began_us = now_us if self._campaigns else None
+        self._campaigns = {campaign: self._campaigns.get(campaign, began_us) for campaign in campaigns}
 
     def next_ids(self, count: int) -> list[BatchId]:
         """Return the ids of the next `count` batches.  Only an append uses ids up.  Raises Transient."""
@@ -101,6 +111,7 @@ class Writer:
         windows = frozenset(batch.fragment.window for batch in batches if batch.fragment is not None)
         with self._transactions.storing(token, contents, closes=windows, dropped=dropped) as index:
             index.set_next_seq(index.next_seq + len(ordinary))
+            note_campaigns(index, self._campaigns)
             index.rows.remove(*(entry.row for entry in dropped))
             for entry, batch in zip(entries, batches, strict=True):
                 self._add(index, entry, refused.get(entry.key), batch.reports)

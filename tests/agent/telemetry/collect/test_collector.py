@@ -103,7 +103,7 @@ class Log:
 
     buses = BUSES
     position_name = "log"
-    resumes = True
+    held_in = "log"
     pressed = False
     needed = 0
 

@@ -13,7 +13,7 @@ class Ring:
         self.began: tuple[int, int] | None = None
         self.released = -1
         self.pressed = False
-        self.resumes = True
+        self.held_in = self.position_name
 
     def begin(self, *, used: int, needed: int) -> None:
         self.began = used, needed

@@ -11,6 +11,7 @@ from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.account import ledger_on_disk
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
+from agent.telemetry.spool.runs import LATE_US
 from tests.agent.telemetry.spool.store import WINDOW, Draft, Store
 from tests.agent.telemetry.spool.test_spool import Rig, batch_files, drop_table, entries, unaccounted
 
@@ -309,37 +310,106 @@ def losses(spool: Store) -> list[Loss]:
     return [loss for _, loss in spool.unreported_losses(100)]
 
 
+def begin(spool: Store, now_us: int, **buses: str) -> None:
+    spool.begin_run(buses, since_us=now_us, now_us=now_us)
+
+
+def named(spool: Store) -> list[tuple[str, str | None, int | None, int | None]]:
+    return [(loss.campaign, loss.bus, loss.first_t_us, loss.last_t_us) for loss in losses(spool)]
+
+
 def test_a_run_that_did_not_end_well_lost_what_came_after_the_last_durable_frame(disk: Rig) -> None:
     spool = disk.open()
-    spool.begin_run(5, lossy="can0")
+    begin(spool, 5, can0="")
     assert losses(spool) == []
     spool.append(checkpoint(1, last_t_us=1_000))
-    spool.append(checkpoint(2, last_t_us=2_000))
+    spool.append(checkpoint(2, last_t_us=LATE_US + 2_000))
     spool.close()
     again = disk.open()
-    again.begin_run(9_000, lossy="can0")
+    begin(again, LATE_US + 9_000, can0="")
     (loss,) = losses(again)
-    assert (loss.reason, loss.campaign, loss.detail) == (Reason.OPEN_WINDOW, "city", "can0")
-    assert (loss.first_t_us, loss.last_t_us, loss.epoch) == (2_000, 9_000, again.epoch)
+    assert (loss.reason, loss.campaign, loss.bus) == (Reason.OPEN_WINDOW, "city", "can0")
+    assert (loss.first_t_us, loss.last_t_us, loss.epoch) == (2_000, LATE_US + 9_000, again.epoch)
 
 
 def test_a_run_that_stored_nothing_lost_what_came_since_it_began(disk: Rig) -> None:
     first = disk.open()
-    first.begin_run(5, lossy="can0")
+    begin(first, LATE_US + 5, can0="", can1="")
     first.close()
     spool = disk.open()
-    spool.begin_run(70, lossy="can0, can1")
-    assert [(loss.campaign, loss.first_t_us, loss.last_t_us) for loss in losses(spool)] == [("", 5, 70)]
+    begin(spool, LATE_US + 70, can2="")
+    assert named(spool) == [("", "can0", 5, LATE_US + 70), ("", "can1", 5, LATE_US + 70)]
 
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_nothing_was_lost_where_all_was_stored_or_the_sources_still_have_it(disk: Rig, ended: bool) -> None:
     spool = disk.open()
-    spool.begin_run(5, lossy="")
+    begin(spool, 5, can0="ring 1")
     spool.append(checkpoint(1))
     if ended:
         spool.end_run()
     spool.close()
     again = disk.open()
-    again.begin_run(70, lossy="can0" if ended else "")
+    begin(again, 70, can0="ring 2" if ended else "ring 1")
     assert losses(again) == []
+
+
+def test_a_ring_that_is_not_the_one_of_the_ended_run_does_not_have_its_frames(disk: Rig) -> None:
+    spool = disk.open()
+    begin(spool, LATE_US + 5, can0="ring 1", can1="ring 2")
+    spool.append(checkpoint(1, last_t_us=LATE_US + 20))
+    spool.close()
+    again = disk.open()
+    begin(again, LATE_US + 70, can0="ring 3", can1="ring 2")
+    assert named(again) == [("city", "can0", 20, LATE_US + 70)]
+
+
+def test_a_bus_that_is_no_longer_configured_lost_its_frames(disk: Rig) -> None:
+    spool = disk.open()
+    begin(spool, LATE_US + 5, can0="ring 1", can1="ring 2")
+    spool.close()
+    again = disk.open()
+    begin(again, LATE_US + 70, can1="ring 2")
+    assert named(again) == [("", "can0", 5, LATE_US + 70)]
+
+
+def test_a_cut_soon_after_a_crash_costs_what_the_ring_still_held_of_the_run_before(disk: Rig) -> None:
+    spool = disk.open()
+    begin(spool, LATE_US + 5, can0="ring 1")
+    spool.append(checkpoint(1, last_t_us=LATE_US + 20))
+    spool.close()
+    crashed = disk.open()
+    begin(crashed, LATE_US + 70, can0="ring 1")  # the ring still holds everything from 20 on
+    crashed.close()
+    cut = disk.open()
+    begin(cut, LATE_US + 90, can0="ring 2")
+    assert named(cut) == [("city", "can0", 20, LATE_US + 90)]
+
+
+def test_a_campaign_that_has_stored_nothing_yet_is_named_too(disk: Rig) -> None:
+    spool = disk.open()
+    begin(spool, LATE_US + 5, can0="")
+    spool.writer.collect(["city", "doors"], 7)
+    spool.append(checkpoint(1, last_t_us=LATE_US + 20))
+    spool.writer.collect(["city", "doors", "new"], LATE_US + 30)
+    spool.append(checkpoint(2, last_t_us=LATE_US + 40))
+    spool.close()
+    again = disk.open()
+    begin(again, LATE_US + 70, can0="")
+    assert {(campaign, first) for campaign, _, first, _ in named(again)} == {("city", 40), ("doors", 5), ("new", 30)}
+
+
+@pytest.mark.parametrize("now_us", [0, 3, LATE_US + 19])
+def test_a_clock_behind_the_ended_run_leaves_the_end_of_the_interval_open(disk: Rig, now_us: int) -> None:
+    spool = disk.open()
+    begin(spool, 5, can0="")
+    spool.append(checkpoint(1, last_t_us=LATE_US + 20))
+    spool.close()
+    again = disk.open()
+    begin(again, now_us, can0="")
+    assert named(again) == [("city", "can0", 20, None)]
+    again.close()
+    third = disk.open()  # the second run did not end well either, and its loss is merged with the first
+    begin(third, now_us + 1, can0="")
+    third.record_losses([Loss(Reason.OPEN_WINDOW, bus="can0", campaign="city", first_t_us=1, last_t_us=9)])
+    assert ("city", "can0", 1, None) in named(third)

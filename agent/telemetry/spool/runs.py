@@ -1,0 +1,78 @@
+"""Records what an agent collects, and which data may be missing if the agent ends without storing it all.
+
+A *run* lasts from `begin_run` to `end_run`.  If there was no `end_run`, a crash or a power cut ended the run.  The next
+`begin_run` then finds out what may be missing.  A bus lost nothing if its frames are still held where the ended run
+held them: in a ring or a log of the same name.  For each other bus and each campaign, a loss `open_window` is recorded.
+
+    first   the frame time up to which the campaign is durable, less LATE_US
+    last    the begin of the new run; no value if the clock shows an earlier time than the ended run has seen
+
+Without a value for `last`, the interval is open: it ends where the bus was captured again, but the clock was not set.
+
+Functions raise sqlite3.Error and must be called within a transaction.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from agent.formats.up.losses import Reason
+from agent.telemetry.losses import Loss
+from agent.telemetry.spool.index import Index
+
+LATE_US: Final = 5_000_000
+"""How much later the frames of one bus may be durable than those of another bus with the same times.
+
+A source is read every 100 ms, and its frames wait while frames of another source are stored.  A slow flash needs
+seconds for that.
+"""
+
+
+def begin_run(index: Index, *, since_us: int, now_us: int, buses: Mapping[str, str]) -> None:
+    """Record that an agent collects from `buses`, whose frames it has captured since `since_us`, until `end_run`.
+
+    `buses` names for each bus the ring or log that holds its frames until they are durable, or is "" for a bus whose
+    frames are only in the memory of the agent.  If the run before did not end well, its losses go to the ledger.
+    """
+    ended_since_us, reached = index.collecting_since_us(), index.reached.all()
+    ended = index.buses.all() if ended_since_us is not None else {}
+    lost = [bus for bus, held_in in ended.items() if not held_in or buses.get(bus) != held_in]
+    if ended_since_us is not None:
+        end_us = now_us if now_us >= max([ended_since_us, *reached.values()]) else None
+        for campaign, t_us in sorted((reached or {"": ended_since_us}).items()):
+            for bus in lost:
+                index.ledger.add(
+                    Loss(
+                        Reason.OPEN_WINDOW,
+                        bus=bus,
+                        campaign=campaign,
+                        epoch=index.epoch,
+                        first_t_us=max(0, t_us - LATE_US),
+                        last_t_us=end_us,
+                    )
+                )
+    if ended_since_us is not None and len(lost) < len(ended):
+        # The other buses still hold frames of the ended run, which the next power cut may cost.
+        since_us = min(since_us, ended_since_us)
+    else:
+        index.reached.clear()
+    index.set_collecting(since_us)
+    index.buses.replace(buses)
+
+
+def note_campaigns(index: Index, campaigns: Mapping[str, int | None]) -> None:
+    """Note since when each of `campaigns` collects; None stands for the begin of the run.
+
+    A campaign that has stored nothing yet may lose data, too.
+    """
+    since_us = index.collecting_since_us()
+    if since_us is not None:
+        for campaign in campaigns.keys() - index.reached.all().keys():
+            t_us = campaigns[campaign]
+            index.reached.set(campaign, since_us if t_us is None else t_us)
+
+
+def end_run(index: Index) -> None:
+    """Record that everything that was collected is stored."""
+    index.set_collecting(None)
+    index.reached.clear()
+    index.buses.replace({})
