@@ -20,6 +20,7 @@ from fleet.lake.batch_key import BatchKey
 from fleet.receiving.inbox import Inbox, SealedBatch
 from fleet.receiving.message import Message
 from fleet.receiving.quarantine import Quarantine
+from tests.powercut.captures import check_captures, drive_captures
 from tests.powercut.spools import check_spool, check_spool_without_index, drive_spool
 
 Promise = Callable[[Any], None]
@@ -142,6 +143,7 @@ def check_receiver(root: Path, before: ReceiverState | None, after: ReceiverStat
 STORES: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "spool": (drive_spool, check_spool),
     "spool_without_index": (drive_spool, check_spool_without_index),
+    "captures": (drive_captures, check_captures),
     "push_store": (drive_pushes, check_pushes),
     "receiver": (drive_receiver, check_receiver),
 }

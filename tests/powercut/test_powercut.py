@@ -1,10 +1,12 @@
 """Run a short form of `make powercut`, and seeds that once failed, and test that planted bugs are found."""
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.powercut.captures import check_captures, drive_captures
 from tests.powercut.cuts import cut_drive
 from tests.powercut.platter import FOLDER, SECTOR, Inode, Model
 from tests.powercut.stores import STORES
@@ -43,6 +45,15 @@ def test_a_single_kind_of_sync_that_is_left_out_is_found(store: str, kind: str, 
         return synced == kind and name in path.name
 
     assert any(cut_drive(store, seed, 25, forgets) for seed in range(10))
+
+
+def test_a_new_ring_that_is_taken_for_that_of_the_run_before_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same() -> str:
+        return "ring"
+
+    monkeypatch.setitem(STORES, "mistaken", (partial(drive_captures, ids=same), partial(check_captures, ids=same)))
+    violations = [violation for seed in range(5) for violation in cut_drive("mistaken", seed, 25)]
+    assert any("which the ledger does not name" in violation.what for violation in violations)
 
 
 def left(model: Model, file: Path) -> set[bytes | None]:

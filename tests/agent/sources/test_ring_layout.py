@@ -209,6 +209,24 @@ def test_positions_go_on_above_those_of_an_earlier_ring() -> None:
     assert ring_layout.read(kernel.slots, 105, 3, ("can0",)).first == 105
 
 
+@given(st.integers(1, 7), st.integers(0, 7), st.integers(0, 7))
+def test_frames_that_another_reader_held_are_new_frames_after_a_renumbering(sent: int, held: int, again: int) -> None:
+    kernel = Kernel(7)
+    for _ in range(sent):
+        kernel.receive()
+    held = min(held, sent)
+    if held:
+        ring_layout.read(kernel.slots, 0, held, ("can0",))
+    ring_layout.rewind(kernel.slots, 0)  # the reader begins, and finds that positions below 100 are used
+    first = ring_layout.number(kernel.slots, 100)
+    assert ring_layout.recover(kernel.slots) == (first, first)
+    count = min(again, sent)
+    if count:
+        assert ring_layout.read(kernel.slots, first, count, ("can0",)).can_id.tolist() == list(range(count))
+    assert ring_layout.recover(kernel.slots) == (first, first + count)  # the reader is killed here
+    assert ring_layout.unread(kernel.slots, first + count, count) == sent - count
+
+
 def test_the_filter_accepts_whole_can_frames_only() -> None:
     program = list(struct.iter_unpack("HBBI", ring_layout.frame_filter()))
 
