@@ -22,24 +22,33 @@ from typing import Final
 # have wrong times.  These times are recognised because they lie before the true wall time of the boot.  They are moved
 # by the difference between the first good reading and the last poor reading of the boot.  The margin of one minute
 # (60000000 µs) keeps right times unmoved if the clock was slewed after the boot.
+#
+# A batch may also close when the clock has just been set, and the vehicle does not say so yet.  Its reading agrees with
+# the first good reading, and counts as set.  10000 µs are more than a clock is slewed in that moment.
 SAMPLES_CORRECTED: Final = """
 CREATE VIEW samples_corrected AS
 WITH readings AS (
     SELECT vehicle, epoch, seq, digest, boot_id, clock_boottime_us, clock IN ('network', 'gnss') AS good,
            clock IN ('unsynchronised', 'rtc') AS poor, epoch_us(clock_wall) - clock_boottime_us AS boot_us
     FROM batches
-), boots AS (
-    SELECT vehicle, boot_id, arg_min(boot_us, clock_boottime_us) FILTER (good) AS good_us,
-           arg_max(boot_us, clock_boottime_us) FILTER (poor) AS poor_us
+), truths AS (
+    SELECT vehicle, boot_id, arg_min(boot_us, clock_boottime_us) FILTER (good) AS good_us
     FROM readings WHERE boot_id <> '' GROUP BY vehicle, boot_id
+), judged AS (
+    SELECT readings.*, good_us, poor AND coalesce(abs(boot_us - good_us) > 10000, true) AS unset,
+           (good OR poor) AND NOT unset AS is_set
+    FROM readings LEFT JOIN truths USING (vehicle, boot_id)
+), boots AS (
+    SELECT vehicle, boot_id, arg_max(boot_us, clock_boottime_us) FILTER (unset) AS poor_us
+    FROM judged WHERE boot_id <> '' GROUP BY vehicle, boot_id
 ), moved AS (
     SELECT samples.*,
-           CASE WHEN poor THEN good_us - boot_us
-                WHEN good AND epoch_us(time) < boot_us - 60000000 THEN good_us - poor_us
-                WHEN good OR NOT poor THEN 0 END AS by_us,
-           poor OR (good AND epoch_us(time) < boot_us - 60000000) AS wrong
+           CASE WHEN unset THEN good_us - boot_us
+                WHEN is_set AND epoch_us(time) < boot_us - 60000000 THEN good_us - poor_us
+                WHEN NOT unset THEN 0 END AS by_us,
+           unset OR (is_set AND epoch_us(time) < boot_us - 60000000) AS wrong
     FROM samples
-    LEFT JOIN readings USING (vehicle, epoch, seq, digest)
+    LEFT JOIN judged USING (vehicle, epoch, seq, digest)
     LEFT JOIN boots USING (vehicle, boot_id)
 )
 SELECT * EXCLUDE (by_us, wrong),

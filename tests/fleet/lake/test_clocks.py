@@ -63,6 +63,22 @@ def test_samples_from_before_the_clock_was_set_within_a_window_are_put_right(lak
     assert list(ask_sql(lake, sql).rows) == expected
 
 
+def test_a_clock_that_is_set_and_not_marked_as_set_yet_is_a_set_clock(lake: str) -> None:
+    """The clock is set first, and the mark of `systemd-timesyncd` comes later.  A batch may close in between."""
+    between = at(2, 40, ClockQuality.UNSYNCHRONISED, stamped_us=BOOT_US + 1)
+    group = between.window.groups[0]
+    t_us = group.t_us.copy()
+    t_us[:5] += WRONG_US - BOOT_US  # the first half was stamped before the clock was set
+    window = replace(between.window, groups=(replace(group, t_us=t_us),))
+    unset = at(1, 20, ClockQuality.UNSYNCHRONISED, stamped_us=WRONG_US)
+    fill(lake, unset, replace(between, window=window), at(3, 50, ClockQuality.NETWORK, stamped_us=BOOT_US))
+    sql = f"""SELECT epoch_us(time_corrected) - {BOOT_US}, time_quality FROM samples_corrected
+              WHERE seq = 2 AND signal = 'Speed.Gear' ORDER BY row"""
+    expected = [(30_000_001 + n * 10_000, "corrected" if n < 5 else "as stamped") for n in range(10)]
+    assert list(ask_sql(lake, sql).rows) == expected
+    assert firsts(lake)[0] == (1, 10_000_000, "corrected")
+
+
 @pytest.mark.parametrize("boot", ["another", ""])
 def test_nothing_is_guessed_from_another_boot(lake: str, boot: str) -> None:
     fill(
