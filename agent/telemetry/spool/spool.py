@@ -53,13 +53,14 @@ Failures.  A full or read-only disk and I/O errors raise Transient.  The token o
 append happened all the same (agent.telemetry.spool.transactions).
 """
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.system import durable
+from agent.telemetry.clock import MachineClock
 from agent.telemetry.losses import MAX_DETAIL_CHARS, Loss
 from agent.telemetry.spool.account import Counts, counts
 from agent.telemetry.spool.folder import SpoolFolder
@@ -79,19 +80,21 @@ class Spool:
         folder: Path,
         limits: Limits,
         *,
-        now_s: Callable[[], float] = time.time,
+        clock: Callable[[], Clock] | None = None,
         disk: durable.Disk | None = None,
         open_database: Connect = connect,
     ) -> None:
         """Open the spool in `folder`, create it if it is missing, and recover what is there.
 
-        Raises Transient if the disk refuses, and Permanent if another process uses the spool.
+        `clock` reads the clocks of the machine; the default is MachineClock.  Raises Transient if the disk refuses, and
+        Permanent if another process uses the spool.
         """
+        clock = clock or MachineClock().read
         self._folder = SpoolFolder(folder, disk or durable.current())
-        self._transactions = Transactions(self._folder, now_s=now_s, open_database=open_database)
-        room = Room(self._transactions, self._folder, limits, now_s)
-        self.reader = Reader(self._transactions, self._folder, room, now_s=now_s)
-        self.writer = Writer(self._transactions, self._folder, room, now_s=now_s, notify=self.reader.notify)
+        self._transactions = Transactions(self._folder, clock=clock, open_database=open_database)
+        room = Room(self._transactions, self._folder, limits, clock)
+        self.reader = Reader(self._transactions, self._folder, room, clock=clock)
+        self.writer = Writer(self._transactions, self._folder, room, clock=clock, notify=self.reader.notify)
         try:
             self._transactions.recover()
         except BaseException:
