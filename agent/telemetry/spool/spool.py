@@ -21,7 +21,8 @@ Append.  The files are made durable first (write and fsync of each file, then fs
 transaction adds the rows, uses up the numbers, marks the loss records in the batches as reported, and sets the resume
 points of the sources.  All of this happens, or nothing does.  A file whose transaction did not commit is deleted.
 Before the append, batches are evicted if the quota, the age limit or the free space demands it.  The eviction is a
-transaction of its own, which also records the losses in the ledger.
+transaction of its own, which also records the losses in the ledger.  No step of the wall clock makes a batch older
+(agent.telemetry.spool.boots).
 
 Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.  A
 checkpoint is numbered within its window, and the epoch in its header is the window's id.  So a checkpoint uses up no
