@@ -61,8 +61,9 @@ class Moment(NamedTuple):
 def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
     """Return `boots`, of which the last is the present boot, with what the reading `now` adds.
 
-    A CLOCK_BOOTTIME that went back is that of another boot, even if the boot id says otherwise.  A machine that tells
-    no boot id (an empty one) therefore also counts correctly, although two of its boots may count as one.
+    A CLOCK_BOOTTIME that went back is that of another boot, even if the boot id says otherwise.  If the machine tells
+    no boot id (an empty one), two of its boots may count as one.  Such a boot gets no date, so only the time switched
+    on counts.
     """
     if boots and boots[-1].boot_id == now.boot_id and boots[-1].until_us <= now.boottime_us:
         *earlier, present = boots
@@ -70,7 +71,7 @@ def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
     else:
         earlier = list(boots)
         present = Boot(boots[-1].number + 1 if boots else 1, now.boot_id, now.boottime_us)
-    if now.is_trusted:
+    if now.is_trusted and now.boot_id:
         began_us = now.wall_us - now.boottime_us
         earliest_us = began_us if present.earliest_us is None else min(began_us, present.earliest_us)
         latest_us = began_us if present.latest_us is None else max(began_us, present.latest_us)
