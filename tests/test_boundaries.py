@@ -31,7 +31,8 @@ agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/te
 agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
 agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
-agent/telemetry/spool/batch.py agent/telemetry/spool/names.py agent/telemetry/spool/retention.py
+agent/telemetry/spool/batch.py agent/telemetry/spool/boots.py agent/telemetry/spool/names.py
+agent/telemetry/spool/retention.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py

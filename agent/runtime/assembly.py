@@ -29,7 +29,7 @@ from agent.settings.sections import UplinkSettings
 from agent.sources import BusLoss, Source
 from agent.sources.feeder import Feeder
 from agent.system.descriptors import Descriptors
-from agent.telemetry.clock import MachineClock, SteadyClock
+from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.collect.collector import Limits as CollectorLimits
 from agent.telemetry.collect.holdings import Holder, Holdings
@@ -160,7 +160,7 @@ def _open_spool(configuration: Configuration) -> Spool:
     return Spool(
         configuration.state / "spool",
         SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes),
-        now_s=SteadyClock(configuration.runtime_folder / "steady-clock"),
+        clock=MachineClock().read,
     )
 
 

@@ -1,17 +1,14 @@
-"""Reads the clocks of this machine together, so that the receiver can correct the times of a wrong wall clock.
+"""Reads the clocks of this machine together, so that the times of a wrong wall clock can be corrected.
 
 The wall clock gives the date, and may be set at any time.  CLOCK_BOOTTIME is never set, so it measures intervals.  The
 boot id names the boot from which CLOCK_BOOTTIME counts.
 """
 
 import time
-from contextlib import suppress
-from math import isfinite
 from pathlib import Path
 
 from agent.formats.up.columns import Clock, ClockQuality
 from agent.system.boot import boot_id
-from agent.system.durable import write_file
 
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
 
@@ -38,41 +35,3 @@ class MachineClock:
             return ClockQuality.RECORDED
         # systemd-timesyncd creates this file when it has first synchronised the wall clock.
         return ClockQuality.NETWORK if _SYNCHRONISED.exists() else ClockQuality.UNSYNCHRONISED
-
-
-class SteadyClock:
-    """A clock for computing ages, in seconds since the Unix epoch.  Setting the wall clock does not change its time.
-
-    The wall clock is read once in each boot, and CLOCK_BOOTTIME counts on from that reading.  `file` keeps the offset
-    between the two clocks, so that it survives restarts of the agent.  After a reboot, the wall clock is read again,
-    because CLOCK_BOOTTIME does not count the time for which the machine was off.
-    """
-
-    def __init__(self, file: Path) -> None:
-        """Read the offset from `file` if it belongs to this boot, or else store a new offset in `file`.
-
-        `file` need not survive a power cut.  If `file` cannot be written, the clock is steady only until the next start
-        of the agent.
-        """
-        boot = boot_id()
-        kept = _kept_offset_s(file, boot)
-        self._offset_s = time.time() - _boottime_s() if kept is None else kept
-        if kept is None:
-            with suppress(OSError):
-                write_file(file, f"{boot} {self._offset_s!r}\n".encode())
-
-    def __call__(self) -> float:
-        """Return the time of this moment in seconds since the Unix epoch."""
-        return _boottime_s() + self._offset_s
-
-
-def _boottime_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _kept_offset_s(file: Path, boot: str) -> float | None:
-    try:
-        of, offset_s = file.read_text().split(" ")
-        return float(offset_s) if boot and of == boot and isfinite(float(offset_s)) else None
-    except (OSError, ValueError):
-        return None

@@ -11,6 +11,7 @@ from typing import cast
 
 from agent.formats import topics
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.formats.up.encode import encode_window
 from agent.formats.up.seal import read_header
 from agent.telemetry.losses import to_event
@@ -43,7 +44,7 @@ class HeadUnit:
 
     def start(self) -> None:
         """Start the agent, as after a power cut."""
-        self.spool = Spool(self.folder, LIMITS, now_s=lambda: T0_US / 1e6)
+        self.spool = Spool(self.folder, LIMITS, clock=lambda: Clock(ClockQuality.NETWORK, "boot", T0_US, 5_000_000))
         route = Route(self.vehicle.name, 0, self.vehicle.acks_key)
         self._open: dict[int, str] = {}  # the ids of the open windows that have checkpoints
         # An acknowledgement needs neither a link nor a pace.

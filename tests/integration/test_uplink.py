@@ -20,6 +20,7 @@ from agent.errors import Transient
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Ack, Refusal, Sealed, sign_ack
+from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.formats.up.seal import digest_of
 from agent.link.mqtt import Connection, Endpoint, connect
@@ -48,16 +49,17 @@ KEY = Ed25519PrivateKey.generate()
 PACE = Pace(in_flight=8, ack_timeout_s=0.3, patience_cap_s=2.0, refusal=Backoff(0.2, 0.2, 0.4))
 
 
-class Clock:
-    """The spool's wall clock, which the test can set back."""
+class SpoolClock:
+    """The clocks by which the spool tells ages.  The test can set them back before the first append."""
 
     behind_s = 0.0
 
-    def __call__(self) -> float:
-        return time.time() - self.behind_s
+    def __call__(self) -> Clock:
+        now = MachineClock().read()
+        return replace(now, boottime_us=now.boottime_us - round(self.behind_s * 1e6))
 
 
-CLOCK = Clock()
+CLOCK = SpoolClock()
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def fleet(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Store]:
-    spool = Store.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, now_s=CLOCK)
+    spool = Store.open(tmp_path / "spool", quota_bytes=10**8, max_age_s=1e9, reserve_bytes=0, clock=CLOCK)
     yield spool
     spool.close()
 

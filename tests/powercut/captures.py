@@ -28,6 +28,7 @@ from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool
 from can_dbc.frames import FrameBlock
 from tests.agent.sources.test_ring_layout import Kernel, classic
+from tests.powercut.spools import NOW
 
 BUSES = ("can0", "can1")
 CAMPAIGNS = ("short", "long")
@@ -246,7 +247,7 @@ class Drive:
 
 
 def open_spool(root: Path) -> Spool:
-    return Spool(root / "state" / "spool", Limits.of(10**7, 1e9, 0), now_s=lambda: 1e9)
+    return Spool(root / "state" / "spool", Limits.of(10**7, 1e9, 0), clock=lambda: NOW)
 
 
 def drive_captures(

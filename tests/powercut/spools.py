@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
@@ -14,6 +15,7 @@ from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool
 
 ALL = tuple(Lane)
+NOW = Clock(ClockQuality.NETWORK, "boot", 1_800_000_000_000_000, 1_000_000_000)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SpoolState:
 
 
 def open_spool(root: Path) -> Spool:
-    return Spool(root / "state" / "spool", Limits.of(12_000, 1e9, 0), now_s=lambda: 1e9)
+    return Spool(root / "state" / "spool", Limits.of(12_000, 1e9, 0), clock=lambda: NOW)
 
 
 class Drive:

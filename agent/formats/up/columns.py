@@ -43,6 +43,11 @@ class Clock:
     wall_us: int
     boottime_us: int
 
+    @property
+    def is_trusted(self) -> bool:
+        """Return whether the network or GNSS has set the wall clock in this boot."""
+        return self.quality in (ClockQuality.NETWORK, ClockQuality.GNSS)
+
 
 class SignalInfo(msgspec.Struct, frozen=True):
     """Describes one signal: `name` is "Message.Signal", `bus` is the channel ("can0"), `bits` is the signal's width."""

@@ -45,7 +45,7 @@ class Counts:
     next_seq: int
     lanes: Mapping[Lane, tuple[int, int]]
     checkpoints: tuple[int, int]
-    oldest_stored_at_s: float | None
+    oldest_stored_wall_us: int | None
     acknowledged: int
     adopted: int
     lost: Mapping[Reason, Total]
@@ -70,7 +70,7 @@ def counts(index: Index) -> Counts:
         next_seq=index.next_seq,
         lanes=index.usage.lanes(),
         checkpoints=index.usage.checkpoints(),
-        oldest_stored_at_s=index.usage.oldest_stored_at_s(),
+        oldest_stored_wall_us=index.usage.oldest_stored_wall_us(),
         acknowledged=totals.pop(ACKNOWLEDGED, NOTHING).batches,
         adopted=totals.pop(ADOPTED, NOTHING).batches,
         lost={Reason(name): total for name, total in totals.items()},
@@ -124,7 +124,8 @@ def spool_status(counts: Counts) -> dict[str, Any]:
 
     Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
     other epochs; `acknowledged`, `waiting` and `lost` include these batches.  `checkpoints` counts the checkpoints of
-    open windows.  A checkpoint uses no sequence number of the spool's epoch.
+    open windows.  A checkpoint uses no sequence number of the spool's epoch.  `oldest_stored_at` is what the wall clock
+    told then, right or wrong.
     """
     return {
         "epoch": counts.epoch,
@@ -137,8 +138,8 @@ def spool_status(counts: Counts) -> dict[str, Any]:
         "checkpoints_bytes": counts.checkpoints[1],
         "lanes": {lane.label: {"batches": n, "bytes": size} for lane, (n, size) in counts.lanes.items()},
         "oldest_stored_at": None
-        if counts.oldest_stored_at_s is None
-        else datetime.fromtimestamp(counts.oldest_stored_at_s, UTC).isoformat(timespec="seconds"),
+        if counts.oldest_stored_wall_us is None
+        else datetime.fromtimestamp(counts.oldest_stored_wall_us / 1e6, UTC).isoformat(timespec="seconds"),
         "lost": {
             str(reason): {"batches": total.batches, "samples": total.samples, "frames": total.frames}
             for reason, total in counts.lost.items()

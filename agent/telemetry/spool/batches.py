@@ -14,6 +14,7 @@ from typing import Final
 from agent.formats.topics import Lane
 from agent.formats.up.losses import Reason
 from agent.telemetry.spool.batch import UNKNOWN, BatchId, Entry
+from agent.telemetry.spool.boots import Moment
 from agent.telemetry.spool.schema import LISTED, WAITS, lane_of, listed, reason_of
 
 _ENTRY_COLUMNS: Final = (
@@ -31,12 +32,12 @@ class Rows:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def add(self, entry: Entry, stored_at_s: float) -> int:
-        """Add a row for `entry` and return the number of the row; `entry.row` is ignored."""
+    def add(self, entry: Entry, now: Moment) -> int:
+        """Add a row for `entry`, stored `now`, and return the number of the row; `entry.row` is ignored."""
         cursor = self._db.execute(
-            "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, stored_at_s, samples, first_t_us,"
-            " last_t_us, refers, window, fragment, fragments, withdrawn)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO batches (epoch, seq, lane, priority, campaign, size, digest, boot, stored_at_us,"
+            " stored_wall_us, samples, first_t_us, last_t_us, refers, window, fragment, fragments, withdrawn)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 entry.epoch,
                 entry.seq,
@@ -45,7 +46,7 @@ class Rows:
                 entry.campaign,
                 entry.size_bytes,
                 entry.digest,
-                stored_at_s,
+                *now,
                 entry.samples,
                 entry.first_t_us,
                 entry.last_t_us,
@@ -109,26 +110,27 @@ class Queues:
         """
         return entries(self._db, "WHERE lane = ? ORDER BY priority, id DESC", (lane.value,), exclude)
 
-    def newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
+    def newest(self, lane: Lane, limit: int, boot: int, since_us: int, exclude: Keys = ()) -> Iterator[Entry]:
         """Return the fresh batches of a lane in the order of sending.
 
-        A batch is fresh if it is among the `limit` newest batches of all lanes and was stored from `from_s` to `to_s`
-        (seconds since the Unix epoch).  Batches whose id is in `exclude` are left out.
+        A batch is fresh if it is among the `limit` newest batches of all lanes and was stored in `boot` at or
+        after `since_us` (CLOCK_BOOTTIME).  Batches whose id is in `exclude` are left out.
         """
         clauses = (
-            f"WHERE id > ({_NTH_NEWEST}) AND +stored_at_s BETWEEN ? AND ? AND +lane = ? ORDER BY +priority, id DESC"
+            f"WHERE id > ({_NTH_NEWEST}) AND +boot = ? AND +stored_at_us >= ? AND +lane = ? ORDER BY +priority, id DESC"
         )
-        return entries(self._db, clauses, (limit, from_s, to_s, lane.value), exclude)
+        return entries(self._db, clauses, (limit, boot, since_us, lane.value), exclude)
 
-    def not_newest(self, lane: Lane, limit: int, from_s: float, to_s: float, exclude: Keys = ()) -> Iterator[Entry]:
+    def not_newest(self, lane: Lane, limit: int, boot: int, since_us: int, exclude: Keys = ()) -> Iterator[Entry]:
         """Return the batches of a lane that are not fresh (see `newest`), in the order of sending.
 
         Batches whose id is in `exclude` are left out.
         """
         clauses = (
-            f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND stored_at_s BETWEEN ? AND ?) ORDER BY priority, id DESC"
+            f"WHERE lane = ? AND NOT (+id > ({_NTH_NEWEST}) AND boot = ? AND stored_at_us >= ?)"
+            " ORDER BY priority, id DESC"
         )
-        return entries(self._db, clauses, (lane.value, limit, from_s, to_s), exclude)
+        return entries(self._db, clauses, (lane.value, limit, boot, since_us), exclude)
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
         """Return the batches of a lane, the least important first.
@@ -141,13 +143,10 @@ class Queues:
         """Return the checkpoints of open windows whose file is still there, in the order of eviction."""
         return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (WAITS,))
 
-    def stored_between(self, since_s: float, until_s: float, limit: int) -> list[Entry]:
-        """Return up to `limit` batches that were stored from `since_s` to before `until_s`, oldest first.
-
-        Times are seconds since the Unix epoch.  Checkpoints whose file was removed (`withdrawn`) are left out.
-        """
-        clauses = "WHERE stored_at_s >= ? AND stored_at_s < ? AND withdrawn IS NULL ORDER BY stored_at_s LIMIT ?"
-        return list(entries(self._db, clauses, (since_s, until_s, limit)))
+    def stored_before(self, boot: int, before_us: int, limit: int) -> list[Entry]:
+        """Return up to `limit` batches that were stored in `boot` before `before_us` (CLOCK_BOOTTIME), oldest first."""
+        clauses = "WHERE boot = ? AND stored_at_us < ? ORDER BY stored_at_us LIMIT ?"
+        return list(entries(self._db, clauses, (boot, before_us, limit)))
 
 
 class Checkpoints:
@@ -209,10 +208,10 @@ class Usage:
             " (SELECT count(*), coalesce(sum(size), 0) FROM batches WHERE batches.lane = usage.lane)"
         )
 
-    def oldest_stored_at_s(self) -> float | None:
-        """Return when the oldest batch was stored (seconds since the Unix epoch), or None if there is no batch."""
-        oldest = self._db.execute("SELECT min(stored_at_s) FROM batches").fetchone()[0]
-        return None if oldest is None else float(oldest)
+    def oldest_stored_wall_us(self) -> int | None:
+        """Return what the wall clock told when the oldest batch was stored, or None if there is no batch."""
+        oldest = self._db.execute("SELECT stored_wall_us FROM batches ORDER BY id LIMIT 1").fetchone()
+        return None if oldest is None else int(oldest[0])
 
 
 def entries(

@@ -163,7 +163,7 @@ class SpoolFolder:
                 return False
         return True
 
-    def quarantine(self, path: Path, now_s: float) -> None:
+    def quarantine(self, path: Path, now_us: int) -> None:
         """Move a damaged file to quarantine, which keeps the newest QUARANTINE files.  Raises nothing.
 
         The file may be missing.  A file that cannot be moved is removed.
@@ -176,7 +176,7 @@ class SpoolFolder:
             kept = sorted(self._disk.sizes(folder).keys() - {self.index.name})
             for name in kept[: max(0, len(kept) - QUARANTINE + 1)]:
                 self._disk.remove(folder / name)
-            self._disk.rename(path, folder / f"{int(now_s):012d}.{path.parent.name}.{path.name}")
+            self._disk.rename(path, folder / f"{now_us // 1_000_000:012d}.{path.parent.name}.{path.name}")
         except FileNotFoundError:
             return
         except OSError:

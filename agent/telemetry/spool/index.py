@@ -1,6 +1,6 @@
 """Opens the spool's index, runs its transactions, and keeps the state of the spool as a whole (the table `meta`).
 
-Every other table has a class in one of the modules batches, ledger, catalogues and progress.
+Every other table has a class in one of the modules batches, boot_records, ledger, catalogues and progress.
 
 Invariant: a committed transaction survives a power cut (WAL, synchronous=FULL).
 
@@ -14,6 +14,8 @@ from typing import Any
 
 from agent.formats.topics import Lane
 from agent.telemetry.spool.batches import Checkpoints, Queues, Rows, Usage
+from agent.telemetry.spool.boot_records import Boots
+from agent.telemetry.spool.boots import beginnings_us
 from agent.telemetry.spool.catalogues import Catalogues
 from agent.telemetry.spool.ledger import HandedOut, Ledger
 from agent.telemetry.spool.progress import Buses, Reached, ResumePoints
@@ -37,6 +39,7 @@ class Index:
         self.resume_points = ResumePoints(connection)
         self.reached = Reached(connection)
         self.buses = Buses(connection)
+        self.boots = Boots(connection)
 
     @classmethod
     def open(cls, path: Path, open_database: Connect, *, new_epoch: str, handed_out: HandedOut) -> "Index":
@@ -117,6 +120,7 @@ class Index:
         self.buses.all()
         self.catalogues.all()
         self.ledger.check()
+        beginnings_us(self.boots.all())
         if self.usage.lanes().keys() != set(Lane) or self.next_seq < 1:
             raise sqlite3.DatabaseError("the index lacks a lane or has an impossible sequence number")
 

@@ -4,12 +4,12 @@ The uplink is the only reader of the spool.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal, Sealed
+from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import MAX_DETAIL_CHARS
 from agent.telemetry.spool.batch import Entry
@@ -44,12 +44,12 @@ class Reader:
         folder: SpoolFolder,
         room: Room,
         *,
-        now_s: Callable[[], float] = time.time,
+        clock: Callable[[], Clock],
     ) -> None:
         self._transactions = transactions
         self._folder = folder
         self._room = room
-        self._now_s = now_s
+        self._clock = clock
         self.on_append: Callable[[], None] | None = None
         """A callback that wakes the uplink after each append of batches to send.  It runs in the appending thread."""
 
@@ -63,15 +63,15 @@ class Reader:
     def pending(self, limit: int, *, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None = None) -> list[Entry]:
         """Return up to `limit` batches to send, in the order of `lanes`.  Batches with an id in `exclude` are left out.
 
-        A batch is fresh if it was stored at most FRESH_S seconds ago and is among the newest FRESH_BATCHES.  `fresh`
-        chooses only fresh batches (True), only batches that are not fresh (False), or all batches (None).  Within a
-        lane, the most important batches come first; among equally important batches, the newest comes first.  Raises
-        Transient.
+        A batch is fresh if it was stored in this boot, at most FRESH_S seconds ago, and is among the newest
+        FRESH_BATCHES.  `fresh` chooses only fresh batches (True), only batches that are not fresh (False), or all
+        batches (None).  Within a lane, the most important batches come first; among equally important batches, the
+        newest comes first.  Raises Transient.
         """
         found: list[Entry] = []
         with self._transactions.reading() as index:
-            now_s = self._now_s()
-            age = (FRESH_BATCHES, now_s - FRESH_S, now_s + FRESH_S)
+            now = index.boots.moment(self._clock())
+            age = (FRESH_BATCHES, now.boot, now.boottime_us - round(FRESH_S * 1e6))
             for lane in lanes:
                 match fresh:
                     case None:
@@ -137,7 +137,7 @@ class Reader:
                 return content
             with self._transactions.writing() as index:
                 index.catalogues.drop(digest)
-            self._folder.quarantine(path, self._now_s())
+            self._folder.quarantine(path, self._clock().wall_us)
             return None
 
     # ---- answers

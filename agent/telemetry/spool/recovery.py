@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import Entry, adopted_entry, loss_of
@@ -49,7 +50,7 @@ class _Adoption:
     needless: list[Path] = field(default_factory=list)
 
 
-def reconcile(index: Index, folder: SpoolFolder, now_s: float, open_windows: Collection[str]) -> None:
+def reconcile(index: Index, folder: SpoolFolder, now: Clock, open_windows: Collection[str]) -> None:
     """Make the index and the files agree, and record in the ledger which batches are lost.
 
     `open_windows` has the ids of the windows that this process still collects; their checkpoints stay checkpoints.
@@ -83,8 +84,11 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float, open_windows: Col
     if new:
         sent = [entry for entry in adoption.readable if not entry.waits]
         index.ledger.count(ADOPTED, batches=len(sent) + len(adoption.lost))
-        for entry in adoption.readable:
-            index.rows.add(entry, now_s)
+        if adoption.readable:
+            # When these batches were stored is unknown, so their age counts from now.
+            moment = index.boots.note(now)
+            for entry in adoption.readable:
+                index.rows.add(entry, moment)
         for name in earlier:
             index.ledger.add(Loss(Reason.INDEX_DAMAGED, epoch=name))
         index.set_recovered()
@@ -92,7 +96,7 @@ def reconcile(index: Index, folder: SpoolFolder, now_s: float, open_windows: Col
     index.commit()
     folder.remove([*orphans, *adoption.needless])
     for path, _ in lost + adoption.lost:
-        folder.quarantine(path, now_s)
+        folder.quarantine(path, now.wall_us)
     for name in earlier:
         folder.remove_epoch_if_empty(name)
 

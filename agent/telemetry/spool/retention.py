@@ -26,9 +26,9 @@ from agent.formats.up.losses import Reason
 class Limits(msgspec.Struct, frozen=True):
     """The limits of the spool.
 
-    `quota_bytes` limits the total size of all batches.  `max_age_s` limits the time since a batch was stored.
-    `reserve_bytes` is the space of the file system that the spool leaves free.  `events_bytes` is the share of the
-    quota that is reserved for events.
+    `quota_bytes` limits the total size of all batches.  `max_age_s` limits the time that certainly passed since a batch
+    was stored (agent.telemetry.spool.boots).  `reserve_bytes` is the space of the file system that the spool leaves
+    free.  `events_bytes` is the share of the quota that is reserved for events.
     """
 
     quota_bytes: int

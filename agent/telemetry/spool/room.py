@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Final
 
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.telemetry.spool import retention
 from agent.telemetry.spool.batch import BatchId, Entry
+from agent.telemetry.spool.boots import observe, over_age
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.recovery import lose
@@ -19,7 +21,6 @@ from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.transactions import Transactions
 
 AGED_AT_ONCE: Final = 64  # one append evicts at most this many batches over age; more than it usually adds
-CLOCK_SET_S: Final = 1_735_689_600.0  # 2025-01-01; an earlier clock was never set, so batches stored by it have no age
 _ARRIVING: Final = 2**62
 
 
@@ -27,12 +28,12 @@ class Room:
     """Keeps the spool within its limits.  The caller must hold the `turn` of the transactions."""
 
     def __init__(
-        self, transactions: Transactions, folder: SpoolFolder, limits: Limits, now_s: Callable[[], float]
+        self, transactions: Transactions, folder: SpoolFolder, limits: Limits, clock: Callable[[], Clock]
     ) -> None:
         self._transactions = transactions
         self._folder = folder
         self._limits = limits
-        self._now_s = now_s
+        self._clock = clock
 
     def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> dict[BatchId, Reason]:
         """Evict batches as the limits demand; return which of the `arriving` batches must not be stored, and why.
@@ -63,8 +64,18 @@ class Room:
             self._transactions.removing = [entry for entry, _, _ in lost]
         if keep:
             for entry, _, _ in lost:
-                self._folder.quarantine(self._folder.path(entry.name), self._now_s())
+                self._folder.quarantine(self._folder.path(entry.name), self._clock().wall_us)
         self._transactions.unlink(self._transactions.removing)
+
+    def _aged(self, index: Index) -> list[Entry]:
+        """Return up to AGED_AT_ONCE batches over the age limit, the oldest first."""
+        aged: list[Entry] = []
+        boots = observe(index.boots.all(), self._clock())
+        for boot, before_us in over_age(boots, round(self._limits.max_age_s * 1e6)):
+            aged += index.queues.stored_before(boot, before_us, AGED_AT_ONCE - len(aged))
+            if len(aged) == AGED_AT_ONCE:
+                break
+        return aged
 
     def _evicted(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> list[tuple[Entry, Reason]]:
         """Return which stored and which `arriving` batches to evict, and why.
@@ -73,9 +84,7 @@ class Room:
         short, the files of acknowledged batches are removed before any batch is evicted.  Raises OSError or
         sqlite3.Error.
         """
-        now_s = self._now_s()
-        since_s = CLOCK_SET_S if now_s >= CLOCK_SET_S else 0.0
-        aged = index.queues.stored_between(since_s, now_s - self._limits.max_age_s, AGED_AT_ONCE)
+        aged = self._aged(index)
         stored_bytes = index.usage.stored_bytes()
         arriving_bytes = sum(entry.size_bytes for entry in arriving)
         taken_bytes = stored_bytes + self._folder.sweeper.doomed[1] + arriving_bytes

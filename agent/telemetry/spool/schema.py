@@ -5,7 +5,9 @@
                    (`collecting_since_us`)
     batches        one row for each stored batch.  A newer row has a larger `id`, and no `id` is used twice.  Lane 0 has
                    the checkpoints whose window may still close; if they are sent later, they travel in lane live.
-                   `withdrawn` says why the file of such a checkpoint was removed
+                   `withdrawn` says why the file of such a checkpoint was removed.  `boot` and `stored_at_us`
+                   (CLOCK_BOOTTIME) tell the age; `stored_wall_us` is for people
+    boots          the boots in which these batches were stored: agent.telemetry.spool.boots
     usage          batches and bytes of each lane; kept by triggers on `batches`
     losses         the ledger.  `reported_in` says where a record is: in the batch of this row (1 or more), in no batch
                    yet (NULL), waiting again because its batch is lost (-1), or arrived with its batch (0).  The newest
@@ -41,15 +43,20 @@ CREATE TABLE meta (
 CREATE TABLE batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     epoch TEXT NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL, priority INTEGER NOT NULL,
-    campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, stored_at_s REAL NOT NULL,
+    campaign TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL,
+    boot INTEGER NOT NULL, stored_at_us INTEGER NOT NULL, stored_wall_us INTEGER NOT NULL,
     samples INTEGER NOT NULL, first_t_us INTEGER, last_t_us INTEGER,
     refers BLOB, window TEXT NOT NULL, fragment INTEGER NOT NULL, fragments INTEGER NOT NULL, withdrawn TEXT,
     UNIQUE (epoch, seq)
 ) STRICT;
 CREATE INDEX by_value ON batches (lane, priority, id DESC);  -- forwards: next to send; backwards: next to evict
-CREATE INDEX by_age ON batches (stored_at_s);
+CREATE INDEX by_age ON batches (boot, stored_at_us);
 CREATE INDEX by_catalogue ON batches (refers) WHERE refers IS NOT NULL;
 CREATE INDEX by_window ON batches (window) WHERE lane = 0;
+CREATE TABLE boots (
+    number INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, until_us INTEGER NOT NULL, earliest_us INTEGER,
+    latest_us INTEGER
+) STRICT;
 CREATE TABLE usage (lane INTEGER PRIMARY KEY, batches INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
 CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
     UPDATE usage SET batches = batches + 1, bytes = bytes + NEW.size WHERE lane = NEW.lane;

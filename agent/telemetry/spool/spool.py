@@ -21,16 +21,17 @@ Append.  The files are made durable first (write and fsync of each file, then fs
 transaction adds the rows, uses up the numbers, marks the loss records in the batches as reported, and sets the resume
 points of the sources.  All of this happens, or nothing does.  A file whose transaction did not commit is deleted.
 Before the append, batches are evicted if the quota, the age limit or the free space demands it.  The eviction is a
-transaction of its own, which also records the losses in the ledger.
+transaction of its own, which also records the losses in the ledger.  No step of the wall clock makes a batch older
+(agent.telemetry.spool.boots).
 
-Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.  A
-checkpoint is numbered within its window, and the epoch in its header is the window's id.  So a checkpoint uses up no
-number of the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the window
-drops the window's checkpoints.  If the agent crashes while the window is open, the checkpoints are sent as ordinary
-batches under the window's id, and the window is not sent.  So the receiver never gets both a window and its
-checkpoints.  If the limits demand the space of a checkpoint, its file is removed, and its row stays, marked as
-withdrawn.  No data is lost yet, because memory still has the window.  If the window never closes, the withdrawn
-checkpoint is recorded as lost.
+Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.
+A checkpoint is numbered within its window, and the epoch in its header is the window's id.  So a checkpoint uses up
+no number of the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the
+window drops the window's checkpoints.  If the agent crashes while the window is open, the checkpoints are sent as
+ordinary batches under the window's id, and the window is not sent.  So the receiver gets a window or its checkpoints,
+but never both, unless the disk is put back or copied.  If the limits demand the space of a checkpoint, its file is
+removed, and its row stays, marked as withdrawn.  No data is lost yet, because memory still has the window.  If the
+window never closes, the withdrawn checkpoint is recorded as lost.
 
 Catalogues.  A batch that carries a catalogue is stored like any other.  A copy of the batch is kept until no stored
 batch refers to the catalogue and no campaign uses it.  Acknowledgement, quota and age do not remove the copy.  When the
@@ -52,11 +53,12 @@ Failures.  A full or read-only disk and I/O errors raise Transient.  The token o
 append happened all the same (agent.telemetry.spool.transactions).
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from agent.formats.up.columns import Clock
 from agent.system import durable
+from agent.telemetry.clock import MachineClock
 from agent.telemetry.spool import runs
 from agent.telemetry.spool.account import Counts, counts
 from agent.telemetry.spool.folder import SpoolFolder
@@ -76,19 +78,21 @@ class Spool:
         folder: Path,
         limits: Limits,
         *,
-        now_s: Callable[[], float] = time.time,
+        clock: Callable[[], Clock] | None = None,
         disk: durable.Disk | None = None,
         open_database: Connect = connect,
     ) -> None:
         """Open the spool in `folder`, create it if it is missing, and recover what is there.
 
-        Raises Transient if the disk refuses, and Permanent if another process uses the spool.
+        `clock` reads the clocks of the machine; the default is MachineClock.  Raises Transient if the disk refuses, and
+        Permanent if another process uses the spool.
         """
+        clock = clock or MachineClock().read
         self._folder = SpoolFolder(folder, disk or durable.current())
-        self._transactions = Transactions(self._folder, now_s=now_s, open_database=open_database)
-        room = Room(self._transactions, self._folder, limits, now_s)
-        self.reader = Reader(self._transactions, self._folder, room, now_s=now_s)
-        self.writer = Writer(self._transactions, self._folder, room, now_s=now_s, notify=self.reader.notify)
+        self._transactions = Transactions(self._folder, clock=clock, open_database=open_database)
+        room = Room(self._transactions, self._folder, limits, clock)
+        self.reader = Reader(self._transactions, self._folder, room, clock=clock)
+        self.writer = Writer(self._transactions, self._folder, room, clock=clock, notify=self.reader.notify)
         try:
             self._transactions.recover()
         except BaseException:

@@ -28,6 +28,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from agent.errors import Permanent, Transient
+from agent.formats.up.columns import Clock
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
@@ -61,9 +62,9 @@ class Transactions:
     Methods block, and any thread may call them.  While a thread holds `turn`, calls of other threads wait.
     """
 
-    def __init__(self, folder: SpoolFolder, *, now_s: Callable[[], float], open_database: Connect) -> None:
+    def __init__(self, folder: SpoolFolder, *, clock: Callable[[], Clock], open_database: Connect) -> None:
         self._folder = folder
-        self._now_s = now_s
+        self._clock = clock
         self._open_database = open_database
         self.turn = threading.RLock()
         self._index: Index | None = None
@@ -105,7 +106,7 @@ class Transactions:
         self._index = self._open_index()
         # This comes first, because a new index would adopt the files of an append that the caller will repeat.
         self._resolve(self._index)
-        reconcile(self._index, self._folder, self._now_s(), self.open_windows)
+        reconcile(self._index, self._folder, self._clock(), self.open_windows)
 
     def _take_lock(self) -> None:
         if self._lock_fd >= 0:

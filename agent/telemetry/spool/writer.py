@@ -9,9 +9,11 @@ from dataclasses import replace
 
 from agent.errors import Transient
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Entry, SealedBatch, entry_of, loss_of
+from agent.telemetry.spool.boots import Moment
 from agent.telemetry.spool.catalogues import Carrier, Verdict
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
@@ -37,14 +39,14 @@ class Writer:
         folder: SpoolFolder,
         room: Room,
         *,
-        now_s: Callable[[], float],
+        clock: Callable[[], Clock],
         notify: Callable[[], None],
     ) -> None:
         """`notify` is called after each append of batches that can be sent, in the thread that appended."""
         self._transactions = transactions
         self._folder = folder
         self._room = room
-        self._now_s = now_s
+        self._clock = clock
         self._notify = notify
         self._campaigns: dict[str, int | None] = {}
 
@@ -113,8 +115,9 @@ class Writer:
             index.set_next_seq(index.next_seq + len(ordinary))
             note_campaigns(index, self._campaigns)
             index.rows.remove(*(entry.row for entry in dropped))
+            now = index.boots.note(self._clock())
             for entry, batch in zip(entries, batches, strict=True):
-                self._add(index, entry, refused.get(entry.key), batch.reports)
+                self._add(index, entry, now, refused.get(entry.key), batch.reports)
                 if batch.lane is not Lane.EVENTS and batch.last_t_us is not None:
                     index.reached.set(batch.campaign, batch.last_t_us)
             for carrier, _ in carriers:
@@ -126,15 +129,15 @@ class Writer:
             # Recovery must not mistake a window that lacks a fragment for a window that was never sent.
             self._folder.settle_checkpoints()
 
-    def _add(self, index: Index, entry: Entry, refused: Reason | None, reports: Collection[int]) -> None:
+    def _add(self, index: Index, entry: Entry, now: Moment, refused: Reason | None, reports: Collection[int]) -> None:
         """Add the row of a batch.  If the limits had no room for the batch, record its loss instead.
 
         A checkpoint for which there is no room gets a row that is marked as withdrawn.
         """
         if refused is None:
-            index.ledger.report(reports, index.rows.add(entry, self._now_s()))
+            index.ledger.report(reports, index.rows.add(entry, now))
         elif entry.waits:
-            index.rows.add(replace(entry, size_bytes=0, withdrawn=refused), self._now_s())
+            index.rows.add(replace(entry, size_bytes=0, withdrawn=refused), now)
         else:
             index.ledger.add(loss_of(entry, refused))
 

@@ -15,10 +15,9 @@ from typing import Final
 import msgspec
 
 from agent.formats.topics import Lane
-from agent.formats.up.columns import Clock, ClockQuality
+from agent.formats.up.columns import Clock
 
 DAY_S: Final = 86_400.0
-_BELIEVED: Final = (ClockQuality.NETWORK, ClockQuality.GNSS)
 
 
 class DayUse(msgspec.Struct, frozen=True):
@@ -59,6 +58,6 @@ def seconds_between(before: Clock, now: Clock) -> float:
     since_boot_s = now.boottime_us / 1e6
     if before.boot_id == now.boot_id:
         return max(0.0, since_boot_s - before.boottime_us / 1e6)
-    if before.quality in _BELIEVED and now.quality in _BELIEVED:
+    if before.is_trusted and now.is_trusted:
         return min(max(since_boot_s, (now.wall_us - before.wall_us) / 1e6), DAY_S)
     return since_boot_s

@@ -384,7 +384,7 @@ def test_quota_and_age_take_no_catalogue_that_batches_refer_to(tmp_path: Path) -
     refers = agent.collect().refers
     assert refers is not None
     agent.spool.close()
-    tight = Store.open(tmp_path / "spool", quota_bytes=1, max_age_s=0.0, reserve_bytes=2**60, now_s=lambda: 4e9)
+    tight = Store.open(tmp_path / "spool", quota_bytes=1, max_age_s=0.0, reserve_bytes=2**60)
     assert tight.catalogue(refers) is not None
     tight.close()
 

@@ -98,7 +98,6 @@ class Depot:
             quota_bytes=50_000_000,
             max_age_s=1e9,
             reserve_bytes=0,
-            now_s=lambda: 1_000.0,
             disk=self.disk,
             open_database=self.ledger,
         )

@@ -1,12 +1,12 @@
 """Provides a spool with writer and reader in one object, and drafts of batches that seal themselves."""
 
 import itertools
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Clock
 from agent.system.durable import Disk
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
 from agent.telemetry.spool.retention import Limits
@@ -69,11 +69,11 @@ class Store(Spool):
         folder: Path,
         limits: Limits,
         *,
-        now_s: Callable[[], float] = time.time,
+        clock: Callable[[], Clock] | None = None,
         disk: Disk | None = None,
         open_database: Connect = connect,
     ) -> None:
-        super().__init__(folder, limits, now_s=now_s, disk=disk, open_database=open_database)
+        super().__init__(folder, limits, clock=clock, disk=disk, open_database=open_database)
         self.stored = self.writer.stored
         self.promote = self.writer.promote
         self.record_losses = self.writer.record_losses
@@ -103,12 +103,12 @@ class Store(Spool):
         quota_bytes: int,
         max_age_s: float,
         reserve_bytes: int,
-        now_s: Callable[[], float] = time.time,
+        clock: Callable[[], Clock] | None = None,
         disk: Disk | None = None,
         open_database: Connect = connect,
     ) -> "Store":
         limits = Limits.of(quota_bytes, max_age_s, reserve_bytes)
-        return cls(folder, limits, now_s=now_s, disk=disk, open_database=open_database)
+        return cls(folder, limits, clock=clock, disk=disk, open_database=open_database)
 
     def append(
         self,

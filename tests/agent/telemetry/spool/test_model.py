@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, SealedBatch
@@ -46,7 +47,7 @@ class SpoolModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="spool-model-"))
         self.fault = Fault()
-        self.now_s = 1_000.0
+        self.now_s = 1_000
         self.batches: dict[BatchId, Batch] = {}  # batches that may be waiting
         self.sendable: dict[BatchId, bytes] = {}  # contents that `pending` has ever offered
         self.acknowledged = 0
@@ -77,10 +78,14 @@ class SpoolModel(RuleBasedStateMachine):
             quota_bytes=QUOTA_BYTES,
             max_age_s=MAX_AGE_S,
             reserve_bytes=0,
-            now_s=lambda: self.now_s,
+            clock=self.clock,
             disk=FlakyDisk(self.fault),
             open_database=connector(self.fault),
         )
+
+    def clock(self) -> Clock:
+        """Return a reading of the clocks.  CLOCK_BOOTTIME goes back where another boot begins."""
+        return Clock(ClockQuality.UNSYNCHRONISED, "", 0, self.now_s * 1_000_000)
 
     def attempt(self, action: Callable[[], None]) -> Literal["done", "failed", "crashed"]:
         """Run `action` on a disk that may fail, in a process that may "crash".  After a crash the spool is reopened."""
@@ -272,7 +277,7 @@ class SpoolModel(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(-50, 150))
     def pass_time(self, seconds: int) -> None:
-        self.now_s += seconds
+        self.now_s = max(0, self.now_s + seconds)
 
     @rule()
     def reopen(self) -> None:

@@ -1,0 +1,115 @@
+"""Computes how long ago a batch was stored, in time that certainly passed.  This file is pure.
+
+Each batch is stored with the boot of the machine and the reading of CLOCK_BOOTTIME.  Only two facts let time pass:
+
+ 1. CLOCK_BOOTTIME.  No program can set it.  It measures the time within a boot, the time since the present boot began,
+    and, for an earlier boot, the time up to the last append of that boot.
+ 2. The wall clock, between two boots in both of which it was trusted (Clock.is_trusted).  The wall clock minus
+    CLOCK_BOOTTIME is the date at which a boot began.  The two dates tell how much time passed between the two
+    beginnings, even if the clock was not set for the first part of a boot.
+
+Where neither fact applies, no time passes.  A vehicle whose clock is never trusted counts the time that it was switched
+on, and not the time that it was off.  So the computed age is never above the true age, and it is the true age if the
+clock was trusted in the boot that stored the batch and in the present boot.
+
+The other readings of the wall clock are not used: not the date of an image (1970, for example), not a plausible date of
+a clock with a battery, and no step before the clock was trusted.  If a trusted clock steps within a boot, the two dates
+of the beginning contradict each other.  Both are kept (`earliest_us` and `latest_us`), and the one that lets less time
+pass counts.  A clock that is trusted and wrong for the whole boot is believed; a clock that goes back between two boots
+lets no time pass.
+
+Example, with the boots in a row and the gaps while the machine was off:
+
+    ├── boot 1 ──┤  off  ├── boot 2 ──┤  off  ├── boot 3 ──>
+     date trusted         clock not set        date trusted
+
+A batch of boot 1 has the age that the two dates tell.  A batch of boot 2 has the age that CLOCK_BOOTTIME tells: the
+rest of boot 2, and boot 3 so far.  The gap between the two is unknown, so `beginnings_us` places all the time off
+before boot 2.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from agent.formats.up.columns import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One boot of the machine in which batches were stored; a later boot has a larger `number`.
+
+    `until_us` is the last reading of CLOCK_BOOTTIME that was kept.  The boot began between `earliest_us` and
+    `latest_us` (Unix epoch) of the trusted wall clock.  Both are None as long as the clock was never trusted.
+    """
+
+    number: int
+    boot_id: str
+    until_us: int
+    earliest_us: int | None = None
+    latest_us: int | None = None
+
+
+class Moment(NamedTuple):
+    """The time at which a batch is stored: the number of the boot, CLOCK_BOOTTIME, and the wall clock as it stands."""
+
+    boot: int
+    boottime_us: int
+    wall_us: int
+
+
+def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
+    """Return `boots`, of which the last is the present boot, with what the reading `now` adds.
+
+    A CLOCK_BOOTTIME that went back is that of another boot, even if the boot id says otherwise.  If the machine tells
+    no boot id (an empty one), two of its boots may count as one.  Such a boot gets no date, so only the time switched
+    on counts.
+    """
+    if boots and boots[-1].boot_id == now.boot_id and boots[-1].until_us <= now.boottime_us:
+        *earlier, present = boots
+        present = replace(present, until_us=now.boottime_us)
+    else:
+        earlier = list(boots)
+        present = Boot(boots[-1].number + 1 if boots else 1, now.boot_id, now.boottime_us)
+    if now.is_trusted and now.boot_id:
+        began_us = now.wall_us - now.boottime_us
+        earliest_us = began_us if present.earliest_us is None else min(began_us, present.earliest_us)
+        latest_us = began_us if present.latest_us is None else max(began_us, present.latest_us)
+        present = replace(present, earliest_us=earliest_us, latest_us=latest_us)
+    return *earlier, present
+
+
+def beginnings_us(boots: Sequence[Boot]) -> list[int]:
+    """Return when each boot began, on a timeline that counts from the first boot, as the module text explains.
+
+    The time from any beginning to the last one is right or too short.  Between two earlier boots, it may be too long.
+    """
+    found: list[int] = []
+    dated: int | None = None  # the last boot so far with a trusted date
+    ended_us = 0
+    for place, boot in enumerate(boots):
+        found.append(ended_us)
+        if boot.earliest_us is not None:
+            if dated is not None:
+                before_us = boots[dated].latest_us
+                assert before_us is not None
+                off_us = found[dated] + boot.earliest_us - before_us - found[place]
+                for undated in range(dated + 1, place + 1):
+                    found[undated] += max(0, off_us)
+            dated = place
+        ended_us = found[place] + boot.until_us
+    return found
+
+
+def over_age(boots: Sequence[Boot], max_age_us: int) -> Iterator[tuple[int, int]]:
+    """Return the numbers of the boots that have batches over the age limit, the oldest boot first.
+
+    Each number comes with a reading of CLOCK_BOOTTIME: batches that were stored before it are over age.  The last of
+    `boots` is the present boot, up to this moment.
+    """
+    beginnings = beginnings_us(boots)
+    limit_us = beginnings[-1] + boots[-1].until_us - max_age_us
+    for boot, began_us in zip(boots, beginnings, strict=True):
+        if began_us >= limit_us:
+            return
+        yield boot.number, limit_us - began_us
