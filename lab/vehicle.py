@@ -36,7 +36,7 @@ class Agent(Process):
 
     def status(self) -> dict[str, Any]:
         """Return the agent's status.  Raises: OSError or http.client.HTTPException while the agent does not answer."""
-        found: dict[str, Any] = json.loads(ask(self._port, "GET", "/status"))
+        found: dict[str, Any] = json.loads(ask(self._port, "GET", "/status", timeout_s=ANSWER_S))
         return found
 
     def status_or_none(self) -> dict[str, Any] | None:
@@ -147,15 +147,17 @@ class Vehicle:
         return Agent(command, log, self.serve_port, machine=self._machine, environment=environment)
 
 
-def ask(address: int | Path, method: str, path: str, body: str | None = None) -> bytes:
+def ask(
+    address: int | Path, method: str, path: str, body: str | None = None, *, timeout_s: float = PATIENCE_S
+) -> bytes:
     """Send one request to a port of 127.0.0.1, or to a Unix socket, and return the body of the answer.
 
     Raises: OSError or http.client.HTTPException if no program answers.
     """
     if isinstance(address, Path):
-        connection: http.client.HTTPConnection = LocalConnection(address, ANSWER_S)
+        connection: http.client.HTTPConnection = LocalConnection(address, timeout_s)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", address, timeout=ANSWER_S)
+        connection = http.client.HTTPConnection("127.0.0.1", address, timeout=timeout_s)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         return connection.getresponse().read()

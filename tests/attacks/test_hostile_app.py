@@ -32,7 +32,9 @@ def serve_forged_toggles(port: int, ready: Connection) -> None:
         ready.send(True)
         while True:
             client, _ = server.accept()
-            client.recv(65_536)
+            request = b""
+            while b"}}" not in request and (more := client.recv(65_536)):
+                request += more
             head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(FORGED)}\r\n\r\n"
             client.sendall(head.encode() + FORGED)
             client.close()
