@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import Permanent
+from agent.serve.addresses import SOCKET
+from agent.serve.local_client import LocalConnection
 from lab.machine import Machine, ThisMachine
 from lab.mosquitto import free_port
 from lab.process import PATIENCE_S, Process
@@ -34,7 +36,7 @@ class Agent(Process):
 
     def status(self) -> dict[str, Any]:
         """Return the agent's status.  Raises: OSError or http.client.HTTPException while the agent does not answer."""
-        found: dict[str, Any] = json.loads(self._ask("GET", "/status", None))
+        found: dict[str, Any] = json.loads(ask(self._port, "GET", "/status", timeout_s=ANSWER_S))
         return found
 
     def status_or_none(self) -> dict[str, Any] | None:
@@ -46,7 +48,7 @@ class Agent(Process):
 
     def toggle(self, key: str) -> Any:
         """Return the value of the toggle `key`, asked over OFREP as an app does."""
-        return json.loads(self._ask("POST", f"/ofrep/v1/evaluate/flags/{key}", '{"context": {}}'))["value"]
+        return ask_toggle(self._port, key)
 
     def until_ready(self) -> None:
         """Wait until the agent has logged that it is ready.  Raises: Permanent, as `until` does."""
@@ -72,14 +74,6 @@ class Agent(Process):
             raise Permanent(f"{error}\nThe agent's last status: {json.dumps(last)}") from error
         assert last is not None
         return last
-
-    def _ask(self, method: str, path: str, body: str | None) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-            return connection.getresponse().read()
-        finally:
-            connection.close()
 
 
 class Vehicle:
@@ -134,6 +128,11 @@ class Vehicle:
         self.config.write_text("\n".join(tables) + "\n")
         return self.config
 
+    @property
+    def socket(self) -> Path:
+        """Return the Unix socket at which the agent answers."""
+        return self.folder / "run" / SOCKET
+
     def write_campaigns(self, *documents: Mapping[str, Any]) -> None:
         """Write each campaign to the file NAME.json in the folder of campaigns."""
         self.campaigns.mkdir(parents=True, exist_ok=True)
@@ -146,6 +145,29 @@ class Vehicle:
         program = self._machine.python("lab.tight_agent" if tight else "agent")
         command = [*program, verb, "--config", str(self.config), *more, *tight]
         return Agent(command, log, self.serve_port, machine=self._machine, environment=environment)
+
+
+def ask(
+    address: int | Path, method: str, path: str, body: str | None = None, *, timeout_s: float = PATIENCE_S
+) -> bytes:
+    """Send one request to a port of 127.0.0.1, or to a Unix socket, and return the body of the answer.
+
+    Raises: OSError or http.client.HTTPException if no program answers.
+    """
+    if isinstance(address, Path):
+        connection: http.client.HTTPConnection = LocalConnection(address, timeout_s)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", address, timeout=timeout_s)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def ask_toggle(address: int | Path, key: str) -> Any:
+    """Return the value of the toggle `key` that the program at `address` tells over OFREP.  Raises: see `ask`."""
+    return json.loads(ask(address, "POST", f"/ofrep/v1/evaluate/flags/{key}", '{"context": {}}'))["value"]
 
 
 def collect_everything(period_ms: int, signals: str = "*", name: str = "everything") -> dict[str, Any]:

@@ -14,6 +14,8 @@ from agent.commands.config_option import add_config
 from agent.commands.status_text import render, render_ledger
 from agent.errors import Permanent, Transient
 from agent.formats.up.ledger import Span, State
+from agent.serve.addresses import SOCKET
+from agent.serve.local_client import LocalConnection
 from agent.settings import identity, settings
 from agent.settings.settings import Loaded
 from agent.system.arguments import add_json
@@ -56,26 +58,18 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
     does not tell it, because every app can ask the agent.  If no agent answers, `running` is False, and `spool` comes
     from the disk.
 
-    Raises: Permanent if the configuration does not name the port, or if another program answers there.
+    Raises: Permanent if the agent answers with an error.
     """
-    serve = loaded.settings.serve
-    if serve.port == 0:
-        raise Permanent(
-            f"{loaded.file}: serve.port is 0, so only the log of the agent says on which port it answers; set a port"
-        )
-    connection = http.client.HTTPConnection(serve.host, serve.port, timeout=TIMEOUT_S)
+    # Another program may hold the port, but only the agent answers in its runtime folder.
+    connection = LocalConnection(loaded.path(loaded.settings.state.runtime_folder) / SOCKET, TIMEOUT_S)
     try:
         connection.request("GET", "/status")
         answer = connection.getresponse()
-        content = answer.read()
-        if answer.status == http.client.OK:
-            found: dict[str, Any] = json.loads(content)
-            return {"vehicle": _vehicle(loaded), **found}
-        raise Permanent(
-            f"{serve.host}:{serve.port} answers with HTTP status {answer.status}; "
-            "check whether another program uses serve.port"
-        )
-    # No agent runs, or the agent hangs, or the answer is not HTTP or JSON.  The disk still has the account of batches.
+        found: dict[str, Any] = json.loads(answer.read())
+        if answer.status != http.client.OK:
+            raise Permanent(f"The agent answers with HTTP status {answer.status}: {found}; see its log.")
+        return {"vehicle": _vehicle(loaded), **found}
+    # No agent runs, or the agent hangs.  The disk still has the account of batches.
     except (OSError, http.client.HTTPException, ValueError):
         return {"vehicle": _vehicle(loaded), "running": False, **_from_disk(loaded)}
     finally:

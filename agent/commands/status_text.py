@@ -35,6 +35,7 @@ def _work_lines(status: Mapping[str, Any]) -> list[str]:
     if telemetry["problem"]:
         lines.append(f"disk      {telemetry['problem']}")
     lines.append(f"pushes    release {pushes['version']}{' (on trial)' if pushes['in_trial'] else ''}")
+    lines += [f"serves    {each['address']}{_problem(each)}" for each in status["addresses"]]
     lines += [f"toggle    {key} = {one['value']!r} ({one['variant']})" for key, one in status["toggles"].items()]
     return lines
 

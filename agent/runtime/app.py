@@ -41,16 +41,14 @@ class Agent:
     async def running(self) -> AsyncIterator[None]:
         """Run the agent while the `with` block runs, then store the open windows and close everything.
 
-        Raises: AgentError if the agent cannot start, for example if its port is taken; an ExceptionGroup if a task
+        Raises: AgentError if the agent cannot start, for example if the disk is full; an ExceptionGroup if a task
         fails.
         """
         parts, settings = self._parts, self._parts.configuration.settings
         try:
-            async with parts.server as server:
-                # The port is opened first, because `applier.start` records a start of a release on trial.  A port
-                # that is taken must not count as a crash of the release.
-                await parts.applier.start()
-                log.info("serving", url=f"http://{settings.serve.host}:{server.port}")
+            # Requests may wait in a socket from systemd already, and their answers need the release in force.
+            await parts.applier.start()
+            async with parts.listeners:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
                         group.create_task(self._feed(), name="sources"),
@@ -58,6 +56,7 @@ class Agent:
                         group.create_task(parts.link.run(parts.online), name="link"),
                         group.create_task(parts.applier.watch_trials(settings.pushes.trial_s), name="trials"),
                         group.create_task(parts.outbox.run(), name="outbox"),
+                        group.create_task(parts.listeners.run(), name="listeners"),
                         group.create_task(self._watchdog(), name="watchdog"),
                     ]
                     self._report_ready()

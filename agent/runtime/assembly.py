@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import msgspec
 
 from agent.formats.topics import Lane
+from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
@@ -21,8 +22,10 @@ from agent.runtime.configured_sources import make_sources, source_buses
 from agent.runtime.limits import UNCONFIRMED_BYTES, Limits
 from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
+from agent.serve.addresses import LoopbackPort, RuntimeSocket
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.http import Server
+from agent.serve.listeners import Listeners
 from agent.serve.toggles import ToggleService
 from agent.settings.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
 from agent.settings.sections import UplinkSettings
@@ -61,7 +64,7 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     applier: Applier
     online: Online
     link: LinkKeeper
-    server: Server
+    listeners: Listeners
 
 
 def assemble(
@@ -106,6 +109,8 @@ def assemble(
         link = LinkKeeper(
             endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
         )
+        server = Server(toggles.routes)
+        listeners = _make_listeners(configuration, server, outbox, descriptors)
         status = LiveStatus(
             broker=settings.uplink.broker,
             started_s=started_s,
@@ -117,8 +122,9 @@ def assemble(
             uplink=uplink.status,
             applier=applier,
             toggles=toggles,
+            listeners=listeners,
         )
-        server = Server((*toggles.routes, *status.routes), host=settings.serve.host, port=settings.serve.port)
+        server.add_routes(status.routes)
         # Everything is built, so the spool stays open, and the owner of the assembly closes it.
         undo.pop_all()
     return Assembly(
@@ -131,7 +137,7 @@ def assemble(
         applier=applier,
         online=Online(identity.vehicle, uplink, applier),
         link=link,
-        server=server,
+        listeners=listeners,
     )
 
 
@@ -176,6 +182,17 @@ def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clo
         # describe its signals itself.
         refer=configuration.settings.uplink.ack == "receiver",
     )
+
+
+def _make_listeners(
+    configuration: Configuration, server: Server, outbox: Outbox, descriptors: Descriptors
+) -> Listeners:
+    serve = configuration.settings.serve
+    addresses = (
+        RuntimeSocket(configuration.runtime_folder),
+        LoopbackPort(serve.host, serve.port, descriptors),
+    )
+    return Listeners(server, addresses, lambda kind, fields: outbox.add_event(Event(now_us(), kind, fields)))
 
 
 def _collector_limits(configuration: Configuration, limits: Limits) -> CollectorLimits:

@@ -19,6 +19,7 @@ from agent.errors import AgentError, Permanent
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
 from agent.serve.http import Request, Response, Route, json_response
+from agent.serve.listeners import Listeners
 from agent.serve.toggles import ToggleService
 from agent.sources.feeder import Feeder
 from agent.telemetry.collect.collector import Collector
@@ -78,6 +79,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     uplink: Callable[[], Mapping[str, Any]]
     applier: Applier
     toggles: ToggleService
+    listeners: Listeners
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -121,6 +123,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
                 "refused": dict(self.applier.refused),
                 "problem": self.applier.problem,
             },
+            "addresses": self.listeners.status(),
             "toggles": self._toggle_values(),
         }
 

@@ -14,8 +14,8 @@ built with the same spool.
     ran, and a component failed for good               end the process with the error
 
 Invariant: if a reload finds a mistake, the earlier configuration stays in use, and one message in the log names the
-mistake.  Most mistakes are found while the agent runs.  A mistake that shows only when the components are built (a port
-that is taken) costs a short interruption.
+mistake.  Most mistakes are found while the agent runs.  A mistake that shows only when the components are built
+(another agent uses the spool) costs a short interruption.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- The server binds only to a loopback address.
+- The server listens only where `addresses` lets it: on loopback, and on a Unix socket.
 - The size of a request and of its headers, the time that a client may take, and the number of clients are limited.
 - A client that holds connections does not keep other clients out (`connections`).
 - If a handler raises an AgentError, the client gets status 500 for this request, and other clients are not affected.
@@ -11,23 +11,23 @@ Invariants:
 """
 
 import asyncio
-import ipaddress
 import json
+import socket
 import time
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Final, cast
 
 import h11
 import msgspec
 import structlog
 
-from agent.errors import AgentError, Permanent, Transient
+from agent.errors import AgentError, Transient
+from agent.serve.addresses import is_loopback
 from agent.serve.connections import Connection, Connections
-from agent.system.socket_owner import peer_user
+from agent.system.socket_owner import local_peer_user, peer_user
 
 BODY_BYTES: Final = 64_000
 """The size limit of the body of a request; an evaluation context has only a few hundred bytes."""
@@ -89,53 +89,43 @@ class Route(msgspec.Struct, frozen=True):
 def _owner(connection: TransportSocket) -> int | None:
     """Return the user of the client, or None if the kernel does not know or the client is gone."""
     try:
+        if connection.family == socket.AF_UNIX:
+            return local_peer_user(connection)
         return peer_user(connection.family, connection.getsockname()[:2], connection.getpeername()[:2])
     except (OSError, Transient):
         return None
 
 
 class Server:
-    """Serves HTTP as an asynchronous context manager, until the `async with` block ends.
+    """Serves HTTP on the sockets that `listen` gets, until `close`.
 
-    With port 0 the system chooses a free port, and the attribute `port` then has its number.  Handlers run on the event
-    loop, so a handler must either return quickly or be a coroutine.
-
-    Raises: Permanent, on entry, if `host` is not a loopback address or the port is in use.
+    Handlers run on the event loop, so a handler must either return quickly or be a coroutine.
     """
 
-    def __init__(self, routes: tuple[Route, ...], *, host: str = "127.0.0.1", port: int, owner: Owner = _owner) -> None:
+    def __init__(self, routes: tuple[Route, ...], *, owner: Owner = _owner) -> None:
         self._routes = routes
-        self._host = host
-        self.port = port
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._clients: set[asyncio.Task[None]] = set()
         self._connections = Connections()
         self._owner = owner
 
-    async def __aenter__(self) -> "Server":
-        if not _is_loopback(self._host):
-            raise Permanent(
-                f"serve.host {self._host!r} is not a loopback address, and the server has no passwords; "
-                "use 127.0.0.1 or ::1"
-            )
-        try:
-            self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=_READ_BYTES)
-        except OSError as error:
-            raise Permanent(
-                f"The agent cannot listen on {self._host}:{self.port}: {error.strerror}; set another serve.port"
-            ) from error
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+    def add_routes(self, routes: tuple[Route, ...]) -> None:
+        """Answer requests for these routes as well."""
+        self._routes += routes
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
+    async def listen(self, listener: socket.socket) -> None:
+        """Serve on `listener`, a socket that listens already, and take ownership of it."""
+        self._servers.append(await asyncio.start_server(self._serve, sock=listener, limit=_READ_BYTES))
+
+    async def close(self) -> None:
+        """Close all sockets and connections."""
+        for server in self._servers:
+            server.close()
         for client in self._clients:
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
-        await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -160,7 +150,7 @@ class Server:
 
     async def _answer(self, request: Request) -> Response:
         # Browsers send Origin with every cross-origin POST, and apps of the head unit never do.
-        if "origin" in request.headers or not _is_loopback(_host_name(request.headers.get("host", "localhost"))):
+        if "origin" in request.headers or not is_loopback(_host_name(request.headers.get("host", "localhost"))):
             return json_response(
                 403,
                 {
@@ -274,15 +264,6 @@ class _Conversation:
         self._writer.write(out)
         async with asyncio.timeout(REQUEST_S):
             await self._writer.drain()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_name(header: str) -> str:

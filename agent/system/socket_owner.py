@@ -1,4 +1,4 @@
-"""Asks the kernel which user owns the other end of a TCP connection on this machine.
+"""Asks the kernel which user owns the other end of a connection on this machine, by TCP or by a Unix socket.
 
 TCP does not tell the two ends of a connection about their users, but the kernel does, by sock_diag(7).  One question
 costs some 20 µs, however many connections there are; the lists in /proc/net would cost milliseconds.
@@ -6,6 +6,7 @@ costs some 20 µs, however many connections there are; the lists in /proc/net wo
 
 import socket
 import struct
+from asyncio.trsock import TransportSocket
 from typing import Final
 
 from agent.errors import Transient
@@ -19,6 +20,13 @@ _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST: Final = 1  # NLM_F_REQUEST
 _ANY: Final = bytes(4) + b"\xff" * 8  # any interface, and INET_DIAG_NOCOOKIE twice
 _ALL_STATES: Final = 0xFFFFFFFF
+_CREDENTIALS: Final = struct.Struct("=iII")  # struct ucred: process, user, group
+
+
+def local_peer_user(connection: TransportSocket | socket.socket) -> int:
+    """Return the user id of the process at the other end of a connection by a Unix socket.  Raises: OSError."""
+    _, user, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(user)
 
 
 def peer_user(family: int, here: tuple[str, int], peer: tuple[str, int]) -> int:

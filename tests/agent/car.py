@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.pushes.release import Release
+from agent.pushes.store import Record, Store
+from agent.pushes.trial import Slots
 from can_dbc.frames import FrameBlock
 from fleet.state.folder import FleetFolder
 from lab.fleet import FAST_SUITE, enrol_vehicle, make_fleet
@@ -89,6 +92,11 @@ class Car(Vehicle):
         car.write_campaigns(collect_everything(1_000))
         car.write()
         return car
+
+    def put_in_force(self, documents: Mapping[str, bytes]) -> None:
+        """Store a release of the fleet as the last known good one, as after its trial."""
+        store = Store.open(self.state / "pushes")
+        store.commit(Record(slots=Slots(current=store.add_release(Release(7, documents)))))
 
     def start(self, verb: str = "run", *more: str, environment: Mapping[str, str] | None = None) -> Agent:
         """Start `headunit-agent VERB`, with a log of its own."""

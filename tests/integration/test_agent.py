@@ -1,11 +1,13 @@
 """Test the agent as a real process: signals, reloads, SIGKILL, the service manager and replayed logs."""
 
+import fcntl
 import json
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
 from agent.system.boot import BOOT_ID, boot_id
 from fleet.state.keys import read_p256, read_recipient
-from lab.vehicle import Agent
+from lab.vehicle import Agent, ask
 from tests.agent.car import Car, campaign, command, drive, write_log
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake
@@ -149,15 +151,34 @@ def test_mistakes_change_nothing_and_each_is_one_message(car: Car) -> None:
         assert word in reason
 
 
-def test_where_the_new_parts_cannot_be_built_the_old_ones_take_over_again(car: Car) -> None:
+@contextmanager
+def locked(spool: Path) -> Iterator[None]:
+    """Hold the lock of a spool, as another agent would, for a `with` block."""
+    spool.mkdir(parents=True, exist_ok=True)
+    with (spool / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_reload_to_a_port_that_is_taken_ends_no_telemetry(car: Car) -> None:
     with car.running() as agent, socket.create_server(("127.0.0.1", 0)) as taken:
-        port = car.serve_port
         car.write(serve_port=taken.getsockname()[1])
         agent.signal(signal.SIGHUP)
         agent.until(lambda: agent.said("agent_ready") == 2, "running again")
+        (line,) = agent.lines("not_listening")
+        assert f"holds the port 127.0.0.1:{car.serve_port}" in line["reason"]
+        agent.until(lambda: frames(100)(json.loads(ask(car.socket, "GET", "/status"))), "capturing")
+        assert agent.stop() == 0
+
+
+def test_where_the_new_parts_cannot_be_built_the_old_ones_take_over_again(car: Car) -> None:
+    with car.running() as agent, locked(car.folder / "other-state" / "spool"):
+        car.write(state='folder = "other-state"\nruntime_folder = "run"')
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: agent.said("agent_ready") == 2, "running again")
         (line,) = agent.lines("reload_refused")
-        assert f"cannot listen on 127.0.0.1:{car.serve_port}" in line["reason"]
-        agent.until_status(frames(100), f"capturing, and answering on {port}")
+        assert "other-state/spool is in use by another process" in line["reason"]
+        agent.until_status(frames(100), "capturing, and answering")
         assert agent.stop() == 0
 
 
@@ -280,7 +301,7 @@ def put_on_trial(car: Car, boot: str) -> None:
 
 def test_only_crashes_count_against_a_release_on_trial(car: Car) -> None:
     put_on_trial(car, boot_id())
-    with socket.create_server(("127.0.0.1", car.serve_port)):
+    with locked(car.state / "spool"):
         assert command("agent", "run", "--config", car.config).returncode == 1
     with car.running() as agent:
         assert on_trial(car).crashes == 1

@@ -222,13 +222,6 @@ def test_an_expired_certificate_is_named_and_capturing_goes_on(car: Car) -> None
         assert agent.stop() == 0
 
 
-def test_a_port_that_is_taken_is_one_message(car: Car) -> None:
-    with car.running():
-        second = car.folder / "second.toml"
-        second.write_text(car.config.read_text().replace('folder = "state"', 'folder = "second-state"'))
-        one_message(command("agent", "run", "--config", second), (f"cannot listen on 127.0.0.1:{car.serve_port}",))
-
-
 def test_a_second_agent_on_the_same_spool_is_one_message(car: Car) -> None:
     with car.running():
         one_message(command("agent", "run", "--config", car.config), ("state/spool", "in use by another process"))

@@ -18,7 +18,6 @@ from agent.formats.down.toggles import parse_toggles
 from agent.link.mqtt import Connection, Endpoint, connect
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
-from agent.serve.http import Server
 from agent.serve.toggles import ToggleService
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
@@ -27,6 +26,7 @@ from fleet.publishing import sync
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker
 from tests.agent.pushes.world import toggles
+from tests.agent.serve.serving import Served, serving
 
 pytestmark = pytest.mark.integration
 
@@ -89,7 +89,7 @@ async def answering(world: World) -> AsyncIterator[None]:
             await asyncio.wait({task})
 
 
-async def evaluate(server: Server, key: str) -> object:
+async def evaluate(server: Served, key: str) -> object:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(
         f"POST /ofrep/v1/evaluate/flags/{key} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -108,7 +108,7 @@ def test_a_signed_toggle_reaches_the_app_and_the_next_one_comes_by_nudge(world: 
         async with (
             answering(world),
             connect(world.endpoint(world.vehicle.vehicle)) as connection,
-            Server(service.routes, port=0) as server,
+            serving(service.routes) as server,
         ):
             await connection.subscribe([topics.push(world.vehicle.vehicle), topics.NUDGE])
             messages = connection.messages()

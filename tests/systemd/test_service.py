@@ -1,4 +1,4 @@
-"""The service unit passes systemd's own checks, and the installer works in an empty root."""
+"""The units of service and socket pass systemd's own checks, and say what keeps the promises of the service."""
 
 import re
 import shutil
@@ -7,26 +7,56 @@ from pathlib import Path
 
 import pytest
 
+from agent.serve.addresses import PASSED
+from agent.settings.sections import ServeSettings
 from agent.system.boot import BOOT_ID
 
 UNIT = Path(__file__).parents[2] / "systemd" / "headunit-agent.service"
+SOCKET = UNIT.with_suffix(".socket")
 
 if shutil.which("systemd-analyze") is None:  # `make test` installs systemd-analyze
     pytest.skip("systemd-analyze is not installed: apt-get install systemd", allow_module_level=True)
 
 
 def _with_program(folder: Path) -> Path:
-    """Write the unit with a program that exists, because `systemd-analyze verify` looks for the program."""
+    """Write both units with a program that exists, because `systemd-analyze verify` looks for the program."""
+    shutil.copy(SOCKET, folder)
     unit = folder / UNIT.name
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.MULTILINE))
     return unit
 
 
-def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [UNIT.name, SOCKET.name])
+def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path, unit: str) -> None:
+    checked = _with_program(tmp_path).with_name(unit)
     result = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", _with_program(tmp_path)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", checked], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr.strip()) == (0, "")
+
+
+def test_systemd_opens_the_port_of_agent_toml_before_any_app_under_the_name_that_the_agent_knows() -> None:
+    settings = dict(re.findall(r"^(ListenStream|FileDescriptorName|WantedBy)=(.*)$", SOCKET.read_text(), re.MULTILINE))
+    assert settings == {
+        "ListenStream": f"{ServeSettings().host}:{ServeSettings().port}",
+        "FileDescriptorName": PASSED,
+        "WantedBy": "sockets.target",
+    }
+
+
+def test_a_socket_unit_that_fails_does_not_keep_the_service_from_starting() -> None:
+    unit = UNIT.read_text()
+    assert re.findall(r"^(?:Sockets|Also)=.*$", unit, re.MULTILINE) == [
+        f"Sockets={SOCKET.name}",
+        f"Also={SOCKET.name}",
+    ]
+    assert re.findall(r"^(?:Requires|BindsTo|Requisite|PartOf)=.*$", unit + SOCKET.read_text(), re.MULTILINE) == []
+
+
+def test_the_installer_installs_every_unit() -> None:
+    installer = (UNIT.parent / "install").read_text()
+    installed = re.findall(r'"?\$units/([^"]+)"$', installer, re.MULTILINE)
+    assert installed == [UNIT.name, SOCKET.name]
 
 
 def test_exposure_is_at_most_two(tmp_path: Path) -> None:

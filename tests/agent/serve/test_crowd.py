@@ -10,14 +10,15 @@ from asyncio.trsock import TransportSocket
 import pytest
 
 from agent.serve.connections import CONNECTIONS
-from agent.serve.http import Request, Response, Route, Server
+from agent.serve.http import Request, Response, Route
+from tests.agent.serve.serving import Served, serving
 from tests.agent.serve.test_http import ROUTES, post, talk
 
 HALF = post("/echo", b"hello")[:-2]
 Held = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
-async def hold(server: Server, sent: bytes, count: int = CONNECTIONS) -> Held:
+async def hold(server: Served, sent: bytes, count: int = CONNECTIONS) -> Held:
     """Open connections, send `sent` on each, and keep them open."""
     held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(count)]
     for _, writer in held:
@@ -38,7 +39,7 @@ async def ended(held: Held) -> int:
 @pytest.mark.parametrize("sent", [b"", HALF, post("/echo")], ids=["silent", "half-a-request", "idle-after-an-answer"])
 def test_held_connections_shut_nobody_out(sent: bytes) -> None:
     async def run() -> None:
-        async with Server(ROUTES, port=0) as server:
+        async with serving(ROUTES) as server:
             held = await hold(server, sent)
             started_s = time.monotonic()
             for _ in range(10):
@@ -57,7 +58,7 @@ def test_the_user_with_the_most_connections_makes_room_for_others() -> None:
         return 1 if connection.getpeername()[1] in patient_ports else 2
 
     async def run() -> None:
-        async with Server(ROUTES, port=0, owner=owner) as server:
+        async with serving(ROUTES, owner=owner) as server:
             patient = []  # the oldest, and so the first to go if users did not count
             for _ in range(8):
                 client = socket.socket()
@@ -79,7 +80,7 @@ def test_a_connection_that_waits_for_its_answer_is_not_closed_for_others() -> No
         return Response(200, b"late")
 
     async def run() -> None:
-        async with Server((*ROUTES, Route("GET", "/slow", slow)), port=0) as server:
+        async with serving((*ROUTES, Route("GET", "/slow", slow))) as server:
             waiting = asyncio.create_task(
                 talk(server, b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", end=False)
             )
@@ -107,7 +108,7 @@ def crowd(port: int) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
 def test_an_app_that_connects_all_the_time_does_not_cut_off_the_app_of_another_user() -> None:
     async def run() -> None:
-        async with Server(ROUTES, port=0) as server:
+        async with serving(ROUTES) as server:
             ((reader, writer),) = await hold(server, b"", 1)
             other = multiprocessing.get_context("fork").Process(target=crowd, args=(server.port,), daemon=True)
             other.start()

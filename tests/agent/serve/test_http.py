@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from agent.errors import Permanent, Transient
+from agent.errors import Transient
 from agent.serve import http
-from agent.serve.http import BODY_BYTES, Request, Response, Route, Server, json_response
+from agent.serve.http import BODY_BYTES, Request, Response, Route, json_response
+from tests.agent.serve.serving import Served, serving
 
 Client = Callable[[bytes], Awaitable[bytes]]
 
@@ -24,15 +25,15 @@ def fail(request: Request) -> Response:
 ROUTES = (Route("POST", "/echo", echo), Route("POST", "/below/*", echo), Route("GET", "/fail", fail))
 
 
-def serve(work: Callable[[Server], Awaitable[None]]) -> None:
+def serve(work: Callable[[Served], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with Server(ROUTES, port=0) as server:
+        async with serving(ROUTES) as server:
             await work(server)
 
     asyncio.run(run())
 
 
-async def talk(server: Server, request: bytes, *, end: bool = True) -> bytes:
+async def talk(server: Served, request: bytes, *, end: bool = True) -> bytes:
     """Send `request` and read until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request)
@@ -52,7 +53,7 @@ def post(path: str, body: bytes = b"", *headers: str) -> bytes:
 
 
 def test_a_request_is_answered() -> None:
-    async def work(server: Server) -> None:
+    async def work(server: Served) -> None:
         answer = await talk(server, post("/echo?x=1", b"hello"))
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK")
@@ -62,7 +63,7 @@ def test_a_request_is_answered() -> None:
 
 
 def test_requests_follow_each_other_on_one_connection_also_pipelined_and_in_pieces() -> None:
-    async def work(server: Server) -> None:
+    async def work(server: Served) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         for byte in post("/echo", b"slow"):
             writer.write(bytes((byte,)))
@@ -93,7 +94,7 @@ def test_requests_follow_each_other_on_one_connection_also_pipelined_and_in_piec
     ],
 )
 def test_what_cannot_be_answered_says_why(request_: bytes, status: int) -> None:
-    async def work(server: Server) -> None:
+    async def work(server: Served) -> None:
         answer = await talk(server, request_)
         assert answer.startswith(b"HTTP/1.1 %d " % status), answer
 
@@ -103,7 +104,7 @@ def test_what_cannot_be_answered_says_why(request_: bytes, status: int) -> None:
 def test_who_sends_half_a_request_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "REQUEST_S", 0.1)
 
-    async def work(server: Server) -> None:
+    async def work(server: Served) -> None:
         assert await talk(server, post("/echo", b"hello")[:-2], end=False) == b""
 
     serve(work)
@@ -112,7 +113,7 @@ def test_who_sends_half_a_request_is_let_go(monkeypatch: pytest.MonkeyPatch) -> 
 def test_who_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "IDLE_S", 0.1)
 
-    async def work(server: Server) -> None:
+    async def work(server: Served) -> None:
         assert await talk(server, b"", end=False) == b""
 
     serve(work)
@@ -120,7 +121,7 @@ def test_who_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_server_stops_with_clients_connected() -> None:
     async def run() -> None:
-        async with Server(ROUTES, port=0) as server:
+        async with serving(ROUTES) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(post("/echo"))
             assert await reader.read(12) == b"HTTP/1.1 200"
@@ -128,22 +129,3 @@ def test_the_server_stops_with_clients_connected() -> None:
         writer.close()
 
     asyncio.run(run())
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.com"])
-def test_only_loopback_is_served(host: str) -> None:
-    async def run() -> None:
-        async with Server(ROUTES, host=host, port=0):
-            pass
-
-    with pytest.raises(Permanent, match=r"127\.0\.0\.1"):
-        asyncio.run(run())
-
-
-def test_a_port_that_is_taken_is_named() -> None:
-    async def work(server: Server) -> None:
-        with pytest.raises(Permanent, match=f"{server.port}"):
-            async with Server(ROUTES, port=server.port):
-                pass
-
-    serve(work)

@@ -9,8 +9,8 @@ import pytest
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import Evaluator
 from agent.formats.down.toggles import parse_toggles
-from agent.serve.http import Server
 from agent.serve.toggles import ToggleService
+from tests.agent.serve.serving import serving
 
 CAR = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 
@@ -59,7 +59,7 @@ def ask(
     async def run() -> bytes:
         service = ToggleService(CAR)
         service.replace(None if flags is None else Evaluator(parse_toggles(flags, "toggles.json")))
-        async with Server(service.routes, port=0) as server:
+        async with serving(service.routes) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             content = body if isinstance(body, bytes) else json.dumps({"context": body}).encode()
             path = "/ofrep/v1/evaluate/flags" + ("" if key is None else f"/{key}")

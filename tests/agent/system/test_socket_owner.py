@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from agent.errors import Transient
-from agent.system.socket_owner import peer_user
+from agent.system.socket_owner import local_peer_user, peer_user
 
 
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -25,3 +25,9 @@ def test_a_connection_of_this_process_belongs_to_its_user_until_it_ends(family: 
             client.close()
             with pytest.raises(Transient, match="may have ended"):
                 peer_user(family, *ends)
+
+
+def test_the_peer_of_a_unix_socket_is_named_without_a_question_to_the_kernels_tables() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        assert local_peer_user(here) == os.getuid()
