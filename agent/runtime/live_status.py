@@ -16,6 +16,7 @@ import msgspec
 
 from agent import __version__
 from agent.errors import AgentError, Permanent
+from agent.formats.down.rule_cost import all_flags
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
 from agent.serve.http import Request, Response, Route, json_response
@@ -127,9 +128,10 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     def _toggle_values(self) -> Mapping[str, Any]:
         """Return the value of each toggle, evaluated for the vehicle itself."""
         values: dict[str, Any] = {}
+        whole = all_flags()
         for key in self.toggles.keys:
             # A toggle whose rule needs attributes of an app has no value here, and is left out.
             with contextlib.suppress(Permanent):
-                evaluation = self.toggles.evaluate(key)
+                evaluation = self.toggles.evaluate(key, whole)
                 values[key] = {"value": evaluation.value, "variant": evaluation.variant, "reason": evaluation.reason}
         return values

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
+from agent.formats.down.rule_cost import Meter, all_flags
 from agent.serve.http import Request, Response, Route, json_response
 
 EVALUATE: Final = "/ofrep/v1/evaluate/flags"
@@ -51,12 +52,14 @@ class ToggleService:
         """Serve the flags of `evaluator` from now on; None serves no flags."""
         self._evaluator = evaluator
 
-    def evaluate(self, key: str) -> Evaluation:
+    def evaluate(self, key: str, whole: Meter | None = None) -> Evaluation:
         """Evaluate one flag for the vehicle itself, without the context of an app.
+
+        `whole` counts the operations of several evaluations for one request.
 
         Raises: FlagNotFound if no enabled flag has this key; Permanent if the rule of the flag fails.
         """
-        return self._evaluate(key, self._vehicle)
+        return self._evaluate(key, self._vehicle, whole)
 
     def evaluate_one(self, request: Request) -> Response:
         """Answer POST /ofrep/v1/evaluate/flags/{key}."""
@@ -77,7 +80,8 @@ class ToggleService:
             context = self._context(request.body)
         except _BadRequest as error:
             return json_response(400, {"errorCode": error.code, "errorDetails": str(error)})
-        flags = [self._result(key, context) for key in self.keys]
+        whole = all_flags()
+        flags = [self._result(key, context, whole) for key in self.keys]
         response = json_response(200, {"flags": flags})
         # The entity tag lets apps poll cheaply: most answers are a 304 without a body.
         tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
@@ -85,16 +89,16 @@ class ToggleService:
             return Response(304, headers={"ETag": tag})
         return Response(200, response.body, {"ETag": tag})
 
-    def _result(self, key: str, context: Mapping[str, Any]) -> dict[str, Any]:
+    def _result(self, key: str, context: Mapping[str, Any], whole: Meter) -> dict[str, Any]:
         try:
-            return _success(key, self._evaluate(key, context))
+            return _success(key, self._evaluate(key, context, whole))
         except Permanent as error:
             return {"key": key, "errorCode": "GENERAL", "errorDetails": str(error)}
 
-    def _evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
+    def _evaluate(self, key: str, context: Mapping[str, Any], whole: Meter | None = None) -> Evaluation:
         if self._evaluator is None:
             raise FlagNotFound(f"there is no flag {key!r}, because the fleet has not published any flags")
-        return self._evaluator.evaluate(key, context)
+        return self._evaluator.evaluate(key, context, whole)
 
     def _context(self, body: bytes) -> dict[str, Any]:
         try:
