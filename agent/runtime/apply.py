@@ -107,7 +107,7 @@ class Applier:
 
         Call this method before the first frame arrives.
 
-        Raises: Transient if the disk refuses to record this start of a release on trial.
+        Raises: Transient if the disk refuses to record this start of a release on trial, or to take a release back.
         """
         async with self._turn:
             reverted = await self._pushes.begin()
@@ -116,7 +116,7 @@ class Applier:
             await self._put_in_force()
 
     async def stop(self) -> None:
-        """Close this start of a release on trial, if any.
+        """Close this start of the release in force, if any.
 
         Call this method only when the agent stops on request.
         """
@@ -124,7 +124,7 @@ class Applier:
             await self._pushes.close()
         except Transient as error:
             # The disk is full, so this stop will count as a crash or a power cut.
-            log.warning("trial_start_not_closed", reason=str(error))
+            log.warning("start_not_closed", reason=str(error))
 
     def set_local(self, local: Sequence[CampaignFile]) -> None:
         """Set the vehicle's own campaigns, which apply while the release in force has no campaigns.
