@@ -182,8 +182,8 @@ class Applier:
     async def _put_in_force(self) -> None:
         """Apply the release in force, in the four steps of the module text."""
         try:
-            documents = self._documents()
-            changes = [effect.prepare(documents) for effect in self._effects]
+            # Toggles of the greatest size take 0.7 s on a PC, and seconds on a head unit.
+            changes = await asyncio.to_thread(self._prepare)
         except AgentError as error:
             # This failure is unlikely, because the release was validated before it was stored.  The problem ends the
             # trial of the release, and the last known good release returns.
@@ -199,6 +199,10 @@ class Applier:
             facts |= await change.switch()
         await asyncio.to_thread(self._outbox.flush)
         log.info("in_force", release=self.version, **facts)
+
+    def _prepare(self) -> list[Change]:
+        documents = self._documents()
+        return [effect.prepare(documents) for effect in self._effects]
 
     def _documents(self) -> Documents:
         """Parse the documents of the release in force.

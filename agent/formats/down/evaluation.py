@@ -6,7 +6,7 @@ Invariants:
 
 - Evaluating a flag either returns a value of the flag's own kind or raises Permanent.  Rules come from outside, and a
   rule that fails does not affect other flags.
-- The time of an evaluation is bounded (`rule_cost`), because it holds up the whole agent.
+- The time of an evaluation is bounded (`rule_cost`), because nothing can interrupt it.
 """
 
 import json

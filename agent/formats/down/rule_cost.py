@@ -2,7 +2,7 @@
 
 A few hundred bytes of nested `map` can stand for hours of work, and a rule over time may do this work only long after
 its trial.  The unit is one *operation*: a node of a rule that is evaluated, an element of a list that an operator looks
-at, or 16 characters of a text.  An operation takes about a microsecond.
+at, or 16 characters of a text.  On a PC an operation takes 0.3 to 3.4 us (the slowest is `sem_ver`).
 
 `Meter` counts operations while a rule runs.  `worst_case` estimates them from the rule alone: every branch is taken,
 and a list that is not in the rule has LIST_ITEMS elements.  Reading a document refuses a rule whose estimate is too
@@ -18,7 +18,10 @@ from agent.errors import Permanent
 OPERATIONS: Final = 100_000
 """The limit of evaluating one flag once.  A rule without loops takes no more, even with all nodes of a document."""
 DOCUMENT_OPERATIONS: Final = 200_000
-"""The limit of evaluating all flags for one request, in which the agent does nothing else."""
+"""The limit of evaluating all flags for one request: some 0.5 s on a PC, in which other apps wait.
+
+2,000 flags with a rule of 20 nodes each take 50,000 operations.
+"""
 LIST_ITEMS: Final = 100
 """The assumed length of a list that an app sends or that an operator makes; lists of features are shorter."""
 NESTING: Final = 100

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS, jsonLogic
 
@@ -173,5 +173,7 @@ def test_every_rule_has_the_result_that_it_has_in_flagd(rule: Any, data: Any) ->
 @settings(max_examples=300, deadline=None)
 @given(RULES, DATA)
 def test_what_passes_validation_stays_below_the_limit_for_short_lists(rule: Any, data: Any) -> None:
+    # A list that contains itself has no length; counting it ends at NESTING.
+    assume("nest deeper" not in _outcome(lambda: evaluate(rule, data, OPERATORS, Meter())))
     meter = Meter(2 * worst_case(rule) + 100)
     assert "operations" not in _outcome(lambda: evaluate(rule, data, OPERATORS, meter))
