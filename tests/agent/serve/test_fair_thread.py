@@ -77,14 +77,19 @@ def test_a_call_that_fails_or_is_cancelled_does_not_stop_the_others() -> None:
 def test_a_turn_that_comes_at_the_moment_of_a_cancellation_is_passed_on() -> None:
     async def run() -> None:
         thread, free = FairThread(), threading.Event()
-        first = asyncio.create_task(thread.run(1, lambda: free.wait(PATIENCE_S)))
-        await asyncio.sleep(0.01)
+
+        async def cancel_the_next() -> None:
+            await thread.run(1, lambda: free.wait(PATIENCE_S))
+            second.cancel()  # which has just got its turn, but does not run yet
+
+        first = asyncio.create_task(cancel_the_next())
+        await asyncio.sleep(0)
         second = asyncio.create_task(thread.run(1, lambda: None))
         third = asyncio.create_task(thread.run(1, lambda: "third"))
-        await asyncio.sleep(0.01)
-        # The first call gives the turn to the second, which is cancelled before it can take the turn.
-        first.add_done_callback(lambda _: second.cancel())
+        await asyncio.sleep(0)
         free.set()
         assert await asyncio.wait_for(third, PATIENCE_S) == "third"
+        await first
+        assert second.cancelled()
 
     asyncio.run(run())
