@@ -168,7 +168,8 @@ def test_a_rule_that_never_ends_is_refused_and_the_agent_lives(fleet: Fleet, car
     doubling = {"reduce": [list(range(64)), {"cat": [{"var": "accumulator"}, {"var": "accumulator"}]}, "xx"]}
     fleet.sign_as_is("toggles.json", toggles(targeting={"if": [{"==": [doubling, "y"]}, "on", "off"]}))
     outcome = car.sync()
-    assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.CRASHED)
+    assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.INVALID)
+    assert "flag 'new-navigation': the rule takes more than 100,000 operations" in outcome.detail
     assert car.pushes.current() is None
 
 
