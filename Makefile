@@ -19,7 +19,7 @@ $(READY): requirements/dev.txt pyproject.toml agent/__init__.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p build && echo "Installing the locked Python dependencies into $(VENV) (log: build/pip.log)"
 	@{ $(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
-	   $(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e . ; } >build/pip.log 2>&1 \
+	   $(BIN)/pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e . ; } >build/pip.log 2>&1 \
 	   || { tail -n 20 build/pip.log; echo "pip failed; the whole log is build/pip.log"; exit 1; }
 	@touch $@
 
@@ -73,6 +73,7 @@ install:  ## install the agent as root into PREFIX (/opt/headunit-agent), with i
 lock: $(READY)  ## renew the hash-locked requirements files
 	@compile="$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-emit-trusted-host --no-header pyproject.toml"; \
+	$$compile --only-build-deps --build-deps-for wheel -o requirements/build.txt && \
 	$$compile -o requirements/agent.txt && \
 	$$compile --extra fleet -o requirements/fleet.txt && \
 	$$compile --extra fleet,mf4,demo,bench,dev -o requirements/dev.txt

@@ -25,7 +25,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.formats import topics
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Sealed
+from agent.formats.up.columns import Clock, ClockQuality
 from agent.formats.up.seal import digest_of
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
@@ -135,8 +136,8 @@ def drain(folder: Path, backlog_mb: int) -> dict[str, Any]:
     }
 
 
-def _open(folder: Path, **more: Any) -> Spool:
-    return Spool(folder, Limits.of(10**11, 1e9, 0), **more)
+def _open(folder: Path, *, clock: Callable[[], Clock] | None = None, disk: Disk | None = None) -> Spool:
+    return Spool(folder, Limits.of(10**11, 1e9, 0), clock=clock, disk=disk)
 
 
 def _batch(id_: BatchId, content: bytes) -> SealedBatch:
@@ -146,7 +147,9 @@ def _batch(id_: BatchId, content: bytes) -> SealedBatch:
 def _fill(folder: Path, batches: int, size: int, *, age_s: float = 0.0) -> None:
     """Make a spool of `batches` random batches of `size` bytes, stored `age_s` seconds ago."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    spool = _open(folder, disk=_QuickDisk(), now_s=lambda: time.time() - age_s)
+    stored_us = round((time.time() - age_s) * 1e6)
+    clock = Clock(ClockQuality.NETWORK, "an earlier boot", stored_us, 1_000_000)
+    spool = _open(folder, disk=_QuickDisk(), clock=lambda: clock)
     for start in range(0, batches, _AT_ONCE):
         ids = spool.writer.next_ids(min(_AT_ONCE, batches - start))
         spool.writer.append([_batch(id_, secrets.token_bytes(size)) for id_ in ids], token=f"fill {start}")

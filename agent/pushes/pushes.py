@@ -1,4 +1,4 @@
-"""Take the bundles that arrive for this vehicle, and run the trials of their releases.
+"""Take the bundles that arrive for this vehicle, run the trials of their releases, and take back what crashes.
 
 A bundle takes effect in four steps (`Pushes.offer`):
 
@@ -32,6 +32,7 @@ from agent.pushes.built import built_at_s
 from agent.pushes.examine import examine
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
+from agent.pushes.starts import Starts
 from agent.pushes.store import Store
 from agent.system.boot import boot_id
 from agent.system.tasks import whole
@@ -81,9 +82,8 @@ class Pushes:
         self._now_s = now_s
         self._boot = boot
         self._one_at_a_time = asyncio.Lock()
-        self._opened = False
-        """Whether this process opened the present start of the trial."""
-        self._state = _State(self._load(store.record.slots), 0.0)
+        self._starts = Starts(store, boot)
+        self._state = _State(store.in_force(store.record.slots), 0.0)
 
     @classmethod
     def open(
@@ -97,7 +97,7 @@ class Pushes:
     ) -> "Pushes":
         """Open the push store in `folder`, and create the store if it is missing.  Blocking.
 
-        `trusted_root` is the content of the vehicle's root.json.  If a release is on trial, the caller must call
+        `trusted_root` is the content of the vehicle's root.json.  Before the release is applied, the caller must call
         `begin`, which records this start.
 
         Raises: Permanent if the folder cannot be used.
@@ -157,37 +157,41 @@ class Pushes:
             return await whole(asyncio.to_thread(self._settle, verdict))
 
     async def begin(self) -> PushOutcome | None:
-        """Count how the start before ended, and record this start, if a release is on trial.
+        """Count how the start before ended, and record this start, if a release is in force.
 
-        After too many crashes or power cuts, or if the stored release is damaged, this call ends the trial with failure
-        and returns the outcome.  Otherwise it returns None.  In both cases, the caller must then apply the release that
-        `current()` returns.
+        After too many crashes or power cuts, or if the stored release on trial is damaged, this call takes the release
+        back and returns the outcome.  Otherwise it returns None.  In both cases, the caller must then apply the release
+        that `current()` returns.
 
-        Raises: Transient if the disk is full.  The start is then not recorded, and the caller must not apply the
-        release.
+        Raises: Transient if the disk is full and the release is on trial or must be taken back.  The start is then not
+        recorded, and the caller must not apply the release.
         """
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._begin))
 
     async def close(self) -> None:
-        """Close this start of the trial, if this process opened it.
+        """Close this start, if this process opened it.
 
         Call this method when the agent stops on request, because such a stop is no failure of the release.  If no
-        release is on trial, nothing happens.
+        release is in force, nothing happens.
 
         Raises: Transient if the disk is full.
         """
         async with self._one_at_a_time:
-            await whole(asyncio.to_thread(self._close))
+            await whole(asyncio.to_thread(self._starts.close))
 
     async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
         """Revert the release on trial if the agent is not `healthy`, or confirm the release after `trial_s` s of trial.
 
-        Returns the outcome if this call ended the trial, and None otherwise.  Call this method every few seconds.
+        Without a trial, this start counts as good after STEADY_S.  Returns the outcome if this call ended the trial,
+        and None otherwise.  Call this method every few seconds.
         """
-        if not self.in_trial:
-            return None
         running_s = time.monotonic() - self._state.applied_at_s
+        if not self.in_trial:
+            if running_s >= trial.STEADY_S and self._starts.opened:
+                async with self._one_at_a_time:
+                    await whole(asyncio.to_thread(self._starts.count_as_good))
+            return None
         match trial.judge(running_s=running_s, trial_s=trial_s, healthy=healthy):
             case trial.Decision.CONFIRM:
                 return await self.confirm_trial()
@@ -211,36 +215,9 @@ class Pushes:
             return await whole(asyncio.to_thread(self._revert, detail))
 
     def _begin(self) -> PushOutcome | None:
-        before = self._store.record.slots
-        after = trial.restart(before, self._boot)
-        release = self._load(after)
-        # A release whose file is damaged cannot be applied, so its trial ends.
-        if release is None and after.trial is not None:
-            log.error("push_damaged", version=after.trial.version)
-            after = trial.revert(after)
-            release = self._load(after)
-        if before != after:
-            self._store.commit(msgspec.structs.replace(self._store.record, slots=after))
-        self._opened = True
+        release, outcome = self._starts.begin()
         self._state = _State(release, time.monotonic())
-        if before.trial is None or after.trial is not None:
-            return None
-        counted = trial.ended(before, self._boot)
-        detail = (
-            f"the release did not pass its trial: the agent crashed {counted.crashes} times, and the head unit lost "
-            f"power {counted.power_cuts} times; publish a corrected release"
-        )
-        return PushOutcome(Result.REVERTED, before.trial.version, Reason.UNHEALTHY, detail)
-
-    def _close(self) -> None:
-        record = self._store.record
-        slots = trial.close(record.slots) if self._opened else record.slots
-        if slots != record.slots:
-            self._store.commit(msgspec.structs.replace(record, slots=slots))
-        self._opened = False
-
-    def _load(self, slots: trial.Slots) -> Release | None:
-        return None if slots.in_force is None else self._store.release(slots.in_force)
+        return outcome
 
     def _nothing_new(self) -> bytes | None:
         """Return the bundle that the fleet sends if nothing is new, or None if the vehicle holds no metadata.
@@ -296,7 +273,7 @@ class Pushes:
             self._state.from_scratch = False
             return PushOutcome(Result.UNCHANGED, version)
         # The commit opened the first start of the trial.
-        self._state, self._opened = _State(release, time.monotonic()), True
+        self._state, self._starts.opened = _State(release, time.monotonic()), True
         return PushOutcome(Result.APPLIED, version)
 
     def _confirm(self) -> PushOutcome | None:
@@ -312,5 +289,5 @@ class Pushes:
             return None
         slots = trial.revert(record.slots)
         self._store.commit(msgspec.structs.replace(record, slots=slots))
-        self._state = _State(self._load(slots), time.monotonic())
+        self._state = _State(self._store.in_force(slots), time.monotonic())
         return PushOutcome(Result.REVERTED, record.slots.trial.version, Reason.UNHEALTHY, detail)

@@ -24,7 +24,7 @@ class Result(StrEnum):
     CONFIRMED = "confirmed"
     """The release passed its trial, and is now the last known good release."""
     REVERTED = "reverted"
-    """The release failed its trial, and the last known good release is in force again."""
+    """The release failed its trial or crashed the agent after it, and the release before is in force again."""
 
 
 class PushOutcome(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True):
 
     `generation` is the running number of the record.  `floor` has the highest version seen of each role.  `time_s` is a
     Unix time that has certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file
-    name.  `slots` name the last known good release and the release on trial.
+    name.  `slots` name the releases that are kept.
     """
 
     generation: int = 0
@@ -105,6 +105,10 @@ class Store:
         except (OSError, msgspec.DecodeError):
             return None
 
+    def in_force(self, slots: Slots) -> Release | None:
+        """Return the stored release that `slots` put in force, or None as `release` does."""
+        return None if slots.in_force is None else self.release(slots.in_force)
+
     def commit(self, record: Record) -> None:
         """Replace the stored record by `record`, under the next generation.
 
@@ -130,7 +134,7 @@ class Store:
 
     def _forget_others(self) -> None:
         slots = self.record.slots
-        wanted = {self._path(ref) for ref in (slots.current, slots.trial) if ref is not None}
+        wanted = {self._path(ref) for ref in (slots.current, slots.before, slots.trial) if ref is not None}
         # A file that cannot be removed now is removed after the next commit.
         with contextlib.suppress(OSError):
             for path in (self.folder / "releases").iterdir():

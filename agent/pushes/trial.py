@@ -1,18 +1,25 @@
 """Decide which release is in force: the release on trial or, without a trial, the last known good release.  Pure.
 
-    commit ---> trial ---(healthy for trial_s)---> current
-                  |
-                  +--(unhealthy, or too many crashes or power cuts)---> refused, and `current` is in force again
+    commit ---> trial ---(healthy for trial_s)---> current ---(another one becomes current)---> before
+                  |                                   |
+                  | unhealthy, or too many            | too many crashes soon after a start
+                  | crashes or power cuts             |
+                  v                                   v
+               refused, and `current` is           refused, and `before` is in force again;
+               in force again                      if there is none, no release is in force
 
-Invariant: `current` has passed its trial, and only a release on trial is ever reverted.
+Invariant: only a release that has passed its trial returns, and a release that was refused never does.
+
+A rule may wait for a date, and a campaign for a rare signal, so a release can pass its trial and crash the agent weeks
+later.  This is why crashes count after the trial, too.
 
 A start is recorded just before the release is applied, so the next start knows that this one has ended, even if the
 release killed the agent at once:
 
     the start before                     how it ended                                       counts as
     -----------------------------------  -------------------------------------------------  -----------
-    was closed                           the agent was stopped on request                   nothing
-    is open, in this boot                the agent died                                     a crash
+    was closed                           the agent was stopped on request, or ran steadily  nothing
+    is open, in this boot                the agent died, or the watchdog ended it           a crash
     is open, in an earlier boot          the machine went down, mostly by a power cut       a power cut
     is open, but a boot is not known     by one of the two                                  a crash
 """
@@ -28,7 +35,18 @@ POWER_CUTS: Final = 10
 """The number of power cuts that end a trial.
 
 A power cut says nothing about a release, and vehicles lose power for many reasons.  Ten in one trial, which lasts half
-a minute, do: an app that reacts to a toggle may take the whole head unit down, and that must end.
+a minute, do: an app that reacts to a toggle may take the whole head unit down, and that must end.  After the trial
+power cuts do not count, because a car may go on short trips only, each of which ends by a power cut.
+"""
+LATER_CRASHES: Final = 5
+"""The number of crashes that take a release back after its trial; more than in the trial, because it did work once.
+
+A hang counts after 30 s (WatchdogSec of the service), so five of them take less than three minutes.
+"""
+STEADY_S: Final = 600.0
+"""After the trial, a start counts as good once the agent has run this long, and earlier crashes are forgotten.
+
+In ten minutes the agent can fetch a corrected release, so it does not have to help itself.
 """
 
 
@@ -40,15 +58,16 @@ class Ref(msgspec.Struct, frozen=True):
 
 
 class Slots(msgspec.Struct, frozen=True):
-    """Names the releases that are kept: `current` is the last known good one, `trial` is the one on trial.
+    """Names the releases that are kept.
 
-    `crashes` and `power_cuts` count how the starts with the release on trial ended.  `open_in` is the boot id of the
-    start that has not been closed by a stop on request; None means that there is none, and an empty text that the boot
-    is not known.  `refused` is the newest version of targets that was trusted but unusable, or that failed its trial;
-    0 means none.
+    `current` is the last known good one, `before` the one that was it before, and `trial` the one on trial.
+    `crashes` and `power_cuts` count how the starts with the release in force ended.  `open_in` is the boot id of the
+    start that has not been closed; None means that there is none, and an empty text that the boot is not known.
+    `refused` is the newest version of targets that was trusted but unusable, or that was taken back; 0 means none.
     """
 
     current: Ref | None = None
+    before: Ref | None = None
     trial: Ref | None = None
     crashes: int = 0
     power_cuts: int = 0
@@ -78,7 +97,7 @@ class Decision(Enum):
 def commit(slots: Slots, ref: Ref, boot: str) -> Slots:
     """Put a verified release on trial, in a start of this `boot`.  A release that is on trial already is replaced."""
     # `current` stays, because the agent must never return to a release that has not passed its trial.
-    return Slots(current=slots.current, trial=ref, open_in=boot, refused=slots.refused)
+    return Slots(current=slots.current, before=slots.before, trial=ref, open_in=boot, refused=slots.refused)
 
 
 def refuse(slots: Slots, version: int) -> Slots:
@@ -88,7 +107,7 @@ def refuse(slots: Slots, version: int) -> Slots:
 
 def ended(slots: Slots, boot: str) -> Slots:
     """Count how the start before ended, as a new start in the boot `boot` sees it, and close that start."""
-    if slots.trial is None or slots.open_in is None:
+    if slots.open_in is None:
         return slots
     power_cut = boot and slots.open_in and boot != slots.open_in
     return msgspec.structs.replace(
@@ -100,32 +119,53 @@ def ended(slots: Slots, boot: str) -> Slots:
 
 
 def restart(slots: Slots, boot: str) -> Slots:
-    """Open a new start of the trial, if any, or revert the release after too many crashes or power cuts."""
-    if slots.trial is None:
-        return slots
+    """Open a new start of the release in force, which is the one before after too many crashes or power cuts."""
     slots = ended(slots, boot)
-    if slots.crashes >= CRASHES or slots.power_cuts >= POWER_CUTS:
-        return revert(slots)
-    return msgspec.structs.replace(slots, open_in=boot)
+    if slots.trial is None and slots.crashes >= LATER_CRASHES:
+        slots = fall_back(slots)
+    elif slots.trial is not None and (slots.crashes >= CRASHES or slots.power_cuts >= POWER_CUTS):
+        slots = revert(slots)
+    return slots if slots.in_force is None else msgspec.structs.replace(slots, open_in=boot)
 
 
 def close(slots: Slots) -> Slots:
-    """Close the present start of the trial, if any, because a stop on request is no failure of the release."""
+    """Close the present start, if any, because a stop on request is no failure of the release."""
     return msgspec.structs.replace(slots, open_in=None)
+
+
+def steady(slots: Slots) -> Slots:
+    """Close the present start as good, and forget earlier crashes, unless a release is on trial."""
+    if slots.trial is not None:
+        return slots
+    return Slots(current=slots.current, before=slots.before, refused=slots.refused)
 
 
 def confirm(slots: Slots) -> Slots:
     """End the trial with success: the release on trial becomes the last known good release."""
     if slots.trial is None:
         return slots
-    return Slots(current=slots.trial, refused=slots.refused)
+    # A release whose file was damaged is tried again, and is then `current` already.
+    before = slots.before if slots.trial == slots.current else slots.current
+    return Slots(current=slots.trial, before=before, open_in=slots.open_in, refused=slots.refused)
 
 
 def revert(slots: Slots) -> Slots:
     """End the trial with failure: the last known good release returns, and the failed version is never tried again."""
     if slots.trial is None:
         return slots
-    return Slots(current=slots.current, refused=max(slots.trial.version, slots.refused))
+    return _without(slots, slots.trial, current=slots.current, before=slots.before)
+
+
+def fall_back(slots: Slots) -> Slots:
+    """Take back the release that has passed its trial: the one before returns, or none if there is no other."""
+    if slots.trial is not None or slots.current is None:
+        return slots
+    return _without(slots, slots.current, current=slots.before, before=None)
+
+
+def _without(slots: Slots, given_up: Ref, *, current: Ref | None, before: Ref | None) -> Slots:
+    open_in = None if current is None else slots.open_in
+    return Slots(current=current, before=before, open_in=open_in, refused=max(given_up.version, slots.refused))
 
 
 def judge(*, running_s: float, trial_s: float, healthy: bool) -> Decision:

@@ -45,7 +45,7 @@ class Effect(Protocol):
     """Prepares the change that documents of one kind make."""
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that `documents` make, without making it.
+        """Return the change that `documents` make, without making it.  Blocking; called in a thread.
 
         Raises: AgentError if the documents cannot be used.
         """

@@ -7,7 +7,6 @@ could otherwise recognize the car and its owner, and name the car to others.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -15,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from agent import __version__
-from agent.errors import AgentError, Permanent
+from agent.errors import AgentError
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
 from agent.serve.http import Request, Response, Route, json_response
@@ -86,12 +85,12 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Return the route for `agent.serve.http.Server`."""
         return (Route("GET", "/status", self._answer),)
 
-    async def _answer(self, _: Request) -> Response:
-        return json_response(200, await self.as_dict())
+    async def _answer(self, request: Request) -> Response:
+        return json_response(200, await self._document(request.user))
 
-    async def as_dict(self) -> dict[str, Any]:
-        """Return the status document as plain values for JSON."""
+    async def _document(self, user: int | None) -> dict[str, Any]:
         spool = await self.spool.figures()
+        toggles = await self.toggles.values(user)
         return {
             "running": True,
             "version": __version__,
@@ -124,15 +123,5 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
                 "problem": self.applier.problem,
             },
             "addresses": self.listeners.status(),
-            "toggles": self._toggle_values(),
+            "toggles": toggles,
         }
-
-    def _toggle_values(self) -> Mapping[str, Any]:
-        """Return the value of each toggle, evaluated for the vehicle itself."""
-        values: dict[str, Any] = {}
-        for key in self.toggles.keys:
-            # A toggle whose rule needs attributes of an app has no value here, and is left out.
-            with contextlib.suppress(Permanent):
-                evaluation = self.toggles.evaluate(key)
-                values[key] = {"value": evaluation.value, "variant": evaluation.variant, "reason": evaluation.reason}
-        return values

@@ -2,8 +2,8 @@
 
 While CONNECTIONS connections are open, a new one takes the place of another, which is closed.  The user (in the sense
 of the operating system) with the most connections gives up the one that has kept the server waiting for the longest
-time.  An app that opens connections all the time thus displaces only its own, as long as apps have users of their own.
-A connection whose answer is being made is never closed for another.
+time, or an answer that is being made if all of its connections wait for answers.  An app that opens connections all the
+time thus displaces only its own, as long as apps have users of their own, and never its own answers.
 """
 
 from collections import Counter
@@ -47,10 +47,12 @@ class Connections:
         """Add a connection, after closing another if the limit is reached.  Return False if no other can be closed."""
         if len(self._open) >= self._limit:
             held = Counter(each.user for each in (*self._open, new))
-            waiting = [each for each in self._open if not each.answering]
-            if not waiting:
+            most = max(held.values())
+            crowd = [each for each in self._open if held[each.user] == most]
+            waiting = [each for each in crowd if not each.answering]
+            if not waiting and held[new.user] == most:
                 return False
-            displaced = max(waiting, key=lambda each: (held[each.user], -each.waiting_since_s))
+            displaced = min(waiting or crowd, key=lambda each: each.waiting_since_s)
             self._open.discard(displaced)
             displaced.close()
         self._open.add(new)

@@ -44,13 +44,15 @@ log = structlog.get_logger()
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request.
 
-    `path` has no query and keeps its percent-encoding.  The names in `headers` are in lower case.
+    `path` has no query and keeps its percent-encoding.  The names in `headers` are in lower case.  `user` is the user
+    (in the sense of the operating system) of the client, or None if it is not known.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    user: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,7 @@ class _Conversation:
                     )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         path = head.target.decode("latin-1").partition("?")[0]
-        return Request(head.method.decode("latin-1"), path, headers, bytes(body))
+        return Request(head.method.decode("latin-1"), path, headers, bytes(body), self._connection.user)
 
     async def _event(self) -> h11.Event | type[h11.PAUSED]:
         while True:

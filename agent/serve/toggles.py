@@ -3,20 +3,28 @@
 A handler takes a request, returns a response, and has no other effect.  The protocol is specified in
 https://github.com/open-feature/protocol, service/openapi.yaml.
 
+Rules are evaluated in a thread, because their bound (`rule_cost`) does not protect the event loop: 30 requests at one
+time held it for 5.8 s on a PC, and a slow head unit would miss the 30 s of its watchdog.  An app that asks for much
+delays the answers to other apps by one of its requests at a time (`fair_thread`).
+
 Invariant: an app cannot override facts about the vehicle, such as `brand` or `vehicle`.  An app may send its own
 `targetingKey`, such as a user profile, and so influence a roll-out by `targetingKey`.  A rule that rolls out by vehicle
 can use `vehicle` instead.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
+from agent.formats.down.rule_cost import Meter, all_flags
+from agent.serve.fair_thread import FairThread
 from agent.serve.http import Request, Response, Route, json_response
 
 EVALUATE: Final = "/ofrep/v1/evaluate/flags"
@@ -36,11 +44,15 @@ class ToggleService:
     def __init__(self, vehicle: Attributes) -> None:
         self._vehicle = vehicle_context(vehicle)
         self._evaluator: Evaluator | None = None
+        self._thread = FairThread()
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """Return the routes for `agent.serve.http.Server`."""
-        return (Route("POST", EVALUATE, self.evaluate_all), Route("POST", f"{EVALUATE}/*", self.evaluate_one))
+        return (
+            Route("POST", EVALUATE, self._in_thread(self.evaluate_all)),
+            Route("POST", f"{EVALUATE}/*", self._in_thread(self.evaluate_one)),
+        )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -56,14 +68,18 @@ class ToggleService:
 
         Raises: FlagNotFound if no enabled flag has this key; Permanent if the rule of the flag fails.
         """
-        return self._evaluate(key, self._vehicle)
+        return _evaluate(self._evaluator, key, self._vehicle)
+
+    async def values(self, user: int | None) -> dict[str, Any]:
+        """Return value, variant and reason of each flag for the vehicle itself, on behalf of the app of `user`."""
+        return await self._thread.run(user, self._values)
 
     def evaluate_one(self, request: Request) -> Response:
         """Answer POST /ofrep/v1/evaluate/flags/{key}."""
         # A key may hold any character, so apps percent-encode it in the path.
         key = unquote(request.path.removeprefix(f"{EVALUATE}/"))
         try:
-            return json_response(200, _success(key, self._evaluate(key, self._context(request.body))))
+            return json_response(200, _success(key, _evaluate(self._evaluator, key, self._context(request.body))))
         except _BadRequest as error:
             return _failure(400, key, error.code, str(error))
         except FlagNotFound as error:
@@ -77,7 +93,8 @@ class ToggleService:
             context = self._context(request.body)
         except _BadRequest as error:
             return json_response(400, {"errorCode": error.code, "errorDetails": str(error)})
-        flags = [self._result(key, context) for key in self.keys]
+        evaluator, whole = self._evaluator, all_flags()  # `replace` may be called meanwhile
+        flags = [] if evaluator is None else [_result(evaluator, key, context, whole) for key in evaluator.keys]
         response = json_response(200, {"flags": flags})
         # The entity tag lets apps poll cheaply: most answers are a 304 without a body.
         tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
@@ -85,16 +102,18 @@ class ToggleService:
             return Response(304, headers={"ETag": tag})
         return Response(200, response.body, {"ETag": tag})
 
-    def _result(self, key: str, context: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return _success(key, self._evaluate(key, context))
-        except Permanent as error:
-            return {"key": key, "errorCode": "GENERAL", "errorDetails": str(error)}
+    def _in_thread(self, answer: Callable[[Request], Response]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return lambda request: self._thread.run(request.user, partial(answer, request))
 
-    def _evaluate(self, key: str, context: Mapping[str, Any]) -> Evaluation:
-        if self._evaluator is None:
-            raise FlagNotFound(f"there is no flag {key!r}, because the fleet has not published any flags")
-        return self._evaluator.evaluate(key, context)
+    def _values(self) -> dict[str, Any]:
+        evaluator, whole = self._evaluator, all_flags()
+        values: dict[str, Any] = {}
+        for key in () if evaluator is None else evaluator.keys:
+            # A toggle whose rule needs attributes of an app has no value here, and is left out.
+            with contextlib.suppress(Permanent):
+                evaluation = _evaluate(evaluator, key, self._vehicle, whole)
+                values[key] = {"value": evaluation.value, "variant": evaluation.variant, "reason": evaluation.reason}
+        return values
 
     def _context(self, body: bytes) -> dict[str, Any]:
         try:
@@ -111,6 +130,21 @@ class ToggleService:
             raise _BadRequest("INVALID_CONTEXT", f"`{TARGETING_KEY}` must be a string that is not empty")
         # Facts about the vehicle come last, so that an app cannot override them.
         return {**context, **self._vehicle, TARGETING_KEY: key}
+
+
+def _evaluate(
+    evaluator: Evaluator | None, key: str, context: Mapping[str, Any], whole: Meter | None = None
+) -> Evaluation:
+    if evaluator is None:
+        raise FlagNotFound(f"there is no flag {key!r}, because the fleet has not published any flags")
+    return evaluator.evaluate(key, context, whole)
+
+
+def _result(evaluator: Evaluator, key: str, context: Mapping[str, Any], whole: Meter) -> dict[str, Any]:
+    try:
+        return _success(key, _evaluate(evaluator, key, context, whole))
+    except Permanent as error:
+        return {"key": key, "errorCode": "GENERAL", "errorDetails": str(error)}
 
 
 def _success(key: str, evaluation: Evaluation) -> dict[str, Any]:

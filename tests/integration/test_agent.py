@@ -319,6 +319,33 @@ def test_only_crashes_count_against_a_release_on_trial(car: Car) -> None:
     assert on_trial(car) == trial.Slots(refused=7)
 
 
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGABRT])  # a crash, and what the watchdog sends after a hang
+def test_an_agent_that_crashes_after_the_trial_comes_back_with_the_release_before(
+    car: Car, end: signal.Signals
+) -> None:
+    car.write(pushes="trial_s = 0.5")
+    store = Store.open(car.folder / "state" / "pushes")
+    old, new = (store.add_release(Release(version, {})) for version in (6, 7))
+    store.commit(Record(slots=trial.commit(trial.Slots(current=old), new, boot_id())))
+    with car.running() as agent:
+        agent.until_status(lambda status: not status["pushes"]["in_trial"], "the trial has ended")
+        for _ in range(trial.LATER_CRASHES - 1):
+            assert agent.status()["pushes"]["version"] == 7
+            agent.signal(end)
+            agent.wait()
+            agent.start()
+            agent.until(lambda: agent.status_or_none() is not None, "serving")
+        agent.signal(end)
+        agent.wait()
+        agent.start()
+        agent.until(lambda: agent.status_or_none() is not None, "serving")
+        assert agent.status()["pushes"]["version"] == 6
+        assert agent.stop() == 0
+    (receipt,) = events(car, "push_reverted")
+    assert (receipt["version"], receipt["reason"]) == (7, "unhealthy")
+    assert on_trial(car) == trial.Slots(current=old, refused=7)
+
+
 def test_three_power_cuts_soon_after_a_start_do_not_refuse_a_good_release(car: Car) -> None:
     car.write(pushes="trial_s = 3")
     put_on_trial(car, "0")

@@ -1,12 +1,17 @@
 """Evaluate toggles with the evaluator of flagd, which only this file imports.
 
-This file is pure except for `$flagd.timestamp`, which the evaluator reads from the clock.
+This file is pure except for `$flagd.timestamp`, which it reads from the clock.
 
-Invariant: evaluating a flag either returns a value of the flag's own kind or raises Permanent.  Rules come from
-outside, and a rule that fails does not affect other flags.
+Invariants:
+
+- Evaluating a flag either returns a value of the flag's own kind or raises Permanent.  Rules come from outside, and a
+  rule that fails does not affect other flags.
+- The time of an evaluation is bounded (`rule_cost`), because nothing can interrupt it.
 """
 
+import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -14,9 +19,12 @@ import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
+from agent.formats.down.rule_cost import Meter
 from agent.formats.down.toggles import FlagKind, Toggles
 
 Context = Mapping[str, Any]
+_OUTCOME: Final = "outcome"
+_MESSAGE_CHARS: Final = 300
 TARGETING_KEY: Final = "targetingKey"
 
 # The evaluator logs errors that it also returns or raises.  Without a handler, Python would print them on stderr.
@@ -60,14 +68,23 @@ class Evaluator:
     def __init__(self, toggles: Toggles) -> None:
         # Importing the evaluator takes time and memory, so a vehicle without toggles starts without it.
         from openfeature.contrib.tools.flagd.core import FlagdCore  # noqa: PLC0415
+        from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS  # noqa: PLC0415
         from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
         from openfeature.exception import OpenFeatureError  # noqa: PLC0415
 
+        from agent.formats.down.rules import evaluate  # noqa: PLC0415
+
         self._context, self._error = EvaluationContext, OpenFeatureError
+        self._apply, self._operators = evaluate, OPERATORS
         self._toggles = toggles
         self._core = FlagdCore()
         try:
-            self._core.set_flags(toggles.resolved)
+            # flagd cannot interrupt a rule.  So `rules` evaluates it, and flagd only looks its outcome up.
+            definition = json.loads(toggles.resolved)
+            self._rules = {key: flag["targeting"] for key, flag in definition["flags"].items() if "targeting" in flag}
+            for key in self._rules:
+                definition["flags"][key]["targeting"] = {"var": [_OUTCOME]}
+            self._core.set_flags(json.dumps(definition))
         except OpenFeatureError as error:
             raise Permanent(f"flagd refuses the definition: {error.error_message}") from error
         self._resolve: Mapping[FlagKind, tuple[Callable[..., Any], Any]] = {
@@ -83,8 +100,10 @@ class Evaluator:
         """Return the keys of the enabled flags, in the order of the document."""
         return tuple(key for key in self._toggles.kinds if key not in self._toggles.disabled)
 
-    def evaluate(self, key: str, context: Context) -> Evaluation:
+    def evaluate(self, key: str, context: Context, whole: Meter | None = None) -> Evaluation:
         """Evaluate one flag for `context` (attributes and `targetingKey`).
+
+        `whole` counts the operations of all evaluations for one request.
 
         Raises: FlagNotFound if no enabled flag has this key; Permanent if the rule of the flag fails.
         """
@@ -92,16 +111,30 @@ class Evaluator:
             raise FlagNotFound(f"there is no flag {key!r}")
         if key in self._toggles.disabled:
             raise FlagNotFound(f"flag {key!r} is disabled")
-        attributes = {name: value for name, value in context.items() if name != TARGETING_KEY}
         resolve, default = self._resolve[self._toggles.kinds[key]]
+        outcome: dict[str, Any] = {}
         try:
-            details = resolve(key, default, self._context(context.get(TARGETING_KEY), attributes))
+            if key in self._rules:
+                outcome[_OUTCOME] = self._outcome_of(key, context, Meter(whole=whole))
+            details = resolve(key, default, self._context(context.get(TARGETING_KEY), outcome))
+        except Permanent as error:
+            raise Permanent(f"flag {key!r}: {error}") from error
         except self._error as error:
-            raise Permanent(f"flag {key!r}: {error.error_message or error.error_code}") from error
+            # The message may quote a long text that the rule has made.
+            message = (error.error_message or str(error.error_code))[:_MESSAGE_CHARS]
+            raise Permanent(f"flag {key!r}: {message}") from error
         # The operators of JsonLogic raise these errors for unsuitable operands, as in a modulo by zero.
         except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
             raise Permanent(f"flag {key!r}: the targeting rule fails: {error}") from error
         return Evaluation(details.value, details.variant, str(details.reason), dict(details.flag_metadata))
+
+    def _outcome_of(self, key: str, context: Context, meter: Meter) -> str | float | bool | None:
+        known = {"flagKey": key, "timestamp": int(time.time())}
+        data = {TARGETING_KEY: None, **context, "$flagd": known}
+        outcome = self._apply(self._rules[key], data, self._operators, meter)
+        if isinstance(outcome, str | int | float) or outcome is None:
+            return outcome
+        raise Permanent("the targeting rule yields a list or an object; it must yield the name of a variant")
 
 
 def check_toggles(toggles: Toggles, source: str, contexts: Iterable[Context]) -> Evaluator:

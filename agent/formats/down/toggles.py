@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.errors import Permanent, nearest
+from agent.formats.down.rule_cost import check_costs
 from agent.formats.down.strict import read_object
 
 DOCUMENT_BYTES: Final = 500_000
@@ -96,6 +97,7 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
         # A disabled flag is validated like any other, because enabling it changes one word of the document.
         if flag["state"] == "DISABLED":
             disabled.add(key)
+    check_costs({key: flag["targeting"] for key, flag in resolved.items() if "targeting" in flag}, source)
     # The text for the evaluator has only checked properties: unknown properties and `$evaluators` are left out.
     text = json.dumps({"flags": resolved, "metadata": metadata})
     return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)

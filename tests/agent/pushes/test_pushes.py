@@ -13,7 +13,8 @@ from agent.formats.down.bundle import build_bundle, parse_bundle, parse_request
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
-from agent.pushes.trial import CRASHES
+from agent.pushes.store import Store
+from agent.pushes.trial import CRASHES, LATER_CRASHES
 from fleet.publishing.sync import Bundles
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 
@@ -167,7 +168,8 @@ def test_a_rule_that_never_ends_is_refused_and_the_agent_lives(fleet: Fleet, car
     doubling = {"reduce": [list(range(64)), {"cat": [{"var": "accumulator"}, {"var": "accumulator"}]}, "xx"]}
     fleet.sign_as_is("toggles.json", toggles(targeting={"if": [{"==": [doubling, "y"]}, "on", "off"]}))
     outcome = car.sync()
-    assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.CRASHED)
+    assert (outcome.result, outcome.reason) == (Result.REFUSED, Reason.INVALID)
+    assert "flag 'new-navigation': the rule takes more than 100,000 operations" in outcome.detail
     assert car.pushes.current() is None
 
 
@@ -207,6 +209,56 @@ def test_a_release_that_crashes_the_agent_is_taken_back(fleet: Fleet, car: Car) 
     reverted = car.reverted_at_start
     assert reverted is not None
     assert (reverted.result, reverted.version) == (Result.REVERTED, 3)
+
+
+def test_a_release_that_crashes_the_agent_after_its_trial_is_taken_back(fleet: Fleet, car: Car) -> None:
+    for document in (toggles(), toggles(False)):
+        fleet.publish(document)
+        car.sync()
+        car.confirm()
+    for _ in range(LATER_CRASHES - 1):
+        car.start()
+        assert car.flags == toggles(False)
+    car.start()
+    assert car.flags == toggles()
+    reverted = car.reverted_at_start
+    assert reverted is not None
+    assert (reverted.result, reverted.version) == (Result.REVERTED, 3)
+    assert f"crashed {LATER_CRASHES} times" in reverted.detail
+    assert car.sync().result is Result.UNCHANGED  # the version that was taken back is not offered again
+    fleet.publish(toggles(), campaign())
+    assert car.sync() == PushOutcome(Result.APPLIED, 4)
+
+
+def test_after_a_long_run_earlier_crashes_do_not_count(fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    car.confirm()
+    for _ in range(LATER_CRASHES - 1):
+        car.start()
+    asyncio.run(car.pushes.poll_trial(trial_s=30, healthy=True))  # this start has not run for long
+    assert Store.open(car.path).record.slots.crashes == LATER_CRASHES - 1
+    monkeypatch.setattr("agent.pushes.trial.STEADY_S", 0.0)
+    asyncio.run(car.pushes.poll_trial(trial_s=30, healthy=True))
+    assert Store.open(car.path).record.slots.crashes == 0
+    car.start()  # The crash after a long run does not count, either.
+    assert Store.open(car.path).record.slots.crashes == 0
+
+
+def test_a_full_disk_stops_no_agent_whose_release_has_passed_its_trial(
+    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(toggles())
+    car.sync()
+    car.confirm()
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("agent.pushes.store.write_file", full)
+    car.start()
+    assert car.flags == toggles()
+    asyncio.run(car.pushes.close())  # nothing was recorded, so there is nothing to close
 
 
 def test_starts_that_apply_nothing_and_clean_stops_leave_the_trial_alone(fleet: Fleet, car: Car) -> None:

@@ -107,7 +107,8 @@ def test_releases_that_nobody_needs_are_removed(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     for version in range(1, 9):
         push(store, version)
-    assert [path.name.split("-")[0] for path in (tmp_path / "releases").iterdir()] == ["8"]
+    # The release before the last known good one stays, because crashes lead back to it.
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "releases").iterdir()) == ["7", "8"]
 
 
 def test_a_full_disk_is_transient_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from agent.pushes.trial import (
     CRASHES,
+    LATER_CRASHES,
     POWER_CUTS,
     Decision,
     Ref,
@@ -13,10 +14,12 @@ from agent.pushes.trial import (
     close,
     commit,
     confirm,
+    fall_back,
     judge,
     refuse,
     restart,
     revert,
+    steady,
 )
 
 GOOD, NEW, NEWER = Ref(1, "a"), Ref(2, "b"), Ref(3, "c")
@@ -29,7 +32,7 @@ def test_a_committed_release_is_in_force_and_the_one_before_is_kept() -> None:
 
 
 def test_a_healthy_trial_becomes_current() -> None:
-    assert confirm(RUNNING) == Slots(current=NEW)
+    assert confirm(RUNNING) == Slots(current=NEW, before=GOOD, open_in=BOOT)
 
 
 def test_a_failed_trial_falls_back_and_is_not_offered_again() -> None:
@@ -60,7 +63,7 @@ def test_three_power_cuts_leave_a_release_on_trial() -> None:
     for boot in "123":
         slots = restart(slots, boot)
     assert slots.in_force == NEW
-    assert confirm(slots) == Slots(current=NEW)
+    assert confirm(slots) == Slots(current=NEW, before=GOOD, open_in="3")
 
 
 def test_a_release_that_takes_the_machine_down_is_given_up_in_the_end() -> None:
@@ -85,11 +88,54 @@ def test_clean_stops_count_as_nothing() -> None:
     assert (slots.crashes, slots.power_cuts) == (0, 0)
 
 
-def test_a_proved_release_is_never_given_up_by_restarts() -> None:
+def crash(slots: Slots, times: int) -> Slots:
+    for _ in range(times):
+        slots = restart(slots, BOOT)
+    return slots
+
+
+def test_a_release_that_crashes_the_agent_after_its_trial_leads_back_to_the_one_before() -> None:
+    proved = confirm(RUNNING)
+    assert crash(proved, LATER_CRASHES - 1).in_force == NEW
+    assert crash(proved, LATER_CRASHES) == Slots(current=GOOD, open_in=BOOT, refused=2)
+
+
+def test_if_the_release_before_crashes_too_none_is_in_force_and_nothing_is_left_to_take_back() -> None:
+    slots = crash(confirm(RUNNING), 2 * LATER_CRASHES)
+    assert slots == Slots(refused=2)
+    assert crash(slots, 2 * LATER_CRASHES) == slots
+
+
+def test_crashes_of_the_last_known_good_count_after_a_trial_that_failed() -> None:
+    slots = commit(confirm(RUNNING), NEWER, BOOT)
+    assert crash(slots, CRASHES).in_force == NEW
+    assert crash(slots, CRASHES + LATER_CRASHES) == Slots(current=GOOD, open_in=BOOT, refused=3)
+
+
+def test_power_cuts_and_stops_on_request_never_take_back_a_release_that_has_passed_its_trial() -> None:
+    cut = stopped = confirm(RUNNING)
+    for boot in range(3 * POWER_CUTS):
+        cut = restart(cut, str(boot))
+        stopped = restart(close(stopped), BOOT)
+    assert (cut.in_force, cut.crashes) == (NEW, 0)
+    assert (stopped.in_force, stopped.crashes) == (NEW, 0)
+
+
+def test_crashes_with_long_runs_between_them_never_take_back_a_release_that_has_passed_its_trial() -> None:
     slots = confirm(RUNNING)
     for _ in range(20):
-        slots = restart(slots, BOOT)
+        slots = steady(crash(slots, LATER_CRASHES - 1))
     assert slots.in_force == NEW
+
+
+def test_a_long_run_does_not_end_a_trial_or_forget_its_crashes() -> None:
+    crashed = restart(RUNNING, BOOT)
+    assert steady(crashed) == crashed
+
+
+def test_a_release_that_is_tried_again_because_its_file_was_damaged_does_not_become_its_own_predecessor() -> None:
+    again = commit(confirm(RUNNING), NEW, BOOT)
+    assert confirm(again).before == GOOD
 
 
 def test_a_newer_release_takes_over_a_running_trial_and_keeps_the_last_known_good() -> None:
@@ -102,7 +148,10 @@ def test_time_and_health_decide() -> None:
     assert judge(running_s=60, trial_s=60, healthy=False) is Decision.REVERT
 
 
-@given(st.lists(st.sampled_from(["commit", "refuse", "restart", "reboot", "close", "confirm", "revert"]), max_size=30))
+ACTIONS = ("commit", "refuse", "restart", "reboot", "close", "steady", "confirm", "revert", "fall back")
+
+
+@given(st.lists(st.sampled_from(ACTIONS), max_size=60))
 def test_what_is_in_force_was_committed_and_never_refused(actions: list[str]) -> None:
     slots, version, given_up, boot = Slots(), 0, set(), BOOT
     for action in actions:
@@ -124,9 +173,15 @@ def test_what_is_in_force_was_committed_and_never_refused(actions: list[str]) ->
                 slots = close(slots)
             case "confirm":
                 slots = confirm(slots)
+            case "steady":
+                slots = steady(slots)
             case "revert":
                 slots = revert(slots)
-        if before.trial is not None and slots.trial is None and slots.current == before.current:
-            given_up.add(before.trial.version)
+            case "fall back":
+                slots = fall_back(slots)
+        if action != "commit" and before.in_force is not None and slots.in_force != before.in_force:
+            given_up.add(before.in_force.version)
+        assert slots.in_force is None or slots.in_force != slots.before
+        assert (slots.open_in is None) or slots.in_force is not None
         assert slots.in_force is None or slots.in_force.version not in given_up
         assert max(given_up, default=0) == slots.refused

@@ -93,6 +93,35 @@ def test_a_connection_that_waits_for_its_answer_is_not_closed_for_others() -> No
     asyncio.run(run())
 
 
+def test_an_app_whose_requests_all_wait_for_answers_does_not_shut_out_the_app_of_another_user() -> None:
+    late_ports: set[int] = set()
+    answer = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        await answer.wait()
+        return Response(200, b"late")
+
+    def owner(connection: TransportSocket) -> int:
+        return 1 if connection.getpeername()[1] in late_ports else 2
+
+    async def run() -> None:
+        async with Server((*ROUTES, Route("GET", "/slow", slow)), port=0, owner=owner) as server:
+            greedy = await hold(server, b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            more = await hold(server, b"", 1)  # no room: an app does not displace its own answers
+            assert await ended(more) == 1
+            client = socket.socket()
+            client.bind(("127.0.0.1", 0))
+            late_ports.add(client.getsockname()[1])
+            client.connect(("127.0.0.1", server.port))
+            reader, writer = await asyncio.open_connection(sock=client)
+            writer.write(post("/echo", b"mine"))
+            assert b"mine" in await asyncio.wait_for(reader.readuntil(b"}"), 5)
+            writer.close()
+            assert await ended(greedy) == 1
+
+    asyncio.run(run())
+
+
 def crowd(port: int) -> None:
     """Open connections all the time as another user, send half a request on each, and hold the latest 200."""
     os.setuid(65534)
