@@ -8,9 +8,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import msgspec
+import structlog
 
 from agent.errors import Permanent, Transient
 from agent.pushes.release import Question, Reason, Verdict
@@ -24,14 +26,15 @@ _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can replace a module.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
 
+log = structlog.get_logger()
+
 
 async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: Sequence[str] = VERIFIER) -> Verdict:
     """Start the verifier process with `question` and return its verdict.
 
     The verdict refuses a bundle if the verifier crashes on the bundle or takes longer than `timeout_s`.
 
-    Raises: Transient if the machine failed (no process, disk full), Permanent if the vehicle's own trusted root is
-    unusable.
+    Raises: Transient if no process can be started, Permanent if the vehicle's own trusted root is unusable.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -61,8 +64,6 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
     match process.returncode:
         case os.EX_OK:
             return _read(output)
-        case os.EX_TEMPFAIL:
-            raise Transient(f"the verifier of pushes cannot use its temporary folder: {detail}; free some space")
         case os.EX_CONFIG:
             raise Permanent(detail)
     return Verdict(
@@ -73,8 +74,17 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
 
 def _read(output: bytes) -> Verdict:
     try:
-        return msgspec.json.decode(output, type=Verdict)
+        verdict = msgspec.json.decode(output, type=Verdict)
     except msgspec.DecodeError as error:
         return Verdict(
             reason=Reason.CRASHED, detail=f"the verifier printed no verdict; publish another bundle: {error}"
         )
+    if verdict.unconfined:
+        _report(verdict.unconfined)
+    return verdict
+
+
+@cache
+def _report(unconfined: tuple[str, ...]) -> None:
+    """Log once in the life of the agent what does not confine the verifier, because it is the same for each push."""
+    log.info("verifier_less_confined", missing=unconfined)

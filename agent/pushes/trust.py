@@ -1,33 +1,37 @@
 """Verify a bundle by TUF's client workflow, and by the checks that TUF leaves to its users.
 
 This file runs in the verifier process only, because importing TUF takes 25 MB of memory.  The files of a bundle are
-untrusted.  A temporary folder holds the working copy of the trusted metadata, so a bundle that fails a check changes
-nothing that the vehicle keeps.
+untrusted.  The working copy of the trusted metadata is in memory, so a bundle that fails a check changes nothing that
+the vehicle keeps, and the process needs no file.
 
 Numbers such as 5.3.11 are steps of the client workflow in https://theupdateframework.github.io/specification/v1.0.33/.
 
 Invariants, in addition to those of the workflow:
 
-- Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
-  can be empty after a power cut.  Only a root that gives a role new keys removes the floor of that role (recovery from
-  a fast-forward attack, 5.3.11).
+- Versions never fall below `floor`, whatever state the stored metadata is in.  Only a root that gives a role new keys
+  removes the floor of that role (recovery from a fast-forward attack, 5.3.11).
 - The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
   by that clock no metadata would ever be expired.
 - A release contains every target that is meant for this vehicle, and no other target.
 """
 
+# A confined process imports nothing more, so what the standard library and TUF import late is imported here: the
+# module behind `strptime`, and TUF's parser.
+import _strptime  # noqa: F401
 import hashlib
-import tempfile
+import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, cast
 
 import msgspec
+import tuf.api.serialization.json  # noqa: F401
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
     DownloadHTTPError,
+    DownloadLengthMismatchError,
     ExpiredMetadataError,
     RepositoryError,
     UnsignedMetadataError,
@@ -65,8 +69,7 @@ class Trusted(msgspec.Struct, frozen=True):
 def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
     """Verify the bundle of `question`, and return its metadata and its release.
 
-    Raises: Refused for a bundle that must not be applied, Permanent if the vehicle's own trusted root is unusable,
-    OSError if the temporary folder cannot be used.
+    Raises: Refused for a bundle that must not be applied, Permanent if the vehicle's own trusted root is unusable.
     """
     try:
         files = parse_bundle(question.bundle)
@@ -74,8 +77,7 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
         raise Refused(Reason.TRUNCATED, str(error)) from error
     except Untrusted as error:
         raise Refused(Reason.MALFORMED, str(error)) from error
-    with tempfile.TemporaryDirectory(prefix="hu-verify-") as folder:
-        return _Verification(question, files, Path(folder), kinds).run()
+    return _Verification(question, files, kinds).run()
 
 
 class _Fetcher(FetcherInterface):
@@ -95,9 +97,40 @@ class _Fetcher(FetcherInterface):
             raise DownloadHTTPError(f"the bundle lacks the file {url}; the vehicle asks for all files again", 404)
         return iter((content,))
 
+    @contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[io.BytesIO]:
+        # The method of the base class writes a temporary file.
+        content = b"".join(self.fetch(url))
+        if len(content) > max_length:
+            raise DownloadLengthMismatchError(
+                f"the file has {len(content)} bytes, but at most {max_length} are expected"
+            )
+        yield io.BytesIO(content)
+
 
 class _Updater(Updater):
-    """Gives access to inner state that python-tuf keeps private: the reference time and the trusted metadata."""
+    """Keeps the files of python-tuf in memory, and gives access to its inner state.
+
+    `metadata` has the trusted metadata by file name.  python-tuf has no public way to keep it elsewhere than on the
+    disk, to set the reference time, or to read the trusted metadata.
+    """
+
+    def __init__(self, metadata: Mapping[str, bytes], fetcher: _Fetcher, trusted_root: bytes) -> None:
+        self.metadata = dict(metadata)
+        self.fetcher = fetcher
+        super().__init__(
+            metadata_dir="",
+            metadata_base_url="metadata",
+            fetcher=fetcher,
+            config=UpdaterConfig(
+                max_root_rotations=_ROTATIONS,
+                root_max_length=_METADATA_BYTES,
+                timestamp_max_length=_METADATA_BYTES,
+                snapshot_max_length=_METADATA_BYTES,
+                targets_max_length=_METADATA_BYTES,
+            ),
+            bootstrap=trusted_root,
+        )
 
     def set_time(self, now: datetime) -> None:
         self._trusted_set.reference_time = now
@@ -109,32 +142,59 @@ class _Updater(Updater):
     def trusted(self, role: str) -> Signed | None:
         return self._trusted_set.get(role)
 
+    def read_target(self, target: TargetFile) -> bytes:
+        """Return the content of a target, after checking its length and hash (5.7.3)."""
+        folder, slash, name = target.path.rpartition("/")
+        prefix = f"{next(iter(target.hashes.values()))}." if self.root.consistent_snapshot else ""
+        content = self.fetcher.download_bytes(f"targets/{folder}{slash}{prefix}{name}", target.length)
+        target.verify_length_and_hashes(content)
+        return content
+
+    # The following methods replace those by which python-tuf 7 uses the disk.
+
+    def _load_root(self) -> None:
+        first = self.root.version + 1
+        for version in range(first, first + _ROTATIONS):
+            try:
+                self._trusted_set.update_root(self.metadata.get(root_name(version), b""))
+            except RepositoryError:
+                # The vehicle does not have this root, or a damaged one, so the bundle must contain it.
+                try:
+                    content = self._download_metadata(Root.type, _METADATA_BYTES, version)
+                except DownloadHTTPError:
+                    return  # 5.3.3: there is no newer root
+                self._trusted_set.update_root(content)
+                self._persist_root(version, content)
+
+    def _load_local_metadata(self, rolename: str) -> bytes:
+        try:
+            return self.metadata[f"{rolename}.json"]
+        except KeyError as error:
+            # python-tuf expects the error of a missing file, and takes the metadata from the bundle then.
+            raise FileNotFoundError(rolename) from error
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        self.metadata[f"{rolename}.json"] = data
+
+    def _persist_root(self, version: int, data: bytes) -> None:
+        self.metadata[root_name(version)] = data
+
+    def _update_root_symlink(self) -> None:
+        """Do nothing: the trusted root is in memory."""
+
+
+def root_name(version: int) -> str:
+    """Return the name under which the vehicle keeps a version of the root."""
+    return f"root_history/{version}.root.json"
+
 
 class _Verification:
-    def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path, kinds: Sequence[Kind]) -> None:
+    def __init__(self, question: Question, files: Mapping[str, bytes], kinds: Sequence[Kind]) -> None:
         self.question = question
         self.kinds = kinds
-        self.folder = folder
         self.fetcher = _Fetcher(files, question.contents)
-        # The updater reads earlier roots in this folder, and the stored metadata includes such roots.
-        (folder / "root_history").mkdir()
-        for name, content in question.metadata.items():
-            (folder / name).write_bytes(content)
         try:
-            self.updater = _Updater(
-                metadata_dir=str(folder),
-                metadata_base_url="metadata",
-                target_base_url="targets",
-                fetcher=self.fetcher,
-                config=UpdaterConfig(
-                    max_root_rotations=_ROTATIONS,
-                    root_max_length=_METADATA_BYTES,
-                    timestamp_max_length=_METADATA_BYTES,
-                    snapshot_max_length=_METADATA_BYTES,
-                    targets_max_length=_METADATA_BYTES,
-                ),
-                bootstrap=question.trusted_root,
-            )
+            self.updater = _Updater(question.metadata, self.fetcher, question.trusted_root)
         except RepositoryError as error:
             # No bundle can repair this failure, because the anchor of trust itself is damaged.
             raise Permanent(f"the vehicle's root.json is unusable ({error}); enrol the vehicle again") from error
@@ -190,11 +250,11 @@ class _Verification:
         A thief of the old keys may have signed a very high version of the role's metadata.  After a change of keys, a
         lower version is therefore accepted (5.3.11).
         """
-        then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
-        if self.question.floor.root == 0 or not then.exists():
+        then = self.updater.metadata.get(root_name(self.question.floor.root))
+        if then is None:
             return False
         # Comparing key ids is enough: a key id is the hash of the key.
-        before = Metadata[Root].from_bytes(then.read_bytes()).signed
+        before = Metadata[Root].from_bytes(then).signed
         return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
@@ -220,10 +280,7 @@ class _Verification:
                 Reason.OVERSIZED,
                 f"target {target.path} has {target.length} bytes; publish at most {CONTENT_BYTES} in one target",
             )
-        # 5.7.3: the updater checks length and hash.
-        file = self.folder / "target"
-        self.updater.download_target(target, filepath=str(file))
-        return file.read_bytes()
+        return self.updater.read_target(target)
 
     def _metadata(self) -> dict[str, bytes]:
         """Return the trusted metadata by file name, for `Question.metadata` of the next question.
@@ -232,8 +289,8 @@ class _Verification:
         """
         names = [f"{role}.json" for role in _ROLES]
         newer = range(self.factory_root + 1, self.updater.root.version + 1)
-        names += [f"root_history/{version}.root.json" for version in newer]
-        return {name: (self.folder / name).read_bytes() for name in names}
+        names += [root_name(version) for version in newer]
+        return {name: self.updater.metadata[name] for name in names}
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
         """Turn `error` into the refusal of the bundle, with a stable reason.

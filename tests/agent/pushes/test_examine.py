@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+import structlog.testing
 
 from agent.errors import Permanent, Transient
 from agent.pushes.examine import VERIFIER, examine
@@ -32,12 +33,6 @@ def test_a_verifier_that_crashes_or_talks_nonsense_counts_against_the_bundle(fle
     assert verdict(fleet, child(script)).reason is Reason.CRASHED
 
 
-def test_a_machine_without_room_is_asked_again_later(fleet: Fleet) -> None:
-    full = child("import sys; sys.stderr.write('No space left on device'); sys.exit(75)")
-    with pytest.raises(Transient, match="No space left"):
-        verdict(fleet, full)
-
-
 def test_a_verifier_that_cannot_be_started_is_transient(fleet: Fleet) -> None:
     with pytest.raises(Transient, match="cannot start"):
         verdict(fleet, ("/nonexistent",))
@@ -62,3 +57,13 @@ def test_no_process_stays_behind_where_the_caller_is_cancelled(fleet: Fleet) -> 
             await task
 
     asyncio.run(asyncio.wait_for(give_up(), 10))
+
+
+def test_what_confines_the_verifier_less_is_logged_once(fleet: Fleet) -> None:
+    missing = child("""print('{"unconfined": ["Landlock (not in this kernel)"]}')""")
+    with structlog.testing.capture_logs() as logs:
+        verdict(fleet, missing)
+        verdict(fleet, missing)
+    assert logs == [
+        {"event": "verifier_less_confined", "log_level": "info", "missing": ("Landlock (not in this kernel)",)}
+    ]
