@@ -1,10 +1,12 @@
 """Verify one bundle in a process of its own, `python -m agent.pushes.verifier`.
 
 The process reads a Question from standard input and writes a Verdict to standard output (agent/pushes/release.py).  The
-process holds no key.  Before it reads the first byte from outside, its memory and processor time are limited, and it is
-confined: it opens no file and no socket, starts no program, and reads no other process (agent/system/confinement.py says
-what holds where).  The worst that a hostile bundle can achieve is a refusal; if it finds a fault that lets it run code
-in this process, it can forge the verdict about itself, and nothing else.
+process holds no key.  Before it reads the first byte from outside, its memory and processor time are limited, and it
+is confined: it cannot open a file or a socket, start a program, or read another process (agent/system/confinement.py
+says what holds where).
+
+The worst that a hostile bundle can achieve is a refusal.  A bundle that can run code in this process, through a fault
+in a parser, can also forge its own verdict, which the agent believes.
 
 | exit status | meaning |
 |---|---|
@@ -13,6 +15,7 @@ in this process, it can forge the verdict about itself, and nothing else.
 | any other | The process crashed, so the bundle is refused. |
 """
 
+import importlib
 import os
 import resource
 import sys
@@ -35,6 +38,8 @@ _MEMORY_BYTES: Final = 512 << 20
 _CPU_S: Final = 30
 """The limit of processor time; the slowest head unit needs a tenth of it."""
 _LIMITS: Final = ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _CPU_S))
+_LATE: Final = ("_strptime", "tuf.api.serialization.json")
+"""Modules that `datetime.strptime` and TUF import at first use."""
 
 
 def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
@@ -63,17 +68,27 @@ def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
     )
 
 
+def _import_everything() -> None:
+    """Import what Python and the libraries import at first use, because a confined process reads no file."""
+    for name in _LATE:
+        importlib.import_module(name)
+    import_evaluator()
+
+
 def main(judge_question: Callable[[Question], Verdict] = judge) -> int:
-    """Answer the question on standard input and return the exit status."""
+    """Answer the question on standard input and return the exit status.
+
+    Tests pass another `judge_question`, which runs in the confined process in place of `judge`.
+    """
     for limit, value in _LIMITS:
         # A process may lower its hard limit but never raise it again, so a lower limit from outside stays.
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))
     forbid_dumps()
-    import_evaluator()
+    _import_everything()
     unconfined = tuple(confine())
-    # The limits hold from here on, before the first byte from outside is read.
+    # The confinement holds from here on, before the first byte from outside is read.
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         verdict = judge_question(question)

@@ -3,13 +3,16 @@
 A fault in a parser may let an intruder run code in such a process.  Five layers then keep the intruder in it.  Each
 layer holds by itself, so a kernel without one of them still confines by the others:
 
-| layer | holds where | files | network | programs | other processes |
-|---|---|---|---|---|---|
-| limits | every Linux | none is opened, made or extended | no new socket | none by fork (not for root) | |
-| no new privileges | Linux 3.5 | | | no set-uid program | |
-| no capabilities | every Linux | by the permissions of the user | no raw socket | | no ptrace of another user |
-| Landlock | Linux 5.13 with `landlock` in `lsm=` | none is opened, made or deleted | no TCP (6.7) | none | no ptrace, no /proc/PID/mem; no signal (6.12) |
-| seccomp | Linux 3.17, on x86-64 and aarch64 | none is opened, made, deleted, renamed or asked for | none | none | none |
+1. No new privileges (Linux 3.5): no set-uid program gives privileges.  Landlock and seccomp require this layer.
+2. Landlock (Linux 5.13 and newer, if it is not switched off): no file is opened, made, renamed or deleted; no program
+   is executed; no other process is traced, and no memory of one is read.  Newer versions forbid more: to empty a file
+   (6.2), TCP (6.7), and a signal to another process (6.12).
+3. No capabilities (every Linux): no raw socket and no change of user, although the service has CAP_NET_RAW.
+4. Limits (every Linux): no file, no socket and no file in memory is opened; no file grows.  A user other than root
+   starts no process.
+5. seccomp (Linux 3.17 and newer, on x86-64 and aarch64): no system call but those that computing needs.  This layer
+   forbids all of the above, and also to ask whether a file exists, to change its mode, to start a thread, and to make
+   memory executable.
 
 What is left to an intruder: the descriptors that are open, the memory of the process, and a wrong answer.
 
@@ -106,7 +109,8 @@ def landlock_version() -> int:
 def drop_capabilities() -> None:
     """Give up all capabilities: the agent's service has CAP_NET_RAW, which opens raw sockets."""
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    capset(header, (_Capabilities * 2)(), to="drop capabilities")
+    none = (_Capabilities * 2)()
+    capset(header, none, to="drop capabilities")
 
 
 def forbid_descriptors() -> None:
@@ -117,10 +121,11 @@ def forbid_descriptors() -> None:
 
 def filter_system_calls() -> None:
     """Refuse all system calls that computing does not need (see `agent/system/syscall_filter.py`)."""
-    machine = os.uname().machine
-    program = build_filter(machine)
+    machine, bits = os.uname().machine, 8 * ctypes.sizeof(ctypes.c_void_p)
+    # A program of 32 bits runs on a kernel of 64 bits by other numbers, and the filter would kill it.
+    program = build_filter(machine) if bits == 64 else None
     if program is None:
-        raise OSError(f"the agent has no numbers of system calls for the architecture {machine}")
+        raise OSError(f"the agent has no numbers of system calls for {machine} with {bits} bits")
     # prctl(2), not seccomp(2): older versions of the service's unit allow it, and it has no number to look up.
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _Program(len(program) // 8, program), to="filter system calls")
 

@@ -2,12 +2,12 @@
 
 import ctypes
 import os
-from typing import Final
+from typing import Any, Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
 
-Argument = int | ctypes.Structure | ctypes.Array[ctypes.Structure]
+Argument = int | ctypes.Structure | ctypes.Array[Any]
 """A number, or a structure that is passed by its address."""
 
 
@@ -21,7 +21,7 @@ def prctl(option: int, *arguments: Argument, to: str) -> None:
     _check(_LIBC.prctl(option, *map(_word, padded)), to)
 
 
-def capset(header: ctypes.Structure, data: ctypes.Array[ctypes.Structure], *, to: str) -> None:
+def capset(header: ctypes.Structure, data: ctypes.Array[Any], *, to: str) -> None:
     """Set the capabilities of this thread (capset(2)).
 
     Raises: OSError if the kernel refuses.

@@ -85,7 +85,7 @@ def read_memory(to: Targets) -> None:
 
 
 def read_memory_file(to: Targets) -> None:
-    with open(f"/proc/{to.parent}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{to.parent}/mem").open("rb", buffering=0) as memory:
         memory.seek(to.address)
         assert memory.read(6) == b"secret"
 
@@ -115,7 +115,7 @@ ATTEMPTS: dict[str, Callable[[Targets], Any]] = {
     "rename a file": lambda to: (to.folder / "old").rename(to.folder / "renamed"),
     "make a folder": lambda to: (to.folder / "made").mkdir(),
     "change the mode of a file": lambda to: (to.folder / "old").chmod(0o777),
-    "list a folder": lambda to: os.listdir(to.folder),
+    "list a folder": lambda to: list(to.folder.iterdir()),
     "ask for a file": lambda to: to.key.stat(),
     "keep a file in memory": lambda to: os.memfd_create("new"),
     "open a socket of TCP": lambda to: socket.socket(socket.AF_INET).close(),
