@@ -5,6 +5,7 @@ or an error in bounded time, and no process stays behind.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,13 @@ TIMEOUT_S: Final = 60.0
 
 Starting Python takes seconds on a busy head unit, and the process may use 30 s of processor time.
 """
+_OUTPUT_BYTES: Final = 32 << 20
+"""The limit of what a verifier may write.
+
+A verdict holds the documents of a release in base64; the limit is six times what one bundle can bring.  The code of a
+hostile bundle could write without end, and must not fill the agent's memory.
+"""
+_PART_BYTES: Final = 1 << 16
 _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can replace a module.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
@@ -49,7 +57,7 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         ) from error
     try:
         async with asyncio.timeout(timeout_s):
-            output, complaint = await process.communicate(msgspec.json.encode(question))
+            output, complaint = await _converse(process, msgspec.json.encode(question))
     except TimeoutError:
         return Verdict(
             reason=Reason.TIMEOUT,
@@ -59,7 +67,12 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         # After a timeout or a cancellation, the process still runs.
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            # asyncio waits for the end of the output, which it does not see unless the output is read.
+            await process.communicate()
+    if len(output) > _OUTPUT_BYTES:
+        return Verdict(
+            reason=Reason.CRASHED, detail=f"the verifier wrote more than {_OUTPUT_BYTES} bytes; publish another bundle"
+        )
     detail = complaint.decode(errors="replace").strip()[-_DETAIL_BYTES:]
     match process.returncode:
         case os.EX_OK:
@@ -70,6 +83,40 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         reason=Reason.CRASHED,
         detail=f"the verifier crashed on this bundle with status {process.returncode}; publish another one: {detail}",
     )
+
+
+async def _converse(process: asyncio.subprocess.Process, question: bytes) -> tuple[bytes, bytes]:
+    """Write the question, and return what the process wrote to standard output and to standard error before it ended.
+
+    A process that writes more than `_OUTPUT_BYTES` to one of them is killed.
+    """
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_write(process.stdin, question))
+        output, complaint = (
+            tasks.create_task(_read_all(process, stream)) for stream in (process.stdout, process.stderr)
+        )
+    await process.wait()
+    return output.result(), complaint.result()
+
+
+async def _write(stream: asyncio.StreamWriter, question: bytes) -> None:
+    # A process that ends early tells why by its status.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        stream.write(question)
+        await stream.drain()
+    stream.close()
+
+
+async def _read_all(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> bytes:
+    content = bytearray()
+    while part := await stream.read(_PART_BYTES):
+        if len(content) <= _OUTPUT_BYTES:
+            content += part
+        else:  # The rest is read and dropped, because asyncio waits for the end of the output.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    return bytes(content)
 
 
 def _read(output: bytes) -> Verdict:

@@ -1,6 +1,7 @@
 """Whatever the verifier process does, the agent gets a verdict and goes on."""
 
 import asyncio
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,19 @@ def test_a_verifier_that_hangs_is_killed(fleet: Fleet) -> None:
 )
 def test_a_verifier_that_crashes_or_talks_nonsense_counts_against_the_bundle(fleet: Fleet, script: str) -> None:
     assert verdict(fleet, child(script)).reason is Reason.CRASHED
+
+
+def test_a_verifier_that_writes_without_end_is_killed_before_it_fills_the_memory(fleet: Fleet) -> None:
+    for stream in ("stdout", "stderr"):
+        before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        answer = verdict(fleet, child(f"import sys\nwhile True: sys.{stream}.write('x' * 65536)"))
+        assert answer.reason is Reason.CRASHED
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
+
+
+def test_a_verifier_that_writes_and_hangs_is_killed(fleet: Fleet) -> None:
+    slow = child("import sys, time\nwhile True: sys.stdout.write('x' * 1000); time.sleep(0.0001)")
+    assert verdict(fleet, slow, timeout_s=1.0).reason is Reason.TIMEOUT
 
 
 def test_a_verifier_that_cannot_be_started_is_transient(fleet: Fleet) -> None:
