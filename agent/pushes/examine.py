@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -131,7 +131,7 @@ def _read(output: bytes) -> Verdict:
     return verdict
 
 
-@cache
+@lru_cache(maxsize=1)
 def _report(unconfined: tuple[str, ...]) -> None:
-    """Log once in the life of the agent what does not confine the verifier, because it is the same for each push."""
+    """Log what does not confine the verifier: once, because it is the same for each push."""
     log.info("verifier_less_confined", missing=unconfined)
