@@ -22,7 +22,7 @@ agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
 agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/toggles.py
 agent/link/packets.py agent/link/session.py
-agent/system/times.py
+agent/system/syscall_filter.py agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/serve/connections.py
 agent/sources/ring_layout.py
@@ -73,7 +73,7 @@ SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "s
 ONLY_IMPORT = {
     "aiomqtt": ["agent/link/mqtt.py"],
     "paho": ["agent/link/mqtt.py"],
-    "tuf": ["agent/pushes/trust.py", "fleet/publishing/"],
+    "tuf": ["agent/pushes/trust.py", "agent/pushes/updater.py", "fleet/publishing/"],
     "deltalake": ["fleet/lake/", "fleet/receiving/store.py", "lab/demo/verdict.py"],
     "openfeature": ["agent/formats/down/evaluation.py"],
 }

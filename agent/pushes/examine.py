@@ -5,12 +5,15 @@ or an error in bounded time, and no process stays behind.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
+import structlog
 
 from agent.errors import Permanent, Transient
 from agent.pushes.release import Question, Reason, Verdict
@@ -20,9 +23,18 @@ TIMEOUT_S: Final = 60.0
 
 Starting Python takes seconds on a busy head unit, and the process may use 30 s of processor time.
 """
+_OUTPUT_BYTES: Final = 32 << 20
+"""The limit of what a verifier may write.
+
+A verdict holds the documents of a release in base64; the limit is six times what one bundle can bring.  The code of a
+hostile bundle could write without end, and must not fill the agent's memory.
+"""
+_PART_BYTES: Final = 1 << 16
 _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can replace a module.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
+
+log = structlog.get_logger()
 
 
 async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: Sequence[str] = VERIFIER) -> Verdict:
@@ -30,8 +42,7 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
 
     The verdict refuses a bundle if the verifier crashes on the bundle or takes longer than `timeout_s`.
 
-    Raises: Transient if the machine failed (no process, disk full), Permanent if the vehicle's own trusted root is
-    unusable.
+    Raises: Transient if no process can be started, Permanent if the vehicle's own trusted root is unusable.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -46,7 +57,7 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         ) from error
     try:
         async with asyncio.timeout(timeout_s):
-            output, complaint = await process.communicate(msgspec.json.encode(question))
+            output, complaint = await _converse(process, msgspec.json.encode(question))
     except TimeoutError:
         return Verdict(
             reason=Reason.TIMEOUT,
@@ -56,13 +67,16 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         # After a timeout or a cancellation, the process still runs.
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            # asyncio waits for the end of the output, which it does not see unless the output is read.
+            await process.communicate()
+    if len(output) > _OUTPUT_BYTES:
+        return Verdict(
+            reason=Reason.CRASHED, detail=f"the verifier wrote more than {_OUTPUT_BYTES} bytes; publish another bundle"
+        )
     detail = complaint.decode(errors="replace").strip()[-_DETAIL_BYTES:]
     match process.returncode:
         case os.EX_OK:
             return _read(output)
-        case os.EX_TEMPFAIL:
-            raise Transient(f"the verifier of pushes cannot use its temporary folder: {detail}; free some space")
         case os.EX_CONFIG:
             raise Permanent(detail)
     return Verdict(
@@ -71,10 +85,53 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
     )
 
 
+async def _converse(process: asyncio.subprocess.Process, question: bytes) -> tuple[bytes, bytes]:
+    """Write the question, and return what the process wrote to standard output and to standard error before it ended.
+
+    A process that writes more than `_OUTPUT_BYTES` to one of them is killed.
+    """
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_write(process.stdin, question))
+        output, complaint = (
+            tasks.create_task(_read_all(process, stream)) for stream in (process.stdout, process.stderr)
+        )
+    await process.wait()
+    return output.result(), complaint.result()
+
+
+async def _write(stream: asyncio.StreamWriter, question: bytes) -> None:
+    # A process that ends early tells why by its status.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        stream.write(question)
+        await stream.drain()
+    stream.close()
+
+
+async def _read_all(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> bytes:
+    content = bytearray()
+    while part := await stream.read(_PART_BYTES):
+        if len(content) <= _OUTPUT_BYTES:
+            content += part
+        else:  # The rest is read and dropped, because asyncio waits for the end of the output.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    return bytes(content)
+
+
 def _read(output: bytes) -> Verdict:
     try:
-        return msgspec.json.decode(output, type=Verdict)
+        verdict = msgspec.json.decode(output, type=Verdict)
     except msgspec.DecodeError as error:
         return Verdict(
             reason=Reason.CRASHED, detail=f"the verifier printed no verdict; publish another bundle: {error}"
         )
+    if verdict.unconfined:
+        _report(verdict.unconfined)
+    return verdict
+
+
+@lru_cache(maxsize=1)
+def _report(unconfined: tuple[str, ...]) -> None:
+    """Log what does not confine the verifier: once, because it is the same for each push."""
+    log.info("verifier_less_confined", missing=unconfined)

@@ -92,6 +92,8 @@ class Verdict(msgspec.Struct, frozen=True):
     | set | empty | The bundle is refused, and nothing of it may be kept. |
     | INVALID | set | The metadata is trusted, but this vehicle cannot use the documents. |
     | None | set | The bundle is trusted.  `release` is None if its version is in `Question.settled`. |
+
+    `unconfined` names the layers of confinement that the verifier lacked (agent/system/confinement.py).
     """
 
     reason: Reason | None = None
@@ -100,3 +102,4 @@ class Verdict(msgspec.Struct, frozen=True):
     metadata: dict[str, bytes] = {}
     signed_at_s: int = 0
     release: Release | None = None
+    unconfined: tuple[str, ...] = ()

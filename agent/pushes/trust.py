@@ -1,26 +1,22 @@
 """Verify a bundle by TUF's client workflow, and by the checks that TUF leaves to its users.
 
 This file runs in the verifier process only, because importing TUF takes 25 MB of memory.  The files of a bundle are
-untrusted.  A temporary folder holds the working copy of the trusted metadata, so a bundle that fails a check changes
-nothing that the vehicle keeps.
+untrusted.  The working copy of the trusted metadata is in memory, so a bundle that fails a check changes nothing that
+the vehicle keeps, and the process needs no file.
 
 Numbers such as 5.3.11 are steps of the client workflow in https://theupdateframework.github.io/specification/v1.0.33/.
 
 Invariants, in addition to those of the workflow:
 
-- Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
-  can be empty after a power cut.  Only a root that gives a role new keys removes the floor of that role (recovery from
-  a fast-forward attack, 5.3.11).
+- Versions never fall below `floor`, whatever state the stored metadata is in.  Only a root that gives a role new keys
+  removes the floor of that role (recovery from a fast-forward attack, 5.3.11).
 - The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
   by that clock no metadata would ever be expired.
 - A release contains every target that is meant for this vehicle, and no other target.
 """
 
-import hashlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, cast
 
 import msgspec
@@ -33,19 +29,14 @@ from tuf.api.exceptions import (
     UnsignedMetadataError,
 )
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
-from tuf.ngclient import Updater, UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
 
 from agent.errors import Permanent, Untrusted
 from agent.formats.down.audience import matches
 from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
 from agent.formats.down.documents import KINDS, Kind, kind_of
 from agent.pushes.release import Question, Reason, Refused, Release
+from agent.pushes.updater import METADATA_BYTES, BundleFetcher, MemoryUpdater, root_name
 
-_METADATA_BYTES: Final = 500_000
-"""The size limit of one metadata file."""
-_ROTATIONS: Final = 128
-"""The most root versions that one bundle may bring, enough for eight a year over 16 years."""
 _ROLES: Final = ("timestamp", "snapshot", "targets")
 
 
@@ -65,8 +56,7 @@ class Trusted(msgspec.Struct, frozen=True):
 def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
     """Verify the bundle of `question`, and return its metadata and its release.
 
-    Raises: Refused for a bundle that must not be applied, Permanent if the vehicle's own trusted root is unusable,
-    OSError if the temporary folder cannot be used.
+    Raises: Refused for a bundle that must not be applied, Permanent if the vehicle's own trusted root is unusable.
     """
     try:
         files = parse_bundle(question.bundle)
@@ -74,67 +64,16 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
         raise Refused(Reason.TRUNCATED, str(error)) from error
     except Untrusted as error:
         raise Refused(Reason.MALFORMED, str(error)) from error
-    with tempfile.TemporaryDirectory(prefix="hu-verify-") as folder:
-        return _Verification(question, files, Path(folder), kinds).run()
-
-
-class _Fetcher(FetcherInterface):
-    """Gives the updater the bundle's files and the target files that the vehicle holds, in place of the network."""
-
-    def __init__(self, files: Mapping[str, bytes], contents: Sequence[bytes]) -> None:
-        self.files = files
-        self.held = {hashlib.sha256(content).hexdigest(): content for content in contents}
-        self.last = ""
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        self.last = url
-        content = self.files.get(url)
-        if content is None and url.startswith("targets/"):
-            content = self.held.get(url.rsplit("/", 1)[-1].split(".", 1)[0])
-        if content is None:
-            raise DownloadHTTPError(f"the bundle lacks the file {url}; the vehicle asks for all files again", 404)
-        return iter((content,))
-
-
-class _Updater(Updater):
-    """Gives access to inner state that python-tuf keeps private: the reference time and the trusted metadata."""
-
-    def set_time(self, now: datetime) -> None:
-        self._trusted_set.reference_time = now
-
-    @property
-    def root(self) -> Root:
-        return self._trusted_set.root
-
-    def trusted(self, role: str) -> Signed | None:
-        return self._trusted_set.get(role)
+    return _Verification(question, files, kinds).run()
 
 
 class _Verification:
-    def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path, kinds: Sequence[Kind]) -> None:
+    def __init__(self, question: Question, files: Mapping[str, bytes], kinds: Sequence[Kind]) -> None:
         self.question = question
         self.kinds = kinds
-        self.folder = folder
-        self.fetcher = _Fetcher(files, question.contents)
-        # The updater reads earlier roots in this folder, and the stored metadata includes such roots.
-        (folder / "root_history").mkdir()
-        for name, content in question.metadata.items():
-            (folder / name).write_bytes(content)
+        self.fetcher = BundleFetcher(files, question.contents)
         try:
-            self.updater = _Updater(
-                metadata_dir=str(folder),
-                metadata_base_url="metadata",
-                target_base_url="targets",
-                fetcher=self.fetcher,
-                config=UpdaterConfig(
-                    max_root_rotations=_ROTATIONS,
-                    root_max_length=_METADATA_BYTES,
-                    timestamp_max_length=_METADATA_BYTES,
-                    snapshot_max_length=_METADATA_BYTES,
-                    targets_max_length=_METADATA_BYTES,
-                ),
-                bootstrap=question.trusted_root,
-            )
+            self.updater = MemoryUpdater(question.metadata, self.fetcher, question.trusted_root)
         except RepositoryError as error:
             # No bundle can repair this failure, because the anchor of trust itself is damaged.
             raise Permanent(f"the vehicle's root.json is unusable ({error}); enrol the vehicle again") from error
@@ -190,11 +129,11 @@ class _Verification:
         A thief of the old keys may have signed a very high version of the role's metadata.  After a change of keys, a
         lower version is therefore accepted (5.3.11).
         """
-        then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
-        if self.question.floor.root == 0 or not then.exists():
+        then = self.updater.metadata.get(root_name(self.question.floor.root))
+        if then is None:
             return False
         # Comparing key ids is enough: a key id is the hash of the key.
-        before = Metadata[Root].from_bytes(then.read_bytes()).signed
+        before = Metadata[Root].from_bytes(then).signed
         return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
@@ -220,10 +159,7 @@ class _Verification:
                 Reason.OVERSIZED,
                 f"target {target.path} has {target.length} bytes; publish at most {CONTENT_BYTES} in one target",
             )
-        # 5.7.3: the updater checks length and hash.
-        file = self.folder / "target"
-        self.updater.download_target(target, filepath=str(file))
-        return file.read_bytes()
+        return self.updater.read_target(target)
 
     def _metadata(self) -> dict[str, bytes]:
         """Return the trusted metadata by file name, for `Question.metadata` of the next question.
@@ -232,8 +168,8 @@ class _Verification:
         """
         names = [f"{role}.json" for role in _ROLES]
         newer = range(self.factory_root + 1, self.updater.root.version + 1)
-        names += [f"root_history/{version}.root.json" for version in newer]
-        return {name: (self.folder / name).read_bytes() for name in names}
+        names += [root_name(version) for version in newer]
+        return {name: self.updater.metadata[name] for name in names}
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
         """Turn `error` into the refusal of the bundle, with a stable reason.
@@ -252,7 +188,7 @@ class _Verification:
                 reason = Reason.EXPIRED
             case _ if name.startswith("targets/"):
                 reason = Reason.TAMPERED
-            case _ if len(content) > _METADATA_BYTES:
+            case _ if len(content) > METADATA_BYTES:
                 reason = Reason.OVERSIZED
             case _:
                 reason = _fault(role, content, self.updater.root) or _misfit(role, error)

@@ -9,10 +9,10 @@
 A program with CAP_SYS_PTRACE still reads any memory, and one with CAP_PERFMON reads environments and maps.
 """
 
-import ctypes
-import os
 import resource
 from typing import Final
+
+from agent.system.libc import prctl
 
 _PR_SET_DUMPABLE: Final = 4  # <linux/prctl.h>
 
@@ -25,7 +25,4 @@ def forbid_dumps() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The kernel ignores the limit if it passes cores to a program such as systemd-coredump (core(5)).
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"the kernel refuses to forbid core dumps of this process: {os.strerror(code)}")
+    prctl(_PR_SET_DUMPABLE, 0, to="forbid core dumps of this process")

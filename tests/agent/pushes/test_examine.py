@@ -1,10 +1,12 @@
 """Whatever the verifier process does, the agent gets a verdict and goes on."""
 
 import asyncio
+import resource
 import sys
 from collections.abc import Sequence
 
 import pytest
+import structlog.testing
 
 from agent.errors import Permanent, Transient
 from agent.pushes.examine import VERIFIER, examine
@@ -32,10 +34,17 @@ def test_a_verifier_that_crashes_or_talks_nonsense_counts_against_the_bundle(fle
     assert verdict(fleet, child(script)).reason is Reason.CRASHED
 
 
-def test_a_machine_without_room_is_asked_again_later(fleet: Fleet) -> None:
-    full = child("import sys; sys.stderr.write('No space left on device'); sys.exit(75)")
-    with pytest.raises(Transient, match="No space left"):
-        verdict(fleet, full)
+def test_a_verifier_that_writes_without_end_is_killed_before_it_fills_the_memory(fleet: Fleet) -> None:
+    for stream in ("stdout", "stderr"):
+        before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        answer = verdict(fleet, child(f"import sys\nwhile True: sys.{stream}.write('x' * 65536)"))
+        assert answer.reason is Reason.CRASHED
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
+
+
+def test_a_verifier_that_writes_and_hangs_is_killed(fleet: Fleet) -> None:
+    slow = child("import sys, time\nwhile True: sys.stdout.write('x' * 1000); time.sleep(0.0001)")
+    assert verdict(fleet, slow, timeout_s=1.0).reason is Reason.TIMEOUT
 
 
 def test_a_verifier_that_cannot_be_started_is_transient(fleet: Fleet) -> None:
@@ -62,3 +71,13 @@ def test_no_process_stays_behind_where_the_caller_is_cancelled(fleet: Fleet) -> 
             await task
 
     asyncio.run(asyncio.wait_for(give_up(), 10))
+
+
+def test_what_confines_the_verifier_less_is_logged_once(fleet: Fleet) -> None:
+    missing = child("""print('{"unconfined": ["Landlock (not in this kernel)"]}')""")
+    with structlog.testing.capture_logs() as logs:
+        verdict(fleet, missing)
+        verdict(fleet, missing)
+    assert logs == [
+        {"event": "verifier_less_confined", "log_level": "info", "missing": ("Landlock (not in this kernel)",)}
+    ]

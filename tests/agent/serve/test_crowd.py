@@ -105,7 +105,7 @@ def test_an_app_whose_requests_all_wait_for_answers_does_not_shut_out_the_app_of
         return 1 if connection.getpeername()[1] in late_ports else 2
 
     async def run() -> None:
-        async with Server((*ROUTES, Route("GET", "/slow", slow)), port=0, owner=owner) as server:
+        async with serving((*ROUTES, Route("GET", "/slow", slow)), owner=owner) as server:
             greedy = await hold(server, b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
             more = await hold(server, b"", 1)  # no room: an app does not displace its own answers
             assert await ended(more) == 1

@@ -1,0 +1,141 @@
+"""Confine a process that has all it needs: it computes, reads and writes what is open, and ends.
+
+A fault in a parser may let an intruder run code in such a process.  Five layers then keep the intruder in it.  Each
+layer holds by itself, so a kernel without one of them still confines by the others:
+
+1. No new privileges (Linux 3.5): no set-uid program gives privileges.  Landlock and seccomp require this layer.
+2. Landlock (Linux 5.13 and newer, if it is not switched off): no file is opened, made, renamed or deleted; no program
+   is executed; no other process is traced, and no memory of one is read.  Newer versions forbid more: to empty a file
+   (6.2), TCP (6.7), and a signal to another process (6.12).
+3. No capabilities (every Linux): no raw socket and no change of user, although the service has CAP_NET_RAW.
+4. Limits (every Linux): no file, no socket and no file in memory is opened; no file grows.  A user other than root
+   starts no process.
+5. seccomp (Linux 3.17 and newer, on x86-64 and aarch64): no system call but those that computing needs.  This layer
+   forbids all of the above, and also to ask whether a file exists, to change its mode, to start a thread, and to make
+   memory executable.
+
+What is left to an intruder: the descriptors that are open, the memory of the process, and a wrong answer.
+
+Some containers and gVisor have no Landlock or no seccomp.  The unit of the service allows the calls that the layers
+need (`SystemCallFilter=` in systemd/headunit-agent.service); without them, a layer is reported as missing.
+
+Sources of the constants: <linux/prctl.h>, <linux/landlock.h>, <linux/capability.h>, <linux/seccomp.h>.
+"""
+
+import ctypes
+import os
+import resource
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agent.system.libc import capset, prctl, syscall
+from agent.system.syscall_filter import build_filter
+
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2
+
+# Calls as new as these have the same numbers on all architectures.
+_LANDLOCK_CREATE_RULESET: Final = 444
+_LANDLOCK_RESTRICT_SELF: Final = 446
+_LANDLOCK_VERSION: Final = 1
+_FILE_RIGHTS: Final = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
+"""Access to files that Landlock can forbid, by the version of Landlock that added it."""
+_NETWORK_RIGHTS: Final = {4: 0b11}
+"""bind(2) and connect(2) of TCP."""
+_SCOPES: Final = {6: 0b11}
+"""Abstract Unix sockets and signals, to processes that are confined less."""
+
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scopes", ctypes.c_uint64))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def confine() -> Sequence[str]:
+    """Confine this process by all layers, and return the layers that are missing, each with the reason.
+
+    Everything must be imported before, because a confined process reads no file.  The process must have one thread:
+    the layers hold for the calling thread, and for the threads that it starts.  No call undoes this one.
+    """
+    missing = []
+    for name, layer in LAYERS.items():
+        try:
+            layer()
+        except (OSError, ValueError) as error:  # ValueError: Python's error for a limit that may not be set
+            missing.append(f"{name} ({error})")
+    return missing
+
+
+def forbid_new_privileges() -> None:
+    """Forbid that a program which this process starts gains privileges.  Landlock and seccomp require this layer."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1, to="forbid new privileges")
+
+
+def forbid_files() -> None:
+    """Forbid by Landlock whatever this kernel's version of Landlock can forbid, with no exception."""
+    version = landlock_version()
+
+    def known(rights: dict[int, int]) -> int:
+        # A kernel refuses rights that it does not know.
+        return sum(bits for since, bits in rights.items() if since <= version)
+
+    ruleset = _Ruleset(known(_FILE_RIGHTS), known(_NETWORK_RIGHTS), known(_SCOPES))
+    descriptor = syscall(_LANDLOCK_CREATE_RULESET, ruleset, ctypes.sizeof(ruleset), 0, to="make Landlock's rules")
+    try:
+        syscall(_LANDLOCK_RESTRICT_SELF, descriptor, 0, to="apply Landlock's rules")
+    finally:
+        os.close(descriptor)
+
+
+def landlock_version() -> int:
+    """Return the version of Landlock that this kernel has.  Raises: OSError if it has none, or if Landlock is off."""
+    return syscall(_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_VERSION, to="tell its version of Landlock")
+
+
+def drop_capabilities() -> None:
+    """Give up all capabilities: the agent's service has CAP_NET_RAW, which opens raw sockets."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    none = (_Capabilities * 2)()
+    capset(header, none, to="drop capabilities")
+
+
+def forbid_descriptors() -> None:
+    """Forbid by limits that a descriptor is added, that a file grows, and that a process is started."""
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+        resource.setrlimit(limit, (0, 0))
+
+
+def filter_system_calls() -> None:
+    """Refuse all system calls that computing does not need (see `agent/system/syscall_filter.py`)."""
+    machine, bits = os.uname().machine, 8 * ctypes.sizeof(ctypes.c_void_p)
+    # A program of 32 bits runs on a kernel of 64 bits by other numbers, and the filter would kill it.
+    program = build_filter(machine) if bits == 64 else None
+    if program is None:
+        raise OSError(f"the agent has no numbers of system calls for {machine} with {bits} bits")
+    # prctl(2), not seccomp(2): older versions of the service's unit allow it, and it has no number to look up.
+    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _Program(len(program) // 8, program), to="filter system calls")
+
+
+# The order matters.  Landlock and seccomp require the first layer, Landlock needs a descriptor, and the filter of
+# system calls refuses all other layers.
+LAYERS: Final[dict[str, Callable[[], None]]] = {
+    "no new privileges": forbid_new_privileges,
+    "Landlock": forbid_files,
+    "no capabilities": drop_capabilities,
+    "limits": forbid_descriptors,
+    "seccomp": filter_system_calls,
+}
