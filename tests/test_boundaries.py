@@ -72,7 +72,7 @@ SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "s
 ONLY_IMPORT = {
     "aiomqtt": ["agent/link/mqtt.py"],
     "paho": ["agent/link/mqtt.py"],
-    "tuf": ["agent/pushes/trust.py", "fleet/publishing/"],
+    "tuf": ["agent/pushes/trust.py", "agent/pushes/updater.py", "fleet/publishing/"],
     "deltalake": ["fleet/lake/", "fleet/receiving/store.py", "lab/demo/verdict.py"],
     "openfeature": ["agent/formats/down/evaluation.py"],
 }

@@ -9,16 +9,15 @@ Numbers such as 5.3.11 are steps of the client workflow in https://theupdatefram
 Invariants, in addition to those of the workflow:
 
 - Versions never fall below `floor`, whatever state the stored metadata is in.  TUF never calls fsync, so its files
-  can be empty after a power cut.  Only a root that gives a role new keys removes the floor of that role (recovery from
-  a fast-forward attack, 5.3.11).
+  can be empty after a power cut.  Only a root that replaces the keys of timestamp or snapshot removes the floor of
+  timestamp, snapshot and targets (recovery from a fast-forward attack, 5.3.11).  The floor of root always stands.
 - The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
   by that clock no metadata would ever be expired.
 - A release contains every target that is meant for this vehicle, and no other target.
 """
 
-import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
@@ -33,14 +32,14 @@ from tuf.api.exceptions import (
     UnsignedMetadataError,
 )
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
-from tuf.ngclient import Updater, UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient import UpdaterConfig
 
 from agent.errors import Permanent, Untrusted
 from agent.formats.down.audience import matches
 from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
 from agent.formats.down.documents import KINDS, Kind, kind_of
 from agent.pushes.release import Question, Reason, Refused, Release
+from agent.pushes.updater import BundleFetcher, BundleUpdater
 
 _METADATA_BYTES: Final = 500_000
 """The size limit of one metadata file."""
@@ -78,50 +77,18 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
         return _Verification(question, files, Path(folder), kinds).run()
 
 
-class _Fetcher(FetcherInterface):
-    """Gives the updater the bundle's files and the target files that the vehicle holds, in place of the network."""
-
-    def __init__(self, files: Mapping[str, bytes], contents: Sequence[bytes]) -> None:
-        self.files = files
-        self.held = {hashlib.sha256(content).hexdigest(): content for content in contents}
-        self.last = ""
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        self.last = url
-        content = self.files.get(url)
-        if content is None and url.startswith("targets/"):
-            content = self.held.get(url.rsplit("/", 1)[-1].split(".", 1)[0])
-        if content is None:
-            raise DownloadHTTPError(f"the bundle lacks the file {url}; the vehicle asks for all files again", 404)
-        return iter((content,))
-
-
-class _Updater(Updater):
-    """Gives access to inner state that python-tuf keeps private: the reference time and the trusted metadata."""
-
-    def set_time(self, now: datetime) -> None:
-        self._trusted_set.reference_time = now
-
-    @property
-    def root(self) -> Root:
-        return self._trusted_set.root
-
-    def trusted(self, role: str) -> Signed | None:
-        return self._trusted_set.get(role)
-
-
 class _Verification:
     def __init__(self, question: Question, files: Mapping[str, bytes], folder: Path, kinds: Sequence[Kind]) -> None:
         self.question = question
         self.kinds = kinds
         self.folder = folder
-        self.fetcher = _Fetcher(files, question.contents)
+        self.fetcher = BundleFetcher(files, question.contents)
         # The updater reads earlier roots in this folder, and the stored metadata includes such roots.
         (folder / "root_history").mkdir()
         for name, content in question.metadata.items():
             (folder / name).write_bytes(content)
         try:
-            self.updater = _Updater(
+            self.updater = BundleUpdater(
                 metadata_dir=str(folder),
                 metadata_base_url="metadata",
                 target_base_url="targets",
@@ -140,6 +107,7 @@ class _Verification:
             raise Permanent(f"the vehicle's root.json is unusable ({error}); enrol the vehicle again") from error
         # 5.1: the whole update uses one fixed time.  Without this call, the machine's clock would give the time.
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
+        self.updater.seen_root = question.floor.root
         self.factory_root = self.updater.root.version
 
     def run(self) -> Trusted:
@@ -175,27 +143,16 @@ class _Verification:
                 Reason.ROLLBACK,
                 f"root has version {found.root}, but this vehicle has seen {floor.root}; publish a higher version",
             )
+        if self.updater.recovers():
+            return found
         for role in _ROLES:
             offered, seen = getattr(found, role), getattr(floor, role)
-            if offered < seen and not self._has_new_keys(role):
+            if offered < seen:
                 raise Refused(
                     Reason.ROLLBACK,
                     f"{role} has version {offered}, but this vehicle has seen {seen}; publish a higher version",
                 )
         return found
-
-    def _has_new_keys(self, role: str) -> bool:
-        """Return whether the keys of `role` have changed since the root with the version `floor.root`.
-
-        A thief of the old keys may have signed a very high version of the role's metadata.  After a change of keys, a
-        lower version is therefore accepted (5.3.11).
-        """
-        then = self.folder / "root_history" / f"{self.question.floor.root}.root.json"
-        if self.question.floor.root == 0 or not then.exists():
-            return False
-        # Comparing key ids is enough: a key id is the hash of the key.
-        before = Metadata[Root].from_bytes(then.read_bytes()).signed
-        return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
         """Return the documents for this vehicle (5.7).

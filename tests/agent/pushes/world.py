@@ -84,8 +84,11 @@ class Fleet:
         targets = dict(state.targets.targets) | {path: target_of(path, content, EVERYONE)}
         repository.write_version(self.folder, state.versions, targets, {path: content}, now=NOW, expiry_days=90)
 
-    def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "") -> None:
-        """Write the next root, signed with the keys `signed_by`.  `replace_key` names a role that gets a new key."""
+    def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "", add_key: str = "") -> None:
+        """Write the next root, signed with the keys `signed_by`.
+
+        `replace_key` names a role that gets a new key, and `add_key` a role that gets a further key.
+        """
         version = max(int(path.name.split(".")[0]) for path in self.folder.metadata.glob("*.root.json"))
         metadata: Metadata[Any] = Metadata.from_file(str(self.folder.metadata / f"{version}.root.json"))
         root = metadata.signed
@@ -95,6 +98,8 @@ class Fleet:
             root.revoke_key(self.signer(replace_key).public_key.keyid, replace_key)
             keys.create_ed25519(self.folder.key(replace_key))
             root.add_key(self.signer(replace_key).public_key, replace_key)
+        if add_key:
+            root.add_key(CryptoSigner.generate_ed25519().public_key, add_key)
         metadata.signatures.clear()
         for name in signed_by:
             metadata.sign(self.signer(name), append=True)
