@@ -167,9 +167,12 @@ class _Verification:
         documents = {
             path: self._content(target)
             for path, target in sorted(listed.items())
-            if kind_of(path, self.kinds) is not None and matches(target.custom, self.question.vehicle)
+            if kind_of(path, self.kinds) is not None and self._is_ours(target)
         }
         return Release(version, documents)
+
+    def _is_ours(self, target: TargetFile) -> bool:
+        return matches(target.custom, target.hashes.get("sha256", ""), self.question.vehicle)
 
     def _content(self, target: TargetFile) -> bytes:
         if target.length > CONTENT_BYTES:

@@ -278,6 +278,7 @@ def test_a_refreshed_timestamp_ends_the_freeze_and_applies_nothing_again(fleet: 
         ({"brand": ("Aria",)}, True),
         ({"brand": ("Aria", "Nova"), "model_year": (2026,)}, True),
         ({"vehicle": (VEHICLE.vehicle,)}, True),
+        ({"vehicle": ("11111111-2222-4333-8444-555555555555",)}, False),
         ({"brand": ("Nova",)}, False),
         ({"brand": ("Aria",), "market": ("US",)}, False),
         ({"model_year": (2025,)}, False),
@@ -287,9 +288,12 @@ def test_a_target_for_others_is_ignored(
     fleet: Fleet, audience: dict[str, tuple[str | int, ...]], expected: bool
 ) -> None:
     fleet.publish(None, campaign(), audience=audience)
-    release = verify(question(fleet, fleet.bundle())).release
+    content = {
+        f"targets/{file.parent.name}/{file.name}": file.read_bytes() for file in fleet.folder.targets.rglob("*.json")
+    }
+    release = verify(question(fleet, fleet.files() | content)).release
     assert release is not None
-    assert ("campaigns/drive.json" in release.documents) is expected
+    assert list(release.documents.values()) == ([campaign()] if expected else [])
 
 
 def test_a_target_for_others_may_be_missing(fleet: Fleet) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fleet.publishing.publish import Published, publish, target_of
 from fleet.publishing.sync import Bundles
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
+from fleet.state.registry import Registry, VehicleRecord
 
 VEHICLE = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 NOTHING = Versions()
@@ -45,6 +46,7 @@ class Fleet:
         for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp"):
             keys.create_ed25519(self.folder.key(name))
         repository.create(self.folder, NOW)
+        self.enrol(VEHICLE)
         self._documents = path / "documents"
         self._documents.mkdir()
 
@@ -72,8 +74,14 @@ class Fleet:
             files[-1][1].write_bytes(document)
         return publish(self.folder, files=files, audience=audience, now=now, expiry_days=expiry_days)
 
-    def bundle(self, held: Versions = NOTHING) -> bytes:
-        return Bundles(self.folder).answer(SyncRequest(VEHICLE.vehicle, held))
+    def enrol(self, vehicle: Attributes) -> None:
+        """Add a vehicle to the registry.  Its certificate is left out, because pushes do not need it."""
+        Registry(self.folder.vehicles).add(
+            VehicleRecord(**asdict(vehicle), certificate_pem="", partition=0, revoked=False)
+        )
+
+    def bundle(self, held: Versions = NOTHING, vehicle: Attributes = VEHICLE) -> bytes:
+        return Bundles(self.folder).answer(SyncRequest(vehicle.vehicle, held))
 
     def files(self, held: Versions = NOTHING) -> dict[str, bytes]:
         return parse_bundle(self.bundle(held))
