@@ -100,14 +100,14 @@ class Publisher:
         await self._world.fleet_command("publish", *self._broker())
 
     def _broker(self) -> tuple[str, str]:
-        return "--broker", f"localhost:{self._world.broker.port}"
+        return "--broker", f"localhost:{self._world.broker.fleet_port}"
 
     async def _send(self, bundle: bytes) -> None:
         """Publish `bundle` like an attacker who stole the receiver's TLS key, but not the fleet's signing keys."""
         fleet = self._world.fleet
         endpoint = Endpoint(
             "localhost",
-            self._world.broker.port,
+            self._world.broker.fleet_port,
             fleet.ca_certificate,
             fleet.receiver_certificate,
             fleet.receiver_key,
