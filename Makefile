@@ -54,9 +54,9 @@ bench: $(READY)  ## measure against cantools, asammdf, python-can and candump (b
 fuzz: $(READY)  ## read damaged databases, plans, logs and frames: make fuzz [INPUTS=1000000 SEED=1] (build/fuzz.json)
 	@mkdir -p build && $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) $(ARGS)
 
-simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate [VEHICLES=2000 MINUTES=2] (build/simulate.json)
+simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate [VEHICLES=2000 MINUTES=2 ARGS=--nudge] (build/simulate.json)
 	@requirements/install-debian mosquitto=mosquitto
-	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json
+	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json $(ARGS)
 
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))

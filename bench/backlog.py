@@ -53,6 +53,8 @@ from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 from fleet.admin.create import create_fleet
+from fleet.receiving.receiver import endpoint_of
+from fleet.receiving.share import Share
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker
 from lab.simulate.enrolment import enrol_many
@@ -165,7 +167,8 @@ def _vehicle(folder: Path) -> Iterator[tuple[Endpoint, str]]:
     keys.mkdir()
     with Broker(fleet, folder / "broker") as broker:
         ((record, _, endpoint),) = enrol_many(fleet, keys, 1, host="localhost", port=broker.port, now=datetime.now(UTC))
-        command = ["mosquitto_sub", *_tls(endpoint, fleet.receiver_certificate, fleet.receiver_key)]
+        receiver = endpoint_of(fleet, broker.host, broker.fleet_port, Share())
+        command = ["mosquitto_sub", *_tls(receiver)]
         listener = subprocess.Popen(
             [*command, "-i", "listener", "-t", f"{topics.ROOT}/up/#"], stdout=subprocess.DEVNULL
         )
@@ -177,9 +180,17 @@ def _vehicle(folder: Path) -> Iterator[tuple[Endpoint, str]]:
             listener.wait()
 
 
-def _tls(endpoint: Endpoint, certificate: Path, key: Path) -> list[str]:
+def _tls(endpoint: Endpoint) -> list[str]:
     address = ["-h", endpoint.host, "-p", str(endpoint.port), "-V", "mqttv5"]
-    return [*address, "--cafile", str(endpoint.ca_file), "--cert", str(certificate), "--key", str(key)]
+    return [
+        *address,
+        "--cafile",
+        str(endpoint.ca_file),
+        "--cert",
+        str(endpoint.cert_file),
+        "--key",
+        str(endpoint.key_file),
+    ]
 
 
 def _write_lines(spool_folder: Path, lines: Path) -> None:
@@ -189,7 +200,7 @@ def _write_lines(spool_folder: Path, lines: Path) -> None:
 
 
 def _publish(lines: Path, endpoint: Endpoint, topic: str) -> None:
-    command = ["mosquitto_pub", *_tls(endpoint, endpoint.cert_file, endpoint.key_file)]
+    command = ["mosquitto_pub", *_tls(endpoint)]
     with lines.open("rb") as stream:
         subprocess.run([*command, "-i", endpoint.client_id, "-q", "1", "-l", "-t", topic], stdin=stream, check=True)
 

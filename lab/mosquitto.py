@@ -2,9 +2,13 @@
 
 `config/mosquitto/` documents the same settings for a deployment.
 
-Invariant: a vehicle can use only its own topics.  mosquitto takes the common name of a client's certificate as the
-client's user name, and the access-control list ties topics to user names.  A stolen vehicle key therefore gives no
-access to another vehicle's topics.
+Invariant: a vehicle can use only its own topics and its own client id.  mosquitto takes the common name of a client's
+certificate as the client's user name, and the access-control list ties topics to user names.  A stolen vehicle key
+therefore gives no access to another vehicle's topics.
+
+A broker ends the connection of an earlier client that has the same client id.  On the port of the vehicles, mosquitto
+therefore replaces the id that a client names by its user name.  Receivers and `fleet publish` share one certificate but
+must not share one id, so they have a port of their own, which accepts this certificate and no vehicle's.
 """
 
 import os
@@ -26,6 +30,9 @@ from lab.process import Process, last_lines
 _CONFIGURATION = """\
 # Written by lab/mosquitto.py; the reasons stand in config/mosquitto/mosquitto.conf.
 user {user}
+allow_anonymous false
+acl_file {acl}
+# vehicles
 listener {port} 127.0.0.1
 cafile {ca}
 certfile {certificate}
@@ -33,8 +40,16 @@ keyfile {key}
 tls_version tlsv1.2
 require_certificate true
 use_identity_as_username true
-allow_anonymous false
-acl_file {acl}
+use_username_as_clientid true
+# the fleet's own programs
+listener {fleet_port} 127.0.0.1
+cafile {fleet_ca}
+certfile {certificate}
+keyfile {key}
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+# all
 max_packet_size {packet_bytes}
 max_queued_messages 1000
 max_keepalive 300
@@ -76,10 +91,13 @@ def free_port() -> int:
         return port
 
 
-def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes: int = PACKET_BYTES) -> Path:
+def write_configuration(
+    fleet: FleetFolder, state: Path, port: int, fleet_port: int, packet_bytes: int = PACKET_BYTES
+) -> Path:
     """Write the access-control list and the configuration of a broker on loopback.
 
-    The broker keeps its state in the folder `state`.  Return the path of the configuration.
+    Vehicles connect to `port`, and the fleet's own programs to `fleet_port`.  The broker keeps its state in
+    the folder `state`.  Return the path of the configuration.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(fleet.broker_acl, ACCESS_LIST.encode())
@@ -88,6 +106,8 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
         # By default, a mosquitto that root starts switches to a user that may not read the server key.
         user="root" if os.geteuid() == 0 else "mosquitto",
         port=port,
+        fleet_port=fleet_port,
+        fleet_ca=fleet.receiver_certificate.resolve(),
         ca=fleet.ca_certificate.resolve(),
         certificate=fleet.broker_certificate.resolve(),
         key=fleet.broker_key.resolve(),
@@ -101,7 +121,9 @@ def write_configuration(fleet: FleetFolder, state: Path, port: int, packet_bytes
 
 
 class Broker:
-    """Runs mosquitto on 127.0.0.1:`port`.  The port stays the same over restarts.
+    """Runs mosquitto on 127.0.0.1.  Vehicles connect to `port`, and the fleet's own programs to `fleet_port`.
+
+    The ports stay the same over restarts.
 
     As a context manager, a broker starts mosquitto on entry and stops mosquitto on exit.
     """
@@ -111,6 +133,7 @@ class Broker:
     ) -> None:
         self.host = "127.0.0.1"
         self.port = free_port() if port is None else port
+        self.fleet_port = free_port()
         self._fleet = fleet
         self._state = state
         self._machine = machine
@@ -137,14 +160,15 @@ class Broker:
                 f"The broker on port {self.port} is running already (process {self._process.pid}). Stop it first."
             )
         # If the port is taken, mosquitto only logs this, and a test would talk to the wrong broker.
-        if self._listens():
-            raise Permanent(f"Port {self.port} of {self.host} is in use by another program. Choose another port.")
-        configuration = write_configuration(self._fleet, self._state, self.port, packet_bytes)
+        for port in (self.port, self.fleet_port):
+            if self._listens(port):
+                raise Permanent(f"Port {port} of {self.host} is in use by another program. Choose another port.")
+        configuration = write_configuration(self._fleet, self._state, self.port, self.fleet_port, packet_bytes)
         command = [str(find_mosquitto()), "-c", str(configuration)]
         process = Process("broker", command, self._state / "mosquitto.out", machine=self._machine)
         process.start()
         deadline_s = time.monotonic() + START_S
-        while not self._listens():
+        while not (self._listens(self.port) and self._listens(self.fleet_port)):
             if not process.running:
                 raise Permanent(
                     f"The broker mosquitto did not start. The end of its logs:\n{self._last_words(process)}"
@@ -192,10 +216,10 @@ class Broker:
     ) -> None:
         self.stop()
 
-    def _listens(self) -> bool:
+    def _listens(self, port: int) -> bool:
         with socket.socket() as probe:
             probe.settimeout(1.0)
-            return probe.connect_ex((self.host, self.port)) == 0
+            return probe.connect_ex((self.host, port)) == 0
 
     def _last_words(self, process: Process) -> str:
         said = [last_lines(path, 5) for path in (self.log, process.log) if path.exists()]

@@ -8,7 +8,7 @@ from lab.process import PATIENCE_S, Process
 
 
 class Receiver(Process):
-    """Runs a receiver that connects to localhost:`broker_port`.
+    """Runs a receiver that connects to localhost:`broker_port`, the broker's port for the fleet's own programs.
 
     `partitions` is the value of `fleet receive --partitions`, for example `0-3/16`.  None means all partitions.
     """

@@ -47,7 +47,7 @@ class World:
         self.broker = Broker(self.fleet, folder / "broker", machine=self.fleet_machine)
         self.vehicle = Vehicle(folder / "vehicle", broker_port=self.broker.port, machine=vehicle_machine, limits=limits)
         self.agent = self.vehicle.agent(folder / "agent.log")
-        self.route_receiver(self.broker.port)
+        self.route_receiver(self.broker.fleet_port)
 
     def route_receiver(self, port: int) -> None:
         """Make the receiver connect to `port`, for example that of a road.  Call this before the receiver starts."""

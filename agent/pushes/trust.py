@@ -8,8 +8,9 @@ Numbers such as 5.3.11 are steps of the client workflow in https://theupdatefram
 
 Invariants, in addition to those of the workflow:
 
-- Versions never fall below `floor`, whatever state the stored metadata is in.  Only a root that gives a role new keys
-  removes the floor of that role (recovery from a fast-forward attack, 5.3.11).
+- Versions never fall below `floor`, whatever state the stored metadata is in.  Only a root that replaces the
+  keys of timestamp or snapshot removes the floor of timestamp, snapshot and targets (recovery from a fast-forward
+  attack, 5.3.11).  The floor of root always stands.
 - The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
   by that clock no metadata would ever be expired.
 - A release contains every target that is meant for this vehicle, and no other target.
@@ -79,6 +80,7 @@ class _Verification:
             raise Permanent(f"the vehicle's root.json is unusable ({error}); enrol the vehicle again") from error
         # 5.1: the whole update uses one fixed time.  Without this call, the machine's clock would give the time.
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
+        self.updater.seen_root = question.floor.root
         self.factory_root = self.updater.root.version
 
     def run(self) -> Trusted:
@@ -114,27 +116,16 @@ class _Verification:
                 Reason.ROLLBACK,
                 f"root has version {found.root}, but this vehicle has seen {floor.root}; publish a higher version",
             )
+        if self.updater.recovers():
+            return found
         for role in _ROLES:
             offered, seen = getattr(found, role), getattr(floor, role)
-            if offered < seen and not self._has_new_keys(role):
+            if offered < seen:
                 raise Refused(
                     Reason.ROLLBACK,
                     f"{role} has version {offered}, but this vehicle has seen {seen}; publish a higher version",
                 )
         return found
-
-    def _has_new_keys(self, role: str) -> bool:
-        """Return whether the keys of `role` have changed since the root with the version `floor.root`.
-
-        A thief of the old keys may have signed a very high version of the role's metadata.  After a change of keys, a
-        lower version is therefore accepted (5.3.11).
-        """
-        then = self.updater.metadata.get(root_name(self.question.floor.root))
-        if then is None:
-            return False
-        # Comparing key ids is enough: a key id is the hash of the key.
-        before = Metadata[Root].from_bytes(then).signed
-        return set(before.roles[role].keyids) != set(self.updater.root.roles[role].keyids)
 
     def _unpack(self, version: int) -> Release:
         """Return the documents for this vehicle (5.7).
@@ -149,9 +140,12 @@ class _Verification:
         documents = {
             path: self._content(target)
             for path, target in sorted(listed.items())
-            if kind_of(path, self.kinds) is not None and matches(target.custom, self.question.vehicle)
+            if kind_of(path, self.kinds) is not None and self._is_ours(target)
         }
         return Release(version, documents)
+
+    def _is_ours(self, target: TargetFile) -> bool:
+        return matches(target.custom, target.hashes.get("sha256", ""), self.question.vehicle)
 
     def _content(self, target: TargetFile) -> bytes:
         if target.length > CONTENT_BYTES:

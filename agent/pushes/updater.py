@@ -2,7 +2,8 @@
 
 This file is used in the verifier process only, which is confined and can open no file.  python-tuf has no public way
 to keep its files elsewhere, so this file replaces private methods of version 7.  requirements/agent.txt pins the
-version.
+version.  The file also adds step 5.3.11 of the workflow, which python-tuf leaves out
+(https://theupdateframework.github.io/specification/v1.0.33/).
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
-from tuf.api.metadata import Root, Signed, TargetFile
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -57,9 +58,12 @@ class BundleFetcher(FetcherInterface):
 class MemoryUpdater(Updater):
     """Keeps the files of python-tuf in memory, and gives access to its inner state.
 
-    `metadata` has the trusted metadata by file name.  python-tuf has no public way to set the reference time, or to
-    read the trusted metadata.
+    `metadata` has the trusted metadata by file name.  `seen_root` is the version of the newest root that the vehicle
+    had before, or 0 if there was none.  python-tuf has no public way to set the reference time, or to read the trusted
+    metadata.
     """
+
+    seen_root: int = 0
 
     def __init__(self, metadata: Mapping[str, bytes], fetcher: BundleFetcher, trusted_root: bytes) -> None:
         self.metadata = dict(metadata)
@@ -99,9 +103,27 @@ class MemoryUpdater(Updater):
         target.verify_length_and_hashes(content)
         return content
 
+    def recovers(self) -> bool:
+        """Return whether the root has replaced the keys of timestamp or snapshot since `seen_root` (5.3.11).
+
+        A thief of the old keys may have signed versions so high that no honest version is ever newer.  The versions of
+        timestamp, snapshot and targets that were seen before then count no longer.
+        """
+        then = self.metadata.get(root_name(self.seen_root))
+        if then is None:
+            return False
+        before = Metadata[Root].from_bytes(then).signed
+        return any(_replaces_keys(self.root, before, role) for role in (Timestamp.type, Snapshot.type))
+
     # The following methods replace those by which python-tuf 7 uses the disk.
 
     def _load_root(self) -> None:
+        self._load_newer_roots()
+        if self.recovers():
+            for role in (Timestamp.type, Snapshot.type):
+                self.metadata.pop(f"{role}.json", None)
+
+    def _load_newer_roots(self) -> None:
         first = self.root.version + 1
         for version in range(first, first + _ROTATIONS):
             try:
@@ -130,3 +152,11 @@ class MemoryUpdater(Updater):
 
     def _update_root_symlink(self) -> None:
         """Do nothing: the trusted root is in memory."""
+
+
+def _replaces_keys(root: Root, before: Root, role: str) -> bool:
+    """Return whether `root` accepts nothing that the keys of `role` in the root `before` have signed."""
+    # If enough of the old keys were still valid, old metadata would pass, and dropping the versions seen before would
+    # permit a rollback.  Comparing key ids is enough: a key id is the hash of the key.
+    common = set(before.roles[role].keyids) & set(root.roles[role].keyids)
+    return len(common) < root.roles[role].threshold

@@ -59,10 +59,9 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     keys.write_certificate(folder.broker_certificate, server)
     write_file(folder.broker_acl, ACCESS_LIST.encode())
     receiver_key = keys.create_p256(folder.receiver_key)
-    receiver = certificates.issue_client(
-        authority,
-        authority_key,
-        receiver_key.public_key(),
+    # The authority signs vehicles, so it must not sign the receiver: the broker tells the two by who signed them.
+    receiver = certificates.create_client(
+        receiver_key,
         common_name="receiver",
         now=now,
         days=SERVICE_DAYS,

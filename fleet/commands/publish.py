@@ -18,7 +18,7 @@ from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
 from fleet.state.folder import FleetFolder
 
 SUMMARY: Final = "sign and publish toggles and campaigns"
-EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8883"
+EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8884"
 DESCRIPTION: Final = """\
 Check, sign and publish toggles and campaigns. Vehicles fetch them when they connect or when --broker notifies them.
 If no document changes, the command only renews the signature, which shows vehicles that the repository is current."""
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--broker",
         type=address,
         metavar="HOST:PORT",
-        help="notify the vehicles that are connected to this broker",
+        help="notify the vehicles that are connected to this broker, at its port for the fleet's programs",
     )
 
 

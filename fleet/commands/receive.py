@@ -10,7 +10,7 @@ from fleet.receiving.share import Share
 from fleet.state.folder import FleetFolder
 
 SUMMARY: Final = "store the telemetry of vehicles in the lake"
-EXAMPLE: Final = "fleet receive --broker mqtt.example.com:8883 --partitions 0-3/16"
+EXAMPLE: Final = "fleet receive --broker mqtt.example.com:8884 --partitions 0-3/16"
 DESCRIPTION: Final = """\
 Verify, open, deduplicate and store the batches of vehicles, acknowledge them, and answer vehicles that ask for pushes.
 The receiver runs until SIGTERM or SIGINT. If the connection to the broker is lost, it reconnects as often as
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker",
         type=address,
-        default=("localhost", 8883),
+        default=("localhost", 8884),
         metavar="HOST:PORT",
-        help="the broker (default: localhost:8883)",
+        help="the broker, at its port for the fleet's programs (default: localhost:8884)",
     )
     parser.add_argument(
         "--partitions",

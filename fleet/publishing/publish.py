@@ -15,13 +15,14 @@ from typing import Final
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from agent.errors import Permanent
-from agent.formats.down.audience import EVERYONE, AudienceLists
+from agent.formats.down.audience import EVERYONE, AudienceLists, audience_field
 from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_bundle
 from agent.formats.down.documents import (
     KINDS,
     Document,
     Kind,
     check_documents,
+    kind_of,
     read_document,
     read_documents,
 )
@@ -30,6 +31,8 @@ from fleet.state.folder import FleetFolder
 
 EXPIRY_DAYS: Final = 90
 """Days for which a signature is valid.  After that, vehicles must assume that an attacker withholds newer versions."""
+_NAME_DIGITS: Final = 32
+"""Hex digits of its hash that stand for the name of a document that is not for all vehicles."""
 _SIGNATURES_BYTES: Final = 1_000
 """Bytes added for signatures, because the size of the metadata is checked before it is signed."""
 
@@ -39,8 +42,8 @@ class Published:
     """Holds the result of a publication.
 
     `versions` are the version numbers of the published TUF metadata.  `targets` are the paths of all published
-    documents.  `bundle_bytes` is the size of the bundle for a vehicle that comes from the factory and holds no
-    document.
+    documents, by their own names.  `bundle_bytes` is the size of the bundle for a vehicle that comes from the factory
+    and for which all documents are.
     """
 
     versions: Versions
@@ -72,29 +75,28 @@ def publish(
     new = _read_new([(by_name[kind], file) for kind, file in files])
     with repository.locked(folder):
         state = repository.read_state(folder.metadata)
-        targets = dict(state.targets.targets)
+        before = state.targets.targets
+        stored = {path: _read(folder.targets / repository.stored_name(target)) for path, target in before.items()}
+        # The path under which a document is published, by the path that its own name gives.
+        places = {_own_path(path, content, kinds): path for path, content in stored.items()}
         for kind_name, name in remove:
-            _remove(targets, by_name[kind_name], name)
-        kept = {
-            path: _read(folder.targets / repository.stored_name(target))
-            for path, target in targets.items()
-            if path not in new
-        }
+            _remove(places, by_name[kind_name], name)
+        kept = {own_path: stored[path] for own_path, path in places.items() if own_path not in new}
         # Documents that are published already are checked again, because older software may have checked them.
-        stored = read_documents(kept, kinds, prefix="published ")
-        check_documents([*new.values(), *stored], None, kinds)
-        contents = {path: document.content for path, document in new.items()}
-        targets |= {path: target_of(path, content, audience) for path, content in contents.items()}
-        size = _bundle_bytes(folder, state, targets, kept | contents)
-        unchanged = targets == state.targets.targets
+        check_documents([*new.values(), *read_documents(kept, kinds, prefix="published ")], None, kinds)
+        added = [_target_of_document(document, audience, kinds) for document in new.values()]
+        targets = {places[own_path]: before[places[own_path]] for own_path in kept}
+        targets |= {target.path: target for target in added}
+        contents = {target.path: document.content for target, document in zip(added, new.values(), strict=True)}
+        size = _bundle_bytes(folder, state, targets, stored | contents)
         # Targets that expire before this timestamp are signed again, even if they have not changed.
-        if unchanged and state.targets.expires > now + timedelta(days=expiry_days):
+        if targets == before and state.targets.expires > now + timedelta(days=expiry_days):
             versions = repository.refresh(folder, state, now=now, expiry_days=expiry_days)
         else:
             versions = repository.write_version(
                 folder, state.versions, targets, contents, now=now, expiry_days=expiry_days
             )
-    return Published(versions, tuple(targets), size)
+    return Published(versions, (*kept, *new), size)
 
 
 def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
@@ -102,10 +104,28 @@ def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
 
     The target's `custom` field holds the audience.  TUF signs this field but does not interpret it.
     """
-    fields: dict[str, object] = {}
-    if audience:
-        fields["custom"] = {"audience": {key: list(values) for key, values in audience.items()}}
-    return TargetFile(len(content), {"sha256": hashlib.sha256(content).hexdigest()}, path, fields)
+    sha256 = hashlib.sha256(content).hexdigest()
+    fields: dict[str, object] = {"custom": audience_field(audience, sha256)} if audience else {}
+    return TargetFile(len(content), {"sha256": sha256}, path, fields)
+
+
+def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequence[Kind]) -> TargetFile:
+    """Return the TUF target for a document, whose path does not show its name if it is for some vehicles only."""
+    path, kind = document.path, kind_of(document.path, kinds)
+    # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
+    if audience and kind is not None and kind.name_of is not None:
+        path = kind.path_of(hashlib.sha256(document.content).hexdigest()[:_NAME_DIGITS])
+    return target_of(path, document.content, audience)
+
+
+def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:
+    """Return the path that the document's own name gives.  `path` is the path under which it is published."""
+    kind = kind_of(path, kinds)
+    try:
+        return path if kind is None else read_document(kind, content, path).path
+    except Permanent:
+        # The document can still be removed under the name that its path shows, or checked and complained about.
+        return path
 
 
 def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
@@ -120,9 +140,9 @@ def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
     return found
 
 
-def _remove(targets: dict[str, TargetFile], kind: Kind, name: str) -> None:
-    if targets.pop(kind.path_of(name), None) is None:
-        there = [found for path in targets if (found := kind.name_in(path)) is not None]
+def _remove(places: dict[str, str], kind: Kind, name: str) -> None:
+    if places.pop(kind.path_of(name), None) is None:
+        there = [found for path in places if (found := kind.name_in(path)) is not None]
         raise Permanent(
             f"The {kind.name} {name!r} cannot be removed, because it is not published. "
             f"Published names of this kind: {', '.join(there) or 'none'}."
@@ -142,7 +162,7 @@ def _bundle_bytes(
     targets: Mapping[str, TargetFile],
     contents: Mapping[str, bytes],
 ) -> int:
-    """Return the size in bytes of the bundle for a vehicle that comes from the factory and holds no document.
+    """Return the size in bytes of the largest bundle: of a vehicle from the factory for which all documents are.
 
     `contents` are the contents of all targets, by path.  Raises: Permanent if the bundle would be too large.
     """

@@ -3,6 +3,8 @@
 Invariant: an answer holds the newest timestamp and the files that the vehicle lacks.  If the vehicle lacks no file, the
 answer holds only the timestamp, which tells the vehicle that it is up to date.  A request says which files the vehicle
 has, and the answer leaves these files out.  A false request therefore harms only the vehicle that sent it.
+
+A vehicle gets no document that is for other vehicles, and no answer names another vehicle.
 """
 
 import asyncio
@@ -14,10 +16,12 @@ import structlog
 
 from agent.errors import Permanent, Untrusted
 from agent.formats import topics
+from agent.formats.down.audience import Attributes, matches
 from agent.formats.down.bundle import HAVE_BYTES, TIMESTAMP, SyncRequest, build_bundle, parse_request
 from agent.link.mqtt import Connection
 from fleet.publishing.repository import State, read_state, stored_name
 from fleet.state.folder import FleetFolder
+from fleet.state.registry import Registry
 
 KEPT: Final = 64
 """The limit of kept bundles.  A bundle has at most 256 kB, and most have a few kB."""
@@ -34,6 +38,7 @@ class Bundles:
 
     def __init__(self, folder: FleetFolder) -> None:
         self._folder = folder
+        self._registry = Registry(folder.vehicles)
         self._stamp: object = None
         self._state: State | None = None
         self._built: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
@@ -41,10 +46,15 @@ class Bundles:
     def answer(self, request: SyncRequest) -> bytes:
         """Return the bundle of the files that the vehicle of `request` lacks.
 
-        Raises: Permanent if the repository is missing or damaged, or if the bundle is too large to send.
+        Raises: Untrusted if the vehicle is not enrolled, or revoked; Permanent if the repository is missing or damaged,
+        or if the bundle is too large to send.
         """
+        record = self._registry.read(request.vehicle)
+        if record is None or record.revoked:
+            found = "not enrolled" if record is None else "revoked"
+            raise Untrusted(f"The vehicle {request.vehicle} is {found}, so it gets no documents.")
         state = self._current_state()
-        names = tuple(_missing(state, request))
+        names = tuple(_missing(state, request, record.attributes))
         if names not in self._built:
             self._built[names] = build_bundle({TIMESTAMP: state.timestamp_bytes, **self._read(names)})
             if len(self._built) > KEPT:
@@ -81,7 +91,7 @@ class Bundles:
         return files
 
 
-def _missing(state: State, request: SyncRequest) -> Iterator[str]:
+def _missing(state: State, request: SyncRequest, vehicle: Attributes) -> Iterator[str]:
     """Yield the name of each file in the bundle that answers `request`, except the timestamp."""
     current, held = state.versions, request.held
     # Roots must be followed one by one (TUF specification, 5.3), but only the newest snapshot and targets count.
@@ -94,7 +104,8 @@ def _missing(state: State, request: SyncRequest) -> Iterator[str]:
     # A vehicle that has applied or refused this version needs none of its documents again.
     if current.targets not in (request.applied, request.refused):
         for target in state.targets.targets.values():
-            if bytes.fromhex(target.hashes["sha256"])[:HAVE_BYTES] not in request.have:
+            sha256 = target.hashes["sha256"]
+            if matches(target.custom, sha256, vehicle) and bytes.fromhex(sha256)[:HAVE_BYTES] not in request.have:
                 yield f"targets/{stored_name(target)}"
 
 
@@ -102,7 +113,7 @@ async def answer(connection: Connection, topic: str, payload: bytes, bundles: Bu
     """Answer one request, which came on the topic `hu/v1/sync/<vehicle>`, with a bundle on the vehicle's push topic.
 
     The broker lets only that vehicle use the topic, so the topic proves which vehicle asks.  A request that cannot be
-    parsed, or that carries another vehicle's name, is logged and gets no answer.
+    parsed, that carries another vehicle's name, or whose vehicle is not enrolled, is logged and gets no answer.
 
     Raises: Permanent if the repository is damaged; the errors of `Connection.publish` if the answer cannot be sent.
     """
@@ -112,9 +123,9 @@ async def answer(connection: Connection, topic: str, payload: bytes, bundles: Bu
         # The broker ties the topic to the client's certificate, but nothing ties the payload to the certificate.
         if request.vehicle != vehicle:
             raise Untrusted(f"A request in the name of vehicle {request.vehicle} came on the topic {topic}.")
+        bundle = await asyncio.to_thread(bundles.answer, request)
     except Untrusted as error:
         log.warning("sync_refused", topic=topic[:120], error=str(error))
         return
-    bundle = await asyncio.to_thread(bundles.answer, request)
     await connection.publish(topics.push(vehicle), bundle)
     log.info("sync_answered", vehicle=vehicle, applied=request.applied, bytes=len(bundle))

@@ -1,4 +1,6 @@
-"""Builds the certificate of the fleet's authority and the certificates that the authority issues, all with EC P-256.
+"""Builds the certificates of the fleet: of its authority, those that the authority issues, and that of its receivers.
+
+All of them use EC P-256.
 
 Pure: times and serial numbers are arguments.
 
@@ -68,11 +70,26 @@ def issue_client(
     days: int,
     serial: int,
 ) -> x509.Certificate:
-    """Return the certificate of a TLS client (vehicle or receiver).  `common_name` is a pseudonym or `receiver`."""
+    """Return the certificate of a vehicle, which is a TLS client.  `common_name` is its pseudonym."""
     return (
         _leaf(authority, public_key, common_name, now=now, days=days, serial=serial)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(authority_key, hashes.SHA256())
+    )
+
+
+def create_client(
+    key: ec.EllipticCurvePrivateKey, *, common_name: str, now: datetime, days: int, serial: int
+) -> x509.Certificate:
+    """Return a self-signed certificate of a TLS client.  A broker accepts it by naming this very certificate."""
+    subject = _name(common_name)
+    return (
+        _builder(subject, subject, key.public_key(), now=now, days=days, serial=serial)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNING_ONLY, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
     )
 
 

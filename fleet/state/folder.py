@@ -87,7 +87,7 @@ class FleetFolder:
 
     @property
     def receiver_certificate(self) -> Path:
-        """Return the file of the receiver's TLS client certificate, whose common name is `receiver`."""
+        """Return the file of the receiver's TLS client certificate, self-signed with the common name `receiver`."""
         return self.receiver / "client.crt.pem"
 
     @property

@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Permanent
+from agent.formats.down.audience import Attributes
 from agent.formats.topics import is_vehicle
 from agent.system.durable import write_file
 
@@ -28,6 +29,11 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     model_year: int
     partition: int
     revoked: bool
+
+    @property
+    def attributes(self) -> Attributes:
+        """Return the attributes that decide which documents are for the vehicle."""
+        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year)
 
     def device_key(self) -> ec.EllipticCurvePublicKey:
         """Return the public key that verifies this vehicle's batches.
@@ -79,10 +85,23 @@ class Registry:
             self._parsed.pop(vehicle, None)
             return None
         except OSError as error:
-            raise Permanent(
-                f"The vehicle's record {path} cannot be read ({error.strerror}). Check its permissions and the disk."
-            ) from error
+            raise _unreadable(path, error) from error
         return known[1], known[2]
+
+    def read(self, vehicle: str) -> VehicleRecord | None:
+        """Return the record of `vehicle` from its file, or None if it is not enrolled.  Nothing is kept in memory.
+
+        Raises: Permanent if the record's file is damaged or cannot be read.
+        """
+        if not is_vehicle(vehicle):
+            return None
+        path = self._path(vehicle)
+        try:
+            return _parse(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def add(self, record: VehicleRecord) -> None:
         """Store `record` durably.  It replaces an earlier record of the same vehicle."""
@@ -100,6 +119,12 @@ class Registry:
 
     def _path(self, vehicle: str) -> Path:
         return self._folder / f"{vehicle}.json"
+
+
+def _unreadable(path: Path, error: OSError) -> Permanent:
+    return Permanent(
+        f"The vehicle's record {path} cannot be read ({error.strerror}). Check its permissions and the disk."
+    )
 
 
 def _parse(path: Path) -> VehicleRecord:

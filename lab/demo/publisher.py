@@ -8,6 +8,7 @@ from agent.formats import topics
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
 from fleet.state.folder import FleetFolder
+from fleet.state.registry import Registry
 from lab.demo.attacks import attacks, everything
 from lab.demo.documents import Documents
 from lab.world import World
@@ -59,6 +60,10 @@ class Publisher:
 
     async def _create_foreign_fleet(self) -> None:
         await self._world.fleet_command("init", fleet=self._foreign)
+        # The other fleet answers only vehicles that it has enrolled.
+        record = Registry(self._world.fleet.vehicles).read(self._vehicle)
+        assert record is not None
+        Registry(self._foreign.vehicles).add(record)
         # After three releases the foreign push has the highest version, so that only its key is wrong.
         for file in (self._documents.toggles, self._documents.newer_toggles, self._documents.toggles):
             await self._world.fleet_command("publish", "--toggles", str(file), fleet=self._foreign)
@@ -95,14 +100,14 @@ class Publisher:
         await self._world.fleet_command("publish", *self._broker())
 
     def _broker(self) -> tuple[str, str]:
-        return "--broker", f"localhost:{self._world.broker.port}"
+        return "--broker", f"localhost:{self._world.broker.fleet_port}"
 
     async def _send(self, bundle: bytes) -> None:
         """Publish `bundle` like an attacker who stole the receiver's TLS key, but not the fleet's signing keys."""
         fleet = self._world.fleet
         endpoint = Endpoint(
             "localhost",
-            self._world.broker.port,
+            self._world.broker.fleet_port,
             fleet.ca_certificate,
             fleet.receiver_certificate,
             fleet.receiver_key,

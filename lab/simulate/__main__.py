@@ -41,8 +41,10 @@ def _run(args: argparse.Namespace) -> int:
             raise Permanent(
                 f"--out {args.out}: This file cannot be written. Name a file in a folder that you may write."
             )
+    if args.nudge and args.broker is not None:
+        raise Permanent("--nudge publishes a document, so it cannot be used together with --broker. Leave one out.")
     given = None if args.broker is None else (FleetFolder(args.fleet), *args.broker)
-    figures = simulate(Plan(args.vehicles, args.minutes, args.period, args.receivers), given)
+    figures = simulate(Plan(args.vehicles, args.minutes, args.period, args.receivers, args.nudge), given)
     if args.out is not None:
         args.out.write_text(json.dumps(figures, indent=2) + "\n")
     report(args, figures, render(figures))
@@ -80,7 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="R",
         help="number of receivers, 1 to 16 (default: %(default)s)",
     )
-    parser.add_argument("--broker", type=address, metavar="HOST:PORT", help="use this broker of the fleet in --fleet")
+    parser.add_argument(
+        "--broker",
+        type=address,
+        metavar="HOST:PORT",
+        help="use this broker, at its port for vehicles, of the fleet in --fleet",
+    )
+    parser.add_argument("--nudge", action="store_true", help="let all vehicles ask for a new release at half time")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the report to this file, as JSON")
     return parser
 

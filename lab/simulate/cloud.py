@@ -1,24 +1,25 @@
 """Provides the cloud side of a simulation: a new fleet with its own broker and receivers, or an existing fleet."""
 
-import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from agent.errors import Transient
 from agent.formats.topics import PARTITIONS
-from agent.link.mqtt import Endpoint, connect
-from fleet.receiving.receiver import endpoint_of
-from fleet.receiving.share import Share
 from fleet.state.folder import FleetFolder
 from lab.fleet import make_fleet
 from lab.mosquitto import Broker
 from lab.process import last_lines
 from lab.receiver import Receiver
 from lab.simulate.processes import Usage, total_usage
+
+BROKER_S: Final = 10.0
+"""Seconds that a broker may take to accept a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,18 @@ class Cloud:
 
 
 def given_cloud(fleet: FleetFolder, host: str, port: int) -> Cloud:
-    """Return the cloud of an existing fleet.  Raises: AgentError if its broker does not answer."""
+    """Return the cloud of an existing fleet.  Raises: AgentError if there is none, or its broker does not answer."""
+    fleet.require()
     # The broker is tried before vehicles are enrolled.  If it failed later, the vehicles would stay in the registry.
-    asyncio.run(_try_broker(endpoint_of(fleet.require(), host, port, Share())))
+    # The port for vehicles accepts no certificate of the fleet's own programs, so this connection ends before TLS.
+    try:
+        socket.create_connection((host, port), timeout=BROKER_S).close()
+    except OSError as error:
+        raise Transient(
+            f"The broker {host}:{port} does not answer ({error.strerror or error}). Check that it is running, and name "
+            "its port for vehicles."
+        ) from error
     return Cloud(fleet, host, port)
-
-
-async def _try_broker(endpoint: Endpoint) -> None:
-    async with connect(endpoint):
-        pass
 
 
 @contextlib.contextmanager
@@ -77,7 +81,7 @@ def own_cloud(folder: Path, receivers: int) -> Iterator[Cloud]:
     with Broker(fleet, folder / "broker") as broker, contextlib.ExitStack() as stack:
         started: list[Receiver] = []
         for number, share in enumerate(shares(receivers)):
-            receiver = Receiver(fleet, broker.port, folder / f"receiver-{number}.log", partitions=share)
+            receiver = Receiver(fleet, broker.fleet_port, folder / f"receiver-{number}.log", partitions=share)
             receiver.start()
             stack.callback(receiver.stop)
             started.append(receiver)

@@ -9,18 +9,23 @@ from typing import Any
 from lab.simulate.account import Account
 from lab.simulate.cloud import Cloud
 from lab.simulate.extrapolate import FLEETS, Measured, assumptions, need
+from lab.simulate.nudge import figures_of_nudge
 from lab.simulate.processes import Usage
 from lab.simulate.vehicle import Vehicle
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Holds the size of a simulation.  `period_s` is both the time between batches and the length of their windows."""
+    """Holds the size of a simulation.  `period_s` is both the time between batches and the length of their windows.
+
+    With `nudge`, all vehicles are nudged after half of the time.
+    """
 
     vehicles: int
     minutes: float
     period_s: float
     receivers: int
+    nudge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +60,14 @@ def figures_of(plan: Plan, cloud: Cloud, measured: Measurement) -> dict[str, Any
     commits = sum(totals["commits"] for totals in cloud.stop_receivers())
     vehicles, account, after, batches = measured.vehicles, measured.account, measured.after, measured.batches
     cpu_s = {program: after[program].cpu_s - measured.before[program].cpu_s for program in after}
-    latencies_s = sorted(s for vehicle in vehicles for s in vehicle.sent.latencies_s)
+    latencies_s = sorted(end - begin for vehicle in vehicles for begin, end in vehicle.sent.acknowledged_s)
+    nudged = figures_of_nudge(vehicles) if plan.nudge else None
     figures: dict[str, Any] = {
         "vehicles": plan.vehicles,
         "period_s": plan.period_s,
         "receivers": len(cloud.receivers),
         "seconds": measured.seconds,
-        "passed": measured.passed,
+        "passed": measured.passed and (nudged is None or nudged["answered"] == plan.vehicles),
         "batches_sent": account.batches_sent,
         "samples_sent": account.samples_sent,
         "lost_batches": account.batches_lost,
@@ -84,6 +90,7 @@ def figures_of(plan: Plan, cloud: Cloud, measured: Measurement) -> dict[str, Any
         "broker_resident_mb": after["broker"].resident_bytes / 1e6 if "broker" in after else None,
         "receivers_resident_mb": after["receiver"].resident_bytes / 1e6 if "receiver" in after else None,
         "lake_bytes": None if cloud.broker is None else _size(cloud.fleet.lake),
+        "nudge": nudged,
         **measured.times_s,
     }
     return figures | ({"extrapolation": [], "assumptions": []} if cloud.broker is None else _extrapolated(figures))

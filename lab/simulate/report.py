@@ -27,6 +27,14 @@ _ROWS: Final = (
     ("connecting all, s", "connect_s", "{:,.1f}"),
     ("batches sent again", "sent_again", "{:,}"),
 )
+_NUDGE: Final = (
+    ("nudge: vehicles that asked", "asked", "{:,}"),
+    ("  that were answered", "answered", "{:,}"),
+    ("  first request to last answer, s", "seconds", "{:,.1f}"),
+    ("  request to answer p99, ms", "answer_p99_ms", "{:,.0f}"),
+    ("  batches that waited meanwhile", "batches", "{:,}"),
+    ("  sealing to acknowledgement p99, ms", "latency_p99_ms", "{:,.0f}"),
+)
 _NEEDS: Final = (
     ("connections at the peak", "connections_at_peak", "{:,}"),
     ("batches/s at the peak", "batches_per_s_at_peak", "{:,.0f}"),
@@ -44,6 +52,8 @@ def render(figures: Mapping[str, Any]) -> str:
     """Return the table as text.  It shows "-" for figures that were not measured."""
     lines = [f"{figures['vehicles']:,} vehicles, a batch every {figures['period_s']:g} s, {figures['seconds']:.0f} s"]
     lines += [f"  {title:38}{_cell(figures[key], form):>16}" for title, key, form in _ROWS]
+    if (nudge := figures["nudge"]) is not None:
+        lines += [f"  {title:38}{_cell(nudge[key], form):>16}" for title, key, form in _NUDGE]
     needs = figures["extrapolation"]
     if needs:
         lines += ["", f"  {'a fleet of':38}" + "".join(f"{need['vehicles']:>16,}" for need in needs)]

@@ -22,6 +22,7 @@ from lab.simulate.account import settle
 from lab.simulate.cloud import Cloud, given_cloud, own_cloud
 from lab.simulate.enrolment import enrol_many
 from lab.simulate.figures import Measurement, Plan, figures_of
+from lab.simulate.nudge import nudge_all
 from lab.simulate.processes import Usage, allow_connections, total_usage
 from lab.simulate.vehicle import Fleet, Vehicle
 from lab.simulate.windows import record
@@ -75,7 +76,9 @@ class _Simulation:
                 # The cost of connecting is not measured, because a fleet connects once and then sends for hours.
                 before = self._usage()
                 begun_s = time.monotonic()
-                await asyncio.gather(*(self._drive(vehicle, place) for place, vehicle in enumerate(vehicles)))
+                nudging = [self._nudge(vehicles)] if self._plan.nudge else []
+                driving = [self._drive(vehicle, place) for place, vehicle in enumerate(vehicles)]
+                await asyncio.gather(*driving, *nudging)
                 seconds = time.monotonic() - begun_s
                 await _until(lambda: not any(vehicle.waiting for vehicle in vehicles), PATIENCE_S)
                 after = self._usage()
@@ -144,6 +147,10 @@ class _Simulation:
         for number in range(max(1, round(self._plan.minutes * 60 / self._plan.period_s))):
             await asyncio.sleep(begun_s + number * self._plan.period_s - loop.time())
             await vehicle.send(place + number)
+
+    async def _nudge(self, vehicles: Sequence[Vehicle]) -> None:
+        await asyncio.sleep(self._plan.minutes * 60 / 2)
+        await nudge_all(self._cloud, vehicles, self._folder)
 
     def _usage(self) -> dict[str, Usage]:
         return {"vehicle": total_usage([os.getpid()]), **self._cloud.usage()}

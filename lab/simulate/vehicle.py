@@ -20,8 +20,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agent.errors import Permanent, Transient
+from agent.errors import Permanent, Transient, ungrouped
 from agent.formats import topics
+from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_request, parse_bundle
 from agent.formats.topics import Lane
 from agent.formats.up.acks import verify_ack
 from agent.formats.up.columns import Clock, ClockQuality
@@ -36,6 +37,8 @@ ACK_TIMEOUT_S: Final = 60.0
 """Seconds until an unacknowledged batch is sent again.  The time doubles with each attempt, as in the agent."""
 
 RECONNECT_S: Final = (0.5, 3.0)
+ASK_AGAIN_S: Final = (20.0, 40.0)
+"""Seconds until a request without an answer is sent again, as in the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ class Sent:
     """Counts the batches that one vehicle sent, and the answers.
 
     `samples` maps the sequence number of each batch to its number of samples.  `refused` maps the sequence number of
-    each refused batch to the reason.
+    each refused batch to the reason.  `acknowledged_s` has, for each batch with samples, the times of its sealing and
+    of its acknowledgement.  `asked_s` is the time of the request after a nudge, and `answered_s` the time of the bundle
+    that answered it; both are 0 before.  Times are those of the monotonic clock.
     """
 
     samples: dict[int, int] = field(default_factory=dict)
@@ -70,7 +75,10 @@ class Sent:
     refused: dict[int, str] = field(default_factory=dict)
     again: int = 0  # batches that were sent again
     reconnects: int = 0
-    latencies_s: list[float] = field(default_factory=list)  # of batches with samples
+    acknowledged_s: list[tuple[float, float]] = field(default_factory=list)
+    asked_s: float = 0.0
+    answered_s: float = 0.0
+    bundle_bytes: int = 0
 
 
 class Vehicle:
@@ -81,6 +89,7 @@ class Vehicle:
         self.epoch = secrets.token_hex(16)
         self.sent = Sent()
         self.online = asyncio.Event()
+        self._answered = asyncio.Event()
         self._key = key
         self._endpoint = endpoint
         self._fleet = fleet
@@ -99,7 +108,7 @@ class Vehicle:
         Raises: Permanent if the vehicle's key or certificate cannot be used.
         """
         while True:
-            with contextlib.suppress(Transient):
+            with contextlib.suppress(Transient), ungrouped():
                 await self._once(connecting)
             self.online.clear()
             self.sent.reconnects += 1
@@ -129,15 +138,38 @@ class Vehicle:
             # The semaphore limits how many handshakes run at the same time, but not how many connections are open.
             async with connecting:
                 connection = await stack.enter_async_context(connect(self._endpoint))
-                await connection.subscribe([topics.ack(self.name)])
+                await connection.subscribe([topics.ack(self.name), topics.push(self.name), topics.NUDGE])
             self._connection = connection
             stack.callback(self._gone)
             # As in the agent, a new connection resends the batches that the last connection may have lost.
             again = asyncio.create_task(self._resend(list(self._waiting)))
             self.online.set()
             stack.callback(again.cancel)
-            async for _, payload in connection.messages():
-                self._hear(payload)
+            async with asyncio.TaskGroup() as asking:
+                async for topic, payload in connection.messages():
+                    if topic == topics.NUDGE:
+                        # A task, because acknowledgements must not wait for the broker to take the request.
+                        asking.create_task(self._ask(connection))
+                    elif topic == topics.push(self.name):
+                        self._take_bundle(payload)
+                    else:
+                        self._hear(payload)
+
+    async def _ask(self, connection: Connection) -> None:
+        """Ask for the whole release, as a vehicle from the factory does, and ask again until the bundle arrives."""
+        self.sent.asked_s, self.sent.answered_s = time.monotonic(), 0.0
+        request = build_request(SyncRequest(self.name, Versions()))
+        while not self.sent.answered_s:
+            self._answered.clear()
+            await connection.publish(topics.sync(self.name), request)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.uniform(*ASK_AGAIN_S)):  # noqa: S311 (spreads load)
+                    await self._answered.wait()
+
+    def _take_bundle(self, payload: bytes) -> None:
+        if TIMESTAMP in parse_bundle(payload):
+            self.sent.answered_s, self.sent.bundle_bytes = time.monotonic(), len(payload)
+            self._answered.set()
 
     def _gone(self) -> None:
         self._connection = None
@@ -188,7 +220,7 @@ class Vehicle:
                 continue
             self.sent.acknowledged += 1
             if self.sent.samples[seq]:
-                self.sent.latencies_s.append(now_s - batch.sealed_s)
+                self.sent.acknowledged_s.append((batch.sealed_s, now_s))
 
 
 def _clock() -> Clock:

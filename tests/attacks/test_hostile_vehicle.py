@@ -136,7 +136,7 @@ def test_a_hostile_vehicle_delays_no_honest_one(fleet: FleetFolder, tmp_path: Pa
 
     with (
         Broker(fleet, tmp_path / "broker") as broker,
-        Receiver(fleet, broker.port, tmp_path / "receiver.log").running_now() as receiver,
+        Receiver(fleet, broker.fleet_port, tmp_path / "receiver.log").running_now() as receiver,
     ):
         sent = asyncio.run(drive(broker.port, receiver))
         memory_mb = rss_mb(receiver.pid)

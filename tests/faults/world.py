@@ -60,8 +60,9 @@ class FaultyWorld:
             self._mount()
             make_fleet(self.world.fleet.root)
             enrol_vehicle(self.world.fleet, self.world.vehicle.identity)
-            for track in (Track.VEHICLE_ROAD, Track.RECEIVER_ROAD):
-                self.roads[track] = await self._ending.enter_async_context(Road(self.world.broker.port))
+            broker = self.world.broker
+            for track, port in ((Track.VEHICLE_ROAD, broker.port), (Track.RECEIVER_ROAD, broker.fleet_port)):
+                self.roads[track] = await self._ending.enter_async_context(Road(port))
             self.world.route_receiver(self.roads[Track.RECEIVER_ROAD].port)
             self.world.vehicle.write_campaigns(*drive.CAMPAIGNS)
             self.configure()

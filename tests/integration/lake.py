@@ -13,8 +13,9 @@ from tests.agent.car import Car
 @contextmanager
 def receiving(car: Car) -> Iterator[Receiver]:
     """Start broker and receiver for a `with` block, at whose end the receiver must stop with status 0."""
-    receiver = Receiver(car.fleet, car.broker_port, car.folder / "receiver.log")
-    with Broker(car.fleet, car.folder / "broker", port=car.broker_port), receiver.running_now():
+    broker = Broker(car.fleet, car.folder / "broker", port=car.broker_port)
+    receiver = Receiver(car.fleet, broker.fleet_port, car.folder / "receiver.log")
+    with broker, receiver.running_now():
         yield receiver
         assert receiver.stop() == 0, receiver.output()
 

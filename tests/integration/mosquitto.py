@@ -89,13 +89,16 @@ class World:
     """Holds a broker and the certificate authority that both sides trust."""
 
     authority: Authority
+    fleet: FleetFolder
     broker: Broker
 
     def endpoint(self, name: str, **changes: object) -> Endpoint:
-        cert_file, key_file = self.authority.client(name)
+        port, cert_file, key_file = self.broker.port, *self.authority.client(name)
+        if name == "receiver":
+            port, cert_file, key_file = self.broker.fleet_port, self.fleet.receiver_certificate, self.fleet.receiver_key
         values: dict[str, object] = {
             "host": self.broker.host,
-            "port": self.broker.port,
+            "port": port,
             "ca_file": self.authority.ca_file,
             "cert_file": cert_file,
             "key_file": key_file,
@@ -113,9 +116,14 @@ def world(
     own = Authority.create(folder / "authority")
     fleet = FleetFolder(folder / "fleet")
     fleet.broker.mkdir(parents=True)
+    fleet.receiver.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    receiver = certificates.create_client(key, common_name="receiver", now=datetime.now(UTC), days=10, serial=1)
+    write_key(fleet.receiver_key, key)
+    write_certificate(fleet.receiver_certificate, receiver)
     write_certificate(fleet.ca_certificate, own.certificate)
     (authority or own).server(
         fleet.broker_certificate, fleet.broker_key, names or ["localhost", "127.0.0.1"], days_ago=server_days_ago
     )
     with Broker(fleet, folder / "broker-state") as broker:
-        yield World(own, broker)
+        yield World(own, fleet, broker)

@@ -60,7 +60,7 @@ async def pushed(folder: Path, unit: Path, values: Sequence[bool]) -> str:
         document = folder / "toggles.json"
         for value in values:
             document.write_bytes(toggles(value))
-            broker = f"localhost:{world.broker.port}"
+            broker = f"localhost:{world.broker.fleet_port}"
             await world.fleet_command("publish", "--toggles", str(document), "--broker", broker)
             await asyncio.to_thread(until_served, world.agent, value)
         assert await asyncio.to_thread(world.agent.stop) == 0

@@ -235,10 +235,11 @@ def test_fleet_publish_without_its_broker_is_one_message(car: Car) -> None:
 
 
 def test_fleet_receive_names_an_unreachable_broker_once_and_waits(car: Car) -> None:
-    receiver = Receiver(car.fleet, car.broker_port, car.folder / "receiver.log")
+    broker = Broker(car.fleet, car.folder / "broker", port=car.broker_port)
+    receiver = Receiver(car.fleet, broker.fleet_port, car.folder / "receiver.log")
     receiver.start()
     try:
-        with Broker(car.fleet, car.folder / "broker", port=car.broker_port) as broker:
+        with broker:
             broker.stop()
             receiver.until(lambda: "broker_" in receiver.output(), "told")
             broker.start()

@@ -42,19 +42,19 @@ class World:
     documents: Path
 
     def endpoint(self, name: str) -> Endpoint:
-        cert, key = (
-            (self.fleet.receiver_certificate, self.fleet.receiver_key)
+        port, cert, key = (
+            (self.broker.fleet_port, self.fleet.receiver_certificate, self.fleet.receiver_key)
             if name == "receiver"
-            else (self.car / "device.crt.pem", self.car / "device.key.pem")
+            else (self.broker.port, self.car / "device.crt.pem", self.car / "device.key.pem")
         )
-        return Endpoint(self.broker.host, self.broker.port, self.fleet.ca_certificate, cert, key, name)
+        return Endpoint(self.broker.host, port, self.fleet.ca_certificate, cert, key, name)
 
     def publish(self, flags: bytes, broker: bool = False) -> None:
         file = self.documents / "toggles.json"
         file.write_bytes(flags)
         parser = argparse.ArgumentParser()
         publish.add_arguments(parser)
-        nudge = ["--broker", f"{self.broker.host}:{self.broker.port}"] if broker else []
+        nudge = ["--broker", f"{self.broker.host}:{self.broker.fleet_port}"] if broker else []
         options = argparse.Namespace(fleet=self.fleet.root, json=True)
         publish.run(parser.parse_args(["--toggles", str(file), *nudge], options))
 

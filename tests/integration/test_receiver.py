@@ -17,9 +17,9 @@ from agent.formats import topics
 from agent.formats.up.acks import Refusal
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from fleet.lake.query import query
-from fleet.state.certificates import issue_client
+from fleet.state.certificates import create_client
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_certificate, read_p256, write_certificate
+from fleet.state.keys import read_p256, write_certificate
 from fleet.state.registry import Registry
 from lab.mosquitto import Broker, free_port
 from lab.process import PATIENCE_S
@@ -103,7 +103,7 @@ def broker(fleet: FleetFolder, tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def receiver(fleet: FleetFolder, broker: Broker, tmp_path: Path) -> Iterator[Receiver]:
-    with Receiver(fleet, broker.port, tmp_path / "receiver.log").running_now() as process:
+    with Receiver(fleet, broker.fleet_port, tmp_path / "receiver.log").running_now() as process:
         yield process
 
 
@@ -219,7 +219,7 @@ async def test_a_second_receiver_of_the_same_partitions_is_turned_away(
     fleet: FleetFolder, broker: Broker, receiver: Receiver, tmp_path: Path
 ) -> None:
     await connected(receiver)
-    second = Receiver(fleet, broker.port, tmp_path / "second.log")
+    second = Receiver(fleet, broker.fleet_port, tmp_path / "second.log")
     second.start()
     await until(lambda: "another receiver serves" in second.output())
     assert second.wait() == 1
@@ -280,10 +280,9 @@ async def test_an_unreachable_broker_is_waited_for_and_said_once(fleet: FleetFol
 
 @in_event_loop
 async def test_an_expired_certificate_is_one_message_and_the_end(fleet: FleetFolder, tmp_path: Path) -> None:
-    authority, key = read_certificate(fleet.ca_certificate), read_p256(fleet.key("ca.key"))
-    public = read_p256(fleet.receiver_key).public_key()
+    key = read_p256(fleet.receiver_key)
     past = datetime.now(UTC) - timedelta(days=30)
-    expired = issue_client(authority, key, public, common_name="receiver", now=past, days=1, serial=1)
+    expired = create_client(key, common_name="receiver", now=past, days=1, serial=1)
     write_certificate(fleet.receiver_certificate, expired)
     process = Receiver(fleet, free_port(), tmp_path / "receiver.log")
     process.start()

@@ -40,7 +40,7 @@ def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
     fleet = make_fleet(tmp_path / "fleet")
     here = ("--fleet", fleet.root)
     broker = Broker(fleet, tmp_path / "broker")
-    receiver = Receiver(fleet, broker.port, tmp_path / "receiver.log")
+    receiver = Receiver(fleet, broker.fleet_port, tmp_path / "receiver.log")
     with broker, receiver.running_now():
         arguments = ("--vehicles", "3", "--minutes", "0.1", "--period", "2", "--broker", f"localhost:{broker.port}")
         done = command("fleet", "simulate", *here, *arguments, "--json", seconds=100)

@@ -12,9 +12,20 @@ from agent.errors import Permanent
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
 from fleet.state.folder import FleetFolder
-from lab.mosquitto import Broker, find_mosquitto, free_port
+from lab.mosquitto import Broker, find_mosquitto, free_port, write_configuration
 
 NOW = datetime.now(UTC)
+LISTENER = {
+    "listener",
+    "cafile",
+    "certfile",
+    "keyfile",
+    "tls_version",
+    "require_certificate",
+    "use_identity_as_username",
+    "use_username_as_clientid",
+}
+CAR = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 pytestmark = pytest.mark.integration
 
@@ -40,10 +51,20 @@ def make_tls(fleet: FleetFolder) -> None:
     client = keys.create_p256(fleet.receiver_key)
     keys.write_certificate(
         fleet.receiver_certificate,
+        certificates.create_client(client, common_name="receiver", now=NOW, days=2, serial=3),
+    )
+    car = keys.create_p256(fleet.key(CAR))
+    keys.write_certificate(
+        fleet.keys / f"{CAR}.crt.pem",
         certificates.issue_client(
-            authority, authority_key, client.public_key(), common_name="receiver", now=NOW, days=2, serial=3
+            authority, authority_key, car.public_key(), common_name=CAR, now=NOW, days=2, serial=4
         ),
     )
+
+
+def vehicle_of(fleet: FleetFolder) -> tuple[Path, Path]:
+    """Return the files of certificate and key of the fleet's only vehicle."""
+    return fleet.keys / f"{CAR}.crt.pem", fleet.key(CAR)
 
 
 @pytest.fixture
@@ -53,43 +74,51 @@ def fleet(tmp_path: Path) -> FleetFolder:
     return folder
 
 
-def handshake(broker: Broker, ca: Path, client: tuple[Path, Path] | None) -> bytes:
-    """Connect with an MQTT 5 CONNECT packet, and return the broker's answer."""
+def handshake(broker: Broker, ca: Path, client: tuple[Path, Path] | None, port: int | None = None) -> bytes:
+    """Connect with an MQTT 5 CONNECT packet, by default to the port for vehicles, and return the broker's answer."""
     context = ssl.create_default_context(cafile=ca)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if client is not None:
         context.load_cert_chain(*client)
     connect = bytes.fromhex("10 10 0004 4d515454 05 02 003c 00 0003 616263")
     with (
-        socket.create_connection((broker.host, broker.port), timeout=5) as raw,
+        socket.create_connection((broker.host, port or broker.port), timeout=5) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as tls,
     ):
         tls.sendall(connect)
         return tls.recv(64)
 
 
-def test_the_fleets_certificate_is_let_in_over_a_strictly_verified_chain(fleet: FleetFolder, tmp_path: Path) -> None:
+def receiver_of(fleet: FleetFolder) -> tuple[Path, Path]:
+    return fleet.receiver_certificate, fleet.receiver_key
+
+
+def test_vehicles_and_receivers_are_let_in_over_strictly_verified_chains(fleet: FleetFolder, tmp_path: Path) -> None:
     with Broker(fleet, tmp_path / "broker") as broker:
-        answer = handshake(broker, fleet.ca_certificate, (fleet.receiver_certificate, fleet.receiver_key))
-    assert answer[0] == 0x20
-    assert answer[3] == 0
+        answers = [
+            handshake(broker, fleet.ca_certificate, vehicle_of(fleet)),
+            handshake(broker, fleet.ca_certificate, receiver_of(fleet), broker.fleet_port),
+        ]
+    assert [(answer[0], answer[3]) for answer in answers] == [(0x20, 0), (0x20, 0)]
 
 
-def test_a_client_without_certificate_is_refused(fleet: FleetFolder, tmp_path: Path) -> None:
-    with Broker(fleet, tmp_path / "broker") as broker, pytest.raises((ssl.SSLError, ConnectionError)):
-        handshake(broker, fleet.ca_certificate, None)
-
-
-def test_a_certificate_of_another_authority_is_refused(fleet: FleetFolder, tmp_path: Path) -> None:
+def test_a_stranger_is_refused_at_both_ports(fleet: FleetFolder, tmp_path: Path) -> None:
     stranger = FleetFolder(tmp_path / "stranger")
     make_tls(stranger)
-    with Broker(fleet, tmp_path / "broker") as broker, pytest.raises((ssl.SSLError, ConnectionError)):
-        handshake(broker, fleet.ca_certificate, (stranger.receiver_certificate, stranger.receiver_key))
+    server = (fleet.broker_certificate, fleet.broker_key)
+    with Broker(fleet, tmp_path / "broker") as broker:
+        for port in (broker.port, broker.fleet_port):
+            for client in (None, vehicle_of(stranger), receiver_of(stranger), server):
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    handshake(broker, fleet.ca_certificate, client, port)
 
 
-def test_a_servers_certificate_cannot_be_used_as_a_client(fleet: FleetFolder, tmp_path: Path) -> None:
-    with Broker(fleet, tmp_path / "broker") as broker, pytest.raises((ssl.SSLError, ConnectionError)):
-        handshake(broker, fleet.ca_certificate, (fleet.broker_certificate, fleet.broker_key))
+def test_no_vehicle_gets_in_at_the_port_where_clients_choose_their_ids(fleet: FleetFolder, tmp_path: Path) -> None:
+    with Broker(fleet, tmp_path / "broker") as broker:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            handshake(broker, fleet.ca_certificate, vehicle_of(fleet), broker.fleet_port)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            handshake(broker, fleet.ca_certificate, receiver_of(fleet), broker.port)
 
 
 def test_it_keeps_its_port_over_a_kill_and_a_start(fleet: FleetFolder, tmp_path: Path) -> None:
@@ -102,7 +131,7 @@ def test_it_keeps_its_port_over_a_kill_and_a_start(fleet: FleetFolder, tmp_path:
     try:
         assert broker.port == port
         assert broker.pid != first
-        handshake(broker, fleet.ca_certificate, (fleet.receiver_certificate, fleet.receiver_key))
+        handshake(broker, fleet.ca_certificate, vehicle_of(fleet))
     finally:
         broker.stop()
 
@@ -124,6 +153,25 @@ def test_the_documented_access_list_is_the_one_that_is_written() -> None:
     documented = Path(__file__).parents[2] / "config" / "mosquitto" / "acl"
     rules = [line for line in documented.read_text().splitlines() if line and not line.startswith("#")]
     assert rules == [line for line in ACCESS_LIST.splitlines() if line and not line.startswith("#")]
+
+
+def options(text: str) -> list[set[str]]:
+    """Return the names of the options of a configuration: those for all listeners, then those of each one."""
+    sections: list[set[str]] = [set()]
+    for line in text.splitlines():
+        name = line.partition(" ")[0]
+        if name == "listener":
+            sections.append(set())
+        if name and not name.startswith("#"):
+            sections[-1 if name in LISTENER else 0].add(name)
+    return sections
+
+
+def test_the_documented_configuration_has_the_options_that_are_written(fleet: FleetFolder, tmp_path: Path) -> None:
+    documented = (Path(__file__).parents[2] / "config" / "mosquitto" / "mosquitto.conf").read_text()
+    written = write_configuration(fleet, tmp_path / "state", 1, 2).read_text()
+    own = {"user", "log_dest", "log_type", "connection_messages"}
+    assert [section - own for section in options(written)] == options(documented)
 
 
 def test_a_free_port_can_be_listened_on() -> None:

@@ -13,6 +13,7 @@ from agent.errors import Permanent
 from agent.formats.down.bundle import TIMESTAMP, Versions, build_bundle
 from agent.pushes.release import Question, Reason, Refused
 from agent.pushes.trust import Trusted, verify
+from fleet.publishing import repository
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, moved, question, toggles
 
 
@@ -173,16 +174,72 @@ def test_a_root_held_may_not_be_forgotten(fleet: Fleet) -> None:
     assert refusal(next_question(fleet, new, old, metadata={}, floor=Versions(root=2))) is Reason.ROLLBACK
 
 
-def test_new_timestamp_and_snapshot_keys_recover_from_a_fast_forward_attack(fleet: Fleet) -> None:
+def forward(fleet: Fleet, versions: Versions) -> Versions:
+    """Sign the published targets again, so that the next versions of the three online roles follow `versions`."""
+    state = repository.read_state(fleet.folder.metadata)
+    before = Versions(state.root, versions.timestamp, versions.snapshot, versions.targets)
+    return repository.write_version(fleet.folder, before, state.targets.targets, {}, now=NOW, expiry_days=90)
+
+
+FAR = Versions(timestamp=9_999, snapshot=9_999, targets=9_999)
+"""The versions that a thief of the online keys signs, so that no honest version is ever newer."""
+FAST_FORWARDS = {
+    "timestamp": Versions(timestamp=9_999, snapshot=1, targets=1),
+    "snapshot": Versions(timestamp=1, snapshot=9_999, targets=1),
+    "targets": Versions(timestamp=1, snapshot=1, targets=9_999),
+    "all": FAR,
+}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["held", "lost"])
+@pytest.mark.parametrize("replaced", [("timestamp",), ("snapshot",), ("snapshot", "timestamp")])
+@pytest.mark.parametrize("attack", FAST_FORWARDS)
+def test_a_fast_forward_ends_with_new_keys_of_timestamp_or_snapshot(
+    fleet: Fleet, attack: str, replaced: tuple[str, ...], kept: bool
+) -> None:
+    fleet.publish(toggles())
+    forward(fleet, FAST_FORWARDS[attack])
+    seen = verify(question(fleet, fleet.bundle()))
+    assert 10_000 in (seen.versions.timestamp, seen.versions.snapshot, seen.versions.targets)
+    known = {} if kept else {"metadata": {}}
+    forward(fleet, Versions(timestamp=2, snapshot=2, targets=2))
+    assert refusal(next_question(fleet, seen, fleet.bundle(), **known)) is Reason.ROLLBACK
+    for role in replaced:
+        fleet.rotate_root(("root1", "root2"), replace_key=role)
+    honest = forward(fleet, Versions(timestamp=2, snapshot=2, targets=2))
+    recovered = verify(next_question(fleet, seen, fleet.bundle(), **known))
+    assert recovered.versions == honest == Versions(1 + len(replaced), 3, 3, 3)
+    assert recovered.release is not None
+    # The new versions are protected like any others.
+    forward(fleet, Versions(timestamp=3, snapshot=1, targets=1))
+    assert refusal(next_question(fleet, recovered, fleet.bundle())) is Reason.ROLLBACK
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["held", "lost"])
+@pytest.mark.parametrize("replaced", ["", "targets"], ids=["no key", "key of targets"])
+@pytest.mark.parametrize("attack", FAST_FORWARDS)
+def test_a_new_root_without_new_keys_of_timestamp_or_snapshot_allows_no_rollback(
+    fleet: Fleet, attack: str, replaced: str, kept: bool
+) -> None:
+    fleet.publish(toggles())
+    forward(fleet, FAST_FORWARDS[attack])
+    seen = verify(question(fleet, fleet.bundle()))
+    fleet.rotate_root(("root1", "root2"), replace_key=replaced)
+    forward(fleet, Versions(timestamp=2, snapshot=2, targets=2))
+    known = {} if kept else {"metadata": {}}
+    assert refusal(next_question(fleet, seen, fleet.bundle(), **known)) is Reason.ROLLBACK
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["held", "lost"])
+def test_a_further_key_beside_the_old_one_allows_no_rollback(fleet: Fleet, kept: bool) -> None:
+    fleet.publish(toggles(False))
+    old = fleet.files()
     fleet.publish(toggles())
     seen = verify(question(fleet, fleet.bundle()))
-    far = Versions(root=1, timestamp=10_000, snapshot=10_000, targets=seen.versions.targets)
-    assert refusal(next_question(fleet, seen, fleet.bundle(), metadata={}, floor=far)) is Reason.ROLLBACK
-    fleet.rotate_root(("root1", "root2"), replace_key="timestamp")
-    fleet.rotate_root(("root1", "root2"), replace_key="snapshot")
-    fleet.publish(toggles(False))
-    recovered = verify(next_question(fleet, seen, fleet.bundle(), metadata={}, floor=far))
-    assert recovered.versions.timestamp < 10_000
+    fleet.rotate_root(("root1", "root2"), add_key="timestamp")
+    replayed = old | {"metadata/2.root.json": fleet.files()["metadata/2.root.json"]}
+    known = {} if kept else {"metadata": {}}
+    assert refusal(next_question(fleet, seen, replayed, **known)) is Reason.ROLLBACK
 
 
 def test_genuine_files_of_two_versions_are_refused_as_mix_and_match(fleet: Fleet) -> None:
@@ -221,6 +278,7 @@ def test_a_refreshed_timestamp_ends_the_freeze_and_applies_nothing_again(fleet: 
         ({"brand": ("Aria",)}, True),
         ({"brand": ("Aria", "Nova"), "model_year": (2026,)}, True),
         ({"vehicle": (VEHICLE.vehicle,)}, True),
+        ({"vehicle": ("11111111-2222-4333-8444-555555555555",)}, False),
         ({"brand": ("Nova",)}, False),
         ({"brand": ("Aria",), "market": ("US",)}, False),
         ({"model_year": (2025,)}, False),
@@ -230,9 +288,12 @@ def test_a_target_for_others_is_ignored(
     fleet: Fleet, audience: dict[str, tuple[str | int, ...]], expected: bool
 ) -> None:
     fleet.publish(None, campaign(), audience=audience)
-    release = verify(question(fleet, fleet.bundle())).release
+    content = {
+        f"targets/{file.parent.name}/{file.name}": file.read_bytes() for file in fleet.folder.targets.rglob("*.json")
+    }
+    release = verify(question(fleet, fleet.files() | content)).release
     assert release is not None
-    assert ("campaigns/drive.json" in release.documents) is expected
+    assert list(release.documents.values()) == ([campaign()] if expected else [])
 
 
 def test_a_target_for_others_may_be_missing(fleet: Fleet) -> None:

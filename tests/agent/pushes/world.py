@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fleet.publishing.publish import Published, publish, target_of
 from fleet.publishing.sync import Bundles
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
+from fleet.state.registry import Registry, VehicleRecord
 
 VEHICLE = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 NOTHING = Versions()
@@ -45,6 +46,7 @@ class Fleet:
         for name in (*ROOT_KEYS, "targets", "snapshot", "timestamp"):
             keys.create_ed25519(self.folder.key(name))
         repository.create(self.folder, NOW)
+        self.enrol(VEHICLE)
         self._documents = path / "documents"
         self._documents.mkdir()
 
@@ -72,8 +74,14 @@ class Fleet:
             files[-1][1].write_bytes(document)
         return publish(self.folder, files=files, audience=audience, now=now, expiry_days=expiry_days)
 
-    def bundle(self, held: Versions = NOTHING) -> bytes:
-        return Bundles(self.folder).answer(SyncRequest(VEHICLE.vehicle, held))
+    def enrol(self, vehicle: Attributes) -> None:
+        """Add a vehicle to the registry.  Its certificate is left out, because pushes do not need it."""
+        Registry(self.folder.vehicles).add(
+            VehicleRecord(**asdict(vehicle), certificate_pem="", partition=0, revoked=False)
+        )
+
+    def bundle(self, held: Versions = NOTHING, vehicle: Attributes = VEHICLE) -> bytes:
+        return Bundles(self.folder).answer(SyncRequest(vehicle.vehicle, held))
 
     def files(self, held: Versions = NOTHING) -> dict[str, bytes]:
         return parse_bundle(self.bundle(held))
@@ -84,8 +92,11 @@ class Fleet:
         targets = dict(state.targets.targets) | {path: target_of(path, content, EVERYONE)}
         repository.write_version(self.folder, state.versions, targets, {path: content}, now=NOW, expiry_days=90)
 
-    def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "") -> None:
-        """Write the next root, signed with the keys `signed_by`.  `replace_key` names a role that gets a new key."""
+    def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "", add_key: str = "") -> None:
+        """Write the next root, signed with the keys `signed_by`.
+
+        `replace_key` names a role that gets a new key, and `add_key` a role that gets a further key.
+        """
         version = max(int(path.name.split(".")[0]) for path in self.folder.metadata.glob("*.root.json"))
         metadata: Metadata[Any] = Metadata.from_file(str(self.folder.metadata / f"{version}.root.json"))
         root = metadata.signed
@@ -95,6 +106,8 @@ class Fleet:
             root.revoke_key(self.signer(replace_key).public_key.keyid, replace_key)
             keys.create_ed25519(self.folder.key(replace_key))
             root.add_key(self.signer(replace_key).public_key, replace_key)
+        if add_key:
+            root.add_key(CryptoSigner.generate_ed25519().public_key, add_key)
         metadata.signatures.clear()
         for name in signed_by:
             metadata.sign(self.signer(name), append=True)

@@ -18,7 +18,7 @@ from fleet.commands.publish import add_arguments, run
 from fleet.publishing import repository
 from fleet.publishing.publish import publish
 from fleet.publishing.repository import read_state
-from tests.agent.pushes.world import NOW, Fleet, campaign, question, toggles
+from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, question, toggles
 
 
 @pytest.fixture
@@ -66,8 +66,9 @@ def test_targets_that_are_not_named_stay_as_they_are(fleet: Fleet) -> None:
     before = read_state(fleet.folder.metadata).targets.targets
     fleet.publish(None, campaign("b"))
     after = read_state(fleet.folder.metadata).targets.targets
-    assert set(after) == {"toggles.json", "campaigns/a.json", "campaigns/b.json"}
-    assert after["toggles.json"] == before["toggles.json"]
+    assert len(after) == 3
+    assert {path: after[path] for path in before} == before
+    assert set(after) - set(before) == {"campaigns/b.json"}
     assert after["toggles.json"].custom == {"audience": {"brand": ["Aria"]}}
     assert versions(fleet) == Versions(1, 3, 3, 3)
 
@@ -78,6 +79,24 @@ def test_a_removed_campaign_is_gone_and_an_unknown_one_is_named(fleet: Fleet) ->
     assert paths(fleet) == {"toggles.json"}
     with pytest.raises(Permanent, match="The campaign 'a' cannot be removed"):
         publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
+
+
+def test_a_campaign_for_some_vehicles_is_replaced_and_removed_by_its_own_name(fleet: Fleet) -> None:
+    some = parse_audience(f"vehicle={VEHICLE.vehicle}")
+    assert fleet.publish(None, campaign("a"), audience=some).targets == ("campaigns/a.json",)
+    (hidden,) = paths(fleet)
+    assert "a.json" not in hidden.split("/")
+    assert fleet.publish(None, campaign("a"), audience=some).versions.targets == 2
+    assert fleet.publish(None, campaign("a", 5_000), audience=some).targets == ("campaigns/a.json",)
+    assert len(paths(fleet)) == 1
+    assert hidden not in paths(fleet)
+    assert fleet.publish(None, campaign("a")).targets == ("campaigns/a.json",)
+    assert paths(fleet) == {"campaigns/a.json"}
+    fleet.publish(None, campaign("a"), audience=some)
+    with pytest.raises(Permanent, match="Published names of this kind: a"):
+        publish(fleet.folder, remove=[("campaign", "b")], now=NOW)
+    assert publish(fleet.folder, remove=[("campaign", "a")], now=NOW).targets == ()
+    assert paths(fleet) == set()
 
 
 def test_without_change_only_the_timestamp_is_signed_anew(fleet: Fleet) -> None:
@@ -184,6 +203,7 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path, caps
         (("--audience", "colour=red"), "colour"),
         (("--audience", "model_year=new"), "number"),
         (("--audience", "brand"), "KEY=VALUE"),
+        (("--audience", "vehicle=11111111-2222-4333-8444-55555555555"), "not a pseudonym"),
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
         (("--remove-campaign", "d"), "Published names of this kind: none"),

@@ -1,15 +1,21 @@
 """Test which files an answer to a vehicle holds.  tests/agent/pushes tests whether a vehicle accepts them."""
 
 import asyncio
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.errors import Permanent
 from agent.formats import topics
 from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_request, have, parse_bundle
+from agent.pushes.trust import verify
+from fleet.publishing.repository import read_state
 from fleet.publishing.sync import Bundles, answer
-from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
+from fleet.state.registry import Registry
+from tests.agent.pushes.world import VEHICLE, Fleet, campaign, question, toggles
 
 
 @pytest.fixture
@@ -61,6 +67,51 @@ def test_a_damaged_repository_is_named(fleet: Fleet) -> None:
         file.unlink()
     with pytest.raises(Permanent, match="restore the repository"):
         names(fleet, Versions())
+
+
+OTHER = replace(VEHICLE, vehicle="11111111-2222-4333-8444-555555555555", brand="Nova")
+
+
+def test_a_bundle_has_no_document_of_other_vehicles_and_names_none_of_them(fleet: Fleet) -> None:
+    fleet.enrol(OTHER)
+    fleet.publish(None, campaign("all"))
+    fleet.publish(None, campaign(f"brake-test-of-{OTHER.vehicle}"), audience={"vehicle": (OTHER.vehicle,)})
+    fleet.publish(None, campaign("nova-only"), audience={"brand": ("Nova",)})
+    fleet.publish(None, campaign("both"), audience={"vehicle": (OTHER.vehicle, VEHICLE.vehicle)})
+    own = verify(question(fleet, fleet.bundle())).release
+    other = verify(question(fleet, fleet.bundle(vehicle=OTHER), vehicle=OTHER)).release
+    assert own is not None
+    assert other is not None
+    named = [
+        sorted(json.loads(text).get("name", "toggles") for text in each.documents.values()) for each in (own, other)
+    ]
+    assert named == [
+        ["all", "both", "drive", "toggles"],
+        ["all", "both", f"brake-test-of-{OTHER.vehicle}", "drive", "nova-only", "toggles"],
+    ]
+    for vehicle, strangers in ((VEHICLE, (OTHER.vehicle, "brake-test", "nova-only")), (OTHER, (VEHICLE.vehicle,))):
+        files = parse_bundle(fleet.bundle(vehicle=vehicle))
+        text = "\n".join(f"{name}\n{content.decode()}" for name, content in files.items())
+        assert [each for each in strangers if each in text] == []
+
+
+def test_two_documents_do_not_show_that_they_are_for_the_same_vehicle(fleet: Fleet) -> None:
+    fleet.publish(None, campaign("a"), campaign("b"), audience={"vehicle": (OTHER.vehicle,)})
+    targets = read_state(fleet.folder.metadata).targets.targets.values()
+    digests = [target.custom["audience"]["vehicle"] for target in targets if target.custom]
+    assert len(digests) == 2
+    assert digests[0] != digests[1]
+
+
+def test_a_vehicle_that_is_not_enrolled_or_revoked_gets_no_answer(fleet: Fleet) -> None:
+    topic, request = topics.sync(OTHER.vehicle), build_request(SyncRequest(OTHER.vehicle, Versions()))
+    assert respond(fleet, topic, request) == []
+    fleet.enrol(OTHER)
+    assert len(respond(fleet, topic, request)) == 1
+    record = Registry(fleet.folder.vehicles).read(OTHER.vehicle)
+    assert record is not None
+    Registry(fleet.folder.vehicles).add(msgspec.structs.replace(record, revoked=True))
+    assert respond(fleet, topic, request) == []
 
 
 class Recorder:
