@@ -76,7 +76,7 @@ def test_the_port_survives_a_crash_and_is_told_from_rings_and_foreign_descriptor
     service = Supervisor([sys.executable, "-m", "agent", "run", "--config", str(car.config)], tmp_path)
     listener = socket.create_server(("127.0.0.1", car.serve_port))
     foreign, ring = os.pipe()
-    service.held = {f"ring-160x64-{PASSED}": ring, "other": foreign, PASSED: listener.detach()}
+    service.held = {f"ring-160x64-{'0' * 16}-{PASSED}": ring, "other": foreign, PASSED: listener.detach()}
     try:
         for _ in range(2):
             service.start()
