@@ -1,5 +1,6 @@
 """Runs the receiver of a world: the command `fleet receive` as a child process."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.state.folder import FleetFolder
@@ -11,6 +12,7 @@ class Receiver(Process):
     """Runs a receiver that connects to localhost:`broker_port`, the broker's port for the fleet's own programs.
 
     `partitions` is the value of `fleet receive --partitions`, for example `0-3/16`.  None means all partitions.
+    `arguments` are further arguments of `fleet receive`.
     """
 
     def __init__(
@@ -20,6 +22,7 @@ class Receiver(Process):
         log: Path,
         *,
         partitions: str | None = None,
+        arguments: Sequence[str] = (),
         machine: Machine | None = None,
     ) -> None:
         machine = machine or ThisMachine()
@@ -27,6 +30,7 @@ class Receiver(Process):
         command += ["--broker", f"localhost:{broker_port}"]
         if partitions is not None:
             command += ["--partitions", partitions]
+        command += arguments
         super().__init__("receiver", command, log, machine=machine)
 
     def until_connected(self, times: int = 1, timeout_s: float = PATIENCE_S) -> None:

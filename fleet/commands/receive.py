@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="partitions of vehicles to serve, if several receivers share the fleet (default: all)",
     )
     add_lake_arguments(parser)
+    parser.add_argument(
+        "--accept-lake",
+        action="store_true",
+        help="use the lake although it is not the one that the inbox knows, for example because the lake was lost",
+    )
     parser.add_argument("--verbose", action="store_true", help="log every commit")
 
 
@@ -42,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from fleet.receiving.service import receive
 
     host, port = args.broker
-    counts = asdict(receive(FleetFolder(args.fleet), host, port, args.partitions, lake_of(args)))
+    totals = receive(FleetFolder(args.fleet), host, port, args.partitions, lake_of(args), accept_lake=args.accept_lake)
+    counts = asdict(totals)
     report(args, counts, ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0

@@ -6,17 +6,19 @@ last commit number that the table has for the app id.  If that number is N or hi
 already, and nothing is appended.  If another process appends with the same app id between the check and the append,
 Delta refuses the append.  A vehicle's sequence number cannot be the commit number, because batches arrive out of order.
 
+App transactions also keep a second writer out.  A receiver *claims* its partitions when it starts: it raises the
+generation of each partition, which is an app transaction of its own, in all tables.  Each append repeats the
+generations, so it is refused if another receiver has claimed one of the partitions since, even at the same moment.
+
 A lake lies in a folder, or below a URL that the Delta library opens (s3://, abfss://, gs://, file://).  The library
 gets the URL and the storage options unchanged.  An object store answers only when the data is durable.  In a local
 folder the library does not call fsync.  This module therefore calls fsync before an append returns.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Final
 
 import pyarrow as pa
 from deltalake import (
@@ -28,11 +30,12 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from agent.errors import Permanent, Transient
-from agent.system.durable import fsync_directory
 from fleet.lake.batch_key import BatchKey
+from fleet.lake.claims import Fenced, Generations, claim_id, transactions_of
+from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
 from fleet.lake.rows import BatchRows, table_of
 from fleet.lake.schema import SCHEMAS
@@ -44,22 +47,68 @@ _WRITER = WriterProperties(compression="ZSTD", compression_level=3, column_prope
 _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
+_CLAIM_TRIES: Final = 10
+
+
 class Lake:
     """Holds the three tables of a lake, open for appending.  Only one thread may use a `Lake` at a time."""
 
     def __init__(self, lake: str | Location) -> None:
-        location = Location.of(lake)
-        self._tables = {name: _open_or_create(location, name, schema) for name, schema in SCHEMAS.items()}
+        self.location = Location.of(lake)
+        self._tables = {name: _open_or_create(self.location, name, schema) for name, schema in SCHEMAS.items()}
+        # What is known of app transactions in the loaded version of each table.  Reading one takes some milliseconds.
+        self._versions: dict[str, dict[str, int]] = {name: {} for name in SCHEMAS}
 
-    def landed(self, app_id: str) -> int:
-        """Return the highest commit number of `app_id` that any table has, or 0 if no table has one."""
-        return max(table.transaction_version(app_id) or 0 for table in self._tables.values())
+    def ids(self) -> dict[str, str]:
+        """Return the id of each table.  A table that was deleted and made anew has another id."""
+        return {name: str(table.metadata().id) for name, table in self._tables.items()}
+
+    def landed(self, app_id: str) -> dict[str, int]:
+        """Return the highest commit number of `app_id` in each table, or 0 for a table that has none."""
+        return {name: self._version(name, app_id) for name in self._tables}
+
+    def claim(self, partitions: Sequence[int], own: Generations) -> tuple[dict[int, int], dict[str, dict[int, int]]]:
+        """Claim partitions: make every later append fail that does not have the new generations.
+
+        `own` are the generations of the caller's last claim.  Return the new generations, which are higher than all
+        earlier ones, and the generations that each table had before.
+
+        Raises: Transient if the lake refuses.
+        """
+        for _ in range(_CLAIM_TRIES):
+            try:
+                for name in self._tables:
+                    self._load_newest(name)
+                before = {name: {p: self._version(name, claim_id(p)) for p in partitions} for name in self._tables}
+                new = {p: 1 + max(own.get(p, 0), *(found[p] for found in before.values())) for p in partitions}
+                for name, table in self._tables.items():
+                    table.create_write_transaction(
+                        [],
+                        "append",
+                        table.schema(),
+                        ["date"],
+                        commit_properties=CommitProperties(app_transactions=transactions_of(new)),
+                    )
+                    self._load_newest(name)
+                    force_to_disk(table.table_uri, table.version())
+            except CommitFailedError:
+                continue  # Another receiver has written to these partitions at the same moment.
+            except (DeltaError, OSError) as error:
+                raise Transient(
+                    f"The lake {self.location.uri} cannot be written ({error}). "
+                    "The receiver tries again; check the storage."
+                ) from error
+            return new, before
+        raise Transient(
+            f"Other receivers write to the same partitions of the lake {self.location.uri}. The receiver tries again."
+        )
 
     def known(self) -> list[BatchKey]:
         """Return the key of every batch in the lake.  Raises: Transient if the lake cannot be read."""
         columns = ["vehicle", "epoch", "seq", "digest"]
         batches = self._tables["batches"]
         try:
+            self._load_newest("batches")
             table = batches.to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
             raise Transient(
@@ -67,6 +116,27 @@ class Lake:
             ) from error
         keys = zip(*(table[name].to_pylist() for name in columns), strict=True)
         return [BatchKey(vehicle, epoch, seq, bytes.fromhex(digest)) for vehicle, epoch, seq, digest in keys]
+
+    def half_landed(self) -> dict[str, set[bytes]]:
+        """Return the digests of the batches that only a part of the tables has, by the table that has them.
+
+        A receiver that dies in the middle of a commit leaves such batches.  Raises: Transient if the lake cannot be
+        read.
+        """
+        try:
+            # `batches` is loaded last, so a commit that ends meanwhile counts as complete.
+            for name in SCHEMAS:
+                self._load_newest(name)
+            return {name: self._not_in_batches(name) for name in SCHEMAS if name != "batches"}
+        except (DeltaError, OSError) as error:
+            raise Transient(
+                f"The lake {self.location.uri} cannot be read ({error}). The receiver tries again; check the storage."
+            ) from error
+
+    def _not_in_batches(self, name: str) -> set[bytes]:
+        engine = QueryBuilder().register("t", self._tables[name]).register("b", self._tables["batches"])
+        found = engine.execute("SELECT DISTINCT digest FROM t WHERE digest NOT IN (SELECT digest FROM b)")
+        return {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
 
     def stored(self, days: Mapping[BatchKey, date]) -> set[BatchKey]:
         """Return those of the given batches that the lake has.  `days` has the day of each batch.
@@ -82,7 +152,7 @@ class Lake:
         }
         terms = " AND ".join(f"{name} IN ({', '.join(values)})" for name, values in listed.items())
         try:
-            batches.update_incremental()
+            self._load_newest("batches")
             found = QueryBuilder().register("t", batches).execute(f"SELECT digest FROM t WHERE {terms}")  # noqa: S608
             digests = {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
         except (DeltaError, OSError) as error:
@@ -91,36 +161,72 @@ class Lake:
             ) from error
         return {key for key in days if key.digest in digests}
 
-    def append(self, name: str, app_id: str, number: int, batches: Sequence[BatchRows]) -> None:
+    def append(
+        self, name: str, app_id: str, number: int, batches: Sequence[BatchRows], claims: Generations | None = None
+    ) -> bool:
         """Append the rows of `batches` to the table `name` as commit `number`, unless the table has this commit.
 
-        Raises: Transient if the storage refuses.  Then call `append` again, in this process or after a restart.
+        `claims` are the generations of the partitions that the caller has claimed.  Return whether there were rows.
+
+        Raises: Fenced if another receiver has claimed one of the partitions; Transient if the storage refuses.  After
+        Transient, call `append` again, in this process or after a restart.
         """
         rows = table_of(name, batches)
         # Without rows, the commit number need not be recorded, because a repetition of this commit has no rows either.
         if rows.num_rows == 0:
-            return
+            return False
         table = self._tables[name]
         try:
-            table.update_incremental()
-            if (table.transaction_version(app_id) or 0) >= number:
+            if not self._versions[name]:
+                self._load_newest(name)
+            self._check_claims(name, claims or {})
+            if self._version(name, app_id) >= number:
                 # The commit was appended before a crash, but perhaps not forced to the disk.  Its files are not known
                 # any more, so all files of the machine are forced to the disk.
                 os.sync()
-                return
+                return True
+            # Delta compares the app transactions with those of all commits after the loaded version.
             write_deltalake(
                 table,
                 rows,
                 mode="append",
                 writer_properties=writer_properties(name),
-                commit_properties=CommitProperties(app_transactions=[Transaction(app_id, number)]),
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(app_id, number), *transactions_of(claims or {})]
+                ),
             )
+            # The new version may contain commits of other receivers, which have other app transactions.
+            self._versions[name] = {app_id: number, **{claim_id(p): new for p, new in (claims or {}).items()}}
             force_to_disk(table.table_uri, table.version())
         except (DeltaError, OSError) as error:
+            self._versions[name] = {}
             raise Transient(
                 f"Commit {number} could not be appended to {table.table_uri} ({error}). "
                 "The receiver tries again; check the storage."
             ) from error
+        return True
+
+    def _check_claims(self, name: str, claims: Generations) -> None:
+        lost = [p for p, generation in claims.items() if self._version(name, claim_id(p)) != generation]
+        if lost:
+            self._versions[name] = {}
+            raise Fenced(
+                f"Another receiver has claimed the partitions {', '.join(map(str, lost))} of the lake "
+                f"{self.location.uri}, or the lake was put back to an earlier state. Two copies of a fleet folder must "
+                "not serve one share. Stop the other receiver, and start this one again. It has acknowledged nothing "
+                "that is not in the lake; the vehicles send the rest again."
+            )
+
+    def _load_newest(self, name: str) -> None:
+        self._versions[name] = {}
+        self._tables[name].update_incremental()
+
+    def _version(self, name: str, app_id: str) -> int:
+        """Return the version of an app transaction in the loaded version of the table, or 0 if there is none."""
+        known = self._versions[name]
+        if app_id not in known:
+            known[app_id] = self._tables[name].transaction_version(app_id) or 0
+        return known[app_id]
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:
@@ -146,6 +252,24 @@ def writer_properties(name: str) -> WriterProperties:
     return _WRITER if name == "samples" else _PLAIN_WRITER
 
 
+def missing_tables(lake: str | Location) -> list[str]:
+    """Return the names of the tables that do not exist in the lake.
+
+    Raises: Permanent if the storage cannot be read, or if its options are wrong.
+    """
+    location = Location.of(lake)
+    try:
+        return [
+            name
+            for name in SCHEMAS
+            if not DeltaTable.is_deltatable(location.table(name), storage_options=location.storage_options)
+        ]
+    except (DeltaError, OSError) as error:
+        raise Permanent(
+            f"The lake {location.uri} cannot be opened ({error}). Check --lake and the options of the lake."
+        ) from error
+
+
 def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTable:
     uri = location.table(name)
     try:
@@ -162,25 +286,3 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
             "or give another --lake."
         )
     return table
-
-
-def force_to_disk(table_uri: str, version: int) -> None:
-    """Make the data files and the log entry of the Delta version `version` durable.
-
-    For a table in an object store, do nothing.  Raises: OSError if a file cannot be read or synced.
-    """
-    location = urlsplit(table_uri)
-    # An object store has already made the data durable when it answers.
-    if location.scheme not in {"", "file"}:
-        return
-    folder = Path(unquote(location.path))
-    entry = folder / "_delta_log" / f"{version:020}.json"
-    # A text of a vehicle may hold U+2028, at which str.splitlines would cut a line of the log in two.
-    actions = [json.loads(line) for line in entry.read_bytes().split(b"\n") if line]
-    # Paths in the log are percent-encoded (Delta protocol, section Add File).
-    files = [folder / unquote(action["add"]["path"]) for action in actions if "add" in action]
-    for file in (*files, entry):
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    for directory in {file.parent for file in (*files, entry)} | {folder}:
-        fsync_directory(directory)

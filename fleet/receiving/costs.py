@@ -7,7 +7,7 @@ from typing import Final
 
 from fleet.lake.rows import BatchRows
 from fleet.receiving.allowance import Allowance
-from fleet.receiving.inbox import Commit
+from fleet.receiving.pending_batches import Commit
 
 MOST_S: Final = 120.0
 PER_S: Final = 0.2

@@ -11,10 +11,10 @@ the commit number that `take` gave the group.  The commit numbers in the lake sa
 Commit numbers follow the order in which batches arrive, never the order of `seq`.  Batches that arrive as 1, 3, 2 get
 rising commit numbers, and all of them reach the lake.
 
-    identity    (store)                          the random name of this file; a rebuilt file gets a new name
-    shares      (share, last)                    the highest commit number of each share of partitions
+    shares      (share, store, last)             the random name and the highest commit number of each share
     known, ...  fleet.receiving.known_batches    which batches were taken, and which epochs are forked
-    pending     (share, number, row, ...)        batches of unfinished commits, with their sealed bytes
+    pending     fleet.receiving.pending_batches  batches of unfinished commits, with their sealed bytes
+    lakes, ...  fleet.receiving.lake_record      what the inbox knows about the lake
     catalogues  fleet.receiving.catalogue_table  the catalogues that batches refer to
 
 A catalogue is stored in the same transaction as the batches that need it, so a crash keeps both or neither.  If both
@@ -23,60 +23,38 @@ are lost, the vehicle still has the batches and sends them again.  The receiver 
 Receivers of different shares may use one file.  Each share has its own commit numbers, and a lock lets only one process
 serve a share.  When a receiver starts, it also completes the unfinished commits of shares that no receiver serves.  If
 a receiver crashes and is restarted with other partitions, its batches therefore still reach the lake.
+
+The file or the lake may be put back to an earlier state.  `fleet.receiving.reconcile` compares them at each start.
 """
 
+import contextlib
 import os
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from agent.errors import Permanent
 from fleet.lake.batch_key import BatchKey
-from fleet.receiving import catalogue_table, known_batches
+from fleet.receiving import catalogue_table, known_batches, lake_record, pending_batches
 from fleet.receiving.catalogue_table import CATALOGUES, CatalogueContent, CatalogueTable
 from fleet.receiving.database import Database
 from fleet.receiving.known_batches import KnownBatches
+from fleet.receiving.lake_record import LakeRecord
+from fleet.receiving.pending_batches import Commit, PendingBatches, SealedBatch
+from fleet.receiving.share import Share
 from fleet.receiving.share_lock import adopting, lock_share, try_lock_share
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The format of the file, which is stored as PRAGMA user_version."""
 
 _SCHEMA: Final = f"""
-CREATE TABLE identity (store TEXT NOT NULL) STRICT;
-CREATE TABLE shares (share TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE pending (
-    share TEXT NOT NULL, number INTEGER NOT NULL, row INTEGER NOT NULL,
-    vehicle TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, digest BLOB NOT NULL,
-    received_at_us INTEGER NOT NULL, sealed BLOB NOT NULL, catalogue BLOB,
-    PRIMARY KEY (share, number, row)
-) STRICT;
-CREATE UNIQUE INDEX pending_batch ON pending (vehicle, epoch, seq, digest);
+CREATE TABLE shares (share TEXT PRIMARY KEY, store TEXT NOT NULL, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+{pending_batches.SCHEMA};
+{lake_record.SCHEMA};
 {known_batches.SCHEMA};
 {catalogue_table.SCHEMA}"""
-
-
-@dataclass(frozen=True, slots=True)
-class SealedBatch:
-    """Holds a batch as it arrived.
-
-    `received_at_us` is the time of the receiver's wall clock in microseconds since the Unix epoch.  `catalogue` is the
-    digest of the catalogue that the batch refers to, or None.
-    """
-
-    key: BatchKey
-    sealed: bytes
-    received_at_us: int
-    catalogue: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Holds a group of batches that are appended to the lake together, as commit `number`."""
-
-    number: int
-    batches: tuple[SealedBatch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +79,22 @@ class Inbox:
     Every method raises Transient if the disk refuses, and then changes nothing.
     """
 
-    def __init__(self, database: Database, share: str, lock: int, store: str, *, catalogues: int = CATALOGUES) -> None:
+    def __init__(self, database: Database, share: str, lock: int, *, catalogues: int = CATALOGUES) -> None:
         self.catalogues = CatalogueTable(database, limit=catalogues)
-        self.app_id = f"headunit-receiver/{store}/{share}"
+        self.known = KnownBatches(database)
+        self.pending = PendingBatches(database)
+        self.record = LakeRecord(database)
+        self.share = share
         self._database = database
-        self._known = KnownBatches(database)
-        self._share = share
         self._lock = lock
-        self._store = store
+        self.app_id = self._current_app_id()
 
     @classmethod
-    def open(
-        cls, path: Path, *, share: str, known: Callable[[], Iterable[BatchKey]], catalogues: int = CATALOGUES
-    ) -> Self:
+    def open(cls, path: Path, *, share: str, catalogues: int = CATALOGUES) -> Self:
         """Lock the share, and open the inbox at `path`.
 
-        If the file does not exist, it is created, and all batches that `known()` returns count as taken and stored.
-        `catalogues` is the limit of catalogues for each vehicle.
+        If the file does not exist, it is created, and knows nothing.  `catalogues` is the limit of catalogues for each
+        vehicle.
 
         Raises: Permanent if another receiver serves this share, or if the file is not an inbox of this format;
         Transient if the disk refuses.
@@ -130,12 +107,13 @@ class Inbox:
             raise
         try:
             with database.transaction():
-                store = _prepare(database, known)
+                _prepare(database)
+                database.write("INSERT OR IGNORE INTO shares VALUES (?, ?, 0)", (share, uuid.uuid4().hex))
         except BaseException:
             database.close()
             os.close(lock)
             raise
-        return cls(database, share, lock, store, catalogues=catalogues)
+        return cls(database, share, lock, catalogues=catalogues)
 
     def close(self) -> None:
         """Close the file and release the share."""
@@ -145,12 +123,35 @@ class Inbox:
     @property
     def last_number(self) -> int:
         """Return the highest commit number that this share ever used, or 0 if it used none."""
-        row = self._database.row("SELECT last FROM shares WHERE share = ?", (self._share,))
-        return 0 if row is None else int(row[0])
+        return int(self._database.rows("SELECT last FROM shares WHERE share = ?", (self.share,))[0][0])
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run a `with` block in a transaction.  Meanwhile no other receiver of this file can write to it."""
+        with self._database.transaction():
+            yield
+
+    def renamed(self) -> bool:
+        """Return whether another process has given this share a new app id (see `rename`)."""
+        return self.app_id != self._current_app_id()
+
+    def rename(self) -> None:
+        """Give new app ids to this share and to all shares that overlap it.  Call this in a transaction.
+
+        Commit numbers in the lake that have the old app ids then mean nothing for this file.
+        """
+        mine = Share.of_name(self.share).partitions
+        shares = [share for (share,) in self._database.rows("SELECT share FROM shares")]
+        overlapping = [share for share in shares if set(mine) & set(Share.of_name(share).partitions)]
+        self._database.write_many(
+            "UPDATE shares SET store = ? WHERE share = ?", [(uuid.uuid4().hex, share) for share in overlapping]
+        )
+        self.record.forget_landed(overlapping)
+        self.app_id = self._current_app_id()
 
     def is_stored(self, key: BatchKey) -> bool:
         """Return whether the lake has the batch: it was taken lately, and its commit is finished."""
-        return self._known.has_recent(key) and not self._is_pending(key)
+        return self.known.has_recent(key) and not self.pending.has(key)
 
     def unsure(self, batches: Sequence[SealedBatch]) -> list[BatchKey]:
         """Return those of `batches` of which only the lake knows whether they were taken.
@@ -161,7 +162,7 @@ class Inbox:
         return [
             key
             for key in keys
-            if self._known.has_number(key) and not self._known.has_recent(key) and not self._is_pending(key)
+            if self.known.has_number(key) and not self.known.has_recent(key) and not self.pending.has(key)
         ]
 
     def take(
@@ -184,15 +185,15 @@ class Inbox:
             for batch in batches:
                 if batch.key in new:
                     continue
-                if not self._known.has_number(batch.key):
+                if not self.known.has_number(batch.key):
                     new[batch.key] = batch
-                elif self._is_pending(batch.key):
+                elif self.pending.has(batch.key):
                     held.append(batch.key)
-                elif batch.key in in_lake or self._known.has_recent(batch.key):
+                elif batch.key in in_lake or self.known.has_recent(batch.key):
                     stored.append(batch.key)
                 else:
                     new[batch.key] = batch
-            forking = self._known.add(new) if new else []
+            forking = self.known.add(new) if new else []
             if new:
                 number = self._add_commit(tuple(new.values()))
             self.catalogues.mark_used(
@@ -203,30 +204,38 @@ class Inbox:
         commit = Commit(number, tuple(new.values())) if new else None
         return Taken(commit, tuple(stored), tuple(held), tuple(forking))
 
-    def finish(self, number: int) -> None:
-        """Record that commit `number` is in the lake, and delete its sealed batches from the inbox."""
+    def finish(self, number: int, tables: Iterable[str] = ()) -> None:
+        """Record that commit `number` is in the lake, and delete its sealed batches from the inbox.
+
+        `tables` names the tables of the lake that have rows of the commit.
+        """
         with self._database.transaction():
-            self._database.write("DELETE FROM pending WHERE share = ? AND number = ?", (self._share, number))
+            self.record.set_landed(self.share, number, tables)
+            self.pending.finish(self.share, number)
+
+    def give_up(self, key: BatchKey, tables: Iterable[str]) -> None:
+        """Record that a batch of an unfinished commit was not taken after all.  It is taken when it comes again.
+
+        `tables` names the tables of the lake that have the batch nevertheless.
+        """
+        with self._database.transaction():
+            self.pending.drop([key])
+            self.known.forget(key)
+            for name in tables:
+                self.record.add_half_landed(name, [key.digest])
 
     def undone(self) -> list[Commit]:
         """Return the unfinished commits of this share, in the order of their numbers."""
-        rows = self._database.rows(
-            "SELECT number, vehicle, epoch, seq, digest, sealed, received_at_us, catalogue FROM pending"
-            " WHERE share = ? ORDER BY number, row",
-            (self._share,),
-        )
-        groups: dict[int, list[SealedBatch]] = {}
-        for number, vehicle, epoch, seq, digest, *rest in rows:
-            groups.setdefault(number, []).append(SealedBatch(BatchKey(vehicle, epoch, seq, digest), *rest))
-        return [Commit(number, tuple(batches)) for number, batches in groups.items()]
+        return self.pending.commits(self.share)
 
     def adopt(self) -> "Generator[Inbox]":
         """Yield the inbox of every other share that has unfinished commits and no receiver.
 
         A share stays locked until the caller asks for the next share or closes the generator.
         """
-        query = "SELECT DISTINCT share FROM pending WHERE share <> ? ORDER BY share"
-        for (share,) in self._database.rows(query, (self._share,)):
+        for share in self.pending.shares():
+            if share == self.share:
+                continue
             with adopting(self._database.path):
                 try:
                     lock = try_lock_share(self._database.path, share)
@@ -234,42 +243,30 @@ class Inbox:
                     # The share's own receiver is running, so it completes its commits itself.
                     continue
                 try:
-                    yield Inbox(self._database, share, lock, self._store)
+                    yield Inbox(self._database, share, lock)
                 finally:
                     os.close(lock)
 
     def _add_commit(self, batches: Sequence[SealedBatch]) -> int:
         """Write `batches` to the table `pending` under the next number of this share, and return the number."""
         number = self.last_number + 1
-        self._database.write(
-            "INSERT INTO shares VALUES (?1, ?2) ON CONFLICT (share) DO UPDATE SET last = ?2", (self._share, number)
-        )
-        self._database.write_many(
-            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (self._share, number, row, *_columns(each.key), each.received_at_us, each.sealed, each.catalogue)
-                for row, each in enumerate(batches)
-            ],
-        )
+        self._database.write("UPDATE shares SET last = ? WHERE share = ?", (number, self.share))
+        self.pending.add(self.share, number, batches)
         return number
 
-    def _is_pending(self, key: BatchKey) -> bool:
-        query = "SELECT 1 FROM pending WHERE vehicle = ? AND epoch = ? AND seq = ? AND digest = ?"
-        return self._database.row(query, _columns(key)) is not None
+    def _current_app_id(self) -> str:
+        (store,) = self._database.rows("SELECT store FROM shares WHERE share = ?", (self.share,))[0]
+        return f"headunit-receiver/{store}/{self.share}"
 
 
-def _columns(key: BatchKey) -> tuple[str, str, int, bytes]:
-    return key.vehicle, key.epoch, key.seq, key.digest
-
-
-def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str:
-    """Create the tables if the file is new, and return the random name of the file.  Call this in a transaction.
+def _prepare(database: Database) -> None:
+    """Create the tables if the file is new.  Call this in a transaction.
 
     Raises: Permanent if the file has another format.
     """
     (version,) = database.rows("PRAGMA user_version")[0]
     if version == FORMAT:
-        return str(database.rows("SELECT store FROM identity")[0][0])
+        return
     # SQLite gives a new file the version 0.
     if version != 0:
         raise Permanent(
@@ -280,8 +277,3 @@ def _prepare(database: Database, known: Callable[[], Iterable[BatchKey]]) -> str
     for statement in _SCHEMA.split(";"):
         database.write(statement)
     database.write(f"PRAGMA user_version = {FORMAT}")
-    # The lake may hold commit numbers of an earlier file.  With a new name, they do not count for this file.
-    store = uuid.uuid4().hex
-    database.write("INSERT INTO identity VALUES (?)", (store,))
-    KnownBatches(database).learn(known())
-    return store

@@ -21,3 +21,12 @@ def joined(number: int, before: Interval | None, after: Interval | None) -> Inte
     first = before[0] if before is not None and before[1] == number - 1 else number
     last = after[1] if after is not None and after[0] == number + 1 else number
     return first, last
+
+
+def without(number: int, interval: Interval) -> list[Interval]:
+    """Return the intervals that remain when `number` is taken out of `interval`, which contains it.  For example:
+
+    without(5, (1, 9)) == [(1, 4), (6, 9)]
+    """
+    first, last = interval
+    return [rest for rest in ((first, number - 1), (number + 1, last)) if rest[0] <= rest[1]]

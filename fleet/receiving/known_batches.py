@@ -13,7 +13,7 @@ from typing import Final
 
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.database import Database
-from fleet.receiving.intervals import Interval, joined
+from fleet.receiving.intervals import Interval, joined, without
 
 RECENT: Final = 250_000
 """The limit of digests in `recent`, each of which takes some 60 bytes.
@@ -64,6 +64,31 @@ class KnownBatches:
         for start in range(0, len(ordered), self._limit):
             self.add(ordered[start : start + self._limit])
 
+    def forget(self, key: BatchKey) -> None:
+        """Record that a batch was not taken after all, so that it is taken when it comes again."""
+        self._database.write("DELETE FROM recent WHERE digest = ?", (key.digest,))
+        whole = self._last_from(key)
+        # In a forked epoch another batch may have the number.  The lake is asked about a number without a digest.
+        if whole is None or whole[1] < key.seq or self._is_forked(key):
+            return
+        epoch = key.vehicle, key.epoch
+        self._database.write("DELETE FROM known WHERE vehicle = ? AND epoch = ? AND first = ?", (*epoch, whole[0]))
+        self._database.write_many(
+            "INSERT INTO known VALUES (?, ?, ?, ?)", [(*epoch, *rest) for rest in without(key.seq, whole)]
+        )
+
+    def numbers(self) -> list[tuple[str, str, int, int]]:
+        """Return all intervals of known numbers, as (vehicle, epoch, first, last)."""
+        return self._database.rows("SELECT vehicle, epoch, first, last FROM known")
+
+    def forget_vehicles(self, vehicles: Iterable[str]) -> None:
+        """Record that no batch of the vehicles was taken.  Forget the digests of other vehicles, too."""
+        named = [(vehicle,) for vehicle in vehicles]
+        self._database.write_many("DELETE FROM known WHERE vehicle = ?", named)
+        self._database.write_many("DELETE FROM forks WHERE vehicle = ?", named)
+        # The digests do not tell their vehicles.  The lake is asked about the batches of the other vehicles.
+        self._database.write("DELETE FROM recent")
+
     def _add_number(self, key: BatchKey) -> bool:
         """Record the number of a batch, and return whether it is new."""
         epoch = key.vehicle, key.epoch
@@ -81,11 +106,14 @@ class KnownBatches:
 
     def _add_fork(self, key: BatchKey) -> bool:
         """Record that the epoch of a batch is forked, and return whether that is new."""
-        epoch = key.vehicle, key.epoch
-        if self._database.row("SELECT 1 FROM forks WHERE vehicle = ? AND epoch = ?", epoch) is not None:
+        if self._is_forked(key):
             return False
-        self._database.write("INSERT INTO forks VALUES (?, ?)", epoch)
+        self._database.write("INSERT INTO forks VALUES (?, ?)", (key.vehicle, key.epoch))
         return True
+
+    def _is_forked(self, key: BatchKey) -> bool:
+        query = "SELECT 1 FROM forks WHERE vehicle = ? AND epoch = ?"
+        return self._database.row(query, (key.vehicle, key.epoch)) is not None
 
     def _last_from(self, key: BatchKey) -> Interval | None:
         """Return the last interval of the key's epoch that begins at or before the key's sequence number, or None."""

@@ -9,10 +9,10 @@ import structlog
 
 from agent.errors import Transient
 from fleet.lake.location import Location
-from fleet.lake.tables import Lake
 from fleet.receiving.inbox import Inbox
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.receiver import RETRY, Receiver, endpoint_of
+from fleet.receiving.reconcile import open_lake, reconcile
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.receiving.totals import Totals
@@ -23,15 +23,24 @@ from fleet.state.registry import Registry
 _log = structlog.get_logger()
 
 
-def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Location | None = None) -> Totals:
+def receive(
+    fleet: FleetFolder,
+    host: str,
+    port: int,
+    share: Share,
+    lake: Location | None = None,
+    *,
+    accept_lake: bool = False,
+) -> Totals:
     """Run a receiver until SIGTERM or SIGINT, and return its counts.
 
-    Without `lake`, the receiver uses the lake in the fleet folder.
+    Without `lake`, the receiver uses the lake in the fleet folder.  With `accept_lake`, it uses the lake even if the
+    inbox knows another one (fleet.receiving.reconcile).
 
     Raises: Permanent if the fleet's files are missing or damaged, or if another receiver serves the share; Transient if
     a signal comes while the lake or the disk refuses.  Batches in the inbox then reach the lake after the next start.
     """
-    store = _open_when_the_disk_allows(fleet, share, lake)
+    store = _open_when_the_disk_allows(fleet, share, lake, accept_lake)
     receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
     try:
         asyncio.run(_run_until_signalled(receiver))
@@ -41,31 +50,43 @@ def receive(fleet: FleetFolder, host: str, port: int, share: Share, lake: Locati
     return store.totals
 
 
-def open_store(fleet: FleetFolder, share: Share, location: Location | None = None) -> Store:
+def open_store(
+    fleet: FleetFolder, share: Share, location: Location | None = None, *, accept_lake: bool = False
+) -> Store:
     """Open the keys, the inbox, the lake and the other files that the receiver of `share` uses.
 
-    Raises: Permanent if a file is missing or damaged, or if another receiver serves the share; Transient if the disk
-    refuses.
+    The receiver claims its partitions in the lake, and the inbox is compared with the lake (fleet.receiving.reconcile).
+
+    Raises: Permanent if a file is missing or damaged, if another receiver serves the share, or if the lake is not the
+    one of the inbox and is not accepted; Transient if the disk or the lake refuses.
     """
     fleet.require()
     private = read_recipient(fleet)
     acks_key = read_ed25519(fleet.key("acks"))
-    lake = Lake(location or Location(str(fleet.lake.resolve())))
-    return Store(
-        inbox=Inbox.open(fleet.inbox, share=str(share), known=lake.known),
-        lake=lake,
-        quarantine=Quarantine(fleet.quarantine),
-        registry=Registry(fleet.vehicles),
-        private=private,
-        acks_key=acks_key,
-    )
+    inbox = Inbox.open(fleet.inbox, share=str(share))
+    try:
+        lake = open_lake(location or Location(str(fleet.lake.resolve())), inbox, accept=accept_lake)
+        missing = reconcile(inbox, lake)
+        store = Store(
+            inbox=inbox,
+            lake=lake,
+            quarantine=Quarantine(fleet.quarantine),
+            registry=Registry(fleet.vehicles),
+            private=private,
+            acks_key=acks_key,
+        )
+    except BaseException:
+        inbox.close()
+        raise
+    store.totals.missing = missing
+    return store
 
 
-def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location | None) -> Store:
+def _open_when_the_disk_allows(fleet: FleetFolder, share: Share, lake: Location | None, accept_lake: bool) -> Store:
     failures = 0
     while True:
         try:
-            return open_store(fleet, share, lake)
+            return open_store(fleet, share, lake, accept_lake=accept_lake)
         except Transient as error:
             failures += 1
             # The error is logged once for each outage, not for each attempt.

@@ -6,6 +6,7 @@ vehicle.
 
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from agent.errors import Permanent
 from agent.formats.topics import PARTITIONS, partition_of, up_filter
@@ -21,13 +22,24 @@ class Share:
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
 
+    @classmethod
+    def of_name(cls, name: str) -> Self:
+        """Return the share whose text is `name`, for example 0-3."""
+        first, last = name.split("-")
+        return cls(int(first), int(last))
+
+    @property
+    def partitions(self) -> range:
+        """Return the partitions of this share."""
+        return range(self.first, self.last + 1)
+
     def has(self, vehicle: str) -> bool:
         """Return whether `vehicle` belongs to this share."""
         return self.first <= partition_of(vehicle) <= self.last
 
     def filters(self) -> list[str]:
         """Return the MQTT topic filters for the batches of this share."""
-        return [up_filter(partition) for partition in range(self.first, self.last + 1)]
+        return [up_filter(partition) for partition in self.partitions]
 
 
 def parse_share(text: str) -> Share:

@@ -20,23 +20,22 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.errors import Permanent, Untrusted
-from agent.formats import topics
-from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.recipient import RecipientPrivateKey
-from agent.formats.up.seal import Header, digest_of, read_header
+from agent.formats.up.seal import Header, digest_of
 from fleet.lake.batch_key import BatchKey
+from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows, day_of
-from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
 from fleet.receiving.days import Days
 from fleet.receiving.forks import Forks
-from fleet.receiving.inbox import Commit, Inbox, SealedBatch
-from fleet.receiving.intake import Accepted, Rejection, Waiting, judge, reopen_batch
+from fleet.receiving.inbox import Inbox
+from fleet.receiving.intake import Accepted, Rejection, Waiting, judge
+from fleet.receiving.landing import Landing
 from fleet.receiving.message import Message
+from fleet.receiving.pending_batches import Commit, SealedBatch
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.rejections import Rejections
 from fleet.receiving.totals import Totals
@@ -92,26 +91,28 @@ class Store:
         self._rejections = Rejections(quarantine)
         self._registry = registry
         self._private = private
+        self._landing = Landing(lake, private, self._catalogues, self._rejections, self.totals)
         self._acks_key = acks_key
-        self._to_land: tuple[Commit, list[BatchRows]] | None = None
+        self._to_land: tuple[Commit, dict[BatchKey, BatchRows]] | None = None
         self._answers = Answers()
 
     def recover(self) -> None:
         """Append the unfinished commits of earlier processes to the lake.
 
-        Commits of shares that no receiver serves now are appended as well.
+        Commits of shares that no receiver serves now are appended as well, unless a receiver with another inbox has
+        claimed their partitions meanwhile.
 
-        An inbox that was restored from a backup may be older than the lake.  It would use commit numbers a second time,
-        and the lake would skip the new commits.  `recover` therefore refuses such an inbox.
-
-        Raises: Permanent if the inbox is older than the lake; Transient if the lake or the disk refuses.  After
-        Transient, call `recover` again.
+        Raises: Permanent if a receiver with another inbox has claimed the partitions of this receiver; Transient if the
+        lake or the disk refuses.  After Transient, call `recover` again.
         """
-        self._recover(self._inbox)
+        self._landing.recover(self._inbox)
         # The generator must be closed at once, because closing releases the lock of the last share.
         with contextlib.closing(self._inbox.adopt()) as abandoned:
             for inbox in abandoned:
-                self._recover(inbox)
+                try:
+                    self._landing.recover(inbox)
+                except Fenced as error:
+                    _log.warning("commits_left", share=inbox.share, reason=str(error))
 
     def take_in(self, messages: Sequence[Message]) -> int:
         """Judge `messages` in order, store the new batches in the inbox, and return how many messages were judged.
@@ -129,7 +130,8 @@ class Store:
         in_lake = self._look_up(self._inbox.unsure(judged.sealed), judged.accepted)
         taken = self._inbox.take(judged.sealed, self._catalogues.take_arrived(), in_lake=in_lake)
         if taken.commit is not None:
-            self._to_land = taken.commit, [judged.accepted[batch.key] for batch in taken.commit.batches]
+            rows = {batch.key: judged.accepted[batch.key] for batch in taken.commit.batches}
+            self._to_land = taken.commit, rows
         for key in taken.stored:
             self._answers.add_stored(key)
         for key in taken.forking:
@@ -151,15 +153,15 @@ class Store:
         if self._to_land is not None:
             commit, batches = self._to_land
             started_s = time.monotonic()
-            self._complete(self._inbox, commit, batches)
-            self.costs.charge_commit(commit, batches, time.monotonic() - started_s)
+            self._landing.complete(self._inbox, commit, batches)
+            self.costs.charge_commit(commit, list(batches.values()), time.monotonic() - started_s)
             self._to_land = None
             for batch in commit.batches:
                 self._answers.add_stored(batch.key)
             self.totals.commits += 1
             self.totals.batches += len(batches)
-            self.totals.samples += sum(rows["samples"].num_rows for rows in batches)
-            self.totals.events += sum(rows["events"].num_rows for rows in batches)
+            self.totals.samples += sum(rows["samples"].num_rows for rows in batches.values())
+            self.totals.events += sum(rows["events"].num_rows for rows in batches.values())
         return self._answers.take_messages(self._acks_key)
 
     def close(self) -> None:
@@ -210,39 +212,6 @@ class Store:
             batch.header,
         )
 
-    def _recover(self, inbox: Inbox) -> None:
-        landed = self._lake.landed(inbox.app_id)
-        if landed > inbox.last_number:
-            raise Permanent(
-                f"The inbox receiver.db is older than the lake (its last commit is {inbox.last_number}, but the lake "
-                f"has {landed}). Move receiver.db away; the receiver rebuilds it from the lake."
-            )
-        for commit in inbox.undone():
-            batches = [batch for sealed in commit.batches if (batch := self._reopen(sealed)) is not None]
-            self._complete(inbox, commit, batches)
-            self.totals.recovered += len(batches)
-            _log.info("commit_recovered", by=inbox.app_id, number=commit.number, batches=len(batches))
-
-    def _complete(self, inbox: Inbox, commit: Commit, batches: Sequence[BatchRows]) -> None:
-        for table in SCHEMAS:
-            self._lake.append(table, inbox.app_id, commit.number, batches)
-        inbox.finish(commit.number)
-
-    def _reopen(self, batch: SealedBatch) -> BatchRows | None:
-        """Open a batch that was accepted before a crash.  If that fails, quarantine the batch and return None.
-
-        Opening can fail if the fleet's key was replaced, or if the catalogue is damaged on the disk.
-        """
-        try:
-            return reopen_batch(batch.sealed, self._private, self._catalogues.find, received_at_us=batch.received_at_us)
-        except (Untrusted, UnknownCatalogue) as error:
-            topic = _topic_of(batch)
-            reason = str(error)
-            self._rejections.keep(Message(topic, batch.sealed), reason, batch.received_at_us)
-            self.totals.refused += 1
-            _log.warning("batch_refused", topic=topic, seq=batch.key.seq, reason=reason)
-            return None
-
     def _look_up(self, keys: Collection[BatchKey], accepted: Mapping[BatchKey, BatchRows]) -> set[BatchKey]:
         """Return those of the batches `keys` that the lake has, and charge their vehicles for the work."""
         if not keys:
@@ -278,13 +247,3 @@ class Store:
 
 def _key_of(header: Header, payload: bytes) -> BatchKey:
     return BatchKey(header.vehicle, header.epoch, header.seq, digest_of(payload))
-
-
-def _topic_of(batch: SealedBatch) -> str:
-    """Return the topic on which a batch of the inbox arrived.
-
-    The inbox does not store topics, but the topic follows from vehicle and lane: a batch is accepted only if its topic
-    matches both.
-    """
-    vehicle = batch.key.vehicle
-    return topics.up(topics.partition_of(vehicle), vehicle, read_header(batch.sealed).lane)

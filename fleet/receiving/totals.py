@@ -11,7 +11,8 @@ class Totals:
     batches that earlier processes took in and this one appended.  `duplicates` counts batches that came again.
 
     `refused` counts all rejected batches.  `unanswered` counts only the silent rejections (see fleet.receiving.intake).
-    `waiting` counts batches whose catalogue was missing.  Their vehicles send them again.
+    `waiting` counts batches whose catalogue was missing.  Their vehicles send them again.  `missing` counts batches
+    that the inbox knew as stored when the receiver started, and that the lake did not have.
     """
 
     batches: int = 0
@@ -23,3 +24,4 @@ class Totals:
     waiting: int = 0
     commits: int = 0
     recovered: int = 0
+    missing: int = 0

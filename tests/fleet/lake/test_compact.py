@@ -70,7 +70,7 @@ def test_commits_stay_exactly_once_over_compaction_checkpoint_and_vacuum(uri: st
     before = held(uri)
     append(lake, 4, batch(4))  # a receiver that repeats its last commit
     again = Lake(uri)  # a receiver that starts anew
-    assert again.landed(APP) == 4
+    assert max(again.landed(APP).values()) == 4
     append(again, 4, batch(4))
     assert held(uri) == before
     append(again, 5, batch(5))

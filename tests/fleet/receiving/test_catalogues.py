@@ -16,8 +16,9 @@ from fleet.lake.batch_key import BatchKey
 from fleet.lake.query import ask_sql, query
 from fleet.receiving.catalogue_table import CatalogueContent
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import Inbox, SealedBatch
+from fleet.receiving.inbox import Inbox
 from fleet.receiving.message import Message
+from fleet.receiving.pending_batches import SealedBatch
 from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
@@ -166,7 +167,7 @@ class CataloguesModel(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: (), catalogues=3)
+        self.inbox = Inbox.open(self.folder / "receiver.db", share="0-15", catalogues=3)
 
     def teardown(self) -> None:
         self.inbox.close()

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +15,9 @@ from agent.errors import Permanent
 from agent.formats.up.seal import digest_of
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.database import Database
-from fleet.receiving.inbox import Inbox, SealedBatch
+from fleet.receiving.inbox import Inbox
 from fleet.receiving.known_batches import SCHEMA, KnownBatches
+from fleet.receiving.pending_batches import SealedBatch
 
 EPOCH = "e" * 32
 
@@ -34,12 +35,11 @@ def sealed(*seqs: int) -> list[SealedBatch]:
     return [SealedBatch(key(seq), b"sealed %d" % seq, seq) for seq in seqs]
 
 
-def nothing() -> Iterable[BatchKey]:
-    return ()
-
-
-def open_inbox(path: Path, share: str = "0-15", known: Callable[[], Iterable[BatchKey]] = nothing) -> Inbox:
-    return Inbox.open(path / "receiver.db", share=share, known=known)
+def open_inbox(path: Path, share: str = "0-15", known: Iterable[BatchKey] = ()) -> Inbox:
+    inbox = Inbox.open(path / "receiver.db", share=share)
+    with inbox.transaction():
+        inbox.known.learn(known)
+    return inbox
 
 
 def test_batches_out_of_order_all_get_rising_numbers(tmp_path: Path) -> None:
@@ -143,17 +143,17 @@ def test_a_new_inbox_knows_what_the_lake_has_and_gets_a_new_name(tmp_path: Path)
     first = open_inbox(tmp_path)
     first.close()
     (tmp_path / "receiver.db").unlink()
-    second = open_inbox(tmp_path, known=lambda: (key(2), key(1), key(7)))
+    second = open_inbox(tmp_path, known=(key(2), key(1), key(7)))
     assert second.app_id != first.app_id
     assert second.take(sealed(1, 2, 3, 7)).stored == (key(1), key(2), key(7))
 
 
-@pytest.mark.parametrize("format_", [-1, 2, 99])
+@pytest.mark.parametrize("format_", [-1, 1, 99])
 def test_an_inbox_of_another_format_is_refused_with_the_remedy(tmp_path: Path, format_: int) -> None:
     open_inbox(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as database:
         database.execute(f"PRAGMA user_version = {format_}")
-    with pytest.raises(Permanent, match=rf"receiver\.db has format {format_}, .* reads format 1\. .* move it away"):
+    with pytest.raises(Permanent, match=rf"receiver\.db has format {format_}, .* reads format 2\. .* move it away"):
         open_inbox(tmp_path)
 
 
@@ -178,7 +178,7 @@ def test_only_the_newest_digests_are_kept_and_older_batches_are_asked_for(tmp_pa
 
 
 def test_another_batch_of_a_known_number_is_taken_unless_the_lake_has_it(tmp_path: Path) -> None:
-    inbox = open_inbox(tmp_path, known=lambda: (key(1),))
+    inbox = open_inbox(tmp_path, known=(key(1),))
     forked = SealedBatch(other(1), b"other", 1)
     assert inbox.unsure([*sealed(1, 2), forked, forked]) == [other(1)]
     assert inbox.take([forked], in_lake=[other(1)]).stored == (other(1),)

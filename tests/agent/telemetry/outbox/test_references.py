@@ -32,7 +32,8 @@ from agent.telemetry.spool.catalogues import Verdict
 from agent.telemetry.spool.recovery import CATALOGUES
 from fleet.lake.batch_key import BatchKey
 from fleet.receiving.catalogues import Catalogues
-from fleet.receiving.inbox import Inbox, SealedBatch
+from fleet.receiving.inbox import Inbox
+from fleet.receiving.pending_batches import SealedBatch
 from tests.agent.formats.up.windows import CLOCK, samples, signal
 from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyDisk, connector
 from tests.agent.telemetry.spool.store import Store
@@ -82,7 +83,9 @@ class Receiver:
         self.open()
 
     def open(self) -> None:
-        self.inbox = Inbox.open(self.folder / "receiver.db", share="0", known=lambda: self.lake)
+        self.inbox = Inbox.open(self.folder / "receiver.db", share="0-15")
+        with self.inbox.transaction():
+            self.inbox.known.learn(key for key in self.lake if not self.inbox.known.has_number(key))
         self.catalogues = Catalogues(self.inbox.catalogues)
         for commit in self.inbox.undone():
             self.land(commit.number, commit.batches)
