@@ -207,15 +207,21 @@ class Lake:
         return True
 
     def _check_claims(self, name: str, claims: Generations) -> None:
-        lost = [p for p, generation in claims.items() if self._version(name, claim_id(p)) != generation]
+        lost = self._lost(name, claims)
         if lost:
-            self._versions[name] = {}
+            # The loaded version may be older than a claim of another receiver with the same inbox.
+            self._load_newest(name)
+            lost = self._lost(name, claims)
+        if lost:
             raise Fenced(
                 f"Another receiver has claimed the partitions {', '.join(map(str, lost))} of the lake "
                 f"{self.location.uri}, or the lake was put back to an earlier state. Two copies of a fleet folder must "
                 "not serve one share. Stop the other receiver, and start this one again. It has acknowledged nothing "
                 "that is not in the lake; the vehicles send the rest again."
             )
+
+    def _lost(self, name: str, claims: Generations) -> list[int]:
+        return [p for p, generation in claims.items() if self._version(name, claim_id(p)) != generation]
 
     def _load_newest(self, name: str) -> None:
         self._versions[name] = {}

@@ -62,6 +62,10 @@ class LakeRecord:
         """Record that no table has a commit of `shares`, because their commits get a new app id."""
         self._database.write_many("DELETE FROM landed WHERE share = ?", [(share,) for share in shares])
 
+    def forget_half_landed(self) -> None:
+        """Record that the lake has each batch as a whole or not at all."""
+        self._database.write("DELETE FROM half_landed")
+
     def half_landed(self, name: str) -> set[bytes]:
         """Return the digests of the batches that the table `name` has, and that the lake does not have as a whole."""
         return {

@@ -114,6 +114,7 @@ def _learn(inbox: Inbox, lake: Lake, share: Share) -> "Counter[str]":
     numbers = [each for each in inbox.known.numbers() if share.has(each[0])]
     inbox.known.forget_vehicles({vehicle for vehicle, *_ in numbers})
     inbox.known.learn([*in_lake, *pending])
+    inbox.record.forget_half_landed()
     for name, digests in half_landed.items():
         inbox.record.add_half_landed(name, digests)
     # Commit numbers that a copy of this inbox has used must not count as those of this inbox.
