@@ -274,18 +274,29 @@ def test_what_was_taken_in_lands_after_a_crash_though_the_record_is_damaged_by_t
     assert in_lake(fleet) == [(1, 20)]
 
 
-def test_what_cannot_be_opened_again_after_a_crash_is_quarantined_under_the_topic_that_it_came_by(
-    fleet: FleetFolder, vehicle: Vehicle
+@pytest.mark.parametrize("tables", [0, 1, 2, 3])
+def test_what_cannot_be_opened_again_after_a_crash_is_quarantined_and_stored_once_when_it_comes_again(
+    fleet: FleetFolder, vehicle: Vehicle, tables: int
 ) -> None:
-    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), 0, 1)
+    crash_after_taking(fleet, vehicle, Lake(str(fleet.lake)), tables, 1, 2)
+    right = fleet.hpke_private.read_text()
     (suite,) = {read_header(vehicle.batch(1)).suite}
     fleet.hpke_private.write_text(RecipientPrivateKey.generate(suite).to_json().decode())
     store = open_store(fleet, Share())
     store.recover()
+    assert bring(store, vehicle, 1, 2) == []  # it is not known, and cannot be opened
     store.close()
-    assert (store.totals.recovered, store.totals.refused) == (0, 1)
-    (note,) = fleet.quarantine.glob("*.json")
-    assert json.loads(note.read_text())["topic"] == vehicle.topic
+    assert (store.totals.recovered, store.totals.unanswered) == (0, 2)
+    notes = [json.loads(note.read_text()) for note in fleet.quarantine.glob("*.json")]
+    assert [note["topic"] for note in notes] == [vehicle.topic] * 2  # the topic by which the batch came
+    fleet.hpke_private.write_text(right)
+    store = open_store(fleet, Share())
+    store.recover()
+    (answer,) = bring(store, vehicle, 1, 2)
+    store.close()
+    assert numbers(vehicle.verify(answer.payload).stored) == (1, 2)
+    assert in_lake(fleet) == [(1, 20), (2, 20)]
+    assert ask_sql(str(fleet.lake), "SELECT count(*), (SELECT count(*) FROM events) FROM batches").rows == ((2, 2),)
 
 
 @pytest.mark.parametrize("tables", [0, 1, 3])
