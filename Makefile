@@ -38,7 +38,7 @@ attacks: $(READY)  ## let a hostile vehicle do its worst, a minute for each atta
 	@requirements/install-debian mosquitto=mosquitto
 	@rm -f build/attacks.json; ATTACK_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/attacks $(ARGS)
 
-faults: $(READY)  ## play kills, cuts, full disks and clock jumps: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
+faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
 
