@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.seal import Header
 from fleet.lake import tables
@@ -44,7 +45,9 @@ def test_a_writer_whose_tables_are_opened_anew_is_fenced_all_the_same(tmp_path: 
     for number in range(1, 4):
         lake.append("batches", APP, number, [rows(number)], claims)
     Lake(str(tmp_path)).claim([1], {})
-    with pytest.raises(Fenced):
-        for number in range(4, 12):
+    with pytest.raises(Transient):  # Delta refuses the commit, and the next try finds out why
+        lake.append("batches", APP, 4, [rows(4)], claims)
+    for number in range(4, 12):
+        with pytest.raises(Fenced):
             lake.append("batches", APP, number, [rows(number)], claims)
     assert ask_sql(str(tmp_path), "SELECT max(seq) FROM batches").rows == ((3,),)
