@@ -53,7 +53,7 @@ def line(fate: Fate) -> str:
         f"{'ok    ' if fate.held else 'FAILED'} {fate.scenario}, seed {fate.seed}, boot {fate.boot}, "
         f"clock {fate.clock}, cut {fate.cut}: {fate.sent} sent, {fate.missing} missing; "
         f"{fate.in_ledger} in the ledger, {fate.unaccounted} unaccounted, {fate.evicted} evicted; "
-        f"{fate.doubled} double, {fate.mistimed} mistimed"
+        f"{fate.doubled} double, {fate.mistimed} mistimed, {fate.vague} vague"
     )
 
 

@@ -2,13 +2,14 @@
 
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
 from lab import user_mode_linux
 from tests.cuts.plan import SCENARIOS, history
 from tests.cuts.play import play_all
-from tests.cuts.verdict import Fate, Sent, evicts, names
+from tests.cuts.verdict import Fate, Sent, begins_in, evicts, names
 
 CUTS = 2
 
@@ -44,18 +45,22 @@ def test_a_seed_plays_the_same_history_again(scenario: str) -> None:
 
 
 def test_a_loss_names_a_frame_only_by_bus_campaign_and_time() -> None:
-    loss = {
-        "reason": "open_window",
-        "bus": "can0",
-        "campaign": "long",
-        "first_t_us": 10,
-        "last_t_us": 20,
-    }
+    loss = {"reason": "open_window", "bus": "can0", "campaign": "long", "first_t_us": 10, "last_t_us": 20}
     frame = Sent("can0", 1, from_us=12, to_us=14, true_us=12)
     assert names(loss, "long", frame)
     assert not names(loss, "short", frame)
-    assert not names(loss, "long", Sent("can1", 1, from_us=12, to_us=14, true_us=12))
-    assert not names(loss, "long", Sent("can0", 1, from_us=21, to_us=24, true_us=12))
-    assert not names(loss, "long", Sent("can0", 1, from_us=7, to_us=9, true_us=12))
+    assert not names(loss, "long", replace(frame, bus="can1"))
+    assert not names(loss, "long", replace(frame, from_us=21, to_us=24, true_us=21))
+    assert not names(loss, "long", replace(frame, from_us=7, to_us=9, true_us=7))
+    assert names(loss, "long", replace(frame, from_us=7, to_us=9))  # the clock was wrong, and the interval is right
     assert not names(loss | {"reason": "evicted_age"}, "long", frame)
     assert evicts(loss | {"reason": "evicted_age"}, "long", frame)
+
+
+def test_a_loss_explains_only_the_boot_in_which_it_begins() -> None:
+    frames = [
+        Sent("can0", 1, from_us=1_700_000_000_000_000, to_us=1_700_000_000_020_000, true_us=1_800_000_000_000_000)
+    ]
+    assert begins_in({"first_t_us": 1_699_999_995_000_000}, frames)
+    assert not begins_in({"first_t_us": 80_000_000}, frames)
+    assert not begins_in({}, frames)
