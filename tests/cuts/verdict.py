@@ -33,13 +33,18 @@ RIGHT_US: Final = 1_000_000
 
 @dataclass(frozen=True)
 class Sent:
-    """A frame that was sent.  Its stamp lies between `from_us` and `to_us` of the wall clock."""
+    """A frame that was sent.  Its stamp lies between `from_us` and `to_us` of the wall clock.
+
+    If its boot was cut before the agent captured, it is not `seen`.  No agent then knows the stamp, so an interval may
+    name the frame by its true time instead.
+    """
 
     bus: str
     count: int
     from_us: int
     to_us: int
     true_us: int
+    seen: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ def judge(world: CutWorld, scenario: Scenario, seed: int, boots: Sequence[Boot])
     fates, begun = [], list[Sent]()
     for boot in boots:
         frames = read_sent(world, boot)
-        # An agent that did not capture may not have begun a run, and the loss begins in the run before.
-        begun = frames if (world.boot_folder(boot.number) / "capturing").exists() else [*begun, *frames]
+        # An agent that did not capture may not have begun a run.  Then the loss begins in the run before.
+        begun = frames if all(frame.seen for frame in frames) else [*begun, *frames]
         here = [sample for sample in samples if sample["raw"] >> 32 == boot.number]
         fates.append(_judge(scenario, seed, boot, frames, here, [loss for loss in losses if begins_in(loss, begun)]))
     return fates
@@ -149,10 +154,9 @@ def evicts(loss: dict[str, Any], campaign: str, frame: Sent) -> bool:
 
 
 def _covers(loss: dict[str, Any], frame: Sent) -> bool:
-    """Return whether the interval has the stamp of the frame, or its true time, which a later boot may know."""
     first_us, last_us = loss.get("first_t_us", -NEVER_US), loss.get("last_t_us", NEVER_US)
-    stamped: bool = first_us <= frame.to_us and frame.from_us <= last_us
-    return stamped or bool(first_us <= frame.true_us <= last_us)
+    stamped = first_us <= frame.to_us and frame.from_us <= last_us
+    return bool(stamped or (not frame.seen and first_us <= frame.true_us <= last_us))
 
 
 def read_sent(world: CutWorld, boot: Boot) -> list[Sent]:
@@ -162,8 +166,9 @@ def read_sent(world: CutWorld, boot: Boot) -> list[Sent]:
     times = sorted({(int(true), int(wall)) for _, _, wall, true in lines})
     ends = {begin: wall for (begin, _), (_, wall) in pairwise(times)}
     sets = {true for bus, _, _, true in lines if bus == "set"}
+    seen = (world.boot_folder(boot.number) / "capturing").exists()
     return [
-        Sent(bus, int(count), int(wall) // 1_000, ends.get(int(true), NEVER_US) // 1_000 + 1, int(true) // 1_000)
+        Sent(bus, int(count), int(wall) // 1_000, ends.get(int(true), NEVER_US) // 1_000 + 1, int(true) // 1_000, seen)
         for bus, count, wall, true in lines
         if bus in BUSES and true not in sets
     ]
