@@ -2,7 +2,8 @@
 
 Every frame is written to the file `sent` before it is sent.  This file lies outside the machine, so it survives a cut.
 A line is "BUS COUNT WALL TRUE": what the frame's counter is, what the wall clock shows, and the true time, both in
-nanoseconds since 1970.  Before the clock is set, a line "set 0 WALL TRUE" is written.
+nanoseconds since 1970.  The first line is "boot 0 WALL TRUE".  Before the clock is set, a line "set 0 WALL TRUE" is
+written.
 """
 
 import json
@@ -62,6 +63,7 @@ class Traffic:
         self._sockets = {bus: socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW) for bus in BUSES}
         for bus, each in self._sockets.items():
             each.bind((bus,))
+        self._note("boot")
 
     def _tick(self) -> None:
         counts = range(self._count, self._count + FRAMES_A_TICK)
@@ -84,8 +86,11 @@ class Traffic:
             self.send_for(LOOK_S)
 
     def set_clock(self) -> None:
-        self._log.write(f"set 0 {time.time_ns()} {self._clocks.true_ns}\n".encode())
+        self._note("set")
         self._clocks.set_right()
+
+    def _note(self, event: str) -> None:
+        self._log.write(f"{event} 0 {time.time_ns()} {self._clocks.true_ns}\n".encode())
 
 
 def main() -> None:
@@ -100,8 +105,9 @@ def main() -> None:
         can_interfaces.add(bus)
     vehicle = world.vehicle()
     agent = vehicle.agent(folder / "agent.log")
+    traffic = Traffic(boot.number, clocks, folder / "sent")
     with agent.running_now():
-        drive(agent, boot, folder, Traffic(boot.number, clocks, folder / "sent"))
+        drive(agent, boot, folder, traffic)
         deliver(world, vehicle, agent)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.telemetry.spool.runs import LATE_US
 from lab import user_mode_linux
 from tests.cuts.plan import SCENARIOS, Scenario, history
 from tests.cuts.play import play_all
@@ -58,9 +59,9 @@ def test_a_loss_names_a_frame_only_by_bus_campaign_and_time() -> None:
 
 
 def test_a_loss_explains_only_the_boot_in_which_it_begins() -> None:
-    frames = [
-        Sent("can0", 1, from_us=1_700_000_000_000_000, to_us=1_700_000_000_020_000, true_us=1_800_000_000_000_000)
-    ]
-    assert begins_in({"first_t_us": 1_699_999_995_000_000}, frames)
-    assert not begins_in({"first_t_us": 80_000_000}, frames)
-    assert not begins_in({}, frames)
+    loss = {"reason": "open_window", "first_t_us": 70_000_000_000 - LATE_US}
+    assert begins_in(loss, [(60_000_000_000, 75_000_000_000)])
+    assert begins_in(loss, [(10_000_000_000, 11_000_000_000), (69_999_000_000, 70_000_000_000)])
+    assert not begins_in(loss, [(70_000_000_001, 75_000_000_000)])
+    assert not begins_in(loss, [(60_000_000_000, 68_000_000_000)])
+    assert not begins_in({"reason": "open_window"}, [(60_000_000_000, 75_000_000_000)])
