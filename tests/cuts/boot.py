@@ -137,10 +137,11 @@ def deliver(world: CutWorld, vehicle: Vehicle, agent: Agent) -> None:
 
     Wait until everything is in the lake.
     """
-    receiver = Receiver(world.fleet, vehicle.broker_port, world.folder / "receiver.log")
+    broker = Broker(world.fleet, world.folder / "broker", port=vehicle.broker_port)
+    receiver = Receiver(world.fleet, broker.fleet_port, world.folder / "receiver.log")
     time.sleep(SETTLE_S)
     assert agent.stop() == 0, agent.output()
-    with Broker(world.fleet, world.folder / "broker", port=vehicle.broker_port), receiver.running_now():
+    with broker, receiver.running_now():
         agent.start()
         quiet = 0
         end_s = time.monotonic() + PATIENCE_S
