@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import msgspec
 
 from agent.formats.topics import Lane
-from agent.formats.up.columns import ClockQuality, Event
+from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
@@ -97,8 +97,8 @@ def assemble(
         holdings = Holdings(holders, spool.resume_points())
         captured_us = round((time.monotonic() - since_s) * 1e6)
         now = clock.read()
-        trusted = now.quality in (ClockQuality.NETWORK, ClockQuality.GNSS)
-        spool.begin_run(_held_in(sources), since_us=now.wall_us - captured_us, now_us=now.wall_us, trusted=trusted)
+        since_us = now.wall_us - captured_us
+        spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
         outbox = _make_outbox(configuration, limits, spool, clock)
         tables = SignalTables(buses, configuration.plans)
         collector = Collector(tables, outbox, clock, _collector_limits(configuration, limits), holdings=holdings)
