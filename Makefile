@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test attacks fuzz faults powercut soak lint bench simulate install lock proto clean
+.PHONY: help setup demo test attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -29,10 +29,10 @@ demo: $(READY)  ## play the whole product in one drive: make demo [LOG=capture.l
 
 test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires virtual CAN: make test [ARGS="-k spool"]
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
-	    ip=iproute2 cangen=can-utils
+	    ip=iproute2 cangen=can-utils mkfs.ext4=e2fsprogs
 	@pytest="$(BIN)/python -m pytest"; if [ -n '$(ARGS)' ]; then exec $$pytest $(ARGS); fi; \
-	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan --ignore tests/attacks && \
-	    $$pytest tests/attacks tests/vcan  # after the others, because they load the machine or must not share it
+	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan --ignore tests/attacks --ignore tests/cuts && \
+	    $$pytest tests/attacks tests/cuts tests/vcan  # after the others, because they load the machine or must not share it
 
 attacks: $(READY)  ## let a hostile vehicle do its worst, a minute for each attack: make attacks [SECONDS=60] (build/attacks.json)
 	@requirements/install-debian mosquitto=mosquitto
@@ -60,6 +60,11 @@ simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate
 
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
+
+cuts: $(READY)  ## cut the power of whole machines with wrong clocks: make cuts [CUTS=20 SEED=1] (build/cuts.json)
+	@requirements/install-debian mosquitto=mosquitto linux.uml=user-mode-linux modprobe=kmod ip=iproute2 \
+	    cangen=can-utils mkfs.ext4=e2fsprogs
+	@$(BIN)/python -m tests.cuts $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)  ## check with ruff, strict mypy and the test of module boundaries
 	@$(BIN)/ruff check $(SOURCES)

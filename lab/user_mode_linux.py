@@ -1,6 +1,7 @@
 """Boots Debian's User Mode Linux on this machine's file system, and runs one command in it, usually a whole scenario.
 
-No privileges are needed.  Inside, the file system is read-only except for /mnt, and the network is separate.
+No privileges are needed.  Inside, the file system is read-only except for /mnt and for what `Storage` adds, and the
+network is separate.
 """
 
 import os
@@ -41,6 +42,21 @@ class Outcome:
     files: Mapping[str, bytes]
 
 
+@dataclass(frozen=True)
+class Storage:
+    """Names what the machine inside can write, besides /mnt.
+
+    `image` is a file with an ext4 file system, which is mounted on `disk`.  Its data passes through the page cache of
+    the kernel inside.  If the kernel is killed, data that was not synced is therefore lost, as in a power cut.
+    `shared` is a folder of this machine, which has the same path inside.  What is written there survives a power cut.
+    `disk` may lie in `shared`.
+    """
+
+    image: Path
+    disk: Path
+    shared: Path
+
+
 def unavailable() -> str | None:
     """Return the reason why User Mode Linux cannot be booted here, or None if it can be booted."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -58,6 +74,7 @@ def run(
     timeout_s: float,
     files: Sequence[str] = (),
     watch: Callable[[int, Path], None] = lambda _session, _results: None,
+    storage: Storage | None = None,
 ) -> Outcome:
     """Boot User Mode Linux, run `command` in it with `folder` as the working directory, and return the outcome.
 
@@ -75,6 +92,8 @@ def run(
         # hostfs gives access to this machine's files.  "con0=fd:0,fd:1" writes the console to the log.
         kernel = ["linux.uml", "rootfstype=hostfs", "rootflags=/", "ro", f"init={INIT}", "con=null", "con0=fd:0,fd:1"]
         kernel += [f"mem={MEMORY}", f"uml_dir={results}/", f"RESULTS={results}"]
+        if storage is not None:
+            kernel += [f"ubda={storage.image}", f"SHARED={storage.shared}", f"DISK={storage.disk}"]
         console = _supervise(kernel, results, timeout_s, watch)
         status = _text(results / "status").strip()
         return Outcome(
@@ -119,11 +138,16 @@ def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Ca
             if process.poll() is None:
                 log.write(f"\nThe command has not finished after {timeout_s:.0f} s and is killed.\n".encode())
         finally:
-            # The kernel runs as processes of this machine, which are all in the session that was made above.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            kill(process.pid)
             process.wait()
     return _text(console)
+
+
+def kill(session: int) -> None:
+    """Kill the kernel and all processes inside at once.  `session` is the id that `watch` was called with."""
+    # The kernel runs as processes of this machine, which are all in the session and process group that `run` has made.
+    with suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def _text(path: Path) -> str:

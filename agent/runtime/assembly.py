@@ -96,7 +96,9 @@ def assemble(
         # durable yet.
         holdings = Holdings(holders, spool.resume_points())
         captured_us = round((time.monotonic() - since_s) * 1e6)
-        spool.begin_run(_held_in(sources), since_us=now_us() - captured_us, now_us=now_us())
+        now = clock.read()
+        since_us = now.wall_us - captured_us
+        spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
         outbox = _make_outbox(configuration, limits, spool, clock)
         tables = SignalTables(buses, configuration.plans)
         collector = Collector(tables, outbox, clock, _collector_limits(configuration, limits), holdings=holdings)

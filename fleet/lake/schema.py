@@ -80,3 +80,13 @@ BATCHES: Final = pa.schema(
 
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
 """The tables in the order of appending.  `batches` is last, so a batch in it has all its samples and events."""
+
+STATISTICS: Final[Mapping[str, tuple[str, ...]]] = {
+    "samples": ("vehicle", "seq", "time"),
+    "events": ("vehicle", "seq", "time"),
+    "batches": ("vehicle", "seq", "start", "received"),
+}
+"""The columns whose least and greatest values the log of a table has for each file, so that readers skip files.
+
+An open table keeps these values of all files in memory, so columns by which no reader can skip files are left out.
+"""

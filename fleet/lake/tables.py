@@ -38,7 +38,7 @@ from fleet.lake.claims import Fenced, Generations, claim_id, transactions_of
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
 from fleet.lake.rows import BatchRows, table_of
-from fleet.lake.schema import SCHEMAS
+from fleet.lake.schema import SCHEMAS, STATISTICS
 
 # Times and row numbers rise by small steps, so they are stored as deltas.  For a synthetic drive, this reduced all
 # columns together from 6.3 to 2.3 bytes a sample.  Writing is also faster.
@@ -48,6 +48,11 @@ _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 _CLAIM_TRIES: Final = 10
+_REOPEN: Final = 50
+"""A table is opened anew after so many of its versions were loaded or written.
+
+The Delta library keeps some 0.1 MB of each version in the memory of an open table, even for a version with one row.
+"""
 
 
 class Lake:
@@ -58,6 +63,7 @@ class Lake:
         self._tables = {name: _open_or_create(self.location, name, schema) for name, schema in SCHEMAS.items()}
         # What is known of app transactions in the loaded version of each table.  Reading one takes some milliseconds.
         self._versions: dict[str, dict[str, int]] = {name: {} for name in SCHEMAS}
+        self._held = dict.fromkeys(SCHEMAS, 1)  # how many versions of each table the library holds in memory
 
     def ids(self) -> dict[str, str]:
         """Return the id of each table.  A table that was deleted and made anew has another id."""
@@ -89,8 +95,7 @@ class Lake:
                         ["date"],
                         commit_properties=CommitProperties(app_transactions=transactions_of(new)),
                     )
-                    self._load_newest(name)
-                    force_to_disk(table.table_uri, table.version())
+                    force_to_disk(table.table_uri, self._load_newest(name).version())
             except CommitFailedError:
                 continue  # Another receiver has written to these partitions at the same moment.
             except (DeltaError, OSError) as error:
@@ -106,14 +111,10 @@ class Lake:
     def known(self) -> list[BatchKey]:
         """Return the key of every batch in the lake.  Raises: Transient if the lake cannot be read."""
         columns = ["vehicle", "epoch", "seq", "digest"]
-        batches = self._tables["batches"]
         try:
-            self._load_newest("batches")
-            table = batches.to_pyarrow_table(columns=columns)
+            table = self._load_newest("batches").to_pyarrow_table(columns=columns)
         except (DeltaError, OSError) as error:
-            raise Transient(
-                f"The table {batches.table_uri} cannot be read ({error}). The receiver tries again; check the storage."
-            ) from error
+            raise self._unreadable(error) from error
         keys = zip(*(table[name].to_pylist() for name in columns), strict=True)
         return [BatchKey(vehicle, epoch, seq, bytes.fromhex(digest)) for vehicle, epoch, seq, digest in keys]
 
@@ -129,9 +130,7 @@ class Lake:
                 self._load_newest(name)
             return {name: self._not_in_batches(name) for name in SCHEMAS if name != "batches"}
         except (DeltaError, OSError) as error:
-            raise Transient(
-                f"The lake {self.location.uri} cannot be read ({error}). The receiver tries again; check the storage."
-            ) from error
+            raise self._unreadable(error) from error
 
     def _not_in_batches(self, name: str) -> set[bytes]:
         engine = QueryBuilder().register("t", self._tables[name]).register("b", self._tables["batches"])
@@ -143,7 +142,6 @@ class Lake:
 
         Raises: Transient if the lake cannot be read.
         """
-        batches = self._tables["batches"]
         # Names and days are checked values of our own, without quotes.
         listed = {
             "date": sorted({f"DATE '{day}'" for day in days.values()}),
@@ -152,13 +150,11 @@ class Lake:
         }
         terms = " AND ".join(f"{name} IN ({', '.join(values)})" for name, values in listed.items())
         try:
-            self._load_newest("batches")
-            found = QueryBuilder().register("t", batches).execute(f"SELECT digest FROM t WHERE {terms}")  # noqa: S608
+            engine = QueryBuilder().register("t", self._load_newest("batches"))
+            found = engine.execute(f"SELECT digest FROM t WHERE {terms}")  # noqa: S608
             digests = {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
         except (DeltaError, OSError) as error:
-            raise Transient(
-                f"The table {batches.table_uri} cannot be read ({error}). The receiver tries again; check the storage."
-            ) from error
+            raise self._unreadable(error) from error
         return {key for key in days if key.digest in digests}
 
     def append(
@@ -175,9 +171,8 @@ class Lake:
         # Without rows, the commit number need not be recorded, because a repetition of this commit has no rows either.
         if rows.num_rows == 0:
             return False
-        table = self._tables[name]
         try:
-            if not self._versions[name]:
+            if not self._versions[name] or self._held[name] >= _REOPEN:
                 self._load_newest(name)
             self._check_claims(name, claims or {})
             if self._version(name, app_id) >= number:
@@ -185,6 +180,7 @@ class Lake:
                 # any more, so all files of the machine are forced to the disk.
                 os.sync()
                 return True
+            table = self._tables[name]
             # Delta compares the app transactions with those of all commits after the loaded version.
             write_deltalake(
                 table,
@@ -197,11 +193,12 @@ class Lake:
             )
             # The new version may contain commits of other receivers, which have other app transactions.
             self._versions[name] = {app_id: number, **{claim_id(p): new for p, new in (claims or {}).items()}}
+            self._held[name] += 1
             force_to_disk(table.table_uri, table.version())
         except (DeltaError, OSError) as error:
             self._versions[name] = {}
             raise Transient(
-                f"Commit {number} could not be appended to {table.table_uri} ({error}). "
+                f"Commit {number} could not be appended to {self.location.table(name)} ({error}). "
                 "The receiver tries again; check the storage."
             ) from error
         return True
@@ -223,9 +220,16 @@ class Lake:
     def _lost(self, name: str, claims: Generations) -> list[int]:
         return [p for p, generation in claims.items() if self._version(name, claim_id(p)) != generation]
 
-    def _load_newest(self, name: str) -> None:
+    def _load_newest(self, name: str) -> DeltaTable:
+        """Load the newest version of a table, and return the table."""
         self._versions[name] = {}
-        self._tables[name].update_incremental()
+        if self._held[name] < _REOPEN:
+            self._tables[name].update_incremental()
+            self._held[name] += 1
+        else:
+            self._tables[name] = DeltaTable(self.location.table(name), storage_options=self.location.storage_options)
+            self._held[name] = 1
+        return self._tables[name]
 
     def _version(self, name: str, app_id: str) -> int:
         """Return the version of an app transaction in the loaded version of the table, or 0 if there is none."""
@@ -233,6 +237,11 @@ class Lake:
         if app_id not in known:
             known[app_id] = self._tables[name].transaction_version(app_id) or 0
         return known[app_id]
+
+    def _unreadable(self, error: Exception) -> Transient:
+        return Transient(
+            f"The lake {self.location.uri} cannot be read ({error}). The receiver tries again; check the storage."
+        )
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:
@@ -280,7 +289,12 @@ def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTa
     uri = location.table(name)
     try:
         table = DeltaTable.create(
-            uri, schema, mode="ignore", partition_by=["date"], storage_options=location.storage_options
+            uri,
+            schema,
+            mode="ignore",
+            partition_by=["date"],
+            configuration={"delta.dataSkippingStatsColumns": ",".join(STATISTICS[name])},
+            storage_options=location.storage_options,
         )
     except (DeltaError, OSError) as error:
         raise Permanent(

@@ -12,13 +12,14 @@ from typing import Final
 
 from agent.errors import Permanent, Transient
 from agent.system.tasks import whole
-from agent.telemetry.spool.account import counts_on_disk
+from agent.telemetry.spool.account import Counts, counts_on_disk
 from lab.process import Process
 from tests.faults.schedule import Image, Restored, Track
 from tests.faults.world import FaultyWorld
 
 STOPPED_S: Final = 10.0
 IMAGE_S: Final = 60.0
+CHECKPOINTS_S: Final = 5.0
 AGAIN_S: Final = 1.0
 
 
@@ -40,15 +41,20 @@ class Images:
 
         An image of the vehicle is taken only when no loss waits to be reported.  The record of such a loss could grow
         after the image was taken.  The original vehicle and the restored one would then report it with different
-        counts, and both reports would be true.
+        counts, and both reports would be true.  An image should also have checkpoints of open windows, because a
+        restored vehicle may send them a second time.
         """
-        deadline_s = time.monotonic() + IMAGE_S
+        began_s = time.monotonic()
         while True:
             async with self._stopped(track, frozen=image.frozen):
                 await whole(asyncio.to_thread(self._copy, _disk_of(restored, track)))
-            if track is not Track.AGENT or not await asyncio.to_thread(self._has_unreported_losses):
+            if track is not Track.AGENT:
                 return
-            if time.monotonic() > deadline_s:
+            found = await asyncio.to_thread(self._counts_of_image)
+            waited_s = time.monotonic() - began_s
+            if found is not None and not found.unreported and (found.checkpoints[0] or waited_s > CHECKPOINTS_S):
+                return
+            if waited_s > IMAGE_S:
                 raise Permanent(f"The agent did not report its losses within {IMAGE_S:.0f} s.")
             await asyncio.sleep(AGAIN_S)
 
@@ -94,15 +100,15 @@ class Images:
             process.start()
             self._faulty.down.discard(track)
 
-    def _has_unreported_losses(self) -> bool:
+    def _counts_of_image(self) -> Counts | None:
         # SQLite may write to the files that it opens, so it opens a copy.
         with tempfile.TemporaryDirectory() as spool:
             for each in (self._folder / Restored.VEHICLE / "spool").glob("index.sqlite3*"):
                 shutil.copy2(each, spool)
             try:
-                return counts_on_disk(Path(spool)).unreported > 0
+                return counts_on_disk(Path(spool))
             except Transient:  # The agent has not made its index yet, or is just replacing it.
-                return True
+                return None
 
 
 def _disk_of(restored: Restored, track: Track) -> Restored:

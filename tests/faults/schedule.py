@@ -124,6 +124,10 @@ IMAGE: Final = (0.3, 0.7)
 """An image is taken between these fractions of a chapter, so that much was delivered before and after it."""
 
 
+FROZEN: Final = 0.75
+"""The part of the images for which the program is frozen.  The others find the program killed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image is taken `at_s`.  Its program is stopped with SIGSTOP if `frozen` is set, and else with SIGKILL.
@@ -175,7 +179,7 @@ def chapters(seed: int, seconds: float) -> list[Chapter]:
     for number, kind in enumerate([*restored[: count - 1], None]):
         begins_s = number * length_s
         images = {
-            track: Image(begins_s + chance.uniform(*IMAGE) * length_s, frozen=chance.random() < 0.5)
+            track: Image(begins_s + chance.uniform(*IMAGE) * length_s, frozen=chance.random() < FROZEN)
             for track in (STOPPED[kind] if kind else ())
         }
         found.append(Chapter(begins_s, (number + 1) * length_s, kind, images))

@@ -1,4 +1,4 @@
-"""Play a minute of faults, with one restored disk, over the real programs.  `make faults` plays a quarter of an hour."""
+"""Play a minute of faults and one restored disk.  `make faults` plays a quarter of an hour."""
 
 import os
 import random

@@ -26,7 +26,7 @@ DISCARD_PORT: Final = 9
 
 VEHICLE_DISK_KB: Final = 65_536
 FLEET_DISK_KB: Final = 524_288
-UP_S: Final = 20.0
+UP_S: Final = 60.0
 QUIET: Final = 8
 """So many looks in a row, half a second apart, must find everything delivered.
 

@@ -116,7 +116,9 @@ class Agent:
         self.spool = open_spool(root)
         self.sources = [Source(bus, ring) for bus, ring in rings.items()]
         self._holdings = Holdings(self.sources, self.spool.resume_points())
-        self.spool.begin_run({s.buses[0]: s.held_in for s in self.sources}, since_us=since_us, now_us=now_us)
+        self.spool.begin_run(
+            {s.buses[0]: s.held_in for s in self.sources}, since_us=since_us, now_us=now_us, trusted=True
+        )
         self.spool.writer.collect(CAMPAIGNS, now_us)
         self._holdings.put_in_force(CAMPAIGNS)
         self._open = {campaign: self._new_window() for campaign in CAMPAIGNS}

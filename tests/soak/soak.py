@@ -1,7 +1,8 @@
 """Runs agent, broker and receiver for a long time with a steady load, and watches the memory of agent and receiver.
 
-The load is a recorded drive that begins again and again, with fresh times.  A campaign collects every sample.  At the
-end, the lake must hold each lap of the drive exactly once.  cantools says how many samples one lap has.
+The load is a recorded drive that begins again and again, with fresh times.  A campaign collects every sample, and the
+lake is compacted every few minutes.  At the end, the lake must hold each lap of the drive exactly once.  cantools says
+how many samples one lap has.
 """
 
 import asyncio
@@ -29,6 +30,10 @@ CAPTURE: Final = DATA / "open" / "can" / "ford_mustang_s550.log.zst"
 DATABASE: Final = DATA / "open" / "dbc" / "ford_lincoln_base_pt.dbc"
 PERIOD_MS: Final = 3_000
 LOOK_S: Final = 5.0
+COMPACT_S: Final = 600.0
+"""The time between two runs of `fleet compact`.  An open table has the names of all its files in memory, so a lake that
+is never compacted makes the receiver grow."""
+
 WARM_S: Final = 300.0
 """Caches fill and allocators settle in this time.  Growth is measured after it, or after the first half of a soak that
 is shorter than twice this time."""
@@ -154,13 +159,16 @@ async def _watch(world: World, seconds: float) -> dict[str, list[Reading]]:
     """Read the memory of both programs until the drive is over and delivered."""
     readings: dict[str, list[Reading]] = {"agent": [], "receiver": []}
     started_s = time.monotonic()
-    printed_s = 0.0
+    printed_s = compacted_s = 0.0
     while (passed_s := time.monotonic() - started_s) < seconds:
         await asyncio.sleep(LOOK_S)
         for process in (world.agent, world.receiver):
             process.check_alive()
             resident, anonymous = (memory_kb(process.pid, key) / 1_000 for key in ("VmRSS:", "RssAnon:"))
             readings[process.name].append(Reading(round(passed_s, 1), round(resident, 1), round(anonymous, 1)))
+        if passed_s - compacted_s >= COMPACT_S:
+            compacted_s = passed_s
+            await world.fleet_command("compact")
         if passed_s - printed_s >= 60:
             printed_s = passed_s
             now = ", ".join(f"{name} {each[-1].resident_mb:.0f} MB" for name, each in readings.items())

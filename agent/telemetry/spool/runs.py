@@ -5,9 +5,12 @@ A *run* lasts from `begin_run` to `end_run`.  If there was no `end_run`, a crash
 held them: in a ring or a log of the same name.  For each other bus and each campaign, a loss `open_window` is recorded.
 
     first   the frame time up to which the campaign is durable, less LATE_US
-    last    the begin of the new run; no value if the clock shows an earlier time than the ended run has seen
+    last    the begin of the new run; no value if the clock is not trusted, or shows an earlier time than the ended run
+            has seen
 
 Without a value for `last`, the interval is open: it ends where the bus was captured again, but the clock was not set.
+A clock that is not trusted may be later than the last durable frame, and still earlier than the missing frames: the
+ended run's clock may have been set meanwhile.
 
 Functions raise sqlite3.Error and must be called within a transaction.
 """
@@ -19,25 +22,26 @@ from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.index import Index
 
-LATE_US: Final = 5_000_000
+LATE_US: Final = 30_000_000
 """How much later the frames of one bus may be durable than those of another bus with the same times.
 
-A source is read every 100 ms, and its frames wait while frames of another source are stored.  A slow flash needs
-seconds for that.
+A source is read every 100 ms, and its frames wait while frames of another source are stored.  On an overloaded machine
+11 s were measured (`make cuts`).
 """
 
 
-def begin_run(index: Index, *, since_us: int, now_us: int, buses: Mapping[str, str]) -> None:
+def begin_run(index: Index, *, since_us: int, now_us: int, trusted: bool, buses: Mapping[str, str]) -> None:
     """Record that an agent collects from `buses`, whose frames it has captured since `since_us`, until `end_run`.
 
     `buses` names for each bus the ring or log that holds its frames until they are durable, or is "" for a bus whose
-    frames are only in the memory of the agent.  If the run before did not end well, its losses go to the ledger.
+    frames are only in the memory of the agent.  `trusted` says whether the network or GNSS has set the clock that shows
+    `now_us`.  If the run before did not end well, its losses go to the ledger.
     """
     ended_since_us, reached = index.collecting_since_us(), index.reached.all()
     ended = index.buses.all() if ended_since_us is not None else {}
     lost = [bus for bus, held_in in ended.items() if not held_in or buses.get(bus) != held_in]
     if ended_since_us is not None:
-        end_us = now_us if now_us >= max([ended_since_us, *reached.values()]) else None
+        end_us = now_us if trusted and now_us >= max([ended_since_us, *reached.values()]) else None
         for campaign, t_us in sorted((reached or {"": ended_since_us}).items()):
             for bus in lost:
                 index.ledger.add(

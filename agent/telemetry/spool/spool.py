@@ -116,14 +116,15 @@ class Spool:
 
     # ---- runs
 
-    def begin_run(self, buses: Mapping[str, str], *, since_us: int, now_us: int) -> None:
+    def begin_run(self, buses: Mapping[str, str], *, since_us: int, now_us: int, trusted: bool) -> None:
         """Record that an agent collects from `buses`, until `end_run` records that everything is stored.
 
         `buses` has the name of the ring or log that holds the frames of each bus, or "".  The first of these frames was
-        captured at `since_us`.  What the previous run has lost goes to the ledger.  Raises Transient.
+        captured at `since_us`.  `trusted` says whether the network or GNSS has set the clock that shows `now_us`.  What
+        the previous run has lost goes to the ledger.  Raises Transient.
         """
         with self._transactions.writing() as index:
-            runs.begin_run(index, since_us=since_us, now_us=now_us, buses=buses)
+            runs.begin_run(index, since_us=since_us, now_us=now_us, trusted=trusted, buses=buses)
 
     def end_run(self) -> None:
         """Record that everything that was collected is stored.  Raises Transient."""

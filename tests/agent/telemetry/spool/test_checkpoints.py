@@ -310,8 +310,8 @@ def losses(spool: Store) -> list[Loss]:
     return [loss for _, loss in spool.unreported_losses(100)]
 
 
-def begin(spool: Store, now_us: int, **buses: str) -> None:
-    spool.begin_run(buses, since_us=now_us, now_us=now_us)
+def begin(spool: Store, now_us: int, *, trusted: bool = True, **buses: str) -> None:
+    spool.begin_run(buses, since_us=now_us, now_us=now_us, trusted=trusted)
 
 
 def named(spool: Store) -> list[tuple[str, str | None, int | None, int | None]]:
@@ -397,6 +397,17 @@ def test_a_campaign_that_has_stored_nothing_yet_is_named_too(disk: Rig) -> None:
     again = disk.open()
     begin(again, LATE_US + 70, can0="")
     assert {(campaign, first) for campaign, _, first, _ in named(again)} == {("city", 40), ("doors", 5), ("new", 30)}
+
+
+def test_a_clock_that_is_not_trusted_leaves_the_end_of_the_interval_open(disk: Rig) -> None:
+    # The ended run may have set its clock to today after its last checkpoint, and the new clock shows 1970 again.
+    spool = disk.open()
+    begin(spool, 5, can0="")
+    spool.append(checkpoint(1, last_t_us=LATE_US + 20))
+    spool.close()
+    again = disk.open()
+    begin(again, LATE_US + 70, trusted=False, can0="")
+    assert named(again) == [("city", "can0", 20, None)]
 
 
 @pytest.mark.parametrize("now_us", [0, 3, LATE_US + 19])
