@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Final
 
+from agent.system.memory import return_freed_memory
 from fleet.commands.arguments import add_lake_arguments, address, lake_of, share
 from fleet.commands.output import report
 from fleet.receiving.share import Share
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Receive batches until SIGTERM or SIGINT, and then print how many were stored, refused and so on."""
+    # The Delta library writes with many threads, and glibc would keep the freed memory of each.
+    return_freed_memory()
     from fleet.receiving.service import receive
 
     host, port = args.broker
