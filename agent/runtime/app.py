@@ -65,6 +65,7 @@ class Agent:
                     # The sources may have ended by themselves; the other tasks run until they are cancelled.
                     for task in tasks:
                         task.cancel()
+                # The feeders have passed on what had arrived, and no source is open any more.
                 # The link is closed by now, so batches that are stored from here on are sent after the next start.
                 await parts.applier.stop()
                 await self._store_rest()

@@ -126,3 +126,26 @@ def test_a_cut_during_the_start_after_a_clean_stop_is_named(tmp_path: Path, serv
     losses = open_windows(vehicle.state / "spool")
     assert all(any(names(loss, "short", bus, sent_s) for loss in losses) for bus in BUSES), losses
     assert all(loss.last_t_us is None or loss.last_t_us < time.time() * 1e6 for loss in losses)
+
+
+@pytest.mark.timeout(3 * PATIENCE_S)
+def test_a_reload_under_load_stores_each_frame_once_and_names_no_loss(tmp_path: Path) -> None:
+    vehicle = configure(tmp_path)
+    agent = vehicle.agent(tmp_path / "agent.log")
+    with can_interfaces.vcan(*BUSES), agent.running_now():
+        agent.until(lambda: bool(agent.lines("agent_ready")), "ready", PATIENCE_S)
+        time.sleep(1)
+        load = [can_interfaces.cangen(bus, "-g", "2", "-I", "123", "-L", "8", "-D", "i") for bus in BUSES]
+        time.sleep(2)
+        vehicle.write(telemetry="increment_s = 0.4")
+        agent.signal(signal.SIGHUP)
+        agent.until(lambda: len(agent.lines("agent_ready")) == 2, "ready again", PATIENCE_S)
+        time.sleep(1)
+        for process in load:
+            process.terminate()
+            process.wait()
+        sent = {bus: settled(bus) for bus in BUSES}
+        assert agent.stop() == 0, agent.output()
+    found = {key: counts.tolist() for key, counts in counted(tmp_path, vehicle).items()}
+    assert found == {(name, bus): list(range(sent[bus])) for name in ("short", "long") for bus in BUSES}
+    assert open_windows(vehicle.state / "spool") == []
