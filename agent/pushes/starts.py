@@ -61,7 +61,7 @@ class Starts:
 
     def count_as_good(self) -> None:
         """Close this start, because the agent has run for long enough.  Raises: Transient if the disk is full."""
-        # The write is tried only once.  If the disk is full, the start stays open in the store, and a later crash counts.
+        # The write is tried only once.  If the disk is full, this start stays open, and a later crash counts.
         opened, self.opened = self.opened, False
         if opened:
             self._commit(trial.steady(self._store.record.slots))

@@ -56,7 +56,7 @@ class _Run:
         found = None
         for argument in arguments:
             found = self.result(argument, data)
-            # `to_bool` would differ: for NaN, both `not_` and `to_bool` are false.
+            # json_logic decides `and` by `not_` too, and not by `to_bool`.
             if not_(found):
                 break
         return found
