@@ -17,8 +17,8 @@ layer holds by itself, so a kernel without one of them still confines by the oth
 An intruder can still use the open descriptors and the memory of the process, and give a wrong answer.
 
 Some containers and gVisor have no Landlock or no seccomp.  The unit of the service allows the calls that the layers
-need (`SystemCallFilter=` in systemd/headunit-agent.service).  A unit that does not allow them lacks these layers, and
-the agent reports the layers as missing.
+need (`SystemCallFilter=` in systemd/headunit-agent.service).  If a unit does not allow a call, the layer is reported
+as missing.
 
 Sources of the constants: <linux/prctl.h>, <linux/landlock.h>, <linux/capability.h>, <linux/seccomp.h>.
 """

@@ -62,9 +62,9 @@ class Taken:
     """Holds the outcome of taking a group.
 
     `commit` holds the batches that were new, or is None if there were none.  For each epoch that
-    the new batches fork (see fleet.lake.batch_key), `forking` has the first of them.  `stored` are batches that are already in the lake.
-    `held` are batches of a commit that is not finished, so they may be missing from the lake.  The caller may not
-    acknowledge `held` batches before their commit is finished.
+    the new batches fork (see fleet.lake.batch_key), `forking` has the first of them.  `stored` are batches that are
+    already in the lake.  `held` are batches of a commit that is not finished, so they may be missing from the lake.
+    The caller may not acknowledge `held` batches before their commit is finished.
     """
 
     commit: Commit | None

@@ -23,7 +23,7 @@ DATE_STEP_US: Final = 1_000_000
 Smaller moves only show that the two clocks are read some microseconds apart.
 """
 MOST: Final = 1_024
-"""The number of boots without batches that are kept, enough for a month of 34 boots a day."""
+"""So many of the newest boots are kept even without batches, enough for a month of 34 boots a day."""
 
 
 class Boots:
@@ -57,7 +57,7 @@ class Boots:
         return Moment(present.number, now.boottime_us, now.wall_us)
 
     def _prune(self, present: int) -> None:
-        """Remove the boots before the oldest batch, and the oldest boots without batches beyond MOST.
+        """Remove the boots before the oldest batch, and boots without batches that are not among the newest MOST.
 
         No age needs the former.  Without the latter, some ages are too small.
         """

@@ -2,8 +2,8 @@
 
 Each batch is stored with the boot of the machine and the reading of CLOCK_BOOTTIME.  Only two facts let time pass:
 
- 1. CLOCK_BOOTTIME, which no program can set.  It measures the time within a boot: up to now for the present boot, and
-    up to the last reading that was stored for an earlier boot.
+ 1. CLOCK_BOOTTIME, which no program can set.  It measures the time within a boot.  The present boot counts up
+    to now.  An earlier boot counts up to the last reading that was stored.
  2. The wall clock, between two boots in both of which it was trusted (Clock.is_trusted).  The wall clock minus
     CLOCK_BOOTTIME is the date at which a boot began.  The two dates tell how much time passed between the two
     beginnings, even if the clock was not set for the first part of a boot.
