@@ -111,7 +111,7 @@ class Uplink:
                 seq=seqs[0],
                 reason="The fleet has stored another batch under the number of a batch that waits here. Either the "
                 "disk of this vehicle was put back to an earlier state, or another head unit has the same identity, or "
-                "an old acknowledgement was repeated. The waiting batch stays and is sent. If the disk was not put back, look "
-                "for a second head unit with this identity, and enrol it anew.",
+                "an old acknowledgement was repeated. The waiting batch stays and is sent. If the disk was not "
+                "put back, look for a second head unit with this identity, and enrol it anew.",
             )
         counts.acked_others += len(seqs)
