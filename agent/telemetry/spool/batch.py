@@ -105,7 +105,7 @@ class Entry:
 
     @property
     def sealed(self) -> Sealed:
-        """The number and the digest by which an acknowledgement names the batch."""
+        """Return the number and the digest by which an acknowledgement names the batch."""
         return Sealed(self.seq, self.digest[:DIGEST_BYTES])
 
     @property

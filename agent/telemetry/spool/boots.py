@@ -4,7 +4,7 @@ Each batch is stored with the boot of the machine and the reading of CLOCK_BOOTT
 
  1. CLOCK_BOOTTIME, which no program can set.  It measures the time within a boot.  The present boot counts up
     to now.  An earlier boot counts up to the last reading that was stored.
- 2. The wall clock, between two boots in both of which it was trusted (Clock.is_trusted).  The wall clock minus
+ 2. The wall clock, between two boots, if it was trusted in both (Clock.is_trusted).  The wall clock minus
     CLOCK_BOOTTIME is the date at which a boot began.  The two dates tell how much time passed between the two
     beginnings, even if the clock was not set for the first part of a boot.
 
@@ -59,7 +59,7 @@ class Moment(NamedTuple):
 
 
 def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
-    """Return `boots`, of which the last is the present boot, with what the reading `now` adds.
+    """Return `boots` with what the reading `now` adds.  The last of the returned boots is the present boot.
 
     If CLOCK_BOOTTIME went back, a new boot has begun, even if the boot id is the same.  If the machine has no boot id
     (an empty one), two of its boots may count as one.  Such a boot gets no date, so only the time switched on counts.
