@@ -20,7 +20,10 @@ from typing import Any, Final
 from agent.errors import Permanent
 
 OPERATIONS: Final = 100_000
-"""The limit of evaluating one flag once.  A rule without loops stays below it, even with all nodes of a document."""
+"""The limit of evaluating one flag once.
+
+A rule without loops stays below the limit, even with all nodes of a document, unless it has very long texts.
+"""
 DOCUMENT_OPERATIONS: Final = 200_000
 """The limit of evaluating all flags for one request: some 0.5 s on a PC, in which other apps wait.
 
@@ -30,7 +33,7 @@ LIST_ITEMS: Final = 100
 """The assumed length of a list that an app sends or that an operator makes; lists of features are shorter."""
 NESTING: Final = 100
 """The greatest depth of a value that an operator looks at, because operators recurse into lists."""
-REMEDY: Final = "use shorter lists, or fewer of 'map', 'filter' and 'reduce' inside each other"
+REMEDY: Final = "use shorter lists and texts, or fewer of 'map', 'filter' and 'reduce' inside each other"
 _TEXT_SHIFT: Final = 4  # 16 characters count as one operation
 _WORD_SHIFT: Final = 6  # bits of a machine word
 _LOOPS: Final = frozenset(("map", "filter", "reduce", "all", "none", "some"))
