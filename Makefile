@@ -61,7 +61,7 @@ simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
 
-cuts: $(READY)  ## cut the power of whole machines with wrong clocks: make cuts [CUTS=20 SEED=1] (build/cuts.json)
+cuts: $(READY)  ## cut the power of whole machines with wrong clocks: make cuts [CUTS=20 of each scenario, SEED=1] (build/cuts.json)
 	@requirements/install-debian mosquitto=mosquitto linux.uml=user-mode-linux modprobe=kmod ip=iproute2 \
 	    cangen=can-utils mkfs.ext4=e2fsprogs
 	@$(BIN)/python -m tests.cuts $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))

@@ -4,9 +4,9 @@ The frames of a ring stay in kernel memory for as long as a process holds the ri
 `agent.system.descriptors` holds a duplicate of the descriptor for the next configuration, and lets the service manager
 hold one for the next process.  If a reader is killed, its successor adopts the ring, and no frame is lost.
 
-No ring outlives a power cut.  That a ring is kept does not say that it has the frames of the reader before: the agent
-opens rings at its very start, and may be killed before it goes on.  Each ring therefore has an id, which the spool
-stores with the run of the agent that reads the ring.
+No ring outlives a power cut.  After a power cut, a kept ring may still be found that does not have the frames of the
+earlier reader: the agent opens new rings at its very start, and may be killed before it reads them.  Each ring
+therefore has an id, which the spool stores with the run of the agent that reads the ring.
 """
 
 import contextlib

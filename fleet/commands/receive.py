@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=address,
         default=("localhost", 8884),
         metavar="HOST:PORT",
-        help="the broker, at its port for the fleet's programs (default: localhost:8884)",
+        help="the broker, with its port for the fleet's programs (default: localhost:8884)",
     )
     parser.add_argument(
         "--partitions",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-lake",
         action="store_true",
-        help="use the lake although it is not the one that the inbox knows, for example because the lake was lost",
+        help="use this lake although the inbox knows another one, for example because that one was lost",
     )
     parser.add_argument("--verbose", action="store_true", help="log every commit")
 

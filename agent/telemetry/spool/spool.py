@@ -123,8 +123,8 @@ class Spool:
     def begin_run(self, buses: Mapping[str, str], *, since_us: int, now_us: int, trusted: bool) -> None:
         """Record that an agent collects from `buses`, until `end_run` records that everything is stored.
 
-        `buses` has the name of the ring or log that holds the frames of each bus, or "".  The first of these frames was
-        captured at `since_us`.  `trusted` says whether the network or GNSS has set the clock that shows `now_us`.  What
+        `buses` has the name of the ring or log that holds the frames of each bus, or "".  The agent has captured frames
+        since `since_us`.  `trusted` says whether the network or GNSS has set the clock that shows `now_us`.  What
         the previous run has lost goes to the ledger, and so does what rings have captured that no run has read (see
         agent.telemetry.spool.listening).  Raises Transient.
         """
