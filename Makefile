@@ -34,9 +34,11 @@ test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires
 	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan --ignore tests/attacks --ignore tests/cuts && \
 	    $$pytest tests/attacks tests/cuts tests/vcan  # after the others, because they load the machine or must not share it
 
-attacks: $(READY)  ## let a hostile vehicle do its worst, a minute for each attack: make attacks [SECONDS=60] (build/attacks.json)
-	@requirements/install-debian mosquitto=mosquitto
-	@rm -f build/attacks.json; ATTACK_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/attacks $(ARGS)
+attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: make attacks [SECONDS=60] (build/attacks.json)
+	@requirements/install-debian mosquitto=mosquitto linux.uml=user-mode-linux modprobe=kmod ip=iproute2 \
+	    cangen=can-utils mkfs.ext4=e2fsprogs
+	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
+	    $(BIN)/python -m pytest -m attack $(ARGS)
 
 faults: $(READY)  ## play kills, cuts, full disks and clock jumps: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
