@@ -8,7 +8,7 @@ conditions and loops.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from json_logic.builtins import not_, to_bool
+from json_logic.builtins import to_bool
 
 from agent.formats.down.rule_cost import Meter
 
@@ -56,8 +56,7 @@ class _Run:
         found = None
         for argument in arguments:
             found = self.result(argument, data)
-            # json_logic decides `and` by `not_` too, and not by `to_bool`.
-            if not_(found):
+            if not to_bool(found):
                 break
         return found
 
