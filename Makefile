@@ -34,9 +34,11 @@ test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires
 	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan --ignore tests/attacks --ignore tests/cuts && \
 	    $$pytest tests/attacks tests/cuts tests/vcan  # after the others, because they load the machine or must not share it
 
-attacks: $(READY)  ## let a hostile vehicle do its worst, a minute for each attack: make attacks [SECONDS=60] (build/attacks.json)
-	@requirements/install-debian mosquitto=mosquitto
-	@rm -f build/attacks.json; ATTACK_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/attacks $(ARGS)
+attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: make attacks [SECONDS=60] (build/attacks.json)
+	@requirements/install-debian mosquitto=mosquitto linux.uml=user-mode-linux modprobe=kmod ip=iproute2 \
+	    cangen=can-utils mkfs.ext4=e2fsprogs
+	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
+	    $(BIN)/python -m pytest -m attack $(ARGS)
 
 faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
@@ -61,7 +63,7 @@ simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
 
-cuts: $(READY)  ## cut the power of whole machines with wrong clocks: make cuts [CUTS=20 SEED=1] (build/cuts.json)
+cuts: $(READY)  ## cut the power of whole machines with wrong clocks: make cuts [CUTS=20 of each scenario, SEED=1] (build/cuts.json)
 	@requirements/install-debian mosquitto=mosquitto linux.uml=user-mode-linux modprobe=kmod ip=iproute2 \
 	    cangen=can-utils mkfs.ext4=e2fsprogs
 	@$(BIN)/python -m tests.cuts $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))

@@ -144,7 +144,7 @@ def _supervise(kernel: Sequence[str], results: Path, timeout_s: float, watch: Ca
 
 
 def kill(session: int) -> None:
-    """Kill the kernel and all processes inside at once.  `session` is the id that `watch` was called with."""
+    """Kill the kernel and all processes inside at once.  `session` is the id that `watch` got."""
     # The kernel runs as processes of this machine, which are all in the session and process group that `run` has made.
     with suppress(ProcessLookupError):
         os.killpg(session, signal.SIGKILL)

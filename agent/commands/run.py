@@ -44,7 +44,7 @@ def start(read: Callable[[], Loaded], *, until_delivered: bool = False, limits: 
     return_freed_memory()
     notifier = Notifier()
     loaded, descriptors = read(), Descriptors(notifier, inherited())
-    listen(loaded.settings, descriptors)
+    listen(loaded, descriptors)
 
     # From here on the rings keep the frames, so the slow imports of the rest of the agent do no harm.
     import asyncio

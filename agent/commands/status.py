@@ -60,7 +60,7 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 
     Raises: Permanent if the agent answers with an error.
     """
-    # Another program may hold the port, but only the agent answers in its runtime folder.
+    # Another program may hold the port, but only the agent can open a socket in its runtime folder.
     connection = LocalConnection(loaded.path(loaded.settings.state.runtime_folder) / SOCKET, TIMEOUT_S)
     try:
         connection.request("GET", "/status")

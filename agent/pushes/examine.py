@@ -24,10 +24,10 @@ TIMEOUT_S: Final = 60.0
 Starting Python takes seconds on a busy head unit, and the process may use 30 s of processor time.
 """
 _OUTPUT_BYTES: Final = 32 << 20
-"""The limit of what a verifier may write.
+"""The number of bytes that a verifier may write to its standard output, and to its standard error.
 
-A verdict holds the documents of a release in base64; the limit is six times what one bundle can bring.  The code of a
-hostile bundle could write without end, and must not fill the agent's memory.
+A verdict holds the documents of a release in base64.  The limit is six times what the documents of one bundle need.
+Without a limit, a hostile bundle that runs code in the verifier could fill the agent's memory.
 """
 _PART_BYTES: Final = 1 << 16
 _DETAIL_BYTES: Final = 500
@@ -67,7 +67,7 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
         # After a timeout or a cancellation, the process still runs.
         if process.returncode is None:
             process.kill()
-            # asyncio waits for the end of the output, which it does not see unless the output is read.
+            # asyncio waits until the output ends, and notices the end only while the output is read.
             await process.communicate()
     if len(output) > _OUTPUT_BYTES:
         return Verdict(
@@ -101,7 +101,7 @@ async def _converse(process: asyncio.subprocess.Process, question: bytes) -> tup
 
 
 async def _write(stream: asyncio.StreamWriter, question: bytes) -> None:
-    # A process that ends early tells why by its status.
+    # If the process ends before it has read the question, its exit status says why.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         stream.write(question)
         await stream.drain()
@@ -113,7 +113,8 @@ async def _read_all(process: asyncio.subprocess.Process, stream: asyncio.StreamR
     while part := await stream.read(_PART_BYTES):
         if len(content) <= _OUTPUT_BYTES:
             content += part
-        else:  # The rest is read and dropped, because asyncio waits for the end of the output.
+        else:
+            # The rest is read and dropped, because asyncio waits until the output ends.
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
     return bytes(content)
@@ -133,5 +134,5 @@ def _read(output: bytes) -> Verdict:
 
 @lru_cache(maxsize=1)
 def _report(unconfined: tuple[str, ...]) -> None:
-    """Log what does not confine the verifier: once, because it is the same for each push."""
+    """Log the missing layers of confinement.  Only a change is logged, because most pushes miss the same layers."""
     log.info("verifier_less_confined", missing=unconfined)

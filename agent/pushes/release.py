@@ -93,7 +93,8 @@ class Verdict(msgspec.Struct, frozen=True):
     | INVALID | set | The metadata is trusted, but this vehicle cannot use the documents. |
     | None | set | The bundle is trusted.  `release` is None if its version is in `Question.settled`. |
 
-    `unconfined` names the layers of confinement that the verifier lacked (agent/system/confinement.py).
+    `unconfined` has the layers of confinement that the verifier lacked, each with the reason
+    (agent/system/confinement.py).
     """
 
     reason: Reason | None = None

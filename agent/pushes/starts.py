@@ -60,8 +60,8 @@ class Starts:
         self.opened = False
 
     def count_as_good(self) -> None:
-        """Close this start, because the agent has run for long.  Raises: Transient if the disk is full."""
-        # This is tried only once.  If the disk is full, a crash of this start will count, and later starts decide.
+        """Close this start, because the agent has run for long enough.  Raises: Transient if the disk is full."""
+        # The write is tried only once.  If the disk is full, this start stays open, and a later crash counts.
         opened, self.opened = self.opened, False
         if opened:
             self._commit(trial.steady(self._store.record.slots))

@@ -21,7 +21,7 @@ release killed the agent at once:
     was closed                           the agent was stopped on request, or ran steadily  nothing
     is open, in this boot                the agent died, or the watchdog ended it           a crash
     is open, in an earlier boot          the machine went down, mostly by a power cut       a power cut
-    is open, but a boot is not known     by one of the two                                  a crash
+    is open, and a boot id is missing    in one of the two ways above                       a crash
 """
 
 from enum import Enum, auto
@@ -34,19 +34,21 @@ CRASHES: Final = 3
 POWER_CUTS: Final = 10
 """The number of power cuts that end a trial.
 
-A power cut says nothing about a release, and vehicles lose power for many reasons.  Ten in one trial, which lasts half
-a minute, do: an app that reacts to a toggle may take the whole head unit down, and that must end.  After the trial
-power cuts do not count, because a car may go on short trips only, each of which ends by a power cut.
+One power cut says nothing about a release, because vehicles lose power for many reasons.  Ten power cuts in one trial,
+which lasts half a minute, point to the release: an app that reacts to a toggle may take the whole head unit down.
+After the trial, power cuts do not count, because a car may make only short trips, and each ends by a power cut.
 """
 LATER_CRASHES: Final = 5
-"""The number of crashes that take a release back after its trial; more than in the trial, because it did work once.
+"""The number of crashes that take a release back after its trial.
+
+The number is larger than in the trial, because the release did work once.
 
 A hang counts after 30 s (WatchdogSec of the service), so five of them take less than three minutes.
 """
 STEADY_S: Final = 600.0
 """After the trial, a start counts as good once the agent has run this long, and earlier crashes are forgotten.
 
-In ten minutes the agent can fetch a corrected release, so it does not have to help itself.
+In ten minutes the agent can fetch a corrected release, so it need not take the present one back.
 """
 
 
@@ -60,9 +62,10 @@ class Ref(msgspec.Struct, frozen=True):
 class Slots(msgspec.Struct, frozen=True):
     """Names the releases that are kept.
 
-    `current` is the last known good one, `before` the one that was it before, and `trial` the one on trial.
+    `current` is the last known good release, `before` is the last known good release before that, and `trial` is the
+    release on trial.
     `crashes` and `power_cuts` count how the starts with the release in force ended.  `open_in` is the boot id of the
-    start that has not been closed; None means that there is none, and an empty text that the boot is not known.
+    start that has not been closed.  None means that no start is open.  An empty text means that the boot id is unknown.
     `refused` is the newest version of targets that was trusted but unusable, or that was taken back; 0 means none.
     """
 

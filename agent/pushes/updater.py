@@ -51,7 +51,7 @@ class BundleFetcher(FetcherInterface):
         """Do what the method of the base class does, but in memory instead of in a temporary file."""
         content = b"".join(self.fetch(url))
         if len(content) > max_length:
-            raise DownloadLengthMismatchError(f"it has {len(content)} bytes, but at most {max_length} are expected")
+            raise DownloadLengthMismatchError(f"{url} has {len(content)} bytes, but at most {max_length} are expected")
         yield io.BytesIO(content)
 
 
@@ -106,8 +106,8 @@ class MemoryUpdater(Updater):
     def recovers(self) -> bool:
         """Return whether the root has replaced the keys of timestamp or snapshot since `seen_root` (5.3.11).
 
-        A thief of the old keys may have signed versions so high that no honest version is ever newer.  The versions of
-        timestamp, snapshot and targets that were seen before then count no longer.
+        A thief of the old keys may have signed versions so high that no honest version is ever newer.  After the
+        replacement, the versions of timestamp, snapshot and targets that were seen before no longer count.
         """
         then = self.metadata.get(root_name(self.seen_root))
         if then is None:
@@ -115,7 +115,7 @@ class MemoryUpdater(Updater):
         before = Metadata[Root].from_bytes(then).signed
         return any(_replaces_keys(self.root, before, role) for role in (Timestamp.type, Snapshot.type))
 
-    # The following methods replace those by which python-tuf 7 uses the disk.
+    # The following methods replace the methods of python-tuf 7 that use the disk.
 
     def _load_root(self) -> None:
         self._load_newer_roots()

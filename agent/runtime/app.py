@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -36,6 +36,7 @@ class Agent:
         self._parts = parts
         self._notifier = notifier
         self._fed = asyncio.Event()  # set when every source has ended
+        self._captured: Mapping[str, str] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -64,6 +65,7 @@ class Agent:
                     # The sources may have ended by themselves; the other tasks run until they are cancelled.
                     for task in tasks:
                         task.cancel()
+                # The feeders have passed on what had arrived, and no source is open any more.
                 # The link is closed by now, so batches that are stored from here on are sent after the next start.
                 await parts.applier.stop()
                 await self._store_rest()
@@ -76,6 +78,10 @@ class Agent:
         While the fleet's campaigns are in force, the vehicle's own campaigns have no effect.
         """
         await self._parts.applier.replace_local(campaigns)
+
+    def hand_over(self, captured: Mapping[str, str]) -> None:
+        """Note that another agent of this process follows; `captured` names the rings that it will read, by bus."""
+        self._captured = captured
 
     def record_event(self, kind: str) -> None:
         """Report an event about the agent itself to the fleet; `kind` names the event."""
@@ -122,7 +128,7 @@ class Agent:
             return
         # Without a recorded end of this run, the next start reports the time in between as lost, as after a crash.
         try:
-            await asyncio.to_thread(self._parts.spool.end_run)
+            await asyncio.to_thread(self._parts.spool.end_run, captured=self._captured, since_us=now_us())
         except Transient as error:
             log.error("end_not_stored", reason=str(error))
 

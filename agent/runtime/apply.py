@@ -182,7 +182,7 @@ class Applier:
     async def _put_in_force(self) -> None:
         """Apply the release in force, in the four steps of the module text."""
         try:
-            # Toggles of the greatest size take 0.7 s on a PC, and seconds on a head unit.
+            # Preparing toggles of the greatest size takes 0.7 s on a PC, and several seconds on a head unit.
             changes = await asyncio.to_thread(self._prepare)
         except AgentError as error:
             # This failure is unlikely, because the release was validated before it was stored.  The problem ends the

@@ -77,8 +77,8 @@ def assemble(
 ) -> Assembly:
     """Build and connect all components of one agent.  Blocking.
 
-    `started_s` is the start of the process on the monotonic clock.  `since_s` is the earliest time from which on rings
-    hold frames that no agent of this process has read.
+    `started_s` is the time at which the process started.  `since_s` is the time since which frames have been captured
+    for this agent.  Both are on the monotonic clock.
 
     Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  An error leaves no open spool.
     """

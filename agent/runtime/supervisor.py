@@ -35,6 +35,7 @@ from agent.runtime.assembly import assemble
 from agent.runtime.configuration import Configuration, read_configuration
 from agent.runtime.configured_sources import try_sources
 from agent.runtime.limits import Limits
+from agent.runtime.listen import captured_buses
 from agent.settings.settings import Loaded
 from agent.system import log as logging
 from agent.system.descriptors import Descriptors
@@ -187,6 +188,9 @@ class _Supervisor:
                     if not await self._needs_new_agent(agent, configuration):
                         continue
                     self._since_s = time.monotonic()
+                    assert self._next is not None
+                    # Rings that the next agent does not read are closed, so nothing will be missing from them.
+                    agent.hand_over(captured_buses(self._next.settings.sources, self._process.descriptors))
                     return _Ending.RELOADED
                 else:
                     assert delivered is not None

@@ -1,9 +1,12 @@
 """Shares the connections of the loopback server among the apps, so that no app can shut out the others.  Pure.
 
-While CONNECTIONS connections are open, a new one takes the place of another, which is closed.  The user (in the sense
-of the operating system) with the most connections gives up the one that has kept the server waiting for the longest
-time, or an answer that is being made if all of its connections wait for answers.  An app that opens connections all the
-time thus displaces only its own, as long as apps have users of their own, and never its own answers.
+If CONNECTIONS connections are open, a new connection takes the place of another one, which is closed.  The user (in the
+sense of the operating system) with the most connections must give up one.  This is the connection on which the server
+has waited for the client for the longest time.  If the server is preparing answers on all connections of this user, the
+user gives up one of these, unless the new connection is from the same user.  Then the new connection is refused.
+
+An app that opens connections all the time therefore displaces only its own connections, if each app has its own user.
+It never displaces a connection on which it waits for an answer.
 """
 
 from collections import Counter

@@ -19,13 +19,13 @@ class FairThread:
 
     def __init__(self) -> None:
         self._waiting: dict[int | None, deque[asyncio.Future[None]]] = {}
-        """The calls of each user that wait for their turn.  The first user is the next, and no user has none."""
+        """The waiting calls of each user who has any.  The first user has the next turn."""
         self._busy = False
 
     async def run(self, user: int | None, call: Callable[[], T]) -> T:
         """Run `call` for `user` in the thread, and return its result or raise its error.
 
-        If the caller is cancelled, a call that waits is left out, and a call that runs is run to its end.
+        If the caller is cancelled while `call` waits, `call` never runs.  If `call` runs already, it runs to its end.
         """
         if self._busy:
             turn = asyncio.get_running_loop().create_future()
@@ -33,7 +33,7 @@ class FairThread:
             try:
                 await turn
             except asyncio.CancelledError:
-                # The turn may have come just before the cancellation.  The next call then takes it.
+                # If the turn came just before the cancellation, the next call takes the turn.
                 if not turn.cancelled():
                     self._pass_on()
                 raise

@@ -19,7 +19,7 @@ NOT_LISTENING: Final = "not_listening"
 """The kind of the event that names an address which cannot be opened, with the reason."""
 LISTENING_AGAIN: Final = "listening_again"
 RETRY_S: Final = 2.0
-"""An attempt is two system calls.  Apps that wait for the real toggles should not wait long."""
+"""The wait is short, because apps need the real toggles, and an attempt costs only two system calls."""
 
 log = structlog.get_logger()
 

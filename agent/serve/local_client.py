@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class LocalConnection(http.client.HTTPConnection):
-    """A connection of HTTP to the Unix socket `path`."""
+    """An HTTP connection to the Unix socket `path`."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)

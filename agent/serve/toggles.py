@@ -3,9 +3,9 @@
 A handler takes a request, returns a response, and has no other effect.  The protocol is specified in
 https://github.com/open-feature/protocol, service/openapi.yaml.
 
-Rules are evaluated in a thread, because their bound (`rule_cost`) does not protect the event loop: 30 requests at one
-time held it for 5.8 s on a PC, and a slow head unit would miss the 30 s of its watchdog.  An app that asks for much
-delays the answers to other apps by one of its requests at a time (`fair_thread`).
+Rules are evaluated in a thread, because their bound (`rule_cost`) does not protect the event loop.  30 requests at one
+time held the event loop for 5.8 s on a PC; a slow head unit would miss the 30 s of its watchdog.  The users take turns
+(`fair_thread`), so an app with many requests delays each request of another user by only one of its own.
 
 Invariant: an app cannot override facts about the vehicle, such as `brand` or `vehicle`.  An app may send its own
 `targetingKey`, such as a user profile, and so influence a roll-out by `targetingKey`.  A rule that rolls out by vehicle

@@ -50,6 +50,14 @@ class Source(Protocol):
     def blocks(self) -> AsyncIterator[FrameBlock]:
         """Return an iterator over all frames of the source, in blocks that are not empty."""
 
+    @property
+    def rest(self) -> FrameBlock | None:
+        """Return the frames that had arrived when the iterator was closed and that are in no block.
+
+        These frames follow those of the last block.  The result is None if there are no such frames, for example
+        because the source has ended by itself, or is a log.
+        """
+
 
 class ValueSource(Protocol):
     """Delivers values that do not come from CAN frames, such as those of a GNSS receiver or diagnostic answers.

@@ -90,6 +90,20 @@ class Feeder(_Feeding[FrameBlock]):
         all_buses = tuple(buses)
         number = np.array([all_buses.index(bus) for bus in source.buses], np.uint8)
         super().__init__(source, lambda block: replace(block, bus=number[block.bus], buses=all_buses), take)
+        self._frames = source
+
+    async def run(self) -> None:
+        """Feed blocks until the source ends or fails.
+
+        A cancelled call closes the source, and feeds the frames that had arrived by then.  Frames that arrive later are
+        left to the next agent, so a busy bus does not delay the end.
+        """
+        try:
+            await super().run()
+        finally:
+            rest = self._frames.rest
+            if rest is not None:
+                await self._take(self._renumbered(rest))
 
 
 class ValueFeeder(_Feeding[SignalBlock]):

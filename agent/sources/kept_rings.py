@@ -4,9 +4,9 @@ The frames of a ring stay in kernel memory for as long as a process holds the ri
 `agent.system.descriptors` holds a duplicate of the descriptor for the next configuration, and lets the service manager
 hold one for the next process.  If a reader is killed, its successor adopts the ring, and no frame is lost.
 
-No ring outlives a power cut.  That a ring is kept does not say that it has the frames of the reader before: the agent
-opens rings at its very start, and may be killed before it goes on.  Each ring therefore has an id, which the spool
-stores with the run of the agent that reads the ring.
+No ring outlives a power cut.  After a power cut, a kept ring may still be found that does not have the frames of the
+earlier reader: the agent opens new rings at its very start, and may be killed before it reads them.  Each ring
+therefore has an id, which the spool stores with the run of the agent that reads the ring.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import structlog
 
 from agent.errors import Permanent
 from agent.sources import ring_layout
-from agent.sources.interfaces import interface_up
+from agent.sources.interfaces import interface_up, is_can
 from agent.sources.ring_socket import PacketRing
 from agent.system.descriptors import Descriptors
 
@@ -58,23 +58,29 @@ def drop_unused(descriptors: Descriptors, interfaces: Collection[str]) -> None:
             descriptors.drop(name)
 
 
-def listen(interface: str, ring_bytes: int, descriptors: Descriptors) -> None:
-    """Open and keep a ring for `interface`, unless a ring of this interface is kept already.
+def prepare(interface: str, ring_bytes: int, descriptors: Descriptors) -> PacketRing | None:
+    """Return a new ring for `interface`, which receives nothing before `listen`.
 
-    The source of the interface adopts the ring later.  If the ring cannot be opened now, no error is raised.  The
-    source then opens a ring itself later, and reports any problem.
+    The result is None if a ring of this interface is kept already, or if no ring can be opened now.  The source of the
+    interface then opens a ring itself later, and reports any problem.
     """
-    if kept_ring_id(interface, descriptors) is not None:
-        return
-    with contextlib.suppress(OSError, Permanent):
-        if not interface_up(interface):
-            return
-        ring = PacketRing.open(interface, ring_bytes, new_ring_id())
-        try:
+    with contextlib.suppress(OSError):
+        if kept_ring_id(interface, descriptors) is None and interface_up(interface) and is_can(interface):
+            return PacketRing.open(interface, ring_bytes, new_ring_id())
+    return None
+
+
+def listen(ring: PacketRing, descriptors: Descriptors) -> None:
+    """Let `ring`, a result of `prepare`, receive frames, and keep it.  The source of its interface adopts it later.
+
+    If the interface has gone away meanwhile, the ring is closed.
+    """
+    try:
+        with contextlib.suppress(OSError, Permanent):
             ring.bind()
             descriptors.keep(ring.name, ring.fileno())
-        finally:
-            ring.close()
+    finally:
+        ring.close()
 
 
 def adopt(interface: str, descriptors: Descriptors, bus: str) -> PacketRing | None:

@@ -60,6 +60,7 @@ class PacketRingSource:
         self._looked_ns = 0
         self._ring: PacketRing | None = None
         self._releasing = threading.Lock()
+        self.rest: FrameBlock | None = None
 
     # ---- for the caller that makes frames durable (agent.telemetry.collect.holdings)
 
@@ -143,10 +144,9 @@ class PacketRingSource:
             self._ring = None
             try:
                 self._report_drops(ring)
-                # If no successor can adopt the ring, frames that arrived after the last drain are lost with it.
-                rest = ring.read(self.buses) if self._descriptors is None else None
-                if rest is not None:
-                    self._lost(len(rest), int(rest.t_ns.min()), int(rest.t_ns.max()), "source closed")
+                # One read takes what has arrived up to now, so a busy bus cannot prolong it.  The frames stay held in
+                # the ring, and a successor that adopts the ring skips those that have been stored.
+                self.rest = ring.read(self.buses)
             finally:
                 ring.close()
 

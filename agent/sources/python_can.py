@@ -66,6 +66,7 @@ class PythonCanSource:
         self._adapter = adapter
         self._on_loss = on_loss
         self._limits = limits
+        self.rest: FrameBlock | None = None
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
         """Yield the frames that the interface receives, without end.  Raises: Permanent if a setting is wrong."""
@@ -81,22 +82,18 @@ class PythonCanSource:
                 for loss in losses:
                     self._on_loss(loss)
                 if messages:
-                    yield block_of(messages, self.buses, first)
-                    first += len(messages)
+                    block = block_of(messages, self.buses, first)
+                    first += len(messages)  # before the yield, because the iterator may be closed there
+                    yield block
                 if finished:
                     raise reader.failure or RuntimeError(f"source {self.name}: the thread of the source has died")
         finally:
             reader.stop()
             await asyncio.to_thread(reader.join)
-            self._report_rest(*reader.take())
-
-    def _report_rest(self, messages: list[can.Message], losses: list[BusLoss]) -> None:
-        """Report the remaining `losses` when the source is closed, and report the undelivered `messages` as lost."""
-        for loss in losses:
-            self._on_loss(loss)
-        if messages:
-            t_ns = block_of(messages, self.buses, 0).t_ns
-            self._on_loss(BusLoss(self.name, len(messages), int(t_ns.min()), int(t_ns.max()), "source closed"))
+            messages, losses = reader.take()
+            for loss in losses:
+                self._on_loss(loss)
+            self.rest = block_of(messages, self.buses, first) if messages else None
 
 
 class _Reader(threading.Thread):

@@ -91,6 +91,7 @@ class ReplaySource:
         self._buses = tuple(channels) or channels_of(path)
         self._name = name or path.name
         self._begin = 0
+        self.rest = None  # the log keeps its frames
 
     @property
     def name(self) -> str:

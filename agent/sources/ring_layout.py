@@ -178,8 +178,8 @@ def number(slots: Slots, position: int) -> int:
 
     All frames in the ring count as new from now on.  Call this function only after a `rewind` to the oldest held frame.
     """
-    # `recover` would take a mark of an earlier reader for one of this reader.  The slots of free status belong to the
-    # kernel, which may write there at any moment.
+    # `recover` would mistake a mark of an earlier reader for a mark of this reader.  Free slots are left alone, because
+    # they belong to the kernel, which may write there at any moment.
     slots["captured"][(slots["status"] & _USER) != 0] = _CLASSIC_SIZE
     cursor = int(slots["cursor"][0])
     position += (cursor - position) % len(slots)

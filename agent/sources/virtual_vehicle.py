@@ -28,6 +28,7 @@ class VirtualVehicle:
         """Prepare the drive that `simulator.frames.frames` describes.  Without `duration_s`, the drive never ends."""
         self.name = name
         self.buses = buses
+        self.rest = None  # a simulated drive produces no frame before it is due
         self._seed = seed
         self._start_ns = start_ns
         self._duration_s = duration_s

@@ -1,4 +1,4 @@
-"""Confine a process that has all it needs: it computes, reads and writes what is open, and ends.
+"""Confine a process that only computes, reads and writes descriptors that are open already, and ends.
 
 A fault in a parser may let an intruder run code in such a process.  Five layers then keep the intruder in it.  Each
 layer holds by itself, so a kernel without one of them still confines by the others:
@@ -10,14 +10,15 @@ layer holds by itself, so a kernel without one of them still confines by the oth
 3. No capabilities (every Linux): no raw socket and no change of user, although the service has CAP_NET_RAW.
 4. Limits (every Linux): no file, no socket and no file in memory is opened; no file grows.  A user other than root
    starts no process.
-5. seccomp (Linux 3.17 and newer, on x86-64 and aarch64): no system call but those that computing needs.  This layer
-   forbids all of the above, and also to ask whether a file exists, to change its mode, to start a thread, and to make
-   memory executable.
+5. seccomp (Linux 3.17 and newer, on x86-64 and aarch64): only the system calls that computing needs.  This layer
+   forbids all of the above.  It also forbids to ask whether a file exists, to change the mode of a file, to start a
+   thread, and to make memory executable.
 
-What is left to an intruder: the descriptors that are open, the memory of the process, and a wrong answer.
+An intruder can still use the open descriptors and the memory of the process, and give a wrong answer.
 
 Some containers and gVisor have no Landlock or no seccomp.  The unit of the service allows the calls that the layers
-need (`SystemCallFilter=` in systemd/headunit-agent.service); without them, a layer is reported as missing.
+need (`SystemCallFilter=` in systemd/headunit-agent.service).  If a unit does not allow a call, the layer is reported
+as missing.
 
 Sources of the constants: <linux/prctl.h>, <linux/landlock.h>, <linux/capability.h>, <linux/seccomp.h>.
 """
@@ -107,14 +108,14 @@ def landlock_version() -> int:
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities: the agent's service has CAP_NET_RAW, which opens raw sockets."""
+    """Give up all capabilities, because the agent's service has CAP_NET_RAW, which permits raw sockets."""
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     none = (_Capabilities * 2)()
     capset(header, none, to="drop capabilities")
 
 
 def forbid_descriptors() -> None:
-    """Forbid by limits that a descriptor is added, that a file grows, and that a process is started."""
+    """Forbid new descriptors, the growth of files, and new processes, by resource limits."""
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(limit, (0, 0))
 
@@ -122,16 +123,17 @@ def forbid_descriptors() -> None:
 def filter_system_calls() -> None:
     """Refuse all system calls that computing does not need (see `agent/system/syscall_filter.py`)."""
     machine, bits = os.uname().machine, 8 * ctypes.sizeof(ctypes.c_void_p)
-    # A program of 32 bits runs on a kernel of 64 bits by other numbers, and the filter would kill it.
+    # On a 64-bit kernel, a 32-bit program makes its system calls by other numbers, so the filter would kill it.
     program = build_filter(machine) if bits == 64 else None
     if program is None:
         raise OSError(f"the agent has no numbers of system calls for {machine} with {bits} bits")
-    # prctl(2), not seccomp(2): older versions of the service's unit allow it, and it has no number to look up.
+    # This calls prctl(2) and not seccomp(2).  Older versions of the service's unit allow prctl, and the C library has a
+    # function for it.
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _Program(len(program) // 8, program), to="filter system calls")
 
 
-# The order matters.  Landlock and seccomp require the first layer, Landlock needs a descriptor, and the filter of
-# system calls refuses all other layers.
+# The order matters.  Landlock and seccomp require the first layer.  Landlock needs a descriptor, which the limits would
+# forbid.  The filter of system calls forbids the calls of all other layers.
 LAYERS: Final[dict[str, Callable[[], None]]] = {
     "no new privileges": forbid_new_privileges,
     "Landlock": forbid_files,

@@ -1,6 +1,6 @@
 """Asks the kernel which user owns the other end of a connection on this machine, by TCP or by a Unix socket.
 
-TCP does not tell the two ends of a connection about their users, but the kernel does, by sock_diag(7).  One question
+TCP does not say which user is at the other end of a connection, but the kernel does, by sock_diag(7).  One question
 costs some 20 µs, however many connections there are; the lists in /proc/net would cost milliseconds.
 """
 

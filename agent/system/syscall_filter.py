@@ -101,7 +101,7 @@ _THIRD_ARGUMENT: Final = 16 + 2 * 8
 _PROT_EXEC: Final = 4
 
 _Instruction = tuple[int, int, int, int]
-"""An operation, the instructions to skip if a comparison is true, and if it is false, and a number."""
+"""An operation, how many instructions to skip if its comparison is true or false, and the operand."""
 
 
 def build_filter(architecture: str) -> bytes | None:
@@ -133,7 +133,7 @@ def build_filter(architecture: str) -> bytes | None:
         for numbers in table.values():
             number = numbers[column]
             if number is not None:
-                # Every rule returns, so that the number is still loaded where the next rule compares it.
+                # Every rule ends with a return.  The number is therefore still loaded where the next rule compares it.
                 program += [(_IF_EQUAL, 0, len(rule), number), *rule]
     program.append((_RETURN, 0, 0, _EPERM))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)

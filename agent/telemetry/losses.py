@@ -21,8 +21,8 @@ class Loss:
 
     `batches`, `samples` and `frames` count what was lost; 0 means unknown or not applicable.  The lost batches lie in
     the range `first_seq` to `last_seq` of `epoch`.  If `batches` is smaller than the range, the other batches of the
-    range were not lost.  Times are microseconds since the Unix epoch.  A loss with `first_t_us` and without `last_t_us`
-    began at the former; when it ended is unknown.
+    range were not lost.  Times are microseconds since the Unix epoch.  If a loss
+    has `first_t_us` but not `last_t_us`, its end is unknown.
     """
 
     reason: Reason

@@ -59,7 +59,7 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
     keys.write_certificate(folder.broker_certificate, server)
     write_file(folder.broker_acl, ACCESS_LIST.encode())
     receiver_key = keys.create_p256(folder.receiver_key)
-    # The authority signs vehicles, so it must not sign the receiver: the broker tells the two by who signed them.
+    # The authority signs vehicles, so it must not sign the receiver: the broker tells the two apart by their signer.
     receiver = certificates.create_client(
         receiver_key,
         common_name="receiver",

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--broker",
         type=address,
         metavar="HOST:PORT",
-        help="notify the vehicles that are connected to this broker, at its port for the fleet's programs",
+        help="notify connected vehicles through this broker; name its port for the fleet's programs",
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import Final
 
+from agent.system.memory import return_freed_memory
 from fleet.commands.arguments import add_lake_arguments, address, lake_of, share
 from fleet.commands.output import report
 from fleet.receiving.share import Share
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=address,
         default=("localhost", 8884),
         metavar="HOST:PORT",
-        help="the broker, at its port for the fleet's programs (default: localhost:8884)",
+        help="the broker, with its port for the fleet's programs (default: localhost:8884)",
     )
     parser.add_argument(
         "--partitions",
@@ -37,13 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-lake",
         action="store_true",
-        help="use the lake although it is not the one that the inbox knows, for example because the lake was lost",
+        help="use this lake although the inbox knows another one, for example because that one was lost",
     )
     parser.add_argument("--verbose", action="store_true", help="log every commit")
 
 
 def run(args: argparse.Namespace) -> int:
     """Receive batches until SIGTERM or SIGINT, and then print how many were stored, refused and so on."""
+    # The Delta library writes with many threads, and glibc would keep the freed memory of each.
+    return_freed_memory()
     from fleet.receiving.service import receive
 
     host, port = args.broker

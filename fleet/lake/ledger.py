@@ -100,8 +100,8 @@ class Report(Record):
     """Holds a loss record from the lake.
 
     `reported_in` is the epoch of the batch that reported the loss.  Unless this epoch is forked, `reported_in` and `id`
-    together identify the loss among all losses of the vehicle.  `of_others` is set if the lake has other batches under
-    the numbers of the lost ones: their times differ.
+    together identify the loss among all losses of the vehicle.  `of_others` is set if the times of the batches that
+    the lake has under these numbers differ from the times of the lost ones.
     """
 
     reported_in: str = ""
@@ -145,8 +145,8 @@ class _Fields(msgspec.Struct, frozen=True):
 class _Epoch:
     """Holds the stored numbers and the loss reports of one epoch of a vehicle.
 
-    `forked` has the ranges of numbers that several batches have, each with the number of batches beyond one a number.
-    If the epoch is a window that is in the lake as well, `twice` has the row of its checkpoints.
+    `forked` has the ranges of numbers that several batches have.  Each comes with the number of batches beyond the
+    first of each number.  If the epoch is a window that is in the lake as well, `twice` has the row of its checkpoints.
     """
 
     stored: list[Range]

@@ -88,5 +88,5 @@ STATISTICS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The columns whose least and greatest values the log of a table has for each file, so that readers skip files.
 
-An open table keeps these values of all files in memory, so columns by which no reader can skip files are left out.
+An open table keeps these values of all files in memory.  Columns that help no reader to skip files are left out.
 """

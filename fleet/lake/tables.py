@@ -49,7 +49,7 @@ _PLAIN_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 _CLAIM_TRIES: Final = 10
 _REOPEN: Final = 50
-"""A table is opened anew after so many of its versions were loaded or written.
+"""The number of versions of a table that may be loaded or written before the table is opened anew.
 
 The Delta library keeps some 0.1 MB of each version in the memory of an open table, even for a version with one row.
 """
@@ -61,7 +61,7 @@ class Lake:
     def __init__(self, lake: str | Location) -> None:
         self.location = Location.of(lake)
         self._tables = {name: _open_or_create(self.location, name, schema) for name, schema in SCHEMAS.items()}
-        # What is known of app transactions in the loaded version of each table.  Reading one takes some milliseconds.
+        # The app transactions that were read from the loaded version of each table.  Reading one takes milliseconds.
         self._versions: dict[str, dict[str, int]] = {name: {} for name in SCHEMAS}
         self._held = dict.fromkeys(SCHEMAS, 1)  # how many versions of each table the library holds in memory
 
@@ -74,7 +74,7 @@ class Lake:
         return {name: self._version(name, app_id) for name in self._tables}
 
     def claim(self, partitions: Sequence[int], own: Generations) -> tuple[dict[int, int], dict[str, dict[int, int]]]:
-        """Claim partitions: make every later append fail that does not have the new generations.
+        """Claim partitions, so that every later append without the new generations fails.
 
         `own` are the generations of the caller's last claim.  Return the new generations, which are higher than all
         earlier ones, and the generations that each table had before.
@@ -138,11 +138,11 @@ class Lake:
         return {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
 
     def stored(self, days: Mapping[BatchKey, date]) -> set[BatchKey]:
-        """Return those of the given batches that the lake has.  `days` has the day of each batch.
+        """Return the given batches that the lake has.  `days` has the day of each batch.
 
         Raises: Transient if the lake cannot be read.
         """
-        # Names and days are checked values of our own, without quotes.
+        # The intake has checked names and digests, so no value contains a quote.
         listed = {
             "date": sorted({f"DATE '{day}'" for day in days.values()}),
             "vehicle": sorted({f"'{key.vehicle}'" for key in days}),
@@ -213,8 +213,8 @@ class Lake:
             raise Fenced(
                 f"Another receiver has claimed the partitions {', '.join(map(str, lost))} of the lake "
                 f"{self.location.uri}, or the lake was put back to an earlier state. Two copies of a fleet folder must "
-                "not serve one share. Stop the other receiver, and start this one again. It has acknowledged nothing "
-                "that is not in the lake; the vehicles send the rest again."
+                "not serve one share. Stop the other receiver, and start this one again. This receiver has "
+                "acknowledged nothing that is not in the lake; the vehicles send the rest again."
             )
 
     def _lost(self, name: str, claims: Generations) -> list[int]:

@@ -32,7 +32,7 @@ from fleet.state.folder import FleetFolder
 EXPIRY_DAYS: Final = 90
 """Days for which a signature is valid.  After that, vehicles must assume that an attacker withholds newer versions."""
 _NAME_DIGITS: Final = 32
-"""Hex digits of its hash that stand for the name of a document that is not for all vehicles."""
+"""How many hex digits of the hash replace the name of a document that is not for all vehicles."""
 _SIGNATURES_BYTES: Final = 1_000
 """Bytes added for signatures, because the size of the metadata is checked before it is signed."""
 
@@ -42,8 +42,8 @@ class Published:
     """Holds the result of a publication.
 
     `versions` are the version numbers of the published TUF metadata.  `targets` are the paths of all published
-    documents, by their own names.  `bundle_bytes` is the size of the bundle for a vehicle that comes from the factory
-    and for which all documents are.
+    documents, by their own names.  `bundle_bytes` is the size of the bundle that a vehicle from the factory gets if all
+    documents are for it.
     """
 
     versions: Versions
@@ -110,7 +110,7 @@ def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
 
 
 def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequence[Kind]) -> TargetFile:
-    """Return the TUF target for a document, whose path does not show its name if it is for some vehicles only."""
+    """Return the TUF target for a document.  If only some vehicles may get the document, its path hides its name."""
     path, kind = document.path, kind_of(document.path, kinds)
     # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
     if audience and kind is not None and kind.name_of is not None:
@@ -124,7 +124,8 @@ def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:
     try:
         return path if kind is None else read_document(kind, content, path).path
     except Permanent:
-        # The document can still be removed under the name that its path shows, or checked and complained about.
+        # A document that cannot be read keeps its path, under which it can be removed.  If it is not removed, the check
+        # of all documents reports it.
         return path
 
 
@@ -162,7 +163,7 @@ def _bundle_bytes(
     targets: Mapping[str, TargetFile],
     contents: Mapping[str, bytes],
 ) -> int:
-    """Return the size in bytes of the largest bundle: of a vehicle from the factory for which all documents are.
+    """Return the size of the largest bundle, which a vehicle from the factory gets if all documents are for it.
 
     `contents` are the contents of all targets, by path.  Raises: Permanent if the bundle would be too large.
     """

@@ -61,10 +61,10 @@ CREATE TABLE shares (share TEXT PRIMARY KEY, store TEXT NOT NULL, last INTEGER N
 class Taken:
     """Holds the outcome of taking a group.
 
-    `commit` holds the batches that were new, or is None if there were none.  `forking` has, of these, the first batch
-    of each epoch that has forked now (see fleet.lake.batch_key).  `stored` are batches that are already in the lake.
-    `held` are batches of a commit that is not finished, so they may be missing from the lake.  The caller may not
-    acknowledge `held` batches before their commit is finished.
+    `commit` holds the batches that were new, or is None if there were none.  For each epoch that
+    the new batches fork (see fleet.lake.batch_key), `forking` has the first of them.  `stored` are batches that are
+    already in the lake.  `held` are batches of a commit that is not finished, so they may be missing from the lake.
+    The caller may not acknowledge `held` batches before their commit is finished.
     """
 
     commit: Commit | None
@@ -154,9 +154,9 @@ class Inbox:
         return self.known.has_recent(key) and not self.pending.has(key)
 
     def unsure(self, batches: Sequence[SealedBatch]) -> list[BatchKey]:
-        """Return those of `batches` of which only the lake knows whether they were taken.
+        """Return the batches that may have been taken already, which only the lake can tell.
 
-        Their numbers were taken, but perhaps for other batches.
+        The numbers of these batches were taken, but perhaps for other batches.
         """
         keys = dict.fromkeys(batch.key for batch in batches)
         return [
@@ -172,9 +172,9 @@ class Inbox:
         *,
         in_lake: Collection[BatchKey] = (),
     ) -> Taken:
-        """Store those of `batches` that are new as one commit, and store all `catalogues`.
+        """Store the new batches of `batches` as one commit, and store all `catalogues`.
 
-        Both are stored in one durable transaction.  `in_lake` has those of the `unsure` batches that the lake has.
+        Both are stored in one durable transaction.  `in_lake` has the `unsure` batches that the lake has.
         """
         new: dict[BatchKey, SealedBatch] = {}
         stored: list[BatchKey] = []

@@ -39,7 +39,7 @@ class KnownBatches:
         self._limit = recent
 
     def has_number(self, key: BatchKey) -> bool:
-        """Return whether a batch with the number of `key` was ever taken.  Its digest may be another one."""
+        """Return whether a batch with the number of `key` was ever taken.  That batch may have another digest."""
         before = self._last_from(key)
         return before is not None and before[1] >= key.seq
 
@@ -59,7 +59,11 @@ class KnownBatches:
         return forking
 
     def learn(self, keys: Iterable[BatchKey]) -> None:
-        """Record the batches of a lake, the newest RECENT of them with their digests."""
+        """Record the batches of a lake.
+
+        Digests are kept only for the RECENT batches whose keys are the last ones in order.  The lake is asked about
+        the others.
+        """
         ordered = sorted(keys)
         for start in range(0, len(ordered), self._limit):
             self.add(ordered[start : start + self._limit])
@@ -68,7 +72,8 @@ class KnownBatches:
         """Record that a batch was not taken after all, so that it is taken when it comes again."""
         self._database.write("DELETE FROM recent WHERE digest = ?", (key.digest,))
         whole = self._last_from(key)
-        # In a forked epoch another batch may have the number.  The lake is asked about a number without a digest.
+        # In a forked epoch, another batch may have the number, so the number stays known.  The lake is asked about the
+        # batch when it comes again.
         if whole is None or whole[1] < key.seq or self._is_forked(key):
             return
         epoch = key.vehicle, key.epoch
@@ -86,7 +91,8 @@ class KnownBatches:
         named = [(vehicle,) for vehicle in vehicles]
         self._database.write_many("DELETE FROM known WHERE vehicle = ?", named)
         self._database.write_many("DELETE FROM forks WHERE vehicle = ?", named)
-        # The digests do not tell their vehicles.  The lake is asked about the batches of the other vehicles.
+        # A digest does not say which vehicle it belongs to, so all digests go.  The lake is asked about the batches of
+        # the other vehicles.
         self._database.write("DELETE FROM recent")
 
     def _add_number(self, key: BatchKey) -> bool:

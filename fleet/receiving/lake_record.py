@@ -3,7 +3,7 @@
     lakes       (name, id)                 the id of each table of the lake; a table that is made anew has another id
     claims      (partition, generation)    the generation of the last claim of each partition (fleet.lake.tables)
     landed      (share, name, number)      the last commit of each share that this table of the lake has
-    half_landed (name, digest)             batches that this table has, and that the table `batches` does not have
+    half_landed (name, digest)             batches that this table has, and that the table `batches` lacks
 
 When a receiver starts, it compares these values with the lake (fleet.receiving.reconcile).
 """

@@ -1,4 +1,4 @@
-"""Appends the commits of the inbox to the lake, also those that earlier processes left unfinished."""
+"""Appends the commits of the inbox to the lake, including commits that earlier processes left unfinished."""
 
 from collections.abc import Mapping
 
@@ -54,8 +54,9 @@ class Landing:
             try:
                 tables = [name for name in SCHEMAS if self._append(name, inbox, commit, batches, claims)]
             except Fenced:
-                # A receiver of another share of the same inbox may have claimed partitions that both serve.  Its
-                # transaction claims and records, so the claims are final when no transaction is open.
+                # A receiver of another share of the same inbox may have claimed partitions that both serve.  That
+                # receiver claims them and records the claims in one transaction of the inbox.  When the following
+                # transaction begins, the other one has ended, so the recorded claims are final.
                 with inbox.transaction():
                     newest = inbox.record.claims(Share.of_name(inbox.share))
                 if newest == claims or inbox.renamed():

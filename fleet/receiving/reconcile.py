@@ -2,7 +2,7 @@
 
 First the receiver claims its partitions in the lake.  From then on no other inbox can write to them, so nothing changes
 while the two are compared.  Both note the generation of the last claim, the number of the last commit, and the ids of
-the lake's tables. There are four outcomes:
+the lake's tables.  There are four outcomes:
 
     the same      The receiver goes on.
     inbox older   The inbox was put back, or a copy of it has written to the lake.  The inbox learns from the lake.
@@ -11,7 +11,7 @@ the lake's tables. There are four outcomes:
     another lake  The lake, or a table of it, was deleted, or --lake is wrong.  The receiver refuses to start until the
                   operator accepts the lake.  Then the lake counts as older.
 
-Batches that are not acknowledged stay in the inbox, unless the lake has them, and get there under new commit numbers.
+Batches of unfinished commits stay in the inbox, unless the lake has them.  They reach the lake under a new app id.
 """
 
 from bisect import bisect_left, bisect_right
@@ -108,7 +108,7 @@ def reconcile(inbox: Inbox, lake: Lake) -> int:
 def _learn(inbox: Inbox, lake: Lake, share: Share) -> "Counter[str]":
     """Replace what the inbox knows of the vehicles of `share` by what the lake has.
 
-    Return how many of the known batches of each vehicle the lake lacks.
+    Return for each vehicle how many of its known batches the lake lacks.
     """
     half_landed = lake.half_landed()
     in_lake = [key for key in lake.known() if share.has(key.vehicle)]
@@ -126,7 +126,10 @@ def _learn(inbox: Inbox, lake: Lake, share: Share) -> "Counter[str]":
 
 
 def _lacking(numbers: Iterable[tuple[str, str, int, int]], keys: Iterable[BatchKey]) -> "Counter[str]":
-    """Return how many of the numbers, given as intervals, no key has, for each vehicle that lacks any."""
+    """Return for each vehicle how many of its `numbers`, which are intervals, no key has.
+
+    Vehicles of which every number has a key are left out.
+    """
     found: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for key in keys:
         found[key.vehicle, key.epoch].add(key.seq)

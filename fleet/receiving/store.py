@@ -213,7 +213,7 @@ class Store:
         )
 
     def _look_up(self, keys: Collection[BatchKey], accepted: Mapping[BatchKey, BatchRows]) -> set[BatchKey]:
-        """Return those of the batches `keys` that the lake has, and charge their vehicles for the work."""
+        """Return the batches of `keys` that the lake has, and charge their vehicles for the work."""
         if not keys:
             return set()
         started_s = time.monotonic()

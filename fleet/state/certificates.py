@@ -1,6 +1,6 @@
-"""Builds the certificates of the fleet: of its authority, those that the authority issues, and that of its receivers.
+"""Builds the certificates of the fleet: of its authority, of vehicles and the broker, and of its receivers.
 
-All of them use EC P-256.
+The authority issues the certificates of vehicles and of the broker.  All certificates use EC P-256.
 
 Pure: times and serial numbers are arguments.
 

@@ -36,7 +36,7 @@ async def nudge_all(cloud: Cloud, vehicles: Sequence[Vehicle], folder: Path) -> 
 
 
 def figures_of_nudge(vehicles: Sequence[Vehicle]) -> dict[str, Any]:
-    """Return how long the answers took, and the acknowledgements of the batches that waited meanwhile."""
+    """Return how long vehicles waited for their bundles, and for the acknowledgements of batches meanwhile."""
     asked = [vehicle.sent for vehicle in vehicles if vehicle.sent.asked_s]
     waits_s = [sent.answered_s - sent.asked_s for sent in asked if sent.answered_s]
     begun_s = min((sent.asked_s for sent in asked), default=0.0)

@@ -148,7 +148,7 @@ class Vehicle:
             async with asyncio.TaskGroup() as asking:
                 async for topic, payload in connection.messages():
                     if topic == topics.NUDGE:
-                        # A task, because acknowledgements must not wait for the broker to take the request.
+                        # The request is a task of its own, because acknowledgements must not wait for the broker.
                         asking.create_task(self._ask(connection))
                     elif topic == topics.push(self.name):
                         self._take_bundle(payload)

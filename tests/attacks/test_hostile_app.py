@@ -17,7 +17,7 @@ from lab.fleet import fleet_command
 from lab.vehicle import ask, ask_toggle
 from tests.agent.car import Car
 from tests.agent.pushes.world import toggles
-from tests.attacks.conftest import Record
+from tests.attack_report import RecordAttack
 from tests.integration.lake import in_lake, receiving, samples_in_lake
 
 pytestmark = pytest.mark.integration
@@ -60,10 +60,15 @@ def events(car: Car, kind: str) -> int:
     return int(in_lake(car, f"SELECT count(*) FROM events WHERE kind = '{kind}'"))
 
 
+@pytest.mark.attack(
+    "6",
+    "an app holds the port of toggles before the agent",
+    how="An app of another user binds the port first and serves its own toggles.",
+    before="telemetry ended",
+)
 def test_an_app_that_holds_the_port_first_ends_no_telemetry_and_keeps_the_port_no_longer_than_it_runs(
-    tmp_path: Path, attack: Record
+    tmp_path: Path, attack: RecordAttack
 ) -> None:
-    attack(name="port", how="An app holds the port of toggles before the agent starts, and serves its own toggles.")
     car = Car.make(tmp_path)
     file = tmp_path / "toggles.json"
     file.write_bytes(toggles())
@@ -87,4 +92,4 @@ def test_an_app_that_holds_the_port_first_ends_no_telemetry_and_keeps_the_port_n
     assert f"user {APP} holds the port 127.0.0.1:{car.serve_port}" in line["reason"]
     assert "headunit-agent.socket" in line["reason"]
     figure = {"samples_while_held": samples_meanwhile, "before": 0, "taken_over_s": round(taken_over_s, 1)}
-    attack(held=True, state_changed=False, receipt=NOT_LISTENING, figure=figure)
+    attack(receipt=NOT_LISTENING, figure=figure)

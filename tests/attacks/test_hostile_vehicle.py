@@ -20,7 +20,7 @@ from fleet.lake.query import QUESTIONS, ask, ask_sql
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
-from tests.attacks.conftest import Record
+from tests.attack_report import RecordAttack
 from tests.attacks.honest import Honest, driving, flooding, p99_s
 from tests.fleet.receiving import hostile
 from tests.fleet.vehicles import Vehicle, make_vehicle
@@ -104,6 +104,23 @@ ATTACKS: dict[str, Callable[[Vehicle], Iterator[bytes]]] = {
 }
 
 
+NAMES: dict[str, tuple[str, str, str]] = {
+    "rows": ("3", "a vehicle sends batches of half a million rows in 500 bytes", "502 bytes gave 8.3 million rows"),
+    "bombs": ("2", "a vehicle sends batches that exceed every limit", "519 bytes cost 62 s of CPU, 511 bytes 26 GB"),
+    "catalogues": ("3", "a vehicle sends catalogues of 40 kB that hold 30 MB", "20 messages of 294 bytes took 818 MB"),
+    "dates": ("3", "a vehicle names ever new dates", "6,000 files in the lake"),
+    "rubbish": ("15", "a vehicle floods the receiver with rubbish", "300 messages/s starved acknowledgements"),
+    "forks": ("1", "a vehicle sends different batches under one number", "the second batch was lost silently"),
+    "requests": ("4", "a vehicle asks for updates without end", "60 requests/s starved every acknowledgement"),
+}
+"""The line of the issue, the name and what it did before, of each attack."""
+
+
+def marked_as(name: str) -> pytest.MarkDecorator:
+    line, words, before = NAMES[name]
+    return pytest.mark.attack(line, words, how=(ATTACKS[name].__doc__ or "").strip(), before=before)
+
+
 async def paced(payloads: Iterator[bytes], pause_s: float) -> AsyncIterator[bytes]:
     for payload in payloads:
         yield payload
@@ -117,9 +134,10 @@ def rss_mb(pid: int) -> float:
 
 
 @pytest.mark.timeout(SECONDS + 400)
-@pytest.mark.parametrize("name", ATTACKS)
-def test_a_hostile_vehicle_delays_no_honest_one(fleet: FleetFolder, tmp_path: Path, attack: Record, name: str) -> None:
-    attack(how=(ATTACKS[name].__doc__ or "").strip())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marked_as(name)) for name in ATTACKS])
+def test_a_hostile_vehicle_delays_no_honest_one(
+    fleet: FleetFolder, tmp_path: Path, attack: RecordAttack, name: str
+) -> None:
     bad = make_vehicle(fleet, tmp_path / "bad")
     honest = [Honest(make_vehicle(fleet, tmp_path / f"car{i}")) for i in range(HONEST)]
     topic = topics.sync(bad.name) if name == "requests" else bad.topic
@@ -157,4 +175,3 @@ def test_a_hostile_vehicle_delays_no_honest_one(fleet: FleetFolder, tmp_path: Pa
     if MEASURING:
         assert latency_s < P99_S
         assert memory_mb < RSS_MB
-    attack(held=True, state_changed=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.car import command
-from tests.attacks.conftest import Record
+from tests.attack_report import RecordAttack
 from tests.attacks.test_hostile_vehicle import MEASURING, P99_S
 
 pytestmark = pytest.mark.integration
@@ -17,8 +17,13 @@ PERIOD_S = 30.0 if MEASURING else 2.0
 
 
 @pytest.mark.timeout(1_200)
-def test_a_nudge_to_the_whole_fleet_delays_no_acknowledgement(tmp_path: Path, attack: Record) -> None:
-    attack(how=f"{VEHICLES:,} vehicles are nudged while they send, and all ask for the whole release at once.")
+@pytest.mark.attack(
+    "4",
+    "the whole fleet is nudged at once",
+    how="All vehicles are nudged while they send (2,000 in make attacks), and all ask for the whole release at once.",
+    before="every acknowledgement starved",
+)
+def test_a_nudge_to_the_whole_fleet_delays_no_acknowledgement(tmp_path: Path, attack: RecordAttack) -> None:
     arguments = ("--vehicles", str(VEHICLES), "--minutes", str(MINUTES), "--period", str(PERIOD_S), "--nudge")
     done = command("fleet", "simulate", *arguments, "--out", tmp_path / "report.json", seconds=1_100)
     report = json.loads((tmp_path / "report.json").read_text())
@@ -30,4 +35,3 @@ def test_a_nudge_to_the_whole_fleet_delays_no_acknowledgement(tmp_path: Path, at
     assert nudged["batches"] > 0
     if MEASURING:
         assert nudged["latency_p99_ms"] < P99_S * 1_000
-    attack(held=True, state_changed=False)

@@ -22,7 +22,7 @@ from fleet.lake.query import ask_sql
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
-from tests.attacks.conftest import Record
+from tests.attack_report import RecordAttack
 from tests.attacks.honest import endpoint_of
 from tests.fleet.vehicles import Vehicle, make_vehicle
 
@@ -91,10 +91,14 @@ def said(output: str, event: str) -> dict[str, Any]:
     return dict(lines[0])
 
 
+@pytest.mark.attack(
+    "8",
+    "the lake is put back to an older backup",
+    how="The lake is put back to a backup that lacks acknowledged batches; the inbox is not.",
+)
 def test_a_lake_that_is_older_than_its_inbox_is_said_and_what_it_lost_is_taken_again(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: Record
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack
 ) -> None:
-    attack(how="The lake is put back to a backup that lacks acknowledged batches; the inbox is not.")
     drive(fleet, broker, vehicle, tmp_path / "1.log", 1, 2)
     shutil.copytree(fleet.lake, tmp_path / "backup")
     drive(fleet, broker, vehicle, tmp_path / "2.log", 3, 4)
@@ -104,18 +108,20 @@ def test_a_lake_that_is_older_than_its_inbox_is_said_and_what_it_lost_is_taken_a
     assert (line["missing"], line["vehicles"]) == (2, {vehicle.name: 2})
     assert in_lake(fleet) == dict.fromkeys(range(1, 6), 1)
     attack(
-        held=True,
-        state_changed=False,
         receipt="lake_is_older",
         figure={"missing_and_said": 2, "missing_and_said_before": 0},
     )
 
 
 @pytest.mark.parametrize("deleted", ["", "samples", "batches"])
+@pytest.mark.attack(
+    "8",
+    "the lake or one of its tables is deleted",
+    how="The lake, or one of its tables, is deleted; the inbox is not.",
+)
 def test_a_lake_that_was_deleted_is_refused_until_the_operator_accepts_it(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: Record, deleted: str
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack, deleted: str
 ) -> None:
-    attack(how="The lake, or one of its tables, is deleted; the inbox is not.")
     drive(fleet, broker, vehicle, tmp_path / "1.log", 1, 2)
     shutil.rmtree(fleet.lake / deleted)
     with run(fleet, broker, tmp_path / "2.log") as receiver:
@@ -130,13 +136,18 @@ def test_a_lake_that_was_deleted_is_refused_until_the_operator_accepts_it(
         assert receiver.stop() == 0
     drive(fleet, broker, vehicle, tmp_path / "4.log", 4)
     assert in_lake(fleet) == ({1: 1, 2: 1, 3: 1, 4: 1} if deleted != "samples" else {3: 1, 4: 1})
-    attack(held=True, state_changed=False, receipt="exit 1, --accept-lake", figure=None)
+    attack(receipt="exit 1, --accept-lake")
 
 
+@pytest.mark.attack(
+    "8",
+    "two copies of a fleet folder write to one lake",
+    how="A copy of the fleet folder runs beside the original, with the same lake and broker.",
+    before="2 of 4 acknowledged batches missing",
+)
 def test_two_copies_of_a_fleet_folder_on_one_lake_never_acknowledge_what_is_not_there(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: Record
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack
 ) -> None:
-    attack(how="A copy of the fleet folder runs beside the original, with the same lake and broker.")
     drive(fleet, broker, vehicle, tmp_path / "1.log", 1)
     copy = FleetFolder(tmp_path / "copy")
     shutil.copytree(fleet.root, copy.root, ignore=shutil.ignore_patterns("lake"))
@@ -155,13 +166,17 @@ def test_two_copies_of_a_fleet_folder_on_one_lake_never_acknowledge_what_is_not_
     assert in_lake(fleet) == dict.fromkeys(range(1, 6), 1)
     drive(fleet, broker, vehicle, tmp_path / "4.log", 2, 3, 4, 5, 6)  # the original learns what the copy has stored
     assert in_lake(fleet) == dict.fromkeys(range(1, 7), 1)
-    attack(held=True, state_changed=False, receipt="has claimed", figure={"missing": 0, "missing_before": 2})
+    attack(receipt="has claimed", figure={"missing": 0, "missing_before": 2})
 
 
+@pytest.mark.attack(
+    "8",
+    "the inbox is put back to an older backup",
+    how="The inbox is put back to a backup that lacks acknowledged batches; the lake is not.",
+)
 def test_an_inbox_that_is_older_than_its_lake_learns_from_it(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: Record
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack
 ) -> None:
-    attack(how="The inbox is put back to a backup that lacks acknowledged batches; the lake is not.")
     drive(fleet, broker, vehicle, tmp_path / "1.log", 1)
     shutil.copytree(fleet.receiver, tmp_path / "backup")
     drive(fleet, broker, vehicle, tmp_path / "2.log", 2, 3)
@@ -169,13 +184,18 @@ def test_an_inbox_that_is_older_than_its_lake_learns_from_it(
     shutil.copytree(tmp_path / "backup", fleet.receiver)
     said(drive(fleet, broker, vehicle, tmp_path / "3.log", 2, 3, 4), "inbox_is_older")
     assert in_lake(fleet) == dict.fromkeys(range(1, 5), 1)
-    attack(held=True, state_changed=False, receipt="inbox_is_older", figure=None)
+    attack(receipt="inbox_is_older")
 
 
+@pytest.mark.attack(
+    "8",
+    "the receiver recovers once with a wrong sealing key",
+    how="The receiver is killed while batches are in its inbox, and started once with another HPKE key.",
+    before="quarantined batches acknowledged as stored",
+)
 def test_a_batch_that_a_wrong_key_could_not_open_at_recovery_is_never_known_as_stored(
-    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: Record
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack
 ) -> None:
-    attack(how="The receiver is killed while batches are in its inbox, and started once with another HPKE key.")
     drive(fleet, broker, vehicle, tmp_path / "1.log", 1)
     with run(fleet, broker, tmp_path / "2.log") as receiver:
         receiver.until_connected()
@@ -197,4 +217,4 @@ def test_a_batch_that_a_wrong_key_could_not_open_at_recovery_is_never_known_as_s
     output = drive(fleet, broker, vehicle, tmp_path / "4.log", 1, 2, 3)
     assert '"epoch_forked"' not in output
     assert in_lake(fleet) == {1: 1, 2: 1, 3: 1}
-    attack(held=True, state_changed=False, receipt="quarantine", figure={"missing": 0, "missing_before": 1})
+    attack(receipt="quarantine", figure={"missing": 0, "missing_before": 1})

@@ -15,7 +15,7 @@ from agent.pushes.release import Question, Reason
 from tests.agent.pushes.world import Fleet, question, toggles
 from tests.agent.system import intruder
 from tests.agent.system.intruder import ATTEMPTS, prepared
-from tests.attacks.conftest import Record
+from tests.attack_report import RecordAttack
 
 pytestmark = pytest.mark.integration
 
@@ -37,8 +37,12 @@ async def tried(attempt: str, asked: Question, targets: str) -> str:
     return verdict.detail
 
 
-def test_verifier(tmp_path: Path, attack: Record) -> None:
-    attack(how="Run code in the verifier of pushes, and try to get files, sockets, programs and other processes.")
+@pytest.mark.attack(
+    "10",
+    "an intruder runs code in the verifier of pushes",
+    how="Run code in the verifier, and try to get files, sockets, programs and other processes.",
+)
+def test_verifier(tmp_path: Path, attack: RecordAttack) -> None:
     fleet = Fleet(tmp_path / "fleet")
     fleet.publish(toggles())
     asked = question(fleet, fleet.bundle())
@@ -70,4 +74,3 @@ def test_verifier(tmp_path: Path, attack: Record) -> None:
     genuine = asyncio.run(examine(asked))
     assert genuine.reason is None
     assert genuine.release is not None
-    attack(held=True)

@@ -27,7 +27,6 @@ FRAMES_A_TICK: Final = 2
 FRAME: Final = struct.Struct("=IB3x8s")
 LOOK_S: Final = 0.2
 LAST_DRIVE_S: Final = 3.0
-SETTLE_S: Final = 1.0  # the source reads the ring every 100 ms, and what it has not read is not stored by a stop
 PATIENCE_S: Final = 240.0
 QUIET: Final = 8  # looks in a row, half a second apart; losses are reported every two seconds
 SYNCHRONISED: Final = Path("/run/systemd/timesync/synchronized")
@@ -139,7 +138,6 @@ def deliver(world: CutWorld, vehicle: Vehicle, agent: Agent) -> None:
     """
     broker = Broker(world.fleet, world.folder / "broker", port=vehicle.broker_port)
     receiver = Receiver(world.fleet, broker.fleet_port, world.folder / "receiver.log")
-    time.sleep(SETTLE_S)
     assert agent.stop() == 0, agent.output()
     with broker, receiver.running_now():
         agent.start()

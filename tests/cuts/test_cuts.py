@@ -27,6 +27,12 @@ def fates(tmp_path_factory: pytest.TempPathFactory) -> list[Fate]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.attack(
+    "3a",
+    "the power of whole machines is cut, also with wrong clocks",
+    how="Machines under User Mode Linux are killed as a whole; each frame is looked for in lake and ledger.",
+    before="3 of 3 cuts left no entry in the ledger",
+)
 def test_after_cuts_each_frame_is_in_the_lake_once_at_the_right_time_or_named_by_the_ledger(
     fates: list[Fate], scenario: str
 ) -> None:

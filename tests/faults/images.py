@@ -20,6 +20,9 @@ from tests.faults.world import FaultyWorld
 STOPPED_S: Final = 10.0
 IMAGE_S: Final = 60.0
 CHECKPOINTS_S: Final = 5.0
+WINDOW_S: Final = 8.0
+"""The longest window of the campaign lasts 6 s, and storing it takes some time."""
+
 AGAIN_S: Final = 1.0
 
 
@@ -53,10 +56,13 @@ class Images:
             found = await asyncio.to_thread(self._counts_of_image)
             waited_s = time.monotonic() - began_s
             if found is not None and not found.unreported and (found.checkpoints[0] or waited_s > CHECKPOINTS_S):
-                return
+                break
             if waited_s > IMAGE_S:
                 raise Permanent(f"The agent did not report its losses within {IMAGE_S:.0f} s.")
             await asyncio.sleep(AGAIN_S)
+        # A frozen agent sends the windows as a whole if it is not killed before they end.
+        if image.frozen:
+            await asyncio.sleep(WINDOW_S)
 
     def put_back(self, restored: Restored) -> Path | None:
         """Put the images of `restored` back.  Return a copy of the replaced lake, if it is the lake."""

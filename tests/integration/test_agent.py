@@ -320,6 +320,13 @@ def test_only_crashes_count_against_a_release_on_trial(car: Car) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGABRT])  # a crash, and what the watchdog sends after a hang
+@pytest.mark.attack(
+    "7",
+    "a release crashes or hangs the agent after its trial",
+    how="A real agent is killed, or aborted as by the watchdog, again and again after the trial.",
+    before="no way back after the trial",
+    receipt="push_reverted",
+)
 def test_an_agent_that_crashes_after_the_trial_comes_back_with_the_release_before(
     car: Car, end: signal.Signals
 ) -> None:
@@ -346,6 +353,12 @@ def test_an_agent_that_crashes_after_the_trial_comes_back_with_the_release_befor
     assert on_trial(car) == trial.Slots(current=old, refused=7)
 
 
+@pytest.mark.attack(
+    "12",
+    "three power cuts soon after a start",
+    how="A real agent is killed in three boots while a release is on trial.",
+    before="a good release was refused",
+)
 def test_three_power_cuts_soon_after_a_start_do_not_refuse_a_good_release(car: Car) -> None:
     car.write(pushes="trial_s = 3")
     put_on_trial(car, "0")

@@ -20,6 +20,7 @@ from agent.serve.toggles import EVALUATE
 from agent.system.boot import boot_id
 from lab.process import PATIENCE_S
 from tests.agent.car import Car
+from tests.attack_report import RecordAttack
 
 pytestmark = pytest.mark.integration
 
@@ -102,13 +103,22 @@ def ask(car: Car) -> list[dict[str, Any]]:
         app.close()
 
 
-def test_a_rule_that_passes_validation_cannot_stop_the_signs_of_life_or_telemetry(tmp_path: Path) -> None:
+@pytest.mark.attack(
+    "7",
+    "an app asks for the most expensive rule that passes validation",
+    how="30 apps ask for rules of nested loops over a list of 20,000 elements.",
+    before="no watchdog ping in 36 s",
+)
+def test_a_rule_that_passes_validation_cannot_stop_the_signs_of_life_or_telemetry(
+    tmp_path: Path, attack: RecordAttack
+) -> None:
     car, watchdog = car_with_toggles(tmp_path), Watchdog(tmp_path / "notify")
     with car.running(environment=watchdog.environment) as agent, ThreadPoolExecutor(REQUESTS) as apps:
         agent.until_status(lambda status: "plain" in status["toggles"], "serving toggles")
         with watchdog.listening():
             asked = [apps.submit(ask, car) for _ in range(REQUESTS)]
             wait(asked, ATTACK_S)
+        attack(figure={"longest_s_without_ping": round(watchdog.longest_s, 2)})
         assert watchdog.longest_s < QUIET_S
         assert agent.stop() == 0  # although most requests still wait
         (stopped,) = agent.lines("agent_stopped")

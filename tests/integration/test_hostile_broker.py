@@ -15,6 +15,7 @@ from bench.process_costs import memory_kb
 from fleet.state.folder import FleetFolder
 from tests.agent.car import Car
 from tests.agent.link.test_packets import packet, publish
+from tests.attack_report import RecordAttack
 from tests.integration.hostile_broker import HostileBroker, Repeated
 
 pytestmark = pytest.mark.integration
@@ -25,17 +26,27 @@ ROOM_KB = 30_000  # An agent grows by 2 MB in 40 such connections.  A packet tha
 FLOOD_BYTES = 100_000_000
 
 
-def test_a_packet_of_250_mb_is_dropped_on_its_announced_length_and_the_agent_lives(tmp_path: Path) -> None:
+@pytest.mark.attack(
+    "5",
+    "a broker announces a packet of 250 MB",
+    how="A broker sends 250 MB in one PUBLISH, again at every connection.",
+    before="912 MB",
+)
+def test_a_packet_of_250_mb_is_dropped_on_its_announced_length_and_the_agent_lives(
+    tmp_path: Path, attack: RecordAttack
+) -> None:
     car = Car.make(tmp_path)
-    attack = Repeated(HUGE_PUBLISH, bytes(65_536), ANNOUNCED_BYTES)
+    huge = Repeated(HUGE_PUBLISH, bytes(65_536), ANNOUNCED_BYTES)
     with car.running() as agent:
         agent.until_status(lambda status: status["link"]["problem"], "one attempt to connect")
         before_kb = memory_kb(agent.pid, "VmHWM:")
-        with HostileBroker(car.fleet.broker_certificate, car.fleet.broker_key, attack, port=car.broker_port) as broker:
+        with HostileBroker(car.fleet.broker_certificate, car.fleet.broker_key, huge, port=car.broker_port) as broker:
             broker.until_taken(4)
             agent.until_status(lambda status: "announced" in (status["link"]["problem"] or ""), "the reason is told")
         assert agent.running
-        assert memory_kb(agent.pid, "VmHWM:") - before_kb < ROOM_KB
+        after_kb = memory_kb(agent.pid, "VmHWM:")
+        attack(figure={"agent_mb": after_kb // 1000, "grown_mb": (after_kb - before_kb) // 1000})
+        assert after_kb - before_kb < ROOM_KB
     assert max(broker.taken_bytes) < 8_000_000  # what the buffers of two sockets hold
 
 
@@ -71,6 +82,11 @@ def attacked(car: Car, attack: Repeated) -> Iterator[Endpoint]:
         (publish() * 1000, "wait to be read"),
     ],
     ids=["pings", "messages of QoS 2", "properties", "answers", "unread messages of QoS 0", "unread messages"],
+)
+@pytest.mark.attack(
+    "5",
+    "a broker floods a client",
+    how="A broker sends 100 MB of answers, properties or messages that nobody reads.",
 )
 def test_a_flood_ends_the_connection_before_it_fills_the_memory(car: Car, chunk: bytes, reason: str) -> None:
     async def attempt(endpoint: Endpoint) -> None:

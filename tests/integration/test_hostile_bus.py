@@ -8,6 +8,7 @@ import pytest
 from agent.telemetry.collect.senders import MAX_SENDERS
 from lab.process import PATIENCE_S
 from tests.agent.car import Car
+from tests.attack_report import RecordAttack
 from tests.integration.test_agent import frames, spooled
 
 pytestmark = pytest.mark.integration
@@ -47,8 +48,15 @@ def resident_mb(pid: int) -> float:
     return int(line.split()[1]) / 1_000
 
 
+@pytest.mark.attack(
+    "11",
+    "a device floods the bus from random source addresses",
+    how="60,000 frames of random J1939 senders and messages.",
+    before="257 MB in 70 s",
+    receipt="too_many_senders",
+)
 def test_a_flood_of_random_j1939_senders_is_bounded_and_an_honest_sender_goes_on_being_collected(
-    tmp_path: Path,
+    tmp_path: Path, attack: RecordAttack
 ) -> None:
     database, log = tmp_path / "truck.dbc", tmp_path / "flood.log"
     write_database(database)
@@ -61,6 +69,7 @@ def test_a_flood_of_random_j1939_senders_is_bounded_and_an_honest_sender_goes_on
         before_mb = resident_mb(agent.pid)
         agent.until_status(frames(FLOOD_FRAMES), "replayed", PATIENCE_S * 3)
         grown_mb = resident_mb(agent.pid) - before_mb
+        attack(figure={"grown_mb": round(grown_mb)})
         assert agent.stop() == 0
     groups = [group for window in spooled(car) for group in window.groups]
     collected = sum(len(group.t_us) for group in groups)

@@ -99,6 +99,12 @@ def test_a_message_arrives_and_is_acknowledged(fleet: World) -> None:
     run(work)
 
 
+@pytest.mark.attack(
+    "2",
+    "a hostile message is retained at the broker",
+    how="A message is published as retained, and a client connects later.",
+    before="the receiver ended again at every start",
+)
 def test_a_retained_message_reaches_nobody_who_connects_later(fleet: World) -> None:
     async def work() -> None:
         async with connect(fleet.endpoint(VEHICLE)) as connection:

@@ -38,6 +38,13 @@ def deliver(car: Car) -> None:
         assert agent.stop() == 0
 
 
+@pytest.mark.attack(
+    "1",
+    "the disk of a vehicle is put back to an older image",
+    how="A real agent drives, delivers, gets an older image of its state, and drives again under the same numbers.",
+    before="0 of 260,873 samples in the lake, nothing lost on paper",
+    receipt="epoch_forked",
+)
 def test_a_vehicle_whose_disk_is_put_back_delivers_what_it_collects_then(car: Car) -> None:
     image = car.folder / "image"
     drive_offline(car)

@@ -107,6 +107,11 @@ PROCESSES = {"the agent": agent, "the verifier of pushes": verifier, "the compil
 
 
 @pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.attack(
+    "9",
+    "an app reads the memory of a program that holds the device key",
+    how="An app opens the memory of agent, verifier and compiler.",
+)
 def test_no_app_reads_the_memory_of(name: str, tmp_path: Path) -> None:
     if AS_APP and shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed: apt-get install util-linux")
@@ -118,6 +123,12 @@ def test_no_app_reads_the_memory_of(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.attack(
+    "9",
+    "the watchdog aborts a program that holds the device key",
+    how="SIGABRT is sent to agent, verifier and compiler.",
+    before="a core with the device key",
+)
 def test_no_crash_and_no_watchdog_leaves_a_core_of(name: str, tmp_path: Path) -> None:
     with anything_else(tmp_path) as process:
         if not leaves_core(process, tmp_path):

@@ -27,6 +27,12 @@ def until_stored(agent: Agent, batches: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("behind_ns", BEHIND_NS.values(), ids=BEHIND_NS)
 @pytest.mark.parametrize("set_in", ["the first boot", "the second boot"])
+@pytest.mark.attack(
+    "3b",
+    "a car boots offline without a clock",
+    how="A real agent stores batches under a wrong clock, which is set in this boot or in the next.",
+    before="40,000 of 40,000 samples evicted as over age",
+)
 def test_a_car_that_booted_offline_without_a_clock_keeps_its_spool_once_the_clock_is_set(
     tmp_path: Path, behind_ns: int, set_in: str
 ) -> None:

@@ -1,38 +1,33 @@
 """Drives the capture of two buses, and checks after a power cut that every frame is durable or named in the ledger.
 
-An agent starts as in production.  Rings are opened at the very start, unless an earlier process has left them.  Then
-the spool is opened, the run is recorded, and frames are read from where the campaigns need them.  The agent may be
-killed at any of these steps.  The rings are the real ones over simulated memory; a power cut closes them.
+An agent starts as in production.  Rings are opened and noted at the very start, unless an earlier process has left
+them.  Then the spool is opened, the run is recorded, and frames are read from where the campaigns need them.  The agent
+may be killed at any of these steps, stopped, or replaced by another agent (a reload).  A power cut closes the rings.
 """
 
 import json
-import mmap
-import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from agent.formats.topics import Lane
 from agent.formats.up.losses import Reason
-from agent.sources import ring_layout
 from agent.sources.kept_rings import new_ring_id
-from agent.sources.ring_socket import PacketRing
+from agent.system import durable
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
+from agent.telemetry.spool.listening import Listening, ListeningNote
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.spool import Spool
-from can_dbc.frames import FrameBlock
-from tests.agent.sources.test_ring_layout import Kernel, classic
+from tests.agent.sources.test_ring_layout import classic
+from tests.powercut.rings import Memory, Source
 from tests.powercut.spools import NOW
 
 BUSES = ("can0", "can1")
 CAMPAIGNS = ("short", "long")
-SLOTS = 96
 BEGAN_US = 1_700_000_000_000_000
 NewId = Callable[[], str]
 
@@ -46,54 +41,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class CaptureState:
-    """The frames that rings have captured for a run that the spool knows, and the time of the last of them."""
+    """The frames that rings have captured for a run or start that the disk knows, and the time of the last of them."""
 
     owed: frozenset[Frame]
     now_us: int
-
-
-class Memory:
-    """The memory of one ring.  It has the methods of a socket that a ring needs."""
-
-    def __init__(self, ring_id: str) -> None:
-        self.ring_id = ring_id
-        self._fd = os.memfd_create("ring")
-        os.truncate(self._fd, SLOTS * ring_layout.SLOT_BYTES)
-        self.kernel = Kernel(SLOTS)
-        self.kernel.memory = np.frombuffer(mmap.mmap(self._fd, SLOTS * ring_layout.SLOT_BYTES), np.uint8)
-        self.kernel.slots = self.kernel.memory.view(ring_layout.SLOT)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def close(self) -> None:
-        """Do nothing: the service manager keeps the ring."""
-
-    def cut(self) -> None:
-        os.close(self._fd)
-
-
-class Source:
-    """Captures one bus, as `agent.sources.packet_ring` does."""
-
-    pressed = False
-
-    def __init__(self, bus: str, memory: Memory) -> None:
-        self.buses, self.position_name = (bus,), bus
-        self.held_in = memory.ring_id
-        self._ring = PacketRing(cast("Any", memory), SLOTS * ring_layout.SLOT_BYTES, bus, memory.ring_id)
-
-    def begin(self, *, used: int, needed: int) -> None:
-        self._ring.begin(used)
-
-    def release(self, number: int) -> None:
-        self._ring.release(number)
-
-    def read(self) -> FrameBlock | None:
-        return self._ring.read((self.buses[0],))
-
-    def close(self) -> None:
-        self._ring.close()
 
 
 @dataclass
@@ -160,12 +111,14 @@ class Agent:
             self._open[campaign] = self._new_window()
         self._holdings.release(CAMPAIGNS)
 
-    def stop(self) -> None:
+    def stop(self, *, reloads_at_us: int | None = None) -> None:
+        """Store everything and end.  After a reload, another agent of this process goes on with the rings."""
         for source in self.sources:
             self.read(source)
         for campaign in CAMPAIGNS:
             self.close_window(campaign)
-        self.spool.end_run()
+        captured = {} if reloads_at_us is None else {source.buses[0]: source.held_in for source in self.sources}
+        self.spool.end_run(captured=captured, since_us=reloads_at_us)
         self.kill()
 
     def kill(self) -> None:
@@ -190,7 +143,7 @@ class Drive:
         self.rings: dict[str, Memory] = {}
         self.agent: Agent | None = None
         self.now_us = BEGAN_US
-        self.running = False  # whether the spool has a run that has not ended well
+        self.capturing = False  # whether the disk knows a run that has not ended well, or a start
         self.captured: set[Frame] = set()
         self.owed: set[Frame] = set()
 
@@ -205,7 +158,7 @@ class Drive:
                 ring.kernel.receive(classic(number, b""), seconds, us * 1_000)
                 if len(ring.kernel.sent) > sent:
                     self.captured.add(Frame(bus, number, self.now_us))
-        if self.running:
+        if self.capturing:
             self.owe()
 
     def owe(self) -> None:
@@ -217,11 +170,17 @@ class Drive:
         for bus in BUSES:
             if bus not in self.rings:
                 self.rings[bus] = Memory(self.ids())
+        ListeningNote(self.root / "state" / "spool", durable.current()).add(
+            Listening(bus, ring.ring_id, since_us) for bus, ring in self.rings.items()
+        )
+        self.capturing = True
         self.frames()
         if self.chance.random() < 0.3:
             return  # the agent is killed before the spool is opened
+        self.begin(since_us)
+
+    def begin(self, since_us: int) -> None:
         self.agent = Agent(self.root, self.rings, self.chance, since_us=since_us, now_us=self.now_us)
-        self.running = True
         self.owe()
 
     def act(self) -> None:
@@ -244,8 +203,13 @@ class Drive:
                 self.frames()
             case _ if self.chance.random() < 0.3:
                 agent.stop()
-                self.agent, self.running = None, False
+                self.agent, self.capturing = None, False
                 self.frames()
+            case _ if self.chance.random() < 0.3:
+                since_us = self.now_us
+                agent.stop(reloads_at_us=since_us)
+                self.frames()
+                self.begin(since_us)
 
 
 def open_spool(root: Path) -> Spool:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.telemetry.spool.listening import ListeningNote
+from agent.telemetry.spool.spool import Spool
 from tests.powercut.captures import check_captures, drive_captures
 from tests.powercut.cuts import cut_drive
 from tests.powercut.platter import FOLDER, SECTOR, Inode, Model
@@ -34,6 +36,7 @@ def test_a_sync_that_is_left_out_is_found(store: str, kind: str) -> None:
         ("spool", "file", ".batch"),
         ("spool", "file", "-wal"),
         ("spool_without_index", "folder", "checkpoints"),
+        ("captures", "file", "listening"),
         ("push_store", "file", "state."),
         ("push_store", "folder", "releases"),
         ("receiver", "file", "receiver.db"),
@@ -54,6 +57,22 @@ def test_a_new_ring_that_is_taken_for_that_of_the_run_before_is_found(monkeypatc
     monkeypatch.setitem(STORES, "mistaken", (partial(drive_captures, ids=same), partial(check_captures, ids=same)))
     violations = [violation for seed in range(5) for violation in cut_drive("mistaken", seed, 25)]
     assert any("which the ledger does not name" in violation.what for violation in violations)
+
+
+def unnamed(seeds: int) -> bool:
+    violations = [violation for seed in range(seeds) for violation in cut_drive("captures", seed, 25)]
+    return any("which the ledger does not name" in violation.what for violation in violations)
+
+
+def test_a_start_that_is_not_noted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ListeningNote, "add", lambda _self, _rings: None)
+    assert unnamed(10)
+
+
+def test_a_reload_that_does_not_hand_over_its_rings_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    end_run = Spool.end_run
+    monkeypatch.setattr(Spool, "end_run", lambda spool, **_: end_run(spool))
+    assert unnamed(40)
 
 
 def left(model: Model, file: Path) -> set[bytes | None]:

@@ -17,6 +17,12 @@ def _calls(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", INSTALLERS)
+@pytest.mark.attack(
+    "16",
+    "a build dependency is exchanged in the registry",
+    how="Every call of pip in Makefile, README and installer is read: it checks hashes, or it may download nothing.",
+    before="fetched, neither pinned nor hashed",
+)
 def test_every_installation_checks_hashes_or_downloads_nothing(name: str) -> None:
     calls = _calls((ROOT / name).read_text())
     assert len(calls) >= 2

@@ -76,6 +76,12 @@ def test_the_unit_asks_for_no_capability_but_raw_sockets() -> None:
     assert capabilities == ["CAP_NET_RAW", "CAP_NET_RAW"]
 
 
+@pytest.mark.attack(
+    "5",
+    "an agent crashes more often than a start limit allows",
+    how="The unit is read: it has no start limit and restarts the agent always.",
+    before="the service stayed down after ten crashes",
+)
 def test_no_number_of_crashes_leaves_a_vehicle_silent_for_ever() -> None:
     unit = UNIT.read_text()
     settings = dict(

@@ -61,6 +61,10 @@ class Supervisor:
     def cut_power(self) -> None:
         """Kill the process, and close all descriptors that this service manager keeps."""
         self.kill()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close all descriptors that this service manager keeps, as a machine does that is switched off."""
         with self._changed:
             for descriptor in self.held.values():
                 os.close(descriptor)

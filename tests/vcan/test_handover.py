@@ -9,7 +9,7 @@ import can
 from structlog.testing import capture_logs
 
 from agent.sources import BusLoss
-from agent.sources.kept_rings import adopt, drop_unused, listen
+from agent.sources.kept_rings import adopt, drop_unused, listen, prepare
 from agent.sources.packet_ring import PacketRingSource
 from agent.system.descriptors import Descriptors
 from agent.system.sd_notify import Notifier
@@ -27,6 +27,12 @@ def source(kept: Descriptors | None, losses: list[BusLoss], **settings: int) -> 
     return PacketRingSource(
         bus="can0", interface="can0", drain_ms=5, on_loss=losses.append, descriptors=kept, **settings
     )
+
+
+def listen_early(interface: str, kept: Descriptors) -> None:
+    ring = prepare(interface, 8_000_000, kept)
+    if ring is not None:
+        listen(ring, kept)
 
 
 async def read(of: PacketRingSource, *ids: int) -> FrameBlock:
@@ -123,16 +129,19 @@ def test_the_ring_of_an_interface_that_is_no_longer_configured_is_dropped() -> N
         asyncio.run(scenario())
 
 
-def test_frames_that_nobody_will_fetch_are_reported_when_the_source_closes() -> None:
+def test_what_is_in_the_ring_when_the_source_closes_is_the_rest() -> None:
     async def scenario() -> None:
         losses: list[BusLoss] = []
-        async with aclosing(source(None, losses, ring_bytes=61_440).blocks()) as blocks:  # 384 frames
+        of = source(None, losses, ring_bytes=61_440)  # 384 frames
+        async with aclosing(of.blocks()) as blocks:
             waiting = asyncio.ensure_future(anext(blocks))
             await asyncio.sleep(0.1)
             send(1)
             await waiting
             send(*range(500))
-        assert [(loss.count, loss.detail) for loss in losses] == [(117, "ring full"), (383, "source closed")]
+        assert [(loss.count, loss.detail) for loss in losses] == [(117, "ring full")]
+        assert of.rest is not None
+        assert (of.rest.first, of.rest.can_id.tolist()) == (1, list(range(383)))
 
     with can_interfaces.vcan("can0"):
         asyncio.run(scenario())
@@ -160,9 +169,9 @@ def test_held_frames_press_at_half_of_the_ring() -> None:
 def test_what_came_between_listening_and_the_source_is_its_first_block() -> None:
     async def scenario() -> None:
         kept, losses = Descriptors(Notifier({}), {}), list[BusLoss]()
-        listen("can0", 8_000_000, kept)
+        listen_early("can0", kept)
         send(1, 2)
-        listen("can0", 8_000_000, kept)  # the ring is kept already, so no second one is made
+        listen_early("can0", kept)  # the ring is kept already, so no second one is made
         assert len(kept.names()) == 1
         of = source(kept, losses)
         of.begin(used=7, needed=7)  # positions of an earlier process, whose ring is lost
@@ -179,13 +188,13 @@ def test_what_came_between_listening_and_the_source_is_its_first_block() -> None
 def test_the_ring_that_listens_early_is_told_from_the_ring_of_the_reader_before() -> None:
     async def scenario() -> None:
         before, after = Descriptors(Notifier({}), {}), Descriptors(Notifier({}), {})
-        listen("can0", 8_000_000, before)
+        listen_early("can0", before)
         first = source(before, [])
         held_in = first.held_in
         assert held_in == source(before, []).held_in
         await read(first, 1)
         assert source(before, []).held_in == held_in
-        listen("can0", 8_000_000, after)  # a power cut has closed all rings
+        listen_early("can0", after)  # a power cut has closed all rings
         assert source(after, []).held_in not in {held_in, ""}
 
     with can_interfaces.vcan("can0"):
@@ -194,11 +203,11 @@ def test_the_ring_that_listens_early_is_told_from_the_ring_of_the_reader_before(
 
 def test_what_cannot_be_listened_to_yet_is_left_to_its_source() -> None:
     kept = Descriptors(Notifier({}), {})
-    listen("can0", 8_000_000, kept)  # this interface does not exist yet
-    listen("lo", 8_000_000, kept)  # this is not a CAN interface
+    listen_early("can0", kept)  # this interface does not exist yet
+    listen_early("lo", kept)  # this is not a CAN interface
     can_interfaces.add("can0", up=False)
     try:
-        listen("can0", 8_000_000, kept)
+        listen_early("can0", kept)
         assert kept.names() == ()
     finally:
         can_interfaces.remove("can0")

@@ -100,7 +100,6 @@ def test_after_every_cut_the_ledger_names_all_that_is_missing_on_a_ring_captured
             process.terminate()
             process.wait()
         counts = {bus: settled(bus) for bus in BUSES}
-        time.sleep(1)
         assert service.stop(PATIENCE_S) == 0, service.log
         dump.terminate()
         dump.wait()

@@ -24,7 +24,8 @@ from agent.formats.topics import is_vehicle
 AudienceLists = Mapping[str, tuple[str | int, ...]]
 EVERYONE: Final[AudienceLists] = {}
 _KEYS: Final = ("brand", "model", "market", "model_year", "vehicle")
-_DIGEST_BYTES: Final = 16  # pseudonyms are random, so 128 bits never meet by accident, and more would fill the bundle
+# Pseudonyms are random, so two digests of 128 bits are never equal by accident.  Longer digests would fill the bundle.
+_DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Attributes:
 
 
 def audience_field(audience: AudienceLists, sha256: str) -> dict[str, object]:
-    """Return the field `custom` that gives a document to `audience`.  `sha256` is the document's hash in hex."""
+    """Return the field `custom` for a document that is for `audience`.  `sha256` is the document's hash in hex."""
     lists = {key: list(values) for key, values in audience.items()}
     if "vehicle" in lists:
         # Sorting hides the order in which the publisher named the vehicles.
@@ -85,6 +86,6 @@ def parse_audience(text: str | None) -> AudienceLists:
             raise Permanent(f"audience term {term!r}: the model year is not a number; write it like model_year=2026")
         # A document for a mistyped vehicle would reach no vehicle, and the signed digest would not show why.
         if key == "vehicle" and not is_vehicle(value):
-            raise Permanent(f"audience term {term!r}: this is not a pseudonym; write it as `fleet enrol` printed it")
+            raise Permanent(f"audience term {term!r}: this is not a pseudonym; copy the one that `fleet enrol` printed")
         lists[key] = (*lists.get(key, ()), int(value) if key == "model_year" else value)
     return lists

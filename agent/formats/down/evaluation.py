@@ -1,6 +1,6 @@
 """Evaluate toggles with the evaluator of flagd, which only this file imports.
 
-This file is pure except for `$flagd.timestamp`, which it reads from the clock.
+This file is pure except that it reads the clock for `$flagd.timestamp`.
 
 Invariants:
 
@@ -84,7 +84,8 @@ class Evaluator:
         self._toggles = toggles
         self._core = FlagdCore()
         try:
-            # flagd cannot interrupt a rule.  So `rules` evaluates it, and flagd only looks its outcome up.
+            # flagd cannot interrupt a rule.  The module `rules` therefore evaluates the rule, and flagd only looks up
+            # the outcome.
             definition = json.loads(toggles.resolved)
             self._rules = {key: flag["targeting"] for key, flag in definition["flags"].items() if "targeting" in flag}
             for key in self._rules:

@@ -1,13 +1,17 @@
 """Bounds the work of evaluating rules, when a document is read and again while a rule runs.  Pure.
 
-A few hundred bytes of nested `map` can stand for hours of work, and a rule over time may do this work only long after
-its trial.  The unit is one *operation*: a node of a rule that is evaluated, an element of a list that an operator looks
-at, or 16 characters of a text.  On a PC an operation takes 0.3 to 3.4 us (the slowest is `sem_ver`).
+A few hundred bytes of nested `map` can cause hours of work.  If a rule depends on the time, it may cause this work only
+long after the trial of its release.
 
-`Meter` counts operations while a rule runs.  `worst_case` estimates them from the rule alone: every branch is taken,
-and a list that is not in the rule has LIST_ITEMS elements.  Reading a document refuses a rule whose estimate is too
-high.  A rule can still exceed its limit at run time, if an app sends a longer list or `reduce` builds one up.  It then
-fails for that request only.
+The unit of work is the *operation*: a node of a rule that is evaluated, an element of a list that an operator looks at,
+or 16 characters of a text.  On a PC, an operation takes 0.3 to 3.4 µs (the slowest is `sem_ver`).
+
+`worst_case` estimates the operations from the rule alone.  The estimate assumes that every branch is taken, and that a
+list which is not written in the rule has LIST_ITEMS elements.  When a document is read, a rule whose estimate is too
+high is refused.
+
+`Meter` counts the operations while a rule runs.  A rule can still exceed its limit then, if an app sends a longer list,
+or if `reduce` builds one up.  In this case, the rule fails for that request only.
 """
 
 from collections.abc import Mapping
@@ -16,7 +20,10 @@ from typing import Any, Final
 from agent.errors import Permanent
 
 OPERATIONS: Final = 100_000
-"""The limit of evaluating one flag once.  A rule without loops takes no more, even with all nodes of a document."""
+"""The limit of evaluating one flag once.
+
+A rule without loops stays below the limit, even with all nodes of a document, unless it has very long texts.
+"""
 DOCUMENT_OPERATIONS: Final = 200_000
 """The limit of evaluating all flags for one request: some 0.5 s on a PC, in which other apps wait.
 
@@ -26,7 +33,7 @@ LIST_ITEMS: Final = 100
 """The assumed length of a list that an app sends or that an operator makes; lists of features are shorter."""
 NESTING: Final = 100
 """The greatest depth of a value that an operator looks at, because operators recurse into lists."""
-REMEDY: Final = "use shorter lists, or fewer of 'map', 'filter' and 'reduce' inside each other"
+REMEDY: Final = "use shorter lists and texts, or fewer of 'map', 'filter' and 'reduce' inside each other"
 _TEXT_SHIFT: Final = 4  # 16 characters count as one operation
 _WORD_SHIFT: Final = 6  # bits of a machine word
 _LOOPS: Final = frozenset(("map", "filter", "reduce", "all", "none", "some"))
@@ -35,7 +42,7 @@ _LOOPS: Final = frozenset(("map", "filter", "reduce", "all", "none", "some"))
 class Meter:
     """Counts operations down from `limit`, and in the meter `whole` as well, if there is one.
 
-    `of` names in messages what is measured.
+    `of` says in messages what is counted.
     """
 
     def __init__(self, limit: int = OPERATIONS, *, whole: "Meter | None" = None, of: str = "the rule") -> None:
@@ -44,7 +51,7 @@ class Meter:
         self._of = of
 
     def count(self, operations: int = 1) -> None:
-        """Count operations.  Raises: Permanent once there were more than the limit."""
+        """Count operations.  Raises: Permanent if the count exceeds the limit."""
         self._left -= operations
         if self._left < 0:
             raise Permanent(f"{self._of} takes more than {self._limit:,} operations; {REMEDY}")
@@ -54,9 +61,10 @@ class Meter:
     def count_value(self, value: object) -> None:
         """Count a value that an operator looks at, with everything in it.
 
-        A list may contain one list many times, and it counts each time, because operators look at it each time.
+        If a list contains another list several times, the inner list counts each time, because operators look at it
+        each time.
 
-        Raises: Permanent once there were more operations than the limit, or if the value nests too deeply.
+        Raises: Permanent if the count exceeds the limit, or if the value nests too deeply.
         """
         waiting = [(value, 0)]
         while waiting:
@@ -73,7 +81,7 @@ def _size(value: object) -> int:
     if isinstance(value, str):
         return 1 + (len(value) >> _TEXT_SHIFT)
     if isinstance(value, int):
-        # Integers have any number of digits, and multiplying takes the square of their length.
+        # An integer may have any number of digits, and the time of a multiplication grows with their square.
         return 1 + (value.bit_length() >> _WORD_SHIFT) ** 2
     return 1
 
@@ -84,7 +92,10 @@ def all_flags() -> Meter:
 
 
 def check_costs(rules: Mapping[str, Any], source: str) -> None:
-    """Check the estimates for the rules of a document, by flag.  Raises: Permanent naming `source` and the flag."""
+    """Check the estimates for the rules of a document, which `rules` has by flag.
+
+    Raises: Permanent if an estimate exceeds its limit; the message names `source` and the flag.
+    """
     total = 0
     for key, rule in rules.items():
         cost = worst_case(rule)
@@ -102,7 +113,10 @@ def check_costs(rules: Mapping[str, Any], source: str) -> None:
 
 
 def worst_case(rule: Any) -> int:
-    """Return an estimate of the operations of a rule in which each `$ref` is resolved and each operator has a list."""
+    """Return an estimate of the operations that `rule` takes.
+
+    Each `$ref` in the rule must be resolved, and the arguments of each operator must be a list.
+    """
     if isinstance(rule, list):
         return 1 + sum(worst_case(item) for item in rule)
     if not isinstance(rule, dict):

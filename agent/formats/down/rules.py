@@ -1,13 +1,14 @@
 """Evaluates targeting rules (JsonLogic with the operators of flagd), and counts the operations.
 
-The results equal those of the evaluator of flagd, which cannot be interrupted; a test compares the two.  The operators
-that take values are those of flagd.  This file has those that decide what is evaluated at all: conditions and loops.
+flagd's own evaluator cannot be interrupted.  The results of this file equal those of flagd; a test compares the two.
+Operators that take values are flagd's.  This file implements the operators that decide what is evaluated at all:
+conditions and loops.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from json_logic.builtins import not_, to_bool
+from json_logic.builtins import to_bool
 
 from agent.formats.down.rule_cost import Meter
 
@@ -15,9 +16,9 @@ Operators = Mapping[str, Callable[..., Any]]
 
 
 def evaluate(rule: Any, data: Any, operators: Operators, meter: Meter) -> Any:
-    """Return the result of `rule` for `data`.  `operators` has those that take values.
+    """Return the result of `rule` for `data`.  `operators` has the operators that take values.
 
-    Raises: Permanent if the rule takes too many operations; else what the operators of flagd raise.
+    Raises: Permanent if the rule takes too many operations; any error of an operator of flagd.
     """
     return _Run(operators, meter).result(rule, data)
 
@@ -55,7 +56,7 @@ class _Run:
         found = None
         for argument in arguments:
             found = self.result(argument, data)
-            if not_(found):  # not the opposite of to_bool for a float that is not a number
+            if not to_bool(found):
                 break
         return found
 

@@ -7,8 +7,9 @@ Invariant: a vehicle deletes data only on an acknowledgement that the fleet's ac
 broker nor another vehicle can cause a deletion.  An acknowledgement names each batch by its number and by its digest,
 so it acknowledges exactly the bytes that the receiver got:
 
-- A replayed acknowledgement is harmless, because a stored batch stays stored.  A disk that is put back uses numbers
-  again, and an old acknowledgement of these numbers does not name its new batches.
+- A replayed acknowledgement is harmless, because a stored batch stays stored.  After a disk was put back, the spool
+  uses numbers again.  An old acknowledgement of these numbers does not match the new batches, because their digests
+  differ.
 - A stranger may send bytes in the vehicle's name, and the receiver refuses these bytes.  No batch of the vehicle has
   their digest, so the vehicle deletes nothing.
 """

@@ -23,9 +23,9 @@ arrives, so the algorithm can be replaced before quantum computers break it.  A 
 today and attacked in twenty years.  The key exchange must therefore be safe already now, which is the purpose of the
 hybrid post-quantum suite (MLKEM768_X25519).
 
-The *digest* of a sealed batch is the first DIGEST_BYTES bytes of the SHA-256 of its envelope.  Two batches of one
-number have different digests, because each is sealed with a fresh encapsulation.  Nothing but the vehicle can make two
-digests of one batch: every byte of header and ciphertext is authenticated, and the envelope has only one encoding.
+The *digest* of a sealed batch is the first DIGEST_BYTES bytes of the SHA-256 of its envelope.  Two batches with one
+number have different digests, because each is sealed with a fresh encapsulation.  Only the vehicle can give one batch
+two digests: every byte of header and ciphertext is authenticated, and the envelope has only one encoding.
 
 An envelope is larger than its body by the sum of three parts: HPKE (1,136 bytes for MLKEM768_X25519, 48 bytes for
 X25519), the signature (about 72 bytes) and the header (about 130 bytes).
@@ -56,8 +56,8 @@ from agent.formats.up.recipient import (
 FORMAT: Final = 1
 # Azure Event Grid accepts no larger message; batches are far smaller.
 MAX_ENVELOPE_BYTES: Final = 512 * 1024
-# 16 bytes resist an attacker who looks for another batch with the digest of a given one.  Only the vehicle itself could
-# make two batches of its own with one digest, and would lose one of them.
+# 16 bytes resist an attacker who looks for another batch with the digest of a given one.  The vehicle itself could make
+# two batches with one digest, but it would only lose one of its own batches.
 DIGEST_BYTES: Final = 16
 MAX_HEADER_BYTES: Final = 512
 # An envelope exceeds its body by at most this size: HPKE of the larger suite, signature, header and framing.

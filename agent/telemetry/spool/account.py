@@ -124,8 +124,8 @@ def spool_status(counts: Counts) -> dict[str, Any]:
 
     Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
     other epochs; `acknowledged`, `waiting` and `lost` include these batches.  `checkpoints` counts the checkpoints of
-    open windows.  A checkpoint uses no sequence number of the spool's epoch.  `oldest_stored_at` is what the wall clock
-    told then, right or wrong.
+    open windows.  A checkpoint uses no sequence number of the spool's epoch.  `oldest_stored_at` is the time that the
+    wall clock showed when the oldest batch was stored, right or wrong.
     """
     return {
         "epoch": counts.epoch,

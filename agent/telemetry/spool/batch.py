@@ -76,7 +76,7 @@ class Entry:
 
     A batch that was stored later has a larger `row`.  `refers` is the digest of the catalogue that the batch needs.
     `window` is empty if the batch belongs to no window.  `waits` is set for a checkpoint whose window may still close;
-    such a checkpoint is not sent.  If its file was removed to make room, `withdrawn` says which limit demanded that.
+    such a checkpoint is not sent.  If its file was removed to make room, `withdrawn` names the limit.
     `digest` is the whole SHA-256 of the content.
     """
 
@@ -105,7 +105,7 @@ class Entry:
 
     @property
     def sealed(self) -> Sealed:
-        """The number and the digest by which an acknowledgement names the batch."""
+        """Return the number and the digest by which an acknowledgement names the batch."""
         return Sealed(self.seq, self.digest[:DIGEST_BYTES])
 
     @property

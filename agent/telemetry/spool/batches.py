@@ -209,7 +209,7 @@ class Usage:
         )
 
     def oldest_stored_wall_us(self) -> int | None:
-        """Return what the wall clock told when the oldest batch was stored, or None if there is no batch."""
+        """Return the time that the wall clock showed when the oldest batch was stored, or None if there is no batch."""
         oldest = self._db.execute("SELECT stored_wall_us FROM batches ORDER BY id LIMIT 1").fetchone()
         return None if oldest is None else int(oldest[0])
 

@@ -13,12 +13,17 @@ from agent.formats.up.columns import Clock
 from agent.telemetry.spool.boots import Boot, Moment, observe
 
 UNTIL_STEP_US: Final = 60_000_000
-"""A boot's last moment is written once a minute, because each write costs a page of flash.  Ages lose up to a minute
-for each boot."""
+"""The last moment of a boot is written once a minute, because each write costs a page of flash.
+
+Ages lose up to a minute for each boot.
+"""
 DATE_STEP_US: Final = 1_000_000
-"""A changed date of a boot is written if it moved by a second.  The two clocks are read some microseconds apart."""
+"""The date of a boot is written again if it moved by a second.
+
+Smaller moves only show that the two clocks are read some microseconds apart.
+"""
 MOST: Final = 1_024
-"""At most this many boots are kept, besides those that have batches.  That is a month of 34 boots a day."""
+"""So many of the newest boots are kept even without batches, enough for a month of 34 boots a day."""
 
 
 class Boots:
@@ -52,9 +57,9 @@ class Boots:
         return Moment(present.number, now.boottime_us, now.wall_us)
 
     def _prune(self, present: int) -> None:
-        """Remove boots before the oldest batch, which no age needs, and empty ones beyond MOST.
+        """Remove the boots before the oldest batch, and boots without batches that are not among the newest MOST.
 
-        Without a boot in the middle, some ages are too small.
+        No age needs the former.  Without the latter, some ages are too small.
         """
         self._db.execute(
             "DELETE FROM boots WHERE number < ? AND (number < (SELECT coalesce(min(boot), ?) FROM batches)"
@@ -64,7 +69,7 @@ class Boots:
 
 
 def _differ(stored: Boot, present: Boot) -> bool:
-    """Return whether `present` has enough news to be written."""
+    """Return whether `present` differs from `stored` by enough to be written."""
     if (stored.number, stored.earliest_us is None) != (present.number, present.earliest_us is None):
         return True
     dates = (stored.earliest_us, present.earliest_us), (stored.latest_us, present.latest_us)

@@ -2,15 +2,15 @@
 
 Each batch is stored with the boot of the machine and the reading of CLOCK_BOOTTIME.  Only two facts let time pass:
 
- 1. CLOCK_BOOTTIME.  No program can set it.  It measures the time within a boot, the time since the present boot began,
-    and, for an earlier boot, the time up to the last append of that boot.
- 2. The wall clock, between two boots in both of which it was trusted (Clock.is_trusted).  The wall clock minus
+ 1. CLOCK_BOOTTIME, which no program can set.  It measures the time within a boot.  The present boot counts up
+    to now.  An earlier boot counts up to the last reading that was stored.
+ 2. The wall clock, between two boots, if it was trusted in both (Clock.is_trusted).  The wall clock minus
     CLOCK_BOOTTIME is the date at which a boot began.  The two dates tell how much time passed between the two
     beginnings, even if the clock was not set for the first part of a boot.
 
 Where neither fact applies, no time passes.  A vehicle whose clock is never trusted counts the time that it was switched
-on, and not the time that it was off.  So the computed age is never above the true age, and it is the true age if the
-clock was trusted in the boot that stored the batch and in the present boot.
+on, and not the time that it was off.  The computed age is therefore never above the true age.  It is the true age if
+the clock was trusted in the boot that stored the batch and in the present boot.
 
 The other readings of the wall clock are not used: not the date of an image (1970, for example), not a plausible date of
 a clock with a battery, and no step before the clock was trusted.  If a trusted clock steps within a boot, the two dates
@@ -59,11 +59,10 @@ class Moment(NamedTuple):
 
 
 def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
-    """Return `boots`, of which the last is the present boot, with what the reading `now` adds.
+    """Return `boots` with what the reading `now` adds.  The last of the returned boots is the present boot.
 
-    A CLOCK_BOOTTIME that went back is that of another boot, even if the boot id says otherwise.  If the machine tells
-    no boot id (an empty one), two of its boots may count as one.  Such a boot gets no date, so only the time switched
-    on counts.
+    If CLOCK_BOOTTIME went back, a new boot has begun, even if the boot id is the same.  If the machine has no boot id
+    (an empty one), two of its boots may count as one.  Such a boot gets no date, so only the time switched on counts.
     """
     if boots and boots[-1].boot_id == now.boot_id and boots[-1].until_us <= now.boottime_us:
         *earlier, present = boots

@@ -36,7 +36,7 @@ class Carrier:
 
     @property
     def sealed(self) -> Sealed:
-        """The number and the digest by which an acknowledgement names the batch."""
+        """Return the number and the digest by which an acknowledgement names the batch."""
         return Sealed(self.seq, self.checksum[:DIGEST_BYTES])
 
 

@@ -1,4 +1,4 @@
-"""Stores up to where the data of each source and of each campaign is durable, and where buses hold the rest.
+"""Stores how far each source and each campaign is durable, and which ring or log holds the frames of each bus.
 
 Each append needs these values, so they are held in memory as well.  If a transaction does not commit, the index must be
 closed, because memory then differs from the disk.  The index that is opened next reads the values from the disk.

@@ -26,9 +26,10 @@ UNSWEPT: Final = 20_000  # acknowledged batches whose files may stay; their name
 
 
 class Acknowledged(NamedTuple):
-    """Says what an acknowledgement did: the numbers of the batches that it removed, and those that it did not.
+    """Says what an acknowledgement did.
 
-    The spool has the batches `others` under the same numbers with other digests.  They stay.
+    `removed` has the numbers of the batches that it removed.  `others` has the numbers under which the spool has only
+    batches with other digests.  These batches stay.
     """
 
     removed: list[int]

@@ -7,6 +7,7 @@ The spool's folder contains (agent.telemetry.spool.names specifies the names):
 
     lock                         held (flock) by the one process that uses the spool
     index.sqlite3 (-wal, -shm)   what is stored, and the loss ledger: agent.telemetry.spool.schema
+    listening.json               which rings capture before a run has begun: agent.telemetry.spool.listening
     batches/<epoch>/…            one file for each sealed batch
     checkpoints/…                one file for each checkpoint
     catalogues/…                 copies of batches that carried catalogues; at most CATALOGUES
@@ -62,6 +63,7 @@ from agent.telemetry.clock import MachineClock
 from agent.telemetry.spool import runs
 from agent.telemetry.spool.account import Counts, counts
 from agent.telemetry.spool.folder import SpoolFolder
+from agent.telemetry.spool.listening import ListeningNote
 from agent.telemetry.spool.reader import Reader
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.room import Room
@@ -88,7 +90,9 @@ class Spool:
         Permanent if another process uses the spool.
         """
         clock = clock or MachineClock().read
-        self._folder = SpoolFolder(folder, disk or durable.current())
+        disk = disk or durable.current()
+        self._folder = SpoolFolder(folder, disk)
+        self._listening = ListeningNote(folder, disk)
         self._transactions = Transactions(self._folder, clock=clock, open_database=open_database)
         room = Room(self._transactions, self._folder, limits, clock)
         self.reader = Reader(self._transactions, self._folder, room, clock=clock)
@@ -119,17 +123,30 @@ class Spool:
     def begin_run(self, buses: Mapping[str, str], *, since_us: int, now_us: int, trusted: bool) -> None:
         """Record that an agent collects from `buses`, until `end_run` records that everything is stored.
 
-        `buses` has the name of the ring or log that holds the frames of each bus, or "".  The first of these frames was
-        captured at `since_us`.  `trusted` says whether the network or GNSS has set the clock that shows `now_us`.  What
-        the previous run has lost goes to the ledger.  Raises Transient.
+        `buses` has the name of the ring or log that holds the frames of each bus, or "".  The agent has captured frames
+        since `since_us`.  `trusted` says whether the network or GNSS has set the clock that shows `now_us`.  What
+        the previous run has lost goes to the ledger, and so does what rings have captured that no run has read (see
+        agent.telemetry.spool.listening).  Raises Transient.
+        """
+        try:
+            listening = self._listening.read()
+        except OSError as error:
+            raise self._folder.refuses(error) from error
+        with self._transactions.writing() as index:
+            runs.begin_run(index, since_us=since_us, now_us=now_us, trusted=trusted, buses=buses, listening=listening)
+        # From here on, the run itself says what may be missing.
+        self._listening.remove()
+
+    def end_run(self, *, captured: Mapping[str, str] | None = None, since_us: int | None = None) -> None:
+        """Record that everything that was collected is stored.
+
+        If another run follows in the same process, `captured` has the rings that go on capturing for it, by bus, and
+        `since_us` is since when they hold frames that are not stored.  Raises Transient.
         """
         with self._transactions.writing() as index:
-            runs.begin_run(index, since_us=since_us, now_us=now_us, trusted=trusted, buses=buses)
-
-    def end_run(self) -> None:
-        """Record that everything that was collected is stored.  Raises Transient."""
-        with self._transactions.writing() as index:
-            runs.end_run(index)
+            runs.end_run(index, captured=captured or {}, since_us=since_us if captured else None)
+        # An agent that was started by mistake and found the spool in use may have left a note.
+        self._listening.remove()
 
     # ---- sources
 

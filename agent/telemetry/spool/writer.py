@@ -53,7 +53,9 @@ class Writer:
     # ---- storing
 
     def collect(self, campaigns: Iterable[str], now_us: int) -> None:
-        """Set the campaigns that collect from `now_us` on; the first campaigns collect since the begin of the run.
+        """Set the campaigns that collect from `now_us` on.
+
+        The campaigns of the first call count as collecting since the beginning of the run.
 
         The next append stores the campaigns, so that a loss can name those that have stored nothing yet.
         """

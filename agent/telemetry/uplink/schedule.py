@@ -146,7 +146,7 @@ class Schedule:
         return self.pauses.refuse(entry, reason, now_s, jitter)
 
     def sent_as(self, epoch: str, sealed: Iterable[Sealed]) -> list[Key]:
-        """Return the ids of those batches that were sent and not answered, and that have exactly these digests."""
+        """Return the ids of the sent and unanswered batches that `sealed` names with exactly their digests."""
         named = frozenset(sealed)
         keys = {(epoch, seq) for seq, _ in named}
         sent = [flight.entry for key in keys if (flight := self._flights.get(key)) is not None]

@@ -82,7 +82,7 @@ class Sending:
     def settle(self, ack: Ack, left: Sequence[int]) -> None:
         """Note an acknowledgement that the spool has recorded.
 
-        `left` has the sequence numbers of the batches that left the spool, because they are stored or refused.
+        `left` has the sequence numbers of the batches that left the spool because of this acknowledgement.
         """
         now_s, schedule = self._standing.clock_s(), self._schedule
         # A batch may have left the spool in another way, for example by eviction, while it was in flight.

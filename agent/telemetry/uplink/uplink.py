@@ -102,7 +102,7 @@ class Uplink:
         return [*stored.removed, *refused]
 
     def _note_others(self, epoch: str, seqs: Sequence[int]) -> None:
-        """Count batches of other digests that were acknowledged under numbers of this spool, and log the first."""
+        """Count the waiting batches under whose numbers another batch was acknowledged, and log the first of them."""
         counts = self._standing.counts
         if not counts.acked_others:
             _log.warning(
@@ -111,6 +111,7 @@ class Uplink:
                 seq=seqs[0],
                 reason="The fleet has stored another batch under the number of a batch that waits here. Either the "
                 "disk of this vehicle was put back to an earlier state, or another head unit has the same identity, or "
-                "an old acknowledgement was repeated. The waiting batch stays and is sent.",
+                "an old acknowledgement was repeated. The waiting batch stays and is sent. If the disk was not "
+                "put back, look for a second head unit with this identity, and enrol it anew.",
             )
         counts.acked_others += len(seqs)

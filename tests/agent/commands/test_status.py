@@ -45,6 +45,12 @@ def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> 
     assert "waiting" in dead.stdout
 
 
+@pytest.mark.attack(
+    "19",
+    "an app asks for the pseudonym of the vehicle",
+    how="An app asks a real agent at each of its paths.",
+    before="/status told it",
+)
 def test_no_answer_of_the_agent_tells_an_app_the_pseudonym_of_the_vehicle(car: Car) -> None:
     with car.running() as agent:
         agent.until_status(lambda s: s["spool"]["waiting"] >= 1 and s["link"]["problem"], "storing")

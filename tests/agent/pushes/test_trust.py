@@ -194,6 +194,12 @@ FAST_FORWARDS = {
 @pytest.mark.parametrize("kept", [True, False], ids=["held", "lost"])
 @pytest.mark.parametrize("replaced", [("timestamp",), ("snapshot",), ("snapshot", "timestamp")])
 @pytest.mark.parametrize("attack", FAST_FORWARDS)
+@pytest.mark.attack(
+    "21",
+    "versions of metadata are fast-forwarded by whoever had the keys",
+    how="An attacker signs the largest versions, and the fleet publishes new keys.",
+    before="recovery of targets was refused",
+)
 def test_a_fast_forward_ends_with_new_keys_of_timestamp_or_snapshot(
     fleet: Fleet, attack: str, replaced: tuple[str, ...], kept: bool
 ) -> None:

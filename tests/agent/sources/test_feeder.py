@@ -31,6 +31,7 @@ class Played:
         self.name = name
         self.buses = buses
         self.stays = False
+        self.rest: FrameBlock | None = None
         self.closed = False
         self._numbers = numbers
         self._error = error
@@ -112,6 +113,26 @@ def test_a_feeder_that_waits_for_frames_has_closed_its_source_as_well() -> None:
     source = Played("live", ("can0",), 0)
     source.stays = True
     asyncio.run(run())
+
+
+def test_what_has_arrived_when_a_feeder_is_cancelled_is_fed_as_well() -> None:
+    taken: list[FrameBlock] = []
+
+    async def run() -> None:
+        async def take(fed: FrameBlock) -> None:
+            taken.append(fed)
+
+        source = Played("live", ("can1",), 0)
+        source.stays, source.rest = True, block(("can1",), 0, 0)
+        feeding = asyncio.create_task(Feeder(source, ("can0", "can1"), take).run())
+        while not taken:
+            await asyncio.sleep(0)
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        assert feeding.cancelled()
+
+    asyncio.run(run())
+    assert [fed.bus.tolist() for fed in taken] == [[1], [1, 1]]
 
 
 def test_that_a_source_runs_is_told_with_the_time_of_its_first_frame() -> None:
