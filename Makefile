@@ -40,7 +40,7 @@ attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: mak
 	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
 	    $(BIN)/python -m pytest -m attack $(ARGS)
 
-faults: $(READY)  ## play kills, cuts, full disks and clock jumps: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
+faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
 

@@ -96,8 +96,11 @@ def reconcile(inbox: Inbox, lake: Lake) -> int:
             "inbox_is_older",
             missing=missing.total(),
             vehicles=dict(missing.most_common(NAMED)),
-            reason="The inbox was put back to an earlier state, or another receiver has served its partitions with "
-            "this lake. The inbox has learned from the lake. Make sure that only one receiver serves a share.",
+            # If the disk of the inbox refuses right after the claim, or a crash comes then, the lake has a claim that
+            # the inbox does not know.  The claim of another receiver looks the same.
+            reason="The inbox was put back to an earlier state, another receiver has served its partitions with this "
+            "lake, or an earlier start ended before the inbox could note its claim. The inbox has learned from the "
+            "lake. Make sure that only one receiver serves a share.",
         )
     return missing.total()
 

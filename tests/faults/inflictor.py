@@ -10,7 +10,7 @@ from agent.system.tasks import whole
 from fleet.state.access_list import ACCESS_LIST
 from lab.mosquitto import PACKET_BYTES
 from lab.road import Road
-from tests.faults.schedule import Fault, Kind, Track
+from tests.faults.schedule import DISK, HOSTILE, Fault, Kind, Track
 from tests.faults.world import FaultyWorld
 
 DAY_NS: Final = 86_400 * 1_000_000_000
@@ -29,6 +29,10 @@ class Inflictor:
     async def inflict(self, fault: Fault) -> None:
         """Inflict one fault for as long as it lasts, and restore the state before it."""
         if fault.kind is Kind.DISK_FULL and self._faulty.no_disk:
+            return
+        # If batches of an image and later ones were evicted together, one report would name both.  The verdict could
+        # not tell how much of it the original vehicle has delivered or reported, too.
+        if fault.kind in DISK and fault.track is not Track.FLEET_DISK and self._faulty.unsettled:
             return
         async with contextlib.AsyncExitStack() as after:
             await self._begin(fault, after)
@@ -61,6 +65,12 @@ class Inflictor:
                 for disk in self._faulty.disks[track]:
                     after.callback(disk.free)
                     disk.fill()
+            case Track.REGISTRY, _:
+                record = self._world.fleet.vehicles / f"{self._faulty.vehicle}.json"
+                away = record.rename(record.with_suffix(".away"))
+                after.callback(away.rename, record)
+            case _, kind if kind in HOSTILE:
+                await after.enter_async_context(self._faulty.hostile.attacking(kind))
             case track, _:
                 clock = self._faulty.clocks[track]
                 clock.move_clock(round(fault.amount * DAY_NS))

@@ -3,12 +3,16 @@
 A *track* is a target of faults, such as the broker.  Faults of one track never overlap, but faults of different tracks
 may.  In each round a track goes through all its kinds in a new random order, so that even a short campaign has every
 kind.
+
+A campaign is divided into chapters.  Between two chapters, when all programs are down, a disk is put back to an image
+that was taken in the middle of the earlier chapter.
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 
 class Track(StrEnum):
@@ -23,6 +27,8 @@ class Track(StrEnum):
     FLEET_DISK = "fleet_disk"
     VEHICLE_CLOCK = "vehicle_clock"
     FLEET_CLOCK = "fleet_clock"
+    REGISTRY = "registry"
+    HOSTILE = "hostile"  # a second vehicle of the fleet
 
 
 class Kind(StrEnum):
@@ -39,12 +45,39 @@ class Kind(StrEnum):
     SLOW = "slow"  # `amount` bytes a second pass
     DISK_FULL = "disk_full"
     JUMP = "jump"  # the wall clock is `amount` days off
+    NOT_ENROLLED = "not_enrolled"  # the registry is as it was before the vehicle's enrolment
+    # What the hostile vehicle publishes.  The names are those of tests.attacks.test_hostile_vehicle.ATTACKS.
+    ROWS = "rows"
+    BOMBS = "bombs"
+    CATALOGUES = "catalogues"
+    DATES = "dates"
+    RUBBISH = "rubbish"
+    FORKS = "forks"
+    REQUESTS = "requests"
 
 
 LINK: frozenset[Kind] = frozenset(
     {Kind.FORGET, Kind.DENY, Kind.SMALL_PACKETS, Kind.CUT, Kind.STALL, Kind.HALF_OPEN, Kind.SLOW}
 )
 DISK: frozenset[Kind] = frozenset({Kind.DISK_FULL, Kind.SMALL_QUOTA})
+HOSTILE: Sequence[Kind] = (
+    Kind.ROWS,
+    Kind.BOMBS,
+    Kind.CATALOGUES,
+    Kind.DATES,
+    Kind.RUBBISH,
+    Kind.FORKS,
+    Kind.REQUESTS,
+)
+
+
+class Restored(StrEnum):
+    """What is put back to an earlier state between two chapters."""
+
+    VEHICLE = "vehicle"  # the folder of the agent's state
+    INBOX = "inbox"  # the receiver's database
+    LAKE = "lake"
+    VEHICLE_AND_INBOX = "vehicle_and_inbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +110,80 @@ PLANS: dict[Track, Plan] = {
     Track.FLEET_DISK: Plan((Kind.DISK_FULL,), (15.0, 40.0), (1.0, 5.0)),
     Track.VEHICLE_CLOCK: Plan((Kind.JUMP,), (5.0, 20.0), (2.0, 15.0)),
     Track.FLEET_CLOCK: Plan((Kind.JUMP,), (10.0, 30.0), (2.0, 15.0)),
+    Track.REGISTRY: Plan((Kind.NOT_ENROLLED,), (8.0, 30.0), (1.0, 8.0)),
+    Track.HOSTILE: Plan(HOSTILE, (4.0, 20.0), (2.0, 6.0)),
 }
 LONGER_S: dict[Kind, float] = {Kind.SMALL_QUOTA: 22.0, Kind.DENY: 4.0, Kind.SMALL_PACKETS: 4.0}
 """These kinds last longer than the plan of their track says, because they take time to have an effect."""
+
+
+CHAPTER_S: Final = 75.0
+"""The length of a chapter.  Six minutes then hold every kind of restored disk."""
+
+IMAGE: Final = (0.3, 0.7)
+"""An image is taken between these fractions of a chapter, so that much was delivered before and after it."""
+
+
+FROZEN: Final = 0.75
+"""The part of the images for which the program is frozen.  The others find the program killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image is taken `at_s`.  Its program is stopped with SIGSTOP if `frozen` is set, and else with SIGKILL.
+
+    A frozen program goes on, and finishes the windows whose checkpoints the image has.  A killed program sends these
+    checkpoints itself when it starts again.
+    """
+
+    at_s: float
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A part of the campaign.  At its end, `restored` is put back to `images`, which are taken on the given tracks."""
+
+    begins_s: float
+    ends_s: float
+    restored: Restored | None
+    images: Mapping[Track, Image]
+
+    def of(self, faults: Sequence[Fault]) -> list[Fault]:
+        """Return the faults that begin in this chapter.  A fault that would last longer ends with the chapter."""
+        return [
+            replace(fault, lasts_s=min(fault.lasts_s, self.ends_s - fault.at_s))
+            for fault in faults
+            if self.begins_s <= fault.at_s < self.ends_s
+        ]
+
+
+STOPPED: Final[Mapping[Restored, tuple[Track, ...]]] = {
+    Restored.VEHICLE: (Track.AGENT,),
+    Restored.INBOX: (Track.RECEIVER,),
+    Restored.LAKE: (Track.RECEIVER,),
+    Restored.VEHICLE_AND_INBOX: (Track.AGENT, Track.RECEIVER),
+}
+"""The programs that are stopped for an image."""
+
+
+def chapters(seed: int, seconds: float) -> list[Chapter]:
+    """Return the chapters of a campaign, at least two.  Disks are put back in rounds that have every kind once."""
+    chance = random.Random(f"{seed} chapters")
+    count = max(2, round(seconds / CHAPTER_S))
+    length_s = seconds / count
+    restored: list[Restored] = []
+    while len(restored) < count - 1:
+        restored += chance.sample(list(Restored), len(Restored))
+    found = []
+    for number, kind in enumerate([*restored[: count - 1], None]):
+        begins_s = number * length_s
+        images = {
+            track: Image(begins_s + chance.uniform(*IMAGE) * length_s, frozen=chance.random() < FROZEN)
+            for track in (STOPPED[kind] if kind else ())
+        }
+        found.append(Chapter(begins_s, (number + 1) * length_s, kind, images))
+    return found
 
 
 def faults(seed: int, track: Track, seconds: float) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""Play a minute of faults over the real programs.  `make faults` plays a quarter of an hour."""
+"""Play a minute of faults and one restored disk.  `make faults` plays a quarter of an hour."""
 
 import os
 import random
@@ -22,3 +22,4 @@ def test_in_a_minute_of_faults_nothing_is_lost_without_account_and_nothing_is_do
     assert verdict.passed, render(verdict)
     kills = verdict.as_dict()["kills"]
     assert all(kills[track] for track in (Track.AGENT, Track.BROKER, Track.RECEIVER)), kills
+    assert sum(verdict.as_dict()["restored"].values()) == 1

@@ -9,9 +9,11 @@ import pytest
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from lab.demo.compare import Comparison
-from tests.faults.schedule import Kind, Track
+from tests.faults.restored import Aftermath
+from tests.faults.schedule import Kind, Restored, Track
 from tests.faults.verdict import Ledger, Verdict, render, said
 from tests.fleet.lake.test_ledger import batch, fill, told
+from tests.fleet.vehicles import T0_US
 
 GOOD = Verdict(
     seed=7,
@@ -21,6 +23,8 @@ GOOD = Verdict(
     ),
     comparison=Comparison(expected=100, in_lake=90, missing=10, duplicates=0, differing=0, examples=("an example",)),
     ledger=Ledger({"evicted_quota": 7, "memory_full": 3}, 0),
+    aftermath=Aftermath(Counter({Restored.LAKE: 1}), repeated=2, twice=4, gone=3),
+    hostile_messages=5,
     no_disk=None,
     said=Counter(),
     seconds=61.0,
@@ -32,6 +36,7 @@ def test_what_is_missing_and_in_the_ledger_passes() -> None:
     assert GOOD.passed
     assert found["kills"] == {"agent": 3, "broker": 0, "receiver": 0}
     assert (found["link_faults"], found["disk_faults"], found["clock_jumps"]) == (2, 1, 0)
+    assert found["restored"] == {"vehicle": 0, "inbox": 0, "lake": 1, "vehicle_and_inbox": 0}
     assert "PASSED" in render(GOOD)
 
 
@@ -43,6 +48,9 @@ def test_what_is_missing_and_in_the_ledger_passes() -> None:
         (replace(GOOD, ledger=Ledger({"evicted_quota": 10}, 1)), "unexplained_batches"),
         (replace(GOOD, comparison=replace(GOOD.comparison, duplicates=1)), "duplicates"),
         (replace(GOOD, comparison=replace(GOOD.comparison, differing=1)), "differing"),
+        (replace(GOOD, aftermath=replace(GOOD.aftermath, repeated_wrong=1)), "repeated_wrong"),
+        (replace(GOOD, aftermath=replace(GOOD.aftermath, twice_unlisted=1)), "twice_unlisted"),
+        (replace(GOOD, aftermath=replace(GOOD.aftermath, gone_unnamed=1)), "gone_unnamed"),
     ],
 )
 def test_one_sample_that_is_not_as_it_must_be_fails_and_says_how_to_repeat_it(wrong: Verdict, named: str) -> None:
@@ -55,6 +63,37 @@ def test_a_loss_that_was_told_twice_counts_once(tmp_path: Path) -> None:
     lake, full = str(tmp_path / "lake"), Loss(Reason.MEMORY_FULL, samples=40)
     fill(lake, batch(1, told(full)), batch(2, told(full, Loss(Reason.MEMORY_FULL, samples=2))))
     assert Ledger.read(lake) == Ledger({"memory_full": 42}, 0)
+
+
+def test_losses_of_a_restored_vehicle_that_have_the_ids_of_earlier_losses_count_too(tmp_path: Path) -> None:
+    lake = str(tmp_path / "lake")
+    one, other = (Loss(Reason.MEMORY_FULL, samples=samples) for samples in (40, 2))
+    fill(lake, batch(1, told(one, first_id=1)), batch(2, told(other, first_id=1)))
+    assert Ledger.read(lake) == Ledger({"memory_full": 42}, 0)
+
+
+@pytest.mark.parametrize(("seconds", "lost"), [(0, {}), (60, {"evicted_quota": 20})])
+def test_a_stored_batch_is_the_lost_one_only_if_it_has_its_times(
+    tmp_path: Path, seconds: int, lost: dict[str, int]
+) -> None:
+    first_us = T0_US + (1 + seconds) * 1_000_000
+    evicted = Loss(
+        Reason.EVICTED_QUOTA,
+        batches=1,
+        samples=20,
+        first_seq=1,
+        last_seq=1,
+        first_t_us=first_us,
+        last_t_us=first_us + 90_000,
+    )
+    fill(str(tmp_path / "lake"), batch(1), batch(2, told(evicted)))
+    assert Ledger.read(str(tmp_path / "lake")) == Ledger(lost, 0)
+
+
+def test_what_the_receiver_did_not_say_about_a_restored_disk_fails() -> None:
+    verdict = replace(GOOD, aftermath=replace(GOOD.aftermath, unsaid=("The inbox was put back.",)))
+    assert not verdict.passed
+    assert "The inbox was put back." in render(verdict)
 
 
 def test_an_empty_lake_fails() -> None:

@@ -2,11 +2,15 @@
 
 The ledger must explain every missing sample and every missing batch number.  If an acknowledgement is lost, the vehicle
 may evict a batch that the receiver has stored.  Such a batch is in the lake and in the ledger, and counts as stored.
-If it was a batch of events, the vehicle reports its losses again.  Two reports with the same id count as one loss.
+If it was a batch of events, the vehicle reports its losses again.  Two reports with the same contents count as one
+loss.  Neither the id of a loss nor the number of a batch is enough, because a disk that is put back uses both again.
+A stored batch is therefore the reported one only if its times lie within those of the report.
 """
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +24,22 @@ from fleet.lake.query import query
 from lab.demo.compare import Comparison, compare
 from lab.demo.oracle import expected_samples, read_log
 from tests.faults import drive
-from tests.faults.schedule import DISK, LINK, Kind, Track
+from tests.faults.restored import Aftermath, PutBack, gone, join, leave_out, repeated, samples_of, twice
+from tests.faults.schedule import DISK, LINK, Kind, Restored, Track
 
 _LOSSES = """
 WITH losses AS (
-    SELECT DISTINCT ON (vehicle, events.epoch, fields->>'$.id')
-           vehicle, fields->>'$.reason' AS reason, fields->>'$.epoch' AS epoch,
-           coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
-           (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq
+    SELECT DISTINCT vehicle, events.epoch AS reported_in, fields, fields->>'$.reason' AS reason,
+           fields->>'$.epoch' AS epoch, coalesce((fields->>'$.samples')::BIGINT, 0) AS samples,
+           (fields->>'$.first_seq')::BIGINT AS first_seq, (fields->>'$.last_seq')::BIGINT AS last_seq,
+           coalesce((fields->>'$.first_t_us')::BIGINT, 0) AS first_t_us,
+           coalesce((fields->>'$.last_t_us')::BIGINT, 9223372036854775807) AS last_t_us
     FROM events WHERE kind = 'loss'
 )
 SELECT reason, sum(samples - coalesce((
     SELECT sum(samples) FROM batches
     WHERE batches.vehicle = losses.vehicle AND batches.epoch = losses.epoch AND seq BETWEEN first_seq AND last_seq
+          AND epoch_us(start) >= first_t_us AND epoch_us("end") <= last_t_us
 ), 0))::BIGINT AS lost FROM losses GROUP BY reason ORDER BY reason
 """
 
@@ -46,6 +53,11 @@ TELLING = (
     "link_lost",
     "broker_lost",
     "log_continues",
+    "epoch_forked",
+    "inbox_is_older",
+    "lake_is_older",
+    "batch_refused",
+    "vehicle_over_its_share",
 )
 """The programs log these events when a fault affects them."""
 
@@ -78,6 +90,15 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What the lakes of one campaign show."""
+
+    comparison: Comparison
+    ledger: Ledger
+    aftermath: Aftermath
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of one campaign."""
 
@@ -86,6 +107,8 @@ class Verdict:
     happened: Counter[tuple[Track, Kind]]
     comparison: Comparison
     ledger: Ledger
+    aftermath: Aftermath
+    hostile_messages: int
     no_disk: str | None
     said: Counter[str]
     seconds: float
@@ -109,6 +132,7 @@ class Verdict:
             self.ledger.unexplained_batches,
             self.comparison.duplicates,
             self.comparison.differing,
+            self.aftermath.wrong,
         )
         return not any(wrong) and self.comparison.in_lake > 0
 
@@ -122,6 +146,9 @@ class Verdict:
             "link_faults": self._count(LINK),
             "disk_faults": self._count(DISK),
             "clock_jumps": self._count({Kind.JUMP}),
+            "registry": self._count({Kind.NOT_ENROLLED}),
+            "restored": {kind.value: self.aftermath.restored[kind] for kind in Restored},
+            "hostile_messages": self.hostile_messages,
             "faults": {f"{track} {kind}": n for (track, kind), n in sorted(self.happened.items())},
             "disk_full_by": "not at all: " + self.no_disk if self.no_disk else "a small tmpfs of its own",
             "programs_said": {event: self.said[event] for event in TELLING},
@@ -133,6 +160,13 @@ class Verdict:
             "unexplained_batches": self.ledger.unexplained_batches,
             "duplicates": self.comparison.duplicates,
             "differing": self.comparison.differing,
+            "repeated_batches": self.aftermath.repeated,
+            "repeated_wrong": self.aftermath.repeated_wrong,
+            "twice": self.aftermath.twice,
+            "twice_unlisted": self.aftermath.twice_unlisted,
+            "gone_with_lake": self.aftermath.gone,
+            "gone_unnamed": self.aftermath.gone_unnamed,
+            "unsaid": list(self.aftermath.unsaid),
             "examples": list(self.comparison.examples),
             "seconds": round(self.seconds, 1),
         }
@@ -141,10 +175,32 @@ class Verdict:
         return sum(n for (_, kind), n in self.happened.items() if kind in kinds)
 
 
-def compare_with_oracle(log: Path, lake: Path) -> Comparison:
-    """Decode the log with cantools, and compare the samples with those of the lake."""
-    expected = expected_samples(read_log(log), drive.DATABASES, "exact", [({}, drive.CAMPAIGNS)])
-    return compare(expected, DeltaTable(str(lake / "samples")).to_pyarrow_table())
+def judge_samples(logs: Sequence[Path], vehicle: str, last: Path, put_back: Sequence[PutBack], folder: Path) -> Judged:
+    """Decode the logs with cantools, and compare the samples with those of the last lake and of the replaced ones.
+
+    Lakes that are made for the comparison are written to `folder`.
+    """
+    frames = itertools.chain.from_iterable(map(read_log, logs))
+    expected = expected_samples(frames, drive.DATABASES, "exact", [({}, drive.CAMPAIGNS)])
+    joined = join([last, *(each.replaced for each in put_back if each.replaced)], vehicle, folder / "joined")
+    repeats = repeated(joined, vehicle, put_back)
+    once = leave_out(joined, vehicle, repeats, folder / "once")
+    wrong = compare(expected, samples_of(joined, repeats))
+    listed, right = twice(joined, vehicle, repeats)
+    gone_batches, gone_unnamed = gone(last, joined, vehicle)
+    return Judged(
+        compare(expected, DeltaTable(str(once / "samples")).to_pyarrow_table()),
+        Ledger.read(str(once)),
+        Aftermath(
+            Counter(each.restored for each in put_back),
+            repeated=len(repeats),
+            repeated_wrong=wrong.duplicates + wrong.differing,
+            twice=listed,
+            twice_unlisted=abs(listed - right),
+            gone=gone_batches,
+            gone_unnamed=gone_unnamed,
+        ),
+    )
 
 
 def render(verdict: Verdict) -> str:
@@ -152,10 +208,17 @@ def render(verdict: Verdict) -> str:
     found = verdict.as_dict()
     kills = ", ".join(f"{n} of the {name}" for name, n in found["kills"].items())
     lost = ", ".join(f"{n:,} {reason}" for reason, n in found["lost_accounted"].items()) or "nothing"
+    after = verdict.aftermath
+    restored = ", ".join(f"{n} of {kind}" for kind, n in found["restored"].items() if n) or "none"
     lines = [
         f"seed {verdict.seed}, {verdict.minutes:g} minutes ({verdict.seconds:.0f} s with draining and comparing)",
         f"kills: {kills}; {found['link_faults']} link faults, {found['disk_faults']} disk faults, "
-        f"{found['clock_jumps']} clock jumps",
+        f"{found['clock_jumps']} clock jumps, {found['registry']} times not enrolled, "
+        f"{verdict.hostile_messages:,} hostile messages",
+        f"restored disks: {restored}; {after.repeated:,} batches delivered again, {after.repeated_wrong:,} of their "
+        f"samples wrong; {after.twice:,} samples twice and listed ({after.twice_unlisted:,} wrongly)",
+        f"batches gone with a lake: {after.gone:,}, numbers of which the ledger is wrong: {after.gone_unnamed:,}",
+        *after.unsaid,
         f"cantools decodes {found['samples_expected']:,} samples, the lake has {found['samples_in_lake']:,}",
         f"samples lost and accounted for: {lost}",
         f"samples lost without account: {found['lost_unaccounted']:,}, accounted for and not lost: "

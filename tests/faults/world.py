@@ -16,6 +16,7 @@ from lab.process import Process, last_lines
 from lab.road import Road
 from lab.world import World
 from tests.faults import drive
+from tests.faults.hostile import HostileVehicle
 from tests.faults.schedule import Track
 from tests.small_disk import NoDisk, SmallDisk, small_disk
 
@@ -25,7 +26,7 @@ DISCARD_PORT: Final = 9
 
 VEHICLE_DISK_KB: Final = 65_536
 FLEET_DISK_KB: Final = 524_288
-UP_S: Final = 20.0
+UP_S: Final = 60.0
 QUIET: Final = 8
 """So many looks in a row, half a second apart, must find everything delivered.
 
@@ -36,7 +37,7 @@ Losses are reported every two seconds.
 class FaultyWorld:
     """A fleet with one vehicle in `folder`, as an asynchronous context manager.  `start` starts the programs."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._ending = contextlib.AsyncExitStack()
         self.clocks = {
             track: ClockedMachine(folder / f"{track}.offset") for track in (Track.VEHICLE_CLOCK, Track.FLEET_CLOCK)
@@ -53,19 +54,22 @@ class FaultyWorld:
         """The reason why disks cannot be filled, or None if they can."""
         self.down: set[Track] = set()
         """Programs that a fault keeps down at the moment."""
-        self._log = log
+        self.unsettled = False
+        """Whether the vehicle's disk was put back, and batches of the image still wait to be sent."""
+        self._log = folder / "drive.log"
 
     async def __aenter__(self) -> Self:
         try:
             self._mount()
             make_fleet(self.world.fleet.root)
-            enrol_vehicle(self.world.fleet, self.world.vehicle.identity)
+            self.vehicle = enrol_vehicle(self.world.fleet, self.world.vehicle.identity).vehicle
             broker = self.world.broker
+            self.hostile = HostileVehicle(self.world.fleet, self.world.folder / "hostile", broker.port)
             for track, port in ((Track.VEHICLE_ROAD, broker.port), (Track.RECEIVER_ROAD, broker.fleet_port)):
                 self.roads[track] = await self._ending.enter_async_context(Road(port))
             self.world.route_receiver(self.roads[Track.RECEIVER_ROAD].port)
             self.world.vehicle.write_campaigns(*drive.CAMPAIGNS)
-            self.configure()
+            await whole(asyncio.to_thread(broker.start))
         except BaseException:
             await self._ending.aclose()
             raise
@@ -82,11 +86,15 @@ class FaultyWorld:
         """Return agent and receiver, which faults kill.  The broker is not included, because several faults end it."""
         return {Track.AGENT: self.world.agent, Track.RECEIVER: self.world.receiver}
 
-    async def start(self) -> None:
-        """Start broker, receiver and agent."""
-        await whole(asyncio.to_thread(self.world.broker.start))
+    async def start(self, log: Path) -> None:
+        """Start receiver and agent, which replays `log`.  Return when the receiver has compared inbox and lake."""
+        self._log = log
+        self.configure()
+        receiver = self.world.receiver
+        connected = receiver.output().count('"broker_connected"')
         for process in self.processes.values():
             process.start()
+        await whole(asyncio.to_thread(receiver.until_connected, connected + 1))
 
     def configure(self, *, speed: float = 1.0, small_quota: bool = False) -> None:
         """Write agent.toml.  With `small_quota` the broker is out of reach, too, so the spool must evict batches."""
@@ -134,6 +142,12 @@ class FaultyWorld:
             if time.monotonic() > deadline_s:
                 raise Permanent(f"the agent did not answer within {UP_S:.0f} s")
             await asyncio.sleep(0.2)
+
+    async def settle(self) -> None:
+        """Wait until the agent has sent all batches of the image that was put back."""
+        while (status := await self.world.status()) is None or status["spool"]["waiting"]:
+            await asyncio.sleep(0.2)
+        self.unsettled = False
 
     def _mount(self) -> None:
         wanted = [
