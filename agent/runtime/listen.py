@@ -36,10 +36,10 @@ def listen(loaded: Loaded, descriptors: Descriptors) -> None:
     new = {bus: ring.ring_id for bus, ring in prepared.items()}
     captured = {**captured_buses(settings.sources, descriptors), **new}
     since_us = time.time_ns() // 1_000
+    note = ListeningNote(loaded.path(settings.state.folder) / "spool", durable.current())
     try:
-        ListeningNote(loaded.path(settings.state.folder) / "spool", durable.current()).add(
-            Listening(bus, held_in, since_us) for bus, held_in in captured.items()
-        )
+        if captured:
+            note.add(Listening(bus, held_in, since_us) for bus, held_in in captured.items())
     except OSError as error:
         # The frames matter more than the note.  The disk will refuse the spool as well, which then says what to do.
         log.warning("listening_not_noted", reason=str(error), effect="a power cut now would not be named in the ledger")

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--broker",
         type=address,
         metavar="HOST:PORT",
-        help="use this broker of the fleet in --fleet; name its port for vehicles",
+        help="use this running broker of the fleet that --fleet names, at the port that the broker opens for vehicles",
     )
     parser.add_argument("--nudge", action="store_true", help="let all vehicles ask for a new release at half time")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the report to this file, as JSON")

@@ -44,7 +44,7 @@ def vehicle(fleet: FleetFolder, tmp_path: Path) -> Vehicle:
 
 
 def run(fleet: FleetFolder, broker: Broker, log: Path, *arguments: str) -> contextlib.AbstractContextManager[Receiver]:
-    return Receiver(fleet, broker.port, log, arguments=arguments).running_now()
+    return Receiver(fleet, broker.fleet_port, log, arguments=arguments).running_now()
 
 
 def send(vehicle: Vehicle, broker: Broker, *seqs: int, wait_s: float = ANSWER_S) -> set[int]:

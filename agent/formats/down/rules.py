@@ -16,7 +16,7 @@ Operators = Mapping[str, Callable[..., Any]]
 
 
 def evaluate(rule: Any, data: Any, operators: Operators, meter: Meter) -> Any:
-    """Return the result of `rule` for `data`.  `operators` has the operators that take values.
+    """Return the result of `rule` for `data`.  `operators` has the operators whose arguments are evaluated first.
 
     Raises: Permanent if the rule takes too many operations; any error of an operator of flagd.
     """

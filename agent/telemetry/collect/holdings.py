@@ -102,8 +102,8 @@ class Holdings:
     def resume_points(self, campaigns: Collection[str]) -> dict[str, int]:
         """Return the resume points of all campaigns, to be stored with all frames that `campaigns` have taken so far.
 
-        The present points of the other campaigns are included, because a campaign that has collected nothing yet stores
-        no points itself.
+        For a campaign that is not in `campaigns`, the present points are returned.  They are stored, too, because such
+        a campaign stores no points itself while it has nothing to store.
         """
         return {
             _key(c, name): max(taken if c in campaigns else 0, self._closed_at(c, name))

@@ -78,7 +78,9 @@ class Buses:
         self._db = connection
 
     def all(self) -> dict[str, str]:
-        """Return the name of the ring or log by bus, or "" if the frames of the bus are only in the agent's memory."""
+        """Return a mapping from each bus to the name of its ring or log.
+
+        The name is "" if the frames of the bus are only in the agent's memory."""
         return dict(self._db.execute("SELECT bus, held_in FROM buses ORDER BY bus"))
 
     def replace(self, buses: Mapping[str, str]) -> None:

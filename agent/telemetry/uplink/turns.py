@@ -3,8 +3,9 @@
 This file is pure.
 
 A batch is sealed for one lane and travels in one lane.  The two differ for a live batch that is no longer fresh and for
-a batch that was set aside (`unanswered`).  Both travel as backlog.  The lane in which a batch travels decides whether
-the link and the rate of the backlog allow it.  The lane that a batch was sealed for decides its topic.
+a batch that was set aside (`unanswered`).  Both travel as backlog.  Whether the link and the rate limit of the
+backlog let a batch go now depends on the lane in which it travels.  Its topic depends on the lane that it was sealed
+for.
 
 The life of a batch on one connection (`schedule` moves it, `flights` counts it while it is sent or confirmed):
 
