@@ -114,8 +114,8 @@ def _check_plot(stages: list[Stage]) -> None:
     changes = [names for number, names in enumerate(held) if number == 0 or names != held[number - 1]]
     if changes != [["everything"], ["changes"]]:
         raise Permanent(
-            f"The vehicle reported the campaigns {changes}, but the demonstration expects 'everything' and then 'changes'. "
-            "Check the log of the agent."
+            f"The vehicle reported the campaigns {changes}, but the demonstration expects 'everything' and then "
+            "'changes'. Check the log of the agent."
         )
 
 
