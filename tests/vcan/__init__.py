@@ -6,7 +6,7 @@ them inside User Mode Linux, on the machine's own file system.  Variables of the
 - REQUIRE_VCAN=1 boots User Mode Linux if it is needed, and fails if the machine has neither.
 - VCAN_SECONDS is the length of the sustained load in seconds (3, or 60 with REQUIRE_VCAN=1).
 - VCAN_KILLS is how often the agent is killed (2, or 20 with REQUIRE_VCAN=1).
-- VCAN_CUTS is how often the power is cut (2, or 8 with REQUIRE_VCAN=1).
+- VCAN_CUTS is how often the power is cut (2, or 4 with REQUIRE_VCAN=1; `make cuts` is the long form).
 - VCAN_ARGS are pytest options for the run inside User Mode Linux, such as "-k kill".
 """
 

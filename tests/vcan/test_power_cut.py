@@ -25,7 +25,7 @@ from tests.vcan import PATIENCE_S
 from tests.vcan.supervisor import Supervisor, settled
 from tests.vcan.test_kill import BUSES, SEED, configure, counted
 
-CUTS = int(os.environ.get("VCAN_CUTS", "8" if os.environ.get("REQUIRE_VCAN") == "1" else "2"))
+CUTS = int(os.environ.get("VCAN_CUTS", "4" if os.environ.get("REQUIRE_VCAN") == "1" else "2"))
 WRONG_S = 1_000_000_000.0  # the year 2001
 
 
