@@ -61,7 +61,7 @@ class Schedule:
         self._pace = pace
         self._bucket = bucket
         self._unanswered = unanswered
-        self._flights = Flights(pace.in_flight, pace.receive_maximum, pace.unconfirmed_bytes)
+        self.flights = Flights(pace.in_flight, pace.receive_maximum, pace.unconfirmed_bytes)
         self._silence = Silence(pace.patience_s)
         self._answered_s = -math.inf  # when the latest of the answered batches was sent
         self.pauses = Pauses(pace.refusal)
@@ -71,12 +71,7 @@ class Schedule:
 
     def room(self) -> int:
         """Return how many batches to look for: as many as still fit into the in-flight window, but at most AT_ONCE."""
-        return min(self._flights.room(), AT_ONCE)
-
-    @property
-    def is_hungry(self) -> bool:
-        """Return whether so few batches wait for a PUBACK that the connection may soon be idle."""
-        return self._flights.is_hungry
+        return min(self.flights.room(), AT_ONCE)
 
     def new_turns(self, allowed: Collection[Lane], now_s: float) -> list[Turn]:
         """Return the kinds of batches to look for in the spool.  `allowed` has the lanes that the link allows."""
@@ -87,7 +82,7 @@ class Schedule:
 
     def busy(self, now_s: float) -> Set[Key]:
         """Return the batches that must not be sent as new ones: in flight, unanswered, or held after a refusal."""
-        return self._flights.keys | self.pauses.held(now_s) | self._unanswered.keys
+        return self.flights.keys | self.pauses.held(now_s) | self._unanswered.keys
 
     def choose(
         self, waiting: Mapping[Turn, Sequence[Entry]], allowed: Collection[Lane], now_s: float
@@ -122,7 +117,7 @@ class Schedule:
             times.append(self._bucket.opens_at_s(now_s))
         events_open_s = self.pauses.paused_until_s(Lane.EVENTS, -math.inf)
         times += [max(due_s, events_open_s) for due_s in self.requests.due_s()]
-        times += [flight.overdue_at_s for flight in self._flights]
+        times += [flight.overdue_at_s for flight in self.flights]
         at_s = min((at_s for at_s in times if at_s > now_s), default=math.inf)
         return None if at_s == math.inf else at_s
 
@@ -135,21 +130,21 @@ class Schedule:
     def published(self, entry: Entry, now_s: float) -> None:
         """Note that the broker accepted a batch.  The receiver's acknowledgement is due within `ack_timeout_s`."""
         self.pauses.accepted(entry.lane)
-        self._flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
+        self.flights.confirm(entry.key, now_s, now_s + self._pace.ack_timeout_s)
 
     def refused(self, entry: Entry, reason: int, now_s: float, jitter: float) -> float:
         """Note that the broker refused a batch; return how many seconds its lane, or only the batch, will wait.
 
         `reason` is the reason code of MQTT 5.
         """
-        self._flights.remove(entry.key)
+        self.flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
 
     def sent_as(self, epoch: str, sealed: Iterable[Sealed]) -> list[Key]:
         """Return the ids of the sent and unanswered batches that `sealed` names with exactly their digests."""
         named = frozenset(sealed)
         keys = {(epoch, seq) for seq, _ in named}
-        sent = [flight.entry for key in keys if (flight := self._flights.get(key)) is not None]
+        sent = [flight.entry for key in keys if (flight := self.flights.get(key)) is not None]
         sent += [entry for key in keys if (entry := self._unanswered.get(key)) is not None]
         return sorted({entry.key for entry in sent if entry.sealed in named})
 
@@ -162,7 +157,7 @@ class Schedule:
 
     def forget(self, key: Key) -> None:
         """Forget a batch that left the spool or cannot be sent now."""
-        self._flights.remove(key)
+        self.flights.remove(key)
         self.pauses.forget(key)
         self._unanswered.forget(key)
         self.requests.forget(key)
@@ -172,13 +167,13 @@ class Schedule:
         keys = list(keys)
         self._heard(keys, now_s)
         # Only batches that were sent can need a catalogue.  A digest for other batches must not take memory.
-        sent = frozenset(keys) & (self._flights.keys | self._unanswered.keys)
+        sent = frozenset(keys) & (self.flights.keys | self._unanswered.keys)
         if not sent or not self.requests.add(digest, sent):
             return
         supplied_at_s = self.requests.supplied_at_s(digest)
         # Batches that were sent before the catalogue are sent again at once.  If the receiver lacks the catalogue for
         # any other batch, the catalogue was never sent or got lost.  Then the catalogue is sent.
-        before = {flight.entry.key for flight in self._flights if flight.sent_at_s <= supplied_at_s} & sent
+        before = {flight.entry.key for flight in self.flights if flight.sent_at_s <= supplied_at_s} & sent
         self._follow(before, now_s)
         if before != sent:
             self.requests.ask(digest)
@@ -198,16 +193,16 @@ class Schedule:
                 yield from ((entry, lane) for entry in waiting.get(turn, ()))
             return
         topics = self.pauses.open_lanes(now_s)
-        busy = self._flights.keys | self.pauses.held(now_s)
+        busy = self.flights.keys | self.pauses.held(now_s)
         for silent in self._unanswered.due(now_s):
             if silent.lane in allowed and silent.entry.lane in topics and silent.entry.key not in busy:
                 yield silent.entry, silent.lane
 
     def _may(self, turn: Turn, now_s: float, size_bytes: int = 0) -> bool:
-        return self._flights.takes(turn, size_bytes) and self._silence.allows(turn, now_s)
+        return self.flights.takes(turn, size_bytes) and self._silence.allows(turn, now_s)
 
     def _send(self, entry: Entry, lane: Lane, turn: Turn, now_s: float) -> None:
-        self._flights.add(Flight(entry, lane, turn, now_s))
+        self.flights.add(Flight(entry, lane, turn, now_s))
         self._unanswered.resent(entry.key)
         if lane is Lane.BACKLOG:
             self._bucket.take(entry.size_bytes, now_s)
@@ -216,17 +211,17 @@ class Schedule:
     def _follow(self, keys: Set[Key], now_s: float) -> None:
         """Send these batches again at once, because the catalogue that they waited for is on its way."""
         for key in sorted(keys):
-            flight = self._flights.get(key)
+            flight = self.flights.get(key)
             if flight is not None and flight.confirmed:
-                self._flights.remove(key)
+                self.flights.remove(key)
                 self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
         self._unanswered.hurry(keys, now_s)
 
     def _expire(self, now_s: float) -> None:
         """Remove overdue batches from the window.  They are unanswered from now on."""
-        for flight in self._flights:
+        for flight in self.flights:
             if flight.overdue_at_s <= now_s:
-                self._flights.remove(flight.entry.key)
+                self.flights.remove(flight.entry.key)
                 self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
                 self._silence.overdue(flight.turn, flight.sent_at_s)
         self._unanswered.others_answered(self._answered_s, self._pace.ack_timeout_s)
@@ -234,7 +229,7 @@ class Schedule:
     def _heard(self, keys: Iterable[Key], now_s: float) -> None:
         self._silence.answered(now_s)
         for key in keys:
-            if (flight := self._flights.get(key)) is not None:
+            if (flight := self.flights.get(key)) is not None:
                 self._silence.heard(flight.turn)
                 self._answered_s = max(self._answered_s, flight.sent_at_s)
-                self._flights.grow()
+                self.flights.grow()

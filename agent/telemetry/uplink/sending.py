@@ -193,7 +193,7 @@ class Sending:
             else:
                 schedule.published(entry, now_s)
         # Not every answer wakes `run`, because looking for one batch costs as much as looking for several.
-        if schedule.is_hungry:
+        if schedule.flights.is_hungry:
             self._wake.set()
 
     async def _forget_taken(self) -> None:
