@@ -4,6 +4,7 @@ No privileges are needed.  Inside, the file system is read-only except for /mnt 
 network is separate.
 """
 
+import functools
 import os
 import shlex
 import shutil
@@ -82,8 +83,7 @@ def run(
     every POLL_S seconds with two arguments.  The first is the id of the process session that holds all processes of the
     kernel.  The second is the folder of this machine that the command sees as /mnt.
     """
-    # Inside, the file system is read-only, so each process there would compile every module that has no compiled file.
-    subprocess.run([sys.executable, "-m", "compileall", "-q", *COMPILED], cwd=ROOT, check=True)
+    compile_sources()
     with tempfile.TemporaryDirectory(prefix="uml-") as name:
         results = Path(name)
         # The kernel passes no environment to its first process, so the command file exports it.
@@ -102,6 +102,15 @@ def run(
             console,
             {file: (results / file).read_bytes() for file in files if (results / file).exists()},
         )
+
+
+@functools.cache
+def compile_sources() -> None:
+    """Compile all modules of the project, once for each process that boots machines.
+
+    Inside, the file system is read-only, so each process there would compile every module that has no compiled file.
+    """
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *COMPILED], cwd=ROOT, check=True)
 
 
 def run_module(
