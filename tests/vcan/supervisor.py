@@ -78,7 +78,13 @@ class Supervisor:
     def stop(self, timeout_s: float) -> int:
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(timeout_s)
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            # faulthandler makes the process write where each of its threads is.
+            self._process.send_signal(signal.SIGABRT)
+            self._process.wait()
+            raise AssertionError(f"the service has not ended after {timeout_s:.0f} s:\n{self.log}") from None
 
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -72,12 +72,6 @@ def test_a_damaged_repository_is_named(fleet: Fleet) -> None:
 OTHER = replace(VEHICLE, vehicle="11111111-2222-4333-8444-555555555555", brand="Nova")
 
 
-@pytest.mark.attack(
-    "14",
-    "a vehicle looks for other vehicles in its bundle",
-    how="A bundle is read in whole, with all that it carries.",
-    before="documents and pseudonyms of other vehicles",
-)
 def test_a_bundle_has_no_document_of_other_vehicles_and_names_none_of_them(fleet: Fleet) -> None:
     fleet.enrol(OTHER)
     fleet.publish(None, campaign("all"))

@@ -26,12 +26,6 @@ def rubbish(vehicle: str, number: int) -> Message:
     return Message(f"hu/v1/up/0/{vehicle}/live", b"%d" % number)
 
 
-@pytest.mark.attack(
-    "15",
-    "a vehicle flushes the evidence of others out of quarantine",
-    how="One vehicle fills the quarantine, in which others have evidence.",
-    before="evidence of others was flushed",
-)
 def test_a_vehicle_that_sends_rubbish_displaces_only_its_own(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path, quota_files=10)
     quarantine.keep(rubbish("honest", 1), reason="r", received_at_us=1)
@@ -56,12 +50,6 @@ def test_a_batch_that_the_quarantine_does_not_keep_is_not_refused(
     assert len(list(fleet.quarantine.glob("*.sealed"))) == MOST
 
 
-@pytest.mark.attack(
-    "15",
-    "a vehicle fills the log and the disk with rubbish",
-    how="Many messages that are no batches.",
-    before="a line of the log for each",
-)
 def test_a_flood_of_rubbish_fills_neither_the_log_nor_the_disk(
     fleet: FleetFolder, vehicle: Vehicle, store: Store
 ) -> None:

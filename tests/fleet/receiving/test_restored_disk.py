@@ -37,12 +37,6 @@ def test_what_is_collected_after_a_disk_was_put_back_reaches_the_lake(
     assert windows_in(fleet.lake) == dict.fromkeys(range(1, 7), 2)
 
 
-@pytest.mark.attack(
-    "1",
-    "old signed acknowledgements are replayed",
-    how="A spool that was put back hears the acknowledgements of the batches that had its numbers before.",
-    before="the vehicle deleted what was never stored",
-)
 def test_old_acknowledgements_acknowledge_nothing_else(vehicle: Vehicle, store: Store, tmp_path: Path) -> None:
     unit = HeadUnit(vehicle, tmp_path / "spool")
     unit.copy(tmp_path / "image")
@@ -69,12 +63,6 @@ def test_what_waited_on_the_disk_when_it_was_copied_is_stored_once(
     assert store.totals.duplicates == 2
 
 
-@pytest.mark.attack(
-    "1",
-    "two head units have one identity",
-    how="A spool is copied, and both copies go on and hear all answers.",
-    receipt="epoch_forked",
-)
 def test_two_head_units_with_one_identity_are_both_stored_and_the_fleet_is_told_once(
     fleet: FleetFolder, vehicle: Vehicle, store: Store, tmp_path: Path
 ) -> None:
