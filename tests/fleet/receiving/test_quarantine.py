@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from fleet.receiving.message import Message
