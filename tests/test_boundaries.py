@@ -166,6 +166,17 @@ def test_only_the_runtime_knows_both_telemetry_and_pushes() -> None:
     assert both == ["agent/runtime/apply.py", "agent/runtime/assembly.py"]
 
 
+def test_no_file_waits_with_a_function_that_can_hide_a_cancellation() -> None:
+    """Under Python 3.11, asyncio.wait_for drops a cancellation that comes when the awaited work ends (gh-86296)."""
+    waits = [
+        f"{name}, line {node.lineno}: use asyncio.timeout"
+        for name in _files()
+        for node in ast.walk(_tree(name))
+        if isinstance(node, ast.Attribute) and node.attr == "wait_for" and ast.unparse(node.value) == "asyncio"
+    ]
+    assert not waits
+
+
 @pytest.mark.parametrize("library", sorted(ONLY_IMPORT))
 def test_a_library_with_traps_is_imported_in_its_room_only(library: str) -> None:
     importers = [name for name in _files() if any(i.split(".")[0] == library for i in _imports(name))]

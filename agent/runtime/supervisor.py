@@ -172,7 +172,8 @@ class _Supervisor:
             log.error("start_postponed", reason=str(reason), retry_s=RETRY_S)
             self._postponed = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), RETRY_S)
+            async with asyncio.timeout(RETRY_S):
+                await self._stop.wait()
 
     async def _until_ended(self, agent: Agent, configuration: Configuration) -> _Ending:
         """Wait until `agent` must end, and return the reason.  Meanwhile, replace its campaigns on SIGHUP."""

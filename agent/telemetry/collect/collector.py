@@ -177,7 +177,8 @@ class Collector:
             deadline_ns = self._batcher.deadline_ns
             timeout = None if deadline_ns is None else max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
             try:
-                await asyncio.wait_for(self._wake.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
             except TimeoutError:
                 await whole(self._close(lambda: self._batcher.poll(time.monotonic_ns())))
             else:

@@ -239,6 +239,22 @@ async def test_a_window_closes_when_the_bus_falls_silent(depot: Depot) -> None:
 
 
 @in_event_loop
+async def test_a_block_that_comes_at_the_same_time_hides_no_cancellation(depot: Depot) -> None:
+    collector = make(depot)
+    await collector.set_campaigns([EVERYTHING])
+    for steps in range(20):  # steps of the event loop before the cancellation
+        running = asyncio.create_task(collector.run())
+        await asyncio.sleep(0.01)
+        feeding = asyncio.create_task(collector.feed(DRIVE.slice(steps * 10, steps * 10 + 10)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running}, timeout=2)
+        assert running.cancelled(), f"after {steps} steps"
+        await feeding
+
+
+@in_event_loop
 async def test_a_window_closes_at_its_largest_size(depot: Depot) -> None:
     collector = make(depot, increment_s=0.1, max_samples=2_000)
     await collector.set_campaigns([campaign("long", {"name": "*"}, period_ms=3_600_000)])
