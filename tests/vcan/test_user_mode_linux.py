@@ -17,7 +17,7 @@ from lab import can_interfaces, user_mode_linux
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3_000  # twice the time that a busy machine needed for all files, one after the other
 AT_ONCE = 2
-LONGEST = ("test_power_cut.py", "test_kill.py", "test_capture.py")  # They begin first, so that the last ones are short.
+LONGEST = ("test_lake.py", "test_kill.py", "test_capture.py")  # They begin first, so that the last ones are short.
 PASSED_ON = ("VCAN_SECONDS", "VCAN_KILLS", "VCAN_CUTS", "REQUIRE_VCAN", "REQUIRE_SHARED")
 NO_TESTS = 5
 """The exit status of pytest if VCAN_ARGS select no test of a file."""
