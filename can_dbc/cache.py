@@ -2,8 +2,9 @@
 
 Each bus has one file, `<key>.plan`.  The file holds a SHA-256 digest (32 bytes), followed by the BusPlan in
 MessagePack.  The digest covers the MessagePack bytes.  The key is a SHA-256 over everything that determines the plan:
-the names, contents, formats and encodings of the databases in their order, the match mode, the code that reads and
-compiles them, and the version of cantools.  A changed database therefore has a new key, and its old plan is never read.
+the names, contents, formats, encodings and chosen buses of the databases in their order, the match mode, the code that
+reads and compiles them, and the version of cantools.  A changed database therefore has a new key, and its old plan is
+never read.
 
 A file is checked before it is used: its digest, its types, and every index and length that the decoder relies on.  If a
 check fails, the plan is compiled again and the file is replaced.
@@ -32,10 +33,11 @@ MAX_BYTES: Final = 64 * 1024 * 1024  # A database of 5 MB makes a plan of 2 MB.
 _DIGEST_BYTES: Final = 32
 NO_ENCODINGS: Final[Mapping[Path, str]] = MappingProxyType({})
 _MOST_BYTES: Final = 65_535  # the longest message that database.py accepts
-_CODE: Final = tuple(
-    f"{name}.py" for name in ["plan", "compile", "defects", "description", "values", "database", "encodings", "cache"]
-) + tuple(
-    f"dbc_reader/{name}.py" for name in ["statements", "entries", "multiplexing", "describing", "reader", "notes"]
+_CODE: Final = (
+    *("plan.py", "compile.py", "defects.py", "description.py", "values.py", "database.py", "encodings.py", "cache.py"),
+    *("buses.py", "by_cantools.py", "arxml.py", "compu_method.py", "kcd.py", "sym.py", "noted.py"),
+    *("dbc_reader/statements.py", "dbc_reader/entries.py", "dbc_reader/multiplexing.py", "dbc_reader/describing.py"),
+    *("dbc_reader/reader.py", "dbc_reader/notes.py"),
 )
 _BITS_OF_FLOAT: Final = {kind: bits for bits, kind in FLOAT_OF_BITS.items()}
 
@@ -138,7 +140,7 @@ def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match, encodings: M
     parts = [b"can_dbc plan", _cantools_version().encode(), match.encode()]
     parts += [(Path(__file__).parent / name).read_bytes() for name in _CODE]
     for file, content, kind in contents:
-        # Notes name the file, so the same content under another name has another plan.
+        # Notes name the file, and its name may choose a bus, so the same content under another name has another plan.
         parts += [kind.encode(), content, str(file).encode(errors="surrogateescape"), encodings.get(file, "").encode()]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 

@@ -4,6 +4,7 @@ The messages come from our reader of DBC files or from cantools.  If a database 
 has one meaning, and a note in `BusPlan.notes` says what it leaves out:
 
 - Two messages of one file match the same frames: the later message is used, as in cantools.
+- Messages of two buses of one file match the same frames, but differ: the file is refused until a bus is chosen.
 - Messages of two files of a bus match the same frames: the message of the earlier file is used.
 - A signal cannot be decoded, for example because it exceeds its message: the signal is left out (`can_dbc.defects`).
 - Two signals of one name can be in the same frame: the first one is used (`can_dbc.defects`).
@@ -11,8 +12,7 @@ has one meaning, and a note in `BusPlan.notes` says what it leaves out:
 - Two messages of a bus have the same name: both are decoded under it.
 - A container (ARXML) lies in another container: the data of the inner container is refused.
 - Two contained messages have the same header id: the container is refused, because cantools fails on it.
-- A contained message has no header id that a frame can carry: the message is left out.
-- A container has no contained message left: the container is refused.
+- A contained message has no header id that a frame can carry: it is left out, and a container with none left refused.
 
 Signals that overlap are no contradiction: each says where its bits are.
 """
@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from can_dbc.buses import refuse_two_meanings
 from can_dbc.defects import place_of, usable
 from can_dbc.plan import (
     HEADER_IDS,
@@ -49,6 +50,7 @@ def compile_plan(databases: "Sequence[Database | Description]", match: Match = M
     for database in databases:
         notes += getattr(database, "notes", ())
         of_file: dict[int, MessagePlan] = {}
+        bus_of: dict[int, str | None] = {}
         for message in database.messages:
             if message.length < 0:
                 notes.append(
@@ -58,12 +60,15 @@ def compile_plan(databases: "Sequence[Database | Description]", match: Match = M
                 continue
             plan = _compile_message(message, notes)
             key = match_key(plan.can_id, plan.extended, match)
-            if key in of_file:
+            bus = getattr(message, "bus_name", None)
+            if key in of_file and bus != bus_of[key]:
+                refuse_two_meanings(of_file[key], bus_of[key], plan, bus)
+            elif key in of_file:
                 notes.append(
                     f"{of_file[key].name}: the message is ignored, because {plan.name} matches the same frames; "
                     "remove one of them"
                 )
-            of_file[key] = plan
+            of_file[key], bus_of[key] = plan, bus
         for key, plan in of_file.items():
             if key in messages:
                 # The first database of a bus wins, so that a file can override a later one.

@@ -1,31 +1,31 @@
 """Loads CAN databases: DBC with our own reader (`can_dbc.dbc_reader`), ARXML, KCD and SYM with cantools.
 
+A path may choose one bus of a file (`can_dbc/buses.py`).
+
 DBC and SYM files do not name their encoding (`can_dbc.encodings`), so a caller may.  cantools does not load strictly,
 because real files have a few signals that overlap or do not fit their message.  Everything else in the file is used,
 and the notes of the plan name what is not.  Any other defect of these files raises DatabaseError.
 """
 
 import logging
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from can_dbc import encodings
+from can_dbc.buses import FORMATS, file_and_bus
 from can_dbc.dbc_reader import reader
 from can_dbc.errors import DatabaseError
 
 if TYPE_CHECKING:
     from cantools.database.can import Database
-    from cantools.database.errors import UnsupportedDatabaseFormatError
 
     from can_dbc.description import Description
 
-FORMATS: Final = ("dbc", "arxml", "kcd", "sym")
 _WITHOUT_ENCODING: Final = ("dbc", "sym")
-_LINE: Final = re.compile(r"at line (\d+)")
 
 # cantools logs warnings about duplicate names and ids.  They are silenced here, because the plan has its own notes.
+# What cantools warns of in ARXML, KCD and SYM files becomes notes (can_dbc/by_cantools.py).
 logging.getLogger("cantools.database").setLevel(logging.ERROR)
 
 
@@ -44,13 +44,16 @@ def needs_encoding(path: Path) -> bool:
 
 
 def read(path: Path) -> tuple[bytes, str]:
-    """Return the content of the database file `path`, and its format, which is one of FORMATS.
+    """Return the content of the database file that `path` names, and its format, which is one of FORMATS.
 
     Raises: DatabaseError if the format is unknown or the file cannot be read.
     """
+    path, bus = file_and_bus(path)
     database_format = path.suffix[1:].lower()
     if database_format not in FORMATS:
         raise DatabaseError(f"{path}: the database format is unknown; name the file *.{', *.'.join(FORMATS)}")
+    if database_format == "dbc" and bus is not None:
+        raise DatabaseError(f"{path}: a DBC file describes one bus; leave out #{bus}")
     try:
         return path.read_bytes(), database_format
     except OSError as error:
@@ -60,7 +63,7 @@ def read(path: Path) -> tuple[bytes, str]:
 
 
 def parse(content: bytes, database_format: str, source: str, encoding: str | None = None) -> "Database | Description":
-    """Parse a database from `content`, whose format is one of FORMATS; `source` names the file in errors.
+    """Parse a database from `content`, whose format is one of FORMATS; `source` is its path, perhaps with a bus.
 
     Raises: DatabaseError if the content has another encoding, or is refused.
     """
@@ -68,7 +71,12 @@ def parse(content: bytes, database_format: str, source: str, encoding: str | Non
     if database_format == "dbc":
         found = reader.read(text, source)
         return replace(found, notes=(*notes, *found.notes))
-    return _by_cantools(text, database_format, source)
+    # cantools takes a quarter of a second to import, and an agent with cached plans or DBC files does not need it.
+    from can_dbc import by_cantools  # noqa: PLC0415
+
+    database = by_cantools.parse(text, database_format, Path(source))
+    database.notes = (*notes, *database.notes)
+    return database
 
 
 def _text(content: bytes, database_format: str, source: str, encoding: str | None) -> tuple[str, tuple[str, ...]]:
@@ -81,30 +89,3 @@ def _text(content: bytes, database_format: str, source: str, encoding: str | Non
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DatabaseError(f"{source}: line {line}: the text is not UTF-8; save the file as UTF-8") from error
-
-
-def _by_cantools(text: str, database_format: str, source: str) -> "Database":
-    # cantools takes a quarter of a second to import, and an agent whose plans are cached or from DBC files needs no
-    # cantools.
-    import cantools.database  # noqa: PLC0415
-    from cantools.database.can import Database  # noqa: PLC0415
-    from cantools.database.errors import UnsupportedDatabaseFormatError  # noqa: PLC0415
-
-    try:
-        database = cantools.database.load_string(text, database_format, strict=False)
-    except UnsupportedDatabaseFormatError as error:
-        raise DatabaseError(_explained(error, database_format, source)) from error
-    assert isinstance(database, Database)
-    return database
-
-
-def _explained(error: "UnsupportedDatabaseFormatError", database_format: str, source: str) -> str:
-    """Return an error message with the file, the line, cantools' reason and the remedy."""
-    cause: Exception | None = getattr(error, f"e_{database_format}")
-    reason = " ".join(str(cause).split()) or type(cause).__name__
-    line = _LINE.search(reason)
-    place = source if line is None else f"{source}: line {line[1]}"
-    return (
-        f"{place}: cantools refuses this {database_format.upper()} file: {reason}. "
-        "Repair the file, or export it again with the tool that made it"
-    )
