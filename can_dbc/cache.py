@@ -2,8 +2,8 @@
 
 Each bus has one file, `<key>.plan`.  The file holds a SHA-256 digest (32 bytes), followed by the BusPlan in
 MessagePack.  The digest covers the MessagePack bytes.  The key is a SHA-256 over everything that determines the plan:
-the contents and formats of the databases in their order, the match mode, the code that reads and compiles them, and the
-version of cantools.  A changed database therefore has a new key, and its old plan is never read.
+the contents, formats and chosen buses of the databases in their order, the match mode, the code that reads and compiles
+them, and the version of cantools.  A changed database therefore has a new key, and its old plan is never read.
 
 A file is checked before it is used: its digest, its types, and every index and length that the decoder relies on.  If a
 check fails, the plan is compiled again and the file is replaced.
@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from can_dbc import database
+from can_dbc.buses import file_and_bus
 from can_dbc.compile import compile_plan
 from can_dbc.plan import HEADER_IDS, BusPlan, Match, MessagePlan, MultiplexerPlan, match_key
 from can_dbc.values import WORD_BITS, Kind
@@ -30,7 +31,10 @@ KEPT: Final = 16  # files, enough for all buses of a vehicle before and after a 
 MAX_BYTES: Final = 64 * 1024 * 1024  # A database of 5 MB makes a plan of 2 MB.
 _DIGEST_BYTES: Final = 32
 _MOST_BYTES: Final = 65_535  # the longest message that database.py accepts
-_CODE: Final = ("plan.py", "compile.py", "values.py", "database.py", "cache.py")
+_CODE: Final = (
+    *("plan.py", "compile.py", "values.py", "database.py", "cache.py"),
+    *("buses.py", "by_cantools.py", "arxml.py", "compu_method.py", "kcd.py", "sym.py", "noted.py"),
+)
 _FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
 
 
@@ -126,8 +130,8 @@ def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match) -> str:
     # Each item is hashed on its own first.  Otherwise the same bytes, divided differently, would give the same key.
     parts = [b"can_dbc plan", _cantools_version().encode(), match.encode()]
     parts += [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-    for _, content, kind in contents:
-        parts += [kind.encode(), content]
+    for file, content, kind in contents:
+        parts += [kind.encode(), content, (file_and_bus(file)[1] or "").encode()]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 

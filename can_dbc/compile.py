@@ -3,22 +3,22 @@
 If a database contradicts itself, the plan follows cantools, and a note in `BusPlan.notes` says so:
 
 - Two messages of one file match the same frames: the later message is used.
+- Messages of two buses of one file match the same frames, but differ: the file is refused until a bus is chosen.
 - Messages of two files of a bus match the same frames: the message of the earlier file is used.
 - Two signals of a message share a name and a multiplexed group: only the value that cantools returns is decoded.
 - Signals of one byte order overlap or exceed the message: all frames of the message are refused (`defect`).  If the
   signals belong to a multiplexed group, only the frames that select the group are refused.
-- No multiplexer value selects a signal: the signal is left out.
-- A signal has more than 64 bits: the signal is left out.
+- No multiplexer value selects a signal, or a signal has more than 64 bits: the signal is left out.
 - A container (ARXML) lies in another container: the data of the inner container is refused.
 - Two contained messages have the same header id: the container is refused, because cantools fails on it.
-- A contained message has no header id that a frame can carry: the message is left out.
-- A container has no contained message left: the container is refused.
+- A contained message has no header id that a frame can carry: it is left out, and a container with none left refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from can_dbc.buses import refuse_two_meanings
 from can_dbc.errors import DatabaseError
 from can_dbc.plan import (
     HEADER_IDS,
@@ -48,15 +48,20 @@ def compile_plan(databases: "Sequence[Database]", match: Match = Match.EXACT) ->
     notes: list[str] = []
     for database in databases:
         of_file: dict[int, MessagePlan] = {}
+        bus_of: dict[int, str | None] = {}
+        notes.extend(getattr(database, "notes", ()))
         for message in database.messages:
             plan = _compile_message(message, notes)
             key = match_key(plan.can_id, plan.extended, match)
-            if key in of_file:
+            bus = getattr(message, "bus_name", None)
+            if key in of_file and bus != bus_of[key]:
+                refuse_two_meanings(of_file[key], bus_of[key], plan, bus)
+            elif key in of_file:
                 notes.append(
                     f"{of_file[key].name}: the message is ignored, because {plan.name} matches the same frames; "
                     "remove one of them"
                 )
-            of_file[key] = plan
+            of_file[key], bus_of[key] = plan, bus
         for key, plan in of_file.items():
             if key in messages:
                 # The first database of a bus wins, so that a file can override a later one.
@@ -85,7 +90,7 @@ def _compile_message(message: "Message", notes: list[str]) -> MessagePlan:
                 f"{message.name}.{signal.name}: no multiplexer value selects the signal, so it is left out; "
                 "correct its multiplexing in the database"
             )
-    # Multiplexers have unique names here (see _selected), but other signals may share a name.
+    # Multiplexers have unique names here (see _selected); others need not.
     index = {signal.name: selected.index(signal) for signal in parents}
     drafts = [_compile_signal(message.name, signal, index) for signal in selected]
     multiplexers = [_compile_multiplexer(index[s.name], s, drafts, message.length) for s in parents]

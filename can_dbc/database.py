@@ -1,4 +1,4 @@
-"""Loads CAN databases (DBC, ARXML, KCD, SYM) with cantools.
+"""Loads CAN databases (DBC, ARXML, KCD, SYM) with cantools, or one bus of a file (`can_dbc/buses.py`).
 
 A DBC or SYM file is read as UTF-8 if it is valid UTF-8, and otherwise as cp1252, which Vector's tools write.  Loading
 is not strict, because real files have a few signals that overlap or do not fit their message.  The notes of the plan
@@ -11,13 +11,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from can_dbc.buses import FORMATS, file_and_bus
 from can_dbc.errors import DatabaseError
 
 if TYPE_CHECKING:
     from cantools.database.can import Database
     from cantools.database.errors import UnsupportedDatabaseFormatError
 
-FORMATS: Final = ("dbc", "arxml", "kcd", "sym")
 _LEGACY_ENCODED: Final = ("dbc", "sym")
 _LINE: Final = re.compile(r"at line (\d+)")
 _UNUSED: Final = re.compile(r"(?:VAL_|SG_MUL_VAL_|SIG_VALTYPE_) \d+ \w+")
@@ -36,6 +36,7 @@ _SELECTIONS: Final = re.compile(r"\bSG_MUL_VAL_\s+(?P<message>\d+)\s+(?P<signal>
 _RANGE: Final = re.compile(r"(\d+)\s*-\s*(\d+)")
 
 # cantools logs warnings about duplicate names and ids.  They are silenced here, because the plan has its own notes.
+# What cantools warns of in ARXML, KCD and SYM files becomes notes (can_dbc/by_cantools.py).
 logging.getLogger("cantools.database").setLevel(logging.ERROR)
 
 
@@ -49,13 +50,16 @@ def load(path: Path) -> "Database":
 
 
 def read(path: Path) -> tuple[bytes, str]:
-    """Return the content of the database file `path`, and its format, which is one of FORMATS.
+    """Return the content of the database file that `path` names, and its format, which is one of FORMATS.
 
     Raises: DatabaseError if the format is unknown or the file cannot be read.
     """
+    path, bus = file_and_bus(path)
     database_format = path.suffix[1:].lower()
     if database_format not in FORMATS:
         raise DatabaseError(f"{path}: the database format is unknown; name the file *.{', *.'.join(FORMATS)}")
+    if database_format == "dbc" and bus is not None:
+        raise DatabaseError(f"{path}: a DBC file describes one bus; leave out #{bus}")
     try:
         return path.read_bytes(), database_format
     except OSError as error:
@@ -65,7 +69,7 @@ def read(path: Path) -> tuple[bytes, str]:
 
 
 def parse(content: bytes, database_format: str, source: str) -> "Database":
-    """Parse a database from `content`, whose format is one of FORMATS; `source` names the file in errors.
+    """Parse a database from `content`, whose format is one of FORMATS; `source` is its path, perhaps with a bus.
 
     Raises: DatabaseError if the content has the wrong encoding, exceeds a limit, or is refused by cantools.
     """
@@ -75,8 +79,11 @@ def parse(content: bytes, database_format: str, source: str) -> "Database":
     from cantools.database.errors import UnsupportedDatabaseFormatError  # noqa: PLC0415
 
     text = _text(content, database_format, source)
-    if database_format == "dbc":
-        _check_limits(text, source)
+    if database_format != "dbc":
+        from can_dbc import by_cantools  # noqa: PLC0415
+
+        return by_cantools.parse(text, database_format, Path(source))
+    _check_limits(text, source)
     try:
         database = cantools.database.load_string(text, database_format, strict=False)
     except UnsupportedDatabaseFormatError as error:
