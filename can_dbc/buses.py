@@ -1,6 +1,6 @@
 """Names a database file, and perhaps one bus of it, as in `car.kcd#Body`.  Pure.
 
-KCD files and ARXML system descriptions may describe several buses, and an identifier may mean another message on each.
+KCD files and ARXML system descriptions may describe several buses, and one identifier may mean another message on each.
 """
 
 import re
@@ -27,7 +27,7 @@ def file_and_bus(path: Path) -> tuple[Path, str | None]:
 
 
 def refuse_two_meanings(first: MessagePlan, bus: str | None, second: MessagePlan, other: str | None) -> None:
-    """Check that a message of `bus` and one of the bus `other` of the same file, which match the same frames, are equal.
+    """Check that messages of two buses of one file, which match the same frames, are equal.
 
     Raises: DatabaseError if they differ.
     """

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="[BUS=]F",
         help="a database (DBC, ARXML, KCD, SYM) for one bus, or for all buses without BUS=; may be repeated, and the "
-        "first database that has a message is used",
+        "first database that has a message is used; F#NAME is the bus NAME of a file that describes several",
     )
     parser.add_argument(
         "--match",

@@ -73,7 +73,10 @@ SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings
 
 
 class BusSettings(Section, frozen=True, kw_only=True):
-    """The databases of one bus, and how the identifiers of frames are matched with the messages of the databases."""
+    """The databases of one bus, and how the identifiers of frames are matched with the messages of the databases.
+
+    `car.kcd#Body` names the bus Body of a file that describes several buses (`can_dbc/buses.py`).
+    """
 
     dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
     match: Literal["exact", "pgn"] = "exact"

@@ -14,6 +14,7 @@ from typing import Any, Final
 import zstandard
 
 from agent.errors import Permanent
+from can_dbc.buses import file_and_bus
 from can_dbc.frames import EXTENDED
 from lab.demo.oracle import Frame, read_log
 from simulator.frames import BODY_DBC, POWERTRAIN_DBC, frames
@@ -81,7 +82,7 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
 
     Raises: Permanent if a file is missing, if the log has no frames, or if it has none on a bus that `databases` names.
     """
-    for file in (log, *(file for _, file in databases)):
+    for file in (log, *(file_and_bus(file)[0] for _, file in databases)):
         if not file.is_file():
             raise Permanent(f"{file}: There is no such file. Check --log and --dbc.")
     plain = _unpacked(log, folder)

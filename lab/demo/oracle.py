@@ -17,6 +17,7 @@ from cantools.database import DecodeError
 from cantools.database.can import Database, Message, Signal
 
 from agent.errors import Permanent
+from can_dbc.buses import file_and_bus
 from lab.demo.oracle_campaigns import OracleCampaign
 
 EXTENDED = 0x8000_0000
@@ -84,11 +85,14 @@ class _Bus:
     def __init__(self, files: Iterable[Path], match: str) -> None:
         self._pgn = match == "pgn"
         self._messages: dict[int, Message] = {}
-        for file in files:
+        for path in files:
+            file, bus = file_and_bus(path)
             database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
             for message in database.messages:
+                if bus not in (None, message.bus_name):
+                    continue
                 # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
