@@ -33,6 +33,8 @@ _SIGNED: Final = "2C"
 _FLOAT: Final = "IEEE754"
 _FLOAT_WHOLE: Final = 2**53
 """Texts of IEEE floats are looked up by their whole part, which float64 holds exactly up to this number."""
+_MOST_BYTES: Final = 65_535
+"""The longest message.  cantools keeps a record of every bit, so an absurd length would exhaust memory."""
 FAULTS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """The errors that cantools ends in on a file that contradicts the schema.  It documents none."""
 
@@ -133,7 +135,20 @@ class _Loader(SystemLoader):
             signal.start += bits
         message.refresh(strict=False)
 
+    def _load_message_length(self, can_frame: Element) -> int:
+        return _limited(super()._load_message_length(can_frame), _MOST_BYTES)
+
+    def _load_signal_start_position(self, i_signal_to_i_pdu_mapping: Element) -> int:
+        return _limited(super()._load_signal_start_position(i_signal_to_i_pdu_mapping), 8 * _MOST_BYTES)
+
+    def _load_signal_length(self, i_signal: Element, system_signal: Element | None) -> int | None:
+        length = super()._load_signal_length(i_signal, system_signal)
+        return None if length is None else _limited(length, 8 * _MOST_BYTES)
+
     def _load_pdu(self, pdu: Element, frame_name: str, next_selector_idx: int) -> tuple[Any, ...]:
+        length = self._get_unique_arxml_child(pdu, "LENGTH")
+        if length is not None:
+            _limited(int(number(length.text)), _MOST_BYTES)
         found = super()._load_pdu(pdu, frame_name, next_selector_idx)
         if self._multiplexed:
             # The multiplexed PDU around this one looks for its selector among the signals.
@@ -215,6 +230,12 @@ class _Loader(SystemLoader):
         if physical is not None and network is not None and read(physical, *self._range) != read(network, *self._range):
             self._signal_problems.append("its system signal and its network representation have different conversions")
         return network if physical is None else physical
+
+
+def _limited(size: int, most: int) -> int:
+    if not 0 <= size <= most:
+        raise ValueError(f"a length or position is {size}, and the limit is {most}")
+    return size
 
 
 def _left_out(frame: str, signal: str, why: str) -> str:

@@ -23,6 +23,8 @@ _MUX: Final = re.compile(
 )
 _TEXTUAL: Final = re.compile(r'^[ \t]*(?:Sig|Var)=(?:"([^"]*)"|(\S+))[ \t]+(string|raw|char)\b', re.MULTILINE)
 _IDS: Final = re.compile(r"^[ \t]*ID=(?P<first>[0-9A-Fa-f]+)h-(?P<last>[0-9A-Fa-f]+)h", re.MULTILINE)
+_ABSURD: Final = re.compile(r"(?:\bLen=|[ \t]\d+,|^Sig=\S+[ \t]+)\d{6,}|[ \t]\d{7,},\d", re.MULTILINE)
+"""A length or position of a million.  cantools keeps a record of every bit, so it would exhaust memory."""
 _MOST_IDS: Final = 4096
 """The most identifiers of one range.  cantools makes a message, some 50 us and 10 kB, for each of them."""
 
@@ -40,6 +42,9 @@ def parse(text: str, source: str) -> NotedDatabase:
                 f"{source}: line {line}: {ids.group(0).strip()!r} has more than {_MOST_IDS} identifiers, which is the "
                 "limit; split the symbol"
             )
+    if absurd := _ABSURD.search(text):
+        line = text.count("\n", 0, absurd.start()) + 1
+        raise DatabaseError(f"{source}: line {line}: {absurd.group(0)[:40]!r} exceeds every message; correct this line")
     database = cantools.database.load_string(text, "sym", strict=False)
     assert isinstance(database, Database)
     notes = [

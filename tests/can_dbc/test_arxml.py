@@ -229,3 +229,11 @@ def test_a_warning_of_cantools_becomes_a_note():
     content = (Path(__file__).with_name("container.arxml")).read_bytes()
     plan = plan_of(content.replace(b"SHORT-HEADER</HEADER-TYPE>", b"LONG-HEADER</HEADER-TYPE>"))
     assert any("cantools warns: Only short headers" in note for note in plan.notes), plan.notes
+
+
+@pytest.mark.parametrize("tag", ["FRAME-LENGTH", "LENGTH", "START-POSITION"])
+def test_an_absurd_size_costs_only_itself_and_takes_no_memory(tag):
+    content = arxml(Frame("Oil", 0x2A1, [Field("Bar", start=5)])).decode()
+    plan = plan_of(re.sub(f"<{tag}>[0-9]+<", f"<{tag}>99999999999<", content).encode())
+    assert "because" in plan.notes[0]
+    assert all(message.signals == () for message in plan.messages)
