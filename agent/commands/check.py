@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,7 +27,7 @@ from agent.settings.plans import bus_plan
 from agent.settings.sections import PacketRingSettings, PythonCanSettings, TelemetrySettings
 from agent.settings.settings import Loaded
 from agent.sources import Source, interfaces, ring_socket
-from agent.system.arguments import add_json
+from agent.system.arguments import add_json, add_strict
 from agent.system.command_line import complain
 from agent.system.secrecy import forbid_dumps
 from agent.telemetry.collect.signal_tables import SignalTables
@@ -40,13 +41,19 @@ _T = TypeVar("_T")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_config(parser)
+    parser.add_argument(
+        "--encoding",
+        metavar="CODE",
+        help="try this encoding for the databases (DBC, SYM) that have no key `encoding` in the configuration",
+    )
+    add_strict(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report on stdout and each problem on stderr; return 0 if there is no problem."""
     forbid_dumps()  # The check reads the device key, as the agent does.
-    report = check(options.config)
+    report = check(options.config, encoding=options.encoding, strict=options.strict)
     for problem in report.problems:
         complain("headunit-agent", problem)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report)
@@ -97,15 +104,23 @@ def _lines(fact: Any) -> list[str]:
     return [", ".join(fact)] if isinstance(fact, list) else [str(fact)]
 
 
-def check(file: Path) -> Report:
-    """Check the configuration `file` and everything that it names."""
+def check(file: Path, *, encoding: str | None = None, strict: bool = False) -> Report:
+    """Check the configuration `file` and everything that it names.
+
+    `encoding` is for the databases whose encoding the configuration does not name.  If `strict`, notes on databases are
+    problems.
+    """
     report = Report(str(file))
     loaded = report.attempt(lambda: configuration.load(file))
     if loaded is None:
         return report
     _check_identity(loaded, report)
-    plans = {bus: plan for bus in loaded.settings.bus if (plan := report.attempt(lambda b=bus: bus_plan(loaded, b)))}  # type: ignore[misc]
-    _check_databases(plans, report)
+    plans: dict[str, BusPlan] = {}
+    for bus in loaded.settings.bus:
+        plan = report.attempt(partial(bus_plan, loaded, bus, encoding=encoding))
+        if plan is not None:
+            plans[bus] = plan
+    _check_databases(plans, report, strict=strict)
     _check_sources(loaded, report)
     campaigns = report.attempt(lambda: local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)))
     if campaigns is not None:
@@ -126,9 +141,10 @@ def _check_identity(loaded: Loaded, report: Report) -> None:
     report.facts["vehicle"] = identity.vehicle
 
 
-def _check_databases(plans: dict[str, BusPlan], report: Report) -> None:
+def _check_databases(plans: dict[str, BusPlan], report: Report, *, strict: bool) -> None:
     for bus, plan in plans.items():
-        report.notes += [f"bus.{bus}: {note}" for note in plan.notes]
+        found = report.problems if strict else report.notes
+        found += [f"bus.{bus}: {note}" for note in plan.notes]
     report.facts["buses"] = {
         bus: {"messages": len(plan.messages), "signals": sum(len(message.signals) for message in plan.with_contained)}
         for bus, plan in plans.items()

@@ -17,10 +17,10 @@ from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
 from agent.errors import Permanent
 from agent.sources.replay import read_blocks
-from agent.system.arguments import add_json, bus_and_file
+from agent.system.arguments import add_json, add_strict, bus_and_file, file_and_encoding
 from agent.system.command_line import printable
 from can_dbc.compile import compile_plan
-from can_dbc.database import load
+from can_dbc.database import load, needs_encoding
 from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
 from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
@@ -56,6 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Match.EXACT.value,
         help="find messages by their whole identifier (exact, the default) or by their J1939 parameter group number",
     )
+    parser.add_argument(
+        "--encoding",
+        type=file_and_encoding,
+        action="append",
+        default=[],
+        metavar="[F=]CODE",
+        help="the encoding of the database F (DBC, SYM), or of all of them without F=, such as gbk or cp1250; "
+        "without this option the encoding is detected, or guessed with a note; may be repeated",
+    )
+    add_strict(parser)
     parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
     parser.add_argument(
         "--out",
@@ -73,7 +83,12 @@ def run(options: argparse.Namespace) -> int:
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
     summary = decode_log(
-        options.log, databases, options.out, match=Match(options.match), buses=options.bus, progress=True
+        options.log,
+        databases,
+        options.out,
+        reading=DatabaseReading(Match(options.match), dict(options.encoding), options.strict),
+        buses=options.bus,
+        progress=True,
     )
     print(json.dumps(summary.as_dict(), indent=2) if options.json else _text(summary))
     return 0
@@ -92,6 +107,11 @@ def _text(summary: "DecodeSummary") -> str:
         for bus, frames in buses.items():
             named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
             lines.append(f"{reason:<10}{bus}: {named}")
+    for bus, frames in summary.unlisted.items():
+        named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
+        lines.append(
+            f"unlisted  {bus}: {named}: decoded without what the multiplexer selects, because no signal has its number"
+        )
     return "\n".join(map(printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
@@ -105,6 +125,8 @@ class DecodeSummary:
 
     `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers have the notation of
     candump: 3 hex digits for 11 bits, 8 for 29.  In `errors`, the identifier replaces the name of an unknown message.
+    `unlisted[bus][Message.Multiplexer]` counts decoded frames whose multiplexer has a number that the database does not
+    list, so that they lack the signals that it selects.
     """
 
     log: str
@@ -116,6 +138,7 @@ class DecodeSummary:
     samples: int = 0
     unknown: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    unlisted: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -131,6 +154,10 @@ class DecodeSummary:
         self.decoded += sum(len(columns.rows) for columns in decoded.columns)
         for refusal in decoded.refusals:
             self._refused(refusal, block.buses[refusal.bus])
+        for unlisted in decoded.unlisted:
+            frames = self.unlisted.setdefault(block.buses[unlisted.bus], {})
+            name = f"{unlisted.message}.{unlisted.multiplexer}"
+            frames[name] = frames.get(name, 0) + unlisted.frames
 
     def _refused(self, refusal: Refusal, bus: str) -> None:
         identifier = f"{refusal.can_id:0{8 if refusal.extended else 3}X}"
@@ -140,25 +167,44 @@ class DecodeSummary:
         frames[name] = frames.get(name, 0) + refusal.frames
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseReading:
+    """Says how databases are read.
+
+    `match` says how messages are found.  `encodings` are those that the user named; the key None stands for every file
+    that does not name its encoding.  If `strict`, a database with notes is refused.
+    """
+
+    match: Match = Match.EXACT
+    encodings: Mapping[Path | None, str] = field(default_factory=dict)
+    strict: bool = False
+
+    def encoding_of(self, path: Path) -> str | None:
+        """Return the encoding that the user named for the database `path`, or None."""
+        return self.encodings.get(path, self.encodings.get(None) if needs_encoding(path) else None)
+
+
 def decode_log(
     log: Path,
     databases: Mapping[str | None, Sequence[Path]],
     out: Path | None = None,
     *,
     match: Match = Match.EXACT,
+    reading: DatabaseReading | None = None,
     buses: Sequence[str] | None = None,
     progress: bool = False,
 ) -> DecodeSummary:
     """Decode `log` with `databases` and write its samples to `out`; without `out`, only count frames and samples.
 
-    The keys of `databases` are buses; None stands for every bus.  `buses` selects buses of the log; None selects all.
-    `progress` shows a progress bar on a terminal.
+    The keys of `databases` are buses; None stands for every bus.  `reading` is used in place of `match`, if it is
+    given.  `buses` selects buses of the log; None selects all.  `progress` shows a progress bar on a terminal.
 
     Raises: Permanent if the log, a database or the output cannot be read or written.
     """
     started = time.monotonic()
-    summary = DecodeSummary(str(log), match.value)
-    plans = _Plans(databases, match, summary.notes)
+    reading = DatabaseReading(match) if reading is None else reading
+    summary = DecodeSummary(str(log), reading.match.value)
+    plans = _Plans(databases, reading, summary.notes)
     form = LongForm()
     with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
         for block in read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at):
@@ -180,10 +226,16 @@ class _Plans:
     Notes about the databases are added to the list `notes`.
     """
 
-    def __init__(self, databases: Mapping[str | None, Sequence[Path]], match: Match, notes: list[str]) -> None:
-        self._databases, self._match, self._notes = databases, match, notes
+    def __init__(
+        self, databases: Mapping[str | None, Sequence[Path]], reading: DatabaseReading, notes: list[str]
+    ) -> None:
+        self._databases, self._reading, self._notes = databases, reading, notes
+        known = {path for paths in databases.values() for path in paths}
+        for path in reading.encodings:
+            if path is not None and path not in known:
+                raise Permanent(f"--encoding {path}: this file is no database of --dbc; name it as --dbc does")
         try:
-            self._loaded = {path: load(path) for paths in databases.values() for path in paths}
+            self._loaded = {path: load(path, reading.encoding_of(path)) for path in sorted(known)}
         except DatabaseError as error:
             raise Permanent(str(error)) from error
         # Parquet fixes the type of a column before the first row, so the type follows from the databases, not from the
@@ -211,9 +263,14 @@ class _Plans:
         # The first database that has an identifier is used, so databases of this bus come before those of all buses.
         paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
         try:
-            plan = compile_plan([self._loaded[path] for path in paths], self._match)
+            plan = compile_plan([self._loaded[path] for path in paths], self._reading.match)
         except DatabaseError as error:
             raise Permanent(f"{', '.join(map(str, paths))}: {error}") from error
+        if self._reading.strict and plan.notes:
+            raise Permanent(
+                f"--strict: the databases of {bus} have {len(plan.notes)} mistakes; correct them:\n"
+                + "\n".join(plan.notes)
+            )
         self._notes.extend(f"{bus}: {note}" for note in plan.notes)
         return plan
 

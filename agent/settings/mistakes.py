@@ -7,7 +7,7 @@ from typing import Literal, Union, get_args, get_origin
 import msgspec
 
 from agent.errors import did_you_mean
-from agent.settings.sections import SOURCE_KINDS, BusSettings, Settings
+from agent.settings.sections import SOURCE_KINDS, BusSettings, DatabaseSettings, Settings
 
 
 def explain(message: str, document: Mapping[str, object]) -> str:
@@ -19,8 +19,9 @@ def explain(message: str, document: Mapping[str, object]) -> str:
         key = key.replace("[...]", f".{_offending_bus(document)}", 1)
     unknown = re.search(r"unknown field `([^`]+)`", what)
     if unknown is not None:
-        # All tables of `sources` share one list of keys, and so do all tables of `bus`.
-        known = _known_keys().get(re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key), ())
+        # All tables of `sources` share one list of keys, and so do all tables of `bus` and all databases of a bus.
+        section = "bus.dbc" if re.fullmatch(r"bus\..*\.dbc\[\d+\]", key) else re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key)
+        known = _known_keys().get(section, ())
         remedy = did_you_mean(unknown[1], known) or f"the known keys are {', '.join(sorted(known))}"
         return f"{_joined(key, unknown[1])}: there is no such key; {remedy}"
     missing = re.search(r"missing required field `([^`]+)`", what)
@@ -93,9 +94,10 @@ def _value_at(document: object, key: str) -> object:
 def _known_keys() -> dict[str, tuple[str, ...]]:
     """Return the known keys of each section, by the path of the section.
 
-    The path of the whole file is "", and the path of every table of `bus` is "bus.".
+    The path of the whole file is "", the path of every table of `bus` is "bus.", and that of its databases "bus.dbc".
     """
     known: dict[str, tuple[str, ...]] = {"": Settings.__struct_fields__, "bus.": BusSettings.__struct_fields__}
+    known["bus.dbc"] = DatabaseSettings.__struct_fields__
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             known[field.name] = field.type.__struct_fields__

@@ -72,11 +72,23 @@ SourceSettings = ReplaySettings | VirtualVehicleSettings | LiveSettings
 SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings, PacketRingSettings)
 
 
+class DatabaseSettings(Section, frozen=True, kw_only=True):
+    """A database with the encoding of its texts, which DBC and SYM files do not name; without one it is detected."""
+
+    file: str
+    encoding: str | None = None
+
+
 class BusSettings(Section, frozen=True, kw_only=True):
     """The databases of one bus, and how the identifiers of frames are matched with the messages of the databases."""
 
-    dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
+    dbc: Annotated[tuple[str | DatabaseSettings, ...], Meta(min_length=1)]
     match: Literal["exact", "pgn"] = "exact"
+
+    @property
+    def databases(self) -> tuple[DatabaseSettings, ...]:
+        """Return the databases in their order, with those that the file names by a mere text."""
+        return tuple(DatabaseSettings(file=one) if isinstance(one, str) else one for one in self.dbc)
 
 
 class IdentitySettings(Section, frozen=True, kw_only=True):

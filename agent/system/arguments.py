@@ -47,6 +47,25 @@ def bus_and_file(text: str) -> tuple[str | None, Path]:
     return bus, Path(file)
 
 
+def file_and_encoding(text: str) -> tuple[Path | None, str]:
+    """Return file and encoding of `[FILE=]ENCODING`.  Without a file, the encoding is for every file."""
+    file, equals, encoding = text.rpartition("=")
+    if not encoding or (equals and not file):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not [FILE=]ENCODING; write an encoding, or a file and an encoding as in x.dbc=gbk"
+        )
+    return (Path(file) if equals else None), encoding
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--strict`, which makes an error of every note on a database."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse databases with mistakes, which are otherwise repaired or left out with a note",
+    )
+
+
 def add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,

@@ -186,7 +186,7 @@ def test_a_message_may_be_in_a_frame_twice():
         (SPEED_7[:-1], {Refused.TRUNCATED: 1}, None),
         (SPEED_7 + bytes(19), {Refused.LONG: 1}, None),
         (SPEED_7 + SPEED_7[:3] + b"\1\7", {Refused.SHORT: 1}, 2),
-        (SPEED_7 + bytes.fromhex("ABCDEF 03 030000"), {Refused.MUX: 1}, 2),
+        (SPEED_7 + bytes.fromhex("ABCDEF 03 030000"), {}, 2),
     ],
 )
 def test_what_does_not_decode_is_refused_by_name_and_the_rest_of_the_frame_stays(payload, refused, pdus):
@@ -197,7 +197,7 @@ def test_what_does_not_decode_is_refused_by_name_and_the_rest_of_the_frame_stays
     assert values(result) == [*whole, (1, "Speed", "Kmh", 7)]
     assert ours(result) == theirs(BODY, [payload, SPEED_7])
     assert_all_counted(result, 2)
-    names = {Refused.SHORT: "Speed", Refused.MUX: "Doors"}
+    names = {Refused.SHORT: "Speed"}
     assert [(r.can_id, r.message) for r in result.refusals] == [(0x123, names.get(kind, "Body")) for kind in refused]
 
 
