@@ -11,6 +11,9 @@ from typing import Final
 
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _MESSAGE: Final = re.compile(r"\s+(?P<id>\d+)\s+(?P<name>[^:\n]*?[^\s:])\s*:\s*(?P<bytes>\d+)\b")
+_SENDER: Final = re.compile(r"\s*[^\s<>=]*\s*(?://[^\n]*)?\s*")
+_RECEIVERS: Final = re.compile(r"[\s,;\w.-]*(?://[^\n]*(?:\n\s*|\Z))*")
+_TEXT_BEHIND: Final = "there is text behind the entry that belongs to no entry of a DBC, and is ignored"
 _SIGNAL: Final = re.compile(
     r"\s*(?P<name>[^\s:]+)(?:\s+(?P<marker>M|m\d+M?))?\s*:"
     r"\s*(?P<start>-?\d+)\s*\|\s*(?P<bits>\d+)\s*@\s*(?P<order>[01])\s*(?P<sign>[-+])"
@@ -39,11 +42,12 @@ Number = int | float
 
 @dataclass(frozen=True, slots=True)
 class MessageEntry:
-    """A BO_ entry; the identifier has bit 31 set if it has 29 bits."""
+    """A BO_ entry; the identifier has bit 31 set if it has 29 bits.  `repairs` are as in a SignalEntry."""
 
     can_id: int
     name: str
     length: int
+    repairs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,10 @@ def message(body: str) -> MessageEntry | None:
     """Read the body of a BO_ statement."""
     found = _MESSAGE.match(body)
     can_id, length = (whole(found["id"]), whole(found["bytes"])) if found else (None, None)
-    return None if found is None or can_id is None or length is None else MessageEntry(can_id, found["name"], length)
+    if found is None or can_id is None or length is None:
+        return None
+    sender = _SENDER.fullmatch(body, found.end())
+    return MessageEntry(can_id, found["name"], length, () if sender else (_TEXT_BEHIND,))
 
 
 def signal(body: str, line: int) -> SignalEntry | None:
@@ -125,7 +132,10 @@ def _rest(text: str) -> tuple[str, tuple[str, ...]]:
         repairs.append("the unit is not one text in quotes; it is read up to the last quote of the line")
     if unit is None:
         return "", tuple(repairs)
-    if not unit[2].strip() and not text[unit.end() :].strip():
+    behind = text[unit.start(2) :]
+    if _RECEIVERS.fullmatch(behind) is None:
+        repairs.append(_TEXT_BEHIND)
+    elif not behind.partition("//")[0].strip():
         repairs.append("the signal has no receiver, which changes no value")
     return unescaped(unit[1]), tuple(repairs)
 

@@ -78,7 +78,7 @@ class _Reader:
         if not known or entry.can_id >= 2 * _EXTENDED:
             self._notes.add(
                 line,
-                f"the identifier {entry.can_id} has more than 11 bits (or more than 29 beside bit 31, which marks 29-bit "
+                f"the identifier {entry.can_id} has more than 11 bits (or more than 29 beside bit 31, which marks such "
                 "ones), so the message is left out; correct the identifier",
                 entry.name,
             )
@@ -89,6 +89,8 @@ class _Reader:
         else:
             if not entry.name.isidentifier():
                 self._notes.add(line, _ODD_NAME, entry.name)
+            for repair in entry.repairs:
+                self._notes.add(line, repair, entry.name)
             return entry
         return None
 
