@@ -68,7 +68,7 @@ def frames(
 
 def _messages(database: Path) -> Sequence[Message]:
     # The simulator needs the cycle times and limits of cantools' objects, which our reader of databases leaves out.
-    loaded = cantools.database.load_file(database, encoding="utf-8")
+    loaded = cantools.database.load_string(database.read_text(encoding="utf-8"), "dbc")
     assert isinstance(loaded, Database)
     return loaded.messages
 

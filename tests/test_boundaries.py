@@ -36,13 +36,14 @@ agent/telemetry/spool/retention.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
-can_dbc/bits.py can_dbc/compile.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
+can_dbc/bits.py can_dbc/compile.py can_dbc/containers.py can_dbc/dbc_reader/*.py can_dbc/decoder.py can_dbc/defects.py
+can_dbc/description.py can_dbc/encodings.py can_dbc/errors.py can_dbc/frames.py
 can_dbc/message_decoder.py can_dbc/plan.py can_dbc/refusals.py can_dbc/selector.py can_dbc/values.py
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
 fleet/receiving/totals.py
 fleet/state/access_list.py fleet/state/certificates.py
-lab/demo/oracle_campaigns.py lab/simulate/extrapolate.py lab/simulate/report.py
+lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py
 """.split()
 

@@ -1,6 +1,7 @@
 """Makes the description of a DBC from all of its entries, which may refer to each other in any order.  Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,7 +32,7 @@ class Entries:
 
     `texts` and `types` (number in SIG_VALTYPE_) have the line of the entry beside the value.  In `long_names`, the name
     None stands for the message itself.  `used_attributes` are the attributes to which the file gives values, with the
-    line.
+    line.  `doubtful_names` are the keys of `long_names` to which the file gives several names.
     """
 
     messages: list[Draft] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Entries:
     types: dict[_SignalKey, tuple[int, int]] = field(default_factory=dict)
     selections: dict[int, list[Selection]] = field(default_factory=dict)
     long_names: dict[tuple[int, str | None], str] = field(default_factory=dict)
+    doubtful_names: set[tuple[int, str | None]] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
     used_attributes: list[tuple[str, int]] = field(default_factory=list)
 
@@ -56,7 +58,7 @@ def described(found: Entries, notes: Notes, source: str) -> Description:
 
 def _message(draft: Draft, entry: MessageEntry, found: Entries, notes: Notes, source: str) -> Message:
     signals = selected(entry.name, draft.signals, found.selections.get(entry.can_id, ()), notes)
-    names = _names(entry, signals, found.long_names, notes)
+    names = _names(entry, signals, found, notes)
     multiplexers = {id(one.by) for one in signals}
     made = []
     for one in signals:
@@ -98,18 +100,20 @@ def _first_bit(signal: Signal) -> int:
     return 8 * (start // 8) + 7 - start % 8 if signal.byte_order == "big_endian" else start
 
 
-def _names(
-    entry: MessageEntry, signals: Sequence[Selected], long_names: Mapping[tuple[int, str | None], str], notes: Notes
-) -> dict[str, str]:
-    """Return the name to use for each short name: the long name, unless another signal of the message has it too."""
-    names = {one.signal.name: long_names.get((entry.can_id, one.signal.name), one.signal.name) for one in signals}
-    known = list(names.values())
+def _names(entry: MessageEntry, signals: Sequence[Selected], found: Entries, notes: Notes) -> dict[str, str]:
+    """Return the name to use for each short name: the long name, if the signal has one, and has it alone."""
+    names = {one.signal.name: found.long_names.get((entry.can_id, one.signal.name), one.signal.name) for one in signals}
+    bearers = Counter(names.values())
     for one in signals:
         short = one.signal.name
-        if known.count(names[short]) > 1 and names[short] != short:
+        if (entry.can_id, short) in found.doubtful_names:
+            text = "the file gives this short name several long names, so the short name is used"
+        elif names[short] != short and bearers[names[short]] > 1:
             text = "another signal of the message has the same long name, so the short name is used"
-            notes.add(one.signal.line, text, f"{entry.name}.{short}")
-            names[short] = short
+        else:
+            continue
+        notes.add(one.signal.line, text, f"{entry.name}.{short}")
+        names[short] = short
     return names
 
 

@@ -127,6 +127,8 @@ class _Reader:
                 name,
             )
         if texts:
+            if self._found.texts.get((can_id, name), (texts, 0))[0] != texts:
+                self._notes.add(statement.line, "the signal has several VAL_ entries; the last one is used", name)
             self._found.texts[can_id, name] = texts, statement.line
 
     def _float_type(self, statement: Statement) -> None:
@@ -150,5 +152,7 @@ class _Reader:
 
     def _attribute(self, statement: Statement) -> None:
         if found := entries.long_name(statement.body):
-            self._found.long_names[found[0], found[1]] = found[2]
+            can_id, name, long = found
+            if self._found.long_names.setdefault((can_id, name), long) != long:
+                self._found.doubtful_names.add((can_id, name))
         self._found.used_attributes.append((entries.attribute(statement.body), statement.line))

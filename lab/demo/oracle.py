@@ -13,11 +13,12 @@ from typing import Any
 
 import can
 import cantools
-from cantools.database import DecodeError
 from cantools.database.can import Database, Message, Signal
+from cantools.database.errors import UnsupportedDatabaseFormatError
 
 from agent.errors import Permanent
 from lab.demo.oracle_campaigns import OracleCampaign
+from lab.demo.oracle_signals import raw_values, repair_long_names
 
 EXTENDED = 0x8000_0000
 
@@ -85,10 +86,17 @@ class _Bus:
         self._pgn = match == "pgn"
         self._messages: dict[int, Message] = {}
         for file in files:
-            database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
+            try:
+                database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
+            except UnsupportedDatabaseFormatError as error:
+                raise Permanent(
+                    f"{file}: cantools, which decodes independently of the agent, refuses this database: {error}. "
+                    "Repair the database, or give another one with --dbc."
+                ) from error
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
             for message in database.messages:
+                repair_long_names(message)
                 # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
@@ -150,10 +158,9 @@ def expected_samples(
         message = buses[frame.bus].message(frame) if frame.bus in buses else None
         if message is None or not frame.data:
             continue
-        try:
-            raws = message.decode_simple(frame.data, decode_choices=False, scaling=False)
+        raws = raw_values(message, frame.data)
         # A frame that is too short gives no sample.  The agent also collects nothing from it.
-        except DecodeError:
+        if raws is None:
             continue
         result.decoded += 1
         _collect(result, campaigns[stage], frame, buses[frame.bus].sender(frame), message, raws)
@@ -168,7 +175,6 @@ def _collect(
     message: Message,
     raws: Mapping[str, Any],
 ) -> None:
-    physical: dict[str, Any] | None = None
     for name, raw in raws.items():
         signal = f"{message.name}.{name}"
         bits: int | None = None
@@ -182,16 +188,16 @@ def _collect(
                 bits = _bits(definition, raw)
             if not rule.keeps(frame.t_ns, bits):
                 continue
-            # Scaling takes most of cantools' time, so it is done only if a campaign keeps a sample of the frame.
-            if physical is None:
-                physical = dict(message.decode_simple(frame.data, decode_choices=False, scaling=True))
+            # Scaling takes most of cantools' time, so it is done only if a campaign keeps the sample.
+            physical = definition.conversion.raw_to_scaled(raw, decode_choices=False)
+            assert isinstance(physical, int | float)
             choice = (definition.choices or {}).get(raw) if not definition.is_float else None
             result.campaign.append(campaign.name)
             result.bus.append(frame.bus)
             result.signal.append(signal)
             result.time_us.append(frame.t_ns // 1000)
             result.raw.append(bits)
-            result.value.append(float(physical[name]))
+            result.value.append(float(physical))
             result.text.append(None if choice is None else str(choice))
             result.unit.append(definition.unit)
             result.source_address.append(sender)

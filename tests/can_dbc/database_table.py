@@ -1,6 +1,6 @@
 """Prints a table of databases: what is read of each, what was repaired and where, and what is refused and why.
 
-    python -m tests.can_dbc.database_table [FOLDER]        the databases (*.dbc) below FOLDER, or the open databases
+python -m tests.can_dbc.database_table [FOLDER]        the databases (*.dbc) below FOLDER, or the open databases
 """
 
 import sys

@@ -77,6 +77,8 @@ def expected(message: Message, data: bytes) -> list[Sample] | None:
     for signal in message.signals:
         if not _fits(signal, message.length) or not _is_selected(message, signal, data):
             continue
+        if any(sample.name == signal.name for sample in samples):
+            continue  # Of two signals with one name in one frame, the first is decoded.
         raw = _raw(message, signal, data)
         try:
             text = signal.conversion.raw_to_scaled(raw, decode_choices=True)

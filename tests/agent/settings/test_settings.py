@@ -46,6 +46,12 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
         (MINIMAL + '[spool]\nquota_mb = "1 GB"', "spool.quota_mb: expected `float`, got `str`"),
         (MINIMAL + "[bus.can1]\ndbc = []", "bus.can1.dbc: expected `array` of length >= 1"),
         (MINIMAL + '[bus.can1]\ndbx = ["a"]', "bus.can1.dbx: there is no such key; did you mean 'dbc'?"),
+        (
+            MINIMAL + '[bus.can1]\ndbc = [{file = "a", encodin = "gbk"}]',
+            r"bus.can1.dbc\[0\].encodin: there is no such key; did you mean 'encoding'?",
+        ),
+        (MINIMAL + '[bus.can1]\ndbc = [{encoding = "gbk"}]', r"bus.can1.dbc\[0\].file: this key is missing"),
+        (MINIMAL + "[bus.can1]\ndbc = [7]", r"bus.can1.dbc\[0\]: expected "),
         (MINIMAL + '[bus.can1]\ndbc = ["a"]\nmatch = "id"', r"bus.can1.match: 'id' is not one of exact, pgn$"),
         (MINIMAL + "ack = 'lake'", "uplink.ack: 'lake' is not one of receiver, broker$"),
         (MINIMAL + "metered = 'yes'", "uplink.metered: 'yes' is not one of true, false, auto$"),

@@ -47,6 +47,14 @@ def test_two_signals_of_one_long_name_keep_their_short_names():
     )
 
 
+def test_a_short_name_with_two_long_names_stays_short():
+    """Two signals had one short name, because a tool had cut their long names."""
+    names = [f'BA_ "SystemSignalLongSymbol" SG_ 801 Page "Page_of_side_{side}";' for side in ("left", "right")]
+    text = dbc(PAGE, *names, 'BA_DEF_ SG_ "SystemSignalLongSymbol" STRING ;')
+    assert samples(text, "05") == [{"Page": 5}]
+    assert "line 12: Engine.Page: the file gives this short name several long names" in plan_of(text).notes[0]
+
+
 def test_nested_multiplexers_without_their_table_lose_what_may_be_selected_by_either():
     text = dbc(PAGE, SUB, DATA)
     assert samples(text, "020511", "050511") == [{"Page": 2, "Sub": 5}, {"Page": 5}]
