@@ -83,6 +83,7 @@ def test_parquet_holds_the_samples_in_bus_order_with_exact_microseconds(log, dbc
         *[1_700_000_000_000_001] * 2,
         *[1_700_000_000_500_000] * 2,
         *[1_700_000_000_600_000] * 2,
+        1_700_000_000_800_000,
     ]
     assert [row[1:] for row in rows_of(out)] == [
         ("can0", "Motor", "Mode", 0, 0.0, None, None, None),
@@ -91,6 +92,7 @@ def test_parquet_holds_the_samples_in_bus_order_with_exact_microseconds(log, dbc
         ("can0", "Motor", "Gear", 1, 1.0, "first", None, None),
         ("can0", "Wide", "Whole", 2**64 - 1, 2.0**64, None, None, None),
         ("can0", "Wide", "Real", None, 1.5, None, "V", None),
+        ("can0", "Motor", "Mode", 5, 5.0, None, None, None),  # No signal has the multiplexer number 5.
     ]
 
 
