@@ -11,7 +11,7 @@ from typing import Final
 
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _MESSAGE: Final = re.compile(r"\s+(?P<id>\d+)\s+(?P<name>[^:\n]*?[^\s:])\s*:\s*(?P<bytes>\d+)\b")
-_SENDER: Final = re.compile(r"\s*[^\s<>=]*\s*(?://[^\n]*)?\s*")
+_SENDER: Final = re.compile(r"\s*[^\s<>=/]*\s*(?://[^\n]*(?:\n\s*|\Z))*")
 _RECEIVERS: Final = re.compile(r"[\s,;\w.-]*(?://[^\n]*(?:\n\s*|\Z))*")
 _TEXT_BEHIND: Final = "there is text behind the entry that belongs to no entry of a DBC, and is ignored"
 _SIGNAL: Final = re.compile(

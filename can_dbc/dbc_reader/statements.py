@@ -79,10 +79,19 @@ def _end(text: str, at: int, keyword: str) -> tuple[int, str | None]:
     if keyword in ("VERSION", "BS_"):
         return _after(_LINE, text, at), None
     if keyword in ("BO_", "SG_", "BU_"):
-        found = _BEFORE_NEXT.search(text, at)
-        assert found is not None
-        return found.start(), None
+        return _before_next(text, at), None
     return _end_of_texts(text, at)
+
+
+def _before_next(text: str, at: int) -> int:
+    """Return where the next statement begins, or where the text ends; SG_ may stand behind BO_ in the same line."""
+    for found in _BEFORE_NEXT.finditer(text, at):
+        # An SG_ behind // is a comment.
+        if "//" not in text[text.rfind("\n", 0, found.start()) + 1 : found.start()] or not text.startswith(
+            "S", found.start()
+        ):
+            return found.start()
+    return len(text)
 
 
 def _end_of_texts(text: str, at: int) -> tuple[int, str | None]:

@@ -24,6 +24,11 @@ LEGAL = {
     + 'CM_ SG_ 801 Oil "old form:\nBO_ 7 Huge: 88888 Motor\n SG_ Wide : 0|70000000@1+ (1,0)\n; was wrong\n";\n',
     "a comment with quotes": CLEAN + 'CM_ SG_ 801 Oil "the \\"hot\\" side; see \\"manual\\"";\nCM_ "end";\n',
     "a comment behind //": CLEAN.replace("Gauge\n", 'Gauge // was "rpm" once\n'),
+    "entries in comments": CLEAN.replace("8 Motor", "8 Motor // SG_ was here").replace(
+        'degC" Gauge', 'degC" Gauge // see SG_ Old : 0|8@1+ (1,0)'
+    )
+    + '// SG_ Old : 0|8@1+ (1,0) [0|0] "" Gauge\n  // BO_ 5 Old: 8 Motor\n',
+    "a message in one line": CLEAN.replace("8 Motor\n", "8 Motor"),
     "carriage returns": CLEAN.replace("\n", "\r"),
     "Windows line ends": CLEAN.replace("\n", "\r\n"),
     "tabs": CLEAN.replace(" : ", "\t:\t").replace(" SG_", "\t\tSG_"),
@@ -191,6 +196,27 @@ def test_no_text_hides_the_entries_that_follow_it(entry, comment):
 def test_a_file_without_any_entry_of_a_dbc_is_refused_with_line_and_remedy(content):
     with pytest.raises(DatabaseError, match=r"small\.dbc: line 1: the file has no entry of a DBC; name a DBC file"):
         plan_of(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VAL_ 801 Oil " + '1 "' * 20_000,
+        'CM_ "' + '\\"' * 50_000,
+        'CM_ "open\n' * 2_000,
+        "SG_ X : 0|8@1+ (1,0) [0|0] " + '"\\' * 20_000,
+        TURN + " " + "A," * 20_000 + "<",
+        TURN + " " + "// " * 20_000 + "\n<",
+        "BO_ 5 " + "A " * 20_000,
+        "SG_MUL_VAL_ 801 Oil Rpm " + "1-1, " * 20_000 + "x;",
+        "VAL_ 801 Oil " + "9" * 20_000 + ' "x";',
+        "NS_ :\n" + "CM_\n" * 20_000,
+        "BA_ " + '"a" ' * 20_000,
+    ],
+)
+@pytest.mark.timeout(30)
+def test_no_text_takes_long(text):
+    assert samples(dbc(TURN, OIL) + text + "\n", FRAME)[0]["Oil"] == 50.0
 
 
 def test_notes_of_one_kind_are_one_note_with_the_first_lines():
