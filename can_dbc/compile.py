@@ -8,6 +8,7 @@ has one meaning, and a note in `BusPlan.notes` says what it leaves out:
 - A signal cannot be decoded, for example because it exceeds its message: the signal is left out (`can_dbc.defects`).
 - Two signals of one name can be in the same frame: the first one is used (`can_dbc.defects`).
 - No multiplexer value selects a signal: the signal is left out.
+- Two messages of a bus have the same name: both are decoded under it.
 - A container (ARXML) lies in another container: the data of the inner container is refused.
 - Two contained messages have the same header id: the container is refused, because cantools fails on it.
 - A contained message has no header id that a frame can carry: the message is left out.
@@ -16,6 +17,7 @@ has one meaning, and a note in `BusPlan.notes` says what it leaves out:
 Signals that overlap are no contradiction: each says where its bits are.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -71,6 +73,11 @@ def compile_plan(databases: "Sequence[Database | Description]", match: Match = M
                 )
             else:
                 messages[key] = plan
+    notes += [
+        f"{name}: {count} messages share this name, so their samples cannot be told apart by it; give each its own name"
+        for name, count in Counter(plan.name for plan in messages.values()).items()
+        if count > 1
+    ]
     return BusPlan(tuple(messages.values()), match, tuple(notes))
 
 

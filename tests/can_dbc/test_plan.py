@@ -47,6 +47,14 @@ def test_the_last_message_of_a_file_wins_and_the_first_file_of_a_bus():
     )
 
 
+def test_messages_of_one_name_are_noted():
+    plan = plan_of(message("A", []), message("A", [], frame_id=2), message("B", [], frame_id=3))
+    assert [m.name for m in plan.messages] == ["A", "A", "B"]
+    assert plan.notes == (
+        "A: 2 messages share this name, so their samples cannot be told apart by it; give each its own name",
+    )
+
+
 def test_standard_and_extended_identifiers_are_different_messages():
     plan = plan_of(message("A", []), message("B", [], extended=True))
     assert [m.name for m in plan.messages] == ["A", "B"]
