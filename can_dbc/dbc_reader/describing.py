@@ -103,11 +103,12 @@ def _first_bit(signal: Signal) -> int:
 def _names(entry: MessageEntry, signals: Sequence[Selected], found: Entries, notes: Notes) -> dict[str, str]:
     """Return the name to use for each short name: the long name, if the signal has one, and has it alone."""
     names = {one.signal.name: found.long_names.get((entry.can_id, one.signal.name), one.signal.name) for one in signals}
-    bearers = Counter(names.values())
+    bearers, shared = Counter(names.values()), Counter(one.signal.name for one in signals)
     for one in signals:
         short = one.signal.name
-        if (entry.can_id, short) in found.doubtful_names:
-            text = "the file gives this short name several long names, so the short name is used"
+        if (entry.can_id, short) in found.doubtful_names or (names[short] != short and shared[short] > 1):
+            # A tool cut two long names to the same short name, or the file contradicts itself.
+            text = "it is not clear which signal the long name is for, so the short name is used"
         elif names[short] != short and bearers[names[short]] > 1:
             text = "another signal of the message has the same long name, so the short name is used"
         else:

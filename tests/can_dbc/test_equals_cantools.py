@@ -191,8 +191,9 @@ def test_every_open_database_decodes_random_frames_as_cantools_does(path):
     chance = random.Random(path.name)
     decoder = Decoder({0: plan})
     by_key = {(message.frame_id, message.is_extended_frame): message for message in listed}  # the last one is used
-    # A file may give several long names to one short name, of which cantools uses the last one for every signal.
-    doubtful = {note.split(": ")[2].partition(".")[0] for note in plan.notes if "several long names" in note}
+    # cantools gives a long name to every signal that has its short name.
+    unclear = [note for note in plan.notes if "it is not clear which signal the long name is for" in note]
+    doubtful = {name.partition(".")[0] for note in unclear for name in note.split(": ")[2].split(", ")}
     assert by_key.keys() == {(message.can_id, message.extended) for message in plan.messages}
     for message in by_key.values():
         if message.name in doubtful:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.can_dbc.dbc_reader.small import dbc, plan_of, samples
+from tests.can_dbc.dbc_reader.small import FRAME, OIL, dbc, plan_of, samples
 
 PAGE = ' SG_ Page M : 0|8@1+ (1,0) [0|0] "" Gauge'
 SUB = ' SG_ Sub m2M : 8|8@1+ (1,0) [0|0] "" Gauge'
@@ -52,7 +52,13 @@ def test_a_short_name_with_two_long_names_stays_short():
     names = [f'BA_ "SystemSignalLongSymbol" SG_ 801 Page "Page_of_side_{side}";' for side in ("left", "right")]
     text = dbc(PAGE, *names, 'BA_DEF_ SG_ "SystemSignalLongSymbol" STRING ;')
     assert samples(text, "05") == [{"Page": 5}]
-    assert "line 12: Engine.Page: the file gives this short name several long names" in plan_of(text).notes[0]
+    assert "line 12: Engine.Page: it is not clear which signal the long name is for" in plan_of(text).notes[0]
+
+
+def test_a_long_name_for_two_signals_of_one_short_name_is_given_to_neither():
+    text = dbc(OIL, OIL.replace("16|8", "24|8"), 'BA_ "SystemSignalLongSymbol" SG_ 801 Oil "Oil_of_the_rear_axle";')
+    assert samples(text, FRAME) == [{"Oil": 50.0}]
+    assert "Engine.Oil: it is not clear which signal the long name is for" in plan_of(text).notes[0]
 
 
 def test_nested_multiplexers_without_their_table_lose_what_may_be_selected_by_either():
