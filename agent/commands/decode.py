@@ -19,7 +19,7 @@ from agent.commands.sample_tables import writing
 from agent.errors import Permanent
 from agent.sources.logs import Truncated
 from agent.sources.replay import read_blocks
-from agent.system.arguments import add_json, bus_and_file
+from agent.system.arguments import add_json, add_log_timezone, bus_and_file
 from agent.system.command_line import printable
 from can_dbc.compile import compile_plan
 from can_dbc.database import load
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find messages by their whole identifier (exact, the default) or by their J1939 parameter group number",
     )
     parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
+    add_log_timezone(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -72,13 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Decode the log, print the summary and return 0.
 
-    Raises: Permanent if a file cannot be read or written, and Truncated, after the summary, if the log lost its end.
+    Raises: Permanent if a file cannot be read or written.  Truncated, after the summary, if the log's end is missing.
     """
     databases: dict[str | None, list[Path]] = {}
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
     summary = decode_log(
-        options.log, databases, options.out, match=Match(options.match), buses=options.bus, progress=True
+        options.log,
+        databases,
+        options.out,
+        match=Match(options.match),
+        buses=options.bus,
+        progress=True,
+        zone=options.log_timezone,
     )
     print(json.dumps(summary.as_dict(), indent=2) if options.json else _text(summary))
     if summary.truncated:
@@ -157,11 +164,12 @@ def decode_log(
     match: Match = Match.EXACT,
     buses: Sequence[str] | None = None,
     progress: bool = False,
+    zone: str = "",
 ) -> DecodeSummary:
     """Decode `log` with `databases` and write its samples to `out`; without `out`, only count frames and samples.
 
     The keys of `databases` are buses; None stands for every bus.  `buses` selects buses of the log; None selects all.
-    `progress` shows a progress bar on a terminal.
+    `progress` shows a progress bar on a terminal.  `zone` is the time zone of dates in the log that name none.
 
     If the end of the log is missing, the table has what is whole, and `truncated` of the summary says it.
 
@@ -172,7 +180,7 @@ def decode_log(
     plans = _Plans(databases, match, summary.notes)
     form = LongForm()
     with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
-        for block in _whole_blocks(log, buses, bar, summary):
+        for block in _whole_blocks(log, buses, zone, bar, summary):
             decoded = plans.decoder(block.buses).decode(block)
             summary.count(decoded, block)
             samples = form.arrange(decoded, block)
@@ -185,9 +193,13 @@ def decode_log(
     return summary
 
 
-def _whole_blocks(log: Path, buses: Sequence[str] | None, bar: "_Bar", summary: DecodeSummary) -> Iterator[FrameBlock]:
+def _whole_blocks(
+    log: Path, buses: Sequence[str] | None, zone: str, bar: "_Bar", summary: DecodeSummary
+) -> Iterator[FrameBlock]:
     """Yield the blocks of the log up to its end, or up to what is missing, which `summary` then says."""
-    blocks = read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append)
+    blocks = read_blocks(
+        log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append, zone=zone
+    )
     try:
         yield from blocks
     except Truncated as error:

@@ -15,13 +15,15 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
 import can
 
 from agent.sources.blf_objects import BASE, HEADER_BYTES, LOG_CONTAINER, SIGNATURE, NoFrame, message_of
+from agent.sources.log_lines import Notes
+from agent.sources.log_times import WallClock
 
 _SIGNATURE: Final = b"LOGG"
 # signature, size of this header, (tool and its version), size of the file, (size when decompressed), number of objects,
@@ -45,8 +47,11 @@ class BlfMessages:
     Raises: ValueError if the log is damaged, and EOFError, after all whole frames, if its end is missing.
     """
 
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        """Read the header of the file.  The reader closes `stream` at the end of the `with` block."""
+    def __init__(self, stream: io.BufferedIOBase, clock: WallClock) -> None:
+        """Read the header of the file, and its date by `clock`.
+
+        The reader closes `stream` at the end of the `with` block.
+        """
         self._stream = stream
         head = stream.read(_FILE_HEADER.size)
         if not head.startswith(_SIGNATURE):
@@ -57,7 +62,8 @@ class BlfMessages:
         if not _FILE_HEADER.size <= self._header_bytes <= _FILE_HEADER_LIMIT:
             raise ValueError(f"the header of the file claims {self._header_bytes} bytes")
         stream.read(self._header_bytes - len(head))
-        self._start_s = _unix_time(start)
+        self._date_notes = Notes()
+        self._start_s = _unix_time(start, clock, self._date_notes)
         self._objects = 0
         self._unread: Counter[str] = Counter()
         self._odd: Counter[str] = Counter()
@@ -76,6 +82,7 @@ class BlfMessages:
         """Return what was unusual or not read in the part of the log that was read so far, in sentences for users."""
         notes = [f"{what}, not read: {count:,}" for what, count in self._unread.items()]
         notes += [f"{what}: {count:,}" for what, count in self._odd.items()]
+        notes = [*self._date_notes.texts, *notes]
         return (*notes, self._size_note) if self._size_note else tuple(notes)
 
     def __iter__(self) -> Iterator[can.Message]:
@@ -212,13 +219,14 @@ def _unpacked(container: bytes) -> tuple[bytes, bool]:
     return data, unpacker.eof
 
 
-def _unix_time(start: list[int]) -> float:
+def _unix_time(start: list[int], clock: WallClock, notes: Notes) -> float:
     """Return the Unix time of a SYSTEMTIME (year, month, day of the week, day, hour, minute, second, millisecond).
 
-    The header does not say the time zone; the time is read as UTC.  Without a date, the log begins at 0.
+    The header does not say the time zone (`agent.sources.log_times`).  Without a date, the log begins at 0.
     """
     year, month, _, day, hour, minute, second, millisecond = start
     try:
-        return datetime(year, month, day, hour, minute, second, millisecond * 1000, UTC).timestamp()
+        wall = datetime(year, month, day, hour, minute, second, millisecond * 1000)
     except ValueError:
         return 0.0
+    return clock.unix_ns(wall, notes) / 1e9

@@ -39,6 +39,7 @@ def read_blocks(
     skip: int = 0,
     progress: Callable[[int, int], None] = lambda position_bytes, size_bytes: None,
     tell: Callable[[str], None] = lambda note: None,
+    zone: str = "",
 ) -> Generator[FrameBlock]:
     """Yield the frames of a log in blocks of at most `block_frames`, in the order of the log.
 
@@ -48,13 +49,14 @@ def read_blocks(
 
     The first `skip` frames of the channels are skipped.  `progress` is called after each block with the number of bytes
     read and the size of the file.  `tell` is called at the end with each note about the log (`LogFile.notes`).
+    `zone` is the time zone of dates in the log that name none (`agent.sources.log_times`).
 
     Raises: Permanent if the log is unreadable, damaged, or without a frame of the channels.  The frames before the
     damage come first.
     """
     names = _Channels(channels, path)
     first = 0
-    with LogFile(path) as log:
+    with LogFile(path, zone) as log:
         messages = log.messages()
         # Frames are skipped one by one, because no format of logs says where frame n is.
         while first < skip and (message := next(messages, None)) is not None:
@@ -89,10 +91,10 @@ def _batches(messages: Iterator[can.Message], most: int) -> Iterator[list[can.Me
         yield batch
 
 
-def channels_of(path: Path) -> tuple[str, ...]:
+def channels_of(path: Path, zone: str = "") -> tuple[str, ...]:
     """Read a whole log; return the names of its channels, in the order in which they appear.  Raises: Permanent."""
     buses: tuple[str, ...] = ()
-    for block in read_blocks(path):
+    for block in read_blocks(path, zone=zone):
         buses = block.buses
     return buses
 
@@ -101,16 +103,25 @@ class ReplaySource:
     """Replays a log as a source of frames (see `agent.sources.Source`)."""
 
     def __init__(
-        self, path: Path, *, channels: Sequence[str] = (), speed: float = 1.0, drain_ms: int = DRAIN_MS, name: str = ""
+        self,
+        path: Path,
+        *,
+        channels: Sequence[str] = (),
+        speed: float = 1.0,
+        drain_ms: int = DRAIN_MS,
+        name: str = "",
+        zone: str = "",
     ) -> None:
         """Prepare to replay `channels` at `speed` times real time, or without waiting if `speed` is 0.
+
+        `zone` is the time zone of dates in the log that name none.
 
         Without `channels`, all channels are replayed, and this call reads the whole log to find them.
 
         Raises: Permanent if `channels` is empty and the log cannot be read.
         """
-        self._path, self._speed, self._drain_ms = path, speed, drain_ms
-        self._buses = tuple(channels) or channels_of(path)
+        self._path, self._speed, self._drain_ms, self._zone = path, speed, drain_ms, zone
+        self._buses = tuple(channels) or channels_of(path, zone)
         self._name = name or path.name
         self._begin = 0
         self.rest = None  # the log keeps its frames
@@ -156,6 +167,7 @@ class ReplaySource:
             self._path,
             channels=self._buses,
             skip=self._begin,
+            zone=self._zone,
             tell=lambda note: _log.warning("log_note", log=self._name, note=note),
         )
         if self._begin:
