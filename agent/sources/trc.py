@@ -30,20 +30,6 @@ _COLUMNS: Final = {"1.0": "NOILD", "1.1": "NOTILD", "1.2": "NOBTILD", "1.3": "NO
 _KEYWORD: Final = re.compile(r";\s*\$(\w+)\s*=\s*(.*)$")
 _START: Final = re.compile(r";\s*Start time:\s*(.*)$", re.IGNORECASE)
 _OFFSET_OF_ZONE: Final = re.compile(r"(.*\d)([+-]\d\d:\d\d)$")
-# How the columns of a frame look.  Other lines have no identifier, or text in its place.
-_PATTERNS: Final = {
-    "N": r"\d+\)?",
-    "O": r"(?P<O>-?\d+(?:\.\d+)?)",
-    "T": r"(?P<T>\w+)",
-    "B": r"(?P<B>\d+)",
-    "I": r"(?P<I>[0-9A-Fa-f]{4,8})",
-    "d": r"\w+",
-    "R": r"\S+",
-    "l": r"(?P<l>\d{1,4})",
-    "L": r"(?P<l>\d{1,4})",
-}
-_DATA: Final = r"(?:\s+(?P<D>.*\S))?\s*$"
-_GROUPS: Final = ("O", "T", "B", "I", "l", "D")
 _ONLY_BUS: Final = 1  # the number of the bus in logs that have no column for it
 _DAY_ZERO: Final = datetime(1899, 12, 30)
 _PEAK_DIGITS: Final = 10
@@ -109,7 +95,7 @@ class _Header:
         if fixed := _COLUMNS[version]:
             return fixed
         columns = self._keywords.get("COLUMNS", "").replace(" ", "").replace(",", "")
-        known = set(columns) <= {*_PATTERNS, "D"} and len(set(columns)) == len(columns)
+        known = set(columns) <= set("NOTBIdRlLD") and len(set(columns)) == len(columns)
         if not known or not {*"OTID"} <= set(columns) or columns[-1] != "D" or not {"l", "L"} & set(columns):
             raise Unreadable(
                 f"the columns {columns!r} do not tell time (O), kind (T), identifier (I), length (l or L) and, at the "
@@ -146,50 +132,37 @@ class _Body:
 
     def __init__(self, columns: str, start_ns: int, notes: Notes) -> None:
         self._notes, self._start_ns = notes, start_ns
-        # A group stays empty if the log has no column for it.
-        absent = "".join(f"(?P<{letter}>)" for letter in _GROUPS if letter not in columns.replace("L", "l"))
-        self._frame = re.compile(absent + r"\s+".join(_PATTERNS[letter] for letter in columns[:-1]) + _DATA)
-        self._kind_at = columns.find("T")
-        self._bus_at = columns.find("B")
+        self._at = {letter: columns.find(letter) for letter in "NOTBID"}
+        self._length_at = max(columns.find("l"), columns.find("L"))
         self._has_codes = "l" not in columns
-        self._beginning = re.compile(r"\s+".join(_PATTERNS[letter] for letter in columns[: columns.index("O") + 1]))
 
     def message(self, line: str) -> can.Message | None:
         """Return the frame of a line, or None if the line tells something else.  Raises: Unreadable."""
-        found = self._frame.match(line)
-        if found is None:
-            return self._no_frame(line)
-        offset, kind, bus, identifier, length, data = found.group(*_GROUPS)
-        number, extended = int(identifier, 16), len(identifier) > _STANDARD_DIGITS
-        if kind not in _FRAMES or number >= (_EXTENDED_IDS if extended else _STANDARD_IDS):
-            return self._no_frame(line)
-        fd, brs, esi = _FRAMES[kind]
-        remote = kind == "RR" or data == "RTR"
-        content = b""
-        if not remote:
-            try:
-                content = bytes.fromhex(data or "")
-            except ValueError:
-                return self._no_frame(line)
-            count = self._count(int(length), len(content), fd=fd)
-            if len(content) != count:
-                which = "few" if len(content) < count else "many"
-                raise Unreadable(f"too {which} data bytes: the frame has {count}, the line {len(content)}; {DAMAGED}")
-            if count > CLASSIC_BYTES and not fd:
-                self._notes.leave_out(_J1939_MESSAGES)
-                return None
-        return can.Message(
-            timestamp=self._time(offset),
-            arbitration_id=number,
-            is_extended_id=extended,
-            is_remote_frame=remote,
-            is_fd=fd,
-            bitrate_switch=brs,
-            error_state_indicator=esi,
-            channel=int(bus or _ONLY_BUS),
-            dlc=len(content),
-            data=content,
-        )
+        at = self._at
+        fields = line.split(maxsplit=at["D"])
+        try:
+            fd, brs, esi = _FRAMES[kind := fields[at["T"]] if at["T"] >= 0 else ""]
+            identifier, data = fields[at["I"]], fields[at["D"]] if len(fields) > at["D"] else ""
+            number, length = int(identifier, 16), int(fields[self._length_at])
+            bus = int(fields[at["B"]]) if at["B"] >= 0 else _ONLY_BUS
+            time_s = self._time(fields)
+            remote = kind == "RR" or data == "RTR"
+            content = b"" if remote else bytes.fromhex(data)
+        except (KeyError, ValueError, IndexError):
+            return self._no_frame(line, fields)
+        extended = len(identifier) > _STANDARD_DIGITS
+        if number >= (_EXTENDED_IDS if extended else _STANDARD_IDS) or len(identifier) < _STANDARD_DIGITS:
+            return self._no_frame(line, fields)
+        count = 0 if remote else self._count(length, len(content), fd=fd)
+        if len(content) != count:
+            which = "few" if len(content) < count else "many"
+            raise Unreadable(f"too {which} data bytes: the frame has {count}, the line {len(content)}; {DAMAGED}")
+        if count > CLASSIC_BYTES and not fd:
+            self._notes.leave_out(_J1939_MESSAGES)
+            return None
+        message = can.Message(time_s, number, extended, remote, channel=bus, dlc=count, data=bytearray(content))
+        message.is_fd, message.bitrate_switch, message.error_state_indicator = fd, brs, esi
+        return message
 
     def _count(self, length: int, data_bytes: int, *, fd: bool) -> int:
         """Return how many data bytes a frame has that has the length `length` and `data_bytes` in its line."""
@@ -201,26 +174,33 @@ class _Body:
         # The length of a classic frame may be a raw length code.
         return CLASSIC_BYTES if data_bytes == CLASSIC_BYTES < length < len(_FD_LENGTHS) else length
 
-    def _time(self, offset: str) -> float:
+    def _time(self, fields: list[str]) -> float:
+        """Return the Unix time of a line.  Raises: ValueError or IndexError if it does not begin as a line of TRC."""
+        number, offset = self._at["N"], fields[self._at["O"]]
+        # The last digit tells a number from "nan" and "inf", which `float` would take.
+        if not offset[-1].isdecimal() or (number >= 0 and not fields[number].rstrip(")").isdecimal()):
+            raise ValueError
         # The start has microseconds, and the time of a line is milliseconds with up to three decimals.
         return (self._start_ns + round(float(offset) * 1e6)) / 1e9
 
-    def _no_frame(self, line: str) -> can.Message | None:
+    def _no_frame(self, line: str, fields: list[str]) -> can.Message | None:
         """Return the error frame of a line, or None for a state of the bus.  Raises: Unreadable for anything else."""
-        fields, begun = line.split(), self._beginning.match(line)
-        if not begun:
-            raise Unreadable(f"{quoted(line)} does not begin with a number and a time; {DAMAGED}")
-        if self._kind_at >= 0:
-            kind = fields[self._kind_at] if len(fields) > self._kind_at else ""
-        elif "ERROR" in fields:  # Version 1.0 has no column for it.
+        kind_at, bus_at = self._at["T"], self._at["B"]
+        try:
+            time_s = self._time(fields)
+        except (ValueError, IndexError) as error:
+            raise Unreadable(f"{quoted(line)} does not begin with a number and a time; {DAMAGED}") from error
+        if kind_at >= 0:
+            kind = fields[kind_at] if len(fields) > kind_at else ""
+        elif "ERROR" in line:  # Version 1.0 has no column for it.
             kind = "Error"
         else:
-            kind = "Warng" if _WARNING_ID in fields else ""
+            kind = "Warng" if _WARNING_ID in line else ""
         if kind in _STATES:
             return None
-        bus = fields[self._bus_at] if 0 <= self._bus_at < len(fields) else str(_ONLY_BUS)
+        bus = fields[bus_at] if 0 <= bus_at < len(fields) else str(_ONLY_BUS)
         if kind in _ERRORS and bus.isdecimal():
-            return can.Message(timestamp=self._time(begun["O"]), is_error_frame=True, channel=int(bus))
+            return can.Message(timestamp=time_s, is_error_frame=True, channel=int(bus))
         if kind in _FRAMES or not kind:
             raise Unreadable(f"{quoted(line)} is no frame, or has too few fields; {DAMAGED}")
         raise Unreadable(f"{quoted(line)} is of the unknown kind {kind!r}; export the log again")
