@@ -134,7 +134,7 @@ def test_messages_of_a_container_are_named_by_themselves_and_their_pdus_count_as
         + "0001010310AA01"
         + "0001010320AA00"
         + "00000000\n"  # Doors, Speed, Speed, padding
-        "(2.0) can0 123##0000101031\n"  # the frame ends within Speed
+        "(2.0) can0 123##00001010301\n"  # the frame ends within Speed
         "(3.0) can0 123##00001010201AA00020201FD00070100\n"  # a short Speed, Doors, an unknown header id
         "(4.0) can0 124##000\n"
     )
