@@ -1,12 +1,13 @@
 """`headunit-agent decode`: decodes a recorded log into a table of samples (see `agent.commands.sample_tables`).
 
-A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.
+A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.  If the
+end of the log is missing, the table has what is whole, and the command fails nevertheless.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,8 +17,9 @@ from tqdm import tqdm
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
 from agent.errors import Permanent
+from agent.sources.logs import Truncated
 from agent.sources.replay import read_blocks
-from agent.system.arguments import add_json, add_strict, bus_and_file, file_and_encoding
+from agent.system.arguments import add_json, add_log_timezone, add_strict, bus_and_file, file_and_encoding
 from agent.system.command_line import printable
 from can_dbc.compile import compile_plan
 from can_dbc.database import load, needs_encoding
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_strict(parser)
     parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
+    add_log_timezone(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -78,7 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Decode the log, print the summary and return 0.  Raises: Permanent if a file cannot be read or written."""
+    """Decode the log, print the summary and return 0.
+
+    Raises: Permanent if a file cannot be read or written.  Truncated, after the summary, if the log's end is missing.
+    """
     databases: dict[str | None, list[Path]] = {}
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
@@ -89,8 +95,11 @@ def run(options: argparse.Namespace) -> int:
         reading=DatabaseReading(Match(options.match), dict(options.encoding), options.strict),
         buses=options.bus,
         progress=True,
+        zone=options.log_timezone,
     )
     print(json.dumps(summary.as_dict(), indent=2) if options.json else _text(summary))
+    if summary.truncated:
+        raise Truncated(summary.truncated)
     return 0
 
 
@@ -127,6 +136,7 @@ class DecodeSummary:
     candump: 3 hex digits for 11 bits, 8 for 29.  In `errors`, the identifier replaces the name of an unknown message.
     `unlisted[bus][Message.Multiplexer]` counts decoded frames whose multiplexer has a number that the database does not
     list, so that they lack the signals that it selects.
+    `truncated` says that the end of the log is missing; it is empty for a whole log.
     """
 
     log: str
@@ -140,6 +150,7 @@ class DecodeSummary:
     errors: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     unlisted: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    truncated: str = ""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -193,11 +204,15 @@ def decode_log(
     reading: DatabaseReading | None = None,
     buses: Sequence[str] | None = None,
     progress: bool = False,
+    zone: str = "",
 ) -> DecodeSummary:
     """Decode `log` with `databases` and write its samples to `out`; without `out`, only count frames and samples.
 
     The keys of `databases` are buses; None stands for every bus.  `reading` is used in place of `match`, if it is
-    given.  `buses` selects buses of the log; None selects all.  `progress` shows a progress bar on a terminal.
+    given.  `buses` selects buses of the log; None selects all.  `progress` shows a progress bar on a terminal.  `zone`
+    is the time zone of dates in the log that name none.
+
+    If the end of the log is missing, the table has what is whole, and `truncated` of the summary says it.
 
     Raises: Permanent if the log, a database or the output cannot be read or written.
     """
@@ -207,7 +222,7 @@ def decode_log(
     plans = _Plans(databases, reading, summary.notes)
     form = LongForm()
     with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
-        for block in read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at):
+        for block in _whole_blocks(log, buses, zone, bar, summary):
             decoded = plans.decoder(block.buses).decode(block)
             summary.count(decoded, block)
             samples = form.arrange(decoded, block)
@@ -218,6 +233,21 @@ def decode_log(
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
+
+
+def _whole_blocks(
+    log: Path, buses: Sequence[str] | None, zone: str, bar: "_Bar", summary: DecodeSummary
+) -> Iterator[FrameBlock]:
+    """Yield the blocks of the log up to its end, or up to what is missing, which `summary` then says."""
+    blocks = read_blocks(
+        log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append, zone=zone
+    )
+    try:
+        yield from blocks
+    except Truncated as error:
+        if not summary.frames:
+            raise
+        summary.truncated = str(error)
 
 
 class _Plans:

@@ -6,6 +6,7 @@ from pathlib import Path
 from agent.commands.config_option import add_config
 from agent.commands.run import start
 from agent.settings import settings
+from agent.system.arguments import add_log_timezone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", type=Path, required=True, metavar="F", help="the recorded log, which replaces all configured sources"
     )
+    add_log_timezone(parser)
     parser.add_argument(
         "--speed",
         type=_speed,
@@ -29,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     Raises: AgentError if the agent cannot start, or if a component fails for good.
     """
     return start(
-        lambda: settings.with_replay(settings.load(options.config), options.log, options.speed), until_delivered=True
+        lambda: settings.with_replay(settings.load(options.config), options.log, options.speed, options.log_timezone),
+        until_delivered=True,
     )
 
 

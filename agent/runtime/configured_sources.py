@@ -48,7 +48,7 @@ def make_source(
         case ReplaySettings() as log:
             from agent.sources import replay  # noqa: PLC0415
 
-            return replay.ReplaySource(loaded.path(log.log), channels=log.channels, speed=log.speed)
+            return replay.ReplaySource(loaded.path(log.log), channels=log.channels, speed=log.speed, zone=log.timezone)
         case VirtualVehicleSettings() as vehicle:
             from agent.sources import virtual_vehicle  # noqa: PLC0415
 

@@ -22,12 +22,16 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ReplaySettings(Section, frozen=True, kw_only=True, tag="replay", tag_field="kind"):
-    """A recorded log that is replayed at `speed` times real time; 0 is as fast as possible."""
+    """A recorded log that is replayed at `speed` times real time; 0 is as fast as possible.
+
+    `timezone` is the zone of dates in the log that name none; empty is the zone of this machine.
+    """
 
     recorded: ClassVar[bool] = True
     log: str
     speed: Speed = 1.0
     channels: tuple[str, ...] = ()
+    timezone: str = ""
 
 
 class VirtualVehicleSettings(Section, frozen=True, kw_only=True, tag="virtual_vehicle", tag_field="kind"):

@@ -51,12 +51,17 @@ def parse(text: str, name: str) -> Settings:
         raise Permanent(f"{name}: {explain(str(error), document)}") from error
 
 
-def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
-    """Return the configuration with `log` in place of all sources.  Raises: Permanent if `speed` is out of range."""
+def with_replay(loaded: Loaded, log: Path, speed: float, zone: str = "") -> Loaded:
+    """Return the configuration with `log` in place of all sources.
+
+    `zone` is the time zone of dates in the log that name none.  Raises: Permanent if `speed` is out of range.
+    """
     # `convert` checks the range of the speed, and the constructor of the class does not.
     try:
         source = msgspec.convert(
-            {"kind": "replay", "log": str(log.resolve()), "speed": speed}, type=ReplaySettings, strict=True
+            {"kind": "replay", "log": str(log.resolve()), "speed": speed, "timezone": zone},
+            type=ReplaySettings,
+            strict=True,
         )
     except msgspec.ValidationError as error:
         what = str(error).partition(" - at ")[0]

@@ -66,6 +66,17 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log_timezone(parser: argparse.ArgumentParser) -> None:
+    """Add `--log-timezone`."""
+    parser.add_argument(
+        "--log-timezone",
+        default="",
+        metavar="ZONE",
+        help="the time zone of the dates in ASC, BLF and TRC logs and in candump -tA, which name none and are local "
+        "time: Europe/Berlin, +02:00, UTC, ...; default: the zone of this machine.  Other logs have Unix time",
+    )
+
+
 def add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,

@@ -137,7 +137,7 @@ def test_messages_of_a_container_are_named_by_themselves_and_their_pdus_count_as
         + "0001010310AA01"
         + "0001010320AA00"
         + "00000000\n"  # Doors, Speed, Speed, padding
-        "(2.0) can0 123##0000101031\n"  # the frame ends within Speed
+        "(2.0) can0 123##00001010301\n"  # the frame ends within Speed
         "(3.0) can0 123##00001010201AA00020201FD00070100\n"  # a short Speed, Doors, an unknown header id
         "(4.0) can0 124##000\n"
     )
@@ -373,3 +373,12 @@ def test_databases_of_buses_that_the_log_does_not_have_are_an_error_that_names_i
     with pytest.raises(Permanent, match="no frame on bus can9; its buses are can0, can1: name one of these"):
         decode_log(log, {"can9": [dbc]}, tmp_path / "drive.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["car.dbc", "drive.log"]
+
+
+@pytest.mark.parametrize(("zone", "hours"), [("UTC", 0), ("+02:00", -2)])
+def test_the_time_zone_of_a_log_may_be_given(tmp_path, zone, hours):
+    log, dbc, out = tmp_path / "drive.asc", tmp_path / "a.dbc", tmp_path / "o.csv"
+    log.write_text("date Wed Jul 1 12:00:00.000 2026\nbase hex  timestamps absolute\n0.5 1 10 Rx d 1 2A\n")
+    dbc.write_text('VERSION ""\nBS_:\nBU_: A\nBO_ 16 M: 1 A\n SG_ S : 0|8@1+ (1,0) [0|255] "" A\n')
+    decode_log(log, {None: [dbc]}, out, zone=zone)
+    assert float(out.read_text().splitlines()[1].split(",")[0]) == 1_782_907_200.5 + hours * 3600
