@@ -25,6 +25,7 @@ agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/serve/connections.py
+agent/sources/mf4_groups.py
 agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
 agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py

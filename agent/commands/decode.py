@@ -1,12 +1,13 @@
 """`headunit-agent decode`: decodes a recorded log into a table of samples (see `agent.commands.sample_tables`).
 
-A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.
+A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.  If the
+end of the log is missing, the table has what is whole, and the command fails nevertheless.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
 from agent.errors import Permanent
+from agent.sources.logs import Truncated
 from agent.sources.replay import read_blocks
 from agent.system.arguments import add_json, bus_and_file
 from agent.system.command_line import printable
@@ -68,7 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Decode the log, print the summary and return 0.  Raises: Permanent if a file cannot be read or written."""
+    """Decode the log, print the summary and return 0.
+
+    Raises: Permanent if a file cannot be read or written, and Truncated, after the summary, if the log lost its end.
+    """
     databases: dict[str | None, list[Path]] = {}
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
@@ -76,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
         options.log, databases, options.out, match=Match(options.match), buses=options.bus, progress=True
     )
     print(json.dumps(summary.as_dict(), indent=2) if options.json else _text(summary))
+    if summary.truncated:
+        raise Truncated(summary.truncated)
     return 0
 
 
@@ -105,6 +112,7 @@ class DecodeSummary:
 
     `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers have the notation of
     candump: 3 hex digits for 11 bits, 8 for 29.  In `errors`, the identifier replaces the name of an unknown message.
+    `truncated` says that the end of the log is missing; it is empty for a whole log.
     """
 
     log: str
@@ -117,6 +125,7 @@ class DecodeSummary:
     unknown: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    truncated: str = ""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -154,6 +163,8 @@ def decode_log(
     The keys of `databases` are buses; None stands for every bus.  `buses` selects buses of the log; None selects all.
     `progress` shows a progress bar on a terminal.
 
+    If the end of the log is missing, the table has what is whole, and `truncated` of the summary says it.
+
     Raises: Permanent if the log, a database or the output cannot be read or written.
     """
     started = time.monotonic()
@@ -161,7 +172,7 @@ def decode_log(
     plans = _Plans(databases, match, summary.notes)
     form = LongForm()
     with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
-        for block in read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at):
+        for block in _whole_blocks(log, buses, bar, summary):
             decoded = plans.decoder(block.buses).decode(block)
             summary.count(decoded, block)
             samples = form.arrange(decoded, block)
@@ -172,6 +183,17 @@ def decode_log(
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
+
+
+def _whole_blocks(log: Path, buses: Sequence[str] | None, bar: "_Bar", summary: DecodeSummary) -> Iterator[FrameBlock]:
+    """Yield the blocks of the log up to its end, or up to what is missing, which `summary` then says."""
+    blocks = read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append)
+    try:
+        yield from blocks
+    except Truncated as error:
+        if not summary.frames:
+            raise
+        summary.truncated = str(error)
 
 
 class _Plans:

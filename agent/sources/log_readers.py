@@ -4,19 +4,12 @@ python-can itself skips damaged lines, loops for ever on some damage, and alloca
 """
 
 import io
-import zlib
-from collections.abc import Iterator
 from typing import BinaryIO, Final, Self
 
 import can
 import zstandard
-from can.io.blf import BLFParseError
 
 CHUNK_BYTES: Final = 16 * 1024
-_BLF_OBJECT_BYTES: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB.
-_BLF_CONTAINER_BYTES: Final = 64 * 1024 * 1024  # decompressed
-_BLF_CONTAINER_HEAD: Final = 16
-_BLF_HEAD_BYTES: Final = 16  # the header that all objects begin with
 _LINE_CHARACTERS: Final = 4096  # The longest CAN FD line has some 250 characters; more is no text log.
 
 
@@ -33,19 +26,6 @@ class TrcReader(can.TRCReader):
             return self._parse_cols(tuple(line.split(maxsplit=self._num_columns)))
         except IndexError as error:
             raise ValueError(f"too few fields in {line[:80]!r}") from error
-
-
-class BlfReader(can.BLFReader):
-    """Refuses an object whose claimed size is below the size of a header.  python-can would loop on it for ever."""
-
-    def _parse_data(self, data: bytes) -> Iterator[can.Message]:
-        position = 0
-        while (position := data.find(b"LOBJ", position, position + 8)) >= 0 and position + 12 <= len(data):
-            size = int.from_bytes(data[position + 8 : position + 12], "little")
-            if size < _BLF_HEAD_BYTES:
-                raise BLFParseError(f"an object claims {size} bytes, fewer than its header has")
-            position += size
-        yield from super()._parse_data(data)
 
 
 class Lines:
@@ -90,30 +70,6 @@ class CandumpLines(Lines):
         if mark > 8 and line[mark - 8] in "23" and line[mark - 9] == " ":
             return f"{line[: mark - 8]}200000A0{line[mark:]}"
         return line
-
-
-class BlfStream(io.BufferedReader):
-    """Limits how much python-can's BLF reader reads at once, because that reader allocates any size that a file claims.
-
-    For each object, the reader first reads the 16 bytes that all objects begin with, and then the rest of the object.
-    If the object is a container, the rest is compressed data.  Its size after decompression is limited too.
-    """
-
-    _container = False
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read `size` bytes.  Raises: ValueError if `size`, or a container after decompression, exceeds its limit."""
-        if size is None or not 0 <= size <= _BLF_OBJECT_BYTES:
-            raise ValueError(f"an object of {size} bytes is above the limit of {_BLF_OBJECT_BYTES} bytes")
-        content = super().read(size)
-        if self._container and content[:2] == b"\2\0":
-            # python-can decompresses without a limit.  The data is decompressed here first, with a limit, so that a
-            # decompression bomb does not reach python-can.
-            compressed = content[_BLF_CONTAINER_HEAD:]
-            if len(zlib.decompressobj().decompress(compressed, _BLF_CONTAINER_BYTES)) == _BLF_CONTAINER_BYTES:
-                raise ValueError(f"a container decompresses to more than the limit of {_BLF_CONTAINER_BYTES} bytes")
-        self._container = content[:4] == b"LOBJ" and content[12:16] == b"\x0a\0\0\0"
-        return content
 
 
 class ZstdStream(io.RawIOBase):

@@ -1,9 +1,10 @@
-"""Read recorded logs as streams of python-can messages, in every format that python-can reads.
+"""Read recorded logs as streams of python-can messages, in every format that python-can reads, and more of BLF and MF4.
 
 The suffix of a file gives its format: candump `.log`, Vector `.asc` and `.blf`, PEAK `.trc`, `.mf4` (needs asammdf, the
 extra `mf4`), python-can's `.csv` and `.db`.  All formats may be compressed as `.gz`, `.zst`, `.xz` or `.bz2`, except
 `.mf4` and `.db`, whose readers must seek in the file.  No log is held in memory as a whole.  A defect of a log raises
-Permanent, which names the file and, in a text format, the line.
+Permanent, which names the file and, in a text format, the line.  If only the end of a log is missing, the whole frames
+come first, and then Truncated.  What a sound log holds besides its frames is counted in `LogFile.notes`.
 
 Channel numbers are those of python-can, which counts from 0.  ASC and BLF files count channels from 1, so their channel
 1 becomes channel 0.  The numbers in TRC and MF4 files stay unchanged.
@@ -20,18 +21,18 @@ import lzma
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 import can
 import zstandard
-from can.io.blf import BLFParseError
 from can.io.generic import MessageReader
 
 from agent.errors import Permanent
-from agent.sources.log_readers import CHUNK_BYTES, BlfReader, BlfStream, CandumpLines, Lines, TrcReader, ZstdStream
+from agent.sources.blf import BlfMessages
+from agent.sources.log_readers import CHUNK_BYTES, CandumpLines, Lines, TrcReader, ZstdStream
 from agent.sources.mf4 import Mf4Messages
 
 _TEXT: Final[dict[str, type[MessageReader]]] = {
@@ -57,8 +58,11 @@ _DAMAGE: Final = (
     zstandard.ZstdError,
     sqlite3.Error,
     can.CanError,
-    BLFParseError,
 )
+
+
+class Truncated(Permanent):
+    """The error for a log whose end is missing.  All its whole frames have been read before."""
 
 
 class LogFile:
@@ -82,6 +86,7 @@ class LogFile:
             self._file.close()
             raise Permanent(f"{path}: the log is empty; record it again")
         self._lines: Lines | None = None
+        self._notes: Callable[[], tuple[str, ...]] = tuple
 
     def __enter__(self) -> Self:
         return self
@@ -99,15 +104,25 @@ class LogFile:
         """
         return 0 if self._file.closed else self._file.tell()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what `messages` has found up to now that the user should know: what was not read, or was repaired."""
+        return tuple(f"{self._path.name}: {note}" for note in self._notes())
+
     def messages(self) -> Iterator[can.Message]:
-        """Yield the frames of the log, in the order of the log.  Raises: Permanent if the log is damaged."""
+        """Yield the frames of the log, in the order of the log.
+
+        Raises: Truncated after the last whole frame if the end of the log is missing, and Permanent if it is damaged.
+        """
         try:
             with self._reader() as reader:
+                if isinstance(reader, BlfMessages | Mf4Messages):
+                    self._notes = lambda: reader.notes
                 yield from reader
         except _DAMAGE as error:
             raise self._damaged(error) from error
 
-    def _reader(self) -> MessageReader | Mf4Messages:
+    def _reader(self) -> MessageReader | BlfMessages | Mf4Messages:
         if self._format == ".mf4":
             _require_asammdf(self._path)
             return Mf4Messages(self._path)
@@ -116,7 +131,7 @@ class LogFile:
         raw = cast(io.RawIOBase, self._decompressed())
         # The casts are needed because python-can accepts open files in place of paths, but its type hints do not.
         if self._format == ".blf":
-            return BlfReader(cast(Path, BlfStream(raw, CHUNK_BYTES)))
+            return BlfMessages(io.BufferedReader(raw, CHUNK_BYTES))
         stream = io.BufferedReader(raw, CHUNK_BYTES)
         # Vector's tools write the ANSI code page, which shows in the German names of months.
         encoding = "cp1252" if self._format == ".asc" else "utf-8"
@@ -142,7 +157,8 @@ class LogFile:
         place = f"{self._path}: line {self._lines.number}" if self._lines and self._lines.number else str(self._path)
         reason = str(error) or type(error).__name__
         if isinstance(error, EOFError | lzma.LZMAError | zlib.error | zstandard.ZstdError):
-            return Permanent(
+            kind = Truncated if isinstance(error, EOFError) else Permanent
+            return kind(
                 f"{place}: truncated or damaged {self._compression or self._format} data: {reason}; copy it again"
             )
         return Permanent(

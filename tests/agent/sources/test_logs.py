@@ -143,7 +143,7 @@ def test_sizes_that_a_blf_log_claims_take_no_memory(tmp_path, suffix, place):
     content[at : at + 4] = b"\xff\xff\xff\xff"
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(PACK[path.suffix if path.suffix in PACK else ""](bytes(content)))
-    with pytest.raises(Permanent, match="an object of 42949"):
+    with pytest.raises(Permanent, match=r"claims 4294967295 bytes|an object of 4294967295 bytes"):
         frames(path)
 
 
@@ -153,7 +153,7 @@ def test_a_blf_container_that_unpacks_to_more_than_any_is_refused(tmp_path):
     container = struct.pack("<4sHHIIH6xL4x", b"LOBJ", 16, 1, 32 + len(packed), 10, 2, 1_000) + packed
     path = tmp_path / "damaged.blf"
     path.write_bytes(content[: content.index(b"LOBJ")] + container)
-    with pytest.raises(Permanent, match="a container decompresses to more than"):
+    with pytest.raises(Permanent, match=r"container at byte 144: it decompresses to more than"):
         frames(path)
 
 
