@@ -21,7 +21,7 @@ from typing import Final, Self
 
 import can
 
-from agent.sources.blf_objects import BASE, LOG_CONTAINER, SIGNATURE, NoFrame, message_of
+from agent.sources.blf_objects import BASE, HEADER_BYTES, LOG_CONTAINER, SIGNATURE, NoFrame, message_of
 
 _SIGNATURE: Final = b"LOGG"
 # signature, size of this header, (tool and its version), size of the file, (size when decompressed), number of objects,
@@ -29,8 +29,9 @@ _SIGNATURE: Final = b"LOGG"
 _FILE_HEADER: Final = struct.Struct("<4sL8xQ8xL4x8H16x")
 _FILE_HEADER_LIMIT: Final = 64 * 1024  # All known headers have 144 bytes.
 _SIZE: Final = struct.Struct("<8xL")  # of an object
-_CONTAINER: Final = struct.Struct("<H14x")  # method of compression, after the header of the object
+_CONTAINER: Final = struct.Struct("<H14x")  # method of compression, after the beginning of the header
 _STORED, _ZLIB = 0, 2  # the methods
+_ZLIB_BEGIN: Final = b"x"  # the first byte of zlib's data, which says its method and window (RFC 1950)
 
 _READ_BYTES: Final = 128 * 1024
 _OBJECT_LIMIT: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB.
@@ -188,12 +189,15 @@ def _is_container(rest: bytes) -> bool:
 
 def _unpacked(container: bytes) -> tuple[bytes, bool]:
     """Return the content of a container, and whether it is complete.  Raises: ValueError if it cannot be unpacked."""
-    begin = BASE.unpack_from(container)[1]
+    header_bytes = BASE.unpack_from(container)[1]
     try:
-        (method,) = _CONTAINER.unpack_from(container, begin)
+        (method,) = _CONTAINER.unpack_from(container, BASE.size)
     except struct.error as error:
         raise ValueError(f"it has only {len(container)} bytes") from error
-    content = container[begin + _CONTAINER.size :]
+    content = container[BASE.size + _CONTAINER.size :]
+    # vblf writes the header of another object, so that its containers all seem to be compressed.
+    if header_bytes == HEADER_BYTES and content[:1] != _ZLIB_BEGIN:
+        method = _STORED
     if method == _STORED:
         return content, True
     if method != _ZLIB:
