@@ -17,6 +17,8 @@ from cantools.database import DecodeError
 from cantools.database.can import Database, Message, Signal
 
 from agent.errors import Permanent
+from lab.demo.blf_scan import scan
+from lab.demo.mf4_rows import rows
 from lab.demo.oracle_campaigns import OracleCampaign
 
 EXTENDED = 0x8000_0000
@@ -24,7 +26,7 @@ EXTENDED = 0x8000_0000
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Holds one frame of the input, from python-can or the simulator.  `t_ns` is the time since the Unix epoch."""
+    """Holds one frame of the input, from a log or the simulator.  `t_ns` is the time since the Unix epoch."""
 
     t_ns: int
     bus: str
@@ -54,24 +56,36 @@ class Expected:
 
 
 def read_log(path: Path) -> Iterator[Frame]:
-    """Read a log with python-can, and yield its frames in their order in the log.
+    """Read a log, and yield its frames in their order in the log.  python-can reads all formats but BLF and MF4.
 
-    Raises: Permanent if the log is compressed (.zst, .xz or .bz2).
+    Raises: Permanent if the log is compressed (.zst, .xz or .bz2), or if a part of a binary log is missing.
     """
     # python-can opens only some kinds of compressed logs, so the caller must unpack all of them.
     if path.suffix in {".zst", ".xz", ".bz2"}:
         raise Permanent(f"{path}: The oracle cannot read a compressed log. Give it the unpacked log.")
+    if path.suffix.lower() == ".blf":
+        for found in scan(path):
+            yield Frame(_ns(found.t_s), f"can{found.channel}", found.can_id, found.extended, found.data)
+        return
+    if path.suffix.lower() == ".mf4":
+        for t_s, bus, can_id, extended, data in rows(path):
+            yield Frame(_ns(t_s), f"can{bus}", can_id, extended, data)
+        return
     with can.LogReader(path) as reader:
         for message in reader:
             data = b"" if message.is_error_frame or message.is_remote_frame else bytes(message.data)
             channel = message.channel if isinstance(message.channel, str) else f"can{message.channel or 0}"
             yield Frame(
-                round(message.timestamp * 1e6) * 1000,
+                _ns(message.timestamp),
                 channel,
                 message.arbitration_id,
                 message.is_extended_id,
                 data,
             )
+
+
+def _ns(t_s: float) -> int:
+    return round(t_s * 1e6) * 1000
 
 
 class _Bus:

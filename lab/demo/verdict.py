@@ -59,6 +59,7 @@ def judge(source: DriveInput, world: World, campaigns: Mapping[str, Mapping[str,
     told = sum(event["kind"] == "push_refused" for event in events) >= len(record.refused)
     return Result(
         source=source.name,
+        count=source.count,
         frames=expected.frames,
         frames_decoded=expected.decoded,
         frames_captured=sum(outcome.status["telemetry"]["frames"].values()),

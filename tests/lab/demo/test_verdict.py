@@ -12,6 +12,7 @@ from agent.errors import Permanent
 from lab.demo.compare import Comparison
 from lab.demo.documents import GREETING
 from lab.demo.drive import Record
+from lab.demo.log_count import Count
 from lab.demo.report import Result, render
 from lab.demo.verdict import _check_plot, _outages, _stages
 
@@ -46,6 +47,7 @@ def test_the_outage_is_shown_in_the_drives_own_time() -> None:
 
 GOOD = Result(
     source="virtual vehicle",
+    count=Count(100, "made by the simulator"),
     frames=100,
     frames_decoded=100,
     frames_captured=100,
@@ -76,6 +78,7 @@ def test_all_well_passes() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"count": Count(101, "lines")},
         {"comparison": Comparison(50, 49, 1, 0, 0, ())},
         {"comparison": Comparison(50, 51, 0, 1, 0, ())},
         {"comparison": Comparison(50, 50, 0, 0, 1, ())},
