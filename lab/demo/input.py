@@ -38,7 +38,7 @@ class DriveInput:
 
     `databases` are the database files of each bus.  `settings` is the agent's `[[sources]]` table without `speed`.
     `frames` yields the frames for the oracle.  Each call starts again at the first frame.  `count` is the number of
-    frames in the input, which neither the agent nor the oracle has counted.
+    frames in the input, counted without the agent (`log_count`).
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""Counts the frames of a log without the agent's readers and without those of the oracle.
+"""Counts the frames of a log without the agent's readers, and in text formats also without python-can, the oracle's.
 
 If both readers skipped the same frames, agent and oracle would agree, and the demonstration would say that nothing was
-lost.  This count shows such a loss.  It does not decode: it takes from each format what marks a frame.
+lost.  This count shows such a loss.  It takes from each format what marks a frame: the form of a line, what the groups
+of an MF4 log say about themselves, the signature of a BLF object.
 """
 
 import re
