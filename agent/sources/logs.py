@@ -116,8 +116,6 @@ class LogFile:
         """
         try:
             with self._reader() as reader:
-                if isinstance(reader, BlfMessages | Mf4Messages):
-                    self._notes = lambda: reader.notes
                 yield from reader
         except _DAMAGE as error:
             raise self._damaged(error) from error
@@ -125,13 +123,17 @@ class LogFile:
     def _reader(self) -> MessageReader | BlfMessages | Mf4Messages:
         if self._format == ".mf4":
             _require_asammdf(self._path)
-            return Mf4Messages(self._path)
+            frames = Mf4Messages(self._path)
+            self._notes = lambda: frames.notes
+            return frames
         if self._format in _SEEKING:
             return _SEEKING[self._format](self._path)
         raw = cast(io.RawIOBase, self._decompressed())
         # The casts are needed because python-can accepts open files in place of paths, but its type hints do not.
         if self._format == ".blf":
-            return BlfMessages(io.BufferedReader(raw, CHUNK_BYTES))
+            messages = BlfMessages(io.BufferedReader(raw, CHUNK_BYTES))
+            self._notes = lambda: messages.notes
+            return messages
         stream = io.BufferedReader(raw, CHUNK_BYTES)
         # Vector's tools write the ANSI code page, which shows in the German names of months.
         encoding = "cp1252" if self._format == ".asc" else "utf-8"
