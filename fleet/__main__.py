@@ -6,10 +6,11 @@ duckdb, pyarrow) only when it runs.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
 from agent.errors import Permanent
 from agent.system import log
@@ -29,6 +30,19 @@ _COMMANDS: Final[Mapping[str, ModuleType]] = {
     "compact": compact,
     "query": query,
 }
+
+
+def program() -> NoReturn:
+    """Run the command of the command line, and exit with its status.
+
+    If argparse ends the command, for example after `--help`, the interpreter ends as usual.
+    """
+    status = main()
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    # Threads of Arrow may still read ahead from an object store.  They would hang or crash an interpreter that ends
+    # (fleet.lake.data_set), so the process exits at once.  `main` has flushed the output.
+    os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,4 +89,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -23,8 +23,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from agent.errors import Transient
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
+from fleet.lake.opening import open_table
 from fleet.lake.schema import SCHEMAS
-from fleet.lake.tables import open_table, writer_properties
+from fleet.lake.tables import writer_properties
 
 TRIES: Final = 5
 _PAUSE_S: Final = 1.0

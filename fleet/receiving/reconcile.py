@@ -24,7 +24,8 @@ import structlog
 from agent.errors import Permanent
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.location import Location
-from fleet.lake.tables import Lake, missing_tables
+from fleet.lake.opening import missing_tables
+from fleet.lake.tables import Lake
 from fleet.receiving.inbox import Inbox
 from fleet.receiving.share import Share
 
