@@ -38,6 +38,7 @@ from fleet.lake.claims import Fenced, Generations, claim_id, transactions_of
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
 from fleet.lake.opening import open_or_create
+from fleet.lake.retention import is_deleted
 from fleet.lake.rows import BatchRows, table_of
 from fleet.lake.schema import SCHEMAS
 
@@ -137,6 +138,30 @@ class Lake:
         engine = QueryBuilder().register("t", self._tables[name]).register("b", self._tables["batches"])
         found = engine.execute("SELECT DISTINCT digest FROM t WHERE digest NOT IN (SELECT digest FROM b)")
         return {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
+
+    def lacking(self, name: str) -> set[BatchKey]:
+        """Return the batches whose rows are missing from the table `name`, although `batches` counts rows of them.
+
+        Rows that a rule of retention has deleted are not missing.  Raises: Transient if the lake cannot be read.
+        """
+        # The column of `batches` that counts the rows of a table has the table's name.
+        question = (
+            f"SELECT vehicle, epoch, seq, digest, campaign, date FROM b WHERE {name} > 0 "  # noqa: S608
+            "AND digest NOT IN (SELECT digest FROM t)"
+        )
+        try:
+            batches = self._load_newest("batches")
+            engine = QueryBuilder().register("b", batches).register("t", self._load_newest(name))
+            rows = pa.table(engine.execute(question).read_all()).to_pylist()
+        except (DeltaError, OSError) as error:
+            raise self._unreadable(error) from error
+        return {
+            BatchKey(row["vehicle"], row["epoch"], row["seq"], bytes.fromhex(row["digest"]))
+            for row in rows
+            if not is_deleted(
+                name, row["vehicle"], row["campaign"], row["date"], lambda app_id: self._version("batches", app_id)
+            )
+        }
 
     def stored(self, days: Mapping[BatchKey, date]) -> set[BatchKey]:
         """Return the given batches that the lake has.  `days` has the day of each batch.
