@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Final, NoReturn
 
+from agent import __version__
 from agent.errors import Permanent
 from agent.system import log
 from agent.system.arguments import add_command, add_json
 from agent.system.command_line import ended
 from fleet.commands import compact, enrol, init, publish, query, receive, revoke, simulate
-from fleet.commands.arguments import add_fleet_argument
+from fleet.commands.arguments import INSTALL, add_fleet_argument
 from fleet.commands.output import complain
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
@@ -63,9 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        raise Permanent(
-            f"The package {error.name} is not installed. Install it with: pip install 'headunit-agent[fleet]'"
-        ) from error
+        raise Permanent(f"The package {error.name} is not installed. {INSTALL}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the cloud side of headunit-agent: keys, vehicles, pushes and telemetry.",
         epilog="'fleet COMMAND --help' explains a command and shows an example.",
     )
+    # The distribution has one version for the agent and for `fleet`.
+    parser.add_argument("--version", action="version", version=f"fleet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         added = add_command(
