@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if any(importlib.util.find_spec(library) is None for library in _NEEDED):
         raise Permanent(
-            "The demonstration needs further libraries; install them with: pip install 'headunit-agent[fleet,demo]'"
+            "The demonstration needs further libraries. In a checkout, install them with: pip install '.[fleet,demo]'"
         )
     with subprocess.Popen([sys.executable, "-m", "lab.demo", *options.passed_on]) as demonstration:
         while True:

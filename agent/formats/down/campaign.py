@@ -49,7 +49,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
 _NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "signalsToFetch": "this version does not fetch signals by diagnostic request",
     "dataPartitions": "this version does not keep data back until a condition is met",
-    "dataExtraDimensions": "the lake joins brand, model, market and model year to samples by itself",
+    "dataExtraDimensions": "samples carry no attributes of the vehicle; the fleet can join them",
 }
 """Fields of AWS's API that would change what is collected or stored.  A campaign that fills one of them is refused."""
 

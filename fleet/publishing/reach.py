@@ -1,0 +1,37 @@
+"""Finds which enrolled vehicles an audience reaches, so that a publisher sees a mistake in it at once."""
+
+from dataclasses import dataclass
+
+from agent.errors import Permanent
+from agent.formats.down.audience import AudienceLists, selects
+from fleet.state.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Holds the vehicles that an audience reaches.  Revoked vehicles do not count.
+
+    `enrolled` is the number of all vehicles.  `unreadable` has the complaints about records that cannot be read.
+    """
+
+    vehicles: tuple[str, ...]
+    enrolled: int
+    unreadable: tuple[str, ...]
+
+
+def reach_of(registry: Registry, audience: AudienceLists) -> Reach:
+    """Return the vehicles that `audience` reaches now.  It also reaches vehicles that are enrolled later and match."""
+    reached: list[str] = []
+    unreadable: list[str] = []
+    enrolled = 0
+    for name in registry.names():
+        try:
+            record = registry.read(name)
+        except Permanent as error:
+            unreadable.append(str(error))
+            continue
+        if record is not None and not record.revoked:
+            enrolled += 1
+            if selects(audience, record.attributes):
+                reached.append(name)
+    return Reach(tuple(reached), enrolled, tuple(unreadable))
