@@ -8,7 +8,7 @@ import msgspec
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
-from agent.formats.down.evaluation import Evaluator
+from agent.formats.down.evaluation import Evaluator, for_vehicle
 from agent.formats.up.columns import Event
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
@@ -66,7 +66,9 @@ class TogglesEffect:
         document = next(iter(documents[TOGGLES.name]), None)
         if document is None:
             return _TogglesChange(self._service, self._file, None, None)
-        return _TogglesChange(self._service, self._file, document.content, Evaluator(document.value))
+        # OFREP and the file share one form of the rules, so that both give an app the same answer.
+        toggles = for_vehicle(document.value, self._service.attributes)
+        return _TogglesChange(self._service, self._file, toggles.resolved.encode(), Evaluator(toggles))
 
 
 class _TogglesChange(msgspec.Struct, frozen=True):
