@@ -327,12 +327,14 @@ def test_an_adapter_that_comes_late_goes_away_and_comes_back_is_waited_for(tmp_p
 
 def test_udp_multicast_on_loopback() -> None:
     pytest.importorskip("msgpack", reason="python-can's udp_multicast needs msgpack")
-    group = "ff15:7079:7468:6f6e:6465:6d6f:6d63:6173"
+    # python-can names no interface, so packets to other groups would leave the machine by its default route.  The
+    # kernel never sends a packet to a group of interface scope (ff01), or with a hop limit of 0, to an interface.
+    group, options = "ff01::7079:7468:6f6e", {"hop_limit": 0}
 
     async def scenario() -> FrameBlock:
-        async with aclosing(source(interface="udp_multicast", channel=group).blocks()) as blocks:
+        async with aclosing(source(interface="udp_multicast", channel=group, options=options).blocks()) as blocks:
             waiting = asyncio.create_task(frames_of(blocks, 1))
-            with can.Bus(group, "udp_multicast", ignore_config=True) as bus:
+            with can.Bus(group, "udp_multicast", ignore_config=True, **options) as bus:
                 while not waiting.done():
                     bus.send(can.Message(arbitration_id=0x77, data=b"hello"))
                     await asyncio.sleep(0.05)
