@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NamedTuple
 
+from agent import __version__
 from agent.system import log
-from agent.system.arguments import add_command
+from agent.system.arguments import add_command, add_version
 from agent.system.command_line import complain, ended
 
 
@@ -76,6 +77,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         description="Send CAN data to the fleet, and apply the signed toggles and campaigns of the fleet.",
         epilog="'headunit-agent COMMAND --help' shows each command with an example.",
     )
+    add_version(parser, __version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, example) in COMMANDS.items():
         if name in PASSED_ON:

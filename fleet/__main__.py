@@ -8,12 +8,13 @@ duckdb, pyarrow) only when it runs.
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from types import ModuleType
 from typing import Final
 
 from agent.errors import Permanent
 from agent.system import log
-from agent.system.arguments import add_command, add_json
+from agent.system.arguments import add_command, add_json, add_version
 from agent.system.command_line import ended
 from fleet.commands import compact, enrol, init, publish, query, receive, revoke, simulate
 from fleet.commands.arguments import add_fleet_argument
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the cloud side of headunit-agent: keys, vehicles, pushes and telemetry.",
         epilog="'fleet COMMAND --help' explains a command and shows an example.",
     )
+    add_version(parser, version("headunit-agent"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         added = add_command(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.commands.config_option import add_config
-from agent.errors import AgentError, did_you_mean
+from agent.errors import AgentError, Mistakes, did_you_mean
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
@@ -86,7 +86,7 @@ class Report:
         try:
             return work()
         except AgentError as error:
-            self.problems.append(str(error))
+            self.problems += error.each if isinstance(error, Mistakes) else [str(error)]
             return None
 
 

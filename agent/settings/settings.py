@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from agent.errors import Permanent
-from agent.settings.mistakes import explain
+from agent.errors import Mistakes, Permanent
+from agent.settings.mistakes import explain, mistakes
 from agent.settings.sections import ReplaySettings, Settings
 
 
@@ -48,7 +48,8 @@ def parse(text: str, name: str) -> Settings:
     try:
         return msgspec.convert(document, type=Settings)
     except msgspec.ValidationError as error:
-        raise Permanent(f"{name}: {explain(str(error), document)}") from error
+        # msgspec stops at the first mistake, and a person wants to mend all of them at once.
+        raise Mistakes([f"{name}: {explain(each, document)}" for each in mistakes(document, str(error))]) from error
 
 
 def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
