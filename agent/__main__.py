@@ -39,7 +39,7 @@ COMMANDS: Final = {
         "headunit-agent decode --dbc can0=powertrain.dbc --dbc can1=body.dbc --log drive.log.zst --out drive.parquet",
     ),
     "replay": _Command(
-        "run the configured agent on a recorded log until everything is delivered",
+        "run the configured agent on a recorded log until everything is delivered, under campaigns named replay:NAME",
         "headunit-agent replay --config agent.toml --log drive.log --speed 10",
     ),
     "demo": _Command("demonstrate vehicle and cloud in one drive, and check every sample", "headunit-agent demo"),

@@ -5,6 +5,7 @@ Making a source opens no interface; the source's method `blocks` does.  `check` 
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from agent.errors import Permanent
 from agent.formats.iso_time import ns_of_iso
@@ -17,6 +18,11 @@ from agent.settings.sections import (
 from agent.settings.settings import Loaded
 from agent.sources import BusLoss, Source, kept_rings, packet_ring, ring_socket
 from agent.system.descriptors import Descriptors
+
+NO_SOURCES: Final = (
+    "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles; "
+    "add a source, as the comments in config/agent.toml show"
+)
 
 
 def make_sources(

@@ -6,6 +6,7 @@ mistake must not silently become a default.  Relative paths in the file start at
 
 import tomllib
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -13,13 +14,20 @@ from agent.errors import Mistakes, Permanent
 from agent.settings.mistakes import explain, mistakes
 from agent.settings.sections import ReplaySettings, Settings
 
+REPLAY_MARK: Final = "replay:"
+"""What the names of campaigns begin with in a replay, so that queries can leave its samples out or ask for them."""
+
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Holds the settings and the file that they came from."""
+    """Holds the settings and the file that they came from.
+
+    The names of all campaigns begin with `mark`, so that the lake tells samples of a replay from those of drives.
+    """
 
     settings: Settings
     # The path is absolute, so that relative names in the file still resolve if the process changes its folder.
     file: Path
+    mark: str = ""
 
     def path(self, name: str) -> Path:
         """Return `name` as an absolute path; a relative name starts at the folder of the configuration file."""
@@ -53,7 +61,10 @@ def parse(text: str, name: str) -> Settings:
 
 
 def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
-    """Return the configuration with `log` in place of all sources.  Raises: Permanent if `speed` is out of range."""
+    """Return the configuration with `log` in place of all sources, and with REPLAY_MARK.
+
+    Raises: Permanent if `speed` is out of range.
+    """
     # `convert` checks the range of the speed, and the constructor of the class does not.
     try:
         source = msgspec.convert(
@@ -62,4 +73,5 @@ def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
     except msgspec.ValidationError as error:
         what = str(error).partition(" - at ")[0]
         raise Permanent(f"--speed {speed:g}: {what[0].lower()}{what[1:]}") from error
-    return Loaded(settings=msgspec.structs.replace(loaded.settings, sources=(source,)), file=loaded.file)
+    settings = msgspec.structs.replace(loaded.settings, sources=(source,))
+    return Loaded(settings=settings, file=loaded.file, mark=REPLAY_MARK)

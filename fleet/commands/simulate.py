@@ -17,9 +17,14 @@ SUMMARY: Final = "run many virtual vehicles against a real broker and real recei
 
 def run(args: argparse.Namespace) -> int:
     """Run the simulation and return its exit status.  `args.rest` holds the arguments after `simulate`."""
+    if importlib.util.find_spec("lab") is None:
+        raise Permanent("Head units do not get the simulation; run `make simulate` in a checkout of the project.")
     # Without this check the simulation would fail on the import, with a traceback.
     if importlib.util.find_spec("deltalake") is None:
-        raise Permanent("The package deltalake is not installed. Install it with: pip install 'headunit-agent[fleet]'")
+        raise Permanent(
+            "The package deltalake is not installed. Install what the cloud side needs in a checkout of the project: "
+            "pip install --require-hashes -r requirements/fleet.txt"
+        )
     with subprocess.Popen([sys.executable, "-m", "lab.simulate", *args.rest]) as simulation:
         while True:
             try:

@@ -28,7 +28,8 @@ _OUTCOME: Final = "outcome"
 _MESSAGE_CHARS: Final = 300
 TARGETING_KEY: Final = "targetingKey"
 
-# The evaluator logs errors that it also returns or raises.  Without a handler, Python would print them on stderr.
+# The evaluator logs errors that it also returns or raises, so an app could fill the log.
+logging.getLogger("openfeature.contrib").propagate = False
 logging.getLogger("openfeature.contrib").addHandler(logging.NullHandler())
 
 

@@ -217,6 +217,24 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
     asyncio.run(drive())
 
 
+def test_the_campaigns_of_a_replay_have_names_of_their_own(fleet: Fleet, car: Car) -> None:
+    long = "a" * 100
+    marked = make_applier(
+        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL, mark="replay:"
+    )
+
+    async def drive() -> None:
+        await marked.start()
+        assert car.campaigns == ["replay:local"]
+        fleet.publish(None, campaign("pushed"), campaign(long), campaign(f"{long[:-1]}b"))
+        await marked.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    assert "replay:pushed" in car.campaigns
+    assert len(set(car.campaigns)) == 3
+    assert all(name.startswith("replay:") and len(name) <= 100 for name in car.campaigns)
+
+
 def test_a_suspended_campaign_is_not_named_as_in_force(car: Car) -> None:
     suspended = parse_campaign(campaign("later").replace(b'{"name"', b'{"status": "SUSPENDED", "name"', 1), "later")
     asyncio.run(car.applier.replace_local((*LOCAL, CampaignFile("later.json", suspended))))
