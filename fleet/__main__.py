@@ -51,7 +51,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if error.name not in _EXTRA:
             raise
         raise Permanent(
-            f"The package {error.name} is not installed. Install what the cloud side needs in a checkout of the project: "
+            f"The package {error.name} is not installed. Install what the cloud side needs in a checkout: "
             "pip install --require-hashes -r requirements/fleet.txt"
         ) from error
 

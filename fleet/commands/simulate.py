@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     # Without this check the simulation would fail on the import, with a traceback.
     if importlib.util.find_spec("deltalake") is None:
         raise Permanent(
-            "The package deltalake is not installed. Install what the cloud side needs in a checkout of the project: "
+            "The package deltalake is not installed. Install what the cloud side needs in a checkout: "
             "pip install --require-hashes -r requirements/fleet.txt"
         )
     with subprocess.Popen([sys.executable, "-m", "lab.simulate", *args.rest]) as simulation:

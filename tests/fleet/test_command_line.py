@@ -153,5 +153,5 @@ def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path
     )
     ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
-    assert "pip install 'headunit-agent[fleet]'" in ended.stderr
+    assert "pip install --require-hashes -r requirements/fleet.txt" in ended.stderr
     assert "Traceback" not in ended.stderr
