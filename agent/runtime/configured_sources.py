@@ -17,6 +17,7 @@ from agent.settings.sections import (
 )
 from agent.settings.settings import Loaded
 from agent.sources import BusLoss, Source, kept_rings, packet_ring, ring_socket
+from agent.sources.lean_import import without_asammdf
 from agent.system.descriptors import Descriptors
 
 NO_SOURCES: Final = (
@@ -75,12 +76,14 @@ def make_source(
         case PacketRingSettings() as bus:
             # This process cannot use rings (no CAP_NET_RAW, an old kernel), so python-can reads the same interface at
             # ten times the cost.  An interface that is not set up for CAN FD accepts fd=True as well.
-            from agent.sources import adapter, python_can  # noqa: PLC0415
+            with without_asammdf():
+                from agent.sources import adapter, python_can  # noqa: PLC0415
 
             opened = adapter.Adapter("socketcan", bus.interface, fd=True)
             return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss)
         case PythonCanSettings() as bus:
-            from agent.sources import adapter, python_can  # noqa: PLC0415
+            with without_asammdf():
+                from agent.sources import adapter, python_can  # noqa: PLC0415
 
             opened = adapter.Adapter(bus.interface, bus.channel, bus.bitrate, fd=bus.fd, options=bus.options)
             return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss)

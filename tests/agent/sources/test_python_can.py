@@ -3,6 +3,8 @@
 import asyncio
 import os
 import select
+import subprocess
+import sys
 import threading
 import time
 import tty
@@ -320,6 +322,27 @@ def test_an_adapter_that_comes_late_goes_away_and_comes_back_is_waited_for(tmp_p
     away = [loss for loss in losses if loss.detail == "interface away"]
     assert len(away) == 2
     assert all(loss.count == 0 and loss.last_ns - loss.first_ns > 100_000_000 for loss in away)
+
+
+# ---- memory
+
+
+def test_a_live_source_does_not_import_what_only_mf4_logs_need() -> None:
+    pytest.importorskip("asammdf")
+    program = """
+import sys
+from pathlib import Path
+from agent.runtime.configured_sources import make_source
+from agent.settings.settings import Loaded, parse
+
+text = '[uplink]\\nbroker = "b:1"\\n[[sources]]\\nkind = "python_can"\\nbus = "a"\\ninterface = "virtual"\\nchannel = "x"\\n'
+make_source(Loaded(parse(text, "agent.toml"), Path("agent.toml")), 0, lambda _: None)
+assert "can" in sys.modules
+print(sorted({"asammdf", "pandas", "pyarrow", "lxml"} & set(sys.modules)))
+import asammdf  # whoever needs it still gets it
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 # ---- udp_multicast
