@@ -53,7 +53,8 @@ def make_source(
     where = f"{loaded.file}: sources[{number}]"
     match loaded.settings.sources[number]:
         case ReplaySettings() as log:
-            from agent.sources import replay  # noqa: PLC0415
+            with without_asammdf():
+                from agent.sources import replay  # noqa: PLC0415
 
             return replay.ReplaySource(loaded.path(log.log), channels=log.channels, speed=log.speed)
         case VirtualVehicleSettings() as vehicle:

@@ -335,7 +335,8 @@ from pathlib import Path
 from agent.runtime.configured_sources import make_source
 from agent.settings.settings import Loaded, parse
 
-text = '[uplink]\\nbroker = "b:1"\\n[[sources]]\\nkind = "python_can"\\nbus = "a"\\ninterface = "virtual"\\nchannel = "x"\\n'
+source = 'sources = [{kind = "python_can", bus = "a", interface = "virtual", channel = "x"}]'
+text = source + '\\n[uplink]\\nbroker = "b:1"'
 make_source(Loaded(parse(text, "agent.toml"), Path("agent.toml")), 0, lambda _: None)
 assert "can" in sys.modules
 print(sorted({"asammdf", "pandas", "pyarrow", "lxml"} & set(sys.modules)))
