@@ -84,7 +84,8 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 def import_evaluator() -> None:
     """Import the evaluator now, because a process that is confined cannot import it later."""
-    Evaluator(Toggles({}, frozenset(), '{"flags": {}}'))
+    nothing = Toggles({}, frozenset(), '{"flags": {}}')
+    Evaluator(for_vehicle(nothing, Attributes("", "", "", "", 0)))
 
 
 class Evaluator:

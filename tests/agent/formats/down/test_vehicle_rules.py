@@ -1,6 +1,8 @@
 """Test that OFREP and every reader of flagd's file give an app the same answer, however the reader hashes."""
 
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -168,6 +170,25 @@ def test_the_sample_agrees_as_well() -> None:
         for key in ("new-navigation", "voice-assistant", "energy-page"):
             for reader in READERS.values():
                 assert read(flags, key, {}, reader) == ofrep(service, key, {})
+
+
+def test_a_confined_process_imports_nothing_later() -> None:
+    program = """
+import sys
+from agent.formats.down.audience import Attributes
+from agent.formats.down.evaluation import check_toggles, for_vehicle, import_evaluator
+from agent.formats.down.toggles import parse_toggles
+
+import_evaluator()
+before = set(sys.modules)
+rule = b'{"if": [{"==": [{"var": "brand"}, "A"]}, {"fractional": [["on", 1], ["off", 1]]}, "off"]}'
+flag = b'{"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": ' + rule + b"}"
+toggles = parse_toggles(b'{"flags": {"f": ' + flag + b"}}", "t.json")
+check_toggles(for_vehicle(toggles, Attributes("v", "A", "m", "DE", 2026)), "t.json", ({},))
+print(sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_a_roll_out_by_time_may_have_eight_shares() -> None:
