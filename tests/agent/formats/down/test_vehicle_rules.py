@@ -182,7 +182,7 @@ from agent.formats.down.toggles import parse_toggles
 import_evaluator()
 before = set(sys.modules)
 rule = b'{"if": [{"==": [{"var": "brand"}, "A"]}, {"fractional": [["on", 1], ["off", 1]]}, "off"]}'
-flag = b'{"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": ' + rule + b"}"
+flag = b'{"state": "ENABLED", "variants": {"on": true, "off": false}, "targeting": ' + rule + b"}"
 toggles = parse_toggles(b'{"flags": {"f": ' + flag + b"}}", "t.json")
 check_toggles(for_vehicle(toggles, Attributes("v", "A", "m", "DE", 2026)), "t.json", ({},))
 print(sorted(set(sys.modules) - before))
