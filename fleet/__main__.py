@@ -9,13 +9,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from types import ModuleType
 from typing import Final, NoReturn
 
-from agent import __version__
 from agent.errors import Permanent
 from agent.system import log
-from agent.system.arguments import add_command, add_json
+from agent.system.arguments import add_command, add_json, add_version
 from agent.system.command_line import ended
 from fleet.commands import compact, enrol, init, publish, query, receive, revoke, simulate
 from fleet.commands.arguments import INSTALL, add_fleet_argument
@@ -73,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the cloud side of headunit-agent: keys, vehicles, pushes and telemetry.",
         epilog="'fleet COMMAND --help' explains a command and shows an example.",
     )
-    # The distribution has one version for the agent and for `fleet`.
-    parser.add_argument("--version", action="version", version=f"fleet {__version__}")
+    add_version(parser, version("headunit-agent"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         added = add_command(

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.commands.config_option import add_config
-from agent.errors import AgentError, did_you_mean
+from agent.errors import AgentError, Mistakes, did_you_mean
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
-from agent.runtime.configured_sources import make_source, source_buses
+from agent.runtime.configured_sources import NO_SOURCES, make_source, source_buses
 from agent.settings import identity as identities
 from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
@@ -93,7 +93,7 @@ class Report:
         try:
             return work()
         except AgentError as error:
-            self.problems.append(str(error))
+            self.problems += error.each if isinstance(error, Mistakes) else [str(error)]
             return None
 
 
@@ -167,9 +167,7 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
                 f"[bus.{bus}]: no source delivers this bus; the sources deliver {', '.join(buses) or 'no bus'}"
             )
     if not loaded.settings.sources:
-        report.notes.append(
-            "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles"
-        )
+        report.notes.append(f"{loaded.file}: {NO_SOURCES}")
     report.facts["sources"] = [source.name for source in sources]
     for number, configured in enumerate(loaded.settings.sources):
         if isinstance(configured, PythonCanSettings):

@@ -1,4 +1,8 @@
-"""`headunit-agent replay`: runs the configured agent on a recorded log until everything is delivered."""
+"""`headunit-agent replay`: runs the configured agent on a recorded log until everything is delivered.
+
+Its samples reach the fleet's lake under the names `replay:NAME` in place of the campaigns' own names, because a
+recorded drive must not look like one that the vehicle has just made.
+"""
 
 import argparse
 from pathlib import Path

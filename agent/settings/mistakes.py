@@ -1,4 +1,4 @@
-"""Explain a mistake in `agent.toml`: turn the message of msgspec into `key: mistake; remedy`.  Pure."""
+"""Find all mistakes in `agent.toml`, and turn each message of msgspec into `key: mistake; remedy`.  Pure."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,61 @@ from typing import Literal, Union, get_args, get_origin
 import msgspec
 
 from agent.errors import did_you_mean
-from agent.settings.sections import SOURCE_KINDS, BusSettings, DatabaseSettings, Settings
+from agent.settings.sections import SOURCE_KINDS, BusSettings, DatabaseSettings, Settings, SourceSettings
+
+
+def mistakes(document: Mapping[str, object], first: str) -> list[str]:
+    """Return a message in the words of msgspec for every mistake in `document`; `first` is its own, only message."""
+    found = _in_table("", document, Settings)
+    for field in msgspec.structs.fields(Settings):
+        value = document.get(field.name)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) and isinstance(value, dict):
+            found += _in_table(field.name, value, field.type)
+    sources, buses = document.get("sources"), document.get("bus")
+    for number, table in enumerate(sources if isinstance(sources, list) else ()):
+        found += _in_source(f"sources[{number}]", table)
+    for name, table in buses.items() if isinstance(buses, dict) else ():
+        found += _in_table(f"bus.{name}", table, BusSettings)
+    # A mistake that lies between two tables, such as two sources of one bus, shows only in the whole document.
+    return found or [first]
+
+
+def _in_source(where: str, table: object) -> list[str]:
+    kinds = {kind.__struct_config__.tag: kind for kind in SOURCE_KINDS}
+    name = table.get("kind") if isinstance(table, dict) else None
+    kind = kinds.get(name) if isinstance(name, str) else None
+    return _in_value(where, table, SourceSettings) if kind is None else _in_table(where, table, kind)
+
+
+def _in_table(where: str, table: object, kind: type[msgspec.Struct]) -> list[str]:
+    """Return the mistakes in the table at `where`, without those in tables that it holds."""
+    if not isinstance(table, dict):
+        return _in_value(where, table, kind)
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    found = []
+    for key, value in table.items():
+        if key not in fields:
+            if key != kind.__struct_config__.tag_field:
+                found.append(_located(where, f"Object contains unknown field `{key}`"))
+        elif where or not isinstance(value, dict | list):
+            found += _in_value(_joined(where, key), value, fields[key].type)
+    missing = [name for name, field in fields.items() if field.required and name not in table]
+    found += [_located(where, f"Object missing required field `{name}`") for name in missing]
+    # What a section checks as a whole can only be told if each of its keys is right.
+    return found or (_in_value(where, table, kind) if where else [])
+
+
+def _in_value(where: str, value: object, kind: object) -> list[str]:
+    try:
+        msgspec.convert(value, type=kind)
+    except msgspec.ValidationError as error:
+        what, _, inner = str(error).partition(" - at `$")
+        return [_located(where + inner.rstrip("`"), what)]
+    return []
+
+
+def _located(where: str, what: str) -> str:
+    return f"{what} - at `$.{where}`" if where else what
 
 
 def explain(message: str, document: Mapping[str, object]) -> str:

@@ -99,6 +99,12 @@ def add_command(
     )
 
 
+def add_version(parser: argparse.ArgumentParser, version: str) -> None:
+    """Add the option `--version`, which prints the `version` of the installed distribution."""
+    text = f"headunit-agent {version}"
+    parser.add_argument("--version", action="version", version=text, help="print the version")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the option `--json`, which makes a command print its result as JSON."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -18,6 +18,8 @@ SUMMARY: Final = "run many virtual vehicles against a real broker and real recei
 
 def run(args: argparse.Namespace) -> int:
     """Run the simulation and return its exit status.  `args.rest` holds the arguments after `simulate`."""
+    if importlib.util.find_spec("lab") is None:
+        raise Permanent("Head units do not get the simulation; run `make simulate` in a checkout of the project.")
     # Without this check the simulation would fail on the import, with a traceback.
     if importlib.util.find_spec("deltalake") is None:
         raise Permanent(f"The package deltalake is not installed. {INSTALL}")

@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +120,16 @@ def render(result: Result) -> str:
         ("road", f"{result.broker}, {result.tls}, certificates both ways"),
         ("toggle", f"push {result.applied_version} applied: demo-greeting = {result.toggle!r}"),
         ("refused", ", ".join(f"{name} {'yes' if done else 'NO'}" for name, done in result.refused.items())),
-        ("picture", f"{result.picture} ({', '.join(result.drawn)})"),
+        ("picture", ", ".join(result.drawn)),
     ]
     lines = ["", *(f"  {name:>13}  {text}" for name, text in rows)]
     lines += [f"  {'':>13}  e.g. {example}" for example in comparison.examples]
     lines += [f"  {'lost':>13}  {loss}" for loss in result.losses]
     verdict = "PASSED: nothing lost, nothing double, nothing forged" if result.passed else "FAILED"
-    return "\n".join([*lines, "", f"  {'verdict':>13}  {verdict}  ({result.seconds:.0f} s)", ""])
+    fleet = Path(sys.executable).with_name("fleet")
+    look = f"open {result.picture}, or ask the lake: {fleet} query latest --fleet {result.picture.parent / 'fleet'}"
+    ends = [("verdict", f"{verdict}  ({result.seconds:.0f} s)"), ("look now", look)]
+    return "\n".join([*lines, "", *(f"  {name:>13}  {text}" for name, text in ends), ""])
 
 
 def broker_version() -> str:

@@ -35,8 +35,22 @@ def test_the_shipped_configuration_with_an_enrolled_identity_is_good(car: Car) -
     assert (done.returncode, done.stderr) == (0, "")
     assert report["ok"]
     assert report["problems"] == []
-    assert set(report["buses"]) == {"can0", "can1"}
+    # No head unit sends anything before its owner has named a source.
+    assert (report["sources"], report["buses"]) == ([], {})
+    assert any("no [[sources]]" in note for note in report["notes"])
     assert len(report["campaigns"]) == 3
+
+
+def test_the_shipped_campaigns_and_databases_fit_each_other(car: Car) -> None:
+    shipped = car.folder / "shipped"
+    shutil.copytree(ROOT / "config", shipped)
+    car.identity.rename(shipped / "identity")
+    file = shipped / "agent.toml"
+    # The tables that a newcomer uncomments to drive the virtual vehicle.
+    used = r"^# (?=\[bus\.|dbc = |kind = \"virtual_vehicle\")|^# (?=\[\[sources\]\]\n# kind = \"virtual)"
+    file.write_text(re.sub(used, "", file.read_text(), flags=re.MULTILINE))
+    report = json.loads(command("agent", "check", "--config", file, "--json").stdout)
+    assert (report["problems"], set(report["buses"]), report["sources"]) == ([], {"can0", "can1"}, ["vehicle"])
     assert [note for note in report["notes"] if "matches no signal" in note] == []
 
 
