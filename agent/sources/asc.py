@@ -15,7 +15,7 @@ the event before, of whatever kind.  A trigger block is a section of the measure
 times count from.  The lines of the header may stand in any order, and a log may hold several measurements in a row.
 
 python-can's reader is not used, because it drops frames and misreads times in silence
-(docs/decisions/0025-logs-text-formats.md).  The rules about times come from
+(docs/decisions/0027-text-logs.md).  The rules about times come from
 https://github.com/hardbyte/python-can/issues/1788 and /2022, those about headers and lines from /1256, /1299 and /1595.
 """
 

@@ -7,7 +7,7 @@ Most logs have all their frames in containers, but objects may also stand beside
 in one container and end in the next.  `agent.sources.blf_objects` has the layout of the objects.
 
 What is not read is counted, and `BlfMessages.notes` says it.  A log that has lost its end yields what is whole, and
-then raises EOFError.  python-can passes over all of this in silence (docs/decisions/0024-blf-reader.md).
+then raises EOFError.  python-can passes over all of this in silence (docs/decisions/0026-binary-logs.md).
 """
 
 import io

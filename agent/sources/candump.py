@@ -10,7 +10,7 @@ of an error frame); `##` and a digit of flags begin CAN FD data; `R` is a remote
 code.
 
 python-can's reader is not used, because it fills an odd number of digits up, knows no console output, and gives error
-frames no bus (docs/decisions/0025-logs-text-formats.md).
+frames no bus (docs/decisions/0027-text-logs.md).
 """
 
 import re

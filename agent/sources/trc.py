@@ -11,7 +11,7 @@ for 11 bits, 8 for 29), d direction, R reserved (or the destination of a J1939 m
 length code, D data.  The format is described in PEAK's document "PEAK CAN TRC File Format".
 
 python-can's reader is not used: it knows neither version 1.2 nor all lines of 1.0, and takes FB, FE and BI for one
-another (docs/decisions/0025-logs-text-formats.md).
+another (docs/decisions/0027-text-logs.md).
 """
 
 import re
