@@ -21,6 +21,7 @@ from cantools.database.can import Message, Signal
 from cantools.database.can.formats import arxml
 from cantools.database.can.formats.arxml.ecu_extract_loader import EcuExtractLoader
 from cantools.database.can.formats.arxml.system_loader import SystemLoader
+from cantools.database.errors import Error
 
 from can_dbc.compu_method import Conversion, number, read
 from can_dbc.noted import NotedDatabase
@@ -35,8 +36,8 @@ _FLOAT_WHOLE: Final = 2**53
 """Texts of IEEE floats are looked up by their whole part, which float64 holds exactly up to this number."""
 _MOST_BYTES: Final = 65_535
 """The longest message.  cantools keeps a record of every bit, so an absurd length would exhaust memory."""
-FAULTS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""The errors that cantools ends in on a file that contradicts the schema.  It documents none."""
+FAULTS: Final = (Error, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""The errors that cantools ends in on a file that contradicts the schema.  It documents none but its own `Error`."""
 
 
 def parse(text: str) -> NotedDatabase:
