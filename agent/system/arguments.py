@@ -100,9 +100,8 @@ def add_command(
 
 
 def add_version(parser: argparse.ArgumentParser, version: str) -> None:
-    """Add the option `--version`, which prints the `version` of the installed distribution."""
-    text = f"headunit-agent {version}"
-    parser.add_argument("--version", action="version", version=text, help="print the version")
+    """Add the option `--version`, which prints the program's name and the `version` of the installed distribution."""
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {version}", help="print the version")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -69,10 +69,10 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
 
 
 def test_both_programs_know_the_option_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for program in (main, fleet_main):
+    for name, program in (("headunit-agent", main), ("fleet", fleet_main)):
         with pytest.raises(SystemExit) as ended:
             program(["--version"])
-        assert (ended.value.code, capsys.readouterr().out) == (0, f"headunit-agent {__version__}\n")
+        assert (ended.value.code, capsys.readouterr().out) == (0, f"{name} {__version__}\n")
 
 
 @pytest.mark.parametrize("speed", ["-1", "nan", "fast"])

@@ -341,6 +341,8 @@ def test_every_open_capture_decodes_to_what_cantools_says_value_for_value(captur
     columns = [table.column("t").cast(pa.int64()).to_pylist()]
     columns += [table.column(name).to_pylist() for name in COLUMNS[1:]]
     ours = zip(*columns, strict=True)
+    # cantools gives a long name to every signal that has its short name, so there the reference cannot tell the name.
+    unclear = [note for note in summary.notes if "it is not clear which signal the long name is for" in note]
     counts, samples = Counter(), 0
     for t_us, bus, sender, message, result in Reference(capture.databases, match).frames(capture.path):
         counts[result if isinstance(result, str) else "decoded"] += 1
@@ -349,8 +351,10 @@ def test_every_open_capture_decodes_to_what_cantools_says_value_for_value(captur
         units = {signal.name: signal.unit for signal in message.signals}
         for sample in result:
             samples += 1
-            *place, raw, value, text, unit, source = next(ours)
-            assert (*place, unit, source) == (t_us, bus, message.name, sample.name, units[sample.name], sender)
+            *place, name, raw, value, text, unit, source = next(ours)
+            assert (*place, unit, source) == (t_us, bus, message.name, units[sample.name], sender)
+            if not any(f"{message.name}.{name}" in note for note in unclear):
+                assert name == sample.name
             assert Sample(sample.name, raw, bits(value), text) == sample
     assert next(ours, None) is None
     assert (summary.decoded, summary.samples) == (counts["decoded"], samples)
