@@ -26,7 +26,7 @@ class Permanent(AgentError):
 
 
 class Mistakes(Permanent):
-    """Several errors in one input; `each` has the message of each, so that all can be mended at once."""
+    """Several errors in one input; `each` has the message of each, so that all can be corrected at once."""
 
     def __init__(self, each: Sequence[str]) -> None:
         super().__init__("; ".join(each))

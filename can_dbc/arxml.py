@@ -10,7 +10,7 @@ and cantools does not report them:
 - The position of a PDU within its frame is not added to the positions of its signals.
 - One frame or signal that contradicts the schema refuses the whole file.
 
-A signal that cannot be decoded is left out, a frame that cannot be read as well, and a note names each of them.
+A signal that cannot be decoded and a frame that cannot be read are left out.  A note names each of them.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -33,11 +33,11 @@ _UNSIGNED: Final = frozenset({"NONE", "BOOLEAN", "VOID", ""})
 _SIGNED: Final = "2C"
 _FLOAT: Final = "IEEE754"
 _FLOAT_WHOLE: Final = 2**53
-"""Texts of IEEE floats are looked up by their whole part, which float64 holds exactly up to this number."""
+"""The largest whole number up to which float64 is exact.  Texts of IEEE floats are looked up by their whole part."""
 _MOST_BYTES: Final = 65_535
 """The longest message.  cantools keeps a record of every bit, so an absurd length would exhaust memory."""
 FAULTS: Final = (Error, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""The errors that cantools ends in on a file that contradicts the schema.  It documents none but its own `Error`."""
+"""The errors that cantools raises for a file that contradicts the schema.  It documents only its own `Error`."""
 
 
 def parse(text: str) -> NotedDatabase:
@@ -78,7 +78,7 @@ class _Loader(SystemLoader):
         self._i_signal: Element | None = None
         self._range = (0, 0)
 
-    # What follows changes no signal of a plan, but an error in it would refuse the file.
+    # These overrides skip content that changes no signal of a plan, because an error in it would refuse the file.
 
     def _load_senders_and_receivers(self, package_list: Element, messages: list[Message]) -> None:
         pass

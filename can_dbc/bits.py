@@ -48,7 +48,10 @@ class Words:
         self._words: dict[tuple[int, bool], NDArray[np.int64]] = {}
 
     def word(self, offset: int, big_endian: bool) -> NDArray[np.int64]:
-        """Return the 8 bytes of each frame from byte `offset` on, as an integer (n,).  They lie within the width."""
+        """Return the 8 bytes of each frame from byte `offset` on, as an integer (n,).
+
+        These bytes must lie within the width.
+        """
         word = self._words.get((offset, big_endian))
         if word is None:
             if big_endian:

@@ -1,6 +1,7 @@
 """Names a database file, and perhaps one bus of it, as in `car.kcd#Body`.  Pure.
 
-KCD files and ARXML system descriptions may describe several buses, and one identifier may mean another message on each.
+KCD files and ARXML system descriptions may describe several buses, and one identifier may mean a different message on
+each of them.
 """
 
 import re

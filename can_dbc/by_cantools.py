@@ -1,6 +1,6 @@
 """Parses ARXML, KCD and SYM databases with cantools, and notes what cantools warns of or leaves to its caller.
 
-Each format has a file of its own (`arxml.py`, `kcd.py`, `sym.py`) for what cantools passes over in silence.
+Each format has a module of its own (`arxml.py`, `kcd.py`, `sym.py`), which handles what cantools ignores silently.
 """
 
 import logging
@@ -23,8 +23,10 @@ from can_dbc.noted import NotedDatabase
 _LINE: Final = re.compile(r"(?:at|:) line (\d+)")
 _CANTOOLS: Final = logging.getLogger("cantools.database")
 _LOOKUPS: Final = "cantools.database.can.database"
-"""Warns of messages that share a name or an identifier in cantools' own look-up tables, which are not used here.  The
-notes of the plan name such messages (can_dbc/compile.py)."""
+"""The logger by which cantools warns of messages that share a name or an identifier in its own look-up tables.
+
+These tables are not used here, and the notes of the plan name such messages (can_dbc/compile.py).
+"""
 
 
 def parse(text: str, database_format: str, source: Path) -> NotedDatabase:
@@ -115,7 +117,7 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def _heard(warnings: list[str]) -> Iterator[None]:
-    """Add each different warning of cantools to `warnings`, in place of the log."""
+    """Add each distinct warning of cantools to `warnings` instead of logging it."""
     listener = _Listener(warnings)
     level, propagate = _CANTOOLS.level, _CANTOOLS.propagate
     _CANTOOLS.addHandler(listener)

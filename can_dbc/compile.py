@@ -1,7 +1,7 @@
 """Compiles the messages of databases into a bit plan.  Pure.
 
 The messages come from our reader of DBC files or from cantools.  If a database contradicts itself, the plan takes what
-has one meaning, and a note in `BusPlan.notes` says what it leaves out:
+has exactly one meaning, and a note in `BusPlan.notes` says what the plan leaves out:
 
 - Two messages of one file match the same frames: the later message is used, as in cantools.
 - Messages of two buses of one file match the same frames, but differ: the file is refused until a bus is chosen.
@@ -9,12 +9,12 @@ has one meaning, and a note in `BusPlan.notes` says what it leaves out:
 - A signal cannot be decoded, for example because it exceeds its message: the signal is left out (`can_dbc.defects`).
 - Two signals of one name can be in the same frame: the first one is used (`can_dbc.defects`).
 - No multiplexer value selects a signal: the signal is left out.
-- Two messages of a bus have the same name: both are decoded under it.
+- Two messages of a bus have the same name: both are decoded under this name.
 - A container (ARXML) lies in another container: the data of the inner container is refused.
 - Two contained messages have the same header id: the container is refused, because cantools fails on it.
-- A contained message has no header id that a frame can carry: it is left out, and a container with none left refused.
+- A contained message has no header id that a frame can carry: it is left out.  A container with none left is refused.
 
-Signals that overlap are no contradiction: each says where its bits are.
+Signals that overlap do not contradict each other, because each of them says where its own bits are.
 """
 
 from collections import Counter

@@ -6,7 +6,7 @@ A method has scales.  Each scale is for an interval of internal values, and has 
 - a number (`COMPU-CONST/V`)
 - a quotient of two polynomials (`COMPU-RATIONAL-COEFFS`)
 
-What the scales say decides, not the CATEGORY, because tools disagree about the category: a method of category
+The scales decide, and not the CATEGORY, because tools disagree about the category: a method of category
 RAT_FUNC whose quotient is a straight line is a linear one.  A plan has one scale and one offset for each signal.  A
 method that needs more than that has a `problem`, and its signals are left out (can_dbc/arxml.py).  It needs more in
 these cases:
@@ -28,7 +28,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 _MOST_TEXTS: Final = 4096
-"""The most values that the texts of one method may list.  It bounds the plan, because a catalogue carries all texts."""
+"""The most values that the texts of one method may list.  The limit bounds the catalogue, which carries all texts."""
 _OCTAL: Final = re.compile(r"[+-]?0[0-7]+")
 _WORDS: Final = {"true": 1, "false": 0, "inf": math.inf, "+inf": math.inf, "-inf": -math.inf}
 
@@ -179,7 +179,7 @@ def _text(scale: Element, constant: Element) -> str | None:
 
 
 def _line(coefficients: Element) -> tuple[float, float] | str:
-    """Return slope and constant of the line that the quotient is, or say why it is no line."""
+    """Return the slope and the constant of the quotient if it is a straight line, or else a text that says why not."""
     top = _polynomial(_child(coefficients, "COMPU-NUMERATOR"))
     bottom = _polynomial(_child(coefficients, "COMPU-DENOMINATOR"))
     if len(bottom) != 1 or not bottom[0] or len(top) > 2:

@@ -2,9 +2,9 @@
 
 A path may choose one bus of a file (`can_dbc/buses.py`).
 
-DBC and SYM files do not name their encoding (`can_dbc.encodings`), so a caller may.  cantools does not load strictly,
-because real files have a few signals that overlap or do not fit their message.  Everything else in the file is used,
-and the notes of the plan name what is not.  Any other defect of these files raises DatabaseError.
+DBC and SYM files do not name their encoding (`can_dbc.encodings`), so a caller may name it.  cantools does not load
+strictly, because real files have a few signals that overlap or do not fit their message.  Everything else in the file
+is used, and the notes of the plan name what is not.  Any other defect of these files raises DatabaseError.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Finds the signals of a message that have no values, or share their name with another signal.  Pure.
 
-Such a signal costs only itself: the other signals of its message say by themselves where their bits are.
+Only such a signal is lost.  The other signals of its message are decoded, because each says where its own bits are.
 """
 
 import math
@@ -40,7 +40,7 @@ def place_of(described: object) -> str:
 
 
 def _unusable(signal: "AnySignal", length_bytes: int) -> str | None:
-    """Return why the signal has no values, or None if it has."""
+    """Return why the signal has no values, or None if it has values."""
     conversion, bits = signal.conversion, signal.length
     if not 1 <= bits <= WORD_BITS:
         return f"the signal has {bits} bits, and only 1 to {WORD_BITS} can be decoded"

@@ -1,8 +1,8 @@
 """Decodes the bytes of DBC and SYM files, which do not name their encoding.  Pure.
 
 Some encodings are certain: a byte order mark, valid UTF-8, and UTF-16, in which every second byte of a keyword is zero.
-Any other file has the code page of the computer that wrote it, which only its owner can know.  Without the owner's word
-it is read as cp1252, which Vector's tools write in Western Europe, and a note says so.
+Any other file has the code page of the computer that wrote it, which only its owner can know.  If the owner
+names none, the file is read as cp1252, which Vector's tools write in Western Europe, and a note says so.
 """
 
 import codecs
@@ -62,7 +62,7 @@ def _guessed(content: bytes, source: str) -> tuple[str, tuple[str, ...]]:
     line = content.count(b"\n", 0, first.start()) + 1 if first else 1
     shown = _TEXT.search(text)
     example = f', as in "{shown[1][:_SHOWN_CHARS]}"' if shown else ""
-    # Five bytes have no meaning in cp1252, so a file that has one of them was certainly written otherwise.
+    # Five bytes have no meaning in cp1252, so a file with one of them was certainly written in another encoding.
     wrong = "is only a guess" if "\ufffd" not in text else "is wrong, because it has no character for some of the bytes"
     return text, (
         f"{source}: line {line}: the text is not UTF-8 and was read as {_GUESS}{example}; this {wrong}: "

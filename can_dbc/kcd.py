@@ -23,7 +23,7 @@ from can_dbc.noted import NotedDatabase
 _FLOAT_BITS: Final = {"single": 32, "double": 64}
 _STANDARD_IDS: Final = 1 << 11
 _MOST_LABELS: Final = 4096
-"""The most values that the texts of one signal may list.  It bounds the plan: a catalogue carries all texts."""
+"""The most values that the texts of one signal may list.  The limit bounds the catalogue, which carries all texts."""
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}(\.0*)?")
 
 

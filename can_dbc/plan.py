@@ -79,7 +79,7 @@ class MultiplexerPlan:
     frame with another number holds none of the signals that this one selects.
 
     A raw value that is a key of `named` stands for the multiplexer number `named[raw]`.  Any other raw value stands for
-    the whole part of raw * scale + offset, because cantools selects by the scaled value.  Integers are computed
+    the integer part of raw * scale + offset, because cantools selects by the scaled value.  Integers are computed
     exactly.
     """
 

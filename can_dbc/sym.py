@@ -1,9 +1,10 @@
 """Loads SYM databases with cantools, and names what cantools passes over in silence.  Pure.
 
-- A symbol may have several `Mux` entries.  cantools takes the bits that select from the first one.  If another entry
-  selects by other bits, its signals would be decoded from frames that are not theirs, so the message is left out.
+- A symbol may have several `Mux` entries.  cantools takes the position of the selecting bits from the first one.  If
+  another entry selects by other bits, its signals would be decoded from frames that are not theirs, so the message is
+  left out.
 - `string`, `raw` and `char` are decoded as unsigned integers.
-- A range of identifiers makes one message for each of them, so its size is limited.
+- A range of identifiers makes one message for each identifier, so the size of a range is limited.
 """
 
 import re
@@ -24,7 +25,7 @@ _MUX: Final = re.compile(
 _TEXTUAL: Final = re.compile(r'^[ \t]*(?:Sig|Var)=(?:"([^"]*)"|(\S+))[ \t]+(string|raw|char)\b', re.MULTILINE)
 _IDS: Final = re.compile(r"^[ \t]*ID=(?P<first>[0-9A-Fa-f]+)h-(?P<last>[0-9A-Fa-f]+)h", re.MULTILINE)
 _ABSURD: Final = re.compile(r"(?:\bLen=|[ \t]\d+,|^Sig=\S+[ \t]+)\d{6,}|[ \t]\d{7,},\d", re.MULTILINE)
-"""A length or position of a million.  cantools keeps a record of every bit, so it would exhaust memory."""
+"""Matches an absurd length or position.  cantools keeps a record of every bit, so such a number exhausts memory."""
 _MOST_IDS: Final = 4096
 """The most identifiers of one range.  cantools makes a message, some 50 us and 10 kB, for each of them."""
 

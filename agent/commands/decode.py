@@ -1,7 +1,7 @@
 """`headunit-agent decode`: decodes a recorded log into a table of samples (see `agent.commands.sample_tables`).
 
 A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.  If the
-end of the log is missing, the table has what is whole, and the command fails nevertheless.
+end of the log is missing, the table still has all whole frames, but the command fails.
 """
 
 import argparse
@@ -212,7 +212,8 @@ def decode_log(
     given.  `buses` selects buses of the log; None selects all.  `progress` shows a progress bar on a terminal.  `zone`
     is the time zone of dates in the log that name none.
 
-    If the end of the log is missing, the table has what is whole, and `truncated` of the summary says it.
+    If the end of the log is missing, the table has all whole frames, and `truncated` of the summary says what is
+    missing.
 
     Raises: Permanent if the log, a database or the output cannot be read or written.
     """
@@ -238,7 +239,10 @@ def decode_log(
 def _whole_blocks(
     log: Path, buses: Sequence[str] | None, zone: str, bar: "_Bar", summary: DecodeSummary
 ) -> Iterator[FrameBlock]:
-    """Yield the blocks of the log up to its end, or up to what is missing, which `summary` then says."""
+    """Yield the blocks of the log.  If its end is missing, set `truncated` of `summary` after the whole frames.
+
+    Raises: Truncated if the end is missing and there is no whole frame.
+    """
     blocks = read_blocks(
         log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append, zone=zone
     )

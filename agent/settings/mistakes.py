@@ -11,7 +11,10 @@ from agent.settings.sections import SOURCE_KINDS, BusSettings, DatabaseSettings,
 
 
 def mistakes(document: Mapping[str, object], first: str) -> list[str]:
-    """Return a message in the words of msgspec for every mistake in `document`; `first` is its own, only message."""
+    """Return a message in the words of msgspec for every mistake in `document`.
+
+    `first` is the one message that msgspec itself gave, because it stops at the first mistake.
+    """
     found = _in_table("", document, Settings)
     for field in msgspec.structs.fields(Settings):
         value = document.get(field.name)
@@ -34,7 +37,7 @@ def _in_source(where: str, table: object) -> list[str]:
 
 
 def _in_table(where: str, table: object, kind: type[msgspec.Struct]) -> list[str]:
-    """Return the mistakes in the table at `where`, without those in tables that it holds."""
+    """Return the mistakes in the table at `where`, without the mistakes in the tables that it contains."""
     if not isinstance(table, dict):
         return _in_value(where, table, kind)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
@@ -47,7 +50,7 @@ def _in_table(where: str, table: object, kind: type[msgspec.Struct]) -> list[str
             found += _in_value(_joined(where, key), value, fields[key].type)
     missing = [name for name, field in fields.items() if field.required and name not in table]
     found += [_located(where, f"Object missing required field `{name}`") for name in missing]
-    # What a section checks as a whole can only be told if each of its keys is right.
+    # A section can be checked as a whole only if each of its keys is right.
     return found or (_in_value(where, table, kind) if where else [])
 
 

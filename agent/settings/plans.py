@@ -42,9 +42,9 @@ def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None, encoding:
     """Return the plan of one bus.
 
     The plan comes from `cache` if the cache has it.  Otherwise the databases are compiled.  `encoding` is for the
-    databases that do not name their encoding, neither in the configuration nor in the file.
+    databases whose encoding is named neither in the configuration nor in the file.
 
-    Raises: Permanent that names the file and the remedy.
+    Raises: Permanent, which names the file and the remedy.
     """
     table = loaded.settings.bus[bus]
     files, match_by = [loaded.path(database.file) for database in table.databases], Match(table.match)

@@ -94,7 +94,7 @@ class BusSettings(Section, frozen=True, kw_only=True):
 
     @property
     def databases(self) -> tuple[DatabaseSettings, ...]:
-        """Return the databases in their order, with those that the file names by a mere text."""
+        """Return the databases in their order, including those that the configuration names by a plain string."""
         return tuple(DatabaseSettings(file=one) if isinstance(one, str) else one for one in self.dbc)
 
 

@@ -15,7 +15,7 @@ from agent.settings.mistakes import explain, mistakes
 from agent.settings.sections import ReplaySettings, Settings
 
 REPLAY_MARK: Final = "replay:"
-"""What the names of campaigns begin with in a replay, so that queries can leave its samples out or ask for them."""
+"""The prefix of the names of campaigns in a replay, by which queries can exclude or select its samples."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def parse(text: str, name: str) -> Settings:
     try:
         return msgspec.convert(document, type=Settings)
     except msgspec.ValidationError as error:
-        # msgspec stops at the first mistake, and a person wants to mend all of them at once.
+        # msgspec stops at the first mistake, but a user wants to see all of them, to correct them together.
         raise Mistakes([f"{name}: {explain(each, document)}" for each in mistakes(document, str(error))]) from error
 
 

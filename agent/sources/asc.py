@@ -11,7 +11,7 @@
     End TriggerBlock
 
 An identifier with an x has 29 bits.  `absolute` times count from the start of the measurement, `relative` times from
-the event before, of whatever kind.  A trigger block is a section of the measurement; its date does not change what
+the previous event of any kind.  A trigger block is a section of the measurement; its date does not change what
 times count from.  The lines of the header may stand in any order, and a log may hold several measurements in a row.
 
 python-can's reader is not used, because it drops frames and misreads times in silence
@@ -36,7 +36,7 @@ _TIMESTAMPS: Final = re.compile(r"timestamps (\S+)")
 _HEADER: Final = re.compile(r"(?:(?:base \S+|timestamps \S+|(?:no )?internal events logged)(?: |$))+$")
 _BLOCK: Final = re.compile(r"begin trigger ?block")
 _BLOCK_END: Final = re.compile(r"end trigger ?block")
-_SLACK_NS: Final = 10_000_000  # Dates have milliseconds, and tools write header and block one after the other.
+_SLACK_NS: Final = 10_000_000  # Dates have milliseconds, and tools write the header shortly before the block.
 _WHOLE_SECONDS_SLACK_NS: Final = 1_000_000_000  # if the date has none
 
 
@@ -103,10 +103,10 @@ class _Times:
         return (self._start or 0) + time_ns
 
     def _judge_block(self, block: int, first_ns: int) -> None:
-        """Find out whether the times of a trigger block, of which the first is `first_ns`, count from the block.
+        """Find out whether the times of a trigger block count from the block; the first of these times is `first_ns`.
 
-        Vector's tools never count from it, but others do: python-can writes the time of the export into the line
-        "date", and the time of the first frame into that of the block.
+        Vector's tools never count from the block, but other tools do: python-can writes the time of the export into the
+        line "date", and the time of the first frame into the line of the block.
         """
         assert self._start is not None
         self._block = None
@@ -167,7 +167,7 @@ class _Header:
         return self._clock.unix_ns(wall_time(text), self._notes)
 
     def finish(self) -> None:
-        """Note what the log should have had up to its end."""
+        """Add notes on what the log should have contained, but did not contain up to its end."""
         if not self.times.dated:
             self._notes.say("the log has no date, so its times count from 1970")
         if not self._has_base:

@@ -98,7 +98,7 @@ class AscFrames:
         data = self._data(rest[4:], count)
         behind = rest[4 + count :]
         flags = _flags(behind[2]) if len(behind) > 2 else None
-        # The word CANFD only means that the channel can do it: the flags tell classic frames.
+        # The word CANFD only means that the channel supports CAN FD.  The flags say whether the frame is a classic one.
         message.is_fd = flags is None or bool(flags & _FLAG_FD) or count > CLASSIC_BYTES
         message.is_remote_frame = not count and (bool(code) if flags is None else bool(flags & _FLAG_REMOTE))
         if message.is_fd and not message.is_remote_frame:

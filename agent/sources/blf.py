@@ -6,8 +6,8 @@
 Most logs have all their frames in containers, but objects may also stand beside the containers.  An object may begin
 in one container and end in the next.  `agent.sources.blf_objects` has the layout of the objects.
 
-What is not read is counted, and `BlfMessages.notes` says it.  A log that has lost its end yields what is whole, and
-then raises EOFError.  python-can passes over all of this in silence (docs/decisions/0026-binary-logs.md).
+What is not read is counted, and `BlfMessages.notes` has the counts.  A log that has lost its end yields what is whole,
+and then raises EOFError.  python-can passes over all of this in silence (docs/decisions/0026-binary-logs.md).
 """
 
 import io
@@ -147,7 +147,7 @@ class BlfMessages:
                 "again from the recorder"
             )
         elif size_bytes > self._claimed_bytes:
-            # Recorders write the header again when they stop, so a recorder without power leaves an early one.
+            # Recorders write the header again when they stop, so a recorder that loses power leaves an outdated header.
             self._size_note = (
                 f"the log has {size_bytes:,} bytes, but its header says {self._claimed_bytes:,}, so the recorder may "
                 "not have stopped properly, and frames may be missing at the end"
@@ -155,7 +155,7 @@ class BlfMessages:
 
 
 class _Objects:
-    """Cuts a stream of bytes, which comes in pieces, into objects."""
+    """Cuts a stream of bytes, which arrives in several calls, into objects."""
 
     def __init__(self, taken_bytes: int) -> None:
         self._data = b""
@@ -185,7 +185,7 @@ class _Objects:
         self._data = data[end:]
 
     def rest(self) -> bytes:
-        """Return what came of an object that has not ended, or b"" if only padding came."""
+        """Return the first bytes of an object whose end has not come yet, or b"" if only padding came."""
         begin = self._data.find(SIGNATURE[:1])
         return b"" if begin < 0 else self._data[begin:]
 

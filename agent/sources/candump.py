@@ -9,7 +9,7 @@ can-utils' lib.h defines the notation of a frame: identifiers have 3 hex digits 
 of an error frame); `##` and a digit of flags begin CAN FD data; `R` is a remote request; `_9` to `_F` is a raw length
 code.
 
-python-can's reader is not used, because it fills an odd number of digits up, knows no console output, and gives error
+python-can's reader is not used, because it pads an odd number of digits, reads no console output, and gives error
 frames no bus (docs/decisions/0027-text-logs.md).
 """
 
@@ -43,7 +43,8 @@ _CONSOLE: Final = re.compile(
     r"(?:\((?P<time>[^)]*)\)\s+)?(?P<bus>\S+)\s+(?:[RT]X\s+(?P<brs>[B-])\s+(?P<esi>[E-])\s+)?"
     r"(?P<id>[0-9A-F]{3}|[0-9A-F]{8})\s+(?:\[(?P<length>\d{1,4})\]|\{[9A-F]\})(?P<rest>.*)$"
 )
-_SECONDS: Final = re.compile(r"\d{9,}\.\d+$")  # Times of -td and -tz have three digits, or as many as the log lasts.
+# Seconds since 1970.  The times of -td and -tz have fewer digits, because they count from another start.
+_SECONDS: Final = re.compile(r"\d{9,}\.\d+$")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}$")
 _XL_DIGITS: Final = (
     4  # The console shows the length of a CAN XL frame in so many digits, that of a CAN FD frame in two.
@@ -115,7 +116,7 @@ def _other(line: str, clock: WallClock, notes: Notes) -> can.Message | None:
 
 
 def _shown(found: re.Match[str], text: str, clock: WallClock, notes: Notes) -> can.Message | None:
-    # A time is looked at first, because a log without times is refused whatever its lines have.
+    # The time is checked first, because a log without times is refused whatever else its lines hold.
     timestamp = _time_of(found["time"], clock, notes)
     length = found["length"] or str(CLASSIC_BYTES)  # "{9}" is a raw length code, which has 8 bytes.
     if len(length) == _XL_DIGITS:

@@ -1,7 +1,7 @@
 """Import python-can without asammdf, which python-can imports by itself if it is installed (the extra `mf4`).
 
-Only MF4 logs need asammdf, and a child process of its own reads them (`agent.sources.mf4`).  The agent
-itself would only get pandas, pyarrow and lxml by it, which take 85 MB of memory and seconds of the start.
+Only MF4 logs need asammdf, and a child process reads them (`agent.sources.mf4`).  In the agent itself, asammdf would
+only import pandas, pyarrow and lxml, which take 85 MB of memory and make the start seconds slower.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Recognize files that are no log of the format that their name says, by their first bytes.
+"""Recognize, by its first bytes, a file whose format is not the one that its name says.
 
-Without this, the error of the reader would be about the first line, and not about the file.
+Without this check, the error of the reader would be about the first line, and not about the file.
 """
 
 import re
@@ -42,7 +42,7 @@ def mistaken(head: bytes, suffix: str) -> str:
     The text says what the file is and what to do.
     """
     first = head[:_LEAST_UTF16_BYTES]
-    # Latin text in UTF-16 has a zero in every second byte, also if it has no byte order mark.
+    # Latin text in UTF-16 has a zero in every second byte, even without a byte order mark.
     if head.startswith(_UTF16) or (len(first) == _LEAST_UTF16_BYTES and all(first[::2]) and not any(first[1::2])):
         return (
             "the file is UTF-16 text, as PowerShell writes it with >; "

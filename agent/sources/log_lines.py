@@ -1,6 +1,6 @@
-"""Read a text log line by line, and collect what a reader has to tell about it.
+"""Read a text log line by line, and collect the notes of a reader about it.
 
-Each text format has a room of its own: `candump`, `asc`, `trc` and `csv_log`.  Such a room has one function `messages`,
+Each text format has a module of its own: `candump`, `asc`, `trc` and `csv_log`.  Each module has a function `messages`,
 which takes `Lines`, yields python-can messages, and obeys one rule: a line is a frame, or something that the format
 defines, or an error.  No line is skipped in silence.
 """
@@ -46,8 +46,8 @@ class Notes:
 class Lines:
     """Yields the lines of a text log and counts them.  A line that is too long raises Unreadable.
 
-    Text is UTF-8.  A line that is no UTF-8 is read as Windows-1252, the ANSI code page that Vector's tools write; it
-    shows in the German names of months.
+    Text is UTF-8.  A line that is no UTF-8 is read as Windows-1252, the ANSI code page that Vector's tools
+    write, for example in German names of months.
     """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
@@ -55,7 +55,7 @@ class Lines:
         self.number = 0
         """The number of the line that was yielded last, counted from 1."""
         self.ended = True
-        """False if the line that was yielded last has no line end, as the last line of a log that was cut."""
+        """False if the line that was yielded last has no line end, like the last line of a log that was cut."""
 
     def __iter__(self) -> Iterator[str]:
         first = True

@@ -1,4 +1,4 @@
-"""Decompress logs that are packed by zstd, so that a truncated log raises an error."""
+"""Decompress logs that were compressed by zstd, and raise an error for a truncated log."""
 
 import io
 from typing import BinaryIO, Final

@@ -111,7 +111,7 @@ class LogFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what `messages` has found up to now that the user should know: what was not read, or was repaired."""
+        """Return notes for the user on what `messages` has left out or repaired up to now."""
         return tuple(f"{self._path.name}: {note}" for note in self._notes())
 
     def messages(self) -> Iterator[can.Message]:
@@ -136,7 +136,7 @@ class LogFile:
         except Unreadable as error:
             if lines.ended or lines.number == 1:
                 raise
-            # A recorder that lost its power leaves a part of a line.
+            # A recorder that loses power leaves an incomplete line.
             raise EOFError(f"the log ends within a line: {error}") from error
         if not lines.ended:
             notes.say(

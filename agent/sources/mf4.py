@@ -4,9 +4,9 @@ The child is needed because asammdf reads MF4 logs with C code.  A damaged log c
 ever, or make it take all memory.
 
 The child (`python -m agent.sources.mf4 LOG FOLDER`) writes items in MessagePack to its standard output.  Before each
-item comes its length (4 bytes, big endian).  An item is a list of frames, or a map from a word to a text: a note, or,
-as the last item, what is damaged or that the end of the log is missing.  asammdf writes its temporary files to FOLDER.
-The parent removes FOLDER when it closes the reader, even if the child has crashed.
+item comes its length (4 bytes, big endian).  An item is a list of frames, or a map from a word to a text.  The
+text is a note, or, in the last item, it says what is damaged or that the end of the log is missing.  asammdf writes its
+temporary files to FOLDER.  The parent removes FOLDER when it closes the reader, even if the child has crashed.
 
 Invariant: the parent reports each failure of the child as ValueError, and the child's resources are limited.
 """

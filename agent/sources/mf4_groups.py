@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from can_dbc.frames import CLASSIC_BYTES, FD_BYTES
 
 _KINDS: Final = ("CAN_DataFrame", "CAN_RemoteFrame", "CAN_ErrorFrame")
-_ROWS: Final = 4096  # the records that are read at once; asammdf's cost for each call is that of some hundred records
+_ROWS: Final = 4096  # records read in one call; a call of asammdf costs as much as some hundred records
 _EXTENDED: Final = 0x8000_0000
 _ID_BITS: Final = 0x1FFF_FFFF
 _STANDARD_LIMIT: Final = 0x7FF
@@ -206,7 +206,10 @@ class _Members:
         return self._columns[member]
 
     def whole(self, member: str, default: int | None = None) -> NDArray[np.int64]:
-        """Return a member as whole numbers, or `default` for each record.  Raises: OddGroupError without both."""
+        """Return a member as whole numbers, or `default` for each record.
+
+        Raises: OddGroupError if the member is missing and `default` is None, or if the member is no number.
+        """
         if member not in self._columns:
             if default is None:
                 raise OddGroupError(f"it has no {member}")

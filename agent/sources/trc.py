@@ -33,7 +33,7 @@ _OFFSET_OF_ZONE: Final = re.compile(r"(.*\d)([+-]\d\d:\d\d)$")
 _ONLY_BUS: Final = 1  # the number of the bus in logs that have no column for it
 _DAY_ZERO: Final = datetime(1899, 12, 30)
 _PEAK_DIGITS: Final = 10
-"""PEAK's tools write the start with so many decimals (9 µs), of a clock that counts milliseconds."""
+"""The number of decimals (9 µs) with which PEAK's tools write the start, although their clock counts milliseconds."""
 
 _FD_LENGTHS: Final = (*range(CLASSIC_BYTES + 1), 12, 16, 20, 24, 32, 48, 64)  # by length code
 _STANDARD_DIGITS: Final = 4
@@ -165,7 +165,7 @@ class _Body:
         return message
 
     def _count(self, length: int, data_bytes: int, *, fd: bool) -> int:
-        """Return how many data bytes a frame has that has the length `length` and `data_bytes` in its line."""
+        """Return the number of data bytes of a frame with the length `length`, whose line has `data_bytes` of them."""
         if fd:
             count = _FD_LENGTHS[length] if self._has_codes and length < len(_FD_LENGTHS) else length
             if count > FD_BYTES:
@@ -177,7 +177,7 @@ class _Body:
     def _time(self, fields: list[str]) -> float:
         """Return the Unix time of a line.  Raises: ValueError or IndexError if it does not begin as a line of TRC."""
         number, offset = self._at["N"], fields[self._at["O"]]
-        # The last digit tells a number from "nan" and "inf", which `float` would take.
+        # A number ends with a digit, unlike "nan" and "inf", which `float` would accept.
         if not offset[-1].isdecimal() or (number >= 0 and not fields[number].rstrip(")").isdecimal()):
             raise ValueError
         # The start has microseconds, and the time of a line is milliseconds with up to three decimals.

@@ -18,7 +18,7 @@ LEVELS: Final = {
 
 
 class _FromLibraries(logging.Handler):
-    """Passes on what a library logs or warns of, so that it becomes a line of the same form as all others."""
+    """Passes on what a library logs or warns of, so that it becomes a log line of the same form as all others."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log `record` with the name of the library's logger."""

@@ -65,7 +65,7 @@ def _message(draft: Draft, entry: MessageEntry, found: Entries, notes: Notes, so
         signal, by = one.signal, one.by
         texts, _ = found.texts.get((entry.can_id, signal.name), (None, 0))
         kind, line = found.types.get((entry.can_id, signal.name), (0, 0))
-        # Other numbers of bits make no float at all, which the compiler says.
+        # A signal with any other number of bits is no float at all, and a note of the compiler says so.
         if _FLOAT_BITS.get(kind, signal.bits) != signal.bits and signal.bits in _FLOAT_BITS.values():
             text = f"SIG_VALTYPE_ means {_FLOAT_BITS[kind]} bits, but the signal has {signal.bits}, which are used"
             notes.add(line, text, f"{entry.name}.{signal.name}")
@@ -101,7 +101,7 @@ def _first_bit(signal: Signal) -> int:
 
 
 def _names(entry: MessageEntry, signals: Sequence[Selected], found: Entries, notes: Notes) -> dict[str, str]:
-    """Return the name to use for each short name: the long name, if the signal has one, and has it alone."""
+    """Return the name to use for each short name: the long name, if the signal has one that no other signal has."""
     names = {one.signal.name: found.long_names.get((entry.can_id, one.signal.name), one.signal.name) for one in signals}
     bearers, shared = Counter(names.values()), Counter(one.signal.name for one in signals)
     for one in signals:

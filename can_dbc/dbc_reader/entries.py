@@ -153,12 +153,12 @@ def is_of_variable(body: str) -> bool:
 
 
 def texts_of_values(rest: str) -> tuple[dict[int, str], bool]:
-    """Return the texts in the end of a VAL_ statement by raw value, and whether all of it could be read."""
+    """Return the texts at the end of a VAL_ statement by raw value, and whether all of `rest` could be read."""
     found: dict[int, str] = {}
     at, complete = 0, True
     while entry := _TEXT_OF_VALUE.match(rest, at):
         value = number(entry[1])
-        # The document of the format allows a double as value.  Only a whole number can be a raw value.
+        # The description of the format allows a double as the value.  Only a whole number can be a raw value.
         if value is None or not float(value).is_integer():
             complete = False
         else:
@@ -210,7 +210,7 @@ def whole(digits: str) -> int | None:
 
 
 def number(text: str) -> Number | None:
-    """Return a finite number, as a whole one where it is written so, or None."""
+    """Return a finite number, or None.  The number is an int if it is written as a whole number."""
     if re.fullmatch(_NUMBER, text) is None:
         return None
     if re.fullmatch(r"[-+]?\d+", text) and len(text) <= _MOST_DIGITS:

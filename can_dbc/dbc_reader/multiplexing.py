@@ -91,7 +91,7 @@ def _by_table(
     if parent is signal:
         return f"SG_MUL_VAL_ lets the signal select itself; {_LEFT_OUT}: name another multiplexer"
     if len(by_name[signal.name]) > 1 and signal.number is not None:
-        # An entry cannot say which of several signals with one name it is about, but the markers differ.
+        # An entry cannot say which of several signals with one name it means.  Their markers can tell them apart.
         return Selected(signal, parent, (signal.number,))
     if any(last - first >= MOST_NUMBERS for entry in listed for first, last in entry.ranges):
         return f"SG_MUL_VAL_ has a range of more than {MOST_NUMBERS} numbers; {_LEFT_OUT}: narrow the range"

@@ -1,7 +1,7 @@
 """Reads the text of a DBC.  Pure.
 
 Only what changes values is read: messages, signals, texts of values, types, multiplexing and long names.  Everything
-else in the file is skipped, whatever its form.  An entry that cannot be read costs what it describes and nothing more:
+else in the file is skipped, whatever its form.  An entry that cannot be read costs only what it describes:
 a text, a signal or a message.  A note names the line of everything that was repaired or left out.
 """
 
@@ -70,7 +70,7 @@ class _Reader:
             self._notes.add(statement.line, "BO_ cannot be read, so the message is left out; correct the entry")
         elif entry.name != INDEPENDENT_SIGNALS:
             entry = self._sound(entry, statement.line)
-        # Even a message that is left out takes the signals that follow, so that they do not become another's.
+        # Even a message that is left out takes the signals that follow it.  They would otherwise go to the one before.
         self._found.messages.append(Draft(entry, statement.line))
 
     def _sound(self, entry: MessageEntry, line: int) -> MessageEntry | None:

@@ -7,7 +7,7 @@ break the rules of quoting:
 - `\"` is a quote within a text.  But a text may also end with a backslash, as in "C:\temp\" or in Shift-JIS that
   is read with another encoding.  `\"` therefore ends the text if a semicolon and the next statement follow.
 - A closing quote may be missing.  The text would then go on to the next quote of the file.  A text that runs over the
-  beginning of another statement is therefore believed only if a semicolon follows its closing quote.  Otherwise the
+  beginning of another statement is therefore accepted only if a semicolon follows its closing quote.  Otherwise the
   statement ends with its first line.
 - The closing semicolon may be missing.  The statement then ends before the next one.
 """
@@ -27,7 +27,7 @@ _KEYWORD: Final = (
     r"\b"
 )
 _AT_KEYWORD: Final = re.compile(_KEYWORD)
-_SPACE: Final = re.compile(r"(?:\s|//[^\n]*|;)*")  # A lone semicolon ends nothing.
+_SPACE: Final = re.compile(r"(?:\s|//[^\n]*|;)*")  # A semicolon outside of any statement is skipped.
 # NS_ lists keywords, one on each line.
 _NAMES: Final = re.compile(r"[^\n]*(?:\n[ \t]*[A-Z_]*[ \t]*(?=\n|\Z))*")
 _LINE: Final = re.compile(r"[^\n]*")
@@ -73,7 +73,7 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _end(text: str, at: int, keyword: str) -> tuple[int, str | None]:
-    """Return where the statement ends whose keyword ends at `at`, and the mistake that had to be repaired, if any."""
+    """Return the end of the statement whose keyword ends at `at`, and the mistake that had to be repaired, or None."""
     if keyword == "NS_":
         return _after(_NAMES, text, at), None
     if keyword in ("VERSION", "BS_"):

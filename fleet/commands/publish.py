@@ -21,7 +21,7 @@ from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
 NAMED: Final = 10
-"""The limit of vehicles that the result names."""
+"""The greatest number of vehicles that the result names."""
 
 SUMMARY: Final = "sign and publish toggles and campaigns"
 EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8884"

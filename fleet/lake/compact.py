@@ -57,7 +57,7 @@ def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lamb
     """
     tables = {name: open_table(lake, name) for name in SCHEMAS}
     if work.retention is not None and not work.dry_run:
-        # The note comes first.  After a crash in between, no rows are missing without a note.
+        # The note is written before rows are deleted, so that a crash in between leaves no missing rows without a note.
         _note(tables["batches"], work.retention)
     return [_table(table, name, work, tell) for name, table in tables.items()]
 

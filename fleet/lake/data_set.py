@@ -1,7 +1,7 @@
 """Opens a table of the lake as an Arrow data set, from which DuckDB reads only the files and columns that it needs.
 
 A data set knows the limits of some columns of each file, which the Delta log holds.  Arrow skips a file whose limits
-exclude all rows that a question asks for.  Two faults of the libraries are kept out here:
+exclude all rows that a question asks for.  This module works around two faults of the libraries:
 
     limits of values   The log holds null for an infinite limit, because JSON has no infinities.  Arrow concludes that
                        no row of the file matches a comparison, and a question loses all rows of the file

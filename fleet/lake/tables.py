@@ -140,7 +140,7 @@ class Lake:
         return {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
 
     def lacking(self, name: str) -> set[BatchKey]:
-        """Return the batches whose rows are missing from the table `name`, although `batches` counts rows of them.
+        """Return the batches whose rows are missing from the table `name`, although `batches` counts rows for them.
 
         Rows that a rule of retention has deleted are not missing.  Raises: Transient if the lake cannot be read.
         """

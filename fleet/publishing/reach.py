@@ -11,7 +11,7 @@ from fleet.state.registry import Registry
 class Reach:
     """Holds the vehicles that an audience reaches.  Revoked vehicles do not count.
 
-    `enrolled` is the number of all vehicles.  `unreadable` has the complaints about records that cannot be read.
+    `enrolled` is the number of all vehicles.  `unreadable` holds an error message for each record that cannot be read.
     """
 
     vehicles: tuple[str, ...]
@@ -20,7 +20,10 @@ class Reach:
 
 
 def reach_of(registry: Registry, audience: AudienceLists) -> Reach:
-    """Return the vehicles that `audience` reaches now.  It also reaches vehicles that are enrolled later and match."""
+    """Return the vehicles that `audience` reaches now.
+
+    The audience will also reach matching vehicles that are enrolled later.
+    """
     reached: list[str] = []
     unreadable: list[str] = []
     enrolled = 0

@@ -11,9 +11,9 @@ the lake's tables.  There are four outcomes:
     another lake  The lake, or a table of it, was deleted, or --lake is wrong.  The receiver refuses to start until the
                   operator accepts the lake.  Then the lake counts as older.
 
-One table may be older than the others.  A batch of which a table lacks the rows counts as missing, even if the table
-`batches` has it.  When it comes again, only the missing rows are appended.  Rows that `fleet compact --keep-days` has
-deleted are not missing (fleet.lake.retention).
+One table may be older than the others.  A batch whose rows are missing from one table counts as missing, even if the
+table `batches` has it.  When it comes again, only the missing rows are appended.  Rows that `fleet compact --keep-days`
+has deleted are not missing (fleet.lake.retention).
 
 Batches of unfinished commits stay in the inbox, unless the lake has them.  They reach the lake under a new app id.
 """
@@ -112,7 +112,7 @@ def reconcile(inbox: Inbox, lake: Lake) -> int:
 
 
 def _learn(inbox: Inbox, lake: Lake, share: Share, older: Collection[str]) -> "Counter[str]":
-    """Replace what the inbox knows of the vehicles of `share` by what the lake has.
+    """Replace what the inbox knows about the vehicles of `share` with what the lake has.
 
     `older` names the tables that were put back.  Return for each vehicle how many of its known batches the lake lacks.
     """

@@ -1,4 +1,4 @@
-"""Reads the frames of a BLF log for the oracle, by another way than the agent.
+"""Reads the frames of a BLF log for the oracle, in another way than the agent.
 
 The agent goes from object to object by their sizes.  This module unpacks all containers, and then searches for the
 signature of an object with the number of a CAN frame.  It shares no code with the agent.  The whole log is in memory.

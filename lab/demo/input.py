@@ -28,7 +28,7 @@ _PACKED: Final[dict[str, Callable[[Path], Any]]] = {
     ".gz": gzip.open,
     ".xz": lzma.open,
     ".bz2": bz2.open,
-    # The reader of the package zstandard takes a truncated frame for the end of the file.
+    # The reader of the package zstandard treats a truncated frame as the end of the file.
     ".zst": lambda log: io.BufferedReader(ZstdStream(log.open("rb"))),
 }
 

@@ -1,4 +1,4 @@
-"""Counts the frames of a log without the agent's readers, and in text formats also without python-can, the oracle's.
+"""Counts the frames of a log without the agent's readers, and in text formats also without the oracle's, python-can.
 
 If both readers skipped the same frames, agent and oracle would agree, and the demonstration would say that nothing was
 lost.  This count shows such a loss.  It takes from each format what marks a frame: the form of a line, what the groups

@@ -76,8 +76,8 @@ def draw(samples: pa.Table, story: Story, title: str, path: Path) -> list[str]:
         mine = samples.filter(pc.and_(pc.equal(samples["signal"], signal), pc.equal(samples["bus"], bus)))
         mine = mine.sort_by("time")
         units = [unit for unit in pc.unique(mine["unit"]).to_pylist() if unit]
-        # A campaign may keep only changes, so a value holds until the next sample.  A slope would show values between
-        # two samples that the car never had.
+        # A campaign may keep only changes, so a value holds until the next sample.  A slope between two samples
+        # would show values that the car never had.
         axis.step(mine["time"], mine["value"], ".-", where="post", linewidth=0.8, markersize=2, color=f"C{number}")
         axis.set_ylabel(units[0] if units else "")
         # The words of the marks stand above the first panel, so its title stands above them.

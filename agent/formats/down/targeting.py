@@ -1,4 +1,4 @@
-"""Check targeting rules before any of them is evaluated, and bring them into the form that all evaluators read alike.
+"""Check targeting rules before any of them is evaluated, and bring them into a form that all evaluators read alike.
 
 The schema https://flagd.dev/schema/v0/targeting.json defines which operators there are.  Pure.
 """
@@ -49,10 +49,10 @@ class Rules:
     def resolve(self, rule: Any, where: str, depth: int = 0) -> Any:
         """Return `rule` without `$ref`, and with a list as the arguments of each operator.
 
-        Raises: Permanent naming `where` and the fault.
+        Raises: Permanent, which names `where` and the fault.
         """
         self.nodes += 1
-        # Without these limits ten evaluators that refer to each other ten times each would make 10^10 nodes.
+        # Without these limits, ten evaluators, each of which refers to the next one ten times, would make 10^10 nodes.
         if depth > DEPTH or self.nodes > NODES:
             raise Permanent(
                 f"{where}: rules nest deeper than {DEPTH} or have more than {NODES} nodes; "

@@ -59,7 +59,7 @@ def rule_for_vehicle(rule: Any, key: str, facts: Mapping[str, Any], calculate: C
 
 
 class _Vehicle:
-    """Replaces what depends on `known` only."""
+    """Replaces the parts of a rule that depend only on `known`, the facts that the vehicle has."""
 
     def __init__(self, known: Mapping[str, Any], calculate: Calculate) -> None:
         self._known = known
@@ -84,12 +84,12 @@ class _Vehicle:
         try:
             value = self._calculate(rule, self._known)
         except (Permanent, *RULE_ERRORS):
-            # The rule may stand in a branch that is never taken, so it stays as it is and fails only if it is.
+            # The rule may stand in a branch that is never taken, so it is kept, and fails only if the branch is taken.
             return rule
         return value if _is_constant(value) and len(json.dumps(value)) <= _CONSTANT_CHARS else rule
 
     def _knows(self, name: Any) -> bool:
-        """Return whether `name` is a path to a fact.  The time of `$flagd` is none, because it goes on."""
+        """Return whether `name` is a path to a fact.  The time of `$flagd` is no fact, because it changes."""
         return isinstance(name, str) and (
             name == f"{FLAGD}.flagKey" or (name.split(".")[0] in self._known and name.split(".")[0] != FLAGD)
         )
@@ -127,10 +127,10 @@ class _Vehicle:
         return {"fractional": arguments} if place is None else _share_at(place, shares)
 
     def _place(self, by: list[Any]) -> float | None:
-        """Return where between 0 and 1 the vehicle lies among the shares, or None if the evaluator refuses `by`.
+        """Return the place between 0 and 1 of the vehicle among the shares, or None if the evaluator refuses `by`.
 
-        The evaluator does not give its hash away.  Asking it for ever smaller shares finds the hash, in 31 steps and in
-        whatever way the evaluator hashes.
+        The evaluator does not return its hash.  Asking it about ever smaller shares finds the hash in 31 steps,
+        whatever hash function the evaluator uses.
         """
         least, most = 0, WEIGHTS - 1
         while least < most:
