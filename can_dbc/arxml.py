@@ -244,4 +244,4 @@ def _left_out(frame: str, signal: str, why: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or f"cantools ends in {type(error).__name__}"
+    return " ".join(str(error).split()) or f"cantools fails with {type(error).__name__}"

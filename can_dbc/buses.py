@@ -35,5 +35,5 @@ def refuse_two_meanings(first: MessagePlan, bus: str | None, second: MessagePlan
     if replace(second, can_id=first.can_id) != first:
         raise DatabaseError(
             f"{first.name} of the bus {bus} and {second.name} of the bus {other} match the same frames, but the "
-            f"database is used for one bus; choose one of its buses by name, as in FILE#{other}"
+            f"database is used for one bus only; choose one of its buses by name, as in FILE#{other}"
         )

@@ -134,7 +134,7 @@ def _read_scales(scales: Sequence[Element], lowest: int, highest: int, found: Co
 
 
 def _read_inverse(direction: Element, found: Conversion) -> None:
-    """Read a method that is only written from the physical value to the internal one, which must be a line."""
+    """Read a method that is only defined from the physical value to the internal one, which must be a line."""
     scales = list(_scales(direction))
     coefficients = [_child(scale, "COMPU-RATIONAL-COEFFS") for scale in scales]
     if len(scales) == 1 and coefficients[0] is not None:
@@ -143,7 +143,7 @@ def _read_inverse(direction: Element, found: Conversion) -> None:
             found.scale, found.offset = 1 / line[0], -line[1] / line[0] + 0.0
             return
     if scales:
-        found.problem = "is only written from the physical value to the internal one, and not as one line"
+        found.problem = "is only defined from the physical value to the internal one, and is not a single line"
 
 
 def _add_text(text: str, scale: Element, limits: tuple[int, int], found: Conversion) -> None:

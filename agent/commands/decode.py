@@ -267,7 +267,7 @@ class _Plans:
         known = {path for paths in databases.values() for path in paths}
         for path in reading.encodings:
             if path is not None and path not in known:
-                raise Permanent(f"--encoding {path}: this file is no database of --dbc; name it as --dbc does")
+                raise Permanent(f"--encoding {path}: this file is no database of --dbc; write its path as --dbc does")
         try:
             self._loaded = {path: load(path, reading.encoding_of(path)) for path in sorted(known)}
         except DatabaseError as error:

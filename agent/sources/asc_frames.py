@@ -56,7 +56,7 @@ class AscFrames:
         except IndexError as error:
             raise Unreadable(f"too few fields in {quoted(line)}; {DAMAGED}") from error
         if _FRAME_LIKE.search(line):
-            raise Unreadable(f"{quoted(line)} looks like a frame, but {kind!r} is no number of a channel; {DAMAGED}")
+            raise Unreadable(f"{quoted(line)} looks like a frame, but {kind!r} is no channel number; {DAMAGED}")
         if not kind.lower().startswith(_MEASUREMENT_EVENTS):
             self._notes.leave_out(_OTHER_EVENTS)
         return None

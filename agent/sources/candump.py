@@ -154,7 +154,9 @@ def _time_of(text: str | None, clock: WallClock, notes: Notes) -> float:
         return float(text)
     if _DATE.match(text):
         return clock.unix_ns(datetime.fromisoformat(text), notes) / 1e9
-    raise Unreadable(f"the time ({text}) of candump's console output (-td or -tz) does not say when; {_REMEDY}")
+    raise Unreadable(
+        f"the time ({text}) of candump's console output (-td or -tz) does not say when the frame came; {_REMEDY}"
+    )
 
 
 def _identifier(digits: str) -> tuple[int, bool, bool]:

@@ -155,7 +155,7 @@ def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _
                     put_batch()
             put_batch()
     except MemoryError:
-        _put({_DAMAGE: "it takes more memory than a log of its size may"}, output)
+        _put({_DAMAGE: "reading it takes more memory than a log of its size should need"}, output)
     except EOFError as error:
         put_batch()
         _put({_TRUNCATION: str(error)}, output)

@@ -86,7 +86,7 @@ def _by_table(
 ) -> Selected | str:
     parents = {entry.by for entry in listed}
     if len(parents) > 1 or len(by_name[listed[0].by]) > 1:
-        return f"SG_MUL_VAL_ names several multiplexers, so it is not clear which selects the signal; {_LEFT_OUT}"
+        return f"SG_MUL_VAL_ names several multiplexers, so it is not clear which one selects the signal; {_LEFT_OUT}"
     parent = by_name[listed[0].by][0]
     if parent is signal:
         return f"SG_MUL_VAL_ lets the signal select itself; {_LEFT_OUT}: name another multiplexer"

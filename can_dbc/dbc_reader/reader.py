@@ -78,8 +78,8 @@ class _Reader:
         if not known or entry.can_id >= 2 * _EXTENDED:
             self._notes.add(
                 line,
-                f"the identifier {entry.can_id} has more than 11 bits (or more than 29 beside bit 31, which marks such "
-                "ones), so the message is left out; correct the identifier",
+                f"the identifier {entry.can_id} has more than 11 bits (or more than 29 besides bit 31, which marks a "
+                "29-bit identifier), so the message is left out; correct the identifier",
                 entry.name,
             )
         elif entry.length > MOST_BYTES:
@@ -123,7 +123,7 @@ class _Reader:
             self._notes.add(
                 statement.line,
                 "VAL_ has a value that no raw value can have, a value with two texts, or a part that cannot be read; "
-                "the rest of it is used, and the last of two texts",
+                "the rest of the entry is used, and of two texts the last one",
                 name,
             )
         if texts:

@@ -142,9 +142,9 @@ def test_the_console_with_times_is_read(tmp_path, stamp):
         (CONSOLE[0], "candump's console output without times; record with candump -L or -l"),
         (
             " (000.000000)" + CONSOLE[0],
-            "(000.000000) of candump's console output (-td or -tz) does not say when; record",
+            "(000.000000) of candump's console output (-td or -tz) does not say when the frame came; record",
         ),
-        (" (1200.000000)" + CONSOLE[0], "(-td or -tz) does not say when; record with candump -L"),
+        (" (1200.000000)" + CONSOLE[0], "(-td or -tz) does not say when the frame came; record with candump -L"),
         (f" ({T}.0)  can3  2A1   [2]  00000001 00000010", "candump -i or -S; record with candump -L"),
         (f" ({T}.0)  can3  2A1   [3]  55`66`77", "candump -i or -S; record with candump -L"),
         (f" ({T}.0)  can3  2A1   [3]  55 66", "too few data bytes: the frame has 3, the line 2"),
