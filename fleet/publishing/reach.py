@@ -9,9 +9,10 @@ from fleet.state.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Holds the vehicles that an audience reaches.  Revoked vehicles do not count.
+    """Holds the vehicles that an audience reaches.
 
-    `enrolled` is the number of all vehicles.  `unreadable` holds an error message for each record that cannot be read.
+    `enrolled` is the number of all vehicles that are enrolled and not revoked, without those whose records cannot be
+    read.  `unreadable` holds an error message for each of these records.
     """
 
     vehicles: tuple[str, ...]
