@@ -21,7 +21,7 @@ from can_dbc.buses import file_and_bus
 from lab.demo.blf_scan import scan
 from lab.demo.mf4_rows import rows
 from lab.demo.oracle_campaigns import OracleCampaign
-from lab.demo.oracle_signals import raw_values, repair_long_names
+from lab.demo.oracle_signals import keep_short_names, raw_values, repair_long_names
 
 EXTENDED = 0x8000_0000
 
@@ -115,6 +115,8 @@ class _Bus:
                 if bus not in (None, message.bus_name):
                     continue
                 repair_long_names(message)
+                if file.suffix.lower() == ".dbc":
+                    keep_short_names(message, file.read_text(_encoding(file) or "utf-8", errors="replace"))
                 # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 

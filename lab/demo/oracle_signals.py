@@ -4,13 +4,18 @@ cantools refuses a whole frame if two signals of its message overlap, if one exc
 has a number that the database does not list.  The agent leaves out only what cannot be decoded.
 """
 
+import re
 from collections.abc import Mapping
 from copy import copy
 from functools import cache
+from typing import Final
 
 from cantools.database import DecodeError
 from cantools.database.can import Message, Signal
 from cantools.database.namedsignalvalue import NamedSignalValue
+
+_BLOCK: Final = re.MULTILINE | re.DOTALL
+_SIGNAL: Final = re.compile(r"^ *SG_ +(\w+)[^:\n]*: *(\d+)\|(\d+)@", re.MULTILINE)
 
 
 def raw_values(message: Message, data: bytes) -> Mapping[str, int | float] | None:
@@ -40,6 +45,24 @@ def repair_long_names(message: Message) -> None:
     for signal in message.signals:
         if signal.multiplexer_signal is not None and signal.multiplexer_signal not in names and len(multiplexers) == 1:
             signal.multiplexer_signal = multiplexers[0]
+    message.refresh(strict=False)
+
+
+def keep_short_names(message: Message, text: str) -> None:
+    """Give signals of one name the short names that the DBC file `text` gives them.
+
+    cantools gives a long name to every signal that has its short name.  It is not clear which of them is meant, so the
+    agent gives it to none.
+    """
+    names = [signal.name for signal in message.signals]
+    if len(set(names)) == len(names):
+        return
+    found = re.search(rf"^BO_ {message.frame_id | message.is_extended_frame << 31} .*?(?=^BO_ |\Z)", text, _BLOCK)
+    places = _SIGNAL.findall(found[0]) if found else []
+    short = {(int(start), int(length)): name for name, start, length in places}
+    for signal in message.signals:
+        if names.count(signal.name) > 1:
+            signal.name = short.get((signal.start, signal.length), signal.name)
     message.refresh(strict=False)
 
 
