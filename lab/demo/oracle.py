@@ -102,8 +102,9 @@ class _Bus:
         self._messages: dict[int, Message] = {}
         for path in files:
             file, bus = file_and_bus(path)
+            encoding = _encoding(file)
             try:
-                database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
+                database = cantools.database.load_file(file, encoding=encoding, strict=False)
             except UnsupportedDatabaseFormatError as error:
                 raise Permanent(
                     f"{file}: cantools, which decodes independently of the agent, refuses this database: {error}. "
@@ -111,12 +112,12 @@ class _Bus:
                 ) from error
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
+            text = file.read_text(encoding, errors="replace")
             for message in database.messages:
                 if bus not in (None, message.bus_name):
                     continue
                 repair_long_names(message)
-                if file.suffix.lower() == ".dbc":
-                    keep_short_names(message, file.read_text(_encoding(file) or "utf-8", errors="replace"))
+                keep_short_names(message, text)
                 # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
