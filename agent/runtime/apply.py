@@ -27,11 +27,21 @@ from typing import Final
 import structlog
 
 from agent.errors import AgentError, Transient
-from agent.formats.down.documents import CAMPAIGN, KINDS, TOGGLES, Document, Documents, Kind, by_kind, read_documents
+from agent.formats.down.documents import (
+    CAMPAIGN,
+    KINDS,
+    RECIPIENT,
+    TOGGLES,
+    Document,
+    Documents,
+    Kind,
+    by_kind,
+    read_documents,
+)
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
-from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
+from agent.runtime.effects import CampaignsEffect, Change, Effect, RecipientEffect, TogglesEffect
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.system.tasks import whole
@@ -61,6 +71,7 @@ def make_applier(
     effects: dict[str, Effect] = {
         TOGGLES.name: TogglesEffect(toggles, flagd_file),
         CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
+        RECIPIENT.name: RecipientEffect(outbox),
     }
     applier = Applier(pushes, effects, outbox)
     applier.set_local(local)

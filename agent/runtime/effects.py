@@ -7,10 +7,11 @@ from typing import Final, Protocol
 import msgspec
 
 from agent.formats.down.campaign import Campaign
-from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
+from agent.formats.down.documents import CAMPAIGN, RECIPIENT, TOGGLES, Documents
 from agent.formats.down.evaluation import Evaluator, for_vehicle
 from agent.formats.up.columns import Event
 from agent.formats.up.limits import MAX_LABEL_CHARS
+from agent.formats.up.recipient import RecipientPublicKey
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.collect.collector import Collector
@@ -131,6 +132,34 @@ class _CampaignsChange(msgspec.Struct, frozen=True):
         names = [f"{campaign.name}@{campaign.revision}" for campaign in self.collector.campaigns]
         self.outbox.add_event(_campaigns_event(names, before))
         return {"campaigns": names}
+
+
+class RecipientEffect:
+    """Makes the outbox seal to the key of `recipient.json`, or else to the key from the vehicle's enrolment."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._enrolled = outbox.recipient
+
+    def prepare(self, documents: Documents) -> Change:
+        """Return the change that makes the outbox seal to the key of `documents`.  The key is parsed already."""
+        document = next(iter(documents[RECIPIENT.name]), None)
+        return _RecipientChange(self._outbox, self._enrolled if document is None else document.value)
+
+
+class _RecipientChange(msgspec.Struct, frozen=True):
+    outbox: Outbox
+    recipient: RecipientPublicKey
+
+    def write(self) -> None:
+        """Write nothing, because the push store has the document."""
+
+    def withdraw(self) -> None:
+        """Remove nothing, because no other file holds the key."""
+
+    async def switch(self) -> Mapping[str, object]:
+        self.outbox.set_recipient(self.recipient)
+        return {"sealing_key": self.recipient.key_id}
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:

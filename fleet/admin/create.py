@@ -68,6 +68,11 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         serial=x509.random_serial_number(),
     )
     keys.write_certificate(folder.receiver_certificate, receiver)
+    keys.write_certificate(folder.accepted_receivers, receiver)
+    keys.write_certificate(folder.authorities, authority)
+    # The list is empty, so that the broker's configuration can name its file from the start.
+    empty = certificates.create_revocation_list(authority, authority_key, {}, now=now, number=1)
+    keys.write_revocation_lists(folder.revocation_list, [empty])
 
     repository.create(folder, now)
     # The authority's certificate comes last, because its presence says that the fleet is complete.

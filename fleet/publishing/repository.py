@@ -71,9 +71,26 @@ def read_state(metadata: Path) -> State:
         raise Permanent(
             f"The repository {metadata.parent} is missing or damaged ({error}). Please restore it from the backup."
         ) from error
+    return State(timestamp_bytes, newest_root(metadata), timestamp, snapshot, targets)
+
+
+def read_root(metadata: Path, version: int | None = None) -> Metadata[Root]:
+    """Read a version of the root in the folder `metadata`, or the newest one.
+
+    Raises: Permanent if the file is missing or damaged.
+    """
+    number = newest_root(metadata) if version is None else version
+    path = metadata / f"{number}.root.json"
+    try:
+        return Metadata[Root].from_bytes(path.read_bytes())
+    except (OSError, RepositoryError) as error:
+        raise Permanent(f"The root {path} is missing or damaged ({error}). Restore it from the backup.") from error
+
+
+def newest_root(metadata: Path) -> int:
+    """Return the newest version number of the root in the folder `metadata`, or 0."""
     roots = (path.name.split(".", 1)[0] for path in metadata.glob("*.root.json"))
-    root = max((int(version) for version in roots if version.isdecimal()), default=0)
-    return State(timestamp_bytes, root, timestamp, snapshot, targets)
+    return max((int(version) for version in roots if version.isdecimal()), default=0)
 
 
 def stored_name(target: TargetFile) -> str:

@@ -17,8 +17,9 @@ from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.receiving.totals import Totals
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519, read_recipient
+from fleet.state.keys import read_ed25519
 from fleet.state.registry import Registry
+from fleet.state.sealing_keys import SealingKeys
 
 _log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ def open_store(
     one of the inbox and is not accepted; Transient if the disk or the lake refuses.
     """
     fleet.require()
-    private = read_recipient(fleet)
+    sealing_keys = SealingKeys(fleet)
     acks_key = read_ed25519(fleet.key("acks"))
     inbox = Inbox.open(fleet.inbox, share=str(share))
     try:
@@ -72,7 +73,7 @@ def open_store(
             lake=lake,
             quarantine=Quarantine(fleet.quarantine),
             registry=Registry(fleet.vehicles),
-            private=private,
+            find_key=sealing_keys.find,
             acks_key=acks_key,
         )
     except BaseException:

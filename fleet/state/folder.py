@@ -35,6 +35,10 @@ class FleetFolder:
         """Return the JSON file of the HPKE private key.  Only this key opens telemetry."""
         return self.keys / "hpke.json"
 
+    def sealing_key(self, key_id: str) -> Path:
+        """Return the JSON file of the HPKE private key with this id.  Each key after the first rotation has one."""
+        return self.keys / f"hpke-{key_id}.json"
+
     @property
     def ca_certificate(self) -> Path:
         """Return the file of the authority's certificate, which is public."""
@@ -74,6 +78,27 @@ class FleetFolder:
     def broker_acl(self) -> Path:
         """Return the file of mosquitto's access list, which says which client may use which topic."""
         return self.broker / "mosquitto.acl"
+
+    @property
+    def authorities(self) -> Path:
+        """Return the file of the authorities' certificates that broker and receiver accept.
+
+        The issuing authority comes first.  There is a second one only while the authority is being rotated.
+        """
+        return self.broker / "authorities.crt.pem"
+
+    @property
+    def revocation_list(self) -> Path:
+        """Return the file of the broker's revocation lists (CRL), one of each accepted authority."""
+        return self.broker / "revoked.crl.pem"
+
+    @property
+    def accepted_receivers(self) -> Path:
+        """Return the file of the receivers' certificates that the broker accepts at the port for the fleet's programs.
+
+        The certificate in use is among them.  There is a second one only while the certificate is being renewed.
+        """
+        return self.broker / "receivers.crt.pem"
 
     @property
     def receiver(self) -> Path:

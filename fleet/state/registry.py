@@ -19,7 +19,13 @@ from agent.system.durable import write_file
 
 
 class VehicleRecord(msgspec.Struct, frozen=True):
-    """Holds the fleet's record of one vehicle.  `certificate_pem` is the certificate from its enrolment, in PEM."""
+    """Holds the fleet's record of one vehicle.
+
+    `certificate_pem` is the newest certificate that the fleet issued to the vehicle, in PEM.  `earlier_pems` are the
+    certificates before, newest first: the vehicle may still connect with them until they expire, and its spool may hold
+    batches that it signed with their keys.  `withdrawn_serials` are the serial numbers (decimal) of certificates that
+    nothing accepts any more, for example because they were on a head unit that was replaced.
+    """
 
     vehicle: str
     certificate_pem: str
@@ -29,30 +35,51 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     model_year: int
     partition: int
     revoked: bool
+    earlier_pems: tuple[str, ...] = ()
+    withdrawn_serials: tuple[str, ...] = ()
 
     @property
     def attributes(self) -> Attributes:
         """Return the attributes that decide which documents are for the vehicle."""
         return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year)
 
-    def device_key(self) -> ec.EllipticCurvePublicKey:
-        """Return the public key that verifies this vehicle's batches.
+    @property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """Return the certificates that the vehicle may use, newest first.
 
-        Raises: Permanent if the certificate in the record is damaged.
+        Raises: Permanent if a certificate in the record is damaged.
         """
         try:
-            key = x509.load_pem_x509_certificate(self.certificate_pem.encode()).public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
+            return tuple(
+                x509.load_pem_x509_certificate(pem.encode()) for pem in (self.certificate_pem, *self.earlier_pems)
+            )
+        except ValueError as error:
             raise Permanent(
                 f"The certificate in the record of vehicle {self.vehicle} is damaged ({error}). "
                 "Restore the record from the fleet's backup."
             ) from error
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise Permanent(
-                f"The certificate in the record of vehicle {self.vehicle} holds no EC key. "
-                "Restore the record from the fleet's backup."
-            )
-        return key
+
+    def device_keys(self) -> tuple[ec.EllipticCurvePublicKey, ...]:
+        """Return the public keys that verify this vehicle's batches, newest first.
+
+        Raises: Permanent if a certificate in the record is damaged.
+        """
+        keys = []
+        for certificate in self.certificates:
+            try:
+                key = certificate.public_key()
+            except (ValueError, UnsupportedAlgorithm) as error:
+                raise Permanent(
+                    f"The certificate in the record of vehicle {self.vehicle} is damaged ({error}). "
+                    "Restore the record from the fleet's backup."
+                ) from error
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise Permanent(
+                    f"The certificate in the record of vehicle {self.vehicle} holds no EC key. "
+                    "Restore the record from the fleet's backup."
+                )
+            keys.append(key)
+        return tuple(keys)
 
 
 class Registry:
@@ -60,10 +87,10 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._parsed: dict[str, tuple[tuple[int, int], VehicleRecord, ec.EllipticCurvePublicKey]] = {}
+        self._parsed: dict[str, tuple[tuple[int, int], VehicleRecord, tuple[ec.EllipticCurvePublicKey, ...]]] = {}
 
-    def find(self, vehicle: str) -> tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None:
-        """Return the record and the public device key of `vehicle`, or None if it is not enrolled.
+    def find(self, vehicle: str) -> tuple[VehicleRecord, tuple[ec.EllipticCurvePublicKey, ...]] | None:
+        """Return the record and the public device keys of `vehicle`, or None if it is not enrolled.
 
         Raises: Permanent if the record's file is damaged or cannot be read.
         """
@@ -78,7 +105,7 @@ class Registry:
             known = self._parsed.get(vehicle)
             if known is None or known[0] != version:
                 record = _parse(path)
-                known = (version, record, record.device_key())
+                known = (version, record, record.device_keys())
                 self._parsed[vehicle] = known
         except FileNotFoundError:
             # The record may have been deleted while this process ran.  The vehicle is then not enrolled any more.
@@ -112,14 +139,25 @@ class Registry:
         document = json.dumps(msgspec.to_builtins(record), indent=2) + "\n"
         write_file(self._path(record.vehicle), document.encode())
 
+    def require(self, vehicle: str) -> VehicleRecord:
+        """Return the record of `vehicle`.  Raises: Permanent if the vehicle is not enrolled, or as `read` does."""
+        record = self.read(vehicle)
+        if record is None:
+            raise Permanent(f"No vehicle {vehicle} is enrolled in {self._folder}. Check the name of the vehicle.")
+        return record
+
     def revoke(self, vehicle: str) -> VehicleRecord:
         """Mark `vehicle` as revoked, and return its new record.  Raises: Permanent if the vehicle is not enrolled."""
-        found = self.find(vehicle)
-        if found is None:
-            raise Permanent(f"No vehicle {vehicle} is enrolled in {self._folder}. Check the name of the vehicle.")
-        revoked = msgspec.structs.replace(found[0], revoked=True)
-        self.add(revoked)
-        return revoked
+        return self._mark(vehicle, revoked=True)
+
+    def reinstate(self, vehicle: str) -> VehicleRecord:
+        """Take back a revocation, and return the new record.  Raises: Permanent if the vehicle is not enrolled."""
+        return self._mark(vehicle, revoked=False)
+
+    def _mark(self, vehicle: str, *, revoked: bool) -> VehicleRecord:
+        record = msgspec.structs.replace(self.require(vehicle), revoked=revoked)
+        self.add(record)
+        return record
 
     def _path(self, vehicle: str) -> Path:
         return self._folder / f"{vehicle}.json"

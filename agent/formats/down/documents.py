@@ -21,6 +21,8 @@ from agent.formats.down.audience import Attributes
 from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
 from agent.formats.down.campaign import parse_campaign, refuse_same_name
 from agent.formats.down.evaluation import check_toggles, for_vehicle, vehicle_context
+from agent.formats.down.recipient import DOCUMENT_BYTES as RECIPIENT_BYTES
+from agent.formats.down.recipient import parse_recipient
 from agent.formats.down.toggles import DOCUMENT_BYTES as TOGGLES_BYTES
 from agent.formats.down.toggles import parse_toggles
 
@@ -143,6 +145,10 @@ def _check_campaigns(release: Documents, _: Attributes | None) -> None:
     refuse_same_name((document.source, document.value) for document in release[CAMPAIGN.name])
 
 
+def _check_nothing(_: Documents, __: Attributes | None) -> None:
+    """Check nothing: the parser of this kind has checked all that can be checked."""
+
+
 TOGGLES: Final = Kind(
     name="toggles",
     pattern="toggles.json",
@@ -161,7 +167,16 @@ CAMPAIGN: Final = Kind(
     name_of=lambda campaign: str(campaign.name),
     check=_check_campaigns,
 )
-KINDS: Final = (TOGGLES, CAMPAIGN)
+RECIPIENT: Final = Kind(
+    name="recipient",
+    pattern="recipient.json",
+    size_bytes=RECIPIENT_BYTES,
+    help="the fleet's public sealing key (JSON); `fleet keys rotate sealing` publishes it",
+    parse=parse_recipient,
+    name_of=None,
+    check=_check_nothing,
+)
+KINDS: Final = (TOGGLES, CAMPAIGN, RECIPIENT)
 """All kinds, in the order in which a release is applied.
 
 Toggles come first, because writing their file is the only step that the disk can refuse.  If the disk refuses, nothing

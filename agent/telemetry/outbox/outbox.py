@@ -23,10 +23,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
 from agent.formats.up.columns import Clock, Event, Window
+from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.packer import Packer, Parcel
@@ -101,6 +104,19 @@ class Outbox:
                     log.error("disk_refuses", reason=self.problem, limit_bytes=self._pending_max_bytes)
                 else:
                     log.info("disk_accepts_again")
+
+    @property
+    def recipient(self) -> RecipientPublicKey:
+        """Return the fleet's key to which new batches are sealed."""
+        return self._sealer.recipient
+
+    def set_recipient(self, recipient: RecipientPublicKey) -> None:
+        """Seal to `recipient` from the next batch on.  Stored batches stay as they are."""
+        self._sealer = msgspec.structs.replace(self._sealer, recipient=recipient)
+
+    def set_device_key(self, device_key: ec.EllipticCurvePrivateKey) -> None:
+        """Sign with `device_key` from the next batch on.  Stored batches stay as they are."""
+        self._sealer = msgspec.structs.replace(self._sealer, device_key=device_key)
 
     @property
     def pending_bytes(self) -> int:

@@ -10,6 +10,8 @@ import pytest
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
+from agent.formats.down.documents import RECIPIENT
+from agent.formats.up.recipient import RecipientPrivateKey
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import CRASHES
 from agent.runtime.apply import make_applier
@@ -137,6 +139,41 @@ def test_a_refused_push_changes_nothing_and_one_receipt_says_why(fleet: Fleet, c
     assert car.applier.refused == {"tampered": 1, "malformed": 1}
     assert [event["reason"] for event in car.events("push_refused")] == ["tampered", "malformed"]
     assert len(car.events("campaigns_in_force")) == 1
+
+
+def test_the_vehicle_seals_to_the_pushed_key_and_returns_to_its_own_when_the_release_fails(
+    fleet: Fleet, car: Car
+) -> None:
+    key = RecipientPrivateKey.generate("MLKEM768_X25519").public
+    enrolled = car.depot.outbox.recipient
+
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.sign_as_is(RECIPIENT.pattern, key.to_json())
+        await car.applier.offer(fleet.bundle())
+        assert car.depot.outbox.recipient == key
+        outcome = await car.pushes.poll_trial(trial_s=60, healthy=False)
+        assert outcome is not None
+        await car.applier._settle(outcome)
+
+    asyncio.run(drive())
+    assert car.depot.outbox.recipient == enrolled
+    assert [event["version"] for event in car.events("push_reverted")] == [2]
+
+
+def test_a_malformed_sealing_key_is_refused_with_a_receipt_although_it_is_signed(fleet: Fleet, car: Car) -> None:
+    enrolled = car.depot.outbox.recipient
+
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.sign_as_is(RECIPIENT.pattern, b'{"suite": "X25519"}')
+        await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.depot.outbox.recipient) == (0, enrolled)
+    (event,) = car.events("push_refused")
+    assert event["reason"] == "invalid"
+    assert "recipient.json" in event["detail"]
 
 
 def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:

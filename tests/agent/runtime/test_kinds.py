@@ -14,7 +14,7 @@ from agent.pushes.receipts import Result
 from agent.pushes.release import Question, Reason, Verdict
 from agent.pushes.verifier import judge
 from agent.runtime.apply import Applier
-from agent.runtime.effects import Change, TogglesEffect
+from agent.runtime.effects import Change, RecipientEffect, TogglesEffect
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from fleet.publishing.publish import publish
@@ -107,6 +107,7 @@ class Car:
             "campaign": self.campaigns,
             "greeting": self.greetings,
         }
+        effects["recipient"] = RecipientEffect(self.depot.outbox)
         self.applier = Applier(self.pushes, effects, self.depot.outbox, kinds=WITH_GREETINGS)
 
     def publish(self, *texts: str, flags: bytes | None = None) -> None:
