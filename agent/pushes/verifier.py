@@ -25,8 +25,10 @@ from typing import Final
 import msgspec
 
 from agent.errors import Permanent
-from agent.formats.down.documents import KINDS, Kind
+from agent.formats.down.documents import KINDS, RECIPIENT, Kind
 from agent.formats.down.evaluation import import_evaluator
+from agent.formats.down.recipient import parse_recipient
+from agent.formats.up.recipient import SUITES, RecipientPrivateKey
 from agent.pushes.release import Question, Reason, Refused, Verdict
 from agent.pushes.trust import verify
 from agent.pushes.validate import validate
@@ -73,6 +75,9 @@ def _import_everything() -> None:
     for name in _LATE:
         importlib.import_module(name)
     import_evaluator()
+    for suite in SUITES:
+        # OpenSSL and `cryptography` load parts of themselves when the first key is read.
+        parse_recipient(RecipientPrivateKey.generate(suite).public.to_json(), RECIPIENT.pattern)
 
 
 def main(judge_question: Callable[[Question], Verdict] = judge) -> int:

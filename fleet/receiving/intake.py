@@ -119,7 +119,8 @@ def open_batch(
     """Open an envelope, which must be signed with one of `device_keys`.
 
     Raises: Hopeless if one of `device_keys` signed the envelope, but its content is invalid; UnknownCatalogue if the
-    receiver lacks the catalogue that the batch refers to; Untrusted for other faults, for example if another key signed it.
+    receiver lacks the catalogue that the batch refers to; Untrusted for other faults, for example if another key signed
+    it.
     """
     private = find_key(read_header(payload).key_id)
     return _opened(payload, *unseal(payload, private, *device_keys), find_catalogue, received_at_us)

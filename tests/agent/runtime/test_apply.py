@@ -151,14 +151,14 @@ def test_the_vehicle_seals_to_the_pushed_key_and_returns_to_its_own_when_the_rel
         await car.applier.start()
         fleet.sign_as_is(RECIPIENT.pattern, key.to_json())
         await car.applier.offer(fleet.bundle())
-        assert car.depot.outbox.recipient == key
+        assert car.depot.outbox.recipient.raw == key.raw
         outcome = await car.pushes.poll_trial(trial_s=60, healthy=False)
         assert outcome is not None
         await car.applier._settle(outcome)
 
     asyncio.run(drive())
-    assert car.depot.outbox.recipient == enrolled
-    assert [event["version"] for event in car.events("push_reverted")] == [2]
+    assert car.depot.outbox.recipient.raw == enrolled.raw
+    assert car.applier.version == 0
 
 
 def test_a_malformed_sealing_key_is_refused_with_a_receipt_although_it_is_signed(fleet: Fleet, car: Car) -> None:
