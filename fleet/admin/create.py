@@ -14,6 +14,7 @@ from agent.system.durable import write_file
 from fleet.publishing import repository
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
+from fleet.state.authorities import Authority, write_trust
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 
 AUTHORITY_DAYS = 30 * 365
@@ -68,11 +69,7 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         serial=x509.random_serial_number(),
     )
     keys.write_certificate(folder.receiver_certificate, receiver)
-    keys.write_certificate(folder.accepted_receivers, receiver)
-    keys.write_certificate(folder.authorities, authority)
-    # The list is empty, so that the broker's configuration can name its file from the start.
-    empty = certificates.create_revocation_list(authority, authority_key, {}, now=now, number=1)
-    keys.write_revocation_lists(folder.revocation_list, [empty])
+    write_trust(folder, Authority(authority, authority_key), receiver, now)
 
     repository.create(folder, now)
     # The authority's certificate comes last, because its presence says that the fleet is complete.

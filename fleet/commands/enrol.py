@@ -17,7 +17,7 @@ Give a vehicle a random pseudonym, a key and a certificate, and write all files 
 The pseudonym says nothing about the car. If you must know which VIN it belongs to, keep that record elsewhere."""
 
 # A certificate is valid for the service life of a car, because it cannot be renewed in the field.
-_DAYS: Final = 15 * 365
+DAYS: Final = 15 * 365
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days",
         type=whole(1, MAX_DAYS),
-        default=_DAYS,
+        default=DAYS,
         metavar="N",
         help="days for which the certificate is valid (default: %(default)s)",
     )

@@ -2,11 +2,10 @@
 
 import argparse
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from agent.system.arguments import add_command
-from fleet.commands import keys_list, keys_rotate
+from fleet.commands import keys_list, keys_rotate, keys_vehicle
 from fleet.commands.arguments import add_fleet_argument
 
 SUMMARY: Final = "list, renew and replace keys and certificates"
@@ -14,8 +13,13 @@ EXAMPLE: Final = "fleet keys list"
 DESCRIPTION: Final = """\
 List every key and certificate of the fleet, and renew or replace them while vehicles drive. docs/keys.md is the
 runbook: it says which command to use for which event, and in which order."""
-
-_VERBS: Final[Mapping[str, ModuleType]] = {"list": keys_list, "rotate": keys_rotate}
+_VERBS: Final[Mapping[str, Any]] = {
+    "list": keys_list,
+    "rotate": keys_rotate,
+    "reinstate": keys_vehicle.Reinstate,
+    "reissue": keys_vehicle.Reissue,
+    "reenrol": keys_vehicle.Reenrol,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -139,6 +139,11 @@ def create_revocation_list(
         entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
         builder = builder.add_revoked_certificate(entry)
     return builder.sign(authority_key, hashes.SHA256())
+
+
+def pem_of(certificate: x509.Certificate) -> str:
+    """Return the certificate in PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

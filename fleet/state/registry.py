@@ -6,6 +6,7 @@ enrolments and revocations at once: each look-up compares the file's time and si
 
 import json
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from cryptography import x509
@@ -16,6 +17,13 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.topics import is_vehicle
 from agent.system.durable import write_file
+from fleet.state.certificates import pem_of
+
+EARLIER_CERTIFICATES: Final = 16
+"""The number of earlier certificates that a record keeps: one a year over the service life of a car.
+
+Each costs a verification of every batch that no newer key signed.
+"""
 
 
 class VehicleRecord(msgspec.Struct, frozen=True):
@@ -42,6 +50,11 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     def attributes(self) -> Attributes:
         """Return the attributes that decide which documents are for the vehicle."""
         return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year)
+
+    def with_certificate(self, certificate: x509.Certificate) -> "VehicleRecord":
+        """Return a copy with a newer certificate.  The present one becomes the newest of the earlier ones."""
+        earlier = (self.certificate_pem, *self.earlier_pems)[:EARLIER_CERTIFICATES]
+        return msgspec.structs.replace(self, certificate_pem=pem_of(certificate), earlier_pems=earlier)
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:

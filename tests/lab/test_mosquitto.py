@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.errors import Permanent
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
+from fleet.state.authorities import Authority, write_trust
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker, find_mosquitto, free_port, write_configuration
 
@@ -49,10 +50,9 @@ def make_tls(fleet: FleetFolder) -> None:
         ),
     )
     client = keys.create_p256(fleet.receiver_key)
-    keys.write_certificate(
-        fleet.receiver_certificate,
-        certificates.create_client(client, common_name="receiver", now=NOW, days=2, serial=3),
-    )
+    receiver = certificates.create_client(client, common_name="receiver", now=NOW, days=2, serial=3)
+    keys.write_certificate(fleet.receiver_certificate, receiver)
+    write_trust(fleet, Authority(authority, authority_key), receiver, NOW)
     car = keys.create_p256(fleet.key(CAR))
     keys.write_certificate(
         fleet.keys / f"{CAR}.crt.pem",
