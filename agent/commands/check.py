@@ -130,14 +130,21 @@ def check(file: Path, *, encoding: str | None = None, strict: bool = False) -> R
 
 
 def _check_identity(loaded: Loaded, report: Report) -> None:
-    identity = report.attempt(lambda: identities.load(loaded.path(loaded.settings.identity.folder)))
+    identity = report.attempt(
+        lambda: identities.load(
+            loaded.path(loaded.settings.identity.folder), loaded.path(loaded.settings.state.folder) / identities.RENEWED
+        )
+    )
     if identity is None:
         return
     now = datetime.now(UTC)
     report.attempt(lambda: tls_context(endpoint(identity, loaded.settings.uplink), now))
     expiry = identity.certificate.not_valid_after_utc
     if now < expiry < now + RENEW:
-        report.notes.append(f"{identity.folder}: the certificate expires on {expiry:%Y-%m-%d}; renew it")
+        report.notes.append(
+            f"{identity.folder}: the certificate expires on {expiry:%Y-%m-%d}; "
+            "the agent renews it when it is connected, so let it connect before that day"
+        )
     report.facts["vehicle"] = identity.vehicle
 
 

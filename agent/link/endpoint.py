@@ -119,7 +119,7 @@ def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
     if own.not_valid_after_utc < now:
         raise Permanent(
             f"{endpoint.cert_file}: the certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; "
-            "enrol again"
+            "bring a new one to the vehicle (fleet keys reissue), or enrol again"
         )
     try:
         context.load_cert_chain(endpoint.cert_file, endpoint.key_file, password="")

@@ -12,6 +12,7 @@ import msgspec
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
+from agent.link.credentials import Credentials
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
@@ -22,16 +23,18 @@ from agent.runtime.configured_sources import make_sources, source_buses
 from agent.runtime.limits import UNCONFIRMED_BYTES, Limits
 from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
+from agent.runtime.renewal import Renewal
 from agent.serve.addresses import LoopbackPort, RuntimeSocket
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.http import Server
 from agent.serve.listeners import Listeners
 from agent.serve.toggles import ToggleService
-from agent.settings.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
+from agent.settings.identity import AUTHORITY, RENEWED, Identity
 from agent.settings.sections import UplinkSettings
 from agent.sources import BusLoss, Source
 from agent.sources.feeder import Feeder
 from agent.system.descriptors import Descriptors
+from agent.system.key_pair import Pair
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.collect.collector import Limits as CollectorLimits
@@ -109,8 +112,16 @@ def assemble(
         applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=local, mark=mark)
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
+        credentials = Credentials(
+            (configuration.state / RENEWED).parent,
+            identity.vehicle,
+            Pair(identity.device_key, identity.certificate, identity.key_file, identity.certificate_file),
+            outbox.set_device_key,
+        )
         link = LinkKeeper(
-            endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
+            endpoint(identity, settings.uplink, limits.connect_timeout_s),
+            _backoff(configuration, limits),
+            connect=credentials.connect,
         )
         server = Server(toggles.routes)
         listeners = _make_listeners(configuration, server, outbox, descriptors)
@@ -138,7 +149,7 @@ def assemble(
         feeders=feeders,
         holders=holders,
         applier=applier,
-        online=Online(identity.vehicle, uplink, applier),
+        online=Online(identity.vehicle, uplink, applier, Renewal(credentials, identity.folder / AUTHORITY)),
         link=link,
         listeners=listeners,
     )
@@ -151,8 +162,8 @@ def endpoint(identity: Identity, uplink: UplinkSettings, timeout_s: float = Limi
         host=host,
         port=port,
         ca_file=identity.folder / AUTHORITY,
-        cert_file=identity.folder / DEVICE_CERTIFICATE,
-        key_file=identity.folder / DEVICE_KEY,
+        cert_file=identity.certificate_file,
+        key_file=identity.key_file,
         client_id=identity.vehicle,
         keepalive_s=uplink.keepalive_s,
         timeout_s=timeout_s,

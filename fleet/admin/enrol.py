@@ -82,15 +82,8 @@ def enrol_again(
     certificate = issuer.certify(vehicle, _device_key(out, csr), days=days, now=now)
     # The list comes first.  If the authority's key is missing, nothing has changed.
     update_revocation_lists(fleet, add=before.certificates, now=now)
-    record = msgspec.structs.replace(
-        before,
-        certificate_pem=pem_of(certificate),
-        earlier_pems=(),
-        withdrawn_serials=(*before.withdrawn_serials, *(str(each.serial_number) for each in before.certificates)),
-    )
-    _write_folder(fleet, out, record)
-    registry.add(record)
-    return record
+    _write_folder(fleet, out, msgspec.structs.replace(before, certificate_pem=pem_of(certificate)))
+    return registry.change(vehicle, lambda record: record.with_only(certificate))
 
 
 def reissue(fleet: FleetFolder, vehicle: str, *, days: int, now: datetime) -> VehicleRecord:
@@ -103,9 +96,7 @@ def reissue(fleet: FleetFolder, vehicle: str, *, days: int, now: datetime) -> Ve
     if before.revoked:
         raise Permanent(f"Vehicle {vehicle} is revoked. Take it back first: fleet keys reinstate {vehicle}.")
     certificate = Issuer.of(fleet).certify(vehicle, before.device_keys()[0], days=days, now=now)
-    record = before.with_certificate(certificate)
-    registry.add(record)
-    return record
+    return registry.change(vehicle, lambda record: record.with_certificate(certificate))
 
 
 def _check_out(out: Path) -> None:

@@ -1,10 +1,11 @@
 """The receiver: takes messages from the broker, and passes them to the store through bounded queues.
 
-Three tasks run together:
+Four tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask for updates (fleet.publishing.sync)
+    renewals  answers vehicles that ask for a new certificate (fleet.admin.renewal)
 
 Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
 (fleet.receiving.fair_queue).  If the whole queue is full, the link takes no more messages, and MQTT's Receive Maximum
@@ -18,15 +19,18 @@ import functools
 import random
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Final, TypeVar
 
 import structlog
 
-from agent.errors import Permanent, Transient, ungrouped
+from agent.errors import Permanent, Transient, Untrusted, ungrouped
 from agent.formats import topics
+from agent.formats.renewal import is_request
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
+from fleet.admin.renewal import Renewals
 from fleet.publishing import sync
 from fleet.publishing.sync import Bundles
 from fleet.receiving.allowance import Allowance
@@ -68,6 +72,8 @@ class Receiver:
         self._store = store
         self._batches = FairQueue(store.costs)
         self._requests = Requests()
+        self._renewal_requests = Requests()
+        self._renewals = Renewals(fleet)
         self._bundles = Bundles(fleet)
         # A vehicle that sends far too much is named once a minute.
         self._warnings = Allowance(1, 1 / 60)
@@ -87,8 +93,9 @@ class Receiver:
                 helpers = [
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
+                    tasks.create_task(self._renew_certificates(), name="renewals"),
                 ]
-                # The receiver ends when the pipeline ends.  The other two tasks never end by themselves.
+                # The receiver ends when the pipeline ends.  The other tasks never end by themselves.
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
@@ -119,7 +126,8 @@ class Receiver:
 
     async def _route(self, message: Message) -> None:
         if message.topic.startswith(f"{topics.ROOT}/sync/"):
-            taken = self._requests.put(message)
+            queue = self._renewal_requests if is_request(message.payload) else self._requests
+            taken = queue.put(message)
         else:
             # If the whole queue is full, `put` waits, and the link takes no more messages meanwhile.
             taken = await self._batches.put(message)
@@ -207,3 +215,22 @@ class Receiver:
             except Permanent as error:
                 # A damaged repository, for example one that is being restored, must not stop telemetry.
                 _log.error("sync_failed", topic=request.topic, reason=str(error))
+
+    async def _renew_certificates(self) -> None:
+        while True:
+            request = await self._renewal_requests.take()
+            connection, vehicle, now = self._connection, request.vehicle, datetime.now(UTC)
+            if connection is None:
+                continue
+            try:
+                answer = await asyncio.to_thread(self._renewals.answer, vehicle, request.payload, now)
+                if answer is not None:
+                    await connection.publish(topics.push(vehicle), answer)
+            except Transient:
+                continue
+            except (Untrusted, OSError) as error:
+                _log.warning("renewal_refused", vehicle=vehicle[:60], reason=str(error))
+            except Permanent as error:
+                _log.error("renewal_failed", vehicle=vehicle[:60], reason=str(error))
+            else:
+                _log.info("certificate_sent" if answer else "certificate_awaits_signature", vehicle=vehicle)

@@ -60,6 +60,11 @@ class FleetFolder:
         return self.root / "vehicles"
 
     @property
+    def renewals(self) -> Path:
+        """Return the folder of vehicles' requests for certificates that wait for the authority's signature."""
+        return self.root / "renewals"
+
+    @property
     def broker(self) -> Path:
         """Return the folder of the broker's key, certificate and access list."""
         return self.root / "broker"

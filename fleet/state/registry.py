@@ -4,7 +4,9 @@ Invariant: a batch reaches the lake only if its vehicle is in the registry and i
 enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
 """
 
+import fcntl
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +57,16 @@ class VehicleRecord(msgspec.Struct, frozen=True):
         """Return a copy with a newer certificate.  The present one becomes the newest of the earlier ones."""
         earlier = (self.certificate_pem, *self.earlier_pems)[:EARLIER_CERTIFICATES]
         return msgspec.structs.replace(self, certificate_pem=pem_of(certificate), earlier_pems=earlier)
+
+    def with_only(self, certificate: x509.Certificate) -> "VehicleRecord":
+        """Return a copy with this certificate, from which all others are withdrawn."""
+        serials = tuple(str(each.serial_number) for each in self.certificates)
+        return msgspec.structs.replace(
+            self,
+            certificate_pem=pem_of(certificate),
+            earlier_pems=(),
+            withdrawn_serials=(*self.withdrawn_serials, *serials),
+        )
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
@@ -167,10 +179,22 @@ class Registry:
         """Take back a revocation, and return the new record.  Raises: Permanent if the vehicle is not enrolled."""
         return self._mark(vehicle, revoked=False)
 
-    def _mark(self, vehicle: str, *, revoked: bool) -> VehicleRecord:
-        record = msgspec.structs.replace(self.require(vehicle), revoked=revoked)
-        self.add(record)
+    def change(self, vehicle: str, changed: Callable[[VehicleRecord], VehicleRecord]) -> VehicleRecord:
+        """Replace the record of `vehicle` by what `changed` makes of it, durably, and return the new record.
+
+        Changes of several processes come one after the other, so that a renewal never undoes a revocation.
+
+        Raises: Permanent if the vehicle is not enrolled, and whatever `changed` raises.  The record then stays.
+        """
+        with (self._folder / ".lock").open("a", encoding="ascii") as lock:
+            # The kernel releases the lock when the file is closed, even after a crash.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            record = changed(self.require(vehicle))
+            self.add(record)
         return record
+
+    def _mark(self, vehicle: str, *, revoked: bool) -> VehicleRecord:
+        return self.change(vehicle, lambda record: msgspec.structs.replace(record, revoked=revoked))
 
     def _path(self, vehicle: str) -> Path:
         return self._folder / f"{vehicle}.json"

@@ -1,0 +1,86 @@
+"""Ask the fleet for a new certificate when one is due, and connect again with the certificate that it sends.
+
+Invariant: a wrong answer changes nothing.  The vehicle goes on with the certificate in use, and asks again.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography import x509
+
+from agent.errors import AgentError, Permanent, Transient, Untrusted
+from agent.link.connection import Connection
+from agent.link.credentials import Credentials
+from agent.system.tasks import whole
+
+ASK_AGAIN_S: Final = 3_600.0
+"""The interval between two requests on one connection.  The authority's key may be offline, and then people sign."""
+WARN: Final = timedelta(days=30)
+"""The log warns of a certificate that expires within this time.  It should have been renewed long before."""
+_WARN_AGAIN_S: Final = 86_400.0
+
+log = structlog.get_logger()
+
+
+class Renewal:
+    """Renews the certificate of one vehicle, whose `authority_file` names the authorities that it trusts."""
+
+    def __init__(self, credentials: Credentials, authority_file: Path, *, ask_again_s: float = ASK_AGAIN_S) -> None:
+        self._credentials = credentials
+        self._authority_file = authority_file
+        self._ask_again_s = ask_again_s
+        self._warn_at_s = 0.0
+
+    async def run(self, connection: Connection, topic: str) -> None:
+        """Ask on `topic` while a certificate is due.  Runs until cancelled.
+
+        Raises: Transient if the connection is lost.
+        """
+        while True:
+            now = datetime.now(UTC)
+            self._warn(now)
+            try:
+                payload = await asyncio.to_thread(self._credentials.request, now)
+                if payload is not None:
+                    await connection.publish(topic, payload)
+            except Permanent as error:
+                log.error("renewal_refused", reason=str(error))
+            await asyncio.sleep(self._ask_again_s)
+
+    async def take(self, payload: bytes) -> None:
+        """Store the certificate that the fleet has sent.
+
+        Raises: Transient if the certificate is good, to end the connection: the next one is made with it.
+        """
+        try:
+            authorities = await asyncio.to_thread(self._authorities)
+            await whole(asyncio.to_thread(self._credentials.take, payload, authorities))
+        except Untrusted as error:
+            log.warning("certificate_refused", reason=str(error))
+            return
+        except AgentError as error:
+            log.error("certificate_postponed", reason=str(error))
+            return
+        raise Transient("the certificate was renewed; the agent connects again with the new one")
+
+    def _authorities(self) -> list[x509.Certificate]:
+        try:
+            return x509.load_pem_x509_certificates(self._authority_file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise Permanent(
+                f"{self._authority_file}: cannot be read ({error}); copy the identity folder again"
+            ) from error
+
+    def _warn(self, now: datetime) -> None:
+        left = self._credentials.expires - now
+        if left < WARN and time.monotonic() >= self._warn_at_s:
+            self._warn_at_s = time.monotonic() + _WARN_AGAIN_S
+            log.warning(
+                "certificate_expires",
+                expires=f"{self._credentials.expires:%Y-%m-%d}",
+                remedy="sign the vehicle's request at the fleet (fleet keys sign)",
+            )
