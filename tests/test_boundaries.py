@@ -20,14 +20,14 @@ PURE = """
 */__init__.py agent/errors.py agent/system/arguments.py
 agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
-agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
+agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
 agent/formats/down/recipient.py agent/formats/down/rule_cost.py agent/formats/down/rules.py
 agent/formats/down/targeting.py
 agent/formats/down/toggles.py agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
-agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
+agent/pushes/freshness.py agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/serve/connections.py
 agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
 agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py

@@ -19,6 +19,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, SyncRequest, Vers
 from agent.pushes import trial
 from agent.pushes.built import built_at_s
 from agent.pushes.examine import examine
+from agent.pushes.freshness import expiry_of
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.starts import Starts
@@ -111,6 +113,11 @@ class Pushes:
     def in_trial(self) -> bool:
         """Return whether the release in force is still on trial."""
         return self._store.record.slots.trial is not None
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the fleet's newest signature expires, or None if the vehicle has none."""
+        return expiry_of(self._store.record.metadata)
 
     def current(self) -> Release | None:
         """Return the release in force, which may be on trial, or None if the vehicle's own configuration applies."""

@@ -22,6 +22,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -38,6 +39,7 @@ from agent.formats.down.documents import (
     by_kind,
     read_documents,
 )
+from agent.pushes.freshness import must_warn
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
@@ -48,6 +50,8 @@ from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
+WARN_AGAIN_S: Final = 86_400.0
+"""The interval between two warnings that the fleet's signature expires."""
 POLL_S: Final = 1.0
 """The interval at which a trial is judged, in seconds.  A trial lasts minutes."""
 
@@ -96,6 +100,7 @@ class Applier:
         """Held while a release is applied, so that offers, trials and reloads come one after the other."""
         self._in_effect: list[Change] = []
         """The changes that are in effect and also written to the disk; empty before the first release."""
+        self._warn_at_s = 0.0
         self.examined = 0
         """The number of bundles that were examined, genuine or forged."""
         self.refused: Counter[str] = Counter()
@@ -112,6 +117,11 @@ class Applier:
     def in_trial(self) -> bool:
         """Return whether the release in force is still on trial."""
         return self._pushes.in_trial
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the fleet's newest signature expires, or None if the vehicle has none."""
+        return self._pushes.expires
 
     def sync_request(self) -> bytes:
         """Return the request that tells the fleet what this vehicle has."""
@@ -177,6 +187,7 @@ class Applier:
         """Confirm a release on trial that works, and revert a release that does not.  Runs until cancelled."""
         while True:
             await asyncio.sleep(min(poll_s, trial_s))
+            self._warn_of_expiry()
             try:
                 outcome = await self._pushes.poll_trial(trial_s=trial_s, healthy=self.problem is None)
             except Transient as error:
@@ -185,6 +196,16 @@ class Applier:
                 continue
             if outcome is not None:
                 await whole(self._settle(outcome))
+
+    def _warn_of_expiry(self) -> None:
+        if time.monotonic() < self._warn_at_s or not must_warn(self.expires, datetime.now(UTC)):
+            return
+        self._warn_at_s = time.monotonic() + WARN_AGAIN_S
+        log.warning(
+            "pushes_expire",
+            expires=f"{self.expires:%Y-%m-%d}",
+            remedy="keep `fleet receive` running, or run `fleet publish`; afterwards no push is accepted any more",
+        )
 
     async def _settle(self, outcome: PushOutcome) -> None:
         async with self._turn:
@@ -256,9 +277,9 @@ class Applier:
                 log.error("earlier_release_not_written", version=self.version, reason=str(error))
 
     async def _send_receipt(self, outcome: PushOutcome) -> None:
-        log.info(
-            "push", result=str(outcome.result), version=outcome.version, reason=outcome.reason and str(outcome.reason)
-        )
+        # A refusal may be the only sign that the fleet's keys or signatures need care.
+        say = log.warning if outcome.result is Result.REFUSED else log.info
+        say("push", result=str(outcome.result), version=outcome.version, reason=outcome.reason and str(outcome.reason))
         event = receipt(outcome, time.time_ns() // 1_000)
         if event is not None:
             self._outbox.add_event(event)

@@ -13,7 +13,7 @@ import structlog
 from cryptography import x509
 
 from agent.errors import AgentError, Permanent, Transient, Untrusted
-from agent.link.connection import Connection
+from agent.link.connection import NO_MATCHING_SUBSCRIBERS, Connection
 from agent.link.credentials import Credentials
 from agent.system.tasks import whole
 
@@ -22,6 +22,7 @@ ASK_AGAIN_S: Final = 3_600.0
 WARN: Final = timedelta(days=30)
 """The log warns of a certificate that expires within this time.  It should have been renewed long before."""
 _WARN_AGAIN_S: Final = 86_400.0
+_NO_RECEIVER_S: Final = 30.0  # the pause while no receiver subscribes to our requests
 
 log = structlog.get_logger()
 
@@ -43,13 +44,14 @@ class Renewal:
         while True:
             now = datetime.now(UTC)
             self._warn(now)
+            pause_s = self._ask_again_s
             try:
                 payload = await asyncio.to_thread(self._credentials.request, now)
-                if payload is not None:
-                    await connection.publish(topic, payload)
+                if payload is not None and await connection.publish(topic, payload) == NO_MATCHING_SUBSCRIBERS:
+                    pause_s = _NO_RECEIVER_S
             except Permanent as error:
                 log.error("renewal_refused", reason=str(error))
-            await asyncio.sleep(self._ask_again_s)
+            await asyncio.sleep(pause_s)
 
     async def take(self, payload: bytes) -> None:
         """Store the certificate that the fleet has sent.

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from agent.formats.up.recipient import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
+from fleet.admin.renew_services import SERVICE_DAYS
 from fleet.publishing import repository
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
@@ -22,9 +23,6 @@ AUTHORITY_DAYS = 30 * 365
 
 It is longer than the service life of a car, because vehicles recognise their broker by this certificate.
 """
-
-SERVICE_DAYS = 5 * 365
-"""Validity of the certificates of broker and receiver in days.  An operator can replace these certificates any day."""
 
 
 def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequence[str], now: datetime) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.system.arguments import add_command
-from fleet.commands import keys_list, keys_rotate, keys_sign, keys_vehicle
+from fleet.commands import keys_list, keys_renew, keys_rotate, keys_sign, keys_vehicle
 from fleet.commands.arguments import add_fleet_argument
 
 SUMMARY: Final = "list, renew and replace keys and certificates"
@@ -15,6 +15,7 @@ List every key and certificate of the fleet, and renew or replace them while veh
 runbook: it says which command to use for which event, and in which order."""
 _VERBS: Final[Mapping[str, Any]] = {
     "list": keys_list,
+    "renew": keys_renew,
     "rotate": keys_rotate,
     "sign": keys_sign,
     "reinstate": keys_vehicle.Reinstate,

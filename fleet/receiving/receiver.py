@@ -1,10 +1,11 @@
 """The receiver: takes messages from the broker, and passes them to the store through bounded queues.
 
-Four tasks run together:
+Five tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask for updates (fleet.publishing.sync)
+    freshness signs the timestamp of pushes anew before it expires (fleet.publishing.freshness)
     renewals  answers vehicles that ask for a new certificate (fleet.admin.renewal)
 
 Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
@@ -32,6 +33,7 @@ from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
 from fleet.admin.renewal import Renewals
 from fleet.publishing import sync
+from fleet.publishing.freshness import keep_fresh
 from fleet.publishing.sync import Bundles
 from fleet.receiving.allowance import Allowance
 from fleet.receiving.fair_queue import FairQueue
@@ -45,6 +47,9 @@ T = TypeVar("T")
 
 # Broker and lake are near, so the receiver retries more often than a vehicle does.
 RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
+
+FRESH_S: Final = 3_600.0
+"""The interval at which the receiver looks whether the timestamp of pushes must be signed anew."""
 
 _log = structlog.get_logger()
 
@@ -94,6 +99,7 @@ class Receiver:
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
                     tasks.create_task(self._renew_certificates(), name="renewals"),
+                    tasks.create_task(self._stay_fresh(), name="freshness"),
                 ]
                 # The receiver ends when the pipeline ends.  The other tasks never end by themselves.
                 await self._pipeline(stop)
@@ -234,3 +240,27 @@ class Receiver:
                 _log.error("renewal_failed", vehicle=vehicle[:60], reason=str(error))
             else:
                 _log.info("certificate_sent" if answer else "certificate_awaits_signature", vehicle=vehicle)
+
+    # ---------------------------------------------------------------- freshness
+
+    async def _stay_fresh(self) -> None:
+        while True:
+            now = datetime.now(UTC)
+            try:
+                found = await asyncio.to_thread(keep_fresh, self._fleet, now)
+            except Transient:
+                pass  # A publisher is at work, and signs the timestamp itself.
+            except (Permanent, OSError) as error:
+                # Telemetry goes on.  Vehicles accept pushes until the timestamp expires.
+                _log.error("pushes_not_kept_fresh", reason=str(error), remedy="run `fleet publish` where the keys are")
+            else:
+                if found.signed:
+                    _log.info("timestamp_signed", expires=f"{found.expires:%Y-%m-%d}")
+                if found.is_urgent(now):
+                    _log.error(
+                        "pushes_expire",
+                        file=found.file,
+                        expires=f"{found.expires:%Y-%m-%d}",
+                        remedy="run `fleet publish`, or sign a new root (docs/keys.md)",
+                    )
+            await asyncio.sleep(FRESH_S)

@@ -121,6 +121,11 @@ class FleetFolder:
         return self.receiver / "client.crt.pem"
 
     @property
+    def next_receiver_certificate(self) -> Path:
+        """Return the file of the receiver's next certificate, which exists only while the certificate is renewed."""
+        return self.receiver / "next.crt.pem"
+
+    @property
     def inbox(self) -> Path:
         """Return the SQLite file of the inbox (`fleet.receiving.inbox`)."""
         return self.receiver / "receiver.db"
