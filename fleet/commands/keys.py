@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.system.arguments import add_command
-from fleet.commands import keys_list, keys_renew, keys_rotate, keys_sign, keys_vehicle
+from fleet.commands import keys_list, keys_renew, keys_root, keys_rotate, keys_sign, keys_vehicle
 from fleet.commands.arguments import add_fleet_argument
 
 SUMMARY: Final = "list, renew and replace keys and certificates"
@@ -17,6 +17,7 @@ _VERBS: Final[Mapping[str, Any]] = {
     "list": keys_list,
     "renew": keys_renew,
     "rotate": keys_rotate,
+    "root": keys_root,
     "sign": keys_sign,
     "reinstate": keys_vehicle.Reinstate,
     "reissue": keys_vehicle.Reissue,

@@ -74,8 +74,7 @@ def test_a_revoked_vehicle_cannot_connect_until_it_is_taken_back(car: Car) -> No
     fleet_command(car.fleet, "revoke", name)
     with car.running() as agent:
         with receiving(car):
-            status = agent.until_status(lambda status: status["link"]["problem"], "refused")
-            assert "revoked" in status["link"]["problem"]
+            agent.until_status(lambda status: "revoked" in (status["link"]["problem"] or ""), "refused")
         fleet_command(car.fleet, "keys", "reinstate", name)
         with receiving(car):
             agent.until_status(lambda status: status["link"]["state"] == "online", "online again")
