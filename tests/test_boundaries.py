@@ -21,7 +21,8 @@ PURE = """
 agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
-agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
+agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
+agent/formats/down/campaign.py agent/formats/down/strict.py
 agent/formats/down/recipient.py agent/formats/down/rule_cost.py agent/formats/down/rules.py
 agent/formats/down/targeting.py
 agent/formats/down/toggles.py agent/formats/down/vehicle_rules.py

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient, Untrusted
 from agent.formats.renewal import build_request, read_certificate
+from agent.link.authorities import Authorities
 from agent.link.connection import Connection
 from agent.link.endpoint import Endpoint
 from agent.link.mqtt import connect
@@ -60,6 +60,7 @@ class Credentials:
         folder: Path,
         vehicle: str,
         pair: Pair,
+        authorities: Authorities,
         on_change: Callable[[ec.EllipticCurvePrivateKey], None],
         *,
         connect_with: Connect = connect,
@@ -68,6 +69,7 @@ class Credentials:
         self._folder = folder
         self._vehicle = vehicle
         self._pair = pair
+        self._authorities = authorities
         self._on_change = on_change
         self._connect = connect_with
         self._failed = False
@@ -80,40 +82,55 @@ class Credentials:
     @contextlib.asynccontextmanager
     async def connect(self, endpoint: Endpoint) -> AsyncIterator[Connection]:
         """Yield a connection to the broker, made with the candidate if there is one and it is its turn."""
-        candidate = read_pair(self._folder / CANDIDATE)
-        # A broker that refuses the candidate must not keep the vehicle offline, so both take turns.
-        tried = candidate if candidate is not None and not self._failed else None
-        pair, self._failed = tried or self._pair, tried is not None
+        # What has never connected must not keep the vehicle offline, so the new and the old take turns.
+        is_turn = not self._failed
+        candidate = read_pair(self._folder / CANDIDATE) if is_turn else None
+        following = self._authorities.following if is_turn else None
+        self._failed = candidate is not None or following is not None
+        pair = candidate or self._pair
         async with self._connect(
-            replace(endpoint, cert_file=pair.certificate_file, key_file=pair.key_file)
+            replace(
+                endpoint,
+                cert_file=pair.certificate_file,
+                key_file=pair.key_file,
+                ca_file=following or self._authorities.in_use,
+            )
         ) as connection:
-            if tried is not None:
-                self._promote(tried)
+            self._failed = False
+            if following is not None:
+                self._authorities.confirm()
+            if candidate is not None:
+                self._promote(candidate)
             yield connection
 
     def request(self, now: datetime) -> bytes | None:
         """Return a request for a new certificate, or None if none is due.
 
-        Raises: Transient if the disk refuses to store the new key.
+        Raises: Transient if the disk refuses to store the new key; Permanent if the authorities cannot be read.
         """
         before, after = self._pair.certificate.not_valid_before_utc, self.expires
-        if (after - now) / (after - before) >= RENEW_AT or read_pair(self._folder / CANDIDATE) is not None:
+        is_due = (after - now) / (after - before) < RENEW_AT or self._issuer_changes()
+        if not is_due or read_pair(self._folder / CANDIDATE) is not None:
             return None
         return build_request(self._vehicle, self._next_key(), self._pair.key)
 
-    def take(self, payload: bytes, authorities: list[x509.Certificate]) -> None:
+    def take(self, payload: bytes) -> None:
         """Store the certificate that the fleet has sent.  The next connection is made with it.
 
         Raises: Untrusted if it is not a certificate of this vehicle for the key that it was asked for; Transient if the
-        disk refuses.
+        disk refuses; Permanent if the authorities cannot be read.
         """
         key = _read_key(self._folder / NEXT_KEY)
         if key is None:
             raise Untrusted("A certificate arrived although this vehicle has not asked for one.")
-        certificate = read_certificate(payload, self._vehicle, key.public_key(), authorities)
+        certificate = read_certificate(payload, self._vehicle, key.public_key(), self._authorities.read())
         self._write(CANDIDATE, _pem_of(key) + certificate.public_bytes(serialization.Encoding.PEM))
         self._failed = False
         log.info("certificate_renewed", expires=f"{certificate.not_valid_after_utc:%Y-%m-%d}")
+
+    def _issuer_changes(self) -> bool:
+        """Return whether another authority issues certificates now than the one that issued ours."""
+        return self._authorities.read()[0].subject != self._pair.certificate.issuer
 
     def _next_key(self) -> ec.EllipticCurvePrivateKey:
         key = _read_key(self._folder / NEXT_KEY)
@@ -130,10 +147,9 @@ class Credentials:
         except Transient as error:
             # The disk is full.  The candidate connects again next time, and is then tried again.
             log.warning("certificate_not_stored", reason=str(error))
-            self._failed = False
             return
         file = self._folder / DEVICE
-        self._pair, self._failed = Pair(candidate.key, candidate.certificate, file, file), False
+        self._pair = Pair(candidate.key, candidate.certificate, file, file)
         # If a power cut keeps these files, the candidate is promoted once more.
         with contextlib.suppress(OSError):
             remove(self._folder / CANDIDATE)

@@ -29,6 +29,7 @@ import structlog
 
 from agent.errors import AgentError, Transient
 from agent.formats.down.documents import (
+    AUTHORITIES,
     CAMPAIGN,
     KINDS,
     RECIPIENT,
@@ -39,11 +40,12 @@ from agent.formats.down.documents import (
     by_kind,
     read_documents,
 )
+from agent.link.authorities import Authorities
 from agent.pushes.freshness import must_warn
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
-from agent.runtime.effects import CampaignsEffect, Change, Effect, RecipientEffect, TogglesEffect
+from agent.runtime.effects import AuthoritiesEffect, CampaignsEffect, Change, Effect, RecipientEffect, TogglesEffect
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.system.tasks import whole
@@ -63,6 +65,7 @@ def make_applier(
     toggles: ToggleService,
     collector: Collector,
     outbox: Outbox,
+    authorities: Authorities,
     *,
     flagd_file: FlagdFile,
     local: Sequence[CampaignFile],
@@ -76,6 +79,7 @@ def make_applier(
         TOGGLES.name: TogglesEffect(toggles, flagd_file),
         CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
         RECIPIENT.name: RecipientEffect(outbox),
+        AUTHORITIES.name: AuthoritiesEffect(authorities),
     }
     applier = Applier(pushes, effects, outbox)
     applier.set_local(local)

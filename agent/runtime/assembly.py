@@ -12,6 +12,7 @@ import msgspec
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
+from agent.link.authorities import Authorities
 from agent.link.credentials import Credentials
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
@@ -109,13 +110,18 @@ def assemble(
         toggles = ToggleService(identity.attributes)
         flagd_file = FlagdFile(configuration.runtime_folder)
         local, mark = configuration.local, configuration.loaded.mark
-        applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=local, mark=mark)
+        renewed = (configuration.state / RENEWED).parent
+        authorities = Authorities(renewed, identity.folder / AUTHORITY)
+        applier = make_applier(
+            pushes, toggles, collector, outbox, authorities, flagd_file=flagd_file, local=local, mark=mark
+        )
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
         credentials = Credentials(
-            (configuration.state / RENEWED).parent,
+            renewed,
             identity.vehicle,
             Pair(identity.device_key, identity.certificate, identity.key_file, identity.certificate_file),
+            authorities,
             outbox.set_device_key,
         )
         link = LinkKeeper(
@@ -149,7 +155,7 @@ def assemble(
         feeders=feeders,
         holders=holders,
         applier=applier,
-        online=Online(identity.vehicle, uplink, applier, Renewal(credentials, identity.folder / AUTHORITY)),
+        online=Online(identity.vehicle, uplink, applier, Renewal(credentials)),
         link=link,
         listeners=listeners,
     )

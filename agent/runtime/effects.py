@@ -7,11 +7,12 @@ from typing import Final, Protocol
 import msgspec
 
 from agent.formats.down.campaign import Campaign
-from agent.formats.down.documents import CAMPAIGN, RECIPIENT, TOGGLES, Documents
+from agent.formats.down.documents import AUTHORITIES, CAMPAIGN, RECIPIENT, TOGGLES, Documents
 from agent.formats.down.evaluation import Evaluator, for_vehicle
 from agent.formats.up.columns import Event
 from agent.formats.up.limits import MAX_LABEL_CHARS
 from agent.formats.up.recipient import RecipientPublicKey
+from agent.link.authorities import Authorities
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.collect.collector import Collector
@@ -160,6 +161,33 @@ class _RecipientChange(msgspec.Struct, frozen=True):
     async def switch(self) -> Mapping[str, object]:
         self.outbox.set_recipient(self.recipient)
         return {"sealing_key": self.recipient.key_id}
+
+
+class AuthoritiesEffect:
+    """Makes the link trust the authorities of `authorities.pem`, or else the authority from the enrolment."""
+
+    def __init__(self, authorities: Authorities) -> None:
+        self._authorities = authorities
+
+    def prepare(self, documents: Documents) -> Change:
+        """Return the change that makes the link trust the authorities of `documents`."""
+        document = next(iter(documents[AUTHORITIES.name]), None)
+        return _AuthoritiesChange(self._authorities, None if document is None else document.content)
+
+
+class _AuthoritiesChange(msgspec.Struct, frozen=True):
+    authorities: Authorities
+    content: bytes | None
+
+    def write(self) -> None:
+        self.authorities.write(self.content)
+
+    def withdraw(self) -> None:
+        """Keep the file, because without it the vehicle might not recognise its broker."""
+
+    async def switch(self) -> Mapping[str, object]:
+        # The next connection reads the file.
+        return {"authorities": "enrolled" if self.content is None else "pushed"}
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:

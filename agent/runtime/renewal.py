@@ -6,11 +6,9 @@ Invariant: a wrong answer changes nothing.  The vehicle goes on with the certifi
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import structlog
-from cryptography import x509
 
 from agent.errors import AgentError, Permanent, Transient, Untrusted
 from agent.link.connection import NO_MATCHING_SUBSCRIBERS, Connection
@@ -28,11 +26,10 @@ log = structlog.get_logger()
 
 
 class Renewal:
-    """Renews the certificate of one vehicle, whose `authority_file` names the authorities that it trusts."""
+    """Renews the certificate of one vehicle."""
 
-    def __init__(self, credentials: Credentials, authority_file: Path, *, ask_again_s: float = ASK_AGAIN_S) -> None:
+    def __init__(self, credentials: Credentials, *, ask_again_s: float = ASK_AGAIN_S) -> None:
         self._credentials = credentials
-        self._authority_file = authority_file
         self._ask_again_s = ask_again_s
         self._warn_at_s = 0.0
 
@@ -59,8 +56,7 @@ class Renewal:
         Raises: Transient if the certificate is good, to end the connection: the next one is made with it.
         """
         try:
-            authorities = await asyncio.to_thread(self._authorities)
-            await whole(asyncio.to_thread(self._credentials.take, payload, authorities))
+            await whole(asyncio.to_thread(self._credentials.take, payload))
         except Untrusted as error:
             log.warning("certificate_refused", reason=str(error))
             return
@@ -68,14 +64,6 @@ class Renewal:
             log.error("certificate_postponed", reason=str(error))
             return
         raise Transient("the certificate was renewed; the agent connects again with the new one")
-
-    def _authorities(self) -> list[x509.Certificate]:
-        try:
-            return x509.load_pem_x509_certificates(self._authority_file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise Permanent(
-                f"{self._authority_file}: cannot be read ({error}); copy the identity folder again"
-            ) from error
 
     def _warn(self, now: datetime) -> None:
         left = self._credentials.expires - now

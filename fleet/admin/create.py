@@ -12,17 +12,12 @@ from cryptography import x509
 from agent.formats.up.recipient import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
 from fleet.admin.renew_services import SERVICE_DAYS
+from fleet.admin.rotate_authority import AUTHORITY_DAYS
 from fleet.publishing import repository
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
 from fleet.state.authorities import Authority, write_trust
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-
-AUTHORITY_DAYS = 30 * 365
-"""Validity of the authority's certificate in days.
-
-It is longer than the service life of a car, because vehicles recognise their broker by this certificate.
-"""
 
 
 def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequence[str], now: datetime) -> None:

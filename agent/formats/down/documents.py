@@ -18,6 +18,8 @@ import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
+from agent.formats.down.authorities import DOCUMENT_BYTES as AUTHORITIES_BYTES
+from agent.formats.down.authorities import parse_authorities
 from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
 from agent.formats.down.campaign import parse_campaign, refuse_same_name
 from agent.formats.down.evaluation import check_toggles, for_vehicle, vehicle_context
@@ -176,9 +178,18 @@ RECIPIENT: Final = Kind(
     name_of=None,
     check=_check_nothing,
 )
-KINDS: Final = (TOGGLES, CAMPAIGN, RECIPIENT)
+AUTHORITIES: Final = Kind(
+    name="authorities",
+    pattern="authorities.pem",
+    size_bytes=AUTHORITIES_BYTES,
+    help="the authorities of the broker's certificate (PEM); `fleet keys rotate authority` publishes them",
+    parse=parse_authorities,
+    name_of=None,
+    check=_check_nothing,
+)
+KINDS: Final = (TOGGLES, AUTHORITIES, CAMPAIGN, RECIPIENT)
 """All kinds, in the order in which a release is applied.
 
-Toggles come first, because writing their file is the only step that the disk can refuse.  If the disk refuses, nothing
-has changed yet.
+Toggles and authorities come first, because writing their files are the only steps that the disk can refuse.  If the
+disk refuses, nothing has changed yet.
 """

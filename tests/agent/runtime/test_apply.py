@@ -12,6 +12,7 @@ from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
 from agent.formats.down.documents import RECIPIENT
 from agent.formats.up.recipient import RecipientPrivateKey
+from agent.link.authorities import Authorities
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import CRASHES
 from agent.runtime.apply import make_applier
@@ -54,8 +55,15 @@ class Car:
         limits = Limits(10**9, 10**10, 1_000, 10**6)
         self.collector = Collector(SignalTables(("can0",), {}), self.depot.outbox, MachineClock(), limits)
         self.flagd_file = FileOnFullDisk(self.folder / "run")
+        self.authorities = Authorities(self.folder / "identity", self.folder / "ca.crt.pem")
         self.applier = make_applier(
-            self.pushes, self.toggles, self.collector, self.depot.outbox, flagd_file=self.flagd_file, local=LOCAL
+            self.pushes,
+            self.toggles,
+            self.collector,
+            self.depot.outbox,
+            self.authorities,
+            flagd_file=self.flagd_file,
+            local=LOCAL,
         )
 
     @property
@@ -257,7 +265,14 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
 def test_the_campaigns_of_a_replay_have_names_of_their_own(fleet: Fleet, car: Car) -> None:
     long = "a" * 100
     marked = make_applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL, mark="replay:"
+        car.pushes,
+        car.toggles,
+        car.collector,
+        car.depot.outbox,
+        car.authorities,
+        flagd_file=car.flagd_file,
+        local=LOCAL,
+        mark="replay:",
     )
 
     async def drive() -> None:
@@ -343,7 +358,13 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
     car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
     applier = make_applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL
+        car.pushes,
+        car.toggles,
+        car.collector,
+        car.depot.outbox,
+        car.authorities,
+        flagd_file=car.flagd_file,
+        local=LOCAL,
     )
     fleet.publish(toggles())
     with pytest.raises(Permanent, match=r"root\.json"):

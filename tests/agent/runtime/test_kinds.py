@@ -9,12 +9,13 @@ import pytest
 from agent.errors import Permanent, Transient
 from agent.formats.down.documents import KINDS, Documents
 from agent.formats.down.evaluation import FlagNotFound
+from agent.link.authorities import Authorities
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import Result
 from agent.pushes.release import Question, Reason, Verdict
 from agent.pushes.verifier import judge
 from agent.runtime.apply import Applier
-from agent.runtime.effects import Change, RecipientEffect, TogglesEffect
+from agent.runtime.effects import AuthoritiesEffect, Change, RecipientEffect, TogglesEffect
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from fleet.publishing.publish import publish
@@ -107,6 +108,7 @@ class Car:
             "campaign": self.campaigns,
             "greeting": self.greetings,
         }
+        effects["authorities"] = AuthoritiesEffect(Authorities(folder / "identity", folder / "ca.crt.pem"))
         effects["recipient"] = RecipientEffect(self.depot.outbox)
         self.applier = Applier(self.pushes, effects, self.depot.outbox, kinds=WITH_GREETINGS)
 
