@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: help setup demo test keys-drill queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
 setup: $(READY)  ## make the virtual environment .venv with the locked dependencies
 
@@ -47,6 +47,10 @@ faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and 
 soak: $(READY)  ## run agent and receiver under load and watch their memory: make soak [MINUTES=60] (build/soak.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+keys-drill: $(READY)  ## rotate every key of a running fleet of 20 vehicles: make keys-drill [ARGS="--vehicles 20 --offline 5"] (build/keys.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m tests.keys $(ARGS)
 
 queries: $(READY)  ## ask every question of the demonstration's lake as processes: make queries [TIMES=20 ARGS="--fleet DIR"] (build/queries.json)
 	@$(BIN)/python -m tests.queries $(if $(TIMES),--times $(TIMES)) $(ARGS)

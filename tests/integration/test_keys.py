@@ -73,7 +73,8 @@ def test_a_revoked_vehicle_cannot_connect_until_it_is_taken_back(car: Car) -> No
         assert agent.stop() == 0
     fleet_command(car.fleet, "revoke", name)
     with car.running() as agent:
-        with receiving(car):
+        with receiving(car) as receiver:
+            receiver.until_connected(2)
             agent.until_status(lambda status: "revoked" in (status["link"]["problem"] or ""), "refused")
         fleet_command(car.fleet, "keys", "reinstate", name)
         with receiving(car):
