@@ -20,7 +20,8 @@ ASK_AGAIN_S: Final = 3_600.0
 WARN: Final = timedelta(days=30)
 """The log warns of a certificate that expires within this time.  It should have been renewed long before."""
 _WARN_AGAIN_S: Final = 86_400.0
-_NO_RECEIVER_S: Final = 30.0  # the pause while no receiver subscribes to our requests
+LOOK_S: Final = 20.0
+"""The interval at which the vehicle looks whether a certificate is due.  Looking reads two small files."""
 
 log = structlog.get_logger()
 
@@ -28,9 +29,10 @@ log = structlog.get_logger()
 class Renewal:
     """Renews the certificate of one vehicle."""
 
-    def __init__(self, credentials: Credentials, *, ask_again_s: float = ASK_AGAIN_S) -> None:
+    def __init__(self, credentials: Credentials, *, ask_again_s: float = ASK_AGAIN_S, look_s: float = LOOK_S) -> None:
         self._credentials = credentials
         self._ask_again_s = ask_again_s
+        self._look_s = look_s
         self._warn_at_s = 0.0
 
     async def run(self, connection: Connection, topic: str) -> None:
@@ -38,17 +40,23 @@ class Renewal:
 
         Raises: Transient if the connection is lost.
         """
+        ask_at_s = time.monotonic()
         while True:
             now = datetime.now(UTC)
             self._warn(now)
-            pause_s = self._ask_again_s
-            try:
-                payload = await asyncio.to_thread(self._credentials.request, now)
-                if payload is not None and await connection.publish(topic, payload) == NO_MATCHING_SUBSCRIBERS:
-                    pause_s = _NO_RECEIVER_S
-            except Permanent as error:
-                log.error("renewal_refused", reason=str(error))
-            await asyncio.sleep(pause_s)
+            if time.monotonic() >= ask_at_s and await self._ask(connection, topic, now):
+                ask_at_s = time.monotonic() + self._ask_again_s
+            # A certificate may become due at any moment, because a release may bring another authority.
+            await asyncio.sleep(self._look_s)
+
+    async def _ask(self, connection: Connection, topic: str, now: datetime) -> bool:
+        """Ask for a certificate if one is due, and return whether a receiver got the request."""
+        try:
+            payload = await asyncio.to_thread(self._credentials.request, now)
+            return payload is not None and await connection.publish(topic, payload) != NO_MATCHING_SUBSCRIBERS
+        except Permanent as error:
+            log.error("renewal_refused", reason=str(error))
+            return True
 
     async def take(self, payload: bytes) -> None:
         """Store the certificate that the fleet has sent.

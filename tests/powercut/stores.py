@@ -22,6 +22,7 @@ from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import SealedBatch
 from fleet.receiving.quarantine import Quarantine
 from tests.powercut.captures import check_captures, drive_captures
+from tests.powercut.credentials import check_credentials, drive_credentials
 from tests.powercut.spools import check_spool, check_spool_without_index, drive_spool
 
 Promise = Callable[[Any], None]
@@ -150,6 +151,7 @@ STORES: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "spool_without_index": (drive_spool, check_spool_without_index),
     "captures": (drive_captures, check_captures),
     "push_store": (drive_pushes, check_pushes),
+    "credentials": (drive_credentials, check_credentials),
     "receiver": (drive_receiver, check_receiver),
 }
 REFUSALS = (AssertionError, Transient)
