@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -84,7 +84,7 @@ def requested_key(request: RenewalRequest) -> ec.EllipticCurvePublicKey:
     try:
         csr = x509.load_pem_x509_csr(request.csr.encode())
         key, valid = csr.public_key(), csr.is_signature_valid
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Untrusted(f"The signing request of vehicle {request.vehicle} is malformed ({error}).") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Untrusted(f"The signing request of vehicle {request.vehicle} has a key that is not EC P-256.")
@@ -117,7 +117,7 @@ def read_certificate(
         certificate = x509.load_pem_x509_certificate(payload)
         names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         fits = certificate.public_key() == key
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Untrusted(f"The new certificate is malformed ({error}).") from error
     if names != [vehicle] or not fits:
         raise Untrusted(
@@ -126,7 +126,7 @@ def read_certificate(
     for authority in authorities:
         try:
             certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             continue
         return certificate
     raise Untrusted("No authority that this vehicle trusts has issued the new certificate.")

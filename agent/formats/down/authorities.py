@@ -9,7 +9,7 @@ from its enrolment.
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from agent.errors import Permanent
 
@@ -17,6 +17,16 @@ DOCUMENT_BYTES: Final = 16_384
 """The size limit of the document.  A certificate has some 700 bytes in PEM."""
 MOST: Final = 8
 """The greatest number of authorities.  A rotation needs two."""
+
+_FAULTS: Final = (
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+)
+"""The errors of `cryptography` for a certificate that is malformed, or not signed with its own key."""
 
 
 def parse_authorities(document: bytes, source: str) -> tuple[x509.Certificate, ...]:
@@ -34,7 +44,7 @@ def parse_authorities(document: bytes, source: str) -> tuple[x509.Certificate, .
         try:
             is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
             certificate.verify_directly_issued_by(certificate)
-        except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature) as error:
+        except _FAULTS as error:
             raise Permanent(f"{source}: certificate {number} is not a self-signed authority ({error}).") from error
         if not is_authority:
             raise Permanent(f"{source}: certificate {number} may not issue certificates, so it is no authority.")
