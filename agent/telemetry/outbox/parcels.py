@@ -8,6 +8,7 @@ Any thread may enqueue parcels, but only one thread at a time may take parcels o
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -77,6 +78,21 @@ class ParcelQueue:
             parcel = self._parcels.popleft()
             self.size_bytes -= parcel.size_bytes
             return parcel
+
+    def take_windows(self) -> list[Parcel]:
+        """Remove and return the parcels that hold windows, in order.  No append may be in doubt."""
+        assert self.doubt is None
+        with self._turn:
+            windows = [parcel for parcel in self._parcels if parcel.window is not None]
+            self._parcels = deque(parcel for parcel in self._parcels if parcel.window is None)
+            self.size_bytes -= sum(parcel.size_bytes for parcel in windows)
+            return windows
+
+    def put_back(self, parcels: Sequence[Parcel]) -> None:
+        """Put parcels back at the front of the queue."""
+        with self._turn:
+            self._parcels.extendleft(reversed(parcels))
+            self.size_bytes += sum(parcel.size_bytes for parcel in parcels)
 
     def shed(self, limit_bytes: int) -> list[Shed]:
         """Remove the oldest parcels until the queue has at most `limit_bytes`, and return the parcels that are lost.

@@ -72,8 +72,11 @@ class Store(Spool):
         clock: Callable[[], Clock] | None = None,
         disk: Disk | None = None,
         open_database: Connect = connect,
+        runtime_folder: Path | None = None,
     ) -> None:
-        super().__init__(folder, limits, clock=clock, disk=disk, open_database=open_database)
+        super().__init__(
+            folder, limits, clock=clock, disk=disk, open_database=open_database, runtime_folder=runtime_folder
+        )
         self.stored = self.writer.stored
         self.promote = self.writer.promote
         self.record_losses = self.writer.record_losses
