@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NamedTuple
 
+from agent import __version__
 from agent.system import log
-from agent.system.arguments import add_command
+from agent.system.arguments import add_command, add_version
 from agent.system.command_line import complain, ended
 
 
@@ -38,7 +39,7 @@ COMMANDS: Final = {
         "headunit-agent decode --dbc can0=powertrain.dbc --dbc can1=body.dbc --log drive.log.zst --out drive.parquet",
     ),
     "replay": _Command(
-        "run the configured agent on a recorded log until everything is delivered",
+        "run the configured agent on a recorded log until everything is delivered, under campaigns named replay:NAME",
         "headunit-agent replay --config agent.toml --log drive.log --speed 10",
     ),
     "demo": _Command("demonstrate vehicle and cloud in one drive, and check every sample", "headunit-agent demo"),
@@ -76,6 +77,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         description="Send CAN data to the fleet, and apply the signed toggles and campaigns of the fleet.",
         epilog="'headunit-agent COMMAND --help' shows each command with an example.",
     )
+    add_version(parser, __version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, example) in COMMANDS.items():
         if name in PASSED_ON:

@@ -1,11 +1,11 @@
-"""The three kinds of errors in this project, and helpers that suggest a known name for a misspelt name.  Pure.
+"""The kinds of errors in this project, and helpers that suggest a known name for a misspelt name.  Pure.
 
 Raise the most specific kind, and chain the cause.  Word the message for the person who has to act: name the file, the
 key, the frame or the peer, and the remedy.  Only the supervisor (`agent.runtime.supervisor`) and the receiver's intake
 (`fleet.receiving.intake`) catch errors of any kind.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -23,6 +23,14 @@ class Transient(AgentError):
 
 class Permanent(AgentError):
     """An error in the input, such as a configuration, a database or a log file.  Report it; a retry would not help."""
+
+
+class Mistakes(Permanent):
+    """Several errors in one input; `each` has the message of each, so that all can be corrected at once."""
+
+    def __init__(self, each: Sequence[str]) -> None:
+        super().__init__("; ".join(each))
+        self.each = tuple(each)
 
 
 class Untrusted(AgentError):

@@ -50,16 +50,12 @@ class Words:
     def word(self, offset: int, big_endian: bool) -> NDArray[np.int64]:
         """Return the 8 bytes of each frame from byte `offset` on, as an integer (n,).
 
-        Bytes beyond the width count as zero.
+        These bytes must lie within the width.
         """
         word = self._words.get((offset, big_endian))
         if word is None:
             if big_endian:
                 word = self.word(offset, False).byteswap()
-            elif offset >= WORD_BYTES * self._data.shape[1]:
-                # A signal lies beyond the width only if it does not fit its message.  The decoder refuses frames that
-                # select it.
-                word = np.zeros_like(self.word(0, False))
             elif offset % WORD_BYTES == 0:
                 word = self._data[:, offset // WORD_BYTES]
                 word = (word if self._rows is None else word.take(self._rows)).astype(np.int64, copy=False)

@@ -2,8 +2,9 @@
 
 Each bus has one file, `<key>.plan`.  The file holds a SHA-256 digest (32 bytes), followed by the BusPlan in
 MessagePack.  The digest covers the MessagePack bytes.  The key is a SHA-256 over everything that determines the plan:
-the contents and formats of the databases in their order, the match mode, the code that reads and compiles them, and the
-version of cantools.  A changed database therefore has a new key, and its old plan is never read.
+the names, contents, formats, encodings and chosen buses of the databases in their order, the match mode, the code that
+reads and compiles them, and the version of cantools.  A changed database therefore has a new key, and its old plan is
+never read.
 
 A file is checked before it is used: its digest, its types, and every index and length that the decoder relies on.  If a
 check fails, the plan is compiled again and the file is replaced.
@@ -14,8 +15,9 @@ read or written makes a start slower, but never prevents it.
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -23,15 +25,21 @@ import msgspec
 from can_dbc import database
 from can_dbc.compile import compile_plan
 from can_dbc.plan import HEADER_IDS, BusPlan, Match, MessagePlan, MultiplexerPlan, match_key
-from can_dbc.values import WORD_BITS, Kind
+from can_dbc.values import FLOAT_OF_BITS, WORD_BITS
 
 SUFFIX: Final = ".plan"
 KEPT: Final = 16  # files, enough for all buses of a vehicle before and after a change of its databases
 MAX_BYTES: Final = 64 * 1024 * 1024  # A database of 5 MB makes a plan of 2 MB.
 _DIGEST_BYTES: Final = 32
+NO_ENCODINGS: Final[Mapping[Path, str]] = MappingProxyType({})
 _MOST_BYTES: Final = 65_535  # the longest message that database.py accepts
-_CODE: Final = ("plan.py", "compile.py", "values.py", "database.py", "cache.py")
-_FLOAT_BITS: Final = {Kind.FLOAT16: 16, Kind.FLOAT32: 32, Kind.FLOAT64: 64}
+_CODE: Final = (
+    *("plan.py", "compile.py", "defects.py", "description.py", "values.py", "database.py", "encodings.py", "cache.py"),
+    *("buses.py", "by_cantools.py", "arxml.py", "compu_method.py", "kcd.py", "sym.py", "noted.py"),
+    *("dbc_reader/statements.py", "dbc_reader/entries.py", "dbc_reader/multiplexing.py", "dbc_reader/describing.py"),
+    *("dbc_reader/reader.py", "dbc_reader/notes.py"),
+)
+_BITS_OF_FLOAT: Final = {kind: bits for bits, kind in FLOAT_OF_BITS.items()}
 
 
 class PlanCache:
@@ -54,13 +62,15 @@ class PlanCache:
         self.compiled = 0
         self.problem: str | None = None
 
-    def plan(self, files: Sequence[Path], match: Match) -> BusPlan:
+    def plan(self, files: Sequence[Path], match: Match, encodings: Mapping[Path, str] = NO_ENCODINGS) -> BusPlan:
         """Return the plan of the bus that the databases `files` describe together; an earlier file takes precedence.
+
+        `encodings` has the encodings of the files for which the owner names one.
 
         Raises: DatabaseError if a database cannot be read or compiled.
         """
         contents = [(file, *database.read(file)) for file in files]
-        path = self._folder / f"{_key(contents, match)}{SUFFIX}"
+        path = self._folder / f"{_key(contents, match, encodings)}{SUFFIX}"
         plan = _read(path, match)
         # Importing cantools in this process would keep its memory allocated, so another process compiles first.
         if plan is None and self._compile_ahead is not None:
@@ -68,7 +78,10 @@ class PlanCache:
             compile_ahead()
             plan = _read(path, match)
         if plan is None:
-            plan = compile_plan([database.parse(content, kind, str(file)) for file, content, kind in contents], match)
+            plan = compile_plan(
+                [database.parse(content, kind, str(file), encodings.get(file)) for file, content, kind in contents],
+                match,
+            )
             self.compiled += 1
             self._keep(path, plan)
         return plan
@@ -122,12 +135,13 @@ def from_bytes(content: bytes, match: Match) -> BusPlan | None:
     return plan
 
 
-def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match) -> str:
+def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match, encodings: Mapping[Path, str]) -> str:
     # Each item is hashed on its own first.  Otherwise the same bytes, divided differently, would give the same key.
     parts = [b"can_dbc plan", _cantools_version().encode(), match.encode()]
-    parts += [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-    for _, content, kind in contents:
-        parts += [kind.encode(), content]
+    parts += [(Path(__file__).parent / name).read_bytes() for name in _CODE]
+    for file, content, kind in contents:
+        # Notes name the file, and its name may choose a bus, so the same content under another name has another plan.
+        parts += [kind.encode(), content, str(file).encode(errors="surrogateescape"), encodings.get(file, "").encode()]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
@@ -194,7 +208,7 @@ def _is_sound(message: MessagePlan) -> bool:
     return (
         0 <= message.can_id < 1 << (29 if message.extended else 11)
         and 0 <= message.length <= _MOST_BYTES
-        and message.defect in (None, "layout", "container")
+        and message.defect in (None, "container")
         and all(_fits(message, number) for number in range(count))
         and all(_selects(message, multiplexer) for multiplexer in message.multiplexers)
         and len({m.signal for m in message.multiplexers}) == len(message.multiplexers)
@@ -205,19 +219,15 @@ def _fits(message: MessagePlan, number: int) -> bool:
     signal = message.signals[number]
     if not (signal.start >= 0 and 1 <= signal.bits <= WORD_BITS):
         return False
-    if signal.bits != _FLOAT_BITS.get(signal.kind, signal.bits):
+    if signal.bits != _BITS_OF_FLOAT.get(signal.kind, signal.bits):
         return False
     if signal.multiplexer is not None:
         selecting = [m for m in message.multiplexers if m.signal == signal.multiplexer]
         if not selecting or not set(signal.multiplexer_ids) <= set(selecting[0].numbers):
             return False
-        broken = selecting[0].broken
-        excused = bool(signal.multiplexer_ids) and set(signal.multiplexer_ids) <= broken
-    else:
-        excused = bool(signal.multiplexer_ids)
-        if excused:
-            return False
-    return message.defect is not None or excused or signal.first_bit + signal.bits <= 8 * message.length
+    elif signal.multiplexer_ids:
+        return False
+    return signal.first_bit + signal.bits <= 8 * message.length
 
 
 def _selects(message: MessagePlan, multiplexer: MultiplexerPlan) -> bool:
@@ -225,6 +235,5 @@ def _selects(message: MessagePlan, multiplexer: MultiplexerPlan) -> bool:
     return (
         0 <= multiplexer.signal < len(message.signals)
         and list(numbers) == sorted(set(numbers))
-        and multiplexer.broken <= set(numbers)
         and set(multiplexer.named.values()) <= set(numbers)
     )

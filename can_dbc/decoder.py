@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from can_dbc.frames import ERROR, EXTENDED, REMOTE, FrameBlock
 from can_dbc.message_decoder import ContainerDecoder, MessageDecoder, SignalColumns, frames_at
 from can_dbc.plan import EXTENDED_KEY, BusPlan, Match, MessagePlan, match_key, pgn_masked
-from can_dbc.refusals import BUS_SHIFT, ID_BITS, STANDARD_IDS, Refusal, Refused, RefusedFrames
+from can_dbc.refusals import BUS_SHIFT, ID_BITS, STANDARD_IDS, Refusal, Refused, RefusedFrames, Unlisted
 
-__all__ = ["Decoded", "Decoder", "Refusal", "Refused", "SignalColumns", "Wanted"]
+__all__ = ["Decoded", "Decoder", "Refusal", "Refused", "SignalColumns", "Unlisted", "Wanted"]
 
 Wanted = Callable[[int, MessagePlan], Sequence[int]]
 _BUFFER_VALUES: Final = 128  # numpy buffers rows shorter than this, and then shifts them three times as slowly.
@@ -30,7 +30,7 @@ class Decoded(msgspec.Struct, frozen=True, eq=False):
     """Holds the result for one block.
 
     Each frame was decoded into `columns`, refused, taken apart into PDUs, or not wanted.  Likewise, each PDU was
-    decoded, refused or not wanted.
+    decoded, refused or not wanted.  A frame with an unlisted multiplexer number is decoded, and counted in `unlisted`.
     """
 
     columns: tuple[SignalColumns, ...]
@@ -50,6 +50,14 @@ class Decoded(msgspec.Struct, frozen=True, eq=False):
     def refusals(self) -> tuple[Refusal, ...]:
         """Return the refused frames, counted by reason and identifier.  The result is computed on each access."""
         return self._refused.by_identifier()
+
+    @property
+    def unlisted(self) -> tuple[Unlisted, ...]:
+        """Return the number of frames whose multiplexer has a number that the database does not list.
+
+        They are decoded without the signals that the multiplexer selects.  The result is computed on each access.
+        """
+        return self._refused.unlisted()
 
     @property
     def refused(self) -> Counter[Refused]:

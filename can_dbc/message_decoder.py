@@ -84,8 +84,8 @@ class MessageDecoder:
         self._bus, self._plan, self._wanted = bus, plan, wanted
         self.has_source = has_source
         self._defect = None if plan.defect is None else Refused(plan.defect)
-        # Multiplexers are always decoded, after the wanted signals, because they decide whether a frame is refused.
-        # Refusal must not depend on how many signals of a frame are wanted.
+        # Multiplexers are always decoded, after the wanted signals, because they decide what a frame holds.  The count
+        # of unlisted numbers must not depend on how many signals of a frame are wanted.
         rows = list(wanted) + [m.signal for m in plan.multiplexers if m.signal not in wanted]
         cut = [plan.signals[index] for index in rows]
         self._extraction = None
@@ -118,37 +118,25 @@ class MessageDecoder:
             rows, t_ns, raw = rows[enough], t_ns[enough], raw[:, enough]
         valid = None
         if self._selectors:
-            valid, unlisted, broken = self._select(raw)
-            if (wrong := unlisted | broken).any():
-                refused.add(Refused.MUX, rows[unlisted], name)
-                refused.add(Refused.LAYOUT, rows[broken & ~unlisted], name)
-                rows, t_ns, raw, valid = rows[~wrong], t_ns[~wrong], raw[:, ~wrong], valid[:, ~wrong]
-                if not len(rows):
-                    return ()
+            valid = self._select(raw, rows, refused)
         count = len(self._wanted)
         shown = valid[:count] if valid is not None and self._selected else None
         if len(raw) > count:
             raw = raw[:count]
         return (SignalColumns(self._bus, self._plan, rows, t_ns, self._wanted, raw, shown),)
 
-    def _select(self, raw: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return three boolean arrays: valid signals (signals, n), unlisted frames (n,) and broken frames (n,).
-
-        A frame is unlisted if it has a multiplexer number that the database does not list.  A frame is broken if it
-        selects signals that overlap or exceed the message.  Unlisted and broken frames must be refused.
-        """
+    def _select(self, raw: NDArray[np.int64], rows: NDArray[np.intp], refused: RefusedFrames) -> NDArray[np.bool_]:
+        """Return which signals (signals, n) the multiplexers of each frame select, and count unlisted numbers."""
         # A multiplexer comes before the multiplexers that it selects.  The validity of each multiplexer is therefore
         # known before its number is looked up.
         valid = np.ones(raw.shape, np.bool_)
-        unlisted = np.zeros(raw.shape[1], np.bool_)
-        broken = np.zeros(raw.shape[1], np.bool_)
         for selector in self._selectors:
             asked = valid[selector.row]
             column = selector.columns(raw[selector.row])
-            unlisted |= asked & (column == selector.unlisted)
-            broken |= asked & selector.broken[column]
+            unlisted = asked & (column == selector.unlisted)
+            refused.add_unlisted(rows[unlisted], self._plan.name, selector.name)
             valid[selector.children] = selector.table[:, column] & asked
-        return valid, unlisted, broken
+        return valid
 
 
 class ContainerDecoder:

@@ -30,6 +30,13 @@ class Match(StrEnum):
     PGN = "pgn"
 
 
+def first_bit(start: int, *, big_endian: bool) -> int:
+    """Return how many bits lie before the signal with the DBC start bit `start` (see SignalPlan.first_bit)."""
+    # A DBC numbers the bits of a byte from the least significant bit.  Network order starts at the most significant
+    # bit.
+    return 8 * (start // 8) + 7 - start % 8 if big_endian else start
+
+
 @dataclass(frozen=True, slots=True)
 class SignalPlan:
     """Describes one signal of a message.
@@ -61,27 +68,23 @@ class SignalPlan:
         For a little-endian signal, the bits of a byte are counted from the least significant bit.  For a big-endian
         signal, they are counted from the most significant bit (network order).
         """
-        # A DBC numbers the bits of a byte from the least significant bit.  Network order starts at the most significant
-        # bit.
-        return 8 * (self.start // 8) + 7 - self.start % 8 if self.big_endian else self.start
+        return first_bit(self.start, big_endian=self.big_endian)
 
 
 @dataclass(frozen=True, slots=True)
 class MultiplexerPlan:
     """Describes a signal that selects other signals.
 
-    `signal` is the index of the signal.  `numbers` (ascending) are the multiplexer numbers that the database lists; a
-    frame with another number is refused.  `broken` are the numbers for which the selected signals overlap or exceed the
-    message.
+    `signal` is the index of the signal.  `numbers` (ascending) are the multiplexer numbers that the database lists.  A
+    frame with another number holds none of the signals that this one selects.
 
     A raw value that is a key of `named` stands for the multiplexer number `named[raw]`.  Any other raw value stands for
-    the whole part of raw * scale + offset, because cantools selects by the scaled value.  Integers are computed
+    the integer part of raw * scale + offset, because cantools selects by the scaled value.  Integers are computed
     exactly.
     """
 
     signal: int
     numbers: tuple[int, ...]
-    broken: frozenset[int]
     named: Mapping[int, int]
     scale: int | float
     offset: int | float

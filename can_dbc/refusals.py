@@ -25,8 +25,6 @@ class Refused(StrEnum):
 
     UNKNOWN = "unknown"  # no message of the bus has this identifier
     SHORT = "short"  # the frame has fewer data bytes than its message
-    MUX = "mux"  # the database does not list the multiplexer number of the frame
-    LAYOUT = "layout"  # the signals overlap or exceed the message
     CONTAINER = "container"  # the container contradicts itself, or lies in another container
     LONG = "long"  # the frame has more data bytes than the container allows
     TRUNCATED = "truncated"  # a PDU reaches beyond the data of its frame
@@ -50,9 +48,22 @@ class Refusal(msgspec.Struct, frozen=True):
     frames: int
 
 
+class Unlisted(msgspec.Struct, frozen=True):
+    """Counts the frames that were decoded without what a multiplexer selects, because its number is not listed.
+
+    For contained messages, `frames` counts PDUs instead of frames.
+    """
+
+    bus: int
+    message: str
+    multiplexer: str
+    frames: int
+
+
 class RefusedFrames:
     """Collects the refused frames of a block, each with its row in the block, the reason and the name of the message.
 
+    It also collects the frames that were decoded in part, because the database does not list their multiplexer number.
     `containers` counts the frames that were taken apart, and `pdus` counts the PDUs in them.
     """
 
@@ -60,11 +71,26 @@ class RefusedFrames:
         self.containers = self.pdus = 0
         self._block = block
         self._rows: list[tuple[Refused, str | None, NDArray[np.intp]]] = []
+        self._unlisted: list[tuple[str, str, NDArray[np.intp]]] = []
 
     def add(self, kind: Refused, rows: NDArray[np.intp], message: str | None) -> None:
         """Add the frames at `rows`, refused for the reason `kind`.  `rows` may be empty."""
         if len(rows):
             self._rows.append((kind, message, rows))
+
+    def add_unlisted(self, rows: NDArray[np.intp], message: str, multiplexer: str) -> None:
+        """Add the frames at `rows`, in which `multiplexer` has a number that the database does not list."""
+        if len(rows):
+            self._unlisted.append((message, multiplexer, rows))
+
+    def unlisted(self) -> tuple[Unlisted, ...]:
+        """Return the number of frames with unlisted numbers for each bus and multiplexer."""
+        found: Counter[tuple[int, str, str]] = Counter()
+        for message, multiplexer, rows in self._unlisted:
+            for bus, frames in enumerate(np.bincount(self._block.bus[rows]).tolist()):
+                if frames:
+                    found[bus, message, multiplexer] += frames
+        return tuple(Unlisted(*identity, frames) for identity, frames in found.items())
 
     def by_kind(self) -> Counter[Refused]:
         """Return the number of refused frames for each reason.  This is cheap."""

@@ -19,6 +19,7 @@ class Selector:
     def __init__(self, multiplexer: MultiplexerPlan, plan: MessagePlan, rows: Sequence[int]) -> None:
         self._multiplexer = multiplexer
         self._signal: SignalPlan = plan.signals[multiplexer.signal]
+        self.name = self._signal.name
         self.row = rows.index(multiplexer.signal)
         numbers = multiplexer.numbers
         self.unlisted = len(numbers)
@@ -29,7 +30,6 @@ class Selector:
         for row, child in enumerate(children):
             for number in plan.signals[rows[child]].multiplexer_ids:
                 self.table[row, self._column_of[number]] = True
-        self.broken = np.array([number in multiplexer.broken for number in numbers] + [False], np.bool_)
         raws = {as_raw(self._signal.kind, self._signal.bits, n): c for n, c in self._column_of.items()}
         listed = sorted((raw, column) for raw, column in raws.items() if raw is not None)
         self._raws = np.array([raw for raw, _ in listed] + [np.iinfo(np.int64).max], np.int64)

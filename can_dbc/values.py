@@ -27,6 +27,10 @@ class Kind(IntEnum):
     FLOAT64 = 5
 
 
+FLOAT_OF_BITS: Final[Mapping[int, Kind]] = {16: Kind.FLOAT16, 32: Kind.FLOAT32, 64: Kind.FLOAT64}
+"""The kind of an IEEE float by its number of bits."""
+
+
 class Scaled(Protocol):
     """A signal with the properties that are needed to convert its raw values."""
 

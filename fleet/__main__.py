@@ -6,17 +6,19 @@ duckdb, pyarrow) only when it runs.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
 from agent.errors import Permanent
 from agent.system import log
-from agent.system.arguments import add_command, add_json
+from agent.system.arguments import add_command, add_json, add_version
 from agent.system.command_line import ended
 from fleet.commands import compact, enrol, init, publish, query, receive, revoke, simulate
-from fleet.commands.arguments import add_fleet_argument
+from fleet.commands.arguments import INSTALL, add_fleet_argument
 from fleet.commands.output import complain
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
@@ -29,6 +31,19 @@ _COMMANDS: Final[Mapping[str, ModuleType]] = {
     "compact": compact,
     "query": query,
 }
+
+
+def program() -> NoReturn:
+    """Run the command of the command line, and exit with its status.
+
+    If argparse ends the command, for example after `--help`, the interpreter ends as usual.
+    """
+    status = main()
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    # Threads of Arrow may still read ahead from an object store.  They would hang or crash an interpreter that ends
+    # (fleet.lake.data_set), so the process exits at once.  `main` has flushed the output.
+    os._exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,9 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        raise Permanent(
-            f"The package {error.name} is not installed. Install it with: pip install 'headunit-agent[fleet]'"
-        ) from error
+        raise Permanent(f"The package {error.name} is not installed. {INSTALL}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the cloud side of headunit-agent: keys, vehicles, pushes and telemetry.",
         epilog="'fleet COMMAND --help' explains a command and shows an example.",
     )
+    add_version(parser, version("headunit-agent"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
         added = add_command(
@@ -75,4 +89,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

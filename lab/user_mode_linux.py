@@ -108,7 +108,7 @@ def run(
 def compile_sources() -> None:
     """Compile all modules of the project, once for each process that boots machines.
 
-    Inside, the file system is read-only, so each process there would compile every module that has no compiled file.
+    The file system of a machine is read-only, so each process in it would compile every module without a compiled file.
     """
     subprocess.run([sys.executable, "-m", "compileall", "-q", *COMPILED], cwd=ROOT, check=True)
 

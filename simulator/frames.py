@@ -5,15 +5,16 @@ same frames, bit for bit, however the drive is cut into blocks.  A verifier can 
 vehicle sent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import cantools.database
 import numpy as np
+from cantools.database.can import Database, Message
 
 import can_dbc
-from can_dbc.database import load
 from can_dbc.frames import FrameBlock, concatenate
 from simulator import body, powertrain
 from simulator.sender import Bus
@@ -38,15 +39,15 @@ def frames(
     on each bus, but both buses may have a frame at the same time.  A block holds about `chunk_s` seconds, but the
     frames themselves do not depend on `chunk_s`.
 
-    Raises: DatabaseError if the installation lacks the databases.
+    Raises: OSError if the installation lacks the databases.
     """
     start_us = start_ns // 1_000
     # Times are whole microseconds, because sums of floats would differ between one long drive and its chunks.
     end_us = None if duration_s is None else round(duration_s * 1_000_000)
     cycle = UrbanCycle(seed)
     senders = [
-        Bus(0, seed, start_us, load(POWERTRAIN_DBC).messages, powertrain.SAMPLERS),
-        Bus(1, seed, start_us, load(BODY_DBC).messages, body.SAMPLERS),
+        Bus(0, seed, start_us, _messages(POWERTRAIN_DBC), powertrain.SAMPLERS),
+        Bus(1, seed, start_us, _messages(BODY_DBC), body.SAMPLERS),
     ]
     begin_us, position = 0, 0
     waiting: FrameBlock | None = None
@@ -63,6 +64,13 @@ def frames(
             yield replace(block.slice(0, through), first=position)
         position += through
         begin_us = until_us
+
+
+def _messages(database: Path) -> Sequence[Message]:
+    # The simulator needs the cycle times and limits of cantools' objects, which our reader of databases leaves out.
+    loaded = cantools.database.load_string(database.read_text(encoding="utf-8"), "dbc")
+    assert isinstance(loaded, Database)
+    return loaded.messages
 
 
 def _in_time_order(blocks: list[FrameBlock]) -> FrameBlock:

@@ -6,7 +6,9 @@ touch the world, so a new pure file must be added to PURE.
 """
 
 import ast
+import re
 from fnmatch import fnmatch
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,14 @@ agent/commands/config_option.py agent/commands/long_form.py agent/commands/statu
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
-agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/toggles.py
+agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
+agent/formats/down/toggles.py agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
 agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
 agent/serve/connections.py
-agent/sources/ring_layout.py
+agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
+agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
 agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py
 agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
@@ -37,13 +41,15 @@ agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py ag
 agent/telemetry/uplink/late_answers.py
 agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
-can_dbc/bits.py can_dbc/compile.py can_dbc/containers.py can_dbc/decoder.py can_dbc/errors.py can_dbc/frames.py
-can_dbc/message_decoder.py can_dbc/plan.py can_dbc/refusals.py can_dbc/selector.py can_dbc/values.py
+can_dbc/arxml.py can_dbc/bits.py can_dbc/buses.py can_dbc/compile.py can_dbc/compu_method.py can_dbc/containers.py
+can_dbc/dbc_reader/*.py can_dbc/decoder.py can_dbc/defects.py can_dbc/description.py can_dbc/encodings.py
+can_dbc/errors.py can_dbc/frames.py can_dbc/kcd.py can_dbc/message_decoder.py can_dbc/noted.py
+can_dbc/plan.py can_dbc/sym.py can_dbc/refusals.py can_dbc/selector.py can_dbc/values.py
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
 fleet/receiving/totals.py
 fleet/state/access_list.py fleet/state/certificates.py
-lab/demo/oracle_campaigns.py lab/simulate/extrapolate.py lab/simulate/report.py
+lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py
 """.split()
 
@@ -149,7 +155,8 @@ def test_imports_point_one_way(name: str) -> None:
     rooms = [room for room in MAY_IMPORT if _within(module, room)]
     allowed = set(rooms).union(*(MAY_IMPORT[room] for room in rooms)) if rooms else SHELLS[module.split(".")[0]]
     for imported in _imports(name):
-        if imported.split(".")[0] in PACKAGES:
+        # The package `agent` itself holds nothing but the version of the distribution.
+        if imported.split(".")[0] in PACKAGES and imported != "agent":
             assert any(_within(imported, room) for room in allowed), f"{name} imports {imported}"
 
 
@@ -176,6 +183,47 @@ def test_no_file_waits_with_a_function_that_can_hide_a_cancellation() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "wait_for" and ast.unparse(node.value) == "asyncio"
     ]
     assert not waits
+
+
+GROUP = re.compile(r"(?<![\w.:])(?:[0-9a-fA-F]{0,4}:[0-9a-fA-F:]+|\d{1,3}(?:\.\d{1,3}){3})(?![\w.])")
+
+
+def _multicast_groups(text: str) -> list[str]:
+    """Return the multicast groups in `text` whose packets can leave the machine."""
+    found = []
+    for word in GROUP.findall(text):
+        try:
+            address = ip_address(word)
+        except ValueError:
+            continue
+        # Groups of interface scope (ff01) stay on the machine (RFC 4291, section 2.7); IPv4 has no such groups.
+        if address.is_multicast and not word.lower().startswith("ff01:"):
+            found.append(word)
+    return found
+
+
+def _texts() -> list[str]:
+    tops = ("tests", "lab", "bench", *PACKAGES)
+    files = {path for top in tops for path in (ROOT / top).rglob("*.py")} - {Path(__file__)}
+    return sorted(str(path.relative_to(ROOT)) for path in files)
+
+
+def test_no_program_and_no_test_sends_multicast_that_leaves_the_machine() -> None:
+    assert {name: groups for name in _texts() if (groups := _multicast_groups((ROOT / name).read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('group = "ff15:7079:7468:6f6e:6465:6d6f:6d63:6173"', ["ff15:7079:7468:6f6e:6465:6d6f:6d63:6173"]),
+        ("channel='239.74.163.2'", ["239.74.163.2"]),
+        ("FF02::1 and ff0e::7", ["FF02::1", "ff0e::7"]),
+        ('"224.0.0.1:4000"', ["224.0.0.1"]),
+        ("ff01::7079 ::1 127.0.0.1 10.0.0.1 12:30:45 a::b x = y[1:2]", []),
+    ],
+)
+def test_the_search_finds_groups_of_every_form(text: str, found: list[str]) -> None:
+    assert _multicast_groups(text) == found
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IMPORT))

@@ -11,15 +11,16 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.commands.config_option import add_config
-from agent.errors import AgentError, Permanent, did_you_mean
+from agent.errors import AgentError, Mistakes, Permanent, did_you_mean
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
-from agent.runtime.configured_sources import make_source, source_buses
+from agent.runtime.configured_sources import NO_SOURCES, make_source, source_buses
 from agent.runtime.limits import Limits
 from agent.settings import identity as identities
 from agent.settings import settings as configuration
@@ -28,7 +29,7 @@ from agent.settings.sections import PacketRingSettings, PythonCanSettings, Telem
 from agent.settings.settings import Loaded
 from agent.sources import Source, interfaces, ring_socket
 from agent.system import durable
-from agent.system.arguments import add_json
+from agent.system.arguments import add_json, add_strict
 from agent.system.command_line import complain
 from agent.system.secrecy import forbid_dumps
 from agent.telemetry.collect.signal_tables import SignalTables
@@ -43,13 +44,19 @@ _T = TypeVar("_T")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_config(parser)
+    parser.add_argument(
+        "--encoding",
+        metavar="CODE",
+        help="try this encoding for the databases (DBC, SYM) that have no key `encoding` in the configuration",
+    )
+    add_strict(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report on stdout and each problem on stderr; return 0 if there is no problem."""
     forbid_dumps()  # The check reads the device key, as the agent does.
-    report = check(options.config)
+    report = check(options.config, encoding=options.encoding, strict=options.strict)
     for problem in report.problems:
         complain("headunit-agent", problem)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report)
@@ -89,7 +96,7 @@ class Report:
         try:
             return work()
         except AgentError as error:
-            self.problems.append(str(error))
+            self.problems += error.each if isinstance(error, Mistakes) else [str(error)]
             return None
 
 
@@ -100,15 +107,23 @@ def _lines(fact: Any) -> list[str]:
     return [", ".join(fact)] if isinstance(fact, list) else [str(fact)]
 
 
-def check(file: Path) -> Report:
-    """Check the configuration `file` and everything that it names."""
+def check(file: Path, *, encoding: str | None = None, strict: bool = False) -> Report:
+    """Check the configuration `file` and everything that it names.
+
+    `encoding` is for the databases whose encoding the configuration does not name.  If `strict`, notes on databases are
+    problems.
+    """
     report = Report(str(file))
     loaded = report.attempt(lambda: configuration.load(file))
     if loaded is None:
         return report
     _check_identity(loaded, report)
-    plans = {bus: plan for bus in loaded.settings.bus if (plan := report.attempt(lambda b=bus: bus_plan(loaded, b)))}  # type: ignore[misc]
-    _check_databases(plans, report)
+    plans: dict[str, BusPlan] = {}
+    for bus in loaded.settings.bus:
+        plan = report.attempt(partial(bus_plan, loaded, bus, encoding=encoding))
+        if plan is not None:
+            plans[bus] = plan
+    _check_databases(plans, report, strict=strict)
     _check_sources(loaded, report)
     campaigns = report.attempt(lambda: local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)))
     if campaigns is not None:
@@ -129,9 +144,10 @@ def _check_identity(loaded: Loaded, report: Report) -> None:
     report.facts["vehicle"] = identity.vehicle
 
 
-def _check_databases(plans: dict[str, BusPlan], report: Report) -> None:
+def _check_databases(plans: dict[str, BusPlan], report: Report, *, strict: bool) -> None:
     for bus, plan in plans.items():
-        report.notes += [f"bus.{bus}: {note}" for note in plan.notes]
+        found = report.problems if strict else report.notes
+        found += [f"bus.{bus}: {note}" for note in plan.notes]
     report.facts["buses"] = {
         bus: {"messages": len(plan.messages), "signals": sum(len(message.signals) for message in plan.with_contained)}
         for bus, plan in plans.items()
@@ -154,9 +170,7 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
                 f"[bus.{bus}]: no source delivers this bus; the sources deliver {', '.join(buses) or 'no bus'}"
             )
     if not loaded.settings.sources:
-        report.notes.append(
-            "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles"
-        )
+        report.notes.append(f"{loaded.file}: {NO_SOURCES}")
     report.facts["sources"] = [source.name for source in sources]
     for number, configured in enumerate(loaded.settings.sources):
         if isinstance(configured, PythonCanSettings):

@@ -1,12 +1,13 @@
 """`headunit-agent decode`: decodes a recorded log into a table of samples (see `agent.commands.sample_tables`).
 
-A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.
+A frame that cannot be decoded does not end the command.  Such frames are counted by reason, bus and message.  If the
+end of the log is missing, the table still has all whole frames, but the command fails.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,11 +17,12 @@ from tqdm import tqdm
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
 from agent.errors import Permanent
+from agent.sources.logs import Truncated
 from agent.sources.replay import read_blocks
-from agent.system.arguments import add_json, bus_and_file
+from agent.system.arguments import add_json, add_log_timezone, add_strict, bus_and_file, file_and_encoding
 from agent.system.command_line import printable
 from can_dbc.compile import compile_plan
-from can_dbc.database import load
+from can_dbc.database import load, needs_encoding
 from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
 from can_dbc.errors import DatabaseError
 from can_dbc.frames import FrameBlock
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="[BUS=]F",
         help="a database (DBC, ARXML, KCD, SYM) for one bus, or for all buses without BUS=; may be repeated, and the "
-        "first database that has a message is used",
+        "first database that has a message is used; F#NAME is the bus NAME of a file that describes several",
     )
     parser.add_argument(
         "--match",
@@ -56,7 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Match.EXACT.value,
         help="find messages by their whole identifier (exact, the default) or by their J1939 parameter group number",
     )
+    parser.add_argument(
+        "--encoding",
+        type=file_and_encoding,
+        action="append",
+        default=[],
+        metavar="[F=]CODE",
+        help="the encoding of the database F (DBC, SYM), or of all of them without F=, such as gbk or cp1250; "
+        "without this option the encoding is detected, or guessed with a note; may be repeated",
+    )
+    add_strict(parser)
     parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
+    add_log_timezone(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -68,14 +81,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Decode the log, print the summary and return 0.  Raises: Permanent if a file cannot be read or written."""
+    """Decode the log, print the summary and return 0.
+
+    Raises: Permanent if a file cannot be read or written.  Truncated, after the summary, if the log's end is missing.
+    """
     databases: dict[str | None, list[Path]] = {}
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
     summary = decode_log(
-        options.log, databases, options.out, match=Match(options.match), buses=options.bus, progress=True
+        options.log,
+        databases,
+        options.out,
+        reading=DatabaseReading(Match(options.match), dict(options.encoding), options.strict),
+        buses=options.bus,
+        progress=True,
+        zone=options.log_timezone,
     )
     print(json.dumps(summary.as_dict(), indent=2) if options.json else _text(summary))
+    if summary.truncated:
+        raise Truncated(summary.truncated)
     return 0
 
 
@@ -92,6 +116,11 @@ def _text(summary: "DecodeSummary") -> str:
         for bus, frames in buses.items():
             named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
             lines.append(f"{reason:<10}{bus}: {named}")
+    for bus, frames in summary.unlisted.items():
+        named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
+        lines.append(
+            f"unlisted  {bus}: {named}: decoded without what the multiplexer selects, because no signal has its number"
+        )
     return "\n".join(map(printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
@@ -105,6 +134,9 @@ class DecodeSummary:
 
     `unknown[bus][identifier]` and `errors[reason][bus][message]` count frames.  Identifiers have the notation of
     candump: 3 hex digits for 11 bits, 8 for 29.  In `errors`, the identifier replaces the name of an unknown message.
+    `unlisted[bus][Message.Multiplexer]` counts decoded frames whose multiplexer has a number that the database does not
+    list, so that they lack the signals that it selects.
+    `truncated` says that the end of the log is missing; it is empty for a whole log.
     """
 
     log: str
@@ -116,7 +148,9 @@ class DecodeSummary:
     samples: int = 0
     unknown: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    unlisted: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    truncated: str = ""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,6 +165,10 @@ class DecodeSummary:
         self.decoded += sum(len(columns.rows) for columns in decoded.columns)
         for refusal in decoded.refusals:
             self._refused(refusal, block.buses[refusal.bus])
+        for unlisted in decoded.unlisted:
+            frames = self.unlisted.setdefault(block.buses[unlisted.bus], {})
+            name = f"{unlisted.message}.{unlisted.multiplexer}"
+            frames[name] = frames.get(name, 0) + unlisted.frames
 
     def _refused(self, refusal: Refusal, bus: str) -> None:
         identifier = f"{refusal.can_id:0{8 if refusal.extended else 3}X}"
@@ -140,28 +178,52 @@ class DecodeSummary:
         frames[name] = frames.get(name, 0) + refusal.frames
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseReading:
+    """Says how databases are read.
+
+    `match` says how messages are found.  `encodings` are those that the user named; the key None stands for every file
+    that does not name its encoding.  If `strict`, a database with notes is refused.
+    """
+
+    match: Match = Match.EXACT
+    encodings: Mapping[Path | None, str] = field(default_factory=dict)
+    strict: bool = False
+
+    def encoding_of(self, path: Path) -> str | None:
+        """Return the encoding that the user named for the database `path`, or None."""
+        return self.encodings.get(path, self.encodings.get(None) if needs_encoding(path) else None)
+
+
 def decode_log(
     log: Path,
     databases: Mapping[str | None, Sequence[Path]],
     out: Path | None = None,
     *,
     match: Match = Match.EXACT,
+    reading: DatabaseReading | None = None,
     buses: Sequence[str] | None = None,
     progress: bool = False,
+    zone: str = "",
 ) -> DecodeSummary:
     """Decode `log` with `databases` and write its samples to `out`; without `out`, only count frames and samples.
 
-    The keys of `databases` are buses; None stands for every bus.  `buses` selects buses of the log; None selects all.
-    `progress` shows a progress bar on a terminal.
+    The keys of `databases` are buses; None stands for every bus.  `reading` is used in place of `match`, if it is
+    given.  `buses` selects buses of the log; None selects all.  `progress` shows a progress bar on a terminal.  `zone`
+    is the time zone of dates in the log that name none.
+
+    If the end of the log is missing, the table has all whole frames, and `truncated` of the summary says what is
+    missing.
 
     Raises: Permanent if the log, a database or the output cannot be read or written.
     """
     started = time.monotonic()
-    summary = DecodeSummary(str(log), match.value)
-    plans = _Plans(databases, match, summary.notes)
+    reading = DatabaseReading(match) if reading is None else reading
+    summary = DecodeSummary(str(log), reading.match.value)
+    plans = _Plans(databases, reading, summary.notes)
     form = LongForm()
     with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
-        for block in read_blocks(log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at):
+        for block in _whole_blocks(log, buses, zone, bar, summary):
             decoded = plans.decoder(block.buses).decode(block)
             summary.count(decoded, block)
             samples = form.arrange(decoded, block)
@@ -174,16 +236,40 @@ def decode_log(
     return summary
 
 
+def _whole_blocks(
+    log: Path, buses: Sequence[str] | None, zone: str, bar: "_Bar", summary: DecodeSummary
+) -> Iterator[FrameBlock]:
+    """Yield the blocks of the log.  If its end is missing, set `truncated` of `summary` after the whole frames.
+
+    Raises: Truncated if the end is missing and there is no whole frame.
+    """
+    blocks = read_blocks(
+        log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append, zone=zone
+    )
+    try:
+        yield from blocks
+    except Truncated as error:
+        if not summary.frames:
+            raise
+        summary.truncated = str(error)
+
+
 class _Plans:
     """Makes the decoder for the buses of a log, and makes a new decoder when another bus appears.
 
     Notes about the databases are added to the list `notes`.
     """
 
-    def __init__(self, databases: Mapping[str | None, Sequence[Path]], match: Match, notes: list[str]) -> None:
-        self._databases, self._match, self._notes = databases, match, notes
+    def __init__(
+        self, databases: Mapping[str | None, Sequence[Path]], reading: DatabaseReading, notes: list[str]
+    ) -> None:
+        self._databases, self._reading, self._notes = databases, reading, notes
+        known = {path for paths in databases.values() for path in paths}
+        for path in reading.encodings:
+            if path is not None and path not in known:
+                raise Permanent(f"--encoding {path}: this file is no database of --dbc; write its path as --dbc does")
         try:
-            self._loaded = {path: load(path) for paths in databases.values() for path in paths}
+            self._loaded = {path: load(path, reading.encoding_of(path)) for path in sorted(known)}
         except DatabaseError as error:
             raise Permanent(str(error)) from error
         # Parquet fixes the type of a column before the first row, so the type follows from the databases, not from the
@@ -211,9 +297,14 @@ class _Plans:
         # The first database that has an identifier is used, so databases of this bus come before those of all buses.
         paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
         try:
-            plan = compile_plan([self._loaded[path] for path in paths], self._match)
+            plan = compile_plan([self._loaded[path] for path in paths], self._reading.match)
         except DatabaseError as error:
             raise Permanent(f"{', '.join(map(str, paths))}: {error}") from error
+        if self._reading.strict and plan.notes:
+            raise Permanent(
+                f"--strict: the databases of {bus} have {len(plan.notes)} mistakes; correct them:\n"
+                + "\n".join(plan.notes)
+            )
         self._notes.extend(f"{bus}: {note}" for note in plan.notes)
         return plan
 

@@ -19,9 +19,11 @@ def run(options: argparse.Namespace) -> int:
 
     Raises: Permanent if a library of the demonstration is not installed.
     """
+    if importlib.util.find_spec("lab") is None:
+        raise Permanent("Head units do not get the demonstration; run `make demo` in a checkout of the project.")
     if any(importlib.util.find_spec(library) is None for library in _NEEDED):
         raise Permanent(
-            "The demonstration needs further libraries; install them with: pip install 'headunit-agent[fleet,demo]'"
+            "The demonstration needs further libraries. `make demo`, in a checkout of the project, installs them."
         )
     with subprocess.Popen([sys.executable, "-m", "lab.demo", *options.passed_on]) as demonstration:
         while True:

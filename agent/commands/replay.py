@@ -1,4 +1,8 @@
-"""`headunit-agent replay`: runs the configured agent on a recorded log until everything is delivered."""
+"""`headunit-agent replay`: runs the configured agent on a recorded log until everything is delivered.
+
+Its samples reach the fleet's lake under the names `replay:NAME` in place of the campaigns' own names, because a
+recorded drive must not look like one that the vehicle has just made.
+"""
 
 import argparse
 from pathlib import Path
@@ -6,6 +10,7 @@ from pathlib import Path
 from agent.commands.config_option import add_config
 from agent.commands.run import start
 from agent.settings import settings
+from agent.system.arguments import add_log_timezone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", type=Path, required=True, metavar="F", help="the recorded log, which replaces all configured sources"
     )
+    add_log_timezone(parser)
     parser.add_argument(
         "--speed",
         type=_speed,
@@ -29,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     Raises: AgentError if the agent cannot start, or if a component fails for good.
     """
     return start(
-        lambda: settings.with_replay(settings.load(options.config), options.log, options.speed), until_delivered=True
+        lambda: settings.with_replay(settings.load(options.config), options.log, options.speed, options.log_timezone),
+        until_delivered=True,
     )
 
 

@@ -56,7 +56,9 @@ class _ParquetSink:
             import pyarrow.compute
             import pyarrow.parquet
         except ImportError as error:
-            raise Permanent("Parquet needs pyarrow; install headunit-agent[fleet], or write .csv") from error
+            raise Permanent(
+                "Parquet needs pyarrow. Write .csv, or install it in a checkout with: pip install '.[fleet]'"
+            ) from error
         self._arrow, self._form = pyarrow, form
         names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         # A decimal of 20 digits holds every integer of 64 bits, signed or not.

@@ -24,11 +24,15 @@ def _silent_line(status: Mapping[str, Any]) -> str:
 def _agent_lines(status: Mapping[str, Any]) -> list[str]:
     link = status["link"]
     vehicle = status["vehicle"] or "unknown: the identity folder cannot be read"
+    no_source = ["source    none: there are no [[sources]] in agent.toml, so the agent collects nothing"]
     return [
         f"vehicle   {vehicle}  ({status['version']}, up {status['uptime_s']:.0f} s)",
         f"link      {link['state']} to {link['broker']}{_problem(link)}",
         _link_use(link),
-        *(f"source    {source['name']} {source['state']}{_problem(source)}" for source in status["sources"]),
+        *(
+            [f"source    {source['name']} {source['state']}{_problem(source)}" for source in status["sources"]]
+            or no_source
+        ),
     ]
 
 

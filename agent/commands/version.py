@@ -1,4 +1,4 @@
-"""`headunit-agent version`: prints the version of the installed distribution."""
+"""`headunit-agent version`: prints the version of the installed distribution, like the option `--version`."""
 
 import argparse
 import json

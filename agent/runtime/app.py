@@ -15,6 +15,7 @@ from agent.errors import Transient
 from agent.formats.up.columns import Event
 from agent.runtime.assembly import Assembly, now_us
 from agent.runtime.configuration import CampaignFile
+from agent.runtime.configured_sources import NO_SOURCES
 from agent.sources.feeder import State, feed_all
 from agent.system.memory import freeze_lasting_objects
 from agent.system.sd_notify import Notifier
@@ -101,6 +102,8 @@ class Agent:
     def _report_ready(self) -> None:
         parts = self._parts
         self._notifier.ready(f"{len(parts.feeders)} sources, {len(parts.collector.campaigns)} campaigns")
+        if not parts.feeders:
+            log.warning("no_sources", reason=NO_SOURCES)
         log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=__version__)
         freeze_lasting_objects()
 

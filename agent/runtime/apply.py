@@ -52,11 +52,15 @@ def make_applier(
     *,
     flagd_file: FlagdFile,
     local: Sequence[CampaignFile],
+    mark: str = "",
 ) -> "Applier":
-    """Return an applier for all kinds of documents; `local` are the vehicle's own campaigns."""
+    """Return an applier for all kinds of documents; `local` are the vehicle's own campaigns.
+
+    The names of all campaigns will begin with `mark`.
+    """
     effects: dict[str, Effect] = {
         TOGGLES.name: TogglesEffect(toggles, flagd_file),
-        CAMPAIGN.name: CampaignsEffect(collector, outbox),
+        CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
     }
     applier = Applier(pushes, effects, outbox)
     applier.set_local(local)

@@ -105,7 +105,8 @@ def assemble(
         feeders = [Feeder(source, buses, collector.feed) for source in sources]
         toggles = ToggleService(identity.attributes)
         flagd_file = FlagdFile(configuration.runtime_folder)
-        applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=configuration.local)
+        local, mark = configuration.local, configuration.loaded.mark
+        applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=local, mark=mark)
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
         link = LinkKeeper(

@@ -5,6 +5,7 @@ Making a source opens no interface; the source's method `blocks` does.  `check` 
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from agent.errors import Permanent
 from agent.formats.iso_time import ns_of_iso
@@ -16,7 +17,13 @@ from agent.settings.sections import (
 )
 from agent.settings.settings import Loaded
 from agent.sources import BusLoss, Source, kept_rings, packet_ring, ring_socket
+from agent.sources.lean_import import without_asammdf
 from agent.system.descriptors import Descriptors
+
+NO_SOURCES: Final = (
+    "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles; "
+    "add a source, as the comments in config/agent.toml show"
+)
 
 
 def make_sources(
@@ -46,9 +53,10 @@ def make_source(
     where = f"{loaded.file}: sources[{number}]"
     match loaded.settings.sources[number]:
         case ReplaySettings() as log:
-            from agent.sources import replay  # noqa: PLC0415
+            with without_asammdf():
+                from agent.sources import replay  # noqa: PLC0415
 
-            return replay.ReplaySource(loaded.path(log.log), channels=log.channels, speed=log.speed)
+            return replay.ReplaySource(loaded.path(log.log), channels=log.channels, speed=log.speed, zone=log.timezone)
         case VirtualVehicleSettings() as vehicle:
             from agent.sources import virtual_vehicle  # noqa: PLC0415
 
@@ -69,12 +77,14 @@ def make_source(
         case PacketRingSettings() as bus:
             # This process cannot use rings (no CAP_NET_RAW, an old kernel), so python-can reads the same interface at
             # ten times the cost.  An interface that is not set up for CAN FD accepts fd=True as well.
-            from agent.sources import adapter, python_can  # noqa: PLC0415
+            with without_asammdf():
+                from agent.sources import adapter, python_can  # noqa: PLC0415
 
             opened = adapter.Adapter("socketcan", bus.interface, fd=True)
             return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss)
         case PythonCanSettings() as bus:
-            from agent.sources import adapter, python_can  # noqa: PLC0415
+            with without_asammdf():
+                from agent.sources import adapter, python_can  # noqa: PLC0415
 
             opened = adapter.Adapter(bus.interface, bus.channel, bus.bitrate, fd=bus.fd, options=bus.options)
             return python_can.PythonCanSource(bus.bus, opened, on_loss=on_loss)

@@ -8,8 +8,9 @@ import msgspec
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
-from agent.formats.down.evaluation import Evaluator
+from agent.formats.down.evaluation import Evaluator, for_vehicle
 from agent.formats.up.columns import Event
+from agent.formats.up.limits import MAX_LABEL_CHARS
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.collect.collector import Collector
@@ -66,7 +67,9 @@ class TogglesEffect:
         document = next(iter(documents[TOGGLES.name]), None)
         if document is None:
             return _TogglesChange(self._service, self._file, None, None)
-        return _TogglesChange(self._service, self._file, document.content, Evaluator(document.value))
+        # OFREP and the file share one form of the rules, so that both give an app the same answer.
+        toggles = for_vehicle(document.value, self._service.attributes)
+        return _TogglesChange(self._service, self._file, toggles.resolved.encode(), Evaluator(toggles))
 
 
 class _TogglesChange(msgspec.Struct, frozen=True):
@@ -89,15 +92,25 @@ class _TogglesChange(msgspec.Struct, frozen=True):
 class CampaignsEffect:
     """Gives campaigns to the collector, and reports by an event which campaigns are in force."""
 
-    def __init__(self, collector: Collector, outbox: Outbox) -> None:
+    def __init__(self, collector: Collector, outbox: Outbox, mark: str = "") -> None:
+        """Give campaigns to `collector`, with names that begin with `mark`."""
         self._collector = collector
         self._outbox = outbox
+        self._mark = mark
 
     def prepare(self, documents: Documents) -> Change:
         """Return the change that puts the campaigns of `documents` in force.  The documents are parsed already."""
-        return _CampaignsChange(
-            self._collector, self._outbox, tuple(document.value for document in documents[CAMPAIGN.name])
-        )
+        campaigns = [document.value for document in documents[CAMPAIGN.name]]
+        marked = (msgspec.structs.replace(each, name=marked_name(self._mark, each)) for each in campaigns)
+        return _CampaignsChange(self._collector, self._outbox, tuple(marked))
+
+
+def marked_name(mark: str, campaign: Campaign) -> str:
+    """Return the name of `campaign` with `mark` before it, within the limit of the lake's names."""
+    name = f"{mark}{campaign.name}"
+    # Two long names may begin alike, but two documents never have the same revision.
+    end = f"-{campaign.revision}"
+    return name if len(name) <= MAX_LABEL_CHARS else name[: MAX_LABEL_CHARS - len(end)] + end
 
 
 class _CampaignsChange(msgspec.Struct, frozen=True):

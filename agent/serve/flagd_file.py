@@ -1,4 +1,7 @@
-"""Write the current flag definition to a file, for apps that evaluate flags with flagd's in-process provider."""
+"""Write the current flag definition to a file, for apps that evaluate flags with flagd's in-process provider.
+
+The rules in the file are those of this vehicle (`agent.formats.down.vehicle_rules`), because a reader knows no vehicle.
+"""
 
 import contextlib
 from pathlib import Path

@@ -42,6 +42,7 @@ class ToggleService:
     """Serves the flags of the current definition.  `replace` exchanges the definition between two requests."""
 
     def __init__(self, vehicle: Attributes) -> None:
+        self.attributes = vehicle
         self._vehicle = vehicle_context(vehicle)
         self._evaluator: Evaluator | None = None
         self._thread = FairThread()

@@ -1,4 +1,4 @@
-"""Explain a mistake in `agent.toml`: turn the message of msgspec into `key: mistake; remedy`.  Pure."""
+"""Find all mistakes in `agent.toml`, and turn each message of msgspec into `key: mistake; remedy`.  Pure."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,64 @@ from typing import Literal, Union, get_args, get_origin
 import msgspec
 
 from agent.errors import did_you_mean
-from agent.settings.sections import SOURCE_KINDS, BusSettings, Settings
+from agent.settings.sections import SOURCE_KINDS, BusSettings, DatabaseSettings, Settings, SourceSettings
+
+
+def mistakes(document: Mapping[str, object], first: str) -> list[str]:
+    """Return a message in the words of msgspec for every mistake in `document`.
+
+    `first` is the one message that msgspec itself gave, because it stops at the first mistake.
+    """
+    found = _in_table("", document, Settings)
+    for field in msgspec.structs.fields(Settings):
+        value = document.get(field.name)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) and isinstance(value, dict):
+            found += _in_table(field.name, value, field.type)
+    sources, buses = document.get("sources"), document.get("bus")
+    for number, table in enumerate(sources if isinstance(sources, list) else ()):
+        found += _in_source(f"sources[{number}]", table)
+    for name, table in buses.items() if isinstance(buses, dict) else ():
+        found += _in_table(f"bus.{name}", table, BusSettings)
+    # A mistake that lies between two tables, such as two sources of one bus, shows only in the whole document.
+    return found or [first]
+
+
+def _in_source(where: str, table: object) -> list[str]:
+    kinds = {kind.__struct_config__.tag: kind for kind in SOURCE_KINDS}
+    name = table.get("kind") if isinstance(table, dict) else None
+    kind = kinds.get(name) if isinstance(name, str) else None
+    return _in_value(where, table, SourceSettings) if kind is None else _in_table(where, table, kind)
+
+
+def _in_table(where: str, table: object, kind: type[msgspec.Struct]) -> list[str]:
+    """Return the mistakes in the table at `where`, without the mistakes in the tables that it contains."""
+    if not isinstance(table, dict):
+        return _in_value(where, table, kind)
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    found = []
+    for key, value in table.items():
+        if key not in fields:
+            if key != kind.__struct_config__.tag_field:
+                found.append(_located(where, f"Object contains unknown field `{key}`"))
+        elif where or not isinstance(value, dict | list):
+            found += _in_value(_joined(where, key), value, fields[key].type)
+    missing = [name for name, field in fields.items() if field.required and name not in table]
+    found += [_located(where, f"Object missing required field `{name}`") for name in missing]
+    # A section can be checked as a whole only if each of its keys is right.
+    return found or (_in_value(where, table, kind) if where else [])
+
+
+def _in_value(where: str, value: object, kind: object) -> list[str]:
+    try:
+        msgspec.convert(value, type=kind)
+    except msgspec.ValidationError as error:
+        what, _, inner = str(error).partition(" - at `$")
+        return [_located(where + inner.rstrip("`"), what)]
+    return []
+
+
+def _located(where: str, what: str) -> str:
+    return f"{what} - at `$.{where}`" if where else what
 
 
 def explain(message: str, document: Mapping[str, object]) -> str:
@@ -19,8 +76,9 @@ def explain(message: str, document: Mapping[str, object]) -> str:
         key = key.replace("[...]", f".{_offending_bus(document)}", 1)
     unknown = re.search(r"unknown field `([^`]+)`", what)
     if unknown is not None:
-        # All tables of `sources` share one list of keys, and so do all tables of `bus`.
-        known = _known_keys().get(re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key), ())
+        # All tables of `sources` share one list of keys, and so do all tables of `bus` and all databases of a bus.
+        section = "bus.dbc" if re.fullmatch(r"bus\..*\.dbc\[\d+\]", key) else re.sub(r"\[\d+\]|(?<=^bus\.).*", "", key)
+        known = _known_keys().get(section, ())
         remedy = did_you_mean(unknown[1], known) or f"the known keys are {', '.join(sorted(known))}"
         return f"{_joined(key, unknown[1])}: there is no such key; {remedy}"
     missing = re.search(r"missing required field `([^`]+)`", what)
@@ -93,9 +151,10 @@ def _value_at(document: object, key: str) -> object:
 def _known_keys() -> dict[str, tuple[str, ...]]:
     """Return the known keys of each section, by the path of the section.
 
-    The path of the whole file is "", and the path of every table of `bus` is "bus.".
+    The path of the whole file is "", the path of every table of `bus` is "bus.", and that of its databases "bus.dbc".
     """
     known: dict[str, tuple[str, ...]] = {"": Settings.__struct_fields__, "bus.": BusSettings.__struct_fields__}
+    known["bus.dbc"] = DatabaseSettings.__struct_fields__
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             known[field.name] = field.type.__struct_fields__

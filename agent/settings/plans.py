@@ -19,7 +19,7 @@ from agent.system.durable import write_file
 from agent.system.secrecy import forbid_dumps
 from can_dbc.cache import PlanCache
 from can_dbc.compile import compile_plan
-from can_dbc.database import load
+from can_dbc.database import load, needs_encoding
 from can_dbc.errors import DatabaseError
 from can_dbc.plan import BusPlan, Match
 
@@ -38,17 +38,25 @@ def bus_plans(loaded: Loaded) -> dict[str, BusPlan]:
     return plans
 
 
-def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None) -> BusPlan:
+def bus_plan(loaded: Loaded, bus: str, cache: PlanCache | None = None, encoding: str | None = None) -> BusPlan:
     """Return the plan of one bus.
 
-    The plan comes from `cache` if the cache has it.  Otherwise the databases are compiled.
+    The plan comes from `cache` if the cache has it.  Otherwise the databases are compiled.  `encoding` is for the
+    databases whose encoding is named neither in the configuration nor in the file.
 
-    Raises: Permanent that names the file and the remedy.
+    Raises: Permanent, which names the file and the remedy.
     """
     table = loaded.settings.bus[bus]
-    files, match_by = [loaded.path(file) for file in table.dbc], Match(table.match)
+    files, match_by = [loaded.path(database.file) for database in table.databases], Match(table.match)
+    encodings = {
+        file: named
+        for file, database in zip(files, table.databases, strict=True)
+        if (named := database.encoding or (encoding if needs_encoding(file) else None)) is not None
+    }
     try:
-        return compile_plan([load(file) for file in files], match_by) if cache is None else cache.plan(files, match_by)
+        if cache is not None:
+            return cache.plan(files, match_by, encodings)
+        return compile_plan([load(file, encodings.get(file)) for file in files], match_by)
     except DatabaseError as error:
         raise Permanent(f"{loaded.file}: bus.{bus}.dbc: {error}") from error
 

@@ -22,12 +22,16 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ReplaySettings(Section, frozen=True, kw_only=True, tag="replay", tag_field="kind"):
-    """A recorded log that is replayed at `speed` times real time; 0 is as fast as possible."""
+    """A recorded log that is replayed at `speed` times real time; 0 is as fast as possible.
+
+    `timezone` is the zone of dates in the log that name none; empty is the zone of this machine.
+    """
 
     recorded: ClassVar[bool] = True
     log: str
     speed: Speed = 1.0
     channels: tuple[str, ...] = ()
+    timezone: str = ""
 
 
 class VirtualVehicleSettings(Section, frozen=True, kw_only=True, tag="virtual_vehicle", tag_field="kind"):
@@ -72,11 +76,26 @@ SourceSettings = ReplaySettings | VirtualVehicleSettings | LiveSettings
 SOURCE_KINDS: Final = (ReplaySettings, VirtualVehicleSettings, PythonCanSettings, PacketRingSettings)
 
 
-class BusSettings(Section, frozen=True, kw_only=True):
-    """The databases of one bus, and how the identifiers of frames are matched with the messages of the databases."""
+class DatabaseSettings(Section, frozen=True, kw_only=True):
+    """A database with the encoding of its texts, which DBC and SYM files do not name; without one it is detected."""
 
-    dbc: Annotated[tuple[str, ...], Meta(min_length=1)]
+    file: str
+    encoding: str | None = None
+
+
+class BusSettings(Section, frozen=True, kw_only=True):
+    """The databases of one bus, and how the identifiers of frames are matched with the messages of the databases.
+
+    `car.kcd#Body` names the bus Body of a file that describes several buses (`can_dbc/buses.py`).
+    """
+
+    dbc: Annotated[tuple[str | DatabaseSettings, ...], Meta(min_length=1)]
     match: Literal["exact", "pgn"] = "exact"
+
+    @property
+    def databases(self) -> tuple[DatabaseSettings, ...]:
+        """Return the databases in their order, including those that the configuration names by a plain string."""
+        return tuple(DatabaseSettings(file=one) if isinstance(one, str) else one for one in self.dbc)
 
 
 class IdentitySettings(Section, frozen=True, kw_only=True):

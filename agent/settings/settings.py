@@ -6,20 +6,28 @@ mistake must not silently become a default.  Relative paths in the file start at
 
 import tomllib
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from agent.errors import Permanent
-from agent.settings.mistakes import explain
+from agent.errors import Mistakes, Permanent
+from agent.settings.mistakes import explain, mistakes
 from agent.settings.sections import ReplaySettings, Settings
+
+REPLAY_MARK: Final = "replay:"
+"""The prefix of the names of campaigns in a replay, by which queries can exclude or select its samples."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Holds the settings and the file that they came from."""
+    """Holds the settings and the file that they came from.
+
+    The names of all campaigns begin with `mark`, so that the lake tells samples of a replay from those of drives.
+    """
 
     settings: Settings
     # The path is absolute, so that relative names in the file still resolve if the process changes its folder.
     file: Path
+    mark: str = ""
 
     def path(self, name: str) -> Path:
         """Return `name` as an absolute path; a relative name starts at the folder of the configuration file."""
@@ -48,17 +56,24 @@ def parse(text: str, name: str) -> Settings:
     try:
         return msgspec.convert(document, type=Settings)
     except msgspec.ValidationError as error:
-        raise Permanent(f"{name}: {explain(str(error), document)}") from error
+        # msgspec stops at the first mistake, but a user wants to see all of them, to correct them together.
+        raise Mistakes([f"{name}: {explain(each, document)}" for each in mistakes(document, str(error))]) from error
 
 
-def with_replay(loaded: Loaded, log: Path, speed: float) -> Loaded:
-    """Return the configuration with `log` in place of all sources.  Raises: Permanent if `speed` is out of range."""
+def with_replay(loaded: Loaded, log: Path, speed: float, zone: str = "") -> Loaded:
+    """Return the configuration with `log` in place of all sources, and with REPLAY_MARK.
+
+    `zone` is the time zone of dates in the log that name none.  Raises: Permanent if `speed` is out of range.
+    """
     # `convert` checks the range of the speed, and the constructor of the class does not.
     try:
         source = msgspec.convert(
-            {"kind": "replay", "log": str(log.resolve()), "speed": speed}, type=ReplaySettings, strict=True
+            {"kind": "replay", "log": str(log.resolve()), "speed": speed, "timezone": zone},
+            type=ReplaySettings,
+            strict=True,
         )
     except msgspec.ValidationError as error:
         what = str(error).partition(" - at ")[0]
         raise Permanent(f"--speed {speed:g}: {what[0].lower()}{what[1:]}") from error
-    return Loaded(settings=msgspec.structs.replace(loaded.settings, sources=(source,)), file=loaded.file)
+    settings = msgspec.structs.replace(loaded.settings, sources=(source,))
+    return Loaded(settings=settings, file=loaded.file, mark=REPLAY_MARK)

@@ -1,15 +1,15 @@
-"""Read recorded logs as streams of python-can messages, in every format that python-can reads.
+"""Read recorded logs as streams of python-can messages.
 
 The suffix of a file gives its format: candump `.log`, Vector `.asc` and `.blf`, PEAK `.trc`, `.mf4` (needs asammdf, the
 extra `mf4`), python-can's `.csv` and `.db`.  All formats may be compressed as `.gz`, `.zst`, `.xz` or `.bz2`, except
 `.mf4` and `.db`, whose readers must seek in the file.  No log is held in memory as a whole.  A defect of a log raises
-Permanent, which names the file and, in a text format, the line.
+Permanent, which names the file and, in a text format, the line.  If only the end of a log is missing, the whole frames
+come first, and then Truncated.  What a sound log holds besides its frames is counted in `LogFile.notes`.
 
 Channel numbers are those of python-can, which counts from 0.  ASC and BLF files count channels from 1, so their channel
 1 becomes channel 0.  The numbers in TRC and MF4 files stay unchanged.
 
-Times are absolute if the file has a date.  The date of an ASC file has no time zone, and is read in the time zone of
-this machine.
+Times are absolute if the file has a date.  `agent.sources.log_times` has the rule for dates without a time zone.
 """
 
 import bz2
@@ -20,25 +20,29 @@ import lzma
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 import can
 import zstandard
-from can.io.blf import BLFParseError
 from can.io.generic import MessageReader
 
 from agent.errors import Permanent
-from agent.sources.log_readers import CHUNK_BYTES, BlfReader, BlfStream, CandumpLines, Lines, TrcReader, ZstdStream
+from agent.sources import asc, candump, csv_log, trc
+from agent.sources.blf import BlfMessages
+from agent.sources.log_kinds import mistaken
+from agent.sources.log_lines import Lines, Notes, Unreadable
+from agent.sources.log_readers import CHUNK_BYTES, ZstdStream
+from agent.sources.log_times import WallClock
 from agent.sources.mf4 import Mf4Messages
 
-_TEXT: Final[dict[str, type[MessageReader]]] = {
-    ".log": can.CanutilsLogReader,
-    ".asc": can.ASCReader,
-    ".trc": TrcReader,
-    ".csv": can.CSVReader,
+_TEXT: Final[dict[str, Callable[[Lines, WallClock, Notes], Iterator[can.Message]]]] = {
+    ".log": candump.messages,
+    ".asc": asc.messages,
+    ".trc": trc.messages,
+    ".csv": csv_log.messages,
 }
 _SEEKING: Final[dict[str, type[MessageReader]]] = {".db": can.SqliteReader}
 _COMPRESSIONS: Final = (".gz", ".zst", ".xz", ".bz2")
@@ -57,8 +61,11 @@ _DAMAGE: Final = (
     zstandard.ZstdError,
     sqlite3.Error,
     can.CanError,
-    BLFParseError,
 )
+
+
+class Truncated(Permanent):
+    """The error for a log whose end is missing.  All its whole frames have been read before."""
 
 
 class LogFile:
@@ -68,8 +75,10 @@ class LogFile:
     raises it if the log is damaged or truncated.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, zone: str = "") -> None:
+        """Open the log at `path`.  `zone` is the time zone of dates in it that name none (see `log_times`)."""
         self._path = path
+        self._clock = WallClock(zone)
         self._format, self._compression = _suffixes(path)
         try:
             self.size_bytes = path.stat().st_size
@@ -82,6 +91,7 @@ class LogFile:
             self._file.close()
             raise Permanent(f"{path}: the log is empty; record it again")
         self._lines: Lines | None = None
+        self._notes: Callable[[], tuple[str, ...]] = tuple
 
     def __enter__(self) -> Self:
         return self
@@ -99,31 +109,59 @@ class LogFile:
         """
         return 0 if self._file.closed else self._file.tell()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return notes for the user on what `messages` has left out or repaired up to now."""
+        return tuple(f"{self._path.name}: {note}" for note in self._notes())
+
     def messages(self) -> Iterator[can.Message]:
-        """Yield the frames of the log, in the order of the log.  Raises: Permanent if the log is damaged."""
+        """Yield the frames of the log, in the order of the log.
+
+        Raises: Truncated after the last whole frame if the end of the log is missing, and Permanent if it is damaged.
+        """
         try:
+            if self._format in _TEXT:
+                yield from self._text_messages()
+                return
             with self._reader() as reader:
                 yield from reader
         except _DAMAGE as error:
             raise self._damaged(error) from error
 
-    def _reader(self) -> MessageReader | Mf4Messages:
+    def _text_messages(self) -> Iterator[can.Message]:
+        lines, notes = Lines(self._stream()), Notes()
+        self._lines, self._notes = lines, lambda: notes.texts
+        try:
+            yield from _TEXT[self._format](lines, self._clock, notes)
+        except Unreadable as error:
+            if lines.ended or lines.number == 1:
+                raise
+            # A recorder that loses power leaves an incomplete line.
+            raise EOFError(f"the log ends within a line: {error}") from error
+        if not lines.ended:
+            notes.say(
+                f"line {lines.number:,}, the last, has no line end; if the log was cut there, its frame may be wrong"
+            )
+
+    def _stream(self) -> io.BufferedIOBase:
+        """Return the decompressed content.  Raises: Unreadable if it begins as a file of another kind."""
+        # The cast is needed because the type hints of the standard library do not know what these classes share.
+        stream = io.BufferedReader(cast(io.RawIOBase, self._decompressed()), CHUNK_BYTES)
+        if complaint := mistaken(stream.peek(), self._format):
+            raise Unreadable(complaint)
+        return stream
+
+    def _reader(self) -> MessageReader | BlfMessages | Mf4Messages:
         if self._format == ".mf4":
             _require_asammdf(self._path)
-            return Mf4Messages(self._path)
+            frames = Mf4Messages(self._path)
+            self._notes = lambda: frames.notes
+            return frames
         if self._format in _SEEKING:
             return _SEEKING[self._format](self._path)
-        raw = cast(io.RawIOBase, self._decompressed())
-        # The casts are needed because python-can accepts open files in place of paths, but its type hints do not.
-        if self._format == ".blf":
-            return BlfReader(cast(Path, BlfStream(raw, CHUNK_BYTES)))
-        stream = io.BufferedReader(raw, CHUNK_BYTES)
-        # Vector's tools write the ANSI code page, which shows in the German names of months.
-        encoding = "cp1252" if self._format == ".asc" else "utf-8"
-        text = io.TextIOWrapper(stream, encoding=encoding, errors="replace")
-        self._lines = (CandumpLines if self._format == ".log" else Lines)(text)
-        options = {"relative_timestamp": False} if self._format == ".asc" else {}
-        return _TEXT[self._format](cast(Path, self._lines), **options)
+        messages = BlfMessages(self._stream(), self._clock)
+        self._notes = lambda: messages.notes
+        return messages
 
     def _decompressed(self) -> io.RawIOBase | BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
         match self._compression:
@@ -139,10 +177,14 @@ class LogFile:
                 return self._file
 
     def _damaged(self, error: BaseException) -> Permanent:
-        place = f"{self._path}: line {self._lines.number}" if self._lines and self._lines.number else str(self._path)
+        number = self._lines.number if self._lines else 0
+        place = f"{self._path}: line {number}" if number else str(self._path)
+        if isinstance(error, Unreadable):
+            return Permanent(f"{place}: {error}")
         reason = str(error) or type(error).__name__
         if isinstance(error, EOFError | lzma.LZMAError | zlib.error | zstandard.ZstdError):
-            return Permanent(
+            kind = Truncated if isinstance(error, EOFError) else Permanent
+            return kind(
                 f"{place}: truncated or damaged {self._compression or self._format} data: {reason}; copy it again"
             )
         return Permanent(

@@ -4,9 +4,9 @@ The child is needed because asammdf reads MF4 logs with C code.  A damaged log c
 ever, or make it take all memory.
 
 The child (`python -m agent.sources.mf4 LOG FOLDER`) writes items in MessagePack to its standard output.  Before each
-item comes its length (4 bytes, big endian).  The items are lists of frames.  If the log is damaged, the last item is a
-text that describes the damage.  asammdf writes its temporary files to FOLDER.  The parent removes FOLDER when it closes
-the reader, even if the child has crashed.
+item comes its length (4 bytes, big endian).  An item is a list of frames, or a map from a word to a text.  The
+text is a note, or, in the last item, it says what is damaged or that the end of the log is missing.  asammdf writes its
+temporary files to FOLDER.  The parent removes FOLDER when it closes the reader, even if the child has crashed.
 
 Invariant: the parent reports each failure of the child as ValueError, and the child's resources are limited.
 """
@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Final, Protocol, Self
@@ -26,10 +25,13 @@ from typing import IO, BinaryIO, Final, Protocol, Self
 import can
 import msgspec
 
+from agent.sources.mf4_groups import Mf4Frame, frames_of
+
 _BATCH_FRAMES: Final = 1024
 _BATCH_BYTES: Final = 1024 * 1024  # A batch of CAN FD frames takes about an eighth of this size.
 _LENGTH_BYTES: Final = 4
 _COMPLAINT_CHARACTERS: Final = 500
+_NOTE, _DAMAGE, _TRUNCATION = "note", "damage", "truncation"  # what an item may say
 # -P keeps the working directory off sys.path: a file there could otherwise replace a module of the child.
 _COMMAND: Final = (sys.executable, "-P", "-m", "agent.sources.mf4")
 # The limits of a child grow with the size of its log.  A sound log of six million frames (58 MB, packed)
@@ -38,20 +40,6 @@ _SILENCE_S: Final = 10.0  # the processor time that the child may use to open th
 _SILENCE_BYTES_PER_S: Final = 1024 * 1024
 _SPACE_BYTES: Final = 2 * 1024**3  # limits each temporary file, and the memory that the child takes after its start
 _SPACE_PER_LOG: Final = 8
-
-
-class _Frame(msgspec.Struct, array_like=True):
-    timestamp: float
-    arbitration_id: int
-    is_extended_id: bool
-    is_remote_frame: bool
-    is_error_frame: bool
-    is_fd: bool
-    bitrate_switch: bool
-    error_state_indicator: bool
-    channel: int | str | None
-    dlc: int
-    data: bytes
 
 
 class Child(Protocol):
@@ -75,11 +63,14 @@ def _started(path: Path, folder: Path) -> Child:
 class Mf4Messages:
     """Yields the frames of an MF4 log: `with Mf4Messages(path) as messages: for message in messages: ...`.
 
-    Raises: ValueError if the log is damaged, or if the child fails.
+    Raises: ValueError if the log is damaged, or if the child fails, and EOFError, after all whole frames, if its end is
+    missing.
     """
 
     def __init__(self, path: Path, start: Callable[[Path, Path], Child] = _started) -> None:
         """Start the child: call `start` with the path of the log and the path of a temporary folder."""
+        self.notes: tuple[str, ...] = ()
+        """What the log holds that was not read, in sentences for users."""
         self._folder = tempfile.TemporaryDirectory(prefix="mf4-")
         self._child = start(path, Path(self._folder.name))
 
@@ -97,19 +88,27 @@ class Mf4Messages:
         self._folder.cleanup()
 
     def __iter__(self) -> Iterator[can.Message]:
-        decoder = msgspec.msgpack.Decoder(list[_Frame] | str)
+        decoder = msgspec.msgpack.Decoder(list[Mf4Frame] | dict[str, str])
         for content in self._contents():
             item = decoder.decode(content)
-            if isinstance(item, str):
-                raise ValueError(item)
+            if isinstance(item, dict):
+                self._hear(item)
+                continue
             for frame in item:
-                yield can.Message(**{name: getattr(frame, name) for name in _Frame.__struct_fields__})
+                yield can.Message(**{name: getattr(frame, name) for name in Mf4Frame.__struct_fields__})
         status = self._child.wait()
         # SIGPROF comes from the timer in `write`, so the child used up its processor time without writing a batch.
         if status == -signal.SIGPROF:
             raise ValueError("its reader made no progress")
         if status:
             raise ValueError(f"its reader crashed with {f'signal {-status}' if status < 0 else f'status {status}'}")
+
+    def _hear(self, told: dict[str, str]) -> None:
+        if _DAMAGE in told:
+            raise ValueError(told[_DAMAGE])
+        if _TRUNCATION in told:
+            raise EOFError(told[_TRUNCATION])
+        self.notes += tuple(told.values())
 
     def _contents(self) -> Iterator[bytes]:
         """Yield each complete item that the child wrote.  If the child ended within an item, that item is dropped."""
@@ -131,6 +130,17 @@ def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _
 
     This function runs in the child process, and first limits the resources of that process.
     """
+    # asammdf is an extra of this package, and only the child needs it.
+    from asammdf import MDF  # noqa: PLC0415
+
+    batch: list[Mf4Frame] = []
+
+    def put_batch() -> None:
+        if batch:
+            _put(batch, output)
+            batch.clear()
+        signal.setitimer(signal.ITIMER_PROF, silence_s)
+
     tempfile.tempdir = str(folder)
     log_bytes = path.stat().st_size
     silence_s = least_silence_s + log_bytes / _SILENCE_BYTES_PER_S
@@ -138,16 +148,20 @@ def write(path: Path, folder: Path, output: BinaryIO, least_silence_s: float = _
     _bound(_SPACE_BYTES + _SPACE_PER_LOG * log_bytes)
     try:
         # asammdf prints to standard output, which carries the frames here.
-        with redirect_stdout(sys.stderr), can.MF4Reader(path) as reader:
-            messages = iter(reader)
-            while batch := [_frame(message) for message in islice(messages, _BATCH_FRAMES)]:
-                _put(batch, output)
-                signal.setitimer(signal.ITIMER_PROF, silence_s)
+        with redirect_stdout(sys.stderr), MDF(path) as mdf:
+            for frame in frames_of(mdf, lambda note: _put({_NOTE: note}, output)):
+                batch.append(frame)
+                if len(batch) == _BATCH_FRAMES:
+                    put_batch()
+            put_batch()
     except MemoryError:
-        _put("it takes more memory than a log of its size may", output)
+        _put({_DAMAGE: "reading it takes more memory than a log of its size should need"}, output)
+    except EOFError as error:
+        put_batch()
+        _put({_TRUNCATION: str(error)}, output)
     except Exception as error:  # noqa: BLE001  # The child is a sandbox: the parent reports whatever asammdf raises.
         complaint = " ".join(f"{type(error).__name__}: {error}".split())
-        _put(complaint[:_COMPLAINT_CHARACTERS], output)
+        _put({_DAMAGE: complaint[:_COMPLAINT_CHARACTERS]}, output)
 
 
 def _bound(space_bytes: int) -> None:
@@ -164,12 +178,7 @@ def _limit(kind: int, amount: int) -> None:
     resource.setrlimit(kind, (amount if most == resource.RLIM_INFINITY else min(amount, most), most))
 
 
-def _frame(message: can.Message) -> _Frame:
-    fields = {name: getattr(message, name) for name in _Frame.__struct_fields__}
-    return _Frame(**{**fields, "data": bytes(message.data)})
-
-
-def _put(item: list[_Frame] | str, output: BinaryIO) -> None:
+def _put(item: list[Mf4Frame] | dict[str, str], output: BinaryIO) -> None:
     content = msgspec.msgpack.encode(item)
     output.write(len(content).to_bytes(_LENGTH_BYTES) + content)
     output.flush()

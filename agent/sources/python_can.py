@@ -30,6 +30,7 @@ _POLL_S: Final = 0.1  # The thread notices a request to stop within this time.
 _AFTER_GARBLED_S: Final = 0.001  # The pause keeps a broken adapter from taking the processor.
 _log = structlog.get_logger()
 # python-can logs each error that it raises, at every attempt.  The source itself logs changes only.
+logging.getLogger("can").propagate = False
 logging.getLogger("can").addHandler(logging.NullHandler())
 
 

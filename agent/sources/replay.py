@@ -9,9 +9,8 @@ be read again, so a replay that was interrupted goes on with the first frame tha
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 
@@ -39,6 +38,8 @@ def read_blocks(
     block_frames: int = BLOCK_FRAMES,
     skip: int = 0,
     progress: Callable[[int, int], None] = lambda position_bytes, size_bytes: None,
+    tell: Callable[[str], None] = lambda note: None,
+    zone: str = "",
 ) -> Generator[FrameBlock]:
     """Yield the frames of a log in blocks of at most `block_frames`, in the order of the log.
 
@@ -47,30 +48,53 @@ def read_blocks(
     "can<n>", and a channel without a number (csv, db) is named "can0".
 
     The first `skip` frames of the channels are skipped.  `progress` is called after each block with the number of bytes
-    read and the size of the file.
+    read and the size of the file.  `tell` is called at the end with each note about the log (`LogFile.notes`).
+    `zone` is the time zone of dates in the log that name none (`agent.sources.log_times`).
 
-    Raises: Permanent if the log is unreadable, damaged, or without a frame of the channels.
+    Raises: Permanent if the log is unreadable, damaged, or without a frame of the channels.  The frames before the
+    damage come first.
     """
     names = _Channels(channels, path)
     first = 0
-    with LogFile(path) as log:
+    with LogFile(path, zone) as log:
         messages = log.messages()
         # Frames are skipped one by one, because no format of logs says where frame n is.
         while first < skip and (message := next(messages, None)) is not None:
             first += names.wants(message)
-        while batch := list(islice(messages, block_frames)):
-            if block := _block(batch, names, first, path):
-                yield block
-                first += len(block)
-            progress(log.position_bytes, log.size_bytes)
+        try:
+            for batch in _batches(messages, block_frames):
+                if block := _block(batch, names, first, path):
+                    yield block
+                    first += len(block)
+                progress(log.position_bytes, log.size_bytes)
+        finally:
+            for note in log.notes:
+                tell(note)
     if not first:
         raise Permanent(names.nothing())
 
 
-def channels_of(path: Path) -> tuple[str, ...]:
+def _batches(messages: Iterator[can.Message], most: int) -> Iterator[list[can.Message]]:
+    """Yield the messages in lists of at most `most`.  The messages before damage come before its error."""
+    batch: list[can.Message] = []
+    try:
+        for message in messages:
+            batch.append(message)
+            if len(batch) == most:
+                yield batch
+                batch = []
+    except Permanent:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def channels_of(path: Path, zone: str = "") -> tuple[str, ...]:
     """Read a whole log; return the names of its channels, in the order in which they appear.  Raises: Permanent."""
     buses: tuple[str, ...] = ()
-    for block in read_blocks(path):
+    for block in read_blocks(path, zone=zone):
         buses = block.buses
     return buses
 
@@ -79,16 +103,25 @@ class ReplaySource:
     """Replays a log as a source of frames (see `agent.sources.Source`)."""
 
     def __init__(
-        self, path: Path, *, channels: Sequence[str] = (), speed: float = 1.0, drain_ms: int = DRAIN_MS, name: str = ""
+        self,
+        path: Path,
+        *,
+        channels: Sequence[str] = (),
+        speed: float = 1.0,
+        drain_ms: int = DRAIN_MS,
+        name: str = "",
+        zone: str = "",
     ) -> None:
         """Prepare to replay `channels` at `speed` times real time, or without waiting if `speed` is 0.
+
+        `zone` is the time zone of dates in the log that name none.
 
         Without `channels`, all channels are replayed, and this call reads the whole log to find them.
 
         Raises: Permanent if `channels` is empty and the log cannot be read.
         """
-        self._path, self._speed, self._drain_ms = path, speed, drain_ms
-        self._buses = tuple(channels) or channels_of(path)
+        self._path, self._speed, self._drain_ms, self._zone = path, speed, drain_ms, zone
+        self._buses = tuple(channels) or channels_of(path, zone)
         self._name = name or path.name
         self._begin = 0
         self.rest = None  # the log keeps its frames
@@ -130,7 +163,13 @@ class ReplaySource:
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
         """Yield the log's frames when they are due.  Raises: Permanent if the log is damaged."""
-        reading = read_blocks(self._path, channels=self._buses, skip=self._begin)
+        reading = read_blocks(
+            self._path,
+            channels=self._buses,
+            skip=self._begin,
+            zone=self._zone,
+            tell=lambda note: _log.warning("log_note", log=self._name, note=note),
+        )
         if self._begin:
             _log.info(
                 "log_continues", log=self._name, frame=self._begin, to_replay_all="copy the log to another file name"

@@ -1,5 +1,6 @@
 """Deliver the frames of the demonstration vehicle, which the package `simulator` computes."""
 
+import importlib.util
 import math
 from collections.abc import AsyncIterator
 from typing import Final
@@ -25,7 +26,16 @@ class VirtualVehicle:
         name: str = "vehicle",
         drain_ms: int = DRAIN_MS,
     ) -> None:
-        """Prepare the drive that `simulator.frames.frames` describes.  Without `duration_s`, the drive never ends."""
+        """Prepare the drive that `simulator.frames.frames` describes.  Without `duration_s`, the drive never ends.
+
+        Raises: Permanent if the simulator is not installed.
+        """
+        # `make install` leaves the simulator out, so that no head unit can send simulated driving.
+        if importlib.util.find_spec("simulator") is None:
+            raise Permanent(
+                f'source {name}: kind = "virtual_vehicle" needs the package `simulator`, which vehicles do not '
+                "get; configure packet_ring, python_can or replay, or run the agent from a checkout of the project"
+            )
         self.name = name
         self.buses = buses
         self.rest = None  # a simulated drive produces no frame before it is due
@@ -36,21 +46,10 @@ class VirtualVehicle:
         self._drain_ms = drain_ms
 
     def blocks(self) -> AsyncIterator[FrameBlock]:
-        """Yield the frames of the drive when they are due, until `duration_s` has passed.
+        """Yield the frames of the drive when they are due, until `duration_s` has passed."""
+        # The simulator is imported with the first drive, because `check` does not need it.
+        from simulator.frames import frames  # noqa: PLC0415
 
-        Raises: Permanent if the simulator is not installed.
-        """
-        # Vehicles do not get the simulator, and check and run must work there without it.
-        try:
-            from simulator.frames import frames  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            # Any other missing module is a broken installation, for which this message would be wrong.
-            if error.name not in {"simulator", "simulator.frames"}:
-                raise
-            raise Permanent(
-                f'source {self.name}: kind = "virtual_vehicle" needs the package `simulator`, which vehicles do not '
-                "get; configure packet_ring, python_can or replay, or run the agent from a checkout of the project"
-            ) from error
         # Chunks of one second keep a live drive responsive.  Faster drives gain from longer arrays.
         chunk_s = min(max(1, math.ceil(self._speed)), _CHUNK_MAX_S) if self._speed else _CHUNK_MAX_S
         drive = frames(self._seed, self._start_ns, self._duration_s, self.buses, chunk_s=chunk_s)

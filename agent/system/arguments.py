@@ -47,6 +47,36 @@ def bus_and_file(text: str) -> tuple[str | None, Path]:
     return bus, Path(file)
 
 
+def file_and_encoding(text: str) -> tuple[Path | None, str]:
+    """Return file and encoding of `[FILE=]ENCODING`.  Without a file, the encoding is for every file."""
+    file, equals, encoding = text.rpartition("=")
+    if not encoding or (equals and not file):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not [FILE=]ENCODING; write an encoding, or a file and an encoding as in x.dbc=gbk"
+        )
+    return (Path(file) if equals else None), encoding
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--strict`, which makes an error of every note on a database."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse databases with mistakes, which are otherwise repaired or left out with a note",
+    )
+
+
+def add_log_timezone(parser: argparse.ArgumentParser) -> None:
+    """Add `--log-timezone`."""
+    parser.add_argument(
+        "--log-timezone",
+        default="",
+        metavar="ZONE",
+        help="the time zone of the dates in ASC, BLF and TRC logs and in candump -tA, which name none and are local "
+        "time: Europe/Berlin, +02:00, UTC, ...; default: the zone of this machine.  Other logs have Unix time",
+    )
+
+
 def add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
@@ -67,6 +97,11 @@ def add_command(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_version(parser: argparse.ArgumentParser, version: str) -> None:
+    """Add the option `--version`, which prints the program's name and the `version` of the installed distribution."""
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {version}", help="print the version")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Mistakes
 
 
 def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
@@ -16,7 +16,8 @@ def ended(work: Callable[[], int], report: Callable[[object], None]) -> int:
     try:
         return _run_and_flush(work)
     except AgentError as error:
-        report(error)
+        for problem in error.each if isinstance(error, Mistakes) else (error,):
+            report(problem)
         return 1
     except BrokenPipeError:
         # A reader such as `head` closes the pipe when it has seen enough, so the command has done its work.

@@ -17,6 +17,16 @@ LEVELS: Final = {
 }
 
 
+class _FromLibraries(logging.Handler):
+    """Passes on what a library logs or warns of, so that it becomes a log line of the same form as all others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log `record` with the name of the library's logger."""
+        text = record.getMessage()
+        fields = {"exc_info": record.exc_info} if record.exc_info else {}
+        structlog.get_logger().log(record.levelno, "library", logger=record.name, message=text, **fields)
+
+
 def configure(level: str = "info", style: Literal["auto", "json", "pretty"] = "auto") -> None:
     """Log events of `level` and above in `style`; "auto" is pretty if stderr is a terminal, else JSON."""
     pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
@@ -37,3 +47,8 @@ def configure(level: str = "info", style: Literal["auto", "json", "pretty"] = "a
         # style and level of that moment.
         cache_logger_on_first_use=False,
     )
+    # Python itself would print such lines on stderr in a form of its own.
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, _FromLibraries)]
+    root.addHandler(_FromLibraries(max(LEVELS[level], logging.WARNING)))

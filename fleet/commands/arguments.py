@@ -23,6 +23,11 @@ MAX_DAYS: Final = 100 * 365
 
 EXAMPLE_VEHICLE: Final = "6f1c1a52-3f0e-4f4e-9c39-0b8f0a3a7d11"
 
+INSTALL: Final = (
+    "In a checkout, install the packages of the cloud side with: pip install --require-hashes -r requirements/fleet.txt"
+)
+"""The remedy for a missing package.  No package index has this distribution, so it is installed from a checkout."""
+
 # The lengths are those of RFC 1035.  The RFC allows no underscores in host names, but they are accepted here, because
 # private networks often use them.
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)

@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compact the lake and print a line for each table."""
-    from fleet.lake.compact import Work, compact, retention_of
+    from fleet.lake.compact import Work, compact
+    from fleet.lake.retention import retention_of
 
     if args.keep_days is None and (args.campaign or args.vehicle):
         raise Permanent("--campaign and --vehicle only restrict what --keep-days deletes. Give --keep-days as well.")

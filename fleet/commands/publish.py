@@ -2,20 +2,26 @@
 
 import argparse
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import AgentError, Permanent, Transient
-from agent.formats.down.audience import parse_audience
+from agent.formats.down.audience import AudienceLists, parse_audience
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import whole
 from fleet.commands.arguments import address
-from fleet.commands.output import report
+from fleet.commands.output import complain, report
 from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
 from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
+from fleet.publishing.reach import Reach, reach_of
 from fleet.state.folder import FleetFolder
+from fleet.state.registry import Registry
+
+NAMED: Final = 10
+"""The greatest number of vehicles that the result names."""
 
 SUMMARY: Final = "sign and publish toggles and campaigns"
 EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8884"
@@ -45,8 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
     parser.add_argument(
         "--audience",
+        action="append",
+        default=[],
         metavar="KEY=VALUE,...",
-        help="give the documents only to these vehicles; keys: brand, model, market, model_year, vehicle",
+        help="give the documents only to these vehicles; keys: brand, model, market, model_year, vehicle. A vehicle "
+        "must match every key, and one of the values of a key that is given several times",
     )
     parser.add_argument(
         "--expiry-days",
@@ -71,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     """
     folder = FleetFolder(args.fleet).require()
     files = [(kind.name, file) for kind in KINDS for file in _given(args, kind.name)]
-    audience = parse_audience(args.audience)
+    audience = _audience(args.audience)
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
         raise Permanent(f"--audience selects the vehicles for documents. Please also give {options}.")
@@ -85,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.broker is not None:
         _nudge(folder, args.broker, published)
+    reach = reach_of(Registry(folder.vehicles), audience) if files else None
     versions = published.versions
     result = {
         "root": versions.root,
@@ -95,8 +105,40 @@ def run(args: argparse.Namespace) -> int:
         "bundle_bytes": published.bundle_bytes,
         "nudged": args.broker is not None,
     }
-    report(args, result, "\n".join(f"{name}: {_text(value)}" for name, value in result.items()))
+    lines = [f"{name}: {_text(value)}" for name, value in result.items()]
+    if reach is not None:
+        result |= {"reached": len(reach.vehicles), "enrolled": reach.enrolled, "vehicles": reach.vehicles[:NAMED]}
+        lines.append(_reached(reach))
+        for problem in reach.unreadable:
+            complain(problem)
+    report(args, result, "\n".join(lines))
     return 0
+
+
+def _audience(options: Sequence[str]) -> AudienceLists:
+    """Return the audience of one or more `--audience` options.
+
+    Raises: Permanent if an option is wrong, or if several options name different keys.  A vehicle might then have to
+    match all options or one of them.
+    """
+    each = [parse_audience(option) for option in options]
+    keys = {key for lists in each for key in lists}
+    if len(each) > 1 and len(keys) > 1:
+        joined = ",".join(options)
+        raise Permanent(
+            "Several --audience options name different keys, so it is not clear whether a vehicle must match all of "
+            f"them. If it must, write one option: --audience {joined}. Otherwise publish a document for each audience."
+        )
+    return parse_audience(",".join(options))
+
+
+def _reached(reach: Reach) -> str:
+    found = len(reach.vehicles)
+    if found == 0:
+        return f"The documents are for none of the {reach.enrolled:,} enrolled vehicles. Check --audience."
+    more = f" and {found - NAMED:,} more" if found > NAMED else ""
+    names = ", ".join(reach.vehicles[:NAMED])
+    return f"The documents are for {found:,} of {reach.enrolled:,} enrolled vehicles: {names}{more}."
 
 
 def _given(args: argparse.Namespace, option: str) -> list[Any]:

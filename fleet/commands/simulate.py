@@ -11,15 +11,18 @@ import sys
 from typing import Final
 
 from agent.errors import Permanent
+from fleet.commands.arguments import INSTALL
 
 SUMMARY: Final = "run many virtual vehicles against a real broker and real receivers"
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the simulation and return its exit status.  `args.rest` holds the arguments after `simulate`."""
+    if importlib.util.find_spec("lab") is None:
+        raise Permanent("Head units do not get the simulation; run `make simulate` in a checkout of the project.")
     # Without this check the simulation would fail on the import, with a traceback.
     if importlib.util.find_spec("deltalake") is None:
-        raise Permanent("The package deltalake is not installed. Install it with: pip install 'headunit-agent[fleet]'")
+        raise Permanent(f"The package deltalake is not installed. {INSTALL}")
     with subprocess.Popen([sys.executable, "-m", "lab.simulate", *args.rest]) as simulation:
         while True:
             try:

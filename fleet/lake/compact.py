@@ -13,54 +13,23 @@ the disk before old files are deleted.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import CommitProperties, DeltaTable, QueryBuilder
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from agent.errors import Transient
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
+from fleet.lake.opening import open_table
+from fleet.lake.retention import Retention
 from fleet.lake.schema import SCHEMAS
-from fleet.lake.tables import open_table, writer_properties
+from fleet.lake.tables import writer_properties
 
 TRIES: Final = 5
 _PAUSE_S: Final = 1.0
-CLOCK_SET: Final = date(2020, 1, 1)
-"""Earlier days come from vehicles whose clock was not set.  The true age is unknown, so retention keeps these days."""
-_DELETABLE: Final = {"samples": "true", "events": "kind <> 'loss'"}
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """Holds a rule that deletes the samples and events of all days before `before`.
-
-    Loss events are never deleted, and neither are days before CLOCK_SET.  With `campaign`, the rule deletes only
-    samples of that campaign, and no events.  With `vehicle`, the rule deletes only data of that vehicle.
-    """
-
-    before: date
-    campaign: str | None = None
-    vehicle: str | None = None
-
-    def predicate(self, table: str) -> str | None:
-        """Return a condition, in the Delta library's SQL, that selects the rows of `table` to delete.
-
-        Return None if the rule deletes nothing from `table`.
-        """
-        if table not in _DELETABLE or (self.campaign is not None and table != "samples"):
-            return None
-        terms = [f"date < '{self.before}'", f"date >= '{CLOCK_SET}'", _DELETABLE[table]]
-        # Names come from the command line, so quotes in them are doubled, as SQL requires.
-        terms += [
-            f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
-            for name, value in (("campaign", self.campaign), ("vehicle", self.vehicle))
-            if value is not None
-        ]
-        return " AND ".join(terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +46,6 @@ class Work:
     dry_run: bool
 
 
-def retention_of(days: int, today: date, *, campaign: str | None, vehicle: str | None) -> Retention:
-    """Return the rule that keeps the data of today and of the `days` days before today.
-
-    The rule deletes older data, but only of `campaign` and `vehicle` if they are given.
-    """
-    return Retention(today - timedelta(days=days), campaign, vehicle)
-
-
 def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
     """Compact the lake, and return a report for each table.  With `dry_run`, only report the work to do.
 
@@ -94,7 +55,30 @@ def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lamb
     Raises: Permanent if there is no lake; Transient if the storage refuses, or if each of TRIES tries conflicts with
     another compaction.
     """
-    return [_table(open_table(lake, name), name, work, tell) for name in SCHEMAS]
+    tables = {name: open_table(lake, name) for name in SCHEMAS}
+    if work.retention is not None and not work.dry_run:
+        # The note is written before rows are deleted, so that a crash in between leaves no missing rows without a note.
+        _note(tables["batches"], work.retention)
+    return [_table(table, name, work, tell) for name, table in tables.items()]
+
+
+def _note(batches: DeltaTable, retention: Retention) -> None:
+    """Note in the table `batches` which days the rule deletes from the other tables (fleet.lake.retention)."""
+
+    def note() -> None:
+        new = [each for each in retention.notes() if (batches.transaction_version(each.app_id) or 0) < each.version]
+        if new:
+            batches.create_write_transaction(
+                [], "append", batches.schema(), ["date"], commit_properties=CommitProperties(app_transactions=new)
+            )
+            batches.update_incremental()
+
+    try:
+        _again(batches, note)
+    except (DeltaError, OSError) as error:
+        raise Transient(
+            f"The table {batches.table_uri} could not be written ({error}). Check the storage and try again."
+        ) from error
 
 
 def _table(table: DeltaTable, name: str, work: Work, tell: Callable[[str], None]) -> dict[str, Any]:

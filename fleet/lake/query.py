@@ -1,8 +1,6 @@
-"""Answers questions from the lake: DuckDB reads the Delta tables as Arrow data sets.
+"""Answers questions from the lake: DuckDB reads the Delta tables as Arrow data sets (`fleet/lake/data_set.py`).
 
-DuckDB's own Delta extension is not used, because it must be downloaded at run time.  Instead, the Delta library gives
-DuckDB the data sets together with statistics of each file.  From the statistics DuckDB knows which files cannot match
-the filters of a question, and skips them.
+DuckDB's own Delta extension is not used, because it must be downloaded at run time.
 
 Questions may use the tables `samples`, `events` and `batches` (see `fleet/lake/schema.py`) and the view
 `samples_corrected` (see `fleet/lake/clocks.py`).  Times are in UTC.
@@ -19,9 +17,9 @@ import pyarrow as pa
 from agent.errors import Permanent
 from agent.system.times import utc_text
 from fleet.lake.clocks import SAMPLES_CORRECTED
+from fleet.lake.data_set import data_set
 from fleet.lake.location import Location
 from fleet.lake.schema import SCHEMAS
-from fleet.lake.tables import open_table
 
 QUESTIONS: Mapping[str, str] = {
     "signals": """
@@ -81,8 +79,7 @@ def ask_sql(lake: str | Location, sql: str) -> Answer:
 
 def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
     """Return the answer to `sql` as an Arrow table.  Raises: Permanent, as `ask_sql` does."""
-    # With a given schema, a column that the table lacks reads as null, so the question does not fail.
-    data = {name: open_table(lake, name).to_pyarrow_dataset(schema=schema) for name, schema in SCHEMAS.items()}
+    data = {name: data_set(lake, name) for name in SCHEMAS}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, dataset in data.items():

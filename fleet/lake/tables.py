@@ -30,15 +30,17 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from agent.errors import Permanent, Transient
+from agent.errors import Transient
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.claims import Fenced, Generations, claim_id, transactions_of
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
+from fleet.lake.opening import open_or_create
+from fleet.lake.retention import is_deleted
 from fleet.lake.rows import BatchRows, table_of
-from fleet.lake.schema import SCHEMAS, STATISTICS
+from fleet.lake.schema import SCHEMAS
 
 # Times and row numbers rise by small steps, so they are stored as deltas.  For a synthetic drive, this reduced all
 # columns together from 6.3 to 2.3 bytes a sample.  Writing is also faster.
@@ -60,7 +62,7 @@ class Lake:
 
     def __init__(self, lake: str | Location) -> None:
         self.location = Location.of(lake)
-        self._tables = {name: _open_or_create(self.location, name, schema) for name, schema in SCHEMAS.items()}
+        self._tables = {name: open_or_create(self.location, name) for name in SCHEMAS}
         # The app transactions that were read from the loaded version of each table.  Reading one takes milliseconds.
         self._versions: dict[str, dict[str, int]] = {name: {} for name in SCHEMAS}
         self._held = dict.fromkeys(SCHEMAS, 1)  # how many versions of each table the library holds in memory
@@ -136,6 +138,30 @@ class Lake:
         engine = QueryBuilder().register("t", self._tables[name]).register("b", self._tables["batches"])
         found = engine.execute("SELECT DISTINCT digest FROM t WHERE digest NOT IN (SELECT digest FROM b)")
         return {bytes.fromhex(digest) for digest in pa.table(found.read_all())["digest"].to_pylist()}
+
+    def lacking(self, name: str) -> set[BatchKey]:
+        """Return the batches whose rows are missing from the table `name`, although `batches` counts rows for them.
+
+        Rows that a rule of retention has deleted are not missing.  Raises: Transient if the lake cannot be read.
+        """
+        # The column of `batches` that counts the rows of a table has the table's name.
+        question = (
+            f"SELECT vehicle, epoch, seq, digest, campaign, date FROM b WHERE {name} > 0 "  # noqa: S608
+            "AND digest NOT IN (SELECT digest FROM t)"
+        )
+        try:
+            batches = self._load_newest("batches")
+            engine = QueryBuilder().register("b", batches).register("t", self._load_newest(name))
+            rows = pa.table(engine.execute(question).read_all()).to_pylist()
+        except (DeltaError, OSError) as error:
+            raise self._unreadable(error) from error
+        return {
+            BatchKey(row["vehicle"], row["epoch"], row["seq"], bytes.fromhex(row["digest"]))
+            for row in rows
+            if not is_deleted(
+                name, row["vehicle"], row["campaign"], row["date"], lambda app_id: self._version("batches", app_id)
+            )
+        }
 
     def stored(self, days: Mapping[BatchKey, date]) -> set[BatchKey]:
         """Return the given batches that the lake has.  `days` has the day of each batch.
@@ -244,65 +270,6 @@ class Lake:
         )
 
 
-def open_table(lake: str | Location, name: str) -> DeltaTable:
-    """Open the table `name` of a lake, for reading or for compaction.
-
-    Raises: Permanent if the table does not exist or cannot be opened.
-    """
-    location = Location.of(lake)
-    try:
-        return DeltaTable(location.table(name), storage_options=location.storage_options)
-    except TableNotFoundError as error:
-        raise Permanent(
-            f"There is no table {name} in the lake {location.uri}. Check --lake, or run `fleet receive` to create it."
-        ) from error
-    except (DeltaError, OSError) as error:
-        raise Permanent(
-            f"The table {name} in the lake {location.uri} cannot be opened ({error}). Check the lake and its options."
-        ) from error
-
-
 def writer_properties(name: str) -> WriterProperties:
     """Return the compression and encoding for the files of the table `name`."""
     return _WRITER if name == "samples" else _PLAIN_WRITER
-
-
-def missing_tables(lake: str | Location) -> list[str]:
-    """Return the names of the tables that do not exist in the lake.
-
-    Raises: Permanent if the storage cannot be read, or if its options are wrong.
-    """
-    location = Location.of(lake)
-    try:
-        return [
-            name
-            for name in SCHEMAS
-            if not DeltaTable.is_deltatable(location.table(name), storage_options=location.storage_options)
-        ]
-    except (DeltaError, OSError) as error:
-        raise Permanent(
-            f"The lake {location.uri} cannot be opened ({error}). Check --lake and the options of the lake."
-        ) from error
-
-
-def _open_or_create(location: Location, name: str, schema: pa.Schema) -> DeltaTable:
-    uri = location.table(name)
-    try:
-        table = DeltaTable.create(
-            uri,
-            schema,
-            mode="ignore",
-            partition_by=["date"],
-            configuration={"delta.dataSkippingStatsColumns": ",".join(STATISTICS[name])},
-            storage_options=location.storage_options,
-        )
-    except (DeltaError, OSError) as error:
-        raise Permanent(
-            f"The table {uri} cannot be opened or created ({error}). Check --lake and the options of the lake."
-        ) from error
-    if [field.name for field in table.schema().fields] != schema.names:
-        raise Permanent(
-            f"The table {uri} has other columns than this release writes. Please use the release that made the lake, "
-            "or give another --lake."
-        )
-    return table

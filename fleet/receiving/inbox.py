@@ -211,6 +211,7 @@ class Inbox:
         """
         with self._database.transaction():
             self.record.set_landed(self.share, number, tables)
+            self.record.set_whole(self.share, number)
             self.pending.finish(self.share, number)
 
     def give_up(self, key: BatchKey, tables: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
     lakes       (name, id)                 the id of each table of the lake; a table that is made anew has another id
     claims      (partition, generation)    the generation of the last claim of each partition (fleet.lake.tables)
     landed      (share, name, number)      the last commit of each share that this table of the lake has
-    half_landed (name, digest)             batches that this table has, and that the table `batches` lacks
+    half_landed (name, digest)             batches that this table has, and that another table lacks
 
 When a receiver starts, it compares these values with the lake (fleet.receiving.reconcile).
 """
@@ -11,6 +11,7 @@ When a receiver starts, it compares these values with the lake (fleet.receiving.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from fleet.lake.schema import SCHEMAS
 from fleet.receiving.database import Database
 from fleet.receiving.share import Share
 
@@ -71,6 +72,20 @@ class LakeRecord:
         return {
             bytes(digest) for (digest,) in self._database.rows("SELECT digest FROM half_landed WHERE name = ?", (name,))
         }
+
+    def is_half_landed(self, name: str, digest: bytes) -> bool:
+        """Return whether the table `name` has a batch that the lake does not have as a whole."""
+        query = "SELECT 1 FROM half_landed WHERE name = ? AND digest = ?"
+        return self._database.row(query, (name, digest)) is not None
+
+    def set_whole(self, share: str, number: int) -> None:
+        """Record that the lake has the batches of an unfinished commit as a whole."""
+        for name in SCHEMAS:
+            self._database.write(
+                "DELETE FROM half_landed WHERE name = ? AND digest IN"
+                " (SELECT digest FROM pending WHERE share = ? AND number = ?)",
+                (name, share, number),
+            )
 
     def add_half_landed(self, name: str, digests: Iterable[bytes]) -> None:
         """Record batches that the table `name` has, and that the lake does not have as a whole."""

@@ -92,8 +92,7 @@ class Landing:
         batches: Mapping[BatchKey, BatchRows],
         claims: Mapping[int, int],
     ) -> bool:
-        already = inbox.record.half_landed(name)
-        rows = [rows for key, rows in batches.items() if key.digest not in already]
+        rows = [rows for key, rows in batches.items() if not inbox.record.is_half_landed(name, key.digest)]
         return self._lake.append(name, inbox.app_id, commit.number, rows, claims)
 
     def _reopen(self, batch: SealedBatch) -> BatchRows | None:

@@ -11,6 +11,10 @@ the lake's tables.  There are four outcomes:
     another lake  The lake, or a table of it, was deleted, or --lake is wrong.  The receiver refuses to start until the
                   operator accepts the lake.  Then the lake counts as older.
 
+One table may be older than the others.  A batch whose rows are missing from one table counts as missing, even if the
+table `batches` has it.  When it comes again, only the missing rows are appended.  Rows that `fleet compact --keep-days`
+has deleted are not missing (fleet.lake.retention).
+
 Batches of unfinished commits stay in the inbox, unless the lake has them.  They reach the lake under a new app id.
 """
 
@@ -24,7 +28,9 @@ import structlog
 from agent.errors import Permanent
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.location import Location
-from fleet.lake.tables import Lake, missing_tables
+from fleet.lake.opening import missing_tables
+from fleet.lake.schema import SCHEMAS
+from fleet.lake.tables import Lake
 from fleet.receiving.inbox import Inbox
 from fleet.receiving.share import Share
 
@@ -80,7 +86,7 @@ def reconcile(inbox: Inbox, lake: Lake) -> int:
         ) or any(number > inbox.last_number for number in landed.values())
         if known_ids and not older and not newer:
             return 0
-        missing = _learn(inbox, lake, share)
+        missing = _learn(inbox, lake, share, older)
     if older:
         _log.error(
             "lake_is_older",
@@ -105,13 +111,18 @@ def reconcile(inbox: Inbox, lake: Lake) -> int:
     return missing.total()
 
 
-def _learn(inbox: Inbox, lake: Lake, share: Share) -> "Counter[str]":
-    """Replace what the inbox knows of the vehicles of `share` by what the lake has.
+def _learn(inbox: Inbox, lake: Lake, share: Share, older: Collection[str]) -> "Counter[str]":
+    """Replace what the inbox knows about the vehicles of `share` with what the lake has.
 
-    Return for each vehicle how many of its known batches the lake lacks.
+    `older` names the tables that were put back.  Return for each vehicle how many of its known batches the lake lacks.
     """
     half_landed = lake.half_landed()
-    in_lake = [key for key in lake.known() if share.has(key.vehicle)]
+    lacking = _without_rows(inbox, lake, older)
+    incomplete = {key for keys in lacking.values() for key in keys}
+    for name in SCHEMAS:
+        complete = incomplete - lacking.get(name, set())
+        half_landed[name] = half_landed.get(name, set()) | {key.digest for key in complete}
+    in_lake = [key for key in lake.known() if share.has(key.vehicle) and key not in incomplete]
     inbox.pending.drop(in_lake)
     pending = [key for key in inbox.pending.keys() if share.has(key.vehicle)]  # noqa: SIM118 (not a dict)
     numbers = [each for each in inbox.known.numbers() if share.has(each[0])]
@@ -123,6 +134,20 @@ def _learn(inbox: Inbox, lake: Lake, share: Share) -> "Counter[str]":
     # Commit numbers that a copy of this inbox has used must not count as those of this inbox.
     inbox.rename()
     return _lacking(numbers, [*in_lake, *pending])
+
+
+def _without_rows(inbox: Inbox, lake: Lake, older: Collection[str]) -> dict[str, set[BatchKey]]:
+    """Return, for the tables of rows, the batches whose rows were lost when the table was put back.
+
+    A batch that lost its rows earlier, and did not come again since, still counts.
+    """
+    earlier = inbox.record.half_landed("batches")
+    found: dict[str, set[BatchKey]] = {}
+    for name in SCHEMAS:
+        if name != "batches" and (name in older or earlier):
+            keys = lake.lacking(name)
+            found[name] = keys if name in older else {key for key in keys if key.digest in earlier}
+    return found
 
 
 def _lacking(numbers: Iterable[tuple[str, str, int, int]], keys: Iterable[BatchKey]) -> "Counter[str]":

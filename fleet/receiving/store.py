@@ -213,11 +213,16 @@ class Store:
         )
 
     def _look_up(self, keys: Collection[BatchKey], accepted: Mapping[BatchKey, BatchRows]) -> set[BatchKey]:
-        """Return the batches of `keys` that the lake has, and charge their vehicles for the work."""
+        """Return the batches of `keys` that the lake has as a whole, and charge their vehicles for the work."""
         if not keys:
             return set()
         started_s = time.monotonic()
-        found = self._lake.stored({key: day_of(accepted[key]) for key in keys})
+        # Another table may lack the rows of a batch that the table `batches` has (fleet.receiving.reconcile).
+        found = {
+            key
+            for key in self._lake.stored({key: day_of(accepted[key]) for key in keys})
+            if not self._inbox.record.is_half_landed("batches", key.digest)
+        }
         now_s = time.monotonic()
         for key in keys:
             self.costs.spend(key.vehicle, (now_s - started_s) / len(keys), now_s)

@@ -103,6 +103,10 @@ class Registry:
         except OSError as error:
             raise _unreadable(path, error) from error
 
+    def names(self) -> list[str]:
+        """Return the pseudonyms of all vehicles that were ever enrolled, in order."""
+        return sorted(path.stem for path in self._folder.glob("*.json") if is_vehicle(path.stem))
+
     def add(self, record: VehicleRecord) -> None:
         """Store `record` durably.  It replaces an earlier record of the same vehicle."""
         document = json.dumps(msgspec.to_builtins(record), indent=2) + "\n"

@@ -32,12 +32,13 @@ DOWN_S: Final = 1.0
 class Record:
     """Holds what happened during the drive.
 
-    `drive_us` is the pair (begin, end) of the drive, and `outages_us` holds such a pair for each outage.  They are
-    wall-clock times in microseconds since the Unix epoch.  `refused` says for each forged push whether the vehicle
-    refused it.
+    `drive_us` is the pair (begin, end) of the drive, and `outages_us` holds such a pair for each outage.  `marks_us`
+    holds the time of each kill and push, and what it was.  All are wall-clock times in microseconds since the Unix
+    epoch.  `refused` says for each forged push whether the vehicle refused it.
     """
 
     outages_us: list[tuple[int, int]] = field(default_factory=list)
+    marks_us: list[tuple[int, str]] = field(default_factory=list)
     drive_us: tuple[int, int] = (0, 0)
     broker_kills: int = 0
     receiver_kills: int = 0
@@ -93,10 +94,12 @@ class Drive:
         return await self._world.until("every batch is acknowledged", _delivered, AFTER_S)
 
     async def _publish(self) -> None:
+        self._mark("push")
         await self._publisher.publish()
         self._note_version()
 
     async def _kill_receiver(self) -> None:
+        self._mark("receiver killed")
         self._world.receiver.kill()
         self.record.receiver_kills += 1
         await asyncio.sleep(DOWN_S)
@@ -113,6 +116,7 @@ class Drive:
         self.record.outages_us.append((start_us, time.time_ns() // 1000))
 
     async def _kill_broker(self) -> None:
+        self._mark("broker killed")
         self._world.broker.kill()
         self.record.broker_kills += 1
         await asyncio.sleep(DOWN_S)
@@ -120,10 +124,14 @@ class Drive:
         await whole(asyncio.to_thread(self._world.broker.start))
 
     async def _attack(self) -> None:
+        self._mark("forged pushes")
         self.record.refused = await self._publisher.attack()
         for name, refused in self.record.refused.items():
             _print(f"      the {name} push was {'refused' if refused else 'NOT refused, which is a failure'}")
         self._note_version()
+
+    def _mark(self, what: str) -> None:
+        self.record.marks_us.append((time.time_ns() // 1000, what))
 
     def _note_version(self) -> None:
         self.record.applied_version = self._publisher.applied_version

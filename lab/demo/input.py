@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,16 +16,20 @@ from typing import Any, Final
 import zstandard
 
 from agent.errors import Permanent
+from agent.sources.log_readers import ZstdStream
+from can_dbc.buses import file_and_bus
 from can_dbc.frames import EXTENDED
+from lab.demo.log_count import Count, count_frames
 from lab.demo.oracle import Frame, read_log
 from simulator.frames import BODY_DBC, POWERTRAIN_DBC, frames
 
 VEHICLE_S: Final = 150.0
-_PACKED: Final[dict[str, Callable[[Path, str], Any]]] = {
+_PACKED: Final[dict[str, Callable[[Path], Any]]] = {
     ".gz": gzip.open,
     ".xz": lzma.open,
     ".bz2": bz2.open,
-    ".zst": zstandard.open,
+    # The reader of the package zstandard treats a truncated frame as the end of the file.
+    ".zst": lambda log: io.BufferedReader(ZstdStream(log.open("rb"))),
 }
 
 
@@ -32,7 +38,8 @@ class DriveInput:
     """Holds the input of one drive.
 
     `databases` are the database files of each bus.  `settings` is the agent's `[[sources]]` table without `speed`.
-    `frames` yields the frames for the oracle.  Each call starts again at the first frame.
+    `frames` yields the frames for the oracle.  Each call starts again at the first frame.  `count` is the number of
+    frames in the input, counted without the agent (`log_count`).
     """
 
     name: str
@@ -41,6 +48,7 @@ class DriveInput:
     match: str
     settings: dict[str, Any]
     frames: Callable[[], Iterator[Frame]]
+    count: Count
 
     def agent_sources(self, speed: float) -> str:
         """Return the `[[sources]]` and `[bus.*]` tables of agent.toml.  `speed` 2 plays the drive twice as fast."""
@@ -71,6 +79,7 @@ def virtual_vehicle(seed: int, seconds: float = VEHICLE_S) -> DriveInput:
         "exact",
         {"kind": "virtual_vehicle", "seed": seed, "start": start.isoformat(), "duration_s": seconds},
         again,
+        Count(sum(len(block) for block in frames(seed, start_ns, seconds)), "made by the simulator"),
     )
 
 
@@ -81,10 +90,11 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
 
     Raises: Permanent if a file is missing, if the log has no frames, or if it has none on a bus that `databases` names.
     """
-    for file in (log, *(file for _, file in databases)):
+    for file in (log, *(file_and_bus(file)[0] for _, file in databases)):
         if not file.is_file():
             raise Permanent(f"{file}: There is no such file. Check --log and --dbc.")
     plain = _unpacked(log, folder)
+    count = count_frames(plain)
     # A dict keeps the buses in the order of their first frames.
     times, buses = [], dict[str, None]()
     for frame in read_log(plain):
@@ -106,6 +116,7 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
         match,
         {"kind": "replay", "log": str(log.resolve())},
         lambda: read_log(plain),
+        count,
     )
 
 
@@ -113,6 +124,9 @@ def _unpacked(log: Path, folder: Path) -> Path:
     if log.suffix not in _PACKED:
         return log
     plain = folder / log.name.removesuffix(log.suffix)
-    with _PACKED[log.suffix](log, "rb") as packed, plain.open("wb") as unpacked:
-        shutil.copyfileobj(packed, unpacked)
+    try:
+        with _PACKED[log.suffix](log) as packed, plain.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+    except (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        raise Permanent(f"{log}: The log is truncated or damaged ({error}). Copy it again.") from error
     return plain

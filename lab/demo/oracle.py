@@ -13,18 +13,22 @@ from typing import Any
 
 import can
 import cantools
-from cantools.database import DecodeError
 from cantools.database.can import Database, Message, Signal
+from cantools.database.errors import UnsupportedDatabaseFormatError
 
 from agent.errors import Permanent
+from can_dbc.buses import file_and_bus
+from lab.demo.blf_scan import scan
+from lab.demo.mf4_rows import rows
 from lab.demo.oracle_campaigns import OracleCampaign
+from lab.demo.oracle_signals import raw_values, repair_long_names
 
 EXTENDED = 0x8000_0000
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Holds one frame of the input, from python-can or the simulator.  `t_ns` is the time since the Unix epoch."""
+    """Holds one frame of the input, from a log or the simulator.  `t_ns` is the time since the Unix epoch."""
 
     t_ns: int
     bus: str
@@ -54,24 +58,36 @@ class Expected:
 
 
 def read_log(path: Path) -> Iterator[Frame]:
-    """Read a log with python-can, and yield its frames in their order in the log.
+    """Read a log, and yield its frames in their order in the log.  python-can reads all formats but BLF and MF4.
 
-    Raises: Permanent if the log is compressed (.zst, .xz or .bz2).
+    Raises: Permanent if the log is compressed (.zst, .xz or .bz2), or if a part of a binary log is missing.
     """
     # python-can opens only some kinds of compressed logs, so the caller must unpack all of them.
     if path.suffix in {".zst", ".xz", ".bz2"}:
         raise Permanent(f"{path}: The oracle cannot read a compressed log. Give it the unpacked log.")
+    if path.suffix.lower() == ".blf":
+        for found in scan(path):
+            yield Frame(_ns(found.t_s), f"can{found.channel}", found.can_id, found.extended, found.data)
+        return
+    if path.suffix.lower() == ".mf4":
+        for t_s, bus, can_id, extended, data in rows(path):
+            yield Frame(_ns(t_s), f"can{bus}", can_id, extended, data)
+        return
     with can.LogReader(path) as reader:
         for message in reader:
             data = b"" if message.is_error_frame or message.is_remote_frame else bytes(message.data)
             channel = message.channel if isinstance(message.channel, str) else f"can{message.channel or 0}"
             yield Frame(
-                round(message.timestamp * 1e6) * 1000,
+                _ns(message.timestamp),
                 channel,
                 message.arbitration_id,
                 message.is_extended_id,
                 data,
             )
+
+
+def _ns(t_s: float) -> int:
+    return round(t_s * 1e6) * 1000
 
 
 class _Bus:
@@ -84,11 +100,21 @@ class _Bus:
     def __init__(self, files: Iterable[Path], match: str) -> None:
         self._pgn = match == "pgn"
         self._messages: dict[int, Message] = {}
-        for file in files:
-            database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
+        for path in files:
+            file, bus = file_and_bus(path)
+            try:
+                database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
+            except UnsupportedDatabaseFormatError as error:
+                raise Permanent(
+                    f"{file}: cantools, which decodes independently of the agent, refuses this database: {error}. "
+                    "Repair the database, or give another one with --dbc."
+                ) from error
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
             for message in database.messages:
+                if bus not in (None, message.bus_name):
+                    continue
+                repair_long_names(message)
                 # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 
@@ -150,10 +176,9 @@ def expected_samples(
         message = buses[frame.bus].message(frame) if frame.bus in buses else None
         if message is None or not frame.data:
             continue
-        try:
-            raws = message.decode_simple(frame.data, decode_choices=False, scaling=False)
+        raws = raw_values(message, frame.data)
         # A frame that is too short gives no sample.  The agent also collects nothing from it.
-        except DecodeError:
+        if raws is None:
             continue
         result.decoded += 1
         _collect(result, campaigns[stage], frame, buses[frame.bus].sender(frame), message, raws)
@@ -168,7 +193,6 @@ def _collect(
     message: Message,
     raws: Mapping[str, Any],
 ) -> None:
-    physical: dict[str, Any] | None = None
     for name, raw in raws.items():
         signal = f"{message.name}.{name}"
         bits: int | None = None
@@ -182,16 +206,16 @@ def _collect(
                 bits = _bits(definition, raw)
             if not rule.keeps(frame.t_ns, bits):
                 continue
-            # Scaling takes most of cantools' time, so it is done only if a campaign keeps a sample of the frame.
-            if physical is None:
-                physical = dict(message.decode_simple(frame.data, decode_choices=False, scaling=True))
+            # Scaling takes most of cantools' time, so it is done only if a campaign keeps the sample.
+            physical = definition.conversion.raw_to_scaled(raw, decode_choices=False)
+            assert isinstance(physical, int | float)
             choice = (definition.choices or {}).get(raw) if not definition.is_float else None
             result.campaign.append(campaign.name)
             result.bus.append(frame.bus)
             result.signal.append(signal)
             result.time_us.append(frame.t_ns // 1000)
             result.raw.append(bits)
-            result.value.append(float(physical[name]))
+            result.value.append(float(physical))
             result.text.append(None if choice is None else str(choice))
             result.unit.append(definition.unit)
             result.source_address.append(sender)

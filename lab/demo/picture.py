@@ -1,12 +1,16 @@
-"""Draws `drive.png`: a few signals of the drive as they are in the lake, with the outage shaded."""
+"""Draws `drive.png`: a few signals of the drive as they are in the lake, with the outage, the kills and the pushes."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pyarrow as pa
 import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PREFERRED = ("VehicleSpeed", "EngineSpeed", "EngineRPM", "Steering", "StateOfCharge", "Brake", "Coolant", "Speed")
 """Words in the names of the most interesting signals of a drive.  Earlier words are preferred."""
@@ -46,11 +50,21 @@ def choose_signals(samples: pa.Table) -> list[tuple[str, str]]:
     return chosen[:PANELS]
 
 
-def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, path: Path) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Holds what happened during the drive, in microseconds since the Unix epoch, on the time axis of the samples.
+
+    `outages` holds pairs (begin, end), and `marks` pairs of a time and what happened then.
+    """
+
+    outages: Sequence[tuple[int, int]]
+    marks: Sequence[tuple[int, str]]
+
+
+def draw(samples: pa.Table, story: Story, title: str, path: Path) -> list[str]:
     """Draw a few signals of `samples`, the content of the lake's table, as the PNG file `path`.
 
-    Return the names of the signals.  `outage_us` holds pairs (begin, end) of spans to shade.  Their times are in
-    microseconds since the Unix epoch, on the time axis of the samples.
+    Return the names of the signals.
     """
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415  (the backend must be chosen before)
@@ -62,16 +76,15 @@ def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, pa
         mine = samples.filter(pc.and_(pc.equal(samples["signal"], signal), pc.equal(samples["bus"], bus)))
         mine = mine.sort_by("time")
         units = [unit for unit in pc.unique(mine["unit"]).to_pylist() if unit]
-        axis.plot(
-            mine["time"].to_numpy(), mine["value"].to_numpy(), ".-", linewidth=0.8, markersize=2, color=f"C{number}"
-        )
+        # A campaign may keep only changes, so a value holds until the next sample.  A slope between two samples
+        # would show values that the car never had.
+        axis.step(mine["time"], mine["value"], ".-", where="post", linewidth=0.8, markersize=2, color=f"C{number}")
         axis.set_ylabel(units[0] if units else "")
-        axis.set_title(f"{signal}   ({bus}, {mine.num_rows:,} samples)", fontsize=9, loc="left")
+        # The words of the marks stand above the first panel, so its title stands above them.
+        heading = f"{signal}   ({bus}, {mine.num_rows:,} samples)"
+        axis.set_title(heading, fontsize=9, loc="left", pad=16 if number == 0 else None)
         axis.grid(alpha=0.3)
-        for start, end in outage_us:
-            axis.axvspan(_time(start), _time(end), color="0.85", zorder=0, label="no connection")
-    if outage_us and chosen:
-        axes[0, 0].legend(loc="upper right", fontsize=8)
+        _tell(axis, story, with_words=number == 0)
     figure.suptitle(title, fontsize=11)
     figure.autofmt_xdate()
     figure.tight_layout()
@@ -81,5 +94,18 @@ def draw(samples: pa.Table, outage_us: Sequence[tuple[int, int]], title: str, pa
     return [signal for _, signal in chosen]
 
 
-def _time(us: int) -> datetime:
-    return datetime.fromtimestamp(us / 1e6, UTC).replace(tzinfo=None)
+def _tell(axis: "Axes", story: Story, *, with_words: bool) -> None:
+    """Shade the outages, and draw a line for each mark, with its word at the top of the panel."""
+    for start, end in story.outages:
+        axis.axvspan(_time(start), _time(end), color="0.85", zorder=0)
+    for at, _ in story.marks:
+        axis.axvline(_time(at), color="0.35", linewidth=0.8, linestyle="--", zorder=1)
+    if with_words:
+        words = [(start, "no connection") for start, _ in story.outages] + list(story.marks)
+        for at, what in words:
+            axis.text(_time(at), 1.02, what, transform=axis.get_xaxis_transform(), fontsize=7.5, va="bottom")
+
+
+def _time(us: int) -> float:
+    """Return a time in microseconds as matplotlib counts times, in days since the Unix epoch."""
+    return us / 86_400e6

@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from lab.demo.compare import Comparison
 from lab.demo.documents import GREETING
+from lab.demo.log_count import Count
 from lab.mosquitto import find_mosquitto
 from lab.world import World
 
@@ -20,6 +22,7 @@ class Result:
     """Holds all counts of the demonstration, and the verdict `passed`."""
 
     source: str
+    count: Count
     frames: int
     frames_decoded: int
     frames_captured: int
@@ -44,13 +47,14 @@ class Result:
     def passed(self) -> bool:
         """Return whether all checks passed.
 
-        The lake must be exact, no frame may be lost, every attack must be refused, and every fault must have taken
-        place.  The pushed toggles must be in force, and the agent must have ended with status 0.
+        The lake must be exact, and no frame may be lost: those that the agent captured, those that the oracle read and
+        those that were counted in the input must be equally many.  Every attack must be refused, and every fault must
+        have taken place.  The pushed toggles must be in force, and the agent must have ended with status 0.
         """
         return (
             self.comparison.equal
             and self.comparison.expected > 0
-            and self.frames == self.frames_captured
+            and self.count.frames == self.frames == self.frames_captured
             and not self.losses
             and all(self.refused.values())
             and self.toggle == GREETING
@@ -71,6 +75,8 @@ class Result:
         return {
             "source": self.source,
             "passed": self.passed,
+            "frames_counted": self.count.frames,
+            "counted_how": self.count.how,
             "frames": self.frames,
             "frames_captured": self.frames_captured,
             "frames_decoded": self.frames_decoded,
@@ -101,9 +107,10 @@ def render(result: Result) -> str:
     comparison = result.comparison
     kills = f"{result.broker_kills} kill of the broker, {result.receiver_kills} of the receiver"
     differences = f"{comparison.missing} missing, {comparison.duplicates} double, {comparison.differing} differing"
-    captured = f"{result.frames_captured:,} of {result.frames:,} frames"
+    captured = f"{result.frames_captured:,} of {result.count.frames:,} frames"
     rows = [
         ("drive", result.source),
+        ("counted", f"{result.count.frames:,} frames ({result.count.how}); the oracle read {result.frames:,}"),
         ("captured", f"{captured}, {result.frames_decoded:,} known to the databases"),
         ("in the lake", f"{comparison.in_lake:,} samples in {result.batches:,} sealed batches"),
         ("cantools says", f"{comparison.expected:,} samples"),
@@ -113,13 +120,16 @@ def render(result: Result) -> str:
         ("road", f"{result.broker}, {result.tls}, certificates both ways"),
         ("toggle", f"push {result.applied_version} applied: demo-greeting = {result.toggle!r}"),
         ("refused", ", ".join(f"{name} {'yes' if done else 'NO'}" for name, done in result.refused.items())),
-        ("picture", f"{result.picture} ({', '.join(result.drawn)})"),
+        ("picture", ", ".join(result.drawn)),
     ]
     lines = ["", *(f"  {name:>13}  {text}" for name, text in rows)]
     lines += [f"  {'':>13}  e.g. {example}" for example in comparison.examples]
     lines += [f"  {'lost':>13}  {loss}" for loss in result.losses]
     verdict = "PASSED: nothing lost, nothing double, nothing forged" if result.passed else "FAILED"
-    return "\n".join([*lines, "", f"  {'verdict':>13}  {verdict}  ({result.seconds:.0f} s)", ""])
+    fleet = Path(sys.executable).with_name("fleet")
+    look = f"open {result.picture}, or ask the lake: {fleet} query latest --fleet {result.picture.parent / 'fleet'}"
+    ends = [("verdict", f"{verdict}  ({result.seconds:.0f} s)"), ("look now", look)]
+    return "\n".join([*lines, "", *(f"  {name:>13}  {text}" for name, text in ends), ""])
 
 
 def broker_version() -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from lab.demo.compare import compare
 from lab.demo.drive import Record
 from lab.demo.input import DriveInput
 from lab.demo.oracle import Stage, expected_samples
-from lab.demo.picture import draw
+from lab.demo.picture import Story, draw
 from lab.demo.report import Result, broker_version
 from lab.world import World
 
@@ -54,11 +54,17 @@ def judge(source: DriveInput, world: World, campaigns: Mapping[str, Mapping[str,
     expected = expected_samples(source.frames(), source.databases, source.match, stages)
     comparison = compare(expected, samples)
     picture = world.folder / "drive.png"
-    drawn = draw(samples, _outages(record, samples), f"{source.name}: signals in the lake", picture)
+    moment = _on_the_drive(record, samples)
+    story = Story(
+        [(moment(start), moment(end)) for start, end in record.outages_us],
+        [(moment(at), what) for at, what in record.marks_us],
+    )
+    drawn = draw(samples, story, f"{source.name}: signals in the lake", picture)
     # The vehicle must also have reported each refusal to the fleet, as an event in the lake.
     told = sum(event["kind"] == "push_refused" for event in events) >= len(record.refused)
     return Result(
         source=source.name,
+        count=source.count,
         frames=expected.frames,
         frames_decoded=expected.decoded,
         frames_captured=sum(outcome.status["telemetry"]["frames"].values()),
@@ -119,14 +125,14 @@ def _check_plot(stages: list[Stage]) -> None:
         )
 
 
-def _outages(record: Record, samples: pa.Table) -> list[tuple[int, int]]:
-    """Return a list with the outage as one pair (begin, end), in microseconds on the time axis of the samples.
+def _on_the_drive(record: Record, samples: pa.Table) -> Callable[[int], int]:
+    """Return a function from wall-clock times of `record` to the time axis of the samples, in microseconds.
 
-    The samples may have the times of a recorded log, but `record` has wall-clock times.  The outage is therefore
-    scaled: the start of the drive becomes the time of the first sample, and the end of the drive that of the last.
+    The samples may have the times of a recorded log.  The start of the drive becomes the time of the first sample, the
+    end of the drive becomes that of the last, and all other times are scaled.
     """
     times = samples["time"].cast(pa.int64()).to_numpy()
     first, last = int(times.min()), int(times.max())
-    (start, end), (began, ended) = record.outages_us[0], record.drive_us
+    began, ended = record.drive_us
     scale = (last - first) / (ended - began)
-    return [(first + round((start - began) * scale), first + round((end - began) * scale))]
+    return lambda at_us: first + round((at_us - began) * scale)

@@ -15,7 +15,7 @@ from typing import Any
 from agent.pushes.release import Release
 from agent.pushes.store import Record, Store
 from agent.pushes.trial import Slots
-from can_dbc.frames import FrameBlock
+from can_dbc.frames import EXTENDED, FD, FrameBlock
 from fleet.state.folder import FleetFolder
 from lab.fleet import FAST_SUITE, enrol_vehicle, make_fleet
 from lab.process import PATIENCE_S
@@ -56,9 +56,10 @@ def write_log(file: Path, seconds: float) -> int:
         for block in drive(seconds):
             for row in range(len(block)):
                 t_ns, data = int(block.t_ns[row]), bytes(block.data[row, : block.length[row]])
-                bus, digits = block.buses[block.bus[row]], 8 if block.flags[row] & 1 else 3
+                bus, digits = block.buses[block.bus[row]], 8 if block.flags[row] & EXTENDED else 3
+                separator = "##0" if block.flags[row] & FD else "#"
                 stamp = f"({t_ns // 10**9}.{t_ns % 10**9 // 1000:06d})"
-                log.write(f"{stamp} {bus} {int(block.can_id[row]):0{digits}X}#{data.hex().upper()}\n")
+                log.write(f"{stamp} {bus} {int(block.can_id[row]):0{digits}X}{separator}{data.hex().upper()}\n")
                 count += 1
     return count
 

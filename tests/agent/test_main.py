@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from agent import __version__
 from agent.__main__ import main
+from fleet.__main__ import main as fleet_main
 from tests.agent.car import DATABASES, ROOT, campaign, command, drive, write_log
 from tests.agent.expected import count_samples
 
@@ -64,6 +66,13 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
     plain, as_json = capsys.readouterr().out.splitlines()
     assert plain == f"headunit-agent {json.loads(as_json)['version']}"
     assert json.loads(as_json)["version"] == distribution_version("headunit-agent")
+
+
+def test_both_programs_know_the_option_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, program in (("headunit-agent", main), ("fleet", fleet_main)):
+        with pytest.raises(SystemExit) as ended:
+            program(["--version"])
+        assert (ended.value.code, capsys.readouterr().out) == (0, f"{name} {__version__}\n")
 
 
 @pytest.mark.parametrize("speed", ["-1", "nan", "fast"])

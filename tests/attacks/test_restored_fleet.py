@@ -84,6 +84,12 @@ def in_lake(fleet: FleetFolder) -> dict[int, int]:
     return {seq: count // 20 for seq, count in counts.items()}
 
 
+def events_in_lake(fleet: FleetFolder) -> dict[int, int]:
+    """Return how often the lake has each batch, judged by its one event."""
+    rows = ask_sql(str(fleet.lake), "SELECT seq, count(*) FROM events GROUP BY seq").rows
+    return {int(str(seq)): int(str(count)) for seq, count in rows}
+
+
 def said(output: str, event: str) -> dict[str, Any]:
     """Return the line of the log that has this event."""
     lines = [json.loads(line) for line in output.splitlines() if f'"{event}"' in line]
@@ -110,11 +116,12 @@ def test_a_lake_that_is_older_than_its_inbox_is_said_and_what_it_lost_is_taken_a
     attack(receipt="lake_is_older", figure={"missing_and_said": line["missing"]})
 
 
-@pytest.mark.parametrize("deleted", ["", "samples", "batches"])
+@pytest.mark.parametrize("deleted", ["", "samples", "events", "batches"])
 @pytest.mark.attack(
     "8",
     "the lake or one of its tables is deleted",
     how="The lake, or one of its tables, is deleted; the inbox is not.",
+    before="answered as stored, if only samples or events were deleted",
 )
 def test_a_lake_that_was_deleted_is_refused_until_the_operator_accepts_it(
     fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack, deleted: str
@@ -128,12 +135,33 @@ def test_a_lake_that_was_deleted_is_refused_until_the_operator_accepts_it(
     assert not (fleet.lake / deleted).exists()  # a wrong --lake leaves no empty lake behind
     with run(fleet, broker, tmp_path / "3.log", "--accept-lake") as receiver:
         receiver.until_connected()
-        assert said(receiver.output(), "lake_is_older")["missing"] == (2 if deleted != "samples" else 0)
+        assert said(receiver.output(), "lake_is_older")["missing"] == 2
         assert send(vehicle, broker, 1, 2, 3) == {1, 2, 3}
         assert receiver.stop() == 0
     drive(fleet, broker, vehicle, tmp_path / "4.log", 4)
-    assert in_lake(fleet) == ({1: 1, 2: 1, 3: 1, 4: 1} if deleted != "samples" else {3: 1, 4: 1})
-    attack(receipt="exit 1, --accept-lake")
+    assert in_lake(fleet) == events_in_lake(fleet) == dict.fromkeys(range(1, 5), 1)
+    attack(receipt="exit 1, --accept-lake", figure={"missing_and_said": 2})
+
+
+@pytest.mark.parametrize("table", ["samples", "events"])
+@pytest.mark.attack(
+    "8",
+    "one table of the lake is put back to an older backup",
+    how="A table is put back to a backup that lacks acknowledged batches; inbox and other tables are not.",
+    before="answered as stored",
+)
+def test_a_table_that_is_older_than_the_others_is_said_and_what_it_lost_is_taken_again(
+    fleet: FleetFolder, vehicle: Vehicle, broker: Broker, tmp_path: Path, attack: RecordAttack, table: str
+) -> None:
+    drive(fleet, broker, vehicle, tmp_path / "1.log", 1, 2)
+    shutil.copytree(fleet.lake / table, tmp_path / "backup")
+    drive(fleet, broker, vehicle, tmp_path / "2.log", 3, 4)
+    shutil.rmtree(fleet.lake / table)
+    shutil.copytree(tmp_path / "backup", fleet.lake / table)
+    line = said(drive(fleet, broker, vehicle, tmp_path / "3.log", 1, 2, 3, 4, 5), "lake_is_older")
+    assert (line["tables"], line["missing"], line["vehicles"]) == ([table], 2, {vehicle.name: 2})
+    assert in_lake(fleet) == events_in_lake(fleet) == dict.fromkeys(range(1, 6), 1)
+    attack(receipt="lake_is_older", figure={"missing_and_said": line["missing"]})
 
 
 @pytest.mark.attack(

@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache
 
+import cantools.database
 import numpy as np
 from cantools.database.can import Message, Signal
 from cantools.database.errors import DecodeError
@@ -50,36 +51,83 @@ class CantoolsCrash(Exception):
     """cantools raised an undocumented error, because it looks up NaN or infinity in a value table."""
 
 
-def expected(message: Message, data: bytes) -> list[Sample] | None:
-    """Return the samples that cantools decodes, in the order of `message.signals`, or None if it refuses the data."""
-    try:
-        shown = message.decode(data)
-    except DecodeError:
-        return None
-    except (ValueError, OverflowError) as error:
-        raise CantoolsCrash(data.hex()) from error
-    if message.is_multiplexed():  # without scaling or texts cantools would select differently
-        raws, values = {}, {}
+def messages_of(text: str) -> list[Message]:
+    """Load the DBC `text` with cantools, and repair its multiplexers of long names.
+
+    cantools calls a multiplexer by its short name, but the signal itself by its long name (SystemSignalLongSymbol), so
+    that it never finds the multiplexer: https://github.com/cantools/cantools/issues/69 is about such names.
+    """
+    database = cantools.database.load_string(text, "dbc", strict=False)
+    for message in database.messages:
+        names = {signal.name for signal in message.signals}
         for signal in message.signals:
-            if signal.name in shown:
-                (raws[signal.name],) = _alone(signal, message.length).decode(data, False, scaling=False).values()
-                values[signal.name] = signal.conversion.raw_to_scaled(raws[signal.name], decode_choices=False)
-    else:
-        raws = message.decode(data, decode_choices=False, scaling=False)
-        values = message.decode(data, decode_choices=False)
+            if signal.multiplexer_signal is not None and signal.multiplexer_signal not in names:
+                (signal.multiplexer_signal,) = (one.name for one in message.signals if one.is_multiplexer)
+    return database.messages
+
+
+def expected(message: Message, data: bytes) -> list[Sample] | None:
+    """Return the samples of `data` in the order of `message.signals`, or None if the data is too short.
+
+    cantools decodes each signal by itself.  As a whole, it would refuse a message for one signal that overlaps another
+    one or exceeds the message, or for a multiplexer number that nothing has.
+    """
+    if len(data) < message.length:
+        return None
     samples = []
-    for name in (name for name in dict.fromkeys(signal.name for signal in message.signals) if name in shown):
-        text = shown[name]
-        raw = raws[name]
+    whole = _as_a_whole(message, data)
+    for signal in message.signals:
+        if not _fits(signal, message.length) or not _is_selected(message, signal, data):
+            continue
+        if any(sample.name == signal.name for sample in samples):
+            continue  # Of two signals with one name in one frame, the first is decoded.
+        raw = whole[signal.name] if signal.name in whole else _raw(message, signal, data)
+        try:
+            text = signal.conversion.raw_to_scaled(raw, decode_choices=True)
+        except (ValueError, OverflowError) as error:
+            raise CantoolsCrash(data.hex()) from error
+        value = signal.conversion.raw_to_scaled(raw, decode_choices=False)
         samples.append(
             Sample(
-                name,
+                signal.name,
                 raw if isinstance(raw, int) else None,
-                bits(_in_float64(message, name, raw, values[name])),
+                bits(_in_float64(signal, raw, value)),
                 str(text) if isinstance(text, (NamedSignalValue, str)) else None,
             )
         )
     return samples
+
+
+def _as_a_whole(message: Message, data: bytes) -> dict[str, int | float]:
+    """Return the raw values that cantools decodes at once, which is faster than one by one, or nothing if it cannot."""
+    if message.is_multiplexed() or len({signal.name for signal in message.signals}) < len(message.signals):
+        return {}
+    try:
+        return message.decode(data, decode_choices=False, scaling=False)
+    except DecodeError:
+        return {}
+
+
+def _fits(signal: Signal, length: int) -> bool:
+    first = signal.start if signal.byte_order == "little_endian" else signal.start + 7 - 2 * (signal.start % 8)
+    return first + signal.length <= 8 * length
+
+
+def _raw(message: Message, signal: Signal, data: bytes) -> int | float:
+    (raw,) = _alone(signal, message.length).decode(data, False, scaling=False).values()
+    return raw
+
+
+def _is_selected(message: Message, signal: Signal, data: bytes) -> bool:
+    if signal.multiplexer_signal is None:
+        return True
+    above = [one for one in message.signals if one.is_multiplexer and one.name == signal.multiplexer_signal]
+    if not above or not _fits(above[0], message.length) or not _is_selected(message, above[0], data):
+        return False
+    shown = above[0].conversion.raw_to_scaled(_raw(message, above[0], data), decode_choices=True)
+    if isinstance(shown, (NamedSignalValue, str)):
+        shown = above[0].conversion.choice_to_number(str(shown))
+    return int(shown) in (signal.multiplexer_ids or ())
 
 
 @cache
@@ -90,13 +138,12 @@ def _alone(signal: Signal, length: int) -> Message:
     return Message(0, "Alone", length, [only], strict=False)
 
 
-def _in_float64(message: Message, name: str, raw: float, value: float) -> float:
+def _in_float64(signal: Signal, raw: float, value: float) -> float:
     """Return the value of cantools as our decoder computes it, in float64.
 
     cantools multiplies integers exactly.  So its value differs beyond 2^53, and its zero has no sign.
     """
-    conversion = [s for s in message.signals if s.name == name][-1].conversion
-    scale, offset = conversion.scale, conversion.offset
+    scale, offset = signal.conversion.scale, signal.conversion.offset
     in_integers = isinstance(scale, int) or (float(scale).is_integer() and float(offset).is_integer())
     if isinstance(raw, int) and in_integers and not 0 < abs(raw * int(scale)) <= 2**53:
         return float(raw) * float(scale) + float(offset)

@@ -57,6 +57,19 @@ def test_another_order_match_or_content_is_another_plan(tmp_path):
     assert plans.compiled == 5
 
 
+def test_another_encoding_is_another_plan_and_so_is_another_name_because_notes_have_it(tmp_path):
+    own, copy = tmp_path / "own.dbc", tmp_path / "copy.dbc"
+    content = 'BO_ 801 Engine: 8 Motor\n SG_ Rpm : 0|16@1+ (1,0) [0|0] "об/мин" Gauge\n'.encode("cp1251")
+    own.write_bytes(content)
+    copy.write_bytes(content)
+    plans = cache(tmp_path / "plans")
+    assert str(own) in plans.plan([own], Match.EXACT).notes[0]
+    assert str(copy) in plans.plan([copy], Match.EXACT).notes[0]
+    for _ in range(2):
+        assert plans.plan([own], Match.EXACT, {own: "cp1251"}).messages[0].signals[0].unit == "об/мин"
+    assert plans.compiled == 3
+
+
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, CONTENT[:-1], CONTENT[:40] + b"\xff" + CONTENT[41:]])
 def test_a_damaged_file_is_compiled_again_and_replaced(tmp_path, damage):
     cache(tmp_path).plan([DBC], Match.EXACT)

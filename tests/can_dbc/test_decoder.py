@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from can_dbc.compile import compile_plan
 from can_dbc.database import parse
-from can_dbc.decoder import Decoder, Refused
+from can_dbc.decoder import Decoder, Refused, Unlisted
 from can_dbc.errors import DecodeError
 from can_dbc.frames import ERROR, EXTENDED, REMOTE, FrameBlock
 from can_dbc.plan import Match
@@ -71,20 +71,34 @@ def test_validity_follows_nested_multiplexers():
     assert columns.raw[names.index("Deep"), 1] == 9
 
 
-def test_an_unlisted_multiplexer_number_refuses_the_whole_frame():
+def test_an_unlisted_multiplexer_number_costs_what_it_selects_and_is_counted_by_the_name_of_the_multiplexer():
     block = block_of([motor(9, 0), motor(1, 8), motor(1, 7)])
     decoded = Decoder({0: PLAN}).decode(block)
-    assert refusals(decoded) == {(Refused.MUX, 0x18F00400, "Motor"): 2}
-    assert [c.rows.tolist() for c in decoded.columns] == [[2]]
+    (columns,) = decoded.columns
+    names = [columns.message.signals[index].name for index in columns.signals]
+    found = [{name for name, ok in zip(names, columns.valid[:, row], strict=True) if ok} for row in range(3)]
+    assert found == [{"Mode", "Counter"}, {"Mode", "Sub", "Counter"}, {"Mode", "Sub", "Deep", "Counter"}]
+    assert decoded.refusals == ()
+    assert decoded.unlisted == (Unlisted(0, "Motor", "Mode", 1), Unlisted(0, "Motor", "Sub", 1))
 
 
-def test_a_frame_is_refused_by_its_multiplexer_even_where_only_a_plain_signal_is_wanted():
+def test_one_of_two_independent_multiplexers_may_have_an_unlisted_number():
+    signals = [Signal(f"M{n}", 8 * n, 8, is_multiplexer=True) for n in range(2)]
+    signals += [Signal(f"S{n}", 16 + 8 * n, 8, multiplexer_ids=[1], multiplexer_signal=f"M{n}") for n in range(2)]
+    plan = compile_plan([Database([Message(1, "Two", 4, signals)], strict=False)])
+    decoded = Decoder({0: plan}).decode(block_of([(1, False, b"\1\7\5\6"), (1, False, b"\7\1\5\6")]))
+    assert decoded.columns[0].valid.tolist() == [[True, True], [True, True], [True, False], [False, True]]
+    assert decoded.unlisted == (Unlisted(0, "Two", "M0", 1), Unlisted(0, "Two", "M1", 1))
+
+
+def test_an_unlisted_number_is_counted_even_where_only_a_plain_signal_is_wanted():
     counter = [s.name for s in PLAN.messages[1].signals].index("Counter")
     decoder = Decoder({0: PLAN}, lambda bus, message: [counter] if message.name == "Motor" else [])
     decoded = decoder.decode(block_of([motor(9), motor(0, 0, 0, 0, 0, 0, 0, 3), (0x100, False, b"")]))
     (columns,) = decoded.columns
-    assert (columns.signals, columns.raw.tolist(), columns.valid) == ((counter,), [[3]], None)
-    assert refusals(decoded) == {(Refused.MUX, 0x18F00400, "Motor"): 1}  # unwanted frames are not refused
+    assert (columns.signals, columns.raw.tolist(), columns.valid) == ((counter,), [[0, 3]], None)
+    assert refusals(decoded) == {}  # unwanted frames are not refused
+    assert decoded.unlisted == (Unlisted(0, "Motor", "Mode", 1),)
 
 
 def test_short_data_is_refused_and_longer_data_trimmed():
@@ -192,7 +206,9 @@ def test_a_scaled_multiplexer_selects_by_its_scaled_value():
     ]
     plan = compile_plan([Database([Message(1, "M", 2, signals)])])
     decoded = Decoder({0: plan}).decode(block_of([(1, False, bytes([raw, 9])) for raw in (3, 4, 5, 6)]))
-    assert decoded.columns[0].rows.tolist() == [1, 2]  # 0.5 * 4 + 1 and int(0.5 * 5 + 1) are 3
+    names = [decoded.columns[0].message.signals[index].name for index in decoded.columns[0].signals]
+    # 0.5 * 4 + 1 and int(0.5 * 5 + 1) are 3.
+    assert decoded.columns[0].valid[names.index("A")].tolist() == [False, True, True, False]
 
 
 def test_a_multiplexer_whose_texts_repeat_selects_the_last_number_of_the_text():
@@ -239,15 +255,17 @@ def test_every_frame_of_any_block_is_decoded_or_refused(block, plan):
     assert len(rows) + sum(refusal.frames for refusal in decoded.refusals) == len(block)
 
 
-def test_a_group_beyond_the_frame_is_refused_and_the_others_decode():
+def test_signals_beyond_the_message_are_left_out_and_the_others_decode():
     signals = (
         ' SG_ Mux M : 0|8@1+ (1,0) [0|0] "" A\n SG_ Good m0 : 8|8@1+ (1,0) [0|0] "" A\n'
         ' SG_ Across m1 : 60|16@1+ (1,0) [0|0] "" A\n SG_ Beyond m2 : 70|9@1+ (1,0) [0|0] "" A\n'
-        ' SG_ Network m3 : 71|9@0+ (1,0) [0|0] "" A\n'
+        ' SG_ Network m0 : 71|9@0+ (1,0) [0|0] "" A\n'
     )
     database = parse(f'VERSION ""\nBU_: A\nBO_ 1 M: 8 A\n{signals}'.encode(), "dbc", "test")
-    frames = [(1, False, bytes([number, 5, 0, 0, 0, 0, 0, 0])) for number in range(4)]
-    decoded = Decoder({0: compile_plan([database])}).decode(block_of(frames))
-    assert decoded.columns[0].rows.tolist() == [0]
-    assert decoded.columns[0].raw[1].tolist() == [5]
-    assert [(r.kind, r.frames) for r in decoded.refusals] == [(Refused.LAYOUT, 3)]
+    frames = [(1, False, bytes([number, 5, 0, 0, 0, 0, 0, 0])) for number in range(3)]
+    plan = compile_plan([database])
+    decoded = Decoder({0: plan}).decode(block_of(frames))
+    assert [signal.name for signal in plan.messages[0].signals] == ["Mux", "Good"]
+    assert decoded.columns[0].raw.tolist() == [[0, 1, 2], [5, 5, 5]]
+    assert decoded.columns[0].valid.tolist() == [[True, True, True], [True, False, False]]
+    assert decoded.refusals == ()

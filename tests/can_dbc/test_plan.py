@@ -7,7 +7,6 @@ from cantools.database.conversion import BaseConversion
 
 from can_dbc.cache import from_bytes, to_bytes
 from can_dbc.compile import compile_plan
-from can_dbc.errors import DatabaseError
 from can_dbc.plan import Match, match_key
 from can_dbc.values import Kind, physical, text_keys
 
@@ -48,6 +47,14 @@ def test_the_last_message_of_a_file_wins_and_the_first_file_of_a_bus():
     )
 
 
+def test_messages_of_one_name_are_noted():
+    plan = plan_of(message("A", []), message("A", [], frame_id=2), message("B", [], frame_id=3))
+    assert [m.name for m in plan.messages] == ["A", "A", "B"]
+    assert plan.notes == (
+        "A: 2 messages share this name, so their samples cannot be told apart by it; give each its own name",
+    )
+
+
 def test_standard_and_extended_identifiers_are_different_messages():
     plan = plan_of(message("A", []), message("B", [], extended=True))
     assert [m.name for m in plan.messages] == ["A", "B"]
@@ -68,33 +75,29 @@ def test_a_parameter_group_is_compared_without_priority_source_and_destination(o
     assert match_key(one, True, Match.EXACT) != match_key(other, True, Match.EXACT)
 
 
-def test_overlapping_or_protruding_signals_make_a_layout_defect():
+def test_signals_that_overlap_are_all_decoded_and_one_that_exceeds_the_message_is_left_out():
     overlapping = message("O", [Signal("A", 0, 8), Signal("B", 4, 8)])
-    protruding = message("P", [Signal("A", 8, 8)], frame_id=2, length=1)
-    across = message("X", [Signal("A", 0, 8), Signal("B", 7, 8, "big_endian")], frame_id=3)
-    plan = plan_of(overlapping, protruding, across)
-    assert [m.defect for m in plan.messages] == ["layout", "layout", None]  # cantools checks each byte order separately
+    protruding = message("P", [Signal("A", 0, 8), Signal("B", 8, 8), Signal("C", 9, 2, "big_endian")], length=1)
+    plan = compile_plan([Database([overlapping], strict=False), Database([message("Q", [], frame_id=2)])])
+    assert [s.name for s in plan.messages[0].signals] == ["A", "B"]
+    assert plan.notes == ()
+    plan = plan_of(protruding)
+    assert [s.name for s in plan.messages[0].signals] == ["A"]
     assert plan.notes == tuple(
-        f"{n}: signals overlap or exceed the message, so all its frames are refused; "
-        "correct the start or length of the signals in the database"
-        for n in "OP"
+        f"P.{name}: the signal exceeds the message of 1 bytes, so the signal is left out; correct it in the database"
+        for name in "BC"
     )
 
 
-def test_a_broken_multiplexed_group_is_a_defect_of_its_number_only():
+def test_a_multiplexer_that_exceeds_the_message_costs_what_it_selects():
     signals = [
-        Signal("Mux", 0, 8, is_multiplexer=True),
-        Signal("Good", 8, 8, multiplexer_ids=[0, 1], multiplexer_signal="Mux"),
-        Signal("Far", 60, 8, multiplexer_ids=[1], multiplexer_signal="Mux"),
+        Signal("Mux", 60, 8, is_multiplexer=True),
+        Signal("A", 8, 8, multiplexer_ids=[1], multiplexer_signal="Mux"),
+        Signal("B", 16, 8),
     ]
     plan = plan_of(message("M", signals))
-    assert plan.messages[0].defect is None
-    assert plan.messages[0].multiplexers[0].numbers == (0, 1)
-    assert plan.messages[0].multiplexers[0].broken == {1}
-    assert plan.notes == (
-        "M.Mux = 1: the selected signals overlap or exceed the message, so frames that select them are refused; "
-        "correct the start or length of the signals in the database",
-    )
+    assert [s.name for s in plan.messages[0].signals] == ["B"]
+    assert len(plan.notes) == 2
 
 
 def test_a_signal_that_nothing_selects_is_left_out():
@@ -110,27 +113,30 @@ def test_a_signal_of_more_than_64_bits_is_left_out():
     plan = plan_of(message("M", [Signal("Long", 0, 65), Signal("A", 72, 8)], length=16))
     assert [s.name for s in plan.messages[0].signals] == ["A"]
     assert plan.notes == (
-        "M.Long: the signal has 65 bits, so it is left out; split it into signals of at most 64 bits",
+        "M.Long: the signal has 65 bits, and only 1 to 64 can be decoded, so the signal is left out; "
+        "correct it in the database",
     )
 
 
-def test_a_multiplexer_of_more_than_64_bits_is_refused():
-    signals = [
-        Signal("Mux", 0, 65, is_multiplexer=True),
-        Signal("A", 72, 8, multiplexer_ids=[1], multiplexer_signal="Mux"),
-    ]
-    with pytest.raises(DatabaseError, match="M: a multiplexer of more than 64 bits"):
-        plan_of(message("M", signals, length=16))
-
-
-def test_of_signals_with_one_name_one_value_comes_out():
+def test_of_signals_with_one_name_the_first_is_decoded_whole():
     signals = [Signal("A", 0, 8, unit="m"), Signal("B", 8, 8), Signal("A", 16, 8, unit="km", conversion=number(2))]
     plan = plan_of(message("M", signals))
     kept = plan.messages[0].signals
-    assert [(s.name, s.start, s.scale, s.unit) for s in kept] == [("A", 0, 2.0, "km"), ("B", 8, 1.0, None)]
+    assert [(s.name, s.start, s.scale, s.unit) for s in kept] == [("A", 0, 1.0, "m"), ("B", 8, 1.0, None)]
     assert plan.notes == (
-        "M.A: 2 signals share this name, so only one value is decoded; give each signal its own name",
+        "M.A: another signal of the message has the same name, so the signal at bit 16 is left out; "
+        "give each signal its own name",
     )
+
+
+@pytest.mark.parametrize(("one", "other", "kept"), [([1], [2], 2), ([1, 2], [2, 3], 1), ([1], [1], 1)])
+def test_signals_of_one_name_are_both_decoded_if_no_frame_holds_both(one, other, kept):
+    signals = [
+        Signal("Mux", 0, 8, is_multiplexer=True),
+        Signal("A", 8, 8, multiplexer_ids=one, multiplexer_signal="Mux"),
+        Signal("A", 16, 8, multiplexer_ids=other, multiplexer_signal="Mux"),
+    ]
+    assert sum(s.name == "A" for s in plan_of(message("M", signals)).messages[0].signals) == kept
 
 
 def test_a_container_has_its_messages_under_its_own_identifier():
@@ -184,14 +190,25 @@ def test_a_container_in_a_container_is_a_defect():
     )
 
 
-def test_a_signal_that_starts_before_its_message_is_refused():
-    with pytest.raises(DatabaseError, match=r"M\.A: the signal starts at bit -1"):
-        plan_of(message("M", [Signal("A", -1, 8)]))
+@pytest.mark.parametrize(
+    ("signal", "reason"),
+    [
+        (Signal("A", -1, 8), "the signal starts at bit -1"),
+        (Signal("A", 0, 24, conversion=number(is_float=True)), "the signal is an IEEE float of 24 bits"),
+        (Signal("A", 0, 8, conversion=number(10**400)), "the scale or offset exceeds float64"),
+        (Signal("A", 0, 8, conversion=number(float("nan"))), "the scale or offset exceeds float64"),
+    ],
+)
+def test_a_signal_that_has_no_values_is_left_out_alone(signal, reason):
+    plan = plan_of(message("M", [signal, Signal("B", 8, 8)]))
+    assert [s.name for s in plan.messages[0].signals] == ["B"]
+    assert plan.notes[0].startswith(f"M.A: {reason}")
 
 
-def test_a_message_of_less_than_no_bytes_is_refused():
-    with pytest.raises(DatabaseError, match="M: the message has a length of -1 bytes"):
-        plan_of(message("M", [], length=-1))
+def test_a_message_of_less_than_no_bytes_is_left_out():
+    plan = plan_of(message("M", [], length=-1), message("N", [], frame_id=2))
+    assert [m.name for m in plan.messages] == ["N"]
+    assert plan.notes[0].startswith("M: the message has a length of -1 bytes")
 
 
 def test_numbers_of_a_multiplexer_that_is_not_named_select_nothing():
@@ -207,8 +224,3 @@ def test_a_signalling_nan_has_a_value_and_no_text_without_a_warning():
     raw = np.array([0x7F800001, 0], np.int64)
     assert np.isnan(physical(signal, raw)).tolist() == [True, False]
     assert [signal.texts.get(key) for key in text_keys(signal, raw).tolist()] == [None, "zero"]
-
-
-def test_a_scale_beyond_float64_is_refused():
-    with pytest.raises(DatabaseError, match=r"M\.A: the scale or offset exceeds float64"):
-        plan_of(message("M", [Signal("A", 0, 8, conversion=number(10**400))]))

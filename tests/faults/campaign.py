@@ -49,9 +49,11 @@ class Campaign:
             parts = chapters(self._seed, self._minutes * 60)
             logs = [self._folder / f"drive-{number}.log" for number in range(1, len(parts) + 1)]
             history = History(faulty)
+            written = 0
             for number, (chapter, log) in enumerate(zip(parts, logs, strict=True), 1):
                 # A vehicle whose disk was put back would read an old log again, so each chapter has a log of its own.
                 frames = await asyncio.to_thread(drive.write_log, log, chapter.ends_s - chapter.begins_s)
+                written += frames
                 self._print(f"seed {self._seed}, chapter {number} of {len(parts)}: {frames:,} frames")
                 await faulty.start(log)
                 history.check_said()
@@ -77,6 +79,8 @@ class Campaign:
                 no_disk=faulty.no_disk,
                 said=said(faulty.world.agent.log, faulty.world.receiver.log),
                 seconds=time.monotonic() - began_s,
+                frames_written=written,
+                frames_read=judged.frames_read,
             )
 
     async def _suffer_chapter(

@@ -28,6 +28,8 @@ GOOD = Verdict(
     no_disk=None,
     said=Counter(),
     seconds=61.0,
+    frames_written=50,
+    frames_read=50,
 )
 
 
@@ -46,6 +48,7 @@ def test_what_is_missing_and_in_the_ledger_passes() -> None:
         (replace(GOOD, ledger=Ledger({"evicted_quota": 9}, 0)), "lost_unaccounted"),
         (replace(GOOD, ledger=Ledger({"evicted_quota": 11}, 0)), "lost_in_words_only"),
         (replace(GOOD, ledger=Ledger({"evicted_quota": 10}, 1)), "unexplained_batches"),
+        (replace(GOOD, frames_read=49), "frames_not_read"),
         (replace(GOOD, comparison=replace(GOOD.comparison, duplicates=1)), "duplicates"),
         (replace(GOOD, comparison=replace(GOOD.comparison, differing=1)), "differing"),
         (replace(GOOD, aftermath=replace(GOOD.aftermath, repeated_wrong=1)), "repeated_wrong"),

@@ -96,11 +96,15 @@ class Judged:
     comparison: Comparison
     ledger: Ledger
     aftermath: Aftermath
+    frames_read: int
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of one campaign."""
+    """The result of one campaign.
+
+    `frames_written` were written to the logs, and `frames_read` were read from them by the oracle.
+    """
 
     seed: int
     minutes: float
@@ -112,6 +116,13 @@ class Verdict:
     no_disk: str | None
     said: Counter[str]
     seconds: float
+    frames_written: int
+    frames_read: int
+
+    @property
+    def frames_not_read(self) -> int:
+        """Return how many of the frames in the logs the oracle did not read, or read too often."""
+        return abs(self.frames_written - self.frames_read)
 
     @property
     def lost_unaccounted(self) -> int:
@@ -133,6 +144,7 @@ class Verdict:
             self.comparison.duplicates,
             self.comparison.differing,
             self.aftermath.wrong,
+            self.frames_not_read,
         )
         return not any(wrong) and self.comparison.in_lake > 0
 
@@ -152,6 +164,8 @@ class Verdict:
             "faults": {f"{track} {kind}": n for (track, kind), n in sorted(self.happened.items())},
             "disk_full_by": "not at all: " + self.no_disk if self.no_disk else "a small tmpfs of its own",
             "programs_said": {event: self.said[event] for event in TELLING},
+            "frames_written": self.frames_written,
+            "frames_not_read": self.frames_not_read,
             "samples_expected": self.comparison.expected,
             "samples_in_lake": self.comparison.in_lake,
             "lost_unaccounted": self.lost_unaccounted,
@@ -200,6 +214,7 @@ def judge_samples(logs: Sequence[Path], vehicle: str, last: Path, put_back: Sequ
             gone=gone_batches,
             gone_unnamed=gone_unnamed,
         ),
+        expected.frames,
     )
 
 
@@ -219,6 +234,7 @@ def render(verdict: Verdict) -> str:
         f"samples wrong; {after.twice:,} samples twice and listed ({after.twice_unlisted:,} wrongly)",
         f"batches gone with a lake: {after.gone:,}, numbers of which the ledger is wrong: {after.gone_unnamed:,}",
         *after.unsaid,
+        f"{verdict.frames_written:,} frames were written to the logs, and the oracle read {verdict.frames_read:,}",
         f"cantools decodes {found['samples_expected']:,} samples, the lake has {found['samples_in_lake']:,}",
         f"samples lost and accounted for: {lost}",
         f"samples lost without account: {found['lost_unaccounted']:,}, accounted for and not lost: "

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from agent import __version__
 from fleet.__main__ import main
 from fleet.commands.query import QUESTIONS
 from fleet.lake.tables import Lake
 from lab.mosquitto import free_port
+from tests.agent.car import ROOT
 from tests.agent.car import command as program
 
 
@@ -22,6 +24,11 @@ def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> N
             main([*command, "--help"])
         assert leaving.value.code == 0
         assert f"example:\n  fleet {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_distributions() -> None:
+    shown = program("fleet", "--version")
+    assert (shown.returncode, shown.stdout) == (0, f"fleet {__version__}\n")
 
 
 def test_a_fleet_is_made_and_a_vehicle_enrolled_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,5 +160,6 @@ def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path
     )
     ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
-    assert "pip install 'headunit-agent[fleet]'" in ended.stderr
+    assert "pip install --require-hashes -r requirements/fleet.txt" in ended.stderr
+    assert (ROOT / "requirements" / "fleet.txt").is_file()
     assert "Traceback" not in ended.stderr

@@ -261,6 +261,8 @@ def test_a_replay_ends_with_0_when_all_of_it_is_in_the_lake(car: Car, tmp_path: 
     assert samples_in_lake(car) == count_samples(drive(5.0))
     assert in_lake(car, "SELECT count(*) FROM events WHERE kind = 'agent_delivered'") == 0  # it stays in the spool
     assert len(events(car, "agent_delivered")) == 1
+    # No query for the campaign of real drives finds the samples of a replay.
+    assert in_lake(car, "SELECT string_agg(DISTINCT campaign, ',') FROM samples") == "replay:everything"
 
 
 def test_a_replay_that_is_killed_goes_on_where_it_was_and_begins_anew_after_its_end(car: Car, tmp_path: Path) -> None:

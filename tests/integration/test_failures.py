@@ -75,7 +75,7 @@ def no_database(car: Car) -> None:
 
 def broken_database(car: Car) -> None:
     broken = car.folder / "broken.dbc"
-    broken.write_text('VERSION ""\nBO_ 100 Engine: 8 ECU\n SG_ Speed : 0|16@1+ (0.01,0 [0|0] "" X\n')
+    broken.write_text("an empty page\n")
     replace(car.config, 'dbc = ["', f'dbc = ["{broken}", "')
 
 
@@ -117,7 +117,7 @@ MISTAKES: list[tuple[Callable[[Car], None], tuple[str, ...]]] = [
     (key_of_another, ("device.key.pem", "not the key of", "copy the whole folder")),
     (unusable_root, ("root.json", "enrol")),
     (no_database, ("agent.toml", "bus.can1.dbc", "demo_boddy.dbc")),
-    (broken_database, ("agent.toml", "bus.can0.dbc", "broken.dbc", "line 3")),
+    (broken_database, ("agent.toml", "bus.can0.dbc", "broken.dbc", "line 1")),
     (no_log, ("drive.log", "No such file")),
     (damaged_log, ("drive.log", "line 1")),
     (damaged_archive, ("drive.log.zst",)),
@@ -173,7 +173,7 @@ def test_a_wrong_database_of_decode_is_one_line(car: Car) -> None:
     write_log(car.folder / "drive.log", 0.1)
     broken_database(car)
     done = command("agent", "decode", "--log", car.folder / "drive.log", "--dbc", car.folder / "broken.dbc")
-    one_message(done, ("broken.dbc", "line 3"))
+    one_message(done, ("broken.dbc", "line 1"))
 
 
 @pytest.mark.parametrize(

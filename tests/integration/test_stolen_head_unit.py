@@ -49,7 +49,7 @@ def names() -> list[bytes]:
             found.add(message.name)
             for signal in message.signals:
                 found.add(signal.name)
-                found |= {str(text) for text in (signal.choices or {}).values()}
+                found |= {str(text) for text in (signal.conversion.choices or {}).values()}
     tables = Path(schema.__file__).read_text()  # our own words may also be names of values
     return [name.encode() for name in found if len(name) > 5 and name not in tables]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.serve.addresses import PASSED
+from agent.settings import settings
 from agent.settings.sections import ServeSettings
 from agent.system.boot import BOOT_ID
 
@@ -51,6 +52,15 @@ def test_a_socket_unit_that_fails_does_not_keep_the_service_from_starting() -> N
         f"Also={SOCKET.name}",
     ]
     assert re.findall(r"^(?:Requires|BindsTo|Requisite|PartOf)=.*$", unit + SOCKET.read_text(), re.MULTILINE) == []
+
+
+def test_an_installed_head_unit_has_no_source_and_no_simulator() -> None:
+    root = UNIT.parents[1]
+    installed = settings.load(root / "config" / "agent.toml").settings
+    assert (installed.sources, installed.bus) == ((), {})
+    copied = re.findall(r"^ *cp -r (.*)$", (root / "systemd" / "install").read_text(), re.MULTILINE)[0].split()
+    assert {"agent", "can_dbc"} <= set(copied)
+    assert not {"simulator", "lab"} & set(copied)
 
 
 def test_the_installer_installs_every_unit() -> None:

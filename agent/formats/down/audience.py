@@ -66,6 +66,12 @@ def matches(custom: object, sha256: str, attributes: Attributes) -> bool:
     return all(isinstance(wanted, list) and values[key] in wanted for key, wanted in audience.items())
 
 
+def selects(audience: AudienceLists, attributes: Attributes) -> bool:
+    """Return whether a document that is published for `audience` is for the vehicle."""
+    values = asdict(attributes)
+    return all(values[key] in allowed for key, allowed in audience.items())
+
+
 def _digest(vehicle: str, sha256: str) -> str:
     return hashlib.sha256(f"{sha256}/{vehicle}".encode()).digest()[:_DIGEST_BYTES].hex()
 

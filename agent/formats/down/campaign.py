@@ -1,9 +1,9 @@
 """Read campaign documents, which say which signals to collect, how often, and for how long.  Pure.
 
 The format is the JSON of AWS IoT FleetWise (CreateCampaign requests and GetCampaign answers, API 2021-06-17), so a
-fleet that leaves FleetWise keeps its campaigns.  Two extensions are our own, both in the objects of
-`signalsToCollect`: there is a field `onChange`, and the field `name` may be a glob (`*`, `?` and `[a-z]` as in fnmatch,
-case-sensitive).  config/campaigns/README.md has a table of the fields.
+fleet that leaves FleetWise changes little more than the names of signals.  Two extensions are our own, both in the
+objects of `signalsToCollect`: there is a field `onChange`, and the field `name` may be a glob (`*`, `?` and `[a-z]` as
+in fnmatch, case-sensitive).  config/campaigns/README.md has a table of the fields.
 
 Invariant: no field is ignored silently.  The fields in `NO_EFFECT` are accepted, because these fields of AWS's API
 cannot change what a vehicle collects.  If a campaign uses any other field that this version does not support, the
@@ -49,7 +49,7 @@ NO_EFFECT: Final[Mapping[str, str]] = {
 _NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "signalsToFetch": "this version does not fetch signals by diagnostic request",
     "dataPartitions": "this version does not keep data back until a condition is met",
-    "dataExtraDimensions": "the lake joins brand, model, market and model year to samples by itself",
+    "dataExtraDimensions": "samples carry no attributes of the vehicle; the fleet can join them",
 }
 """Fields of AWS's API that would change what is collected or stored.  A campaign that fills one of them is refused."""
 

@@ -20,7 +20,7 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
 from agent.formats.down.campaign import parse_campaign, refuse_same_name
-from agent.formats.down.evaluation import check_toggles, vehicle_context
+from agent.formats.down.evaluation import check_toggles, for_vehicle, vehicle_context
 from agent.formats.down.toggles import DOCUMENT_BYTES as TOGGLES_BYTES
 from agent.formats.down.toggles import parse_toggles
 
@@ -131,10 +131,12 @@ def kind_of(path: str, kinds: Sequence[Kind]) -> Kind | None:
 
 
 def _check_toggles(release: Documents, vehicle: Attributes | None) -> None:
-    # The fleet checks for all vehicles, so it evaluates without facts about a vehicle.
-    contexts = () if vehicle is None else (vehicle_context(vehicle),)
     for document in release[TOGGLES.name]:
-        check_toggles(document.value, document.source, contexts)
+        # The fleet checks for all vehicles, so it evaluates without facts about a vehicle.
+        if vehicle is None:
+            check_toggles(document.value, document.source, ())
+        else:
+            check_toggles(for_vehicle(document.value, vehicle), document.source, (vehicle_context(vehicle),))
 
 
 def _check_campaigns(release: Documents, _: Attributes | None) -> None:

@@ -13,13 +13,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
-from agent.formats.down.rule_cost import Meter
+from agent.formats.down.rule_cost import Meter, all_flags
 from agent.formats.down.toggles import FlagKind, Toggles
 
 Context = Mapping[str, Any]
@@ -27,7 +28,8 @@ _OUTCOME: Final = "outcome"
 _MESSAGE_CHARS: Final = 300
 TARGETING_KEY: Final = "targetingKey"
 
-# The evaluator logs errors that it also returns or raises.  Without a handler, Python would print them on stderr.
+# The evaluator logs errors that it also returns or raises, so an app could fill the log.
+logging.getLogger("openfeature.contrib").propagate = False
 logging.getLogger("openfeature.contrib").addHandler(logging.NullHandler())
 
 
@@ -46,8 +48,26 @@ def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
         "brand": vehicle.brand,
         "model": vehicle.model,
         "market": vehicle.market,
+        "model_year": vehicle.model_year,
+        # The first name of this attribute, which published documents may use.
         "modelYear": vehicle.model_year,
     }
+
+
+def for_vehicle(toggles: Toggles, vehicle: Attributes) -> Toggles:
+    """Return `toggles` with rules that ask only for what an app sends; see `vehicle_rules`."""
+    from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS  # noqa: PLC0415
+
+    from agent.formats.down.rules import evaluate  # noqa: PLC0415
+    from agent.formats.down.vehicle_rules import rule_for_vehicle  # noqa: PLC0415
+
+    meter, facts = all_flags(), vehicle_context(vehicle)
+    definition = json.loads(toggles.resolved)
+    for key, flag in definition["flags"].items():
+        if "targeting" in flag:
+            calculate = partial(evaluate, operators=OPERATORS, meter=meter)
+            flag["targeting"] = rule_for_vehicle(flag["targeting"], key, facts, calculate)
+    return msgspec.structs.replace(toggles, resolved=json.dumps(definition))
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -64,7 +84,8 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 def import_evaluator() -> None:
     """Import the evaluator now, because a process that is confined cannot import it later."""
-    Evaluator(Toggles({}, frozenset(), '{"flags": {}}'))
+    nothing = Toggles({}, frozenset(), '{"flags": {}}')
+    Evaluator(for_vehicle(nothing, Attributes("", "", "", "", 0)))
 
 
 class Evaluator:
@@ -77,9 +98,9 @@ class Evaluator:
         from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415
         from openfeature.exception import OpenFeatureError  # noqa: PLC0415
 
-        from agent.formats.down.rules import evaluate  # noqa: PLC0415
+        from agent.formats.down.rules import RULE_ERRORS, evaluate  # noqa: PLC0415
 
-        self._context, self._error = EvaluationContext, OpenFeatureError
+        self._context, self._error, self._rule_errors = EvaluationContext, OpenFeatureError, RULE_ERRORS
         self._apply, self._operators = evaluate, OPERATORS
         self._toggles = toggles
         self._core = FlagdCore()
@@ -129,8 +150,7 @@ class Evaluator:
             # The message may quote a long text that the rule has made.
             message = (error.error_message or str(error.error_code))[:_MESSAGE_CHARS]
             raise Permanent(f"flag {key!r}: {message}") from error
-        # The operators of JsonLogic raise these errors for unsuitable operands, as in a modulo by zero.
-        except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        except self._rule_errors as error:
             raise Permanent(f"flag {key!r}: the targeting rule fails: {error}") from error
         return Evaluation(details.value, details.variant, str(details.reason), dict(details.flag_metadata))
 

@@ -13,6 +13,8 @@ from json_logic.builtins import to_bool
 from agent.formats.down.rule_cost import Meter
 
 Operators = Mapping[str, Callable[..., Any]]
+RULE_ERRORS: Final = (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError)
+"""What the operators of JsonLogic raise for unsuitable operands, as in a division by zero."""
 
 
 def evaluate(rule: Any, data: Any, operators: Operators, meter: Meter) -> Any:

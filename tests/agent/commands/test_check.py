@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands.check import check
+from agent.commands.check import Report, check
+from agent.settings import settings
+from agent.settings.plans import bus_plan
 from agent.sources import ring_socket
 from agent.system.durable import Disk, on
 from fleet.admin.enrol import Model, enrol
@@ -34,8 +37,22 @@ def test_the_shipped_configuration_with_an_enrolled_identity_is_good(car: Car) -
     assert (done.returncode, done.stderr) == (0, "")
     assert report["ok"]
     assert report["problems"] == []
-    assert set(report["buses"]) == {"can0", "can1"}
+    # No head unit sends anything before its owner has named a source.
+    assert (report["sources"], report["buses"]) == ([], {})
+    assert any("no [[sources]]" in note for note in report["notes"])
     assert len(report["campaigns"]) == 3
+
+
+def test_the_shipped_campaigns_and_databases_fit_each_other(car: Car) -> None:
+    shipped = car.folder / "shipped"
+    shutil.copytree(ROOT / "config", shipped)
+    car.identity.rename(shipped / "identity")
+    file = shipped / "agent.toml"
+    # The tables that a newcomer uncomments to drive the virtual vehicle.
+    used = r"^# (?=\[bus\.|dbc = |kind = \"virtual_vehicle\")|^# (?=\[\[sources\]\]\n# kind = \"virtual)"
+    file.write_text(re.sub(used, "", file.read_text(), flags=re.MULTILINE))
+    report = json.loads(command("agent", "check", "--config", file, "--json").stdout)
+    assert (report["problems"], set(report["buses"]), report["sources"]) == ([], {"can0", "can1"}, ["vehicle"])
     assert [note for note in report["notes"] if "matches no signal" in note] == []
 
 
@@ -132,6 +149,44 @@ def test_an_unknown_field_of_a_campaign_is_a_problem_with_the_nearest_known_one(
     (car.campaigns / "odd.json").write_bytes(campaign("odd", expirytime="2030-01-01T00:00:00Z", description="a drive"))
     (problem,) = check(car.config).problems
     assert problem.endswith("odd.json: unknown field 'expirytime'; did you mean 'expiryTime'?")
+
+
+def test_a_repaired_database_is_a_note_with_file_and_line_and_a_problem_if_strict(car: Car) -> None:
+    odd = car.folder / "odd.dbc"
+    odd.write_text('BO_ 801 Engine: 8 Motor\n SG_ Rpm : 0|16@1+ (.25,0) [0|0] "1/min" Gauge\n')
+    _give(car, f'"{odd}"')
+    note = f"bus.can0: {odd}: line 2: Engine.Rpm: a number has no digit before its point"
+    report = check(car.config)
+    assert (report.problems, [one[: len(note)] for one in _of_databases(report)]) == ([], [note])
+    strict = command("agent", "check", "--config", car.config, "--strict")
+    assert strict.returncode == 1
+    assert note in strict.stderr
+
+
+def test_the_encoding_of_a_database_is_a_key_and_an_option(car: Car) -> None:
+    odd = car.folder / "odd.dbc"
+    odd.write_bytes('BO_ 801 Engine: 8 Motor\n SG_ Rpm : 0|16@1+ (1,0) [0|0] "об/мин" Gauge\n'.encode("cp1251"))
+    _give(car, f'"{odd}"')
+    (note,) = _of_databases(check(car.config))
+    assert "was read as cp1252" in note
+    assert _of_databases(check(car.config, encoding="cp1251")) == []
+    assert "line 2: the text is not ascii" in check(car.config, encoding="ascii").problems[0]
+    _give(car, f'{{file = "{odd}", encoding = "cp1251"}}')
+    assert _of_databases(check(car.config, encoding="ascii")) == []
+    plan = bus_plan(settings.load(car.config), "can0")
+    assert plan.messages[0].signals[0].unit == "об/мин"
+    _give(car, f'{{file = "{odd}", encoding = "klingon"}}')
+    assert "bus.can0.dbc: " in (problem := check(car.config).problems[0])
+    assert "encoding 'klingon' is unknown; name one of" in problem
+
+
+def _of_databases(report: Report) -> list[str]:
+    return [note for note in report.notes if note.startswith("bus.")]
+
+
+def _give(car: Car, database: str) -> None:
+    """Let the first bus of the configuration have only `database`, which is written in TOML."""
+    car.config.write_text(re.sub(r"dbc = \[.*\]", lambda _: f"dbc = [{database}]", car.config.read_text(), count=1))
 
 
 def test_a_broken_database_brings_no_notes_about_campaigns(car: Car) -> None:

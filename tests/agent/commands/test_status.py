@@ -15,6 +15,21 @@ from tests.agent.car import Car, command
 pytestmark = pytest.mark.integration
 
 
+def test_an_agent_without_a_source_says_that_it_collects_nothing(car: Car) -> None:
+    car.write(sources="")
+    with car.running() as agent:
+        agent.until_ready()
+        text = command("agent", "status", "--config", car.config).stdout
+        said = [json.loads(line) for line in agent.log.read_text().splitlines() if "no_sources" in line]
+    checked = command("agent", "check", "--config", car.config)
+    assert "source    none: there are no [[sources]] in agent.toml, so the agent collects nothing" in text
+    assert [line["level"] for line in said] == ["warning"]
+    for shown in (said[0]["reason"], checked.stdout):
+        assert "there are no [[sources]], so the agent collects nothing" in shown
+        assert "add a source" in shown
+    assert checked.returncode == 0
+
+
 @pytest.fixture
 def car(tmp_path: Path) -> Car:
     return Car.make(tmp_path)

@@ -68,6 +68,10 @@ class Car:
         return [dict(event.fields) for event in self.depot.events(kind)]
 
 
+def default_in(file: Path) -> Any:
+    return json.loads(file.read_text())["flags"]["new-navigation"]["defaultVariant"]
+
+
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path / "fleet")
@@ -95,7 +99,7 @@ def test_a_release_is_in_force_as_a_whole_and_one_receipt_says_so(fleet: Fleet, 
 
     asyncio.run(drive())
     assert (car.applier.version, car.campaigns, car.flag, car.applier.in_trial) == (2, ["pushed"], True, True)
-    assert (car.folder / "run" / FLAGD_FILE).read_bytes() == toggles()
+    assert default_in(car.folder / "run" / FLAGD_FILE) == "on"
     assert car.events("push_applied") == [{"version": 2}]
     assert [event["campaigns"].partition("@")[0] for event in car.events("campaigns_in_force")] == ["local", "pushed"]
 
@@ -213,6 +217,24 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
     asyncio.run(drive())
 
 
+def test_the_campaigns_of_a_replay_have_names_of_their_own(fleet: Fleet, car: Car) -> None:
+    long = "a" * 100
+    marked = make_applier(
+        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL, mark="replay:"
+    )
+
+    async def drive() -> None:
+        await marked.start()
+        assert car.campaigns == ["replay:local"]
+        fleet.publish(None, campaign("pushed"), campaign(long), campaign(f"{long[:-1]}b"))
+        await marked.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    assert "replay:pushed" in car.campaigns
+    assert len(set(car.campaigns)) == 3
+    assert all(name.startswith("replay:") and len(name) <= 100 for name in car.campaigns)
+
+
 def test_a_suspended_campaign_is_not_named_as_in_force(car: Car) -> None:
     suspended = parse_campaign(campaign("later").replace(b'{"name"', b'{"status": "SUSPENDED", "name"', 1), "later")
     asyncio.run(car.applier.replace_local((*LOCAL, CampaignFile("later.json", suspended))))
@@ -231,7 +253,7 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
         await car.applier.offer(fleet.bundle())
         assert car.applier.problem is not None
         assert "cannot write" in car.applier.problem
-        assert (car.campaigns, car.flag, file.read_bytes()) == (["good"], True, toggles(True))
+        assert (car.campaigns, car.flag, default_in(file)) == (["good"], True, "on")
         assert car.applier.version == 3  # the release is on trial and does not do well
         watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
         async with asyncio.timeout(10):
@@ -242,7 +264,7 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
 
     file = car.folder / "run" / FLAGD_FILE
     asyncio.run(drive())
-    assert (car.applier.version, car.campaigns, car.flag, file.read_bytes()) == (2, ["good"], True, toggles(True))
+    assert (car.applier.version, car.campaigns, car.flag, default_in(file)) == (2, ["good"], True, "on")
     assert [(event["version"], event["reason"]) for event in car.events("push_reverted")] == [(3, "unhealthy")]
 
 

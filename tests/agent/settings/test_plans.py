@@ -53,3 +53,19 @@ def test_a_database_with_a_mistake_is_named_with_its_bus(car: Car) -> None:
     car.config.write_text(text.replace(text.split('dbc = ["')[1].split('"')[0], str(wrong)))
     with pytest.raises(Permanent, match=r"bus\.can0\.dbc: .*wrong\.dbc"):
         bus_plans(settings.load(car.config))
+
+
+def test_a_bus_of_a_database_file_can_be_chosen(car: Car) -> None:
+    several = car.folder / "several.kcd"
+    message = '<Message id="0x{0}" name="{1}" length="1"><Signal name="S" offset="0" length="8"/></Message>'
+    buses = "".join(f'<Bus name="{name}">{message.format(71, name + "State")}</Bus>' for name in ("Drive", "Cabin"))
+    several.write_text(f'<NetworkDefinition xmlns="http://kayak.2codeornot2code.org/1.0">{buses}</NetworkDefinition>')
+    text = car.config.read_text()
+    first = text.split('dbc = ["')[1].split('"')[0]
+    for name in ("Drive", "Cabin"):
+        car.config.write_text(text.replace(first, f"{several}#{name}"))
+        plan = bus_plans(settings.load(car.config))["can0"]
+        assert [m.name for m in plan.messages] == [f"{name}State"]
+    car.config.write_text(text.replace(first, str(several)))
+    with pytest.raises(Permanent, match=r"bus\.can0\.dbc: .* choose one of its buses by name, as in FILE#"):
+        bus_plans(settings.load(car.config))

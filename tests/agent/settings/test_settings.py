@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import Permanent
+from agent.errors import Mistakes, Permanent
 from agent.settings import sections, settings
 from agent.settings.sections import Settings
 from agent.settings.settings import parse
@@ -46,6 +46,12 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
         (MINIMAL + '[spool]\nquota_mb = "1 GB"', "spool.quota_mb: expected `float`, got `str`"),
         (MINIMAL + "[bus.can1]\ndbc = []", "bus.can1.dbc: expected `array` of length >= 1"),
         (MINIMAL + '[bus.can1]\ndbx = ["a"]', "bus.can1.dbx: there is no such key; did you mean 'dbc'?"),
+        (
+            MINIMAL + '[bus.can1]\ndbc = [{file = "a", encodin = "gbk"}]',
+            r"bus.can1.dbc\[0\].encodin: there is no such key; did you mean 'encoding'?",
+        ),
+        (MINIMAL + '[bus.can1]\ndbc = [{encoding = "gbk"}]', r"bus.can1.dbc\[0\].file: this key is missing"),
+        (MINIMAL + "[bus.can1]\ndbc = [7]", r"bus.can1.dbc\[0\]: expected "),
         (MINIMAL + '[bus.can1]\ndbc = ["a"]\nmatch = "id"', r"bus.can1.match: 'id' is not one of exact, pgn$"),
         (MINIMAL + "ack = 'lake'", "uplink.ack: 'lake' is not one of receiver, broker$"),
         (MINIMAL + "metered = 'yes'", "uplink.metered: 'yes' is not one of true, false, auto$"),
@@ -72,6 +78,56 @@ def test_a_mistake_is_one_message_with_file_key_and_remedy(text: str, message: s
     with pytest.raises(Permanent, match=message) as caught:
         parse(text, "f.toml")
     assert "\n" not in str(caught.value).replace("at line", "")
+
+
+SEVERAL = """
+colour = "red"
+sources = [{kind = "replay"}, {kind = "usb"}, {kind = "packet_ring", bus = "can0", interface = "a/b", ring_mb = 0}, 7]
+[uplink]
+broker = "nowhere"
+[telemetry]
+increment_s = -1.0
+campains = "x"
+[bus.can0]
+match = "fuzzy"
+[bus.can1]
+dbc = []
+[log]
+level = "loud"
+format = 3
+[spool]
+quota_mb = "much"
+"""
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(Mistakes) as caught:
+        parse(SEVERAL, "f.toml")
+    named = [message.split(": ")[1] for message in caught.value.each]
+    assert named == [
+        "colour",
+        "uplink",
+        "telemetry.increment_s",
+        "telemetry.campains",
+        "spool.quota_mb",
+        "log.level",
+        "log.format",
+        "sources[0].log",
+        "sources[1].kind",
+        "sources[2].interface",
+        "sources[2].ring_mb",
+        "sources[3]",
+        "bus.can0.match",
+        "bus.can0.dbc",
+        "bus.can1.dbc",
+    ]
+    assert all(message.startswith("f.toml: ") for message in caught.value.each)
+
+
+def test_a_table_of_the_wrong_type_does_not_hide_the_others() -> None:
+    with pytest.raises(Mistakes) as caught:
+        parse('uplink = 3\nbus = "can0"\n[log]\nlevel = "loud"\n', "f.toml")
+    assert [message.split(": ")[1] for message in caught.value.each] == ["uplink", "bus", "log.level"]
 
 
 @given(st.text(max_size=200))

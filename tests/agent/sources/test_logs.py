@@ -66,42 +66,6 @@ def test_binary_logs_may_be_compressed_too(tmp_path):
     assert frames(packed) == frames(plain)
 
 
-TRC_11 = ";$FILEVERSION=1.1\n;$STARTTIME=43008.9\n"
-TRC_20 = ";$FILEVERSION=2.0\n;$STARTTIME=43008.9\n;$COLUMNS=N,O,T,I,d,l,D\n"
-TRC_LINES = [
-    ("1) 1.0 123 2 01 02\n", "", "2) 2.0 123 2 01"),
-    ("1) 1.0 Rx 0123 2 01 02\n", TRC_11, "2) 2.0 Rx 0123 2 01"),
-    ("1) 1.0 Rx 0123 2 01 02\n", TRC_11, "2) 2.0"),
-    ("1 1.0 DT 0123 Rx 2 01 02\n", TRC_20, "2 2.0 DT 0123"),
-    ("1 1.0 DT 0123 Rx 2 01 02\n", TRC_20, "2 2.0 DT 0123 Rx 2"),
-]
-
-
-@pytest.mark.parametrize(("sound", "header", "damaged"), TRC_LINES)
-def test_a_damaged_line_of_a_trc_log_is_named_and_not_passed_over(tmp_path, sound, header, damaged):
-    path = tmp_path / "drive.trc"
-    path.write_text(header + sound)
-    assert [content for _, _, content in frames(path)] == [b"\1\2"]
-    path.write_text(header + sound + damaged + "\n" + sound)
-    line = header.count("\n") + 2
-    named = rf"drive\.trc: line {line}: not a readable \.trc log: too few fields in {re.escape(repr(damaged))}"
-    with pytest.raises(Permanent, match=named):
-        frames(path)
-    path.write_text(header + damaged + "\n")
-    with pytest.raises(Permanent, match="too few fields"):
-        frames(path)
-
-
-@pytest.mark.parametrize("line", ["2) 2.0 Warng FFFFFFFF 4 00 00 00 08 BUSHEAVY", ";   a comment", ""])
-def test_lines_of_a_trc_log_that_hold_no_frame_are_no_damage(tmp_path, line):
-    path = tmp_path / "drive.trc"
-    for text in (TRC_11 + TRC_LINES[1][0] + line + "\n", TRC_11 + line + "\n" + TRC_LINES[1][0]):
-        path.write_text(text)
-        assert len(frames(path)) == 1
-    path.write_text(TRC_11)
-    assert frames(path) == []
-
-
 def test_zstd_frames_one_after_the_other_are_one_log(tmp_path):
     path = tmp_path / "drive.log.zst"
     half = len(CANDUMP) // 2
@@ -131,7 +95,7 @@ def test_truncation_far_into_a_log_is_named_with_its_line(tmp_path):
 def test_a_bad_line_is_named_by_its_number(tmp_path):
     path = tmp_path / "drive.log"
     path.write_bytes(CANDUMP + b"(1700000001.0) can1 no frame\n")
-    with pytest.raises(Permanent, match=r"drive\.log: line 201: not a readable \.log log: "):
+    with pytest.raises(Permanent, match=r"drive\.log: line 201: '\(1700000001\.0\) can1 no frame' is no line"):
         frames(path)
 
 
@@ -143,7 +107,7 @@ def test_sizes_that_a_blf_log_claims_take_no_memory(tmp_path, suffix, place):
     content[at : at + 4] = b"\xff\xff\xff\xff"
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(PACK[path.suffix if path.suffix in PACK else ""](bytes(content)))
-    with pytest.raises(Permanent, match="an object of 42949"):
+    with pytest.raises(Permanent, match=r"claims 4294967295 bytes|an object of 4294967295 bytes"):
         frames(path)
 
 
@@ -153,7 +117,7 @@ def test_a_blf_container_that_unpacks_to_more_than_any_is_refused(tmp_path):
     container = struct.pack("<4sHHIIH6xL4x", b"LOBJ", 16, 1, 32 + len(packed), 10, 2, 1_000) + packed
     path = tmp_path / "damaged.blf"
     path.write_bytes(content[: content.index(b"LOBJ")] + container)
-    with pytest.raises(Permanent, match="a container decompresses to more than"):
+    with pytest.raises(Permanent, match=r"container at byte 144: it decompresses to more than"):
         frames(path)
 
 
@@ -175,15 +139,8 @@ def test_a_log_that_crashes_asammdf_is_permanent_and_crashes_nothing_else(tmp_pa
 def test_a_line_without_end_is_refused(tmp_path):
     path = tmp_path / "drive.log"
     path.write_bytes(b"\0" * 100_000)
-    with pytest.raises(Permanent, match=r"line 1: .* 4,096 characters or more"):
+    with pytest.raises(Permanent, match=r"line 1: .* 16,384 characters or more"):
         frames(path)
-
-
-def test_error_frames_of_candump_are_error_frames_whatever_their_class(tmp_path):
-    path = tmp_path / "drive.log"
-    path.write_bytes(b"(1.0) can0 20000004#0001000000000000\n(1.1) can0 20000088#0000000000000000\n(1.2) can0 123#01\n")
-    with LogFile(path) as log:
-        assert [message.is_error_frame for message in log.messages()] == [True, True, False]
 
 
 @pytest.mark.parametrize(

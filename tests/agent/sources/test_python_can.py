@@ -3,6 +3,8 @@
 import asyncio
 import os
 import select
+import subprocess
+import sys
 import threading
 import time
 import tty
@@ -322,17 +324,41 @@ def test_an_adapter_that_comes_late_goes_away_and_comes_back_is_waited_for(tmp_p
     assert all(loss.count == 0 and loss.last_ns - loss.first_ns > 100_000_000 for loss in away)
 
 
+# ---- memory
+
+
+def test_a_live_source_does_not_import_what_only_mf4_logs_need() -> None:
+    pytest.importorskip("asammdf")
+    program = """
+import sys
+from pathlib import Path
+from agent.runtime.configured_sources import make_source
+from agent.settings.settings import Loaded, parse
+
+source = 'sources = [{kind = "python_can", bus = "a", interface = "virtual", channel = "x"}]'
+text = source + '\\n[uplink]\\nbroker = "b:1"'
+make_source(Loaded(parse(text, "agent.toml"), Path("agent.toml")), 0, lambda _: None)
+assert "can" in sys.modules
+print(sorted({"asammdf", "pandas", "pyarrow", "lxml"} & set(sys.modules)))
+import asammdf  # whoever needs it still gets it
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
 # ---- udp_multicast
 
 
 def test_udp_multicast_on_loopback() -> None:
     pytest.importorskip("msgpack", reason="python-can's udp_multicast needs msgpack")
-    group = "ff15:7079:7468:6f6e:6465:6d6f:6d63:6173"
+    # python-can names no interface, so packets to other groups would leave the machine by its default route.  The
+    # kernel never sends a packet to a group of interface scope (ff01), or with a hop limit of 0, to an interface.
+    group, options = "ff01::7079:7468:6f6e", {"hop_limit": 0}
 
     async def scenario() -> FrameBlock:
-        async with aclosing(source(interface="udp_multicast", channel=group).blocks()) as blocks:
+        async with aclosing(source(interface="udp_multicast", channel=group, options=options).blocks()) as blocks:
             waiting = asyncio.create_task(frames_of(blocks, 1))
-            with can.Bus(group, "udp_multicast", ignore_config=True) as bus:
+            with can.Bus(group, "udp_multicast", ignore_config=True, **options) as bus:
                 while not waiting.done():
                     bus.send(can.Message(arbitration_id=0x77, data=b"hello"))
                     await asyncio.sleep(0.05)

@@ -83,20 +83,17 @@ def test_a_log_without_frames_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("(1.0) can0 123##0" + "00" * 65, "has 65 data bytes; CAN has at most 64"),
-        ("(nan) can0 123#00", "a timestamp is not a number of seconds"),
-        ("(1e30) can0 123#00", "a timestamp is not a number of seconds"),
-        ("(1.0) can0 -1#00", ""),
+        ("(1.0) can0 123##0" + "00" * 65, "has 65 data bytes; CAN FD has at most 64"),
+        ("(99999999999.0) can0 123#00", "a timestamp is not a number of seconds"),
+        ("(nan) can0 123#00", "is no line of candump"),
+        ("(1.0) can0 -1#00", "is no line of candump"),
     ],
 )
 def test_what_is_no_can_frame_is_refused(tmp_path, line, complaint):
     path = tmp_path / "drive.log"
     path.write_text(line + "\n")
-    if complaint:
-        with pytest.raises(Permanent, match=complaint):
-            list(read_blocks(path))
-    else:  # python-can masks an identifier that is too large
-        assert len(next(read_blocks(path))) == 1
+    with pytest.raises(Permanent, match=complaint):
+        list(read_blocks(path))
 
 
 def test_more_channels_than_a_block_can_name_are_refused(tmp_path):

@@ -31,12 +31,12 @@ def test_the_source_keeps_the_frames_when_it_is_paced() -> None:
     assert 15 <= len(blocks) <= 25
 
 
-def test_without_the_simulator_the_source_fails_and_says_what_to_do() -> None:
+def test_without_the_simulator_no_source_can_be_made_and_the_error_says_what_to_do() -> None:
     program = (
         "import sys; sys.modules['simulator'] = None\n"
         "from agent.errors import Permanent\n"
         "from agent.sources.virtual_vehicle import VirtualVehicle\n"
-        "try: VirtualVehicle(1, 0, 1.0, 0).blocks()\n"
+        "try: VirtualVehicle(1, 0, 1.0, 0)\n"
         "except Permanent as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

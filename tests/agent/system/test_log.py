@@ -1,4 +1,7 @@
 import json
+import logging
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -25,6 +28,32 @@ def test_an_exception_is_one_line_in_the_journal(capsys: pytest.CaptureFixture[s
         structlog.get_logger().exception("failed")
     (line,) = capsys.readouterr().err.splitlines()
     assert "a bug" in line
+
+
+def test_what_a_library_logs_or_warns_of_is_a_line_like_all_others(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    log.configure("info", "json")  # a reload configures the log again
+    logging.getLogger("some.library").warning("the adapter says %s", "no")
+    logging.getLogger("some.library").info("not worth a line")
+    try:
+        raise OSError("gone")
+    except OSError:
+        logging.getLogger("asyncio").exception("a task failed")
+    first, third = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["logger"], first["message"], first["level"]) == (
+        "library",
+        "some.library",
+        "the adapter says no",
+        "warning",
+    )
+    assert (third["level"], third["exception"][0]["exc_value"]) == ("error", "gone")
+
+
+def test_a_warning_of_python_is_a_line_like_all_others() -> None:
+    # pytest catches warnings of its own process.
+    program = "from agent.system import log; import warnings; log.configure(); warnings.warn('this will go away')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "this will go away" in json.loads(done.stderr)["message"]
 
 
 def test_auto_is_json_where_there_is_no_terminal_and_pretty_where_it_is_set(capsys: pytest.CaptureFixture[str]) -> None:

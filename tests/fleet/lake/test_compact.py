@@ -11,9 +11,10 @@ from agent.errors import Permanent
 from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
-from fleet.lake.compact import Retention, Work, compact, retention_of
+from fleet.lake.compact import Work, compact
 from fleet.lake.opened_batch import OpenedBatch
 from fleet.lake.query import ask_sql
+from fleet.lake.retention import Retention, retention_of
 from fleet.lake.rows import rows_of
 from fleet.lake.tables import Lake
 from tests.fleet.lake.test_ledger import VEHICLE, batch, told

@@ -9,9 +9,10 @@ import pytest
 
 from agent.errors import AgentError, Permanent
 from fleet.lake.location import Location, read_location
+from fleet.lake.opening import open_table
 from fleet.lake.query import ask_sql
 from fleet.lake.rows import rows_of
-from fleet.lake.tables import Lake, open_table
+from fleet.lake.tables import Lake
 from tests.fleet.lake.test_ledger import batch
 
 

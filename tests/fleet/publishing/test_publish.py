@@ -5,6 +5,7 @@ import json
 import random
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuf.api.metadata import Metadata, Root
@@ -18,6 +19,7 @@ from fleet.commands.publish import add_arguments, run
 from fleet.publishing import repository
 from fleet.publishing.publish import publish
 from fleet.publishing.repository import read_state
+from fleet.state.registry import Registry, VehicleRecord
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, question, toggles
 
 
@@ -34,11 +36,11 @@ def paths(fleet: Fleet) -> set[str]:
     return set(read_state(fleet.folder.metadata).targets.targets)
 
 
-def command(fleet: Fleet, *arguments: str) -> None:
+def command(fleet: Fleet, *arguments: str, json: bool = True) -> None:
     fleet.folder.ca_certificate.touch()  # this file marks a fleet folder
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    args = parser.parse_args(arguments, argparse.Namespace(fleet=fleet.folder.root, json=True))
+    args = parser.parse_args(arguments, argparse.Namespace(fleet=fleet.folder.root, json=json))
     assert run(args) == 0
 
 
@@ -197,6 +199,60 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out)["documents"] == ["toggles.json"]
 
 
+def enrolled(fleet: Fleet, number: int, brand: str, market: str = "EU", *, revoked: bool = False) -> str:
+    name = f"{number:08x}-0000-4000-8000-000000000000"
+    registry = Registry(fleet.folder.vehicles)
+    registry.add(VehicleRecord(name, "", brand, "One", market, 2026, 0, revoked))
+    return name
+
+
+def test_a_publication_says_which_vehicles_it_reaches(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in fleet.folder.vehicles.glob("*.json"):
+        record.unlink()  # the vehicle of the fixture
+    (tmp_path / "t.json").write_bytes(toggles())
+    arias = [enrolled(fleet, number, "Aria") for number in range(12)]
+    other = enrolled(fleet, 99, "Bora", "US")
+    enrolled(fleet, 100, "Bora", "US", revoked=True)
+
+    def publish_for(*audience: str) -> dict[str, Any]:
+        options = [word for each in audience for word in ("--audience", each)]
+        command(fleet, "--toggles", str(tmp_path / "t.json"), *options)
+        return dict(json.loads(capsys.readouterr().out))
+
+    for audience, reached in (
+        ((), [*arias, other]),
+        (("brand=Aria",), arias),
+        (("brand=Bora",), [other]),
+        (("brand=Aria", "brand=Bora"), [*arias, other]),
+        (("brand=Aria,brand=Bora",), [*arias, other]),
+        (("brand=Aria,market=US",), []),
+        ((f"vehicle={arias[0]}", f"vehicle={other}"), [arias[0], other]),
+    ):
+        found = publish_for(*audience)
+        assert (found["reached"], found["enrolled"], found["vehicles"]) == (len(reached), 13, reached[:10])
+
+
+def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for record in fleet.folder.vehicles.glob("*.json"):
+        record.unlink()  # the vehicle of the fixture
+    (tmp_path / "t.json").write_bytes(toggles())
+    names = [enrolled(fleet, number, "Aria") for number in range(12)]
+    (fleet.folder.vehicles / "ffffffff-0000-4000-8000-000000000000.json").write_text("{")
+    for audience, words in (
+        ("brand=Aria", f"The documents are for 12 of 12 enrolled vehicles: {', '.join(names[:10])} and 2 more."),
+        (f"vehicle={names[3]}", f"The documents are for 1 of 12 enrolled vehicles: {names[3]}."),
+        ("brand=aria", "The documents are for none of the 12 enrolled vehicles. Check --audience."),
+    ):
+        command(fleet, "--toggles", str(tmp_path / "t.json"), "--audience", audience, json=False)
+        shown = capsys.readouterr()
+        assert shown.out.splitlines()[-1] == words
+        assert "ffffffff" in shown.err
+    command(fleet, json=False)  # a renewal has no documents of its own
+    assert "The documents are for" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -205,6 +261,8 @@ def test_the_command_reports_what_is_in_force(fleet: Fleet, tmp_path: Path, caps
         (("--audience", "brand"), "KEY=VALUE"),
         (("--audience", "vehicle=11111111-2222-4333-8444-55555555555"), "not a pseudonym"),
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
+        (("--audience", "brand=Aria", "--audience", "market=EU"), "--audience brand=Aria,market=EU"),
+        (("--audience", "brand=Aria", "--audience", "colour=red"), "colour"),
         (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
         (("--remove-campaign", "d"), "Published names of this kind: none"),
         (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),

@@ -158,3 +158,30 @@ def test_logs_are_read_in_their_own_order(tmp_path: Path) -> None:
     ]
     with pytest.raises(Permanent, match="unpacked"):
         list(read_log(tmp_path / "drive.log.zst"))
+
+
+def test_what_cantools_refuses_as_a_whole_is_decoded_signal_by_signal(tmp_path: Path) -> None:
+    """Two signals overlap, one exceeds the message, and the multiplexer of the second frame has an unlisted number."""
+    file = tmp_path / "pages.dbc"
+    long = 'BA_ "SystemSignalLongSymbol" SG_ 256 Page "Page_of_a_very_long_list_of_pages";'
+    file.write_text(
+        'BO_ 256 Pages: 3 ECU\n SG_ Page M : 0|8@1+ (1,0) [0|0] "" X\n SG_ Data m1 : 8|8@1+ (2,0) [0|0] "" X\n'
+        ' SG_ All : 8|16@1+ (1,0) [0|0] "" X\n SG_ Far : 20|8@1+ (1,0) [0|0] "" X\n'
+        f'BA_DEF_ SG_ "SystemSignalLongSymbol" STRING ;\n{long}\n'
+    )
+    frames = [Frame(ms * MS, "can0", 256, False, bytes([page, 5, 0])) for ms, page in ((1, 1), (2, 9))]
+    found = [
+        (signal.partition(".")[2], ms, value)
+        for _, signal, ms, _, value, _ in rows(file, frames, ({}, [campaign({"name": "*"})]))
+    ]
+    page = "Page_of_a_very_long_list_of_pages"
+    assert sorted(found) == sorted(
+        [(page, 1_000, 1.0), ("Data", 1_000, 10.0), ("All", 1_000, 5.0), (page, 2_000, 9.0), ("All", 2_000, 5.0)]
+    )
+
+
+def test_a_database_that_cantools_refuses_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "odd.dbc"
+    file.write_text("BO_ 256 1Odd: 3 ECU\n")
+    with pytest.raises(Permanent, match=r"odd\.dbc: cantools, which decodes independently .* refuses this database"):
+        rows(file, [], ({}, []))

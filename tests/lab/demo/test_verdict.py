@@ -12,8 +12,9 @@ from agent.errors import Permanent
 from lab.demo.compare import Comparison
 from lab.demo.documents import GREETING
 from lab.demo.drive import Record
+from lab.demo.log_count import Count
 from lab.demo.report import Result, render
-from lab.demo.verdict import _check_plot, _outages, _stages
+from lab.demo.verdict import _check_plot, _on_the_drive, _stages
 
 EVERYTHING, CHANGES = {"name": "everything"}, {"name": "changes"}
 DOCUMENTS = {"everything": EVERYTHING, "changes": CHANGES}
@@ -41,11 +42,13 @@ def test_without_a_receipt_there_is_no_verdict() -> None:
 def test_the_outage_is_shown_in_the_drives_own_time() -> None:
     record = Record(outages_us=[(1_500, 1_750)], drive_us=(1_000, 2_000))
     samples = pa.table({"time": pa.array([50_000, 10_000, 20_000], pa.timestamp("us"))})
-    assert _outages(record, samples) == [(30_000, 40_000)]
+    moment = _on_the_drive(record, samples)
+    assert [(moment(start), moment(end)) for start, end in record.outages_us] == [(30_000, 40_000)]
 
 
 GOOD = Result(
     source="virtual vehicle",
+    count=Count(100, "made by the simulator"),
     frames=100,
     frames_decoded=100,
     frames_captured=100,
@@ -76,6 +79,7 @@ def test_all_well_passes() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"count": Count(101, "lines")},
         {"comparison": Comparison(50, 49, 1, 0, 0, ())},
         {"comparison": Comparison(50, 51, 0, 1, 0, ())},
         {"comparison": Comparison(50, 50, 0, 0, 1, ())},
@@ -92,6 +96,13 @@ def test_anything_amiss_fails(change: dict[str, Any]) -> None:
     failed = replace(GOOD, **change)
     assert not failed.passed
     assert "PASSED" not in render(failed)
+
+
+def test_the_last_line_says_where_to_look_now() -> None:
+    shown = render(replace(GOOD, picture=Path("/run/demo/drive.png")))
+    *_, last = shown.rstrip().splitlines()
+    assert last.strip().startswith("look now  open /run/demo/drive.png, or ask the lake: ")
+    assert last.endswith("query latest --fleet /run/demo/fleet")
 
 
 def test_the_document_has_the_promised_keys() -> None:

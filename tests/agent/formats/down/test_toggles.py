@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import Evaluator, FlagNotFound, check_toggles, vehicle_context
-from agent.formats.down.toggles import NODES, FlagKind, parse_toggles
+from agent.formats.down.targeting import NODES
+from agent.formats.down.toggles import FlagKind, parse_toggles
 
 SAMPLE = Path(__file__).parents[4] / "config" / "toggles.json"
 CAR = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
@@ -48,7 +49,7 @@ def test_a_fractional_roll_out_reaches_about_its_share_of_vehicles_and_is_stable
     reached = [evaluator.evaluate("new-navigation", car).value for car in cars]
     assert 140 < sum(reached) < 260
     assert [evaluator.evaluate("new-navigation", car).value for car in cars] == reached
-    assert not any(evaluator.evaluate("new-navigation", car | {"modelYear": 2025}).value for car in cars[:200])
+    assert not any(evaluator.evaluate("new-navigation", car | {"model_year": 2025}).value for car in cars[:200])
 
 
 def test_a_number_flag_with_one_float_is_a_float_flag() -> None:
@@ -56,6 +57,42 @@ def test_a_number_flag_with_one_float_is_a_float_flag() -> None:
     assert toggles.kinds == {"f": FlagKind.FLOAT}
     value = Evaluator(toggles).evaluate("f", {}).value
     assert (value, type(value)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "result"),
+    [
+        ({"/": [{"var": "model_year"}, 4]}, 506.5),
+        ({"/": [{"-": [100, 10, 5]}, 5]}, 17),
+        ({"-": [50, 4, 3, 2]}, 41),
+        ({"-": [{"var": "model_year"}, 2000]}, 26),
+        ({"-": [7]}, -7),
+        ({"-": 7}, -7),
+        ({"*": [6]}, 6),
+        ({"*": [2, 3, 4]}, 24),
+        ({"+": [1, 2, 3]}, 6),
+        ({"%": [17, 5]}, 2),
+    ],
+)
+def test_every_operation_of_arithmetic_in_flagds_schema_is_computed(arithmetic: Any, result: float) -> None:
+    assert evaluate({"if": [{"==": [arithmetic, result]}, "on", "off"]}, {"model_year": 2026}) == "on"
+
+
+def test_a_division_by_zero_fails_its_own_request_only() -> None:
+    evaluator = checked(document({"if": [{">": [{"/": [8, {"var": ["cylinders", 4]}]}, 1]}, "on", "off"]}), CAR)
+    assert evaluator.evaluate("f", {"cylinders": 2}).variant == "on"
+    with pytest.raises(Permanent, match="flag 'f': the targeting rule fails"):
+        evaluator.evaluate("f", {"cylinders": 0})
+
+
+def test_a_condition_alone_names_its_variant() -> None:
+    variants = {"variants": {"true": 1, "false": 2}, "defaultVariant": "false"}
+    assert evaluate({"if": [{"==": [1, 1]}]}, flag=variants) == "true"
+
+
+def test_the_model_year_has_one_name_and_its_first_name_is_understood() -> None:
+    context = vehicle_context(CAR)
+    assert context["model_year"] == context["modelYear"] == 2026
 
 
 def test_unknown_properties_are_tolerated() -> None:
@@ -98,7 +135,7 @@ def test_shared_rules_are_resolved_whatever_letters_they_hold() -> None:
         (document([]), "must be a rule"),
         (document({"frac": []}), "there is no operator 'frac'"),
         (document({"if": [True, "on", "off"], "==": [1, 1]}), "exactly one operator"),
-        (document({"if": [True]}), "takes at least 2"),
+        (document({"if": []}), "takes at least 1"),
         (document({"if": [True, "up", "off"]}), "yields 'up'"),
         (document({"if": [True, 1, "off"]}), "yields '1'"),
         (document({"==": [1, 1]}), "yields 'true'"),
