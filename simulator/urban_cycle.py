@@ -20,7 +20,7 @@ from simulator.temperatures import Heat, Thermal, after_one_second, between, par
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drive:
-    """Holds the state of the vehicle over some time, in groups of columns of equal length."""
+    """Holds the state of the vehicle over some time, in groups of columns.  All columns have equal length."""
 
     motion: Motion
     driveline: Driveline

@@ -196,7 +196,7 @@ class _Members:
     """The members of some records as columns."""
 
     def __init__(self, columns: dict[str, NDArray[Any]], raw: Callable[[str], NDArray[Any]], count: int) -> None:
-        """Take the columns, and `raw`, which returns a column as it was before a rule of the log converted it."""
+        """Take the columns and `raw`, which returns a column without the conversions that the log describes."""
         self._columns, self._raw, self._count = columns, raw, count
 
     def has(self, member: str) -> bool:

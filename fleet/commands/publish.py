@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--broker",
         type=address,
         metavar="HOST:PORT",
-        help="notify connected vehicles through this broker; name its port for the fleet's programs",
+        help="notify connected vehicles through this broker, at its PORT for the fleet's programs",
     )
 
 

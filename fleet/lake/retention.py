@@ -30,7 +30,7 @@ class Retention:
     vehicle: str | None = None
 
     def notes(self) -> list[Transaction]:
-        """Return the app transactions by which the table `batches` remembers what the rule deletes."""
+        """Return the Delta transaction identifiers that record, in the table `batches`, what the rule deletes."""
         names = [name for name in _DELETABLE if self.predicate(name) is not None]
         return [Transaction(_note_id(name, self.campaign, self.vehicle), self.before.toordinal()) for name in names]
 

@@ -61,8 +61,8 @@ class KnownBatches:
     def learn(self, keys: Iterable[BatchKey]) -> None:
         """Record the batches of a lake.
 
-        Digests are kept only for the RECENT batches whose keys are the last ones in order.  The lake is asked about
-        the others.
+        Digests are kept only for the last batches in the order of their keys, RECENT of them.  The lake is asked about
+        all other batches.
         """
         ordered = sorted(keys)
         for start in range(0, len(ordered), self._limit):

@@ -40,7 +40,7 @@ class Commit:
 
 
 class PendingBatches:
-    """Reads and writes batches of unfinished commits.  Call methods that write in a transaction."""
+    """Reads and writes batches of unfinished commits.  Methods that write must be called inside a transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -21,7 +21,7 @@ from can_dbc.buses import file_and_bus
 from lab.demo.blf_scan import scan
 from lab.demo.mf4_rows import rows
 from lab.demo.oracle_campaigns import OracleCampaign
-from lab.demo.oracle_signals import raw_values, repair_long_names
+from lab.demo.oracle_signals import keep_short_names, raw_values, repair_long_names
 
 EXTENDED = 0x8000_0000
 
@@ -102,8 +102,9 @@ class _Bus:
         self._messages: dict[int, Message] = {}
         for path in files:
             file, bus = file_and_bus(path)
+            encoding = _encoding(file)
             try:
-                database = cantools.database.load_file(file, encoding=_encoding(file), strict=False)
+                database = cantools.database.load_file(file, encoding=encoding, strict=False)
             except UnsupportedDatabaseFormatError as error:
                 raise Permanent(
                     f"{file}: cantools, which decodes independently of the agent, refuses this database: {error}. "
@@ -111,10 +112,12 @@ class _Bus:
                 ) from error
             if not isinstance(database, Database):
                 raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
+            text = file.read_text(encoding, errors="replace")
             for message in database.messages:
                 if bus not in (None, message.bus_name):
                     continue
                 repair_long_names(message)
+                keep_short_names(message, text)
                 # With setdefault, the first database that has an identifier wins, as in the agent's settings of a bus.
                 self._messages.setdefault(self._key(message.frame_id, message.is_extended_frame), message)
 

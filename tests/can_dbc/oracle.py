@@ -1,9 +1,7 @@
 """Decodes single frames with cantools, and gives the samples in a form that compares with our decoder's."""
 
 import struct
-from copy import copy
 from dataclasses import dataclass
-from functools import cache
 
 import cantools.database
 import numpy as np
@@ -15,6 +13,7 @@ from can_dbc.decoder import SignalColumns
 from can_dbc.frames import EXTENDED, FD, FrameBlock
 from can_dbc.plan import SignalPlan
 from can_dbc.values import Kind, physical, text_keys
+from lab.demo.oracle_signals import fits, is_selected, raw_value
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,11 @@ def expected(message: Message, data: bytes) -> list[Sample] | None:
     samples = []
     whole = _as_a_whole(message, data)
     for signal in message.signals:
-        if not _fits(signal, message.length) or not _is_selected(message, signal, data):
+        if not fits(signal, message.length) or not is_selected(message, signal, data):
             continue
         if any(sample.name == signal.name for sample in samples):
             continue  # Of two signals with one name in one frame, the first is decoded.
-        raw = whole[signal.name] if signal.name in whole else _raw(message, signal, data)
+        raw = whole[signal.name] if signal.name in whole else raw_value(message, signal, data)
         try:
             text = signal.conversion.raw_to_scaled(raw, decode_choices=True)
         except (ValueError, OverflowError) as error:
@@ -106,36 +105,6 @@ def _as_a_whole(message: Message, data: bytes) -> dict[str, int | float]:
         return message.decode(data, decode_choices=False, scaling=False)
     except DecodeError:
         return {}
-
-
-def _fits(signal: Signal, length: int) -> bool:
-    first = signal.start if signal.byte_order == "little_endian" else signal.start + 7 - 2 * (signal.start % 8)
-    return first + signal.length <= 8 * length
-
-
-def _raw(message: Message, signal: Signal, data: bytes) -> int | float:
-    (raw,) = _alone(signal, message.length).decode(data, False, scaling=False).values()
-    return raw
-
-
-def _is_selected(message: Message, signal: Signal, data: bytes) -> bool:
-    if signal.multiplexer_signal is None:
-        return True
-    above = [one for one in message.signals if one.is_multiplexer and one.name == signal.multiplexer_signal]
-    if not above or not _fits(above[0], message.length) or not _is_selected(message, above[0], data):
-        return False
-    shown = above[0].conversion.raw_to_scaled(_raw(message, above[0], data), decode_choices=True)
-    if isinstance(shown, (NamedSignalValue, str)):
-        shown = above[0].conversion.choice_to_number(str(shown))
-    return int(shown) in (signal.multiplexer_ids or ())
-
-
-@cache
-def _alone(signal: Signal, length: int) -> Message:
-    """Return a message that has only this signal."""
-    only = copy(signal)
-    only.is_multiplexer, only.multiplexer_signal, only.multiplexer_ids = False, None, None
-    return Message(0, "Alone", length, [only], strict=False)
 
 
 def _in_float64(signal: Signal, raw: float, value: float) -> float:

@@ -175,7 +175,7 @@ class CampaignCollector:
         return self._window(start_us, end_us, clock, self._checkpoint)
 
     def checkpointed(self) -> None:
-        """Note that the last `checkpoint_window` is durable.  Later samples belong to the next checkpoint."""
+        """Record that the last result of `checkpoint_window` is durable.  The next checkpoint begins after it."""
         self._checkpoint += 1
 
     def close(self, *, start_us: int, end_us: int, clock: Clock) -> Window:

@@ -103,8 +103,8 @@ def beginnings_us(boots: Sequence[Boot]) -> list[int]:
 def over_age(boots: Sequence[Boot], max_age_us: int) -> Iterator[tuple[int, int]]:
     """Return the numbers of the boots that have batches over the age limit, the oldest boot first.
 
-    Each number comes with a reading of CLOCK_BOOTTIME: batches that were stored before it are over age.  The last of
-    `boots` is the present boot, up to this moment.
+    Each number comes with a reading of CLOCK_BOOTTIME: batches that were stored before it are over age.  The last
+    item of the argument `boots` must be the present boot, with the time that it has lasted up to now.
     """
     beginnings = beginnings_us(boots)
     limit_us = beginnings[-1] + boots[-1].until_us - max_age_us

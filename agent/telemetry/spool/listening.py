@@ -20,7 +20,7 @@ _FILE: Final = "listening.json"
 class Listening(msgspec.Struct, frozen=True):
     """Says that the ring `held_in` has captured `bus` since `since_us` (wall clock, us since the Unix epoch).
 
-    If `held_in` is "", the first of several rings is gone.
+    If `held_in` is "", several rings captured the bus one after the other, and the first of them no longer exists.
     """
 
     bus: str

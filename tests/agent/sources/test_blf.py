@@ -9,6 +9,10 @@ from pathlib import Path
 
 import can
 import pytest
+from vblf import can as vblf_can
+from vblf import constants as vblf_constants
+from vblf import reader as vblf_reader
+from vblf import writer as vblf_writer
 
 from agent.errors import Permanent
 from agent.sources.logs import LogFile, Truncated
@@ -284,8 +288,6 @@ def test_what_python_can_writes_comes_back_and_both_readers_agree(tmp_path):
 
 @pytest.mark.parametrize("level", [0, 6])
 def test_what_vblf_writes_comes_back(tmp_path, level):
-    vblf_writer, vblf_can = pytest.importorskip("vblf.writer"), pytest.importorskip("vblf.can")
-    vblf_constants = pytest.importorskip("vblf.constants")
     path, unit = tmp_path / "drive.blf", vblf_constants.ObjFlags.TIME_ONE_NANS
     with vblf_writer.BlfWriter(path, compression_level=vblf_constants.Compression(level)) as writer:
         for n in range(4_000):
@@ -305,7 +307,7 @@ def test_vblf_reads_the_same_frames_of_objects_in_and_beside_containers(tmp_path
     content = b"".join(objects[:10]) + padded(container(b"".join(objects[10:50]))) + b"".join(objects[50:])
     path = blf.write(tmp_path / "drive.blf", content)
     frames, _ = read(path)
-    with pytest.importorskip("vblf.reader").BlfReader(path) as reader:
+    with vblf_reader.BlfReader(path) as reader:
         second = [(each.frame_id, each.channel - 1, each.data[: each.dlc]) for each in reader]
     assert [(frame.arbitration_id, frame.channel, bytes(frame.data)) for frame in frames] == second
 

@@ -180,6 +180,20 @@ def test_what_cantools_refuses_as_a_whole_is_decoded_signal_by_signal(tmp_path: 
     )
 
 
+def test_a_long_name_of_two_signals_with_one_short_name_is_given_to_neither(tmp_path: Path) -> None:
+    file = tmp_path / "twice.dbc"
+    file.write_text(
+        'BO_ 256 Twice: 3 ECU\n SG_ Speed : 0|8@1+ (1,0) [0|0] "" X\n SG_ Speed : 8|16@1+ (1,0) [0|0] "" X\n'
+        'BO_ 257 Other: 1 ECU\n SG_ Level : 0|8@1+ (1,0) [0|0] "" X\n'
+        'BA_DEF_ SG_ "SystemSignalLongSymbol" STRING ;\n'
+        'BA_ "SystemSignalLongSymbol" SG_ 256 Speed "Speed of what?";\n'
+        'BA_ "SystemSignalLongSymbol" SG_ 257 Level "Level_of_the_tank";\n'
+    )
+    frames = [Frame(0, "can0", 256, False, b"\1\2\0"), Frame(MS, "can0", 257, False, b"\3")]
+    found = [(row[1], row[4]) for row in rows(file, frames, ({}, [campaign({"name": "*"})]))]
+    assert found == [("Twice.Speed", 1.0), ("Other.Level_of_the_tank", 3.0)]  # The first of two equal names is decoded.
+
+
 def test_a_database_that_cantools_refuses_is_named(tmp_path: Path) -> None:
     file = tmp_path / "odd.dbc"
     file.write_text("BO_ 256 1Odd: 3 ECU\n")
