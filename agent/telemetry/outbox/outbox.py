@@ -31,9 +31,10 @@ from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.bridge import pass_windows
 from agent.telemetry.outbox.disk_watch import DiskWatch
+from agent.telemetry.outbox.loss_book import LossBook
 from agent.telemetry.outbox.names import OpenWindow, new_token
 from agent.telemetry.outbox.packer import Packer, Parcel
-from agent.telemetry.outbox.parcels import Doubt, ParcelQueue, Shed
+from agent.telemetry.outbox.parcels import Doubt, ParcelQueue
 from agent.telemetry.outbox.references import Description, References
 from agent.telemetry.outbox.reporter import EVENTS_AT_ONCE, Reporter
 from agent.telemetry.outbox.sealer import Sealer
@@ -69,14 +70,14 @@ class Outbox:
         self._sealer = sealer
         self._clock = clock
         self._packer = Packer(batch_max_bytes - SEAL_OVERHEAD_BYTES)
-        self._reporter = Reporter(self._packer)
+        self._losses = LossBook(spool)
+        self._reporter = Reporter(self._packer, self._losses.add)
         limit_bytes = self._packer.body_max_bytes
         self._references = References(spool.writer, body_max_bytes=limit_bytes) if refer else None
         self._pending_max_bytes = pending_max_bytes
         self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
         self._parcels = ParcelQueue()
         self._open: dict[str, OpenWindow] = {}  # by campaign; used by the collector's thread only
-        self._orphans: list[str] = []  # ids of windows that memory could not hold; their checkpoints will be sent
         self.problem: str | None = None
         self.watch = DiskWatch(spool.catch_up.shortages)
         self.samples = 0
@@ -105,7 +106,7 @@ class Outbox:
 
     def add_loss(self, loss: Loss) -> None:
         """Count a loss; the next `flush` writes it to the ledger.  The call does not wait for the disk."""
-        self._reporter.add_loss(loss)
+        self._losses.add(loss)
 
     def describe(self, descriptions: Sequence[Description]) -> None:
         """Set the campaigns whose windows will be passed to `put`, and offer their catalogues to the fleet.
@@ -141,7 +142,8 @@ class Outbox:
                 named = replace(window, id=open_window.id) if open_window.checkpoints else window
                 bodies = self._packer.pack_window(named, priority, open_window.id, catalogue)
                 points = (resume_points or {}).get(window.campaign, {})
-                self._parcels.enqueue(Parcel(bodies, points, min(open_window.samples, window.samples)))
+                kept = min(open_window.samples, window.samples)
+                self._parcels.enqueue(Parcel(bodies, points, open_window.checkpoints, kept))
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
@@ -158,8 +160,7 @@ class Outbox:
             batches = []
             try:
                 self._settle_doubt()
-                self._record_losses()  # before the append, for the reason given in `flush`
-                self._spool.catch_up.take_over()
+                self._losses.record()  # before the append, for the reason given in `flush`
                 for window, priority in windows:
                     if not window.samples:
                         continue
@@ -191,10 +192,8 @@ class Outbox:
         with self._storing:
             try:
                 self._settle_doubt()
-                # Losses come first, because storing parcels moves the resume points past the lost frames.
-                self._record_losses()
-                self._spool.catch_up.take_over()  # its windows are older than those that wait
-                self._promote()
+                # Losses and the windows of the stopgap come first, because they are older than what waits here.
+                self._losses.record()
                 self._store()
                 self._report()
                 self._store()
@@ -203,7 +202,7 @@ class Outbox:
                 self.problem = str(error)
                 self._bridge()
                 for shed in self._parcels.shed(self._pending_max_bytes):
-                    self._give_up(shed)
+                    self._losses.give_up(shed)
             else:
                 self.problem = None
 
@@ -247,7 +246,7 @@ class Outbox:
             return
         with contextlib.suppress(Transient):
             self._settle_doubt()
-        if self._parcels.doubt is None:
+        if self._parcels.doubt is None and self._losses.pass_on():
             for parcel in pass_windows(self._parcels, self._spool.stopgap, self._sealer):
                 self.batches += len(parcel.bodies)
                 self.samples += parcel.samples
@@ -277,34 +276,10 @@ class Outbox:
             return
         self._parcels.doubt = None
         for shed in doubt.shed:
-            self._give_up(shed)
-
-    def _promote(self) -> None:
-        """Let the spool send the checkpoints of each window that was dropped from memory.
-
-        Such a window is never stored, so only its checkpoints still have its samples.
-        """
-        if self._orphans:
-            self._writer.promote(self._orphans)
-            self._orphans = []
-
-    def _record_losses(self) -> None:
-        """Write the counted losses to the ledger.  If this raises Transient, the losses stay counted."""
-        counted = self._reporter.take_losses()
-        try:
-            if counted:
-                self._writer.record_losses(counted)
-        except Transient:
-            self._reporter.put_back_losses(counted)
-            raise
+            self._losses.give_up(shed)
 
     def _report(self) -> None:
         """Queue pending events and unreported losses as parcels of events."""
         losses = self._writer.unreported_losses(EVENTS_AT_ONCE)
         for parcel in self._reporter.pack(losses, self._clock()):
             self._parcels.enqueue(parcel)
-
-    def _give_up(self, shed: Shed) -> None:
-        if shed.window is not None:
-            self._orphans.append(shed.window)
-        self.add_loss(shed.loss)

@@ -8,7 +8,7 @@ Any thread may enqueue parcels, but only one thread at a time may take parcels o
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -22,13 +22,28 @@ from agent.telemetry.outbox.packer import Parcel
 class Shed(msgspec.Struct, frozen=True):
     """A parcel that memory could not hold, remembered without its bodies.
 
-    `window` is the id of its window, or None if the parcel held events or a catalogue.
+    `window` is the id of its window, or None if the parcel held events or a catalogue.  The other fields are those of
+    the parcel.
     """
 
     loss: Loss
     window: str | None
+    checkpoints: int
     batches: int
     samples: int
+    resume_points: Mapping[str, int]
+
+    @classmethod
+    def of(cls, parcel: Parcel) -> "Shed":
+        """Return what is remembered of a parcel."""
+        return cls(
+            parcel.lost(Reason.MEMORY_FULL),
+            parcel.window,
+            parcel.checkpoints,
+            len(parcel.bodies),
+            parcel.samples,
+            parcel.resume_points,
+        )
 
 
 @dataclass(slots=True)
@@ -103,7 +118,7 @@ class ParcelQueue:
         lost: list[Shed] = []
         while len(self._parcels) > 1 and self.size_bytes > limit_bytes:
             parcel = self.drop_first()
-            shed = Shed(parcel.lost(Reason.MEMORY_FULL), parcel.window, len(parcel.bodies), parcel.samples)
+            shed = Shed.of(parcel)
             if self.doubt is not None and self.doubt.queued:
                 self.doubt.queued -= 1
                 self.doubt.shed.append(shed)

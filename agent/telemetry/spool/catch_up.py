@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock
 from agent.telemetry.spool.batch import Entry, SealedBatch, entry_of, loss_of
@@ -62,7 +63,7 @@ class CatchUp:
     def take_over(self) -> None:
         """Store the batches that wait in the stopgap, and record what became of the others.  Raises Transient.
 
-        If this raises, everything stays in the stopgap, and the call may be repeated.
+        If this raises Transient, everything stays in the stopgap, and the call may be repeated.
         """
         with self._transactions.turn:
             note, waiting = self._stopgap.note(), self._stopgap.waiting()
@@ -70,7 +71,13 @@ class CatchUp:
                 return
             # An earlier call may have reported failure although its transaction was committed.
             if not self._transactions.stored(note.token):
-                self._store(note, waiting)
+                try:
+                    self._stopgap.frozen = False
+                    self._store(note, waiting)
+                except Transient:
+                    self._stopgap.frozen = self._transactions.tried(note.token)
+                    raise
+            self._stopgap.frozen = False
             self._stopgap.settle()
 
     def _store(self, note: Note, waiting: Sequence[SealedBatch]) -> None:

@@ -2,7 +2,7 @@
 
 The index cannot use up a number then, and a number must never name two batches.  The batches of the stopgap are
 therefore numbered in an epoch of their own, which begins with each start of the agent.  The fleet treats this epoch
-like that of a window's checkpoints.  When the disk works again, `Writer.take_over` stores what waits, under its
+like that of a window's checkpoints.  When the disk works again, `CatchUp.take_over` stores what waits, under its
 numbers, and records what became of the others.
 
 The note.  The frames of a batch in the stopgap are released, and its resume points are not on the disk.  If the process
@@ -15,8 +15,8 @@ rings and the note together; the index then names the time since the last durabl
 import contextlib
 import secrets
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -77,6 +77,7 @@ class Stopgap:
         self._turn = threading.Lock()
         self._batches: dict[BatchId, tuple[Entry, SealedBatch]] = {}
         self._state = _State()
+        self.frozen = False  # takes nothing, because a transaction that may have happened records what is here
         self._next = 1
         self.epoch = secrets.token_hex(16)
 
@@ -101,7 +102,7 @@ class Stopgap:
         `windows` are the windows of these batches.  No batch is dropped to make room, because a batch that was sent may
         have arrived, and would then count as lost as well.
         """
-        if self._file is None or not self._limit_bytes:
+        if not self._may_change:
             return False
         with self._turn:
             state = self._state
@@ -121,6 +122,23 @@ class Stopgap:
                 return False
             self._next += len(batches)
             return True
+
+    def add_losses(self, losses: Iterable[Loss], resume_points: Mapping[str, int]) -> bool:
+        """Note losses, and the resume points past the lost frames; return False if the stopgap takes nothing.
+
+        The next batch that is taken makes the note durable.  Until then, the sources keep the frames.
+        """
+        if not self._may_change:
+            return False
+        with self._turn:
+            for loss in losses:
+                _add_loss(self._state.losses, loss)
+            self._state.resume_points |= resume_points
+        return True
+
+    @property
+    def _may_change(self) -> bool:
+        return self._file is not None and self._limit_bytes > 0 and not self.frozen
 
     def _size(self) -> int:
         return sum(entry.size_bytes for entry, _ in self._batches.values())
@@ -188,7 +206,8 @@ class Stopgap:
     def note(self) -> Note | None:
         """Return what the index must record besides the batches that wait, or None if there is nothing to record."""
         with self._turn:
-            return self._made_note(self._state.losses) if self._state.used else None
+            state = self._state
+            return self._made_note(state.losses) if state.used or state.losses or state.resume_points else None
 
     def settle(self) -> None:
         """Forget everything, because the index has recorded it."""
@@ -242,7 +261,7 @@ def record(index: Index, note: Note) -> list[Entry]:
     index.ledger.count(ADOPTED, batches=note.batches)
     index.ledger.count(ACKNOWLEDGED, batches=note.acknowledged, samples=note.acknowledged_samples)
     for loss in note.losses:
-        index.ledger.add(loss)
+        index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
     index.resume_points.set(note.resume_points)
     index.set_last_append(note.token)
     return dropped

@@ -158,27 +158,41 @@ class Writer:
         """
         return self._transactions.stored(token)
 
-    def promote(self, windows: Collection[str]) -> None:
-        """Turn the checkpoints of `windows` into batches to send.  Raises Transient.
-
-        Call this for windows that will never be stored.
-        """
-        with self._transactions.turn:
-            with self._transactions.reading() as index:
-                found = index.checkpoints.of(windows)
-            if found:
-                with self._transactions.writing() as index:
-                    promote(index, found)
-            self._transactions.open_windows -= set(windows)
-        self._notify()
+    def tried(self, token: str) -> bool:
+        """Return whether a call with this token that raised may have been committed.  `stored` tells whether it was."""
+        return self._transactions.tried(token)
 
     # ---- losses
 
-    def record_losses(self, losses: Iterable[Loss]) -> None:
-        """Write losses into the ledger.  If this raises Transient, nothing has changed."""
-        with self._transactions.writing() as index:
-            for loss in losses:
-                index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
+    def record_losses(
+        self,
+        losses: Iterable[Loss],
+        *,
+        token: str,
+        resume_points: Mapping[str, int] | None = None,
+        windows: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write losses into the ledger, with the resume points that pass the lost frames.  Raises Transient.
+
+        `windows` has, for each lost window, the number of its checkpoints that become batches to send, because only
+        they still have samples of the window.  Further checkpoints come from an append that reported failure; their
+        samples are among the losses, so they are removed.  `token` names the call as in `append`: if the call raises,
+        `tried` and `stored` tell whether everything was recorded.  Otherwise, nothing has changed.
+        """
+        windows = windows or {}
+        with self._transactions.turn:
+            with self._transactions.reading() as index:
+                found = index.checkpoints.of(windows.keys())
+            kept = [entry for entry in found if entry.seq <= windows[entry.window]]
+            others = [entry for entry in found if entry.seq > windows[entry.window]]
+            with self._transactions.storing(token, {}, closes=frozenset(windows), dropped=others) as index:
+                for loss in losses:
+                    index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
+                index.rows.remove(*(entry.row for entry in others))
+                promote(index, kept)
+                index.resume_points.set(resume_points or {})
+        if kept:
+            self._notify()
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
         """Return up to `limit` loss records that wait to be put into a batch of events, each with its id.

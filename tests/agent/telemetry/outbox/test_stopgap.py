@@ -141,6 +141,56 @@ def test_a_window_whose_append_is_in_doubt_is_never_sent_from_memory(car: Car, d
     assert car.adds_up()
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_nothing_is_added_to_a_stopgap_whose_record_is_in_doubt(car: Car, done: bool) -> None:
+    car.disk.full = True
+    car.collect(1)
+    car.send()
+    car.disk.full = False
+    car.index.fail_commits(1, done=done)
+    car.collect(2)  # the record of the stopgap reports failure
+    car.disk.full = True
+    car.collect(3)
+    car.send()
+    car.disk.full = False
+    car.outbox.flush()
+    car.send()
+    assert car.starts() == Counter([1, 2, 3])
+    assert (car.lost(), car.spool.resume_points(), car.adds_up()) == (0, {"can0:drive": 3}, True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_window_that_memory_gave_up_is_in_the_ledger_before_a_later_one_is_sent_from_memory(
+    tmp_path: Path, killed: bool
+) -> None:
+    car = Car(tmp_path, memory_bytes=1)  # one window in the stopgap, and one in the queue
+    car.disk.full = car.index.fails = True
+    for start_us in (1, 2, 3):  # the second is given up
+        car.collect(start_us)
+    car.send()
+    car.outbox.flush()  # the third goes to the stopgap
+    car.send()
+    assert car.starts() == Counter([1, 3])
+    if killed:
+        car.kill()
+    car.index.fails = car.disk.full = False
+    car.outbox.flush()
+    assert car.spool.resume_points() == {"can0:drive": 3}
+    assert (car.lost(), car.adds_up()) == (100, True)
+
+
+def test_frames_of_a_lost_window_come_again_if_the_process_ends_before_its_loss_is_recorded(tmp_path: Path) -> None:
+    car = Car(tmp_path, memory_bytes=1)
+    car.disk.full = car.index.fails = True
+    for start_us in (1, 2, 3):  # the first goes to the stopgap, the second is given up, and the third waits
+        car.collect(start_us)
+    car.index.fails = False  # no file can be made yet
+    car.outbox.flush()
+    car.kill()
+    assert car.spool.resume_points() == {"can0:drive": 1}
+    assert car.lost() == 100  # the first was not acknowledged
+
+
 def test_what_was_not_acknowledged_goes_to_the_disk_under_its_number_when_the_disk_works_again(car: Car) -> None:
     car.disk.full = True
     car.collect(1)
