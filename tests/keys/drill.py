@@ -273,7 +273,7 @@ class Drill:
 
 
 def _is_delivered(status: dict[str, Any]) -> bool:
-    ended = all(source["state"] == "ended" for source in status["sources"])
+    ended = all(source["state"] == "finished" for source in status["sources"])
     spool = status["spool"]
     return ended and status["telemetry"]["in_memory_bytes"] == 0 and spool["waiting"] == 0
 
