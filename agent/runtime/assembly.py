@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Event
@@ -110,20 +111,13 @@ def assemble(
         toggles = ToggleService(identity.attributes)
         flagd_file = FlagdFile(configuration.runtime_folder)
         local, mark = configuration.local, configuration.loaded.mark
-        renewed = (configuration.state / RENEWED).parent
-        authorities = Authorities(renewed, identity.folder / AUTHORITY)
+        authorities = Authorities((configuration.state / RENEWED).parent, identity.folder / AUTHORITY)
         applier = make_applier(
             pushes, toggles, collector, outbox, authorities, flagd_file=flagd_file, local=local, mark=mark
         )
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
-        credentials = Credentials(
-            renewed,
-            identity.vehicle,
-            Pair(identity.device_key, identity.certificate, identity.key_file, identity.certificate_file),
-            authorities,
-            outbox.set_device_key,
-        )
+        credentials = _make_credentials(configuration, authorities, outbox)
         link = LinkKeeper(
             endpoint(identity, settings.uplink, limits.connect_timeout_s),
             _backoff(configuration, limits),
@@ -203,6 +197,16 @@ def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clo
         # describe its signals itself.
         refer=configuration.settings.uplink.ack == "receiver",
     )
+
+
+def _make_credentials(configuration: Configuration, authorities: Authorities, outbox: Outbox) -> Credentials:
+    def sign_with(key: ec.EllipticCurvePrivateKey) -> None:
+        outbox.sealer = outbox.sealer.with_device_key(key)
+
+    identity = configuration.identity
+    pair = Pair(identity.device_key, identity.certificate, identity.key_file, identity.certificate_file)
+    folder = (configuration.state / RENEWED).parent
+    return Credentials(folder, identity.vehicle, pair, authorities, sign_with)
 
 
 def _make_listeners(

@@ -140,7 +140,7 @@ class RecipientEffect:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._enrolled = outbox.recipient
+        self._enrolled = outbox.sealer.recipient
 
     def prepare(self, documents: Documents) -> Change:
         """Return the change that makes the outbox seal to the key of `documents`.  The key is parsed already."""
@@ -159,7 +159,7 @@ class _RecipientChange(msgspec.Struct, frozen=True):
         """Remove nothing, because no other file holds the key."""
 
     async def switch(self) -> Mapping[str, object]:
-        self.outbox.set_recipient(self.recipient)
+        self.outbox.sealer = self.outbox.sealer.with_recipient(self.recipient)
         return {"sealing_key": self.recipient.key_id}
 
 

@@ -23,13 +23,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-import msgspec
 import structlog
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import Transient
 from agent.formats.up.columns import Clock, Event, Window
-from agent.formats.up.recipient import RecipientPublicKey
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.bridge import pass_windows
@@ -54,7 +51,8 @@ class Outbox:
     """A bounded queue in front of the spool.
 
     `problem` says why the disk refuses, or is None.  `watch` knows why the spool has too little room.  `samples` and
-    `batches` count what this outbox has stored, without checkpoints.
+    `batches` count what this outbox has stored, without checkpoints.  `sealer` seals the next batches; a release or a
+    renewed certificate replaces it.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class Outbox:
         """Make an empty queue.  If `refer` is true, batches refer to a catalogue that the receiver has confirmed."""
         self._spool = spool
         self._writer = spool.writer
-        self._sealer = sealer
+        self.sealer = sealer
         self._clock = clock
         self._packer = Packer(batch_max_bytes - SEAL_OVERHEAD_BYTES)
         self._losses = LossBook(spool)
@@ -95,19 +93,6 @@ class Outbox:
             await asyncio.to_thread(self.watch.look, self.problem)
             await asyncio.sleep(RETRY_S)
             await asyncio.to_thread(self.flush)
-
-    @property
-    def recipient(self) -> RecipientPublicKey:
-        """Return the fleet's key to which new batches are sealed."""
-        return self._sealer.recipient
-
-    def set_recipient(self, recipient: RecipientPublicKey) -> None:
-        """Seal to `recipient` from the next batch on.  Stored batches stay as they are."""
-        self._sealer = msgspec.structs.replace(self._sealer, recipient=recipient)
-
-    def set_device_key(self, device_key: ec.EllipticCurvePrivateKey) -> None:
-        """Sign with `device_key` from the next batch on.  Stored batches stay as they are."""
-        self._sealer = msgspec.structs.replace(self._sealer, device_key=device_key)
 
     @property
     def pending_bytes(self) -> int:
@@ -184,7 +169,7 @@ class Outbox:
                     first = BatchId(open_window.id, open_window.checkpoints + 1)
                     catalogue = self._references.of(window) if self._references is not None else None
                     bodies = self._packer.pack_checkpoint(window, priority, first, catalogue)
-                    batches += [self._sealer.seal_body(body.checkpoint or first, body) for body in bodies]
+                    batches += [self.sealer.seal_body(body.checkpoint or first, body) for body in bodies]
                     stored.append((open_window, len(bodies), window.samples))
                 if batches:
                     # If this append reports failure but did happen, the next append replaces these checkpoints.
@@ -241,7 +226,7 @@ class Outbox:
             parcels = self._parcels.first(TOGETHER)
             bodies = [body for parcel in parcels for body in parcel.bodies]
             ids = self._writer.next_ids(len(bodies))
-            batches = [self._sealer.seal_body(id_, body) for id_, body in zip(ids, bodies, strict=True)]
+            batches = [self.sealer.seal_body(id_, body) for id_, body in zip(ids, bodies, strict=True)]
             points = {source: point for parcel in parcels for source, point in parcel.resume_points.items()}
             self._parcels.doubt = Doubt(new_token(), len(parcels))
             try:
@@ -263,7 +248,7 @@ class Outbox:
         with contextlib.suppress(Transient):
             self._settle_doubt()
         if self._parcels.doubt is None and self._losses.pass_on():
-            for parcel in pass_windows(self._parcels, self._spool.stopgap, self._sealer):
+            for parcel in pass_windows(self._parcels, self._spool.stopgap, self.sealer):
                 self.batches += len(parcel.bodies)
                 self.samples += parcel.samples
                 self._spool.reader.notify()

@@ -153,24 +153,24 @@ def test_the_vehicle_seals_to_the_pushed_key_and_returns_to_its_own_when_the_rel
     fleet: Fleet, car: Car
 ) -> None:
     key = RecipientPrivateKey.generate("MLKEM768_X25519").public
-    enrolled = car.depot.outbox.recipient
+    enrolled = car.depot.outbox.sealer.recipient
 
     async def drive() -> None:
         await car.applier.start()
         fleet.sign_as_is(RECIPIENT.pattern, key.to_json())
         await car.applier.offer(fleet.bundle())
-        assert car.depot.outbox.recipient.raw == key.raw
+        assert car.depot.outbox.sealer.recipient.raw == key.raw
         outcome = await car.pushes.poll_trial(trial_s=60, healthy=False)
         assert outcome is not None
         await car.applier._settle(outcome)
 
     asyncio.run(drive())
-    assert car.depot.outbox.recipient.raw == enrolled.raw
+    assert car.depot.outbox.sealer.recipient.raw == enrolled.raw
     assert car.applier.version == 0
 
 
 def test_a_malformed_sealing_key_is_refused_with_a_receipt_although_it_is_signed(fleet: Fleet, car: Car) -> None:
-    enrolled = car.depot.outbox.recipient
+    enrolled = car.depot.outbox.sealer.recipient
 
     async def drive() -> None:
         await car.applier.start()
@@ -178,7 +178,7 @@ def test_a_malformed_sealing_key_is_refused_with_a_receipt_although_it_is_signed
         await car.applier.offer(fleet.bundle())
 
     asyncio.run(drive())
-    assert (car.applier.version, car.depot.outbox.recipient) == (0, enrolled)
+    assert (car.applier.version, car.depot.outbox.sealer.recipient) == (0, enrolled)
     (event,) = car.events("push_refused")
     assert event["reason"] == "invalid"
     assert "recipient.json" in event["detail"]
