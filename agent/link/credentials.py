@@ -17,7 +17,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,9 @@ RENEW_AT: Final = 1 / 3
 
 With the usual fifteen years, a vehicle may be off for five years and still renews in time.
 """
+
+WARN: Final = timedelta(days=30)
+"""A certificate that expires within this time, and was not renewed although it was due, is worth a warning."""
 
 Connect = Callable[[Endpoint], AbstractAsyncContextManager[Connection]]
 
@@ -79,6 +82,11 @@ class Credentials:
         """Return when the certificate in use expires."""
         return self._pair.certificate.not_valid_after_utc
 
+    def is_late(self, now: datetime) -> bool:
+        """Return whether the certificate should have been renewed long ago, and expires within WARN."""
+        left = self.expires - now
+        return left < WARN and self._share_left(now) < RENEW_AT / 2
+
     @contextlib.asynccontextmanager
     async def connect(self, endpoint: Endpoint) -> AsyncIterator[Connection]:
         """Yield a connection to the broker, made with the candidate if there is one and it is its turn."""
@@ -108,8 +116,7 @@ class Credentials:
 
         Raises: Transient if the disk refuses to store the new key; Permanent if the authorities cannot be read.
         """
-        before, after = self._pair.certificate.not_valid_before_utc, self.expires
-        is_due = (after - now) / (after - before) < RENEW_AT or self._issuer_changes()
+        is_due = self._share_left(now) < RENEW_AT or self._issuer_changes()
         if not is_due or read_pair(self._folder / CANDIDATE) is not None:
             return None
         return build_request(self._vehicle, self._next_key(), self._pair.key)
@@ -127,6 +134,10 @@ class Credentials:
         self._write(CANDIDATE, _pem_of(key) + certificate.public_bytes(serialization.Encoding.PEM))
         self._failed = False
         log.info("certificate_renewed", expires=f"{certificate.not_valid_after_utc:%Y-%m-%d}")
+
+    def _share_left(self, now: datetime) -> float:
+        """Return the share of the certificate's validity that is left, which is negative after its expiry."""
+        return (self.expires - now) / (self.expires - self._pair.certificate.not_valid_before_utc)
 
     def _issuer_changes(self) -> bool:
         """Return whether another authority issues certificates now than the one that issued ours."""

@@ -5,7 +5,7 @@ Invariant: a wrong answer changes nothing.  The vehicle goes on with the certifi
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -17,8 +17,7 @@ from agent.system.tasks import whole
 
 ASK_AGAIN_S: Final = 3_600.0
 """The interval between two requests on one connection.  The authority's key may be offline, and then people sign."""
-WARN: Final = timedelta(days=30)
-"""The log warns of a certificate that expires within this time.  It should have been renewed long before."""
+_REFUSED_S: Final = 10.0  # after a wrong answer, further answers are dropped unread for this time
 _WARN_AGAIN_S: Final = 86_400.0
 LOOK_S: Final = 20.0
 """The interval at which the vehicle looks whether a certificate is due.  Looking reads two small files."""
@@ -34,6 +33,7 @@ class Renewal:
         self._ask_again_s = ask_again_s
         self._look_s = look_s
         self._warn_at_s = 0.0
+        self._quiet_until_s = 0.0
 
     async def run(self, connection: Connection, topic: str) -> None:
         """Ask on `topic` while a certificate is due.  Runs until cancelled.
@@ -63,9 +63,13 @@ class Renewal:
 
         Raises: Transient if the certificate is good, to end the connection: the next one is made with it.
         """
+        if time.monotonic() < self._quiet_until_s:
+            return
         try:
             await whole(asyncio.to_thread(self._credentials.take, payload))
         except Untrusted as error:
+            # A hostile broker must not fill the log, nor keep the vehicle busy.
+            self._quiet_until_s = time.monotonic() + _REFUSED_S
             log.warning("certificate_refused", reason=str(error))
             return
         except AgentError as error:
@@ -74,8 +78,7 @@ class Renewal:
         raise Transient("the certificate was renewed; the agent connects again with the new one")
 
     def _warn(self, now: datetime) -> None:
-        left = self._credentials.expires - now
-        if left < WARN and time.monotonic() >= self._warn_at_s:
+        if self._credentials.is_late(now) and time.monotonic() >= self._warn_at_s:
             self._warn_at_s = time.monotonic() + _WARN_AGAIN_S
             log.warning(
                 "certificate_expires",
