@@ -33,7 +33,7 @@ def age_certificate(car: Car) -> str:
 
 
 def delivered_exactly_once(car: Car) -> bool:
-    """Deliver what is left in the spool, and return whether each batch and sample is in the lake once, and none lost."""
+    """Deliver what is left in the spool, and return whether all is in the lake exactly once."""
     car.write(sources="")
     with receiving(car), car.running() as agent:
         agent.until_status(
