@@ -28,6 +28,6 @@ def read_pair(file: Path) -> Pair | None:
         key = load_pem_private_key(content, password=None)
         certificate = x509.load_pem_x509_certificate(content)
         fits = key.public_key() == certificate.public_key()
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
     return Pair(key, certificate, file, file) if fits and isinstance(key, ec.EllipticCurvePrivateKey) else None
