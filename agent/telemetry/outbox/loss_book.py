@@ -51,7 +51,7 @@ class LossBook:
         with self._turn:
             self._losses.add(shed.loss)
             self._resume_points |= shed.resume_points
-            if shed.checkpoints and shed.window is not None:
+            if shed.checkpoints is not None and shed.window is not None:
                 self._windows[shed.window] = shed.checkpoints
 
     def record(self) -> None:

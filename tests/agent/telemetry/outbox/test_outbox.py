@@ -437,12 +437,14 @@ def test_a_loss_is_recorded_once_whether_a_failed_record_was_made_or_not(depot: 
     assert [event.fields["frames"] for event in depot.events("loss")] == [5]
 
 
+@pytest.mark.parametrize("stored", [0, 100])
 @pytest.mark.parametrize("landed", [False, True])
 def test_a_checkpoint_of_a_failed_append_is_not_sent_beside_the_loss_of_its_samples(
-    tmp_path: Path, landed: bool
+    tmp_path: Path, landed: bool, stored: int
 ) -> None:
     depot = Depot(tmp_path, pending_max_bytes=1)
-    assert put_checkpoint(depot, window(1, samples=100))
+    if stored:
+        assert put_checkpoint(depot, window(1, samples=stored))
     depot.ledger.fail_commits(1, done=landed)
     assert not put_checkpoint(depot, window(1, samples=200))
     depot.disk.full = True
@@ -450,8 +452,10 @@ def test_a_checkpoint_of_a_failed_append_is_not_sent_beside_the_loss_of_its_samp
     put(depot, window(2, samples=1_000))
     depot.disk.full = False
     depot.outbox.flush()
-    assert [(w.start_us, w.samples) for w in depot.windows() if w.samples] == [(1, 100), (2, 1_000)]
-    assert depot.lost() == {Reason.MEMORY_FULL: 900}
+    depot.spool.close()
+    again = Depot(tmp_path)
+    assert [w.samples for w in again.windows() if w.samples] == ([stored] if stored else []) + [1_000]
+    assert again.lost() == {Reason.MEMORY_FULL: 1_000 - stored}
 
 
 @pytest.mark.parametrize("landed", [False, True])
