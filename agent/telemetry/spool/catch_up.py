@@ -82,6 +82,8 @@ class CatchUp:
 
     def _store(self, note: Note, waiting: Sequence[SealedBatch]) -> None:
         entries = [entry_of(batch) for batch in waiting]
+        for entry in entries:
+            self._memory.drop(entry.key)  # an earlier call that was rolled back may have left its bytes
         with self._transactions.reading() as index:
             dropped = index.checkpoints.of(note.windows)
             misfits = self._room.make(index, entries, dropped)

@@ -427,6 +427,20 @@ def test_what_memory_drops_of_a_failed_append_is_lost_only_where_it_did_not_happ
     assert depot.outbox.samples == (200 if landed else 100)
 
 
+def test_what_memory_drops_while_an_older_append_is_in_doubt_does_not_come_again(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    depot.ledger.fail_commits(1, done=False)
+    for number in (1, 2, 3):
+        late = window(number, samples=100)
+        depot.outbox.put([(late, 1)], {late.campaign: {"log:all": number}})
+        depot.ledger.fails = True
+    depot.ledger.fails, depot.disk.full = False, True  # the index works, but no file can be made
+    depot.outbox.flush()
+    depot.spool.close()
+    again = Depot(tmp_path)
+    assert (again.lost(), again.spool.resume_points()) == ({Reason.MEMORY_FULL: 200}, {"log:all": 2})
+
+
 @pytest.mark.parametrize("landed", [False, True])
 def test_a_loss_is_recorded_once_whether_a_failed_record_was_made_or_not(depot: Depot, landed: bool) -> None:
     depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
