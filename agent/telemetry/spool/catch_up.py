@@ -82,8 +82,6 @@ class CatchUp:
 
     def _store(self, note: Note, waiting: Sequence[SealedBatch]) -> None:
         entries = [entry_of(batch) for batch in waiting]
-        for entry in entries:
-            self._memory.drop(entry.key)  # an earlier call that was rolled back may have left its bytes
         with self._transactions.reading() as index:
             dropped = index.checkpoints.of(note.windows)
             misfits = self._room.make(index, entries, dropped)
@@ -94,7 +92,9 @@ class CatchUp:
             if entry.key not in misfits.held and entry.key not in misfits.refused
         }
         closes = frozenset(note.windows)
-        with self._transactions.storing(note.token, contents, closes=closes, dropped=dropped) as index:
+        with self._transactions.storing(
+            note.token, contents, closes=closes, dropped=dropped, held=misfits.held
+        ) as index:
             record(index, note)
             now = index.boots.note(self._clock())
             for entry, batch in zip(entries, waiting, strict=True):
