@@ -103,14 +103,19 @@ class Collector:
         return await whole(self._set_campaigns(campaigns))
 
     async def _set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
-        async with self._turn:
-            await self._carry_out(self._batcher.flush())
-            known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
-            self._campaigns = {
+        known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
+        # Resolving globs over thousands of signals takes seconds.  In a thread and before the turn, it delays neither
+        # the watchdog nor the frames that come in.
+        chosen = await asyncio.to_thread(
+            lambda: {
                 campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
                 for campaign in campaigns
                 if not campaign.suspended
             }
+        )
+        async with self._turn:
+            await self._carry_out(self._batcher.flush())
+            self._campaigns = chosen
             self._holdings.put_in_force(self._campaigns)
             self._batcher = self._new_batcher()
             # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
