@@ -1,8 +1,7 @@
 """Makes bundles that a vehicle must refuse, as an attacker on the broker could who may also have stolen keys.
 
-`FORGERIES` are bundles of which some signature, version, date, hash or size is wrong.  `BOMBS` are documents that the
-fleet's own keys have signed, without the checks of `fleet publish`.  Each kind of documents or of transport adds its
-attacks to these two tables, and tests/attacks/test_pushes.py plays them all.
+Each has a wrong signature, version, date, hash, size or form.  A new form of transport adds its attacks to FORGERIES,
+and tests/attacks/test_pushes.py plays them all.
 """
 
 import json
@@ -29,7 +28,6 @@ from agent.formats.down.bundle import (
     build_bundle,
     parse_bundle,
 )
-from agent.formats.down.documents import CAMPAIGN, TOGGLES
 from agent.pushes.release import Reason
 from fleet.publishing import repository
 from fleet.publishing.sync import Bundles
@@ -79,16 +77,6 @@ class Forgery:
     how: str
     make: Make
     reasons: tuple[Reason, ...]
-
-
-@dataclass(frozen=True)
-class Bomb:
-    """One signed document that must be refused before it takes effect."""
-
-    name: str
-    how: str
-    path: str
-    content: bytes
 
 
 def published(scene: Scene) -> tuple[Fleet, dict[str, bytes]]:
@@ -296,56 +284,5 @@ FORGERIES = (
         "A timestamp nests 400,000 lists or 40,000 objects.",
         nested_metadata,
         (Reason.TAMPERED,),
-    ),
-)
-
-PLAIN = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
-
-
-def flag(targeting: object, **more: object) -> bytes:
-    return json.dumps({"flags": {"bomb": PLAIN | {"targeting": targeting}}} | more).encode()
-
-
-def doubling(levels: int) -> bytes:
-    shared: dict[str, object] = {f"e{level}": {"and": [{"$ref": f"e{level + 1}"}] * 2} for level in range(levels)}
-    return flag({"if": [{"$ref": "e0"}, "on", "off"]}, **{"$evaluators": shared | {f"e{levels}": {"var": "x"}}})
-
-
-def loops(depth: int) -> object:
-    inner: object = {"var": ""}
-    for _ in range(depth):
-        inner = {"map": [list(range(30)), inner]}
-    return {"if": [{"==": [{"cat": [inner]}, "x"]}, "on", "off"]}
-
-
-def globs(rules: int, stars: int) -> bytes:
-    names = [{"name": f"{'*e' * stars}{number}"} for number in range(rules)]
-    return json.dumps(json.loads(campaign("bomb")) | {"signalsToCollect": names}).encode()
-
-
-BOMBS = (
-    Bomb(
-        "signed toggles nest deeply",
-        "A signed document nests 100,000 lists.",
-        TOGGLES.path_of("bomb"),
-        b'{"flags": {"bomb": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
-    ),
-    Bomb(
-        "signed toggles double their references",
-        "Forty $evaluators refer twice to the next one each: 2^40 nodes.",
-        TOGGLES.path_of("bomb"),
-        doubling(40),
-    ),
-    Bomb(
-        "a signed rule takes hours",
-        "A rule of six nested loops over 30 elements each.",
-        TOGGLES.path_of("bomb"),
-        flag(loops(6)),
-    ),
-    Bomb(
-        "the globs of a signed campaign take minutes",
-        "500 globs of 30 stars each, which a vehicle with 4,000 signals resolves in 40 s on a PC.",
-        CAMPAIGN.path_of("bomb"),
-        globs(500, 30),
     ),
 )

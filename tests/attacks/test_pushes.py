@@ -9,7 +9,8 @@ from agent.pushes.release import Reason
 from fleet.publishing import repository
 from tests.agent.pushes.world import NOW
 from tests.attack_report import PUSHES, RecordAttack
-from tests.attacks.forgeries import BOMBS, FORGERIES, Bomb, Forgery, Scene
+from tests.attacks.bombs import BOMBS, Bomb
+from tests.attacks.forgeries import FORGERIES, Forgery, Scene
 from tests.attacks.victim import Victim, attacked
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
