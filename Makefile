@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: help setup demo test queries attacks conformance fuzz faults powercut cuts soak lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -39,6 +39,9 @@ attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: mak
 	    cangen=can-utils mkfs.ext4=e2fsprogs
 	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
 	    $(BIN)/python -m pytest -m attack $(ARGS)
+
+conformance: $(READY)  ## play the cases of the public TUF conformance suite: make conformance [ARGS="--case rollback"] (build/conformance.json)
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto

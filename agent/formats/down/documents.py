@@ -19,7 +19,7 @@ import msgspec
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
-from agent.formats.down.campaign import parse_campaign, refuse_same_name
+from agent.formats.down.campaign import parse_campaign, refuse_costly_globs, refuse_same_name
 from agent.formats.down.evaluation import check_toggles, for_vehicle, vehicle_context
 from agent.formats.down.toggles import DOCUMENT_BYTES as TOGGLES_BYTES
 from agent.formats.down.toggles import parse_toggles
@@ -141,6 +141,7 @@ def _check_toggles(release: Documents, vehicle: Attributes | None) -> None:
 
 def _check_campaigns(release: Documents, _: Attributes | None) -> None:
     refuse_same_name((document.source, document.value) for document in release[CAMPAIGN.name])
+    refuse_costly_globs((document.source, document.value) for document in release[CAMPAIGN.name])
 
 
 TOGGLES: Final = Kind(

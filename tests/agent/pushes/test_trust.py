@@ -174,6 +174,16 @@ def test_a_root_held_may_not_be_forgotten(fleet: Fleet) -> None:
     assert refusal(next_question(fleet, new, old, metadata={}, floor=Versions(root=2))) is Reason.ROLLBACK
 
 
+@pytest.mark.parametrize(("inside", "reason"), [(2, Reason.ROLLBACK), (4, Reason.MIX_AND_MATCH)])
+def test_a_root_whose_name_is_newer_than_its_content_is_refused(fleet: Fleet, inside: int, reason: Reason) -> None:
+    for _ in range(3):
+        fleet.rotate_root(("root1", "root2"))
+    fleet.publish(toggles())
+    files = fleet.files()
+    third = files.pop("metadata/4.root.json") if inside == 4 else files["metadata/2.root.json"]
+    assert refusal(question(fleet, files | {"metadata/3.root.json": third})) is reason
+
+
 def forward(fleet: Fleet, versions: Versions) -> Versions:
     """Sign the published targets again, so that the next versions of the three online roles follow `versions`."""
     state = repository.read_state(fleet.folder.metadata)

@@ -50,6 +50,15 @@ class Fleet:
         self._documents = path / "documents"
         self._documents.mkdir()
 
+    @classmethod
+    def of(cls, folder: FleetFolder) -> "Fleet":
+        """Return the fleet in a folder that exists already, with its keys."""
+        fleet = cls.__new__(cls)
+        fleet.folder = folder
+        fleet._documents = folder.root / "documents"
+        fleet._documents.mkdir(exist_ok=True)
+        return fleet
+
     @property
     def root(self) -> bytes:
         return (self.folder.metadata / "1.root.json").read_bytes()
