@@ -21,6 +21,7 @@ from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import Commit, SealedBatch
 from fleet.receiving.rejections import Rejections
 from fleet.receiving.share import Share
+from fleet.receiving.software_reports import SoftwareReports
 from fleet.receiving.totals import Totals
 
 _log = structlog.get_logger()
@@ -36,12 +37,15 @@ class Landing:
         catalogues: Catalogues,
         rejections: Rejections,
         totals: Totals,
+        *,
+        reports: SoftwareReports,
     ) -> None:
         self._lake = lake
         self._private = private
         self._catalogues = catalogues
         self._rejections = rejections
         self._totals = totals
+        self._reports = reports
 
     def complete(self, inbox: Inbox, commit: Commit, batches: Mapping[BatchKey, BatchRows]) -> None:
         """Append the rows of a commit to each table, and finish the commit.
@@ -64,6 +68,7 @@ class Landing:
                 claims = newest
             else:
                 inbox.finish(commit.number, tables)
+                self._reports.note(batches.values())
                 return
 
     def recover(self, inbox: Inbox) -> None:

@@ -38,6 +38,7 @@ from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import Commit, SealedBatch
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.rejections import Rejections
+from fleet.receiving.software_reports import SoftwareReports
 from fleet.receiving.totals import Totals
 from fleet.state.registry import Registry
 
@@ -83,6 +84,7 @@ class Store:
     ) -> None:
         self.totals = Totals()
         self.costs = Costs()
+        self.reports = SoftwareReports()
         self._days = Days()
         self._forks = Forks()
         self._inbox = inbox
@@ -91,7 +93,7 @@ class Store:
         self._rejections = Rejections(quarantine)
         self._registry = registry
         self._private = private
-        self._landing = Landing(lake, private, self._catalogues, self._rejections, self.totals)
+        self._landing = Landing(lake, private, self._catalogues, self._rejections, self.totals, reports=self.reports)
         self._acks_key = acks_key
         self._to_land: tuple[Commit, dict[BatchKey, BatchRows]] | None = None
         self._answers = Answers()

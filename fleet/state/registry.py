@@ -5,7 +5,10 @@ enrolments and revocations at once: each look-up compares the file's time and si
 """
 
 import json
+import os
+import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from cryptography import x509
@@ -16,6 +19,9 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.topics import is_vehicle
 from agent.system.durable import write_file
+
+_TICK_NS: Final = 1_000_000_000
+"""More than a tick of the clock of any file system that has modes, as a fleet folder needs."""
 
 
 class VehicleRecord(msgspec.Struct, frozen=True):
@@ -107,6 +113,32 @@ class Registry:
         """Return the pseudonyms of all vehicles that were ever enrolled, in order."""
         return sorted(path.stem for path in self._folder.glob("*.json") if is_vehicle(path.stem))
 
+    def recorded_us(self) -> dict[str, int]:
+        """Return when the record of each vehicle last changed, in microseconds of Unix time.  Nothing is parsed.
+
+        Raises: Permanent if the folder cannot be read.
+        """
+        try:
+            with os.scandir(self._folder) as entries:
+                found = ((entry.name.removesuffix(".json"), entry) for entry in entries if entry.name.endswith(".json"))
+                return {name: entry.stat().st_mtime_ns // 1_000 for name, entry in found if is_vehicle(name)}
+        except OSError as error:
+            raise _unreadable(self._folder, error) from error
+
+    def stamp(self) -> object:
+        """Return a value that changes whenever a record is added, changed or removed, or None just after a change.
+
+        Raises: Permanent if the folder cannot be read.
+        """
+        try:
+            status = self._folder.stat()
+        except OSError as error:
+            raise _unreadable(self._folder, error) from error
+        # Each record is written to a new file that is renamed, which changes the time of the folder.  Two changes may
+        # fall into one tick of the file system's clock, so the time tells nothing until the tick has certainly passed.
+        settled = abs(time.time_ns() - status.st_mtime_ns) > _TICK_NS
+        return (status.st_mtime_ns, status.st_ino) if settled else None
+
     def add(self, record: VehicleRecord) -> None:
         """Store `record` durably.  It replaces an earlier record of the same vehicle."""
         document = json.dumps(msgspec.to_builtins(record), indent=2) + "\n"
@@ -126,9 +158,7 @@ class Registry:
 
 
 def _unreadable(path: Path, error: OSError) -> Permanent:
-    return Permanent(
-        f"The vehicle's record {path} cannot be read ({error.strerror}). Check its permissions and the disk."
-    )
+    return Permanent(f"The registry's {path} cannot be read ({error.strerror}). Check its permissions and the disk.")
 
 
 def _parse(path: Path) -> VehicleRecord:

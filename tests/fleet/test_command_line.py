@@ -17,7 +17,7 @@ from tests.agent.car import command as program
 
 
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["receive"], ["compact"], ["query"]]
+    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["status"], ["receive"], ["compact"], ["query"]]
     questions = [["query", question] for question in (*QUESTIONS, "sql")]
     for command in commands + questions:
         with pytest.raises(SystemExit) as leaving:
