@@ -2,10 +2,14 @@
 
 Invariant: a batch reaches the lake only if its vehicle is in the registry and is not revoked.  A running receiver sees
 enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
+
+The receiver notes the software that a vehicle reports in a file of its own.  If it rewrote the record, it could undo a
+revocation that another process writes at the same moment.
 """
 
 import json
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from cryptography import x509
@@ -17,9 +21,15 @@ from agent.formats.down.audience import Attributes
 from agent.formats.topics import is_vehicle
 from agent.system.durable import write_file
 
+_SOFTWARE: Final = ".software"
+"""The suffix of the file in which the reported software of a vehicle is noted."""
+
 
 class VehicleRecord(msgspec.Struct, frozen=True):
-    """Holds the fleet's record of one vehicle.  `certificate_pem` is the certificate from its enrolment, in PEM."""
+    """Holds the fleet's record of one vehicle.  `certificate_pem` is the certificate from its enrolment, in PEM.
+
+    `software` is the version of its software that the vehicle reported last, or "" if it has never reported one.
+    """
 
     vehicle: str
     certificate_pem: str
@@ -29,11 +39,12 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     model_year: int
     partition: int
     revoked: bool
+    software: str = ""
 
     @property
     def attributes(self) -> Attributes:
         """Return the attributes that decide which documents are for the vehicle."""
-        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year)
+        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year, self.software)
 
     def device_key(self) -> ec.EllipticCurvePublicKey:
         """Return the public key that verifies this vehicle's batches.
@@ -97,7 +108,8 @@ class Registry:
             return None
         path = self._path(vehicle)
         try:
-            return _parse(path)
+            record = _parse(path)
+            return msgspec.structs.replace(record, software=self._software(vehicle) or record.software)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -106,6 +118,10 @@ class Registry:
     def names(self) -> list[str]:
         """Return the pseudonyms of all vehicles that were ever enrolled, in order."""
         return sorted(path.stem for path in self._folder.glob("*.json") if is_vehicle(path.stem))
+
+    def note_software(self, vehicle: str, software: str) -> None:
+        """Store durably which version of its software the enrolled `vehicle` reports."""
+        write_file(self._path(vehicle).with_suffix(_SOFTWARE), software.encode())
 
     def add(self, record: VehicleRecord) -> None:
         """Store `record` durably.  It replaces an earlier record of the same vehicle."""
@@ -120,6 +136,12 @@ class Registry:
         revoked = msgspec.structs.replace(found[0], revoked=True)
         self.add(revoked)
         return revoked
+
+    def _software(self, vehicle: str) -> str:
+        try:
+            return self._path(vehicle).with_suffix(_SOFTWARE).read_text()
+        except FileNotFoundError:
+            return ""
 
     def _path(self, vehicle: str) -> Path:
         return self._folder / f"{vehicle}.json"
