@@ -2,13 +2,14 @@
 
 import argparse
 import asyncio
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import AgentError, Permanent, Transient
-from agent.formats.down.audience import AudienceLists, parse_audience
+from agent.formats.down.audience import Audience, joined, parse_audience
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import whole
 from fleet.commands.arguments import address
@@ -54,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE,...",
-        help="give the documents only to these vehicles; keys: brand, model, market, model_year, vehicle. A vehicle "
-        "must match every key, and one of the values of a key that is given several times",
+        help="give the documents only to these vehicles; keys: brand, model, market, model_year, software, vehicle, "
+        "percent. A vehicle must match every key, and one of the values of a key that is given several times. A "
+        "semicolon, or another --audience with the same keys, begins a further rule, and one rule is enough",
     )
     parser.add_argument(
         "--expiry-days",
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.broker is not None:
         _nudge(folder, args.broker, published)
-    reach = reach_of(Registry(folder.vehicles), audience) if files else None
+    reach = reach_of(Registry(folder.vehicles), audience, next(iter(published.targets))) if files else None
     versions = published.versions
     result = {
         "root": versions.root,
@@ -115,21 +117,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _audience(options: Sequence[str]) -> AudienceLists:
-    """Return the audience of one or more `--audience` options.
+def _audience(options: Sequence[str]) -> Audience:
+    """Return the audience of one or more `--audience` options.  A vehicle belongs to it if it matches one of them.
 
     Raises: Permanent if an option is wrong, or if several options name different keys.  A vehicle might then have to
     match all options or one of them.
     """
-    each = [parse_audience(option) for option in options]
-    keys = {key for lists in each for key in lists}
-    if len(each) > 1 and len(keys) > 1:
-        joined = ",".join(options)
+    rules = [rule for option in options for rule in parse_audience(option)]
+    if len(options) > 1 and len({frozenset(rule) for rule in rules}) > 1:
         raise Permanent(
             "Several --audience options name different keys, so it is not clear whether a vehicle must match all of "
-            f"them. If it must, write one option: --audience {joined}. Otherwise publish a document for each audience."
+            f"them. If it must match all, write one option: --audience {shlex.quote(','.join(options))}. "
+            f"If one of them is enough, write: --audience {shlex.quote(';'.join(options))}."
         )
-    return parse_audience(",".join(options))
+    return joined(rules)
 
 
 def _reached(reach: Reach) -> str:

@@ -22,7 +22,7 @@ trial, what the vehicle refused and why, when it was last seen, the version of i
 expires. Vehicles report by receipts, which travel into the lake like telemetry. Without a name, the command counts
 the whole fleet, and lists the vehicles that need attention."""
 
-_COLUMNS: Final = ("vehicle", "state", "wanted", "release", "refused", "last_seen", "software", "certificate_expires")
+_COLUMNS: Final = ("vehicle", "state", "wanted", "release", "refused", "last_seen", "agent", "certificate_expires")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def _summary_values(summary: "Summary") -> dict[str, Any]:
         "enrolled": summary.vehicles,
         "states": {str(state): count for state, count in sorted(summary.states.items())},
         "releases": {str(release): count for release, count in sorted(summary.releases.items())},
-        "software": dict(sorted(summary.software.items())),
+        "agents": dict(sorted(summary.agents.items())),
         "refusals": dict(sorted(summary.reasons.items())),
         "certificates_expired": summary.expired,
         "certificates_expiring": summary.expiring,
@@ -82,7 +82,7 @@ def _summary_text(summary: "Summary") -> str:
         f"The fleet wants release {summary.wanted}, in {summary.vehicles:,} vehicles.",
         f"state:        {_counts({state.replace('_', ' '): count for state, count in summary.states.items()})}",
         f"in force:     {_counts({f'release {release}' if release else 'none': count for release, count in summary.releases.items()})}",  # noqa: E501
-        f"agent:        {_counts(summary.software)}",
+        f"agent:        {_counts(summary.agents)}",
         f"certificates: {summary.expired:,} expired, {summary.expiring:,} expire within {EXPIRES_SOON_DAYS} days",
         f"silent:       {summary.silent:,} were last seen more than {SILENT_DAYS} days ago",
     ]
@@ -106,6 +106,7 @@ def _values(standing: "Standing") -> dict[str, Any]:
         "model": enrolled.model,
         "market": enrolled.market,
         "model_year": enrolled.model_year,
+        "software": enrolled.software,
         "state": str(standing.state),
         "wanted": None if enrolled.revoked else standing.wanted,
         "release": None if heard is None else heard.release,
@@ -119,7 +120,7 @@ def _values(standing: "Standing") -> dict[str, Any]:
             "received": utc_text(refused.at),
         },
         "last_seen": None if heard is None else utc_text(heard.last_seen),
-        "software": None if heard is None else heard.software,
+        "agent": None if heard is None else heard.agent,
         "certificate_expires": None if enrolled.certificate_expires is None else utc_text(enrolled.certificate_expires),
     }
 

@@ -1,4 +1,4 @@
-"""Works out from the lake what each vehicle has reported: its release, its software, and when it was last heard.
+"""Works out from the lake what each vehicle has reported: its release, its agent, and when it was last heard.
 
 Receipts are events (`agent/pushes/receipts.py`).  The versions of releases only rise, so the state of a vehicle follows
 from the set of its receipts.  It does not depend on the order in which they arrived:
@@ -30,8 +30,8 @@ _EVENTS: Final = """
     )
 """
 
-_SOFTWARE: Final = f"""{_EVENTS}
-    SELECT vehicle, arg_max(version, place) AS software FROM news WHERE kind = 'agent_started' GROUP BY vehicle
+_AGENTS: Final = f"""{_EVENTS}
+    SELECT vehicle, arg_max(version, place) AS agent FROM news WHERE kind = 'agent_started' GROUP BY vehicle
 """  # noqa: S608
 
 _REPORTED: Final = f"""{_EVENTS},
@@ -67,11 +67,11 @@ _REPORTED: Final = f"""{_EVENTS},
         GROUP BY vehicle
     ),
     heard AS (SELECT vehicle, max(received) AS last_seen FROM batches GROUP BY vehicle),
-    software AS (
-        SELECT vehicle, arg_max(version, place) AS software FROM news WHERE kind = 'agent_started' GROUP BY vehicle
+    agents AS (
+        SELECT vehicle, arg_max(version, place) AS agent FROM news WHERE kind = 'agent_started' GROUP BY vehicle
     )
-    SELECT vehicle, last_seen, software, coalesce(release, 0) AS release, coalesce(on_trial, false) AS on_trial, refused
-    FROM heard LEFT JOIN in_force USING (vehicle) LEFT JOIN refusals USING (vehicle) LEFT JOIN software USING (vehicle)
+    SELECT vehicle, last_seen, agent, coalesce(release, 0) AS release, coalesce(on_trial, false) AS on_trial, refused
+    FROM heard LEFT JOIN in_force USING (vehicle) LEFT JOIN refusals USING (vehicle) LEFT JOIN agents USING (vehicle)
 """  # noqa: S608
 
 _RECEIPTS: Final = f"""{_EVENTS}
@@ -97,7 +97,7 @@ class Reported:
     """Holds what one vehicle has reported.  `release` is 0 if no release is in force, as far as the fleet knows."""
 
     last_seen: datetime
-    software: str | None
+    agent: str | None
     release: int
     on_trial: bool
     refused: Refusal | None
@@ -126,7 +126,7 @@ def reported(lake: Location) -> dict[str, Reported]:
     return {
         row["vehicle"]: Reported(
             row["last_seen"],
-            row["software"],
+            row["agent"],
             row["release"],
             row["on_trial"],
             None if row["refused"] is None else _refusal(row["refused"]),
@@ -146,15 +146,15 @@ def receipts_since(lake: Location, version: int) -> dict[str, Receipts]:
     return {row["vehicle"]: Receipts(row["failed"], row["confirmed"], row["reason"]) for row in rows}
 
 
-def software_of(lake: Location) -> dict[str, str]:
-    """Return the version of the software that each vehicle has reported last.
+def agents_of(lake: Location) -> dict[str, str]:
+    """Return the version of the agent that each vehicle has reported last.
 
     The question reads all events of the lake.  Raises: Permanent if the lake cannot be read.
     """
     if missing_tables(lake):
         return {}
-    rows = query(lake, _SOFTWARE).to_pylist()
-    return {row["vehicle"]: row["software"] for row in rows if row["software"] is not None}
+    rows = query(lake, _AGENTS).to_pylist()
+    return {row["vehicle"]: row["agent"] for row in rows if row["agent"] is not None}
 
 
 def _refusal(row: dict[str, object]) -> Refusal:

@@ -91,8 +91,10 @@ VEHICLES: Final = pa.schema(
         ("model", pa.string()),
         ("market", pa.string()),
         ("model_year", pa.int32()),
-        # The version of the agent, as the vehicle last reported it.  It is null before the first report.
+        # The version of the vehicle's software, by which a push can select vehicles, and the version of the agent.  The
+        # vehicle reports both.  They are null before the first report.
         ("software", pa.string()),
+        ("agent", pa.string()),
         ("revoked", pa.bool_()),
         ("certificate_expires", TIME),
         # When the record of the vehicle in the registry last changed.

@@ -24,10 +24,10 @@ from fleet.lake.schema import VEHICLES
 from fleet.lake.tables import writer_properties
 from fleet.state.registry import Registry, VehicleRecord
 
-_OWN: Final = ("partition", "vehicle", "software")
+_OWN: Final = ("partition", "vehicle", "agent")
 """The columns that an update of a known vehicle does not take from the registry."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ENROLLED: Final = ("brand", "model", "market", "model_year", "revoked", "certificate_expires")
+_ENROLLED: Final = ("brand", "model", "market", "model_year", "software", "revoked", "certificate_expires")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Known:
     """
 
     recorded_us: int
-    software: str | None
+    agent: str | None
 
 
 def known_vehicles(lake: Location, partitions: Sequence[int]) -> dict[str, Known]:
@@ -50,23 +50,24 @@ def known_vehicles(lake: Location, partitions: Sequence[int]) -> dict[str, Known
         if not has_table(lake, "vehicles"):
             return {}
         rows = open_table(lake, "vehicles").to_pyarrow_table(
-            columns=["vehicle", "recorded", "software"],
+            columns=["vehicle", "recorded", "agent"],
             partitions=[("partition", "in", [str(partition) for partition in partitions])],
         )
     except (DeltaError, OSError) as error:
         raise Transient(f"The table vehicles of the lake {lake.uri} cannot be read ({error}).") from error
-    columns = rows["vehicle"].to_pylist(), rows["recorded"].cast(pa.int64()).to_pylist(), rows["software"].to_pylist()
-    return {vehicle: Known(recorded, software) for vehicle, recorded, software in zip(*columns, strict=True)}
+    columns = rows["vehicle"].to_pylist(), rows["recorded"].cast(pa.int64()).to_pylist(), rows["agent"].to_pylist()
+    return {vehicle: Known(recorded, agent) for vehicle, recorded, agent in zip(*columns, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """Holds what the registry says about one vehicle; `software` is not among it, because only the lake knows it."""
+    """Holds what the registry says about one vehicle.  `software` is None if it has not reported any."""
 
     brand: str
     model: str
     market: str
     model_year: int
+    software: str | None
     revoked: bool
     certificate_expires: datetime | None
 
@@ -86,17 +87,24 @@ def enrolled_vehicles(lake: Location, registry: Registry) -> dict[str, Enrolled]
         if row is not None and row["recorded"] == _EPOCH + timedelta(microseconds=recorded_us):
             found[vehicle] = Enrolled(**{field: row[field] for field in _ENROLLED})
         elif (record := registry.read(vehicle)) is not None:
-            attributes = (record.brand, record.model, record.market, record.model_year, record.revoked)
-            found[vehicle] = Enrolled(*attributes, certificate_expiry(record))
+            found[vehicle] = Enrolled(
+                record.brand,
+                record.model,
+                record.market,
+                record.model_year,
+                record.software or None,
+                record.revoked,
+                certificate_expiry(record),
+            )
     return found
 
 
 def update_vehicles(
-    lake: Location, records: Mapping[str, tuple[VehicleRecord, int]], software: Mapping[str, str]
+    lake: Location, records: Mapping[str, tuple[VehicleRecord, int]], agents: Mapping[str, str]
 ) -> None:
     """Write the rows of `records`, which maps a vehicle to its record and the time of the record's file (µs).
 
-    `software` has the versions that vehicles have reported.  A vehicle that is not in `software` keeps its version.
+    `agents` has the versions of the agent that vehicles have reported.  A vehicle that is not in it keeps its version.
 
     Raises: Transient if the lake refuses, for example because another program changed the same rows meanwhile.
     """
@@ -109,7 +117,8 @@ def update_vehicles(
                 "model": record.model,
                 "market": record.market,
                 "model_year": record.model_year,
-                "software": software.get(vehicle),
+                "software": record.software or None,
+                "agent": agents.get(vehicle),
                 "revoked": record.revoked,
                 "certificate_expires": certificate_expiry(record),
                 "recorded": recorded_us,
@@ -128,7 +137,7 @@ def update_vehicles(
             target_alias="t",
             writer_properties=writer_properties("vehicles"),
         )
-        merge = merge.when_matched_update({**changes, "software": "coalesce(s.software, t.software)"})
+        merge = merge.when_matched_update({**changes, "agent": "coalesce(s.agent, t.agent)"})
         merge.when_not_matched_insert_all().execute()
         table.update_incremental()
         force_to_disk(table.table_uri, table.version())

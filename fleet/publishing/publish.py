@@ -15,7 +15,7 @@ from typing import Final
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from agent.errors import Permanent
-from agent.formats.down.audience import EVERYONE, AudienceLists, audience_field
+from agent.formats.down.audience import EVERYONE, Audience, audience_field
 from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_bundle
 from agent.formats.down.documents import (
     KINDS,
@@ -56,7 +56,7 @@ def publish(
     *,
     files: Sequence[tuple[str, Path]] = (),
     remove: Sequence[tuple[str, str]] = (),
-    audience: AudienceLists = EVERYONE,
+    audience: Audience = EVERYONE,
     expiry_days: int = EXPIRY_DAYS,
     now: datetime,
     kinds: Sequence[Kind] = KINDS,
@@ -99,23 +99,23 @@ def publish(
     return Published(versions, (*kept, *new), size)
 
 
-def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
-    """Return the TUF target for a document.
+def target_of(path: str, content: bytes, audience: Audience, name: str | None = None) -> TargetFile:
+    """Return the TUF target at `path` for a document.  `name` is the path of its own name, if that is another one.
 
     The target's `custom` field holds the audience.  TUF signs this field but does not interpret it.
     """
     sha256 = hashlib.sha256(content).hexdigest()
-    fields: dict[str, object] = {"custom": audience_field(audience, sha256)} if audience else {}
+    fields: dict[str, object] = {"custom": audience_field(audience, sha256, name or path)} if audience else {}
     return TargetFile(len(content), {"sha256": sha256}, path, fields)
 
 
-def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequence[Kind]) -> TargetFile:
+def _target_of_document(document: Document, audience: Audience, kinds: Sequence[Kind]) -> TargetFile:
     """Return the TUF target for a document.  If only some vehicles may get the document, its path hides its name."""
     path, kind = document.path, kind_of(document.path, kinds)
     # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
     if audience and kind is not None and kind.name_of is not None:
         path = kind.path_of(hashlib.sha256(document.content).hexdigest()[:_NAME_DIGITS])
-    return target_of(path, document.content, audience)
+    return target_of(path, document.content, audience, document.path)
 
 
 def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from agent.errors import Permanent
-from agent.formats.down.audience import AudienceLists, selects
+from agent.formats.down.audience import Audience, selects
 from fleet.state.registry import Registry
 
 
@@ -20,22 +20,22 @@ class Reach:
     unreadable: tuple[str, ...]
 
 
-def reach_of(registry: Registry, audience: AudienceLists) -> Reach:
-    """Return the vehicles that `audience` reaches now.
+def reach_of(registry: Registry, audience: Audience, name: str) -> Reach:
+    """Return the vehicles that `audience` reaches now.  `name` is the path of the document's own name.
 
     The audience will also reach matching vehicles that are enrolled later.
     """
     reached: list[str] = []
     unreadable: list[str] = []
     enrolled = 0
-    for name in registry.names():
+    for vehicle in registry.names():
         try:
-            record = registry.read(name)
+            record = registry.read(vehicle)
         except Permanent as error:
             unreadable.append(str(error))
             continue
         if record is not None and not record.revoked:
             enrolled += 1
-            if selects(audience, record.attributes):
-                reached.append(name)
+            if selects(audience, record.attributes, name):
+                reached.append(vehicle)
     return Reach(tuple(reached), enrolled, tuple(unreadable))

@@ -14,6 +14,7 @@ from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.inbox import Inbox
 from fleet.receiving.intake import reopen_batch
@@ -21,7 +22,6 @@ from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import Commit, SealedBatch
 from fleet.receiving.rejections import Rejections
 from fleet.receiving.share import Share
-from fleet.receiving.software_reports import SoftwareReports
 from fleet.receiving.totals import Totals
 
 _log = structlog.get_logger()
@@ -38,7 +38,7 @@ class Landing:
         rejections: Rejections,
         totals: Totals,
         *,
-        reports: SoftwareReports,
+        reports: AgentReports,
     ) -> None:
         self._lake = lake
         self._private = private

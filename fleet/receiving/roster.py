@@ -1,4 +1,4 @@
-"""Keeps the lake's table `vehicles` equal to the registry, and to the software that vehicles report.
+"""Keeps the lake's table `vehicles` equal to the registry, and to the versions that vehicles report.
 
 A receiver does this for the vehicles of its share, beside its other work.  Each update compares the times of the
 registry's files with those in the table, so it reads only records that have changed, and nothing is kept in memory.
@@ -9,10 +9,10 @@ import structlog
 
 from agent.errors import Permanent
 from fleet.lake.location import Location
-from fleet.lake.reported import software_of
+from fleet.lake.reported import agents_of
 from fleet.lake.vehicles import known_vehicles, update_vehicles
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.share import Share
-from fleet.receiving.software_reports import SoftwareReports
 from fleet.state.registry import Registry, VehicleRecord
 
 _log = structlog.get_logger()
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 class Roster:
     """Updates the table `vehicles` for the vehicles of `share`.  Its methods block, and one thread calls them."""
 
-    def __init__(self, registry: Registry, lake: Location, share: Share, reports: SoftwareReports) -> None:
+    def __init__(self, registry: Registry, lake: Location, share: Share, reports: AgentReports) -> None:
         self._registry = registry
         self._lake = lake
         self._share = share
@@ -33,37 +33,37 @@ class Roster:
     def update(self) -> int:
         """Bring the table up to date, and return how many rows were written.
 
-        This costs little if neither the registry nor any software has changed.
+        This costs little if neither the registry nor any agent has changed.
 
         Raises: Transient if the lake refuses, and Permanent if the lake or the registry cannot be read.  The next call
         makes up for it.
         """
         if not self._caught_up:
             # An earlier receiver may have died after a report had landed and before the table had it.
-            self._reports.put_back(software_of(self._lake))
+            self._reports.put_back(agents_of(self._lake))
             self._caught_up = True
         stamp = self._registry.stamp()
-        software = self._reports.take()
-        if stamp is not None and stamp == self._seen and not software:
+        agents = self._reports.take()
+        if stamp is not None and stamp == self._seen and not agents:
             return 0
         try:
-            records = self._changed(software)
+            records = self._changed(agents)
             if records:
-                update_vehicles(self._lake, records, software)
+                update_vehicles(self._lake, records, agents)
         except BaseException:
-            self._reports.put_back(software)
+            self._reports.put_back(agents)
             raise
         self._seen = stamp
         return len(records)
 
-    def _changed(self, software: dict[str, str]) -> dict[str, tuple[VehicleRecord, int]]:
+    def _changed(self, agents: dict[str, str]) -> dict[str, tuple[VehicleRecord, int]]:
         """Return the records whose rows are missing or out of date, with the times of their files."""
         known = known_vehicles(self._lake, self._share.partitions)
         changed: dict[str, tuple[VehicleRecord, int]] = {}
         for vehicle, recorded_us in self._registry.recorded_us().items():
             row = known.get(vehicle)
             current = row is not None and row.recorded_us == recorded_us
-            reported = row is not None and software.get(vehicle, row.software) == row.software
+            reported = row is not None and agents.get(vehicle, row.agent) == row.agent
             if (current and reported) or not self._share.has(vehicle):
                 continue
             record = self._read(vehicle)

@@ -26,6 +26,7 @@ from fleet.lake.batch_key import BatchKey
 from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows, day_of
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
@@ -38,7 +39,6 @@ from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import Commit, SealedBatch
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.rejections import Rejections
-from fleet.receiving.software_reports import SoftwareReports
 from fleet.receiving.totals import Totals
 from fleet.state.registry import Registry
 
@@ -84,7 +84,7 @@ class Store:
     ) -> None:
         self.totals = Totals()
         self.costs = Costs()
-        self.reports = SoftwareReports()
+        self.reports = AgentReports()
         self._days = Days()
         self._forks = Forks()
         self._inbox = inbox

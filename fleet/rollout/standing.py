@@ -68,7 +68,7 @@ class Standing:
 class Summary:
     """Counts the vehicles of a fleet, without the revoked ones except in `states`.
 
-    `releases` and `software` count the vehicles for each release in force and each version of the agent.  `reasons`
+    `releases` and `agents` count the vehicles for each release in force and each version of the agent.  `reasons`
     counts the vehicles that refuse the release wanted, by reason.  `expired` and `expiring` count certificates that
     have ended, and those that end within EXPIRES_SOON_DAYS.  `silent` counts vehicles not heard for SILENT_DAYS.
     """
@@ -77,7 +77,7 @@ class Summary:
     vehicles: int
     states: Mapping[State, int]
     releases: Mapping[int, int]
-    software: Mapping[str, int]
+    agents: Mapping[str, int]
     reasons: Mapping[str, int]
     expired: int
     expiring: int
@@ -113,7 +113,7 @@ def summary_of(found: Collection[Standing], now: datetime) -> Summary:
         vehicles=len(active),
         states=Counter(each.state for each in found),
         releases=Counter(each.release for each in heard),
-        software=Counter(each.software or "unknown" for each in heard),
+        agents=Counter(each.agent or "unknown" for each in heard),
         reasons=Counter(refusal.reason for refusal in refusing if refusal is not None),
         expired=expired,
         expiring=sum(end <= now + timedelta(days=EXPIRES_SOON_DAYS) for end in ends) - expired,

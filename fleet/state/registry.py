@@ -2,6 +2,9 @@
 
 Invariant: a batch reaches the lake only if its vehicle is in the registry and is not revoked.  A running receiver sees
 enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
+
+The receiver notes the software that a vehicle reports in a file of its own.  If it rewrote the record, it could undo a
+revocation that another process writes at the same moment.
 """
 
 import json
@@ -23,9 +26,15 @@ from agent.system.durable import write_file
 _TICK_NS: Final = 1_000_000_000
 """More than a tick of the clock of any file system that has modes, as a fleet folder needs."""
 
+_SOFTWARE: Final = ".software"
+"""The suffix of the file in which the reported software of a vehicle is noted."""
+
 
 class VehicleRecord(msgspec.Struct, frozen=True):
-    """Holds the fleet's record of one vehicle.  `certificate_pem` is the certificate from its enrolment, in PEM."""
+    """Holds the fleet's record of one vehicle.  `certificate_pem` is the certificate from its enrolment, in PEM.
+
+    `software` is the version of its software that the vehicle reported last, or "" if it has never reported one.
+    """
 
     vehicle: str
     certificate_pem: str
@@ -35,11 +44,12 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     model_year: int
     partition: int
     revoked: bool
+    software: str = ""
 
     @property
     def attributes(self) -> Attributes:
         """Return the attributes that decide which documents are for the vehicle."""
-        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year)
+        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year, self.software)
 
     def device_key(self) -> ec.EllipticCurvePublicKey:
         """Return the public key that verifies this vehicle's batches.
@@ -103,7 +113,8 @@ class Registry:
             return None
         path = self._path(vehicle)
         try:
-            return _parse(path)
+            record = _parse(path)
+            return msgspec.structs.replace(record, software=self._software(vehicle) or record.software)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -114,16 +125,20 @@ class Registry:
         return sorted(path.stem for path in self._folder.glob("*.json") if is_vehicle(path.stem))
 
     def recorded_us(self) -> dict[str, int]:
-        """Return when the record of each vehicle last changed, in microseconds of Unix time.  Nothing is parsed.
+        """Return when the record of each vehicle, or its software, last changed: µs of Unix time.  Nothing is parsed.
 
         Raises: Permanent if the folder cannot be read.
         """
         try:
+            times: dict[str, dict[str, int]] = {".json": {}, _SOFTWARE: {}}
             with os.scandir(self._folder) as entries:
-                found = ((entry.name.removesuffix(".json"), entry) for entry in entries if entry.name.endswith(".json"))
-                return {name: entry.stat().st_mtime_ns // 1_000 for name, entry in found if is_vehicle(name)}
+                for entry in entries:
+                    name, suffix = os.path.splitext(entry.name)
+                    if suffix in times and is_vehicle(name):
+                        times[suffix][name] = entry.stat().st_mtime_ns // 1_000
         except OSError as error:
             raise _unreadable(self._folder, error) from error
+        return {name: max(changed, times[_SOFTWARE].get(name, 0)) for name, changed in times[".json"].items()}
 
     def stamp(self) -> object:
         """Return a value that changes whenever a record is added, changed or removed, or None just after a change.
@@ -139,6 +154,10 @@ class Registry:
         settled = abs(time.time_ns() - status.st_mtime_ns) > _TICK_NS
         return (status.st_mtime_ns, status.st_ino) if settled else None
 
+    def note_software(self, vehicle: str, software: str) -> None:
+        """Store durably which version of its software the enrolled `vehicle` reports."""
+        write_file(self._path(vehicle).with_suffix(_SOFTWARE), software.encode())
+
     def add(self, record: VehicleRecord) -> None:
         """Store `record` durably.  It replaces an earlier record of the same vehicle."""
         document = json.dumps(msgspec.to_builtins(record), indent=2) + "\n"
@@ -152,6 +171,12 @@ class Registry:
         revoked = msgspec.structs.replace(found[0], revoked=True)
         self.add(revoked)
         return revoked
+
+    def _software(self, vehicle: str) -> str:
+        try:
+            return self._path(vehicle).with_suffix(_SOFTWARE).read_text()
+        except FileNotFoundError:
+            return ""
 
     def _path(self, vehicle: str) -> Path:
         return self._folder / f"{vehicle}.json"

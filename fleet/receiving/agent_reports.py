@@ -13,8 +13,8 @@ STARTED: Final = "agent_started"
 """The kind of the event in which a vehicle reports the version of its agent, at each start."""
 
 
-class SoftwareReports:
-    """Collects the software versions in batches that land, until the roster takes them.  Any thread may use it."""
+class AgentReports:
+    """Collects the versions in batches that land, until the roster takes them.  Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
