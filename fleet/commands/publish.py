@@ -18,6 +18,7 @@ from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
 from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
 from fleet.publishing.reach import Reach, reach_of
+from fleet.rollout.book import documents_in_rollout
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         audience=audience,
         expiry_days=args.expiry_days,
         now=datetime.now(UTC),
+        staged=documents_in_rollout(folder),
     )
     if args.broker is not None:
         _nudge(folder, args.broker, published)

@@ -75,10 +75,11 @@ _REPORTED: Final = f"""{_EVENTS},
 """  # noqa: S608
 
 _RECEIPTS: Final = f"""{_EVENTS}
-    SELECT vehicle, bool_or(kind IN ('push_refused', 'push_reverted')) AS failed,
+    SELECT vehicle, TRY_CAST(version AS BIGINT) AS version,
+           bool_or(kind IN ('push_refused', 'push_reverted')) AS failed,
            bool_or(kind = 'push_confirmed') AS confirmed,
            any_value(reason) FILTER (kind IN ('push_refused', 'push_reverted')) AS reason
-    FROM news WHERE kind <> 'agent_started' AND TRY_CAST(version AS BIGINT) >= $since GROUP BY vehicle
+    FROM news WHERE kind <> 'agent_started' AND TRY_CAST(version AS BIGINT) >= $since GROUP BY ALL
 """  # noqa: S608
 
 
@@ -104,13 +105,15 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipts:
-    """Holds the results of the releases from some version on, for one vehicle.
+class Receipt:
+    """Holds the result of one release in one vehicle, or what is known of it so far.
 
-    `failed` says whether it refused one of them, or took one back, for `reason`.  `confirmed` says whether one of them
-    passed its trial.
+    `failed` says whether the vehicle refused the release, or took it back, for `reason`.  `confirmed` says whether the
+    release passed its trial.
     """
 
+    vehicle: str
+    version: int
     failed: bool
     confirmed: bool
     reason: str | None
@@ -135,15 +138,16 @@ def reported(lake: Location) -> dict[str, Reported]:
     }
 
 
-def receipts_since(lake: Location, version: int) -> dict[str, Receipts]:
-    """Return the receipts of the releases from `version` on, by vehicle.
+def receipts_since(lake: Location, version: int) -> list[Receipt]:
+    """Return the receipts of the releases from `version` on, one for each vehicle and release.
 
     Raises: Permanent if the lake cannot be read.
     """
     if missing_tables(lake):
-        return {}
-    rows = query(lake, _RECEIPTS, {"since": version}).to_pylist()
-    return {row["vehicle"]: Receipts(row["failed"], row["confirmed"], row["reason"]) for row in rows}
+        return []
+    found = query(lake, _RECEIPTS, {"since": version})
+    columns = (found[name].to_pylist() for name in ("vehicle", "version", "failed", "confirmed", "reason"))
+    return [Receipt(*row) for row in zip(*columns, strict=True)]
 
 
 def agents_of(lake: Location) -> dict[str, str]:

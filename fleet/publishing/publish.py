@@ -6,7 +6,7 @@ one bundle.  Targets that a publication does not name stay as they are.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,35 +60,35 @@ def publish(
     expiry_days: int = EXPIRY_DAYS,
     now: datetime,
     kinds: Sequence[Kind] = KINDS,
+    staged: Collection[str] = (),
 ) -> Published:
     """Publish `files` for `audience`, and withdraw the documents in `remove`.
 
     `files` are pairs (name of the kind, path of a file).  `remove` are pairs (name of the kind, name of a document).
     If no document changes, only the timestamp is signed anew, and it expires after `expiry_days` days.  Targets and
     snapshot are signed anew if a document changes, or if the old targets would expire before the new timestamp.
+    `staged` are the paths of the documents that a staged roll-out is publishing, which must not be named here.
 
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
     Transient if another publisher is at work.
     """
     by_name = {kind.name: kind for kind in kinds}
     # New files are read before the lock is taken, so a mistake in them does not block another publisher.
-    new = _read_new([(by_name[kind], file) for kind, file in files])
+    new = read_new([(by_name[kind], file) for kind, file in files])
     with repository.locked(folder):
         state = repository.read_state(folder.metadata)
         before = state.targets.targets
-        stored = {path: _read(folder.targets / repository.stored_name(target)) for path, target in before.items()}
-        # The path under which a document is published, by the path that its own name gives.
-        places = {_own_path(path, content, kinds): path for path, content in stored.items()}
-        for kind_name, name in remove:
-            _remove(places, by_name[kind_name], name)
-        kept = {own_path: stored[path] for own_path, path in places.items() if own_path not in new}
-        # Documents that are published already are checked again, because older software may have checked them.
-        check_documents([*new.values(), *read_documents(kept, kinds, prefix="published ")], None, kinds)
+        stored = {path: read_file(folder.targets / repository.stored_name(target)) for path, target in before.items()}
+        places = places_of(stored, kinds)
+        removed = [_remove(places, by_name[kind_name], name) for kind_name, name in remove]
+        _refuse_staged([*new, *removed], staged)
+        kept = {own_path: paths for own_path, paths in places.items() if own_path not in new}
+        check_together(new, {own_path: [stored[path] for path in paths] for own_path, paths in kept.items()}, kinds)
         added = [_target_of_document(document, audience, kinds) for document in new.values()]
-        targets = {places[own_path]: before[places[own_path]] for own_path in kept}
+        targets = {path: before[path] for paths in kept.values() for path in paths}
         targets |= {target.path: target for target in added}
         contents = {target.path: document.content for target, document in zip(added, new.values(), strict=True)}
-        size = _bundle_bytes(folder, state, targets, stored | contents)
+        size = bundle_bytes(folder, state, targets, stored | contents)
         # Targets that expire before this timestamp are signed again, even if they have not changed.
         if targets == before and state.targets.expires > now + timedelta(days=expiry_days):
             versions = repository.refresh(folder, state, now=now, expiry_days=expiry_days)
@@ -97,6 +97,41 @@ def publish(
                 folder, state.versions, targets, contents, now=now, expiry_days=expiry_days
             )
     return Published(versions, (*kept, *new), size)
+
+
+def places_of(stored: Mapping[str, bytes], kinds: Sequence[Kind]) -> dict[str, list[str]]:
+    """Return the paths under which each document is published, by the path that its own name gives.
+
+    A staged roll-out publishes two contents of a document, for different vehicles.  The document then has two paths.
+    """
+    places: dict[str, list[str]] = {}
+    for path, content in stored.items():
+        places.setdefault(_own_path(path, content, kinds), []).append(path)
+    return places
+
+
+def check_together(
+    new: Mapping[str, Document], kept: Mapping[str, Sequence[bytes]], kinds: Sequence[Kind] = KINDS
+) -> None:
+    """Check the documents that vehicles will get together: `new`, and the contents of each document that is kept.
+
+    A vehicle gets one of the contents of a document, so each content is checked in its turn.  Documents that are
+    published already are checked again, because older software may have checked them.
+
+    Raises: Permanent naming the document at fault.
+    """
+    for turn in range(max(map(len, kept.values()), default=1)):
+        others = {own_path: contents[min(turn, len(contents) - 1)] for own_path, contents in kept.items()}
+        check_documents([*new.values(), *read_documents(others, kinds, prefix="published ")], None, kinds)
+
+
+def _refuse_staged(named: Sequence[str], staged: Collection[str]) -> None:
+    for path in named:
+        if path in staged:
+            raise Permanent(
+                f"A staged roll-out is publishing the document {path}. Let it end, or take it back with "
+                "`fleet rollout back`, and publish then."
+            )
 
 
 def target_of(path: str, content: bytes, audience: Audience, name: str | None = None) -> TargetFile:
@@ -129,11 +164,14 @@ def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:
         return path
 
 
-def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
-    """Read and parse the new files, and return the documents by target path."""
+def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
+    """Read and parse the new files, and return the documents by the paths of their own names.
+
+    Raises: Permanent if a file cannot be read, if a document is wrong, or if two documents have the same name.
+    """
     found: dict[str, Document] = {}
     for kind, file in files:
-        document = read_document(kind, _read(file), str(file))
+        document = read_document(kind, read_file(file), str(file))
         if document.path in found:
             other = found[document.path].source
             raise Permanent(f"{file}: {other} has the same {kind.name} name. Rename one of them, or publish only one.")
@@ -141,23 +179,26 @@ def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
     return found
 
 
-def _remove(places: dict[str, str], kind: Kind, name: str) -> None:
+def _remove(places: dict[str, list[str]], kind: Kind, name: str) -> str:
+    """Remove a document from `places`, and return the path of its own name."""
     if places.pop(kind.path_of(name), None) is None:
         there = [found for path in places if (found := kind.name_in(path)) is not None]
         raise Permanent(
             f"The {kind.name} {name!r} cannot be removed, because it is not published. "
             f"Published names of this kind: {', '.join(there) or 'none'}."
         )
+    return kind.path_of(name)
 
 
-def _read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
+    """Return the content of `file`.  Raises: Permanent if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
         raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path and its permissions.") from error
 
 
-def _bundle_bytes(
+def bundle_bytes(
     folder: FleetFolder,
     state: repository.State,
     targets: Mapping[str, TargetFile],
@@ -175,7 +216,7 @@ def _bundle_bytes(
     }
     for version in range(2, state.root + 1):
         name = f"{version}.root.json"
-        files[f"metadata/{name}"] = _read(folder.metadata / name)
+        files[f"metadata/{name}"] = read_file(folder.metadata / name)
     files |= {f"targets/{repository.stored_name(target)}": contents[path] for path, target in targets.items()}
     # A vehicle that holds only the root from the factory needs the largest bundle.
     size = len(build_bundle(files)) + _SIGNATURES_BYTES

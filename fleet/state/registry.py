@@ -133,9 +133,9 @@ class Registry:
             times: dict[str, dict[str, int]] = {".json": {}, _SOFTWARE: {}}
             with os.scandir(self._folder) as entries:
                 for entry in entries:
-                    name, suffix = os.path.splitext(entry.name)
-                    if suffix in times and is_vehicle(name):
-                        times[suffix][name] = entry.stat().st_mtime_ns // 1_000
+                    name, _, suffix = entry.name.partition(".")
+                    if f".{suffix}" in times and is_vehicle(name):
+                        times[f".{suffix}"][name] = entry.stat().st_mtime_ns // 1_000
         except OSError as error:
             raise _unreadable(self._folder, error) from error
         return {name: max(changed, times[_SOFTWARE].get(name, 0)) for name, changed in times[".json"].items()}

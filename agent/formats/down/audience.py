@@ -15,6 +15,9 @@ the verifier checks the field.
 The vehicle belongs to the share if its number is below `ppm` (parts per million).  The salt depends on the name of the
 document and not on its content.  A vehicle therefore stays in the share when the document changes or the share grows.
 
+A staged roll-out publishes two contents of one document at the same time.  The earlier content has the field
+`custom.except`, an audience in the same form, of the vehicles that get the new content instead.
+
 Every vehicle reads the whole list of targets, so the field must not name other vehicles.  It has a digest in place of
 each pseudonym.  The digest depends on the document as well, so two documents do not show that they are for the same
 vehicle.  For the same reason, the salt is a digest of the name of the document.
@@ -36,6 +39,8 @@ AudienceRule = Mapping[str, tuple[str | int | float, ...]]
 Audience = Sequence[AudienceRule]
 """A vehicle belongs to an audience if it matches at least one rule.  An audience without rules is every vehicle."""
 EVERYONE: Final[Audience] = ()
+EXCEPT: Final = "except"
+"""The name of the field for vehicles that get another content of the document."""
 LISTED: Final = ("brand", "model", "market", "model_year", "software")
 """The attributes that many vehicles share."""
 _KEYS: Final = (*LISTED, "vehicle", "percent")
@@ -173,7 +178,12 @@ def matches(custom: object, sha256: str, attributes: Attributes) -> bool:
 
     `custom` is the target's field of this name, and `sha256` is the hash of the document in hex.
     """
-    rules = signed_rules(custom, sha256)
+    if isinstance(custom, dict) and _belongs(signed_rules({"audience": custom.get(EXCEPT, [])}, sha256), attributes):
+        return False
+    return _belongs(signed_rules(custom, sha256), attributes)
+
+
+def _belongs(rules: Iterable[SignedRule], attributes: Attributes) -> bool:
     return any(rule.allows(attributes) and rule.picks(attributes.vehicle) for rule in rules)
 
 
