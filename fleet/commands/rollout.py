@@ -138,8 +138,9 @@ def run(args: argparse.Namespace) -> int:
         }
         rollout = actions[args.action]()
     _notify(fleet, before, rollout)
-    text = "\n".join(filter(None, (_line(rollout), judgement and judgement.why)))
-    report(args, {**_values(rollout), "decision": judgement and judgement.why}, text)
+    decision = None if judgement is None else judgement.why
+    text = _line(rollout) if decision in (None, rollout.why) else f"{_line(rollout)}\n{decision}"
+    report(args, {**_values(rollout), "decision": decision}, text)
     return 1 if args.action == "step" and _failed(rollout) else 0
 
 

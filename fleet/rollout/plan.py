@@ -50,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Holds what the operator has asked for.
 
     `stages` are shares in percent, in rising order; the last is 100.  Each stage is held for `hold_s` seconds, and
-    until `need_percent` of its vehicles have reported.  The roll-out stops if more than `limit_percent` of the vehicles fail.
+    until `need_percent` of its vehicles have reported.  The roll-out stops if more than `limit_percent` of them fail.
     """
 
     stages: tuple[float, ...]
