@@ -47,6 +47,7 @@ can_dbc/plan.py can_dbc/sym.py can_dbc/refusals.py can_dbc/selector.py can_dbc/v
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
 fleet/receiving/totals.py
+fleet/publishing/staged.py fleet/rollout/judge.py fleet/rollout/plan.py
 fleet/state/access_list.py fleet/state/certificates.py
 lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py

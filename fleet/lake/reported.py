@@ -8,6 +8,9 @@ from the set of its receipts.  It does not depend on the order in which they arr
     applied, not reverted                this version, on trial until `push_confirmed` comes
     reverted                             the newest version that was confirmed and not reverted
 
+A vehicle that takes back two releases, one after the other and without a new one in between, has none in force.  Its
+receipts do not tell this, so an earlier release is shown until the next one comes.
+
 A version is refused if its documents were unusable, or if it was taken back.  A bundle that could not be trusted has
 version 0.  Its refusal counts until a later success, by the time of receipt, because a vehicle's clock may be wrong.
 """

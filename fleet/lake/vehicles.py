@@ -51,7 +51,7 @@ def known_vehicles(lake: Location, partitions: Sequence[int]) -> dict[str, Known
             return {}
         rows = open_table(lake, "vehicles").to_pyarrow_table(
             columns=["vehicle", "recorded", "agent"],
-            partitions=[("partition", "in", [str(partition) for partition in partitions])],
+            filters=[("partition", "in", list(partitions))],
         )
     except (DeltaError, OSError) as error:
         raise Transient(f"The table vehicles of the lake {lake.uri} cannot be read ({error}).") from error
