@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.errors import AgentError, Transient
+from agent.errors import AgentError
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import add_command, positive
 from agent.system.times import utc_text_of
@@ -145,26 +146,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, fleet: FleetFolder, rollouts: "Rollouts") -> int:
-    shown, complained = "", ""
+    """Step until the roll-out ends, and print it whenever it changes."""
     rollout = rollouts.show()[0]
-    while rollout.phase.active or not rollout.published:
+    shown, complained = "", ""
+    while True:
+        text = json.dumps(_values(rollout)) if args.json else _line(rollout)
+        if _line(rollout) != shown:
+            print(text, flush=True)
+        shown = _line(rollout)
+        if rollout.published and not rollout.phase.active:
+            return 1 if _failed(rollout) else 0
         before = rollout
         try:
-            rollout, judgement = rollouts.step()
+            rollout, _ = rollouts.step()
             _notify(fleet, before, rollout)
             complained = ""
-        except Transient as error:
-            # Another publisher is at work, or the disk or the lake refuses.  The next look tries again.
+        except AgentError as error:
+            # Another publisher is at work, or the disk or the lake refuses.  Nobody may be there to start the command
+            # again, so the next look tries again.
             if str(error) != complained:
                 complain(error)
-            complained, judgement = str(error), None
-        text = _line(rollout)
-        if text != shown:
-            print(text, flush=True) if not args.json else print(_json(rollout), flush=True)
-            shown = text
-        if rollout.phase.active and not (judgement is not None and before.stages != rollout.stages):
+            complained = str(error)
+        if rollout.phase.active or not rollout.published:
             time.sleep(args.every)
-    return 1 if _failed(rollout) else 0
 
 
 def _status(args: argparse.Namespace, rollouts: "Rollouts") -> int:
@@ -225,12 +229,6 @@ def _line(rollout: "Rollout") -> str:
     published = "" if rollout.published else ", not published yet"
     text = f"The roll-out {rollout.id} is {rollout.phase} ({where}{published})."
     return f"{text} {rollout.why}" if rollout.why else text
-
-
-def _json(rollout: "Rollout") -> str:
-    import json
-
-    return json.dumps(_values(rollout))
 
 
 def _values(rollout: "Rollout") -> dict[str, Any]:
