@@ -9,7 +9,7 @@ Questions may use the tables `samples`, `events`, `batches` and `vehicles` (see 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -52,6 +52,9 @@ QUESTIONS: Mapping[str, str] = {
         FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
 }
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,12 @@ def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | Non
             return relation.to_arrow_table()
         except duckdb.Error as error:
             raise Permanent(f"DuckDB could not run the query. Correct what DuckDB reports:\n{error}") from error
+
+
+def times_of(column: pa.ChunkedArray) -> list[datetime | None]:
+    """Return the times of a column in UTC.  `to_pylist` takes several times as long."""
+    values = column.cast(pa.int64()).to_pylist()
+    return [None if value is None else _EPOCH + timedelta(microseconds=value) for value in values]
 
 
 def _to_answer(table: pa.Table) -> Answer:

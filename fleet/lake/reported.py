@@ -21,7 +21,7 @@ from typing import Final
 
 from fleet.lake.location import Location
 from fleet.lake.opening import missing_tables
-from fleet.lake.query import query
+from fleet.lake.query import query, times_of
 
 _EVENTS: Final = """
     WITH arrivals AS (SELECT digest, received FROM batches WHERE events > 0),
@@ -129,15 +129,12 @@ def reported(lake: Location) -> dict[str, Reported]:
     """
     if missing_tables(lake):
         return {}
+    rows = query(lake, _REPORTED)
+    columns = [rows[name].to_pylist() for name in ("vehicle", "agent", "release", "on_trial", "refused")]
     return {
-        row["vehicle"]: Reported(
-            row["last_seen"],
-            row["agent"],
-            row["release"],
-            row["on_trial"],
-            None if row["refused"] is None else _refusal(row["refused"]),
-        )
-        for row in query(lake, _REPORTED).to_pylist()
+        vehicle: Reported(seen, agent, release, on_trial, None if refused is None else _refusal(refused))
+        for vehicle, agent, release, on_trial, refused, seen in zip(*columns, times_of(rows["last_seen"]), strict=True)
+        if seen is not None
     }
 
 

@@ -7,7 +7,7 @@ repeated update changes nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import pyarrow as pa
@@ -20,14 +20,14 @@ from agent.formats.topics import partition_of
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
 from fleet.lake.opening import has_table, open_or_create, open_table
+from fleet.lake.query import times_of
 from fleet.lake.schema import VEHICLES
 from fleet.lake.tables import writer_properties
 from fleet.state.registry import Registry, VehicleRecord
 
 _OWN: Final = ("partition", "vehicle", "agent")
 """The columns that an update of a known vehicle does not take from the registry."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ENROLLED: Final = ("brand", "model", "market", "model_year", "software", "revoked", "certificate_expires")
+_ENROLLED: Final = ("brand", "model", "market", "model_year", "software", "revoked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,16 @@ def enrolled_vehicles(lake: Location, registry: Registry) -> dict[str, Enrolled]
 
     Raises: Permanent if the registry or the lake cannot be read.
     """
-    rows = open_table(lake, "vehicles").to_pyarrow_table().to_pylist() if has_table(lake, "vehicles") else []
-    listed = {row["vehicle"]: row for row in rows}
+    rows = open_table(lake, "vehicles").to_pyarrow_table() if has_table(lake, "vehicles") else VEHICLES.empty_table()
+    # Whole columns are converted, which takes a third of the time of `to_pylist` on rows with times.
+    columns = [rows[name].to_pylist() for name in ("vehicle", *_ENROLLED)]
+    times = (times_of(rows["certificate_expires"]), rows["recorded"].cast(pa.int64()).to_pylist())
+    listed = {vehicle: row for vehicle, *row in zip(*columns, *times, strict=True)}
     found: dict[str, Enrolled] = {}
     for vehicle, recorded_us in registry.recorded_us().items():
         row = listed.get(vehicle)
-        if row is not None and row["recorded"] == _EPOCH + timedelta(microseconds=recorded_us):
-            found[vehicle] = Enrolled(**{field: row[field] for field in _ENROLLED})
+        if row is not None and row[-1] == recorded_us:
+            found[vehicle] = Enrolled(*row[:-1])
         elif (record := registry.read(vehicle)) is not None:
             found[vehicle] = Enrolled(
                 record.brand,
