@@ -1,0 +1,102 @@
+"""Reads which vehicles are enrolled, and finds which of them a published document is for.
+
+A fleet has far fewer combinations of attributes (brand, model, market, model year, software) than vehicles.  Vehicles
+with the same combination are kept together, so an audience is compared with combinations.  Only a rule that names
+vehicles or takes a share of them is compared with each vehicle.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Final
+
+from tqdm import tqdm
+from tuf.api.metadata import TargetFile
+
+from agent.errors import Permanent, did_you_mean
+from agent.formats.down.audience import LISTED, Attributes, Audience, signed_rules
+from fleet.state.registry import Registry
+
+_MANY: Final = 5_000
+"""From this many vehicles on, reading their records takes so long that a terminal shows the progress."""
+
+
+class Population:
+    """Holds all vehicles that are enrolled and not revoked.
+
+    `groups` has the pseudonyms of the vehicles by their combination of attributes, which is an Attributes without a
+    pseudonym.  `unreadable` holds an error message for each record that cannot be read.
+    """
+
+    def __init__(self, groups: Mapping[Attributes, tuple[str, ...]], unreadable: tuple[str, ...] = ()) -> None:
+        self.groups = groups
+        self.unreadable = unreadable
+
+    @classmethod
+    def of(cls, registry: Registry) -> "Population":
+        """Read the records of all vehicles."""
+        groups: dict[Attributes, list[str]] = {}
+        unreadable: list[str] = []
+        names = registry.names()
+        # `disable=None` makes tqdm draw on a terminal only.
+        for name in tqdm(names, desc="vehicles", disable=None if len(names) >= _MANY else True, leave=False):
+            try:
+                record = registry.read(name)
+            except Permanent as error:
+                unreadable.append(str(error))
+                continue
+            if record is not None and not record.revoked:
+                groups.setdefault(replace(record.attributes, vehicle=""), []).append(name)
+        return cls({combination: tuple(vehicles) for combination, vehicles in groups.items()}, tuple(unreadable))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    def reached(self, target: TargetFile) -> dict[Attributes, tuple[str, ...]]:
+        """Return the vehicles that the document of `target` is for, by their combination of attributes."""
+        rules = signed_rules(target.custom, target.hashes["sha256"])
+        found = {}
+        for combination, vehicles in self.groups.items():
+            possible = [rule for rule in rules if rule.allows(combination)]
+            if any(rule.picks_all for rule in possible):
+                found[combination] = vehicles
+            elif possible:
+                picked = tuple(vehicle for vehicle in vehicles if any(rule.picks(vehicle) for rule in possible))
+                if picked:
+                    found[combination] = picked
+        return found
+
+    def vehicles(self, target: TargetFile) -> set[str]:
+        """Return the pseudonyms of the vehicles that the document of `target` is for."""
+        return {vehicle for vehicles in self.reached(target).values() for vehicle in vehicles}
+
+    def by_market(self, vehicles: Iterable[str]) -> Counter[tuple[str, str]]:
+        """Return the number of `vehicles` of each brand and market."""
+        return Counter(self._markets[vehicle] for vehicle in vehicles)
+
+    def misspelt(self, audience: Audience) -> list[str]:
+        """Return a warning for each value in `audience` that no enrolled vehicle has.
+
+        The value may belong to vehicles that will be enrolled later, so it is no mistake for certain.
+        """
+        warnings = []
+        for key in (*LISTED, "vehicle"):
+            known = self._markets if key == "vehicle" else {str(getattr(each, key)) for each in self.groups} - {""}
+            for value in dict.fromkeys(str(value) for rule in audience for value in rule.get(key, ())):
+                if value not in known:
+                    near = did_you_mean(value, known) if key != "vehicle" else ""
+                    # A long list would hide the other warnings.
+                    listed = f"the enrolled ones are {', '.join(sorted(known)[:20])}" if known else ""
+                    remedy = near or (listed if key != "vehicle" else "") or "check --audience"
+                    warnings.append(f"No enrolled vehicle has {key}={value}; {remedy}")
+        return [warning if warning.endswith("?") else f"{warning}." for warning in warnings]
+
+    @cached_property
+    def _markets(self) -> dict[str, tuple[str, str]]:
+        """The brand and the market of each vehicle."""
+        return {
+            vehicle: (combination.brand, combination.market)
+            for combination, vehicles in self.groups.items()
+            for vehicle in vehicles
+        }
