@@ -18,8 +18,8 @@ from agent.errors import Permanent, did_you_mean
 from agent.formats.down.audience import LISTED, Attributes, Audience, signed_rules
 from fleet.state.registry import Registry
 
-_MANY: Final = 5_000
-"""From this many vehicles on, reading their records takes so long that a terminal shows the progress."""
+_DELAY_S: Final = 1.0
+"""A terminal shows the progress of reading the records if it takes longer than this."""
 
 
 class Population:
@@ -38,16 +38,18 @@ class Population:
         """Read the records of all vehicles."""
         groups: dict[Attributes, list[str]] = {}
         unreadable: list[str] = []
-        names = registry.names()
+        # A combination is looked up as a tuple, because hashing 100,000 values of Attributes takes longer.
+        combinations: dict[tuple[object, ...], list[str]] = {}
         # `disable=None` makes tqdm draw on a terminal only.
-        for name in tqdm(names, desc="vehicles", disable=None if len(names) >= _MANY else True, leave=False):
-            try:
-                record = registry.read(name)
-            except Permanent as error:
-                unreadable.append(str(error))
+        for found in tqdm(registry.enrolled(), desc="vehicles", disable=None, leave=False, delay=_DELAY_S):
+            if isinstance(found, Permanent):
+                unreadable.append(str(found))
                 continue
-            if record is not None and not record.revoked:
-                groups.setdefault(replace(record.attributes, vehicle=""), []).append(name)
+            key = (found.brand, found.model, found.market, found.model_year, found.software)
+            vehicles = combinations.get(key)
+            if vehicles is None:
+                vehicles = combinations[key] = groups[replace(found, vehicle="")] = []
+            vehicles.append(found.vehicle)
         return cls({combination: tuple(vehicles) for combination, vehicles in groups.items()}, tuple(unreadable))
 
     def __len__(self) -> int:
