@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from agent.errors import AgentError, Permanent, Transient
 from agent.formats.down.audience import Audience, joined, parse_audience
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import whole
-from fleet.commands import preview
+from fleet.commands import campaign_estimates, preview
 from fleet.commands.arguments import address
 from fleet.commands.output import report
 from fleet.publishing import repository
@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="notify connected vehicles through this broker, at its PORT for the fleet's programs",
     )
     preview.add_arguments(parser)
+    campaign_estimates.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
     made = draft(folder, files=files, remove=remove, audience=audience)
     warnings = preview.warn(made, audience)
     preview.show(args, made)
+    costs, problems = campaign_estimates.costs_of(args, made)
+    campaign_estimates.show(args, costs)
+    campaign_estimates.refuse_large(args, costs)
     if args.dry_run:
         published = Published(made.state.versions, tuple(made.after), made.bundle_bytes)
     else:
@@ -107,11 +111,12 @@ def run(args: argparse.Namespace) -> int:
         )
         if args.broker is not None:
             _nudge(folder, args.broker, published)
-    _report(args, made, published, warnings)
+    _report(args, made, published, {"campaigns": [cost.as_dict() for cost in costs], "warnings": warnings + problems})
     return 0
 
 
-def _report(args: argparse.Namespace, made: Draft, published: Published, warnings: list[str]) -> None:
+def _report(args: argparse.Namespace, made: Draft, published: Published, found: Mapping[str, object]) -> None:
+    """Print the result.  `found` has what else is known about the publication, by its name in JSON."""
     versions = published.versions
     result: dict[str, object] = {
         "root": versions.root,
@@ -133,7 +138,7 @@ def _report(args: argparse.Namespace, made: Draft, published: Published, warning
     result |= {
         "dry_run": args.dry_run,
         "changes": [change.as_dict(made.population) for change in made.changes],
-        "warnings": warnings,
+        **found,
     }
     report(args, result, "\n".join(lines))
 

@@ -95,6 +95,15 @@ class Population:
         return [warning if warning.endswith("?") else f"{warning}." for warning in warnings]
 
     @cached_property
+    def models(self) -> dict[str, str]:
+        """The brand and model of each vehicle, as one text."""
+        return {
+            vehicle: f"{combination.brand} {combination.model}"
+            for combination, vehicles in self.groups.items()
+            for vehicle in vehicles
+        }
+
+    @cached_property
     def _markets(self) -> dict[str, tuple[str, str]]:
         """The brand and the market of each vehicle."""
         return {
