@@ -74,7 +74,9 @@ MAY_IMPORT = {
     "agent.serve": {"agent.errors", "agent.system", "agent.formats"},
     "can_dbc": set(),
     "simulator": {"can_dbc"},
-    "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
+    # `fleet publish` says what a campaign would collect, and only one place names signals and applies rules.
+    "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"}
+    | {"agent.telemetry.collect.names", "agent.telemetry.collect.campaign"},
 }
 # The agent's shell (commands, runtime) may import all rooms of the agent.  The lab runs vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}

@@ -19,7 +19,7 @@ back in version: they get the earlier content under a higher version.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,10 +28,15 @@ from tuf.api.metadata import TargetFile
 from agent.errors import Permanent
 from agent.formats.down.audience import EXCEPT, Audience, audience_field
 from agent.formats.down.documents import KINDS, Document, Kind, kind_of
+from agent.formats.down.toggles import Toggles
 from fleet.publishing import repository
-from fleet.publishing.publish import EXPIRY_DAYS, bundle_bytes, check_together, places_of, read_file
-from fleet.publishing.staged import Earlier, share_name, within
+from fleet.publishing.places import places_of
+from fleet.publishing.population import Population
+from fleet.publishing.publish import EXPIRY_DAYS, bundle_bytes, check_together, read_file
+from fleet.publishing.staged import WHOLE, Earlier, share_name, within
+from fleet.publishing.toggle_answers import check_answers
 from fleet.state.folder import FleetFolder
+from fleet.state.registry import Registry
 
 _NAME_DIGITS: Final = 32
 """How many hex digits of the hash replace the name of a document in its path."""
@@ -81,6 +86,8 @@ def publish_stage(
         if percent > 0:
             check_together(documents, kept, kinds)
         new = _new_targets(documents, audience, percent, kinds)
+        if dry_run and percent >= WHOLE:
+            _check_answers(folder, documents.values(), new.values())
         rest = _rest(earlier, audience, percent, share_name(list(documents)))
         for target in rest:
             if target.path in new:
@@ -96,6 +103,17 @@ def publish_stage(
             return state.versions.targets, False
         written = repository.write_version(folder, state.versions, targets, contents, now=now, expiry_days=EXPIRY_DAYS)
         return written.targets, True
+
+
+def _check_answers(folder: FleetFolder, documents: Iterable[Document], targets: Iterable[TargetFile]) -> None:
+    """Evaluate the toggles among `documents` for the enrolled vehicles that will get them.
+
+    Raises: Permanent naming the document and the flag that a vehicle could not use.
+    """
+    toggles = [pair for pair in zip(documents, targets, strict=True) if isinstance(pair[0].value, Toggles)]
+    population = Population.of(Registry(folder.vehicles)) if toggles else Population({})
+    for document, target in toggles:
+        check_answers(document, population.reached(target))
 
 
 def _new_targets(

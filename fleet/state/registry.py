@@ -10,6 +10,7 @@ revocation that another process writes at the same moment.
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +70,20 @@ class VehicleRecord(msgspec.Struct, frozen=True):
                 "Restore the record from the fleet's backup."
             )
         return key
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """Holds the fields of a record that decide which documents are for the vehicle."""
+
+    brand: str
+    model: str
+    market: str
+    model_year: int
+    revoked: bool
+    software: str = ""
+
+
+_listed = msgspec.json.Decoder(_Listed)
 
 
 class Registry:
@@ -154,6 +169,39 @@ class Registry:
         settled = abs(time.time_ns() - status.st_mtime_ns) > _TICK_NS
         return (status.st_mtime_ns, status.st_ino) if settled else None
 
+    def enrolled(self) -> Iterator[Attributes | Permanent]:
+        """Yield the attributes of each vehicle that is enrolled and not revoked, in the order of their names.
+
+        A record that cannot be read yields its error instead.  This is some five times faster than `read` for each of
+        `names`, because no path object and no certificate is made, and nothing is kept.
+        """
+        folder = os.fspath(self._folder)
+        with os.scandir(folder) as entries:
+            files = {entry.name for entry in entries}
+        for vehicle in sorted(name.removesuffix(".json") for name in files if name.endswith(".json")):
+            if not is_vehicle(vehicle):
+                continue
+            path = f"{folder}/{vehicle}"
+            try:
+                listed = _listed.decode(_content(f"{path}.json"))
+                noted = _content(path + _SOFTWARE).decode() if vehicle + _SOFTWARE in files else ""
+            except FileNotFoundError:
+                continue  # The record was deleted meanwhile.
+            except OSError as error:
+                yield _unreadable(Path(f"{path}.json"), error)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                yield _damaged(Path(f"{path}.json"), error)
+            else:
+                if not listed.revoked:
+                    yield Attributes(
+                        vehicle,
+                        listed.brand,
+                        listed.model,
+                        listed.market,
+                        listed.model_year,
+                        noted or listed.software,
+                    )
+
     def note_software(self, vehicle: str, software: str) -> None:
         """Store durably which version of its software the enrolled `vehicle` reports."""
         write_file(self._path(vehicle).with_suffix(_SOFTWARE), software.encode())
@@ -190,6 +238,17 @@ def _parse(path: Path) -> VehicleRecord:
     try:
         return msgspec.json.decode(path.read_bytes(), type=VehicleRecord)
     except msgspec.DecodeError as error:
-        raise Permanent(
-            f"The vehicle's record {path} is damaged ({error}). Restore the file from the fleet's backup."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> Permanent:
+    return Permanent(f"The vehicle's record {path} is damaged ({error}). Restore the file from the fleet's backup.")
+
+
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # No record has more than a few kB.
+        return os.read(descriptor, 1 << 20)
+    finally:
+        os.close(descriptor)

@@ -178,9 +178,14 @@ def matches(custom: object, sha256: str, attributes: Attributes) -> bool:
 
     `custom` is the target's field of this name, and `sha256` is the hash of the document in hex.
     """
-    if isinstance(custom, dict) and _belongs(signed_rules({"audience": custom.get(EXCEPT, [])}, sha256), attributes):
-        return False
-    return _belongs(signed_rules(custom, sha256), attributes)
+    return _belongs(signed_rules(custom, sha256), attributes) and not _belongs(
+        excepted_rules(custom, sha256), attributes
+    )
+
+
+def excepted_rules(custom: object, sha256: str) -> tuple[SignedRule, ...]:
+    """Return the rules of the vehicles that get another content of the document, as `signed_rules` does."""
+    return signed_rules({"audience": custom.get(EXCEPT, [])}, sha256) if isinstance(custom, dict) else ()
 
 
 def _belongs(rules: Iterable[SignedRule], attributes: Attributes) -> bool:

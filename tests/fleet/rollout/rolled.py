@@ -1,4 +1,4 @@
-"""A fleet of 60 vehicles for tests of roll-outs, whose time and receipts the test decides."""
+"""A fleet of some vehicles for tests of roll-outs, whose time and receipts the test decides."""
 
 import json
 import uuid
@@ -29,7 +29,7 @@ FIRST, NEW, OTHER = campaign("drive", 1_000), campaign("drive", 2_000), campaign
 class Rolled:
     """Holds the fleet, its lake and its roll-outs.  `clock_s` is the time, which a test moves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, vehicles: int = VEHICLES) -> None:
         self.fleet = Fleet(folder / "fleet")
         self.folder = self.fleet.folder
         self.folder.ca_certificate.touch()
@@ -39,7 +39,7 @@ class Rolled:
         self.documents = folder
         self.vehicles = [VEHICLE] + [
             Attributes(str(uuid.UUID(int=number << 64)), "Aria", "One", "DE" if number % 2 else "FR", 2026)
-            for number in range(1, VEHICLES)
+            for number in range(1, vehicles)
         ]
         for vehicle in self.vehicles[1:]:
             self.fleet.enrol(vehicle)
@@ -57,8 +57,8 @@ class Rolled:
         files = [("campaign", self.file(document)) for document in documents]
         publish(self.folder, files=files, now=NOW, staged=documents_in_rollout(self.folder))
 
-    def start(self, document: bytes = NEW, audience: str = "", limit: float = 0.5) -> Rollout:
-        plan = Plan(STAGES, hold_s=100.0, limit_percent=limit, need_percent=100.0)
+    def start(self, document: bytes = NEW, audience: str = "", stages: tuple[float, ...] = STAGES) -> Rollout:
+        plan = Plan(stages, hold_s=100.0, limit_percent=0.5, need_percent=100.0)
         return self.rollouts.start(Request([("campaign", self.file(document))], audience, plan))
 
     def file(self, document: bytes) -> Path:

@@ -195,9 +195,10 @@ class CuttingDisk(durable.Disk):
 
 
 def test_a_process_that_ends_at_any_write_is_made_up_for_by_the_next_step(tmp_path: Path) -> None:
-    origin = Rolled(tmp_path / "origin")
+    origin = Rolled(tmp_path / "origin", vehicles=6)
     origin.publish(FIRST)
-    origin.start()
+    origin.start(stages=(50.0, 100.0))
+    assert origin.having(NEW)
     origin.report(origin.all_names())
     origin.clock_s += 101
     cuts = 0
