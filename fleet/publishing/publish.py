@@ -126,11 +126,12 @@ def draft(
     if targets != before or new:
         population = population or Population.of(Registry(folder.vehicles))
         changes = changes_of(published, after, population)
-        old = read_documents({path: stored[path] for path in targets if path in stored}, kinds, prefix="published ")
-        reached = {target.path: target for target in targets.values()} | dict(zip(new, added, strict=True))
-        for document in (*new.values(), *old):
+        held = {path: stored[path] for paths in kept.values() for path in paths}
+        old = read_documents(held, kinds, prefix="published ")
+        pairs = [*zip(new.values(), added, strict=True), *((document, before[document.path]) for document in old)]
+        for document, target in pairs:
             if isinstance(document.value, Toggles):
-                check_answers(document, population.reached(reached[document.path]))
+                check_answers(document, population.reached(target))
     return Draft(
         state, targets, contents, published, after, tuple(new.values()), size, population or Population({}), changes
     )
