@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.errors import AgentError
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import add_command, positive
+from agent.system.command_line import printable
 from agent.system.times import utc_text_of
 from fleet.commands.arguments import add_fleet_argument, add_lake_arguments, address, lake_of
 from fleet.commands.output import complain, report, table
@@ -26,7 +27,7 @@ _START: Final = (
     "fleet rollout start --campaign drive.json --stages 1,10,50,100 --hold 24h --stop-if 'failures>0.5%' "
     "--broker localhost:8884"
 )
-EXAMPLE: Final = f"{_START.replace('fleet rollout', 'fleet rollout', 1)}\n  fleet rollout run"
+EXAMPLE: Final = f"{_START}\n  fleet rollout run"
 DESCRIPTION: Final = """\
 Publish documents for a growing share of the vehicles. Receipts decide: a stage in which too many vehicles refuse the
 release, or take it back, stops the roll-out, and the earlier documents are published again. `fleet rollout run` goes
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         return _run(args, fleet, rollouts)
     if args.action == "status":
         return _status(args, rollouts)
-    before = None if args.action == "start" else rollouts.show()[0]
+    before = None if args.action == "start" else rollouts.latest()
     judgement = None
     if args.action == "step":
         rollout, judgement = rollouts.step(hurry=args.now)
@@ -140,14 +141,14 @@ def run(args: argparse.Namespace) -> int:
         rollout = actions[args.action]()
     _notify(fleet, before, rollout)
     decision = None if judgement is None else judgement.why
-    text = _line(rollout) if decision in (None, rollout.why) else f"{_line(rollout)}\n{decision}"
+    text = _line(rollout) if decision in (None, rollout.why) else f"{_line(rollout)}\n{printable(decision)}"
     report(args, {**_values(rollout), "decision": decision}, text)
     return 1 if args.action == "step" and _failed(rollout) else 0
 
 
 def _run(args: argparse.Namespace, fleet: FleetFolder, rollouts: "Rollouts") -> int:
     """Step until the roll-out ends, and print it whenever it changes."""
-    rollout = rollouts.show()[0]
+    rollout = rollouts.latest()
     shown, complained = "", ""
     while True:
         text = json.dumps(_values(rollout)) if args.json else _line(rollout)
@@ -228,7 +229,8 @@ def _line(rollout: "Rollout") -> str:
     where = f"stage {stage.percent:g} %, release {stage.version}"
     published = "" if rollout.published else ", not published yet"
     text = f"The roll-out {rollout.id} is {rollout.phase} ({where}{published})."
-    return f"{text} {rollout.why}" if rollout.why else text
+    # The reasons of failures come from vehicles, and a terminal must obey none of their control characters.
+    return printable(f"{text} {rollout.why}" if rollout.why else text)
 
 
 def _values(rollout: "Rollout") -> dict[str, Any]:

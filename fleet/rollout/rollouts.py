@@ -153,6 +153,10 @@ class Rollouts:
                     )
             return self._return(rollout, Phase.BACK, "The operator took the roll-out back.")
 
+    def latest(self) -> Rollout:
+        """Return the latest roll-out as it is stored.  Raises: Permanent if there is none."""
+        return self._book.require()
+
     def show(self) -> tuple[Rollout, Tallies]:
         """Return the latest roll-out with the present counts, and change nothing.
 
