@@ -93,11 +93,11 @@ def draft(
     remove: Sequence[tuple[str, str]] = (),
     audience: Audience = EVERYONE,
     kinds: Sequence[Kind] = KINDS,
-    population: Population | None = None,
+    approved: Draft | None = None,
 ) -> Draft:
     """Check everything that `publish` would sign with the same arguments, and return it.  Nothing is written.
 
-    `population` has the enrolled vehicles, if they are known already.  Raises: Permanent, as `publish` does.
+    What the draft `approved` has found is not found again.  Raises: Permanent, as `publish` does.
     """
     by_name = {kind.name: kind for kind in kinds}
     new = _read_new([(by_name[kind], file) for kind, file in files])
@@ -120,15 +120,16 @@ def draft(
     size = _bundle_bytes(folder, state, targets, stored | contents)
     after = {own_path: published[own_path] for own_path in kept} | dict(zip(new, added, strict=True))
     changes: tuple[Change, ...] = ()
+    population = Population({}) if approved is None else approved.population
+    known = {} if approved is None else approved.after
     if targets != before or new:
-        population = population or Population.of(Registry(folder.vehicles))
+        if approved is None:
+            population = Population.of(Registry(folder.vehicles))
         changes = changes_of(published, after, population)
         for document in (*new.values(), *old):
-            if isinstance(document.value, Toggles):
+            if isinstance(document.value, Toggles) and known.get(document.path) != after[document.path]:
                 check_answers(document, population.reached(after[document.path]))
-    return Draft(
-        state, targets, contents, published, after, tuple(new.values()), size, population or Population({}), changes
-    )
+    return Draft(state, targets, contents, published, after, tuple(new.values()), size, population, changes)
 
 
 def publish(
@@ -152,9 +153,8 @@ def publish(
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
     Transient if another publisher is at work, or if a file or the repository has changed since the approved draft.
     """
-    known = None if approved is None else approved.population
     with repository.locked(folder):
-        made = draft(folder, files=files, remove=remove, audience=audience, kinds=kinds, population=known)
+        made = draft(folder, files=files, remove=remove, audience=audience, kinds=kinds, approved=approved)
         state, targets = made.state, made.targets
         if approved is not None and (approved.targets, approved.before) != (targets, made.before):
             raise Transient(
