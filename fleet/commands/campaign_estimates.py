@@ -3,7 +3,7 @@
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import Permanent
 from agent.formats.down.campaign import Campaign
@@ -17,7 +17,7 @@ from fleet.state.folder import FleetFolder
 if TYPE_CHECKING:
     from fleet.publishing.campaign_costs import Cost
 
-BUDGET_MB = 5.0
+BUDGET_MB: Final = 5.0
 """The most megabytes that a campaign may make a vehicle send in an hour of driving: 150 MB a month at an hour a day.
 
 A car of 604 signals at their full rates sends some 9 MB an hour.
@@ -82,10 +82,10 @@ def costs_of(args: argparse.Namespace, made: Draft) -> "tuple[list[Cost], list[s
                 raise
             problems.append(f"The bytes of campaigns could not be estimated from the lake: {error}")
         else:
-            costs = [*(cost for cost in costs if cost.unknown), *found] if args.dbc else found
-    problems += [
-        warning for cost in costs if not (args.dbc and cost.model) for warning in cost.warnings()
-    ]  # databases say more than what was sent
+            costs += found
+    # Databases have every signal, and the lake only those that a campaign has collected.
+    judges = [cost for cost in costs if not (args.dbc and cost.model)]
+    problems += [warning for cost in judges for warning in cost.warnings()]
     if not any(cost.bytes_per_hour is not None for cost in costs):
         problems.append("There is no estimate of the campaigns' bytes; give a recorded drive with --log and --dbc.")
     for problem in problems:

@@ -18,6 +18,9 @@ DAYS: Final = 30
 VEHICLES: Final = 20
 """The number of vehicles whose samples are counted; vehicles of one model send much the same."""
 
+_LEAST_BYTES: Final = 0.05
+"""The least bytes of a sample; real cars take 0.10 to 0.23 with every signal in long windows."""
+
 _COLLECTED: Final = """
     SELECT vehicle, campaign, sum(epoch("end") - epoch(start)) AS seconds, count(*) AS batches,
            sum(samples)::BIGINT AS samples, sum(bytes)::BIGINT AS bytes
@@ -83,10 +86,6 @@ def recorded_rates(
     return RecordedRates(
         len(by_vehicle), sum(by_vehicle.values()) / 3_600, per_second, max(net_bytes / samples, _LEAST_BYTES)
     )
-
-
-_LEAST_BYTES: Final = 0.05
-"""The least bytes of a sample; real cars take 0.10 to 0.23 with every signal in long windows."""
 
 
 def _since(today: date) -> date:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tuf.api.metadata import TargetFile
 
 from fleet.publishing.population import Population
+
+_LISTED: Final = 8
+"""The number of brands and markets that one line of text names; JSON has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +76,6 @@ def in_words(vehicles: frozenset[str], population: Population) -> str:
     listed = ", ".join(f"{brand} {market} {count:,}" for (brand, market), count in markets[:_LISTED])
     more = f", {len(markets) - _LISTED} more" if len(markets) > _LISTED else ""
     return f"{len(vehicles):,} vehicle{'' if len(vehicles) == 1 else 's'} ({listed}{more})"
-
-
-_LISTED = 8
-"""The number of brands and markets that one line of text names; JSON has all of them."""
 
 
 def _counted(vehicles: frozenset[str], population: Population) -> dict[str, object]:

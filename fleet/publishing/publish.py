@@ -94,13 +94,13 @@ def draft(
     remove: Sequence[tuple[str, str]] = (),
     audience: Audience = EVERYONE,
     kinds: Sequence[Kind] = KINDS,
-    population: Population | None = None,
+    approved: Draft | None = None,
     staged: Collection[str] = (),
 ) -> Draft:
     """Check everything that `publish` would sign with the same arguments, and return it.  Nothing is written.
 
-    `population` has the enrolled vehicles, if they are known already.  `staged` are the paths of the documents that a
-    staged roll-out is publishing, which must not be named here.
+    What the draft `approved` has found is not found again.  `staged` are the paths of the documents that a staged
+    roll-out is publishing, which must not be named here.
 
     Raises: Permanent, as `publish` does.
     """
@@ -123,18 +123,19 @@ def draft(
     after = {own_path: published[own_path] for own_path in kept}
     after |= {own_path: (target,) for own_path, target in zip(new, added, strict=True)}
     changes: tuple[Change, ...] = ()
+    population = Population({}) if approved is None else approved.population
+    known: Mapping[str, TargetFile] = {} if approved is None else approved.targets
     if targets != before or new:
-        population = population or Population.of(Registry(folder.vehicles))
+        if approved is None:
+            population = Population.of(Registry(folder.vehicles))
         changes = changes_of(published, after, population)
         held = {path: stored[path] for paths in kept.values() for path in paths}
         old = read_documents(held, kinds, prefix="published ")
         pairs = [*zip(new.values(), added, strict=True), *((document, before[document.path]) for document in old)]
         for document, target in pairs:
-            if isinstance(document.value, Toggles):
+            if isinstance(document.value, Toggles) and known.get(target.path) != target:
                 check_answers(document, population.reached(target))
-    return Draft(
-        state, targets, contents, published, after, tuple(new.values()), size, population or Population({}), changes
-    )
+    return Draft(state, targets, contents, published, after, tuple(new.values()), size, population, changes)
 
 
 def publish(
@@ -160,10 +161,9 @@ def publish(
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
     Transient if another publisher is at work, or if a file or the repository has changed since the approved draft.
     """
-    known = None if approved is None else approved.population
     with repository.locked(folder):
         made = draft(
-            folder, files=files, remove=remove, audience=audience, kinds=kinds, population=known, staged=staged
+            folder, files=files, remove=remove, audience=audience, kinds=kinds, approved=approved, staged=staged
         )
         state, targets = made.state, made.targets
         if approved is not None and (approved.targets, approved.before) != (targets, made.before):

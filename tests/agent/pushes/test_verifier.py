@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent.formats.down.audience import parse_audience
 from agent.pushes.release import Question, Reason, Verdict
 from tests.agent.pushes.world import NOW, Fleet, campaign, question, toggles
 
@@ -38,6 +39,11 @@ RULES: list[Any] = [
 
 def good(fleet: Fleet) -> Question:
     fleet.publish(toggles(), campaign())
+    return question(fleet, fleet.bundle())
+
+
+def shared(fleet: Fleet) -> Question:
+    fleet.publish(toggles(), campaign(), audience=parse_audience("brand=Nova;brand=Aria,percent=99.99"))
     return question(fleet, fleet.bundle())
 
 
@@ -75,6 +81,7 @@ def rotated(fleet: Fleet) -> Question:
 
 CASES: dict[Callable[[Fleet], Question], Reason | None] = {
     good: None,
+    shared: None,
     rotated: None,
     tampered: Reason.TAMPERED,
     truncated: Reason.TRUNCATED,
