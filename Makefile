@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test queries attacks conformance fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: help setup demo test queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -65,6 +65,10 @@ fuzz: $(READY)  ## read damaged databases, plans, logs and frames: make fuzz [IN
 simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate [VEHICLES=2000 MINUTES=2 ARGS=--nudge] (build/simulate.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json $(ARGS)
+
+rollout: $(READY)  ## roll a release out in stages to 200 virtual vehicles, 3 % of which fail: make rollout [VEHICLES=200 FAILING=3] (build/rollout.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m lab.rollout $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FAILING),--failing $(FAILING)) --out build/rollout.json $(ARGS)
 
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))

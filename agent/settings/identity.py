@@ -87,8 +87,10 @@ class Identity(msgspec.Struct, frozen=True, eq=False):
         return self.folder, self.attributes, self.partition, keys, self.certificate, self.root
 
 
-def load(folder: Path) -> Identity:
-    """Read the identity in `folder`.  Raises: Permanent that names the file and the remedy."""
+def load(folder: Path, software: str = "") -> Identity:
+    """Read the identity in `folder`.  `software` is the version of the vehicle's software, or "" if it is not known.
+
+    Raises: Permanent that names the file and the remedy."""
     if not folder.is_dir():
         raise Permanent(
             f"{folder}: the identity folder does not exist; make it with `fleet enrol --out {folder}`, "
@@ -114,7 +116,7 @@ def load(folder: Path) -> Identity:
     _certificate(folder / AUTHORITY)
     return Identity(
         folder,
-        Attributes(document.vehicle, document.brand, document.model, document.market, document.model_year),
+        Attributes(document.vehicle, document.brand, document.model, document.market, document.model_year, software),
         document.partition,
         device_key,
         RecipientPublicKey.from_json(_read(folder / RECIPIENT), str(folder / RECIPIENT)),

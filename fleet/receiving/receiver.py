@@ -1,10 +1,11 @@
 """The receiver: takes messages from the broker, and passes them to the store through bounded queues.
 
-Three tasks run together:
+Four tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask for updates (fleet.publishing.sync)
+    roster    keeps the lake's table of vehicles up to date (fleet.receiving.roster)
 
 Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
 (fleet.receiving.fair_queue).  If the whole queue is full, the link takes no more messages, and MQTT's Receive Maximum
@@ -33,6 +34,7 @@ from fleet.receiving.allowance import Allowance
 from fleet.receiving.fair_queue import FairQueue
 from fleet.receiving.message import Message
 from fleet.receiving.requests import Requests
+from fleet.receiving.roster import Roster
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
@@ -41,6 +43,9 @@ T = TypeVar("T")
 
 # Broker and lake are near, so the receiver retries more often than a vehicle does.
 RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
+
+ROSTER_S: Final = 10.0
+"""The pause between two looks at the registry.  A look costs one `stat` while nothing has changed."""
 
 _log = structlog.get_logger()
 
@@ -61,11 +66,12 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
 class Receiver:
     """Receives the batches of `share` from the broker at `endpoint`, and stores them in `store`."""
 
-    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
+    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store, roster: Roster) -> None:
         self._fleet = fleet
         self._endpoint = endpoint
         self._share = share
         self._store = store
+        self._roster = roster
         self._batches = FairQueue(store.costs)
         self._requests = Requests()
         self._bundles = Bundles(fleet)
@@ -87,8 +93,9 @@ class Receiver:
                 helpers = [
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
+                    tasks.create_task(self._keep_roster(), name="roster"),
                 ]
-                # The receiver ends when the pipeline ends.  The other two tasks never end by themselves.
+                # The receiver ends when the pipeline ends.  The other three tasks never end by themselves.
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
@@ -207,3 +214,21 @@ class Receiver:
             except Permanent as error:
                 # A damaged repository, for example one that is being restored, must not stop telemetry.
                 _log.error("sync_failed", topic=request.topic, reason=str(error))
+
+    # ---------------------------------------------------------------- roster
+
+    async def _keep_roster(self) -> None:
+        failing = False
+        while True:
+            try:
+                rows = await asyncio.to_thread(self._roster.update)
+            except (Transient, Permanent) as error:
+                # The table of vehicles serves questions only, so telemetry goes on without it.
+                if not failing:
+                    _log.error("vehicles_not_updated", reason=str(error))
+                failing = True
+            else:
+                failing = False
+                if rows:
+                    _log.info("vehicles_updated", vehicles=rows)
+            await asyncio.sleep(ROSTER_S)

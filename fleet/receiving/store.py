@@ -26,6 +26,7 @@ from fleet.lake.batch_key import BatchKey
 from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows, day_of
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
@@ -83,6 +84,7 @@ class Store:
     ) -> None:
         self.totals = Totals()
         self.costs = Costs()
+        self.reports = AgentReports()
         self._days = Days()
         self._forks = Forks()
         self._inbox = inbox
@@ -91,7 +93,7 @@ class Store:
         self._rejections = Rejections(quarantine)
         self._registry = registry
         self._private = private
-        self._landing = Landing(lake, private, self._catalogues, self._rejections, self.totals)
+        self._landing = Landing(lake, private, self._catalogues, self._rejections, self.totals, reports=self.reports)
         self._acks_key = acks_key
         self._to_land: tuple[Commit, dict[BatchKey, BatchRows]] | None = None
         self._answers = Answers()

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from agent.formats.down.audience import parse_audience
 from agent.pushes.release import Question, Reason, Verdict
 from tests.agent.pushes.world import NOW, Fleet, campaign, question, toggles
 from tests.conformance.repository import ALL, Repository
@@ -40,6 +41,11 @@ RULES: list[Any] = [
 
 def good(fleet: Fleet) -> Question:
     fleet.publish(toggles(), campaign())
+    return question(fleet, fleet.bundle())
+
+
+def shared(fleet: Fleet) -> Question:
+    fleet.publish(toggles(), campaign(), audience=parse_audience("brand=Nova;brand=Aria,percent=99.99"))
     return question(fleet, fleet.bundle())
 
 
@@ -87,6 +93,7 @@ def signed_by(new_key: Callable[[], CryptoSigner], fleet: Fleet) -> Question:
 
 CASES: dict[Callable[[Fleet], Question], Reason | None] = {
     good: None,
+    shared: None,
     rotated: None,
     tampered: Reason.TAMPERED,
     truncated: Reason.TRUNCATED,
