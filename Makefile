@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test keys-drill queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: help setup demo test keys-drill queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -40,6 +40,9 @@ attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: mak
 	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
 	    $(BIN)/python -m pytest -m attack $(ARGS)
 
+conformance: $(READY)  ## play the cases of the public TUF conformance suite: make conformance [ARGS="--case rollback"] (build/conformance.json)
+	@$(BIN)/python -m tests.conformance $(ARGS)
+
 faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
@@ -66,6 +69,10 @@ fuzz: $(READY)  ## read damaged databases, plans, logs and frames: make fuzz [IN
 simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate [VEHICLES=2000 MINUTES=2 ARGS=--nudge] (build/simulate.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json $(ARGS)
+
+rollout: $(READY)  ## roll a release out in stages to 200 virtual vehicles, 3 % of which fail: make rollout [VEHICLES=200 FAILING=3] (build/rollout.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m lab.rollout $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FAILING),--failing $(FAILING)) --out build/rollout.json $(ARGS)
 
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))

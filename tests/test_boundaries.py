@@ -50,6 +50,7 @@ can_dbc/plan.py can_dbc/sym.py can_dbc/refusals.py can_dbc/selector.py can_dbc/v
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
 fleet/receiving/totals.py
+fleet/publishing/staged.py fleet/rollout/judge.py fleet/rollout/plan.py
 fleet/state/access_list.py fleet/state/certificates.py
 lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py
@@ -75,7 +76,9 @@ MAY_IMPORT = {
     "agent.serve": {"agent.errors", "agent.system", "agent.formats"},
     "can_dbc": set(),
     "simulator": {"can_dbc"},
-    "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
+    # `fleet publish` says what a campaign would collect, and only one place names signals and applies rules.
+    "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"}
+    | {"agent.telemetry.collect.names", "agent.telemetry.collect.campaign"},
 }
 # The agent's shell (commands, runtime) may import all rooms of the agent.  The lab runs vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}

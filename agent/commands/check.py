@@ -135,7 +135,8 @@ def check(file: Path, *, encoding: str | None = None, strict: bool = False) -> R
 def _check_identity(loaded: Loaded, report: Report) -> None:
     identity = report.attempt(
         lambda: identities.load(
-            loaded.path(loaded.settings.identity.folder), loaded.path(loaded.settings.state.folder) / identities.RENEWED
+            loaded.path(loaded.settings.identity.folder),
+            renewed=loaded.path(loaded.settings.state.folder) / identities.RENEWED,
         )
     )
     if identity is None:

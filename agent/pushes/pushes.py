@@ -127,7 +127,7 @@ class Pushes:
         """Return the request that the agent publishes on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
         record = self._store.record
         if self._state.from_scratch or not record.metadata:
-            return build_request(SyncRequest(self._vehicle.vehicle, Versions()))
+            return build_request(SyncRequest(self._vehicle.vehicle, Versions(), software=self._vehicle.software))
         contents = () if self._state.release is None else self._state.release.documents.values()
         return build_request(
             SyncRequest(
@@ -136,6 +136,7 @@ class Pushes:
                 applied=0 if self._state.release is None else self._state.release.version,
                 refused=record.slots.refused,
                 have=tuple(have(content) for content in contents),
+                software=self._vehicle.software,
             )
         )
 

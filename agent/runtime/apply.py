@@ -14,7 +14,7 @@ Invariants:
 - OFREP, flagd's file and the campaigns follow the same release.  If a release cannot be applied as a whole, the earlier
   release stays in effect.  There is one exception: at start no earlier release is in effect, so the toggles of OFREP
   and the campaigns are switched even if flagd's file cannot be written.
-- Each change of the release in force has exactly one receipt, and so has each refused push.
+- Each change of the release in force has exactly one receipt, and so have each passed trial and each refused push.
 - Telemetry and pushes meet only in this file.
 """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent import __version__
 from agent.errors import Permanent
 from agent.formats.down import campaign
 from agent.formats.down.campaign import Campaign
@@ -62,7 +63,9 @@ def read_configuration(loaded: Loaded) -> Configuration:
     state = _make_folder(loaded, "folder", settings.state.folder, mode=0o700)
     return Configuration(
         loaded,
-        load_identity(loaded.path(settings.identity.folder), state / RENEWED),
+        load_identity(
+            loaded.path(settings.identity.folder), settings.identity.software or __version__, renewed=state / RENEWED
+        ),
         state,
         # Apps of the head unit run as other users, and read flagd's file in this folder.
         _make_folder(loaded, "runtime_folder", settings.state.runtime_folder, mode=0o755),

@@ -93,8 +93,10 @@ class Identity(msgspec.Struct, frozen=True, eq=False):
         return self.folder, self.attributes, self.partition, keys, self.certificate, self.root
 
 
-def load(folder: Path, renewed: Path | None = None) -> Identity:
+def load(folder: Path, software: str = "", *, renewed: Path | None = None) -> Identity:
     """Read the identity in `folder`, with the certificate that the vehicle has renewed, if any.
+
+    `software` is the version of the vehicle's software, or "" if it is not known.
 
     `renewed` is the file with the renewed key and certificate (agent/link/credentials.py).  The pair of a certificate
     and its key that was issued last is used.  A certificate that was brought to the vehicle may therefore be for the
@@ -114,7 +116,7 @@ def load(folder: Path, renewed: Path | None = None) -> Identity:
     _certificate(folder / AUTHORITY)
     return Identity(
         folder,
-        Attributes(document.vehicle, document.brand, document.model, document.market, document.model_year),
+        Attributes(document.vehicle, document.brand, document.model, document.market, document.model_year, software),
         document.partition,
         device_key,
         RecipientPublicKey.from_json(_read(folder / RECIPIENT), str(folder / RECIPIENT)),

@@ -99,9 +99,13 @@ class BusSettings(Section, frozen=True, kw_only=True):
 
 
 class IdentitySettings(Section, frozen=True, kw_only=True):
-    """The identity of the vehicle: the folder that `fleet enrol` wrote."""
+    """The identity of the vehicle: the folder that `fleet enrol` wrote, and the version of the software.
+
+    If `software` is empty, it is the version of the agent.
+    """
 
     folder: str = "identity"
+    software: Annotated[str, Meta(pattern=r"^[!-~]{0,100}$")] = ""
 
 
 class StateSettings(Section, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ A vehicle gets no document that is for other vehicles, and no answer names anoth
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -53,8 +54,12 @@ class Bundles:
         if record is None or record.revoked:
             found = "not enrolled" if record is None else "revoked"
             raise Untrusted(f"The vehicle {request.vehicle} is {found}, so it gets no documents.")
+        # Documents may be for certain software, and only the vehicle knows which software it runs now.
+        if request.software not in ("", record.software):
+            self._registry.note_software(request.vehicle, request.software)
+        software = request.software or record.software
         state = self._current_state()
-        names = tuple(_missing(state, request, record.attributes))
+        names = tuple(_missing(state, request, replace(record.attributes, software=software)))
         if names not in self._built:
             self._built[names] = build_bundle({TIMESTAMP: state.timestamp_bytes, **self._read(names)})
             if len(self._built) > KEPT:

@@ -13,6 +13,7 @@ from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.inbox import Inbox
 from fleet.receiving.intake import FindKey, reopen_batch
@@ -35,12 +36,15 @@ class Landing:
         catalogues: Catalogues,
         rejections: Rejections,
         totals: Totals,
+        *,
+        reports: AgentReports,
     ) -> None:
         self._lake = lake
         self._find_key = find_key
         self._catalogues = catalogues
         self._rejections = rejections
         self._totals = totals
+        self._reports = reports
 
     def complete(self, inbox: Inbox, commit: Commit, batches: Mapping[BatchKey, BatchRows]) -> None:
         """Append the rows of a commit to each table, and finish the commit.
@@ -63,6 +67,7 @@ class Landing:
                 claims = newest
             else:
                 inbox.finish(commit.number, tables)
+                self._reports.note(batches.values())
                 return
 
     def recover(self, inbox: Inbox) -> None:

@@ -1,12 +1,13 @@
 """The receiver: takes messages from the broker, and passes them to the store through bounded queues.
 
-Five tasks run together:
+Six tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask for updates (fleet.publishing.sync)
     freshness signs the timestamp of pushes anew before it expires (fleet.publishing.freshness)
     renewals  answers vehicles that ask for a new certificate (fleet.admin.renewal)
+    roster    keeps the lake's table of vehicles up to date (fleet.receiving.roster)
 
 Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
 (fleet.receiving.fair_queue).  If the whole queue is full, the link takes no more messages, and MQTT's Receive Maximum
@@ -39,6 +40,7 @@ from fleet.receiving.allowance import Allowance
 from fleet.receiving.fair_queue import FairQueue
 from fleet.receiving.message import Message
 from fleet.receiving.requests import Requests
+from fleet.receiving.roster import Roster
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
@@ -50,6 +52,9 @@ RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
 
 FRESH_S: Final = 3_600.0
 """The interval at which the receiver looks whether the timestamp of pushes must be signed anew."""
+
+ROSTER_S: Final = 10.0
+"""The pause between two looks at the registry.  A look costs one `stat` while nothing has changed."""
 
 _log = structlog.get_logger()
 
@@ -70,11 +75,12 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
 class Receiver:
     """Receives the batches of `share` from the broker at `endpoint`, and stores them in `store`."""
 
-    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
+    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store, roster: Roster) -> None:
         self._fleet = fleet
         self._endpoint = endpoint
         self._share = share
         self._store = store
+        self._roster = roster
         self._batches = FairQueue(store.costs)
         self._requests = Requests()
         self._renewal_requests = Requests()
@@ -100,6 +106,7 @@ class Receiver:
                     tasks.create_task(self._answer_requests(), name="answers"),
                     tasks.create_task(self._renew_certificates(), name="renewals"),
                     tasks.create_task(self._stay_fresh(), name="freshness"),
+                    tasks.create_task(self._keep_roster(), name="roster"),
                 ]
                 # The receiver ends when the pipeline ends.  The other tasks never end by themselves.
                 await self._pipeline(stop)
@@ -264,3 +271,21 @@ class Receiver:
                         remedy="run `fleet publish`, or sign a new root (docs/keys.md)",
                     )
             await asyncio.sleep(FRESH_S)
+
+    # ---------------------------------------------------------------- roster
+
+    async def _keep_roster(self) -> None:
+        failing = False
+        while True:
+            try:
+                rows = await asyncio.to_thread(self._roster.update)
+            except (Transient, Permanent) as error:
+                # The table of vehicles serves questions only, so telemetry goes on without it.
+                if not failing:
+                    _log.error("vehicles_not_updated", reason=str(error))
+                failing = True
+            else:
+                failing = False
+                if rows:
+                    _log.info("vehicles_updated", vehicles=rows)
+            await asyncio.sleep(ROSTER_S)

@@ -13,6 +13,7 @@ from fleet.receiving.inbox import Inbox
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.receiver import RETRY, Receiver, endpoint_of
 from fleet.receiving.reconcile import open_lake, reconcile
+from fleet.receiving.roster import Roster
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.receiving.totals import Totals
@@ -42,13 +43,19 @@ def receive(
     a signal comes while the lake or the disk refuses.  Batches in the inbox then reach the lake after the next start.
     """
     store = _open_when_the_disk_allows(fleet, share, lake, accept_lake)
-    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
+    roster = Roster(Registry(fleet.vehicles), lake or own_lake(fleet), share, store.reports)
+    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store, roster)
     try:
         asyncio.run(_run_until_signalled(receiver))
     finally:
         # The store may be closed now, because asyncio.run has waited for the threads that use it.
         store.close()
     return store.totals
+
+
+def own_lake(fleet: FleetFolder) -> Location:
+    """Return the location of the lake in the fleet folder."""
+    return Location(str(fleet.lake.resolve()))
 
 
 def open_store(
@@ -66,7 +73,7 @@ def open_store(
     acks_key = read_ed25519(fleet.key("acks"))
     inbox = Inbox.open(fleet.inbox, share=str(share))
     try:
-        lake = open_lake(location or Location(str(fleet.lake.resolve())), inbox, accept=accept_lake)
+        lake = open_lake(location or own_lake(fleet), inbox, accept=accept_lake)
         missing = reconcile(inbox, lake)
         store = Store(
             inbox=inbox,

@@ -25,6 +25,7 @@ from fleet.lake.batch_key import BatchKey
 from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows, day_of
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
@@ -82,6 +83,7 @@ class Store:
     ) -> None:
         self.totals = Totals()
         self.costs = Costs()
+        self.reports = AgentReports()
         self._days = Days()
         self._forks = Forks()
         self._inbox = inbox
@@ -90,7 +92,7 @@ class Store:
         self._rejections = Rejections(quarantine)
         self._registry = registry
         self._find_key = find_key
-        self._landing = Landing(lake, find_key, self._catalogues, self._rejections, self.totals)
+        self._landing = Landing(lake, find_key, self._catalogues, self._rejections, self.totals, reports=self.reports)
         self._acks_key = acks_key
         self._to_land: tuple[Commit, dict[BatchKey, BatchRows]] | None = None
         self._answers = Answers()

@@ -55,6 +55,11 @@ class FleetFolder:
         return self.root / "repository" / "targets"
 
     @property
+    def rollouts(self) -> Path:
+        """Return the folder of the staged roll-outs (`fleet.rollout.book`).  It is made by the first roll-out."""
+        return self.root / "rollouts"
+
+    @property
     def vehicles(self) -> Path:
         """Return the folder of the registry, which has one JSON file for each vehicle."""
         return self.root / "vehicles"

@@ -2,11 +2,16 @@
 
 Invariant: a batch reaches the lake only if its vehicle is in the registry and is not revoked.  A running receiver sees
 enrolments and revocations at once: each look-up compares the file's time and size, and reads a changed file again.
+
+The receiver notes the software that a vehicle reports in a file of its own.  If it rewrote the record, it could undo a
+revocation that another process writes at the same moment.
 """
 
 import fcntl
 import json
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +32,12 @@ EARLIER_CERTIFICATES: Final = 16
 Each costs a verification of every batch that no newer key signed.
 """
 
+_TICK_NS: Final = 1_000_000_000
+"""More than a tick of the clock of any file system that has modes, as a fleet folder needs."""
+
+_SOFTWARE: Final = ".software"
+"""The suffix of the file in which the reported software of a vehicle is noted."""
+
 
 class VehicleRecord(msgspec.Struct, frozen=True):
     """Holds the fleet's record of one vehicle.
@@ -35,6 +46,8 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     certificates before, newest first: the vehicle may still connect with them until they expire, and its spool may hold
     batches that it signed with their keys.  `withdrawn_serials` are the serial numbers (decimal) of certificates that
     nothing accepts any more, for example because they were on a head unit that was replaced.
+
+    `software` is the version of its software that the vehicle reported last, or "" if it has never reported one.
     """
 
     vehicle: str
@@ -47,11 +60,12 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     revoked: bool
     earlier_pems: tuple[str, ...] = ()
     withdrawn_serials: tuple[str, ...] = ()
+    software: str = ""
 
     @property
     def attributes(self) -> Attributes:
         """Return the attributes that decide which documents are for the vehicle."""
-        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year)
+        return Attributes(self.vehicle, self.brand, self.model, self.market, self.model_year, self.software)
 
     def with_certificate(self, certificate: x509.Certificate) -> "VehicleRecord":
         """Return a copy with a newer certificate.  The present one becomes the newest of the earlier ones."""
@@ -107,6 +121,20 @@ class VehicleRecord(msgspec.Struct, frozen=True):
         return tuple(keys)
 
 
+class _Listed(msgspec.Struct, frozen=True):
+    """Holds the fields of a record that decide which documents are for the vehicle."""
+
+    brand: str
+    model: str
+    market: str
+    model_year: int
+    revoked: bool
+    software: str = ""
+
+
+_listed = msgspec.json.Decoder(_Listed)
+
+
 class Registry:
     """Reads and writes the records in `folder`.  A record is parsed again only if its file has changed."""
 
@@ -149,7 +177,8 @@ class Registry:
             return None
         path = self._path(vehicle)
         try:
-            return _parse(path)
+            record = _parse(path)
+            return msgspec.structs.replace(record, software=self._software(vehicle) or record.software)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -158,6 +187,73 @@ class Registry:
     def names(self) -> list[str]:
         """Return the pseudonyms of all vehicles that were ever enrolled, in order."""
         return sorted(path.stem for path in self._folder.glob("*.json") if is_vehicle(path.stem))
+
+    def recorded_us(self) -> dict[str, int]:
+        """Return when the record of each vehicle, or its software, last changed: µs of Unix time.  Nothing is parsed.
+
+        Raises: Permanent if the folder cannot be read.
+        """
+        try:
+            times: dict[str, dict[str, int]] = {".json": {}, _SOFTWARE: {}}
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    name, _, suffix = entry.name.partition(".")
+                    if f".{suffix}" in times and is_vehicle(name):
+                        times[f".{suffix}"][name] = entry.stat().st_mtime_ns // 1_000
+        except OSError as error:
+            raise _unreadable(self._folder, error) from error
+        return {name: max(changed, times[_SOFTWARE].get(name, 0)) for name, changed in times[".json"].items()}
+
+    def stamp(self) -> object:
+        """Return a value that changes whenever a record is added, changed or removed, or None just after a change.
+
+        Raises: Permanent if the folder cannot be read.
+        """
+        try:
+            status = self._folder.stat()
+        except OSError as error:
+            raise _unreadable(self._folder, error) from error
+        # Each record is written to a new file that is renamed, which changes the time of the folder.  Two changes may
+        # fall into one tick of the file system's clock, so the time tells nothing until the tick has certainly passed.
+        settled = abs(time.time_ns() - status.st_mtime_ns) > _TICK_NS
+        return (status.st_mtime_ns, status.st_ino) if settled else None
+
+    def enrolled(self) -> Iterator[Attributes | Permanent]:
+        """Yield the attributes of each vehicle that is enrolled and not revoked, in the order of their names.
+
+        A record that cannot be read yields its error instead.  This is some five times faster than `read` for each of
+        `names`, because no path object and no certificate is made, and nothing is kept.
+        """
+        folder = os.fspath(self._folder)
+        with os.scandir(folder) as entries:
+            files = {entry.name for entry in entries}
+        for vehicle in sorted(name.removesuffix(".json") for name in files if name.endswith(".json")):
+            if not is_vehicle(vehicle):
+                continue
+            path = f"{folder}/{vehicle}"
+            try:
+                listed = _listed.decode(_content(f"{path}.json"))
+                noted = _content(path + _SOFTWARE).decode() if vehicle + _SOFTWARE in files else ""
+            except FileNotFoundError:
+                continue  # The record was deleted meanwhile.
+            except OSError as error:
+                yield _unreadable(Path(f"{path}.json"), error)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                yield _damaged(Path(f"{path}.json"), error)
+            else:
+                if not listed.revoked:
+                    yield Attributes(
+                        vehicle,
+                        listed.brand,
+                        listed.model,
+                        listed.market,
+                        listed.model_year,
+                        noted or listed.software,
+                    )
+
+    def note_software(self, vehicle: str, software: str) -> None:
+        """Store durably which version of its software the enrolled `vehicle` reports."""
+        write_file(self._path(vehicle).with_suffix(_SOFTWARE), software.encode())
 
     def add(self, record: VehicleRecord) -> None:
         """Store `record` durably.  It replaces an earlier record of the same vehicle."""
@@ -196,20 +292,35 @@ class Registry:
     def _mark(self, vehicle: str, *, revoked: bool) -> VehicleRecord:
         return self.change(vehicle, lambda record: msgspec.structs.replace(record, revoked=revoked))
 
+    def _software(self, vehicle: str) -> str:
+        try:
+            return self._path(vehicle).with_suffix(_SOFTWARE).read_text()
+        except FileNotFoundError:
+            return ""
+
     def _path(self, vehicle: str) -> Path:
         return self._folder / f"{vehicle}.json"
 
 
 def _unreadable(path: Path, error: OSError) -> Permanent:
-    return Permanent(
-        f"The vehicle's record {path} cannot be read ({error.strerror}). Check its permissions and the disk."
-    )
+    return Permanent(f"The registry's {path} cannot be read ({error.strerror}). Check its permissions and the disk.")
 
 
 def _parse(path: Path) -> VehicleRecord:
     try:
         return msgspec.json.decode(path.read_bytes(), type=VehicleRecord)
     except msgspec.DecodeError as error:
-        raise Permanent(
-            f"The vehicle's record {path} is damaged ({error}). Restore the file from the fleet's backup."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> Permanent:
+    return Permanent(f"The vehicle's record {path} is damaged ({error}). Restore the file from the fleet's backup.")
+
+
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # No record has more than a few kB.
+        return os.read(descriptor, 1 << 20)
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,8 @@ from tests.agent.car import command as program
 
 
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["receive"], ["compact"], ["query"]]
+    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["status"], ["receive"], ["compact"], ["query"]]
+    commands += [["rollout", action] for action in ("start", "status", "run", "step", "pause", "resume", "back")]
     questions = [["query", question] for question in (*QUESTIONS, "sql")]
     for command in commands + questions:
         with pytest.raises(SystemExit) as leaving:
@@ -58,6 +59,10 @@ def test_a_fleet_is_made_and_a_vehicle_enrolled_and_revoked(tmp_path: Path, caps
         ["query", "latest", "--limit", "0"],
         ["query", "latest", "--limit", "9" * 30],
         ["publish", "--broker", "here"],
+        ["rollout"],
+        ["rollout", "start", "--broker", "here"],
+        ["rollout", "run", "--every", "0"],
+        ["status", "--limit", "-1"],
         ["publish", "--expiry-days", "0"],
         ["publish", "--expiry-days", "-4"],
         ["enrol", "--out", "car", "--days", "999999999"],

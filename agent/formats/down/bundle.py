@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import Permanent, Untrusted
 from agent.formats import push_pb2
+from agent.formats.down.audience import VALUE_CHARS
 from agent.formats.topics import is_vehicle
 
 FORMAT: Final = 1
@@ -63,6 +64,7 @@ class SyncRequest(msgspec.Struct, frozen=True):
     `held` has the versions of the TUF metadata that the vehicle holds.  `applied` is the version of the TUF targets in
     force, or 0 if there is none.  `refused` is the newest version of the targets that the vehicle verified but could
     not use, or 0 if there is none.  `have` has the hash prefixes of the target files that the vehicle holds.
+    `software` is the version of the vehicle's software, which decides which documents are for it; "" means not known.
     """
 
     vehicle: str
@@ -70,6 +72,7 @@ class SyncRequest(msgspec.Struct, frozen=True):
     applied: int = 0
     refused: int = 0
     have: tuple[bytes, ...] = ()
+    software: str = ""
 
 
 def have(content: bytes) -> bytes:
@@ -93,6 +96,7 @@ def build_request(request: SyncRequest) -> bytes:
         refused=request.refused,
         # A file that is not named is sent again, so a limit here makes only the answer larger.
         have=request.have[:HAVE_FILES],
+        software=request.software,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -115,6 +119,8 @@ def parse_request(payload: bytes) -> SyncRequest:
             f"The sync request must list at most {HAVE_FILES} held files, and name each by {HAVE_BYTES} bytes of its "
             "hash."
         )
+    if len(message.software) > VALUE_CHARS or not message.software.isprintable():
+        raise Untrusted(f"The sync request names software {message.software[:60]!r}, which is no version.")
     held = message.held
     return SyncRequest(
         vehicle=message.vehicle,
@@ -122,6 +128,7 @@ def parse_request(payload: bytes) -> SyncRequest:
         applied=message.applied,
         refused=message.refused,
         have=tuple(message.have),
+        software=message.software,
     )
 
 

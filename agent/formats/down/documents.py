@@ -21,7 +21,7 @@ from agent.formats.down.audience import Attributes
 from agent.formats.down.authorities import DOCUMENT_BYTES as AUTHORITIES_BYTES
 from agent.formats.down.authorities import parse_authorities
 from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
-from agent.formats.down.campaign import parse_campaign, refuse_same_name
+from agent.formats.down.campaign import parse_campaign, refuse_costly_globs, refuse_same_name
 from agent.formats.down.evaluation import check_toggles, for_vehicle, vehicle_context
 from agent.formats.down.recipient import DOCUMENT_BYTES as RECIPIENT_BYTES
 from agent.formats.down.recipient import parse_recipient
@@ -145,6 +145,7 @@ def _check_toggles(release: Documents, vehicle: Attributes | None) -> None:
 
 def _check_campaigns(release: Documents, _: Attributes | None) -> None:
     refuse_same_name((document.source, document.value) for document in release[CAMPAIGN.name])
+    refuse_costly_globs((document.source, document.value) for document in release[CAMPAIGN.name])
 
 
 def _check_nothing(_: Documents, __: Attributes | None) -> None:

@@ -105,12 +105,8 @@ class Collector:
     async def _set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         async with self._turn:
             await self._carry_out(self._batcher.flush())
-            known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
-            self._campaigns = {
-                campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
-                for campaign in campaigns
-                if not campaign.suspended
-            }
+            # Resolving globs over thousands of signals takes seconds, in which the event loop must go on.
+            self._campaigns = await asyncio.to_thread(self._collectors, campaigns)
             self._holdings.put_in_force(self._campaigns)
             self._batcher = self._new_batcher()
             # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
@@ -118,6 +114,15 @@ class Collector:
             self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
             await asyncio.to_thread(self._describe)
             return dict(self.frames)
+
+    def _collectors(self, campaigns: Sequence[Campaign]) -> dict[str, CampaignCollector]:
+        """Return the collectors of `campaigns` by name; those of unchanged campaigns go on."""
+        known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
+        return {
+            campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
+            for campaign in campaigns
+            if not campaign.suspended
+        }
 
     def _describe(self) -> None:
         self._outbox.describe(

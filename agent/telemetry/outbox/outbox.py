@@ -137,14 +137,15 @@ class Outbox:
         `resume_points` has, for each campaign, the resume points to store together with the campaign's window.
         """
         for window, priority in windows:
-            open_window = self._open.pop(window.campaign, None) or OpenWindow()
+            known = self._open.pop(window.campaign, None)
+            open_window = known or OpenWindow()
             if window.samples:
                 catalogue = self._references.of(window) if self._references is not None else None
                 named = replace(window, id=open_window.id) if open_window.checkpoints else window
                 bodies = self._packer.pack_window(named, priority, open_window.id, catalogue)
                 points = (resume_points or {}).get(window.campaign, {})
-                kept = min(open_window.samples, window.samples)
-                self._parcels.enqueue(Parcel(bodies, points, open_window.checkpoints, kept))
+                checkpoints = None if known is None else known.checkpoints
+                self._parcels.enqueue(Parcel(bodies, points, checkpoints, min(open_window.samples, window.samples)))
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:

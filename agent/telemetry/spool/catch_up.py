@@ -92,7 +92,9 @@ class CatchUp:
             if entry.key not in misfits.held and entry.key not in misfits.refused
         }
         closes = frozenset(note.windows)
-        with self._transactions.storing(note.token, contents, closes=closes, dropped=dropped) as index:
+        with self._transactions.storing(
+            note.token, contents, closes=closes, dropped=dropped, held=misfits.held
+        ) as index:
             record(index, note)
             now = index.boots.note(self._clock())
             for entry, batch in zip(entries, waiting, strict=True):

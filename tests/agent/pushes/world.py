@@ -11,7 +11,7 @@ import msgspec
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
-from agent.formats.down.audience import EVERYONE, Attributes, AudienceLists
+from agent.formats.down.audience import EVERYONE, Attributes, Audience
 from agent.formats.down.bundle import SyncRequest, Versions, build_bundle, parse_bundle
 from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
@@ -50,6 +50,15 @@ class Fleet:
         self._documents = path / "documents"
         self._documents.mkdir()
 
+    @classmethod
+    def of(cls, folder: FleetFolder) -> "Fleet":
+        """Return the fleet in a folder that exists already, with its keys."""
+        fleet = cls.__new__(cls)
+        fleet.folder = folder
+        fleet._documents = folder.root / "documents"
+        fleet._documents.mkdir(exist_ok=True)
+        return fleet
+
     @property
     def root(self) -> bytes:
         return (self.folder.metadata / "1.root.json").read_bytes()
@@ -61,7 +70,7 @@ class Fleet:
         self,
         flags: bytes | None = None,
         *campaigns: bytes,
-        audience: AudienceLists = EVERYONE,
+        audience: Audience = EVERYONE,
         now: datetime = NOW,
         expiry_days: int = 90,
     ) -> Published:
@@ -81,7 +90,7 @@ class Fleet:
         )
 
     def bundle(self, held: Versions = NOTHING, vehicle: Attributes = VEHICLE) -> bytes:
-        return Bundles(self.folder).answer(SyncRequest(vehicle.vehicle, held))
+        return Bundles(self.folder).answer(SyncRequest(vehicle.vehicle, held, software=vehicle.software))
 
     def files(self, held: Versions = NOTHING) -> dict[str, bytes]:
         return parse_bundle(self.bundle(held))

@@ -218,7 +218,7 @@ def test_a_publication_says_which_vehicles_it_reaches(
 
     def publish_for(*audience: str) -> dict[str, Any]:
         options = [word for each in audience for word in ("--audience", each)]
-        command(fleet, "--toggles", str(tmp_path / "t.json"), *options)
+        command(fleet, "--yes", "--toggles", str(tmp_path / "t.json"), *options)
         return dict(json.loads(capsys.readouterr().out))
 
     for audience, reached in (
@@ -245,7 +245,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
         (f"vehicle={names[3]}", f"The documents are for 1 of 12 enrolled vehicles: {names[3]}."),
         ("brand=aria", "The documents are for none of the 12 enrolled vehicles. Check --audience."),
     ):
-        command(fleet, "--toggles", str(tmp_path / "t.json"), "--audience", audience, json=False)
+        command(fleet, "--yes", "--toggles", str(tmp_path / "t.json"), "--audience", audience, json=False)
         shown = capsys.readouterr()
         assert shown.out.splitlines()[-1] == words
         assert "ffffffff" in shown.err

@@ -166,8 +166,9 @@ def test_the_flag_at_fault_is_named() -> None:
 def test_references_cannot_multiply() -> None:
     evaluators: dict[str, Any] = {f"e{level}": {"and": [{"$ref": f"e{level + 1}"}] * 10} for level in range(10)}
     evaluators["e10"] = {"var": "x"}
-    with pytest.raises(Permanent, match=str(NODES)):
+    with pytest.raises(Permanent, match=str(NODES)) as error:
         parse_toggles(document({"if": [{"$ref": "e0"}, "on"]}, **{"$evaluators": evaluators}), "t.json")
+    assert str(error.value).count("$ref") == 2  # the innermost reference, and the remedy
 
 
 @pytest.mark.parametrize(
