@@ -58,7 +58,7 @@ class Agent:
                         group.create_task(parts.link.run(parts.online), name="link"),
                         group.create_task(parts.applier.watch_trials(settings.pushes.trial_s), name="trials"),
                         group.create_task(parts.flags.run(), name="flags"),
-                        group.create_task(parts.toggles.counts.run(self._report), name="toggle_counts"),
+                        group.create_task(parts.counts.run(self._report), name="counts"),
                         group.create_task(parts.outbox.run(), name="outbox"),
                         group.create_task(parts.listeners.run(), name="listeners"),
                         group.create_task(self._watchdog(), name="watchdog"),

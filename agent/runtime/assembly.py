@@ -24,6 +24,7 @@ from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
 from agent.serve.addresses import LoopbackPort, RuntimeSocket
 from agent.serve.current_flags import CurrentFlags
+from agent.serve.evaluation_counts import EvaluationCounts
 from agent.serve.feature_clock import FeatureClock
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.http import Server
@@ -65,7 +66,7 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     holders: Sequence[Holder]
     applier: Applier
     flags: CurrentFlags
-    toggles: ToggleService
+    counts: EvaluationCounts
     online: Online
     link: LinkKeeper
     listeners: Listeners
@@ -143,7 +144,7 @@ def assemble(
         holders=holders,
         applier=applier,
         flags=flags,
-        toggles=toggles,
+        counts=toggles.counts,
         online=Online(identity.vehicle, uplink, applier),
         link=link,
         listeners=listeners,

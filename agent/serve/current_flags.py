@@ -98,14 +98,18 @@ class CurrentFlags:
         """Follow the time.  Runs until cancelled."""
         while True:
             await asyncio.sleep(check_s)
-            before = self._in_force
-            if before is None or before.toggles is None or not before.toggles.validities:
-                continue
-            after = await whole(asyncio.to_thread(self._renew, before))
-            # A release may have switched meanwhile.  Its flags are those of the present moment already.
-            if after is not None and self._in_force is before:
-                self.switch(after)
-                log.info("flags_changed_with_time", flags=_names_of_changes(before.states, after.states))
+            await self.follow_time()
+
+    async def follow_time(self) -> None:
+        """Make the changes that the time has brought since the latest switch, if any."""
+        before = self._in_force
+        if before is None or before.toggles is None or not before.toggles.validities:
+            return
+        after = await whole(asyncio.to_thread(self._renew, before))
+        # A release may have switched meanwhile.  Its flags are those of the present moment already.
+        if after is not None and self._in_force is before:
+            self.switch(after)
+            log.info("flags_changed_with_time", flags=_names_of_changes(before.states, after.states))
 
     def _renew(self, before: Flags) -> Flags | None:
         """Write the file with `before` as it is now, and return it, or None if there is nothing to change."""

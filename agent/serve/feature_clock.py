@@ -16,6 +16,7 @@ switched off does not count.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,7 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 class FeatureClock:
-    """Reads the time.  The methods block, because they may write the file; call them from one thread at a time."""
+    """Reads the time.  Any thread may ask; the call blocks while the file is written."""
 
     def __init__(self, file: Path, read: Callable[[], Clock], signed_s: Callable[[], int], built_s: int) -> None:
         """Store progress in `file`.  `read` reads the clocks of the machine.
@@ -52,9 +53,14 @@ class FeatureClock:
         self._built_s = built_s
         self._stored = _read_progress(file)
         self._progress = self._stored
+        self._lock = threading.Lock()
 
     def read(self) -> Moment:
         """Return the present moment."""
+        with self._lock:
+            return self._moment()
+
+    def _moment(self) -> Moment:
         now, signed_s = self._read(), self._signed_s()
         before = self._progress
         certain_s = float(max(signed_s, self._built_s))

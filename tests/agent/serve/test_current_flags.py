@@ -44,12 +44,10 @@ class Car:
         self.flags.switch(flags)
         return flags
 
-    async def wait_until(self, moment: Moment) -> None:
-        """Let the time become `moment`, and wait until the flags have followed it."""
+    def wait_until(self, moment: Moment) -> None:
+        """Let the time become `moment`, and let the flags follow it."""
         self.moment = moment
-        running = asyncio.create_task(self.flags.run(0.001))
-        await asyncio.sleep(0.05)
-        running.cancel()
+        asyncio.run(self.flags.follow_time())
 
     @property
     def by_ofrep(self) -> Any:
@@ -70,9 +68,9 @@ def car(tmp_path: Path) -> Car:
 def test_a_feature_ends_by_itself_in_ofrep_and_in_the_file(car: Car) -> None:
     car.publish(FEATURE)
     assert (car.by_ofrep, car.in_file) == ("demo", "by rule")
-    asyncio.run(car.wait_until(at(35)))
+    car.wait_until(at(35))
     assert (car.by_ofrep, car.in_file) == ("demo", "by rule")  # in its grace time
-    asyncio.run(car.wait_until(at(44)))
+    car.wait_until(at(44))
     assert (car.by_ofrep, car.in_file) == ("off", "off")
 
 
@@ -80,7 +78,7 @@ def test_a_feature_begins_by_itself(car: Car) -> None:
     car.moment = at(-1)
     car.publish(FEATURE)
     assert (car.by_ofrep, car.in_file) == ("off", "off")
-    asyncio.run(car.wait_until(at(0)))
+    car.wait_until(at(0))
     assert (car.by_ofrep, car.in_file) == ("demo", "by rule")
 
 
@@ -88,14 +86,14 @@ def test_contact_with_the_fleet_after_the_end_ends_the_grace_time(car: Car) -> N
     car.moment = at(31)
     car.publish(FEATURE)
     assert car.by_ofrep == "demo"
-    asyncio.run(car.wait_until(at(31, signed=31)))
+    car.wait_until(at(31, signed=31))
     assert (car.by_ofrep, car.in_file) == ("off", "off")
 
 
 def test_a_full_disk_does_not_prolong_a_feature(car: Car) -> None:
     car.publish(FEATURE)
     car.file.refuses = True
-    asyncio.run(car.wait_until(at(44)))
+    car.wait_until(at(44))
     assert car.by_ofrep == "off"
     assert not car.file.path.exists()
 
@@ -104,7 +102,7 @@ def test_a_release_that_has_written_its_file_is_not_overwritten_by_the_time(car:
     car.publish(FEATURE)
     new = car.flags.prepare(parse_toggles(document(flag({}, defaultVariant="demo")), "t.json"))
     car.flags.write(new)
-    asyncio.run(car.wait_until(at(44)))
+    car.wait_until(at(44))
     assert (car.by_ofrep, car.in_file) == ("demo", "demo")  # OFREP still has the feature, by its rule
     car.flags.switch(new)
     assert (car.by_ofrep, car.in_file) == ("demo", "demo")
@@ -112,11 +110,11 @@ def test_a_release_that_has_written_its_file_is_not_overwritten_by_the_time(car:
 
 def test_a_release_that_is_taken_back_follows_the_time_again(car: Car) -> None:
     old = car.publish(FEATURE)
-    asyncio.run(car.wait_until(at(44)))
+    car.wait_until(at(44))
     car.flags.write(car.flags.prepare(parse_toggles(document(flag({})), "t.json")))
     car.flags.write(old)  # the state of the time before the end
     assert car.in_file == "by rule"
-    asyncio.run(car.wait_until(at(44)))
+    car.wait_until(at(44))
     assert (car.by_ofrep, car.in_file) == ("off", "off")
 
 
@@ -129,12 +127,7 @@ def test_flags_without_terms_ask_for_no_time(tmp_path: Path) -> None:
     flags.write(prepared)
     flags.switch(prepared)
 
-    async def drive() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await flags.run(0.001)
-
-    asyncio.run(drive())
+    asyncio.run(flags.follow_time())
 
 
 def test_the_tag_changes_exactly_when_the_definition_does(car: Car) -> None:

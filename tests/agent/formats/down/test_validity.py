@@ -11,7 +11,7 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import Evaluator
 from agent.formats.down.toggles import parse_toggles
-from agent.formats.down.validity import Moment, Validity, resolved_at, states_at
+from agent.formats.down.validity import _NAMES, Moment, Validity, resolved_at, states_at
 
 DAY_S = 86_400
 START_S, END_S = 1_764_547_200, 1_764_547_200 + 30 * DAY_S  # 2025-12-01 and 2025-12-31
@@ -163,3 +163,29 @@ def test_an_uncertain_time_never_switches_a_feature_on(
     if unsure == "on":
         assert validity.state_at(Moment(certain, certain, signed)).feature == "on"
         assert validity.state_at(Moment(certain + more, certain + more, signed)).feature == "on"
+
+
+EDGES = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59")
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(),
+    st.sampled_from(["on", "off", "keep", "default", "2025-12-01T00:00:00Z", *EDGES]),
+    st.text(max_size=10),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@given(st.dictionaries(st.sampled_from(list(_NAMES)), VALUES), st.booleans())
+def test_any_terms_are_refused_by_name_or_can_be_carried_out(terms: dict[str, Any], ruled: bool) -> None:
+    try:
+        toggles = parse_toggles(document(flag(terms, targeting=RULE if ruled else None)), "t.json")
+    except Permanent as error:
+        assert str(error).startswith("t.json: ")
+        return
+    seen = set()
+    for days in (-(10**6), -1, 0, 31, 100, 10**6):
+        resolved = resolved_at(toggles.resolved, toggles.validities, states_at(toggles.validities, at(days)))
+        seen.add(Evaluator(toggles.__class__(toggles.kinds, toggles.disabled, resolved)).evaluate("f0", {}).variant)
+    assert seen <= {"on", "off", "demo"}
