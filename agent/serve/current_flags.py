@@ -23,7 +23,7 @@ import structlog
 from agent.errors import Transient
 from agent.formats.down.evaluation import Evaluator, for_vehicle
 from agent.formats.down.toggles import Toggles
-from agent.formats.down.validity import Moment, State, resolved_at, states_at
+from agent.formats.down.validity import Moment, State, Validity, resolved_at, states_at, validities_in
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.system.tasks import whole
@@ -37,11 +37,12 @@ log = structlog.get_logger()
 class Flags(msgspec.Struct, frozen=True):
     """A flag definition for this vehicle at one moment.  `toggles` is None if there are no flags.
 
-    `toggles` is that of every moment, and `states` has the state of each flag with terms.  `content` goes to flagd's
-    file, and `tag` names it.
+    `toggles`, and the terms in `validities`, are those of every moment.  `states` has the state of each flag with terms.
+    `content` goes to flagd's file, and `tag` names it.
     """
 
     toggles: Toggles | None
+    validities: Mapping[str, Validity]
     states: Mapping[str, State]
     content: bytes | None
     evaluator: Evaluator | None
@@ -73,9 +74,12 @@ class CurrentFlags:
         Raises: Permanent if the evaluator refuses them.
         """
         if toggles is None:
-            return Flags(None, {}, None, None, "")
+            return Flags(None, {}, {}, None, None, "")
         # OFREP and the file share one form of the rules, so that both give an app the same answer.
-        return self._at_present(for_vehicle(toggles, self._service.attributes))
+        own = for_vehicle(toggles, self._service.attributes)
+        validities = validities_in(own.resolved)
+        # Without terms, nothing depends on the time, and the clock is not asked.
+        return _at(own, validities, states_at(validities, self._now()) if validities else {})
 
     def write(self, flags: Flags) -> None:
         """Write flagd's file.  Blocking.  Raises: Transient if the disk refuses; the file then keeps its content."""
@@ -103,7 +107,7 @@ class CurrentFlags:
     async def follow_time(self) -> None:
         """Make the changes that the time has brought since the latest switch, if any."""
         before = self._in_force
-        if before is None or before.toggles is None or not before.toggles.validities:
+        if before is None or not before.validities:
             return
         after = await whole(asyncio.to_thread(self._renew, before))
         # A release may have switched meanwhile.  Its flags are those of the present moment already.
@@ -115,11 +119,11 @@ class CurrentFlags:
         """Write the file with `before` as it is now, and return it, or None if there is nothing to change."""
         toggles = before.toggles
         assert toggles is not None
-        states = states_at(toggles.validities, self._now())
+        states = states_at(before.validities, self._now())
         written = self._written
         if states == before.states and (written is None or written.states == states):
             return None
-        after = self._at_present(toggles)
+        after = _at(toggles, before.validities, states)
         with self._lock:
             if self._written is not None:
                 if self._written.toggles is not toggles:
@@ -134,13 +138,13 @@ class CurrentFlags:
                     self._written = None
         return after
 
-    def _at_present(self, toggles: Toggles) -> Flags:
-        """Return `toggles`, whose rules are those of this vehicle, as they are at the present moment."""
-        states = states_at(toggles.validities, self._now()) if toggles.validities else {}
-        resolved = resolved_at(toggles.resolved, toggles.validities, states)
-        content = resolved.encode()
-        evaluator = Evaluator(msgspec.structs.replace(toggles, resolved=resolved))
-        return Flags(toggles, states, content, evaluator, hashlib.sha256(content).hexdigest()[:32])
+
+def _at(toggles: Toggles, validities: Mapping[str, Validity], states: Mapping[str, State]) -> Flags:
+    """Return `toggles`, whose rules are those of this vehicle, as they are in `states`."""
+    resolved = resolved_at(toggles.resolved, validities, states)
+    content = resolved.encode()
+    evaluator = Evaluator(msgspec.structs.replace(toggles, resolved=resolved))
+    return Flags(toggles, validities, states, content, evaluator, hashlib.sha256(content).hexdigest()[:32])
 
 
 def _names_of_changes(before: Mapping[str, State], after: Mapping[str, State]) -> list[str]:

@@ -20,7 +20,7 @@ from agent.errors import Permanent
 from agent.formats.down.rule_cost import check_costs
 from agent.formats.down.strict import read_object
 from agent.formats.down.targeting import SAFE_INTEGER, Rules, outcomes
-from agent.formats.down.validity import Validity, read_validity, refuse_in_set
+from agent.formats.down.validity import read_validity, refuse_in_set
 
 DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  A bundle has a limit as well, but a message about it cannot name the document."""
@@ -41,13 +41,12 @@ class Toggles(msgspec.Struct, frozen=True):
     """A valid flag definition.
 
     `kinds` has the kind of each flag by key, `disabled` has the keys of disabled flags, and `resolved` is the JSON text
-    for the evaluator.  `validities` has the terms of the flags that depend on the time.
+    for the evaluator.
     """
 
     kinds: Mapping[str, FlagKind]
     disabled: frozenset[str]
     resolved: str
-    validities: Mapping[str, Validity] = {}
 
 
 def parse_toggles(document: bytes, source: str) -> Toggles:
@@ -72,20 +71,18 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     kinds: dict[str, FlagKind] = {}
     disabled: set[str] = set()
     resolved: dict[str, Any] = {}
-    validities: dict[str, Validity] = {}
     for key, flag in flags.items():
         where = f"{source}: flag {key!r}"
         kinds[key], resolved[key] = _flag(key, flag, rules, where)
-        validity = read_validity(resolved[key], where)
-        if validity is not None:
-            validities[key] = validity
+        # The terms stay in the metadata, where the vehicle reads them again (`validities_in`).
+        read_validity(resolved[key], where)
         # A disabled flag is validated like any other, because enabling it changes one word of the document.
         if flag["state"] == "DISABLED":
             disabled.add(key)
     check_costs({key: flag["targeting"] for key, flag in resolved.items() if "targeting" in flag}, source)
     # The text for the evaluator has only checked properties: unknown properties and `$evaluators` are left out.
     text = json.dumps({"flags": resolved, "metadata": metadata})
-    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text, validities=validities)
+    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)
 
 
 def _check_metadata(metadata: object, where: str) -> None:

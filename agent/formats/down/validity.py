@@ -123,6 +123,15 @@ def read_validity(flag: Mapping[str, Any], where: str) -> Validity | None:
     return validity
 
 
+def validities_in(resolved: str) -> dict[str, Validity]:
+    """Return the terms of each flag that has any, by key; `resolved` is the JSON text of a checked definition.
+
+    Raises: Permanent, as `read_validity` does.
+    """
+    flags = json.loads(resolved)["flags"].items()
+    return {key: found for key, flag in flags if (found := read_validity(flag, f"flag {key!r}")) is not None}
+
+
 def refuse_in_set(metadata: Mapping[str, Any], where: str) -> None:
     """Raise Permanent if `metadata`, which is that of a whole document, has terms."""
     for name in metadata:

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.formats.down.evaluation import vehicle_context
 from agent.formats.down.toggles import parse_toggles
-from agent.formats.down.validity import _NAMES, Moment, states_at
+from agent.formats.down.validity import _NAMES, Moment, states_at, validities_in
 from agent.serve.toggles import ToggleService
 from tests.agent.serve.serving import serving
 from tests.agent.serve.test_changes import FLAGS
@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def test_the_sample_of_features_on_demand_is_valid_and_uses_every_term() -> None:
     (sample,) = blocks("json")
     toggles = parse_toggles(sample.encode(), "docs/toggles.md")
-    states = states_at(toggles.validities, Moment(1_790_000_000, 1_790_000_000, 1_790_000_000))
+    states = states_at(validities_in(toggles.resolved), Moment(1_790_000_000, 1_790_000_000, 1_790_000_000))
     assert states["heated-seats"].feature == "before"
     assert all(f'"{name}"' in sample and f"| `{name}` |" in TEXT for name in _NAMES)
 

@@ -11,7 +11,7 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import Evaluator
 from agent.formats.down.toggles import parse_toggles
-from agent.formats.down.validity import _NAMES, Moment, Validity, resolved_at, states_at
+from agent.formats.down.validity import _NAMES, Moment, Validity, resolved_at, states_at, validities_in
 
 DAY_S = 86_400
 START_S, END_S = 1_764_547_200, 1_764_547_200 + 30 * DAY_S  # 2025-12-01 and 2025-12-31
@@ -45,7 +45,8 @@ def at(days: float, *, possible: float | None = None, signed: float = -1) -> Mom
 def answer(flag: dict[str, Any], moment: Moment, context: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
     """Return what an app gets at `moment`: the variant, and the metadata that tell the state."""
     toggles = parse_toggles(document(flag), "t.json")
-    resolved = resolved_at(toggles.resolved, toggles.validities, states_at(toggles.validities, moment))
+    validities = validities_in(toggles.resolved)
+    resolved = resolved_at(toggles.resolved, validities, states_at(validities, moment))
     found = Evaluator(toggles.__class__(toggles.kinds, toggles.disabled, resolved)).evaluate("f0", context or {})
     return found.variant, {key: value for key, value in found.metadata.items() if key.endswith(".state")}
 
@@ -100,7 +101,7 @@ def test_a_stale_toggle_gives_its_default_or_is_kept() -> None:
 
 def test_a_document_without_terms_keeps_its_text() -> None:
     toggles = parse_toggles(document(flag({"owner": "hmi"}, targeting=RULE)), "t.json")
-    assert toggles.validities == {}
+    assert validities_in(toggles.resolved) == {}
     assert resolved_at(toggles.resolved, {}, {}) is toggles.resolved
 
 
@@ -186,6 +187,7 @@ def test_any_terms_are_refused_by_name_or_can_be_carried_out(terms: dict[str, An
         return
     seen = set()
     for days in (-(10**6), -1, 0, 31, 100, 10**6):
-        resolved = resolved_at(toggles.resolved, toggles.validities, states_at(toggles.validities, at(days)))
+        validities = validities_in(toggles.resolved)
+        resolved = resolved_at(toggles.resolved, validities, states_at(validities, at(days)))
         seen.add(Evaluator(toggles.__class__(toggles.kinds, toggles.disabled, resolved)).evaluate("f0", {}).variant)
     assert seen <= {"on", "off", "demo"}
