@@ -37,7 +37,7 @@ log = structlog.get_logger()
 class Flags(msgspec.Struct, frozen=True):
     """A flag definition for this vehicle at one moment.  `toggles` is None if there are no flags.
 
-    `toggles`, and the terms in `validities`, are those of every moment.  `states` has the state of each flag with terms.
+    `toggles` and its terms in `validities` are those of every moment.  `states` has the state of each flag with terms.
     `content` goes to flagd's file, and `tag` names it.
     """
 

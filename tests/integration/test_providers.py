@@ -64,7 +64,7 @@ def become(car: Car, agent: Agent, model: Model, number: int) -> None:
     agent.until(lambda: agent.said("agent_ready") == ready + 1, "built anew")
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 def test_both_providers_give_the_same_answers_for_200_rules_and_every_kind_of_vehicle(tmp_path: Path) -> None:
     document = definition(RULES)
     car = Car.make(tmp_path, sources="")
