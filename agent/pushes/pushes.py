@@ -112,6 +112,11 @@ class Pushes:
         """Return whether the release in force is still on trial."""
         return self._store.record.slots.trial is not None
 
+    @property
+    def signed_at_s(self) -> int:
+        """Return the Unix time of the fleet's latest signature that this vehicle has, or 0 without any."""
+        return self._store.record.time_s
+
     def current(self) -> Release | None:
         """Return the release in force, which may be on trial, or None if the vehicle's own configuration applies."""
         return self._state.release

@@ -32,8 +32,7 @@ from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
 from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
-from agent.serve.flagd_file import FlagdFile
-from agent.serve.toggles import ToggleService
+from agent.serve.current_flags import CurrentFlags
 from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
@@ -46,11 +45,10 @@ log = structlog.get_logger()
 
 def make_applier(
     pushes: Pushes,
-    toggles: ToggleService,
+    flags: CurrentFlags,
     collector: Collector,
     outbox: Outbox,
     *,
-    flagd_file: FlagdFile,
     local: Sequence[CampaignFile],
     mark: str = "",
 ) -> "Applier":
@@ -59,7 +57,7 @@ def make_applier(
     The names of all campaigns will begin with `mark`.
     """
     effects: dict[str, Effect] = {
-        TOGGLES.name: TogglesEffect(toggles, flagd_file),
+        TOGGLES.name: TogglesEffect(flags),
         CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
     }
     applier = Applier(pushes, effects, outbox)

@@ -15,7 +15,7 @@ from agent.formats.up.losses import Reason
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
 from agent.link.session import Backoff
-from agent.pushes.pushes import Pushes
+from agent.pushes.pushes import BUILT_AT_S, Pushes
 from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import Configuration
 from agent.runtime.configured_sources import make_sources, source_buses
@@ -23,6 +23,9 @@ from agent.runtime.limits import UNCONFIRMED_BYTES, Limits
 from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
 from agent.serve.addresses import LoopbackPort, RuntimeSocket
+from agent.serve.current_flags import CurrentFlags
+from agent.serve.evaluation_counts import EvaluationCounts
+from agent.serve.feature_clock import FeatureClock
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.http import Server
 from agent.serve.listeners import Listeners
@@ -62,6 +65,8 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     feeders: Sequence[Feeder]
     holders: Sequence[Holder]
     applier: Applier
+    flags: CurrentFlags
+    counts: EvaluationCounts
     online: Online
     link: LinkKeeper
     listeners: Listeners
@@ -104,9 +109,9 @@ def assemble(
         collector = Collector(tables, outbox, clock, _collector_limits(configuration, limits), holdings=holdings)
         feeders = [Feeder(source, buses, collector.feed) for source in sources]
         toggles = ToggleService(identity.attributes)
-        flagd_file = FlagdFile(configuration.runtime_folder)
+        flags = _make_flags(configuration, toggles, pushes)
         local, mark = configuration.local, configuration.loaded.mark
-        applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=local, mark=mark)
+        applier = make_applier(pushes, flags, collector, outbox, local=local, mark=mark)
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         uplink = _make_uplink(configuration, spool, clock)
         link = LinkKeeper(
@@ -138,6 +143,8 @@ def assemble(
         feeders=feeders,
         holders=holders,
         applier=applier,
+        flags=flags,
+        counts=toggles.counts,
         online=Online(identity.vehicle, uplink, applier),
         link=link,
         listeners=listeners,
@@ -186,6 +193,13 @@ def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clo
         # describe its signals itself.
         refer=configuration.settings.uplink.ack == "receiver",
     )
+
+
+def _make_flags(configuration: Configuration, toggles: ToggleService, pushes: Pushes) -> CurrentFlags:
+    clock = FeatureClock(
+        configuration.state / "feature_time.json", MachineClock().read, lambda: pushes.signed_at_s, BUILT_AT_S
+    )
+    return CurrentFlags(toggles, FlagdFile(configuration.runtime_folder), clock.read)
 
 
 def _make_listeners(

@@ -20,6 +20,7 @@ from agent.errors import Permanent
 from agent.formats.down.rule_cost import check_costs
 from agent.formats.down.strict import read_object
 from agent.formats.down.targeting import SAFE_INTEGER, Rules, outcomes
+from agent.formats.down.validity import read_validity, refuse_in_set
 
 DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  A bundle has a limit as well, but a message about it cannot name the document."""
@@ -65,6 +66,7 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
         raise Permanent(f"{source}: the flag definition has {len(flags):,} flags; at most {FLAGS:,} are allowed")
     metadata = data.get("metadata", {})
     _check_metadata(metadata, source)
+    refuse_in_set(metadata, source)
     rules = Rules(_evaluators(data, source))
     kinds: dict[str, FlagKind] = {}
     disabled: set[str] = set()
@@ -72,6 +74,8 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     for key, flag in flags.items():
         where = f"{source}: flag {key!r}"
         kinds[key], resolved[key] = _flag(key, flag, rules, where)
+        # The terms stay in the metadata, where the vehicle reads them again (`validities_in`).
+        read_validity(resolved[key], where)
         # A disabled flag is validated like any other, because enabling it changes one word of the document.
         if flag["state"] == "DISABLED":
             disabled.add(key)

@@ -14,12 +14,14 @@ from agent.pushes.pushes import Pushes
 from agent.pushes.trial import CRASHES
 from agent.runtime.apply import make_applier
 from agent.runtime.configuration import CampaignFile
+from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.collect.signal_tables import SignalTables
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
+from tests.agent.serve.serving import TODAY
 from tests.agent.telemetry.spool.depot import Depot
 
 LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
@@ -52,9 +54,8 @@ class Car:
         limits = Limits(10**9, 10**10, 1_000, 10**6)
         self.collector = Collector(SignalTables(("can0",), {}), self.depot.outbox, MachineClock(), limits)
         self.flagd_file = FileOnFullDisk(self.folder / "run")
-        self.applier = make_applier(
-            self.pushes, self.toggles, self.collector, self.depot.outbox, flagd_file=self.flagd_file, local=LOCAL
-        )
+        self.flags = CurrentFlags(self.toggles, self.flagd_file, lambda: TODAY)
+        self.applier = make_applier(self.pushes, self.flags, self.collector, self.depot.outbox, local=LOCAL)
 
     @property
     def campaigns(self) -> list[str]:
@@ -219,9 +220,7 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
 
 def test_the_campaigns_of_a_replay_have_names_of_their_own(fleet: Fleet, car: Car) -> None:
     long = "a" * 100
-    marked = make_applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL, mark="replay:"
-    )
+    marked = make_applier(car.pushes, car.flags, car.collector, car.depot.outbox, local=LOCAL, mark="replay:")
 
     async def drive() -> None:
         await marked.start()
@@ -305,9 +304,7 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
 
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
     car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
-    applier = make_applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL
-    )
+    applier = make_applier(car.pushes, car.flags, car.collector, car.depot.outbox, local=LOCAL)
     fleet.publish(toggles())
     with pytest.raises(Permanent, match=r"root\.json"):
         asyncio.run(car.pushes.offer(fleet.bundle()))
