@@ -9,6 +9,7 @@ import msgspec
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
 from agent.formats.down.evaluation import Evaluator, for_vehicle
+from agent.formats.down.toggles import union
 from agent.formats.up.columns import Event
 from agent.formats.up.limits import MAX_LABEL_CHARS
 from agent.serve.flagd_file import FlagdFile
@@ -60,15 +61,15 @@ class TogglesEffect:
         self._file = file
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that puts the flag definition of `documents` in force.
+        """Return the change that puts the flags of all flag definitions in `documents` in force.
 
         If `documents` has no flag definition, the change leaves no flags in force.
         """
-        document = next(iter(documents[TOGGLES.name]), None)
-        if document is None:
+        definitions = [document.value for document in documents[TOGGLES.name]]
+        if not definitions:
             return _TogglesChange(self._service, self._file, None, None)
         # OFREP and the file share one form of the rules, so that both give an app the same answer.
-        toggles = for_vehicle(document.value, self._service.attributes)
+        toggles = for_vehicle(union(definitions), self._service.attributes)
         return _TogglesChange(self._service, self._file, toggles.resolved.encode(), Evaluator(toggles))
 
 

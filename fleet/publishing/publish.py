@@ -27,6 +27,8 @@ from agent.formats.down.documents import (
     read_documents,
 )
 from fleet.publishing import repository
+from fleet.publishing.conflicts import another_name, refuse_conflicts
+from fleet.publishing.databases import try_databases
 from fleet.state.folder import FleetFolder
 
 EXPIRY_DAYS: Final = 90
@@ -83,7 +85,16 @@ def publish(
             _remove(places, by_name[kind_name], name)
         kept = {own_path: stored[path] for own_path, path in places.items() if own_path not in new}
         # Documents that are published already are checked again, because older software may have checked them.
-        check_documents([*new.values(), *read_documents(kept, kinds, prefix="published ")], None, kinds)
+        published = read_documents(kept, kinds, prefix="published ")
+        check_documents([*new.values(), *published], None, kinds)
+        try_databases(new.values(), published)
+        refuse_conflicts(
+            new.values(),
+            published,
+            {own: (before[path].hashes["sha256"], before[path].custom) for own, path in places.items()},
+            lambda _, sha256: audience_field(audience, sha256),
+            kinds,
+        )
         added = [_target_of_document(document, audience, kinds) for document in new.values()]
         targets = {places[own_path]: before[places[own_path]] for own_path in kept}
         targets |= {target.path: target for target in added}
@@ -113,7 +124,7 @@ def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequ
     """Return the TUF target for a document.  If only some vehicles may get the document, its path hides its name."""
     path, kind = document.path, kind_of(document.path, kinds)
     # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
-    if audience and kind is not None and kind.name_of is not None:
+    if audience and kind is not None and kind.name_of is not None and kind.name_of(document.value):
         path = kind.path_of(hashlib.sha256(document.content).hexdigest()[:_NAME_DIGITS])
     return target_of(path, document.content, audience)
 
@@ -122,7 +133,7 @@ def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:
     """Return the path that the document's own name gives.  `path` is the path under which it is published."""
     kind = kind_of(path, kinds)
     try:
-        return path if kind is None else read_document(kind, content, path).path
+        return path if kind is None or kind.name_of is None else read_document(kind, content, path).path
     except Permanent:
         # A document that cannot be read keeps its path, under which it can be removed.  If it is not removed, the check
         # of all documents reports it.
@@ -136,7 +147,9 @@ def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
         document = read_document(kind, _read(file), str(file))
         if document.path in found:
             other = found[document.path].source
-            raise Permanent(f"{file}: {other} has the same {kind.name} name. Rename one of them, or publish only one.")
+            raise Permanent(
+                f"{file}: {other} has the same {kind.name} name. {another_name(kind)}, or publish only one."
+            )
         found[document.path] = document
     return found
 

@@ -35,6 +35,10 @@ class Room:
         self._limits = limits
         self._clock = clock
 
+    def set_limits(self, limits: Limits) -> None:
+        """Use other limits from the next batch on.  The next batch evicts what exceeds them."""
+        self._limits = limits
+
     def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> dict[BatchId, Reason]:
         """Evict batches as the limits demand; return which of the `arriving` batches must not be stored, and why.
 
