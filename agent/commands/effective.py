@@ -48,8 +48,8 @@ def show(file: Path, *, as_json: bool) -> int:
     shown = {key: json.dumps(msgspec.to_builtins(each.value), ensure_ascii=False) for key, each in values.items()}
     wide = max(map(len, shown.values()), default=0)
     for key, each in values.items():
-        print(f"{key:<{width}}  {shown[key]:<{wide}}  {each.origin}{' (remote)' if each.remote else ''}")
-    print(f"{file}: {'no release' if version is None else f'release {version}'} in force")
+        print(f"{'*' if each.remote else ' '} {key:<{width}}  {shown[key]:<{wide}}  {each.origin}")
+    print(f"{file}: {'no release' if version is None else f'release {version}'} in force; * the fleet can set this key")
     return 0
 
 
