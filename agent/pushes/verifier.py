@@ -38,8 +38,8 @@ _MEMORY_BYTES: Final = 512 << 20
 _CPU_S: Final = 30
 """The limit of processor time; the slowest head unit needs a tenth of it."""
 _LIMITS: Final = ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _CPU_S))
-_LATE: Final = ("_strptime", "tuf.api.serialization.json")
-"""The modules that `datetime.strptime` and TUF import at first use."""
+_LATE: Final = ("_strptime", "tuf.api.serialization.json", "difflib")
+"""The modules that `datetime.strptime`, TUF and `agent.errors.nearest` import at first use."""
 
 
 def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:

@@ -22,6 +22,7 @@ import re
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -52,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True):
     less than 300 MiB of address space.  A slow head unit has a tenth of the speed.
     """
 
-    memory_bytes: int = 512 << 20
+    memory_bytes: int = 320 << 20
     cpu_s: int = 120
     wall_s: float = 600.0
 
@@ -105,9 +106,11 @@ async def compile_apart(bus: PushedBus, match: Match, limits: Limits = LIMITS) -
             return output
         case os.EX_DATAERR:
             raise Permanent(detail[:_DETAIL_CHARS] if _SOURCE.match(detail) else f"{bus.source}: {detail}")
-        # The kernel sends the first signal at the limit, and the second one a second later.
-        case status if status in (-signal.SIGXCPU, -signal.SIGKILL):
+        case status if status == -signal.SIGXCPU:
             raise Permanent(f"{bus.source}: {_too_much(f'more than {limits.cpu_s} s of processor time')}")
+        # The kernel ends the process if the service or the machine has no memory left.
+        case status if status == -signal.SIGKILL:
+            raise Permanent(f"{bus.source}: {_too_much('more memory than there is')}")
     raise Permanent(
         f"{bus.source}: compiling the databases crashed with status {process.returncode}; publish another database: "
         f"{detail[-_DETAIL_CHARS:]}"
@@ -158,12 +161,18 @@ def main(arguments: list[str]) -> int:
     `arguments` are the limits of memory and processor time, and the encodings that the job names.
     """
     memory_bytes, cpu_s, *encodings = arguments
-    os.nice(_NICENESS)
-    for limit, value in ((resource.RLIMIT_AS, int(memory_bytes)), (resource.RLIMIT_CPU, int(cpu_s))):
+    # The unit of the service forbids the call, and starts the agent with a niceness of its own.
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+    # If the machine or the service runs out of memory, this process ends, and not the agent.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    # At the soft limit of processor time, the kernel sends a signal that says why.  At the hard one, it kills.
+    for limit, value, grace in ((resource.RLIMIT_AS, int(memory_bytes), 0), (resource.RLIMIT_CPU, int(cpu_s), 1)):
         # A process may lower its hard limit but never raise it again, so a lower limit from outside stays.
-        hard = resource.getrlimit(limit)[1]
-        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (soft, soft + 1 if limit == resource.RLIMIT_CPU and soft < hard else soft))
+        present = resource.getrlimit(limit)[1]
+        most = value + grace if present == resource.RLIM_INFINITY else min(value + grace, present)
+        resource.setrlimit(limit, (min(value, most), most))
     forbid_dumps()
     # Python imports the module of an encoding at its first use, and a confined process reads no file.
     for name in (*_CERTAIN, *encodings):

@@ -10,7 +10,9 @@ from agent.commands import check
 from agent.errors import Permanent
 from tests.agent.car import DATABASES, Car
 
-SETTINGS = b"[uplink]\nin_flight = 9\nmetered_lanes = ['events']\n[bus.can0]\ndbc = [{file = 'a.dbc', encoding = 'gbk'}]"
+SETTINGS = (
+    b"[uplink]\nin_flight = 9\nmetered_lanes = ['events']\n[bus.can0]\ndbc = [{file = 'a.dbc', encoding = 'gbk'}]"
+)
 
 
 @pytest.fixture

@@ -139,10 +139,10 @@ def test_pushed_databases_take_the_place_of_those_of_their_bus_and_a_revert_brin
     )
     effect = DatabasesEffect(collector, depot.outbox, OWN, Here())
     own = collector.tables
-    pushed = release(dbc__can0__a_dbc=DEMO, dbc__can1__b_dbc=DEMO.replace(b"Door", b"Gate"), dbc__can7__c_dbc=DEMO)
+    pushed = release(dbc__can0__a_dbc=DEMO, dbc__can1__b_dbc=DEMO.replace(b"Door", b"Portal"), dbc__can7__c_dbc=DEMO)
     apply(effect, pushed)
     assert {info.bus for table in collector.tables.tables for (info, _) in table.signals} == {"can0", "can1"}
-    assert collector.tables.names.suggest("GateState") is not None
+    assert collector.tables.names.suggest("PortalState") is not None
     in_use = collector.tables
     apply(effect, pushed)
     assert collector.tables is in_use  # nothing changed, so no window closes

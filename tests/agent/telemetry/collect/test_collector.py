@@ -390,7 +390,7 @@ def test_of_the_newest_samples_a_part_holds_no_more_than_the_campaign_wants(tmp_
 
 OTHER_PLANS = PLANS | {
     "can1": compile_plan(
-        [parse((car.DATABASES / "demo_body.dbc").read_bytes().replace(b"Door", b"Gate"), "dbc", "other.dbc")]
+        [parse((car.DATABASES / "demo_body.dbc").read_bytes().replace(b"Door", b"Portal"), "dbc", "other.dbc")]
     )
 }
 OTHER_TABLES = SignalTables(BUSES, OTHER_PLANS)
@@ -423,7 +423,7 @@ def test_other_databases_lose_no_frame_and_open_windows_keep_the_signals_of_the_
     for key, kept in at_once([EVERYTHING], second, OTHER_TABLES).items():
         expected[key] = expected.get(key, []) + kept
     assert found == expected
-    assert any("Gate" in name for _, _, name in found)
+    assert any("Portal" in name for _, _, name in found)
     assert any("Door" in name for _, _, name in found) == (share > 0)
 
 
