@@ -5,7 +5,7 @@
     validation      checks all documents of the release together, in the child process
     applying        puts the documents into effect, kind by kind, in the order of the table
 
-A new kind needs one row of `KINDS`, a module that parses its documents, and one effect in `agent/runtime/apply.py`.
+A new kind needs one row of `KINDS`, a module that parses its documents, and one effect (`agent/runtime/assembly.py`).
 
 The fleet and the vehicle both ignore a target whose path belongs to no kind, because a fleet with newer software may
 publish kinds that a vehicle does not know yet.
