@@ -98,7 +98,7 @@ def assemble(
     settings = settings_of_release(local, {} if release is None else release.documents)
     configuration = _with_settings(configuration, settings)
     with ExitStack() as undo:
-        spool = _open_spool(configuration)
+        spool = _open_spool(configuration, limits)
         undo.callback(spool.close)
         # The resume points are read before the run begins and before any source runs.  No frame from these points on is
         # durable yet.
@@ -193,9 +193,13 @@ def _open_pushes(configuration: Configuration, plans: PushedPlans) -> Pushes:
     )
 
 
-def _open_spool(configuration: Configuration) -> Spool:
-    limits = tuning.spool_limits(configuration.settings.spool)
-    return Spool(configuration.state / "spool", limits, clock=MachineClock().read)
+def _open_spool(configuration: Configuration, limits: Limits) -> Spool:
+    return Spool(
+        configuration.state / "spool",
+        tuning.spool_limits(configuration.settings.spool, limits),
+        clock=MachineClock().read,
+        runtime_folder=configuration.runtime_folder,
+    )
 
 
 def _with_settings(configuration: Configuration, settings: Settings) -> Configuration:
@@ -215,7 +219,7 @@ def _settings_parts(
     return {
         "uplink": give_uplink,
         "telemetry": lambda new: collector.set_limits(tuning.collector_limits(new.telemetry, limits)),
-        "spool": lambda new: spool.set_limits(tuning.spool_limits(new.spool)),
+        "spool": lambda new: spool.set_limits(tuning.spool_limits(new.spool, limits)),
         "log": lambda new: log.configure(new.log.level, new.log.format),
     }
 

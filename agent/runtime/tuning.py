@@ -10,9 +10,9 @@ from agent.telemetry.uplink.link_policy import LinkPolicy
 from agent.telemetry.uplink.schedule import Pace
 
 
-def spool_limits(spool: SpoolSettings) -> SpoolLimits:
+def spool_limits(spool: SpoolSettings, limits: Limits) -> SpoolLimits:
     """Return the limits of the spool."""
-    return SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes)
+    return SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes, limits.pending_max_bytes)
 
 
 def collector_limits(telemetry: TelemetrySettings, limits: Limits) -> CollectorLimits:
