@@ -15,6 +15,7 @@ from agent.formats.up.losses import Reason
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
 from agent.pushes.pushes import Pushes
+from agent.pushes.release import Release
 from agent.runtime import tuning
 from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import Configuration
@@ -92,21 +93,15 @@ def assemble(
     clock = MachineClock(recorded=any(source.recorded for source in local.sources))
     plans = PushedPlans(configuration.state / "plans", local.bus)
     pushes = _open_pushes(configuration, plans)
-    # The components are built with the pushed settings.  The vehicle's own quota, for example, may be smaller than the
-    # pushed one, and opening the spool with it would evict batches.
-    release = pushes.current()
-    settings = settings_of_release(local, {} if release is None else release.documents)
-    configuration = _with_settings(configuration, settings)
+    configuration = _with_release(configuration, pushes.current())
+    settings = configuration.settings
     with ExitStack() as undo:
         spool = _open_spool(configuration, limits)
         undo.callback(spool.close)
         # The resume points are read before the run begins and before any source runs.  No frame from these points on is
         # durable yet.
         holdings = Holdings(holders, spool.resume_points())
-        captured_us = round((time.monotonic() - since_s) * 1e6)
-        now = clock.read()
-        since_us = now.wall_us - captured_us
-        spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
+        _begin_run(spool, sources, clock, since_s)
         outbox = _make_outbox(configuration, limits, spool, clock)
         tables = SignalTables(buses, configuration.plans)
         collector = Collector(
@@ -114,21 +109,24 @@ def assemble(
         )
         feeders = [Feeder(source, buses, collector.feed) for source in sources]
         toggles = ToggleService(identity.attributes)
-        flagd_file = FlagdFile(configuration.runtime_folder)
         uplink = _make_uplink(configuration, spool, clock)
-        link = LinkKeeper(
-            endpoint(identity, settings.uplink, limits.connect_timeout_s), tuning.backoff(settings.uplink, limits)
-        )
+        address = endpoint(identity, settings.uplink, limits.connect_timeout_s)
+        link = LinkKeeper(address, tuning.backoff(settings.uplink, limits))
         parts = _settings_parts(identity, limits, spool=spool, collector=collector, uplink=uplink, link=link)
-        # The log has the vehicle's own level until the release is applied.
-        built_with = msgspec.structs.replace(settings, log=local.log)
         others: dict[str, Effect] = {
-            SETTINGS.name: SettingsEffect(local, built_with, parts, outbox),
+            SETTINGS.name: SettingsEffect(local, settings, parts, outbox),
             DATABASE.name: DatabasesEffect(collector, outbox, configuration.plans, plans),
         }
         own, mark = configuration.local, configuration.loaded.mark
         applier = make_applier(
-            pushes, toggles, collector, outbox, flagd_file=flagd_file, local=own, mark=mark, others=others
+            pushes,
+            toggles,
+            collector,
+            outbox,
+            flagd_file=FlagdFile(configuration.runtime_folder),
+            local=own,
+            mark=mark,
+            others=others,
         )
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         server = Server(toggles.routes)
@@ -202,7 +200,13 @@ def _open_spool(configuration: Configuration, limits: Limits) -> Spool:
     )
 
 
-def _with_settings(configuration: Configuration, settings: Settings) -> Configuration:
+def _with_release(configuration: Configuration, release: Release | None) -> Configuration:
+    """Return `configuration` with the settings of `release`, because the components are built with them.
+
+    The vehicle's own quota, for example, may be smaller than the pushed one.  The first batch that is stored with it
+    would evict others.
+    """
+    settings = settings_of_release(configuration.settings, {} if release is None else release.documents)
     loaded = msgspec.structs.replace(configuration.loaded, settings=settings)
     return msgspec.structs.replace(configuration, loaded=loaded)
 
@@ -256,6 +260,13 @@ def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock
         tuning.link_policy(settings), configuration.state / "metered.json", clock.read, metered=settings.metered
     )
     return Uplink(Standing(spool.reader, route, tuning.pace(settings), gate))
+
+
+def _begin_run(spool: Spool, sources: Sequence[Source], clock: MachineClock, since_s: float) -> None:
+    captured_us = round((time.monotonic() - since_s) * 1e6)
+    now = clock.read()
+    since_us = now.wall_us - captured_us
+    spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
 
 
 def _held_in(sources: Sequence[Source]) -> dict[str, str]:

@@ -39,9 +39,12 @@ class SettingsEffect:
     """Gives the pushed settings to the components, and reports by an event which settings have changed."""
 
     def __init__(self, local: Settings, in_force: Settings, parts: Parts, outbox: Outbox) -> None:
-        """Begin with the settings `in_force`, by which the components were built; `local` are the vehicle's own."""
+        """Begin with the settings `in_force`, by which the components were built; `local` are the vehicle's own.
+
+        The log is set up before the components are, so it still has the vehicle's own level.
+        """
         self._local = local
-        self.in_force = in_force
+        self.in_force = msgspec.structs.replace(in_force, log=local.log)
         self._parts = parts
         self._outbox = outbox
 
