@@ -104,9 +104,8 @@ def assemble(
         _begin_run(spool, sources, clock, since_s)
         outbox = _make_outbox(configuration, limits, spool, clock)
         tables = SignalTables(buses, configuration.plans)
-        collector = Collector(
-            tables, outbox, clock, tuning.collector_limits(settings.telemetry, limits), holdings=holdings
-        )
+        collecting = tuning.collector_limits(settings.telemetry, limits)
+        collector = Collector(tables, outbox, clock, collecting, holdings=holdings)
         feeders = [Feeder(source, buses, collector.feed) for source in sources]
         toggles = ToggleService(identity.attributes)
         uplink = _make_uplink(configuration, spool, clock)
@@ -117,16 +116,9 @@ def assemble(
             SETTINGS.name: SettingsEffect(local, settings, parts, outbox),
             DATABASE.name: DatabasesEffect(collector, outbox, configuration.plans, plans),
         }
-        own, mark = configuration.local, configuration.loaded.mark
+        flagd_file, own, mark = FlagdFile(configuration.runtime_folder), configuration.local, configuration.loaded.mark
         applier = make_applier(
-            pushes,
-            toggles,
-            collector,
-            outbox,
-            flagd_file=FlagdFile(configuration.runtime_folder),
-            local=own,
-            mark=mark,
-            others=others,
+            pushes, toggles, collector, outbox, flagd_file=flagd_file, local=own, mark=mark, others=others
         )
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         server = Server(toggles.routes)
