@@ -71,12 +71,7 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def assemble(
-    configuration: Configuration,
-    limits: Limits,
-    descriptors: Descriptors,
-    *,
-    started_s: float,
-    since_s: float,
+    configuration: Configuration, limits: Limits, descriptors: Descriptors, *, started_s: float, since_s: float
 ) -> Assembly:
     """Build and connect all components of one agent.  Blocking.
 
