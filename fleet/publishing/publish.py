@@ -119,7 +119,7 @@ def draft(
     check_together(
         new,
         {own_path: [(stored[path], before[path]) for path in paths] for own_path, paths in kept.items()},
-        lambda document, sha256: audience_field(audience, sha256, document.path),
+        lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
         kinds,
     )
     added = [_target_of_document(document, audience, kinds) for document in new.values()]

@@ -89,7 +89,9 @@ def publish_stage(
         }
         if percent > 0:
             selected, name = within(audience, percent), share_name(list(documents))
-            check_together(documents, kept, lambda _, sha256: audience_field(selected, sha256, name), kinds)
+            check_together(
+                documents, kept, lambda _, sha256: audience_field(selected, sha256, name) if selected else None, kinds
+            )
         new = _new_targets(documents, audience, percent, kinds)
         if dry_run and percent >= WHOLE:
             _check_answers(folder, documents.values(), new.values())

@@ -80,7 +80,7 @@ def test_settings_and_databases_change_a_running_agent_without_losing_a_sample(t
     with broker, receiver.running_now(), car.running() as agent:
         road = Road(car, broker, agent)
         agent.until_status(lambda status: status["link"]["state"] == "online", "online")
-        files = ("--settings", road.file("s.toml", SETTINGS), "--dbc", road.file("can1/body.dbc", renamed(DEMO)))
+        files = ("--settings", road.file("s.toml", SETTINGS), "--database", road.file("can1/body.dbc", renamed(DEMO)))
         version = road.publish(*files)
         found = road.effective()
         assert found["uplink.in_flight"] == {"value": 7, "origin": f"release {version}", "remote": True}
@@ -98,7 +98,7 @@ def test_settings_and_databases_change_a_running_agent_without_losing_a_sample(t
         assert road.effective() == found
 
         last = road.publish(
-            "--remove-settings", "settings", "--remove-settings", "evil", "--remove-dbc", "can1/body.dbc"
+            "--remove-settings", "settings", "--remove-settings", "evil", "--remove-database", "can1/body.dbc"
         )
         found = road.effective()
         assert (found["uplink.in_flight"]["value"], found["uplink.in_flight"]["origin"]) == (64, "default")

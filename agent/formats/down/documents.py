@@ -240,7 +240,7 @@ SETTINGS: Final = Kind(
     defined="key",
 )
 DATABASE: Final = Kind(
-    name="dbc",
+    name="database",
     pattern="dbc/*/*",
     size_bytes=databases.DOCUMENT_BYTES,
     help="database (DBC) in a folder with the name of its bus, such as can0/powertrain.dbc",

@@ -15,6 +15,7 @@ from agent.runtime.databases_effect import DatabasesEffect
 from agent.runtime.effects import Change, Effect, TogglesEffect
 from agent.runtime.examine_databases import examine_with
 from agent.runtime.settings_effect import SettingsEffect, settings_of_release
+from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.settings import pushed_plans
@@ -31,6 +32,7 @@ from can_dbc.database import load
 from can_dbc.plan import BusPlan
 from tests.agent.car import DATABASES
 from tests.agent.pushes.world import VEHICLE, Fleet, question
+from tests.agent.serve.serving import TODAY
 from tests.agent.settings.test_compiler import BOMB, DEMO
 from tests.agent.telemetry.spool.depot import Depot
 from tests.fleet.publishing.test_conflicts import flags
@@ -67,7 +69,7 @@ def events(depot: Depot, kind: str) -> list[dict[str, Any]]:
 
 def test_apps_get_the_flags_of_all_documents_over_ofrep_and_from_flagds_file(tmp_path: Path) -> None:
     service, file = ToggleService(VEHICLE), FlagdFile(tmp_path)
-    effect = TogglesEffect(service, file)
+    effect = TogglesEffect(CurrentFlags(service, file, lambda: TODAY))
     documents = release(toggles_json=flags("horn"), toggles__a_json=flags("radio", "lamp", name="a", default="off"))
     apply(effect, documents)
     assert {key: service.evaluate(key).value for key in service.keys} == {"radio": False, "lamp": False, "horn": True}

@@ -98,20 +98,6 @@ def test_all_flags_of_a_vehicle_have_one_limit(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("market=DE", "market=FR"), ("", "market=DE"), ("market=DE", "market=DE,brand=Aria")]
-)
-def test_no_document_takes_the_place_of_one_that_other_vehicles_have(fleet: Fleet, first: str, second: str) -> None:
-    put(fleet, "toggles", "a.json", flags("radio"), first)
-    with pytest.raises(
-        Permanent, match=r'published toggles\.json, .* would lose .*"flagSetId": "NAME".*--remove-toggles'
-    ):
-        put(fleet, "toggles", "b.json", flags("horn"), second)
-    assert flags_of(fleet, GERMAN) == ["radio"]
-    put(fleet, "toggles", "b.json", flags("horn"), second, remove=(("toggles", "toggles"),))
-    assert "radio" not in flags_of(fleet, GERMAN)
-
-
-@pytest.mark.parametrize(
     ("first", "second"), [("market=DE", ""), ("market=DE", "market=DE"), ("market=DE", "market=DE,market=FR")]
 )
 def test_a_document_replaces_its_earlier_version_for_the_same_and_more_vehicles(
@@ -146,17 +132,15 @@ def test_a_setting_of_the_vehicle_alone_is_not_signed_and_a_vehicle_refuses_it_w
 
 
 def test_a_database_is_published_for_its_bus_and_withdrawn_by_its_name(fleet: Fleet) -> None:
-    put(fleet, "dbc", "can1/body.dbc", DEMO)
+    put(fleet, "database", "can1/body.dbc", DEMO)
     assert documents(fleet) == {"dbc/can1/body.dbc": DEMO}
-    publish(fleet.folder, remove=[("dbc", "can1/body.dbc")], now=NOW)
+    publish(fleet.folder, remove=[("database", "can1/body.dbc")], now=NOW)
     assert documents(fleet) == {}
 
 
 def test_a_database_that_vehicles_cannot_compile_is_not_signed(fleet: Fleet) -> None:
     with pytest.raises(Permanent, match=r"^dbc/can1/body\.dbc: line 1: the file has no entry of a DBC"):
-        put(fleet, "dbc", "can1/body.dbc", b"hello")
-    put(fleet, "dbc", "can1/body.dbc", b'BO_ 1 M: 8 A\n SG_ S : 0|8@1+ (1,0) [0|1] "\xff" A\n')
+        put(fleet, "database", "can1/body.dbc", b"hello")
+    put(fleet, "database", "can1/body.dbc", b'BO_ 1 M: 8 A\n SG_ S : 0|8@1+ (1,0) [0|1] "\xff" A\n')
     with pytest.raises(Permanent, match=r"^dbc/can1/body\.dbc: line 2: the text is not utf-8"):
         put(fleet, "settings", "s.toml", b"[bus.can1]\ndbc = [{file = 'body.dbc', encoding = 'utf-8'}]")
-    with pytest.raises(Permanent, match=r"another\.dbc would take the place|would take the place of .* Rename one"):
-        put(fleet, "dbc", "can1/body.dbc", DEMO, "market=FR")

@@ -266,7 +266,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria", "--audience", "market=EU"), "--audience brand=Aria,market=EU"),
         (("--audience", "brand=Aria", "--audience", "colour=red"), "colour"),
-        (("--audience", "brand=Aria"), "also give --toggles or --settings or --dbc or --campaign"),
+        (("--audience", "brand=Aria"), "also give --toggles or --settings or --database or --campaign"),
         (("--remove-campaign", "d"), "Published names of this kind: none"),
         (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),
     ],
