@@ -27,8 +27,8 @@ import msgspec
 import structlog
 
 from agent.formats.down.audience import Attributes
-from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, SyncRequest, Versions, build_bundle, build_request, have
-from agent.pushes import trial
+from agent.formats.down.bundle import BUNDLE_BYTES
+from agent.pushes import requests, trial
 from agent.pushes.built import built_at_s
 from agent.pushes.examine import examine
 from agent.pushes.freshness import expiry_of
@@ -119,26 +119,20 @@ class Pushes:
         """Return when the fleet's newest signature expires, or None if the vehicle has none."""
         return expiry_of(self._store.record.metadata)
 
+    @property
+    def signed_at_s(self) -> int:
+        """Return the Unix time of the fleet's latest signature that this vehicle has, or 0 without any."""
+        return self._store.record.time_s
+
     def current(self) -> Release | None:
         """Return the release in force, which may be on trial, or None if the vehicle's own configuration applies."""
         return self._state.release
 
     def sync_request(self) -> bytes:
         """Return the request that the agent publishes on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
-        record = self._store.record
-        if self._state.from_scratch or not record.metadata:
-            return build_request(SyncRequest(self._vehicle.vehicle, Versions(), software=self._vehicle.software))
-        contents = () if self._state.release is None else self._state.release.documents.values()
-        return build_request(
-            SyncRequest(
-                vehicle=self._vehicle.vehicle,
-                held=record.floor,
-                applied=0 if self._state.release is None else self._state.release.version,
-                refused=record.slots.refused,
-                have=tuple(have(content) for content in contents),
-                software=self._vehicle.software,
-            )
-        )
+        if self._state.from_scratch:
+            return requests.for_all_files(self._vehicle)
+        return requests.for_news(self._vehicle, self._store.record, self._state.release)
 
     async def offer(self, payload: bytes) -> PushOutcome:
         """Examine a bundle of unknown origin, and put its release on trial if the vehicle can use it.
@@ -158,7 +152,7 @@ class Pushes:
                     f"the bundle has {len(payload)} bytes, but {BUNDLE_BYTES} is the limit; publish fewer documents",
                 )
             # Most bundles that arrive say that nothing is new.  This check saves a process that takes seconds to start.
-            if payload == self._nothing_new():
+            if payload == requests.nothing_new(self._store.record):
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
             verdict = await self._examine_bundle(self._question(payload))
             # Even if the caller is cancelled, `whole` lets the work end, so that record and state agree.
@@ -227,28 +221,12 @@ class Pushes:
         self._state = _State(release, time.monotonic())
         return outcome
 
-    def _nothing_new(self) -> bytes | None:
-        """Return the bundle that the fleet sends if nothing is new, or None if the vehicle holds no metadata.
-
-        The bundle contains only the timestamp file that the vehicle already holds.
-        """
-        held = self._store.record.metadata.get("timestamp.json")
-        return None if held is None else build_bundle({TIMESTAMP: held})
-
     def _question(self, payload: bytes) -> Question:
         record = self._store.record
-        # A release whose file was damaged is unpacked again although its version was applied before.
-        settled = (record.slots.refused,) if self._state.release is None else record.slots.settled
-        return Question(
-            bundle=payload,
-            trusted_root=self._trusted_root,
-            metadata=record.metadata,
-            contents=() if self._state.release is None else tuple(self._state.release.documents.values()),
-            floor=record.floor,
-            settled=settled,
-            # A clock may be unset or set back; a signed time and the time of the build have certainly passed.
-            now_s=max(int(self._now_s()), record.time_s, BUILT_AT_S),
-            vehicle=self._vehicle,
+        # A clock may be unset or set back; a signed time and the time of the build have certainly passed.
+        now_s = max(int(self._now_s()), record.time_s, BUILT_AT_S)
+        return requests.to_verifier(
+            payload, self._vehicle, record, self._state.release, trusted_root=self._trusted_root, now_s=now_s
         )
 
     def _settle(self, verdict: Verdict) -> PushOutcome:

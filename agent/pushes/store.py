@@ -22,27 +22,13 @@ import msgspec
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import Versions
+from agent.pushes.record import Record
 from agent.pushes.release import Release
 from agent.pushes.trial import Ref, Slots
 from agent.system.durable import make_folder, remove, write_file
 
 _COPIES: Final = ("state.a", "state.b")
 _RELEASE: Final = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{64})\.json")
-
-
-class Record(msgspec.Struct, frozen=True):
-    """Holds everything that must survive a power cut.
-
-    `generation` is the running number of the record.  `floor` has the highest version seen of each role.  `time_s` is a
-    Unix time that has certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file
-    name.  `slots` name the releases that are kept.
-    """
-
-    generation: int = 0
-    floor: Versions = Versions()
-    time_s: int = 0
-    metadata: dict[str, bytes] = {}
-    slots: Slots = Slots()
 
 
 class Store:
@@ -140,6 +126,21 @@ class Store:
             for path in (self.folder / "releases").iterdir():
                 if path not in wanted:
                     remove(path)
+
+
+def release_on_disk(folder: Path) -> Release | None:
+    """Return the release in force from the store in `folder`, which an agent may be using.  Nothing is written.
+
+    Raises: Permanent if the store cannot be read.
+    """
+    try:
+        records = [record for name in _COPIES if (record := _read_record(folder / name)) is not None]
+    except OSError as error:
+        raise Permanent(
+            f"{folder}: the store of pushes cannot be read: {error.strerror}; run as the agent's user"
+        ) from error
+    newest = max(records, key=lambda record: record.generation, default=Record())
+    return Store(folder, newest, damaged=False).in_force(newest.slots)
 
 
 def _read_record(path: Path) -> Record | None:

@@ -29,10 +29,8 @@ import structlog
 
 from agent.errors import AgentError, Transient
 from agent.formats.down.documents import (
-    AUTHORITIES,
     CAMPAIGN,
     KINDS,
-    RECIPIENT,
     TOGGLES,
     Document,
     Documents,
@@ -40,14 +38,12 @@ from agent.formats.down.documents import (
     by_kind,
     read_documents,
 )
-from agent.link.authorities import Authorities
 from agent.pushes.freshness import must_warn
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
-from agent.runtime.effects import AuthoritiesEffect, CampaignsEffect, Change, Effect, RecipientEffect, TogglesEffect
-from agent.serve.flagd_file import FlagdFile
-from agent.serve.toggles import ToggleService
+from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
+from agent.serve.current_flags import CurrentFlags
 from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
@@ -62,24 +58,22 @@ log = structlog.get_logger()
 
 def make_applier(
     pushes: Pushes,
-    toggles: ToggleService,
+    flags: CurrentFlags,
     collector: Collector,
     outbox: Outbox,
-    authorities: Authorities,
     *,
-    flagd_file: FlagdFile,
     local: Sequence[CampaignFile],
     mark: str = "",
+    others: Mapping[str, Effect] | None = None,
 ) -> "Applier":
-    """Return an applier for all kinds of documents; `local` are the vehicle's own campaigns.
+    """Return an applier for toggles, campaigns and the kinds that have an effect in `others`.
 
-    The names of all campaigns will begin with `mark`.
+    `local` are the vehicle's own campaigns.  The names of all campaigns will begin with `mark`.
     """
     effects: dict[str, Effect] = {
-        TOGGLES.name: TogglesEffect(toggles, flagd_file),
+        **(others or {}),
+        TOGGLES.name: TogglesEffect(flags),
         CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
-        RECIPIENT.name: RecipientEffect(outbox),
-        AUTHORITIES.name: AuthoritiesEffect(authorities),
     }
     applier = Applier(pushes, effects, outbox)
     applier.set_local(local)
@@ -96,7 +90,7 @@ class Applier:
         self, pushes: Pushes, effects: Mapping[str, Effect], outbox: Outbox, *, kinds: Sequence[Kind] = KINDS
     ) -> None:
         self._pushes = pushes
-        self._effects = [effects[kind.name] for kind in kinds]
+        self._effects = [effects[kind.name] for kind in kinds if kind.name in effects]
         self._kinds = kinds
         self._outbox = outbox
         self._local: Documents = {}

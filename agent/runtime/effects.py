@@ -7,14 +7,11 @@ from typing import Final, Protocol
 import msgspec
 
 from agent.formats.down.campaign import Campaign
-from agent.formats.down.documents import AUTHORITIES, CAMPAIGN, RECIPIENT, TOGGLES, Documents
-from agent.formats.down.evaluation import Evaluator, for_vehicle
+from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
+from agent.formats.down.toggles import union
 from agent.formats.up.columns import Event
 from agent.formats.up.limits import MAX_LABEL_CHARS
-from agent.formats.up.recipient import RecipientPublicKey
-from agent.link.authorities import Authorities
-from agent.serve.flagd_file import FlagdFile
-from agent.serve.toggles import ToggleService
+from agent.serve.current_flags import CurrentFlags, Flags
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
@@ -57,38 +54,31 @@ class Effect(Protocol):
 class TogglesEffect:
     """Serves toggles by OFREP, and writes them to flagd's file."""
 
-    def __init__(self, service: ToggleService, file: FlagdFile) -> None:
-        self._service = service
-        self._file = file
+    def __init__(self, current: CurrentFlags) -> None:
+        self._current = current
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that puts the flag definition of `documents` in force.
+        """Return the change that puts the flags of all flag definitions in `documents` in force.
 
         If `documents` has no flag definition, the change leaves no flags in force.
         """
-        document = next(iter(documents[TOGGLES.name]), None)
-        if document is None:
-            return _TogglesChange(self._service, self._file, None, None)
-        # OFREP and the file share one form of the rules, so that both give an app the same answer.
-        toggles = for_vehicle(document.value, self._service.attributes)
-        return _TogglesChange(self._service, self._file, toggles.resolved.encode(), Evaluator(toggles))
+        definitions = [document.value for document in documents[TOGGLES.name]]
+        return _TogglesChange(self._current, self._current.prepare(union(definitions) if definitions else None))
 
 
 class _TogglesChange(msgspec.Struct, frozen=True):
-    service: ToggleService
-    file: FlagdFile
-    definition: bytes | None
-    evaluator: Evaluator | None
+    current: CurrentFlags
+    flags: Flags
 
     def write(self) -> None:
-        self.file.write(self.definition)
+        self.current.write(self.flags)
 
     def withdraw(self) -> None:
-        self.file.remove()
+        self.current.withdraw()
 
     async def switch(self) -> Mapping[str, object]:
-        self.service.replace(self.evaluator)
-        return {"toggles": len(self.service.keys)}
+        self.current.switch(self.flags)
+        return {"toggles": len(self.current.keys)}
 
 
 class CampaignsEffect:
@@ -133,61 +123,6 @@ class _CampaignsChange(msgspec.Struct, frozen=True):
         names = [f"{campaign.name}@{campaign.revision}" for campaign in self.collector.campaigns]
         self.outbox.add_event(_campaigns_event(names, before))
         return {"campaigns": names}
-
-
-class RecipientEffect:
-    """Makes the outbox seal to the key of `recipient.json`, or else to the key from the vehicle's enrolment."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._enrolled = outbox.sealer.recipient
-
-    def prepare(self, documents: Documents) -> Change:
-        """Return the change that makes the outbox seal to the key of `documents`.  The key is parsed already."""
-        document = next(iter(documents[RECIPIENT.name]), None)
-        return _RecipientChange(self._outbox, self._enrolled if document is None else document.value)
-
-
-class _RecipientChange(msgspec.Struct, frozen=True):
-    outbox: Outbox
-    recipient: RecipientPublicKey
-
-    def write(self) -> None:
-        """Write nothing, because the push store has the document."""
-
-    def withdraw(self) -> None:
-        """Remove nothing, because no other file holds the key."""
-
-    async def switch(self) -> Mapping[str, object]:
-        self.outbox.sealer = self.outbox.sealer.with_recipient(self.recipient)
-        return {"sealing_key": self.recipient.key_id}
-
-
-class AuthoritiesEffect:
-    """Makes the link trust the authorities of `authorities.pem`, or else the authority from the enrolment."""
-
-    def __init__(self, authorities: Authorities) -> None:
-        self._authorities = authorities
-
-    def prepare(self, documents: Documents) -> Change:
-        """Return the change that makes the link trust the authorities of `documents`."""
-        document = next(iter(documents[AUTHORITIES.name]), None)
-        return _AuthoritiesChange(self._authorities, None if document is None else document.content)
-
-
-class _AuthoritiesChange(msgspec.Struct, frozen=True):
-    authorities: Authorities
-    content: bytes | None
-
-    def write(self) -> None:
-        self.authorities.write(self.content)
-
-    def withdraw(self) -> None:
-        """Keep the file, because without it the vehicle might not recognise its broker."""
-
-    async def switch(self) -> Mapping[str, object]:
-        # The next connection reads the file.
-        return {"authorities": "enrolled" if self.content is None else "pushed"}
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:

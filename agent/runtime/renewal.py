@@ -6,14 +6,20 @@ Invariant: a wrong answer changes nothing.  The vehicle goes on with the certifi
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import AgentError, Permanent, Transient, Untrusted
+from agent.link.authorities import Authorities
 from agent.link.connection import NO_MATCHING_SUBSCRIBERS, Connection
 from agent.link.credentials import Credentials
+from agent.settings.identity import RENEWED, Identity
+from agent.system.key_pair import Pair
 from agent.system.tasks import whole
+from agent.telemetry.outbox.outbox import Outbox
 
 ASK_AGAIN_S: Final = 3_600.0
 """The interval between two requests on one connection.  The authority's key may be offline, and then people sign."""
@@ -23,6 +29,16 @@ LOOK_S: Final = 20.0
 """The interval at which the vehicle looks whether a certificate is due.  Looking reads two small files."""
 
 log = structlog.get_logger()
+
+
+def make_credentials(state: Path, identity: Identity, authorities: Authorities, outbox: Outbox) -> Credentials:
+    """Return the credentials of this vehicle, whose newest key also signs the batches of `outbox`."""
+
+    def sign_with(key: ec.EllipticCurvePrivateKey) -> None:
+        outbox.sealer = outbox.sealer.with_device_key(key)
+
+    pair = Pair(identity.device_key, identity.certificate, identity.key_file, identity.certificate_file)
+    return Credentials((state / RENEWED).parent, identity.vehicle, pair, authorities, sign_with)
 
 
 class Renewal:

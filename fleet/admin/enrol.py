@@ -23,7 +23,8 @@ from fleet.state import certificates, keys
 from fleet.state.authorities import accepted_authorities, issuing_authority, update_revocation_lists
 from fleet.state.certificates import pem_of
 from fleet.state.folder import FleetFolder
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from fleet.publishing.repository import read_root, read_state
 from fleet.state.certificates import fingerprint
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import read_certificate, read_certificates, read_recipient
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
 from fleet.state.sealing_keys import made_at, retired_files
+from fleet.state.vehicle_record import VehicleRecord
 
 SOON: Final = timedelta(days=90)
 """Expiry within this time asks for action: the longest of the periods in which a yearly review would miss it."""

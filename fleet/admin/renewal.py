@@ -23,7 +23,8 @@ from fleet.state.authorities import issuing_authority
 from fleet.state.certificates import CLOCK_SKEW
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_certificate
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 EARLIEST: Final = 1 / 2
 """The fleet renews a certificate when less than this share of its validity is left, so that no vehicle floods it.

@@ -10,7 +10,8 @@ from datetime import datetime
 from agent.errors import Permanent
 from fleet.state.authorities import update_revocation_lists
 from fleet.state.folder import FleetFolder
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 
 def revoke(fleet: FleetFolder, vehicle: str, now: datetime) -> VehicleRecord:

@@ -27,7 +27,9 @@ from agent.errors import Permanent
 from agent.formats.down.documents import AUTHORITIES
 from agent.system.durable import remove
 from fleet.admin.renew_services import renew_broker
+from fleet.publishing.places import refuse_staged
 from fleet.publishing.publish import publish
+from fleet.rollout.book import documents_in_rollout
 from fleet.state import certificates, keys
 from fleet.state.authorities import accepted_authorities, authority_of, issuing_authority, update_revocation_lists
 from fleet.state.certificates import fingerprint
@@ -62,9 +64,11 @@ def rotate_authority(fleet: FleetFolder, *, now: datetime, leave_behind: bool = 
 
     The last step is refused while vehicles still have certificates of the old authority, unless `leave_behind` is set.
 
-    Raises: Permanent if a key is not here or a vehicle would be left behind; Transient if a publisher is at work.
+    Raises: Permanent if a key is not here, a vehicle would be left behind or a roll-out publishes authorities;
+    Transient if a publisher is at work.
     """
-    issuing, others = accepted_authorities(fleet.require())[0], accepted_authorities(fleet)[1:]
+    refuse_staged([AUTHORITIES.pattern], documents_in_rollout(fleet.require()))
+    issuing, others = accepted_authorities(fleet)[0], accepted_authorities(fleet)[1:]
     if not others:
         return _announce(fleet, issuing, now)
     (other,) = others

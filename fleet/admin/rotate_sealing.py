@@ -8,8 +8,10 @@ from pathlib import Path
 
 from agent.formats.down.documents import RECIPIENT
 from agent.formats.up.recipient import SuiteName
+from fleet.publishing.places import refuse_staged
 from fleet.publishing.publish import Published, publish
 from fleet.publishing.repository import read_state
+from fleet.rollout.book import documents_in_rollout
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_recipient
 from fleet.state.sealing_keys import add_sealing_key, was_rotated
@@ -34,9 +36,11 @@ def rotate_sealing(fleet: FleetFolder, *, suite: SuiteName | None, now: datetime
     The new key is on the disk before any vehicle learns of it, so no batch ever arrives that the fleet cannot open.
     After an interruption, call the function again: it publishes the key that was made before.
 
-    Raises: Permanent if the key in use or the repository is damaged; Transient if another publisher is at work.
+    Raises: Permanent if the key in use or the repository is damaged, or if a roll-out publishes a sealing key;
+    Transient if another publisher is at work.
     """
-    before = read_recipient(fleet.require())
+    refuse_staged([RECIPIENT.pattern], documents_in_rollout(fleet.require()))
+    before = read_recipient(fleet)
     resumed = was_rotated(fleet) and not _is_published(fleet, before.public.to_json())
     key = before if resumed else add_sealing_key(fleet, suite or before.suite)
     with tempfile.TemporaryDirectory() as folder:

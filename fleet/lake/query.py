@@ -43,6 +43,13 @@ QUESTIONS: Mapping[str, str] = {
     "events": """
         SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "toggles": """
+        WITH counts AS (
+            SELECT time::DATE AS day, vehicle, fields->>'$.toggle' AS toggle, fields->>'$.variant' AS variant,
+                   try_cast(fields->>'$.evaluations' AS BIGINT) AS evaluations
+            FROM events WHERE kind = 'toggle_evaluations' AND ($vehicle IS NULL OR vehicle = $vehicle))
+        SELECT day, toggle, variant, sum(evaluations)::BIGINT AS evaluations, count(DISTINCT vehicle) AS vehicles
+        FROM counts GROUP BY day, toggle, variant ORDER BY day DESC, toggle, variant LIMIT $limit""",
     "batches": """
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
                max(seq) - count(DISTINCT seq) AS not_here, count(*) - count(DISTINCT seq) AS forked,

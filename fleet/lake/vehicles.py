@@ -23,7 +23,8 @@ from fleet.lake.opening import has_table, open_or_create, open_table
 from fleet.lake.query import times_of
 from fleet.lake.schema import VEHICLES
 from fleet.lake.tables import writer_properties
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 _OWN: Final = ("partition", "vehicle", "agent")
 """The columns that an update of a known vehicle does not take from the registry."""

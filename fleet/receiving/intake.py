@@ -26,7 +26,7 @@ from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, digest_of, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times
 from fleet.lake.rows import BatchRows, rows_of
-from fleet.state.registry import VehicleRecord
+from fleet.state.vehicle_record import VehicleRecord
 
 FindVehicle = Callable[[str], tuple[VehicleRecord, Sequence[ec.EllipticCurvePublicKey]] | None]
 FindKey = Callable[[str], RecipientPrivateKey]

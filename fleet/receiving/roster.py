@@ -13,7 +13,8 @@ from fleet.lake.reported import agents_of
 from fleet.lake.vehicles import known_vehicles, update_vehicles
 from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.share import Share
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 _log = structlog.get_logger()
 

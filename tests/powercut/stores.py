@@ -12,8 +12,8 @@ from typing import Any
 
 from agent.errors import Transient
 from agent.formats.down.bundle import Versions
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record
 from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
 from fleet.lake.batch_key import BatchKey

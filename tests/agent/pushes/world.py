@@ -20,7 +20,8 @@ from fleet.publishing.publish import Published, publish, target_of
 from fleet.publishing.sync import Bundles
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 VEHICLE = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 NOTHING = Versions()

@@ -10,19 +10,22 @@ import pytest
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
-from agent.formats.down.documents import RECIPIENT
+from agent.formats.down.documents import AUTHORITIES, RECIPIENT
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.link.authorities import Authorities
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import CRASHES
-from agent.runtime.apply import make_applier
+from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import CampaignFile
+from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
+from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.collect.signal_tables import SignalTables
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
+from tests.agent.serve.serving import TODAY
 from tests.agent.telemetry.spool.depot import Depot
 
 LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
@@ -55,15 +58,17 @@ class Car:
         limits = Limits(10**9, 10**10, 1_000, 10**6)
         self.collector = Collector(SignalTables(("can0",), {}), self.depot.outbox, MachineClock(), limits)
         self.flagd_file = FileOnFullDisk(self.folder / "run")
+        self.flags = CurrentFlags(self.toggles, self.flagd_file, lambda: TODAY)
         self.authorities = Authorities(self.folder / "identity", self.folder / "ca.crt.pem")
-        self.applier = make_applier(
-            self.pushes,
-            self.toggles,
-            self.collector,
-            self.depot.outbox,
-            self.authorities,
-            flagd_file=self.flagd_file,
-            local=LOCAL,
+        self.others = {
+            AUTHORITIES.name: AuthoritiesEffect(self.authorities),
+            RECIPIENT.name: RecipientEffect(self.depot.outbox),
+        }
+        self.applier = self.new_applier()
+
+    def new_applier(self, mark: str = "") -> Applier:
+        return make_applier(
+            self.pushes, self.flags, self.collector, self.depot.outbox, local=LOCAL, mark=mark, others=self.others
         )
 
     @property
@@ -264,16 +269,7 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
 
 def test_the_campaigns_of_a_replay_have_names_of_their_own(fleet: Fleet, car: Car) -> None:
     long = "a" * 100
-    marked = make_applier(
-        car.pushes,
-        car.toggles,
-        car.collector,
-        car.depot.outbox,
-        car.authorities,
-        flagd_file=car.flagd_file,
-        local=LOCAL,
-        mark="replay:",
-    )
+    marked = car.new_applier(mark="replay:")
 
     async def drive() -> None:
         await marked.start()
@@ -357,15 +353,7 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
 
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
     car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
-    applier = make_applier(
-        car.pushes,
-        car.toggles,
-        car.collector,
-        car.depot.outbox,
-        car.authorities,
-        flagd_file=car.flagd_file,
-        local=LOCAL,
-    )
+    applier = car.new_applier()
     fleet.publish(toggles())
     with pytest.raises(Permanent, match=r"root\.json"):
         asyncio.run(car.pushes.offer(fleet.bundle()))

@@ -12,7 +12,8 @@ from fleet.admin.enrol import enrol, enrol_again, reissue
 from fleet.admin.revocation import reinstate, revoke
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_certificate, read_p256, read_revocation_lists
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 from tests.fleet.vehicles import DEMO
 
 NOW = datetime.now(UTC)

@@ -8,10 +8,13 @@ import pytest
 from agent.errors import Permanent, Untrusted
 from agent.formats.up.recipient import RecipientPublicKey
 from fleet.admin.enrol import enrol
+from fleet.admin.rotate_authority import rotate_authority
 from fleet.admin.rotate_sealing import rotate_sealing
 from fleet.publishing import repository
 from fleet.receiving.message import Message
 from fleet.receiving.store import Store
+from fleet.rollout.book import Book
+from fleet.rollout.plan import Plan, Rollout, StageRecord
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_recipient
 from fleet.state.sealing_keys import SealingKeys, add_sealing_key, retired_files
@@ -55,6 +58,18 @@ def test_a_rotation_that_was_interrupted_before_it_published_is_completed_with_t
     rotated = rotate_sealing(fleet, suite=None, now=NOW)
     assert (rotated.key_id, rotated.resumed) == (made.key_id, True)
     assert rotate_sealing(fleet, suite=None, now=NOW).key_id != made.key_id
+
+
+def test_while_a_roll_out_publishes_the_same_document_nothing_is_rotated(fleet: FleetFolder) -> None:
+    plan = Plan((10.0, 100.0), hold_s=1.0, limit_percent=1.0, need_percent=100.0)
+    staged = {"recipient.json": "00", "authorities.pem": "00"}
+    Book(fleet).write(Rollout("one", plan, staged, "", (), "", (StageRecord(10.0, 1),)))
+    before = read_recipient(fleet).key_id
+    with pytest.raises(Permanent, match=r"roll-out is publishing the document recipient\.json"):
+        rotate_sealing(fleet, suite=None, now=NOW)
+    with pytest.raises(Permanent, match=r"roll-out is publishing the document authorities\.pem"):
+        rotate_authority(fleet, now=NOW)
+    assert (read_recipient(fleet).key_id, retired_files(fleet)) == (before, [])
 
 
 def test_every_earlier_key_stays(fleet: FleetFolder) -> None:

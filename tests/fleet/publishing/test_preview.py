@@ -21,7 +21,8 @@ from fleet.publishing.population import Population
 from fleet.publishing.publish import draft, publish
 from fleet.publishing.repository import read_state
 from fleet.publishing.toggle_answers import SAMPLE, attributes_read, check_answers
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 from tests.agent.pushes.world import NOW, Fleet, campaign, toggles
 from tests.fleet.publishing.test_publish import command, versions
 
