@@ -61,7 +61,7 @@ def test_a_running_vehicle_renews_its_certificate_and_key_and_loses_nothing(car:
             agent.until(lambda: samples_in_lake(car) > seen, "delivering batches that the new key signed")
             assert agent.stop() == 0
     renewed, record = car.state / identity.RENEWED, Registry(car.fleet.vehicles).require(name)
-    loaded = identity.load(car.identity, renewed)
+    loaded = identity.load(car.identity, renewed=renewed)
     assert loaded.key_file == loaded.certificate_file == renewed
     assert loaded.certificate == record.certificates[0]
     assert len(record.earlier_pems) == 1
