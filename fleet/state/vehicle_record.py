@@ -37,9 +37,9 @@ class VehicleRecord(msgspec.Struct, frozen=True):
     model_year: int
     partition: int
     revoked: bool
+    software: str = ""
     earlier_pems: tuple[str, ...] = ()
     withdrawn_serials: tuple[str, ...] = ()
-    software: str = ""
 
     @property
     def attributes(self) -> Attributes:
