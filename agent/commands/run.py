@@ -43,8 +43,9 @@ def start(
 ) -> int:
     """Run the agent with the configuration that `read` returns, and return its exit status.
 
-    `read` is called again on SIGHUP.  `prepare` is called once, before anything is written.  With `until_delivered`, the agent ends when everything is delivered.  `limits`
-    replaces the default limits of `agent.runtime.limits`, which no configuration can set.
+    `read` is called again on SIGHUP.  `prepare` is called once, before anything is written.  With
+    `until_delivered`, the agent ends when everything is delivered.  `limits` replaces the default limits of
+    `agent.runtime.limits`, which no configuration can set.
     """
     # The device key is read later, so no moment is left in which a crash could write it to the disk.
     started_s = time.monotonic()
