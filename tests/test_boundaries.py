@@ -19,9 +19,10 @@ PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 PURE = """
 */__init__.py agent/errors.py agent/system/arguments.py
 agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
-agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
+agent/runtime/limits.py agent/settings/mistakes.py agent/settings/remote.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
-agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
+agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py
+agent/formats/down/databases.py agent/formats/down/strict.py
 agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
 agent/formats/down/toggles.py agent/formats/down/validity.py agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
@@ -50,6 +51,7 @@ fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.
 fleet/receiving/totals.py
 fleet/publishing/staged.py fleet/rollout/judge.py fleet/rollout/plan.py
 fleet/state/access_list.py fleet/state/certificates.py
+fleet/publishing/overlap.py fleet/state/access_list.py fleet/state/certificates.py
 lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py
 """.split()
@@ -65,7 +67,8 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.system": {"agent.errors"},
-    "agent.formats": {"agent.errors", "can_dbc.values"},  # defines raw integers for vehicle and wire
+    # `can_dbc.values` defines raw integers for vehicle and wire, and `settings.remote` what the fleet can set.
+    "agent.formats": {"agent.errors", "can_dbc.values", "agent.settings.remote"},
     "agent.link": {"agent.errors", "agent.formats", "agent.system"},
     "agent.settings": {"agent.errors", "agent.formats", "agent.system", "can_dbc"},
     "agent.sources": {"agent.errors", "agent.system", "agent.formats", "can_dbc", "simulator.frames"},
@@ -74,9 +77,10 @@ MAY_IMPORT = {
     "agent.serve": {"agent.errors", "agent.system", "agent.formats"},
     "can_dbc": set(),
     "simulator": {"can_dbc"},
-    # `fleet publish` says what a campaign would collect, and only one place names signals and applies rules.
+    # `fleet publish` says what a campaign would collect, and only one place names signals and applies rules.  The fleet
+    # compiles databases as vehicles do, before it signs them.
     "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"}
-    | {"agent.telemetry.collect.names", "agent.telemetry.collect.campaign"},
+    | {"agent.telemetry.collect.names", "agent.telemetry.collect.campaign", "agent.settings.compiler"},
 }
 # The agent's shell (commands, runtime) may import all rooms of the agent.  The lab runs vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}

@@ -145,6 +145,21 @@ class Store:
                     remove(path)
 
 
+def release_on_disk(folder: Path) -> Release | None:
+    """Return the release in force from the store in `folder`, which an agent may be using.  Nothing is written.
+
+    Raises: Permanent if the store cannot be read.
+    """
+    try:
+        records = [record for name in _COPIES if (record := _read_record(folder / name)) is not None]
+    except OSError as error:
+        raise Permanent(
+            f"{folder}: the store of pushes cannot be read: {error.strerror}; run as the agent's user"
+        ) from error
+    newest = max(records, key=lambda record: record.generation, default=Record())
+    return Store(folder, newest, damaged=False).in_force(newest.slots)
+
+
 def _read_record(path: Path) -> Record | None:
     try:
         digest, _, content = path.read_bytes().partition(b"\n")

@@ -38,8 +38,8 @@ _MEMORY_BYTES: Final = 512 << 20
 _CPU_S: Final = 30
 """The limit of processor time; the slowest head unit needs a tenth of it."""
 _LIMITS: Final = ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _CPU_S))
-_LATE: Final = ("_strptime", "tuf.api.serialization.json", "cryptography.hazmat.backends.openssl.backend")
-"""The modules that `datetime.strptime`, TUF and ECDSA keys import at first use."""
+_LATE: Final = ("_strptime", "tuf.api.serialization.json", "difflib", "cryptography.hazmat.backends.openssl.backend")
+"""The modules that `datetime.strptime`, TUF, `agent.errors.nearest` and ECDSA keys import at first use."""
 
 
 def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:

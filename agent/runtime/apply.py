@@ -51,12 +51,14 @@ def make_applier(
     *,
     local: Sequence[CampaignFile],
     mark: str = "",
+    others: Mapping[str, Effect] | None = None,
 ) -> "Applier":
-    """Return an applier for all kinds of documents; `local` are the vehicle's own campaigns.
+    """Return an applier for toggles, campaigns and the kinds that have an effect in `others`.
 
-    The names of all campaigns will begin with `mark`.
+    `local` are the vehicle's own campaigns.  The names of all campaigns will begin with `mark`.
     """
     effects: dict[str, Effect] = {
+        **(others or {}),
         TOGGLES.name: TogglesEffect(flags),
         CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
     }
@@ -75,7 +77,7 @@ class Applier:
         self, pushes: Pushes, effects: Mapping[str, Effect], outbox: Outbox, *, kinds: Sequence[Kind] = KINDS
     ) -> None:
         self._pushes = pushes
-        self._effects = [effects[kind.name] for kind in kinds]
+        self._effects = [effects[kind.name] for kind in kinds if kind.name in effects]
         self._kinds = kinds
         self._outbox = outbox
         self._local: Documents = {}

@@ -8,6 +8,7 @@ import msgspec
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
+from agent.formats.down.toggles import union
 from agent.formats.up.columns import Event
 from agent.formats.up.limits import MAX_LABEL_CHARS
 from agent.serve.current_flags import CurrentFlags, Flags
@@ -57,12 +58,12 @@ class TogglesEffect:
         self._current = current
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that puts the flag definition of `documents` in force.
+        """Return the change that puts the flags of all flag definitions in `documents` in force.
 
         If `documents` has no flag definition, the change leaves no flags in force.
         """
-        document = next(iter(documents[TOGGLES.name]), None)
-        return _TogglesChange(self._current, self._current.prepare(None if document is None else document.value))
+        definitions = [document.value for document in documents[TOGGLES.name]]
+        return _TogglesChange(self._current, self._current.prepare(union(definitions) if definitions else None))
 
 
 class _TogglesChange(msgspec.Struct, frozen=True):

@@ -24,33 +24,26 @@ from fleet.state.folder import FleetFolder
 NAMED: Final = 10
 """The greatest number of vehicles that the result names."""
 
-SUMMARY: Final = "sign and publish toggles and campaigns"
+SUMMARY: Final = "sign and publish toggles, settings, databases and campaigns"
 EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8884"
 DESCRIPTION: Final = """\
-Check, sign and publish toggles and campaigns. Vehicles fetch them when they connect or when --broker notifies them.
-The command shows for how many vehicles each document is new, changed or taken away, and asks on a terminal.
+Check, sign and publish toggles, settings, databases and campaigns. Vehicles fetch them when they connect or when
+--broker notifies them.
 If no document changes, the command only renews the signature, which shows vehicles that the repository is current."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fleet publish`: an option for each kind of document, and the options of publishing."""
     for kind in KINDS:
-        # A kind whose documents have names allows several documents, so its option may be repeated.
-        option, several = f"--{kind.name}", kind.name_of is not None
         parser.add_argument(
-            option,
-            type=Path,
-            action="append" if several else "store",
-            metavar="FILE",
-            help=f"{kind.help}; may be repeated" if several else kind.help,
+            f"--{kind.name}", type=Path, action="append", metavar="FILE", help=f"{kind.help}; may be repeated"
         )
-        if several:
-            parser.add_argument(
-                f"--remove-{kind.name}",
-                action="append",
-                metavar="NAME",
-                help=f"stop publishing this {kind.name}; may be repeated",
-            )
+        parser.add_argument(
+            f"--remove-{kind.name}",
+            action="append",
+            metavar="NAME",
+            help=f"stop publishing this {kind.name} document; may be repeated",
+        )
     parser.add_argument(
         "--audience",
         action="append",

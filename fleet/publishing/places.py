@@ -25,7 +25,7 @@ def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:
     """Return the path that the document's own name gives.  `path` is the path under which it is published."""
     kind = kind_of(path, kinds)
     try:
-        return path if kind is None else read_document(kind, content, path).path
+        return path if kind is None or kind.name_of is None else read_document(kind, content, path).path
     except Permanent:
         # A document that cannot be read keeps its path, under which it can be removed.  If it is not removed, the check
         # of all documents reports it.

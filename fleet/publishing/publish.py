@@ -10,7 +10,7 @@ stay as they are.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,8 @@ from agent.formats.down.documents import (
 from agent.formats.down.toggles import Toggles
 from fleet.publishing import repository
 from fleet.publishing.changes import Change, changes_of
+from fleet.publishing.conflicts import another_name, refuse_conflicts
+from fleet.publishing.databases import try_databases
 from fleet.publishing.places import places_of, refuse_staged, remove_from
 from fleet.publishing.population import Population
 from fleet.publishing.toggle_answers import check_answers
@@ -114,7 +116,12 @@ def draft(
     removed = [remove_from(places, by_name[kind_name], name) for kind_name, name in remove]
     refuse_staged([*new, *removed], staged)
     kept = {own_path: paths for own_path, paths in places.items() if own_path not in new}
-    check_together(new, {own_path: [stored[path] for path in paths] for own_path, paths in kept.items()}, kinds)
+    check_together(
+        new,
+        {own_path: [(stored[path], before[path]) for path in paths] for own_path, paths in kept.items()},
+        lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
+        kinds,
+    )
     added = [_target_of_document(document, audience, kinds) for document in new.values()]
     targets = {path: before[path] for paths in kept.values() for path in paths}
     targets |= {target.path: target for target in added}
@@ -181,18 +188,26 @@ def publish(
 
 
 def check_together(
-    new: Mapping[str, Document], kept: Mapping[str, Sequence[bytes]], kinds: Sequence[Kind] = KINDS
+    new: Mapping[str, Document],
+    kept: Mapping[str, Sequence[tuple[bytes, TargetFile]]],
+    field: Callable[[Document, str], object],
+    kinds: Sequence[Kind] = KINDS,
 ) -> None:
     """Check the documents that vehicles will get together: `new`, and the contents of each document that is kept.
 
-    A vehicle gets one of the contents of a document, so each content is checked in its turn.  Documents that are
-    published already are checked again, because older software may have checked them.
+    `kept` has the contents of each document with their targets, by the path of its own name.  A vehicle gets one of the
+    contents of a document, so each content is checked in its turn.  Documents that are published already are checked
+    again, because older software may have checked them.  `field` returns the field `custom` that a new document will
+    have, if its hash were the given one.
 
     Raises: Permanent naming the document at fault.
     """
     for turn in range(max(map(len, kept.values()), default=1)):
         others = {own_path: contents[min(turn, len(contents) - 1)] for own_path, contents in kept.items()}
-        check_documents([*new.values(), *read_documents(others, kinds, prefix="published ")], None, kinds)
+        published = read_documents({path: content for path, (content, _) in others.items()}, kinds, prefix="published ")
+        check_documents([*new.values(), *published], None, kinds)
+        try_databases(new.values(), published)
+        refuse_conflicts(new.values(), [(each, others[each.path][1]) for each in published], field, kinds)
 
 
 def target_of(path: str, content: bytes, audience: Audience, name: str | None = None) -> TargetFile:
@@ -209,7 +224,7 @@ def _target_of_document(document: Document, audience: Audience, kinds: Sequence[
     """Return the TUF target for a document.  If only some vehicles may get the document, its path hides its name."""
     path, kind = document.path, kind_of(document.path, kinds)
     # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
-    if audience and kind is not None and kind.name_of is not None:
+    if audience and kind is not None and kind.name_of is not None and kind.name_of(document.value):
         path = kind.path_of(hashlib.sha256(document.content).hexdigest()[:_NAME_DIGITS])
     return target_of(path, document.content, audience, document.path)
 
@@ -224,7 +239,9 @@ def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
         document = read_document(kind, read_file(file), str(file))
         if document.path in found:
             other = found[document.path].source
-            raise Permanent(f"{file}: {other} has the same {kind.name} name. Rename one of them, or publish only one.")
+            raise Permanent(
+                f"{file}: {other} has the same {kind.name} name. {another_name(kind)}, or publish only one."
+            )
         found[document.path] = document
     return found
 

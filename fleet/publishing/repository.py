@@ -23,7 +23,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import SIGNED_AT, Versions
-from agent.system.durable import fsync_directory, write_file
+from agent.system.durable import make_folder, write_file
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import read_ed25519
 
@@ -156,9 +156,7 @@ def write_version(
     for path, content in contents.items():
         # Contents are written first, because metadata on the disk must never name a file that does not exist yet.
         file = folder.targets / stored_name(targets[path])
-        if not file.parent.exists():
-            file.parent.mkdir(mode=0o700)
-            fsync_directory(folder.targets)
+        make_folder(file.parent)
         write_file(file, content, mode=0o644)
     expires = now + timedelta(days=DOCUMENT_DAYS)
     document = Targets(version=before.targets + 1, expires=expires, targets=dict(targets))

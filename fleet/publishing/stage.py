@@ -82,9 +82,16 @@ def publish_stage(
         stored = {path: _content(folder, target) for path, target in before.items()}
         places = places_of(stored, kinds)
         others = {path: before[path] for own, paths in places.items() if own not in documents for path in paths}
-        kept = {own: [stored[path] for path in paths] for own, paths in places.items() if own not in documents}
+        kept = {
+            own: [(stored[path], before[path]) for path in paths]
+            for own, paths in places.items()
+            if own not in documents
+        }
         if percent > 0:
-            check_together(documents, kept, kinds)
+            selected, name = within(audience, percent), share_name(list(documents))
+            check_together(
+                documents, kept, lambda _, sha256: audience_field(selected, sha256, name) if selected else None, kinds
+            )
         new = _new_targets(documents, audience, percent, kinds)
         if dry_run and percent >= WHOLE:
             _check_answers(folder, documents.values(), new.values())
@@ -130,7 +137,7 @@ def _new_targets(
         # A document for everybody has its own path, as `fleet publish` gives it.  A path that hides the name leaves the
         # own path to the earlier content.
         hidden = bool(selected) and kind is not None and kind.name_of is not None
-        path = kind.pattern.replace("*", sha256[:_NAME_DIGITS]) if hidden and kind is not None else own_path
+        path = kind.path_of(sha256[:_NAME_DIGITS]) if hidden and kind is not None else own_path
         fields: dict[str, object] = {"custom": audience_field(selected, sha256, name)} if selected else {}
         found[path] = TargetFile(len(document.content), {"sha256": sha256}, path, fields)
     return found

@@ -41,7 +41,7 @@ SIGNED_AT: Final = "x-signed-at"
 
 _NAME: Final = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json"
-    r"|targets/([A-Za-z0-9_-]{1,64}/)?[0-9a-f]{64}\.[A-Za-z0-9_.:-]{1,128}"
+    r"|targets/([A-Za-z0-9_-]{1,64}/){0,2}[0-9a-f]{64}\.[A-Za-z0-9_.:-]{1,128}"
 )
 
 

@@ -10,7 +10,8 @@ if the named rules in `$evaluators` refer to each other.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -26,6 +27,10 @@ DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  A bundle has a limit as well, but a message about it cannot name the document."""
 FLAGS: Final = 2_000
 _PROPERTIES: Final = ("state", "variants", "defaultVariant", "targeting", "metadata")
+NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
+"""The names of documents, which become a step of the path of a target."""
+FLAG_SET_ID: Final = "flagSetId"
+"""The name of a document, in its `metadata`.  flagd calls it by this name, too, and returns it with each evaluation."""
 
 
 class FlagKind(StrEnum):
@@ -42,12 +47,13 @@ class Toggles(msgspec.Struct, frozen=True):
     """A valid flag definition.
 
     `kinds` has the kind of each flag by key, `disabled` has the keys of disabled flags, and `resolved` is the JSON text
-    for the evaluator.
+    for the evaluator.  `name` is the `flagSetId` in the document's metadata, or empty.
     """
 
     kinds: Mapping[str, FlagKind]
     disabled: frozenset[str]
     resolved: str
+    name: str = ""
 
 
 def parse_toggles(document: bytes, source: str) -> Toggles:
@@ -68,6 +74,12 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     metadata = data.get("metadata", {})
     _check_metadata(metadata, source)
     refuse_in_set(metadata, source)
+    name = metadata.get(FLAG_SET_ID, "")
+    if name != "" and not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise Permanent(
+            f"{source}: metadata {FLAG_SET_ID!r} is the name of the document; it must have 1 to 60 letters, digits, "
+            f"'_', '-', '.' or ':', not {name!r:.80}"
+        )
     rules = Rules(_evaluators(data, source))
     kinds: dict[str, FlagKind] = {}
     disabled: set[str] = set()
@@ -83,7 +95,37 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     check_costs({key: flag["targeting"] for key, flag in resolved.items() if "targeting" in flag}, source)
     # The text for the evaluator has only checked properties: unknown properties and `$evaluators` are left out.
     text = json.dumps({"flags": resolved, "metadata": metadata})
-    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)
+    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text, name=name)
+
+
+def union(definitions: Sequence[Toggles]) -> Toggles:
+    """Return one definition with the flags of all `definitions`, which must not share a flag.
+
+    As in flagd, the metadata of a definition becomes metadata of each of its flags, unless the flag has its own.
+    """
+    if len(definitions) == 1:
+        return definitions[0]
+    flags: dict[str, Any] = {}
+    for definition in definitions:
+        content = json.loads(definition.resolved)
+        for key, flag in content["flags"].items():
+            flags[key] = {**flag, "metadata": {**content["metadata"], **flag["metadata"]}}
+    return Toggles(
+        kinds={key: kind for definition in definitions for key, kind in definition.kinds.items()},
+        disabled=frozenset().union(*(definition.disabled for definition in definitions)),
+        resolved=json.dumps({"flags": flags, "metadata": {}}),
+    )
+
+
+def check_union(definitions: Sequence[Toggles], source: str) -> None:
+    """Check the limits that all flags of a vehicle have together.  Raises: Permanent naming `source`."""
+    count = sum(len(definition.kinds) for definition in definitions)
+    if count > FLAGS:
+        raise Permanent(f"{source}: one vehicle gets {count:,} flags; at most {FLAGS:,} are allowed")
+    rules = [json.loads(definition.resolved)["flags"] for definition in definitions]
+    check_costs(
+        {key: flag["targeting"] for flags in rules for key, flag in flags.items() if "targeting" in flag}, source
+    )
 
 
 def _check_metadata(metadata: object, where: str) -> None:

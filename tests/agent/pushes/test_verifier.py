@@ -76,6 +76,17 @@ def invalid(fleet: Fleet) -> Question:
     return question(fleet, fleet.bundle())
 
 
+def misspelt(fleet: Fleet) -> Question:
+    fleet.sign_as_is("settings.toml", b"[uplink]\nin_flght = 3")
+    return question(fleet, fleet.bundle())
+
+
+def configured(fleet: Fleet) -> Question:
+    fleet.sign_as_is("settings.toml", b"[uplink]\nmetered_lanes = ['events']\n[bus.can0]\ndbc = ['a.dbc']")
+    fleet.sign_as_is("dbc/can0/a.dbc", b"BO_ 1 M: 8 A")
+    return question(fleet, fleet.bundle())
+
+
 def rotated(fleet: Fleet) -> Question:
     fleet.rotate_root(("root1", "root2"), replace_key="timestamp")
     return good(fleet)
@@ -100,6 +111,8 @@ CASES: dict[Callable[[Fleet], Question], Reason | None] = {
     expired: Reason.EXPIRED,
     rubbish: Reason.MALFORMED,
     invalid: Reason.INVALID,
+    misspelt: Reason.INVALID,
+    configured: None,
 }
 
 

@@ -216,6 +216,8 @@ def test_a_publication_says_which_vehicles_it_reaches(
     other = enrolled(fleet, 99, "Bora", "US")
     enrolled(fleet, 100, "Bora", "US", revoked=True)
 
+    fleet.publish(toggles())
+
     def publish_for(*audience: str) -> dict[str, Any]:
         options = [word for each in audience for word in ("--audience", each)]
         command(fleet, "--yes", "--toggles", str(tmp_path / "t.json"), *options)
@@ -238,6 +240,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
     for record in fleet.folder.vehicles.glob("*.json"):
         record.unlink()  # the vehicle of the fixture
     (tmp_path / "t.json").write_bytes(toggles())
+    fleet.publish(toggles())
     names = [enrolled(fleet, number, "Aria") for number in range(12)]
     (fleet.folder.vehicles / "ffffffff-0000-4000-8000-000000000000.json").write_text("{")
     for audience, words in (
@@ -263,7 +266,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria", "--audience", "market=EU"), "--audience brand=Aria,market=EU"),
         (("--audience", "brand=Aria", "--audience", "colour=red"), "colour"),
-        (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
+        (("--audience", "brand=Aria"), "also give --toggles or --settings or --database or --campaign"),
         (("--remove-campaign", "d"), "Published names of this kind: none"),
         (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),
     ],
