@@ -108,7 +108,7 @@ def test_the_commands_bring_a_sample_to_the_lake_and_a_toggle_to_an_app(shell: S
             shown = shell.until(block, "Engine.Speed", "Engine.Temperature")
             assert "90  degC" in shown
         elif "curl" in block:
-            assert '"variant":"on","value":true' in shell.until(block, '"key":"my-toggle"')
+            shell.until(block, '"key":"my-toggle"', '"variant":"on","value":true')
         elif "app.py" in block and not has_libraries():
             continue
         elif "kill $agent" in block:
@@ -131,3 +131,14 @@ def has_libraries() -> bool:
         return importlib.util.find_spec("openfeature.contrib.provider.ofrep") is not None
     except ModuleNotFoundError:
         return False
+
+
+def test_links_of_the_readme_and_of_the_guides_lead_to_files_and_headings() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)", page.read_text()):
+            file = (page.parent / target).resolve() if target else page
+            assert file.exists(), f"{page.name}: {target}"
+            if anchor and file.suffix == ".md":
+                headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+                names = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+                assert anchor in names, f"{page.name}: {target}#{anchor}"
