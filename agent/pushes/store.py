@@ -60,7 +60,10 @@ class Store:
             names = [found for path in (folder / "releases").iterdir() if (found := _RELEASE.fullmatch(path.name))]
             damaged = not records and any(path.exists() for path in copies)
         except OSError as error:
-            raise Permanent(f"cannot use {folder} for pushes: {error.strerror}; let the agent write there") from error
+            raise Permanent(
+                f"cannot use {folder} for pushes: {error.strerror}; let the agent's user read and write there "
+                f"(on a head unit: chown -R headunit-agent: {folder.parent})"
+            ) from error
         newest = max(records, key=lambda record: record.generation, default=Record())
         seen = max((int(name[1]) for name in names), default=0)
         # If no record survived, the names of the releases still give the floor of targets.

@@ -94,6 +94,7 @@ class Applier:
         self._kinds = kinds
         self._outbox = outbox
         self._local: Documents = {}
+        self._fleet_has_campaigns = False
         self._turn = asyncio.Lock()
         """Held while a release is applied, so that offers, trials and reloads come one after the other."""
         self._in_effect: list[Change] = []
@@ -163,8 +164,14 @@ class Applier:
     async def replace_local(self, local: Sequence[CampaignFile]) -> None:
         """Replace the vehicle's own campaigns at once, after the configuration was read again."""
         async with self._turn:
+            before = self._local
             self.set_local(local)
             await self._put_in_force()
+            if self._local != before and self._fleet_has_campaigns:
+                log.warning(
+                    "local_campaigns_not_in_force",
+                    reason="the fleet has published campaigns for this vehicle, and they replace its own ones",
+                )
 
     async def offer(self, payload: bytes) -> bool:
         """Examine a bundle and apply its release; return False if it was refused or could not be examined.
@@ -247,6 +254,7 @@ class Applier:
         release = self._pushes.current()
         contents = {} if release is None else release.documents
         pushed = by_kind(read_documents(contents, self._kinds, prefix=f"push {self.version}: "), self._kinds)
+        self._fleet_has_campaigns = bool(pushed.get(CAMPAIGN.name))
         return {name: pushed[name] or self._local.get(name, ()) for name in pushed}
 
     async def _write(self, changes: Sequence[Change]) -> str | None:

@@ -109,6 +109,7 @@ def load(folder: Path, software: str = "", *, renewed: Path | None = None) -> Id
             f"{folder}: the identity folder does not exist; make it with `fleet enrol --out {folder}`, "
             "or set identity.folder"
         )
+    _refuse_nested(folder)
     document = _identity(folder / IDENTITY)
     pair = _pair(folder, document.vehicle, renewed)
     device_key, certificate = pair.key, pair.certificate
@@ -170,9 +171,26 @@ def pseudonym(folder: Path) -> str:
     return _identity(folder / IDENTITY).vehicle
 
 
+def _refuse_nested(folder: Path) -> None:
+    """Refuse a folder in which the folder of `fleet enrol` lies, and not its files.  Raises: Permanent."""
+    if (folder / IDENTITY).exists():
+        return
+    for inner in sorted(each for each in folder.iterdir() if each.is_dir()):
+        if (inner / IDENTITY).exists():
+            raise Permanent(
+                f"{folder}: the identity lies in the folder {inner.name} inside, but its files must lie directly in "
+                f"{folder}; move them: mv {inner}/* {folder}/"
+            )
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except PermissionError as error:
+        raise Permanent(
+            f"{path}: this user may not read the file; on a head unit, let the service read it: "
+            "systemd-tmpfiles --create headunit-agent.conf"
+        ) from error
     except OSError as error:
         raise Permanent(
             f"{path}: the file cannot be read: {error.strerror}; copy the whole folder of `fleet enrol` again"

@@ -86,7 +86,7 @@ def explain(message: str, document: Mapping[str, object]) -> str:
     if missing is not None:
         return (
             f"{_joined(key, missing[1])}: this key is missing; "
-            "config/agent.toml shows every key with its unit and default"
+            "the comments of the agent.toml that came with the agent show every key with its unit and default"
         )
     value = _value_at(document, key)
     words = _allowed_words(key)

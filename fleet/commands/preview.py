@@ -5,6 +5,7 @@ import sys
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Audience
+from agent.formats.down.documents import Document
 from agent.system.command_line import printable
 from fleet.commands.output import complain
 from fleet.publishing.changes import in_words
@@ -41,6 +42,10 @@ def show(args: argparse.Namespace, made: Draft) -> None:
             print("\n".join(map(printable, change.lines(made.population))))
 
 
+def _reaches(made: Draft, document: Document) -> bool:
+    return bool(made.population.vehicles(*made.after[document.path]))
+
+
 def approve(args: argparse.Namespace, made: Draft) -> None:
     """Ask on a terminal whether to sign.  Without a terminal, approve everything that takes no document away.
 
@@ -48,6 +53,11 @@ def approve(args: argparse.Namespace, made: Draft) -> None:
     """
     if args.yes or not made.changes:
         return
+    if args.audience and len(made.population) and not any(_reaches(made, document) for document in made.new):
+        raise Permanent(
+            f"The documents are for none of the {len(made.population):,} enrolled vehicles. Nothing was published. "
+            "Check --audience, or give --yes if the vehicles will be enrolled later."
+        )
     if sys.stdin.isatty():
         # The question goes to standard error, because standard output may be a JSON document for another program.
         print("Sign and publish this? [y/N] ", end="", file=sys.stderr, flush=True)

@@ -176,7 +176,8 @@ def _nudge(folder: FleetFolder, broker: tuple[str, int], published: Published) -
     except AgentError as error:
         raise Transient(
             f"Version {published.versions.targets} is published, but the vehicles could not be notified ({error}). "
-            f"They fetch it when they connect next. To notify them now, run `fleet publish --broker {host}:{port}`."
+            "They fetch it when they connect next. To notify them earlier, remove the cause and run `fleet publish "
+            "--broker HOST:PORT`, which needs no document."
         ) from error
 
 

@@ -260,6 +260,8 @@ def _complaint(error: str, source: str) -> str:
     """
     what, _, where = error.partition(" - at `$")
     key = where.strip(".`")
+    if key == "name" and "regex" in what:
+        what = "the name must be 1 to 100 letters without accents, digits, '-', '_' and ':', without a space"
     named = f"{key}: " if key else ""
     return f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md describes each field"
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.errors import Permanent
+from agent.errors import Permanent, did_you_mean
 from agent.formats.down.rule_cost import check_costs
 from agent.formats.down.strict import read_object
 from agent.formats.down.targeting import SAFE_INTEGER, Rules, outcomes
@@ -26,6 +26,7 @@ from agent.formats.down.validity import read_validity, refuse_in_set
 DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  A bundle has a limit as well, but a message about it cannot name the document."""
 FLAGS: Final = 2_000
+_PROPERTIES: Final = ("state", "variants", "defaultVariant", "targeting", "metadata")
 NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
 """The names of documents, which become a step of the path of a target."""
 FLAG_SET_ID: Final = "flagSetId"
@@ -147,6 +148,7 @@ def _flag(key: str, flag: object, rules: Rules, where: str) -> tuple[FlagKind, d
         raise Permanent(f"{where}: the key of a flag must not be empty")
     if not isinstance(flag, dict):
         raise Permanent(f"{where}: a flag must be an object with `state` and `variants`")
+    _refuse_misspelt(flag, where)
     if flag.get("state") not in ("ENABLED", "DISABLED"):
         raise Permanent(f"{where}: `state` must be ENABLED or DISABLED, not {flag.get('state')!r}")
     variants = flag.get("variants")
@@ -173,6 +175,17 @@ def _flag(key: str, flag: object, rules: Rules, where: str) -> tuple[FlagKind, d
                 )
         resolved["targeting"] = rule
     return kind, resolved
+
+
+def _refuse_misspelt(flag: Mapping[str, object], where: str) -> None:
+    """Refuse an unknown property that is like a known one which the flag does not have.
+
+    The schema tolerates unknown properties, but a misspelt `targeting` would give every vehicle the default.
+    """
+    missing = [name for name in _PROPERTIES if name not in flag]
+    for name in flag:
+        if name not in _PROPERTIES and (remedy := did_you_mean(name, missing)):
+            raise Permanent(f"{where}: unknown property {name[:60]!r}; {remedy}")
 
 
 def _kind(variants: Mapping[str, object], where: str) -> FlagKind:

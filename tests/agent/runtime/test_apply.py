@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
@@ -261,8 +262,12 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
         assert car.campaigns == ["other"]
         fleet.publish(None, campaign("pushed"))
         await car.applier.offer(fleet.bundle())
-        await car.applier.replace_local(LOCAL)
+        with capture_logs() as said:
+            await car.applier.replace_local(LOCAL)
+            await car.applier.replace_local(LOCAL)
         assert car.campaigns == ["pushed"]
+        # The second reload changes nothing, so the log does not say again that edited files have no effect.
+        assert [line["event"] for line in said].count("local_campaigns_not_in_force") == 1
 
     asyncio.run(drive())
 

@@ -283,3 +283,13 @@ def test_a_fleet_of_many_vehicles_and_few_combinations_is_compared_in_a_moment()
     check_answers(document, groups)
     assert time.process_time() - began < 10.0
     assert SAMPLE < 100
+
+
+def test_documents_for_nobody_are_signed_only_on_request(fleet: Fleet, tmp_path: Path) -> None:
+    words = ("--toggles", file(tmp_path, toggles()), "--audience", "brand=Zeta")
+    before = versions(fleet)
+    with pytest.raises(Permanent, match="for none of the 6 enrolled vehicles"):
+        command(fleet, *words)
+    assert versions(fleet) == before
+    command(fleet, "--yes", *words)
+    assert versions(fleet) != before

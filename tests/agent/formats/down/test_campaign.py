@@ -86,7 +86,7 @@ def test_what_would_change_the_collection_and_is_not_carried_out_is_refused_by_n
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"name": "with space"}, "name: expected"),
+        ({"name": "with space"}, "name: the name must be 1 to 100 letters without accents, digits"),
         ({"name": None}, "name"),
         ({"collectionScheme": {}}, "timeBasedCollectionScheme"),
         ({"collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 999}}}, "periodMs"),
