@@ -39,6 +39,7 @@ def _with(**changes: object) -> bytes:
         (_with(public_key="?"), "not a key file"),
         (GOOD["MLKEM768_X25519"].to_json() * 3, "at most 4,096 are allowed"),
     ],
+    ids=["empty", "a list", "private", "suite", "id", "short", "no base64", "too long"],
 )
 def test_a_malformed_key_is_refused_and_the_message_names_document_and_fault(document: bytes, fault: str) -> None:
     with pytest.raises(Permanent) as refused:
