@@ -35,7 +35,8 @@ def test_the_table_of_the_context_has_every_attribute_of_the_vehicle() -> None:
 
 def test_the_sample_code_hears_of_each_change() -> None:
     code: dict[str, Any] = {}
-    exec(blocks("python")[1], code)
+    (sample,) = (block for block in blocks("python") if "def changes(" in block)
+    exec(sample, code)
 
     async def run() -> list[str]:
         service = ToggleService(CAR)
