@@ -48,9 +48,9 @@ def test_a_given_fleet_is_simulated_compacted_and_asked(tmp_path: Path) -> None:
         report = json.loads(done.stdout)
         compacted = command("fleet", "compact", *here, "--json")  # while the receiver runs
         assert compacted.returncode == 0, compacted.stderr
-        assert [line.split(":")[0] for line in compacted.stderr.splitlines()] == [
-            f"  table {name}" for name in ("samples", "events", "batches", "vehicles")
-        ]
+        tables = [line.split(":")[0].removeprefix("  table ") for line in compacted.stderr.splitlines()]
+        # The receiver writes the table of vehicles every ten seconds, so it may not be there yet.
+        assert tables in (["samples", "events", "batches"], ["samples", "events", "batches", "vehicles"])
         assert receiver.stop() == 0
     assert (report["batches_sent"], report["receiver_cpu_ms_per_batch"], report["extrapolation"]) == (12, None, [])
     records = [json.loads(file.read_text()) for file in fleet.vehicles.glob("*.json")]

@@ -82,7 +82,7 @@ class CatchUp:
             self._stopgap.settle()
 
     def _in_doubt(self, token: str) -> bool:
-        """Return whether a call with this token, which raised, may have been committed.  A full disk can still be read."""
+        """Return whether a call that raised may have been committed.  A full disk can still be read to find out."""
         if self._transactions.tried(token):
             with contextlib.suppress(Transient):
                 self._transactions.stored(token)
