@@ -39,11 +39,15 @@ def has_table(lake: str | Location, name: str) -> bool:
     """Return whether the lake has the table `name`.  Raises: Permanent, as `missing_tables` does."""
     location = Location.of(lake)
     try:
-        return DeltaTable.is_deltatable(location.table(name), storage_options=location.storage_options)
+        # `DeltaTable.is_deltatable` would stop all threads of the process until the object store has answered.
+        DeltaTable(location.table(name), storage_options=location.storage_options)
+    except TableNotFoundError:
+        return False
     except (DeltaError, OSError) as error:
         raise Permanent(
             f"The lake {location.uri} cannot be opened ({error}). Check --lake and the options of the lake."
         ) from error
+    return True
 
 
 def open_or_create(location: Location, name: str) -> DeltaTable:
