@@ -14,7 +14,6 @@ way before it is signed, and each vehicle before it takes the release that has t
 | any other | A limit ended the process, or it crashed. |
 """
 
-import asyncio
 import codecs
 import contextlib
 import os
@@ -29,6 +28,7 @@ import msgspec
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.databases import PushedBus, PushedDatabase
+from agent.system.child_process import ask
 from agent.system.confinement import confine
 from agent.system.secrecy import forbid_dumps
 from can_dbc import database
@@ -79,71 +79,35 @@ async def compile_apart(bus: PushedBus, match: Match, limits: Limits = LIMITS) -
         raise Permanent(f"{bus.source}: encoding {odd!r:.60} is unknown; name one such as gbk or cp1251")
     command = (sys.executable, "-I", "-m", "agent.settings.compiler", str(limits.memory_bytes), str(limits.cpu_s))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            *sorted(encodings),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        status, output, complaint = await ask(
+            (*command, *sorted(encodings)),
+            msgspec.json.encode(Job(bus.databases, match)),
+            timeout_s=limits.wall_s,
+            most_bytes=MAX_BYTES,
             # A process with several threads cannot be confined, and numpy would start one for each processor.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            limit=MAX_BYTES,
+            environment={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
-    except OSError as error:
-        raise Transient(f"cannot start the compiler of databases: {error.strerror}; it is tried again") from error
-    try:
-        async with asyncio.timeout(limits.wall_s):
-            output, complaint = await _converse(process, msgspec.json.encode(Job(bus.databases, match)))
     except TimeoutError:
         raise Permanent(f"{bus.source}: {_too_much(f'more than {limits.wall_s:g} s')}") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    except OSError as error:
+        raise Transient(f"cannot start the compiler of databases: {error.strerror}; it is tried again") from error
+    if len(output) > MAX_BYTES:
+        raise Permanent(f"{bus.source}: {_too_much(f'more than {MAX_BYTES:,} bytes of plan')}")
     detail = complaint.decode(errors="replace").strip()
-    match process.returncode:
+    match status:
         case os.EX_OK:
             return output
         case os.EX_DATAERR:
             raise Permanent(detail[:_DETAIL_CHARS] if _SOURCE.match(detail) else f"{bus.source}: {detail}")
-        case status if status == -signal.SIGXCPU:
+        case _ if status == -signal.SIGXCPU:
             raise Permanent(f"{bus.source}: {_too_much(f'more than {limits.cpu_s} s of processor time')}")
         # The kernel ends the process if the service or the machine has no memory left.
-        case status if status == -signal.SIGKILL:
+        case _ if status == -signal.SIGKILL:
             raise Permanent(f"{bus.source}: {_too_much('more memory than there is')}")
     raise Permanent(
-        f"{bus.source}: compiling the databases crashed with status {process.returncode}; publish another database: "
+        f"{bus.source}: compiling the databases crashed with status {status}; publish another database: "
         f"{detail[-_DETAIL_CHARS:]}"
     )
-
-
-async def _converse(process: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:
-    """Write the job, and return what the process wrote to standard output and to standard error before it ended."""
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_write(process.stdin, job))
-        output, complaint = (tasks.create_task(_read(process, stream)) for stream in (process.stdout, process.stderr))
-    await process.wait()
-    return output.result(), complaint.result()
-
-
-async def _write(stream: asyncio.StreamWriter, job: bytes) -> None:
-    # If the process ends before it has read the job, its exit status says why.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        stream.write(job)
-        await stream.drain()
-    stream.close()
-
-
-async def _read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> bytes:
-    content = bytearray()
-    while part := await stream.read(1 << 16):
-        content += part
-        if len(content) > MAX_BYTES:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            content.clear()
-    return bytes(content)
 
 
 def _too_much(what: str) -> str:

@@ -45,7 +45,7 @@ _PREFIXES: Final = ("feature.", "stale.")
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """What a vehicle knows about the present time, in seconds since the Unix epoch.
+    """Holds what a vehicle knows about the present time, in seconds since the Unix epoch.
 
     `certain_s` has certainly passed.  The present time is not after `possible_s`, as far as the vehicle knows.  The
     fleet made its latest signature at `signed_s`.
