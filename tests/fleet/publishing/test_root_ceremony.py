@@ -14,7 +14,8 @@ from agent.pushes.release import Question, Reason, Refused
 from agent.pushes.trust import Trusted, verify
 from fleet.__main__ import main
 from fleet.publishing import repository
-from fleet.publishing.root_ceremony import Ceremony, import_signatures, make_root_key, sign, start
+from fleet.publishing.root_ceremony import Ceremony, import_signatures, sign, start
+from fleet.publishing.root_keys import make_root_key
 from fleet.publishing.sync import Bundles
 from fleet.state.folder import FleetFolder
 from tests.fleet.vehicles import Vehicle
