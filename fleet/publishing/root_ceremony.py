@@ -13,12 +13,14 @@ the root that names it is published (`next_keys`).  An interrupted import is com
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner, Key, Signature
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
@@ -30,7 +32,7 @@ from agent.system.durable import remove, write_file
 from fleet.publishing import repository
 from fleet.publishing.next_keys import ONLINE_ROLES, make_next_key, new_keys_of, next_keys
 from fleet.publishing.publish import EXPIRY_DAYS
-from fleet.publishing.root_keys import public_half, read_public
+from fleet.publishing.root_keys import read_public
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import read_ed25519
 
@@ -123,13 +125,14 @@ def sign_with_token(ceremony: Ceremony, key: "TokenKey", name: str) -> Signature
 
     Raises: Permanent if the key is neither a root key of the present root nor of the next one, or if the token refuses.
     """
-    # The keys come from a file, so one that no token can hold is no candidate.
-    known = {public: key_id for key_id, each in _root_keys(ceremony).items() if (public := public_half(each))}
-    signed = key.sign(ceremony.payload, known)
-    if signed is None:
-        raise Permanent(f"{name} is not a root key of this fleet: no root key of the ceremony verifies its signature.")
-    public, signature = signed
-    return Signature(known[public], signature.hex())
+    signature = key.sign(ceremony.payload).hex()
+    # The public half is found by verifying, because many tokens hold private keys only.
+    for key_id, each in _root_keys(ceremony).items():
+        signed = Signature(key_id, signature)
+        with suppress(UnverifiedSignatureError):
+            each.verify_signature(signed, ceremony.payload)
+            return signed
+    raise Permanent(f"{name} is not a root key of this fleet: no root key of the ceremony verifies its signature.")
 
 
 def import_signatures(

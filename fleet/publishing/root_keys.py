@@ -47,14 +47,3 @@ def read_public(file: Path) -> Key:
     if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1"):
         return SSlibKey.from_crypto(key)
     raise Permanent(f"{file} is neither an Ed25519 key nor an EC P-256 key. Make one with `fleet keys root key`.")
-
-
-def public_half(key: Key) -> PublicKey | None:
-    """Return the public key, or None if it is damaged or of a type that no token is asked for."""
-    try:
-        if key.keytype == "ed25519":
-            return Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
-        public = load_pem_public_key(key.keyval["public"].encode())
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    return public if isinstance(public, EllipticCurvePublicKey) else None

@@ -9,17 +9,15 @@ CKM_ECDSA_SHA256.
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pkcs11
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 from pkcs11 import (
     Attribute,
     KeyType,
@@ -52,16 +50,13 @@ class TokenKey:
     module: Path
     pin: PinSource
 
-    def sign(self, payload: bytes, candidates: Iterable[PublicKey]) -> tuple[PublicKey, bytes] | None:
-        """Sign `payload`, and return the signature with the candidate that verifies it, or None if none does.
-
-        The public half is found by verifying, because many tokens hold private keys only.
+    def sign(self, payload: bytes) -> bytes:
+        """Return the signature of `payload`: for ECDSA in DER, as TUF writes it.
 
         Raises: Permanent if token, key or PIN are wrong, or if the token cannot sign.
         """
         with self._session(login=True) as session:
-            signature = self._signature(session, payload)
-        return next(((key, signature) for key in candidates if _verifies(key, signature, payload)), None)
+            return self._signature(session, payload)
 
     def public_key(self) -> PublicKey:
         """Read the public half.  Most tokens show it without the PIN.
@@ -232,17 +227,6 @@ def _initialized(slot: Slot) -> Token | None:
     except PKCS11Error:  # a card of another kind, or one that was pulled out just now
         return None
     return token if token.flags & TokenFlag.TOKEN_INITIALIZED else None
-
-
-def _verifies(key: PublicKey, signature: bytes, payload: bytes) -> bool:
-    try:
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, payload, ec.ECDSA(SHA256()))
-        else:
-            key.verify(signature, payload)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _text(serial: bytes | str) -> str:
