@@ -47,7 +47,7 @@ class SealingSwitch:
             (self.incomplete, "may still hold batches from before"),
         )
         reasons = [f"{count:,} {what}" for count, what in counts if count]
-        return f"Keep it. Of the vehicles, {', '.join(reasons)} (fleet status --all)."
+        return f"Keep it. Of the vehicles, {', '.join(reasons)} (fleet status --all --json)."
 
 
 def sealing_switch(fleet: FleetFolder, lake: Location) -> SealingSwitch:

@@ -68,7 +68,7 @@ def test_an_earlier_key_is_kept_until_no_vehicle_can_hold_a_batch_for_it(
     action, counts = listed(fleet, capsys)
     assert action == (
         "Keep it. Of the vehicles, 1 have not switched, 1 were never heard, 1 may still hold batches from before "
-        "(fleet status --all)."
+        "(fleet status --all --json)."
     )
     assert counts["switched"] == 1
 
