@@ -214,6 +214,15 @@ def _exchange(root: Root, role: str, old_id: str, key: Any) -> None:
 
 
 def _check_signatures(present: Root, root: Metadata[Root], payload: bytes) -> None:
+    keys = {key_id: each.keys[key_id] for each in (present, root.signed) for key_id in each.roles[Root.type].keyids}
+    for key_id in keys.keys() & root.signatures.keys():
+        try:
+            keys[key_id].verify_signature(root.signatures[key_id], payload)
+        except UnverifiedSignatureError as error:
+            raise Permanent(
+                f"The signature by root key {key_id[:16]} is for another ceremony, or is damaged. Sign this ceremony "
+                "with that key, and import the new signature."
+            ) from error
     result = root.signed.get_root_verification_result(present, payload, root.signatures)
     if not result.verified:
         missing = max(present.roles[Root.type].threshold - len(result.first.signed), 0)

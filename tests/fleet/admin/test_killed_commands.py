@@ -88,7 +88,7 @@ def test_each_step_of_a_rotation_of_the_authority(
     assert len(copies) > 10
     *unfinished, finished = copies
     for copy in unfinished:
-        done = published_authorities(copy) == step_done(finished)
+        done = releases(copy) == releases(finished)
         taken = step if done else again(copy, capsys, "keys", "rotate", "authority")["step"]
         assert taken == step, f"killed before change {copy.root.name}"
         authority = issuing_authority(copy)  # finds the key of the certificate
@@ -107,12 +107,9 @@ def test_each_step_of_a_rotation_of_the_authority(
         assert not list(copy.keys.glob("ca-*"))
 
 
-def published_authorities(fleet: FleetFolder) -> int:
+def releases(fleet: FleetFolder) -> int:
     """Return how many releases the fleet has published."""
     return read_state(fleet.metadata).versions.targets
-
-
-step_done = published_authorities
 
 
 def test_the_renewal_of_the_receivers_certificate_never_uses_what_the_broker_cannot_know(
