@@ -21,8 +21,8 @@ PURE = """
 agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
-agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/strict.py
-agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
+agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/chunks.py
+agent/formats/down/strict.py agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
 agent/formats/down/toggles.py agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py

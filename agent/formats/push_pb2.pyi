@@ -48,3 +48,31 @@ class Bundle(_message.Message):
     format: int
     files: _containers.ScalarMap[str, bytes]
     def __init__(self, format: _Optional[int] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+
+class ChunkName(_message.Message):
+    __slots__ = ("sha256", "index")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    sha256: bytes
+    index: int
+    def __init__(self, sha256: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
+
+class ChunkRequest(_message.Message):
+    __slots__ = ("format", "vehicle", "chunks")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VEHICLE_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    vehicle: str
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkName]
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., chunks: _Optional[_Iterable[_Union[ChunkName, _Mapping]]] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("format", "name", "content")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    name: ChunkName
+    content: bytes
+    def __init__(self, format: _Optional[int] = ..., name: _Optional[_Union[ChunkName, _Mapping]] = ..., content: _Optional[bytes] = ...) -> None: ...

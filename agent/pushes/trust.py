@@ -34,6 +34,7 @@ from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targe
 from agent.errors import Permanent, Untrusted
 from agent.formats.down.audience import matches
 from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
+from agent.formats.down.chunks import PACKED_BYTES, LargeFile, large_file, unpack
 from agent.formats.down.documents import KINDS, Kind, kind_of
 from agent.pushes.release import Question, Reason, Refused, Release
 from agent.pushes.updater import METADATA_BYTES, BundleFetcher, MemoryUpdater, root_name
@@ -45,13 +46,15 @@ class Trusted(msgspec.Struct, frozen=True):
     """Holds the result of verifying a bundle that is trusted.
 
     `metadata` is the metadata that the vehicle must keep, by file name.  `signed_at_s` is a Unix time that has
-    certainly passed, or 0.  `release` is None if its version is in `Question.settled`.
+    certainly passed, or 0.  `release` is None if its version is in `Question.settled`, or if a large document of it is
+    missing.  In the second case, `wanted` has all its large documents.
     """
 
     versions: Versions
     metadata: dict[str, bytes]
     signed_at_s: int
     release: Release | None
+    wanted: tuple[LargeFile, ...] = ()
 
 
 def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
@@ -90,14 +93,14 @@ class _Verification:
             versions = self._check_floor()
             # A vehicle that holds or has refused this version needs the metadata only.
             settled = versions.targets in self.question.settled
-            release = None if settled else self._unpack(versions.targets)
+            release, wanted = (None, ()) if settled else self._unpack(versions.targets)
         except (RepositoryError, DownloadError) as error:
             raise self._refusal(error) from error
         timestamp = cast("Timestamp", self.updater.trusted("timestamp"))
         signed_at = timestamp.unrecognized_fields.get(SIGNED_AT, 0)
         # TUF does not check this field.  A time after the file's own expiry would make later metadata count as expired.
         believable = isinstance(signed_at, int) and 0 <= signed_at <= timestamp.expires.timestamp()
-        return Trusted(versions, self._metadata(), signed_at if believable else 0, release)
+        return Trusted(versions, self._metadata(), signed_at if believable else 0, release, wanted)
 
     def _check_floor(self) -> Versions:
         """Compare the versions of the verified metadata with the floor, and return these versions.
@@ -127,8 +130,8 @@ class _Verification:
                 )
         return found
 
-    def _unpack(self, version: int) -> Release:
-        """Return the documents for this vehicle (5.7).
+    def _unpack(self, version: int) -> tuple[Release | None, tuple[LargeFile, ...]]:
+        """Return the release for this vehicle (5.7), or None and its large documents if one of these is missing.
 
         Targets of an unknown kind and targets for other vehicles are skipped.  Raises: Refused if there are too many
         targets, or if one is too large.
@@ -137,17 +140,51 @@ class _Verification:
         # A bundle cannot contain more than FILES files, and a request cannot list more than FILES files as held.
         if len(listed) > FILES:
             raise Refused(Reason.OVERSIZED, f"the metadata lists {len(listed)} targets; publish at most {FILES}")
-        documents = {
-            path: self._content(target)
+        ours = {
+            path: target
             for path, target in sorted(listed.items())
             if kind_of(path, self.kinds) is not None and self._is_ours(target)
         }
-        return Release(version, documents)
+        large = self._large_files(ours)
+        wanted = tuple({file.sha256: file for file in large.values()}.values())
+        if any(file.sha256 not in self.fetcher.held for file in wanted):
+            return None, wanted
+        documents = {path: self._content(target, large.get(path)) for path, target in ours.items()}
+        named = {path: (file.sha256, file.document_bytes) for path, file in large.items()}
+        return Release(version, documents, named), ()
+
+    def _large_files(self, targets: Mapping[str, TargetFile]) -> dict[str, LargeFile]:
+        """Return the descriptions of the large documents among `targets`, by path.
+
+        Raises: Refused if a description is malformed, or if the documents together are too large.
+        """
+        found = {}
+        for path, target in targets.items():
+            try:
+                file = large_file(target.custom, target.hashes.get("sha256", ""), target.length)
+            except Untrusted as error:
+                raise Refused(Reason.OVERSIZED, f"target {path}: {error}") from error
+            if file is not None:
+                found[path] = file
+        size = sum(file.size_bytes for file in found.values())
+        if size > PACKED_BYTES:
+            raise Refused(
+                Reason.OVERSIZED,
+                f"the large documents for this vehicle have {size} bytes (packed); publish at most {PACKED_BYTES}",
+            )
+        return found
 
     def _is_ours(self, target: TargetFile) -> bool:
         return matches(target.custom, target.hashes.get("sha256", ""), self.question.vehicle)
 
-    def _content(self, target: TargetFile) -> bytes:
+    def _content(self, target: TargetFile, large: LargeFile | None) -> bytes:
+        if large is not None:
+            # The signed hash is checked first, so the decompressor sees only what the fleet has packed.
+            packed = self.updater.read_target(target)
+            try:
+                return unpack(packed, large.document_bytes)
+            except Untrusted as error:
+                raise Refused(Reason.TAMPERED, f"target {target.path}: {error}") from error
         if target.length > CONTENT_BYTES:
             raise Refused(
                 Reason.OVERSIZED,

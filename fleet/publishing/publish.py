@@ -27,6 +27,7 @@ from agent.formats.down.documents import (
     read_documents,
 )
 from fleet.publishing import repository
+from fleet.publishing.large import document_of, is_large_target, stored_form
 from fleet.state.folder import FleetFolder
 
 EXPIRY_DAYS: Final = 90
@@ -77,17 +78,18 @@ def publish(
         state = repository.read_state(folder.metadata)
         before = state.targets.targets
         stored = {path: _read(folder.targets / repository.stored_name(target)) for path, target in before.items()}
+        published = {path: document_of(before[path], content) for path, content in stored.items()}
         # The path under which a document is published, by the path that its own name gives.
-        places = {_own_path(path, content, kinds): path for path, content in stored.items()}
+        places = {_own_path(path, content, kinds): path for path, content in published.items()}
         for kind_name, name in remove:
             _remove(places, by_name[kind_name], name)
-        kept = {own_path: stored[path] for own_path, path in places.items() if own_path not in new}
+        kept = {own_path: published[path] for own_path, path in places.items() if own_path not in new}
         # Documents that are published already are checked again, because older software may have checked them.
         check_documents([*new.values(), *read_documents(kept, kinds, prefix="published ")], None, kinds)
         added = [_target_of_document(document, audience, kinds) for document in new.values()]
         targets = {places[own_path]: before[places[own_path]] for own_path in kept}
-        targets |= {target.path: target for target in added}
-        contents = {target.path: document.content for target, document in zip(added, new.values(), strict=True)}
+        targets |= {target.path: target for target, _ in added}
+        contents = {target.path: content for target, content in added}
         size = _bundle_bytes(folder, state, targets, stored | contents)
         # Targets that expire before this timestamp are signed again, even if they have not changed.
         if targets == before and state.targets.expires > now + timedelta(days=expiry_days):
@@ -99,18 +101,24 @@ def publish(
     return Published(versions, (*kept, *new), size)
 
 
-def target_of(path: str, content: bytes, audience: AudienceLists) -> TargetFile:
-    """Return the TUF target for a document.
+def target_of(path: str, content: bytes, audience: AudienceLists) -> tuple[TargetFile, bytes]:
+    """Return the TUF target for a document, and the file that is stored for it.
 
-    The target's `custom` field holds the audience.  TUF signs this field but does not interpret it.
+    The target's `custom` field holds the audience, and describes a large document.  TUF signs this field but does not
+    interpret it.
+
+    Raises: Permanent if the document is too large for vehicles.
     """
-    sha256 = hashlib.sha256(content).hexdigest()
-    fields: dict[str, object] = {"custom": audience_field(audience, sha256)} if audience else {}
-    return TargetFile(len(content), {"sha256": sha256}, path, fields)
+    stored, custom = stored_form(content, path)
+    sha256 = hashlib.sha256(stored).hexdigest()
+    if audience:
+        custom |= audience_field(audience, sha256)
+    fields: dict[str, object] = {"custom": custom} if custom else {}
+    return TargetFile(len(stored), {"sha256": sha256}, path, fields), stored
 
 
-def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequence[Kind]) -> TargetFile:
-    """Return the TUF target for a document.  If only some vehicles may get the document, its path hides its name."""
+def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequence[Kind]) -> tuple[TargetFile, bytes]:
+    """Do what `target_of` does.  If only some vehicles may get the document, its path hides its name."""
     path, kind = document.path, kind_of(document.path, kinds)
     # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
     if audience and kind is not None and kind.name_of is not None:
@@ -176,7 +184,12 @@ def _bundle_bytes(
     for version in range(2, state.root + 1):
         name = f"{version}.root.json"
         files[f"metadata/{name}"] = _read(folder.metadata / name)
-    files |= {f"targets/{repository.stored_name(target)}": contents[path] for path, target in targets.items()}
+    # Large documents travel in chunks beside the bundle.
+    files |= {
+        f"targets/{repository.stored_name(target)}": contents[path]
+        for path, target in targets.items()
+        if not is_large_target(target)
+    }
     # A vehicle that holds only the root from the factory needs the largest bundle.
     size = len(build_bundle(files)) + _SIGNATURES_BYTES
     if size > BUNDLE_BYTES:
