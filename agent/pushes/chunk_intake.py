@@ -55,6 +55,15 @@ class ChunkIntake:
                 break
         return found[:REQUESTED]
 
+    def progress(self) -> dict[str, int]:
+        """Return how many chunks the release that waits has, how many of them are missing, and how many were refused."""
+        wanted, files = self._store.record.wanted, self._store.files
+        return {
+            "wanted": sum(len(file.hashes) for file in wanted),
+            "missing": sum(len(files.missing(file)) for file in wanted),
+            "refused": self.refused,
+        }
+
     def request(self, chunks: list[ChunkName]) -> bytes:
         """Return the payload for `hu/v1/fetch/<vehicle>` that asks for `chunks`."""
         return build_chunk_request(self._vehicle, chunks)
