@@ -22,7 +22,8 @@ agent/commands/config_option.py agent/commands/long_form.py agent/commands/statu
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/chunks.py
-agent/formats/down/strict.py agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
+agent/formats/down/own_list.py agent/formats/down/strict.py
+agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
 agent/formats/down/toggles.py agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
@@ -79,7 +80,7 @@ SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "s
 ONLY_IMPORT = {
     "aiomqtt": ["agent/link/mqtt.py"],
     "paho": ["agent/link/mqtt.py"],
-    "tuf": ["agent/pushes/trust.py", "agent/pushes/updater.py", "fleet/publishing/"],
+    "tuf": ["agent/pushes/trust.py", "agent/pushes/unpack.py", "agent/pushes/updater.py", "fleet/publishing/"],
     "deltalake": ["fleet/lake/", "fleet/receiving/store.py", "lab/demo/verdict.py"],
     "openfeature": ["agent/formats/down/evaluation.py"],
 }

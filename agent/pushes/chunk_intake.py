@@ -56,7 +56,7 @@ class ChunkIntake:
         return found[:REQUESTED]
 
     def progress(self) -> dict[str, int]:
-        """Return how many chunks the release that waits has, how many of them are missing, and how many were refused."""
+        """Return how many chunks the waiting release needs, how many are missing, and how many were refused."""
         wanted, files = self._store.record.wanted, self._store.files
         return {
             "wanted": sum(len(file.hashes) for file in wanted),

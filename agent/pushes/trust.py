@@ -13,7 +13,8 @@ Invariants, in addition to those of the workflow:
   attack, 5.3.11).  The floor of root always stands.
 - The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
   by that clock no metadata would ever be expired.
-- A release contains every target that is meant for this vehicle, and no other target.
+- A release contains every target that is meant for this vehicle, and no other target (agent/pushes/unpack.py).
+- The hash bin with the vehicle's own list is verified as targets are, and has a floor as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,14 +30,15 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from agent.errors import Permanent, Untrusted
-from agent.formats.down.audience import matches
-from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
-from agent.formats.down.chunks import PACKED_BYTES, LargeFile, large_file, unpack
-from agent.formats.down.documents import KINDS, Kind, kind_of
+from agent.formats.down.bundle import SIGNED_AT, TruncatedBundle, Versions, parse_bundle
+from agent.formats.down.chunks import LargeFile
+from agent.formats.down.documents import KINDS, Kind
+from agent.formats.down.own_list import BIN_PREFIX
 from agent.pushes.release import Question, Reason, Refused, Release
+from agent.pushes.unpack import OWN_LIST, Unpacker, own_bin, read_own_list
 from agent.pushes.updater import METADATA_BYTES, BundleFetcher, MemoryUpdater, root_name
 
 _ROLES: Final = ("timestamp", "snapshot", "targets")
@@ -74,8 +76,8 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
 class _Verification:
     def __init__(self, question: Question, files: Mapping[str, bytes], kinds: Sequence[Kind]) -> None:
         self.question = question
-        self.kinds = kinds
-        self.fetcher = BundleFetcher(files, question.contents)
+        held = (question.metadata[OWN_LIST],) if OWN_LIST in question.metadata else ()
+        self.fetcher = BundleFetcher(files, (*question.contents, *held))
         try:
             self.updater = MemoryUpdater(question.metadata, self.fetcher, question.trusted_root)
         except RepositoryError as error:
@@ -85,15 +87,18 @@ class _Verification:
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
         self.updater.seen_root = question.floor.root
         self.factory_root = self.updater.root.version
+        self.unpacker = Unpacker(self.updater, self.fetcher, question, kinds)
+        self.own_list: bytes | None = None
 
     def run(self) -> Trusted:
         try:
             # 5.3 to 5.6: root, timestamp, snapshot and targets, each with signatures, version and expiry.
             self.updater.refresh()
+            self.own_list = read_own_list(self.updater, self.question.vehicle.vehicle)
             versions = self._check_floor()
             # A vehicle that holds or has refused this version needs the metadata only.
             settled = versions.targets in self.question.settled
-            release, wanted = (None, ()) if settled else self._unpack(versions.targets)
+            release, wanted = (None, ()) if settled else self.unpacker.unpack(versions.targets, self.own_list)
         except (RepositoryError, DownloadError) as error:
             raise self._refusal(error) from error
         timestamp = cast("Timestamp", self.updater.trusted("timestamp"))
@@ -113,6 +118,8 @@ class _Verification:
             self.updater.root.version,
             *(cast("Signed", self.updater.trusted(role)).version for role in _ROLES),
         )
+        own = self._own_bin()
+        found = msgspec.structs.replace(found, bin=0 if own is None else own.version)
         floor = self.question.floor
         if found.root < floor.root:
             raise Refused(
@@ -121,7 +128,7 @@ class _Verification:
             )
         if self.updater.recovers():
             return found
-        for role in _ROLES:
+        for role in (*_ROLES, "bin"):
             offered, seen = getattr(found, role), getattr(floor, role)
             if offered < seen:
                 raise Refused(
@@ -130,77 +137,22 @@ class _Verification:
                 )
         return found
 
-    def _unpack(self, version: int) -> tuple[Release | None, tuple[LargeFile, ...]]:
-        """Return the release for this vehicle (5.7), or None and its large documents if one of these is missing.
-
-        Targets of an unknown kind and targets for other vehicles are skipped.  Raises: Refused if there are too many
-        targets, or if one is too large.
-        """
-        listed = cast("Targets", self.updater.trusted("targets")).targets
-        # A bundle cannot contain more than FILES files, and a request cannot list more than FILES files as held.
-        if len(listed) > FILES:
-            raise Refused(Reason.OVERSIZED, f"the metadata lists {len(listed)} targets; publish at most {FILES}")
-        ours = {
-            path: target
-            for path, target in sorted(listed.items())
-            if kind_of(path, self.kinds) is not None and self._is_ours(target)
-        }
-        large = self._large_files(ours)
-        wanted = tuple({file.sha256: file for file in large.values()}.values())
-        if any(file.sha256 not in self.fetcher.held for file in wanted):
-            return None, wanted
-        documents = {path: self._content(target, large.get(path)) for path, target in ours.items()}
-        named = {path: (file.sha256, file.document_bytes) for path, file in large.items()}
-        return Release(version, documents, named), ()
-
-    def _large_files(self, targets: Mapping[str, TargetFile]) -> dict[str, LargeFile]:
-        """Return the descriptions of the large documents among `targets`, by path.
-
-        Raises: Refused if a description is malformed, or if the documents together are too large.
-        """
-        found = {}
-        for path, target in targets.items():
-            try:
-                file = large_file(target.custom, target.hashes.get("sha256", ""), target.length)
-            except Untrusted as error:
-                raise Refused(Reason.OVERSIZED, f"target {path}: {error}") from error
-            if file is not None:
-                found[path] = file
-        size = sum(file.size_bytes for file in found.values())
-        if size > PACKED_BYTES:
-            raise Refused(
-                Reason.OVERSIZED,
-                f"the large documents for this vehicle have {size} bytes (packed); publish at most {PACKED_BYTES}",
-            )
-        return found
-
-    def _is_ours(self, target: TargetFile) -> bool:
-        return matches(target.custom, target.hashes.get("sha256", ""), self.question.vehicle)
-
-    def _content(self, target: TargetFile, large: LargeFile | None) -> bytes:
-        if large is not None:
-            # The signed hash is checked first, so the decompressor sees only what the fleet has packed.
-            packed = self.updater.read_target(target)
-            try:
-                return unpack(packed, large.document_bytes)
-            except Untrusted as error:
-                raise Refused(Reason.TAMPERED, f"target {target.path}: {error}") from error
-        if target.length > CONTENT_BYTES:
-            raise Refused(
-                Reason.OVERSIZED,
-                f"target {target.path} has {target.length} bytes; publish at most {CONTENT_BYTES} in one target",
-            )
-        return self.updater.read_target(target)
-
     def _metadata(self) -> dict[str, bytes]:
-        """Return the trusted metadata by file name, for `Question.metadata` of the next question.
+        """Return the trusted metadata by file name, and the vehicle's own list, for the next question.
 
         The root that the vehicle has from the factory is left out, because every question contains it anyway.
         """
         names = [f"{role}.json" for role in _ROLES]
         newer = range(self.factory_root + 1, self.updater.root.version + 1)
         names += [root_name(version) for version in newer]
-        return {name: self.updater.metadata[name] for name in names}
+        own = own_bin(self.updater, self.question.vehicle.vehicle)
+        names += [] if own is None else [f"{own}.json"]
+        kept = {name: self.updater.metadata[name] for name in names}
+        return kept if self.own_list is None else kept | {OWN_LIST: self.own_list}
+
+    def _own_bin(self) -> Signed | None:
+        name = own_bin(self.updater, self.question.vehicle.vehicle)
+        return None if name is None else self.updater.trusted(name)
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
         """Turn `error` into the refusal of the bundle, with a stable reason.
@@ -222,21 +174,25 @@ class _Verification:
             case _ if len(content) > METADATA_BYTES:
                 reason = Reason.OVERSIZED
             case _:
-                reason = _fault(role, content, self.updater.root) or _misfit(role, error)
+                delegator = self.updater.trusted("targets") if role.startswith(f"{BIN_PREFIX}-") else self.updater.root
+                reason = _fault(role, content, cast("Root | Targets", delegator)) or _misfit(role, error)
         return Refused(reason, f"{name}: {error}")
 
 
-def _fault(role: str, content: bytes, root: Root) -> Reason | None:
-    """Return the fault in a metadata file's signatures, or None if the keys of `role` in `root` signed the file."""
+def _fault(role: str, content: bytes, delegator: Root | Targets) -> Reason | None:
+    """Return the fault in a metadata file's signatures, or None if the keys of `role` signed the file.
+
+    `delegator` is the root, or the targets for a bin.
+    """
     try:
         metadata = Metadata.from_bytes(content)
     except RepositoryError:
         return Reason.TAMPERED
-    if metadata.signed.type != role:
+    if metadata.signed.type != (role if isinstance(delegator, Root) else Targets.type):
         return Reason.TAMPERED
-    if not set(metadata.signatures) & set(root.roles[role].keyids):
+    if not set(metadata.signatures) & set(delegator.get_delegated_role(role).keyids):
         return Reason.FOREIGN_KEY
-    result = root.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
     if result.verified:
         return None
     return Reason.UNDERSIGNED if result.signed else Reason.TAMPERED

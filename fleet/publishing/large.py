@@ -12,13 +12,15 @@ from agent.errors import Permanent, Untrusted
 from agent.formats.down.chunks import CHUNK_BYTES, is_large, large_field, large_file, pack, unpack
 
 
-def stored_form(content: bytes, path: str) -> tuple[bytes, dict[str, object]]:
+def stored_form(content: bytes, path: str, *, in_chunks: bool = False) -> tuple[bytes, dict[str, object]]:
     """Return the file that is stored for a document, and what its target's `custom` field says about it.
+
+    A large document travels in chunks, and a smaller one if `in_chunks` is true.
 
     Raises: Permanent naming `path` if the document is too large for vehicles.
     """
     packed = pack(content)
-    if not is_large(content, packed):
+    if not in_chunks and not is_large(content, packed):
         return content, {}
     try:
         return packed, large_field(content, packed)

@@ -27,6 +27,7 @@ from agent.formats.down.documents import (
     read_documents,
 )
 from fleet.publishing import repository
+from fleet.publishing.bins import due_bins, largest_bin, renewed_bins
 from fleet.publishing.large import document_of, is_large_target, stored_form
 from fleet.state.folder import FleetFolder
 
@@ -92,11 +93,13 @@ def publish(
         contents = {target.path: content for target, content in added}
         size = _bundle_bytes(folder, state, targets, stored | contents)
         # Targets that expire before this timestamp are signed again, even if they have not changed.
-        if targets == before and state.targets.expires > now + timedelta(days=expiry_days):
+        needed_until = now + timedelta(days=expiry_days)
+        if targets == before and state.targets.expires > needed_until and not due_bins(folder, state, needed_until):
             versions = repository.refresh(folder, state, now=now, expiry_days=expiry_days)
         else:
+            bins = renewed_bins(folder, state, now=now, expiry_days=expiry_days)
             versions = repository.write_version(
-                folder, state.versions, targets, contents, now=now, expiry_days=expiry_days
+                folder, state.versions, targets, contents, bins=bins, now=now, expiry_days=expiry_days
             )
     return Published(versions, (*kept, *new), size)
 
@@ -175,12 +178,13 @@ def _bundle_bytes(
 
     `contents` are the contents of all targets, by path.  Raises: Permanent if the bundle would be too large.
     """
-    document = Targets(version=state.targets.version + 1, targets=dict(targets))
+    document = Targets(version=state.targets.version + 1, targets=dict(targets), delegations=state.targets.delegations)
     files = {
         TIMESTAMP: Metadata(state.timestamp).to_bytes(),
         "metadata/1.snapshot.json": Metadata(state.snapshot).to_bytes(),
         "metadata/1.targets.json": Metadata(document).to_bytes(),
     }
+    files |= largest_bin(folder, state)
     for version in range(2, state.root + 1):
         name = f"{version}.root.json"
         files[f"metadata/{name}"] = _read(folder.metadata / name)

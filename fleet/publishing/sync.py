@@ -22,11 +22,15 @@ from agent.formats.down.audience import Attributes, matches
 from agent.formats.down.bundle import HAVE_BYTES, TIMESTAMP, SyncRequest, build_bundle, parse_request
 from agent.formats.down.chunks import ChunkRequest, build_chunk, parse_chunk_request
 from agent.link.mqtt import Connection
+from fleet.publishing.bins import bin_of
 from fleet.publishing.large import is_large_target, read_chunk
+from fleet.publishing.own_documents import read_own_targets
 from fleet.publishing.repository import State, read_state, stored_name
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
+OWN_LEVEL: Final = 6
+"""The level of zstd for a bundle with the bin of a vehicle, which takes 5 ms in place of 100 ms."""
 KEPT: Final = 64
 """The limit of kept bundles.  A bundle has at most 256 kB, and most have a few kB."""
 
@@ -57,12 +61,26 @@ class Bundles:
         attributes = self._attributes(request.vehicle)
         state = self._current_state()
         names = tuple(_missing(state, request, attributes))
+        own = tuple(self._missing_own(state, request))
+        if own:
+            # Thousands of vehicles ask for bins of their own after a nudge, so these bundles are compressed faster.
+            return build_bundle({TIMESTAMP: state.timestamp_bytes, **self._read((*names, *own))}, level=OWN_LEVEL)
         if names not in self._built:
             self._built[names] = build_bundle({TIMESTAMP: state.timestamp_bytes, **self._read(names)})
             if len(self._built) > KEPT:
                 self._built.popitem(last=False)
         self._built.move_to_end(names)
         return self._built[names]
+
+    def _missing_own(self, state: State, request: SyncRequest) -> Iterator[str]:
+        """Yield the names of the vehicle's bin and of its list, if the vehicle lacks them."""
+        found = bin_of(state, request.vehicle)
+        if found is not None and found[1] != request.held.bin:
+            name, version = found
+            yield f"metadata/{version}.{name}.json"
+            target, _ = read_own_targets(self._folder, state, request.vehicle)
+            if target is not None:
+                yield f"targets/{stored_name(target)}"
 
     def chunks(self, request: ChunkRequest) -> list[bytes]:
         """Return the payloads of the chunks that the vehicle of `request` asks for.
@@ -71,10 +89,17 @@ class Bundles:
         is not published any more, and will learn so from the next bundle.  Raises: as `answer`.
         """
         attributes = self._attributes(request.vehicle)
-        large = self._large_targets(self._current_state())
+        state = self._current_state()
+        large = self._large_targets(state)
+        own: dict[str, TargetFile] | None = None
         payloads = []
         for name in request.chunks:
             target = large.get(name.sha256)
+            if target is None:
+                if own is None:
+                    _, listed = read_own_targets(self._folder, state, request.vehicle)
+                    own = {target.hashes["sha256"]: target for target in listed.values()}
+                target = own.get(name.sha256)
             if target is not None and matches(target.custom, name.sha256, attributes):
                 content = read_chunk(self._folder.targets / stored_name(target), name.index)
                 if content:

@@ -1,4 +1,4 @@
-"""A large document travels over a real mosquitto, from the real receiver to the real agent, which is killed meanwhile."""
+"""A large document travels from the real receiver over mosquitto to the real agent, which is killed meanwhile."""
 
 import time
 from pathlib import Path

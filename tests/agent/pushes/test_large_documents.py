@@ -8,7 +8,7 @@ import pytest
 
 from agent.formats.down.bundle import parse_bundle, parse_request
 from agent.formats.down.chunks import CHUNK_BYTES, ChunkName, build_chunk, parse_chunk, parse_chunk_request
-from agent.pushes import trust
+from agent.pushes import trust, unpack
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Refused
@@ -221,6 +221,6 @@ def test_large_documents_that_are_too_large_together_are_refused(
     fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet.publish(None, LARGE, OTHER)
-    monkeypatch.setattr(trust, "PACKED_BYTES", 200_000)
+    monkeypatch.setattr(unpack, "PACKED_BYTES", 200_000)
     with pytest.raises(Refused, match="for this vehicle"):
         trust.verify(question(fleet, fleet.bundle()))
