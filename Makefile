@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: bins help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -39,6 +39,9 @@ attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: mak
 	    cangen=can-utils mkfs.ext4=e2fsprogs
 	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
 	    $(BIN)/python -m pytest -m attack $(ARGS)
+
+bins: $(READY)  ## measure what a vehicle downloads if 1 % of 34 million vehicles have documents of their own (build/bins.json)
+	@mkdir -p build && $(BIN)/python -m bench.bins $(ARGS)
 
 faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto

@@ -11,8 +11,10 @@ from agent.errors import AgentError, Permanent, Transient
 from agent.formats.down.audience import AudienceLists, parse_audience
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import whole
+from fleet.commands import publish_own
 from fleet.commands.arguments import address
 from fleet.commands.output import complain, report
+from fleet.commands.publish_own import is_own, run_own
 from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
 from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give the documents only to these vehicles; keys: brand, model, market, model_year, vehicle. A vehicle "
         "must match every key, and one of the values of a key that is given several times",
     )
+    publish_own.add_arguments(parser)
     parser.add_argument(
         "--expiry-days",
         type=whole(1, repository.DOCUMENT_DAYS),
@@ -80,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     """
     folder = FleetFolder(args.fleet).require()
     files = [(kind.name, file) for kind in KINDS for file in _given(args, kind.name)]
+    remove = [(kind.name, name) for kind in KINDS for name in _given(args, f"remove_{kind.name}")]
+    if is_own(args):
+        return run_own(args, files, remove)
     audience = _audience(args.audience)
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
@@ -87,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     published = publish(
         folder,
         files=files,
-        remove=[(kind.name, name) for kind in KINDS for name in _given(args, f"remove_{kind.name}")],
+        remove=remove,
         audience=audience,
         expiry_days=args.expiry_days,
         now=datetime.now(UTC),

@@ -32,8 +32,8 @@ BIN_PREFIX: Final = "bin"
 BIN_NAME: Final = "x-bin"
 """The name of the field that we add to a signed bin: the name of its role.
 
-TUF's metadata does not name its role, and the snapshot has no hashes of bins, which would double its size.  Without this
-field, a broker could pass off another bin of the same version as the vehicle's own.
+TUF's metadata does not name its role, and the snapshot has no hashes of bins, which would double its size.  Without
+this field, a broker could pass off another bin of the same version as the vehicle's own.
 """
 LIST_BYTES: Final = 60_000
 LIST_DOCUMENTS: Final = 64
