@@ -3,8 +3,8 @@
     python -m bench.bins [--fleet 34000000] [--percent 1] [--bins 8] [--json]      writes build/bins.json
 
 The pseudonyms of all vehicles with own documents are drawn at random, and hashed into the bins as TUF does.  The
-fullest bin and some others are then built by the fleet's own code, with a list for each of their vehicles.  The snapshot
-names all bins, with random versions.  The vehicle's own code verifies the bundles that the fleet's own code answers.
+fullest bin and some others are then built by the fleet's own code, with a list for each of their vehicles.  The
+snapshot names all bins, with random versions.  The vehicle's own code verifies what the fleet's own code answers.
 """
 
 import argparse
