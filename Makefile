@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: bins help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: bins pushes help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -50,6 +50,10 @@ faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and 
 soak: $(READY)  ## run agent and receiver under load and watch their memory: make soak [MINUTES=60] (build/soak.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+pushes: $(READY)  ## measure processor time and memory of many pushes to one agent: make pushes [PUSHES=1000] (build/pushes.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m bench.pushes --pushes $(or $(PUSHES),1000)
 
 queries: $(READY)  ## ask every question of the demonstration's lake as processes: make queries [TIMES=20 ARGS="--fleet DIR"] (build/queries.json)
 	@$(BIN)/python -m tests.queries $(if $(TIMES),--times $(TIMES)) $(ARGS)

@@ -4,7 +4,7 @@ A bin is a TUF role that the targets role delegates to (agent/formats/down/own_l
 exist.  A bin that has become empty stays, because vehicles refuse a snapshot without a bin that they have seen.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from securesystemslib.exceptions import StorageError
@@ -87,17 +87,14 @@ def due_bins(folder: FleetFolder, state: State, needed_until: datetime) -> list[
     return [name for name, version in names if read_bin(folder, name, version).expires <= needed_until]
 
 
-def largest_bin(folder: FleetFolder, state: State) -> dict[str, bytes]:
+def largest_bin(folder: FleetFolder, bins: Bins | None) -> dict[str, bytes]:
     """Return the largest bin as a file of a bundle, or no file if there are no bins."""
-    files = [folder.metadata / f"{entry.version}.{name}" for name, entry in _entries(state)]
+    entries = {} if bins is None else bins.versions
+    files = [folder.metadata / f"{entry.version}.{name}" for name, entry in entries.items()]
     if not files:
         return {}
     largest = max(files, key=lambda file: file.stat().st_size)
     return {f"metadata/{largest.name}": largest.read_bytes()}
-
-
-def _entries(state: State) -> Iterable[tuple[str, MetaFile]]:
-    return () if state.bins is None else state.bins.versions.items()
 
 
 def _write(

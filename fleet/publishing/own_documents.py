@@ -29,6 +29,7 @@ from agent.formats.down.own_list import LIST_BYTES, LIST_DOCUMENTS, build_list, 
 from fleet.publishing import repository
 from fleet.publishing.bins import bin_of, first_bins, read_bin, renewed_bins, write_lists
 from fleet.publishing.large import document_of, is_large_target, stored_form
+from fleet.publishing.publish import bundle_bytes
 from fleet.publishing.repository import State, stored_name, write_target
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
@@ -90,20 +91,20 @@ def publish_own(
             progress(done, len(changes))
         batch.store()
         bins = write_lists(folder, bins, lists, now=now)
+        # Bins on the disk have no effect before a snapshot names them.
+        bundle_bytes(folder, state, state.targets.targets, shared.stored, bins)
         return repository.write_version(
             folder, state.versions, state.targets.targets, {}, bins=bins, now=now, expiry_days=expiry_days
         )
 
 
 class _Shared:
-    """Holds the documents that vehicles share, each parsed once."""
+    """Holds the documents that vehicles share, each parsed once.  `stored` has their files, by path."""
 
     def __init__(self, folder: FleetFolder, state: State, kinds: Sequence[Kind]) -> None:
         self._targets = state.targets.targets
-        contents = {
-            path: document_of(target, _read(folder.targets / stored_name(target)))
-            for path, target in self._targets.items()
-        }
+        self.stored = {path: _read(folder.targets / stored_name(target)) for path, target in self._targets.items()}
+        contents = {path: document_of(target, self.stored[path]) for path, target in self._targets.items()}
         self._documents = {each.path: each for each in read_documents(contents, kinds, prefix="published ")}
 
     def of(self, vehicle: Attributes) -> tuple[dict[str, Document], int]:

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets
 
 from agent.errors import Permanent
 from agent.formats.down.audience import EVERYONE, AudienceLists, audience_field
-from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_bundle
+from agent.formats.down.bundle import BUNDLE_BYTES, OWN_LEVEL, SHARED_LEVEL, TIMESTAMP, Versions, build_bundle
 from agent.formats.down.documents import (
     KINDS,
     Document,
@@ -35,6 +35,8 @@ EXPIRY_DAYS: Final = 90
 """Days for which a signature is valid.  After that, vehicles must assume that an attacker withholds newer versions."""
 _NAME_DIGITS: Final = 32
 """How many hex digits of the hash replace the name of a document that is not for all vehicles."""
+_LIST_BYTES: Final = 5_000
+"""Bytes added for the list of a vehicle's own documents, compressed."""
 _SIGNATURES_BYTES: Final = 1_000
 """Bytes added for signatures, because the size of the metadata is checked before it is signed."""
 
@@ -91,7 +93,7 @@ def publish(
         targets = {places[own_path]: before[places[own_path]] for own_path in kept}
         targets |= {target.path: target for target, _ in added}
         contents = {target.path: content for target, content in added}
-        size = _bundle_bytes(folder, state, targets, stored | contents)
+        size = bundle_bytes(folder, state, targets, stored | contents, state.bins)
         # Targets that expire before this timestamp are signed again, even if they have not changed.
         needed_until = now + timedelta(days=expiry_days)
         if targets == before and state.targets.expires > needed_until and not due_bins(folder, state, needed_until):
@@ -168,23 +170,31 @@ def _read(file: Path) -> bytes:
         raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path and its permissions.") from error
 
 
-def _bundle_bytes(
+def bundle_bytes(
     folder: FleetFolder,
     state: repository.State,
     targets: Mapping[str, TargetFile],
     contents: Mapping[str, bytes],
+    bins: repository.Bins | None,
 ) -> int:
     """Return the size of the largest bundle, which a vehicle from the factory gets if all documents are for it.
 
-    `contents` are the contents of all targets, by path.  Raises: Permanent if the bundle would be too large.
+    `contents` are the contents of all targets, by path.  `bins` are the hash bins, of which the vehicle gets the largest.
+    Raises: Permanent if the bundle would be too large.
     """
-    document = Targets(version=state.targets.version + 1, targets=dict(targets), delegations=state.targets.delegations)
+    document = Targets(version=state.targets.version + 1, targets=dict(targets))
+    snapshot = Snapshot(version=state.snapshot.version + 1, meta={"targets.json": state.snapshot.meta["targets.json"]})
+    level, more_bytes = SHARED_LEVEL, _SIGNATURES_BYTES
+    if bins is not None:
+        document.delegations = bins.delegations
+        snapshot.meta |= bins.versions
+        level, more_bytes = OWN_LEVEL, _SIGNATURES_BYTES + _LIST_BYTES
     files = {
         TIMESTAMP: Metadata(state.timestamp).to_bytes(),
-        "metadata/1.snapshot.json": Metadata(state.snapshot).to_bytes(),
+        "metadata/1.snapshot.json": Metadata(snapshot).to_bytes(),
         "metadata/1.targets.json": Metadata(document).to_bytes(),
     }
-    files |= largest_bin(folder, state)
+    files |= largest_bin(folder, bins)
     for version in range(2, state.root + 1):
         name = f"{version}.root.json"
         files[f"metadata/{name}"] = _read(folder.metadata / name)
@@ -195,7 +205,7 @@ def _bundle_bytes(
         if not is_large_target(target)
     }
     # A vehicle that holds only the root from the factory needs the largest bundle.
-    size = len(build_bundle(files)) + _SIGNATURES_BYTES
+    size = len(build_bundle(files, level)) + more_bytes
     if size > BUNDLE_BYTES:
         raise Permanent(
             f"A vehicle that has no documents yet would need all of them in one bundle of {size:,} bytes, but one "

@@ -19,7 +19,7 @@ from tuf.api.metadata import TargetFile
 from agent.errors import Permanent, Untrusted
 from agent.formats import topics
 from agent.formats.down.audience import Attributes, matches
-from agent.formats.down.bundle import HAVE_BYTES, TIMESTAMP, SyncRequest, build_bundle, parse_request
+from agent.formats.down.bundle import HAVE_BYTES, OWN_LEVEL, TIMESTAMP, SyncRequest, build_bundle, parse_request
 from agent.formats.down.chunks import ChunkRequest, build_chunk, parse_chunk_request
 from agent.link.mqtt import Connection
 from fleet.publishing.bins import bin_of
@@ -29,8 +29,6 @@ from fleet.publishing.repository import State, read_state, stored_name
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
-OWN_LEVEL: Final = 6
-"""The level of zstd for a bundle with the bin of a vehicle, which takes 5 ms in place of 100 ms."""
 KEPT: Final = 64
 """The limit of kept bundles.  A bundle has at most 256 kB, and most have a few kB."""
 
@@ -63,7 +61,7 @@ class Bundles:
         names = tuple(_missing(state, request, attributes))
         own = tuple(self._missing_own(state, request))
         if own:
-            # Thousands of vehicles ask for bins of their own after a nudge, so these bundles are compressed faster.
+            # Such a bundle is for one vehicle only, so it is not kept.
             return build_bundle({TIMESTAMP: state.timestamp_bytes, **self._read((*names, *own))}, level=OWN_LEVEL)
         if names not in self._built:
             self._built[names] = build_bundle({TIMESTAMP: state.timestamp_bytes, **self._read(names)})

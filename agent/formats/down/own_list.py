@@ -35,7 +35,7 @@ BIN_NAME: Final = "x-bin"
 TUF's metadata does not name its role, and the snapshot has no hashes of bins, which would double its size.  Without
 this field, a broker could pass off another bin of the same version as the vehicle's own.
 """
-LIST_BYTES: Final = 60_000
+LIST_BYTES: Final = 20_000
 LIST_DOCUMENTS: Final = 64
 """The limits of one list."""
 _HASH_DIGITS: Final = 32
