@@ -3,8 +3,8 @@
     python -m bench.pushes [--pushes 1000]      writes build/pushes.json
 
 A real agent is connected to a real mosquitto.  This program publishes one release after the other, each with toggles
-and a campaign.  It answers the agent's requests by the fleet's own code, in place of the receiver, whose allowance would
-spread 1,000 requests of one vehicle over hours.
+and a campaign.  It answers the agent's requests by the fleet's own code, in place of the receiver.  The receiver's
+allowance would spread 1,000 requests of one vehicle over hours.
 """
 
 import argparse

@@ -179,8 +179,8 @@ def bundle_bytes(
 ) -> int:
     """Return the size of the largest bundle, which a vehicle from the factory gets if all documents are for it.
 
-    `contents` are the contents of all targets, by path.  `bins` are the hash bins, of which the vehicle gets the largest.
-    Raises: Permanent if the bundle would be too large.
+    `contents` are the contents of all targets, by path.  `bins` are the hash bins, of which the vehicle gets the
+    largest.  Raises: Permanent if the bundle would be too large.
     """
     document = Targets(version=state.targets.version + 1, targets=dict(targets))
     snapshot = Snapshot(version=state.snapshot.version + 1, meta={"targets.json": state.snapshot.meta["targets.json"]})
