@@ -16,21 +16,24 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.commands.config_option import add_config
-from agent.errors import AgentError, Mistakes, did_you_mean
+from agent.errors import AgentError, Mistakes, Permanent, did_you_mean
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
 from agent.runtime.configured_sources import NO_SOURCES, make_source, source_buses
+from agent.runtime.limits import Limits
 from agent.settings import identity as identities
 from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
 from agent.settings.sections import PacketRingSettings, PythonCanSettings, TelemetrySettings
 from agent.settings.settings import Loaded
 from agent.sources import Source, interfaces, ring_socket
+from agent.system import durable
 from agent.system.arguments import add_json, add_strict
 from agent.system.command_line import complain
 from agent.system.secrecy import forbid_dumps
 from agent.telemetry.collect.signal_tables import SignalTables
+from agent.telemetry.spool.shortage import below_reserve
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
@@ -247,15 +250,36 @@ def _check_folders(loaded: Loaded, report: Report) -> None:
         folder = loaded.path(name)
         present = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
+            fault, remedy = "not a folder that this user can write to", "change its owner"
+            if present.is_dir() and os.statvfs(present).f_flag & os.ST_RDONLY:
+                fault, remedy = "on a read-only file system", "mount it for writing"
             report.problems.append(
-                f"{loaded.file}: state.{key}: {present} is not a folder that this user can write to; "
-                "change its owner, or name another folder"
+                f"{loaded.file}: state.{key}: {present} is {fault}; {remedy}, or name another folder"
             )
     present = next(parent for parent in (state, *state.parents) if parent.exists())
     free = shutil.disk_usage(present).free
+    needed = max(loaded.settings.spool.reserve_bytes, Limits().batch_max_bytes)
+    if free < needed:
+        report.problems.append(f"{loaded.file}: spool.reserve_mb: {below_reserve(present, free, needed)}")
+        return
+    if state.is_dir():
+        report.attempt(lambda: _try_disk(state))
     wanted = loaded.settings.spool.quota_bytes + loaded.settings.spool.reserve_bytes
     if free < wanted:
         report.notes.append(
             f"state.folder: {free:,} bytes are free on {present}, but spool.quota_mb + spool.reserve_mb are {wanted:,} "
             "bytes; free space or lower spool.quota_mb, or the spool evicts batches before it reaches its quota"
         )
+
+
+def _try_disk(state: Path) -> None:
+    """Write, sync and remove a file as large as a batch.  Raises: Permanent if the disk refuses."""
+    file = state / f".check-{os.getpid()}"
+    try:
+        durable.create_file(file, bytes(Limits().batch_max_bytes))
+        durable.remove(file)
+    except OSError as error:
+        raise Permanent(
+            f"state.folder: the disk of {state} takes no data ({error.strerror or error}), so batches are sent from "
+            "memory while the link is up, and lost when memory is full. Free some space or repair the file system."
+        ) from error

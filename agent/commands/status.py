@@ -7,6 +7,8 @@ The command never writes to the spool.  It therefore works after a crash, and do
 import argparse
 import http.client
 import json
+import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -14,12 +16,14 @@ from agent.commands.config_option import add_config
 from agent.commands.status_text import render, render_ledger
 from agent.errors import Permanent, Transient
 from agent.formats.up.ledger import Span, State
+from agent.runtime.start_note import read_start
 from agent.serve.addresses import SOCKET
 from agent.serve.local_client import LocalConnection
 from agent.settings import identity, settings
 from agent.settings.settings import Loaded
 from agent.system.arguments import add_json
 from agent.telemetry.spool.account import counts_on_disk, ledger_on_disk, spool_status
+from agent.telemetry.spool.shortage import below_reserve
 
 TIMEOUT_S: Final = 5.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,7 +60,7 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
 
     `vehicle` is the pseudonym from the identity folder, or None if this user may not read the folder.  The agent itself
     does not tell it, because every app can ask the agent.  If no agent answers, `running` is False, and `spool` comes
-    from the disk.
+    from the disk, and `starting` says whether an agent is starting, for how long, and what it waits for.
 
     Raises: Permanent if the agent answers with an error.
     """
@@ -69,11 +73,19 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
         if answer.status != http.client.OK:
             raise Permanent(f"The agent answers with HTTP status {answer.status}: {found}; see its log.")
         return {"vehicle": _vehicle(loaded), **found}
-    # No agent runs, or the agent hangs.  The disk still has the account of batches.
+    # No agent runs, or the agent is starting or hangs.  The disk still has the account of batches.
     except (OSError, http.client.HTTPException, ValueError):
-        return {"vehicle": _vehicle(loaded), "running": False, **_from_disk(loaded)}
+        return {"vehicle": _vehicle(loaded), "running": False, "starting": _start(loaded), **_from_disk(loaded)}
     finally:
         connection.close()
+
+
+def _start(loaded: Loaded) -> dict[str, Any] | None:
+    """Return how long an agent has been starting, and what it waits for, or None if no agent is starting."""
+    start = read_start(loaded.path(loaded.settings.state.runtime_folder))
+    if start is None:
+        return None
+    return {"pid": start.pid, "for_s": round(max(0.0, time.time() - start.since_s), 1), "problem": start.problem}
 
 
 def _vehicle(loaded: Loaded) -> str | None:
@@ -128,6 +140,9 @@ def _from_disk(loaded: Loaded) -> dict[str, Any]:
     if not folder.is_dir():
         return {"spool": None, "note": f"there is no spool in {folder}"}
     try:
-        return {"spool": spool_status(counts_on_disk(folder))}
+        found = spool_status(counts_on_disk(folder))
+        free_bytes, reserve_bytes = shutil.disk_usage(folder).free, loaded.settings.spool.reserve_bytes
+        short = below_reserve(folder, free_bytes, reserve_bytes) if free_bytes < reserve_bytes else None
+        return {"spool": {**found, "shortage": short}}
     except Transient as error:
         return {"spool": None, "note": str(error)}

@@ -6,14 +6,19 @@ from typing import Any
 
 def render(status: Mapping[str, Any]) -> str:
     """Return the status (see `agent.commands.status.fetch`) as lines of text."""
-    if status["running"]:
-        lines = [*_agent_lines(status), *_work_lines(status)]
-    else:
-        lines = ["agent     does not answer" + (f": {status['note']}" if "note" in status else "")]
+    lines = [*_agent_lines(status), *_work_lines(status)] if status["running"] else [_silent_line(status)]
     # The spool is missing if no agent has run yet, or if its index cannot be read.
     if status["spool"] is not None:
         lines += _spool_lines(status["spool"])
     return "\n".join(lines)
+
+
+def _silent_line(status: Mapping[str, Any]) -> str:
+    start = status.get("starting")
+    if start is not None:
+        wait = "" if start["problem"] is None else f", and waits: {start['problem']}"
+        return f"agent     is starting, since {start['for_s']:.0f} s (process {start['pid']}){wait}"
+    return "agent     does not answer" + (f": {status['note']}" if "note" in status else "")
 
 
 def _agent_lines(status: Mapping[str, Any]) -> list[str]:
@@ -50,6 +55,11 @@ def _spool_lines(spool: Mapping[str, Any]) -> list[str]:
         f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
         f"{spool['checkpoints']:,} checkpoints of open windows"
     ]
+    if spool.get("in_memory"):
+        size = f"{spool['in_memory_bytes']:,} bytes"
+        lines.append(f"memory    {spool['in_memory']:,} batches ({size}) are not on the disk")
+    if spool.get("shortage"):
+        lines.append(f"disk      {spool['shortage']}")
     if spool.get("problem"):
         lines.append(f"spool     {spool['problem']}")
     for reason, lost in spool["lost"].items():

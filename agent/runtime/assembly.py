@@ -89,7 +89,7 @@ def assemble(
     holders = [source for source in sources if isinstance(source, Holder)]
     clock = MachineClock(recorded=any(source.recorded for source in settings.sources))
     with ExitStack() as undo:
-        spool = _open_spool(configuration)
+        spool = _open_spool(configuration, limits)
         undo.callback(spool.close)
         pushes = Pushes.open(configuration.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
         # The resume points are read before the run begins and before any source runs.  No frame from these points on is
@@ -164,12 +164,13 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _open_spool(configuration: Configuration) -> Spool:
+def _open_spool(configuration: Configuration, limits: Limits) -> Spool:
     spool = configuration.settings.spool
     return Spool(
         configuration.state / "spool",
-        SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes),
+        SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes, limits.pending_max_bytes),
         clock=MachineClock().read,
+        runtime_folder=configuration.runtime_folder,
     )
 
 

@@ -37,8 +37,8 @@ class Limits:
     pending_max_bytes: int = 8_000_000
     """Encoded batches up to this total size wait in memory while the disk is full or fails.
 
-    Beyond that, the oldest batches are discarded.  A busy car makes about 10 MB an hour, so the memory lasts for three
-    quarters of an hour.
+    The spool holds as much in memory while the disk works, but has too little room.  Beyond that, the oldest batches
+    are discarded.  A busy car makes about 10 MB an hour, so the memory lasts for three quarters of an hour.
     """
 
     connect_timeout_s: float = 10.0

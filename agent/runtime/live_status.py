@@ -108,7 +108,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
                 "in_memory_bytes": self.outbox.pending_bytes,
                 "problem": self.outbox.problem,
             },
-            "spool": spool,
+            "spool": {**spool, "shortage": " ".join(self.outbox.watch.shortages.values()) or None},
             "link": {
                 "state": self.link.state.value,
                 "broker": self.broker,

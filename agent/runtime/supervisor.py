@@ -21,8 +21,8 @@ mistake.  Most mistakes are found while the agent runs.  A mistake that shows on
 import asyncio
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -36,6 +36,7 @@ from agent.runtime.configuration import Configuration, read_configuration
 from agent.runtime.configured_sources import try_sources
 from agent.runtime.limits import Limits
 from agent.runtime.listen import captured_buses
+from agent.runtime.start_note import StartNote
 from agent.settings.settings import Loaded
 from agent.system import log as logging
 from agent.system.descriptors import Descriptors
@@ -88,7 +89,7 @@ async def run(loaded: Loaded, read: Callable[[], Loaded], process: Process, *, u
     Raises: AgentError if the agent cannot start, or if one of its components failed for good.
     """
     supervisor = _Supervisor(loaded, read, process, until_delivered=until_delivered)
-    with ungrouped():
+    with ungrouped(), supervisor.noting_starts():
         ending = await supervisor.run()
     return 0 if ending is (_Ending.DELIVERED if until_delivered else _Ending.STOPPED) else 1
 
@@ -104,11 +105,21 @@ class _Supervisor:
         self._reload = asyncio.Event()
         self._next: Configuration | None = None
         self._postponed = False
+        self._start_note = StartNote(loaded.path(loaded.settings.state.runtime_folder))
         # The loop itself handles the signals, because events of asyncio may only be set in their loop.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    @contextmanager
+    def noting_starts(self) -> Iterator[None]:
+        """Note for `status` that the process is starting, until an agent answers or the `with` block ends."""
+        self._start_note.write()
+        try:
+            yield
+        finally:
+            self._start_note.remove()
 
     async def run(self) -> _Ending:
         """Run one agent after the other until one ends for good; see the table in the text of this module."""
@@ -147,6 +158,7 @@ class _Supervisor:
             agent.record_event("agent_started")
             async with agent.running():
                 started, self._postponed = True, False
+                self._start_note.remove()
                 ending = await self._until_ended(agent, configuration)
                 agent.record_event(ending.value)
         except AgentError as error:
@@ -168,6 +180,7 @@ class _Supervisor:
 
     async def _postpone(self, reason: Transient) -> None:
         # The log gets one line for the whole time, because a disk may stay full for days.
+        self._start_note.write(str(reason))
         if not self._postponed:
             log.error("start_postponed", reason=str(reason), retry_s=RETRY_S)
             self._postponed = True

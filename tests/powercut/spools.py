@@ -71,7 +71,10 @@ class Drive:
                 self.spool.reader.refuse(waiting[0].epoch, {waiting[0].seq: Refusal("no", waiting[0].sealed.digest)})
             case 8:
                 lost = Loss(Reason.BUS_OVERFLOW, bus="can0", frames=self.chance.randrange(1, 9))
-                self.spool.writer.record_losses([lost])
+                self.point += 1
+                self.token = str(self.point)
+                points = {"can0:city": self.point}
+                self.spool.writer.record_losses([lost], token=self.token, resume_points=points)
             case 9:
                 self.spool.close()
                 self.spool = open_spool(self.root)
@@ -150,8 +153,12 @@ def check_spool(root: Path, before: SpoolState | None, after: SpoolState | None)
         if after is not None and points == after.resume_points:
             assert not points or spool.writer.stored(after.token), "there are resume points without their append"
             assert before is None or before.token == after.token or counts.next_seq >= after.next_seq
+            assert _overflow(spool) == after.overflow, "the resume points passed frames whose loss is not recorded"
         elif after is not None:
             assert not spool.writer.stored(after.token), "there is an append without its resume points"
+            assert before is None or _overflow(spool) == before.overflow, (
+                "a loss is recorded, but its frames come again"
+            )
         if before is not None:
             assert _overflow(spool) in {state.overflow for state in states}, "a loss that was recorded is gone"
         _append_one(spool, before)

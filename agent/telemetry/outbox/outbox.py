@@ -17,10 +17,10 @@ nor for another call that does.
 """
 
 import asyncio
-import secrets
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -29,33 +29,29 @@ from agent.errors import Transient
 from agent.formats.up.columns import Clock, Event, Window
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
 from agent.telemetry.losses import Loss
+from agent.telemetry.outbox.bridge import pass_windows
+from agent.telemetry.outbox.disk_watch import DiskWatch
+from agent.telemetry.outbox.loss_book import LossBook
+from agent.telemetry.outbox.names import OpenWindow, new_token
 from agent.telemetry.outbox.packer import Packer, Parcel
-from agent.telemetry.outbox.parcels import Doubt, ParcelQueue, Shed
+from agent.telemetry.outbox.parcels import Doubt, ParcelQueue
 from agent.telemetry.outbox.references import Description, References
 from agent.telemetry.outbox.reporter import EVENTS_AT_ONCE, Reporter
 from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.batch import BatchId
 from agent.telemetry.spool.spool import Spool
+from agent.telemetry.spool.transactions import NotStored
 
 TOGETHER: Final = 16  # parcels in one transaction: windows often close together, but an almost full disk takes few
 RETRY_S: Final = 2.0  # time between two tries of a disk that refused, and between two reports of losses
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _OpenWindow:
-    """An open window that has checkpoints: its id, the number of its checkpoints, and the number of samples in them."""
-
-    id: str
-    checkpoints: int = 0
-    samples: int = 0
-
-
 class Outbox:
     """A bounded queue in front of the spool.
 
-    `problem` says why the disk refuses, or is None.  `samples` and `batches` count what this outbox has stored, without
-    checkpoints.
+    `problem` says why the disk refuses, or is None.  `watch` knows why the spool has too little room.  `samples` and
+    `batches` count what this outbox has stored, without checkpoints.
     """
 
     def __init__(
@@ -74,15 +70,16 @@ class Outbox:
         self._sealer = sealer
         self._clock = clock
         self._packer = Packer(batch_max_bytes - SEAL_OVERHEAD_BYTES)
-        self._reporter = Reporter(self._packer)
+        self._losses = LossBook(spool)
+        self._reporter = Reporter(self._packer, self._losses.add)
         limit_bytes = self._packer.body_max_bytes
         self._references = References(spool.writer, body_max_bytes=limit_bytes) if refer else None
         self._pending_max_bytes = pending_max_bytes
         self._storing = threading.Lock()  # held while the disk works; only its holder takes parcels out
         self._parcels = ParcelQueue()
-        self._open: dict[str, _OpenWindow] = {}  # by campaign; used by the collector's thread only
-        self._orphans: list[str] = []  # ids of windows that memory could not hold; their checkpoints will be sent
+        self._open: dict[str, OpenWindow] = {}  # by campaign; used by the collector's thread only
         self.problem: str | None = None
+        self.watch = DiskWatch(spool.catch_up.shortages)
         self.samples = 0
         self.batches = 0
 
@@ -91,16 +88,10 @@ class Outbox:
 
         Each call tries to store what the disk refused before, and reports losses.
         """
-        refused = False
         while True:
+            await asyncio.to_thread(self.watch.look, self.problem)
             await asyncio.sleep(RETRY_S)
             await asyncio.to_thread(self.flush)
-            if refused != (self.problem is not None):
-                refused = not refused
-                if refused:
-                    log.error("disk_refuses", reason=self.problem, limit_bytes=self._pending_max_bytes)
-                else:
-                    log.info("disk_accepts_again")
 
     @property
     def pending_bytes(self) -> int:
@@ -115,7 +106,7 @@ class Outbox:
 
     def add_loss(self, loss: Loss) -> None:
         """Count a loss; the next `flush` writes it to the ledger.  The call does not wait for the disk."""
-        self._reporter.add_loss(loss)
+        self._losses.add(loss)
 
     def describe(self, descriptions: Sequence[Description]) -> None:
         """Set the campaigns whose windows will be passed to `put`, and offer their catalogues to the fleet.
@@ -145,13 +136,14 @@ class Outbox:
         `resume_points` has, for each campaign, the resume points to store together with the campaign's window.
         """
         for window, priority in windows:
-            open_window = self._open.pop(window.campaign, None) or _OpenWindow(_new_window_id())
+            open_window = self._open.pop(window.campaign, None) or OpenWindow()
             if window.samples:
                 catalogue = self._references.of(window) if self._references is not None else None
                 named = replace(window, id=open_window.id) if open_window.checkpoints else window
                 bodies = self._packer.pack_window(named, priority, open_window.id, catalogue)
                 points = (resume_points or {}).get(window.campaign, {})
-                self._parcels.enqueue(Parcel(bodies, points, min(open_window.samples, window.samples)))
+                kept = min(open_window.samples, window.samples)
+                self._parcels.enqueue(Parcel(bodies, points, open_window.checkpoints, kept))
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
@@ -164,15 +156,15 @@ class Outbox:
         with self._storing:
             if len(self._parcels):  # the disk refuses, and the waiting parcels come first
                 return False
-            stored: list[tuple[_OpenWindow, int, int]] = []
+            stored: list[tuple[OpenWindow, int, int]] = []
             batches = []
             try:
                 self._settle_doubt()
-                self._record_losses()  # before the append, for the reason given in `flush`
+                self._losses.record()  # before the append, for the reason given in `flush`
                 for window, priority in windows:
                     if not window.samples:
                         continue
-                    open_window = self._open.setdefault(window.campaign, _OpenWindow(_new_window_id()))
+                    open_window = self._open.setdefault(window.campaign, OpenWindow())
                     first = BatchId(open_window.id, open_window.checkpoints + 1)
                     catalogue = self._references.of(window) if self._references is not None else None
                     bodies = self._packer.pack_checkpoint(window, priority, first, catalogue)
@@ -180,7 +172,7 @@ class Outbox:
                     stored.append((open_window, len(bodies), window.samples))
                 if batches:
                     # If this append reports failure but did happen, the next append replaces these checkpoints.
-                    self._writer.append(batches, token=_new_token(), resume_points=resume_points)
+                    self._writer.append(batches, token=new_token(), resume_points=resume_points)
             except Transient as error:
                 self.problem = str(error)
                 return False
@@ -200,16 +192,17 @@ class Outbox:
         with self._storing:
             try:
                 self._settle_doubt()
-                # Losses come first, because storing parcels moves the resume points past the lost frames.
-                self._record_losses()
-                self._promote()
+                # Losses and the windows of the stopgap come first, because they are older than what waits here.
+                self._losses.record()
                 self._store()
                 self._report()
                 self._store()
+                self._spool.catch_up.keep(new_token())
             except Transient as error:
                 self.problem = str(error)
+                self._bridge()
                 for shed in self._parcels.shed(self._pending_max_bytes):
-                    self._give_up(shed)
+                    self._losses.give_up(shed)
             else:
                 self.problem = None
 
@@ -234,9 +227,30 @@ class Outbox:
             ids = self._writer.next_ids(len(bodies))
             batches = [self._sealer.seal_body(id_, body) for id_, body in zip(ids, bodies, strict=True)]
             points = {source: point for parcel in parcels for source, point in parcel.resume_points.items()}
-            self._parcels.doubt = Doubt(_new_token(), len(parcels))
-            self._writer.append(batches, token=self._parcels.doubt.token, resume_points=points)
+            self._parcels.doubt = Doubt(new_token(), len(parcels))
+            try:
+                self._writer.append(batches, token=self._parcels.doubt.token, resume_points=points)
+            except NotStored:
+                self._parcels.doubt = None
+                raise
             self._confirm(self._parcels.doubt)
+
+    def _bridge(self) -> None:
+        """Pass the waiting windows to the stopgap, from which they are sent while the disk refuses.
+
+        While the link is down, they stay here, so that the sources keep their frames.  Nothing is passed on while an
+        append is in doubt, because a window in doubt may be on the disk already, and later windows must not move the
+        resume points past it.
+        """
+        if not self._spool.reader.is_read:
+            return
+        with contextlib.suppress(Transient):
+            self._settle_doubt()
+        if self._parcels.doubt is None and self._losses.pass_on():
+            for parcel in pass_windows(self._parcels, self._spool.stopgap, self._sealer):
+                self.batches += len(parcel.bodies)
+                self.samples += parcel.samples
+                self._spool.reader.notify()
 
     def _confirm(self, stored: Doubt) -> None:
         """Remove the parcels of an append that happened, and count their batches and samples as stored."""
@@ -262,43 +276,10 @@ class Outbox:
             return
         self._parcels.doubt = None
         for shed in doubt.shed:
-            self._give_up(shed)
-
-    def _promote(self) -> None:
-        """Let the spool send the checkpoints of each window that was dropped from memory.
-
-        Such a window is never stored, so only its checkpoints still have its samples.
-        """
-        if self._orphans:
-            self._writer.promote(self._orphans)
-            self._orphans = []
-
-    def _record_losses(self) -> None:
-        """Write the counted losses to the ledger.  If this raises Transient, the losses stay counted."""
-        counted = self._reporter.take_losses()
-        try:
-            if counted:
-                self._writer.record_losses(counted)
-        except Transient:
-            self._reporter.put_back_losses(counted)
-            raise
+            self._losses.give_up(shed)
 
     def _report(self) -> None:
         """Queue pending events and unreported losses as parcels of events."""
         losses = self._writer.unreported_losses(EVENTS_AT_ONCE)
         for parcel in self._reporter.pack(losses, self._clock()):
             self._parcels.enqueue(parcel)
-
-    def _give_up(self, shed: Shed) -> None:
-        if shed.window is not None:
-            self._orphans.append(shed.window)
-        self.add_loss(shed.loss)
-
-
-def _new_window_id() -> str:
-    """Return a random window id.  It has the form of an epoch, because it is the epoch of the window's checkpoints."""
-    return secrets.token_hex(16)
-
-
-def _new_token() -> str:
-    return secrets.token_hex(8)

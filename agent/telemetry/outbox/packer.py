@@ -47,12 +47,13 @@ class Body:
 class Parcel:
     """Bodies that are stored together or not at all, and the resume points that are stored with them.
 
-    `checkpointed_samples` counts the samples that are also in stored checkpoints.  These samples survive if the parcel
-    is lost.
+    The first `checkpoints` checkpoints of the window are stored, and have `checkpointed_samples` of its samples.  These
+    samples survive if the parcel is lost.
     """
 
     bodies: tuple[Body, ...]
     resume_points: Mapping[str, int] = field(default_factory=dict)
+    checkpoints: int = 0
     checkpointed_samples: int = 0
 
     @property

@@ -8,6 +8,7 @@ Any thread may enqueue parcels, but only one thread at a time may take parcels o
 
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,13 +22,28 @@ from agent.telemetry.outbox.packer import Parcel
 class Shed(msgspec.Struct, frozen=True):
     """A parcel that memory could not hold, remembered without its bodies.
 
-    `window` is the id of its window, or None if the parcel held events or a catalogue.
+    `window` is the id of its window, or None if the parcel held events or a catalogue.  The other fields are those of
+    the parcel.
     """
 
     loss: Loss
     window: str | None
+    checkpoints: int
     batches: int
     samples: int
+    resume_points: Mapping[str, int]
+
+    @classmethod
+    def of(cls, parcel: Parcel) -> "Shed":
+        """Return what is remembered of a parcel."""
+        return cls(
+            parcel.lost(Reason.MEMORY_FULL),
+            parcel.window,
+            parcel.checkpoints,
+            len(parcel.bodies),
+            parcel.samples,
+            parcel.resume_points,
+        )
 
 
 @dataclass(slots=True)
@@ -78,6 +94,21 @@ class ParcelQueue:
             self.size_bytes -= parcel.size_bytes
             return parcel
 
+    def take_windows(self) -> list[Parcel]:
+        """Remove and return the parcels that hold windows, in order.  No append may be in doubt."""
+        assert self.doubt is None
+        with self._turn:
+            windows = [parcel for parcel in self._parcels if parcel.window is not None]
+            self._parcels = deque(parcel for parcel in self._parcels if parcel.window is None)
+            self.size_bytes -= sum(parcel.size_bytes for parcel in windows)
+            return windows
+
+    def put_back(self, parcels: Sequence[Parcel]) -> None:
+        """Put parcels back at the front of the queue."""
+        with self._turn:
+            self._parcels.extendleft(reversed(parcels))
+            self.size_bytes += sum(parcel.size_bytes for parcel in parcels)
+
     def shed(self, limit_bytes: int) -> list[Shed]:
         """Remove the oldest parcels until the queue has at most `limit_bytes`, and return the parcels that are lost.
 
@@ -87,7 +118,7 @@ class ParcelQueue:
         lost: list[Shed] = []
         while len(self._parcels) > 1 and self.size_bytes > limit_bytes:
             parcel = self.drop_first()
-            shed = Shed(parcel.lost(Reason.MEMORY_FULL), parcel.window, len(parcel.bodies), parcel.samples)
+            shed = Shed.of(parcel)
             if self.doubt is not None and self.doubt.queued:
                 self.doubt.queued -= 1
                 self.doubt.shed.append(shed)

@@ -1,21 +1,21 @@
-"""The reporter packs events and losses into parcels of the events lane.
+"""The reporter packs events, and the losses of the spool's ledger, into parcels of the events lane.
 
 Invariants: each loss in the spool's ledger is reported in one batch of events.  It is reported again, under the same
-id, only if that batch is lost.  Memory is bounded, because at most EVENTS_HELD events are held and losses are merged.
+id, only if that batch is lost.  At most EVENTS_HELD events are held in memory.
 
-Any thread may add events and losses, but only one thread at a time may pack them.
+Any thread may add events, but only one thread at a time may pack them.
 """
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock, Event, Window
 from agent.formats.up.losses import Reason
-from agent.telemetry.losses import Loss, LossCounter, to_event
+from agent.telemetry.losses import Loss, to_event
 from agent.telemetry.outbox.packer import Packer, Parcel
 
 EVENTS_AT_ONCE: Final = 256  # events and losses in one batch: a few kilobytes
@@ -23,13 +23,13 @@ EVENTS_HELD: Final = 4_096  # events in memory; more than all receipts of a year
 
 
 class Reporter:
-    """Holds events, and losses that the ledger does not have yet."""
+    """Holds events that are not stored yet.  `lose` counts the loss of an event."""
 
-    def __init__(self, packer: Packer) -> None:
+    def __init__(self, packer: Packer, lose: Callable[[Loss], None]) -> None:
         self._packer = packer
+        self._lose = lose
         self._turn = threading.Lock()  # never held while the disk works
         self._events: deque[Event] = deque()
-        self._losses = LossCounter()
 
     def add_event(self, event: Event) -> None:
         """Hold an event.  If EVENTS_HELD events are held already, the oldest is dropped and counted as lost."""
@@ -37,26 +37,8 @@ class Reporter:
             if len(self._events) >= EVENTS_HELD:
                 oldest = self._events.popleft()
                 lost = Loss(Reason.MEMORY_FULL, lane=Lane.EVENTS, detail=oldest.kind)
-                self._losses.add(replace(lost, first_t_us=oldest.t_us, last_t_us=oldest.t_us))
+                self._lose(replace(lost, first_t_us=oldest.t_us, last_t_us=oldest.t_us))
             self._events.append(event)
-
-    def add_loss(self, loss: Loss) -> None:
-        """Count a loss."""
-        with self._turn:
-            self._losses.add(loss)
-
-    def take_losses(self) -> tuple[Loss, ...]:
-        """Return the losses counted so far, and forget them.
-
-        If the ledger cannot record the losses, pass them to `put_back_losses`.
-        """
-        with self._turn:
-            return self._losses.take()
-
-    def put_back_losses(self, losses: Iterable[Loss]) -> None:
-        """Count `losses` again, because the ledger could not record them."""
-        with self._turn:
-            self._losses.put_back(losses)
 
     def pack(self, losses: Sequence[tuple[int, Loss]], clock: Clock) -> list[Parcel]:
         """Return parcels that contain all `losses`, and take held events into the parcels, the oldest first.

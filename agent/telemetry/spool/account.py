@@ -37,8 +37,10 @@ class Counts:
       lost, or they are checkpoints whose window never closed.
 
     `lanes` has the number and the bytes of the waiting batches of each lane.  `checkpoints` has the number and the
-    bytes of the checkpoints of open windows.  `acknowledged` and `lost` (by reason) are running totals since this epoch
-    began.  `unreported` counts the loss records that still have to be put into a batch of events.
+    bytes of the checkpoints of open windows.  `in_memory` has the number and the bytes of the waiting batches whose
+    bytes are only in memory; `lanes` has these batches with 0 bytes.  `acknowledged` and `lost` (by reason) are running
+    totals since this epoch began.  `unreported` counts the loss records that still have to be put into a batch of
+    events.
     """
 
     epoch: str
@@ -50,6 +52,7 @@ class Counts:
     adopted: int
     lost: Mapping[Reason, Total]
     unreported: int
+    in_memory: tuple[int, int] = (0, 0)
 
     @property
     def batches(self) -> int:
@@ -59,7 +62,7 @@ class Counts:
     @property
     def size_bytes(self) -> int:
         """Return the size of the waiting batches in bytes."""
-        return sum(size for _, size in self.lanes.values())
+        return sum(size for _, size in self.lanes.values()) + self.in_memory[1]
 
 
 def counts(index: Index) -> Counts:
@@ -124,8 +127,9 @@ def spool_status(counts: Counts) -> dict[str, Any]:
 
     Every sequence number below `next_seq` is acknowledged, waiting or lost.  `adopted` counts batches with numbers of
     other epochs; `acknowledged`, `waiting` and `lost` include these batches.  `checkpoints` counts the checkpoints of
-    open windows.  A checkpoint uses no sequence number of the spool's epoch.  `oldest_stored_at` is the time that the
-    wall clock showed when the oldest batch was stored, right or wrong.
+    open windows.  A checkpoint uses no sequence number of the spool's epoch.  `in_memory` counts the waiting batches
+    that the disk has no room for.  `oldest_stored_at` is the time that the wall clock showed when the oldest batch was
+    stored, right or wrong.
     """
     return {
         "epoch": counts.epoch,
@@ -133,6 +137,8 @@ def spool_status(counts: Counts) -> dict[str, Any]:
         "acknowledged": counts.acknowledged,
         "waiting": counts.batches,
         "waiting_bytes": counts.size_bytes,
+        "in_memory": counts.in_memory[0],
+        "in_memory_bytes": counts.in_memory[1],
         "adopted": counts.adopted,
         "checkpoints": counts.checkpoints[0],
         "checkpoints_bytes": counts.checkpoints[1],

@@ -76,7 +76,8 @@ class Entry:
 
     A batch that was stored later has a larger `row`.  `refers` is the digest of the catalogue that the batch needs.
     `window` is empty if the batch belongs to no window.  `waits` is set for a checkpoint whose window may still close;
-    such a checkpoint is not sent.  If its file was removed to make room, `withdrawn` names the limit.
+    such a checkpoint is not sent.  If its file was removed to make room, `withdrawn` names the limit.  For any other
+    batch, `withdrawn` names the limit because of which only memory has the bytes (agent.telemetry.spool.memory).
     `digest` is the whole SHA-256 of the content.
     """
 

@@ -1,7 +1,7 @@
 """Reads and writes the table of batches, and lists batches in the orders of sending and of eviction.
 
 Invariant: each statement uses an SQL index, so its cost does not grow with the number of stored batches.  The
-exceptions are `Rows.all` and `Usage.recount`, as their docstrings say.
+exceptions are `Rows.all`, `Rows.without_file` and `Usage.recount`, as their docstrings say.
 
 Methods raise sqlite3.Error.  Methods that write must be called within a transaction.
 """
@@ -60,6 +60,10 @@ class Rows:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
+    def keep(self, row: int, size_bytes: int) -> None:
+        """Record that the bytes of a batch, which only memory had, are on the disk now."""
+        self._db.execute("UPDATE batches SET size = ?, withdrawn = NULL WHERE id = ?", (size_bytes, row))
+
     def remove(self, *rows: int) -> None:
         """Remove the rows with these numbers."""
         self._db.execute(f"DELETE FROM batches WHERE id IN {LISTED}", (listed(rows),))
@@ -83,6 +87,11 @@ class Rows:
         Only recovery and `ledger_on_disk` use this method, because its cost grows with the number of batches.
         """
         return entries(self._db, "ORDER BY id", ())
+
+    def without_file(self) -> list[Entry]:
+        """Return the batches whose bytes are only in memory.  Only recovery asks, because the cost grows as in
+        `all`."""
+        return list(entries(self._db, f"WHERE withdrawn IS NOT NULL AND lane <> {WAITS} ORDER BY id", ()))
 
     def is_referred_to(self, digest: bytes) -> bool:
         """Return whether any stored batch needs the catalogue `digest`."""
@@ -133,11 +142,11 @@ class Queues:
         return entries(self._db, clauses, (lane.value, limit, boot, since_us), exclude)
 
     def next_to_evict(self, lane: Lane) -> Iterator[Entry]:
-        """Return the batches of a lane, the least important first.
+        """Return the batches of a lane that take space on the disk, the least important first.
 
         Among equally important batches, the oldest comes first.
         """
-        return entries(self._db, "WHERE lane = ? ORDER BY priority DESC, id", (lane.value,))
+        return entries(self._db, "WHERE lane = ? AND withdrawn IS NULL ORDER BY priority DESC, id", (lane.value,))
 
     def checkpoints_to_evict(self) -> Iterator[Entry]:
         """Return the checkpoints of open windows whose file is still there, in the order of eviction."""

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.acks import Refusal, Sealed
 from agent.formats.up.columns import Clock
@@ -48,11 +49,18 @@ class Reader:
         clock: Callable[[], Clock],
     ) -> None:
         self._transactions = transactions
+        self._memory = transactions.memory
+        self._stopgap = transactions.stopgap
         self._folder = folder
         self._room = room
         self._clock = clock
         self.on_append: Callable[[], None] | None = None
         """A callback that wakes the uplink after each append of batches to send.  It runs in the appending thread."""
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether an uplink sends from this spool at present."""
+        return self.on_append is not None
 
     def notify(self) -> None:
         """Call `on_append` if it is set."""
@@ -69,6 +77,16 @@ class Reader:
         batches (None).  Within a lane, the most important batches come first; among equally important batches, the
         newest comes first.  Raises Transient.
         """
+        found = self._stopgap.pending(limit, exclude=exclude, lanes=lanes) if fresh is not False else []
+        try:
+            found += self._stored(limit - len(found), exclude, lanes, fresh)
+        except Transient:
+            # While the disk refuses everything, the batches of the stopgap can be sent all the same.
+            if not self._stopgap.held[0]:
+                raise
+        return found
+
+    def _stored(self, limit: int, exclude: Keys, lanes: Sequence[Lane], fresh: bool | None) -> list[Entry]:
         found: list[Entry] = []
         with self._transactions.reading() as index:
             now = index.boots.moment(self._clock())
@@ -84,7 +102,9 @@ class Reader:
                 for entry in entries:
                     if len(found) == limit:
                         return found
-                    found.append(entry)
+                    # The row of a batch in memory has no size, because the batch takes no space on the disk.
+                    held = None if entry.withdrawn is None else self._memory.get(entry.key)
+                    found.append(held or entry)
         return found
 
     def read(self, entry: Entry) -> bytes | None:
@@ -93,7 +113,7 @@ class Reader:
         If the batch is damaged, its loss is recorded.  The call waits for a running transaction only if the file is
         missing or damaged.  Raises Transient.
         """
-        content = self._content(entry)
+        content = self._stopgap.content(entry.key) or self._content(entry)
         if hashlib.sha256(content).digest() == entry.digest:
             return content
         with self._transactions.turn:
@@ -104,11 +124,14 @@ class Reader:
             content = self._content(current)
             if hashlib.sha256(content).digest() == current.digest:
                 return content
-            self._room.lose([(current, Reason.CORRUPT, "")], keep=True)
+            self._room.lose([(current, current.withdrawn or Reason.CORRUPT, "")], keep=current.withdrawn is None)
             return None
 
     def _content(self, entry: Entry) -> bytes:
-        """Return the content of the batch's file, or empty bytes if the file is missing."""
+        """Return the content of the batch, or empty bytes if neither memory nor the disk has it."""
+        content = None if entry.withdrawn is None else self._memory.content(entry.key)
+        if content is not None:
+            return content
         try:
             return self._folder.read(self._folder.path(entry.name))
         except FileNotFoundError:
@@ -154,6 +177,12 @@ class Reader:
         is needed, or there are more than UNSWEPT such files.  If this raises Transient, repeat the call.
         """
         named = frozenset(stored)
+        if epoch == self._stopgap.epoch:
+            removed_here, others_here = self._stopgap.acknowledge(named)
+            if len(removed_here) == len(named):
+                return Acknowledged(removed_here, others_here)
+        else:
+            removed_here, others_here = [], []
         with self._transactions.turn:
             with self._transactions.writing() as index:
                 if end_to_end:
@@ -165,12 +194,15 @@ class Reader:
                 index.rows.remove(*rows)
                 index.ledger.count(ACKNOWLEDGED, batches=len(gone), samples=sum(entry.samples for entry in gone))
                 self._transactions.removing = gone
-            self._folder.sweeper.doom((entry.name, entry.size_bytes) for entry in gone)
+            for entry in gone:
+                self._memory.drop(entry.key)
+            self._folder.sweeper.doom((entry.name, entry.size_bytes) for entry in gone if entry.withdrawn is None)
             self._transactions.removing = []
         if self._folder.sweeper.doomed[0] > UNSWEPT:
             self.sweep()
         removed = {entry.seq for entry in gone}
-        return Acknowledged(sorted(removed), sorted({entry.seq for entry in found} - removed))
+        others = {entry.seq for entry in found} - removed
+        return Acknowledged(sorted({*removed, *removed_here}), sorted({*others, *others_here}))
 
     def sweep(self) -> None:
         """Remove the files of acknowledged batches.  No other call waits for this one unless space is short."""
@@ -188,6 +220,8 @@ class Reader:
         bytes under the id of the batch.  The refusal of the attacker's bytes names another digest, so the batch stays.
         Raises Transient.
         """
+        if epoch == self._stopgap.epoch and (gone := self._stopgap.refuse(refusals)):
+            return gone
         with self._transactions.turn:
             with self._transactions.reading() as index:
                 found = index.rows.sendable(epoch, refusals)
@@ -215,8 +249,10 @@ class Reader:
         Call this if the batches `seqs` need the catalogue `digest`, and neither the receiver nor this spool has it.
         Raises Transient.
         """
+        seqs, detail = list(seqs), f"catalogue {digest.hex()} is lost"
+        given_up = self._stopgap.lose(epoch, dict.fromkeys(seqs, (Reason.CORRUPT, detail)))
         with self._transactions.turn:
             with self._transactions.reading() as index:
                 found = index.rows.sendable(epoch, seqs)
-            self._room.lose([(entry, Reason.CORRUPT, f"catalogue {digest.hex()} is lost") for entry in found])
-            return len(found)
+            self._room.lose([(entry, Reason.CORRUPT, detail) for entry in found])
+            return len(found) + len(given_up)

@@ -11,6 +11,8 @@
      one of the two kinds is adopted, so the receiver never gets both (`_adopt`).
   4. If the window of a checkpoint is not open in this process, the checkpoint becomes an ordinary batch.  If the bytes
      of the checkpoint were removed, the checkpoint is recorded as lost instead.
+  5. If only the memory of an earlier process had the bytes of a batch, the batch is recorded as lost, for the reason in
+     its row.  A batch that this process holds in memory stays, and gets a row in a new index.
 
 The content of batches that have a row is not checked here.  Reading the whole backlog from flash would delay the first
 frame.  Each batch is checked by SHA-256 when it is read, so no damaged batch is sent.
@@ -20,7 +22,7 @@ import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +30,12 @@ from agent.formats.up.columns import Clock
 from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import Entry, adopted_entry, loss_of
+from agent.telemetry.spool.boots import Moment
 from agent.telemetry.spool.catalogues import Carrier
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import ADOPTED
+from agent.telemetry.spool.memory import Memory
 from agent.telemetry.spool.names import BatchName, is_epoch, matches
 
 CATALOGUES: Final = 32
@@ -50,10 +54,11 @@ class _Adoption:
     needless: list[Path] = field(default_factory=list)
 
 
-def reconcile(index: Index, folder: SpoolFolder, now: Clock, open_windows: Collection[str]) -> None:
+def reconcile(index: Index, folder: SpoolFolder, now: Clock, open_windows: Collection[str], memory: Memory) -> None:
     """Make the index and the files agree, and record in the ledger which batches are lost.
 
     `open_windows` has the ids of the windows that this process still collects; their checkpoints stay checkpoints.
+    `memory` has the batches whose bytes only this process has.
     Raises OSError or sqlite3.Error.  A row that the spool never writes may also raise ValueError, TypeError or
     OverflowError.
     """
@@ -80,15 +85,17 @@ def reconcile(index: Index, folder: SpoolFolder, now: Clock, open_windows: Colle
     index.set_next_seq(max(index.next_seq, last_seq + 1))
     for _, entry in lost + adoption.lost:
         lose(index, entry, Reason.CORRUPT)
+    _lose_vanished(index, memory)
     promote(index, (entry for entry in index.checkpoints.all() if entry.window not in open_windows))
     if new:
         sent = [entry for entry in adoption.readable if not entry.waits]
-        index.ledger.count(ADOPTED, batches=len(sent) + len(adoption.lost))
-        if adoption.readable:
+        index.ledger.count(ADOPTED, batches=len(sent) + len(adoption.lost) + len(memory))
+        if adoption.readable or len(memory):
             # When these batches were stored is unknown, so their age counts from now.
             moment = index.boots.note(now)
             for entry in adoption.readable:
                 index.rows.add(entry, moment)
+            _add_held(index, memory, moment)
         for name in earlier:
             index.ledger.add(Loss(Reason.INDEX_DAMAGED, epoch=name))
         index.set_recovered()
@@ -99,6 +106,20 @@ def reconcile(index: Index, folder: SpoolFolder, now: Clock, open_windows: Colle
         folder.quarantine(path, now.wall_us)
     for name in earlier:
         folder.remove_epoch_if_empty(name)
+
+
+def _lose_vanished(index: Index, memory: Memory) -> None:
+    """Record as lost the batches whose bytes were only in the memory of an earlier process."""
+    for entry in index.rows.without_file():
+        if entry.withdrawn is not None and memory.get(entry.key) is None:
+            lose(index, entry, entry.withdrawn)
+
+
+def _add_held(index: Index, memory: Memory, now: Moment) -> None:
+    """Give the batches that memory holds rows in a new index, in the order of their arrival."""
+    for entry in sorted(memory.entries(), key=lambda each: each.row):
+        row = index.rows.add(replace(entry, size_bytes=0), now)
+        memory.hold(replace(entry, row=row), memory.content(entry.key) or b"")
 
 
 def promote(index: Index, checkpoints: Iterable[Entry]) -> None:

@@ -28,18 +28,20 @@ class Limits(msgspec.Struct, frozen=True):
 
     `quota_bytes` limits the total size of all batches.  `max_age_s` limits the time that certainly passed since a batch
     was stored (agent.telemetry.spool.boots).  `reserve_bytes` is the space of the file system that the spool leaves
-    free.  `events_bytes` is the share of the quota that is reserved for events.
+    free.  `events_bytes` is the share of the quota that is reserved for events.  `memory_bytes` limits the batches that
+    are held in memory because the disk has no room for them (agent.telemetry.spool.memory).
     """
 
     quota_bytes: int
     max_age_s: float
     reserve_bytes: int
     events_bytes: int
+    memory_bytes: int = 0
 
     @staticmethod
-    def of(quota_bytes: int, max_age_s: float, reserve_bytes: int) -> "Limits":
+    def of(quota_bytes: int, max_age_s: float, reserve_bytes: int, memory_bytes: int = 0) -> "Limits":
         """Return limits that keep a sixteenth of the quota for events."""
-        return Limits(quota_bytes, max_age_s, reserve_bytes, quota_bytes // 16)
+        return Limits(quota_bytes, max_age_s, reserve_bytes, quota_bytes // 16, memory_bytes)
 
 
 @dataclass(frozen=True, slots=True)

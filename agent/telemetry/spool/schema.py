@@ -5,8 +5,9 @@
                    (`collecting_since_us`)
     batches        one row for each stored batch.  A newer row has a larger `id`, and no `id` is used twice.  Lane 0 has
                    the checkpoints whose window may still close; if they are sent later, they travel in lane live.
-                   `withdrawn` says why the file of such a checkpoint was removed.  `boot` and `stored_at_us`
-                   (CLOCK_BOOTTIME) tell the age; `stored_wall_us` is for people
+                   `withdrawn` says why the file of such a checkpoint was removed, or why the bytes of another batch
+                   are only in memory; `size` is then 0.  `boot` and `stored_at_us` (CLOCK_BOOTTIME) tell the age;
+                   `stored_wall_us` is for people
     boots          the boots in which these batches were stored: agent.telemetry.spool.boots
     usage          batches and bytes of each lane; kept by triggers on `batches`
     losses         the ledger.  `reported_in` says where a record is: in the batch of this row (1 or more), in no batch

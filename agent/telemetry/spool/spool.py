@@ -25,6 +25,11 @@ Before the append, batches are evicted if the quota, the age limit or the free s
 transaction of its own, which also records the losses in the ledger.  No step of the wall clock makes a batch older
 (agent.telemetry.spool.boots).
 
+Memory.  A batch for which the limits have no room, even after evictions, is held in memory
+(agent.telemetry.spool.memory). Its row is stored as usual, so the batch is sent and acknowledged like any other.  An
+online vehicle therefore delivers its fresh data without the disk.  When the disk has room again, `Writer.keep` moves
+held batches to it.
+
 Checkpoints.  The samples of an open window are stored every few seconds, so a crash does not cost the whole window.
 A checkpoint is numbered within its window, and the epoch in its header is the window's id.  So a checkpoint uses up
 no number of the spool's epoch.  It is not sent while its window may still close.  The transaction that stores the
@@ -55,6 +60,7 @@ append happened all the same (agent.telemetry.spool.transactions).
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agent.formats.up.columns import Clock
@@ -62,12 +68,15 @@ from agent.system import durable
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.spool import runs
 from agent.telemetry.spool.account import Counts, counts
+from agent.telemetry.spool.catch_up import CatchUp
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.listening import ListeningNote
+from agent.telemetry.spool.memory import Memory
 from agent.telemetry.spool.reader import Reader
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.room import Room
 from agent.telemetry.spool.schema import Connect, connect
+from agent.telemetry.spool.stopgap import Stopgap
 from agent.telemetry.spool.transactions import Transactions
 from agent.telemetry.spool.writer import Writer
 
@@ -83,9 +92,11 @@ class Spool:
         clock: Callable[[], Clock] | None = None,
         disk: durable.Disk | None = None,
         open_database: Connect = connect,
+        runtime_folder: Path | None = None,
     ) -> None:
         """Open the spool in `folder`, create it if it is missing, and recover what is there.
 
+        While the disk refuses, the stopgap keeps a note in `runtime_folder`; without this folder there is no stopgap.
         `clock` reads the clocks of the machine; the default is MachineClock.  Raises Transient if the disk refuses, and
         Permanent if another process uses the spool.
         """
@@ -93,9 +104,14 @@ class Spool:
         disk = disk or durable.current()
         self._folder = SpoolFolder(folder, disk)
         self._listening = ListeningNote(folder, disk)
-        self._transactions = Transactions(self._folder, clock=clock, open_database=open_database)
+        self._memory = Memory(limits.memory_bytes)
+        self.stopgap = Stopgap(runtime_folder, limits.memory_bytes)
+        self._transactions = Transactions(
+            self._folder, self._memory, self.stopgap, clock=clock, open_database=open_database
+        )
         room = Room(self._transactions, self._folder, limits, clock)
         self.reader = Reader(self._transactions, self._folder, room, clock=clock)
+        self.catch_up = CatchUp(self._transactions, self._folder, room, clock=clock)
         self.writer = Writer(self._transactions, self._folder, room, clock=clock, notify=self.reader.notify)
         try:
             self._transactions.recover()
@@ -116,7 +132,9 @@ class Spool:
     def counts(self) -> Counts:
         """Return how many batches are acknowledged, waiting and lost at this moment.  Raises Transient."""
         with self._transactions.reading() as index:
-            return counts(index)
+            found = counts(index)
+        batches, size_bytes = self.stopgap.held
+        return replace(found, in_memory=(len(self._memory) + batches, self._memory.size_bytes + size_bytes))
 
     # ---- runs
 

@@ -33,8 +33,10 @@ from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import HandedOut
+from agent.telemetry.spool.memory import Memory
 from agent.telemetry.spool.recovery import reconcile
 from agent.telemetry.spool.schema import Connect
+from agent.telemetry.spool.stopgap import Stopgap, record
 
 _DAMAGE: Final = {  # SQLite's primary result codes for wrong pages, missing tables and impossible rows
     sqlite3.SQLITE_ERROR,
@@ -43,6 +45,10 @@ _DAMAGE: Final = {  # SQLite's primary result codes for wrong pages, missing tab
     sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH,
 }
+
+
+class NotStored(Transient):
+    """Raised if an append failed before its transaction began, so that it certainly did not happen."""
 
 
 class _Unresolved(msgspec.Struct, frozen=True):
@@ -62,8 +68,19 @@ class Transactions:
     Methods block, and any thread may call them.  While a thread holds `turn`, calls of other threads wait.
     """
 
-    def __init__(self, folder: SpoolFolder, *, clock: Callable[[], Clock], open_database: Connect) -> None:
+    def __init__(
+        self,
+        folder: SpoolFolder,
+        memory: Memory,
+        stopgap: Stopgap,
+        *,
+        clock: Callable[[], Clock],
+        open_database: Connect,
+    ) -> None:
         self._folder = folder
+        self.memory = memory
+        self.stopgap = stopgap
+        self._left_behind = stopgap.left_behind()
         self._clock = clock
         self._open_database = open_database
         self.turn = threading.RLock()
@@ -106,7 +123,19 @@ class Transactions:
         self._index = self._open_index()
         # This comes first, because a new index would adopt the files of an append that the caller will repeat.
         self._resolve(self._index)
-        reconcile(self._index, self._folder, self._clock(), self.open_windows)
+        self._record_left_behind(self._index)
+        reconcile(self._index, self._folder, self._clock(), self.open_windows, self.memory)
+
+    def _record_left_behind(self, index: Index) -> None:
+        """Record what an earlier process sent without the disk, before its checkpoints become batches."""
+        note = self._left_behind
+        if note is not None and index.last_append != note.token:
+            index.begin()
+            record(index, note)  # `reconcile` removes the files of the checkpoints
+            index.commit()
+        if note is not None:
+            self._left_behind = None
+            self.stopgap.discard_note()
 
     def _take_lock(self) -> None:
         if self._lock_fd >= 0:
@@ -174,7 +203,7 @@ class Transactions:
             try:
                 self._folder.write_all(contents)
             except OSError as error:
-                raise self._folder.refuses(error) from error
+                raise NotStored(str(self._folder.refuses(error))) from error
             try:
                 with self.writing() as index:
                     self._unresolved = _Unresolved(token, tuple(contents), closes)
@@ -193,6 +222,10 @@ class Transactions:
         """Return whether the last append has this token and was committed, even if it raised.  Raises Transient."""
         with self.reading() as index:
             return token in (index.last_append, self._landed)
+
+    def tried(self, token: str) -> bool:
+        """Return whether an append with this token may have been committed, as far as this process knows."""
+        return self._landed == token or (self._unresolved is not None and self._unresolved.token == token)
 
     def unlink(self, entries: Iterable[Entry]) -> None:
         """Remove the files of batches whose rows are gone."""

@@ -10,20 +10,19 @@ from dataclasses import replace
 from agent.errors import Transient
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock
-from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
-from agent.telemetry.spool.batch import BatchId, Entry, SealedBatch, entry_of, loss_of
-from agent.telemetry.spool.boots import Moment
+from agent.telemetry.spool.batch import BatchId, Entry, SealedBatch, entry_of
 from agent.telemetry.spool.catalogues import Carrier, Verdict
+from agent.telemetry.spool.catch_up import add_row
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.recovery import promote
-from agent.telemetry.spool.room import Room
+from agent.telemetry.spool.room import Misfits, Room
 from agent.telemetry.spool.runs import note_campaigns
-from agent.telemetry.spool.transactions import Transactions
+from agent.telemetry.spool.transactions import NotStored, Transactions
 
 
-class OutdatedIds(Transient):
+class OutdatedIds(NotStored):
     """Raised if batches were sealed under ids that are no longer the next ids.  Seal the bodies again under new ids."""
 
 
@@ -44,6 +43,7 @@ class Writer:
     ) -> None:
         """`notify` is called after each append of batches that can be sent, in the thread that appended."""
         self._transactions = transactions
+        self._memory = transactions.memory
         self._folder = folder
         self._room = room
         self._clock = clock
@@ -72,54 +72,62 @@ class Writer:
     ) -> None:
         """Store all batches and set the resume points, or change nothing.
 
-        When the call returns, each batch is durable.  If the limits have no room for a batch, its loss is durable
-        instead.  The append of a window's fragments drops the window's checkpoints.  An append that reported failure
-        may have stored checkpoints all the same.  Therefore, the append of checkpoint k of a window replaces all stored
-        checkpoints of that window whose number is k or higher.
+        When the call returns, each batch is durable.  If the limits have no room for a batch, it has a durable row, and
+        its bytes are in memory.  If memory has no room either, the loss of the batch is durable.  The append of a
+        window's fragments drops the window's checkpoints.  An append that reported failure may have stored checkpoints
+        all the same.  Therefore, the append of checkpoint k of a window replaces all stored checkpoints of that window
+        whose number is k or higher.
 
         `token` names the append; each append needs a new one.  If the call raises, the append may or may not have
         happened.  Ask `stored`, or call again with the same token, which does nothing if the append happened.
 
-        Raises Transient if the disk refuses, and OutdatedIds if the ids are not the next ids.
+        Raises Transient if the disk refuses, NotStored if this append certainly did not happen, and OutdatedIds if the
+        ids are not the next ids.
         """
         assert token
         _check(batches)
         with self._transactions.turn:
-            if not self._transactions.stored(token):
+            try:
+                stored = self._transactions.stored(token)
+            except Transient as error:
+                if self._transactions.tried(token):
+                    raise
+                raise NotStored(str(error)) from error
+            if not stored:
                 self._store(batches, token, resume_points or {})
         if not all(batch.waits for batch in batches):
             self._notify()
 
     def _store(self, batches: Sequence[SealedBatch], token: str, resume_points: Mapping[str, int]) -> None:
-        with self._transactions.reading() as index:
-            ordinary = [batch for batch in batches if not batch.waits]
-            if [batch.id for batch in ordinary] != self.next_ids(len(ordinary)):
-                raise OutdatedIds("The ids of these batches are no longer the next ones of the spool. Seal them again.")
-            dropped = _dropped(index, batches)
-            entries = [entry_of(batch) for batch in batches]
-            refused = self._room.make(index, entries, dropped)
+        try:
+            entries, dropped, misfits = self._make_room(batches)
+        except NotStored:
+            raise
+        except Transient as error:
+            raise NotStored(str(error)) from error
+        absent = misfits.held.keys() | misfits.refused.keys()
         with self._transactions.reading() as index:
             before = index.catalogues.all()
             contents = {
                 self._folder.path(entry.name): batch.content
                 for entry, batch in zip(entries, batches, strict=True)
-                if entry.key not in refused
+                if entry.key not in absent
             }
             carriers = [
                 (Carrier(batch.carries, *batch.id, None, entry.digest), batch)
                 for entry, batch in zip(entries, batches, strict=True)
-                if batch.carries is not None and entry.key not in refused
+                if batch.carries is not None and entry.key not in absent
             ]
             contents |= {self._folder.carrier_path(*_place(carrier)): batch.content for carrier, batch in carriers}
         self._transactions.open_windows |= {batch.id.epoch for batch in batches if batch.waits}
         windows = frozenset(batch.fragment.window for batch in batches if batch.fragment is not None)
         with self._transactions.storing(token, contents, closes=windows, dropped=dropped) as index:
-            index.set_next_seq(index.next_seq + len(ordinary))
+            index.set_next_seq(index.next_seq + sum(not batch.waits for batch in batches))
             note_campaigns(index, self._campaigns)
             index.rows.remove(*(entry.row for entry in dropped))
             now = index.boots.note(self._clock())
             for entry, batch in zip(entries, batches, strict=True):
-                self._add(index, entry, now, refused.get(entry.key), batch.reports)
+                add_row(index, self._memory, entry, batch, now=now, misfits=misfits)
                 if batch.lane is not Lane.EVENTS and batch.last_t_us is not None:
                     index.reached.set(batch.campaign, batch.last_t_us)
             for carrier, _ in carriers:
@@ -127,21 +135,21 @@ class Writer:
             index.resume_points.set(resume_points)
         outdated = [before[carrier.digest] for carrier, _ in carriers if carrier.digest in before]
         self._folder.remove(self._folder.carrier_path(*_place(carrier)) for carrier in outdated)
-        if refused:
+        if absent:
             # Recovery must not mistake a window that lacks a fragment for a window that was never sent.
             self._folder.settle_checkpoints()
 
-    def _add(self, index: Index, entry: Entry, now: Moment, refused: Reason | None, reports: Collection[int]) -> None:
-        """Add the row of a batch.  If the limits had no room for the batch, record its loss instead.
-
-        A checkpoint for which there is no room gets a row that is marked as withdrawn.
-        """
-        if refused is None:
-            index.ledger.report(reports, index.rows.add(entry, now))
-        elif entry.waits:
-            index.rows.add(replace(entry, size_bytes=0, withdrawn=refused), now)
-        else:
-            index.ledger.add(loss_of(entry, refused))
+    def _make_room(self, batches: Sequence[SealedBatch]) -> tuple[list[Entry], list[Entry], Misfits]:
+        """Return the entries of `batches`, the checkpoints that they replace, and those that do not fit."""
+        with self._transactions.reading() as index:
+            ordinary = [batch for batch in batches if not batch.waits]
+            if [batch.id for batch in ordinary] != self.next_ids(len(ordinary)):
+                raise OutdatedIds("The ids of these batches are no longer the next ones of the spool. Seal them again.")
+            dropped = _dropped(index, batches)
+            entries = [entry_of(batch) for batch in batches]
+            for entry in entries:
+                self._memory.drop(entry.key)  # an append under this id that did not happen may have left its bytes
+            return entries, dropped, self._room.make(index, entries, dropped)
 
     def stored(self, token: str) -> bool:
         """Return whether the append with this token was committed, even if it raised.  Raises Transient.
@@ -150,27 +158,41 @@ class Writer:
         """
         return self._transactions.stored(token)
 
-    def promote(self, windows: Collection[str]) -> None:
-        """Turn the checkpoints of `windows` into batches to send.  Raises Transient.
-
-        Call this for windows that will never be stored.
-        """
-        with self._transactions.turn:
-            with self._transactions.reading() as index:
-                found = index.checkpoints.of(windows)
-            if found:
-                with self._transactions.writing() as index:
-                    promote(index, found)
-            self._transactions.open_windows -= set(windows)
-        self._notify()
+    def tried(self, token: str) -> bool:
+        """Return whether a call with this token that raised may have been committed.  `stored` tells whether it was."""
+        return self._transactions.tried(token)
 
     # ---- losses
 
-    def record_losses(self, losses: Iterable[Loss]) -> None:
-        """Write losses into the ledger.  If this raises Transient, nothing has changed."""
-        with self._transactions.writing() as index:
-            for loss in losses:
-                index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
+    def record_losses(
+        self,
+        losses: Iterable[Loss],
+        *,
+        token: str,
+        resume_points: Mapping[str, int] | None = None,
+        windows: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write losses into the ledger, with the resume points that pass the lost frames.  Raises Transient.
+
+        `windows` has, for each lost window, the number of its checkpoints that become batches to send, because only
+        they still have samples of the window.  Further checkpoints come from an append that reported failure; their
+        samples are among the losses, so they are removed.  `token` names the call as in `append`: if the call raises,
+        `tried` and `stored` tell whether everything was recorded.  Otherwise, nothing has changed.
+        """
+        windows = windows or {}
+        with self._transactions.turn:
+            with self._transactions.reading() as index:
+                found = index.checkpoints.of(windows.keys())
+            kept = [entry for entry in found if entry.seq <= windows[entry.window]]
+            others = [entry for entry in found if entry.seq > windows[entry.window]]
+            with self._transactions.storing(token, {}, closes=frozenset(windows), dropped=others) as index:
+                for loss in losses:
+                    index.ledger.add(replace(loss, epoch=loss.epoch or index.epoch))
+                index.rows.remove(*(entry.row for entry in others))
+                promote(index, kept)
+                index.resume_points.set(resume_points or {})
+        if kept:
+            self._notify()
 
     def unreported_losses(self, limit: int) -> list[tuple[int, Loss]]:
         """Return up to `limit` loss records that wait to be put into a batch of events, each with its id.

@@ -9,24 +9,20 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 import structlog
 
 from agent.errors import Transient
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Ack, Sealed
+from agent.formats.up.acks import Ack
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
 from agent.telemetry.spool.batch import Entry
+from agent.telemetry.uplink.removal import Removal
 from agent.telemetry.uplink.schedule import Schedule
 from agent.telemetry.uplink.standing import Standing
-from agent.telemetry.uplink.turns import POLICY, Supply, Turn
+from agent.telemetry.uplink.turns import LANES, POLICY, Supply, Turn
 from agent.telemetry.uplink.unanswered import Key
 
-GATHER_S: Final = 0.05
-"""How many seconds to gather accepted batches, so that one transaction removes them (`ack = "broker"`).
-
-If the agent crashes, it sends the gathered batches again."""
 _log = structlog.get_logger()
 
 
@@ -44,7 +40,9 @@ class Sending:
         self._wake = asyncio.Event()
         self._under_way: set[asyncio.Future[int]] = set()
         self._lost: BaseException | None = None  # the error that ended the connection
-        self._has_taken = asyncio.Event()
+        self._removal = Removal(
+            standing, self._wake.set, lambda error: self._pause("batches_not_forgotten", error, LANES)
+        )
 
     async def run(self) -> None:
         """Send until cancelled.  Raises Transient if the connection is lost."""
@@ -53,7 +51,8 @@ class Sending:
         standing.spool.on_append = lambda: _call_soon(loop, self._wake.set)
         beside = {
             asyncio.create_task(standing.gate.watch(self._connection.own_address, self._wake.set), name="watch link"),
-            asyncio.create_task(self._forget_taken(), name="forget taken"),
+            asyncio.create_task(self._removal.forget_taken(), name="forget taken"),
+            asyncio.create_task(self._removal.record_late(), name="record late answers"),
         }
         for task in beside:
             task.add_done_callback(lambda _: self._wake.set())
@@ -92,6 +91,10 @@ class Sending:
             schedule.want(digest, schedule.sent_as(ack.epoch, batches), now_s)
         self._wake.set()
 
+    def sent_as(self, ack: Ack) -> list[Key]:
+        """Return the ids of the sent batches that `ack` names as stored, with exactly their digests."""
+        return self._schedule.sent_as(ack.epoch, ack.stored)
+
     # ---- batches
 
     async def _choose(self, allowed: Sequence[Lane], now_s: float) -> list[Entry]:
@@ -104,7 +107,7 @@ class Sending:
         waiting: dict[Turn, list[Entry]] = {}
         room = schedule.room()
         if room and any(supplies.values()):
-            busy = schedule.busy(now_s) | self._standing.taken.keys()
+            busy = schedule.busy(now_s) | self._standing.taken.keys() | self._standing.late.keys
             try:
                 waiting = await asyncio.to_thread(self._find, supplies, room, busy)
             except Transient as error:
@@ -187,46 +190,13 @@ class Sending:
             standing.counts.published += 1
             standing.counts.published_bytes += entry.size_bytes
             if standing.route.ack == "broker":
-                standing.taken[entry.key] = entry
-                self._has_taken.set()
+                self._removal.take(entry)
                 schedule.acknowledged([entry.key], now_s)
             else:
                 schedule.published(entry, now_s)
         # Not every answer wakes `run`, because looking for one batch costs as much as looking for several.
         if schedule.flights.is_hungry:
             self._wake.set()
-
-    async def _forget_taken(self) -> None:
-        """Remove from the spool, in groups, the batches that the broker accepted.  Runs until cancelled.
-
-        Only with `ack = "broker"` are there such batches to remove.
-        """
-        taken = self._standing.taken
-        self._has_taken.set()  # an earlier connection may have left some
-        while True:
-            await self._has_taken.wait()
-            await asyncio.sleep(GATHER_S)
-            self._has_taken.clear()
-            group = list(taken.values())
-            try:
-                forgotten = await asyncio.to_thread(self._forget, group)
-            except Transient as error:
-                # All lanes pause, because further batches would have to be remembered until the disk works again.
-                await asyncio.sleep(self._pause("batches_not_forgotten", error, tuple(Lane)))
-                self._has_taken.set()
-                continue
-            self._standing.counts.acknowledged += forgotten
-            for entry in group:
-                del taken[entry.key]
-            self._wake.set()
-            await asyncio.to_thread(self._standing.spool.sweep)
-
-    def _forget(self, group: Sequence[Entry]) -> int:
-        epochs: dict[str, list[Sealed]] = {}
-        for entry in group:
-            epochs.setdefault(entry.epoch, []).append(entry.sealed)
-        spool = self._standing.spool
-        return sum(len(spool.acknowledge(epoch, taken, end_to_end=False).removed) for epoch, taken in epochs.items())
 
     # ---- catalogues
 

@@ -17,6 +17,7 @@ from agent.formats.topics import Lane
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.reader import Reader
 from agent.telemetry.uplink.bucket import TokenBucket
+from agent.telemetry.uplink.late_answers import LateAnswers
 from agent.telemetry.uplink.link_gate import LinkGate
 from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.unanswered import Key, Unanswered
@@ -84,6 +85,7 @@ class Standing:
     bucket: TokenBucket = field(init=False)
     taken: dict[Key, Entry] = field(default_factory=dict)
     """Batches that the broker accepted (`ack = "broker"`) and that are still in the spool."""
+    late: LateAnswers = field(default_factory=LateAnswers)
 
     def __post_init__(self) -> None:
         self.bucket = TokenBucket(self.pace.backlog_bytes_s)

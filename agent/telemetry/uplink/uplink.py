@@ -74,8 +74,7 @@ class Uplink:
         try:
             left = await self._record(ack)
         except Transient as error:
-            # The batches stay in the spool, so they are sent again and acknowledged again.
-            _log.warning("ack_not_recorded", reason=str(error))
+            self._keep_late(ack, error)
             return
         for seq in left:
             standing.unanswered.forget((ack.epoch, seq))
@@ -84,6 +83,16 @@ class Uplink:
         # The sweep comes last: removing a file waits for the file system's journal, and the in-flight window must not
         # wait for that.
         await asyncio.to_thread(standing.spool.sweep)
+
+    def _keep_late(self, ack: Ack, error: Transient) -> None:
+        """Note that the batches of `ack` are answered, although the disk refuses to remove them from the spool."""
+        late = self._standing.late
+        # One line is enough for an outage of the disk, which the outbox reports as well.
+        if not late:
+            _log.warning("ack_not_recorded", reason=str(error))
+        if self._sending is not None:
+            late.keep(ack, self._sending.sent_as(ack))
+            self._sending.settle(ack, ())
 
     async def _record(self, ack: Ack) -> list[int]:
         """Remove from the spool the batches that the receiver stored or refused, and return their sequence numbers."""

@@ -1,5 +1,6 @@
 """`headunit-agent check` accepts the shipped configuration, and one mistake does not hide the next."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from agent.commands.check import Report, check
 from agent.settings import settings
 from agent.settings.plans import bus_plan
 from agent.sources import ring_socket
+from agent.system.durable import Disk, on
 from fleet.admin.enrol import Model, enrol
 from tests.agent.car import ROOT, Car, campaign, command, vehicle
 
@@ -230,3 +232,26 @@ def test_an_interface_that_is_not_there_is_a_note_and_one_that_is_no_can_interfa
         "lo is not a CAN interface; name another one"
     ]
     assert "source can0: interface can77 does not exist; the agent waits until it is up" in report.notes
+
+
+def test_too_little_free_space_is_a_problem_that_names_the_key(car: Car) -> None:
+    car.write(spool="reserve_mb = 1e9")
+    report = check(car.config)
+    (problem,) = report.problems
+    assert "spool.reserve_mb" in problem
+    assert "are sent from there while the link is up" in problem
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_takes_no_data_is_a_problem(car: Car, code: int) -> None:
+    class Refusing(Disk):
+        def create_file(self, path: Path, content: bytes) -> None:
+            raise OSError(code, os.strerror(code))
+
+    car.state.mkdir()
+    with on(Refusing()):
+        (problem,) = check(car.config).problems
+    assert os.strerror(code) in problem
+    assert "state.folder" in problem
+    assert check(car.config).ok
+    assert list(car.state.iterdir()) == []

@@ -108,6 +108,24 @@ def test_positions_move_over_what_was_lost_only_when_the_ledger_has_it(tmp_path:
     assert depot.lost() == {Reason.MEMORY_FULL: 1_000}
 
 
+def test_a_loss_and_the_positions_past_its_frames_are_recorded_together(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    for number in (1, 2):
+        if number == 2:
+            assert put_checkpoint(depot, window(number, samples=400))
+            depot.disk.full = True
+        late = window(number, samples=1_000)
+        depot.outbox.put([(late, 1)], {late.campaign: {"log:all": number}})
+    late = window(3, samples=1_000)
+    depot.outbox.put([(late, 1)], {late.campaign: {"log:all": 3}})
+    depot.outbox.flush()  # the index works, but no file can be made, so the third window still waits
+    depot.spool.close()  # a crash: the log is read again from the resume point
+    again = Depot(tmp_path)
+    assert again.lost() == {Reason.MEMORY_FULL: 600}
+    assert [(w.start_us, w.samples) for w in again.windows() if w.samples] == [(1, 1_000), (2, 400)]
+    assert again.spool.resume_points()["log:all"] == 2
+
+
 def test_a_window_larger_than_all_memory_is_kept(tmp_path: Path) -> None:
     depot = Depot(tmp_path, pending_max_bytes=10)
     depot.disk.full = True
@@ -407,6 +425,33 @@ def test_what_memory_drops_of_a_failed_append_is_lost_only_where_it_did_not_happ
     assert starts(depot) == ([1, 2] if landed else [2])
     assert depot.lost() == ({} if landed else {Reason.MEMORY_FULL: 100})
     assert depot.outbox.samples == (200 if landed else 100)
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_loss_is_recorded_once_whether_a_failed_record_was_made_or_not(depot: Depot, landed: bool) -> None:
+    depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
+    depot.ledger.fail_commits(1, done=landed)
+    depot.outbox.flush()
+    assert depot.outbox.problem is not None
+    depot.outbox.flush()
+    assert [event.fields["frames"] for event in depot.events("loss")] == [5]
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_checkpoint_of_a_failed_append_is_not_sent_beside_the_loss_of_its_samples(
+    tmp_path: Path, landed: bool
+) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    assert put_checkpoint(depot, window(1, samples=100))
+    depot.ledger.fail_commits(1, done=landed)
+    assert not put_checkpoint(depot, window(1, samples=200))
+    depot.disk.full = True
+    put(depot, window(1, samples=1_000))
+    put(depot, window(2, samples=1_000))
+    depot.disk.full = False
+    depot.outbox.flush()
+    assert [(w.start_us, w.samples) for w in depot.windows() if w.samples] == [(1, 100), (2, 1_000)]
+    assert depot.lost() == {Reason.MEMORY_FULL: 900}
 
 
 @pytest.mark.parametrize("landed", [False, True])

@@ -1,13 +1,15 @@
 """Provides a spool with writer and reader in one object, and drafts of batches that seal themselves."""
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock
 from agent.system.durable import Disk
+from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.schema import Connect, connect
@@ -72,11 +74,12 @@ class Store(Spool):
         clock: Callable[[], Clock] | None = None,
         disk: Disk | None = None,
         open_database: Connect = connect,
+        runtime_folder: Path | None = None,
     ) -> None:
-        super().__init__(folder, limits, clock=clock, disk=disk, open_database=open_database)
+        super().__init__(
+            folder, limits, clock=clock, disk=disk, open_database=open_database, runtime_folder=runtime_folder
+        )
         self.stored = self.writer.stored
-        self.promote = self.writer.promote
-        self.record_losses = self.writer.record_losses
         self.unreported_losses = self.writer.unreported_losses
         self.keep_catalogues = self.writer.keep_catalogues
         self.catalogues = self.writer.catalogues
@@ -86,6 +89,13 @@ class Store(Spool):
         self.give_up_unreadable = self.reader.give_up_unreadable
         self.catalogue = self.reader.catalogue
         self.sweep = self.reader.sweep
+
+    def record_losses(self, losses: Iterable[Loss]) -> None:
+        self.writer.record_losses(losses, token=secrets.token_hex(8))
+
+    def promote(self, windows: Iterable[str]) -> None:
+        """Turn all checkpoints of lost windows into batches to send."""
+        self.writer.record_losses([], token=secrets.token_hex(8), windows=dict.fromkeys(windows, 10**6))
 
     def acknowledge(self, epoch: str, seqs: Collection[int], *, end_to_end: bool = True) -> int:
         """Acknowledge the batches that are stored under these numbers, and return how many were removed."""

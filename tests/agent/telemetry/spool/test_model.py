@@ -27,6 +27,7 @@ from agent.formats.up.losses import Reason
 from agent.telemetry.losses import Loss
 from agent.telemetry.spool.batch import BatchId, SealedBatch
 from agent.telemetry.spool.index import Index
+from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.schema import connect
 from tests.agent.telemetry.spool.flaky import Crash, Fault, FlakyDisk, connector
 from tests.agent.telemetry.spool.store import Draft, Store
@@ -43,6 +44,8 @@ class Batch:
 
 
 class SpoolModel(RuleBasedStateMachine):
+    memory_bytes = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="spool-model-"))
@@ -73,11 +76,9 @@ class SpoolModel(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def open(self) -> Store:
-        return Store.open(
+        return Store(
             self.folder / "spool",
-            quota_bytes=QUOTA_BYTES,
-            max_age_s=MAX_AGE_S,
-            reserve_bytes=0,
+            Limits.of(QUOTA_BYTES, MAX_AGE_S, 0, self.memory_bytes),
             clock=self.clock,
             disk=FlakyDisk(self.fault),
             open_database=connector(self.fault),
@@ -235,7 +236,7 @@ class SpoolModel(RuleBasedStateMachine):
         gone = set(ids) - self.waiting()
         assert gone in (set(), set(ids))
         self.acknowledged += len(gone)
-        self.unswept += len(gone)
+        self.unswept += len(gone)  # at most: batches in memory have no file
         for id_ in gone:
             for loss in self.batches[id_].reported:
                 self.told[loss.reason] += loss.frames
@@ -267,10 +268,17 @@ class SpoolModel(RuleBasedStateMachine):
         assert self.overflow() == before + frames or (outcome != "done" and self.overflow() == before)
         self.recorded[Reason.BUS_OVERFLOW] = self.overflow()
 
+    @rule(fault=faults)
+    @precondition(lambda self: self.memory_bytes)
+    def keep(self, fault: "tuple[str, int, bool, int] | None") -> None:
+        self.serial += 1
+        self.arm(fault)
+        self.attempt(lambda: self.spool.catch_up.keep(f"keep {self.serial}"))
+
     @rule(data=st.data())
-    @precondition(lambda self: self.waiting())
+    @precondition(lambda self: self.on_disk())
     def damage(self, data: st.DataObject) -> None:
-        id_ = data.draw(st.sampled_from(sorted(self.waiting())))
+        id_ = data.draw(st.sampled_from(sorted(self.on_disk())))
         (entry,) = (e for e in self.spool.pending(10**6, exclude=(), lanes=list(Lane)) if e.key == id_)
         path = self.folder / "spool" / entry.name.folder / entry.name.file
         path.write_bytes(path.read_bytes()[:-1] + b"\xff")
@@ -306,6 +314,10 @@ class SpoolModel(RuleBasedStateMachine):
     def waiting(self) -> set[BatchId]:
         return {entry.key for entry in self.spool.pending(10**6, exclude=(), lanes=tuple(Lane))}
 
+    def on_disk(self) -> set[BatchId]:
+        """Return the waiting batches that memory does not hold."""
+        return {id_ for id_ in self.waiting() if self.spool._memory.get(id_) is None}
+
     def overflow(self) -> int:
         lost = self.spool.counts().lost
         return lost[Reason.BUS_OVERFLOW].frames if Reason.BUS_OVERFLOW in lost else 0
@@ -318,10 +330,11 @@ class SpoolModel(RuleBasedStateMachine):
         waiting = self.spool.pending(10**6, exclude=(), lanes=tuple(Lane))
         assert counts.epoch == self.epoch
         assert counts.size_bytes == sum(entry.size_bytes for entry in waiting)
-        assert counts.size_bytes + counts.checkpoints[1] <= QUOTA_BYTES
+        assert counts.size_bytes - counts.in_memory[1] + counts.checkpoints[1] <= QUOTA_BYTES
+        assert counts.in_memory[1] <= self.memory_bytes
         assert counts.checkpoints[0] == len(self.checkpoints)
         for lane in Lane:
-            sizes = [entry.size_bytes for entry in waiting if entry.lane is lane]
+            sizes = [0 if entry.withdrawn else entry.size_bytes for entry in waiting if entry.lane is lane]
             assert counts.lanes[lane] == (len(sizes), sum(sizes))
         assert counts.acknowledged == self.acknowledged
         lost = sum(total.batches for total in counts.lost.values())
@@ -348,8 +361,8 @@ class SpoolModel(RuleBasedStateMachine):
         files = {BatchId(path.parent.name, int(path.name[:12])) for path in spool.glob("batches/*/0*.batch")}
         names = (path.name.split(".") for path in spool.glob("checkpoints/*.batch"))
         files |= {BatchId(window, int(number)) for window, number, *_ in names}
-        assert self.waiting() <= files
-        left = files - self.waiting() - set(self.checkpoints)
+        assert self.on_disk() <= files
+        left = files - self.on_disk() - set(self.checkpoints)
         assert len(left) <= self.unswept + self.failures  # a removal that failed is retried later
 
     @invariant()
@@ -381,3 +394,13 @@ SpoolModel.TestCase.settings = settings(
     max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestSpoolModel = SpoolModel.TestCase
+
+
+class ModelWithMemory(SpoolModel):
+    """The same spool, which holds batches in memory for which the limits have no room."""
+
+    memory_bytes = 1_500
+
+
+ModelWithMemory.TestCase.settings = SpoolModel.TestCase.settings
+TestModelWithMemory = ModelWithMemory.TestCase
