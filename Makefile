@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: bins pushes help setup demo test queries attacks fuzz faults powercut cuts soak lint bench simulate install lock proto clean
+.PHONY: help setup demo test bins pushes keys-drill queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
 setup: $(READY)  ## make the virtual environment .venv with the locked dependencies
 
@@ -43,6 +43,9 @@ attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: mak
 bins: $(READY)  ## measure what a vehicle downloads if 1 % of 34 million vehicles have documents of their own (build/bins.json)
 	@mkdir -p build && $(BIN)/python -m bench.bins $(ARGS)
 
+conformance: $(READY)  ## play the cases of the public TUF conformance suite: make conformance [ARGS="--case rollback"] (build/conformance.json)
+	@$(BIN)/python -m tests.conformance $(ARGS)
+
 faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and hostile messages: make faults [SEED=1 MINUTES=15 ARGS=--json] (build/faults.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(if $(SEED),SEED=$(SEED)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(BIN)/python -m tests.faults $(ARGS)
@@ -54,6 +57,10 @@ soak: $(READY)  ## run agent and receiver under load and watch their memory: mak
 pushes: $(READY)  ## measure processor time and memory of many pushes to one agent: make pushes [PUSHES=1000] (build/pushes.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/python -m bench.pushes --pushes $(or $(PUSHES),1000)
+
+keys-drill: $(READY)  ## rotate every key of a running fleet of 20 vehicles: make keys-drill [ARGS="--vehicles 20 --offline 5"] (build/keys.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m tests.keys $(ARGS)
 
 queries: $(READY)  ## ask every question of the demonstration's lake as processes: make queries [TIMES=20 ARGS="--fleet DIR"] (build/queries.json)
 	@$(BIN)/python -m tests.queries $(if $(TIMES),--times $(TIMES)) $(ARGS)
@@ -69,6 +76,10 @@ fuzz: $(READY)  ## read damaged databases, plans, logs and frames: make fuzz [IN
 simulate: $(READY)  ## run 2,000 virtual vehicles for two minutes: make simulate [VEHICLES=2000 MINUTES=2 ARGS=--nudge] (build/simulate.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@mkdir -p build && $(BIN)/fleet simulate --vehicles $(or $(VEHICLES),2000) --minutes $(or $(MINUTES),2) --out build/simulate.json $(ARGS)
+
+rollout: $(READY)  ## roll a release out in stages to 200 virtual vehicles, 3 % of which fail: make rollout [VEHICLES=200 FAILING=3] (build/rollout.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m lab.rollout $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FAILING),--failing $(FAILING)) --out build/rollout.json $(ARGS)
 
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))

@@ -42,6 +42,10 @@ COMMANDS: Final = {
         "run the configured agent on a recorded log until everything is delivered, under campaigns named replay:NAME",
         "headunit-agent replay --config agent.toml --log drive.log --speed 10",
     ),
+    "estimate": _Command(
+        "say what campaigns would send in an hour, from a recorded log",
+        "headunit-agent estimate --campaign driving.json --dbc can0=powertrain.dbc --log drive.log.zst",
+    ),
     "demo": _Command("demonstrate vehicle and cloud in one drive, and check every sample", "headunit-agent demo"),
     "version": _Command("show the version", "headunit-agent version --json"),
 }

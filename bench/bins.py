@@ -34,7 +34,8 @@ from fleet.publishing.own_documents import Change, publish_own
 from fleet.publishing.sync import Bundles
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 LIMIT_BYTES: Final = 60_000
 """What a vehicle may download, by issue 12."""

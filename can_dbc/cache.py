@@ -30,6 +30,8 @@ from can_dbc.values import FLOAT_OF_BITS, WORD_BITS
 SUFFIX: Final = ".plan"
 KEPT: Final = 16  # files, enough for all buses of a vehicle before and after a change of its databases
 MAX_BYTES: Final = 64 * 1024 * 1024  # A database of 5 MB makes a plan of 2 MB.
+Contents = Sequence[tuple[Path, bytes, str]]
+"""The name, the content and the format of each database of a bus, in their order."""
 _DIGEST_BYTES: Final = 32
 NO_ENCODINGS: Final[Mapping[Path, str]] = MappingProxyType({})
 _MOST_BYTES: Final = 65_535  # the longest message that database.py accepts
@@ -70,21 +72,31 @@ class PlanCache:
         Raises: DatabaseError if a database cannot be read or compiled.
         """
         contents = [(file, *database.read(file)) for file in files]
-        path = self._folder / f"{_key(contents, match, encodings)}{SUFFIX}"
-        plan = _read(path, match)
+        plan = self.stored(contents, match, encodings)
         # Importing cantools in this process would keep its memory allocated, so another process compiles first.
         if plan is None and self._compile_ahead is not None:
             compile_ahead, self._compile_ahead = self._compile_ahead, None
             compile_ahead()
-            plan = _read(path, match)
+            plan = self.stored(contents, match, encodings)
         if plan is None:
             plan = compile_plan(
                 [database.parse(content, kind, str(file), encodings.get(file)) for file, content, kind in contents],
                 match,
             )
             self.compiled += 1
-            self._keep(path, plan)
+            self.store(contents, match, encodings, plan)
         return plan
+
+    def stored(self, contents: Contents, match: Match, encodings: Mapping[Path, str]) -> BusPlan | None:
+        """Return the stored plan of the databases with these `contents`, or None if it is missing or damaged."""
+        return _read(self._path(contents, match, encodings), match)
+
+    def store(self, contents: Contents, match: Match, encodings: Mapping[Path, str], plan: BusPlan) -> None:
+        """Store the plan of the databases with these `contents`.  If that fails, `problem` says why."""
+        self._keep(self._path(contents, match, encodings), plan)
+
+    def _path(self, contents: Contents, match: Match, encodings: Mapping[Path, str]) -> Path:
+        return self._folder / f"{_key(contents, match, encodings)}{SUFFIX}"
 
     def _keep(self, path: Path, plan: BusPlan) -> None:
         try:
@@ -135,7 +147,7 @@ def from_bytes(content: bytes, match: Match) -> BusPlan | None:
     return plan
 
 
-def _key(contents: Sequence[tuple[Path, bytes, str]], match: Match, encodings: Mapping[Path, str]) -> str:
+def _key(contents: Contents, match: Match, encodings: Mapping[Path, str]) -> str:
     # Each item is hashed on its own first.  Otherwise the same bytes, divided differently, would give the same key.
     parts = [b"can_dbc plan", _cantools_version().encode(), match.encode()]
     parts += [(Path(__file__).parent / name).read_bytes() for name in _CODE]

@@ -50,6 +50,7 @@ def compile_plan(databases: "Sequence[Database | Description]", match: Match = M
     for database in databases:
         notes += getattr(database, "notes", ())
         of_file: dict[int, MessagePlan] = {}
+        places: dict[int, str] = {}
         bus_of: dict[int, str | None] = {}
         for message in database.messages:
             if message.length < 0:
@@ -65,16 +66,16 @@ def compile_plan(databases: "Sequence[Database | Description]", match: Match = M
                 refuse_two_meanings(of_file[key], bus_of[key], plan, bus)
             elif key in of_file:
                 notes.append(
-                    f"{of_file[key].name}: the message is ignored, because {plan.name} matches the same frames; "
-                    "remove one of them"
+                    f"{places[key]}{of_file[key].name}: the message is ignored, because {plan.name}, a later one, "
+                    "matches the same frames; remove one of them"
                 )
-            of_file[key], bus_of[key] = plan, bus
+            of_file[key], bus_of[key], places[key] = plan, bus, place_of(message)
         for key, plan in of_file.items():
             if key in messages:
                 # The first database of a bus wins, so that a file can override a later one.
                 notes.append(
-                    f"{plan.name}: the message is ignored, because {messages[key].name} of an earlier database matches "
-                    "the same frames; to use this message, list its database first"
+                    f"{places[key]}{plan.name}: the message is ignored, because {messages[key].name} of an earlier "
+                    "database matches the same frames; to use this message, list its database first"
                 )
             else:
                 messages[key] = plan

@@ -17,7 +17,7 @@ from agent.errors import Permanent
 from agent.system import log
 from agent.system.arguments import add_command, add_json, add_version
 from agent.system.command_line import ended
-from fleet.commands import compact, enrol, init, publish, query, receive, revoke, simulate
+from fleet.commands import compact, enrol, init, keys, publish, query, receive, revoke, rollout, simulate, status
 from fleet.commands.arguments import INSTALL, add_fleet_argument
 from fleet.commands.output import complain
 
@@ -26,7 +26,10 @@ _COMMANDS: Final[Mapping[str, ModuleType]] = {
     "init": init,
     "enrol": enrol,
     "revoke": revoke,
+    "keys": keys,
     "publish": publish,
+    "rollout": rollout,
+    "status": status,
     "receive": receive,
     "compact": compact,
     "query": query,

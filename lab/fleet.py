@@ -10,7 +10,7 @@ from agent.errors import Permanent
 from fleet.admin.create import create_fleet
 from fleet.admin.enrol import Model, enrol
 from fleet.state.folder import FleetFolder
-from fleet.state.registry import VehicleRecord
+from fleet.state.vehicle_record import VehicleRecord
 from lab.machine import Machine, ThisMachine
 
 MODEL: Final = Model("Aria", "One", "EU", 2026)

@@ -41,6 +41,7 @@ tls_version tlsv1.2
 require_certificate true
 use_identity_as_username true
 use_username_as_clientid true
+crlfile {crl}
 # the fleet's own programs
 listener {fleet_port} 127.0.0.1
 cafile {fleet_ca}
@@ -107,8 +108,9 @@ def write_configuration(
         user="root" if os.geteuid() == 0 else "mosquitto",
         port=port,
         fleet_port=fleet_port,
-        fleet_ca=fleet.receiver_certificate.resolve(),
-        ca=fleet.ca_certificate.resolve(),
+        fleet_ca=fleet.accepted_receivers.resolve(),
+        ca=fleet.authorities.resolve(),
+        crl=fleet.revocation_list.resolve(),
         certificate=fleet.broker_certificate.resolve(),
         key=fleet.broker_key.resolve(),
         acl=fleet.broker_acl.resolve(),

@@ -1,13 +1,15 @@
 """Writes `build/attacks.json`: one row for each attack that tests are marked with.
 
 A test is marked with `@pytest.mark.attack(line, name, how=..., before=..., receipt=...)`.  `line` is the number of the
-promise in the issue "Promises that hold", and `before` is what the attack did before the promise was kept.  An attack
-is held if all tests with its name passed in their latest run.  A test tells more of it through the fixture `attack`.
-Rows of other runs stay, and processes of pytest-xdist send theirs to the process that writes the file.
+promise in the issue "Promises that hold", or PUSHES for the attacks on pushes.  `before` is what the attack did before
+the promise was kept.  An attack is held if all tests with its name passed in their latest run.  A test tells more of it
+through the fixture `attack`.  Rows of other runs stay, and processes of pytest-xdist send theirs to the process that
+writes the file.
 """
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,15 @@ import pytest
 
 REPORT = Path(__file__).parents[1] / "build" / "attacks.json"
 PROPERTY = "attack"
+PUSHES = "pushes"
+"""The line of the attacks on pushes; they come after the promises."""
 RecordAttack = Callable[..., None]
 
 
 def natural(line: str) -> tuple[int, str]:
-    """Return a key that sorts 3 before 3a, and 3b before 4."""
+    """Return a key that sorts 3 before 3a, 3b before 4, and PUSHES last."""
+    if line == PUSHES:
+        return sys.maxsize, ""
     found = re.fullmatch(r"(\d+)([a-z]?)", line)
     if found is None:
         raise ValueError(f"{line!r} is no line of the issue; write a number and at most one letter, as in 3a")

@@ -19,15 +19,18 @@ PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 PURE = """
 */__init__.py agent/errors.py agent/system/arguments.py
 agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
-agent/runtime/limits.py agent/settings/mistakes.py agent/settings/sections.py
-agent/formats/iso_time.py agent/formats/topics.py agent/formats/up/*.py
-agent/formats/down/audience.py agent/formats/down/bundle.py agent/formats/down/campaign.py agent/formats/down/chunks.py
-agent/formats/down/own_list.py agent/formats/down/strict.py
-agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/targeting.py
-agent/formats/down/toggles.py agent/formats/down/vehicle_rules.py
+agent/runtime/limits.py agent/settings/mistakes.py agent/settings/remote.py agent/settings/sections.py
+agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
+agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
+agent/formats/down/campaign.py agent/formats/down/chunks.py agent/formats/down/databases.py
+agent/formats/down/own_list.py agent/formats/down/recipient.py
+agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/strict.py
+agent/formats/down/targeting.py agent/formats/down/toggles.py agent/formats/down/validity.py
+agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
-agent/pushes/lean_import.py agent/pushes/receipts.py agent/pushes/release.py agent/pushes/trial.py
+agent/pushes/freshness.py agent/pushes/lean_import.py agent/pushes/receipts.py agent/pushes/record.py
+agent/pushes/release.py agent/pushes/requests.py agent/pushes/trial.py
 agent/serve/connections.py
 agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
 agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py
@@ -47,9 +50,10 @@ can_dbc/dbc_reader/*.py can_dbc/decoder.py can_dbc/defects.py can_dbc/descriptio
 can_dbc/errors.py can_dbc/frames.py can_dbc/kcd.py can_dbc/message_decoder.py can_dbc/noted.py
 can_dbc/plan.py can_dbc/sym.py can_dbc/refusals.py can_dbc/selector.py can_dbc/values.py
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
-fleet/receiving/answers.py fleet/receiving/intervals.py fleet/receiving/message.py fleet/receiving/share.py
-fleet/receiving/totals.py
-fleet/state/access_list.py fleet/state/certificates.py
+fleet/receiving/answers.py fleet/receiving/intake.py fleet/receiving/intervals.py fleet/receiving/message.py
+fleet/receiving/share.py fleet/receiving/totals.py
+fleet/publishing/staged.py fleet/rollout/judge.py fleet/rollout/plan.py
+fleet/publishing/overlap.py fleet/state/access_list.py fleet/state/certificates.py fleet/state/vehicle_record.py
 lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py
 """.split()
@@ -65,7 +69,8 @@ ASKING = {"now", "today", "utcnow", "time_ns", "monotonic", "urandom"}
 MAY_IMPORT = {
     "agent.errors": set(),
     "agent.system": {"agent.errors"},
-    "agent.formats": {"agent.errors", "can_dbc.values"},  # defines raw integers for vehicle and wire
+    # `can_dbc.values` defines raw integers for vehicle and wire, and `settings.remote` what the fleet can set.
+    "agent.formats": {"agent.errors", "can_dbc.values", "agent.settings.remote"},
     "agent.link": {"agent.errors", "agent.formats", "agent.system"},
     "agent.settings": {"agent.errors", "agent.formats", "agent.system", "can_dbc"},
     "agent.sources": {"agent.errors", "agent.system", "agent.formats", "can_dbc", "simulator.frames"},
@@ -74,7 +79,10 @@ MAY_IMPORT = {
     "agent.serve": {"agent.errors", "agent.system", "agent.formats"},
     "can_dbc": set(),
     "simulator": {"can_dbc"},
-    "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"},
+    # `fleet publish` says what a campaign would collect, and only one place names signals and applies rules.  The fleet
+    # compiles databases as vehicles do, before it signs them.
+    "fleet": {"agent.errors", "agent.system", "agent.formats", "agent.link", "can_dbc"}
+    | {"agent.telemetry.collect.names", "agent.telemetry.collect.campaign", "agent.settings.compiler"},
 }
 # The agent's shell (commands, runtime) may import all rooms of the agent.  The lab runs vehicles as well as the fleet.
 SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "simulator", "lab"}}

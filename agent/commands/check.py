@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from agent.commands import effective
 from agent.commands.config_option import add_config
 from agent.errors import AgentError, Mistakes, Permanent, did_you_mean
 from agent.link.endpoint import tls_context
@@ -49,12 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="try this encoding for the databases (DBC, SYM) that have no key `encoding` in the configuration",
     )
+    parser.add_argument(
+        "--effective",
+        action="store_true",
+        help="show each setting in force and where its value comes from: default, file, or release N of the fleet",
+    )
     add_strict(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report on stdout and each problem on stderr; return 0 if there is no problem."""
+    """Print the report on stdout and each problem on stderr; return 0 if there is no problem.
+
+    With `--effective`, print the settings in force instead, and return 0.  Raises: Permanent if they cannot be read.
+    """
+    if options.effective:
+        return effective.show(options.config, as_json=options.json)
     forbid_dumps()  # The check reads the device key, as the agent does.
     report = check(options.config, encoding=options.encoding, strict=options.strict)
     for problem in report.problems:
@@ -133,14 +144,22 @@ def check(file: Path, *, encoding: str | None = None, strict: bool = False) -> R
 
 
 def _check_identity(loaded: Loaded, report: Report) -> None:
-    identity = report.attempt(lambda: identities.load(loaded.path(loaded.settings.identity.folder)))
+    identity = report.attempt(
+        lambda: identities.load(
+            loaded.path(loaded.settings.identity.folder),
+            renewed=loaded.path(loaded.settings.state.folder) / identities.RENEWED,
+        )
+    )
     if identity is None:
         return
     now = datetime.now(UTC)
     report.attempt(lambda: tls_context(endpoint(identity, loaded.settings.uplink), now))
     expiry = identity.certificate.not_valid_after_utc
     if now < expiry < now + RENEW:
-        report.notes.append(f"{identity.folder}: the certificate expires on {expiry:%Y-%m-%d}; renew it")
+        report.notes.append(
+            f"{identity.folder}: the certificate expires on {expiry:%Y-%m-%d}; "
+            "the agent renews it when it is connected, so let it connect before that day"
+        )
     report.facts["vehicle"] = identity.vehicle
 
 

@@ -2,6 +2,8 @@
 
 Its samples reach the fleet's lake under the names `replay:NAME` in place of the campaigns' own names, because a
 recorded drive must not look like one that the vehicle has just made.
+
+Root becomes the user to whom the state folder belongs, because the service could not read files of root there.
 """
 
 import argparse
@@ -10,6 +12,8 @@ from pathlib import Path
 from agent.commands.config_option import add_config
 from agent.commands.run import start
 from agent.settings import settings
+from agent.settings.settings import Loaded
+from agent.system import folder_owner
 from agent.system.arguments import add_log_timezone
 
 
@@ -36,8 +40,15 @@ def run(options: argparse.Namespace) -> int:
     """
     return start(
         lambda: settings.with_replay(settings.load(options.config), options.log, options.speed, options.log_timezone),
+        prepare=_become_owner,
         until_delivered=True,
     )
+
+
+def _become_owner(loaded: Loaded) -> None:
+    owner = folder_owner.owner(loaded.path(loaded.settings.state.folder))
+    if owner is not None:
+        folder_owner.become(*owner, loaded.path(loaded.settings.state.runtime_folder))
 
 
 def _speed(text: str) -> float:

@@ -18,7 +18,8 @@ def _silent_line(status: Mapping[str, Any]) -> str:
     if start is not None:
         wait = "" if start["problem"] is None else f", and waits: {start['problem']}"
         return f"agent     is starting, since {start['for_s']:.0f} s (process {start['pid']}){wait}"
-    return "agent     does not answer" + (f": {status['note']}" if "note" in status else "")
+    note = f": {status['note']}" if "note" in status else ""
+    return f"agent     does not answer{note}; if the service has failed, see: journalctl -u headunit-agent -n 20"
 
 
 def _agent_lines(status: Mapping[str, Any]) -> list[str]:

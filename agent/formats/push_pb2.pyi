@@ -21,20 +21,22 @@ class RoleVersions(_message.Message):
     def __init__(self, root: _Optional[int] = ..., timestamp: _Optional[int] = ..., snapshot: _Optional[int] = ..., targets: _Optional[int] = ..., bin: _Optional[int] = ...) -> None: ...
 
 class SyncRequest(_message.Message):
-    __slots__ = ("format", "vehicle", "held", "applied", "refused", "have")
+    __slots__ = ("format", "vehicle", "held", "applied", "refused", "have", "software")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     HAVE_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     format: int
     vehicle: str
     held: RoleVersions
     applied: int
     refused: int
     have: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., held: _Optional[_Union[RoleVersions, _Mapping]] = ..., applied: _Optional[int] = ..., refused: _Optional[int] = ..., have: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    software: str
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., held: _Optional[_Union[RoleVersions, _Mapping]] = ..., applied: _Optional[int] = ..., refused: _Optional[int] = ..., have: _Optional[_Iterable[bytes]] = ..., software: _Optional[str] = ...) -> None: ...
 
 class Bundle(_message.Message):
     __slots__ = ("format", "files")

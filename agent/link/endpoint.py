@@ -119,7 +119,7 @@ def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
     if own.not_valid_after_utc < now:
         raise Permanent(
             f"{endpoint.cert_file}: the certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; "
-            "enrol again"
+            "bring a new one to the vehicle (fleet keys reissue), or enrol again"
         )
     try:
         context.load_cert_chain(endpoint.cert_file, endpoint.key_file, password="")
@@ -147,7 +147,8 @@ _ALERTS: Final = {  # OpenSSL's name of the alert, without the TLS version that 
     "ALERT_CERTIFICATE_UNKNOWN": "is not accepted; see the broker's log, or enrol again",
     "ALERT_BAD_CERTIFICATE": "is not accepted; see the broker's log, or enrol again",
     "ALERT_UNSUPPORTED_CERTIFICATE": "is not accepted as a client certificate; enrol again",
-    "ALERT_UNKNOWN_CA": "comes from an authority that the broker does not know; check the address, or enrol again",
+    "ALERT_UNKNOWN_CA": "comes from an authority that this port of the broker does not know; check address and port "
+    "(config/mosquitto/ has 8883 for vehicles and 8884 for the fleet's programs), or enrol again",
 }
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import structlog
 
 from agent.errors import AgentError, Permanent, ungrouped
@@ -37,6 +38,11 @@ class LinkKeeper:
     def state(self) -> State:
         """Return the present state of the link."""
         return self._session.state
+
+    def set_endpoint(self, endpoint: Endpoint, backoff: Backoff) -> None:
+        """Use another endpoint and other waits from the next connection on.  The present connection stays."""
+        self._endpoint = endpoint
+        self._session = msgspec.structs.replace(self._session, backoff=backoff)
 
     async def run(self, online: Online) -> None:
         """Connect again and again until cancelled, and call `online` with each connection.

@@ -54,6 +54,7 @@ MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # the largest packet that MQTT c
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # if CONNACK names no limit (MQTT 5, 3.2.2.3.3)
 _MESSAGE_BYTES: Final = 2_048  # A message without any payload takes up to this much memory.
 _UNSENT_PACKETS: Final = 100_000  # paho takes some 50 MB for them; 65,535 publishes may be waiting at most
+_TAKEN_OVER: Final = (0x80, 0x8E)  # "unspecified error" and "session taken over" (MQTT 5, 3.14.2.1)
 _SUBSCRIBE: Final = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
 _CLOSE_S: Final = 1.0  # DISCONNECT has this long to be sent before the connection is cut.
 __all__ = [
@@ -229,7 +230,12 @@ class _Client(aiomqtt.Client):
         cause = self._disconnected.exception() if self._disconnected.done() else None
         if self._faults and isinstance(self._faults[0], PacketRefusedError):
             return connect_error(self._endpoint, self._faults[0])
-        return Transient(f"the connection to {self._endpoint} was lost ({cause or 'closed'}); the agent connects again")
+        # mosquitto 2.0.11 gives no reason but 0x80 when another client takes over the client id.
+        taken = isinstance(cause, aiomqtt.MqttCodeError) and getattr(cause.rc, "value", cause.rc) in _TAKEN_OVER
+        hint = "; if this goes on, another program may use the same identity" if taken else ""
+        return Transient(
+            f"the connection to {self._endpoint} was lost ({cause or 'closed'}); the agent connects again{hint}"
+        )
 
     def _stalled(self, name: str, timeout_s: float) -> None:
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))

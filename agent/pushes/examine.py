@@ -4,8 +4,6 @@ Invariant: whatever the verifier does with a bundle (refuse it, crash, hang, pri
 or an error in bounded time, and no process stays behind.
 """
 
-import asyncio
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ import structlog
 
 from agent.errors import Permanent, Transient
 from agent.pushes.release import Question, Reason, Verdict
+from agent.system.child_process import ask
 
 TIMEOUT_S: Final = 60.0
 """The time limit of the verifier process.
@@ -29,7 +28,6 @@ _OUTPUT_BYTES: Final = 32 << 20
 A verdict holds the documents of a release in base64.  The limit is six times what the documents of one bundle need.
 Without a limit, a hostile bundle that runs code in the verifier could fill the agent's memory.
 """
-_PART_BYTES: Final = 1 << 16
 _DETAIL_BYTES: Final = 500
 # -I isolates the process from the environment and the user's folders, so neither can replace a module.
 VERIFIER: Final = (sys.executable, "-I", "-m", "agent.pushes.verifier")
@@ -45,79 +43,32 @@ async def examine(question: Question, *, timeout_s: float = TIMEOUT_S, command: 
     Raises: Transient if no process can be started, Permanent if the vehicle's own trusted root is unusable.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        status, output, complaint = await ask(
+            command, msgspec.json.encode(question), timeout_s=timeout_s, most_bytes=_OUTPUT_BYTES
         )
-    except OSError as error:
-        raise Transient(
-            f"cannot start the verifier process of pushes: {error.strerror}; the fleet must send the push again"
-        ) from error
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, complaint = await _converse(process, msgspec.json.encode(question))
     except TimeoutError:
         return Verdict(
             reason=Reason.TIMEOUT,
             detail=f"the verifier did not finish within {timeout_s:g} s; publish fewer or simpler documents",
         )
-    finally:
-        # After a timeout or a cancellation, the process still runs.
-        if process.returncode is None:
-            process.kill()
-            # asyncio waits until the output ends, and notices the end only while the output is read.
-            await process.communicate()
+    except OSError as error:
+        raise Transient(
+            f"cannot start the verifier process of pushes: {error.strerror}; the fleet must send the push again"
+        ) from error
     if len(output) > _OUTPUT_BYTES:
         return Verdict(
             reason=Reason.CRASHED, detail=f"the verifier wrote more than {_OUTPUT_BYTES} bytes; publish another bundle"
         )
     detail = complaint.decode(errors="replace").strip()[-_DETAIL_BYTES:]
-    match process.returncode:
+    match status:
         case os.EX_OK:
             return _read(output)
         case os.EX_CONFIG:
             raise Permanent(detail)
     return Verdict(
         reason=Reason.CRASHED,
-        detail=f"the verifier crashed on this bundle with status {process.returncode}; publish another one: {detail}",
+        detail=f"the verifier crashed on this bundle with status {status}; publish another one: {detail}",
     )
-
-
-async def _converse(process: asyncio.subprocess.Process, question: bytes) -> tuple[bytes, bytes]:
-    """Write the question, and return what the process wrote to standard output and to standard error before it ended.
-
-    A process that writes more than `_OUTPUT_BYTES` to one of them is killed.
-    """
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_write(process.stdin, question))
-        output, complaint = (
-            tasks.create_task(_read_all(process, stream)) for stream in (process.stdout, process.stderr)
-        )
-    await process.wait()
-    return output.result(), complaint.result()
-
-
-async def _write(stream: asyncio.StreamWriter, question: bytes) -> None:
-    # If the process ends before it has read the question, its exit status says why.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        stream.write(question)
-        await stream.drain()
-    stream.close()
-
-
-async def _read_all(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> bytes:
-    content = bytearray()
-    while part := await stream.read(_PART_BYTES):
-        if len(content) <= _OUTPUT_BYTES:
-            content += part
-        else:
-            # The rest is read and dropped, because asyncio waits until the output ends.
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-    return bytes(content)
 
 
 def _read(output: bytes) -> Verdict:

@@ -19,6 +19,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +28,11 @@ import structlog
 
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import BUNDLE_BYTES
-from agent.pushes import trial
-from agent.pushes.asking import nothing_new, request_for_everything, request_for_news, settled
+from agent.pushes import requests, trial
 from agent.pushes.built import built_at_s
 from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.examine import examine
+from agent.pushes.freshness import expiry_of
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.starts import Starts
@@ -115,16 +116,25 @@ class Pushes:
         """Return whether the release in force is still on trial."""
         return self._store.record.slots.trial is not None
 
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the fleet's newest signature expires, or None if the vehicle has none."""
+        return expiry_of(self._store.record.metadata)
+
+    @property
+    def signed_at_s(self) -> int:
+        """Return the Unix time of the fleet's latest signature that this vehicle has, or 0 without any."""
+        return self._store.record.time_s
+
     def current(self) -> Release | None:
         """Return the release in force, which may be on trial, or None if the vehicle's own configuration applies."""
         return self._state.release
 
     def sync_request(self) -> bytes:
         """Return the request that the agent publishes on `hu/v1/sync/<vehicle>` after every connect and every nudge."""
-        record = self._store.record
-        if self._state.from_scratch or not record.metadata:
-            return request_for_everything(self._vehicle.vehicle)
-        return request_for_news(self._vehicle.vehicle, record, self._state.release)
+        if self._state.from_scratch:
+            return requests.for_all_files(self._vehicle)
+        return requests.for_news(self._vehicle, self._store.record, self._state.release)
 
     async def offer(self, payload: bytes) -> PushOutcome:
         """Examine a bundle of unknown origin, and put its release on trial if the vehicle can use it.
@@ -216,10 +226,10 @@ class Pushes:
     def _is_news(self, payload: bytes) -> bool:
         """Return whether the verifier must see this bundle."""
         record = self._store.record
-        if payload != nothing_new(record):
+        if payload != requests.nothing_new(record):
             return True
         # The metadata is not new, but its release may have had to wait for chunks that are here now.
-        unpacked = record.floor.targets in settled(record, self._state.release)
+        unpacked = record.floor.targets in requests.settled(record, self._state.release)
         return not unpacked and not self.chunks.missing()
 
     def _question(self, payload: bytes) -> Question:
@@ -230,7 +240,7 @@ class Pushes:
             metadata=record.metadata,
             contents=self._store.target_files(self._state.release),
             floor=record.floor,
-            settled=settled(record, self._state.release),
+            settled=requests.settled(record, self._state.release),
             # A clock may be unset or set back; a signed time and the time of the build have certainly passed.
             now_s=max(int(self._now_s()), record.time_s, BUILT_AT_S),
             vehicle=self._vehicle,

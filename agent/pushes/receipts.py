@@ -1,7 +1,7 @@
 """Turn the outcome of a push into a receipt, an event that travels to the fleet like data.  Pure.
 
-Invariant: each change of the release in force has exactly one receipt, and so has each refused push.  A push that
-brings nothing new has no receipt.
+Invariant: each change of the release in force has exactly one receipt, and so have each passed trial and each refused
+push.  A push that brings nothing new has no receipt.
 """
 
 from enum import StrEnum
@@ -42,7 +42,12 @@ class PushOutcome(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-_KINDS = {Result.APPLIED: "push_applied", Result.REFUSED: "push_refused", Result.REVERTED: "push_reverted"}
+_KINDS = {
+    Result.APPLIED: "push_applied",
+    Result.REFUSED: "push_refused",
+    Result.CONFIRMED: "push_confirmed",
+    Result.REVERTED: "push_reverted",
+}
 _DETAIL_LETTERS = 300
 """The maximum length of `detail` in a receipt.  A hostile bundle may make it long, and a receipt must fit one batch."""
 
@@ -50,7 +55,7 @@ _DETAIL_LETTERS = 300
 def receipt(outcome: PushOutcome, t_us: int) -> Event | None:
     """Return the event for the fleet at `t_us` (Unix time), or None if the outcome needs no receipt."""
     kind = _KINDS.get(outcome.result)
-    # A confirmed trial shows in the status of the vehicle, and an unchanged or incomplete release is no news yet.
+    # An unchanged or incomplete release is no news for the fleet.
     if kind is None:
         return None
     fields: dict[str, str | int | float | bool] = {"version": outcome.version}

@@ -23,31 +23,15 @@ import msgspec
 
 from agent.errors import Permanent, Transient, Untrusted
 from agent.formats.down.bundle import Versions
-from agent.formats.down.chunks import LargeFile, unpack
+from agent.formats.down.chunks import unpack
 from agent.pushes.large_files import LargeFiles
+from agent.pushes.record import Record
 from agent.pushes.release import Release
 from agent.pushes.trial import Ref, Slots
 from agent.system.durable import make_folder, remove, write_file
 
 _COPIES: Final = ("state.a", "state.b")
 _RELEASE: Final = re.compile(r"([1-9][0-9]{0,9})-([0-9a-f]{64})\.json")
-
-
-class Record(msgspec.Struct, frozen=True):
-    """Holds everything that must survive a power cut.
-
-    `generation` is the running number of the record.  `floor` has the highest version seen of each role.  `time_s` is a
-    Unix time that has certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file
-    name.  `slots` name the releases that are kept.  `wanted` are the large documents of the newest trusted
-    release, while this release waits for the chunks that are missing.
-    """
-
-    generation: int = 0
-    floor: Versions = Versions()
-    time_s: int = 0
-    metadata: dict[str, bytes] = {}
-    slots: Slots = Slots()
-    wanted: tuple[LargeFile, ...] = ()
 
 
 class Store:
@@ -80,7 +64,10 @@ class Store:
             names = [found for path in (folder / "releases").iterdir() if (found := _RELEASE.fullmatch(path.name))]
             damaged = not records and any(path.exists() for path in copies)
         except OSError as error:
-            raise Permanent(f"cannot use {folder} for pushes: {error.strerror}; let the agent write there") from error
+            raise Permanent(
+                f"cannot use {folder} for pushes: {error.strerror}; let the agent's user read and write there "
+                f"(on a head unit: chown -R headunit-agent: {folder.parent})"
+            ) from error
         newest = max(records, key=lambda record: record.generation, default=Record())
         seen = max((int(name[1]) for name in names), default=0)
         # If no record survived, the names of the releases still give the floor of targets.
@@ -175,6 +162,21 @@ class Store:
             for path in (self.folder / "releases").iterdir():
                 if path not in wanted:
                     remove(path)
+
+
+def release_on_disk(folder: Path) -> Release | None:
+    """Return the release in force from the store in `folder`, which an agent may be using.  Nothing is written.
+
+    Raises: Permanent if the store cannot be read.
+    """
+    try:
+        records = [record for name in _COPIES if (record := _read_record(folder / name)) is not None]
+    except OSError as error:
+        raise Permanent(
+            f"{folder}: the store of pushes cannot be read: {error.strerror}; run as the agent's user"
+        ) from error
+    newest = max(records, key=lambda record: record.generation, default=Record())
+    return Store(folder, newest, damaged=False).in_force(newest.slots)
 
 
 def _read_record(path: Path) -> Record | None:

@@ -174,8 +174,10 @@ class _Verification:
             case _ if len(content) > METADATA_BYTES:
                 reason = Reason.OVERSIZED
             case _:
-                delegator = self.updater.trusted("targets") if role.startswith(f"{BIN_PREFIX}-") else self.updater.root
-                reason = _fault(role, content, cast("Root | Targets", delegator)) or _misfit(role, error)
+                root = self.updater.root
+                delegator = self.updater.trusted("targets") if role.startswith(f"{BIN_PREFIX}-") else root
+                fault = _fault(role, content, cast("Root | Targets", delegator))
+                reason = fault or _misfit(role, content, root, error)
         return Refused(reason, f"{name}: {error}")
 
 
@@ -198,11 +200,14 @@ def _fault(role: str, content: bytes, delegator: Root | Targets) -> Reason | Non
     return Reason.UNDERSIGNED if result.signed else Reason.TAMPERED
 
 
-def _misfit(role: str, error: Exception) -> Reason:
-    """Return why TUF refused a metadata file whose signatures are genuine."""
+def _misfit(role: str, content: bytes, root: Root, error: Exception) -> Reason:
+    """Return why TUF refused a metadata file whose signatures by the keys in `root` are genuine."""
     # 5.3.4: a new root must be signed by its predecessor's keys and by its own.  Here its own signatures are missing.
     if isinstance(error, UnsignedMetadataError):
         return Reason.UNDERSIGNED
-    if isinstance(error, BadVersionNumberError) and role in (Timestamp.type, Snapshot.type):
-        return Reason.ROLLBACK
+    if isinstance(error, BadVersionNumberError):
+        # 5.3.5: the name of a root has the version that comes next, so the content says whether this one is older.
+        older = role == Root.type and Metadata[Root].from_bytes(content).signed.version <= root.version
+        if older or role in (Timestamp.type, Snapshot.type):
+            return Reason.ROLLBACK
     return Reason.MIX_AND_MATCH

@@ -25,8 +25,10 @@ from typing import Final
 import msgspec
 
 from agent.errors import Permanent
-from agent.formats.down.documents import KINDS, Kind
+from agent.formats.down.documents import KINDS, RECIPIENT, Kind
 from agent.formats.down.evaluation import import_evaluator
+from agent.formats.down.recipient import parse_recipient
+from agent.formats.up.recipient import SUITES, RecipientPrivateKey
 from agent.pushes.release import Question, Reason, Refused, Verdict
 from agent.pushes.trust import verify
 from agent.pushes.validate import validate
@@ -38,8 +40,8 @@ _MEMORY_BYTES: Final = 512 << 20
 _CPU_S: Final = 30
 """The limit of processor time; the slowest head unit needs a tenth of it."""
 _LIMITS: Final = ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CPU, _CPU_S))
-_LATE: Final = ("_strptime", "tuf.api.serialization.json")
-"""The modules that `datetime.strptime` and TUF import at first use."""
+_LATE: Final = ("_strptime", "tuf.api.serialization.json", "difflib", "cryptography.hazmat.backends.openssl.backend")
+"""The modules that `datetime.strptime`, TUF, `agent.errors.nearest` and ECDSA keys import at first use."""
 
 
 def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
@@ -74,6 +76,9 @@ def _import_everything() -> None:
     for name in _LATE:
         importlib.import_module(name)
     import_evaluator()
+    for suite in SUITES:
+        # OpenSSL and `cryptography` load parts of themselves when the first key is read.
+        parse_recipient(RecipientPrivateKey.generate(suite).public.to_json(), RECIPIENT.pattern)
 
 
 def main(judge_question: Callable[[Question], Verdict] = judge) -> int:

@@ -12,7 +12,7 @@ import structlog
 
 from agent import __version__
 from agent.errors import Transient
-from agent.formats.up.columns import Event
+from agent.formats.up.columns import Event, EventValue
 from agent.runtime.assembly import Assembly, now_us
 from agent.runtime.configuration import CampaignFile
 from agent.runtime.configured_sources import NO_SOURCES
@@ -57,6 +57,8 @@ class Agent:
                         group.create_task(parts.collector.run(), name="collector"),
                         group.create_task(parts.link.run(parts.online), name="link"),
                         group.create_task(parts.applier.watch_trials(settings.pushes.trial_s), name="trials"),
+                        group.create_task(parts.flags.run(), name="flags"),
+                        group.create_task(parts.counts.run(self._report), name="counts"),
                         group.create_task(parts.outbox.run(), name="outbox"),
                         group.create_task(parts.listeners.run(), name="listeners"),
                         group.create_task(self._watchdog(), name="watchdog"),
@@ -106,6 +108,9 @@ class Agent:
             log.warning("no_sources", reason=NO_SOURCES)
         log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=__version__)
         freeze_lasting_objects()
+
+    def _report(self, kind: str, fields: Mapping[str, EventValue]) -> None:
+        self._parts.outbox.add_event(Event(now_us(), kind, fields))
 
     def _close_spool(self) -> None:
         self._parts.spool.reader.sweep()

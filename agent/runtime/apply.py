@@ -14,7 +14,7 @@ Invariants:
 - OFREP, flagd's file and the campaigns follow the same release.  If a release cannot be applied as a whole, the earlier
   release stays in effect.  There is one exception: at start no earlier release is in effect, so the toggles of OFREP
   and the campaigns are switched even if flagd's file cannot be written.
-- Each change of the release in force has exactly one receipt, and so has each refused push.
+- Each change of the release in force has exactly one receipt, and so have each passed trial and each refused push.
 - Telemetry and pushes meet only in this file.
 """
 
@@ -22,24 +22,36 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from agent.errors import AgentError, Transient
 from agent.formats.down.chunks import ChunkName
-from agent.formats.down.documents import CAMPAIGN, KINDS, TOGGLES, Document, Documents, Kind, by_kind, read_documents
+from agent.formats.down.documents import (
+    CAMPAIGN,
+    KINDS,
+    TOGGLES,
+    Document,
+    Documents,
+    Kind,
+    by_kind,
+    read_documents,
+)
 from agent.pushes.chunk_intake import ChunkIntake
+from agent.pushes.freshness import must_warn
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
 from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
-from agent.serve.flagd_file import FlagdFile
-from agent.serve.toggles import ToggleService
+from agent.serve.current_flags import CurrentFlags
 from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
+WARN_AGAIN_S: Final = 86_400.0
+"""The interval between two warnings that the fleet's signature expires."""
 POLL_S: Final = 1.0
 """The interval at which a trial is judged, in seconds.  A trial lasts minutes."""
 
@@ -48,20 +60,21 @@ log = structlog.get_logger()
 
 def make_applier(
     pushes: Pushes,
-    toggles: ToggleService,
+    flags: CurrentFlags,
     collector: Collector,
     outbox: Outbox,
     *,
-    flagd_file: FlagdFile,
     local: Sequence[CampaignFile],
     mark: str = "",
+    others: Mapping[str, Effect] | None = None,
 ) -> "Applier":
-    """Return an applier for all kinds of documents; `local` are the vehicle's own campaigns.
+    """Return an applier for toggles, campaigns and the kinds that have an effect in `others`.
 
-    The names of all campaigns will begin with `mark`.
+    `local` are the vehicle's own campaigns.  The names of all campaigns will begin with `mark`.
     """
     effects: dict[str, Effect] = {
-        TOGGLES.name: TogglesEffect(toggles, flagd_file),
+        **(others or {}),
+        TOGGLES.name: TogglesEffect(flags),
         CAMPAIGN.name: CampaignsEffect(collector, outbox, mark),
     }
     applier = Applier(pushes, effects, outbox)
@@ -79,14 +92,16 @@ class Applier:
         self, pushes: Pushes, effects: Mapping[str, Effect], outbox: Outbox, *, kinds: Sequence[Kind] = KINDS
     ) -> None:
         self._pushes = pushes
-        self._effects = [effects[kind.name] for kind in kinds]
+        self._effects = [effects[kind.name] for kind in kinds if kind.name in effects]
         self._kinds = kinds
         self._outbox = outbox
         self._local: Documents = {}
+        self._fleet_has_campaigns = False
         self._turn = asyncio.Lock()
         """Held while a release is applied, so that offers, trials and reloads come one after the other."""
         self._in_effect: list[Change] = []
         """The changes that are in effect and also written to the disk; empty before the first release."""
+        self._warn_at_s = 0.0
         self.examined = 0
         """The number of bundles that were examined, genuine or forged."""
         self.refused: Counter[str] = Counter()
@@ -108,6 +123,11 @@ class Applier:
     def chunks(self) -> ChunkIntake:
         """Return what says which chunks of large documents are missing."""
         return self._pushes.chunks
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the fleet's newest signature expires, or None if the vehicle has none."""
+        return self._pushes.expires
 
     def sync_request(self) -> bytes:
         """Return the request that tells the fleet what this vehicle has."""
@@ -151,8 +171,14 @@ class Applier:
     async def replace_local(self, local: Sequence[CampaignFile]) -> None:
         """Replace the vehicle's own campaigns at once, after the configuration was read again."""
         async with self._turn:
+            before = self._local
             self.set_local(local)
             await self._put_in_force()
+            if self._local != before and self._fleet_has_campaigns:
+                log.warning(
+                    "local_campaigns_not_in_force",
+                    reason="the fleet has published campaigns for this vehicle, and they replace its own ones",
+                )
 
     async def offer(self, payload: bytes) -> bool:
         """Examine a bundle and apply its release; return False if it was refused or could not be examined.
@@ -189,6 +215,7 @@ class Applier:
         """Confirm a release on trial that works, and revert a release that does not.  Runs until cancelled."""
         while True:
             await asyncio.sleep(min(poll_s, trial_s))
+            self._warn_of_expiry()
             try:
                 outcome = await self._pushes.poll_trial(trial_s=trial_s, healthy=self.problem is None)
             except Transient as error:
@@ -197,6 +224,16 @@ class Applier:
                 continue
             if outcome is not None:
                 await whole(self._settle(outcome))
+
+    def _warn_of_expiry(self) -> None:
+        if time.monotonic() < self._warn_at_s or not must_warn(self.expires, datetime.now(UTC)):
+            return
+        self._warn_at_s = time.monotonic() + WARN_AGAIN_S
+        log.warning(
+            "pushes_expire",
+            expires=f"{self.expires:%Y-%m-%d}",
+            remedy="keep `fleet receive` running, or run `fleet publish`; afterwards no push is accepted any more",
+        )
 
     async def _settle(self, outcome: PushOutcome) -> None:
         async with self._turn:
@@ -240,6 +277,7 @@ class Applier:
         release = self._pushes.current()
         contents = {} if release is None else release.documents
         pushed = by_kind(read_documents(contents, self._kinds, prefix=f"push {self.version}: "), self._kinds)
+        self._fleet_has_campaigns = bool(pushed.get(CAMPAIGN.name))
         return {name: pushed[name] or self._local.get(name, ()) for name in pushed}
 
     async def _write(self, changes: Sequence[Change]) -> str | None:
@@ -268,9 +306,9 @@ class Applier:
                 log.error("earlier_release_not_written", version=self.version, reason=str(error))
 
     async def _send_receipt(self, outcome: PushOutcome) -> None:
-        log.info(
-            "push", result=str(outcome.result), version=outcome.version, reason=outcome.reason and str(outcome.reason)
-        )
+        # A refusal may be the only sign that the fleet's keys or signatures need care.
+        say = log.warning if outcome.result is Result.REFUSED else log.info
+        say("push", result=str(outcome.result), version=outcome.version, reason=outcome.reason and str(outcome.reason))
         event = receipt(outcome, time.time_ns() // 1_000)
         if event is not None:
             self._outbox.add_event(event)

@@ -9,42 +9,51 @@ from contextlib import ExitStack
 
 import msgspec
 
-from agent.formats.topics import Lane
+from agent.formats.down.documents import AUTHORITIES, DATABASE, RECIPIENT, SETTINGS
 from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
+from agent.link.authorities import Authorities
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
-from agent.link.session import Backoff
-from agent.pushes.pushes import Pushes
+from agent.pushes.pushes import BUILT_AT_S, Pushes
+from agent.pushes.release import Release
+from agent.runtime import tuning
 from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import Configuration
 from agent.runtime.configured_sources import make_sources, source_buses
-from agent.runtime.limits import UNCONFIRMED_BYTES, Limits
+from agent.runtime.databases_effect import DatabasesEffect
+from agent.runtime.effects import Effect
+from agent.runtime.examine_databases import examine_with
+from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
+from agent.runtime.limits import Limits
 from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
+from agent.runtime.renewal import Renewal, make_credentials
+from agent.runtime.settings_effect import Parts, SettingsEffect, settings_of_release
 from agent.serve.addresses import LoopbackPort, RuntimeSocket
+from agent.serve.current_flags import CurrentFlags
+from agent.serve.evaluation_counts import EvaluationCounts
+from agent.serve.feature_clock import FeatureClock
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.http import Server
 from agent.serve.listeners import Listeners
 from agent.serve.toggles import ToggleService
-from agent.settings.identity import AUTHORITY, DEVICE_CERTIFICATE, DEVICE_KEY, Identity
-from agent.settings.sections import UplinkSettings
+from agent.settings.identity import AUTHORITY, RENEWED, Identity
+from agent.settings.pushed_plans import PushedPlans
+from agent.settings.sections import Settings, UplinkSettings
 from agent.sources import BusLoss, Source
 from agent.sources.feeder import Feeder
+from agent.system import log
 from agent.system.descriptors import Descriptors
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector
-from agent.telemetry.collect.collector import Limits as CollectorLimits
 from agent.telemetry.collect.holdings import Holder, Holdings
 from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.sealer import Sealer
-from agent.telemetry.spool.retention import Limits as SpoolLimits
 from agent.telemetry.spool.spool import Spool
 from agent.telemetry.uplink.link_gate import LinkGate
-from agent.telemetry.uplink.link_policy import LinkPolicy
-from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 
@@ -62,18 +71,15 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     feeders: Sequence[Feeder]
     holders: Sequence[Holder]
     applier: Applier
+    flags: CurrentFlags
+    counts: EvaluationCounts
     online: Online
     link: LinkKeeper
     listeners: Listeners
 
 
 def assemble(
-    configuration: Configuration,
-    limits: Limits,
-    descriptors: Descriptors,
-    *,
-    started_s: float,
-    since_s: float,
+    configuration: Configuration, limits: Limits, descriptors: Descriptors, *, started_s: float, since_s: float
 ) -> Assembly:
     """Build and connect all components of one agent.  Blocking.
 
@@ -82,36 +88,45 @@ def assemble(
 
     Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  An error leaves no open spool.
     """
-    settings, identity = configuration.settings, configuration.identity
+    local, identity = configuration.settings, configuration.identity
     # The sources are made before the outbox, but report losses only when they run.
     sources = make_sources(configuration.loaded, lambda lost: outbox.add_loss(_loss(lost)), descriptors)
     buses = source_buses(sources)
     holders = [source for source in sources if isinstance(source, Holder)]
-    clock = MachineClock(recorded=any(source.recorded for source in settings.sources))
+    clock = MachineClock(recorded=any(source.recorded for source in local.sources))
+    plans = PushedPlans(configuration.state / "plans", local.bus)
+    pushes = _open_pushes(configuration, plans)
+    configuration = _with_release(configuration, pushes.current())
+    settings = configuration.settings
     with ExitStack() as undo:
         spool = _open_spool(configuration, limits)
         undo.callback(spool.close)
-        pushes = Pushes.open(configuration.state / "pushes", trusted_root=identity.root, vehicle=identity.attributes)
         # The resume points are read before the run begins and before any source runs.  No frame from these points on is
         # durable yet.
         holdings = Holdings(holders, spool.resume_points())
-        captured_us = round((time.monotonic() - since_s) * 1e6)
-        now = clock.read()
-        since_us = now.wall_us - captured_us
-        spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
+        _begin_run(spool, sources, clock, since_s)
         outbox = _make_outbox(configuration, limits, spool, clock)
         tables = SignalTables(buses, configuration.plans)
-        collector = Collector(tables, outbox, clock, _collector_limits(configuration, limits), holdings=holdings)
+        collecting = tuning.collector_limits(settings.telemetry, limits)
+        collector = Collector(tables, outbox, clock, collecting, holdings=holdings)
         feeders = [Feeder(source, buses, collector.feed) for source in sources]
         toggles = ToggleService(identity.attributes)
-        flagd_file = FlagdFile(configuration.runtime_folder)
-        local, mark = configuration.local, configuration.loaded.mark
-        applier = make_applier(pushes, toggles, collector, outbox, flagd_file=flagd_file, local=local, mark=mark)
-        # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
+        flags = _make_flags(configuration, toggles, pushes)
         uplink = _make_uplink(configuration, spool, clock)
-        link = LinkKeeper(
-            endpoint(identity, settings.uplink, limits.connect_timeout_s), _backoff(configuration, limits)
-        )
+        authorities = Authorities((configuration.state / RENEWED).parent, identity.folder / AUTHORITY)
+        credentials = make_credentials(configuration.state, identity, authorities, outbox)
+        address = endpoint(identity, settings.uplink, limits.connect_timeout_s)
+        link = LinkKeeper(address, tuning.backoff(settings.uplink, limits), connect=credentials.connect)
+        parts = _settings_parts(identity, limits, spool=spool, collector=collector, uplink=uplink, link=link)
+        others: dict[str, Effect] = {
+            AUTHORITIES.name: AuthoritiesEffect(authorities),
+            SETTINGS.name: SettingsEffect(local, settings, parts, outbox),
+            DATABASE.name: DatabasesEffect(collector, outbox, configuration.plans, plans),
+            RECIPIENT.name: RecipientEffect(outbox),
+        }
+        own, mark = configuration.local, configuration.loaded.mark
+        applier = make_applier(pushes, flags, collector, outbox, local=own, mark=mark, others=others)
+        # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         server = Server(toggles.routes)
         listeners = _make_listeners(configuration, server, outbox, descriptors)
         status = LiveStatus(
@@ -138,7 +153,9 @@ def assemble(
         feeders=feeders,
         holders=holders,
         applier=applier,
-        online=Online(identity.vehicle, uplink, applier),
+        flags=flags,
+        counts=toggles.counts,
+        online=Online(identity.vehicle, uplink, applier, Renewal(credentials)),
         link=link,
         listeners=listeners,
     )
@@ -151,8 +168,8 @@ def endpoint(identity: Identity, uplink: UplinkSettings, timeout_s: float = Limi
         host=host,
         port=port,
         ca_file=identity.folder / AUTHORITY,
-        cert_file=identity.folder / DEVICE_CERTIFICATE,
-        key_file=identity.folder / DEVICE_KEY,
+        cert_file=identity.certificate_file,
+        key_file=identity.key_file,
         client_id=identity.vehicle,
         keepalive_s=uplink.keepalive_s,
         timeout_s=timeout_s,
@@ -164,14 +181,51 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
+def _open_pushes(configuration: Configuration, plans: PushedPlans) -> Pushes:
+    identity = configuration.identity
+    return Pushes.open(
+        configuration.state / "pushes",
+        trusted_root=identity.root,
+        vehicle=identity.attributes,
+        examine_bundle=examine_with(plans),
+    )
+
+
 def _open_spool(configuration: Configuration, limits: Limits) -> Spool:
-    spool = configuration.settings.spool
     return Spool(
         configuration.state / "spool",
-        SpoolLimits.of(spool.quota_bytes, spool.max_age_s, spool.reserve_bytes, limits.pending_max_bytes),
+        tuning.spool_limits(configuration.settings.spool, limits),
         clock=MachineClock().read,
         runtime_folder=configuration.runtime_folder,
     )
+
+
+def _with_release(configuration: Configuration, release: Release | None) -> Configuration:
+    """Return `configuration` with the settings of `release`, because the components are built with them.
+
+    The vehicle's own quota, for example, may be smaller than the pushed one.  The first batch that is stored with it
+    would evict others.
+    """
+    settings = settings_of_release(configuration.settings, {} if release is None else release.documents)
+    loaded = msgspec.structs.replace(configuration.loaded, settings=settings)
+    return msgspec.structs.replace(configuration, loaded=loaded)
+
+
+def _settings_parts(
+    identity: Identity, limits: Limits, *, spool: Spool, collector: Collector, uplink: Uplink, link: LinkKeeper
+) -> Parts:
+    """Return how the components take the settings of each section when the fleet changes them."""
+
+    def give_uplink(new: Settings) -> None:
+        uplink.set_rules(tuning.pace(new.uplink), tuning.link_policy(new.uplink), new.uplink.metered)
+        link.set_endpoint(endpoint(identity, new.uplink, limits.connect_timeout_s), tuning.backoff(new.uplink, limits))
+
+    return {
+        "uplink": give_uplink,
+        "telemetry": lambda new: collector.set_limits(tuning.collector_limits(new.telemetry, limits)),
+        "spool": lambda new: spool.set_limits(tuning.spool_limits(new.spool, limits)),
+        "log": lambda new: log.configure(new.log.level, new.log.format),
+    }
 
 
 def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clock: MachineClock) -> Outbox:
@@ -188,6 +242,13 @@ def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clo
     )
 
 
+def _make_flags(configuration: Configuration, toggles: ToggleService, pushes: Pushes) -> CurrentFlags:
+    clock = FeatureClock(
+        configuration.state / "feature_time.json", MachineClock().read, lambda: pushes.signed_at_s, BUILT_AT_S
+    )
+    return CurrentFlags(toggles, FlagdFile(configuration.runtime_folder), clock.read)
+
+
 def _make_listeners(
     configuration: Configuration, server: Server, outbox: Outbox, descriptors: Descriptors
 ) -> Listeners:
@@ -199,37 +260,20 @@ def _make_listeners(
     return Listeners(server, addresses, lambda kind, fields: outbox.add_event(Event(now_us(), kind, fields)))
 
 
-def _collector_limits(configuration: Configuration, limits: Limits) -> CollectorLimits:
-    telemetry = configuration.settings.telemetry
-    return CollectorLimits(
-        increment_ns=round(telemetry.increment_s * 1e9),
-        silence_ns=round(limits.silence_s * 1e9),
-        increment_max_frames=limits.increment_max_frames,
-        window_max_samples=limits.window_max_samples,
-        checkpoint_ns=round(telemetry.checkpoint_s * 1e9),
-    )
-
-
 def _make_uplink(configuration: Configuration, spool: Spool, clock: MachineClock) -> Uplink:
     settings, identity = configuration.settings.uplink, configuration.identity
     route = Route(identity.vehicle, identity.partition, identity.acks_key, settings.ack)
-    pace = Pace(
-        settings.in_flight,
-        settings.ack_timeout_s,
-        UNCONFIRMED_BYTES[settings.broker_profile],
-        # 1 kbit/s is 125 bytes/s.
-        backlog_bytes_s=settings.backlog_kbit_s * 125,
+    gate = LinkGate(
+        tuning.link_policy(settings), configuration.state / "metered.json", clock.read, metered=settings.metered
     )
-    lanes = frozenset(lane for lane in Lane if lane.label in settings.metered_lanes)
-    policy = LinkPolicy(lanes, settings.metered_daily_mb * 1_000_000)
-    gate = LinkGate(policy, configuration.state / "metered.json", clock.read, metered=settings.metered)
-    return Uplink(Standing(spool.reader, route, pace, gate))
+    return Uplink(Standing(spool.reader, route, tuning.pace(settings), gate))
 
 
-def _backoff(configuration: Configuration, limits: Limits) -> Backoff:
-    # The wait is random between the floor and a limit.  Without a floor, some attempts would follow a failure at once.
-    base_s = limits.backoff_min_s
-    return Backoff(floor_s=min(0.5, base_s), base_s=base_s, cap_s=configuration.settings.uplink.backoff_max_s)
+def _begin_run(spool: Spool, sources: Sequence[Source], clock: MachineClock, since_s: float) -> None:
+    captured_us = round((time.monotonic() - since_s) * 1e6)
+    now = clock.read()
+    since_us = now.wall_us - captured_us
+    spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
 
 
 def _held_in(sources: Sequence[Source]) -> dict[str, str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from agent import __version__
 from agent.errors import Permanent
 from agent.formats.down import campaign
 from agent.formats.down.campaign import Campaign
-from agent.settings.identity import Identity
+from agent.settings.identity import RENEWED, Identity
 from agent.settings.identity import load as load_identity
 from agent.settings.plans import bus_plans
 from agent.settings.sections import Settings
@@ -59,10 +60,13 @@ def read_configuration(loaded: Loaded) -> Configuration:
     Raises: Permanent if a file is wrong or a folder cannot be made.
     """
     settings = loaded.settings
+    state = _make_folder(loaded, "folder", settings.state.folder, mode=0o700)
     return Configuration(
         loaded,
-        load_identity(loaded.path(settings.identity.folder)),
-        _make_folder(loaded, "folder", settings.state.folder, mode=0o700),
+        load_identity(
+            loaded.path(settings.identity.folder), settings.identity.software or __version__, renewed=state / RENEWED
+        ),
+        state,
         # Apps of the head unit run as other users, and read flagd's file in this folder.
         _make_folder(loaded, "runtime_folder", settings.state.runtime_folder, mode=0o755),
         bus_plans(loaded),

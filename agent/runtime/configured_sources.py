@@ -22,7 +22,7 @@ from agent.system.descriptors import Descriptors
 
 NO_SOURCES: Final = (
     "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles; "
-    "add a source, as the comments in config/agent.toml show"
+    "add a source, as the comments of the agent.toml that came with the agent show"
 )
 
 

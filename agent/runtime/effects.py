@@ -8,11 +8,10 @@ import msgspec
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.down.documents import CAMPAIGN, TOGGLES, Documents
-from agent.formats.down.evaluation import Evaluator, for_vehicle
+from agent.formats.down.toggles import union
 from agent.formats.up.columns import Event
 from agent.formats.up.limits import MAX_LABEL_CHARS
-from agent.serve.flagd_file import FlagdFile
-from agent.serve.toggles import ToggleService
+from agent.serve.current_flags import CurrentFlags, Flags
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
 
@@ -55,38 +54,31 @@ class Effect(Protocol):
 class TogglesEffect:
     """Serves toggles by OFREP, and writes them to flagd's file."""
 
-    def __init__(self, service: ToggleService, file: FlagdFile) -> None:
-        self._service = service
-        self._file = file
+    def __init__(self, current: CurrentFlags) -> None:
+        self._current = current
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that puts the flag definition of `documents` in force.
+        """Return the change that puts the flags of all flag definitions in `documents` in force.
 
         If `documents` has no flag definition, the change leaves no flags in force.
         """
-        document = next(iter(documents[TOGGLES.name]), None)
-        if document is None:
-            return _TogglesChange(self._service, self._file, None, None)
-        # OFREP and the file share one form of the rules, so that both give an app the same answer.
-        toggles = for_vehicle(document.value, self._service.attributes)
-        return _TogglesChange(self._service, self._file, toggles.resolved.encode(), Evaluator(toggles))
+        definitions = [document.value for document in documents[TOGGLES.name]]
+        return _TogglesChange(self._current, self._current.prepare(union(definitions) if definitions else None))
 
 
 class _TogglesChange(msgspec.Struct, frozen=True):
-    service: ToggleService
-    file: FlagdFile
-    definition: bytes | None
-    evaluator: Evaluator | None
+    current: CurrentFlags
+    flags: Flags
 
     def write(self) -> None:
-        self.file.write(self.definition)
+        self.current.write(self.flags)
 
     def withdraw(self) -> None:
-        self.file.remove()
+        self.current.withdraw()
 
     async def switch(self) -> Mapping[str, object]:
-        self.service.replace(self.evaluator)
-        return {"toggles": len(self.service.keys)}
+        self.current.switch(self.flags)
+        return {"toggles": len(self.current.keys)}
 
 
 class CampaignsEffect:

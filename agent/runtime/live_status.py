@@ -122,6 +122,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
                 "refused": dict(self.applier.refused),
                 "problem": self.applier.problem,
                 "chunks": self.applier.chunks.progress(),
+                "expires": self.applier.expires and self.applier.expires.isoformat(),
             },
             "addresses": self.listeners.status(),
             "toggles": toggles,

@@ -20,10 +20,12 @@ import structlog
 
 from agent.errors import Permanent
 from agent.formats import topics
+from agent.formats.renewal import is_certificate
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection
 from agent.link.session import Backoff
 from agent.runtime.apply import Applier
 from agent.runtime.fetch import Fetcher
+from agent.runtime.renewal import Renewal
 from agent.telemetry.uplink.uplink import Uplink
 
 ASK_AGAIN_S: Final = 30.0  # the pause while no client subscribes to our requests
@@ -48,6 +50,7 @@ class Online:
         vehicle: str,
         uplink: Uplink,
         applier: Applier,
+        renewal: Renewal | None = None,
         *,
         ask_again_s: float = ASK_AGAIN_S,
         answer: Backoff = ANSWER,
@@ -57,6 +60,7 @@ class Online:
         self._vehicle = vehicle
         self._uplink = uplink
         self._applier = applier
+        self._renewal = renewal
         self._ask_again_s = ask_again_s
         self._answer = answer
         self._refused = refused
@@ -79,11 +83,16 @@ class Online:
             group.create_task(self._ask(connection), name="ask")
             group.create_task(self._fetcher.run(connection), name="fetch")
             group.create_task(self._uplink.run(connection), name="uplink")
+            if self._renewal is not None:
+                group.create_task(self._renewal.run(connection, topics.sync(self._vehicle)), name="renewal")
 
     async def _hear(self, connection: Connection) -> None:
         async for topic, payload in connection.messages():
             if topic == topics.ack(self._vehicle):
                 await self._uplink.handle_ack(payload)
+            elif topic == topics.push(self._vehicle) and self._renewal is not None and is_certificate(payload):
+                # If the certificate is good, this ends the connection, and the next one is made with it.
+                await self._renewal.take(payload)
             elif topic == topics.push(self._vehicle):
                 if self._bundle.full():
                     self._bundle.get_nowait()

@@ -15,7 +15,7 @@ import json
 import socket
 import time
 from asyncio.trsock import TransportSocket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -57,12 +57,16 @@ class Request(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The response of a handler; the server adds the headers Content-Length and Content-Type."""
+    """The response of a handler; the server adds the headers Content-Length and Content-Type.
+
+    If `stream` is not None, the server sends what it yields in place of `body`, until it ends or the client goes.
+    """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    stream: AsyncIterator[bytes] | None = None
 
 
 Owner = Callable[[TransportSocket], int | None]
@@ -257,12 +261,23 @@ class _Conversation:
         has_body = response.status not in (204, 304) and self._method != b"HEAD"
         headers = [(name, value) for name, value in response.headers.items()]
         if has_body:
-            headers += [("Content-Type", response.content_type), ("Content-Length", str(len(response.body)))]
+            headers.append(("Content-Type", response.content_type))
+        if has_body and response.stream is None:
+            headers.append(("Content-Length", str(len(response.body))))
         head = h11.Response(status_code=response.status, headers=headers, reason=HTTPStatus(response.status).phrase)
         out = self._protocol.send(head) or b""
-        if has_body:
+        if has_body and response.stream is not None:
+            await self._write(out)
+            async for content in response.stream:
+                # A stream that has just been served is not the first one that makes room for another connection.
+                self._connection.await_client(time.monotonic())
+                await self._write(self._protocol.send(h11.Data(data=content)) or b"")
+            out = b""
+        elif has_body:
             out += self._protocol.send(h11.Data(data=response.body)) or b""
-        out += self._protocol.send(h11.EndOfMessage()) or b""
+        await self._write(out + (self._protocol.send(h11.EndOfMessage()) or b""))
+
+    async def _write(self, out: bytes) -> None:
         self._writer.write(out)
         async with asyncio.timeout(REQUEST_S):
             await self._writer.drain()

@@ -1,6 +1,6 @@
 """Serve toggles to the apps of the head unit by OFREP, the OpenFeature Remote Evaluation Protocol.
 
-A handler takes a request, returns a response, and has no other effect.  The protocol is specified in
+A handler takes a request, returns a response, and counts it; it has no other effect.  The protocol is specified in
 https://github.com/open-feature/protocol, service/openapi.yaml.
 
 Rules are evaluated in a thread, because their bound (`rule_cost`) does not protect the event loop.  30 requests at one
@@ -24,10 +24,13 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.down.evaluation import TARGETING_KEY, Evaluation, Evaluator, FlagNotFound, vehicle_context
 from agent.formats.down.rule_cost import Meter, all_flags
+from agent.serve.changes import EVENT_STREAMS, SSE, Changes
+from agent.serve.evaluation_counts import EvaluationCounts
 from agent.serve.fair_thread import FairThread
 from agent.serve.http import Request, Response, Route, json_response
 
 EVALUATE: Final = "/ofrep/v1/evaluate/flags"
+EVENT_STREAM: Final = "text/event-stream"
 
 
 class _BadRequest(Exception):
@@ -39,9 +42,14 @@ class _BadRequest(Exception):
 
 
 class ToggleService:
-    """Serves the flags of the current definition.  `replace` exchanges the definition between two requests."""
+    """Serves the flags of the current definition.  `replace` exchanges the definition between two requests.
+
+    `counts` counts the answers.
+    """
 
     def __init__(self, vehicle: Attributes) -> None:
+        self.counts = EvaluationCounts()
+        self._changes = Changes()
         self.attributes = vehicle
         self._vehicle = vehicle_context(vehicle)
         self._evaluator: Evaluator | None = None
@@ -53,6 +61,7 @@ class ToggleService:
         return (
             Route("POST", EVALUATE, self._in_thread(self.evaluate_all)),
             Route("POST", f"{EVALUATE}/*", self._in_thread(self.evaluate_one)),
+            Route("GET", SSE, self._stream),
         )
 
     @property
@@ -60,9 +69,13 @@ class ToggleService:
         """Return the keys of the flags that can be evaluated."""
         return () if self._evaluator is None else self._evaluator.keys
 
-    def replace(self, evaluator: Evaluator | None) -> None:
-        """Serve the flags of `evaluator` from now on; None serves no flags."""
+    def replace(self, evaluator: Evaluator | None, tag: str = "") -> None:
+        """Serve the flags of `evaluator` from now on; None serves no flags.
+
+        Apps with an event stream are told if `tag` is not the tag of the definition before.
+        """
         self._evaluator = evaluator
+        self._changes.announce(tag)
 
     def evaluate(self, key: str) -> Evaluation:
         """Evaluate one flag for the vehicle itself, without the context of an app.
@@ -80,13 +93,16 @@ class ToggleService:
         # A key may hold any character, so apps percent-encode it in the path.
         key = unquote(request.path.removeprefix(f"{EVALUATE}/"))
         try:
-            return json_response(200, _success(key, _evaluate(self._evaluator, key, self._context(request.body))))
+            evaluation = _evaluate(self._evaluator, key, self._context(request.body))
         except _BadRequest as error:
             return _failure(400, key, error.code, str(error))
         except FlagNotFound as error:
             return _failure(404, key, "FLAG_NOT_FOUND", str(error))
         except Permanent as error:
+            self.counts.add([(key, None)])
             return _failure(400, key, "GENERAL", str(error))
+        self.counts.add([(key, evaluation.variant)])
+        return json_response(200, _success(key, evaluation))
 
     def evaluate_all(self, request: Request) -> Response:
         """Answer POST /ofrep/v1/evaluate/flags; the status is 304 if the client already has the same answer."""
@@ -96,12 +112,19 @@ class ToggleService:
             return json_response(400, {"errorCode": error.code, "errorDetails": str(error)})
         evaluator, whole = self._evaluator, all_flags()  # `replace` may be called meanwhile
         flags = [] if evaluator is None else [_result(evaluator, key, context, whole) for key in evaluator.keys]
-        response = json_response(200, {"flags": flags})
+        response = json_response(200, {"flags": flags, "eventStreams": EVENT_STREAMS})
         # The entity tag lets apps poll cheaply: most answers are a 304 without a body.
         tag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
         if _names(request.headers.get("if-none-match", ""), tag):
             return Response(304, headers={"ETag": tag})
+        # A 304 tells an app nothing new, and would count how often apps poll.
+        self.counts.add((flag["key"], flag.get("variant")) for flag in flags)
         return Response(200, response.body, {"ETag": tag})
+
+    def _stream(self, request: Request) -> Response:
+        """Answer GET /ofrep/v1/sse."""
+        stream = self._changes.stream(request.headers.get("last-event-id", ""))
+        return Response(200, headers={"Cache-Control": "no-cache"}, content_type=EVENT_STREAM, stream=stream)
 
     def _in_thread(self, answer: Callable[[Request], Response]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         return lambda request: self._thread.run(request.user, partial(answer, request))

@@ -20,6 +20,7 @@ from agent.errors import Permanent
 from agent.formats.down.audience import Attributes
 from agent.formats.topics import PARTITIONS, is_vehicle
 from agent.formats.up.recipient import RecipientPublicKey
+from agent.system.key_pair import Pair, read_pair
 
 IDENTITY = "identity.toml"
 DEVICE_KEY = "device.key.pem"
@@ -28,6 +29,8 @@ AUTHORITY = "ca.crt.pem"
 RECIPIENT = "hpke.pub.json"
 ACKS = "acks.pub.pem"
 ROOT = "root.json"
+RENEWED = Path("identity") / "device.pem"
+"""The file of the renewed key and certificate, in the folder of the agent's state, where the agent may write."""
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +60,8 @@ class Identity(msgspec.Struct, frozen=True, eq=False):
     """Holds the identity of one enrolled vehicle.
 
     `partition` is the partition of the fleet that the vehicle belongs to.  Two identities are equal if they come from
-    the same folder and their files have equal content.
+    the same folder and their files have equal content.  `certificate_file` and `key_file` hold the certificate and the
+    device key for TLS; they lie in another folder after the vehicle has renewed its certificate.
     """
 
     folder: Path
@@ -68,6 +72,8 @@ class Identity(msgspec.Struct, frozen=True, eq=False):
     acks_key: ed25519.Ed25519PublicKey
     certificate: x509.Certificate
     root: bytes
+    certificate_file: Path
+    key_file: Path
 
     @property
     def vehicle(self) -> str:
@@ -87,41 +93,77 @@ class Identity(msgspec.Struct, frozen=True, eq=False):
         return self.folder, self.attributes, self.partition, keys, self.certificate, self.root
 
 
-def load(folder: Path) -> Identity:
-    """Read the identity in `folder`.  Raises: Permanent that names the file and the remedy."""
+def load(folder: Path, software: str = "", *, renewed: Path | None = None) -> Identity:
+    """Read the identity in `folder`, with the certificate that the vehicle has renewed, if any.
+
+    `software` is the version of the vehicle's software, or "" if it is not known.
+
+    `renewed` is the file with the renewed key and certificate (agent/link/credentials.py).  The pair of a certificate
+    and its key that was issued last is used.  A certificate that was brought to the vehicle may therefore be for the
+    renewed key, and an identity of a later enrolment replaces what was renewed before.
+
+    Raises: Permanent that names the file and the remedy.
+    """
     if not folder.is_dir():
         raise Permanent(
             f"{folder}: the identity folder does not exist; make it with `fleet enrol --out {folder}`, "
             "or set identity.folder"
         )
+    _refuse_nested(folder)
     document = _identity(folder / IDENTITY)
-    device_key = _device_key(folder / DEVICE_KEY)
-    certificate = _certificate(folder / DEVICE_CERTIFICATE)
-    # The access list of the broker allows topics by the name in the certificate (%u in mosquitto).
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if [name.value for name in names] != [document.vehicle]:
-        raise Permanent(
-            f"{folder / DEVICE_CERTIFICATE}: the certificate is issued to "
-            f"{', '.join(str(name.value) for name in names) or 'no name'}, but {IDENTITY} names {document.vehicle}; "
-            "copy the whole folder of one `fleet enrol`"
-        )
-    if certificate.public_key() != device_key.public_key():
-        raise Permanent(
-            f"{folder / DEVICE_KEY}: this is not the key of {DEVICE_CERTIFICATE}; "
-            "copy the whole folder of one `fleet enrol`"
-        )
+    pair = _pair(folder, document.vehicle, renewed)
+    device_key, certificate = pair.key, pair.certificate
     # TLS reads the certificate of the authority from its file later.  Reading it here finds a damaged file at start.
     _certificate(folder / AUTHORITY)
     return Identity(
         folder,
-        Attributes(document.vehicle, document.brand, document.model, document.market, document.model_year),
+        Attributes(document.vehicle, document.brand, document.model, document.market, document.model_year, software),
         document.partition,
         device_key,
         RecipientPublicKey.from_json(_read(folder / RECIPIENT), str(folder / RECIPIENT)),
         _acks_key(folder / ACKS),
         certificate,
         _root(folder / ROOT),
+        pair.certificate_file,
+        pair.key_file,
     )
+
+
+def _pair(folder: Path, vehicle: str, renewed: Path | None) -> Pair:
+    """Return the device key and certificate to use; see `load`."""
+    key_file, certificate_file = folder / DEVICE_KEY, folder / DEVICE_CERTIFICATE
+    enrolled = Pair(_device_key(key_file), _certificate(certificate_file), key_file, certificate_file)
+    # The access list of the broker allows topics by the name in the certificate (%u in mosquitto).
+    names = _common_names(enrolled.certificate)
+    if names != [vehicle]:
+        raise Permanent(
+            f"{certificate_file}: the certificate is issued to "
+            f"{', '.join(names) or 'no name'}, but {IDENTITY} names {vehicle}; "
+            "copy the whole folder of one `fleet enrol`"
+        )
+    later = None if renewed is None else _renewed_pair(renewed)
+    pairs = [enrolled]
+    if later is not None and _common_names(later.certificate) == [vehicle]:
+        pairs += [later, Pair(later.key, enrolled.certificate, later.key_file, certificate_file)]
+    fitting = [pair for pair in pairs if pair.certificate.public_key() == pair.key.public_key()]
+    if not fitting:
+        raise Permanent(
+            f"{key_file}: this is not the key of {DEVICE_CERTIFICATE}; copy the whole folder of one `fleet enrol`"
+        )
+    return max(fitting, key=lambda pair: pair.certificate.not_valid_before_utc)
+
+
+def _renewed_pair(file: Path) -> Pair | None:
+    try:
+        return read_pair(file)
+    except OSError as error:
+        raise Permanent(
+            f"{file}: the file cannot be read: {error.strerror}; run the command as the agent's user"
+        ) from error
+
+
+def _common_names(certificate: x509.Certificate) -> list[str]:
+    return [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
 
 
 def pseudonym(folder: Path) -> str:
@@ -129,9 +171,26 @@ def pseudonym(folder: Path) -> str:
     return _identity(folder / IDENTITY).vehicle
 
 
+def _refuse_nested(folder: Path) -> None:
+    """Refuse a folder in which the folder of `fleet enrol` lies, and not its files.  Raises: Permanent."""
+    if (folder / IDENTITY).exists():
+        return
+    for inner in sorted(each for each in folder.iterdir() if each.is_dir()):
+        if (inner / IDENTITY).exists():
+            raise Permanent(
+                f"{folder}: the identity lies in the folder {inner.name} inside, but its files must lie directly in "
+                f"{folder}; move them: mv {inner}/* {folder}/"
+            )
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except PermissionError as error:
+        raise Permanent(
+            f"{path}: this user may not read the file; on a head unit, let the service read it: "
+            "systemd-tmpfiles --create headunit-agent.conf"
+        ) from error
     except OSError as error:
         raise Permanent(
             f"{path}: the file cannot be read: {error.strerror}; copy the whole folder of `fleet enrol` again"

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal, Union, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -85,7 +86,7 @@ def explain(message: str, document: Mapping[str, object]) -> str:
     if missing is not None:
         return (
             f"{_joined(key, missing[1])}: this key is missing; "
-            "config/agent.toml shows every key with its unit and default"
+            "the comments of the agent.toml that came with the agent show every key with its unit and default"
         )
     value = _value_at(document, key)
     words = _allowed_words(key)
@@ -114,11 +115,13 @@ def _allowed_words(key: str) -> tuple[str, ...]:
 
 def _words(kind: object) -> tuple[str, ...]:
     """Return the words that the type `kind` allows, or an empty tuple if `kind` is not a fixed set of words."""
+    if get_origin(kind) is Annotated:
+        return _words(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return get_args(kind)
     if kind is bool:
         return ("true", "false")
-    if get_origin(kind) in (tuple, Union):
+    if get_origin(kind) in (tuple, Union, UnionType):
         return tuple(word for member in get_args(kind) if member is not Ellipsis for word in _words(member))
     return ()
 

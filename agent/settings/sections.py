@@ -3,15 +3,26 @@
 `config/agent.toml` explains the meaning, unit and default of each key; a test compares that file with these classes.
 The unit is the end of a key's name: `_s`, `_mb` (10^6 bytes), `_kbit_s`.  A value that no owner of a vehicle could
 choose sensibly is a constant and not a key (`agent.runtime.limits`, `agent.sources`).
+
+A key whose type is `Remote[...]` can also be set by the fleet, in a pushed `settings.toml` (`agent.settings.remote`).
+Every other key belongs to the vehicle alone.  These never become remote: sources, identity, state folders, the ports
+for apps, what acknowledges a batch, and the broker's address.  A wrong value of one of them would leave the vehicle
+blind, mute or open, and no later push could reach it.
 """
 
 import re
-from typing import Annotated, ClassVar, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 _ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+_T = TypeVar("_T")
+_REMOTE: Final = "remote"
+Remote = Annotated[_T, Meta(extra={_REMOTE: True})]
+"""The type of a key that the fleet can set, too.  Nothing else marks a key as remote."""
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 366)]
 Speed = Annotated[float, Meta(ge=0, le=10_000)]
@@ -99,9 +110,13 @@ class BusSettings(Section, frozen=True, kw_only=True):
 
 
 class IdentitySettings(Section, frozen=True, kw_only=True):
-    """The identity of the vehicle: the folder that `fleet enrol` wrote."""
+    """The identity of the vehicle: the folder that `fleet enrol` wrote, and the version of the software.
+
+    If `software` is empty, it is the version of the agent.
+    """
 
     folder: str = "identity"
+    software: Annotated[str, Meta(pattern=r"^[!-~]{0,100}$")] = ""
 
 
 class StateSettings(Section, frozen=True, kw_only=True):
@@ -116,16 +131,16 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
 
     campaigns: str = "campaigns"
     # A live source delivers its frames every 100 ms, so an increment cannot be shorter.
-    increment_s: Annotated[float, Meta(ge=0.1, le=60)] = 5.0
-    checkpoint_s: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
+    increment_s: Remote[Annotated[float, Meta(ge=0.1, le=60)]] = 5.0
+    checkpoint_s: Remote[Annotated[float, Meta(ge=0, le=3_600)]] = 5.0
 
 
 class SpoolSettings(Section, frozen=True, kw_only=True):
     """The limits of the spool: bytes, age, and free space to leave on the disk."""
 
-    quota_mb: Annotated[float, Meta(ge=0.1, le=1e9)] = 256.0
-    max_age_s: Seconds = 30 * 86_400.0
-    reserve_mb: Annotated[float, Meta(ge=0, le=1e9)] = 64.0
+    quota_mb: Remote[Annotated[float, Meta(ge=0.1, le=1e9)]] = 256.0
+    max_age_s: Remote[Seconds] = 30 * 86_400.0
+    reserve_mb: Remote[Annotated[float, Meta(ge=0, le=1e9)]] = 64.0
 
     @property
     def quota_bytes(self) -> int:
@@ -145,15 +160,15 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
     # `agent.runtime.limits.UNCONFIRMED_BYTES` has the limit of each profile.
     broker_profile: Literal["standard", "azure_event_grid"] = "standard"
     ack: Literal["receiver", "broker"] = "receiver"
-    in_flight: Annotated[int, Meta(ge=1, le=1_000)] = 64
-    ack_timeout_s: Seconds = 20.0
+    in_flight: Remote[Annotated[int, Meta(ge=1, le=1_000)]] = 64
+    ack_timeout_s: Remote[Seconds] = 20.0
     # MQTT carries whole seconds in 16 bits.  Below 5 s, the pings would keep a modem awake all the time.
-    keepalive_s: Annotated[int, Meta(ge=5, le=3_600)] = 30
-    backoff_max_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
-    backlog_kbit_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 4_000
-    metered: bool | Literal["auto"] = "auto"
-    metered_lanes: tuple[Literal["events", "live", "backlog"], ...] = ("events", "live", "backlog")
-    metered_daily_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    keepalive_s: Remote[Annotated[int, Meta(ge=5, le=3_600)]] = 30
+    backoff_max_s: Remote[Annotated[float, Meta(ge=1, le=86_400)]] = 300.0
+    backlog_kbit_s: Remote[Annotated[int, Meta(ge=0, le=10_000_000)]] = 4_000
+    metered: Remote[bool | Literal["auto"]] = "auto"
+    metered_lanes: Remote[tuple[Literal["events", "live", "backlog"], ...]] = ("events", "live", "backlog")
+    metered_daily_mb: Remote[Annotated[int, Meta(ge=0, le=1_000_000)]] = 100
 
     def __post_init__(self) -> None:
         address = _ADDRESS.fullmatch(self.broker)
@@ -192,8 +207,12 @@ class ServeSettings(Section, frozen=True, kw_only=True):
 class LogSettings(Section, frozen=True, kw_only=True):
     """The level and the style of the log."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Remote[Literal["debug", "info", "warning", "error"]] = "info"
     format: Literal["auto", "json", "pretty"] = "auto"
+
+
+def _is_section(kind: object) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 class Settings(Section, frozen=True, kw_only=True):
@@ -219,3 +238,23 @@ class Settings(Section, frozen=True, kw_only=True):
         for bus in live:
             if live.count(bus) > 1:
                 raise ValueError(f"two sources feed bus {bus!r}; give each its own bus name")
+
+
+SECTIONS: Final[Mapping[str, type[Section]]] = {
+    field.name: field.type for field in msgspec.structs.fields(Settings) if _is_section(field.type)
+}
+"""The tables of `agent.toml` that have a fixed set of keys, by name."""
+
+
+def is_remote(section: type[Section], key: str) -> bool:
+    """Return whether the fleet can set `key` of `section`."""
+    kind = next((field.type for field in msgspec.structs.fields(section) if field.name == key), None)
+    marks = getattr(kind, "__metadata__", ())
+    return any(isinstance(mark, Meta) and bool((mark.extra or {}).get(_REMOTE)) for mark in marks)
+
+
+def remote_keys() -> tuple[str, ...]:
+    """Return all keys that the fleet can set, such as `uplink.in_flight`, in the order of `agent.toml`."""
+    return tuple(
+        f"{name}.{key}" for name, kind in SECTIONS.items() for key in kind.__struct_fields__ if is_remote(kind, key)
+    )

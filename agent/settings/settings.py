@@ -52,7 +52,10 @@ def parse(text: str, name: str) -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Permanent(f"{name}: the file is not valid TOML: {error}") from error
+        raise Permanent(
+            f"{name}: the file is not valid TOML: {error}; correct that place (texts stand in quotes, and each table "
+            "occurs once)"
+        ) from error
     try:
         return msgspec.convert(document, type=Settings)
     except msgspec.ValidationError as error:

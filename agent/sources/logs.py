@@ -79,9 +79,10 @@ class LogFile:
         """Open the log at `path`.  `zone` is the time zone of dates in it that name none (see `log_times`)."""
         self._path = path
         self._clock = WallClock(zone)
-        self._format, self._compression = _suffixes(path)
         try:
+            # A mistyped name often has an unknown format as well, but that the file is missing is the better message.
             self.size_bytes = path.stat().st_size
+            self._format, self._compression = _suffixes(path)
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise Permanent(

@@ -5,6 +5,7 @@ else in the file is skipped, whatever its form.  An entry that cannot be read co
 a text, a signal or a message.  A note names the line of everything that was repaired or left out.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -13,7 +14,7 @@ from can_dbc.dbc_reader.describing import INDEPENDENT_SIGNALS, Draft, Entries, d
 from can_dbc.dbc_reader.entries import MessageEntry
 from can_dbc.dbc_reader.multiplexing import Selection
 from can_dbc.dbc_reader.notes import Notes
-from can_dbc.dbc_reader.statements import Statement, statements
+from can_dbc.dbc_reader.statements import UNREADABLE, Statement, statements
 from can_dbc.description import Description
 from can_dbc.errors import DatabaseError
 
@@ -21,6 +22,8 @@ MOST_BYTES: Final = 65_535
 """The longest message that is read.  No bus carries a longer one, and a wrong number must not exhaust memory."""
 _EXTENDED: Final = 1 << 31  # This bit of an identifier says that it has 29 bits.
 _ODD_NAME: Final = "the name is not an identifier of the C language; it is used as it is"
+_LIKE_A_MESSAGE: Final = re.compile(r"\d+\s+[A-Za-z_]\w*|[A-Za-z_]\w*\s*:\s*\d")
+_LIKE_A_SIGNAL: Final = re.compile(r"\d\s*\|\s*\d+\s*@")
 _STANDARD_IDS: Final = 1 << 11
 _EXTENDED_IDS: Final = 1 << 29
 
@@ -35,7 +38,7 @@ def read(text: str, source: str) -> Description:
     empty = True
     for statement in statements(text.replace("\r\n", "\n").replace("\r", "\n"), notes):
         reader.take(statement)
-        empty = False
+        empty = empty and statement.keyword == UNREADABLE
     if empty:
         raise DatabaseError(
             f"{source}: line 1: the file has no entry of a DBC; name a DBC file, or export it again with the tool that "
@@ -49,7 +52,9 @@ class _Reader:
 
     def __init__(self, found: Entries, notes: Notes) -> None:
         self._found, self._notes = found, notes
+        self._astray: int | None = None  # the line of what may be a message that cannot be read
         self._take: dict[str, Callable[[Statement], None]] = {
+            UNREADABLE: self._unreadable,
             "BO_": self._message,
             "SG_": self._signal,
             "VAL_": self._value_texts,
@@ -64,7 +69,12 @@ class _Reader:
         if statement.keyword in self._take:
             self._take[statement.keyword](statement)
 
+    def _unreadable(self, statement: Statement) -> None:
+        if _LIKE_A_MESSAGE.search(statement.body) and not _LIKE_A_SIGNAL.search(statement.body):
+            self._astray = statement.line
+
     def _message(self, statement: Statement) -> None:
+        self._astray = None
         entry = entries.message(statement.body)
         if entry is None:
             self._notes.add(statement.line, "BO_ cannot be read, so the message is left out; correct the entry")
@@ -96,6 +106,11 @@ class _Reader:
 
     def _signal(self, statement: Statement) -> None:
         entry = entries.signal(statement.body, statement.line)
+        if self._astray is not None:
+            reason = f"it is not clear to which message the signal belongs, because line {self._astray} cannot be read"
+            name = "" if entry is None else entry.name
+            self._notes.add(statement.line, f"{reason}, so the signal is left out; correct that line", name)
+            return
         if not self._found.messages:
             self._notes.add(statement.line, "SG_ stands before the first BO_, so the signal is left out; move it")
             return

@@ -10,6 +10,9 @@ break the rules of quoting:
   beginning of another statement is therefore accepted only if a semicolon follows its closing quote.  Otherwise the
   statement ends with its first line.
 - The closing semicolon may be missing.  The statement then ends before the next one.
+
+BO_ and SG_ may run over several lines, but not over a line that cannot belong to them.  Such a line may be a BO_ with a
+typing error, and the signals behind it then belong to no known message.
 """
 
 import re
@@ -26,6 +29,7 @@ _KEYWORD: Final = (
     "CAT_|ENVVAR_DATA_|EV_DATA_|EV_|FILTER|SGTYPE_VAL_|SGTYPE_|SIGTYPE_VALTYPE_|SIG_TYPE_REF_|SIG_GROUP_)"
     r"\b"
 )
+_QUOTED_CHARS: Final = 60  # so much of a line that cannot be read is quoted
 _AT_KEYWORD: Final = re.compile(_KEYWORD)
 _SPACE: Final = re.compile(r"(?:\s|//[^\n]*|;)*")  # A semicolon outside of any statement is skipped.
 # NS_ lists keywords, one on each line.
@@ -33,13 +37,21 @@ _NAMES: Final = re.compile(r"[^\n]*(?:\n[ \t]*[A-Z_]*[ \t]*(?=\n|\Z))*")
 _LINE: Final = re.compile(r"[^\n]*")
 _BEFORE_NEXT: Final = re.compile(rf"\n(?=[ \t]*{_KEYWORD})|(?<=\s)(?=SG_\s)|\Z")
 _MARK: Final = re.compile(rf'\\+"|"|;|\n(?=[ \t]*{_KEYWORD})')
+# A line that goes on with an SG_ or a BO_: blank, a comment, a list of receivers, or another part of a signal.
+_CONTINUATION: Final = re.compile(r'\s*(?:[\w.-]+(?:\s*,\s*[\w.-]+)*[\s,;]*(?://.*)?|(?:[,:(\["@]|//|\d+\s*\|).*)?')
 _SEMICOLON: Final = re.compile(r"\s*;")
 _LAST_QUOTE: Final = re.compile(rf"\s*;\s*(?:{_KEYWORD}|//|\Z)")
 
 
+UNREADABLE: Final = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Holds one statement: its keyword, the text behind the keyword, and the number of its first line."""
+    """Holds one statement: its keyword, the text behind the keyword, and the number of its first line.
+
+    A line that begins no statement has the keyword UNREADABLE.
+    """
 
     keyword: str
     body: str
@@ -57,7 +69,12 @@ def statements(text: str, notes: Notes) -> Iterator[Statement]:
         keyword = _AT_KEYWORD.match(text, start)
         if keyword is None:
             at = _after(_LINE, text, start)
-            notes.add(line, "the line belongs to no entry of a DBC, so it is ignored; delete it, or correct it")
+            unreadable = text[start:at].strip()
+            notes.add(
+                line,
+                f"{unreadable[:_QUOTED_CHARS]!r} begins no entry of a DBC, so it is ignored; delete it, or correct it",
+            )
+            yield Statement(UNREADABLE, unreadable, line)
             continue
         at, mistake = _end(text, keyword.end(), keyword.group())
         if mistake is not None:
@@ -78,8 +95,10 @@ def _end(text: str, at: int, keyword: str) -> tuple[int, str | None]:
         return _after(_NAMES, text, at), None
     if keyword in ("VERSION", "BS_"):
         return _after(_LINE, text, at), None
-    if keyword in ("BO_", "SG_", "BU_"):
+    if keyword == "BU_":
         return _before_next(text, at), None
+    if keyword in ("BO_", "SG_"):
+        return _before_odd_line(text, at, _before_next(text, at)), None
     return _end_of_texts(text, at)
 
 
@@ -92,6 +111,16 @@ def _before_next(text: str, at: int) -> int:
         ):
             return found.start()
     return len(text)
+
+
+def _before_odd_line(text: str, at: int, end: int) -> int:
+    """Return where the first line after `at` begins that cannot belong to a BO_ or SG_ there, or `end`."""
+    line_end = _after(_LINE, text, at)
+    while line_end < end:
+        start, line_end = line_end + 1, _after(_LINE, text, line_end + 1)
+        if _CONTINUATION.fullmatch(text, start, min(line_end, end)) is None:
+            return start
+    return end
 
 
 def _end_of_texts(text: str, at: int) -> tuple[int, str | None]:

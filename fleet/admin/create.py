@@ -11,19 +11,13 @@ from cryptography import x509
 
 from agent.formats.up.recipient import RecipientPrivateKey, SuiteName
 from agent.system.durable import write_file
+from fleet.admin.renew_services import SERVICE_DAYS
+from fleet.admin.rotate_authority import AUTHORITY_DAYS
 from fleet.publishing import repository
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
+from fleet.state.authorities import Authority, write_trust
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-
-AUTHORITY_DAYS = 30 * 365
-"""Validity of the authority's certificate in days.
-
-It is longer than the service life of a car, because vehicles recognise their broker by this certificate.
-"""
-
-SERVICE_DAYS = 5 * 365
-"""Validity of the certificates of broker and receiver in days.  An operator can replace these certificates any day."""
 
 
 def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequence[str], now: datetime) -> None:
@@ -68,6 +62,7 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         serial=x509.random_serial_number(),
     )
     keys.write_certificate(folder.receiver_certificate, receiver)
+    write_trust(folder, Authority(authority, authority_key), receiver, now)
 
     repository.create(folder, now)
     # The authority's certificate comes last, because its presence says that the fleet is complete.

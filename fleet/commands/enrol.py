@@ -16,8 +16,9 @@ DESCRIPTION: Final = """\
 Give a vehicle a random pseudonym, a key and a certificate, and write all files that it needs into one folder.
 The pseudonym says nothing about the car. If you must know which VIN it belongs to, keep that record elsewhere."""
 
-# A certificate is valid for the service life of a car, because it cannot be renewed in the field.
-_DAYS: Final = 15 * 365
+# A certificate is valid for the service life of a car.  Vehicles renew it by themselves after ten years, and a vehicle
+# that was off for the last five can still connect.
+DAYS: Final = 15 * 365
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days",
         type=whole(1, MAX_DAYS),
-        default=_DAYS,
+        default=DAYS,
         metavar="N",
         help="days for which the certificate is valid (default: %(default)s)",
     )

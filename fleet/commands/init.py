@@ -15,12 +15,12 @@ Create a fleet: all of its keys, the certificates of broker and receiver, and th
 
 Afterwards take these keys OFFLINE (for example to encrypted sticks in several safes) and delete them from this folder:
   keys/root1.pem keys/root2.pem keys/root3.pem   Any two of these keys can replace every other push key.
-                                                 You need them only to change keys. Keep the three in separate places.
+                                                 You need them only for `fleet keys root`. Keep the three apart.
   keys/ca.key.pem                                This key can enrol vehicles and pose as the broker.
-                                                 `fleet enrol` needs it. Keep it only on the machine where you enrol.
+                                                 `fleet enrol` and `fleet keys` need it. Keep it only on that machine.
 Keep a BACKUP of keys/hpke.json. Without this key you cannot open telemetry that vehicles have already sealed. A thief
 with this key can read all telemetry. The other keys stay online: `fleet publish` uses targets, snapshot and timestamp,
-and `fleet receive` uses acks and hpke.
+and `fleet receive` uses acks, hpke and timestamp. docs/keys.md says how each key is replaced.
 """
 
 

@@ -2,62 +2,57 @@
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import AgentError, Permanent, Transient
-from agent.formats.down.audience import AudienceLists, parse_audience
+from agent.formats.down.audience import Audience, joined, parse_audience
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import whole
-from fleet.commands import publish_own
+from fleet.commands import campaign_estimates, preview, publish_own
 from fleet.commands.arguments import address
-from fleet.commands.output import complain, report
+from fleet.commands.output import report
 from fleet.commands.publish_own import is_own, run_own
 from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
-from fleet.publishing.publish import EXPIRY_DAYS, Published, publish
-from fleet.publishing.reach import Reach, reach_of
+from fleet.publishing.publish import EXPIRY_DAYS, Draft, Published, draft, publish
+from fleet.rollout.book import documents_in_rollout
 from fleet.state.folder import FleetFolder
-from fleet.state.registry import Registry
 
 NAMED: Final = 10
 """The greatest number of vehicles that the result names."""
 
-SUMMARY: Final = "sign and publish toggles and campaigns"
+SUMMARY: Final = "sign and publish toggles, settings, databases and campaigns"
 EXAMPLE: Final = "fleet publish --toggles toggles.json --broker localhost:8884"
 DESCRIPTION: Final = """\
-Check, sign and publish toggles and campaigns. Vehicles fetch them when they connect or when --broker notifies them.
+Check, sign and publish toggles, settings, databases and campaigns. Vehicles fetch them when they connect or when
+--broker notifies them.
 If no document changes, the command only renews the signature, which shows vehicles that the repository is current."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fleet publish`: an option for each kind of document, and the options of publishing."""
     for kind in KINDS:
-        # A kind whose documents have names allows several documents, so its option may be repeated.
-        option, several = f"--{kind.name}", kind.name_of is not None
         parser.add_argument(
-            option,
-            type=Path,
-            action="append" if several else "store",
-            metavar="FILE",
-            help=f"{kind.help}; may be repeated" if several else kind.help,
+            f"--{kind.name}", type=Path, action="append", metavar="FILE", help=f"{kind.help}; may be repeated"
         )
-        if several:
-            parser.add_argument(
-                f"--remove-{kind.name}",
-                action="append",
-                metavar="NAME",
-                help=f"stop publishing this {kind.name}; may be repeated",
-            )
+        parser.add_argument(
+            f"--remove-{kind.name}",
+            action="append",
+            metavar="NAME",
+            help=f"stop publishing this {kind.name} document; may be repeated",
+        )
     parser.add_argument(
         "--audience",
         action="append",
         default=[],
         metavar="KEY=VALUE,...",
-        help="give the documents only to these vehicles; keys: brand, model, market, model_year, vehicle. A vehicle "
-        "must match every key, and one of the values of a key that is given several times",
+        help="give the documents only to these vehicles; keys: brand, model, market, model_year, software, vehicle, "
+        "percent. A vehicle must match every key, and one of the values of a key that is given several times. A "
+        "semicolon, or another --audience with the same keys, begins a further rule, and one rule is enough",
     )
     publish_own.add_arguments(parser)
     parser.add_argument(
@@ -73,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="notify connected vehicles through this broker, at its PORT for the fleet's programs",
     )
+    preview.add_arguments(parser)
+    campaign_estimates.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,61 +87,84 @@ def run(args: argparse.Namespace) -> int:
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
         raise Permanent(f"--audience selects the vehicles for documents. Please also give {options}.")
-    published = publish(
-        folder,
-        files=files,
-        remove=remove,
-        audience=audience,
-        expiry_days=args.expiry_days,
-        now=datetime.now(UTC),
-    )
-    if args.broker is not None:
-        _nudge(folder, args.broker, published)
-    reach = reach_of(Registry(folder.vehicles), audience) if files else None
+    staged = documents_in_rollout(folder)
+    made = draft(folder, files=files, remove=remove, audience=audience, staged=staged)
+    warnings = preview.warn(made, audience)
+    preview.show(args, made)
+    costs, problems = campaign_estimates.costs_of(args, made)
+    campaign_estimates.show(args, costs)
+    campaign_estimates.refuse_large(args, costs)
+    if args.dry_run:
+        published = Published(made.state.versions, tuple(made.after), made.bundle_bytes)
+    else:
+        preview.approve(args, made)
+        now = datetime.now(UTC)
+        published = publish(
+            folder,
+            files=files,
+            remove=remove,
+            audience=audience,
+            expiry_days=args.expiry_days,
+            now=now,
+            approved=made,
+            staged=staged,
+        )
+        if args.broker is not None:
+            _nudge(folder, args.broker, published)
+    _report(args, made, published, {"campaigns": [cost.as_dict() for cost in costs], "warnings": warnings + problems})
+    return 0
+
+
+def _report(args: argparse.Namespace, made: Draft, published: Published, found: Mapping[str, object]) -> None:
+    """Print the result.  `found` has what else is known about the publication, by its name in JSON."""
     versions = published.versions
-    result = {
+    result: dict[str, object] = {
         "root": versions.root,
         "timestamp": versions.timestamp,
         "snapshot": versions.snapshot,
         "targets": versions.targets,
         "documents": list(published.targets),
         "bundle_bytes": published.bundle_bytes,
-        "nudged": args.broker is not None,
+        "nudged": args.broker is not None and not args.dry_run,
     }
     lines = [f"{name}: {_text(value)}" for name, value in result.items()]
-    if reach is not None:
-        result |= {"reached": len(reach.vehicles), "enrolled": reach.enrolled, "vehicles": reach.vehicles[:NAMED]}
-        lines.append(_reached(reach))
-        for problem in reach.unreadable:
-            complain(problem)
+    if args.dry_run:
+        lines = ["Nothing was signed (--dry-run). The present versions are:", *lines]
+    if made.new:
+        reached = sorted({v for document in made.new for v in made.population.vehicles(*made.after[document.path])})
+        enrolled = len(made.population)
+        result |= {"reached": len(reached), "enrolled": enrolled, "vehicles": reached[:NAMED]}
+        lines.append(_reached(reached, enrolled))
+    result |= {
+        "dry_run": args.dry_run,
+        "changes": [change.as_dict(made.population) for change in made.changes],
+        **found,
+    }
     report(args, result, "\n".join(lines))
-    return 0
 
 
-def _audience(options: Sequence[str]) -> AudienceLists:
-    """Return the audience of one or more `--audience` options.
+def _audience(options: Sequence[str]) -> Audience:
+    """Return the audience of one or more `--audience` options.  A vehicle belongs to it if it matches one of them.
 
     Raises: Permanent if an option is wrong, or if several options name different keys.  A vehicle might then have to
     match all options or one of them.
     """
-    each = [parse_audience(option) for option in options]
-    keys = {key for lists in each for key in lists}
-    if len(each) > 1 and len(keys) > 1:
-        joined = ",".join(options)
+    rules = [rule for option in options for rule in parse_audience(option)]
+    if len(options) > 1 and len({frozenset(rule) for rule in rules}) > 1:
         raise Permanent(
             "Several --audience options name different keys, so it is not clear whether a vehicle must match all of "
-            f"them. If it must, write one option: --audience {joined}. Otherwise publish a document for each audience."
+            f"them. If it must match all, write one option: --audience {shlex.quote(','.join(options))}. "
+            f"If one of them is enough, write: --audience {shlex.quote(';'.join(options))}."
         )
-    return parse_audience(",".join(options))
+    return joined(rules)
 
 
-def _reached(reach: Reach) -> str:
-    found = len(reach.vehicles)
+def _reached(vehicles: Sequence[str], enrolled: int) -> str:
+    found = len(vehicles)
     if found == 0:
-        return f"The documents are for none of the {reach.enrolled:,} enrolled vehicles. Check --audience."
+        return f"The documents are for none of the {enrolled:,} enrolled vehicles. Check --audience."
     more = f" and {found - NAMED:,} more" if found > NAMED else ""
-    names = ", ".join(reach.vehicles[:NAMED])
-    return f"The documents are for {found:,} of {reach.enrolled:,} enrolled vehicles: {names}{more}."
+    return f"The documents are for {found:,} of {enrolled:,} enrolled vehicles: {', '.join(vehicles[:NAMED])}{more}."
 
 
 def _given(args: argparse.Namespace, option: str) -> list[Any]:
@@ -160,7 +180,8 @@ def _nudge(folder: FleetFolder, broker: tuple[str, int], published: Published) -
     except AgentError as error:
         raise Transient(
             f"Version {published.versions.targets} is published, but the vehicles could not be notified ({error}). "
-            f"They fetch it when they connect next. To notify them now, run `fleet publish --broker {host}:{port}`."
+            "They fetch it when they connect next. To notify them earlier, remove the cause and run `fleet publish "
+            "--broker HOST:PORT`, which needs no document."
         ) from error
 
 

@@ -25,6 +25,7 @@ QUESTIONS: Final = {
     "losses": "list losses that vehicles reported, and sequence numbers that are missing without a report",
     "ledger": "list all sequence numbers as stored, lost (with the reason), forked, twice or not explained yet",
     "events": "show the newest events",
+    "toggles": "count for each day how often apps were given each variant of each toggle, and by how many vehicles",
     "batches": "count the received batches, samples and bytes for each vehicle and epoch",
 }
 

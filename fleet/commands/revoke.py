@@ -1,18 +1,20 @@
-"""`fleet revoke`: reject the batches of a vehicle from now on."""
+"""`fleet revoke`: lock a vehicle out of the receiver, of pushes and of the broker."""
 
 import argparse
+from datetime import UTC, datetime
 from typing import Final
 
+from fleet.admin.revocation import revoke
 from fleet.commands.arguments import EXAMPLE_VEHICLE
 from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
-from fleet.state.registry import Registry
 
-SUMMARY: Final = "refuse the batches of a vehicle from now on"
+SUMMARY: Final = "lock a vehicle out of receiver, pushes and broker"
 EXAMPLE: Final = f"fleet revoke {EXAMPLE_VEHICLE}"
 DESCRIPTION: Final = """\
-Mark a vehicle as revoked. From then on the receiver refuses and quarantines its batches. The lake keeps the batches
-that it sent before."""
+Mark a vehicle as revoked. From then on the receiver refuses and quarantines its batches, and sends it no pushes. The
+lake keeps the batches that it sent before. The command also adds the vehicle's certificates to the broker's revocation
+list, for which it needs the authority's key. `fleet keys reinstate` takes a vehicle back."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Revoke the vehicle and print a confirmation."""
-    record = Registry(FleetFolder(args.fleet).require().vehicles).revoke(args.vehicle)
+    record = revoke(FleetFolder(args.fleet), args.vehicle, datetime.now(UTC))
     report(
         args,
         {"vehicle": record.vehicle, "revoked": True},
-        f"Vehicle {record.vehicle} is revoked. The receiver refuses its batches from now on.",
+        f"Vehicle {record.vehicle} is revoked. The receiver refuses its batches and requests from now on. "
+        f"Install {FleetFolder(args.fleet).revocation_list} on the broker and restart the broker, which ends its "
+        "connection.",
     )
     return 0

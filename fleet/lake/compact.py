@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from agent.errors import Transient
 from fleet.lake.force_to_disk import force_to_disk
 from fleet.lake.location import Location
-from fleet.lake.opening import open_table
+from fleet.lake.opening import has_table, open_table
 from fleet.lake.retention import Retention
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import writer_properties
@@ -59,6 +59,8 @@ def compact(lake: str | Location, work: Work, tell: Callable[[str], None] = lamb
     if work.retention is not None and not work.dry_run:
         # The note is written before rows are deleted, so that a crash in between leaves no missing rows without a note.
         _note(tables["batches"], work.retention)
+    if has_table(lake, "vehicles"):
+        tables["vehicles"] = open_table(lake, "vehicles")
     return [_table(table, name, work, tell) for name, table in tables.items()]
 
 
@@ -162,13 +164,14 @@ def _files(table: DeltaTable) -> tuple[int, int]:
 def _compactable(table: DeltaTable, target_bytes: int) -> int:
     """Return the number of files that can be joined.
 
-    A file can be joined if it is smaller than `target_bytes` and its day has at least one other such file.
+    A file can be joined if it is smaller than `target_bytes` and its partition has at least one other such file.
     """
-    by_day: dict[object, int] = {}
+    by_partition: dict[object, int] = {}
     actions = _sizes(table)
-    for day, size in zip(actions["partition.date"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):
-        by_day[day] = by_day.get(day, 0) + (size < target_bytes)
-    return sum(count for count in by_day.values() if count > 1)
+    (column,) = table.metadata().partition_columns
+    for value, size in zip(actions[f"partition.{column}"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True):
+        by_partition[value] = by_partition.get(value, 0) + (size < target_bytes)
+    return sum(count for count in by_partition.values() if count > 1)
 
 
 def _sizes(table: DeltaTable) -> pa.Table:

@@ -14,7 +14,6 @@ exclude all rows that a question asks for.  This module works around two faults 
                        object store, the program `fleet` exits without ending the interpreter (`fleet.__main__`).
 """
 
-from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -24,9 +23,7 @@ from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from fleet.lake.location import Location
 from fleet.lake.opening import open_table
-from fleet.lake.schema import SCHEMAS, STATISTICS
-
-_PARTITION: Final = "date"
+from fleet.lake.schema import STATISTICS, TABLES
 
 
 def data_set(lake: str | Location, name: str) -> FileSystemDataset:
@@ -35,9 +32,9 @@ def data_set(lake: str | Location, name: str) -> FileSystemDataset:
     Raises: Permanent if the table does not exist or cannot be opened.
     """
     table = open_table(lake, name)
-    schema = SCHEMAS[name]
+    schema = TABLES[name]
     # The Delta library derives limits for the columns of the schema that it is given, so it gets a part of the schema.
-    limited = pa.schema([schema.field(column) for column in (_PARTITION, *STATISTICS[name])])
+    limited = pa.schema([schema.field(column) for column in (schema.names[0], *STATISTICS[name])])
     files = table.to_pyarrow_dataset(filesystem=_file_system(table), schema=limited)
     return FileSystemDataset(list(files.get_fragments()), schema, files.format, files.filesystem)
 

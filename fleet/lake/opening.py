@@ -6,7 +6,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from agent.errors import Permanent
 from fleet.lake.location import Location
-from fleet.lake.schema import SCHEMAS, STATISTICS
+from fleet.lake.schema import SCHEMAS, STATISTICS, TABLES
 
 
 def open_table(lake: str | Location, name: str) -> DeltaTable:
@@ -28,21 +28,26 @@ def open_table(lake: str | Location, name: str) -> DeltaTable:
 
 
 def missing_tables(lake: str | Location) -> list[str]:
-    """Return the names of the tables that do not exist in the lake.
+    """Return the names of those tables that do not exist in the lake, of the tables to which batches are appended.
 
     Raises: Permanent if the storage cannot be read, or if its options are wrong.
     """
+    return [name for name in SCHEMAS if not has_table(lake, name)]
+
+
+def has_table(lake: str | Location, name: str) -> bool:
+    """Return whether the lake has the table `name`.  Raises: Permanent, as `missing_tables` does."""
     location = Location.of(lake)
     try:
-        return [
-            name
-            for name in SCHEMAS
-            if not DeltaTable.is_deltatable(location.table(name), storage_options=location.storage_options)
-        ]
+        # `DeltaTable.is_deltatable` would stop all threads of the process until the object store has answered.
+        DeltaTable(location.table(name), storage_options=location.storage_options)
+    except TableNotFoundError:
+        return False
     except (DeltaError, OSError) as error:
         raise Permanent(
             f"The lake {location.uri} cannot be opened ({error}). Check --lake and the options of the lake."
         ) from error
+    return True
 
 
 def open_or_create(location: Location, name: str) -> DeltaTable:
@@ -50,14 +55,14 @@ def open_or_create(location: Location, name: str) -> DeltaTable:
 
     Raises: Permanent if the table cannot be opened or created, or has other columns than this release writes.
     """
-    schema: pa.Schema = SCHEMAS[name]
+    schema: pa.Schema = TABLES[name]
     uri = location.table(name)
     try:
         table = DeltaTable.create(
             uri,
             schema,
             mode="ignore",
-            partition_by=["date"],
+            partition_by=[schema.names[0]],
             configuration={"delta.dataSkippingStatsColumns": ",".join(STATISTICS[name])},
             storage_options=location.storage_options,
         )

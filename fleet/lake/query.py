@@ -2,14 +2,14 @@
 
 DuckDB's own Delta extension is not used, because it must be downloaded at run time.
 
-Questions may use the tables `samples`, `events` and `batches` (see `fleet/lake/schema.py`) and the view
+Questions may use the tables `samples`, `events`, `batches` and `vehicles` (see `fleet/lake/schema.py`) and the view
 `samples_corrected` (see `fleet/lake/clocks.py`).  Times are in UTC.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -19,7 +19,8 @@ from agent.system.times import utc_text
 from fleet.lake.clocks import SAMPLES_CORRECTED
 from fleet.lake.data_set import data_set
 from fleet.lake.location import Location
-from fleet.lake.schema import SCHEMAS
+from fleet.lake.opening import has_table
+from fleet.lake.schema import SCHEMAS, VEHICLES
 
 QUESTIONS: Mapping[str, str] = {
     "signals": """
@@ -42,6 +43,13 @@ QUESTIONS: Mapping[str, str] = {
     "events": """
         SELECT time, vehicle, kind, fields FROM events WHERE $vehicle IS NULL OR vehicle = $vehicle
         ORDER BY time DESC, seq DESC, row DESC LIMIT $limit""",
+    "toggles": """
+        WITH counts AS (
+            SELECT time::DATE AS day, vehicle, fields->>'$.toggle' AS toggle, fields->>'$.variant' AS variant,
+                   try_cast(fields->>'$.evaluations' AS BIGINT) AS evaluations
+            FROM events WHERE kind = 'toggle_evaluations' AND ($vehicle IS NULL OR vehicle = $vehicle))
+        SELECT day, toggle, variant, sum(evaluations)::BIGINT AS evaluations, count(DISTINCT vehicle) AS vehicles
+        FROM counts GROUP BY day, toggle, variant ORDER BY day DESC, toggle, variant LIMIT $limit""",
     "batches": """
         SELECT vehicle, epoch, count(*) AS batches, min(seq) AS first, max(seq) AS last,
                max(seq) - count(DISTINCT seq) AS not_here, count(*) - count(DISTINCT seq) AS forked,
@@ -51,6 +59,9 @@ QUESTIONS: Mapping[str, str] = {
         FROM batches WHERE $vehicle IS NULL OR vehicle = $vehicle
         GROUP BY vehicle, epoch ORDER BY last_received DESC LIMIT $limit""",
 }
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,8 @@ def ask_sql(lake: str | Location, sql: str) -> Answer:
 def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
     """Return the answer to `sql` as an Arrow table.  Raises: Permanent, as `ask_sql` does."""
     data = {name: data_set(lake, name) for name in SCHEMAS}
+    # A lake of an earlier release, or of a receiver that has just started, has no table of vehicles yet.
+    data["vehicles"] = data_set(lake, "vehicles") if has_table(lake, "vehicles") else VEHICLES.empty_table()
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, dataset in data.items():
@@ -96,6 +109,12 @@ def query(lake: str | Location, sql: str, parameters: Mapping[str, object] | Non
             return relation.to_arrow_table()
         except duckdb.Error as error:
             raise Permanent(f"DuckDB could not run the query. Correct what DuckDB reports:\n{error}") from error
+
+
+def times_of(column: pa.ChunkedArray) -> list[datetime | None]:
+    """Return the times of a column in UTC.  `to_pylist` takes several times as long."""
+    values = column.cast(pa.int64()).to_pylist()
+    return [None if value is None else _EPOCH + timedelta(microseconds=value) for value in values]
 
 
 def _to_answer(table: pa.Table) -> Answer:

@@ -1,17 +1,18 @@
-"""Defines the columns of the lake's three tables.  Pure.
+"""Defines the columns of the lake's tables.  Pure.
 
     samples  one row for each value of a signal
     events   one row for each event
     batches  one row for each batch, with counts, times and clock readings
+    vehicles one row for each vehicle, for joins with the other tables
 
 Invariant: (vehicle, epoch, seq, digest, row) identifies a sample for ever, even after compaction.  `row` is the index
 of the sample in its batch, from 0.  The time cannot identify a sample, because two samples of a signal may have the
 same time.  `digest` is the digest of the sealed batch in hex digits.  Without it, batches of a forked epoch would be
 mixed (see fleet.lake.batch_key).
 
-The tables are partitioned by `date`, the UTC day on which the batch's window began.  A partition is a day, because
-retention deletes whole days and most questions ask for days.  All rows of a batch lie in one partition, even if the
-vehicle's clock was wrong.  A commit therefore never touches more partitions than it has batches.
+Samples, events and batches are partitioned by `date`, the UTC day on which the batch's window began.  A partition is a
+day, because retention deletes whole days and most questions ask for days.  All rows of a batch lie in one partition,
+even if the vehicle's clock was wrong.  A commit therefore never touches more partitions than it has batches.
 """
 
 from collections.abc import Mapping
@@ -81,10 +82,33 @@ BATCHES: Final = pa.schema(
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {"samples": SAMPLES, "events": EVENTS, "batches": BATCHES}
 """The tables in the order of appending.  `batches` is last, so a batch in it has all its samples and events."""
 
+VEHICLES: Final = pa.schema(
+    [
+        # Each receiver updates the partitions of its own share, so two receivers never rewrite the same file.
+        ("partition", pa.int32()),
+        ("vehicle", pa.string()),
+        ("brand", pa.string()),
+        ("model", pa.string()),
+        ("market", pa.string()),
+        ("model_year", pa.int32()),
+        # The version of the vehicle's software, by which a push can select vehicles, and the version of the agent.  The
+        # vehicle reports both.  They are null before the first report.
+        ("software", pa.string()),
+        ("agent", pa.string()),
+        ("revoked", pa.bool_()),
+        ("certificate_expires", TIME),
+        # When the record of the vehicle in the registry last changed.
+        ("recorded", TIME),
+    ]
+)
+TABLES: Final[Mapping[str, pa.Schema]] = {**SCHEMAS, "vehicles": VEHICLES}
+"""All tables.  The first column of each is the column by which the table is partitioned."""
+
 STATISTICS: Final[Mapping[str, tuple[str, ...]]] = {
     "samples": ("vehicle", "seq", "time"),
     "events": ("vehicle", "seq", "time"),
     "batches": ("vehicle", "seq", "start", "received"),
+    "vehicles": ("vehicle",),
 }
 """The columns whose least and greatest values the log of a table has for each file, so that readers skip files.
 

@@ -7,6 +7,7 @@ exist.  A bin that has become empty stays, because vehicles refuse a snapshot wi
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+import msgspec
 from securesystemslib.exceptions import StorageError
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Delegations, Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
@@ -34,6 +35,23 @@ def read_bin(folder: FleetFolder, name: str, version: int) -> Targets:
     try:
         return Metadata[Targets].from_file(str(file)).signed
     except (OSError, StorageError, RepositoryError) as error:
+        raise Permanent(f"{file} is missing or damaged ({error}). Please restore it from the backup.") from error
+
+
+class _Dated(msgspec.Struct):
+    expires: datetime
+
+
+class _Signed(msgspec.Struct):
+    signed: _Dated
+
+
+def _expiry(folder: FleetFolder, name: str, version: int) -> datetime:
+    """Return when a bin expires.  Only this field is parsed, because all bins together may have 100 MB."""
+    file = folder.metadata / f"{version}.{name}.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Signed).signed.expires
+    except (OSError, msgspec.DecodeError) as error:
         raise Permanent(f"{file} is missing or damaged ({error}). Please restore it from the backup.") from error
 
 
@@ -84,7 +102,15 @@ def due_bins(folder: FleetFolder, state: State, needed_until: datetime) -> list[
     names = [(file.removesuffix(".json"), entry.version) for file, entry in state.bins.versions.items()]
     if bin_signer(folder).public_key.keyid not in state.bins.delegations.keys:
         return [name for name, _ in names]
-    return [name for name, version in names if read_bin(folder, name, version).expires <= needed_until]
+    return [name for name, version in names if _expiry(folder, name, version) <= needed_until]
+
+
+def first_expiry(folder: FleetFolder, state: State) -> datetime | None:
+    """Return when the first bin expires, or None if there are no bins."""
+    entries = {} if state.bins is None else state.bins.versions
+    return min(
+        (_expiry(folder, file.removesuffix(".json"), entry.version) for file, entry in entries.items()), default=None
+    )
 
 
 def largest_bin(folder: FleetFolder, bins: Bins | None) -> dict[str, bytes]:

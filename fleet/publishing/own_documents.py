@@ -5,8 +5,8 @@ refuse.  For each vehicle, its own documents are checked together with those tha
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -28,9 +28,11 @@ from agent.formats.down.documents import (
 from agent.formats.down.own_list import LIST_BYTES, LIST_DOCUMENTS, build_list, list_path, parse_list
 from fleet.publishing import repository
 from fleet.publishing.bins import bin_of, first_bins, read_bin, renewed_bins, write_lists
+from fleet.publishing.bundle_size import bundle_bytes
+from fleet.publishing.databases import try_databases
 from fleet.publishing.large import document_of, is_large_target, stored_form
-from fleet.publishing.publish import bundle_bytes
 from fleet.publishing.repository import State, stored_name, write_target
+from fleet.publishing.targets import read_file, read_stored
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
@@ -58,7 +60,7 @@ def read_own_targets(
     target = None if found is None else read_bin(folder, *found).targets.get(list_path(vehicle))
     if target is None:
         return None, {}
-    listed = parse_list(_read(folder.targets / stored_name(target)))
+    listed = parse_list(read_stored(folder, target))
     return target, {path: TargetFile.from_dict(fields, path) for path, fields in listed.items()}
 
 
@@ -70,8 +72,11 @@ def publish_own(
     expiry_days: int = EXPIRY_DAYS,
     kinds: Sequence[Kind] = KINDS,
     progress: Progress = lambda _done, _of: None,
+    dry_run: bool = False,
 ) -> Versions:
     """Publish the documents in `changes`, which maps pseudonyms of vehicles to what changes for each.
+
+    With `dry_run`, everything but the size of the bundle is checked, and nothing is written.
 
     Raises: Permanent if a document is refused (the message names the vehicle, the file and the fault), if a vehicle is
     not enrolled, or if the repository is damaged; Transient if another publisher is at work.
@@ -89,6 +94,8 @@ def publish_own(
             except Permanent as error:
                 raise Permanent(f"Vehicle {vehicle}: {error}") from error
             progress(done, len(changes))
+        if dry_run:
+            return state.versions
         batch.store()
         bins = write_lists(folder, bins, lists, now=now)
         # Bins on the disk have no effect before a snapshot names them.
@@ -103,12 +110,12 @@ class _Shared:
 
     def __init__(self, folder: FleetFolder, state: State, kinds: Sequence[Kind]) -> None:
         self._targets = state.targets.targets
-        self.stored = {path: _read(folder.targets / stored_name(target)) for path, target in self._targets.items()}
+        self.stored = {path: read_stored(folder, target) for path, target in self._targets.items()}
         contents = {path: document_of(target, self.stored[path]) for path, target in self._targets.items()}
         self._documents = {each.path: each for each in read_documents(contents, kinds, prefix="published ")}
 
     def of(self, vehicle: Attributes) -> tuple[dict[str, Document], int]:
-        """Return the documents for `vehicle` by path, and the bytes of their packed files."""
+        """Return the documents for `vehicle` by the path of their targets, and the bytes of their packed files."""
         ours = {
             path: target
             for path, target in self._targets.items()
@@ -139,17 +146,15 @@ class _Batch:
             if targets.pop(self._by_name[kind_name].path_of(name), None) is None:
                 there = ", ".join(sorted(targets)) or "none"
                 raise Permanent(f"it has no own {kind_name} {name!r}. Its own documents: {there}.")
-        documents, packed_bytes = shared.of(record.attributes)
-        kept = {
-            path: document_of(target, _read(self._folder.targets / stored_name(target)))
-            for path, target in targets.items()
-        }
+        attributes = replace(record.attributes, software=record.software)
+        documents, packed_bytes = shared.of(attributes)
+        kept = {path: document_of(target, read_stored(self._folder, target)) for path, target in targets.items()}
         documents |= {each.path: each for each in read_documents(kept, self._kinds, prefix="published ")}
         for kind_name, file in change.files:
-            document, target = self._document(kind_name, file)
+            document, target = self._document(kind_name, file, documents.values())
             targets[target.path] = target
             documents[target.path] = document
-        check_documents(documents.values(), record.attributes, self._kinds)
+        check_documents(documents.values(), attributes, self._kinds)
         packed_bytes += sum(target.length for target in targets.values())
         content = build_list({path: target.to_dict() for path, target in targets.items()})
         if len(targets) > LIST_DOCUMENTS or len(content) > LIST_BYTES or packed_bytes > PACKED_BYTES:
@@ -164,9 +169,10 @@ class _Batch:
         for target, content in self._stored.values():
             write_target(self._folder, target, content)
 
-    def _document(self, kind_name: str, file: Path) -> tuple[Document, TargetFile]:
+    def _document(self, kind_name: str, file: Path, others: Iterable[Document]) -> tuple[Document, TargetFile]:
         if (kind_name, file) not in self._read:
-            document = read_document(self._by_name[kind_name], _read(file), str(file))
+            document = read_document(self._by_name[kind_name], read_file(file), str(file))
+            try_databases([document], others)
             stored, custom = stored_form(document.content, str(file), in_chunks=True)
             target = _target(document.path, stored, custom)
             self._stored[stored_name(target)] = target, stored
@@ -182,10 +188,3 @@ class _Batch:
 def _target(path: str, content: bytes, custom: dict[str, object]) -> TargetFile:
     fields: dict[str, object] = {"custom": custom} if custom else {}
     return TargetFile(len(content), {"sha256": hashlib.sha256(content).hexdigest()}, path, fields)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path and its permissions.") from error

@@ -1,44 +1,50 @@
 """Check documents, sign them and put them into the repository.  Vehicles fetch them from there.
 
+    draft    reads and checks everything, and finds what changes for which vehicles; it needs no key and writes nothing
+    publish  makes the draft again and signs it; it refuses if the draft is not the one that was approved
+
 Invariant: nothing is signed that a vehicle would refuse.  Before any key is read, every new document passes the
 vehicle's own parser.  All documents, new and already published, also pass the vehicle's checks together and fit into
-one bundle.  Targets that a publication does not name stay as they are.
+one bundle.  Toggles are evaluated for the enrolled vehicles that get them.  Targets that a publication does not name
+stay as they are.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets
+from tuf.api.metadata import TargetFile
 
-from agent.errors import Permanent
-from agent.formats.down.audience import EVERYONE, AudienceLists, audience_field
-from agent.formats.down.bundle import BUNDLE_BYTES, OWN_LEVEL, SHARED_LEVEL, TIMESTAMP, Versions, build_bundle
+from agent.errors import Permanent, Transient
+from agent.formats.down.audience import EVERYONE, Audience, audience_field
+from agent.formats.down.bundle import Versions
 from agent.formats.down.documents import (
     KINDS,
     Document,
     Kind,
     check_documents,
-    kind_of,
     read_document,
     read_documents,
 )
+from agent.formats.down.toggles import Toggles
 from fleet.publishing import repository
-from fleet.publishing.bins import due_bins, largest_bin, renewed_bins
-from fleet.publishing.large import document_of, is_large_target, stored_form
+from fleet.publishing.bins import due_bins, renewed_bins
+from fleet.publishing.bundle_size import bundle_bytes
+from fleet.publishing.changes import Change, changes_of
+from fleet.publishing.conflicts import another_name, refuse_conflicts
+from fleet.publishing.databases import try_databases
+from fleet.publishing.large import document_of
+from fleet.publishing.places import places_of, refuse_staged, remove_from
+from fleet.publishing.population import Population
+from fleet.publishing.targets import read_file, read_stored, target_of_document
+from fleet.publishing.toggle_answers import check_answers
 from fleet.state.folder import FleetFolder
+from fleet.state.registry import Registry
 
 EXPIRY_DAYS: Final = 90
 """Days for which a signature is valid.  After that, vehicles must assume that an attacker withholds newer versions."""
-_NAME_DIGITS: Final = 32
-"""How many hex digits of the hash replace the name of a document that is not for all vehicles."""
-_LIST_BYTES: Final = 5_000
-"""Bytes added for the list of a vehicle's own documents, compressed."""
-_SIGNATURES_BYTES: Final = 1_000
-"""Bytes added for signatures, because the size of the metadata is checked before it is signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,160 +61,169 @@ class Published:
     bundle_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Holds what a publication would sign.
+
+    `targets` are all targets from then on, by path, and `contents` are the new files among them.  `before` and
+    `after` are the targets that are published now and then, by the path that the document's own name gives.  A document
+    of a staged roll-out has two targets.  `new` are the documents that the publisher gave.  `population` has the
+    enrolled vehicles, and `changes` what changes for them; both are empty if no document changes.
+    """
+
+    state: repository.State
+    targets: Mapping[str, TargetFile]
+    contents: Mapping[str, bytes]
+    before: Mapping[str, tuple[TargetFile, ...]]
+    after: Mapping[str, tuple[TargetFile, ...]]
+    new: tuple[Document, ...]
+    bundle_bytes: int
+    population: Population
+    changes: tuple[Change, ...]
+
+    @property
+    def taken_away(self) -> tuple[Change, ...]:
+        """Return the changes that take a document away from vehicles, although its removal was not asked for."""
+        return tuple(change for change in self.changes if change.lost and not change.withdrawn)
+
+
+def draft(
+    folder: FleetFolder,
+    *,
+    files: Sequence[tuple[str, Path]] = (),
+    remove: Sequence[tuple[str, str]] = (),
+    audience: Audience = EVERYONE,
+    kinds: Sequence[Kind] = KINDS,
+    approved: Draft | None = None,
+    staged: Collection[str] = (),
+) -> Draft:
+    """Check everything that `publish` would sign with the same arguments, and return it.  Nothing is written.
+
+    What the draft `approved` has found is not found again.  `staged` are the paths of the documents that a staged
+    roll-out is publishing, which must not be named here.
+
+    Raises: Permanent, as `publish` does.
+    """
+    by_name = {kind.name: kind for kind in kinds}
+    new = read_new([(by_name[kind], file) for kind, file in files])
+    state = repository.read_state(folder.metadata)
+    before = state.targets.targets
+    stored = {path: read_stored(folder, target) for path, target in before.items()}
+    held = {path: document_of(target, stored[path]) for path, target in before.items()}
+    places = places_of(held, kinds)
+    published = {own_path: tuple(before[path] for path in paths) for own_path, paths in places.items()}
+    removed = [remove_from(places, by_name[kind_name], name) for kind_name, name in remove]
+    refuse_staged([*new, *removed], staged)
+    kept = {own_path: paths for own_path, paths in places.items() if own_path not in new}
+    check_together(
+        new,
+        {own_path: [(held[path], before[path]) for path in paths] for own_path, paths in kept.items()},
+        lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
+        kinds,
+    )
+    made = [target_of_document(document, audience, kinds) for document in new.values()]
+    added, contents = [target for target, _ in made], {target.path: file for target, file in made}
+    targets = {path: before[path] for paths in kept.values() for path in paths}
+    targets |= {target.path: target for target in added}
+    size = bundle_bytes(folder, state, targets, stored | contents, state.bins)
+    after = {own_path: published[own_path] for own_path in kept}
+    after |= {own_path: (target,) for own_path, target in zip(new, added, strict=True)}
+    changes: tuple[Change, ...] = ()
+    population = Population({}) if approved is None else approved.population
+    known: Mapping[str, TargetFile] = {} if approved is None else approved.targets
+    if targets != before or new:
+        if approved is None:
+            population = Population.of(Registry(folder.vehicles))
+        changes = changes_of(published, after, population)
+        staying = {path: held[path] for paths in kept.values() for path in paths}
+        old = read_documents(staying, kinds, prefix="published ")
+        pairs = [*zip(new.values(), added, strict=True), *((document, before[document.path]) for document in old)]
+        for document, target in pairs:
+            if isinstance(document.value, Toggles) and known.get(target.path) != target:
+                check_answers(document, population.reached(target))
+    return Draft(state, targets, contents, published, after, tuple(new.values()), size, population, changes)
+
+
 def publish(
     folder: FleetFolder,
     *,
     files: Sequence[tuple[str, Path]] = (),
     remove: Sequence[tuple[str, str]] = (),
-    audience: AudienceLists = EVERYONE,
+    audience: Audience = EVERYONE,
     expiry_days: int = EXPIRY_DAYS,
     now: datetime,
     kinds: Sequence[Kind] = KINDS,
+    approved: Draft | None = None,
+    staged: Collection[str] = (),
 ) -> Published:
     """Publish `files` for `audience`, and withdraw the documents in `remove`.
 
     `files` are pairs (name of the kind, path of a file).  `remove` are pairs (name of the kind, name of a document).
     If no document changes, only the timestamp is signed anew, and it expires after `expiry_days` days.  Targets and
     snapshot are signed anew if a document changes, or if the old targets would expire before the new timestamp.
+    `approved` is the draft that the publisher has seen, if there is one.  `staged` are the paths of the documents that
+    a staged roll-out is publishing, which must not be named here.
 
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
-    Transient if another publisher is at work.
+    Transient if another publisher is at work, or if a file or the repository has changed since the approved draft.
     """
-    by_name = {kind.name: kind for kind in kinds}
-    # New files are read before the lock is taken, so a mistake in them does not block another publisher.
-    new = _read_new([(by_name[kind], file) for kind, file in files])
     with repository.locked(folder):
-        state = repository.read_state(folder.metadata)
-        before = state.targets.targets
-        stored = {path: _read(folder.targets / repository.stored_name(target)) for path, target in before.items()}
-        published = {path: document_of(before[path], content) for path, content in stored.items()}
-        # The path under which a document is published, by the path that its own name gives.
-        places = {_own_path(path, content, kinds): path for path, content in published.items()}
-        for kind_name, name in remove:
-            _remove(places, by_name[kind_name], name)
-        kept = {own_path: published[path] for own_path, path in places.items() if own_path not in new}
-        # Documents that are published already are checked again, because older software may have checked them.
-        check_documents([*new.values(), *read_documents(kept, kinds, prefix="published ")], None, kinds)
-        added = [_target_of_document(document, audience, kinds) for document in new.values()]
-        targets = {places[own_path]: before[places[own_path]] for own_path in kept}
-        targets |= {target.path: target for target, _ in added}
-        contents = {target.path: content for target, content in added}
-        size = bundle_bytes(folder, state, targets, stored | contents, state.bins)
+        made = draft(
+            folder, files=files, remove=remove, audience=audience, kinds=kinds, approved=approved, staged=staged
+        )
+        state, targets = made.state, made.targets
+        if approved is not None and (approved.targets, approved.before) != (targets, made.before):
+            raise Transient(
+                "A file or the repository has changed since the publication was shown. Run the command again."
+            )
         # Targets that expire before this timestamp are signed again, even if they have not changed.
         needed_until = now + timedelta(days=expiry_days)
-        if targets == before and state.targets.expires > needed_until and not due_bins(folder, state, needed_until):
+        is_same = targets == state.targets.targets and state.targets.expires > needed_until
+        if is_same and not due_bins(folder, state, needed_until):
             versions = repository.refresh(folder, state, now=now, expiry_days=expiry_days)
         else:
             bins = renewed_bins(folder, state, now=now, expiry_days=expiry_days)
             versions = repository.write_version(
-                folder, state.versions, targets, contents, bins=bins, now=now, expiry_days=expiry_days
+                folder, state.versions, targets, made.contents, bins=bins, now=now, expiry_days=expiry_days
             )
-    return Published(versions, (*kept, *new), size)
+    return Published(versions, tuple(made.after), made.bundle_bytes)
 
 
-def target_of(path: str, content: bytes, audience: AudienceLists) -> tuple[TargetFile, bytes]:
-    """Return the TUF target for a document, and the file that is stored for it.
+def check_together(
+    new: Mapping[str, Document],
+    kept: Mapping[str, Sequence[tuple[bytes, TargetFile]]],
+    field: Callable[[Document, str], object],
+    kinds: Sequence[Kind] = KINDS,
+) -> None:
+    """Check the documents that vehicles will get together: `new`, and the contents of each document that is kept.
 
-    The target's `custom` field holds the audience, and describes a large document.  TUF signs this field but does not
-    interpret it.
+    `kept` has the contents of each document with their targets, by the path of its own name.  A vehicle gets one of the
+    contents of a document, so each content is checked in its turn.  Documents that are published already are checked
+    again, because older software may have checked them.  `field` returns the field `custom` that a new document will
+    have, if its hash were the given one.
 
-    Raises: Permanent if the document is too large for vehicles.
+    Raises: Permanent naming the document at fault.
     """
-    stored, custom = stored_form(content, path)
-    sha256 = hashlib.sha256(stored).hexdigest()
-    if audience:
-        custom |= audience_field(audience, sha256)
-    fields: dict[str, object] = {"custom": custom} if custom else {}
-    return TargetFile(len(stored), {"sha256": sha256}, path, fields), stored
+    for turn in range(max(map(len, kept.values()), default=1)):
+        others = {own_path: contents[min(turn, len(contents) - 1)] for own_path, contents in kept.items()}
+        published = read_documents({path: content for path, (content, _) in others.items()}, kinds, prefix="published ")
+        check_documents([*new.values(), *published], None, kinds)
+        try_databases(new.values(), published)
+        refuse_conflicts(new.values(), [(each, others[each.path][1]) for each in published], field, kinds)
 
 
-def _target_of_document(document: Document, audience: AudienceLists, kinds: Sequence[Kind]) -> tuple[TargetFile, bytes]:
-    """Do what `target_of` does.  If only some vehicles may get the document, its path hides its name."""
-    path, kind = document.path, kind_of(document.path, kinds)
-    # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
-    if audience and kind is not None and kind.name_of is not None:
-        path = kind.path_of(hashlib.sha256(document.content).hexdigest()[:_NAME_DIGITS])
-    return target_of(path, document.content, audience)
+def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
+    """Read and parse the new files, and return the documents by the paths of their own names.
 
-
-def _own_path(path: str, content: bytes, kinds: Sequence[Kind]) -> str:
-    """Return the path that the document's own name gives.  `path` is the path under which it is published."""
-    kind = kind_of(path, kinds)
-    try:
-        return path if kind is None else read_document(kind, content, path).path
-    except Permanent:
-        # A document that cannot be read keeps its path, under which it can be removed.  If it is not removed, the check
-        # of all documents reports it.
-        return path
-
-
-def _read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
-    """Read and parse the new files, and return the documents by target path."""
+    Raises: Permanent if a file cannot be read, if a document is wrong, or if two documents have the same name.
+    """
     found: dict[str, Document] = {}
     for kind, file in files:
-        document = read_document(kind, _read(file), str(file))
+        document = read_document(kind, read_file(file), str(file))
         if document.path in found:
             other = found[document.path].source
-            raise Permanent(f"{file}: {other} has the same {kind.name} name. Rename one of them, or publish only one.")
+            raise Permanent(
+                f"{file}: {other} has the same {kind.name} name. {another_name(kind)}, or publish only one."
+            )
         found[document.path] = document
     return found
-
-
-def _remove(places: dict[str, str], kind: Kind, name: str) -> None:
-    if places.pop(kind.path_of(name), None) is None:
-        there = [found for path in places if (found := kind.name_in(path)) is not None]
-        raise Permanent(
-            f"The {kind.name} {name!r} cannot be removed, because it is not published. "
-            f"Published names of this kind: {', '.join(there) or 'none'}."
-        )
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path and its permissions.") from error
-
-
-def bundle_bytes(
-    folder: FleetFolder,
-    state: repository.State,
-    targets: Mapping[str, TargetFile],
-    contents: Mapping[str, bytes],
-    bins: repository.Bins | None,
-) -> int:
-    """Return the size of the largest bundle, which a vehicle from the factory gets if all documents are for it.
-
-    `contents` are the contents of all targets, by path.  `bins` are the hash bins, of which the vehicle gets the
-    largest.  Raises: Permanent if the bundle would be too large.
-    """
-    document = Targets(version=state.targets.version + 1, targets=dict(targets))
-    snapshot = Snapshot(version=state.snapshot.version + 1, meta={"targets.json": state.snapshot.meta["targets.json"]})
-    level, more_bytes = SHARED_LEVEL, _SIGNATURES_BYTES
-    if bins is not None:
-        document.delegations = bins.delegations
-        snapshot.meta |= bins.versions
-        level, more_bytes = OWN_LEVEL, _SIGNATURES_BYTES + _LIST_BYTES
-    files = {
-        TIMESTAMP: Metadata(state.timestamp).to_bytes(),
-        "metadata/1.snapshot.json": Metadata(snapshot).to_bytes(),
-        "metadata/1.targets.json": Metadata(document).to_bytes(),
-    }
-    files |= largest_bin(folder, bins)
-    for version in range(2, state.root + 1):
-        name = f"{version}.root.json"
-        files[f"metadata/{name}"] = _read(folder.metadata / name)
-    # Large documents travel in chunks beside the bundle.
-    files |= {
-        f"targets/{repository.stored_name(target)}": contents[path]
-        for path, target in targets.items()
-        if not is_large_target(target)
-    }
-    # A vehicle that holds only the root from the factory needs the largest bundle.
-    size = len(build_bundle(files, level)) + more_bytes
-    if size > BUNDLE_BYTES:
-        raise Permanent(
-            f"A vehicle that has no documents yet would need all of them in one bundle of {size:,} bytes, but one "
-            f"message holds at most {BUNDLE_BYTES:,}. Remove some documents, or make them smaller."
-        )
-    return size

@@ -23,7 +23,7 @@ from tuf.api.metadata import Delegations, Metadata, MetaFile, Root, Snapshot, Ta
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import SIGNED_AT, Versions
-from agent.system.durable import fsync_directory, write_file
+from agent.system.durable import make_folder, write_file
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import read_ed25519
 
@@ -90,9 +90,26 @@ def read_state(metadata: Path) -> State:
         raise Permanent(
             f"The repository {metadata.parent} is missing or damaged ({error}). Please restore it from the backup."
         ) from error
+    return State(timestamp_bytes, newest_root(metadata), timestamp, snapshot, targets)
+
+
+def read_root(metadata: Path, version: int | None = None) -> Metadata[Root]:
+    """Read a version of the root in the folder `metadata`, or the newest one.
+
+    Raises: Permanent if the file is missing or damaged.
+    """
+    number = newest_root(metadata) if version is None else version
+    path = metadata / f"{number}.root.json"
+    try:
+        return Metadata[Root].from_bytes(path.read_bytes())
+    except (OSError, RepositoryError) as error:
+        raise Permanent(f"The root {path} is missing or damaged ({error}). Restore it from the backup.") from error
+
+
+def newest_root(metadata: Path) -> int:
+    """Return the newest version number of the root in the folder `metadata`, or 0."""
     roots = (path.name.split(".", 1)[0] for path in metadata.glob("*.root.json"))
-    root = max((int(version) for version in roots if version.isdecimal()), default=0)
-    return State(timestamp_bytes, root, timestamp, snapshot, targets)
+    return max((int(version) for version in roots if version.isdecimal()), default=0)
 
 
 def stored_name(target: TargetFile) -> str:
@@ -152,7 +169,7 @@ def create(folder: FleetFolder, now: datetime) -> Versions:
     for signer in roots:
         metadata.sign(signer, append=True)
     write_file(folder.metadata / "1.root.json", metadata.to_bytes(), mode=0o644)
-    return write_version(folder, Versions(root=1), {}, {}, now=now, expiry_days=DOCUMENT_DAYS)
+    return write_version(folder, Versions(root=1), {}, {}, bins=None, now=now, expiry_days=DOCUMENT_DAYS)
 
 
 def write_version(
@@ -161,7 +178,7 @@ def write_version(
     targets: Mapping[str, TargetFile],
     contents: Mapping[str, bytes],
     *,
-    bins: Bins | None = None,
+    bins: Bins | None,
     now: datetime,
     expiry_days: int,
 ) -> Versions:
@@ -196,9 +213,7 @@ def write_version(
 def write_target(folder: FleetFolder, target: TargetFile, content: bytes) -> None:
     """Store the content of a target durably."""
     file = folder.targets / stored_name(target)
-    if not file.parent.exists():
-        file.parent.mkdir(mode=0o700)
-        fsync_directory(folder.targets)
+    make_folder(file.parent)
     write_file(file, content, mode=0o644)
 
 

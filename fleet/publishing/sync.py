@@ -11,6 +11,7 @@ A vehicle gets no document that is for other vehicles, and no answer names anoth
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -56,9 +57,9 @@ class Bundles:
         Raises: Untrusted if the vehicle is not enrolled, or revoked; Permanent if the repository is missing or damaged,
         or if the bundle is too large to send.
         """
-        attributes = self._attributes(request.vehicle)
+        vehicle = self._attributes(request.vehicle, request.software)
         state = self._current_state()
-        names = tuple(_missing(state, request, attributes))
+        names = tuple(_missing(state, request, vehicle))
         own = tuple(self._missing_own(state, request))
         if own:
             # Such a bundle is for one vehicle only, so it is not kept.
@@ -86,7 +87,7 @@ class Bundles:
         A chunk that does not exist, or that is not for this vehicle, is left out: the vehicle asks for a document that
         is not published any more, and will learn so from the next bundle.  Raises: as `answer`.
         """
-        attributes = self._attributes(request.vehicle)
+        vehicle = self._attributes(request.vehicle)
         state = self._current_state()
         large = self._large_targets(state)
         own: dict[str, TargetFile] | None = None
@@ -98,18 +99,22 @@ class Bundles:
                     _, listed = read_own_targets(self._folder, state, request.vehicle)
                     own = {target.hashes["sha256"]: target for target in listed.values()}
                 target = own.get(name.sha256)
-            if target is not None and matches(target.custom, name.sha256, attributes):
+            if target is not None and matches(target.custom, name.sha256, vehicle):
                 content = read_chunk(self._folder.targets / stored_name(target), name.index)
                 if content:
                     payloads.append(build_chunk(name, content))
         return payloads
 
-    def _attributes(self, vehicle: str) -> Attributes:
+    def _attributes(self, vehicle: str, software: str = "") -> Attributes:
+        """Return the attributes of `vehicle`, which reports that it runs `software`."""
         record = self._registry.read(vehicle)
         if record is None or record.revoked:
             found = "not enrolled" if record is None else "revoked"
             raise Untrusted(f"The vehicle {vehicle} is {found}, so it gets no documents.")
-        return record.attributes
+        # Documents may be for certain software, and only the vehicle knows which software it runs now.
+        if software not in ("", record.software):
+            self._registry.note_software(vehicle, software)
+        return replace(record.attributes, software=software or record.software)
 
     def _large_targets(self, state: State) -> dict[str, TargetFile]:
         """Return the targets of all large documents by their SHA-256.  They are collected once for each `state`."""

@@ -12,7 +12,7 @@ There are two kinds of rejection:
             are a missing enrolment, a damaged record, a wrong key, and a receiver that needs an update.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,9 +26,11 @@ from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, digest_of, read_header, unseal, unseal_unverified
 from fleet.lake.opened_batch import OpenedBatch, check_times
 from fleet.lake.rows import BatchRows, rows_of
-from fleet.state.registry import VehicleRecord
+from fleet.state.vehicle_record import VehicleRecord
 
-FindVehicle = Callable[[str], tuple[VehicleRecord, ec.EllipticCurvePublicKey] | None]
+FindVehicle = Callable[[str], tuple[VehicleRecord, Sequence[ec.EllipticCurvePublicKey]] | None]
+FindKey = Callable[[str], RecipientPrivateKey]
+"""A function that finds the fleet's private key by its id, or raises Untrusted."""
 FindCatalogue = Callable[[str, bytes], Catalogue | None]
 """A function that finds a catalogue by vehicle and digest, or returns None."""
 
@@ -77,7 +79,7 @@ def judge(
     topic: str,
     payload: bytes,
     find_vehicle: FindVehicle,
-    private: RecipientPrivateKey,
+    find_key: FindKey,
     find_catalogue: FindCatalogue,
     *,
     received_at_us: int,
@@ -96,8 +98,8 @@ def judge(
         header = claimed
         if (header.lane, partition_of(header.vehicle)) != (sender.lane, sender.partition):
             raise Untrusted(f"The topic {topic} has another lane or partition than the batch.")
-        device_key = _key_of(header.vehicle, find_vehicle)
-        return open_batch(payload, device_key, private, find_catalogue, received_at_us=received_at_us)
+        device_keys = _keys_of(header.vehicle, find_vehicle)
+        return open_batch(payload, device_keys, find_key, find_catalogue, received_at_us=received_at_us)
     except Untrusted as error:
         return Rejection(str(error), header, isinstance(error, Hopeless))
     except UnknownCatalogue as error:
@@ -108,29 +110,30 @@ def judge(
 
 def open_batch(
     payload: bytes,
-    device_key: ec.EllipticCurvePublicKey,
-    private: RecipientPrivateKey,
+    device_keys: Sequence[ec.EllipticCurvePublicKey],
+    find_key: FindKey,
     find_catalogue: FindCatalogue,
     *,
     received_at_us: int,
 ) -> Accepted:
-    """Open an envelope, which must be signed with `device_key`.
+    """Open an envelope, which must be signed with one of `device_keys`.
 
-    Raises: Hopeless if `device_key` signed the envelope, but its content is invalid; UnknownCatalogue if the receiver
-    lacks the catalogue that the batch refers to; Untrusted for other faults, for example if another key signed it.
+    Raises: Hopeless if one of `device_keys` signed the envelope, but its content is invalid; UnknownCatalogue if the
+    receiver lacks the catalogue that the batch refers to; Untrusted for other faults, for example if another key signed
+    it.
     """
-    return _opened(payload, *unseal(payload, private, device_key), find_catalogue, received_at_us)
+    private = find_key(read_header(payload).key_id)
+    return _opened(payload, *unseal(payload, private, *device_keys), find_catalogue, received_at_us)
 
 
-def reopen_batch(
-    payload: bytes, private: RecipientPrivateKey, find_catalogue: FindCatalogue, *, received_at_us: int
-) -> BatchRows:
+def reopen_batch(payload: bytes, find_key: FindKey, find_catalogue: FindCatalogue, *, received_at_us: int) -> BatchRows:
     """Return the rows of a batch that `open_batch` accepted before a crash.
 
     The signature is not verified again.  Verifying it needs the vehicle's record, which may be damaged by now.
 
     Raises: Hopeless, UnknownCatalogue or Untrusted, as `open_batch` does.
     """
+    private = find_key(read_header(payload).key_id)
     return _opened(payload, *unseal_unverified(payload, private), find_catalogue, received_at_us).rows
 
 
@@ -164,8 +167,8 @@ def _opened(
     return Accepted(header, rows, used[0] if used else None, carried)
 
 
-def _key_of(vehicle: str, find: FindVehicle) -> ec.EllipticCurvePublicKey:
-    """Return the vehicle's public device key.
+def _keys_of(vehicle: str, find: FindVehicle) -> Sequence[ec.EllipticCurvePublicKey]:
+    """Return the public device keys that may have signed the vehicle's batches, the present one first.
 
     Raises: Untrusted if the vehicle is not enrolled or is revoked, or if its record is damaged.
     """
@@ -176,7 +179,7 @@ def _key_of(vehicle: str, find: FindVehicle) -> ec.EllipticCurvePublicKey:
         raise Untrusted(f"The key of vehicle {vehicle} cannot be read. {error}") from error
     if found is None:
         raise Untrusted(f"Vehicle {vehicle} is not enrolled in this fleet.")
-    record, device_key = found
+    record, device_keys = found
     if record.revoked:
         raise Untrusted(f"Vehicle {vehicle} is revoked.")
-    return device_key
+    return device_keys

@@ -7,16 +7,16 @@ import structlog
 from agent.errors import Untrusted
 from agent.formats import topics
 from agent.formats.up.catalogue import UnknownCatalogue
-from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import read_header
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows
 from fleet.lake.schema import SCHEMAS
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.inbox import Inbox
-from fleet.receiving.intake import reopen_batch
+from fleet.receiving.intake import FindKey, reopen_batch
 from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import Commit, SealedBatch
 from fleet.receiving.rejections import Rejections
@@ -32,16 +32,19 @@ class Landing:
     def __init__(
         self,
         lake: Lake,
-        private: RecipientPrivateKey,
+        find_key: FindKey,
         catalogues: Catalogues,
         rejections: Rejections,
         totals: Totals,
+        *,
+        reports: AgentReports,
     ) -> None:
         self._lake = lake
-        self._private = private
+        self._find_key = find_key
         self._catalogues = catalogues
         self._rejections = rejections
         self._totals = totals
+        self._reports = reports
 
     def complete(self, inbox: Inbox, commit: Commit, batches: Mapping[BatchKey, BatchRows]) -> None:
         """Append the rows of a commit to each table, and finish the commit.
@@ -64,6 +67,7 @@ class Landing:
                 claims = newest
             else:
                 inbox.finish(commit.number, tables)
+                self._reports.note(batches.values())
                 return
 
     def recover(self, inbox: Inbox) -> None:
@@ -98,11 +102,13 @@ class Landing:
     def _reopen(self, batch: SealedBatch) -> BatchRows | None:
         """Open a batch that was accepted before a crash.  If that fails, quarantine the batch and return None.
 
-        Opening can fail if the fleet's key was replaced, or if the catalogue is damaged on the disk.  The vehicle still
+        Opening can fail if the fleet's key is missing, or if the catalogue is damaged on the disk.  The vehicle still
         has the batch, because it was not acknowledged.
         """
         try:
-            return reopen_batch(batch.sealed, self._private, self._catalogues.find, received_at_us=batch.received_at_us)
+            return reopen_batch(
+                batch.sealed, self._find_key, self._catalogues.find, received_at_us=batch.received_at_us
+            )
         except (Untrusted, UnknownCatalogue) as error:
             topic = _topic_of(batch)
             reason = str(error)

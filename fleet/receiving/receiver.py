@@ -1,10 +1,13 @@
 """The receiver: takes messages from the broker, and passes them to the store through bounded queues.
 
-Three tasks run together:
+Six tasks run together:
 
     link      keeps a connection to the broker, and puts arriving messages into the queues
     pipeline  collects a group of batches, stores it (fleet.receiving.store), and sends the acknowledgements
     answers   answers vehicles that ask for updates (fleet.publishing.sync)
+    freshness signs the timestamp of pushes anew before it expires (fleet.publishing.freshness)
+    renewals  answers vehicles that ask for a new certificate (fleet.admin.renewal)
+    roster    keeps the lake's table of vehicles up to date (fleet.receiving.roster)
 
 Invariant: between broker and store, messages are dropped only if a vehicle sends more than its share
 (fleet.receiving.fair_queue).  If the whole queue is full, the link takes no more messages, and MQTT's Receive Maximum
@@ -18,21 +21,26 @@ import functools
 import random
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Final, TypeVar
 
 import structlog
 
-from agent.errors import Permanent, Transient, ungrouped
+from agent.errors import Permanent, Transient, Untrusted, ungrouped
 from agent.formats import topics
+from agent.formats.renewal import is_request
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.session import Backoff, Event, Session
+from fleet.admin.renewal import Renewals
 from fleet.publishing import sync
+from fleet.publishing.freshness import keep_fresh
 from fleet.publishing.sync import Bundles
 from fleet.receiving.allowance import Allowance
 from fleet.receiving.fair_queue import FairQueue
 from fleet.receiving.message import Message
 from fleet.receiving.requests import Requests
+from fleet.receiving.roster import Roster
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
@@ -41,6 +49,12 @@ T = TypeVar("T")
 
 # Broker and lake are near, so the receiver retries more often than a vehicle does.
 RETRY: Final = Backoff(floor_s=0.2, base_s=0.5, cap_s=10.0, stable_s=5.0)
+
+FRESH_S: Final = 3_600.0
+"""The interval at which the receiver looks whether the timestamp of pushes must be signed anew."""
+
+ROSTER_S: Final = 10.0
+"""The pause between two looks at the registry.  A look costs one `stat` while nothing has changed."""
 
 _log = structlog.get_logger()
 
@@ -51,7 +65,7 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
     return Endpoint(
         host=host,
         port=port,
-        ca_file=fleet.ca_certificate,
+        ca_file=fleet.authorities,
         cert_file=fleet.receiver_certificate,
         key_file=fleet.receiver_key,
         client_id=f"receiver-{share}-{token_hex(4)}",
@@ -61,13 +75,16 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
 class Receiver:
     """Receives the batches of `share` from the broker at `endpoint`, and stores them in `store`."""
 
-    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store) -> None:
+    def __init__(self, fleet: FleetFolder, endpoint: Endpoint, share: Share, store: Store, roster: Roster) -> None:
         self._fleet = fleet
         self._endpoint = endpoint
         self._share = share
         self._store = store
+        self._roster = roster
         self._batches = FairQueue(store.costs)
         self._requests = Requests()
+        self._renewal_requests = Requests()
+        self._renewals = Renewals(fleet)
         self._bundles = Bundles(fleet)
         # A vehicle that sends far too much is named once a minute.
         self._warnings = Allowance(1, 1 / 60)
@@ -87,8 +104,11 @@ class Receiver:
                 helpers = [
                     tasks.create_task(self._link(), name="link"),
                     tasks.create_task(self._answer_requests(), name="answers"),
+                    tasks.create_task(self._renew_certificates(), name="renewals"),
+                    tasks.create_task(self._stay_fresh(), name="freshness"),
+                    tasks.create_task(self._keep_roster(), name="roster"),
                 ]
-                # The receiver ends when the pipeline ends.  The other two tasks never end by themselves.
+                # The receiver ends when the pipeline ends.  The other tasks never end by themselves.
                 await self._pipeline(stop)
                 for task in helpers:
                     task.cancel()
@@ -119,7 +139,8 @@ class Receiver:
 
     async def _route(self, message: Message) -> None:
         if message.topic.startswith((f"{topics.ROOT}/sync/", f"{topics.ROOT}/fetch/")):
-            taken = self._requests.put(message)
+            queue = self._renewal_requests if is_request(message.payload) else self._requests
+            taken = queue.put(message)
         else:
             # If the whole queue is full, `put` waits, and the link takes no more messages meanwhile.
             taken = await self._batches.put(message)
@@ -208,3 +229,64 @@ class Receiver:
             except Permanent as error:
                 # A damaged repository, for example one that is being restored, must not stop telemetry.
                 _log.error("sync_failed", topic=request.topic, reason=str(error))
+
+    async def _renew_certificates(self) -> None:
+        while True:
+            request = await self._renewal_requests.take()
+            connection, vehicle, now = self._connection, request.vehicle, datetime.now(UTC)
+            if connection is None:
+                continue
+            try:
+                answer = await asyncio.to_thread(self._renewals.answer, vehicle, request.payload, now)
+                if answer is not None:
+                    await connection.publish(topics.push(vehicle), answer)
+            except Transient:
+                continue
+            except (Untrusted, OSError) as error:
+                _log.warning("renewal_refused", vehicle=vehicle[:60], reason=str(error))
+            except Permanent as error:
+                _log.error("renewal_failed", vehicle=vehicle[:60], reason=str(error))
+            else:
+                _log.info("certificate_sent" if answer else "certificate_awaits_signature", vehicle=vehicle)
+
+    # ---------------------------------------------------------------- freshness
+
+    async def _stay_fresh(self) -> None:
+        while True:
+            now = datetime.now(UTC)
+            try:
+                found = await asyncio.to_thread(keep_fresh, self._fleet, now)
+            except Transient:
+                pass  # A publisher is at work, and signs the timestamp itself.
+            except (Permanent, OSError) as error:
+                # Telemetry goes on.  Vehicles accept pushes until the timestamp expires.
+                _log.error("pushes_not_kept_fresh", reason=str(error), remedy="run `fleet publish` where the keys are")
+            else:
+                if found.signed:
+                    _log.info("timestamp_signed", expires=f"{found.expires:%Y-%m-%d}")
+                if found.is_urgent(now):
+                    _log.error(
+                        "pushes_expire",
+                        file=found.file,
+                        expires=f"{found.expires:%Y-%m-%d}",
+                        remedy="run `fleet publish`, or sign a new root (docs/keys.md)",
+                    )
+            await asyncio.sleep(FRESH_S)
+
+    # ---------------------------------------------------------------- roster
+
+    async def _keep_roster(self) -> None:
+        failing = False
+        while True:
+            try:
+                rows = await asyncio.to_thread(self._roster.update)
+            except (Transient, Permanent) as error:
+                # The table of vehicles serves questions only, so telemetry goes on without it.
+                if not failing:
+                    _log.error("vehicles_not_updated", reason=str(error))
+                failing = True
+            else:
+                failing = False
+                if rows:
+                    _log.info("vehicles_updated", vehicles=rows)
+            await asyncio.sleep(ROSTER_S)

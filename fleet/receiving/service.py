@@ -13,12 +13,14 @@ from fleet.receiving.inbox import Inbox
 from fleet.receiving.quarantine import Quarantine
 from fleet.receiving.receiver import RETRY, Receiver, endpoint_of
 from fleet.receiving.reconcile import open_lake, reconcile
+from fleet.receiving.roster import Roster
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.receiving.totals import Totals
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_ed25519, read_recipient
+from fleet.state.keys import read_ed25519
 from fleet.state.registry import Registry
+from fleet.state.sealing_keys import SealingKeys
 
 _log = structlog.get_logger()
 
@@ -41,13 +43,19 @@ def receive(
     a signal comes while the lake or the disk refuses.  Batches in the inbox then reach the lake after the next start.
     """
     store = _open_when_the_disk_allows(fleet, share, lake, accept_lake)
-    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store)
+    roster = Roster(Registry(fleet.vehicles), lake or own_lake(fleet), share, store.reports)
+    receiver = Receiver(fleet, endpoint_of(fleet, host, port, share), share, store, roster)
     try:
         asyncio.run(_run_until_signalled(receiver))
     finally:
         # The store may be closed now, because asyncio.run has waited for the threads that use it.
         store.close()
     return store.totals
+
+
+def own_lake(fleet: FleetFolder) -> Location:
+    """Return the location of the lake in the fleet folder."""
+    return Location(str(fleet.lake.resolve()))
 
 
 def open_store(
@@ -61,18 +69,18 @@ def open_store(
     one of the inbox and is not accepted; Transient if the disk or the lake refuses.
     """
     fleet.require()
-    private = read_recipient(fleet)
+    sealing_keys = SealingKeys(fleet)
     acks_key = read_ed25519(fleet.key("acks"))
     inbox = Inbox.open(fleet.inbox, share=str(share))
     try:
-        lake = open_lake(location or Location(str(fleet.lake.resolve())), inbox, accept=accept_lake)
+        lake = open_lake(location or own_lake(fleet), inbox, accept=accept_lake)
         missing = reconcile(inbox, lake)
         store = Store(
             inbox=inbox,
             lake=lake,
             quarantine=Quarantine(fleet.quarantine),
             registry=Registry(fleet.vehicles),
-            private=private,
+            find_key=sealing_keys.find,
             acks_key=acks_key,
         )
     except BaseException:

@@ -20,19 +20,19 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.formats.up.recipient import RecipientPrivateKey
 from agent.formats.up.seal import Header, digest_of
 from fleet.lake.batch_key import BatchKey
 from fleet.lake.claims import Fenced
 from fleet.lake.rows import BatchRows, day_of
 from fleet.lake.tables import Lake
+from fleet.receiving.agent_reports import AgentReports
 from fleet.receiving.answers import Answers
 from fleet.receiving.catalogues import Catalogues
 from fleet.receiving.costs import Costs
 from fleet.receiving.days import Days
 from fleet.receiving.forks import Forks
 from fleet.receiving.inbox import Inbox
-from fleet.receiving.intake import Accepted, Rejection, Waiting, judge
+from fleet.receiving.intake import Accepted, FindKey, Rejection, Waiting, judge
 from fleet.receiving.landing import Landing
 from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import Commit, SealedBatch
@@ -78,11 +78,12 @@ class Store:
         lake: Lake,
         quarantine: Quarantine,
         registry: Registry,
-        private: RecipientPrivateKey,
+        find_key: FindKey,
         acks_key: Ed25519PrivateKey,
     ) -> None:
         self.totals = Totals()
         self.costs = Costs()
+        self.reports = AgentReports()
         self._days = Days()
         self._forks = Forks()
         self._inbox = inbox
@@ -90,8 +91,8 @@ class Store:
         self._lake = lake
         self._rejections = Rejections(quarantine)
         self._registry = registry
-        self._private = private
-        self._landing = Landing(lake, private, self._catalogues, self._rejections, self.totals)
+        self._find_key = find_key
+        self._landing = Landing(lake, find_key, self._catalogues, self._rejections, self.totals, reports=self.reports)
         self._acks_key = acks_key
         self._to_land: tuple[Commit, dict[BatchKey, BatchRows]] | None = None
         self._answers = Answers()
@@ -182,7 +183,7 @@ class Store:
                     message.topic,
                     message.payload,
                     self._registry.find,
-                    self._private,
+                    self._find_key,
                     self._catalogues.find,
                     received_at_us=now_us,
                 )

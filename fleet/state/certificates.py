@@ -10,11 +10,11 @@ usage differs between servers and clients, so a client's certificate cannot be u
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -113,6 +113,42 @@ def issue_server(
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
+
+
+def create_revocation_list(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    revoked: Mapping[int, datetime],
+    *,
+    now: datetime,
+    number: int,
+) -> x509.CertificateRevocationList:
+    """Return the authority's revocation list; `revoked` maps serial numbers to the time of their revocation.
+
+    `number` must grow from list to list.
+    """
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.subject)
+        .last_update(now - CLOCK_SKEW)
+        # A broker refuses every client once its list has expired, so a list lives as long as its authority.
+        .next_update(authority.not_valid_after_utc)
+        .add_extension(x509.CRLNumber(number), critical=False)
+    )
+    for serial, since in sorted(revoked.items()):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(authority_key, hashes.SHA256())
+
+
+def pem_of(certificate: x509.Certificate) -> str:
+    """Return the certificate in PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the first 16 hex digits of the certificate's SHA-256, as a short name for people."""
+    return certificate.fingerprint(hashes.SHA256()).hex()[:16]
 
 
 def _leaf(

@@ -35,6 +35,10 @@ class FleetFolder:
         """Return the JSON file of the HPKE private key.  Only this key opens telemetry."""
         return self.keys / "hpke.json"
 
+    def sealing_key(self, key_id: str) -> Path:
+        """Return the JSON file of the HPKE private key with this id.  Each key after the first rotation has one."""
+        return self.keys / f"hpke-{key_id}.json"
+
     @property
     def ca_certificate(self) -> Path:
         """Return the file of the authority's certificate, which is public."""
@@ -51,9 +55,19 @@ class FleetFolder:
         return self.root / "repository" / "targets"
 
     @property
+    def rollouts(self) -> Path:
+        """Return the folder of the staged roll-outs (`fleet.rollout.book`).  It is made by the first roll-out."""
+        return self.root / "rollouts"
+
+    @property
     def vehicles(self) -> Path:
         """Return the folder of the registry, which has one JSON file for each vehicle."""
         return self.root / "vehicles"
+
+    @property
+    def renewals(self) -> Path:
+        """Return the folder of vehicles' requests for certificates that wait for the authority's signature."""
+        return self.root / "renewals"
 
     @property
     def broker(self) -> Path:
@@ -76,6 +90,27 @@ class FleetFolder:
         return self.broker / "mosquitto.acl"
 
     @property
+    def authorities(self) -> Path:
+        """Return the file of the authorities' certificates that broker and receiver accept.
+
+        The issuing authority comes first.  There is a second one only while the authority is being rotated.
+        """
+        return self.broker / "authorities.crt.pem"
+
+    @property
+    def revocation_list(self) -> Path:
+        """Return the file of the broker's revocation lists (CRL), one of each accepted authority."""
+        return self.broker / "revoked.crl.pem"
+
+    @property
+    def accepted_receivers(self) -> Path:
+        """Return the file of the receivers' certificates that the broker accepts at the port for the fleet's programs.
+
+        The certificate in use is among them.  There is a second one only while the certificate is being renewed.
+        """
+        return self.broker / "receivers.crt.pem"
+
+    @property
     def receiver(self) -> Path:
         """Return the folder of the receiver's TLS key and certificate, its inbox and its quarantine."""
         return self.root / "receiver"
@@ -89,6 +124,11 @@ class FleetFolder:
     def receiver_certificate(self) -> Path:
         """Return the file of the receiver's TLS client certificate, self-signed with the common name `receiver`."""
         return self.receiver / "client.crt.pem"
+
+    @property
+    def next_receiver_certificate(self) -> Path:
+        """Return the file of the receiver's next certificate, which exists only while the certificate is renewed."""
+        return self.receiver / "next.crt.pem"
 
     @property
     def inbox(self) -> Path:

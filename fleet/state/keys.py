@@ -6,7 +6,9 @@ files of mode 0600.  The mode of the folder protects the private keys as well.  
 (`fleet init --help`).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -16,6 +18,8 @@ from agent.errors import Permanent
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.system.durable import write_file
 from fleet.state.folder import FleetFolder
+
+_CRL_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 
 
 def create_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
@@ -49,6 +53,31 @@ def write_certificate(path: Path, certificate: x509.Certificate) -> None:
     write_file(path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
+def write_certificates(path: Path, certificates: Iterable[x509.Certificate]) -> None:
+    """Store `certificates` durably at `path` in PEM, one after the other, with mode 0644."""
+    pem = b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
+    write_file(path, pem, mode=0o644)
+
+
+def write_revocation_lists(path: Path, lists: Iterable[x509.CertificateRevocationList]) -> None:
+    """Store revocation lists durably at `path` in PEM, one after the other, with mode 0644."""
+    write_file(path, b"".join(each.public_bytes(serialization.Encoding.PEM) for each in lists), mode=0o644)
+
+
+def read_revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
+    """Read the revocation lists at `path`.  Raises: Permanent if the file is missing or damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Permanent(
+            f"The revocation lists {path} cannot be read ({error.strerror}). Restore the file from the fleet's backup."
+        ) from error
+    try:
+        return [x509.load_pem_x509_crl(_CRL_BEGIN + part) for part in content.split(_CRL_BEGIN)[1:]]
+    except ValueError as error:
+        raise Permanent(f"{path} has no revocation lists in PEM. Restore the file from the fleet's backup.") from error
+
+
 def read_ed25519(path: Path) -> ed25519.Ed25519PrivateKey:
     """Read the Ed25519 private key at `path`.  Raises: Permanent if the file is missing or holds something else."""
     key = _read_private(path)
@@ -77,14 +106,30 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise Permanent(f"{path} is not a certificate in PEM. Restore the file from the fleet's backup.") from error
 
 
-def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
-    """Read the HPKE private key of `fleet`.  Raises: Permanent if the file is missing or damaged."""
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """Read one or more certificates at `path`.  Raises: Permanent if the file is missing or damaged."""
     try:
-        return RecipientPrivateKey.from_json(fleet.hpke_private.read_bytes(), str(fleet.hpke_private))
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
         raise Permanent(
-            f"The HPKE private key {fleet.hpke_private} cannot be read ({error.strerror}). "
-            "Restore the file from the fleet's backup."
+            f"The certificates {path} cannot be read ({error.strerror}). Restore the file from the fleet's backup."
+        ) from error
+    except ValueError as error:
+        raise Permanent(f"{path} has no certificates in PEM. Restore the file from the fleet's backup.") from error
+
+
+def read_recipient(fleet: FleetFolder) -> RecipientPrivateKey:
+    """Read the HPKE private key in use.  Raises: Permanent if the file is missing or damaged."""
+    return read_sealing_key(fleet.hpke_private)
+
+
+def read_sealing_key(path: Path) -> RecipientPrivateKey:
+    """Read the HPKE private key at `path`.  Raises: Permanent if the file is missing or damaged."""
+    try:
+        return RecipientPrivateKey.from_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise Permanent(
+            f"The HPKE private key {path} cannot be read ({error.strerror}). Restore the file from the fleet's backup."
         ) from error
 
 

@@ -20,7 +20,7 @@ from agent.sources.log_readers import ZstdStream
 from can_dbc.buses import file_and_bus
 from can_dbc.frames import EXTENDED
 from lab.demo.log_count import Count, count_frames
-from lab.demo.oracle import Frame, read_log
+from lab.demo.oracle import Frame, read_log, require_cantools
 from simulator.frames import BODY_DBC, POWERTRAIN_DBC, frames
 
 VEHICLE_S: Final = 150.0
@@ -93,6 +93,8 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
     for file in (log, *(file_and_bus(file)[0] for _, file in databases)):
         if not file.is_file():
             raise Permanent(f"{file}: There is no such file. Check --log and --dbc.")
+    # cantools is asked before the drive, which takes minutes.
+    require_cantools((file for _, file in databases), match)
     plain = _unpacked(log, folder)
     count = count_frames(plain)
     # A dict keeps the buses in the order of their first frames.

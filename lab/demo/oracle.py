@@ -90,6 +90,11 @@ def _ns(t_s: float) -> int:
     return round(t_s * 1e6) * 1000
 
 
+def require_cantools(files: Iterable[Path], match: str) -> None:
+    """Check that cantools reads the databases `files`.  Raises: Permanent that names the file."""
+    _Bus(files, match)
+
+
 class _Bus:
     """Finds the database's message for each frame of one bus.
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.link.endpoint import Endpoint
 from fleet.admin.enrol import Issuer, Model
 from fleet.state.folder import FleetFolder
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 MODEL: Final = Model("Simulation", "Virtual", "none", 2026)
 DAYS: Final = 2

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record, Store
+from agent.pushes.store import Store
 from agent.pushes.trial import Slots
 from can_dbc.frames import EXTENDED, FD, FrameBlock
 from fleet.state.folder import FleetFolder
@@ -94,10 +95,10 @@ class Car(Vehicle):
         car.write()
         return car
 
-    def put_in_force(self, documents: Mapping[str, bytes]) -> None:
-        """Store a release of the fleet as the last known good one, as after its trial."""
+    def put_in_force(self, documents: Mapping[str, bytes], *, signed_s: int = 0) -> None:
+        """Store a release of the fleet, signed at `signed_s`, as the last known good one, as after its trial."""
         store = Store.open(self.state / "pushes")
-        store.commit(Record(slots=Slots(current=store.add_release(Release(7, documents)))))
+        store.commit(Record(slots=Slots(current=store.add_release(Release(7, documents))), time_s=signed_s))
 
     def start(self, verb: str = "run", *more: str, environment: Mapping[str, str] | None = None) -> Agent:
         """Start `headunit-agent VERB`, with a log of its own."""

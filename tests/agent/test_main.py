@@ -18,7 +18,7 @@ from fleet.__main__ import main as fleet_main
 from tests.agent.car import DATABASES, ROOT, campaign, command, drive, write_log
 from tests.agent.expected import count_samples
 
-COMMANDS = ("run", "check", "status", "decode", "replay", "version")
+COMMANDS = ("run", "check", "status", "decode", "replay", "estimate", "version")
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -41,7 +41,7 @@ def test_the_last_message_of_a_file_wins_and_the_first_file_of_a_bus():
     plan = compile_plan([one, two])
     assert [m.name for m in plan.messages] == ["New", "Other"]
     assert plan.notes == (
-        "Old: the message is ignored, because New matches the same frames; remove one of them",
+        "Old: the message is ignored, because New, a later one, matches the same frames; remove one of them",
         "Late: the message is ignored, because New of an earlier database matches the same frames; "
         "to use this message, list its database first",
     )

@@ -6,9 +6,11 @@ were acknowledged and deleted, and are gone for good.
 At the end of each chapter the vehicle has delivered or reported all of its log.  What a restored vehicle delivers of
 earlier chapters comes on top: a window that was reported as lost, or checkpoints of a window that was delivered as a
 whole.  These batches are *repeated*.  Their samples must be right, and the ledger must list them as `twice` if their
-window is here.  The comparison of all samples leaves them out.
+window is here.  The comparison of all samples leaves them out.  If the restored vehicle loses such samples, it reports
+a loss of samples that were accounted for already.  The sum of losses leaves these reports out.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -89,12 +91,27 @@ def join(lakes: Sequence[Path], vehicle: str, into: Path) -> Path:
     return into
 
 
-def leave_out(lake: Path, vehicle: str, left_out: Collection[str], into: Path) -> Path:
-    """Write a lake without the batches whose digests are `left_out`.  Their events stay, which may report losses."""
+def leave_out(lake: Path, vehicle: str, left_out: Collection[str], put_back: Sequence[PutBack], into: Path) -> Path:
+    """Write a lake without the batches whose digests are `left_out`, and without losses that came on top.
+
+    The other events of these batches stay, because they may report further losses.
+    """
     for name in SCHEMAS:
         rows = _rows(lake, name, vehicle)
-        _write(into / name, rows if name == "events" else _without(rows, left_out))
+        if name == "events":
+            kept = [not any(_on_top(row, each) for each in put_back) for row in rows.to_pylist()]
+            _write(into / name, rows.filter(pa.array(kept, pa.bool_())))
+        else:
+            _write(into / name, _without(rows, left_out))
     return into
+
+
+def _on_top(event: dict[str, Any], put_back: PutBack) -> bool:
+    """Return whether an event reports, after a disk was put back, a loss of samples of an earlier chapter."""
+    if event["kind"] != "loss" or event["digest"] in put_back.digests:
+        return False
+    last_t_us = json.loads(event["fields"]).get("last_t_us")
+    return last_t_us is not None and last_t_us < put_back.at_us
 
 
 def repeated(lake: Path, vehicle: str, put_back: Iterable[PutBack]) -> set[str]:

@@ -21,6 +21,7 @@ from tests.faults.restored import (
     twice,
 )
 from tests.faults.schedule import Restored
+from tests.faults.verdict import Ledger
 from tests.fleet.lake.test_ledger import VEHICLE, batch, fill, told
 from tests.fleet.vehicles import EPOCH, T0_US
 
@@ -63,8 +64,20 @@ def test_batches_are_repeated_if_they_are_older_than_the_restored_disk_and_new_t
     put_back = PutBack(Restored.VEHICLE, LATER_US, digests([early], VEHICLE))
     again = repeated(last, VEHICLE, [put_back])
     assert again == {checkpoint(2).digest.hex()}
-    once = leave_out(last, VEHICLE, again, tmp_path / "once")
+    once = leave_out(last, VEHICLE, again, [put_back], tmp_path / "once")
     assert numbers(once) == {(VEHICLE, EPOCH, 1), (VEHICLE, EPOCH, 200)}
+
+
+def test_a_loss_of_samples_that_were_accounted_for_before_the_disk_was_put_back_counts_once(tmp_path: Path) -> None:
+    def lost(samples: int, last_t_us: int) -> Loss:
+        return Loss(Reason.EVICTED_QUOTA, Lane.LIVE, samples=samples, first_t_us=T0_US, last_t_us=last_t_us)
+
+    early = lake(tmp_path, "early", batch(1, told(lost(20, T0_US + 5))))
+    again, new = told(lost(13, T0_US + 3)), told(lost(7, LATER_US + 5))
+    last = lake(tmp_path, "last", batch(1, told(lost(20, T0_US + 5))), batch(2, again), batch(3, new))
+    put_back = PutBack(Restored.VEHICLE, LATER_US, digests([early], VEHICLE))
+    once = leave_out(last, VEHICLE, set(), [put_back], tmp_path / "once")
+    assert Ledger.read(str(once)).lost == {"evicted_quota": 27}
 
 
 @pytest.mark.parametrize(("sent", "listed"), [(window(1), 20), (batch(1), 0)])

@@ -198,7 +198,7 @@ def judge_samples(logs: Sequence[Path], vehicle: str, last: Path, put_back: Sequ
     expected = expected_samples(frames, drive.DATABASES, "exact", [({}, drive.CAMPAIGNS)])
     joined = join([last, *(each.replaced for each in put_back if each.replaced)], vehicle, folder / "joined")
     repeats = repeated(joined, vehicle, put_back)
-    once = leave_out(joined, vehicle, repeats, folder / "once")
+    once = leave_out(joined, vehicle, repeats, put_back, folder / "once")
     wrong = compare(expected, samples_of(joined, repeats))
     listed, right = twice(joined, vehicle, repeats)
     gone_batches, gone_unnamed = gone(last, joined, vehicle)

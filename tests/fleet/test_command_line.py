@@ -18,7 +18,8 @@ from tests.agent.pushes.world import campaign
 
 
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["receive"], ["compact"], ["query"]]
+    commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["status"], ["receive"], ["compact"], ["query"]]
+    commands += [["rollout", action] for action in ("start", "status", "run", "step", "pause", "resume", "back")]
     questions = [["query", question] for question in (*QUESTIONS, "sql")]
     for command in commands + questions:
         with pytest.raises(SystemExit) as leaving:
@@ -59,6 +60,10 @@ def test_a_fleet_is_made_and_a_vehicle_enrolled_and_revoked(tmp_path: Path, caps
         ["query", "latest", "--limit", "0"],
         ["query", "latest", "--limit", "9" * 30],
         ["publish", "--broker", "here"],
+        ["rollout"],
+        ["rollout", "start", "--broker", "here"],
+        ["rollout", "run", "--every", "0"],
+        ["status", "--limit", "-1"],
         ["publish", "--expiry-days", "0"],
         ["publish", "--expiry-days", "-4"],
         ["enrol", "--out", "car", "--days", "999999999"],
@@ -188,7 +193,7 @@ def test_documents_of_single_vehicles_are_published_and_removed(
     assert main(["publish", *fleet, "--vehicle", cars[0], "--remove-campaign", "own-0"]) == 1
     assert "has no own campaign 'own-0'. Its own documents: none" in capsys.readouterr().err
     for wrong, complaint in (
-        (["--vehicle", cars[0]], "Please also give --toggles or --campaign"),
+        (["--vehicle", cars[0]], "Please also give --toggles or "),
         (["--vehicle", "typo", "--campaign", one], "Vehicle typo: it is not enrolled"),
         (["--vehicle", cars[0], "--campaign", one, "--audience", "brand=Aria"], "exclude each other"),
         (["--individual", str(tmp_path)], "must be named by a pseudonym"),

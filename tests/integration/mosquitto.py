@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.link.mqtt import Endpoint
+from fleet.state import authorities as state
 from fleet.state import certificates
+from fleet.state.authorities import write_trust
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker
 
@@ -122,6 +124,7 @@ def world(
     write_key(fleet.receiver_key, key)
     write_certificate(fleet.receiver_certificate, receiver)
     write_certificate(fleet.ca_certificate, own.certificate)
+    write_trust(fleet, state.Authority(own.certificate, own.key), receiver, datetime.now(UTC))
     (authority or own).server(
         fleet.broker_certificate, fleet.broker_key, names or ["localhost", "127.0.0.1"], days_ago=server_days_ago
     )

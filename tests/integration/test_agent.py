@@ -17,8 +17,9 @@ from agent.formats.up.columns import Window
 from agent.formats.up.decode import decode_window
 from agent.formats.up.seal import read_header, unseal
 from agent.pushes import trial
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record, Store
+from agent.pushes.store import Store
 from agent.system.boot import BOOT_ID, boot_id
 from fleet.state.keys import read_p256, read_recipient
 from lab.vehicle import Agent, ask

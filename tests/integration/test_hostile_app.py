@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from agent.pushes import trial
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record, Store
+from agent.pushes.store import Store
 from agent.serve.toggles import EVALUATE
 from agent.system.boot import boot_id
 from lab.process import PATIENCE_S

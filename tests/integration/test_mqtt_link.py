@@ -367,6 +367,25 @@ def test_why_a_broker_refuses_us_is_heard_even_where_sending_fails_first(fleet: 
     assert [fault.reason for fault in faults if isinstance(fault, ssl.SSLError)] == ["TLSV1_ALERT_UNKNOWN_CA"]
 
 
+def test_a_vehicle_at_the_port_of_the_fleet_and_a_receiver_at_the_port_of_vehicles_get_the_port_as_the_remedy(
+    fleet: World,
+) -> None:
+    for name, port in ((VEHICLE, fleet.broker.fleet_port), ("receiver", fleet.broker.port)):
+        message = failure(fleet.endpoint(name, port=port))
+        assert "check address and port" in message
+        assert "8883 for vehicles and 8884 for the fleet's programs" in message
+
+
+def test_a_second_program_with_the_same_identity_is_named_as_a_cause(fleet: World) -> None:
+    async def work() -> None:
+        async with connect(fleet.endpoint(VEHICLE)) as first, connect(fleet.endpoint(VEHICLE)):
+            with pytest.raises(Transient, match="another program may use the same identity"):
+                async for _ in first.messages():
+                    pass
+
+    run(work)
+
+
 def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> None:
     with world(tmp_path, authority=Authority.create(tmp_path / "other", "other")) as fleet:
         message = failure(fleet.endpoint(VEHICLE))

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.errors import Permanent
 from fleet.state import certificates, keys
 from fleet.state.access_list import ACCESS_LIST
+from fleet.state.authorities import Authority, write_trust
 from fleet.state.folder import FleetFolder
 from lab.mosquitto import Broker, find_mosquitto, free_port, write_configuration
 
@@ -49,10 +50,9 @@ def make_tls(fleet: FleetFolder) -> None:
         ),
     )
     client = keys.create_p256(fleet.receiver_key)
-    keys.write_certificate(
-        fleet.receiver_certificate,
-        certificates.create_client(client, common_name="receiver", now=NOW, days=2, serial=3),
-    )
+    receiver = certificates.create_client(client, common_name="receiver", now=NOW, days=2, serial=3)
+    keys.write_certificate(fleet.receiver_certificate, receiver)
+    write_trust(fleet, Authority(authority, authority_key), receiver, NOW)
     car = keys.create_p256(fleet.key(CAR))
     keys.write_certificate(
         fleet.keys / f"{CAR}.crt.pem",
@@ -76,13 +76,17 @@ def fleet(tmp_path: Path) -> FleetFolder:
 
 def handshake(broker: Broker, ca: Path, client: tuple[Path, Path] | None, port: int | None = None) -> bytes:
     """Connect with an MQTT 5 CONNECT packet, by default to the port for vehicles, and return the broker's answer."""
+    return handshake_with(broker.host, port or broker.port, ca, client)
+
+
+def handshake_with(host: str, port: int, ca: Path, client: tuple[Path, Path] | None) -> bytes:
     context = ssl.create_default_context(cafile=ca)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if client is not None:
         context.load_cert_chain(*client)
     connect = bytes.fromhex("10 10 0004 4d515454 05 02 003c 00 0003 616263")
     with (
-        socket.create_connection((broker.host, port or broker.port), timeout=5) as raw,
+        socket.create_connection((host, port), timeout=5) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as tls,
     ):
         tls.sendall(connect)
@@ -170,7 +174,8 @@ def options(text: str) -> list[set[str]]:
 def test_the_documented_configuration_has_the_options_that_are_written(fleet: FleetFolder, tmp_path: Path) -> None:
     documented = (Path(__file__).parents[2] / "config" / "mosquitto" / "mosquitto.conf").read_text()
     written = write_configuration(fleet, tmp_path / "state", 1, 2).read_text()
-    own = {"user", "log_dest", "log_type", "connection_messages"}
+    # On Debian the main file of mosquitto sets where it keeps messages, and does not accept a second setting.
+    own = {"user", "log_dest", "log_type", "connection_messages", "persistence", "persistence_location"}
     assert [section - own for section in options(written)] == options(documented)
 
 

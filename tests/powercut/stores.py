@@ -14,8 +14,8 @@ from typing import Any
 from agent.errors import Transient
 from agent.formats.down.bundle import Versions
 from agent.formats.down.chunks import CHUNK_BYTES, LargeFile, large_field, large_file, pack
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record
 from agent.pushes.store import Store as PushStore
 from agent.pushes.trial import Ref, Slots
 from fleet.lake.batch_key import BatchKey
@@ -24,6 +24,7 @@ from fleet.receiving.message import Message
 from fleet.receiving.pending_batches import SealedBatch
 from fleet.receiving.quarantine import Quarantine
 from tests.powercut.captures import check_captures, drive_captures
+from tests.powercut.credentials import check_credentials, drive_credentials
 from tests.powercut.spools import check_spool, check_spool_without_index, drive_spool
 
 Promise = Callable[[Any], None]
@@ -203,6 +204,7 @@ STORES: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "captures": (drive_captures, check_captures),
     "push_store": (drive_pushes, check_pushes),
     "large_files": (drive_large_files, check_large_files),
+    "credentials": (drive_credentials, check_credentials),
     "receiver": (drive_receiver, check_receiver),
 }
 REFUSALS = (AssertionError, Transient)

@@ -52,6 +52,19 @@ def _named(tables: Mapping[str, Rows]) -> Iterable[Question]:
         for (vehicle, epoch), rows in totals.items()
     ]
     yield Question(("batches", *MANY), _same(counted, ordered=False))
+    evaluated = [
+        {"day": row["time"].date().isoformat(), **json.loads(row["fields"])}
+        for row in events
+        if row["kind"] == "toggle_evaluations"
+    ]
+    pairs = Counter[tuple[str, ...]]()
+    for each in evaluated:
+        pairs[each["day"], each["toggle"], each["variant"]] += each["evaluations"]
+    sums = [
+        {"day": day, "toggle": toggle, "variant": variant, "evaluations": count}
+        for (day, toggle, variant), count in pairs.items()
+    ]
+    yield Question(("toggles", *MANY), _same(sums, ordered=False))
     stored = {(row["vehicle"], row["epoch"], row["seq"]) for row in batches}
     reasons = {json.loads(row["fields"])["reason"] for row in events if row["kind"] == "loss"}
 

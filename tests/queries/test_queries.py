@@ -30,7 +30,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         header = Header(VEHICLES[seq % 2], EPOCH, seq, Lane.LIVE if seq % 3 else Lane.BACKLOG, "key", "X25519", T0_US)
         window = make_window(seq, samples=SAMPLES)
         lost = {"reason": "evicted", "epoch": EPOCH, "id": seq, "first_seq": 50 + seq, "last_seq": 50 + seq}
-        object.__setattr__(window, "events", (*window.events, Event(T0_US + seq, "loss", {**lost, "batches": 1})))
+        used = {"toggle": "page", "variant": "on" if seq % 3 else "off", "evaluations": seq, "seconds": 3600}
+        more = (Event(T0_US + seq, "loss", {**lost, "batches": 1}), Event(T0_US + seq, "toggle_evaluations", used))
+        object.__setattr__(window, "events", (*window.events, *more))
         rows = rows_of(OpenedBatch(header, window, 100, T0_US, seq.to_bytes(16, "big")))
         for name in SCHEMAS:
             lake.append(name, "test", seq, [rows])

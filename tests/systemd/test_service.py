@@ -117,3 +117,11 @@ def test_users_and_folders_are_as_systemd_reads_them(tmp_path: Path) -> None:
         source = UNIT.parent / f"headunit-agent.{suffix}"
         result = subprocess.run([tool, *option, source], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
+
+
+def test_the_unit_gives_the_folder_of_the_configuration_the_mode_that_it_has() -> None:
+    # systemd warns at each start if the two differ.
+    unit, folders = UNIT.read_text(), (UNIT.parent / "headunit-agent.tmpfiles").read_text()
+    mode = re.search(r"^d /etc/headunit-agent (\d+) ", folders, re.MULTILINE)
+    assert mode is not None
+    assert f"ConfigurationDirectory=headunit-agent\nConfigurationDirectoryMode={mode[1]}\n" in unit

@@ -74,7 +74,7 @@ def counted(folder: Path, vehicle: Vehicle) -> dict[tuple[str, str], np.ndarray]
         for entry in sorted(spool.pending(10**6, exclude=(), lanes=[Lane.LIVE]), key=lambda entry: entry.row):
             content = spool.read(entry)
             assert content is not None
-            window = decode_window(unseal(content, private, found[1])[1])
+            window = decode_window(unseal(content, private, *found[1])[1])
             for group in window.groups:
                 collected.setdefault((window.campaign, group.signals[0].bus), []).append(group.raw[0])
     finally:

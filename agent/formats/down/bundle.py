@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import Permanent, Untrusted
 from agent.formats import push_pb2
+from agent.formats.down.audience import VALUE_CHARS
 from agent.formats.topics import is_vehicle
 
 FORMAT: Final = 1
@@ -45,7 +46,7 @@ SIGNED_AT: Final = "x-signed-at"
 
 _NAME: Final = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets|bin-[0-9a-f]{1,8}))\.json"
-    r"|targets/([A-Za-z0-9_-]{1,64}/)?[0-9a-f]{64}\.[A-Za-z0-9_.:-]{1,128}"
+    r"|targets/([A-Za-z0-9_-]{1,64}/){0,2}[0-9a-f]{64}\.[A-Za-z0-9_.:-]{1,128}"
 )
 
 
@@ -69,6 +70,7 @@ class SyncRequest(msgspec.Struct, frozen=True):
     `held` has the versions of the TUF metadata that the vehicle holds.  `applied` is the version of the TUF targets in
     force, or 0 if there is none.  `refused` is the newest version of the targets that the vehicle verified but could
     not use, or 0 if there is none.  `have` has the hash prefixes of the target files that the vehicle holds.
+    `software` is the version of the vehicle's software, which decides which documents are for it; "" means not known.
     """
 
     vehicle: str
@@ -76,6 +78,7 @@ class SyncRequest(msgspec.Struct, frozen=True):
     applied: int = 0
     refused: int = 0
     have: tuple[bytes, ...] = ()
+    software: str = ""
 
 
 def have(content: bytes) -> bytes:
@@ -99,6 +102,7 @@ def build_request(request: SyncRequest) -> bytes:
         refused=request.refused,
         # A file that is not named is sent again, so a limit here makes only the answer larger.
         have=request.have[:HAVE_FILES],
+        software=request.software,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -121,6 +125,8 @@ def parse_request(payload: bytes) -> SyncRequest:
             f"The sync request must list at most {HAVE_FILES} held files, and name each by {HAVE_BYTES} bytes of its "
             "hash."
         )
+    if len(message.software) > VALUE_CHARS or not message.software.isprintable():
+        raise Untrusted(f"The sync request names software {message.software[:60]!r}, which is no version.")
     held = message.held
     return SyncRequest(
         vehicle=message.vehicle,
@@ -128,6 +134,7 @@ def parse_request(payload: bytes) -> SyncRequest:
         applied=message.applied,
         refused=message.refused,
         have=tuple(message.have),
+        software=message.software,
     )
 
 

@@ -49,6 +49,7 @@ def vehicle_context(vehicle: Attributes) -> dict[str, str | int]:
         "model": vehicle.model,
         "market": vehicle.market,
         "model_year": vehicle.model_year,
+        "software": vehicle.software,
         # The first name of this attribute, which published documents may use.
         "modelYear": vehicle.model_year,
     }

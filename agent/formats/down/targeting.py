@@ -69,7 +69,9 @@ class Rules:
         if operator == "$ref":
             if not isinstance(arguments, str) or arguments not in self.evaluators:
                 raise Permanent(f"{where}: $ref {arguments!r} is not among `$evaluators`")
-            return self.resolve(self.evaluators[arguments], f"{where}: $ref {arguments!r}", depth + 1)
+            # A message names the innermost reference only, because a chain of them would fill a receipt.
+            outside = where.partition(": $ref ")[0]
+            return self.resolve(self.evaluators[arguments], f"{outside}: $ref {arguments!r}", depth + 1)
         if operator not in _OPERATORS:
             close = nearest(operator, _OPERATORS)
             remedy = f"did you mean {close!r}?" if close else f"the operators are {', '.join(_OPERATORS)}"

@@ -10,20 +10,27 @@ if the named rules in `$evaluators` refer to each other.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from agent.errors import Permanent
+from agent.errors import Permanent, did_you_mean
 from agent.formats.down.rule_cost import check_costs
 from agent.formats.down.strict import read_object
 from agent.formats.down.targeting import SAFE_INTEGER, Rules, outcomes
+from agent.formats.down.validity import read_validity, refuse_in_set
 
 DOCUMENT_BYTES: Final = 500_000
 """The size limit of one document.  A bundle has a limit as well, but a message about it cannot name the document."""
 FLAGS: Final = 2_000
+_PROPERTIES: Final = ("state", "variants", "defaultVariant", "targeting", "metadata")
+NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
+"""The names of documents, which become a step of the path of a target."""
+FLAG_SET_ID: Final = "flagSetId"
+"""The name of a document, in its `metadata`.  flagd calls it by this name, too, and returns it with each evaluation."""
 
 
 class FlagKind(StrEnum):
@@ -40,12 +47,13 @@ class Toggles(msgspec.Struct, frozen=True):
     """A valid flag definition.
 
     `kinds` has the kind of each flag by key, `disabled` has the keys of disabled flags, and `resolved` is the JSON text
-    for the evaluator.
+    for the evaluator.  `name` is the `flagSetId` in the document's metadata, or empty.
     """
 
     kinds: Mapping[str, FlagKind]
     disabled: frozenset[str]
     resolved: str
+    name: str = ""
 
 
 def parse_toggles(document: bytes, source: str) -> Toggles:
@@ -65,6 +73,13 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
         raise Permanent(f"{source}: the flag definition has {len(flags):,} flags; at most {FLAGS:,} are allowed")
     metadata = data.get("metadata", {})
     _check_metadata(metadata, source)
+    refuse_in_set(metadata, source)
+    name = metadata.get(FLAG_SET_ID, "")
+    if name != "" and not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise Permanent(
+            f"{source}: metadata {FLAG_SET_ID!r} is the name of the document; it must have 1 to 60 letters, digits, "
+            f"'_', '-', '.' or ':', not {name!r:.80}"
+        )
     rules = Rules(_evaluators(data, source))
     kinds: dict[str, FlagKind] = {}
     disabled: set[str] = set()
@@ -72,13 +87,45 @@ def parse_toggles(document: bytes, source: str) -> Toggles:
     for key, flag in flags.items():
         where = f"{source}: flag {key!r}"
         kinds[key], resolved[key] = _flag(key, flag, rules, where)
+        # The terms stay in the metadata, where the vehicle reads them again (`validities_in`).
+        read_validity(resolved[key], where)
         # A disabled flag is validated like any other, because enabling it changes one word of the document.
         if flag["state"] == "DISABLED":
             disabled.add(key)
     check_costs({key: flag["targeting"] for key, flag in resolved.items() if "targeting" in flag}, source)
     # The text for the evaluator has only checked properties: unknown properties and `$evaluators` are left out.
     text = json.dumps({"flags": resolved, "metadata": metadata})
-    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text)
+    return Toggles(kinds=kinds, disabled=frozenset(disabled), resolved=text, name=name)
+
+
+def union(definitions: Sequence[Toggles]) -> Toggles:
+    """Return one definition with the flags of all `definitions`, which must not share a flag.
+
+    As in flagd, the metadata of a definition becomes metadata of each of its flags, unless the flag has its own.
+    """
+    if len(definitions) == 1:
+        return definitions[0]
+    flags: dict[str, Any] = {}
+    for definition in definitions:
+        content = json.loads(definition.resolved)
+        for key, flag in content["flags"].items():
+            flags[key] = {**flag, "metadata": {**content["metadata"], **flag["metadata"]}}
+    return Toggles(
+        kinds={key: kind for definition in definitions for key, kind in definition.kinds.items()},
+        disabled=frozenset().union(*(definition.disabled for definition in definitions)),
+        resolved=json.dumps({"flags": flags, "metadata": {}}),
+    )
+
+
+def check_union(definitions: Sequence[Toggles], source: str) -> None:
+    """Check the limits that all flags of a vehicle have together.  Raises: Permanent naming `source`."""
+    count = sum(len(definition.kinds) for definition in definitions)
+    if count > FLAGS:
+        raise Permanent(f"{source}: one vehicle gets {count:,} flags; at most {FLAGS:,} are allowed")
+    rules = [json.loads(definition.resolved)["flags"] for definition in definitions]
+    check_costs(
+        {key: flag["targeting"] for flags in rules for key, flag in flags.items() if "targeting" in flag}, source
+    )
 
 
 def _check_metadata(metadata: object, where: str) -> None:
@@ -101,6 +148,7 @@ def _flag(key: str, flag: object, rules: Rules, where: str) -> tuple[FlagKind, d
         raise Permanent(f"{where}: the key of a flag must not be empty")
     if not isinstance(flag, dict):
         raise Permanent(f"{where}: a flag must be an object with `state` and `variants`")
+    _refuse_misspelt(flag, where)
     if flag.get("state") not in ("ENABLED", "DISABLED"):
         raise Permanent(f"{where}: `state` must be ENABLED or DISABLED, not {flag.get('state')!r}")
     variants = flag.get("variants")
@@ -127,6 +175,17 @@ def _flag(key: str, flag: object, rules: Rules, where: str) -> tuple[FlagKind, d
                 )
         resolved["targeting"] = rule
     return kind, resolved
+
+
+def _refuse_misspelt(flag: Mapping[str, object], where: str) -> None:
+    """Refuse an unknown property that is like a known one which the flag does not have.
+
+    The schema tolerates unknown properties, but a misspelt `targeting` would give every vehicle the default.
+    """
+    missing = [name for name in _PROPERTIES if name not in flag]
+    for name in flag:
+        if name not in _PROPERTIES and (remedy := did_you_mean(name, missing)):
+            raise Permanent(f"{where}: unknown property {name[:60]!r}; {remedy}")
 
 
 def _kind(variants: Mapping[str, object], where: str) -> FlagKind:

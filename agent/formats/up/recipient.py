@@ -22,8 +22,8 @@ from agent.errors import Permanent
 from agent.formats import telemetry_pb2 as pb
 
 SuiteName = Literal["MLKEM768_X25519", "X25519"]
-_KEMS: Final[dict[str, hpke.KEM]] = {"MLKEM768_X25519": hpke.KEM.MLKEM768_X25519, "X25519": hpke.KEM.X25519}
-SUITES: Final = {
+_KEMS: Final[dict[SuiteName, hpke.KEM]] = {"MLKEM768_X25519": hpke.KEM.MLKEM768_X25519, "X25519": hpke.KEM.X25519}
+SUITES: Final[dict[SuiteName, hpke.Suite]] = {
     name: hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305) for name, kem in _KEMS.items()
 }
 SUITE_NUMBERS: Final[dict[SuiteName, pb.Suite]] = {

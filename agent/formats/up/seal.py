@@ -31,6 +31,7 @@ An envelope is larger than its body by the sum of three parts: HPKE (1,136 bytes
 X25519), the signature (about 72 bytes) and the header (about 130 bytes).
 """
 
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -132,17 +133,20 @@ def read_header(envelope: bytes) -> Header:
 
 
 def unseal(
-    envelope: bytes, private: RecipientPrivateKey, device_public_key: ec.EllipticCurvePublicKey
+    envelope: bytes, private: RecipientPrivateKey, *device_public_keys: ec.EllipticCurvePublicKey
 ) -> tuple[Header, bytes]:
-    """Open an envelope and verify the signature of the device key.  Raises: Untrusted, naming the failed check."""
+    """Open an envelope and verify its signature, which must be from one of the device keys of its vehicle.
+
+    A vehicle that has renewed its key may still send batches that it signed with an earlier one.
+
+    Raises: Untrusted, naming the failed check.
+    """
     header, header_bytes, signed_body = _decrypt(envelope, private)
-    try:
-        device_public_key.verify(signed_body.signature, _signed(header_bytes, signed_body.body), _SIGNATURE)
-    except InvalidSignature as error:
-        raise Untrusted(
-            f"The signature is not from the device key that is registered for vehicle {header.vehicle}."
-        ) from error
-    return header, signed_body.body
+    for key in device_public_keys:
+        with contextlib.suppress(InvalidSignature):
+            key.verify(signed_body.signature, _signed(header_bytes, signed_body.body), _SIGNATURE)
+            return header, signed_body.body
+    raise Untrusted(f"The signature is not from a device key that is registered for vehicle {header.vehicle}.")
 
 
 def unseal_unverified(envelope: bytes, private: RecipientPrivateKey) -> tuple[Header, bytes]:

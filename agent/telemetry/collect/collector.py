@@ -15,7 +15,7 @@ waits, and new frames wait in the bounded buffers of the sources.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -90,6 +90,11 @@ class Collector:
         """Frames that did not decode, by reason."""
 
     @property
+    def tables(self) -> SignalTables:
+        """Return the signal tables in use."""
+        return self._tables
+
+    @property
     def campaigns(self) -> tuple[Campaign, ...]:
         """Return the campaigns for which the collector collects."""
         return tuple(collector.campaign for collector in self._campaigns.values())
@@ -106,18 +111,51 @@ class Collector:
         async with self._turn:
             await self._carry_out(self._batcher.flush())
             known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
-            self._campaigns = {
-                campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
-                for campaign in campaigns
-                if not campaign.suspended
-            }
-            self._holdings.put_in_force(self._campaigns)
-            self._batcher = self._new_batcher()
-            # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
-            consumers = (*self._campaigns.values(), *self._late, *self._eager)
-            self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
-            await asyncio.to_thread(self._describe)
-            return dict(self.frames)
+            return await self._begin(campaigns, known)
+
+    async def set_tables(self, tables: SignalTables) -> dict[str, int]:
+        """Decode with other databases from the next frame on.  Return how many frames of each bus came in before it.
+
+        All frames before it are decoded with the earlier databases, and the open windows close first, so each window
+        has the signals of one set of databases.  All rules of campaigns start afresh.  `tables` must have the same
+        buses.  The collector must have no consumers besides campaigns, because they refer to signals by number.
+        """
+        return await whole(self._set_tables(tables))
+
+    async def _set_tables(self, tables: SignalTables) -> dict[str, int]:
+        assert tables.buses == self._tables.buses
+        assert not (self._late or self._eager)
+        async with self._turn:
+            await self._carry_out(self._batcher.flush())
+            self._tables = tables
+            self._early_decoder = tables.decoder({})
+            return await self._begin(self.campaigns, {})
+
+    def set_limits(self, limits: Limits) -> None:
+        """Use other limits from the next `set_campaigns` or `set_tables` on, which begin new windows."""
+        self._limits = limits
+
+    async def _begin(self, campaigns: Sequence[Campaign], known: Mapping[str, CampaignCollector]) -> dict[str, int]:
+        """Begin new windows; `known` has the collectors to go on with, by the revision of their campaign."""
+        # Resolving globs over thousands of signals takes seconds, in which the event loop must go on.
+        self._campaigns = await asyncio.to_thread(self._collectors, campaigns, known)
+        self._holdings.put_in_force(self._campaigns)
+        self._batcher = self._new_batcher()
+        # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
+        consumers = (*self._campaigns.values(), *self._late, *self._eager)
+        self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
+        await asyncio.to_thread(self._describe)
+        return dict(self.frames)
+
+    def _collectors(
+        self, campaigns: Sequence[Campaign], known: Mapping[str, CampaignCollector]
+    ) -> dict[str, CampaignCollector]:
+        """Return the collectors of `campaigns` by name; those with a revision in `known` go on."""
+        return {
+            campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
+            for campaign in campaigns
+            if not campaign.suspended
+        }
 
     def _describe(self) -> None:
         self._outbox.describe(

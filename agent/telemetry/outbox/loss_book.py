@@ -50,8 +50,10 @@ class LossBook:
         """Count a parcel that memory could not hold.  Its checkpoints will be sent."""
         with self._turn:
             self._losses.add(shed.loss)
-            self._resume_points |= shed.resume_points
-            if shed.checkpoints and shed.window is not None:
+            for key, point in shed.resume_points.items():
+                # A parcel whose append was in doubt is given up after younger ones.
+                self._resume_points[key] = max(point, self._resume_points.get(key, point))
+            if shed.checkpoints is not None and shed.window is not None:
                 self._windows[shed.window] = shed.checkpoints
 
     def record(self) -> None:

@@ -51,7 +51,8 @@ class Outbox:
     """A bounded queue in front of the spool.
 
     `problem` says why the disk refuses, or is None.  `watch` knows why the spool has too little room.  `samples` and
-    `batches` count what this outbox has stored, without checkpoints.
+    `batches` count what this outbox has stored, without checkpoints.  `sealer` seals the next batches; a release or a
+    renewed certificate replaces it.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Outbox:
         """Make an empty queue.  If `refer` is true, batches refer to a catalogue that the receiver has confirmed."""
         self._spool = spool
         self._writer = spool.writer
-        self._sealer = sealer
+        self.sealer = sealer
         self._clock = clock
         self._packer = Packer(batch_max_bytes - SEAL_OVERHEAD_BYTES)
         self._losses = LossBook(spool)
@@ -136,14 +137,15 @@ class Outbox:
         `resume_points` has, for each campaign, the resume points to store together with the campaign's window.
         """
         for window, priority in windows:
-            open_window = self._open.pop(window.campaign, None) or OpenWindow()
+            known = self._open.pop(window.campaign, None)
+            open_window = known or OpenWindow()
             if window.samples:
                 catalogue = self._references.of(window) if self._references is not None else None
                 named = replace(window, id=open_window.id) if open_window.checkpoints else window
                 bodies = self._packer.pack_window(named, priority, open_window.id, catalogue)
                 points = (resume_points or {}).get(window.campaign, {})
-                kept = min(open_window.samples, window.samples)
-                self._parcels.enqueue(Parcel(bodies, points, open_window.checkpoints, kept))
+                checkpoints = None if known is None else known.checkpoints
+                self._parcels.enqueue(Parcel(bodies, points, checkpoints, min(open_window.samples, window.samples)))
         self.flush()
 
     def put_checkpoints(self, windows: Iterable[tuple[Window, int]], resume_points: Mapping[str, int]) -> bool:
@@ -168,7 +170,7 @@ class Outbox:
                     first = BatchId(open_window.id, open_window.checkpoints + 1)
                     catalogue = self._references.of(window) if self._references is not None else None
                     bodies = self._packer.pack_checkpoint(window, priority, first, catalogue)
-                    batches += [self._sealer.seal_body(body.checkpoint or first, body) for body in bodies]
+                    batches += [self.sealer.seal_body(body.checkpoint or first, body) for body in bodies]
                     stored.append((open_window, len(bodies), window.samples))
                 if batches:
                     # If this append reports failure but did happen, the next append replaces these checkpoints.
@@ -225,7 +227,7 @@ class Outbox:
             parcels = self._parcels.first(TOGETHER)
             bodies = [body for parcel in parcels for body in parcel.bodies]
             ids = self._writer.next_ids(len(bodies))
-            batches = [self._sealer.seal_body(id_, body) for id_, body in zip(ids, bodies, strict=True)]
+            batches = [self.sealer.seal_body(id_, body) for id_, body in zip(ids, bodies, strict=True)]
             points = {source: point for parcel in parcels for source, point in parcel.resume_points.items()}
             self._parcels.doubt = Doubt(new_token(), len(parcels))
             try:
@@ -247,7 +249,7 @@ class Outbox:
         with contextlib.suppress(Transient):
             self._settle_doubt()
         if self._parcels.doubt is None and self._losses.pass_on():
-            for parcel in pass_windows(self._parcels, self._spool.stopgap, self._sealer):
+            for parcel in pass_windows(self._parcels, self._spool.stopgap, self.sealer):
                 self.batches += len(parcel.bodies)
                 self.samples += parcel.samples
                 self._spool.reader.notify()

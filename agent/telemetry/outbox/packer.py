@@ -48,12 +48,12 @@ class Parcel:
     """Bodies that are stored together or not at all, and the resume points that are stored with them.
 
     The first `checkpoints` checkpoints of the window are stored, and have `checkpointed_samples` of its samples.  These
-    samples survive if the parcel is lost.
+    samples survive if the parcel is lost.  `checkpoints` is None if no checkpoint of the window was ever made.
     """
 
     bodies: tuple[Body, ...]
     resume_points: Mapping[str, int] = field(default_factory=dict)
-    checkpoints: int = 0
+    checkpoints: int | None = None
     checkpointed_samples: int = 0
 
     @property

@@ -28,7 +28,7 @@ class Shed(msgspec.Struct, frozen=True):
 
     loss: Loss
     window: str | None
-    checkpoints: int
+    checkpoints: int | None
     batches: int
     samples: int
     resume_points: Mapping[str, int]

@@ -23,6 +23,14 @@ class Sealer(msgspec.Struct, frozen=True):
     recipient: RecipientPublicKey
     now_us: Callable[[], int]
 
+    def with_recipient(self, recipient: RecipientPublicKey) -> "Sealer":
+        """Return a copy that seals to another key of the fleet."""
+        return msgspec.structs.replace(self, recipient=recipient)
+
+    def with_device_key(self, device_key: ec.EllipticCurvePrivateKey) -> "Sealer":
+        """Return a copy that signs with another key of the vehicle."""
+        return msgspec.structs.replace(self, device_key=device_key)
+
     def seal_body(self, id_: BatchId, body: Body) -> SealedBatch:
         """Return `body`, signed and sealed, as the batch with the id `id_`."""
         suite, key_id = self.recipient.suite, self.recipient.key_id

@@ -1,5 +1,6 @@
 """Brings batches from memory to the disk as soon as the disk has room again or works again."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -75,10 +76,17 @@ class CatchUp:
                     self._stopgap.frozen = False
                     self._store(note, waiting)
                 except Transient:
-                    self._stopgap.frozen = self._transactions.tried(note.token)
+                    self._stopgap.frozen = self._in_doubt(note.token)
                     raise
             self._stopgap.frozen = False
             self._stopgap.settle()
+
+    def _in_doubt(self, token: str) -> bool:
+        """Return whether a call that raised may have been committed.  A full disk can still be read to find out."""
+        if self._transactions.tried(token):
+            with contextlib.suppress(Transient):
+                self._transactions.stored(token)
+        return self._transactions.tried(token)
 
     def _store(self, note: Note, waiting: Sequence[SealedBatch]) -> None:
         entries = [entry_of(batch) for batch in waiting]
@@ -92,7 +100,9 @@ class CatchUp:
             if entry.key not in misfits.held and entry.key not in misfits.refused
         }
         closes = frozenset(note.windows)
-        with self._transactions.storing(note.token, contents, closes=closes, dropped=dropped) as index:
+        with self._transactions.storing(
+            note.token, contents, closes=closes, dropped=dropped, held=misfits.held
+        ) as index:
             record(index, note)
             now = index.boots.note(self._clock())
             for entry, batch in zip(entries, waiting, strict=True):

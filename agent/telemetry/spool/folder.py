@@ -203,10 +203,13 @@ class SpoolFolder:
     def refuses(self, error: OSError | sqlite3.Error) -> Transient:
         """Return the Transient to raise because the disk or the index failed with `error`."""
         problem = f"index: {error}" if isinstance(error, sqlite3.Error) else error.strerror or error
-        return Transient(
-            f"The spool {self.root} cannot be used ({problem}), so the data stays in memory. "
-            "Please free some space or repair the file system."
-        )
+        remedy = "Please free some space or repair the file system."
+        if isinstance(error, PermissionError):
+            remedy = (
+                "Please let the agent's user read and write there "
+                f"(on a head unit: chown -R headunit-agent: {self.root.parent})."
+            )
+        return Transient(f"The spool {self.root} cannot be used ({problem}), so the data stays in memory. {remedy}")
 
 
 def _is_checkpoint(path: Path) -> bool:

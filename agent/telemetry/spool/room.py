@@ -56,6 +56,10 @@ class Room:
         # By reason, the evictions that have begun: the bytes that lacked room, and the time of the last one.
         self._evicting: dict[Reason, tuple[int, int]] = {}
 
+    def set_limits(self, limits: Limits) -> None:
+        """Use other limits from the next batch on.  The next batch evicts what exceeds them."""
+        self._limits = limits
+
     def make(self, index: Index, arriving: Sequence[Entry], dropped: Sequence[Entry]) -> Misfits:
         """Evict batches as the limits demand; return which of the `arriving` batches the disk has no room for.
 

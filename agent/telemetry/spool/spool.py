@@ -109,10 +109,10 @@ class Spool:
         self._transactions = Transactions(
             self._folder, self._memory, self.stopgap, clock=clock, open_database=open_database
         )
-        room = Room(self._transactions, self._folder, limits, clock)
-        self.reader = Reader(self._transactions, self._folder, room, clock=clock)
-        self.catch_up = CatchUp(self._transactions, self._folder, room, clock=clock)
-        self.writer = Writer(self._transactions, self._folder, room, clock=clock, notify=self.reader.notify)
+        self._room = Room(self._transactions, self._folder, limits, clock)
+        self.reader = Reader(self._transactions, self._folder, self._room, clock=clock)
+        self.catch_up = CatchUp(self._transactions, self._folder, self._room, clock=clock)
+        self.writer = Writer(self._transactions, self._folder, self._room, clock=clock, notify=self.reader.notify)
         try:
             self._transactions.recover()
         except BaseException:
@@ -128,6 +128,10 @@ class Spool:
         """The epoch of the spool, which stays the same until the index is lost or damaged."""
         with self._transactions.reading() as index:
             return index.epoch
+
+    def set_limits(self, limits: Limits) -> None:
+        """Use other limits from the next batch on.  This method does not wait for the disk."""
+        self._room.set_limits(limits)
 
     def counts(self) -> Counts:
         """Return how many batches are acknowledged, waiting and lost at this moment.  Raises Transient."""

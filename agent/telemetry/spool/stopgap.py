@@ -55,7 +55,7 @@ class Note(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _State:
-    """What has happened since the disk refused."""
+    """Holds what has happened since the disk refused."""
 
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     used: int = 0

@@ -21,7 +21,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -29,7 +29,7 @@ import msgspec
 
 from agent.errors import Permanent, Transient
 from agent.formats.up.columns import Clock
-from agent.telemetry.spool.batch import Entry
+from agent.telemetry.spool.batch import BatchId, Entry
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import HandedOut
@@ -54,11 +54,13 @@ class NotStored(Transient):
 class _Unresolved(msgspec.Struct, frozen=True):
     """An append that has not finished, or that failed and may have been committed all the same.
 
-    `paths` are the files of the append.  `closes` has the ids of the windows that the append closes.
+    `paths` are the files of the append, and `held` has the ids of its batches that memory holds.  `closes` has the ids
+    of the windows that the append closes.
     """
 
     token: str
     paths: tuple[Path, ...]
+    held: frozenset[BatchId]
     closes: frozenset[str]
 
 
@@ -190,13 +192,20 @@ class Transactions:
 
     @contextlib.contextmanager
     def storing(
-        self, token: str, contents: Mapping[Path, bytes], *, closes: frozenset[str], dropped: list[Entry]
+        self,
+        token: str,
+        contents: Mapping[Path, bytes],
+        *,
+        closes: frozenset[str],
+        dropped: list[Entry],
+        held: Collection[BatchId] = (),
     ) -> Iterator[Index]:
         """Make the files `contents` durable, then commit a transaction.  Both happen, or neither does.
 
-        The caller adds its statements to the transaction through the index that is yielded.  After the commit, the
-        windows with the ids `closes` count as closed, and the files of the checkpoints `dropped` are removed.  If this
-        raises Transient, the transaction may have been committed all the same.  Call `stored` to find out.
+        The caller adds its statements to the transaction through the index that is yielded, and the batches `held` to
+        memory, which drops them if the transaction is not committed.  After the commit, the windows `closes` count as
+        closed, and the files of the checkpoints `dropped` are removed.  If this raises Transient, the transaction may
+        have been committed all the same.  Call `stored` to find out.
         """
         with self.turn:
             self._ready()  # resolves any earlier append
@@ -206,7 +215,7 @@ class Transactions:
                 raise NotStored(str(self._folder.refuses(error))) from error
             try:
                 with self.writing() as index:
-                    self._unresolved = _Unresolved(token, tuple(contents), closes)
+                    self._unresolved = _Unresolved(token, tuple(contents), frozenset(held), closes)
                     self.removing = dropped
                     index.set_last_append(token)
                     yield index
@@ -272,6 +281,8 @@ class Transactions:
             self.open_windows -= self._unresolved.closes
         else:
             self._folder.remove(self._unresolved.paths)
+            for key in self._unresolved.held:
+                self.memory.drop(key)
         self._unresolved = None
 
     def _drop_index(self) -> None:

@@ -121,7 +121,7 @@ class Writer:
             contents |= {self._folder.carrier_path(*_place(carrier)): batch.content for carrier, batch in carriers}
         self._transactions.open_windows |= {batch.id.epoch for batch in batches if batch.waits}
         windows = frozenset(batch.fragment.window for batch in batches if batch.fragment is not None)
-        with self._transactions.storing(token, contents, closes=windows, dropped=dropped) as index:
+        with self._transactions.storing(token, contents, closes=windows, dropped=dropped, held=misfits.held) as index:
             index.set_next_seq(index.next_seq + sum(not batch.waits for batch in batches))
             note_campaigns(index, self._campaigns)
             index.rows.remove(*(entry.row for entry in dropped))
@@ -147,8 +147,6 @@ class Writer:
                 raise OutdatedIds("The ids of these batches are no longer the next ones of the spool. Seal them again.")
             dropped = _dropped(index, batches)
             entries = [entry_of(batch) for batch in batches]
-            for entry in entries:
-                self._memory.drop(entry.key)  # an append under this id that did not happen may have left its bytes
             return entries, dropped, self._room.make(index, entries, dropped)
 
     def stored(self, token: str) -> bool:

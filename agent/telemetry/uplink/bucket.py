@@ -18,6 +18,12 @@ class TokenBucket:
         self._level = rate_bytes_s * BURST_S
         self._at_s = -math.inf
 
+    def set_rate(self, rate_bytes_s: float, now_s: float) -> None:
+        """Gain `rate_bytes_s` from now on.  The bucket is never fuller than it can be at the new rate."""
+        filled = self._filled(now_s) if self._rate else rate_bytes_s * BURST_S
+        self._rate = rate_bytes_s
+        self._level, self._at_s = min(filled, rate_bytes_s * BURST_S), now_s
+
     def is_open(self, now_s: float) -> bool:
         """Return whether a batch may be taken now."""
         return self._rate == 0 or self._filled(now_s) > 0

@@ -114,6 +114,11 @@ class Flights:
                 self._unconfirmed_bytes -= flight.entry.size_bytes
         return flight
 
+    def set_in_flight(self, in_flight: int) -> None:
+        """Change the greatest size of the window.  Batches beyond a smaller size stay in flight until answered."""
+        self._in_flight = in_flight
+        self._size = min(self._size, in_flight)
+
     def grow(self) -> None:
         """Widen the window by one place, up to `in_flight`, because a batch was answered."""
         self._size = min(self._in_flight, self._size + 1)

@@ -65,6 +65,16 @@ class LinkGate:
         self.metered: bool | None = None if metered == "auto" else metered
         """True if the link is metered, and None if that is unknown."""
 
+    def set_rules(self, policy: LinkPolicy, metered: Metered) -> None:
+        """Use another policy and another setting `metered`.  The day's count goes on.
+
+        A change to "auto" takes effect at the next look, at most a minute later.
+        """
+        self._policy = policy
+        self._setting = metered
+        if metered != "auto":
+            self.metered = metered
+
     async def look(self, address: str) -> None:
         """Find out whether the link with this local address is metered."""
         metered = await self._ask(address) if self._setting == "auto" else self._setting

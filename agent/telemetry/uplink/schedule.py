@@ -62,10 +62,15 @@ class Schedule:
         self._bucket = bucket
         self._unanswered = unanswered
         self.flights = Flights(pace.in_flight, pace.receive_maximum, pace.unconfirmed_bytes)
-        self._silence = Silence(pace.patience_s)
+        self._silence = Silence(self._patience_s)
         self._answered_s = -math.inf  # when the latest of the answered batches was sent
         self.pauses = Pauses(pace.refusal)
-        self.requests = CatalogueRequests(pace.patience_s)
+        self.requests = CatalogueRequests(self._patience_s)
+
+    def set_pace(self, pace: Pace) -> None:
+        """Use other limits from the next choice on.  Batches in flight stay so."""
+        self._pace = pace
+        self.flights.set_in_flight(pace.in_flight)
 
     # ---- what to send
 
@@ -216,6 +221,9 @@ class Schedule:
                 self.flights.remove(key)
                 self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
         self._unanswered.hurry(keys, now_s)
+
+    def _patience_s(self, times: int) -> float:
+        return self._pace.patience_s(times)
 
     def _expire(self, now_s: float) -> None:
         """Remove overdue batches from the window.  They are unanswered from now on."""

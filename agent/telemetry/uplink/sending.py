@@ -18,7 +18,7 @@ from agent.formats.up.acks import Ack
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, PublishRefused
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.uplink.removal import Removal
-from agent.telemetry.uplink.schedule import Schedule
+from agent.telemetry.uplink.schedule import Pace, Schedule
 from agent.telemetry.uplink.standing import Standing
 from agent.telemetry.uplink.turns import LANES, POLICY, Supply, Turn
 from agent.telemetry.uplink.unanswered import Key
@@ -35,14 +35,21 @@ class Sending:
     def __init__(self, standing: Standing, connection: Connection) -> None:
         self._standing = standing
         self._connection = connection
-        pace = replace(standing.pace, receive_maximum=connection.limits.receive_maximum)
-        self._schedule = Schedule(pace, standing.bucket, standing.unanswered)
+        self._schedule = Schedule(self._pace(), standing.bucket, standing.unanswered)
         self._wake = asyncio.Event()
         self._under_way: set[asyncio.Future[int]] = set()
         self._lost: BaseException | None = None  # the error that ended the connection
         self._removal = Removal(
             standing, self._wake.set, lambda error: self._pause("batches_not_forgotten", error, LANES)
         )
+
+    def set_pace(self) -> None:
+        """Send by the pace that `standing` has now, and look at once what may be sent."""
+        self._schedule.set_pace(self._pace())
+        self._wake.set()
+
+    def _pace(self) -> Pace:
+        return replace(self._standing.pace, receive_maximum=self._connection.limits.receive_maximum)
 
     async def run(self) -> None:
         """Send until cancelled.  Raises Transient if the connection is lost."""

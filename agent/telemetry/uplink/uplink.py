@@ -17,6 +17,9 @@ import structlog
 from agent.errors import Transient, Untrusted
 from agent.formats.up.acks import Ack, verify_ack
 from agent.link.mqtt import Connection
+from agent.telemetry.uplink.link_gate import Metered
+from agent.telemetry.uplink.link_policy import LinkPolicy
+from agent.telemetry.uplink.schedule import Pace
 from agent.telemetry.uplink.sending import Sending
 from agent.telemetry.uplink.standing import Standing, UplinkCounts
 
@@ -37,6 +40,15 @@ class Uplink:
     def counts(self) -> UplinkCounts:
         """Running totals since the start of the process."""
         return self._standing.counts
+
+    def set_rules(self, pace: Pace, policy: LinkPolicy, metered: Metered) -> None:
+        """Send by other limits and another link policy from now on, over the present connection as well."""
+        standing = self._standing
+        standing.pace = pace
+        standing.bucket.set_rate(pace.backlog_bytes_s, standing.clock_s())
+        standing.gate.set_rules(policy, metered)
+        if self._sending is not None:
+            self._sending.set_pace()
 
     async def run(self, connection: Connection) -> None:
         """Send until cancelled.  Raises Transient if the connection is lost.

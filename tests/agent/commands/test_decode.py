@@ -180,9 +180,10 @@ def test_a_database_without_a_bus_serves_every_bus_behind_those_of_the_bus(log, 
     other.write_text(DBC.replace("Motor", "Engine").replace("Motor: 3", "Engine: 2"))
     summary = decode_log(log, {"can0": [dbc], None: [other]}, tmp_path / "o.csv")
     assert summary.errors["short"] == {"can0": {"Motor": 1}, "can1": {"Engine": 1}}
+    line = other.read_text().partition("BO_ ")[0].count("\n") + 1
     assert (
-        "can0: Engine: the message is ignored, because Motor of an earlier database matches the same frames; "
-        "to use this message, list its database first"
+        f"can0: {other}: line {line}: Engine: the message is ignored, because Motor of an earlier database matches "
+        "the same frames; to use this message, list its database first"
     ) in summary.notes
 
 

@@ -56,7 +56,7 @@ def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> 
     assert answer["uptime_s"] > 0
     dead = command("agent", "status", "--config", car.config)
     assert dead.returncode == 1
-    assert "does not answer" in dead.stdout
+    assert "does not answer; if the service has failed, see: journalctl -u headunit-agent" in dead.stdout
     assert "waiting" in dead.stdout
 
 

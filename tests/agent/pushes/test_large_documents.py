@@ -209,7 +209,7 @@ def test_a_failed_trial_brings_back_the_large_documents_of_the_release_before(fl
 
 
 def test_a_vehicle_gets_no_chunk_of_a_document_for_others(fleet: Fleet, car: Car) -> None:
-    fleet.publish(None, LARGE, audience={"brand": ("Nova",)})
+    fleet.publish(None, LARGE, audience=({"brand": ("Nova",)},))
     (target,) = (path.name for path in fleet.folder.targets.rglob("*.json"))
     request = car.pushes.chunks.request([ChunkName(target.split(".")[0], 0)])
     assert car.bundles.chunks(parse_chunk_request(request)) == []

@@ -209,7 +209,8 @@ def test_a_snapshot_without_a_bin_that_was_seen_is_refused(fleet: Fleet, car: Ca
     give(fleet, VEHICLE.vehicle, OWN)
     trusted = verify(question(fleet, fleet.bundle()))
     state = repository.read_state(fleet.folder.metadata)
-    repository.write_version(fleet.folder, state.versions, state.targets.targets, {}, now=NOW, expiry_days=90)
+    targets = state.targets.targets
+    repository.write_version(fleet.folder, state.versions, targets, {}, bins=None, now=NOW, expiry_days=90)
     files = parse_bundle(fleet.bundle())
     assert refusal(fleet, files, metadata=trusted.metadata) is Reason.MIX_AND_MATCH
     assert refusal(fleet, files, floor=trusted.versions) is Reason.ROLLBACK

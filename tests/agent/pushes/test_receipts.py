@@ -15,6 +15,9 @@ def test_a_receipt_says_why(result: Result, kind: str) -> None:
     assert event == Event(5, kind, {"version": 7, "reason": "expired", "detail": "x" * 300})
 
 
-@pytest.mark.parametrize("result", [Result.UNCHANGED, Result.CONFIRMED])
-def test_what_changed_nothing_has_no_receipt(result: Result) -> None:
-    assert receipt(PushOutcome(result, 7), 5) is None
+def test_a_passed_trial_has_a_receipt() -> None:
+    assert receipt(PushOutcome(Result.CONFIRMED, 7), 5) == Event(5, "push_confirmed", {"version": 7})
+
+
+def test_what_changed_nothing_has_no_receipt() -> None:
+    assert receipt(PushOutcome(Result.UNCHANGED, 7), 5) is None

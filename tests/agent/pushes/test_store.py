@@ -8,8 +8,9 @@ import pytest
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import Versions
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record, Store
+from agent.pushes.store import Store
 from agent.pushes.trial import Slots, commit, confirm
 from agent.system.durable import write_file
 

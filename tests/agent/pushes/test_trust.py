@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata
 
 from agent.errors import Permanent
+from agent.formats.down.audience import parse_audience
 from agent.formats.down.bundle import TIMESTAMP, Versions, build_bundle
 from agent.pushes.release import Question, Reason, Refused
 from agent.pushes.trust import Trusted, verify
@@ -174,11 +175,21 @@ def test_a_root_held_may_not_be_forgotten(fleet: Fleet) -> None:
     assert refusal(next_question(fleet, new, old, metadata={}, floor=Versions(root=2))) is Reason.ROLLBACK
 
 
+@pytest.mark.parametrize(("inside", "reason"), [(2, Reason.ROLLBACK), (4, Reason.MIX_AND_MATCH)])
+def test_a_root_whose_name_is_newer_than_its_content_is_refused(fleet: Fleet, inside: int, reason: Reason) -> None:
+    for _ in range(3):
+        fleet.rotate_root(("root1", "root2"))
+    fleet.publish(toggles())
+    files = fleet.files()
+    third = files.pop("metadata/4.root.json") if inside == 4 else files["metadata/2.root.json"]
+    assert refusal(question(fleet, files | {"metadata/3.root.json": third})) is reason
+
+
 def forward(fleet: Fleet, versions: Versions) -> Versions:
     """Sign the published targets again, so that the next versions of the three online roles follow `versions`."""
     state = repository.read_state(fleet.folder.metadata)
     before = Versions(state.root, versions.timestamp, versions.snapshot, versions.targets)
-    return repository.write_version(fleet.folder, before, state.targets.targets, {}, now=NOW, expiry_days=90)
+    return repository.write_version(fleet.folder, before, state.targets.targets, {}, bins=None, now=NOW, expiry_days=90)
 
 
 FAR = Versions(timestamp=9_999, snapshot=9_999, targets=9_999)
@@ -280,20 +291,24 @@ def test_a_refreshed_timestamp_ends_the_freeze_and_applies_nothing_again(fleet: 
 @pytest.mark.parametrize(
     ("audience", "expected"),
     [
-        ({}, True),
-        ({"brand": ("Aria",)}, True),
-        ({"brand": ("Aria", "Nova"), "model_year": (2026,)}, True),
-        ({"vehicle": (VEHICLE.vehicle,)}, True),
-        ({"vehicle": ("11111111-2222-4333-8444-555555555555",)}, False),
-        ({"brand": ("Nova",)}, False),
-        ({"brand": ("Aria",), "market": ("US",)}, False),
-        ({"model_year": (2025,)}, False),
+        ("", True),
+        ("brand=Aria", True),
+        ("brand=Aria,brand=Nova,model_year=2026", True),
+        (f"vehicle={VEHICLE.vehicle}", True),
+        ("vehicle=11111111-2222-4333-8444-555555555555", False),
+        ("brand=Nova", False),
+        ("brand=Aria,market=US", False),
+        ("model_year=2025", False),
+        ("brand=Nova;market=DE", True),
+        ("brand=Nova;market=US", False),
+        # The vehicle draws 0.5558 for this document.
+        ("percent=55.58", False),
+        ("percent=55.59", True),
+        ("brand=Nova,percent=100;percent=55.59", True),
     ],
 )
-def test_a_target_for_others_is_ignored(
-    fleet: Fleet, audience: dict[str, tuple[str | int, ...]], expected: bool
-) -> None:
-    fleet.publish(None, campaign(), audience=audience)
+def test_a_target_for_others_is_ignored(fleet: Fleet, audience: str, expected: bool) -> None:
+    fleet.publish(None, campaign(), audience=parse_audience(audience))
     content = {
         f"targets/{file.parent.name}/{file.name}": file.read_bytes() for file in fleet.folder.targets.rglob("*.json")
     }
@@ -302,8 +317,17 @@ def test_a_target_for_others_is_ignored(
     assert list(release.documents.values()) == ([campaign()] if expected else [])
 
 
+def test_a_target_for_other_software_is_ignored(fleet: Fleet) -> None:
+    fleet.publish(None, campaign(), audience=parse_audience("software=4.2"))
+    for software, expected in (("4.2", [campaign()]), ("4.1", []), ("", [])):
+        vehicle = moved(software=software)
+        release = verify(question(fleet, fleet.bundle(vehicle=vehicle), vehicle=vehicle)).release
+        assert release is not None
+        assert list(release.documents.values()) == expected
+
+
 def test_a_target_for_others_may_be_missing(fleet: Fleet) -> None:
-    fleet.publish(None, campaign(), audience={"brand": ("Nova",)})
+    fleet.publish(None, campaign(), audience=({"brand": ("Nova",)},))
     files = {name: content for name, content in fleet.files().items() if not name.startswith("targets/")}
     assert verify(question(fleet, files)).release is not None
     assert refusal(question(fleet, files, vehicle=moved(brand="Nova"))) is Reason.TRUNCATED

@@ -9,9 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from securesystemslib.signer import CryptoSigner
 
+from agent.formats.down.audience import parse_audience
 from agent.pushes.release import Question, Reason, Verdict
 from tests.agent.pushes.world import NOW, Fleet, campaign, question, toggles
+from tests.conformance.repository import ALL, Repository
 
 # The program that a test runs in place of the verifier: the verifier with a judge that reports what it imports.
 WATCHED = """
@@ -38,6 +41,11 @@ RULES: list[Any] = [
 
 def good(fleet: Fleet) -> Question:
     fleet.publish(toggles(), campaign())
+    return question(fleet, fleet.bundle())
+
+
+def shared(fleet: Fleet) -> Question:
+    fleet.publish(toggles(), campaign(), audience=parse_audience("brand=Nova;brand=Aria,percent=99.99"))
     return question(fleet, fleet.bundle())
 
 
@@ -68,19 +76,43 @@ def invalid(fleet: Fleet) -> Question:
     return question(fleet, fleet.bundle())
 
 
+def misspelt(fleet: Fleet) -> Question:
+    fleet.sign_as_is("settings.toml", b"[uplink]\nin_flght = 3")
+    return question(fleet, fleet.bundle())
+
+
+def configured(fleet: Fleet) -> Question:
+    fleet.sign_as_is("settings.toml", b"[uplink]\nmetered_lanes = ['events']\n[bus.can0]\ndbc = ['a.dbc']")
+    fleet.sign_as_is("dbc/can0/a.dbc", b"BO_ 1 M: 8 A")
+    return question(fleet, fleet.bundle())
+
+
 def rotated(fleet: Fleet) -> Question:
     fleet.rotate_root(("root1", "root2"), replace_key="timestamp")
     return good(fleet)
 
 
+def signed_by(new_key: Callable[[], CryptoSigner], fleet: Fleet) -> Question:
+    """Return a question about a bundle whose roles all have a key of another type, which must have signed."""
+    repository = Repository()
+    for role in ALL:
+        repository.add_key(role, new_key())
+        repository.root.roles[role].threshold = 2
+    repository.publish(*ALL)
+    return question(fleet, repository.bundle(), trusted_root=repository.first_root)
+
+
 CASES: dict[Callable[[Fleet], Question], Reason | None] = {
     good: None,
+    shared: None,
     rotated: None,
     tampered: Reason.TAMPERED,
     truncated: Reason.TRUNCATED,
     expired: Reason.EXPIRED,
     rubbish: Reason.MALFORMED,
     invalid: Reason.INVALID,
+    misspelt: Reason.INVALID,
+    configured: None,
 }
 
 
@@ -98,6 +130,15 @@ def test_nothing_is_imported_late_for_a_bundle_that_is(case: Callable[[Fleet], Q
     said, reason = imported_late(case(fleet))
     assert said == "imported late: []"
     assert reason is CASES[case]
+
+
+@pytest.mark.parametrize(
+    "new_key",
+    [CryptoSigner.generate_ecdsa, CryptoSigner.generate_rsa, CryptoSigner.generate_ed25519],
+    ids=["ECDSA", "RSA", "Ed25519"],
+)
+def test_nothing_is_imported_late_for_keys_of(new_key: Callable[[], CryptoSigner], fleet: Fleet) -> None:
+    assert imported_late(signed_by(new_key, fleet)) == ("imported late: []", None)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=json.dumps)

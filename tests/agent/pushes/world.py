@@ -12,16 +12,18 @@ import msgspec
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
-from agent.formats.down.audience import EVERYONE, Attributes, AudienceLists
+from agent.formats.down.audience import EVERYONE, Attributes, Audience
 from agent.formats.down.bundle import SyncRequest, Versions, build_bundle, parse_bundle
 from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
 from fleet.publishing import repository
-from fleet.publishing.publish import Published, publish, target_of
+from fleet.publishing.publish import Published, publish
 from fleet.publishing.sync import Bundles
+from fleet.publishing.targets import target_of
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 
 VEHICLE = Attributes("0f8fad5b-d9cb-469f-a165-70867728950e", "Aria", "One", "DE", 2026)
 NOTHING = Versions()
@@ -57,6 +59,15 @@ class Fleet:
         self._documents = path / "documents"
         self._documents.mkdir()
 
+    @classmethod
+    def of(cls, folder: FleetFolder) -> "Fleet":
+        """Return the fleet in a folder that exists already, with its keys."""
+        fleet = cls.__new__(cls)
+        fleet.folder = folder
+        fleet._documents = folder.root / "documents"
+        fleet._documents.mkdir(exist_ok=True)
+        return fleet
+
     @property
     def root(self) -> bytes:
         return (self.folder.metadata / "1.root.json").read_bytes()
@@ -68,7 +79,7 @@ class Fleet:
         self,
         flags: bytes | None = None,
         *campaigns: bytes,
-        audience: AudienceLists = EVERYONE,
+        audience: Audience = EVERYONE,
         now: datetime = NOW,
         expiry_days: int = 90,
     ) -> Published:
@@ -88,7 +99,7 @@ class Fleet:
         )
 
     def bundle(self, held: Versions = NOTHING, vehicle: Attributes = VEHICLE) -> bytes:
-        return Bundles(self.folder).answer(SyncRequest(vehicle.vehicle, held))
+        return Bundles(self.folder).answer(SyncRequest(vehicle.vehicle, held, software=vehicle.software))
 
     def files(self, held: Versions = NOTHING) -> dict[str, bytes]:
         return parse_bundle(self.bundle(held))
@@ -98,7 +109,10 @@ class Fleet:
         state = repository.read_state(self.folder.metadata)
         target, stored = target_of(path, content, EVERYONE)
         targets = dict(state.targets.targets) | {path: target}
-        repository.write_version(self.folder, state.versions, targets, {path: stored}, now=NOW, expiry_days=90)
+        bins = state.bins
+        repository.write_version(
+            self.folder, state.versions, targets, {path: stored}, bins=bins, now=NOW, expiry_days=90
+        )
 
     def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "", add_key: str = "") -> None:
         """Write the next root, signed with the keys `signed_by`.

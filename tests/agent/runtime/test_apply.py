@@ -6,20 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle
 from agent.formats.down.campaign import parse_campaign
+from agent.formats.down.documents import AUTHORITIES, RECIPIENT
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.link.authorities import Authorities
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import CRASHES
-from agent.runtime.apply import make_applier
+from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import CampaignFile
+from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
+from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
 from agent.serve.toggles import ToggleService
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector, Limits
 from agent.telemetry.collect.signal_tables import SignalTables
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
+from tests.agent.serve.serving import TODAY
 from tests.agent.telemetry.spool.depot import Depot
 
 LOCAL = (CampaignFile("local.json", parse_campaign(campaign("local"), "local.json")),)
@@ -52,8 +59,17 @@ class Car:
         limits = Limits(10**9, 10**10, 1_000, 10**6)
         self.collector = Collector(SignalTables(("can0",), {}), self.depot.outbox, MachineClock(), limits)
         self.flagd_file = FileOnFullDisk(self.folder / "run")
-        self.applier = make_applier(
-            self.pushes, self.toggles, self.collector, self.depot.outbox, flagd_file=self.flagd_file, local=LOCAL
+        self.flags = CurrentFlags(self.toggles, self.flagd_file, lambda: TODAY)
+        self.authorities = Authorities(self.folder / "identity", self.folder / "ca.crt.pem")
+        self.others = {
+            AUTHORITIES.name: AuthoritiesEffect(self.authorities),
+            RECIPIENT.name: RecipientEffect(self.depot.outbox),
+        }
+        self.applier = self.new_applier()
+
+    def new_applier(self, mark: str = "") -> Applier:
+        return make_applier(
+            self.pushes, self.flags, self.collector, self.depot.outbox, local=LOCAL, mark=mark, others=self.others
         )
 
     @property
@@ -139,6 +155,41 @@ def test_a_refused_push_changes_nothing_and_one_receipt_says_why(fleet: Fleet, c
     assert len(car.events("campaigns_in_force")) == 1
 
 
+def test_the_vehicle_seals_to_the_pushed_key_and_returns_to_its_own_when_the_release_fails(
+    fleet: Fleet, car: Car
+) -> None:
+    key = RecipientPrivateKey.generate("MLKEM768_X25519").public
+    enrolled = car.depot.outbox.sealer.recipient
+
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.sign_as_is(RECIPIENT.pattern, key.to_json())
+        await car.applier.offer(fleet.bundle())
+        assert car.depot.outbox.sealer.recipient.raw == key.raw
+        outcome = await car.pushes.poll_trial(trial_s=60, healthy=False)
+        assert outcome is not None
+        await car.applier._settle(outcome)
+
+    asyncio.run(drive())
+    assert car.depot.outbox.sealer.recipient.raw == enrolled.raw
+    assert car.applier.version == 0
+
+
+def test_a_malformed_sealing_key_is_refused_with_a_receipt_although_it_is_signed(fleet: Fleet, car: Car) -> None:
+    enrolled = car.depot.outbox.sealer.recipient
+
+    async def drive() -> None:
+        await car.applier.start()
+        fleet.sign_as_is(RECIPIENT.pattern, b'{"suite": "X25519"}')
+        await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    assert (car.applier.version, car.depot.outbox.sealer.recipient) == (0, enrolled)
+    (event,) = car.events("push_refused")
+    assert event["reason"] == "invalid"
+    assert "recipient.json" in event["detail"]
+
+
 def test_what_brings_nothing_new_has_no_receipt(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles(), campaign("pushed"))
 
@@ -211,17 +262,19 @@ def test_changed_local_campaigns_take_effect_unless_the_fleet_has_pushed_some(fl
         assert car.campaigns == ["other"]
         fleet.publish(None, campaign("pushed"))
         await car.applier.offer(fleet.bundle())
-        await car.applier.replace_local(LOCAL)
+        with capture_logs() as said:
+            await car.applier.replace_local(LOCAL)
+            await car.applier.replace_local(LOCAL)
         assert car.campaigns == ["pushed"]
+        # The second reload changes nothing, so the log does not say again that edited files have no effect.
+        assert [line["event"] for line in said].count("local_campaigns_not_in_force") == 1
 
     asyncio.run(drive())
 
 
 def test_the_campaigns_of_a_replay_have_names_of_their_own(fleet: Fleet, car: Car) -> None:
     long = "a" * 100
-    marked = make_applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL, mark="replay:"
-    )
+    marked = car.new_applier(mark="replay:")
 
     async def drive() -> None:
         await marked.start()
@@ -305,9 +358,7 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
 
 def test_an_unusable_trusted_root_is_survived(fleet: Fleet, car: Car) -> None:
     car.pushes = Pushes.open(car.folder / "pushes", trusted_root=b"{}", vehicle=VEHICLE)
-    applier = make_applier(
-        car.pushes, car.toggles, car.collector, car.depot.outbox, flagd_file=car.flagd_file, local=LOCAL
-    )
+    applier = car.new_applier()
     fleet.publish(toggles())
     with pytest.raises(Permanent, match=r"root\.json"):
         asyncio.run(car.pushes.offer(fleet.bundle()))

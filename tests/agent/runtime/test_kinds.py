@@ -9,18 +9,22 @@ import pytest
 from agent.errors import Permanent, Transient
 from agent.formats.down.documents import KINDS, Documents
 from agent.formats.down.evaluation import FlagNotFound
+from agent.link.authorities import Authorities
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import Result
 from agent.pushes.release import Question, Reason, Verdict
 from agent.pushes.verifier import judge
 from agent.runtime.apply import Applier
 from agent.runtime.effects import Change, TogglesEffect
+from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
+from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
 from fleet.publishing.publish import publish
 from tests.agent.pushes.greeting import WITH_GREETINGS
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 from tests.agent.runtime.test_apply import default_in
+from tests.agent.serve.serving import TODAY
 from tests.agent.telemetry.spool.depot import Depot
 
 
@@ -103,10 +107,12 @@ class Car:
         self.greetings = Greetings()
         self.campaigns = CampaignNames()
         effects = {
-            "toggles": TogglesEffect(self.toggles, self.flagd_file),
+            "toggles": TogglesEffect(CurrentFlags(self.toggles, self.flagd_file, lambda: TODAY)),
             "campaign": self.campaigns,
             "greeting": self.greetings,
         }
+        effects["authorities"] = AuthoritiesEffect(Authorities(folder / "identity", folder / "ca.crt.pem"))
+        effects["recipient"] = RecipientEffect(self.depot.outbox)
         self.applier = Applier(self.pushes, effects, self.depot.outbox, kinds=WITH_GREETINGS)
 
     def publish(self, *texts: str, flags: bytes | None = None) -> None:

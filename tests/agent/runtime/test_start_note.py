@@ -47,4 +47,5 @@ def test_the_text_tells_a_starting_agent_from_a_dead_one() -> None:
     )
     waits = render({"running": False, "starting": {**start, "problem": "The disk is full."}, "spool": None})
     assert waits == "agent     is starting, since 12 s (process 7), and waits: The disk is full."
-    assert render({"running": False, "starting": None, "spool": None}) == "agent     does not answer"
+    dead = render({"running": False, "starting": None, "spool": None})
+    assert dead == "agent     does not answer; if the service has failed, see: journalctl -u headunit-agent -n 20"

@@ -7,7 +7,12 @@ from typing import Any
 
 import msgspec
 
+from agent.formats.down.validity import Moment
 from agent.serve.http import Route, Server
+
+TODAY_S = 1_782_892_800
+"""2026-07-01 08:00 UTC."""
+TODAY = Moment(TODAY_S, TODAY_S, TODAY_S)
 
 
 class Served(msgspec.Struct, frozen=True):

@@ -11,8 +11,10 @@ import pytest
 
 from agent.serve.connections import CONNECTIONS
 from agent.serve.http import Request, Response, Route
+from agent.serve.toggles import ToggleService
 from tests.agent.serve.serving import Served, serving
 from tests.agent.serve.test_http import ROUTES, post, talk
+from tests.agent.serve.test_toggles import CAR
 
 HALF = post("/echo", b"hello")[:-2]
 Held = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
@@ -118,6 +120,29 @@ def test_an_app_whose_requests_all_wait_for_answers_does_not_shut_out_the_app_of
             assert b"mine" in await asyncio.wait_for(reader.readuntil(b"}"), 5)
             writer.close()
             assert await ended(greedy) == 1
+
+    asyncio.run(run())
+
+
+def test_an_app_that_holds_all_event_streams_does_not_shut_out_the_app_of_another_user() -> None:
+    late_ports: set[int] = set()
+
+    def owner(connection: TransportSocket) -> int:
+        return 1 if connection.getpeername()[1] in late_ports else 2
+
+    async def run() -> None:
+        async with serving((*ROUTES, *ToggleService(CAR).routes), owner=owner) as server:
+            greedy = await hold(server, b"GET /ofrep/v1/sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert all([(await reader.readline()).startswith(b"HTTP/1.1 200") for reader, _ in greedy])
+            client = socket.socket()
+            client.bind(("127.0.0.1", 0))
+            late_ports.add(client.getsockname()[1])
+            client.connect(("127.0.0.1", server.port))
+            reader, writer = await asyncio.open_connection(sock=client)
+            writer.write(post("/echo", b"mine"))
+            assert b"mine" in await asyncio.wait_for(reader.readuntil(b"}"), 5)
+            writer.close()
+            await ended(greedy)
 
     asyncio.run(run())
 

@@ -101,3 +101,11 @@ def test_a_mix_up_names_the_file(car: Car, mistake: Callable[[Path, Path], None]
         identity.load(car.identity)
     assert str(car.identity / file) in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_a_folder_within_the_folder_is_named_with_the_command_that_moves_the_files(tmp_path: Path, car: Car) -> None:
+    nested = tmp_path / "etc" / "identity"
+    nested.mkdir(parents=True)
+    shutil.copytree(car.identity, nested / "car1")
+    with pytest.raises(Permanent, match=f"mv {nested}/car1/\\* {nested}/"):
+        identity.load(nested)

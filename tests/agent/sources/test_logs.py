@@ -151,6 +151,7 @@ def test_a_line_without_end_is_refused(tmp_path):
         ("drive.txt", b"x", "unknown log format; name the file by its format: .log .asc"),
         ("drive", b"x", "unknown log format"),
         ("drive.zst", b"x", "unknown log format"),
+        ("drive.lg", None, "the log cannot be read: No such file or directory; check path and permissions"),
         ("drive.mf4.gz", b"x", "a .mf4 log cannot be read while compressed; decompress it first"),
         ("drive.blf", b"not a blf file at all", "not a readable .blf log"),
         ("drive.db", b"not a database" * 100, "not a readable .db log"),

@@ -60,11 +60,11 @@ REPAIRED = {
     "no semicolon": (CLEAN + 'VAL_ 801 Oil 1 "one"\nCM_ "end";\n', r"line 14: the entry has no closing semicolon"),
     "no closing quote": (CLEAN + 'CM_ SG_ 801 Oil "hot;\nCM_ SG_ 801 Rpm "fast";\n', r"line 14: a quote"),
     "no closing quote of a text": (CLEAN + 'VAL_ 801 Oil 1 "hot 2 "cold" ;\nCM_ "end";\n', r"line 14: a quote"),
-    "marks of a merge": (CLEAN + "<<<<<<< ours\n", r"line 13: Engine.Oil: there is text behind"),
-    "marks of a merge before a message": ("<<<<<<< ours\n" + CLEAN, r"line 1: the line belongs to no entry"),
+    "marks of a merge": (CLEAN + "<<<<<<< ours\n", r"line 14: '<<<<<<< ours' begins no entry"),
+    "marks of a merge before a message": ("<<<<<<< ours\n" + CLEAN, r"line 1: '<<<<<<< ours' begins no entry"),
     "marks of a merge behind a message": (
         CLEAN.replace("8 Motor", "8 Motor\n======="),
-        r"line 11: Engine: there is text",
+        r"line 12: '=======' begins no entry",
     ),
     "a double type of 32 bits": (
         CLEAN + ' SG_ X : 24|32@1- (1,0) [0|0] "" Gauge\nSIG_VALTYPE_ 801 X : 2;\n',
@@ -136,6 +136,30 @@ def test_what_changes_no_other_signal_costs_no_other_signal_and_is_noted_with_it
     assert len(notes) == 1, notes
     assert notes[0].startswith("small.dbc: ")
     assert re.match(f"small.dbc: {note}", notes[0]), notes[0]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["BQ_ 802 Door: 2 Body", "BO 802 Door: 2 Body", "BO_802 Door: 2 Body", "802 Door: 2 Body", "BO 802 Door 2 Body"],
+)
+def test_signals_behind_a_message_with_a_typing_error_are_left_out_and_not_given_to_the_message_before(odd):
+    door = f'{odd}\n SG_ Open : 0|8@1+ (1,0) [0|0] "" Gauge\n SG_ Lock : 8|8@1+ (1,0) [0|0] "" Gauge\n'
+    after = 'BO_ 803 Light: 1 Body\n SG_ On : 0|8@1+ (1,0) [0|0] "" Gauge\n'
+    plan = plan_of(CLEAN + door + after)
+    assert {message.name: len(message.signals) for message in plan.messages} == {"Engine": 2, "Light": 1}
+    assert [note.partition(",")[0] for note in plan.notes] == [
+        f"small.dbc: line 14: {odd!r} begins no entry of a DBC",
+        "small.dbc: lines 15, 16: Open".partition(",")[0],
+    ]
+    assert "because line 14 cannot be read" in plan.notes[1]
+
+
+@pytest.mark.parametrize("odd", ['SQ_ Wide : 0|8@1+ (1,0) [0|0] "" Gauge', 'SG Wide : 0|8@1+ (1,0) [0|0] "" Gauge'])
+def test_a_signal_with_a_typing_error_costs_only_itself(odd):
+    text = dbc(TURN, " " + odd, OIL)
+    assert samples(text, FRAME)[0] == WHOLE
+    (note,) = plan_of(text).notes
+    assert re.match(r"small\.dbc: line 13: '.* begins no entry of a DBC", note)
 
 
 def test_names_that_start_with_a_digit_are_used_as_they_are():

@@ -101,7 +101,7 @@ def test_with_a_signing_request_the_private_key_stays_in_the_device(fleet: Fleet
     assert not (tmp_path / "car" / "device.key.pem").exists()
     found = Registry(fleet.vehicles).find(record.vehicle)
     assert found is not None
-    assert found[1] == key.public_key()
+    assert found[1] == (key.public_key(),)
 
 
 def test_a_folder_in_use_is_left_alone(fleet: FleetFolder, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 
 from fleet.lake.compact import Work, compact
 from fleet.lake.rows import rows_of
-from fleet.lake.schema import SCHEMAS
+from fleet.lake.schema import TABLES
 from fleet.lake.tables import Lake
 from tests.fleet.lake.test_ledger import batch
 
@@ -18,10 +18,10 @@ COMMON = {"date", "vehicle", "epoch", "seq", "digest", "row"}
 
 def test_every_column_has_its_row() -> None:
     parts = dict(re.findall(r"^## `(\w+)`: (.*?)(?=^## |^The view|\Z)", TEXT, re.MULTILINE | re.DOTALL))
-    assert parts.keys() == SCHEMAS.keys()
+    assert parts.keys() == TABLES.keys()
     for name, part in parts.items():
         listed = {column for row in re.findall(r"^\| (`.*?) \|", part, re.MULTILINE) for column in row.split("`")[1::2]}
-        assert listed == {*SCHEMAS[name].names} - COMMON
+        assert listed == {*TABLES[name].names} - COMMON
     assert all(f"`{column}`" in TEXT for column in COMMON)
 
 

@@ -18,7 +18,8 @@ from fleet.commands.publish import add_arguments, run
 from fleet.publishing import repository
 from fleet.publishing.publish import publish
 from fleet.publishing.repository import read_state
-from fleet.state.registry import Registry, VehicleRecord
+from fleet.state.registry import Registry
+from fleet.state.vehicle_record import VehicleRecord
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, noisy_campaign, question, toggles
 
 
@@ -214,9 +215,11 @@ def test_a_publication_says_which_vehicles_it_reaches(
     other = enrolled(fleet, 99, "Bora", "US")
     enrolled(fleet, 100, "Bora", "US", revoked=True)
 
+    fleet.publish(toggles())
+
     def publish_for(*audience: str) -> dict[str, Any]:
         options = [word for each in audience for word in ("--audience", each)]
-        command(fleet, "--toggles", str(tmp_path / "t.json"), *options)
+        command(fleet, "--yes", "--toggles", str(tmp_path / "t.json"), *options)
         return dict(json.loads(capsys.readouterr().out))
 
     for audience, reached in (
@@ -236,6 +239,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
     for record in fleet.folder.vehicles.glob("*.json"):
         record.unlink()  # the vehicle of the fixture
     (tmp_path / "t.json").write_bytes(toggles())
+    fleet.publish(toggles())
     names = [enrolled(fleet, number, "Aria") for number in range(12)]
     (fleet.folder.vehicles / "ffffffff-0000-4000-8000-000000000000.json").write_text("{")
     for audience, words in (
@@ -243,7 +247,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
         (f"vehicle={names[3]}", f"The documents are for 1 of 12 enrolled vehicles: {names[3]}."),
         ("brand=aria", "The documents are for none of the 12 enrolled vehicles. Check --audience."),
     ):
-        command(fleet, "--toggles", str(tmp_path / "t.json"), "--audience", audience, json=False)
+        command(fleet, "--yes", "--toggles", str(tmp_path / "t.json"), "--audience", audience, json=False)
         shown = capsys.readouterr()
         assert shown.out.splitlines()[-1] == words
         assert "ffffffff" in shown.err
@@ -261,7 +265,10 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
         (("--audience", "brand=Ari\udce9"), "KEY=VALUE"),
         (("--audience", "brand=Aria", "--audience", "market=EU"), "--audience brand=Aria,market=EU"),
         (("--audience", "brand=Aria", "--audience", "colour=red"), "colour"),
-        (("--audience", "brand=Aria"), "also give --toggles or --campaign"),
+        (
+            ("--audience", "brand=Aria"),
+            "also give --toggles or --authorities or --settings or --database or --campaign or --recipient",
+        ),
         (("--remove-campaign", "d"), "Published names of this kind: none"),
         (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),
     ],

@@ -76,9 +76,9 @@ OTHER = replace(VEHICLE, vehicle="11111111-2222-4333-8444-555555555555", brand="
 def test_a_bundle_has_no_document_of_other_vehicles_and_names_none_of_them(fleet: Fleet) -> None:
     fleet.enrol(OTHER)
     fleet.publish(None, campaign("all"))
-    fleet.publish(None, campaign(f"brake-test-of-{OTHER.vehicle}"), audience={"vehicle": (OTHER.vehicle,)})
-    fleet.publish(None, campaign("nova-only"), audience={"brand": ("Nova",)})
-    fleet.publish(None, campaign("both"), audience={"vehicle": (OTHER.vehicle, VEHICLE.vehicle)})
+    fleet.publish(None, campaign(f"brake-test-of-{OTHER.vehicle}"), audience=({"vehicle": (OTHER.vehicle,)},))
+    fleet.publish(None, campaign("nova-only"), audience=({"brand": ("Nova",)},))
+    fleet.publish(None, campaign("both"), audience=({"vehicle": (OTHER.vehicle, VEHICLE.vehicle)},))
     own = verify(question(fleet, fleet.bundle())).release
     other = verify(question(fleet, fleet.bundle(vehicle=OTHER), vehicle=OTHER)).release
     assert own is not None
@@ -97,7 +97,7 @@ def test_a_bundle_has_no_document_of_other_vehicles_and_names_none_of_them(fleet
 
 
 def test_two_documents_do_not_show_that_they_are_for_the_same_vehicle(fleet: Fleet) -> None:
-    fleet.publish(None, campaign("a"), campaign("b"), audience={"vehicle": (OTHER.vehicle,)})
+    fleet.publish(None, campaign("a"), campaign("b"), audience=({"vehicle": (OTHER.vehicle,)},))
     targets = read_state(fleet.folder.metadata).targets.targets.values()
     digests = [target.custom["audience"]["vehicle"] for target in targets if target.custom]
     assert len(digests) == 2
@@ -113,6 +113,26 @@ def test_a_vehicle_that_is_not_enrolled_or_revoked_gets_no_answer(fleet: Fleet) 
     assert record is not None
     Registry(fleet.folder.vehicles).add(msgspec.structs.replace(record, revoked=True))
     assert respond(fleet, topic, request) == []
+
+
+def test_the_software_that_a_vehicle_reports_decides_and_is_noted_beside_its_record(fleet: Fleet) -> None:
+    fleet.publish(None, campaign("new-only"), audience=({"software": ("4.2",)},))
+    registry = Registry(fleet.folder.vehicles)
+
+    def documents(software: str) -> int:
+        request = SyncRequest(VEHICLE.vehicle, Versions(), software=software)
+        files = parse_bundle(Bundles(fleet.folder).answer(request))
+        return sum(name.startswith("targets/") for name in files)
+
+    assert [documents(software) for software in ("", "4.1", "4.2", "")] == [2, 2, 3, 3]
+    record = registry.read(VEHICLE.vehicle)
+    assert record is not None
+    assert record.software == "4.2"
+    registry.add(msgspec.structs.replace(record, revoked=True))
+    registry.note_software(VEHICLE.vehicle, "4.3")
+    record = registry.read(VEHICLE.vehicle)
+    assert record is not None
+    assert (record.software, record.revoked) == ("4.3", True)
 
 
 class Recorder:

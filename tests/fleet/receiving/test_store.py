@@ -31,8 +31,8 @@ from fleet.receiving.service import open_store
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
 from fleet.state.folder import FleetFolder
-from fleet.state.keys import read_recipient
 from fleet.state.registry import Registry
+from fleet.state.sealing_keys import SealingKeys
 from tests.fleet.vehicles import EPOCH, T0_US, Vehicle, make_fleet, make_vehicle, make_window, numbers
 
 
@@ -129,7 +129,7 @@ def test_times_outside_the_calendar_are_kept_out_and_refused(fleet: FleetFolder,
             vehicle.topic,
             vehicle.batch(1, window),
             Registry(fleet.vehicles).find,
-            read_recipient(fleet),
+            SealingKeys(fleet).find,
             no_catalogues,
             received_at_us=T0_US,
         )
@@ -236,9 +236,9 @@ def crash_after_taking(fleet: FleetFolder, vehicle: Vehicle, lake: Lake, tables:
     ]
     commit = inbox.take(sealed).commit
     assert commit is not None
-    key = read_recipient(fleet)
+    find_key = SealingKeys(fleet).find
     opened = [
-        open_batch(b.sealed, vehicle.key.public_key(), key, no_catalogues, received_at_us=b.received_at_us).rows
+        open_batch(b.sealed, [vehicle.key.public_key()], find_key, no_catalogues, received_at_us=b.received_at_us).rows
         for b in sealed
     ]
     for name in list(SCHEMAS)[:tables]:

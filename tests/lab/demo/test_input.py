@@ -67,3 +67,11 @@ def test_what_cannot_be_driven_is_one_message(tmp_path: Path) -> None:
         recorded(empty, [], "exact", tmp_path)
     with pytest.raises(Permanent, match=r"no frames on can7\. It has the buses can0"):
         recorded(log, [("can7", DBC[0][1])], "exact", tmp_path)
+
+
+def test_a_database_that_cantools_refuses_is_named_before_the_drive(tmp_path: Path) -> None:
+    log, database = tmp_path / "drive.log", tmp_path / "odd.dbc"
+    write_log(log, 0.1)
+    database.write_text("BO_ nonsense")
+    with pytest.raises(Permanent, match=r"odd\.dbc: cantools, which decodes independently of the agent, refuses"):
+        recorded(log, [("can0", database)], "exact", tmp_path)

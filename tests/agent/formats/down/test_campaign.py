@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
-from agent.formats.down.campaign import DOCUMENT_BYTES, NO_EFFECT, parse_campaign
+from agent.formats.down.campaign import DOCUMENT_BYTES, NO_EFFECT, parse_campaign, refuse_costly_globs
 from agent.telemetry.collect.campaign import rules_of
 from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.compile import compile_plan
@@ -86,7 +86,7 @@ def test_what_would_change_the_collection_and_is_not_carried_out_is_refused_by_n
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"name": "with space"}, "name: expected"),
+        ({"name": "with space"}, "name: the name must be 1 to 100 letters without accents, digits"),
         ({"name": None}, "name"),
         ({"collectionScheme": {}}, "timeBasedCollectionScheme"),
         ({"collectionScheme": {"timeBasedCollectionScheme": {"periodMs": 999}}}, "periodMs"),
@@ -195,6 +195,28 @@ def test_a_campaign_lasts_from_its_start_to_its_expiry():
     assert (campaign.start_ns, campaign.expiry_ns, campaign.suspended) == (100 * S, 200 * S, False)
     always = parse(startTime=None, expiryTime=None)
     assert (always.start_ns <= 0, always.expiry_ns, always.suspended) == (True, 253_402_214_400 * S, False)
+
+
+def globs(count, stars):
+    return signals(*({"name": f"{'*e' * stars}{number}"} for number in range(count)))
+
+
+@pytest.mark.parametrize(
+    ("count", "stars", "campaigns", "allowed"),
+    [(1_000, 1, 1, True), (999, 2, 1, False), (500, 1, 2, True), (500, 1, 3, False), (20, 40, 2, True)],
+)
+def test_the_globs_of_a_release_are_bounded_by_what_they_cost(count, stars, campaigns, allowed):
+    release = [(f"{number}.json", globs(count, stars)) for number in range(campaigns)]
+    if allowed:
+        refuse_costly_globs(release)
+        return
+    with pytest.raises(Permanent, match=rf"^{campaigns - 1}\.json: the globs of all campaigns .* 2,000 are allowed"):
+        refuse_costly_globs(release)
+
+
+def test_exact_names_cost_nothing():
+    exact = signals(*({"name": f"Message.Signal{number}"} for number in range(1_000)))
+    refuse_costly_globs([(str(number), exact) for number in range(10)])
 
 
 @pytest.mark.parametrize("status", ["SUSPENDED", "WAITING_FOR_APPROVAL", "CREATING"])

@@ -1,6 +1,7 @@
 """Test each rule of flagd's schema with a document that breaks the rule."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,23 @@ def test_a_fractional_roll_out_reaches_about_its_share_of_vehicles_and_is_stable
     assert 140 < sum(reached) < 260
     assert [evaluator.evaluate("new-navigation", car).value for car in cars] == reached
     assert not any(evaluator.evaluate("new-navigation", car | {"model_year": 2025}).value for car in cars[:200])
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ({"state": "ENABLED", "variant": {"on": True}}, "unknown property 'variant'; did you mean 'variants'?"),
+        (FLAG | {"targetting": {}}, "flag 'f': unknown property 'targetting'; did you mean 'targeting'?"),
+        ({"state": "ENABLED", "variants": {"on": 1}, "default_variant": "on"}, "did you mean 'defaultVariant'?"),
+    ],
+)
+def test_a_misspelt_property_is_refused_with_the_right_name(flag: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(Permanent, match=re.escape(complaint)):
+        parse_toggles(json.dumps({"flags": {"f": flag}}).encode(), "t.json")
+
+
+def test_other_properties_are_tolerated_as_the_schema_demands() -> None:
+    parse_toggles(document(flag={"owner": "navigation team", "variantsNote": "on and off"}), "t.json")
 
 
 def test_a_number_flag_with_one_float_is_a_float_flag() -> None:
@@ -166,8 +184,9 @@ def test_the_flag_at_fault_is_named() -> None:
 def test_references_cannot_multiply() -> None:
     evaluators: dict[str, Any] = {f"e{level}": {"and": [{"$ref": f"e{level + 1}"}] * 10} for level in range(10)}
     evaluators["e10"] = {"var": "x"}
-    with pytest.raises(Permanent, match=str(NODES)):
+    with pytest.raises(Permanent, match=str(NODES)) as error:
         parse_toggles(document({"if": [{"$ref": "e0"}, "on"]}, **{"$evaluators": evaluators}), "t.json")
+    assert str(error.value).count("$ref") == 2  # the innermost reference, and the remedy
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from agent.telemetry.collect.consumer import Consumer
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from can_dbc.compile import compile_plan
-from can_dbc.database import load
+from can_dbc.database import load, parse
 from can_dbc.frames import FrameBlock, concatenate
 from can_dbc.plan import BusPlan
 from tests.agent import car
@@ -61,11 +61,11 @@ def samples(windows: Iterable[Window]) -> Samples:
     return dict(found)
 
 
-def at_once(campaigns: Sequence[Campaign], block: FrameBlock) -> Samples:
+def at_once(campaigns: Sequence[Campaign], block: FrameBlock, tables: SignalTables = TABLES) -> Samples:
     """Decode and collect all of `block` with one call each, and return the samples."""
-    collectors = [CampaignCollector(each, TABLES) for each in campaigns]
-    decoder = TABLES.decoder(all_wants(collector.wants for collector in collectors))
-    blocks = TABLES.blocks(decoder.decode(block).columns)
+    collectors = [CampaignCollector(each, tables) for each in campaigns]
+    decoder = tables.decoder(all_wants(collector.wants for collector in collectors))
+    blocks = tables.blocks(decoder.decode(block).columns)
     found: Samples = {}
     for collector in collectors:
         collector.take_blocks(blocks)
@@ -386,3 +386,55 @@ def test_of_the_newest_samples_a_part_holds_no_more_than_the_campaign_wants(tmp_
     depot.spool.close()
     windows = Depot(tmp_path).windows()
     assert max(len(group.t_us) for window in windows for group in window.groups) == 3
+
+
+OTHER_PLANS = PLANS | {
+    "can1": compile_plan(
+        [parse((car.DATABASES / "demo_body.dbc").read_bytes().replace(b"Door", b"Portal"), "dbc", "other.dbc")]
+    )
+}
+OTHER_TABLES = SignalTables(BUSES, OTHER_PLANS)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.37, 0.5, 0.99])
+def test_other_databases_lose_no_frame_and_open_windows_keep_the_signals_of_the_earlier_ones(
+    depot: Depot, share: float
+) -> None:
+    first, second = DRIVE.slice(0, int(share * len(DRIVE))), DRIVE.slice(int(share * len(DRIVE)), len(DRIVE))
+    log = Log()
+    holdings = Holdings([log], {})
+
+    async def drive() -> None:
+        collector = make(depot, increment_s=0.7, checkpoint_s=1.0, holdings=holdings)
+        await collector.set_campaigns([EVERYTHING])
+        for block in cut(first, [300] * 1_000) if len(first) else ():
+            await collector.feed(block)
+        before = await collector.set_tables(OTHER_TABLES)
+        assert sum(before.values()) == len(first)
+        assert [each.name for each in collector.campaigns] == ["everything"]
+        for block in cut(second, [300] * 1_000):
+            await collector.feed(block)
+        await collector.flush()
+        assert sum(collector.frames.values()) == len(DRIVE)
+
+    asyncio.run(drive())
+    found = samples(depot.windows())
+    expected = at_once([EVERYTHING], first) if len(first) else {}
+    for key, kept in at_once([EVERYTHING], second, OTHER_TABLES).items():
+        expected[key] = expected.get(key, []) + kept
+    assert found == expected
+    assert any("Portal" in name for _, _, name in found)
+    assert any("Door" in name for _, _, name in found) == (share > 0)
+
+
+@in_event_loop
+async def test_other_limits_hold_from_the_next_windows_on(depot: Depot) -> None:
+    collector = make(depot, increment_s=60)
+    await collector.set_campaigns([EVERYTHING])
+    await collector.feed(DRIVE.slice(0, 100))
+    collector.set_limits(Limits(10**8, 10**10, 100_000, 10**7))
+    await collector.set_campaigns([EVERYTHING])
+    await collector.feed(DRIVE.slice(100, len(DRIVE)))
+    assert len([window for window in depot.windows() if window.samples]) > 3
+    await collector.flush()
+    assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE)

@@ -427,6 +427,20 @@ def test_what_memory_drops_of_a_failed_append_is_lost_only_where_it_did_not_happ
     assert depot.outbox.samples == (200 if landed else 100)
 
 
+def test_what_memory_drops_while_an_older_append_is_in_doubt_does_not_come_again(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, pending_max_bytes=1)
+    depot.ledger.fail_commits(1, done=False)
+    for number in (1, 2, 3):
+        late = window(number, samples=100)
+        depot.outbox.put([(late, 1)], {late.campaign: {"log:all": number}})
+        depot.ledger.fails = True
+    depot.ledger.fails, depot.disk.full = False, True  # the index works, but no file can be made
+    depot.outbox.flush()
+    depot.spool.close()
+    again = Depot(tmp_path)
+    assert (again.lost(), again.spool.resume_points()) == ({Reason.MEMORY_FULL: 200}, {"log:all": 2})
+
+
 @pytest.mark.parametrize("landed", [False, True])
 def test_a_loss_is_recorded_once_whether_a_failed_record_was_made_or_not(depot: Depot, landed: bool) -> None:
     depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
@@ -437,12 +451,14 @@ def test_a_loss_is_recorded_once_whether_a_failed_record_was_made_or_not(depot: 
     assert [event.fields["frames"] for event in depot.events("loss")] == [5]
 
 
+@pytest.mark.parametrize("stored", [0, 100])
 @pytest.mark.parametrize("landed", [False, True])
 def test_a_checkpoint_of_a_failed_append_is_not_sent_beside_the_loss_of_its_samples(
-    tmp_path: Path, landed: bool
+    tmp_path: Path, landed: bool, stored: int
 ) -> None:
     depot = Depot(tmp_path, pending_max_bytes=1)
-    assert put_checkpoint(depot, window(1, samples=100))
+    if stored:
+        assert put_checkpoint(depot, window(1, samples=stored))
     depot.ledger.fail_commits(1, done=landed)
     assert not put_checkpoint(depot, window(1, samples=200))
     depot.disk.full = True
@@ -450,8 +466,10 @@ def test_a_checkpoint_of_a_failed_append_is_not_sent_beside_the_loss_of_its_samp
     put(depot, window(2, samples=1_000))
     depot.disk.full = False
     depot.outbox.flush()
-    assert [(w.start_us, w.samples) for w in depot.windows() if w.samples] == [(1, 100), (2, 1_000)]
-    assert depot.lost() == {Reason.MEMORY_FULL: 900}
+    depot.spool.close()
+    again = Depot(tmp_path)
+    assert [w.samples for w in again.windows() if w.samples] == ([stored] if stored else []) + [1_000]
+    assert again.lost() == {Reason.MEMORY_FULL: 1_000 - stored}
 
 
 @pytest.mark.parametrize("landed", [False, True])

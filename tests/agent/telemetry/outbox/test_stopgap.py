@@ -159,6 +159,17 @@ def test_nothing_is_added_to_a_stopgap_whose_record_is_in_doubt(car: Car, done: 
     assert (car.lost(), car.spool.resume_points(), car.adds_up()) == (0, {"can0:drive": 3}, True)
 
 
+def test_an_online_car_delivers_although_the_index_can_be_read_but_takes_no_transaction(car: Car) -> None:
+    car.index.fail_commits(1_000, done=False)
+    for start_us in (1, 2, 3):
+        car.collect(start_us)
+        assert len(car.send()) == 1
+    car.index.fail_commits(0, done=False)
+    car.outbox.flush()
+    assert car.starts() == Counter([1, 2, 3])
+    assert (car.lost(), car.spool.resume_points(), car.adds_up()) == (0, {"can0:drive": 3}, True)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_window_that_memory_gave_up_is_in_the_ledger_before_a_later_one_is_sent_from_memory(
     tmp_path: Path, killed: bool

@@ -50,3 +50,18 @@ def test_time_that_does_not_move_on_gives_nothing() -> None:
     bucket.take(2_000, 100.0)
     assert not bucket.is_open(100.0)
     assert not bucket.is_open(50.0)
+
+
+@given(st.floats(0, 1e6), st.floats(1, 1e6), st.integers(0, LARGEST))
+def test_another_rate_gives_no_burst_of_the_earlier_one(before: float, after: float, size: int) -> None:
+    bucket = TokenBucket(before)
+    bucket.take(size, 100.0)
+    bucket.set_rate(after, 101.0)
+    sent = 0.0
+    while bucket.is_open(101.0) and sent <= 2 * after:
+        bucket.take(100, 101.0)
+        sent += 100
+    assert sent <= after * BURST_S + 100
+    assert bucket.is_open(101.0 + (size + 200) / after + 1.0)
+    bucket.set_rate(0, 102.0)
+    assert bucket.is_open(102.0)

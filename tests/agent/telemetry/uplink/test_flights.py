@@ -109,3 +109,17 @@ def test_the_limits_hold_whatever_happens(
         assert len(waiting) <= 1 or sum(each.entry.size_bytes for each in waiting) <= limit
         assert sum(each.turn.beside for each in flights) <= max(1, in_flight - 1)
         assert flights.room() <= max(0, in_flight - len(flights.keys))
+
+
+def test_another_size_of_the_window_leaves_what_is_in_flight() -> None:
+    flights = Flights(in_flight=8, receive_maximum=1_000, unconfirmed_bytes=10**9)
+    seqs = fill(flights)
+    flights.set_in_flight(2)
+    assert (len(flights.keys), flights.room()) == (8, 0)
+    for seq in seqs[:7]:
+        flights.remove(("e", seq))
+        flights.grow()
+    assert flights.room() == 1
+    flights.set_in_flight(4)
+    flights.grow()
+    assert flights.room() == 2

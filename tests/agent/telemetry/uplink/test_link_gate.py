@@ -136,3 +136,15 @@ def test_a_disk_that_refuses_costs_nothing_but_the_memory_of_a_crash(tmp_path: P
         gate.save()
     assert [line["event"] for line in logs] == ["metered_use_not_saved"]
     assert gate.lanes() == FRESH
+
+
+def test_other_rules_keep_the_count_of_the_day(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    gate = looked(machine.gate())
+    gate.sent(6_000)
+    gate.set_rules(LinkPolicy(frozenset(Lane), 5_000), "auto")
+    assert (gate.metered, gate.lanes(), gate.today().used_bytes) == (True, FRESH, 6_000)
+    gate.set_rules(LinkPolicy(frozenset(Lane), 5_000), metered=False)
+    assert (gate.metered, gate.lanes()) == (False, tuple(Lane))
+    gate.set_rules(LinkPolicy(frozenset(Lane), 5_000), "auto")
+    assert looked(gate).metered is True

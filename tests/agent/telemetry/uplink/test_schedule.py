@@ -435,3 +435,12 @@ def test_every_lane_is_supplied_and_travels_in_one_turn() -> None:
     supplied = [supply for _, rule in NEW for supply in rule.supplies]
     assert {supply.lane for supply in supplied} == set(Lane)
     assert len(supplied) == len(set(supplied))
+
+
+def test_another_pace_holds_from_the_next_batch_on() -> None:
+    schedule = sent(1)
+    schedule.set_pace(replace(PACE, in_flight=2, ack_timeout_s=50.0))
+    assert schedule.room() == 1
+    send(schedule, 2, at_s=5.0)
+    assert schedule.room() == 0
+    assert {flight.entry.seq: flight.overdue_at_s for flight in schedule.flights} == {1: 10.0, 2: 55.0}

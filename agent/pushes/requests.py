@@ -1,26 +1,29 @@
-"""Say what this vehicle has: in its request to the fleet, and to judge whether an answer has news."""
+"""What the vehicle asks the fleet for, and whether an answer has news.  Pure."""
 
+from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_bundle, build_request, have
+from agent.pushes.record import Record
 from agent.pushes.release import Release
-from agent.pushes.store import Record
 
 
-def request_for_everything(vehicle: str) -> bytes:
+def for_all_files(vehicle: Attributes) -> bytes:
     """Return the request of a vehicle that has nothing."""
-    return build_request(SyncRequest(vehicle, Versions()))
+    return build_request(SyncRequest(vehicle.vehicle, Versions(), software=vehicle.software))
 
 
-def request_for_news(vehicle: str, record: Record, release: Release | None) -> bytes:
-    """Return the request of a vehicle with the metadata of `record` and the `release` in force."""
-    # Large documents never come in a bundle, so the request does not name them.
-    contents = () if release is None else release.without_large().documents.values()
+def for_news(vehicle: Attributes, record: Record, release: Release | None) -> bytes:
+    """Return the request for the files that are newer than `record` and that the `release` in force lacks."""
+    if not record.metadata:
+        return for_all_files(vehicle)
     return build_request(
         SyncRequest(
-            vehicle=vehicle,
+            vehicle=vehicle.vehicle,
             held=record.floor,
             applied=0 if release is None else release.version,
             refused=record.slots.refused,
-            have=tuple(have(content) for content in contents),
+            # Large documents never come in a bundle, so the request does not name them.
+            have=() if release is None else tuple(map(have, release.without_large().documents.values())),
+            software=vehicle.software,
         )
     )
 

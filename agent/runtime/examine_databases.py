@@ -1,0 +1,35 @@
+"""Examine a bundle together with the databases that its release brings.
+
+The verifier of bundles does not compile databases, because most bundles bring none, and it must stay cheap.  Its
+verdict comes first, so only databases that the fleet has signed reach the compiler (`agent.settings.compiler`).
+"""
+
+from functools import partial
+
+import msgspec
+
+from agent.errors import Permanent
+from agent.formats.down.documents import DATABASE, SETTINGS, by_kind, databases_in, read_documents
+from agent.pushes.examine import examine
+from agent.pushes.pushes import Examiner
+from agent.pushes.release import Question, Reason, Verdict
+from agent.settings.pushed_plans import PushedPlans
+
+
+def examine_with(plans: PushedPlans, *, examine_bundle: Examiner = examine) -> Examiner:
+    """Return a function that examines a bundle with `examine_bundle`, and then compiles its databases with `plans`."""
+    return partial(_examine, plans, examine_bundle)
+
+
+async def _examine(plans: PushedPlans, examine_bundle: Examiner, question: Question) -> Verdict:
+    verdict = await examine_bundle(question)
+    if verdict.reason is not None or verdict.release is None:
+        return verdict
+    kinds = (SETTINGS, DATABASE)
+    try:
+        for bus in databases_in(by_kind(read_documents(verdict.release.documents, kinds), kinds)):
+            await plans.prepare(bus)
+    except Permanent as error:
+        # The signatures are genuine, so the metadata is kept and the version is not offered again.
+        return msgspec.structs.replace(verdict, reason=Reason.INVALID, detail=str(error), release=None)
+    return verdict
