@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 from agent.errors import AgentError, Permanent, Transient
 from agent.formats.down.documents import KINDS, kind_of
 from agent.formats.topics import is_vehicle
+from fleet.commands import preview
 from fleet.commands.output import complain, report
 from fleet.publishing.nudge import nudge
 from fleet.publishing.own_documents import Change, publish_own
@@ -59,10 +61,17 @@ def run_own(args: argparse.Namespace, files: Sequence[tuple[str, Path]], remove:
         raise Permanent("--individual takes its documents from the folder. Please give no other documents.")
     folder = FleetFolder(args.fleet).require()
     changes = _individual(args.individual) if args.individual else dict.fromkeys(args.vehicle, Change(files, remove))
+    if not args.dry_run and not args.yes and sys.stdin.isatty():
+        preview.ask(f"Sign and publish documents for {_vehicles(changes)}?")
     versions = publish_own(
-        folder, changes, now=datetime.now(UTC), expiry_days=args.expiry_days, progress=_show_progress
+        folder,
+        changes,
+        now=datetime.now(UTC),
+        expiry_days=args.expiry_days,
+        progress=_show_progress,
+        dry_run=args.dry_run,
     )
-    if args.broker is not None:
+    if args.broker is not None and not args.dry_run:
         _nudge(folder, args.broker)
     result = {
         "root": versions.root,
@@ -70,9 +79,12 @@ def run_own(args: argparse.Namespace, files: Sequence[tuple[str, Path]], remove:
         "snapshot": versions.snapshot,
         "targets": versions.targets,
         "vehicles": len(changes),
-        "nudged": args.broker is not None,
+        "dry_run": args.dry_run,
+        "nudged": args.broker is not None and not args.dry_run,
     }
     lines = [f"{name}: {value}" for name, value in result.items()]
+    if args.dry_run:
+        lines = ["Nothing was signed (--dry-run). The present versions are:", *lines]
     report(args, result, "\n".join(lines))
     return 0
 
@@ -100,6 +112,11 @@ def _kind_name(file: Path, root: Path) -> str:
         patterns = ", ".join(kind.pattern for kind in KINDS)
         raise Permanent(f"{file}: there is no kind of documents with such a path. Paths of documents: {patterns}.")
     return kind.name
+
+
+def _vehicles(changes: Mapping[str, Change]) -> str:
+    names = list(changes)
+    return f"the vehicle {names[0]}" if len(names) == 1 else f"{len(names):,} vehicles"
 
 
 def _show_progress(done: int, of: int) -> None:

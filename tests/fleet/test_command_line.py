@@ -185,8 +185,11 @@ def test_documents_of_single_vehicles_are_published_and_removed(
         campaigns.mkdir(parents=True)
         (campaigns / "x.json").write_bytes(campaign(f"own-{number}"))
     one = str(tmp_path / "individual" / cars[0] / "campaigns" / "x.json")
+    assert main(["publish", *fleet, "--individual", str(tmp_path / "individual"), "--dry-run"]) == 0
+    tried = json.loads(capsys.readouterr().out)
     assert main(["publish", *fleet, "--individual", str(tmp_path / "individual")]) == 0
-    assert json.loads(capsys.readouterr().out)["vehicles"] == 2
+    made = json.loads(capsys.readouterr().out)
+    assert (tried["vehicles"], tried["targets"], made["vehicles"], made["targets"]) == (2, 1, 2, 2)
     assert main(["publish", *fleet, "--vehicle", cars[0], "--remove-campaign", "own-0"]) == 0
     assert main(["publish", *fleet, "--vehicle", cars[1], "--campaign", one]) == 0
     capsys.readouterr()

@@ -20,7 +20,8 @@ from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Refused
 from agent.pushes.trust import verify
 from fleet.publishing import repository
-from fleet.publishing.bins import bin_of
+from fleet.publishing.bins import bin_of, first_expiry
+from fleet.publishing.freshness import keep_fresh
 from fleet.publishing.own_documents import Change, publish_own
 from tests.agent.pushes.test_large_documents import Car
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, question, toggles
@@ -61,6 +62,24 @@ def test_a_vehicle_gets_its_own_documents_with_those_of_all_and_no_other_vehicle
     release = verify(question(fleet, fleet.bundle(vehicle=OTHER), vehicle=OTHER)).release
     assert release is not None
     assert sorted(release.documents) == ["campaigns/drive.json", "toggles.json"]
+
+
+def test_an_own_document_that_a_vehicle_would_refuse_beside_a_shared_one_is_not_signed(fleet: Fleet, car: Car) -> None:
+    # The path of a document for some vehicles hides its name, so the own document does not take its place.
+    fleet.publish(None, OWN, audience=({"brand": (VEHICLE.brand,)},))
+    with pytest.raises(Permanent, match="brake-test"):
+        give(fleet, VEHICLE.vehicle, OWN)
+
+
+def test_the_receiver_says_when_the_first_bin_expires(fleet: Fleet, car: Car) -> None:
+    give(fleet, VEHICLE.vehicle, OWN)
+    later = NOW + timedelta(days=60)
+    fleet.publish(None, OWN, now=later)
+    fresh = keep_fresh(fleet.folder, later)
+    assert (fresh.file, first_expiry(fleet.folder, repository.read_state(fleet.folder.metadata))) == (
+        "timestamp",
+        NOW + timedelta(days=repository.DOCUMENT_DAYS),
+    )
 
 
 def test_the_bundle_of_a_vehicle_has_only_its_own_bin_and_names_no_vehicle(fleet: Fleet, car: Car) -> None:
