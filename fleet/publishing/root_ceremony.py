@@ -30,6 +30,7 @@ from agent.errors import Permanent
 from agent.formats.down.bundle import Versions
 from agent.system.durable import remove, write_file
 from fleet.publishing import repository
+from fleet.publishing.bins import renewed_bins
 from fleet.publishing.next_keys import ONLINE_ROLES, make_next_key, new_keys_of, next_keys
 from fleet.publishing.publish import EXPIRY_DAYS
 from fleet.publishing.root_keys import read_public
@@ -163,8 +164,10 @@ def import_signatures(
         for role, file in new_keys.items():
             write_file(fleet.key(role), file.read_bytes())
         state = repository.read_state(fleet.metadata)
+        # With a new key of targets, all bins are signed again.
+        bins = renewed_bins(fleet, state, now=now, expiry_days=EXPIRY_DAYS)
         versions = repository.write_version(
-            fleet, state.versions, state.targets.targets, {}, now=now, expiry_days=EXPIRY_DAYS
+            fleet, state.versions, state.targets.targets, {}, bins=bins, now=now, expiry_days=EXPIRY_DAYS
         )
         # Ceremonies that were never imported can no longer be: the root that they follow is not the newest any more.
         for role in ONLINE_ROLES:

@@ -61,7 +61,8 @@ def test_a_stolen_online_key_is_replaced_and_signs_nothing_any_more(
     assert followed.versions.root == 2
     # The thief takes over what was published meanwhile, except the root that does not name the stolen key.
     shutil.copytree(fleet.metadata, thief.metadata, dirs_exist_ok=True, ignore=shutil.ignore_patterns("2.root.json"))
-    repository.write_version(thief, repository.read_state(thief.metadata).versions, {}, {}, now=NOW, expiry_days=9)
+    versions = repository.read_state(thief.metadata).versions
+    repository.write_version(thief, versions, {}, {}, bins=None, now=NOW, expiry_days=9)
     with pytest.raises(Refused) as refused:
         follow(thief, vehicle, followed)
     assert refused.value.reason is Reason.FOREIGN_KEY
