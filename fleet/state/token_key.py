@@ -1,7 +1,7 @@
 """Uses a key that lies in a PKCS#11 token, and never leaves it: signs with it, reads its public half, or makes it.
 
 Two kinds of keys are supported, because vehicles verify both and nearly every token has the first: EC P-256 (ECDSA with
-SHA-256) and Ed25519.  The library `python-pkcs11` is an optional extra of the fleet side (decision 35).
+SHA-256) and Ed25519.  The library `python-pkcs11` is an optional extra of the fleet side (decision 37).
 
 The digest for ECDSA is computed here.  The mechanism CKM_ECDSA, which signs a digest, is supported by more tokens than
 CKM_ECDSA_SHA256.
