@@ -34,7 +34,8 @@ agent/serve/connections.py
 agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
 agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
-agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py
+agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/dispatcher.py
+agent/telemetry/collect/holdings.py
 agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
 agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
