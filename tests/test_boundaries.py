@@ -42,8 +42,8 @@ agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/boots.py agent/telemetry/spool/names.py
 agent/telemetry/spool/memory.py agent/telemetry/spool/retention.py agent/telemetry/spool/shortage.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
-agent/telemetry/uplink/late_answers.py
-agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
+agent/telemetry/uplink/late_answers.py agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/outstanding.py
+agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/arxml.py can_dbc/bits.py can_dbc/buses.py can_dbc/compile.py can_dbc/compu_method.py can_dbc/containers.py
 can_dbc/dbc_reader/*.py can_dbc/decoder.py can_dbc/defects.py can_dbc/description.py can_dbc/encodings.py
