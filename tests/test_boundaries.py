@@ -18,7 +18,8 @@ PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 
 PURE = """
 */__init__.py agent/errors.py agent/system/arguments.py
-agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
+agent/commands/check_report.py agent/commands/config_option.py agent/commands/long_form.py
+agent/commands/status_text.py agent/commands/version.py
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/remote.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
