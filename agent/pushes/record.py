@@ -3,6 +3,7 @@
 import msgspec
 
 from agent.formats.down.bundle import Versions
+from agent.formats.down.chunks import LargeFile
 from agent.pushes.trial import Slots
 
 
@@ -11,7 +12,8 @@ class Record(msgspec.Struct, frozen=True):
 
     `generation` is the running number of the record.  `floor` has the highest version seen of each role.  `time_s` is a
     Unix time that has certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file
-    name.  `slots` name the releases that are kept.
+    name.  `slots` name the releases that are kept.  `wanted` are the large documents of the newest trusted release,
+    while this release waits for the chunks that are missing.
     """
 
     generation: int = 0
@@ -19,3 +21,4 @@ class Record(msgspec.Struct, frozen=True):
     time_s: int = 0
     metadata: dict[str, bytes] = {}
     slots: Slots = Slots()
+    wanted: tuple[LargeFile, ...] = ()

@@ -28,6 +28,7 @@ from typing import Final
 import structlog
 
 from agent.errors import AgentError, Transient
+from agent.formats.down.chunks import ChunkName
 from agent.formats.down.documents import (
     CAMPAIGN,
     KINDS,
@@ -38,6 +39,7 @@ from agent.formats.down.documents import (
     by_kind,
     read_documents,
 )
+from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.freshness import must_warn
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
@@ -118,6 +120,11 @@ class Applier:
         return self._pushes.in_trial
 
     @property
+    def chunks(self) -> ChunkIntake:
+        """Return what says which chunks of large documents are missing."""
+        return self._pushes.chunks
+
+    @property
     def expires(self) -> datetime | None:
         """Return when the fleet's newest signature expires, or None if the vehicle has none."""
         return self._pushes.expires
@@ -187,6 +194,22 @@ class Applier:
         await whole(self._settle(outcome))
         self.examined += 1
         return outcome.result is not Result.REFUSED
+
+    async def take_chunk(self, payload: bytes) -> ChunkName | None:
+        """Store a chunk of a large document and return its name; return None if it was refused or could not be stored.
+
+        A refused chunk changes nothing, and a receipt says why.  Errors are logged, not raised.
+        """
+        try:
+            taken = await whole(asyncio.to_thread(self._pushes.chunks.take, payload))
+        except Transient as error:
+            # The disk is full.  The chunk is asked for again.
+            log.error("chunk_postponed", reason=str(error))
+            return None
+        if isinstance(taken, PushOutcome):
+            await whole(self._settle(taken))
+            return None
+        return taken
 
     async def watch_trials(self, trial_s: float, poll_s: float = POLL_S) -> None:
         """Confirm a release on trial that works, and revert a release that does not.  Runs until cancelled."""

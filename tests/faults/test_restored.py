@@ -81,9 +81,7 @@ def test_a_loss_of_samples_that_were_accounted_for_before_the_disk_was_put_back_
 
 
 def test_a_lost_batch_of_events_stays_explained_although_a_clock_was_set_back(tmp_path: Path) -> None:
-    events = Loss(
-        Reason.EVICTED_QUOTA, Lane.EVENTS, epoch=EPOCH, batches=1, first_seq=2, last_seq=2, last_t_us=T0_US
-    )
+    events = Loss(Reason.EVICTED_QUOTA, Lane.EVENTS, epoch=EPOCH, batches=1, first_seq=2, last_seq=2, last_t_us=T0_US)
     last = lake(tmp_path, "last", batch(1), batch(3, told(events)))
     put_back = PutBack(Restored.VEHICLE, LATER_US, frozenset())
     once = leave_out(last, VEHICLE, set(), [put_back], tmp_path / "once")
