@@ -44,6 +44,8 @@ class Reason(StrEnum):
     """The verifier process did not finish in time."""
     UNHEALTHY = "unhealthy"
     """The release was put on trial, but the agent did not work with it."""
+    UNPROVEN = "unproven"
+    """The release touches the link, and the broker was not reached during its trial, which lasted a day."""
 
 
 class Refused(Untrusted):

@@ -29,6 +29,7 @@ from agent.telemetry.collect.batcher import Batcher, Tick
 from agent.telemetry.collect.buffer import Block, Buffer, frames_of, values_of
 from agent.telemetry.collect.campaign import CampaignCollector
 from agent.telemetry.collect.consumer import Consumer
+from agent.telemetry.collect.decode_counts import DecodeCounts
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from agent.telemetry.collect.windows import Windows
@@ -86,8 +87,11 @@ class Collector:
         """Frames that came in, by bus."""
         self.values: Counter[str] = Counter()
         """Rows of values that came in, by name of the signal table."""
-        self.refused: Counter[str] = Counter()
+        self.decoding = DecodeCounts()
+        """Counts the frames that did and did not decode."""
+        self.refused = self.decoding.refused
         """Frames that did not decode, by reason."""
+        self._working_since_s: float | None = None
 
     @property
     def tables(self) -> SignalTables:
@@ -98,6 +102,12 @@ class Collector:
     def campaigns(self) -> tuple[Campaign, ...]:
         """Return the campaigns for which the collector collects."""
         return tuple(collector.campaign for collector in self._campaigns.values())
+
+    @property
+    def working_s(self) -> float:
+        """Return how long the present step of the worker thread has taken, in seconds, or 0 without one."""
+        since_s = self._working_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before it.
@@ -241,7 +251,11 @@ class Collector:
             blocks = self._buffer.take(tick.frames)
             for block in frames_of(blocks):
                 self._holdings.take(block)
-            await asyncio.to_thread(self._work, blocks, tick)
+            self._working_since_s = time.monotonic()
+            try:
+                await asyncio.to_thread(self._work, blocks, tick)
+            finally:
+                self._working_since_s = None
 
     # ---------------------------------------------------------------- in the worker thread
 
@@ -252,7 +266,7 @@ class Collector:
 
     def _serve(self, frames: Sequence[FrameBlock], values: Sequence[SignalBlock]) -> None:
         """Decode an increment, and let campaigns and other consumers take the signals that they want."""
-        blocks = [*self._decoded(frames, self._decoder, self.refused), *values]
+        blocks = [*self._decoded(frames, self._decoder, self.decoding), *values]
         for name, collector in self._campaigns.items():
             missing = self._holdings.missing(name, frames)
             if missing is frames:
@@ -267,14 +281,14 @@ class Collector:
         _deliver(blocks, self._eager)
 
     def _decoded(
-        self, frames: Sequence[FrameBlock], decoder: Decoder, refused: Counter[str] | None = None
+        self, frames: Sequence[FrameBlock], decoder: Decoder, counts: DecodeCounts | None = None
     ) -> list[SignalBlock]:
         if not frames:
             return []
-        decoded = decoder.decode(concatenate(frames))
-        if refused is not None:
-            for kind, count in decoded.refused.items():
-                refused[kind.value] += count
+        block = concatenate(frames)
+        decoded = decoder.decode(block)
+        if counts is not None:
+            counts.add(block, decoded, self._tables.buses)
         return self._tables.blocks(decoded.columns)
 
 
