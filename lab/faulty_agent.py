@@ -90,5 +90,5 @@ class _FaultyChange(msgspec.Struct, frozen=True):
 
 
 if __name__ == "__main__":
-    apply.TogglesEffect = FaultyToggles  # type: ignore[misc]
+    vars(apply)["TogglesEffect"] = FaultyToggles
     sys.exit(main())

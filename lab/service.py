@@ -18,8 +18,8 @@ _LOOK_S: Final = 0.1
 class Service:
     """Runs `process` for a `with` block.  Pass `environment` to the process when you make it.
 
-    The process is killed with SIGABRT if it has not fed the watchdog for `watchdog_s` after it was ready.  It is started
-    again `restart_s` after it ended.
+    The process is killed with SIGABRT if it has not fed the watchdog for `watchdog_s` after it was ready.  It is
+    started again `restart_s` after it ended.
     """
 
     def __init__(self, *, watchdog_s: float = 30.0, restart_s: float = 5.0) -> None:

@@ -12,9 +12,9 @@
     losses           frames or batches are lost for a reason that lost none before            reasons before
     link             the broker is reached by the earlier authorities only, TURNS times       -
 
-A release must also be proven by what it touches: frames must have been decoded if it changes what is collected, and the
-broker must have been reached if it changes the link, and a batch acknowledged if it changes the sealing key.  A car may be offline or its buses asleep, so the trial waits for
-this evidence (`trial`).
+A release must also be proven by what it touches: frames must have been decoded if it changes what is collected, the
+broker must have been reached if it changes the link, and a batch acknowledged if it changes the sealing key.  A car may
+be offline or its buses asleep, so the trial waits for this evidence (`trial`).
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ FRAMES: Final = "frames"
 LINK: Final = "link"
 ANSWER: Final = "acknowledgement"
 PROGRESS: Final = "progress"
+TIME: Final = "time"
 
 MEASURE_S: Final = 10.0
 """Rates are judged from this time on, because data is written in windows and increments of some seconds."""
@@ -53,9 +54,11 @@ FILL_S: Final = 3_600.0
 LEAST_BYTES_S: Final = 10_000.0
 """Writing at this rate is never too much, however small the quota is: four times what a whole busy car makes."""
 RESENDS: Final = 3.0
-"""On average, each byte may be sent this often.  After a lost connection, what was under way is sent once more."""
-RESENT_BYTES: Final = 1_000_000
-"""This many bytes may be sent in addition: what may be under way at once (`UNCONFIRMED_BYTES`)."""
+"""On average, each byte may be sent this often, because a slow receiver is asked again."""
+FREE_BYTES: Final = 200_000
+"""This many bytes may be sent in addition, such as catalogues."""
+RECONNECT_BYTES: Final = 1_000_000
+"""Each new connection may send again what was under way at once (`UNCONFIRMED_BYTES` in `agent/runtime/limits.py`)."""
 LOST_SHARE: Final = 0.01
 """More than this share of the frames must be missing on a bus: a short stall of a busy machine loses some, too."""
 STUCK_S: Final = 60.0
@@ -267,7 +270,7 @@ def _spool(before: Baseline, first: Readings, now: Readings) -> Breach | None:
 def _uplink(_: Baseline, first: Readings, now: Readings) -> Breach | None:
     sent = now.sent_bytes - first.sent_bytes
     needed = first.waiting_bytes + now.written_bytes - first.written_bytes
-    limit = RESENDS * needed + RESENT_BYTES
+    limit = RESENDS * needed + FREE_BYTES + RECONNECT_BYTES * (now.connections - first.connections)
     if sent <= limit:
         return None
     return Breach(

@@ -21,7 +21,19 @@ import structlog
 from agent.errors import AgentError, Transient
 from agent.formats.down.documents import AUTHORITIES, CAMPAIGN, DATABASE, KINDS, RECIPIENT, SETTINGS, kind_of
 from agent.pushes.freshness import must_warn
-from agent.pushes.health import ANSWER, FRAMES, LINK, PROGRESS, Baseline, Breach, Health, Readings, baseline, examine
+from agent.pushes.health import (
+    ANSWER,
+    FRAMES,
+    LINK,
+    PROGRESS,
+    TIME,
+    Baseline,
+    Breach,
+    Health,
+    Readings,
+    baseline,
+    examine,
+)
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import Result
 from agent.runtime.apply import Applier
@@ -86,7 +98,7 @@ class Trials:
             await asyncio.sleep(min(poll_s, trial_s))
             self._warn_of_expiry()
             if self._pushes.in_trial:
-                health = await self._judge()
+                health = await self._judge(trial_s)
             else:
                 health, self._trial, self.waits_for = Health(), None, ()
                 if time.monotonic() - looked_at_s >= look_s:
@@ -114,7 +126,7 @@ class Trials:
             self._history.popleft()
         self._earlier = baseline(self._history[0], now, self._earlier)
 
-    async def _judge(self) -> Health:
+    async def _judge(self, trial_s: float) -> Health:
         """Return the health of the agent with the release on trial."""
         if self._applier.problem is not None:
             detail = f"the agent cannot apply the release: {self._applier.problem}; publish a corrected one"
@@ -129,8 +141,12 @@ class Trials:
         health = examine(before, self._first, now, self._trial[1])
         if LINK in self._trial[1] and now.earlier_authorities and now.online:
             self._take_another_turn(now)
+        if now.at_s - self._first.at_s < trial_s:
+            # Large releases take seconds to take effect, which do not count.
+            health = msgspec.structs.replace(health, missing=(*health.missing, TIME))
+        health = self._confirmed_breach(health)
         self.waits_for = health.missing
-        return self._confirmed_breach(health)
+        return health
 
     async def _begin(self, now: Readings) -> None:
         """Begin to measure: the release has taken effect."""
@@ -154,12 +170,16 @@ class Trials:
             self._reconnect()
 
     def _confirmed_breach(self, health: Health) -> Health:
-        """Return `health` without a breach that has not been there in HOLD readings in a row."""
+        """Return `health` without a breach that has not been there in HOLD readings in a row.
+
+        The trial then waits until the breach is confirmed or gone.
+        """
         bound = None if health.breach is None else health.breach.bound
         self._broken = [*self._broken, bound][-HOLD:] if bound is not None else []
         if self._broken == [bound] * HOLD or bound == PROGRESS:
             return health
-        return msgspec.structs.replace(health, breach=None)
+        missing = health.missing if bound is None else (*health.missing, TIME)
+        return msgspec.structs.replace(health, breach=None, missing=missing)
 
     def _warn_of_expiry(self) -> None:
         expires = self._pushes.expires

@@ -76,7 +76,7 @@ def test_an_agent_that_works_as_before_is_healthy_and_its_figures_say_so() -> No
         ),
         (
             {"sent_bytes": 3_000_000},
-            "uplink: the agent sent 2.0 MB, and at most 1.6 MB are allowed, because there were 0.2 MB to send",
+            "uplink: the agent sent 2.0 MB, and at most 0.8 MB are allowed, because there were 0.2 MB to send",
         ),
         (
             {"lost": {"evicted_age": 3, "evicted_quota": 2}},
@@ -105,7 +105,8 @@ def test_each_bound_that_is_broken_says_by_how_much(changes: dict[str, Any], exp
         {"memory_bytes": 160_000_000},
         {"cpu_s": 30.0},
         {"written_bytes": 2_400_000},
-        {"sent_bytes": 1_000_000 + 3 * 200_000 + 1_000_000},
+        {"sent_bytes": 1_000_000 + 3 * 200_000 + 200_000},
+        {"sent_bytes": 3_000_000, "connections": 3},
         {"lost": {"bus_overflow": 20}},
         {"lost": {"open_window": 5}},  # no release causes these
         {"lost": {}},  # the ledger began anew

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -74,7 +76,7 @@ class Car:
         self.trials = Trials(self.pushes, self.applier, self.read, self.reconnect, end_process=self.ended.append)
 
     async def read(self) -> Readings:
-        return self.readings
+        return msgspec.structs.replace(self.readings, at_s=time.monotonic())
 
     def reconnect(self) -> None:
         self.reconnected += 1

@@ -1,0 +1,24 @@
+"""Publishes releases without the checks of `fleet publish`, as a fleet that has made a mistake, or a thief, could."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from agent.formats.down.audience import EVERYONE
+from fleet.publishing import repository
+from fleet.publishing.nudge import nudge
+from fleet.publishing.publish import target_of
+from fleet.state.folder import FleetFolder
+
+EXPIRY_DAYS = 90
+
+
+def sign(fleet: FleetFolder, documents: Mapping[str, bytes], fleet_port: int | None = None) -> int:
+    """Make `documents`, by path, the whole release, and return its version.  Nudge the vehicles if a port is given."""
+    state = repository.read_state(fleet.metadata)
+    targets = {path: target_of(path, content, EVERYONE) for path, content in documents.items()}
+    now = datetime.now(UTC)
+    versions = repository.write_version(fleet, state.versions, targets, documents, now=now, expiry_days=EXPIRY_DAYS)
+    if fleet_port is not None:
+        asyncio.run(nudge(fleet, "localhost", fleet_port))
+    return versions.targets
