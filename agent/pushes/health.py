@@ -27,6 +27,9 @@ LINK: Final = "link"
 ANSWER: Final = "acknowledgement"
 PROGRESS: Final = "progress"
 TIME: Final = "time"
+"""Kinds of evidence.  PROGRESS is missing while a step takes long, and TIME while the release has not run for trial_s
+or a bound was broken just now.
+"""
 
 MEASURE_S: Final = 10.0
 """Rates are judged from this time on, because data is written in windows and increments of some seconds."""

@@ -82,7 +82,7 @@ class Trials:
         self._turns = 0
         self._warn_at_s = 0.0
         self.waits_for: tuple[str, ...] = ()
-        """The evidence that the present trial lacks."""
+        """The evidence that the present trial lacks (`agent.pushes.health`)."""
         applier.baseline = self.baseline
 
     async def baseline(self) -> Baseline:
@@ -145,7 +145,7 @@ class Trials:
             # Large releases take seconds to take effect, which do not count.
             health = msgspec.structs.replace(health, missing=(*health.missing, TIME))
         health = self._confirmed_breach(health)
-        self.waits_for = health.missing
+        self.waits_for = tuple(each for each in health.missing if each != TIME)
         return health
 
     async def _begin(self, now: Readings) -> None:

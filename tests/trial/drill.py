@@ -27,7 +27,7 @@ from lab.vehicle import Agent
 from tests.agent.car import DATABASES, Car, campaign, vehicle
 from tests.trial.signing import sign
 
-TRIAL_S: Final = 15.0
+TRIAL_S: Final = 20.0
 WATCHDOG_S: Final = 6.0
 RESTART_S: Final = 0.5
 PATIENCE_S: Final = 150.0
