@@ -18,11 +18,11 @@ _LOOK_S: Final = 0.1
 class Service:
     """Runs `process` for a `with` block.  Pass `environment` to the process when you make it.
 
-    The process is killed with SIGABRT if it has not fed the watchdog for `watchdog_s` after it was ready.  It is
-    started again `restart_s` after it ended.
+    The process is killed with SIGABRT if it is not ready `start_s` after its start, or if it has not fed the watchdog
+    for `watchdog_s` after that.  It is started again `restart_s` after it ended.
     """
 
-    def __init__(self, *, watchdog_s: float = 30.0, restart_s: float = 5.0) -> None:
+    def __init__(self, *, watchdog_s: float = 30.0, start_s: float = 30.0, restart_s: float = 5.0) -> None:
         # The path of a Unix socket must be short.
         self._folder = tempfile.TemporaryDirectory(prefix="hu-service-")
         path = Path(self._folder.name) / "notify"
@@ -31,8 +31,9 @@ class Service:
         self._socket.settimeout(_LOOK_S)
         self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(round(watchdog_s * 1e6))}
         self._watchdog_s = watchdog_s
+        self._start_s = start_s
         self._restart_s = restart_s
-        self._fed_at_s: float | None = None
+        self._hangs_at_s = 0.0
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._process: Process | None = None
@@ -46,6 +47,7 @@ class Service:
 
     def __enter__(self) -> Self:
         assert self._process is not None
+        self._hangs_at_s = time.monotonic() + self._start_s
         self._process.start()
         self._thread = threading.Thread(target=self._supervise, args=(self._process,), daemon=True)
         self._thread.start()
@@ -65,13 +67,13 @@ class Service:
         while not self._ending.is_set():
             with contextlib.suppress(TimeoutError):
                 if self._socket.recv(4_096).startswith((b"READY=1", b"WATCHDOG=1")):
-                    self._fed_at_s = time.monotonic()
+                    self._hangs_at_s = time.monotonic() + self._watchdog_s
             if not process.running:
-                self._fed_at_s = None
                 if not self._ending.wait(self._restart_s):
                     self.restarts += 1
+                    self._hangs_at_s = time.monotonic() + self._start_s
                     process.start()
-            elif self._fed_at_s is not None and time.monotonic() - self._fed_at_s > self._watchdog_s:
+            elif time.monotonic() > self._hangs_at_s:
                 self.hangs += 1
-                self._fed_at_s = None
                 process.signal(signal.SIGABRT)
+                process.wait()

@@ -180,7 +180,7 @@ def test_only_the_runtime_knows_both_telemetry_and_pushes() -> None:
         if any(i.startswith("agent.telemetry") for i in _imports(name))
         and any(i.startswith("agent.pushes") for i in _imports(name))
     ]
-    assert both == ["agent/runtime/apply.py", "agent/runtime/assembly.py"]
+    assert both == ["agent/runtime/apply.py", "agent/runtime/assembly.py", "agent/runtime/vital_signs.py"]
 
 
 def test_no_file_waits_with_a_function_that_can_hide_a_cancellation() -> None:

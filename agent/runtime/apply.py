@@ -15,7 +15,7 @@ Invariants:
   release stays in effect.  There is one exception: at start no earlier release is in effect, so the toggles of OFREP
   and the campaigns are switched even if flagd's file cannot be written.
 - Each change of the release in force has a receipt, and so have each passed trial and each refused push.
-- Telemetry and pushes meet only in this file.
+- Telemetry and pushes meet only in this file, and in `vital_signs`, which reads one to judge the other.
 """
 
 import asyncio

@@ -27,6 +27,7 @@ from agent.pushes.health import (
     LINK,
     PROGRESS,
     TIME,
+    TURNS,
     Baseline,
     Breach,
     Health,
@@ -165,7 +166,7 @@ class Trials:
         """Connect once more: the pushed authorities failed, perhaps for another reason, and have the next turn."""
         assert self._first is not None
         turns = now.connections - self._first.connections
-        if turns > self._turns:
+        if self._turns < turns < TURNS:
             self._turns = turns
             self._reconnect()
 

@@ -28,7 +28,9 @@ from tests.agent.car import DATABASES, Car, campaign, vehicle
 from tests.trial.signing import sign
 
 TRIAL_S: Final = 20.0
-WATCHDOG_S: Final = 6.0
+# systemd waits 30 s, 30 s and 5 s.
+WATCHDOG_S: Final = 8.0
+START_S: Final = 15.0
 RESTART_S: Final = 0.5
 PATIENCE_S: Final = 150.0
 _GOOD_FLAG: Final = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
@@ -103,7 +105,7 @@ def cases(folder: Path) -> list[Case]:
     start_s = RESTART_S + 5
     return [
         Case("crash", {"toggles.json": toggles("crash")}, most_s=3 * start_s + TRIAL_S),
-        Case("hang", {"toggles.json": toggles("hang")}, most_s=3 * (WATCHDOG_S + start_s) + TRIAL_S),
+        Case("hang", {"toggles.json": toggles("hang")}, most_s=WATCHDOG_S + 2 * START_S + 3 * start_s),
         Case("leaks memory", {"toggles.json": toggles("leak")}, frozenset({"memory"})),
         Case("floods the uplink", flood, frozenset({"spool", "cpu", "memory", "uplink"})),
         Case(
@@ -140,7 +142,7 @@ class Drill:
         self._car = Car.make(folder, sources=vehicle(0.0), **sections)
         self._broker = Broker(self._car.fleet, folder / "broker", port=self._car.broker_port)
         self._receiver = Receiver(self._car.fleet, self._broker.fleet_port, folder / "receiver.log")
-        self._service = Service(watchdog_s=WATCHDOG_S, restart_s=RESTART_S)
+        self._service = Service(watchdog_s=WATCHDOG_S, start_s=START_S, restart_s=RESTART_S)
         command = [*ThisMachine().python("lab.faulty_agent"), "run", "--config", str(self._car.config)]
         log = folder / "agent.log"
         self._agent = Agent(command, log, self._car.serve_port, environment=self._service.environment)
