@@ -7,7 +7,7 @@ import msgspec
 from agent.errors import Transient
 from agent.pushes import trial
 from agent.pushes.health import Health
-from agent.pushes.receipts import PushOutcome, Result
+from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.pushes.record import Record
 from agent.pushes.release import Reason
 from agent.pushes.store import Store
@@ -18,7 +18,7 @@ MOST_RECEIPTS: Final = 20
 
 def with_receipt(record: Record, outcome: PushOutcome | None) -> Record:
     """Return `record` with the receipt of `outcome`, which waits until it is stored as an event."""
-    if outcome is None or outcome.result is Result.UNCHANGED:
+    if outcome is None or receipt(outcome, 0) is None:
         return record
     return msgspec.structs.replace(record, receipts=(*record.receipts, outcome)[-MOST_RECEIPTS:])
 
