@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--kills", type=whole(0, 100_000), default=500, metavar="N", help="kills (%(default)s)")
     parser.add_argument("--seed", type=whole(0, 2**32), default=1, metavar="N", help="of the kills (%(default)s)")
     parser.add_argument("--vehicles", type=whole(1, 16), default=3, metavar="N", help="that are killed (%(default)s)")
+    parser.add_argument("--minutes", type=whole(1, 10_000), default=600, metavar="N", help="of kills (%(default)s)")
     parser.add_argument("--case", action="append", metavar="NAME", help="play only this case; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("build/trial"), help="folder, replaced (%(default)s)")
     options = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> int:
         outcomes = Drill(out / "drill", print).run(
             [case for case in wanted if options.case is None or case.name in options.case]
         )
-        kills = _kill(out, options.kills, options.seed, options.vehicles)
+        kills = _kill(out, options.kills, options.seed, options.vehicles, options.minutes * 60)
     except AgentError as error:
         print(f"make trial: FAILED: {error}", file=sys.stderr)
         return 1
@@ -56,12 +57,12 @@ def main() -> int:
     return 0 if passed else 1
 
 
-def _kill(out: Path, kills: int, seed: int, vehicles: int) -> Kills:
+def _kill(out: Path, kills: int, seed: int, vehicles: int, most_s: float) -> Kills:
     """Kill the agents of several vehicles at the same time, and return the sum of the results."""
     total = Kills(seed)
     shares = [kills // vehicles + (number < kills % vehicles) for number in range(vehicles)]
     with ProcessPoolExecutor(vehicles) as pool:
-        arguments = [(out / f"kills-{n}", seed * 1_000 + n, share) for n, share in enumerate(shares) if share]
+        arguments = [(out / f"kills-{n}", seed * 1_000 + n, share, most_s) for n, share in enumerate(shares) if share]
         for result in pool.map(_kill_one, arguments):
             total.kills += result.kills
             total.releases += result.releases
@@ -72,10 +73,10 @@ def _kill(out: Path, kills: int, seed: int, vehicles: int) -> Kills:
     return total
 
 
-def _kill_one(argument: tuple[Path, int, int]) -> Kills:
-    folder, seed, kills = argument
+def _kill_one(argument: tuple[Path, int, int, float]) -> Kills:
+    folder, seed, kills, most_s = argument
     folder.mkdir()
-    return Campaign(folder, seed, lambda line: print(f"seed {seed}: {line}", flush=True)).run(kills)
+    return Campaign(folder, seed, lambda line: print(f"seed {seed}: {line}", flush=True)).run(kills, most_s)
 
 
 if __name__ == "__main__":

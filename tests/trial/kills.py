@@ -7,6 +7,7 @@ the receipts in the lake with what it has seen.
 
 import hashlib
 import json
+import math
 import random
 import time
 from collections import Counter
@@ -139,20 +140,23 @@ class Campaign:
         self._verdict = Verdict(self._car.state / "pushes", self.result)
         self._bad: set[int] = set()
 
-    def run(self, kills: int) -> Kills:
-        """Kill the agent `kills` times, let it end its last trial in peace, and judge."""
+    def run(self, kills: int, most_s: float = math.inf) -> Kills:
+        """Kill the agent `kills` times, or for `most_s`, let it end its last trial in peace, and judge."""
+        deadline_s = time.monotonic() + most_s
         with ExitStack() as stack:
             stack.enter_context(self._broker)
             stack.enter_context(self._receiver.running_now())
             self._receiver.until_connected()
             for number in range(1, kills + 1):
+                if time.monotonic() > deadline_s:
+                    break
                 self.result.kills = number
                 # Sometimes the next start finds the release that the one before did not finish.
                 if number == 1 or self._chance.random() < 0.6:
                     self._publish()
                 self._kill_once()
                 self._verdict.look()
-                if number % 50 == 0 or number == kills:
+                if number % 25 == 0 or number == kills:
                     self._tell(f"{number} kills: {dict(self.result.moments)}, {len(self.result.mistakes)} mistakes")
             self._end_in_peace()
             self._compare_receipts()
