@@ -9,11 +9,19 @@ from agent.pushes import trial
 from agent.pushes.health import Health
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.pushes.record import Record
-from agent.pushes.release import Reason
+from agent.pushes.release import Reason, Verdict
 from agent.pushes.store import Store
 
 MOST_RECEIPTS: Final = 20
 """The number of receipts that wait in the record.  More wait only if the disk refuses events, but not the record."""
+
+
+def outcome_of(verdict: Verdict) -> PushOutcome:
+    """Return the outcome of a bundle whose metadata is trusted."""
+    if verdict.reason is not None:
+        return PushOutcome(Result.REFUSED, verdict.versions.targets, verdict.reason, verdict.detail)
+    result = Result.UNCHANGED if verdict.release is None else Result.APPLIED
+    return PushOutcome(result, verdict.versions.targets)
 
 
 def with_receipt(record: Record, outcome: PushOutcome | None) -> Record:

@@ -270,7 +270,7 @@ class Pushes:
             slots, release = trial.commit(slots, self._store.add_release(verdict.release), self._boot), verdict.release
             # A release that replaces one on trial is compared with the state before both.
             before = before if record.slots.trial is None else record.before
-        outcome = _outcome_of(verdict)
+        outcome = outcomes.outcome_of(verdict)
         record = msgspec.structs.replace(
             record,
             floor=verdict.versions,
@@ -291,11 +291,3 @@ class Pushes:
         if outcome is not None:
             self._state = _State(self._store.in_force(self._store.record.slots), time.monotonic())
         return outcome
-
-
-def _outcome_of(verdict: Verdict) -> PushOutcome:
-    """Return the outcome of a bundle whose metadata is trusted."""
-    if verdict.reason is not None:
-        return PushOutcome(Result.REFUSED, verdict.versions.targets, verdict.reason, verdict.detail)
-    result = Result.UNCHANGED if verdict.release is None else Result.APPLIED
-    return PushOutcome(result, verdict.versions.targets)

@@ -94,7 +94,7 @@ class Applier:
         self._in_effect: list[Change] = []
         """The changes that are in effect and also written to the disk; empty before the first release."""
         self._applying_since_s: float | None = None
-        self.baseline: Callable[[], Awaitable[Baseline | None]] = _unknown
+        self.baseline: Callable[[], Awaitable[Baseline]] | None = None
         """Returns the present state of the agent, which the trial of a new release is compared with."""
         self.examined = 0
         """The number of bundles that were examined, genuine or forged."""
@@ -176,7 +176,8 @@ class Applier:
         A refused bundle does not change the release in force, and a receipt says why.  Errors are logged, not raised.
         """
         try:
-            outcome = await self._pushes.offer(payload, await self.baseline())
+            before = None if self.baseline is None else await self.baseline()
+            outcome = await self._pushes.offer(payload, before)
         except AgentError as error:
             # The disk is full, no process can be started, or root.json is unusable.  The release in force stays.
             log.error("push_postponed", reason=str(error))
@@ -278,7 +279,3 @@ class Applier:
             await asyncio.to_thread(self._outbox.flush)
         if self._outbox.problem is None:
             await self._pushes.receipt_stored(outcome)
-
-
-async def _unknown() -> Baseline | None:
-    return None
