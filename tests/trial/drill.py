@@ -32,7 +32,7 @@ TRIAL_S: Final = 20.0
 WATCHDOG_S: Final = 10.0
 START_S: Final = 30.0
 RESTART_S: Final = 0.5
-PATIENCE_S: Final = 150.0
+PATIENCE_S: Final = 300.0
 _GOOD_FLAG: Final = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
 
 
@@ -107,7 +107,6 @@ def cases(folder: Path) -> list[Case]:
         Case("crash", {"toggles.json": toggles("crash")}, most_s=3 * start_s + TRIAL_S),
         Case("hang", {"toggles.json": toggles("hang")}, most_s=WATCHDOG_S + 2 * START_S + 3 * start_s + TRIAL_S),
         Case("leaks memory", {"toggles.json": toggles("leak")}, frozenset({"memory"})),
-        Case("floods the uplink", flood, frozenset({"spool", "cpu", "memory", "uplink"})),
         Case(
             "sends again and again",
             {"settings.toml": b"[uplink]\nack_timeout_s = 0.001\n"},
@@ -129,6 +128,8 @@ def cases(folder: Path) -> list[Case]:
         ),
         Case("cannot be applied", {"toggles.json": toggles("unusable")}, frozenset({"applied"})),
         Case("a broken database", {"dbc/can0/broken.dbc": b"BO_ 1 A: 8 X\n SG_ s : 0|"}, reason="invalid"),
+        # The last one, because the receiver then lets this vehicle wait: it has used up its share.
+        Case("floods the uplink", flood, frozenset({"spool", "cpu", "memory", "uplink"})),
     ]
 
 
