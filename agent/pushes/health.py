@@ -89,6 +89,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     `decoding` has for each bus the frames that reached the decoder, and how many of them did not decode.  `feeding`
     tells whether a source may still deliver frames.  `stuck_s` is how long the present step of collecting or applying
     has taken.  `lost` has the losses by reason: frames for a bus that overflowed, and batches otherwise.
+    `waiting` and `acknowledged` count batches.
     `earlier_authorities` tells that pushed authorities have not connected yet.  `connections` counts connections.
     Other fields that are not sizes are totals since the process started.
     """
@@ -103,6 +104,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     written_bytes: int = 0
     sent_bytes: int = 0
     waiting_bytes: int = 0
+    waiting: int = 0
     acknowledged: int = 0
     lost: Mapping[str, int] = {}
     online: bool = False
@@ -178,7 +180,8 @@ def _missing(first: Readings, now: Readings, needs: frozenset[str]) -> tuple[str
         found.append(FRAMES)
     if LINK in needs and (now.earlier_authorities or not now.online):
         found.append(LINK)
-    if ANSWER in needs and now.acknowledged <= first.acknowledged:
+    # What waited before may be sealed to the earlier key, so one acknowledgement more is needed.
+    if ANSWER in needs and now.acknowledged - first.acknowledged <= first.waiting:
         found.append(ANSWER)
     return tuple(found)
 

@@ -64,8 +64,8 @@ def revert(store: Store, health: Health) -> PushOutcome | None:
     if health.breach is None:
         reason = Reason.UNPROVEN
         detail = (
-            f"the release changes the link, and the broker was not reached in {trial.EVIDENCE_S / 3600:.0f} h of its "
-            "trial; publish it again when the vehicle is online"
+            f"the trial ended after {trial.EVIDENCE_S / 3600:.0f} h without the evidence that it needs "
+            f"({', '.join(health.missing)}); publish the release again when the vehicle is online"
         )
     else:
         reason, detail = Reason.UNHEALTHY, health.breach.detail

@@ -45,7 +45,7 @@ class Reason(StrEnum):
     UNHEALTHY = "unhealthy"
     """The release was put on trial, but the agent did not work with it."""
     UNPROVEN = "unproven"
-    """The release touches the link, and the broker was not reached during its trial, which lasted a day."""
+    """The release touches the link or the sealing key, and was not proven in a trial that lasted a day."""
 
 
 class Refused(Untrusted):

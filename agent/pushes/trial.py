@@ -32,7 +32,7 @@ from typing import Final
 
 import msgspec
 
-from agent.pushes.health import LINK, Health
+from agent.pushes.health import ANSWER, LINK, Health
 
 CRASHES: Final = 3
 """The number of crashes that end a trial.  Two of them may have another cause, such as a lack of memory."""
@@ -48,8 +48,8 @@ EVIDENCE_S: Final = 86_400.0
 """A trial waits this long in one start for frames and for the broker.
 
 In a day of driving, a car comes to a place with a network.  If the broker was not reached, a release that touches the
-link is taken back, because only the link can bring a remedy.  A release that lacks only frames is kept: buses that
-sleep lose nothing, and crashes are counted later, too.
+link is taken back, because only the link can bring a remedy, and so is a sealing key to which no batch was accepted.  A
+release that lacks only frames is kept: buses that sleep lose nothing, and crashes are counted later, too.
 """
 LATER_CRASHES: Final = 5
 """The number of crashes that take a release back after its trial.
@@ -195,4 +195,4 @@ def judge(*, running_s: float, trial_s: float, health: Health) -> Decision:
         return Decision.REVERT
     if running_s < trial_s or (health.missing and running_s < EVIDENCE_S):
         return Decision.WAIT
-    return Decision.REVERT if LINK in health.missing else Decision.CONFIRM
+    return Decision.REVERT if {LINK, ANSWER} & set(health.missing) else Decision.CONFIRM

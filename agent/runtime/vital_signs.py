@@ -44,6 +44,7 @@ class VitalSigns(msgspec.Struct, kw_only=True):
     quota_bytes: Callable[[], int]
     _lost: Mapping[str, int] = {}
     _waiting_bytes: int = 0
+    _waiting: int = 0
     _reading: asyncio.Future[None] | None = None
 
     async def read(self) -> Readings:
@@ -63,6 +64,7 @@ class VitalSigns(msgspec.Struct, kw_only=True):
             written_bytes=self.outbox.written_bytes,
             sent_bytes=counts.published_bytes,
             waiting_bytes=self._waiting_bytes,
+            waiting=self._waiting,
             acknowledged=counts.acknowledged,
             lost=self._lost,
             online=self.link.state is LinkState.ONLINE,
@@ -80,6 +82,7 @@ class VitalSigns(msgspec.Struct, kw_only=True):
             str(reason): total.frames if reason is Reason.BUS_OVERFLOW else total.batches
             for reason, total in counts.lost.items()
         }
+        self._waiting = counts.batches
         self._waiting_bytes = counts.size_bytes + self.outbox.pending_bytes
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import Permanent
-from agent.formats.up.recipient import RecipientPrivateKey
 from fleet.admin.create import create_fleet
 from fleet.lake.query import query
 from fleet.state.folder import FleetFolder
@@ -120,11 +119,6 @@ def cases(folder: Path) -> list[Case]:
             frozenset({"link"}),
             # Two turns of two attempts each, with the back-off in between.
             most_s=60.0,
-        ),
-        Case(
-            "seals to a foreign key",
-            {"recipient.json": RecipientPrivateKey.generate("X25519").public.to_json()},
-            frozenset({"losses"}),
         ),
         Case("cannot be applied", {"toggles.json": toggles("unusable")}, frozenset({"applied"})),
         Case("a broken database", {"dbc/can0/broken.dbc": b"BO_ 1 A: 8 X\n SG_ s : 0|"}, reason="invalid"),

@@ -17,6 +17,7 @@ GOOD = Readings(
     lost={"evicted_age": 3},
     online=True,
     connections=1,
+    waiting=4,
     quota_bytes=QUOTA,
 )
 BEFORE = baseline(msgspec.structs.replace(GOOD, at_s=0.0, decoding={}, cpu_s=15.0, written_bytes=0), GOOD)
@@ -27,7 +28,7 @@ LATER = msgspec.structs.replace(
     cpu_s=22.0,
     written_bytes=1_200_000,
     sent_bytes=1_300_000,
-    acknowledged=1,
+    acknowledged=5,
 )
 
 
@@ -141,7 +142,7 @@ def test_rates_are_not_judged_before_windows_have_closed() -> None:
         ({"decoding": GOOD.decoding, "feeding": False}, ()),  # the log has ended, or there are no sources
         ({"online": False}, (LINK,)),
         ({"earlier_authorities": True}, (LINK,)),
-        ({"acknowledged": 0}, (ANSWER,)),
+        ({"acknowledged": 4}, (ANSWER,)),  # four batches waited before, sealed to the earlier key
         ({"stuck_s": 6.0}, (PROGRESS,)),
     ],
 )

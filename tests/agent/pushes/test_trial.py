@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pushes.health import FRAMES, LINK, Breach, Health
+from agent.pushes.health import ANSWER, FRAMES, LINK, Breach, Health
 from agent.pushes.trial import (
     CRASHES,
     EVIDENCE_S,
@@ -153,11 +153,12 @@ def test_time_and_health_decide() -> None:
 
 
 def test_a_trial_waits_for_evidence_but_not_for_ever() -> None:
-    offline, asleep = Health(missing=(LINK,)), Health(missing=(FRAMES,))
-    for health in (offline, asleep):
+    offline, asleep, unheard = Health(missing=(LINK,)), Health(missing=(FRAMES,)), Health(missing=(ANSWER,))
+    for health in (offline, asleep, unheard):
         assert judge(running_s=EVIDENCE_S - 1, trial_s=60, health=health) is Decision.WAIT
     assert judge(running_s=EVIDENCE_S, trial_s=60, health=asleep) is Decision.CONFIRM
     assert judge(running_s=EVIDENCE_S, trial_s=60, health=offline) is Decision.REVERT
+    assert judge(running_s=EVIDENCE_S, trial_s=60, health=unheard) is Decision.REVERT
 
 
 def test_short_trips_while_the_trial_waits_never_refuse_the_release() -> None:
