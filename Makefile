@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test keys-drill trial queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
+.PHONY: help setup demo test bins pushes keys-drill trial queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -40,6 +40,9 @@ attacks: $(READY)  ## play all attacks, those of vehicles for a minute each: mak
 	@rm -f build/attacks.json; REQUIRE_VCAN=1 ATTACK_SECONDS=$(or $(SECONDS),60) \
 	    $(BIN)/python -m pytest -m attack $(ARGS)
 
+bins: $(READY)  ## measure what a vehicle downloads if 1 % of 34 million vehicles have documents of their own (build/bins.json)
+	@mkdir -p build && $(BIN)/python -m bench.bins $(ARGS)
+
 conformance: $(READY)  ## play the cases of the public TUF conformance suite: make conformance [ARGS="--case rollback"] (build/conformance.json)
 	@$(BIN)/python -m tests.conformance $(ARGS)
 
@@ -50,6 +53,10 @@ faults: $(READY)  ## play kills, cuts, full and restored disks, clock jumps and 
 soak: $(READY)  ## run agent and receiver under load and watch their memory: make soak [MINUTES=60] (build/soak.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+pushes: $(READY)  ## measure processor time and memory of many pushes to one agent: make pushes [PUSHES=1000] (build/pushes.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m bench.pushes --pushes $(or $(PUSHES),1000)
 
 keys-drill: $(READY)  ## rotate every key of a running fleet of 20 vehicles: make keys-drill [ARGS="--vehicles 20 --offline 5"] (build/keys.json)
 	@requirements/install-debian mosquitto=mosquitto

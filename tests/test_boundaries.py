@@ -22,14 +22,15 @@ agent/commands/config_option.py agent/commands/long_form.py agent/commands/statu
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/remote.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
-agent/formats/down/campaign.py agent/formats/down/databases.py agent/formats/down/recipient.py
+agent/formats/down/campaign.py agent/formats/down/chunks.py agent/formats/down/databases.py
+agent/formats/down/own_list.py agent/formats/down/recipient.py
 agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/strict.py
 agent/formats/down/targeting.py agent/formats/down/toggles.py agent/formats/down/validity.py
 agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
-agent/pushes/freshness.py agent/pushes/health.py agent/pushes/receipts.py agent/pushes/record.py agent/pushes/release.py
-agent/pushes/requests.py agent/pushes/trial.py
+agent/pushes/freshness.py agent/pushes/health.py agent/pushes/lean_import.py agent/pushes/receipts.py
+agent/pushes/record.py agent/pushes/release.py agent/pushes/requests.py agent/pushes/trial.py
 agent/serve/connections.py
 agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
 agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py
@@ -89,7 +90,7 @@ SHELLS = {"agent": {"agent", "can_dbc"}, "lab": {"agent", "can_dbc", "fleet", "s
 ONLY_IMPORT = {
     "aiomqtt": ["agent/link/mqtt.py"],
     "paho": ["agent/link/mqtt.py"],
-    "tuf": ["agent/pushes/trust.py", "agent/pushes/updater.py", "fleet/publishing/"],
+    "tuf": ["agent/pushes/trust.py", "agent/pushes/unpack.py", "agent/pushes/updater.py", "fleet/publishing/"],
     "deltalake": ["fleet/lake/", "fleet/receiving/store.py", "lab/demo/verdict.py"],
     "openfeature": ["agent/formats/down/evaluation.py"],
 }

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\npush.proto\x12\x05hu.v1\"R\n\x0cRoleVersions\x12\x0c\n\x04root\x18\x01 \x01(\r\x12\x11\n\ttimestamp\x18\x02 \x01(\r\x12\x10\n\x08snapshot\x18\x03 \x01(\r\x12\x0f\n\x07targets\x18\x04 \x01(\r\"\x93\x01\n\x0bSyncRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12!\n\x04held\x18\x03 \x01(\x0b\x32\x13.hu.v1.RoleVersions\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\r\x12\x0f\n\x07refused\x18\x05 \x01(\r\x12\x0c\n\x04have\x18\x06 \x03(\x0c\x12\x10\n\x08software\x18\n \x01(\t\"o\n\x06\x42undle\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\'\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x18.hu.v1.Bundle.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\npush.proto\x12\x05hu.v1\"_\n\x0cRoleVersions\x12\x0c\n\x04root\x18\x01 \x01(\r\x12\x11\n\ttimestamp\x18\x02 \x01(\r\x12\x10\n\x08snapshot\x18\x03 \x01(\r\x12\x0f\n\x07targets\x18\x04 \x01(\r\x12\x0b\n\x03\x62in\x18\x05 \x01(\r\"\x93\x01\n\x0bSyncRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12!\n\x04held\x18\x03 \x01(\x0b\x32\x13.hu.v1.RoleVersions\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\r\x12\x0f\n\x07refused\x18\x05 \x01(\r\x12\x0c\n\x04have\x18\x06 \x03(\x0c\x12\x10\n\x08software\x18\n \x01(\t\"o\n\x06\x42undle\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\'\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x18.hu.v1.Bundle.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"*\n\tChunkName\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\"Q\n\x0c\x43hunkRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07vehicle\x18\x02 \x01(\t\x12 \n\x06\x63hunks\x18\x03 \x03(\x0b\x32\x10.hu.v1.ChunkName\"H\n\x05\x43hunk\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x1e\n\x04name\x18\x02 \x01(\x0b\x32\x10.hu.v1.ChunkName\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUNDLE_FILESENTRY']._loaded_options = None
   _globals['_BUNDLE_FILESENTRY']._serialized_options = b'8\001'
   _globals['_ROLEVERSIONS']._serialized_start=21
-  _globals['_ROLEVERSIONS']._serialized_end=103
-  _globals['_SYNCREQUEST']._serialized_start=106
-  _globals['_SYNCREQUEST']._serialized_end=253
-  _globals['_BUNDLE']._serialized_start=255
-  _globals['_BUNDLE']._serialized_end=366
-  _globals['_BUNDLE_FILESENTRY']._serialized_start=322
-  _globals['_BUNDLE_FILESENTRY']._serialized_end=366
+  _globals['_ROLEVERSIONS']._serialized_end=116
+  _globals['_SYNCREQUEST']._serialized_start=119
+  _globals['_SYNCREQUEST']._serialized_end=266
+  _globals['_BUNDLE']._serialized_start=268
+  _globals['_BUNDLE']._serialized_end=379
+  _globals['_BUNDLE_FILESENTRY']._serialized_start=335
+  _globals['_BUNDLE_FILESENTRY']._serialized_end=379
+  _globals['_CHUNKNAME']._serialized_start=381
+  _globals['_CHUNKNAME']._serialized_end=423
+  _globals['_CHUNKREQUEST']._serialized_start=425
+  _globals['_CHUNKREQUEST']._serialized_end=506
+  _globals['_CHUNK']._serialized_start=508
+  _globals['_CHUNK']._serialized_end=580
 # @@protoc_insertion_point(module_scope)

@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RoleVersions(_message.Message):
-    __slots__ = ("root", "timestamp", "snapshot", "targets")
+    __slots__ = ("root", "timestamp", "snapshot", "targets", "bin")
     ROOT_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
+    BIN_FIELD_NUMBER: _ClassVar[int]
     root: int
     timestamp: int
     snapshot: int
     targets: int
-    def __init__(self, root: _Optional[int] = ..., timestamp: _Optional[int] = ..., snapshot: _Optional[int] = ..., targets: _Optional[int] = ...) -> None: ...
+    bin: int
+    def __init__(self, root: _Optional[int] = ..., timestamp: _Optional[int] = ..., snapshot: _Optional[int] = ..., targets: _Optional[int] = ..., bin: _Optional[int] = ...) -> None: ...
 
 class SyncRequest(_message.Message):
     __slots__ = ("format", "vehicle", "held", "applied", "refused", "have", "software")
@@ -50,3 +52,31 @@ class Bundle(_message.Message):
     format: int
     files: _containers.ScalarMap[str, bytes]
     def __init__(self, format: _Optional[int] = ..., files: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+
+class ChunkName(_message.Message):
+    __slots__ = ("sha256", "index")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    sha256: bytes
+    index: int
+    def __init__(self, sha256: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
+
+class ChunkRequest(_message.Message):
+    __slots__ = ("format", "vehicle", "chunks")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VEHICLE_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    vehicle: str
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkName]
+    def __init__(self, format: _Optional[int] = ..., vehicle: _Optional[str] = ..., chunks: _Optional[_Iterable[_Union[ChunkName, _Mapping]]] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("format", "name", "content")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    name: ChunkName
+    content: bytes
+    def __init__(self, format: _Optional[int] = ..., name: _Optional[_Union[ChunkName, _Mapping]] = ..., content: _Optional[bytes] = ...) -> None: ...

@@ -4,6 +4,8 @@
     hu/v1/ack/<vehicle>                     fleet -> vehicle   a signed acknowledgement
     hu/v1/sync/<vehicle>                    vehicle -> fleet   a request for the files that the vehicle lacks
     hu/v1/push/<vehicle>                    fleet -> vehicle   a bundle of signed files
+    hu/v1/fetch/<vehicle>                   vehicle -> fleet   a request for chunks of large documents
+    hu/v1/chunk/<vehicle>                   fleet -> vehicle   one chunk of a large document
     hu/v1/nudge                             fleet -> vehicles  a notice that something new is published
 
 Invariant: topics have at most 7 slashes and messages are not retained, so mosquitto, AWS IoT Core and Azure Event Grid
@@ -26,6 +28,7 @@ NUDGE: Final = f"{ROOT}/nudge"
 # records the partition of its vehicle.
 PARTITIONS: Final = 16
 ALL_SYNC: Final = f"{ROOT}/sync/+"
+ALL_FETCH: Final = f"{ROOT}/fetch/+"
 
 _VEHICLE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -95,6 +98,16 @@ def push(vehicle: str) -> str:
     return f"{ROOT}/push/{vehicle}"
 
 
+def fetch(vehicle: str) -> str:
+    """Return the topic on which a vehicle asks for chunks of large documents."""
+    return f"{ROOT}/fetch/{vehicle}"
+
+
+def chunk(vehicle: str) -> str:
+    """Return the topic on which a vehicle receives chunks of large documents."""
+    return f"{ROOT}/chunk/{vehicle}"
+
+
 def parse_up(topic: str) -> UpTopic:
     """Return the elements of an up topic.  Raises: Untrusted for any other topic."""
     match topic.split("/"):
@@ -107,7 +120,16 @@ def parse_up(topic: str) -> UpTopic:
 
 def parse_sync(topic: str) -> str:
     """Return the vehicle of a sync topic.  Raises: Untrusted for any other topic."""
+    return _vehicle_of(topic, "sync")
+
+
+def parse_fetch(topic: str) -> str:
+    """Return the vehicle of a fetch topic.  Raises: Untrusted for any other topic."""
+    return _vehicle_of(topic, "fetch")
+
+
+def _vehicle_of(topic: str, purpose: str) -> str:
     match topic.split("/"):
-        case ["hu", "v1", "sync", vehicle] if is_vehicle(vehicle):
+        case ["hu", "v1", found, vehicle] if found == purpose and is_vehicle(vehicle):
             return vehicle
-    raise Untrusted(f"The topic {topic[:120]!r} does not have the form {ROOT}/sync/<vehicle>.")
+    raise Untrusted(f"The topic {topic[:120]!r} does not have the form {ROOT}/{purpose}/<vehicle>.")

@@ -20,8 +20,9 @@ def outcome_of(verdict: Verdict) -> PushOutcome:
     """Return the outcome of a bundle whose metadata is trusted."""
     if verdict.reason is not None:
         return PushOutcome(Result.REFUSED, verdict.versions.targets, verdict.reason, verdict.detail)
-    result = Result.UNCHANGED if verdict.release is None else Result.APPLIED
-    return PushOutcome(result, verdict.versions.targets)
+    if verdict.release is not None:
+        return PushOutcome(Result.APPLIED, verdict.versions.targets)
+    return PushOutcome(Result.FETCHING if verdict.wanted else Result.UNCHANGED, verdict.versions.targets)
 
 
 def with_receipt(record: Record, outcome: PushOutcome | None) -> Record:

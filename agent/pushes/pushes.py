@@ -3,7 +3,7 @@
 A bundle takes effect in four steps (`Pushes.offer`):
 
     1. examine the bundle in the verifier process
-    2. store the release
+    2. store the release (if large documents are missing, fetch their chunks first, and examine a bundle again)
     3. put the release on trial by one durable record
     4. return the release from `current()`
 
@@ -30,6 +30,7 @@ from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import BUNDLE_BYTES
 from agent.pushes import outcomes, requests, trial
 from agent.pushes.built import built_at_s
+from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.examine import examine
 from agent.pushes.freshness import expiry_of
 from agent.pushes.health import Baseline, Breach, Health
@@ -88,6 +89,7 @@ class Pushes:
         self._boot = boot
         self._one_at_a_time = asyncio.Lock()
         self._starts = Starts(store, boot)
+        self.chunks = ChunkIntake(store, vehicle.vehicle)
         self._state = _State(store.in_force(store.record.slots), 0.0)
 
     @classmethod
@@ -166,9 +168,9 @@ class Pushes:
                     f"the bundle has {len(payload)} bytes, but {BUNDLE_BYTES} is the limit; publish fewer documents",
                 )
             # Most bundles that arrive say that nothing is new.  This check saves a process that takes seconds to start.
-            if payload == requests.nothing_new(self._store.record):
+            if not await asyncio.to_thread(self._is_news, payload):
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
-            verdict = await self._examine_bundle(self._question(payload))
+            verdict = await self._examine_bundle(await asyncio.to_thread(self._question, payload))
             # Even if the caller is cancelled, `whole` lets the work end, so that record and state agree.
             return await whole(asyncio.to_thread(self._settle, verdict, before))
 
@@ -246,12 +248,27 @@ class Pushes:
         self._state = _State(release, time.monotonic())
         return outcome
 
+    def _is_news(self, payload: bytes) -> bool:
+        """Return whether the verifier must see this bundle."""
+        record = self._store.record
+        if payload != requests.nothing_new(record):
+            return True
+        # The metadata is not new, but its release may have had to wait for chunks that are here now.
+        unpacked = record.floor.targets in requests.settled(record, self._state.release)
+        return not unpacked and not self.chunks.missing()
+
     def _question(self, payload: bytes) -> Question:
         record = self._store.record
-        # A clock may be unset or set back; a signed time and the time of the build have certainly passed.
-        now_s = max(int(self._now_s()), record.time_s, BUILT_AT_S)
-        return requests.to_verifier(
-            payload, self._vehicle, record, self._state.release, trusted_root=self._trusted_root, now_s=now_s
+        return Question(
+            bundle=payload,
+            trusted_root=self._trusted_root,
+            metadata=record.metadata,
+            contents=self._store.target_files(self._state.release),
+            floor=record.floor,
+            settled=requests.settled(record, self._state.release),
+            # A clock may be unset or set back; a signed time and the time of the build have certainly passed.
+            now_s=max(int(self._now_s()), record.time_s, BUILT_AT_S),
+            vehicle=self._vehicle,
         )
 
     def _settle(self, verdict: Verdict, before: Baseline | None) -> PushOutcome:
@@ -267,7 +284,8 @@ class Pushes:
         if verdict.reason is not None:
             slots = trial.refuse(slots, version)
         elif verdict.release is not None:
-            slots, release = trial.commit(slots, self._store.add_release(verdict.release), self._boot), verdict.release
+            release = self._store.complete(verdict.release)
+            slots = trial.commit(slots, self._store.add_release(release), self._boot)
             # A release that replaces one on trial is compared with the state before both.
             before = before if record.slots.trial is None else record.before
         outcome = outcomes.outcome_of(verdict)
@@ -277,6 +295,7 @@ class Pushes:
             time_s=max(record.time_s, verdict.signed_at_s),
             metadata=verdict.metadata,
             slots=slots,
+            wanted=verdict.wanted,
             before=before if verdict.release is not None else record.before,
         )
         self._store.commit(outcomes.with_receipt(record, outcome))

@@ -19,6 +19,8 @@ class Result(StrEnum):
 
     UNCHANGED = "unchanged"
     """The bundle brought nothing new."""
+    FETCHING = "fetching"
+    """The bundle is trusted, and its release waits for chunks of large documents."""
     APPLIED = "applied"
     """A new release is in force, on trial."""
     REFUSED = "refused"
@@ -56,7 +58,7 @@ _DETAIL_LETTERS = 300
 def receipt(outcome: PushOutcome, t_us: int) -> Event | None:
     """Return the event for the fleet at `t_us` (Unix time), or None if the outcome needs no receipt."""
     kind = _KINDS.get(outcome.result)
-    # An unchanged release is no news for the fleet.
+    # An unchanged or incomplete release is no news for the fleet.
     if kind is None:
         return None
     fields: dict[str, Figure] = {"version": outcome.version, **outcome.figures}

@@ -13,6 +13,7 @@ import msgspec
 from agent.errors import Untrusted
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import Versions
+from agent.formats.down.chunks import LargeFile, Sha256
 
 
 class Reason(StrEnum):
@@ -42,6 +43,10 @@ class Reason(StrEnum):
     """The verifier process crashed on the bundle, or printed no verdict."""
     TIMEOUT = "timeout"
     """The verifier process did not finish in time."""
+    UNWANTED = "unwanted"
+    """The chunk belongs to no document that this vehicle fetches."""
+    DUPLICATE = "duplicate"
+    """The chunk has arrived before."""
     UNHEALTHY = "unhealthy"
     """The release was put on trial, but the agent did not work with it."""
     UNPROVEN = "unproven"
@@ -60,20 +65,31 @@ class Refused(Untrusted):
 class Release(msgspec.Struct, frozen=True):
     """Holds the verified documents that are meant for this vehicle.
 
-    `version` is the version of the signed targets.  `documents` maps the path of each target to its content.
+    `version` is the version of the signed targets.  `documents` maps the path of each target to its content.  `large`
+    has the SHA-256 (hex) of the packed file and the size of each large document, by path.
     """
 
     version: int
     documents: dict[str, bytes]
+    large: dict[str, tuple[Sha256, int]] = {}
+
+    def without_large(self) -> "Release":
+        """Return a copy that has no contents of large documents.  They lie in the push store as packed files."""
+        small = {path: content for path, content in self.documents.items() if path not in self.large}
+        return msgspec.structs.replace(self, documents=small)
+
+    def with_large(self, contents: dict[str, bytes]) -> "Release":
+        """Return a copy with the `contents` of large documents, by path."""
+        return msgspec.structs.replace(self, documents=dict(sorted((self.documents | contents).items())))
 
 
 class Question(msgspec.Struct, frozen=True):
     """Holds the whole input of the verifier process.
 
     `metadata` is the trusted metadata of the vehicle, by file name as in an earlier `Verdict.metadata`.  `contents`
-    are the target files that the vehicle has.  `floor` has the highest version seen of each role.  `now_s` is the
-    trusted time (Unix).  `settled` has the versions of targets that the vehicle has applied or refused already; the
-    verifier does not unpack the documents of these versions.
+    are the target files that the vehicle has; those of large documents are packed.  `floor` has the highest version
+    seen of each role.  `now_s` is the trusted time (Unix).  `settled` has the versions of targets that the vehicle has
+    applied or refused already; the verifier does not unpack the documents of these versions.
     """
 
     bundle: bytes
@@ -93,7 +109,11 @@ class Verdict(msgspec.Struct, frozen=True):
     |---|---|---|
     | set | empty | The bundle is refused, and nothing of it may be kept. |
     | INVALID | set | The metadata is trusted, but this vehicle cannot use the documents. |
-    | None | set | The bundle is trusted.  `release` is None if its version is in `Question.settled`. |
+    | None | set | The bundle is trusted.  `release` is None if its version is in `Question.settled`, or if large |
+    | | | documents are missing. |
+
+    `release` is without the contents of large documents, because the agent has their packed files.  `wanted` has all
+    large documents of the release if one of them is missing.
 
     `unconfined` has the layers of confinement that the verifier lacked, each with the reason
     (agent/system/confinement.py).
@@ -105,4 +125,5 @@ class Verdict(msgspec.Struct, frozen=True):
     metadata: dict[str, bytes] = {}
     signed_at_s: int = 0
     release: Release | None = None
+    wanted: tuple[LargeFile, ...] = ()
     unconfined: tuple[str, ...] = ()

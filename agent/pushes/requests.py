@@ -1,9 +1,9 @@
-"""What the vehicle asks: the fleet for documents, and the verifier about a bundle.  Pure."""
+"""What the vehicle asks the fleet for, and whether an answer has news.  Pure."""
 
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_bundle, build_request, have
 from agent.pushes.record import Record
-from agent.pushes.release import Question, Release
+from agent.pushes.release import Release
 
 
 def for_all_files(vehicle: Attributes) -> bytes:
@@ -21,7 +21,8 @@ def for_news(vehicle: Attributes, record: Record, release: Release | None) -> by
             held=record.floor,
             applied=0 if release is None else release.version,
             refused=record.slots.refused,
-            have=tuple(have(content) for content in _contents(release)),
+            # Large documents never come in a bundle, so the request does not name them.
+            have=() if release is None else tuple(map(have, release.without_large().documents.values())),
             software=vehicle.software,
         )
     )
@@ -36,22 +37,7 @@ def nothing_new(record: Record) -> bytes | None:
     return None if held is None else build_bundle({TIMESTAMP: held})
 
 
-def to_verifier(
-    bundle: bytes, vehicle: Attributes, record: Record, release: Release | None, *, trusted_root: bytes, now_s: int
-) -> Question:
-    """Return the question whether this vehicle may trust and use `bundle`, at the Unix time `now_s`."""
-    return Question(
-        bundle=bundle,
-        trusted_root=trusted_root,
-        metadata=record.metadata,
-        contents=_contents(release),
-        floor=record.floor,
-        # A release whose file was damaged is unpacked again although its version was applied before.
-        settled=(record.slots.refused,) if release is None else record.slots.settled,
-        now_s=now_s,
-        vehicle=vehicle,
-    )
-
-
-def _contents(release: Release | None) -> tuple[bytes, ...]:
-    return () if release is None else tuple(release.documents.values())
+def settled(record: Record, release: Release | None) -> tuple[int, ...]:
+    """Return the versions of targets whose documents need not be unpacked.  `release` is the one in force."""
+    # A release whose file was damaged is unpacked again although its version was applied before.
+    return (record.slots.refused,) if release is None else record.slots.settled

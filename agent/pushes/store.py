@@ -2,6 +2,7 @@
 
     <folder>/state.a, state.b           the same record twice, written one after the other
     <folder>/releases/<version>-<digest>.json   a release, written before the record that names it
+    <folder>/large/<sha256>/<index>   chunks of its large documents (large_files.py)
 
 The first line of a state file is the SHA-256 (hex) of the record, which follows as JSON.
 
@@ -20,8 +21,10 @@ from typing import Final
 
 import msgspec
 
-from agent.errors import Permanent, Transient
+from agent.errors import Permanent, Transient, Untrusted
 from agent.formats.down.bundle import Versions
+from agent.formats.down.chunks import unpack
+from agent.pushes.large_files import LargeFiles
 from agent.pushes.record import Record
 from agent.pushes.release import Release
 from agent.pushes.trial import Ref, Slots
@@ -41,6 +44,7 @@ class Store:
         self.folder = folder
         self.record = record
         self.damaged = damaged
+        self.files = LargeFiles(folder / "large")
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -72,10 +76,14 @@ class Store:
         return cls(folder, newest, damaged=damaged)
 
     def add_release(self, release: Release) -> Ref:
-        """Store a release durably, and return its name.  The release has no effect before a record names it."""
+        """Store a release durably, and return its name.  The release has no effect before a record names it.
+
+        The release is stored without the contents of its large documents, whose packed files are in the store already.
+        """
         # The digest is a part of the file's name, so a record that names the file finds exactly this content or none.
-        content = msgspec.json.encode(release)
-        ref = Ref(release.version, hashlib.sha256(content).hexdigest())
+        content = msgspec.json.encode(release.without_large())
+        large = tuple(sorted({sha256 for sha256, _ in release.large.values()}))
+        ref = Ref(release.version, hashlib.sha256(content).hexdigest(), large)
         try:
             write_file(self._path(ref), content)
         except OSError as error:
@@ -85,14 +93,37 @@ class Store:
         return ref
 
     def release(self, ref: Ref) -> Release | None:
-        """Return a stored release, or None if its file is missing or damaged."""
+        """Return a stored release with all its documents, or None if one of its files is missing or damaged."""
         try:
             content = self._path(ref).read_bytes()
             if hashlib.sha256(content).hexdigest() != ref.digest:
                 return None
-            return msgspec.json.decode(content, type=Release)
-        except (OSError, msgspec.DecodeError):
+            return self.complete(msgspec.json.decode(content, type=Release))
+        except (OSError, msgspec.DecodeError, Untrusted, Transient):
             return None
+
+    def complete(self, release: Release) -> Release:
+        """Return `release` with the contents of its large documents.
+
+        Raises: Transient if a packed file is missing or damaged; Untrusted if it is not what its description says.
+        """
+        contents = {}
+        for path, (sha256, document_bytes) in release.large.items():
+            packed = self.files.read(sha256)
+            if packed is None:
+                raise Transient(f"the packed file of {path} is missing or damaged; the agent fetches it again")
+            contents[path] = unpack(packed, document_bytes)
+        return release.with_large(contents)
+
+    def target_files(self, release: Release | None) -> tuple[bytes, ...]:
+        """Return the TUF target files that this vehicle has.
+
+        They are those of `release`, and those of wanted documents that are complete.
+        """
+        small = [] if release is None else list(release.without_large().documents.values())
+        large = {} if release is None else {sha256: self.files.read(sha256) for sha256, _ in release.large.values()}
+        large |= {file.sha256: self.files.read_complete(file) for file in self.record.wanted}
+        return (*small, *(packed for packed in large.values() if packed is not None))
 
     def in_force(self, slots: Slots) -> Release | None:
         """Return the stored release that `slots` put in force, or None as `release` does."""
@@ -123,7 +154,9 @@ class Store:
 
     def _forget_others(self) -> None:
         slots = self.record.slots
-        wanted = {self._path(ref) for ref in (slots.current, slots.before, slots.trial) if ref is not None}
+        refs = [ref for ref in (slots.current, slots.before, slots.trial) if ref is not None]
+        self.files.keep({file.sha256 for file in self.record.wanted}.union(*(ref.large for ref in refs)))
+        wanted = {self._path(ref) for ref in refs}
         # A file that cannot be removed now is removed after the next commit.
         with contextlib.suppress(OSError):
             for path in (self.folder / "releases").iterdir():

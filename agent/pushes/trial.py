@@ -66,10 +66,14 @@ In ten minutes the agent can fetch a corrected release, so it need not take the 
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """Names a stored release by its version of targets and the SHA-256 (hex) of its file."""
+    """Names a stored release by its version of targets and the SHA-256 (hex) of its file.
+
+    `large` has the SHA-256 (hex) of the packed file of each of its large documents.
+    """
 
     version: int
     digest: str
+    large: tuple[str, ...] = ()
 
 
 class Slots(msgspec.Struct, frozen=True):

@@ -13,7 +13,8 @@ Invariants, in addition to those of the workflow:
   attack, 5.3.11).  The floor of root always stands.
 - The time comes from `Question.now_s` and not from the system clock.  A head unit without a clock boots in 1970, and
   by that clock no metadata would ever be expired.
-- A release contains every target that is meant for this vehicle, and no other target.
+- A release contains every target that is meant for this vehicle, and no other target (agent/pushes/unpack.py).
+- The hash bin with the vehicle's own list is verified as targets are, and has a floor as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,13 +30,15 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from agent.errors import Permanent, Untrusted
-from agent.formats.down.audience import matches
-from agent.formats.down.bundle import CONTENT_BYTES, FILES, SIGNED_AT, TruncatedBundle, Versions, parse_bundle
-from agent.formats.down.documents import KINDS, Kind, kind_of
+from agent.formats.down.bundle import SIGNED_AT, TruncatedBundle, Versions, parse_bundle
+from agent.formats.down.chunks import LargeFile
+from agent.formats.down.documents import KINDS, Kind
+from agent.formats.down.own_list import BIN_PREFIX
 from agent.pushes.release import Question, Reason, Refused, Release
+from agent.pushes.unpack import OWN_LIST, Unpacker, own_bin, read_own_list
 from agent.pushes.updater import METADATA_BYTES, BundleFetcher, MemoryUpdater, root_name
 
 _ROLES: Final = ("timestamp", "snapshot", "targets")
@@ -45,13 +48,15 @@ class Trusted(msgspec.Struct, frozen=True):
     """Holds the result of verifying a bundle that is trusted.
 
     `metadata` is the metadata that the vehicle must keep, by file name.  `signed_at_s` is a Unix time that has
-    certainly passed, or 0.  `release` is None if its version is in `Question.settled`.
+    certainly passed, or 0.  `release` is None if its version is in `Question.settled`, or if a large document of it is
+    missing.  In the second case, `wanted` has all its large documents.
     """
 
     versions: Versions
     metadata: dict[str, bytes]
     signed_at_s: int
     release: Release | None
+    wanted: tuple[LargeFile, ...] = ()
 
 
 def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
@@ -71,8 +76,8 @@ def verify(question: Question, kinds: Sequence[Kind] = KINDS) -> Trusted:
 class _Verification:
     def __init__(self, question: Question, files: Mapping[str, bytes], kinds: Sequence[Kind]) -> None:
         self.question = question
-        self.kinds = kinds
-        self.fetcher = BundleFetcher(files, question.contents)
+        held = (question.metadata[OWN_LIST],) if OWN_LIST in question.metadata else ()
+        self.fetcher = BundleFetcher(files, (*question.contents, *held))
         try:
             self.updater = MemoryUpdater(question.metadata, self.fetcher, question.trusted_root)
         except RepositoryError as error:
@@ -82,22 +87,25 @@ class _Verification:
         self.updater.set_time(datetime.fromtimestamp(question.now_s, UTC))
         self.updater.seen_root = question.floor.root
         self.factory_root = self.updater.root.version
+        self.unpacker = Unpacker(self.updater, self.fetcher, question, kinds)
+        self.own_list: bytes | None = None
 
     def run(self) -> Trusted:
         try:
             # 5.3 to 5.6: root, timestamp, snapshot and targets, each with signatures, version and expiry.
             self.updater.refresh()
+            self.own_list = read_own_list(self.updater, self.question.vehicle.vehicle)
             versions = self._check_floor()
             # A vehicle that holds or has refused this version needs the metadata only.
             settled = versions.targets in self.question.settled
-            release = None if settled else self._unpack(versions.targets)
+            release, wanted = (None, ()) if settled else self.unpacker.unpack(versions.targets, self.own_list)
         except (RepositoryError, DownloadError) as error:
             raise self._refusal(error) from error
         timestamp = cast("Timestamp", self.updater.trusted("timestamp"))
         signed_at = timestamp.unrecognized_fields.get(SIGNED_AT, 0)
         # TUF does not check this field.  A time after the file's own expiry would make later metadata count as expired.
         believable = isinstance(signed_at, int) and 0 <= signed_at <= timestamp.expires.timestamp()
-        return Trusted(versions, self._metadata(), signed_at if believable else 0, release)
+        return Trusted(versions, self._metadata(), signed_at if believable else 0, release, wanted)
 
     def _check_floor(self) -> Versions:
         """Compare the versions of the verified metadata with the floor, and return these versions.
@@ -110,6 +118,8 @@ class _Verification:
             self.updater.root.version,
             *(cast("Signed", self.updater.trusted(role)).version for role in _ROLES),
         )
+        own = self._own_bin()
+        found = msgspec.structs.replace(found, bin=0 if own is None else own.version)
         floor = self.question.floor
         if found.root < floor.root:
             raise Refused(
@@ -118,7 +128,7 @@ class _Verification:
             )
         if self.updater.recovers():
             return found
-        for role in _ROLES:
+        for role in (*_ROLES, "bin"):
             offered, seen = getattr(found, role), getattr(floor, role)
             if offered < seen:
                 raise Refused(
@@ -127,43 +137,22 @@ class _Verification:
                 )
         return found
 
-    def _unpack(self, version: int) -> Release:
-        """Return the documents for this vehicle (5.7).
-
-        Targets of an unknown kind and targets for other vehicles are skipped.  Raises: Refused if there are too many
-        targets, or if one is too large.
-        """
-        listed = cast("Targets", self.updater.trusted("targets")).targets
-        # A bundle cannot contain more than FILES files, and a request cannot list more than FILES files as held.
-        if len(listed) > FILES:
-            raise Refused(Reason.OVERSIZED, f"the metadata lists {len(listed)} targets; publish at most {FILES}")
-        documents = {
-            path: self._content(target)
-            for path, target in sorted(listed.items())
-            if kind_of(path, self.kinds) is not None and self._is_ours(target)
-        }
-        return Release(version, documents)
-
-    def _is_ours(self, target: TargetFile) -> bool:
-        return matches(target.custom, target.hashes.get("sha256", ""), self.question.vehicle)
-
-    def _content(self, target: TargetFile) -> bytes:
-        if target.length > CONTENT_BYTES:
-            raise Refused(
-                Reason.OVERSIZED,
-                f"target {target.path} has {target.length} bytes; publish at most {CONTENT_BYTES} in one target",
-            )
-        return self.updater.read_target(target)
-
     def _metadata(self) -> dict[str, bytes]:
-        """Return the trusted metadata by file name, for `Question.metadata` of the next question.
+        """Return the trusted metadata by file name, and the vehicle's own list, for the next question.
 
         The root that the vehicle has from the factory is left out, because every question contains it anyway.
         """
         names = [f"{role}.json" for role in _ROLES]
         newer = range(self.factory_root + 1, self.updater.root.version + 1)
         names += [root_name(version) for version in newer]
-        return {name: self.updater.metadata[name] for name in names}
+        own = own_bin(self.updater, self.question.vehicle.vehicle)
+        names += [] if own is None else [f"{own}.json"]
+        kept = {name: self.updater.metadata[name] for name in names}
+        return kept if self.own_list is None else kept | {OWN_LIST: self.own_list}
+
+    def _own_bin(self) -> Signed | None:
+        name = own_bin(self.updater, self.question.vehicle.vehicle)
+        return None if name is None else self.updater.trusted(name)
 
     def _refusal(self, error: RepositoryError | DownloadError) -> Refused:
         """Turn `error` into the refusal of the bundle, with a stable reason.
@@ -186,21 +175,26 @@ class _Verification:
                 reason = Reason.OVERSIZED
             case _:
                 root = self.updater.root
-                reason = _fault(role, content, root) or _misfit(role, content, root, error)
+                delegator = self.updater.trusted("targets") if role.startswith(f"{BIN_PREFIX}-") else root
+                fault = _fault(role, content, cast("Root | Targets", delegator))
+                reason = fault or _misfit(role, content, root, error)
         return Refused(reason, f"{name}: {error}")
 
 
-def _fault(role: str, content: bytes, root: Root) -> Reason | None:
-    """Return the fault in a metadata file's signatures, or None if the keys of `role` in `root` signed the file."""
+def _fault(role: str, content: bytes, delegator: Root | Targets) -> Reason | None:
+    """Return the fault in a metadata file's signatures, or None if the keys of `role` signed the file.
+
+    `delegator` is the root, or the targets for a bin.
+    """
     try:
         metadata = Metadata.from_bytes(content)
     except RepositoryError:
         return Reason.TAMPERED
-    if metadata.signed.type != role:
+    if metadata.signed.type != (role if isinstance(delegator, Root) else Targets.type):
         return Reason.TAMPERED
-    if not set(metadata.signatures) & set(root.roles[role].keyids):
+    if not set(metadata.signatures) & set(delegator.get_delegated_role(role).keyids):
         return Reason.FOREIGN_KEY
-    result = root.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
     if result.verified:
         return None
     return Reason.UNDERSIGNED if result.signed else Reason.TAMPERED

@@ -66,7 +66,8 @@ def judge(question: Question, kinds: Sequence[Kind] = KINDS) -> Verdict:
         versions=trusted.versions,
         metadata=trusted.metadata,
         signed_at_s=trusted.signed_at_s,
-        release=trusted.release,
+        release=None if trusted.release is None else trusted.release.without_large(),
+        wanted=trusted.wanted,
     )
 
 

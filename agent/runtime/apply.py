@@ -27,6 +27,7 @@ from datetime import datetime
 import structlog
 
 from agent.errors import AgentError, Transient
+from agent.formats.down.chunks import ChunkName
 from agent.formats.down.documents import (
     CAMPAIGN,
     KINDS,
@@ -37,6 +38,7 @@ from agent.formats.down.documents import (
     by_kind,
     read_documents,
 )
+from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.health import Baseline
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
@@ -112,6 +114,11 @@ class Applier:
     def in_trial(self) -> bool:
         """Return whether the release in force is still on trial."""
         return self._pushes.in_trial
+
+    @property
+    def chunks(self) -> ChunkIntake:
+        """Return what says which chunks of large documents are missing."""
+        return self._pushes.chunks
 
     @property
     def expires(self) -> datetime | None:
@@ -190,6 +197,22 @@ class Applier:
     def applying_s(self) -> float:
         """Return how long the release in force has been waiting to take effect, in seconds, or 0 if it has."""
         return 0.0 if self._applying_since_s is None else time.monotonic() - self._applying_since_s
+
+    async def take_chunk(self, payload: bytes) -> ChunkName | None:
+        """Store a chunk of a large document and return its name; return None if it was refused or could not be stored.
+
+        A refused chunk changes nothing, and a receipt says why.  Errors are logged, not raised.
+        """
+        try:
+            taken = await whole(asyncio.to_thread(self._pushes.chunks.take, payload))
+        except Transient as error:
+            # The disk is full.  The chunk is asked for again.
+            log.error("chunk_postponed", reason=str(error))
+            return None
+        if isinstance(taken, PushOutcome):
+            await whole(self.settle(taken))
+            return None
+        return taken
 
     async def settle(self, outcome: PushOutcome) -> None:
         """Apply the release that is in force after `outcome`, if it has changed, and send the receipt."""

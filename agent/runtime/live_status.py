@@ -124,6 +124,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
                 "examined": self.applier.examined,
                 "refused": dict(self.applier.refused),
                 "problem": self.applier.problem,
+                "chunks": self.applier.chunks.progress(),
                 "expires": self.applier.expires and self.applier.expires.isoformat(),
             },
             "addresses": self.listeners.status(),

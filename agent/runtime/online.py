@@ -5,14 +5,14 @@ says so, and batches are sent all the same.
 
 Bundles are examined in a separate task.  If several bundles wait, only the newest bundle is examined.  After a
 refusal, no bundle is examined until a back-off has passed, and a new connection does not shorten the back-off.  A flood
-of forged bundles therefore costs the machine little.
+of forged bundles therefore costs the machine little.  Large documents are fetched in chunks (`runtime/fetch.py`), and
+when they are complete, the agent asks for the bundle again.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -23,6 +23,7 @@ from agent.formats.renewal import is_certificate
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection
 from agent.link.session import Backoff
 from agent.runtime.apply import Applier
+from agent.runtime.fetch import Fetcher
 from agent.runtime.renewal import Renewal
 from agent.telemetry.uplink.uplink import Uplink
 
@@ -50,19 +51,15 @@ class Online:
         applier: Applier,
         renewal: Renewal | None = None,
         *,
-        ask_again_s: float = ASK_AGAIN_S,
         answer: Backoff = ANSWER,
         refused: Backoff = REFUSED,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._vehicle = vehicle
         self._uplink = uplink
         self._applier = applier
         self._renewal = renewal
-        self._ask_again_s = ask_again_s
         self._answer = answer
         self._refused = refused
-        self._jitter = jitter
         self._nudged = asyncio.Event()
         self._answered = asyncio.Event()
         self._news = asyncio.Event()  # set when nudged or answered
@@ -70,14 +67,18 @@ class Online:
         self._leave = asyncio.Event()
         self._refusals = 0  # in a row
         self._quiet_until_s = 0.0
+        self._jitter = random.random
+        self._fetcher = Fetcher(vehicle, applier, self._ask_now, answer=answer, jitter=self._jitter)
 
     async def __call__(self, connection: Connection) -> None:
         """Work on one connection, from its start to its end."""
-        await connection.subscribe([topics.ack(self._vehicle), topics.push(self._vehicle), topics.NUDGE])
+        own = (topics.ack, topics.push, topics.chunk)
+        await connection.subscribe([*(topic(self._vehicle) for topic in own), topics.NUDGE])
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hear(connection), name="hear")
             group.create_task(self._examine(), name="examine")
             group.create_task(self._ask(connection), name="ask")
+            group.create_task(self._fetcher.run(connection), name="fetch")
             group.create_task(self._uplink.run(connection), name="uplink")
             group.create_task(self._leave_when_asked(), name="leave")
             if self._renewal is not None:
@@ -105,9 +106,14 @@ class Online:
                 self._bundle.put_nowait(payload)
                 self._answered.set()
                 self._news.set()
+            elif topic == topics.chunk(self._vehicle):
+                self._fetcher.hear(payload)
             elif topic == topics.NUDGE:
-                self._nudged.set()
-                self._news.set()
+                self._ask_now()
+
+    def _ask_now(self) -> None:
+        self._nudged.set()
+        self._news.set()
 
     async def _examine(self) -> None:
         """Offer the newest waiting bundle to the applier, but not before the back-off ends.  Runs until cancelled."""
@@ -115,6 +121,7 @@ class Online:
             await asyncio.sleep(self._quiet_until_s - time.monotonic())
             if await self._applier.offer(await self._bundle.get()):
                 self._refusals = 0
+                self._fetcher.wake()
                 continue
             self._refusals += 1
             self._quiet_until_s = time.monotonic() + self._refused.wait_s(self._refusals, self._jitter())
@@ -144,6 +151,6 @@ class Online:
         topic = topics.sync(self._vehicle)
         while await connection.publish(topic, self._applier.sync_request()) == NO_MATCHING_SUBSCRIBERS:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._ask_again_s):
+                async with asyncio.timeout(ASK_AGAIN_S):
                     await self._nudged.wait()
             self._nudged.clear()

@@ -46,6 +46,14 @@ def _reaches(made: Draft, document: Document) -> bool:
     return bool(made.population.vehicles(*made.after[document.path]))
 
 
+def ask(question: str) -> None:
+    """Ask `question` on a terminal.  Raises: Permanent if the answer is not yes."""
+    # The question goes to standard error, because standard output may be a JSON document for another program.
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Permanent("Nothing was published, because the question was not answered with yes.")
+
+
 def approve(args: argparse.Namespace, made: Draft) -> None:
     """Ask on a terminal whether to sign.  Without a terminal, approve everything that takes no document away.
 
@@ -59,10 +67,7 @@ def approve(args: argparse.Namespace, made: Draft) -> None:
             "Check --audience, or give --yes if the vehicles will be enrolled later."
         )
     if sys.stdin.isatty():
-        # The question goes to standard error, because standard output may be a JSON document for another program.
-        print("Sign and publish this? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise Permanent("Nothing was published, because the question was not answered with yes.")
+        ask("Sign and publish this?")
         return
     if made.taken_away:
         losses = "; ".join(

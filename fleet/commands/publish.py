@@ -12,9 +12,10 @@ from agent.errors import AgentError, Permanent, Transient
 from agent.formats.down.audience import Audience, joined, parse_audience
 from agent.formats.down.documents import KINDS
 from agent.system.arguments import whole
-from fleet.commands import campaign_estimates, preview
+from fleet.commands import campaign_estimates, preview, publish_own
 from fleet.commands.arguments import address
 from fleet.commands.output import report
+from fleet.commands.publish_own import is_own, run_own
 from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
 from fleet.publishing.publish import EXPIRY_DAYS, Draft, Published, draft, publish
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "percent. A vehicle must match every key, and one of the values of a key that is given several times. A "
         "semicolon, or another --audience with the same keys, begins a further rule, and one rule is enough",
     )
+    publish_own.add_arguments(parser)
     parser.add_argument(
         "--expiry-days",
         type=whole(1, repository.DOCUMENT_DAYS),
@@ -78,11 +80,13 @@ def run(args: argparse.Namespace) -> int:
     """
     folder = FleetFolder(args.fleet).require()
     files = [(kind.name, file) for kind in KINDS for file in _given(args, kind.name)]
+    remove = [(kind.name, name) for kind in KINDS for name in _given(args, f"remove_{kind.name}")]
+    if is_own(args):
+        return run_own(args, files, remove)
     audience = _audience(args.audience)
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
         raise Permanent(f"--audience selects the vehicles for documents. Please also give {options}.")
-    remove = [(kind.name, name) for kind in KINDS for name in _given(args, f"remove_{kind.name}")]
     staged = documents_in_rollout(folder)
     made = draft(folder, files=files, remove=remove, audience=audience, staged=staged)
     warnings = preview.warn(made, audience)

@@ -13,6 +13,7 @@ from typing import Final
 
 from agent.formats.down.bundle import SIGNED_AT
 from fleet.publishing import repository
+from fleet.publishing.bins import first_expiry
 from fleet.publishing.publish import EXPIRY_DAYS
 from fleet.publishing.repository import State
 from fleet.state.folder import FleetFolder
@@ -85,5 +86,8 @@ def _freshness(folder: FleetFolder, *, signed: bool) -> Freshness:
         "targets": state.targets.expires,
         "root": root.expires,
     }
+    bins = first_expiry(folder, state)
+    if bins is not None:
+        found["bins"] = bins
     file = min(found, key=lambda name: found[name])
     return Freshness(found[file], file, signed)

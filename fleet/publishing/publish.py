@@ -9,44 +9,42 @@ one bundle.  Toggles are evaluated for the enrolled vehicles that get them.  Tar
 stay as they are.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.api.metadata import TargetFile
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.audience import EVERYONE, Audience, audience_field
-from agent.formats.down.bundle import BUNDLE_BYTES, TIMESTAMP, Versions, build_bundle
+from agent.formats.down.bundle import Versions
 from agent.formats.down.documents import (
     KINDS,
     Document,
     Kind,
     check_documents,
-    kind_of,
     read_document,
     read_documents,
 )
 from agent.formats.down.toggles import Toggles
 from fleet.publishing import repository
+from fleet.publishing.bins import due_bins, renewed_bins
+from fleet.publishing.bundle_size import bundle_bytes
 from fleet.publishing.changes import Change, changes_of
 from fleet.publishing.conflicts import another_name, refuse_conflicts
 from fleet.publishing.databases import try_databases
+from fleet.publishing.large import document_of
 from fleet.publishing.places import places_of, refuse_staged, remove_from
 from fleet.publishing.population import Population
+from fleet.publishing.targets import read_file, read_stored, target_of_document
 from fleet.publishing.toggle_answers import check_answers
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
 EXPIRY_DAYS: Final = 90
 """Days for which a signature is valid.  After that, vehicles must assume that an attacker withholds newer versions."""
-_NAME_DIGITS: Final = 32
-"""How many hex digits of the hash replace the name of a document that is not for all vehicles."""
-_SIGNATURES_BYTES: Final = 1_000
-"""Bytes added for signatures, because the size of the metadata is checked before it is signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class Published:
 class Draft:
     """Holds what a publication would sign.
 
-    `targets` are all targets from then on, by path, and `contents` are the new contents among them.  `before` and
+    `targets` are all targets from then on, by path, and `contents` are the new files among them.  `before` and
     `after` are the targets that are published now and then, by the path that the document's own name gives.  A document
     of a staged roll-out has two targets.  `new` are the documents that the publisher gave.  `population` has the
     enrolled vehicles, and `changes` what changes for them; both are empty if no document changes.
@@ -110,23 +108,24 @@ def draft(
     new = read_new([(by_name[kind], file) for kind, file in files])
     state = repository.read_state(folder.metadata)
     before = state.targets.targets
-    stored = {path: read_file(folder.targets / repository.stored_name(target)) for path, target in before.items()}
-    places = places_of(stored, kinds)
+    stored = {path: read_stored(folder, target) for path, target in before.items()}
+    held = {path: document_of(target, stored[path]) for path, target in before.items()}
+    places = places_of(held, kinds)
     published = {own_path: tuple(before[path] for path in paths) for own_path, paths in places.items()}
     removed = [remove_from(places, by_name[kind_name], name) for kind_name, name in remove]
     refuse_staged([*new, *removed], staged)
     kept = {own_path: paths for own_path, paths in places.items() if own_path not in new}
     check_together(
         new,
-        {own_path: [(stored[path], before[path]) for path in paths] for own_path, paths in kept.items()},
+        {own_path: [(held[path], before[path]) for path in paths] for own_path, paths in kept.items()},
         lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
         kinds,
     )
-    added = [_target_of_document(document, audience, kinds) for document in new.values()]
+    made = [target_of_document(document, audience, kinds) for document in new.values()]
+    added, contents = [target for target, _ in made], {target.path: file for target, file in made}
     targets = {path: before[path] for paths in kept.values() for path in paths}
     targets |= {target.path: target for target in added}
-    contents = {target.path: document.content for target, document in zip(added, new.values(), strict=True)}
-    size = bundle_bytes(folder, state, targets, stored | contents)
+    size = bundle_bytes(folder, state, targets, stored | contents, state.bins)
     after = {own_path: published[own_path] for own_path in kept}
     after |= {own_path: (target,) for own_path, target in zip(new, added, strict=True)}
     changes: tuple[Change, ...] = ()
@@ -136,8 +135,8 @@ def draft(
         if approved is None:
             population = Population.of(Registry(folder.vehicles))
         changes = changes_of(published, after, population)
-        held = {path: stored[path] for paths in kept.values() for path in paths}
-        old = read_documents(held, kinds, prefix="published ")
+        staying = {path: held[path] for paths in kept.values() for path in paths}
+        old = read_documents(staying, kinds, prefix="published ")
         pairs = [*zip(new.values(), added, strict=True), *((document, before[document.path]) for document in old)]
         for document, target in pairs:
             if isinstance(document.value, Toggles) and known.get(target.path) != target:
@@ -178,11 +177,14 @@ def publish(
                 "A file or the repository has changed since the publication was shown. Run the command again."
             )
         # Targets that expire before this timestamp are signed again, even if they have not changed.
-        if targets == state.targets.targets and state.targets.expires > now + timedelta(days=expiry_days):
+        needed_until = now + timedelta(days=expiry_days)
+        is_same = targets == state.targets.targets and state.targets.expires > needed_until
+        if is_same and not due_bins(folder, state, needed_until):
             versions = repository.refresh(folder, state, now=now, expiry_days=expiry_days)
         else:
+            bins = renewed_bins(folder, state, now=now, expiry_days=expiry_days)
             versions = repository.write_version(
-                folder, state.versions, targets, made.contents, now=now, expiry_days=expiry_days
+                folder, state.versions, targets, made.contents, bins=bins, now=now, expiry_days=expiry_days
             )
     return Published(versions, tuple(made.after), made.bundle_bytes)
 
@@ -210,25 +212,6 @@ def check_together(
         refuse_conflicts(new.values(), [(each, others[each.path][1]) for each in published], field, kinds)
 
 
-def target_of(path: str, content: bytes, audience: Audience, name: str | None = None) -> TargetFile:
-    """Return the TUF target at `path` for a document.  `name` is the path of its own name, if that is another one.
-
-    The target's `custom` field holds the audience.  TUF signs this field but does not interpret it.
-    """
-    sha256 = hashlib.sha256(content).hexdigest()
-    fields: dict[str, object] = {"custom": audience_field(audience, sha256, name or path)} if audience else {}
-    return TargetFile(len(content), {"sha256": sha256}, path, fields)
-
-
-def _target_of_document(document: Document, audience: Audience, kinds: Sequence[Kind]) -> TargetFile:
-    """Return the TUF target for a document.  If only some vehicles may get the document, its path hides its name."""
-    path, kind = document.path, kind_of(document.path, kinds)
-    # All vehicles read the list of targets, and the name of a campaign may tell which vehicle it is for.
-    if audience and kind is not None and kind.name_of is not None and kind.name_of(document.value):
-        path = kind.path_of(hashlib.sha256(document.content).hexdigest()[:_NAME_DIGITS])
-    return target_of(path, document.content, audience, document.path)
-
-
 def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
     """Read and parse the new files, and return the documents by the paths of their own names.
 
@@ -244,41 +227,3 @@ def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
             )
         found[document.path] = document
     return found
-
-
-def read_file(file: Path) -> bytes:
-    """Return the content of `file`.  Raises: Permanent if it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path and its permissions.") from error
-
-
-def bundle_bytes(
-    folder: FleetFolder,
-    state: repository.State,
-    targets: Mapping[str, TargetFile],
-    contents: Mapping[str, bytes],
-) -> int:
-    """Return the size of the largest bundle, which a vehicle from the factory gets if all documents are for it.
-
-    `contents` are the contents of all targets, by path.  Raises: Permanent if the bundle would be too large.
-    """
-    document = Targets(version=state.targets.version + 1, targets=dict(targets))
-    files = {
-        TIMESTAMP: Metadata(state.timestamp).to_bytes(),
-        "metadata/1.snapshot.json": Metadata(state.snapshot).to_bytes(),
-        "metadata/1.targets.json": Metadata(document).to_bytes(),
-    }
-    for version in range(2, state.root + 1):
-        name = f"{version}.root.json"
-        files[f"metadata/{name}"] = read_file(folder.metadata / name)
-    files |= {f"targets/{repository.stored_name(target)}": contents[path] for path, target in targets.items()}
-    # A vehicle that holds only the root from the factory needs the largest bundle.
-    size = len(build_bundle(files)) + _SIGNATURES_BYTES
-    if size > BUNDLE_BYTES:
-        raise Permanent(
-            f"A vehicle that has no documents yet would need all of them in one bundle of {size:,} bytes, but one "
-            f"message holds at most {BUNDLE_BYTES:,}. Remove some documents, or make them smaller."
-        )
-    return size

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError, StorageError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Delegations, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from agent.errors import Permanent, Transient
 from agent.formats.down.bundle import SIGNED_AT, Versions
@@ -33,6 +33,17 @@ DOCUMENT_DAYS: Final = 3 * 365
 """Validity of targets and snapshot in days.  The timestamp, which expires much sooner, proves that they are current."""
 _ONLINE: Final = ("targets", "snapshot", "timestamp")
 _Online = TypeVar("_Online", Targets, Snapshot, Timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Holds the hash bins of vehicles' own documents: their delegation, and the version of each bin by its file name.
+
+    fleet/publishing/own_documents.py writes bins.
+    """
+
+    delegations: Delegations
+    versions: Mapping[str, MetaFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,14 @@ class State:
     def versions(self) -> Versions:
         """Return the version numbers of root, timestamp, snapshot and targets."""
         return Versions(self.root, self.timestamp.version, self.snapshot.version, self.targets.version)
+
+    @property
+    def bins(self) -> Bins | None:
+        """Return the hash bins, or None if no vehicle has had documents of its own."""
+        if self.targets.delegations is None:
+            return None
+        versions = {name: meta for name, meta in self.snapshot.meta.items() if name != "targets.json"}
+        return Bins(self.targets.delegations, versions)
 
 
 def read_state(metadata: Path) -> State:
@@ -150,7 +169,7 @@ def create(folder: FleetFolder, now: datetime) -> Versions:
     for signer in roots:
         metadata.sign(signer, append=True)
     write_file(folder.metadata / "1.root.json", metadata.to_bytes(), mode=0o644)
-    return write_version(folder, Versions(root=1), {}, {}, now=now, expiry_days=DOCUMENT_DAYS)
+    return write_version(folder, Versions(root=1), {}, {}, bins=None, now=now, expiry_days=DOCUMENT_DAYS)
 
 
 def write_version(
@@ -159,27 +178,28 @@ def write_version(
     targets: Mapping[str, TargetFile],
     contents: Mapping[str, bytes],
     *,
+    bins: Bins | None,
     now: datetime,
     expiry_days: int,
 ) -> Versions:
     """Sign and write new targets, snapshot and timestamp, and return their version numbers.
 
     `before` holds the version numbers that are published now.  `targets` are all targets from now on, by path.
-    `contents` are the contents of those documents that are not stored yet, by path.  The timestamp expires after
-    `expiry_days` days.
+    `contents` are the contents of those documents that are not stored yet, by path.  `bins` are all hash bins from now
+    on; their files must be written already.  The timestamp expires after `expiry_days` days.
 
     Raises: Permanent if a key is missing.
     """
     for path, content in contents.items():
         # Contents are written first, because metadata on the disk must never name a file that does not exist yet.
-        file = folder.targets / stored_name(targets[path])
-        make_folder(file.parent)
-        write_file(file, content, mode=0o644)
+        write_target(folder, targets[path], content)
     expires = now + timedelta(days=DOCUMENT_DAYS)
     document = Targets(version=before.targets + 1, expires=expires, targets=dict(targets))
+    document.delegations = None if bins is None else bins.delegations
     listed = _sign(folder, document, f"{document.version}.targets.json")
     # Each file contains the hash or version of the previous one, so the order is targets, snapshot, timestamp.
     snapshot = Snapshot(version=before.snapshot + 1, expires=expires, meta={"targets.json": listed})
+    snapshot.meta |= {} if bins is None else bins.versions
     return _sign_timestamp(
         folder,
         before,
@@ -188,6 +208,30 @@ def write_version(
         now=now,
         expiry_days=expiry_days,
     )
+
+
+def write_target(folder: FleetFolder, target: TargetFile, content: bytes) -> None:
+    """Store the content of a target durably."""
+    file = folder.targets / stored_name(target)
+    make_folder(file.parent)
+    write_file(file, content, mode=0o644)
+
+
+def write_bin(folder: FleetFolder, name: str, document: Targets) -> MetaFile:
+    """Sign and write the hash bin `name`, and return its entry for the snapshot.
+
+    The targets key signs bins as well.  The entry has no hash, which keeps the snapshot of thousands of bins small: the
+    signature and the version identify the file.
+    """
+    metadata = Metadata(document)
+    metadata.sign(bin_signer(folder))
+    write_file(folder.metadata / f"{document.version}.{name}.json", metadata.to_bytes(), mode=0o644)
+    return MetaFile(document.version)
+
+
+def bin_signer(folder: FleetFolder) -> CryptoSigner:
+    """Return the key that signs hash bins.  Raises: Permanent if it is missing."""
+    return _signer(folder, Targets.type)
 
 
 def refresh(folder: FleetFolder, state: State, *, now: datetime, expiry_days: int) -> Versions:

@@ -29,6 +29,7 @@ from agent.errors import Permanent
 from agent.formats.down.bundle import Versions
 from agent.system.durable import remove, write_file
 from fleet.publishing import repository
+from fleet.publishing.bins import renewed_bins
 from fleet.publishing.publish import EXPIRY_DAYS
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.keys import create_ed25519, read_ed25519, write_public
@@ -147,8 +148,10 @@ def import_signatures(
             write_file(fleet.key(role), _next_key(fleet, role).read_bytes())
             remove(_next_key(fleet, role))
         state = repository.read_state(fleet.metadata)
+        # With a new key of targets, all bins are signed again.
+        bins = renewed_bins(fleet, state, now=now, expiry_days=EXPIRY_DAYS)
         return repository.write_version(
-            fleet, state.versions, state.targets.targets, {}, now=now, expiry_days=EXPIRY_DAYS
+            fleet, state.versions, state.targets.targets, {}, bins=bins, now=now, expiry_days=EXPIRY_DAYS
         )
 
 

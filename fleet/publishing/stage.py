@@ -18,10 +18,9 @@ Every call writes the whole stage under the next version, so a call may be repea
 back in version: they get the earlier content under a higher version.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from tuf.api.metadata import TargetFile
 
@@ -30,16 +29,17 @@ from agent.formats.down.audience import EXCEPT, Audience, audience_field
 from agent.formats.down.documents import KINDS, Document, Kind, kind_of
 from agent.formats.down.toggles import Toggles
 from fleet.publishing import repository
+from fleet.publishing.bins import renewed_bins
+from fleet.publishing.bundle_size import bundle_bytes
+from fleet.publishing.large import document_of
 from fleet.publishing.places import places_of
 from fleet.publishing.population import Population
-from fleet.publishing.publish import EXPIRY_DAYS, bundle_bytes, check_together, read_file
+from fleet.publishing.publish import EXPIRY_DAYS, check_together
 from fleet.publishing.staged import WHOLE, Earlier, share_name, within
+from fleet.publishing.targets import hidden_path, read_stored, target_of
 from fleet.publishing.toggle_answers import check_answers
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
-
-_NAME_DIGITS: Final = 32
-"""How many hex digits of the hash replace the name of a document in its path."""
 
 
 def earlier_targets(folder: FleetFolder, names: Sequence[str], kinds: Sequence[Kind] = KINDS) -> list[Earlier]:
@@ -48,7 +48,9 @@ def earlier_targets(folder: FleetFolder, names: Sequence[str], kinds: Sequence[K
     Raises: Permanent if the repository is damaged.
     """
     targets = repository.read_state(folder.metadata).targets.targets
-    places = places_of({path: _content(folder, target) for path, target in targets.items()}, kinds)
+    places = places_of(
+        {path: document_of(target, read_stored(folder, target)) for path, target in targets.items()}, kinds
+    )
     return [
         Earlier(path, targets[path].hashes["sha256"], targets[path].length, targets[path].custom)
         for name in names
@@ -79,11 +81,12 @@ def publish_stage(
     with repository.locked(folder):
         state = repository.read_state(folder.metadata)
         before = state.targets.targets
-        stored = {path: _content(folder, target) for path, target in before.items()}
-        places = places_of(stored, kinds)
+        stored = {path: read_stored(folder, target) for path, target in before.items()}
+        published = {path: document_of(target, stored[path]) for path, target in before.items()}
+        places = places_of(published, kinds)
         others = {path: before[path] for own, paths in places.items() if own not in documents for path in paths}
         kept = {
-            own: [(stored[path], before[path]) for path in paths]
+            own: [(published[path], before[path]) for path in paths]
             for own, paths in places.items()
             if own not in documents
         }
@@ -92,7 +95,7 @@ def publish_stage(
             check_together(
                 documents, kept, lambda _, sha256: audience_field(selected, sha256, name) if selected else None, kinds
             )
-        new = _new_targets(documents, audience, percent, kinds)
+        new, contents = _new_targets(documents, audience, percent, kinds)
         if dry_run and percent >= WHOLE:
             _check_answers(folder, documents.values(), new.values())
         rest = _rest(earlier, audience, percent, share_name(list(documents)))
@@ -103,12 +106,14 @@ def publish_stage(
                     "document of this name at a time. Give the new document another name, or use `fleet publish`."
                 )
         targets = {**others, **{target.path: target for target in rest}, **new}
-        contents = {path: document.content for path, document in zip(new, documents.values(), strict=False)}
-        held = {target.path: _content(folder, target) for target in rest}
-        bundle_bytes(folder, state, targets, {**stored, **held, **contents})
+        held = {target.path: read_stored(folder, target) for target in rest}
+        bundle_bytes(folder, state, targets, {**stored, **held, **contents}, state.bins)
         if dry_run or targets == before:
             return state.versions.targets, False
-        written = repository.write_version(folder, state.versions, targets, contents, now=now, expiry_days=EXPIRY_DAYS)
+        bins = renewed_bins(folder, state, now=now, expiry_days=EXPIRY_DAYS)
+        written = repository.write_version(
+            folder, state.versions, targets, contents, bins=bins, now=now, expiry_days=EXPIRY_DAYS
+        )
         return written.targets, True
 
 
@@ -125,22 +130,21 @@ def _check_answers(folder: FleetFolder, documents: Iterable[Document], targets: 
 
 def _new_targets(
     documents: Mapping[str, Document], audience: Audience, percent: float, kinds: Sequence[Kind]
-) -> dict[str, TargetFile]:
-    """Return the targets of the new contents, by path.  There are none at 0 %."""
+) -> tuple[dict[str, TargetFile], dict[str, bytes]]:
+    """Return the targets of the new contents and the files that are stored for them, by path.  None exist at 0 %."""
+    targets: dict[str, TargetFile] = {}
+    stored: dict[str, bytes] = {}
     if percent <= 0:
-        return {}
+        return targets, stored
     name, selected = share_name(list(documents)), within(audience, percent)
-    found = {}
     for own_path, document in documents.items():
-        sha256 = hashlib.sha256(document.content).hexdigest()
         kind = kind_of(own_path, kinds)
         # A document for everybody has its own path, as `fleet publish` gives it.  A path that hides the name leaves the
         # own path to the earlier content.
         hidden = bool(selected) and kind is not None and kind.name_of is not None
-        path = kind.path_of(sha256[:_NAME_DIGITS]) if hidden and kind is not None else own_path
-        fields: dict[str, object] = {"custom": audience_field(selected, sha256, name)} if selected else {}
-        found[path] = TargetFile(len(document.content), {"sha256": sha256}, path, fields)
-    return found
+        path = hidden_path(kind, document) if hidden and kind is not None else own_path
+        targets[path], stored[path] = target_of(path, document.content, selected, name)
+    return targets, stored
 
 
 def _rest(earlier: Sequence[Earlier], audience: Audience, percent: float, name: str) -> list[TargetFile]:
@@ -166,7 +170,3 @@ def _rest(earlier: Sequence[Earlier], audience: Audience, percent: float, name: 
 def _target(earlier: Earlier, custom: dict[str, Any] | None) -> TargetFile:
     fields: dict[str, object] = {} if custom is None else {"custom": custom}
     return TargetFile(earlier.length, {"sha256": earlier.sha256}, earlier.path, fields)
-
-
-def _content(folder: FleetFolder, target: TargetFile) -> bytes:
-    return read_file(folder.targets / repository.stored_name(target))

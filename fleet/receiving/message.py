@@ -18,6 +18,6 @@ class Message:
         message, whatever the payload says.
         """
         match self.topic.split("/"):
-            case [_, _, "up", _, vehicle, _] | [_, _, "sync", vehicle]:
+            case [_, _, "up", _, vehicle, _] | [_, _, "sync" | "fetch", vehicle]:
                 return vehicle
         return ""

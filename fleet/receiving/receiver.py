@@ -120,7 +120,7 @@ class Receiver:
         while True:
             try:
                 async with connect(self._endpoint) as connection:
-                    await connection.subscribe([*self._share.filters(), topics.ALL_SYNC])
+                    await connection.subscribe([*self._share.filters(), topics.ALL_SYNC, topics.ALL_FETCH])
                     session = self._after(session, Event.CONNECTED)
                     _log.info("broker_connected", broker=str(self._endpoint), partitions=str(self._share))
                     self._connection = connection
@@ -138,7 +138,7 @@ class Receiver:
             session = self._after(session, Event.WAITED)
 
     async def _route(self, message: Message) -> None:
-        if message.topic.startswith(f"{topics.ROOT}/sync/"):
+        if message.topic.startswith((f"{topics.ROOT}/sync/", f"{topics.ROOT}/fetch/")):
             queue = self._renewal_requests if is_request(message.payload) else self._requests
             taken = queue.put(message)
         else:
@@ -222,7 +222,8 @@ class Receiver:
             if connection is None:
                 continue
             try:
-                await sync.answer(connection, request.topic, request.payload, self._bundles)
+                sent = await sync.answer(connection, request.topic, request.payload, self._bundles)
+                self._requests.charge_bytes(request.vehicle, sent)
             except Transient:
                 continue
             except Permanent as error:

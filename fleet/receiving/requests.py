@@ -1,4 +1,4 @@
-"""Queues the requests of vehicles that ask for news, at most one of each vehicle.
+"""Queues the requests of vehicles that ask for news or for chunks, at most one of each kind for each vehicle.
 
 Invariant: a request never waits for room, so requests never stand in the way of telemetry.  If there are too many, they
 are dropped.  A vehicle without an answer asks again.
@@ -18,23 +18,37 @@ MOST: Final = 20
 PER_S: Final = 0.2
 """How many requests of one vehicle are answered at once, and how many a second in the long run."""
 
+MOST_BYTES: Final = 32_000_000
+BYTES_PER_S: Final = 20_000
+"""How many bytes are sent to one vehicle at once, and in each second in the long run.
+
+The first limit is enough for all large documents of a vehicle, four times.  The second is enough for a bundle in answer
+to each request.
+"""
+
 
 class Requests:
-    """Holds the newest request of each vehicle until it is answered.  Only tasks of one event loop may use it."""
+    """Holds the newest request of each vehicle on each topic until it is answered.
+
+    Only tasks of one event loop may use it.
+    """
 
     def __init__(self) -> None:
         self._allowance = Allowance(MOST, PER_S)
+        self._bytes = Allowance(MOST_BYTES, BYTES_PER_S)
         self._waiting: dict[str, Message] = {}
         self._arrived = asyncio.Event()
 
     def put(self, request: Message) -> bool:
         """Add a request, and return True.  Return False if the vehicle asks too often or too many requests wait."""
         now_s = time.monotonic()
-        if request.vehicle not in self._waiting and (
-            len(self._waiting) >= WAITING or not self._allowance.take(request.vehicle, now_s)
+        if request.topic not in self._waiting and (
+            len(self._waiting) >= WAITING
+            or not self._bytes.is_left(request.vehicle, now_s)
+            or not self._allowance.take(request.vehicle, now_s)
         ):
             return False
-        self._waiting[request.vehicle] = request
+        self._waiting[request.topic] = request
         self._arrived.set()
         return True
 
@@ -44,3 +58,7 @@ class Requests:
             self._arrived.clear()
             await self._arrived.wait()
         return self._waiting.pop(next(iter(self._waiting)))
+
+    def charge_bytes(self, vehicle: str, sent: int) -> None:
+        """Charge the bytes that were sent to the vehicle in answer to a request."""
+        self._bytes.spend(vehicle, sent, time.monotonic())

@@ -14,6 +14,8 @@ topic read hu/v1/up/#
 topic write hu/v1/ack/+
 topic read hu/v1/sync/+
 topic write hu/v1/push/+
+topic read hu/v1/fetch/+
+topic write hu/v1/chunk/+
 topic write hu/v1/nudge
 
 # Every client may use the topics that carry its own name, and may read nudges.
@@ -21,5 +23,7 @@ pattern write hu/v1/up/+/%u/+
 pattern read hu/v1/ack/%u
 pattern write hu/v1/sync/%u
 pattern read hu/v1/push/%u
+pattern write hu/v1/fetch/%u
+pattern read hu/v1/chunk/%u
 pattern read hu/v1/nudge
 """

@@ -63,7 +63,7 @@ def test_a_signed_document_that_would_harm_is_refused_with_a_receipt_and_the_nex
         receipt = victim.refuse(victim.genuine(), genuine_keys=True)
     finally:
         state = repository.read_state(fleet.folder.metadata)
-        repository.write_version(fleet.folder, state.versions, before, {}, now=NOW, expiry_days=90)
+        repository.write_version(fleet.folder, state.versions, before, {}, bins=None, now=NOW, expiry_days=90)
     victim.accept()
     attack(receipt=f"push_refused: {receipt['reason']}", figure={"detail": receipt["detail"][:120]})
     assert receipt["reason"] == Reason.INVALID

@@ -107,11 +107,14 @@ def leave_out(lake: Path, vehicle: str, left_out: Collection[str], put_back: Seq
 
 
 def _on_top(event: dict[str, Any], put_back: PutBack) -> bool:
-    """Return whether an event reports, after a disk was put back, a loss of samples of an earlier chapter."""
+    """Return whether an event reports, after a disk was put back, a loss of samples of an earlier chapter.
+
+    Samples have the times of the logs.  Batches of events have times of the vehicle's clock, which campaigns set back.
+    """
     if event["kind"] != "loss" or event["digest"] in put_back.digests:
         return False
-    last_t_us = json.loads(event["fields"]).get("last_t_us")
-    return last_t_us is not None and last_t_us < put_back.at_us
+    fields = json.loads(event["fields"])
+    return fields.get("samples", 0) > 0 and fields.get("last_t_us", put_back.at_us) < put_back.at_us
 
 
 def repeated(lake: Path, vehicle: str, put_back: Iterable[PutBack]) -> set[str]:

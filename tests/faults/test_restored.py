@@ -80,6 +80,14 @@ def test_a_loss_of_samples_that_were_accounted_for_before_the_disk_was_put_back_
     assert Ledger.read(str(once)).lost == {"evicted_quota": 27}
 
 
+def test_a_lost_batch_of_events_stays_explained_although_a_clock_was_set_back(tmp_path: Path) -> None:
+    events = Loss(Reason.EVICTED_QUOTA, Lane.EVENTS, epoch=EPOCH, batches=1, first_seq=2, last_seq=2, last_t_us=T0_US)
+    last = lake(tmp_path, "last", batch(1), batch(3, told(events)))
+    put_back = PutBack(Restored.VEHICLE, LATER_US, frozenset())
+    once = leave_out(last, VEHICLE, set(), [put_back], tmp_path / "once")
+    assert Ledger.read(str(once)).unexplained_batches == 0
+
+
 @pytest.mark.parametrize(("sent", "listed"), [(window(1), 20), (batch(1), 0)])
 def test_checkpoints_are_there_twice_if_their_window_is_here(tmp_path: Path, sent: OpenedBatch, listed: int) -> None:
     last = lake(tmp_path, "last", sent, checkpoint(1))

@@ -14,6 +14,7 @@ from fleet.lake.tables import Lake
 from lab.mosquitto import free_port
 from tests.agent.car import ROOT
 from tests.agent.car import command as program
+from tests.agent.pushes.world import campaign
 
 
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,3 +169,37 @@ def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path
     assert "pip install --require-hashes -r requirements/fleet.txt" in ended.stderr
     assert (ROOT / "requirements" / "fleet.txt").is_file()
     assert "Traceback" not in ended.stderr
+
+
+def test_documents_of_single_vehicles_are_published_and_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = ["--fleet", str(tmp_path / "f"), "--json"]
+    assert main(["init", *fleet]) == 0
+    cars = []
+    for number in range(2):
+        assert main(["enrol", *fleet, "--out", str(tmp_path / f"car{number}")]) == 0
+        cars.append(json.loads(capsys.readouterr().out.splitlines()[-1])["vehicle"])
+    for number, car in enumerate(cars):
+        campaigns = tmp_path / "individual" / car / "campaigns"
+        campaigns.mkdir(parents=True)
+        (campaigns / "x.json").write_bytes(campaign(f"own-{number}"))
+    one = str(tmp_path / "individual" / cars[0] / "campaigns" / "x.json")
+    assert main(["publish", *fleet, "--individual", str(tmp_path / "individual"), "--dry-run"]) == 0
+    tried = json.loads(capsys.readouterr().out)
+    assert main(["publish", *fleet, "--individual", str(tmp_path / "individual")]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (tried["vehicles"], tried["targets"], made["vehicles"], made["targets"]) == (2, 1, 2, 2)
+    assert main(["publish", *fleet, "--vehicle", cars[0], "--remove-campaign", "own-0"]) == 0
+    assert main(["publish", *fleet, "--vehicle", cars[1], "--campaign", one]) == 0
+    capsys.readouterr()
+    assert main(["publish", *fleet, "--vehicle", cars[0], "--remove-campaign", "own-0"]) == 1
+    assert "has no own campaign 'own-0'. Its own documents: none" in capsys.readouterr().err
+    for wrong, complaint in (
+        (["--vehicle", cars[0]], "Please also give --toggles or "),
+        (["--vehicle", "typo", "--campaign", one], "Vehicle typo: it is not enrolled"),
+        (["--vehicle", cars[0], "--campaign", one, "--audience", "brand=Aria"], "exclude each other"),
+        (["--individual", str(tmp_path)], "must be named by a pseudonym"),
+    ):
+        assert main(["publish", *fleet, *wrong]) == 1
+        assert complaint in capsys.readouterr().err

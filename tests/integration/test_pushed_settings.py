@@ -11,7 +11,7 @@ import pytest
 from agent.formats.down.audience import EVERYONE
 from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
-from fleet.publishing.publish import target_of
+from fleet.publishing.targets import target_of
 from lab.fleet import fleet_command
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
@@ -62,8 +62,9 @@ class Road:
         """Publish a document without its checks, as a thief of the keys could."""
         fleet, now = self.car.fleet, datetime.now(UTC)
         state = repository.read_state(fleet.metadata)
-        targets = {**state.targets.targets, path: target_of(path, content, EVERYONE)}
-        repository.write_version(fleet, state.versions, targets, {path: content}, now=now, expiry_days=90)
+        target, stored = target_of(path, content, EVERYONE)
+        targets = {**state.targets.targets, path: target}
+        repository.write_version(fleet, state.versions, targets, {path: stored}, bins=None, now=now, expiry_days=90)
         asyncio.run(nudge(fleet, "localhost", self.broker.fleet_port))
 
     def effective(self) -> Any:

@@ -4,6 +4,7 @@ A drive calls `promise(state)` whenever the store has reported that a state is d
 cut left, the last state promised before the cut, and the first state promised after the cut, or None for either.
 """
 
+import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from agent.errors import Transient
 from agent.formats.down.bundle import Versions
+from agent.formats.down.chunks import CHUNK_BYTES, LargeFile, large_field, large_file, pack
 from agent.pushes.record import Record
 from agent.pushes.release import Release
 from agent.pushes.store import Store as PushStore
@@ -62,6 +64,56 @@ def check_pushes(root: Path, before: PushState | None, after: PushState | None) 
         assert store.record in allowed, "the record is an earlier one, or was never written"
     for ref in (store.record.slots.current, store.record.slots.trial):
         assert ref is None or store.release(ref) is not None, "a release that the record names is missing"
+
+
+# ---- large documents, which arrive in chunks
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The description of a document, the chunks of it that are stored, and whether its release is in force."""
+
+    file: LargeFile
+    chunks: frozenset[int]
+    in_force: bool
+
+
+def drive_large_files(root: Path, chance: random.Random, promise: Promise) -> None:
+    store = PushStore.open(root / "state" / "pushes")
+    for version in range(1, chance.randrange(2, 4)):
+        document = chance.randbytes(CHUNK_BYTES * chance.randrange(1, 4) + chance.randrange(1, 5_000))
+        packed = pack(document)
+        file = large_file(large_field(document, packed), hashlib.sha256(packed).hexdigest(), len(packed))
+        assert file is not None
+        slots = store.record.slots
+        store.commit(Record(floor=Versions(targets=version), slots=slots, wanted=(file,)))
+        indices = list(range(len(file.hashes)))
+        chance.shuffle(indices)
+        for number, index in enumerate(indices, 1):
+            store.files.add(file, index, packed[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+            promise(Fetched(file, frozenset(indices[:number]), in_force=False))
+            if chance.random() < 0.2:
+                store = PushStore.open(root / "state" / "pushes")
+        release = Release(version, {"dbc/a.dbc": document}, {"dbc/a.dbc": (file.sha256, len(document))})
+        ref = store.add_release(release)
+        store.commit(Record(floor=Versions(targets=version), slots=Slots(current=ref, before=slots.current)))
+        promise(Fetched(file, frozenset(indices), in_force=True))
+
+
+def check_large_files(root: Path, before: Fetched | None, after: Fetched | None) -> None:
+    store = PushStore.open(root / "state" / "pushes")
+    assert not store.damaged, "both copies of the record are damaged"
+    for ref in (store.record.slots.current, store.record.slots.before):
+        assert ref is None or store.release(ref) is not None, "a release that the record names is missing"
+    if before is None:
+        return
+    missing = set(store.files.missing(before.file))
+    # The next document may displace the last but one, but never one that is fetched or in force.
+    assert not missing & before.chunks, "a chunk that was stored is missing"
+    if len(missing) == 0:
+        assert store.files.read(before.file.sha256) is not None, "a chunk that was stored is damaged"
+    if before.in_force:
+        assert store.record.slots.current is not None, "the release in force is missing"
 
 
 # ---- the receiver's state
@@ -151,6 +203,7 @@ STORES: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
     "spool_without_index": (drive_spool, check_spool_without_index),
     "captures": (drive_captures, check_captures),
     "push_store": (drive_pushes, check_pushes),
+    "large_files": (drive_large_files, check_large_files),
     "credentials": (drive_credentials, check_credentials),
     "receiver": (drive_receiver, check_receiver),
 }

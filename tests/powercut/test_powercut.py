@@ -39,6 +39,7 @@ def test_a_sync_that_is_left_out_is_found(store: str, kind: str) -> None:
         ("captures", "file", "listening"),
         ("push_store", "file", "state."),
         ("push_store", "folder", "releases"),
+        ("large_files", "folder", "large"),
         ("receiver", "file", "receiver.db"),
         ("receiver", "folder", "quarantine"),
     ],

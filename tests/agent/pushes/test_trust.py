@@ -189,7 +189,7 @@ def forward(fleet: Fleet, versions: Versions) -> Versions:
     """Sign the published targets again, so that the next versions of the three online roles follow `versions`."""
     state = repository.read_state(fleet.folder.metadata)
     before = Versions(state.root, versions.timestamp, versions.snapshot, versions.targets)
-    return repository.write_version(fleet.folder, before, state.targets.targets, {}, now=NOW, expiry_days=90)
+    return repository.write_version(fleet.folder, before, state.targets.targets, {}, bins=None, now=NOW, expiry_days=90)
 
 
 FAR = Versions(timestamp=9_999, snapshot=9_999, targets=9_999)

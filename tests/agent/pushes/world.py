@@ -1,6 +1,7 @@
 """Provides a fleet that pushes, with real keys and a real repository, and a vehicle that receives."""
 
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,9 @@ from agent.formats.down.bundle import SyncRequest, Versions, build_bundle, parse
 from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
 from fleet.publishing import repository
-from fleet.publishing.publish import Published, publish, target_of
+from fleet.publishing.publish import Published, publish
 from fleet.publishing.sync import Bundles
+from fleet.publishing.targets import target_of
 from fleet.state import keys
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from fleet.state.registry import Registry
@@ -36,6 +38,12 @@ def toggles(value: bool = True, **more: Any) -> bytes:
 def campaign(name: str = "drive", period_ms: int = 10_000) -> bytes:
     scheme = {"timeBasedCollectionScheme": {"periodMs": period_ms}}
     return json.dumps({"name": name, "collectionScheme": scheme, "signalsToCollect": [{"name": "*.Speed"}]}).encode()
+
+
+def noisy_campaign(name: str, packed_bytes: int) -> bytes:
+    """Return a campaign that has some `packed_bytes` after compression."""
+    noise = "".join(random.Random(name).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=packed_bytes * 3 // 2))
+    return json.dumps(json.loads(campaign(name)) | {"description": noise}).encode()
 
 
 class Fleet:
@@ -99,8 +107,12 @@ class Fleet:
     def sign_as_is(self, path: str, content: bytes) -> None:
         """Publish a target without validation, as a broken or hostile publisher with the keys could."""
         state = repository.read_state(self.folder.metadata)
-        targets = dict(state.targets.targets) | {path: target_of(path, content, EVERYONE)}
-        repository.write_version(self.folder, state.versions, targets, {path: content}, now=NOW, expiry_days=90)
+        target, stored = target_of(path, content, EVERYONE)
+        targets = dict(state.targets.targets) | {path: target}
+        bins = state.bins
+        repository.write_version(
+            self.folder, state.versions, targets, {path: stored}, bins=bins, now=NOW, expiry_days=90
+        )
 
     def rotate_root(self, signed_by: tuple[str, ...], *, replace_key: str = "", add_key: str = "") -> None:
         """Write the next root, signed with the keys `signed_by`.

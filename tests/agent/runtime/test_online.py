@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from agent.formats import topics
+from agent.formats.down.chunks import ChunkName
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS
 from agent.link.session import Backoff
 from agent.runtime.online import Online
@@ -29,6 +30,15 @@ class World:
         self.good = True
         self.verifier = asyncio.Event()
         self.verifier.set()
+
+    @property
+    def chunks(self) -> "World":
+        return self
+
+    def missing(self) -> list[ChunkName]:
+        return []
+
+    async def take_chunk(self, _: bytes) -> None: ...
 
     async def subscribe(self, _: list[str]) -> None: ...
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from fleet.publishing.publish import publish
 from fleet.publishing.repository import read_state
 from fleet.state.registry import Registry
 from fleet.state.vehicle_record import VehicleRecord
-from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, question, toggles
+from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, noisy_campaign, question, toggles
 
 
 @pytest.fixture
@@ -136,9 +135,8 @@ def test_two_files_of_one_campaign_are_refused(fleet: Fleet) -> None:
 
 
 def test_what_does_not_fit_one_message_is_not_signed(fleet: Fleet) -> None:
-    noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=180_000)).encode()
     with pytest.raises(Permanent, match="publish fewer or smaller"):
-        fleet.publish(toggles().replace(b'{"flags"', b'{"x":"' + noise + b'","flags"'))
+        fleet.publish(None, *(noisy_campaign(f"c{number}", 19_000) for number in range(6)))
     assert versions(fleet) == Versions(1, 1, 1, 1)
 
 

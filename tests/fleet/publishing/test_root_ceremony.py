@@ -53,7 +53,9 @@ def test_a_stolen_online_key_is_replaced_and_signs_nothing_any_more(
     followed = follow(fleet, vehicle, before)
     assert followed.versions.root == 2
     fleet.key(role).write_bytes(stolen)
-    repository.write_version(fleet, repository.read_state(fleet.metadata).versions, {}, {}, now=NOW, expiry_days=9)
+    repository.write_version(
+        fleet, repository.read_state(fleet.metadata).versions, {}, {}, bins=None, now=NOW, expiry_days=9
+    )
     with pytest.raises(Refused) as refused:
         follow(fleet, vehicle, followed)
     assert refused.value.reason is Reason.FOREIGN_KEY

@@ -11,11 +11,12 @@ import pytest
 from agent.errors import Permanent
 from agent.formats import topics
 from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_request, have, parse_bundle
+from agent.formats.down.chunks import ChunkName, build_chunk_request, parse_chunk
 from agent.pushes.trust import verify
-from fleet.publishing.repository import read_state
+from fleet.publishing.repository import read_state, stored_name
 from fleet.publishing.sync import Bundles, answer
 from fleet.state.registry import Registry
-from tests.agent.pushes.world import VEHICLE, Fleet, campaign, question, toggles
+from tests.agent.pushes.world import VEHICLE, Fleet, campaign, noisy_campaign, question, toggles
 
 
 @pytest.fixture
@@ -170,3 +171,18 @@ def test_nobody_is_answered_in_anothers_name(fleet: Fleet, topic: str, vehicle: 
 
 def test_garbage_is_not_answered(fleet: Fleet) -> None:
     assert respond(fleet, topics.sync(VEHICLE.vehicle), b"\xff" * 50) == []
+
+
+def test_chunks_go_to_the_vehicle_that_asked_for_them_and_to_no_other_name(fleet: Fleet) -> None:
+    fleet.publish(None, noisy_campaign("large", 120_000))
+    target = next(t for t in read_state(fleet.folder.metadata).targets.targets.values() if "large" in t.path)
+    names = [ChunkName(target.hashes["sha256"], index) for index in (1, 0, 7)]
+    payload = build_chunk_request(VEHICLE.vehicle, names)
+    published = respond(fleet, topics.fetch(VEHICLE.vehicle), payload)
+    assert {topic for topic, _ in published} == {topics.chunk(VEHICLE.vehicle)}
+    chunks = [parse_chunk(payload) for _, payload in published]
+    assert [chunk.name for chunk in chunks] == names[:2]
+    stored = (fleet.folder.targets / stored_name(target)).read_bytes()
+    assert chunks[1].content + chunks[0].content == stored
+    assert respond(fleet, topics.fetch(OTHER.vehicle), payload) == []
+    assert respond(fleet, topics.fetch(VEHICLE.vehicle), b"\xff" * 50) == []

@@ -1,0 +1,73 @@
+"""A large document travels from the real receiver over mosquitto to the real agent, which is killed meanwhile."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.fleet import fleet_command
+from tests.agent.car import DATABASES, Car, vehicle
+from tests.agent.pushes.world import noisy_campaign
+from tests.integration.lake import in_lake, receiving
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_large_document_arrives_over_kills_of_the_agent_and_nothing_is_fetched_twice(tmp_path: Path) -> None:
+    car = Car.make(tmp_path)
+    document = tmp_path / "large.json"
+    document.write_bytes(noisy_campaign("large", 640_000))
+    fleet_command(car.fleet, "publish", "--campaign", str(document))
+    folder = car.state / "pushes" / "large"
+    with receiving(car):
+        for _ in range(3):
+            agent = car.start()
+            _until_more_chunks(folder)
+            before = {path: path.stat().st_mtime_ns for path in folder.glob("*/[0-9]*")}
+            agent.kill()
+        with car.running() as agent:
+            status = agent.until_status(lambda status: status["pushes"]["version"] == 2, "the release is in force")
+    assert status["pushes"]["refused"] == {}
+    assert status["pushes"]["chunks"]["missing"] == 0
+    after = {path: path.stat().st_mtime_ns for path in folder.glob("*/[0-9]*")}
+    assert len(after) == 7
+    assert before.items() <= after.items()
+
+
+@pytest.mark.timeout(300)  # four programs share a busy machine
+def test_a_database_of_5_mb_arrives_in_chunks_and_decodes_the_next_frames(tmp_path: Path) -> None:
+    car = Car.make(tmp_path, sources=vehicle(40.0), pushes="trial_s = 600")
+    document = tmp_path / "can1" / "body.dbc"
+    document.parent.mkdir()
+    document.write_bytes(_large((DATABASES / "demo_body.dbc").read_bytes().replace(b"Door", b"Portal")))
+    fleet_command(car.fleet, "publish", "--database", str(document))
+    with receiving(car), car.running() as agent:
+        status = agent.until_status(lambda status: status["pushes"]["version"] == 2, "the release is in force", 120)
+        agent.until_status(lambda status: status["sources"][0]["state"] == "finished", "driven", 90)
+        agent.until_status(lambda status: not status["spool"]["waiting"], "delivered", 60)
+    assert status["pushes"]["chunks"]["missing"] == 0
+    assert len(list((car.state / "pushes" / "large").glob("*/[0-9]*"))) > 3
+    assert in_lake(car, "SELECT count(*) FROM samples WHERE signal LIKE '%Portal%'") > 0
+
+
+def _large(database: bytes) -> bytes:
+    """Return `database` with so many more messages that it has 5 MB."""
+    chance = random.Random(5)
+    more = [database]
+    for number in range(43_000):
+        name = f"{chance.getrandbits(96):024x}"
+        more.append(
+            f"BO_ {0x9000_0000 + number} M{name}: 8 Vector__XXX\n"
+            f' SG_ S{name[:12]} : 0|{number % 60 + 1}@1+ (0.{number + 1},0) [0|0] "" Vector__XXX\n\n'.encode()
+        )
+    content = b"\n".join(more)
+    assert len(content) > 5_000_000
+    return content
+
+
+def _until_more_chunks(folder: Path) -> None:
+    count, deadline_s = len(list(folder.glob("*/[0-9]*"))), time.monotonic() + 60
+    while len(list(folder.glob("*/[0-9]*"))) <= count < 7:
+        assert time.monotonic() < deadline_s, "no chunk has arrived"
+        time.sleep(0.005)
