@@ -147,6 +147,9 @@ class Health(msgspec.Struct, frozen=True):
     figures: dict[str, Figure] = {}
 
 
+HEALTHY: Final = Health()
+
+
 def baseline(first: Readings, last: Readings, earlier: Baseline | None = None) -> Baseline:
     """Return the state of an agent that was running from `first` to `last`.
 

@@ -33,8 +33,9 @@ from agent.pushes.built import built_at_s
 from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.examine import examine
 from agent.pushes.freshness import expiry_of
-from agent.pushes.health import Baseline, Breach, Health
+from agent.pushes.health import HEALTHY, Baseline, Breach, Health
 from agent.pushes.receipts import PushOutcome, Result
+from agent.pushes.record import Record
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.starts import Starts
 from agent.pushes.store import Store
@@ -46,8 +47,6 @@ BUILT_AT_S: Final = built_at_s()
 
 Examiner = Callable[[Question], Awaitable[Verdict]]
 """A function that examines a bundle: `examine`, or a substitute in tests."""
-
-HEALTHY: Final = Health()
 
 log = structlog.get_logger()
 
@@ -140,14 +139,9 @@ class Pushes:
         return requests.for_news(self._vehicle, self._store.record, self._state.release)
 
     @property
-    def before_trial(self) -> Baseline | None:
-        """Return the state of the agent before the trial, or None if it is not known."""
-        return self._store.record.before
-
-    @property
-    def waiting_receipts(self) -> tuple[PushOutcome, ...]:
-        """Return the outcomes of earlier starts whose receipts may not be stored yet."""
-        return self._store.record.receipts
+    def record(self) -> Record:
+        """Return what is stored: the receipts that wait, for example, and the state before a trial."""
+        return self._store.record
 
     async def offer(self, payload: bytes, before: Baseline | None = None) -> PushOutcome:
         """Examine a bundle of unknown origin, and put its release on trial if the vehicle can use it.
@@ -251,11 +245,9 @@ class Pushes:
     def _is_news(self, payload: bytes) -> bool:
         """Return whether the verifier must see this bundle."""
         record = self._store.record
-        if payload != requests.nothing_new(record):
-            return True
-        # The metadata is not new, but its release may have had to wait for chunks that are here now.
         unpacked = record.floor.targets in requests.settled(record, self._state.release)
-        return not unpacked and not self.chunks.missing()
+        # Even if the metadata is not new, its release may have had to wait for chunks that are here now.
+        return payload != requests.nothing_new(record) or not (unpacked or self.chunks.missing())
 
     def _question(self, payload: bytes) -> Question:
         record = self._store.record

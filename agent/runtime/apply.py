@@ -139,7 +139,7 @@ class Applier:
         async with self._turn:
             await self._pushes.begin()
             # They include the receipt of a release that this start has taken back.
-            for outcome in self._pushes.waiting_receipts:
+            for outcome in self._pushes.record.receipts:
                 await self._send_receipt(outcome)
             await self._put_in_force()
 
@@ -183,8 +183,7 @@ class Applier:
         A refused bundle does not change the release in force, and a receipt says why.  Errors are logged, not raised.
         """
         try:
-            before = None if self.baseline is None else await self.baseline()
-            outcome = await self._pushes.offer(payload, before)
+            outcome = await self._pushes.offer(payload, await self.baseline() if self.baseline else None)
         except AgentError as error:
             # The disk is full, no process can be started, or root.json is unusable.  The release in force stays.
             log.error("push_postponed", reason=str(error))

@@ -135,10 +135,10 @@ class Trials:
         now = await self._read()
         if self._trial is None or self._trial[0] != self._applier.version:
             if self._applier.applying_s:
-                return self._confirmed_breach(examine(self._pushes.before_trial or Baseline(), now, now, frozenset()))
+                return self._confirmed_breach(examine(self._pushes.record.before or Baseline(), now, now, frozenset()))
             await self._begin(now)
         assert self._first is not None and self._trial is not None
-        before = self._pushes.before_trial or Baseline(memory_bytes=self._first.memory_bytes)
+        before = self._pushes.record.before or Baseline(memory_bytes=self._first.memory_bytes)
         health = examine(before, self._first, now, self._trial[1])
         if LINK in self._trial[1] and now.earlier_authorities and now.online:
             self._take_another_turn(now)

@@ -10,8 +10,8 @@ import pytest
 
 from agent.errors import Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle, parse_request
-from agent.pushes.health import Breach, Health
-from agent.pushes.pushes import HEALTHY, Pushes
+from agent.pushes.health import HEALTHY, Breach, Health
+from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.store import Store
