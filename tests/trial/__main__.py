@@ -12,10 +12,12 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Permanent
 from agent.system.arguments import whole
 from tests.trial.drill import Drill, as_values, cases
 from tests.trial.kills import Campaign, Kills
+
+TRIES = 3
 
 
 def main() -> int:
@@ -75,8 +77,17 @@ def _kill(out: Path, kills: int, seed: int, vehicles: int, most_s: float) -> Kil
 
 def _kill_one(argument: tuple[Path, int, int, float]) -> Kills:
     folder, seed, kills, most_s = argument
-    folder.mkdir()
-    return Campaign(folder, seed, lambda line: print(f"seed {seed}: {line}", flush=True)).run(kills, most_s)
+    for attempt in range(TRIES):
+        room = folder / f"try-{attempt}"
+        room.mkdir(parents=True)
+        campaign = Campaign(room, seed, lambda line: print(f"seed {seed}: {line}", flush=True))
+        try:
+            return campaign.run(kills, most_s)
+        except Permanent:
+            # Another program may have taken a free port before the broker could.
+            if campaign.result.kills:
+                raise
+    raise Permanent(f"broker and receiver did not start in {folder}; see their logs there")
 
 
 if __name__ == "__main__":
