@@ -23,6 +23,7 @@ import numpy as np
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.up.signals import SignalBlock
+from agent.system.stopwatch import Stopwatch
 from agent.system.tasks import whole
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.batcher import Batcher, Tick
@@ -81,8 +82,12 @@ class Collector:
         """Frames that came in, by bus."""
         self.values: Counter[str] = Counter()
         """Rows of values that came in, by name of the signal table."""
-        self.refused = self._dispatcher.refused
+        self.decoding = self._dispatcher.decoding
+        """Counts the frames that did and did not decode."""
+        self.refused = self.decoding.refused
         """Frames that did not decode, by reason."""
+        self.work = Stopwatch()
+        """Times the present step of the worker thread."""
 
     @property
     def tables(self) -> SignalTables:
@@ -220,7 +225,8 @@ class Collector:
             blocks = self._buffer.take(tick.frames)
             for block in frames_of(blocks):
                 self._holdings.take(block)
-            await asyncio.to_thread(self._work, blocks, tick)
+            with self.work.step():
+                await asyncio.to_thread(self._work, blocks, tick)
 
     def _work(self, blocks: Sequence[Block], tick: Tick) -> None:
         """Serve the consumers, and carry out what the tick says about windows.  Runs in a worker thread."""

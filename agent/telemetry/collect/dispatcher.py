@@ -4,7 +4,6 @@ Campaigns and late consumers are served at the end of an increment, with one dec
 Eager consumers are served with each block of a source, and only the signals that they want are decoded for them.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.formats.down.campaign import Campaign
@@ -12,6 +11,7 @@ from agent.formats.up.signals import SignalBlock
 from agent.telemetry.collect.buffer import Block, frames_of, values_of
 from agent.telemetry.collect.campaign import CampaignCollector
 from agent.telemetry.collect.consumer import Consumer
+from agent.telemetry.collect.decode_counts import DecodeCounts
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from can_dbc.decoder import Decoder
@@ -36,8 +36,8 @@ class Dispatcher:
         """The consumers that are served with each block of a source."""
         self._decoder = tables.decoder(all_wants(consumer.wants for consumer in consumers))
         self._early_decoder = tables.decoder(all_wants(consumer.wants for consumer in self.eager))
-        self.refused: Counter[str] = Counter()
-        """Frames that did not decode, by reason."""
+        self.decoding = DecodeCounts()
+        """Counts the frames that did and did not decode."""
 
     def set_tables(self, tables: SignalTables) -> None:
         """Decode with other databases.  `set_campaigns` must follow, because campaigns refer to signals by number.
@@ -65,7 +65,7 @@ class Dispatcher:
 
     def serve(self, frames: Sequence[FrameBlock], values: Sequence[SignalBlock]) -> None:
         """Decode an increment, and let campaigns and late consumers take the signals that they want."""
-        blocks = [*self._decoded(frames, self._decoder, self.refused), *values]
+        blocks = [*self._decoded(frames, self._decoder, self.decoding), *values]
         for name, collector in self.campaigns.items():
             missing = self._holdings.missing(name, frames)
             if missing is frames:
@@ -80,14 +80,14 @@ class Dispatcher:
         _deliver(blocks, self.eager)
 
     def _decoded(
-        self, frames: Sequence[FrameBlock], decoder: Decoder, refused: Counter[str] | None = None
+        self, frames: Sequence[FrameBlock], decoder: Decoder, counts: DecodeCounts | None = None
     ) -> list[SignalBlock]:
         if not frames:
             return []
-        decoded = decoder.decode(concatenate(frames))
-        if refused is not None:
-            for kind, count in decoded.refused.items():
-                refused[kind.value] += count
+        block = concatenate(frames)
+        decoded = decoder.decode(block)
+        if counts is not None:
+            counts.add(block, decoded, self.tables.buses)
         return self.tables.blocks(decoded.columns)
 
 

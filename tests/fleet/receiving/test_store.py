@@ -60,7 +60,7 @@ def test_messages_that_take_long_to_judge_are_left_for_the_next_call(
     store.land()
     assert store.take_in(messages[1:]) == 1
     store.land()
-    assert in_lake(fleet) == [(1, 10), (2, 10)]
+    assert in_lake(fleet) == [(1, 20), (2, 20)]
 
 
 def test_rows_are_what_the_window_said_in_its_order(fleet: FleetFolder, vehicle: Vehicle, store: Store) -> None:
