@@ -30,8 +30,9 @@ agent/formats/down/targeting.py agent/formats/down/toggles.py agent/formats/down
 agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
-agent/pushes/freshness.py agent/pushes/health.py agent/pushes/lean_import.py agent/pushes/receipts.py
-agent/pushes/record.py agent/pushes/release.py agent/pushes/requests.py agent/pushes/trial.py
+agent/pushes/freshness.py agent/pushes/health.py agent/pushes/lean_import.py agent/pushes/readings.py
+agent/pushes/receipts.py agent/pushes/record.py agent/pushes/release.py agent/pushes/requests.py
+agent/pushes/trial.py
 agent/serve/connections.py
 agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
 agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py

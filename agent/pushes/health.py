@@ -17,10 +17,18 @@ broker must have been reached if it changes the link, and a batch acknowledged i
 be offline or its buses asleep, so the trial waits for this evidence (`trial`).
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+
+from agent.pushes.readings import (
+    ENOUGH_FRAMES,
+    MEASURE_S,
+    Baseline,
+    Readings,
+    decoded_shares,
+    frames_between,
+)
 
 FRAMES: Final = "frames"
 LINK: Final = "link"
@@ -31,10 +39,6 @@ TIME: Final = "time"
 or a bound was broken just now.
 """
 
-MEASURE_S: Final = 10.0
-"""Rates are judged from this time on, because data is written in windows and increments of some seconds."""
-ENOUGH_FRAMES: Final = 20
-"""Fewer frames prove nothing about a bus.  A sleeping bus may send a few as it falls asleep."""
 DECODED_SHARE: Final = 0.5
 """At least this share of the frames that decoded before must still decode.
 
@@ -83,52 +87,6 @@ The receiver refuses what is sealed to a key that it does not have.
 """
 
 
-class Readings(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds the counters and sizes of the agent at `at_s` on the monotonic clock.
-
-    `decoding` has for each bus the frames that reached the decoder, and how many of them did not decode.  `feeding`
-    tells whether a source may still deliver frames.  `stuck_s` is how long the present step of collecting or applying
-    has taken.  `lost` has the losses by reason: frames for a bus that overflowed, and batches otherwise.
-    `waiting` and `acknowledged` count batches.
-    `earlier_authorities` tells that pushed authorities have not connected yet.  `connections` counts connections.
-    Other fields that are not sizes are totals since the process started.
-    """
-
-    at_s: float = 0.0
-    decoding: Mapping[str, tuple[int, int]] = {}
-    feeding: bool = False
-    failed_sources: tuple[str, ...] = ()
-    stuck_s: float = 0.0
-    memory_bytes: int = 0
-    cpu_s: float = 0.0
-    written_bytes: int = 0
-    sent_bytes: int = 0
-    waiting_bytes: int = 0
-    waiting: int = 0
-    acknowledged: int = 0
-    lost: Mapping[str, int] = {}
-    online: bool = False
-    connections: int = 0
-    earlier_authorities: bool = False
-    quota_bytes: int = 0
-
-
-class Baseline(msgspec.Struct, frozen=True):
-    """Holds the state before a trial, which is stored with the trial, so that a restart does not lose it.
-
-    `decoded` has the share of frames that decoded, by bus.  A rate that is None could not be measured.  `losing` has
-    the reasons for which something was lost just before.
-    """
-
-    decoded: dict[str, float] = {}
-    memory_bytes: int = 0
-    cpu_share: float | None = None
-    written_bytes_s: float | None = None
-    lost: dict[str, int] = {}
-    losing: tuple[str, ...] = ()
-    failed_sources: tuple[str, ...] = ()
-
-
 class Breach(msgspec.Struct, frozen=True):
     """Names a bound that is broken, and says by how much."""
 
@@ -150,24 +108,6 @@ class Health(msgspec.Struct, frozen=True):
 HEALTHY: Final = Health()
 
 
-def baseline(first: Readings, last: Readings, earlier: Baseline | None = None) -> Baseline:
-    """Return the state of an agent that was running from `first` to `last`.
-
-    Shares of buses that were asleep meanwhile are taken from `earlier`.
-    """
-    seconds = last.at_s - first.at_s
-    is_measured = seconds >= MEASURE_S
-    return Baseline(
-        decoded=(earlier.decoded if earlier is not None else {}) | _decoded_shares(first, last),
-        memory_bytes=last.memory_bytes,
-        cpu_share=(last.cpu_s - first.cpu_s) / seconds if is_measured else None,
-        written_bytes_s=(last.written_bytes - first.written_bytes) / seconds if is_measured else None,
-        lost=dict(last.lost),
-        losing=tuple(reason for reason, lost in last.lost.items() if lost > first.lost.get(reason, 0)),
-        failed_sources=last.failed_sources,
-    )
-
-
 def examine(before: Baseline, first: Readings, now: Readings, needs: frozenset[str]) -> Health:
     """Judge an agent that has been running with the release from `first` to `now`.
 
@@ -179,7 +119,7 @@ def examine(before: Baseline, first: Readings, now: Readings, needs: frozenset[s
 
 def _missing(first: Readings, now: Readings, needs: frozenset[str]) -> tuple[str, ...]:
     found = [PROGRESS] if now.stuck_s >= SLOW_S else []
-    if FRAMES in needs and now.feeding and _frames(first, now) < ENOUGH_FRAMES:
+    if FRAMES in needs and now.feeding and frames_between(first, now) < ENOUGH_FRAMES:
         found.append(FRAMES)
     if LINK in needs and (now.earlier_authorities or not now.online):
         found.append(LINK)
@@ -193,7 +133,7 @@ def _figures(before: Baseline, first: Readings, now: Readings) -> dict[str, Figu
     seconds = max(now.at_s - first.at_s, 1e-3)
     figures: dict[str, Figure] = {
         "measured_s": round(seconds, 1),
-        "frames": _frames(first, now),
+        "frames": frames_between(first, now),
         "memory_mb": round(now.memory_bytes / 1e6, 1),
         "memory_mb_before": round(before.memory_bytes / 1e6, 1),
         "cpu_percent": round((now.cpu_s - first.cpu_s) / seconds * 100, 1),
@@ -201,7 +141,7 @@ def _figures(before: Baseline, first: Readings, now: Readings) -> dict[str, Figu
         "sent_bytes": now.sent_bytes - first.sent_bytes,
         "lost": sum(_lost(before, now).values()),
     }
-    shares = _decoded_shares(first, now)
+    shares = decoded_shares(first, now)
     if shares:
         figures["decoded_percent"] = round(min(shares.values()) * 100, 1)
     return figures
@@ -224,7 +164,7 @@ def _progress(_: Baseline, __: Readings, now: Readings) -> Breach | None:
 
 
 def _decoding(before: Baseline, first: Readings, now: Readings) -> Breach | None:
-    for bus, share in _decoded_shares(first, now).items():
+    for bus, share in decoded_shares(first, now).items():
         limit = before.decoded.get(bus, 0.0) * DECODED_SHARE
         if share < limit:
             return Breach(
@@ -295,7 +235,7 @@ def _losses(before: Baseline, first: Readings, now: Readings) -> Breach | None:
             continue
         if reason != OVERFLOW:
             return Breach("losses", f"{lost} batches were lost ({reason}), and none before")
-        frames = _frames(first, now)
+        frames = frames_between(first, now)
         if lost > LOST_SHARE * (frames + lost):
             return Breach(
                 "losses", f"{lost} frames were lost ({reason}) and {frames} were read; the limit is {LOST_SHARE:.0%}"
@@ -313,19 +253,6 @@ def _link(_: Baseline, first: Readings, now: Readings) -> Breach | None:
 
 
 _BOUNDS: Final = (_progress, _sources, _losses, _decoding, _link, _memory, _spool, _uplink, _cpu)
-
-
-def _frames(first: Readings, now: Readings) -> int:
-    return sum(frames - first.decoding.get(bus, (0, 0))[0] for bus, (frames, _) in now.decoding.items())
-
-
-def _decoded_shares(first: Readings, now: Readings) -> dict[str, float]:
-    shares = {}
-    for bus, (frames, refused) in now.decoding.items():
-        frames_first, refused_first = first.decoding.get(bus, (0, 0))
-        if frames - frames_first >= ENOUGH_FRAMES:
-            shares[bus] = 1 - (refused - refused_first) / (frames - frames_first)
-    return shares
 
 
 def _lost(before: Baseline, now: Readings) -> dict[str, int]:

@@ -19,7 +19,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +31,8 @@ from agent.pushes import outcomes, requests, trial
 from agent.pushes.built import built_at_s
 from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.examine import examine
-from agent.pushes.freshness import expiry_of
-from agent.pushes.health import HEALTHY, Baseline, Breach, Health
+from agent.pushes.health import HEALTHY, Breach, Health
+from agent.pushes.readings import Baseline
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.record import Record
 from agent.pushes.release import Question, Reason, Release, Verdict
@@ -117,16 +116,6 @@ class Pushes:
     def in_trial(self) -> bool:
         """Return whether the release in force is still on trial."""
         return self._store.record.slots.trial is not None
-
-    @property
-    def expires(self) -> datetime | None:
-        """Return when the fleet's newest signature expires, or None if the vehicle has none."""
-        return expiry_of(self._store.record.metadata)
-
-    @property
-    def signed_at_s(self) -> int:
-        """Return the Unix time of the fleet's latest signature that this vehicle has, or 0 without any."""
-        return self._store.record.time_s
 
     def current(self) -> Release | None:
         """Return the release in force, which may be on trial, or None if the vehicle's own configuration applies."""

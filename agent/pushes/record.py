@@ -1,10 +1,13 @@
 """What the push store remembers over a power cut.  Pure."""
 
+from datetime import datetime
+
 import msgspec
 
 from agent.formats.down.bundle import Versions
 from agent.formats.down.chunks import LargeFile
-from agent.pushes.health import Baseline
+from agent.pushes.freshness import expiry_of
+from agent.pushes.readings import Baseline
 from agent.pushes.receipts import PushOutcome
 from agent.pushes.trial import Slots
 
@@ -27,3 +30,8 @@ class Record(msgspec.Struct, frozen=True):
     before: Baseline | None = None
     receipts: tuple[PushOutcome, ...] = ()
     wanted: tuple[LargeFile, ...] = ()
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the fleet's newest signature expires, or None if the vehicle has none."""
+        return expiry_of(self.metadata)

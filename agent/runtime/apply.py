@@ -39,8 +39,8 @@ from agent.formats.down.documents import (
     read_documents,
 )
 from agent.pushes.chunk_intake import ChunkIntake
-from agent.pushes.health import Baseline
 from agent.pushes.pushes import Pushes
+from agent.pushes.readings import Baseline
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
 from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
@@ -125,7 +125,7 @@ class Applier:
     @property
     def expires(self) -> datetime | None:
         """Return when the fleet's newest signature expires, or None if the vehicle has none."""
-        return self._pushes.expires
+        return self._pushes.record.expires
 
     def sync_request(self) -> bytes:
         """Return the request that tells the fleet what this vehicle has."""

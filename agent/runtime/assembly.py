@@ -261,7 +261,7 @@ def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clo
 
 def _make_flags(configuration: Configuration, toggles: ToggleService, pushes: Pushes) -> CurrentFlags:
     clock = FeatureClock(
-        configuration.state / "feature_time.json", MachineClock().read, lambda: pushes.signed_at_s, BUILT_AT_S
+        configuration.state / "feature_time.json", MachineClock().read, lambda: pushes.record.time_s, BUILT_AT_S
     )
     return CurrentFlags(toggles, FlagdFile(configuration.runtime_folder), clock.read)
 

@@ -28,14 +28,12 @@ from agent.pushes.health import (
     PROGRESS,
     TIME,
     TURNS,
-    Baseline,
     Breach,
     Health,
-    Readings,
-    baseline,
     examine,
 )
 from agent.pushes.pushes import Pushes
+from agent.pushes.readings import Baseline, Readings, baseline
 from agent.pushes.receipts import Result
 from agent.runtime.apply import Applier
 from agent.system.tasks import whole
@@ -183,7 +181,7 @@ class Trials:
         return msgspec.structs.replace(health, breach=None, missing=missing)
 
     def _warn_of_expiry(self) -> None:
-        expires = self._pushes.expires
+        expires = self._pushes.record.expires
         if time.monotonic() < self._warn_at_s or not must_warn(expires, datetime.now(UTC)):
             return
         self._warn_at_s = time.monotonic() + WARN_AGAIN_S

@@ -14,7 +14,7 @@ from agent.formats.up.losses import Reason
 from agent.link.authorities import Authorities
 from agent.link.keeper import LinkKeeper
 from agent.link.session import State as LinkState
-from agent.pushes.health import Readings
+from agent.pushes.readings import Readings
 from agent.runtime.apply import Applier
 from agent.sources.feeder import Feeder, State
 from agent.telemetry.collect.collector import Collector

@@ -3,7 +3,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.pushes.health import ANSWER, FRAMES, LINK, PROGRESS, Baseline, Readings, baseline, examine
+from agent.pushes.health import ANSWER, FRAMES, LINK, PROGRESS, examine
+from agent.pushes.readings import Baseline, Readings, baseline
 
 QUOTA = 256_000_000
 GOOD = Readings(

@@ -16,8 +16,8 @@ from agent.formats.down.campaign import parse_campaign
 from agent.formats.down.documents import AUTHORITIES, RECIPIENT
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.link.authorities import Authorities
-from agent.pushes.health import Readings
 from agent.pushes.pushes import Pushes
+from agent.pushes.readings import Readings
 from agent.pushes.trial import CRASHES
 from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import CampaignFile

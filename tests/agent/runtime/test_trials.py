@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from agent.formats.down.documents import AUTHORITIES
-from agent.pushes.health import Readings
 from agent.pushes.pushes import Pushes
+from agent.pushes.readings import Readings
 from agent.pushes.store import Store
 from agent.runtime.trials import HOLD
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
