@@ -75,7 +75,7 @@ class LinkKeeper:
 
     def _ended(self, problem: AgentError | None) -> None:
         lost = self._session.state is State.ONLINE
-        text = "the broker closed the connection; it is connected again" if problem is None else str(problem)
+        text = "the broker closed the connection; the agent connects again" if problem is None else str(problem)
         if text != self.problem:
             tell = log.error if isinstance(problem, Permanent) else log.warning
             tell("link_lost" if lost else "link_failed", broker=str(self._endpoint), reason=text)
