@@ -29,7 +29,8 @@ demo: $(READY)  ## play the whole product in one drive: make demo [LOG=capture.l
 	@requirements/install-debian $(PACKAGES)
 	@$(BIN)/headunit-agent demo $(if $(LOG),--log '$(LOG)') $(foreach d,$(DBC),--dbc '$(d)') $(if $(MATCH),--match $(MATCH)) $(DEMO)
 
-test: PACKAGES := mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod ip=iproute2 cangen=can-utils mkfs.ext4=e2fsprogs
+test: PACKAGES := mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux \
+    modprobe=kmod ip=iproute2 cangen=can-utils mkfs.ext4=e2fsprogs softhsm2-util=softhsm2 pkcs11-tool=opensc
 test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires virtual CAN: make test [ARGS="-k spool"]
 	@requirements/install-debian $(PACKAGES)
 	@pytest="$(BIN)/python -m pytest"; if [ -n '$(ARGS)' ]; then exec $$pytest $(ARGS); fi; \
@@ -71,7 +72,8 @@ keys-drill: $(READY)  ## rotate every key of a running fleet of 20 vehicles: mak
 queries: $(READY)  ## ask every question of the demonstration's lake as processes: make queries [TIMES=20 ARGS="--fleet DIR"] (build/queries.json)
 	@$(BIN)/python -m tests.queries $(if $(TIMES),--times $(TIMES)) $(ARGS)
 
-bench: PACKAGES := cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod mosquitto=mosquitto mosquitto_pub=mosquitto-clients
+bench: PACKAGES := cangen=can-utils ip=iproute2 linux.uml=user-mode-linux modprobe=kmod \
+    mosquitto=mosquitto mosquitto_pub=mosquitto-clients
 bench: $(READY)  ## measure against cantools, asammdf, python-can and candump (build/bench.json, build/bench.png)
 	@requirements/install-debian $(PACKAGES)
 	@$(BIN)/python -m bench $(ARGS)
@@ -112,6 +114,7 @@ lock: $(READY)  ## renew the hash-locked requirements files
 	$$compile --only-build-deps --build-deps-for wheel -o requirements/build.txt && \
 	$$compile -o requirements/agent.txt && \
 	$$compile --extra fleet -o requirements/fleet.txt && \
+	$$compile --extra fleet,pkcs11 -o requirements/pkcs11.txt && \
 	$$compile --extra fleet,mf4,demo,bench,dev -o requirements/dev.txt
 
 proto: $(READY)  ## regenerate the protobuf modules

@@ -31,6 +31,7 @@ from agent.sources import Source, interfaces, ring_socket
 from agent.system.arguments import add_json, add_strict
 from agent.system.command_line import complain
 from agent.system.secrecy import forbid_dumps
+from agent.system.words import counted
 from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.plan import BusPlan
 
@@ -96,7 +97,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"note: {note}" for note in self.notes]
         lines += [f"{name:<10}{line}" for name, value in self.facts.items() for line in _lines(value)]
-        lines.append(f"{self.file}: {'ok' if self.ok else f'{len(self.problems)} problem(s)'}")
+        lines.append(f"{self.file}: {'ok' if self.ok else counted(len(self.problems), 'problem')}")
         return "\n".join(lines)
 
     def attempt(self, work: Callable[[], _T]) -> _T | None:

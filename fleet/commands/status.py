@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.system.arguments import whole
 from agent.system.times import utc_text
+from agent.system.words import counted
 from fleet.commands.arguments import EXAMPLE_VEHICLE, add_lake_arguments, lake_of
 from fleet.commands.output import report, table
 from fleet.state.folder import FleetFolder
@@ -72,6 +73,7 @@ def _summary_values(summary: "Summary") -> dict[str, Any]:
         "certificates_expired": summary.expired,
         "certificates_expiring": summary.expiring,
         "silent": summary.silent,
+        "sealing_to_earlier_key": summary.sealing_earlier,
     }
 
 
@@ -79,13 +81,15 @@ def _summary_text(summary: "Summary") -> str:
     from fleet.rollout.standing import EXPIRES_SOON_DAYS, SILENT_DAYS
 
     lines = [
-        f"The fleet wants release {summary.wanted}, in {summary.vehicles:,} vehicles.",
+        f"The fleet wants release {summary.wanted}, in {counted(summary.vehicles, 'vehicle')}.",
         f"state:        {_counts({state.replace('_', ' '): count for state, count in summary.states.items()})}",
         f"in force:     {_counts({f'release {release}' if release else 'none': count for release, count in summary.releases.items()})}",  # noqa: E501
         f"agent:        {_counts(summary.agents)}",
         f"certificates: {summary.expired:,} expired, {summary.expiring:,} expire within {EXPIRES_SOON_DAYS} days",
         f"silent:       {summary.silent:,} were last seen more than {SILENT_DAYS} days ago",
     ]
+    if summary.sealing_earlier:
+        lines.append(f"sealing key:  {summary.sealing_earlier:,} still seal to an earlier one (see fleet keys list)")
     if summary.reasons:
         lines.insert(2, f"refused:      {_counts(summary.reasons)}")
     return "\n".join(lines)
@@ -122,6 +126,7 @@ def _values(standing: "Standing") -> dict[str, Any]:
         "last_seen": None if heard is None else utc_text(heard.last_seen),
         "agent": None if heard is None else heard.agent,
         "certificate_expires": None if enrolled.certificate_expires is None else utc_text(enrolled.certificate_expires),
+        "seals_to_key_in_use": standing.seals_to_key_in_use,
     }
 
 
