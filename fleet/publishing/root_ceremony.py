@@ -232,6 +232,7 @@ def _check_signatures(present: Root, root: Metadata[Root], payload: bytes) -> No
         missing = max(present.roles[Root.type].threshold - len(result.first.signed), 0)
         missing_next = max(root.signed.roles[Root.type].threshold - len(result.second.signed), 0)
         raise Permanent(
-            f"The new root lacks {counted(missing, 'signature')} by keys of the present root and {missing_next} by keys "
-            "of the new root. Sign it with further root keys (fleet keys root sign), and import all signatures together."
+            f"The new root lacks {counted(missing, 'signature')} by keys of the present root and {missing_next} by "
+            "keys of the new root. Sign it with further root keys (fleet keys root sign), and import all signatures "
+            "together."
         )
