@@ -67,7 +67,7 @@ def _run_command(words: list[str]) -> int:
     # (bpo-17050).  Therefore `rest` receives the words that the parser does not know.
     options, rest = parser.parse_known_args(words)
     if rest and options.command not in PASSED_ON:
-        parser.error(f"the command does not know {' '.join(rest)}; see 'headunit-agent {options.command} --help'")
+        options.command_parser.error(f"the command does not know {' '.join(rest)}; --help shows all its options")
     options.passed_on = rest
     # The settings have not been read yet.  The agent configures the log again after it has read them.
     log.configure()

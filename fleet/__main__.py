@@ -59,7 +59,8 @@ def _run(argv: Sequence[str] | None) -> int:
     args, rest = parser.parse_known_args(argv)
     args.rest = rest
     if rest and args.run is not simulate.run:
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+        hint = getattr(args, "unknown_hint", "")
+        args.command_parser.error(f"unknown arguments: {' '.join(rest)}{hint}")
     log.configure("debug" if getattr(args, "verbose", False) else "info")
     command: Callable[[argparse.Namespace], int] = args.run
     try:

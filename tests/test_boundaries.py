@@ -29,7 +29,7 @@ agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/s
 agent/formats/down/targeting.py agent/formats/down/toggles.py agent/formats/down/validity.py
 agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
-agent/system/syscall_filter.py agent/system/times.py
+agent/system/syscall_filter.py agent/system/times.py agent/system/words.py
 agent/pushes/freshness.py agent/pushes/health.py agent/pushes/lean_import.py agent/pushes/readings.py
 agent/pushes/receipts.py agent/pushes/record.py agent/pushes/release.py agent/pushes/requests.py
 agent/pushes/trial.py

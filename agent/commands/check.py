@@ -7,7 +7,6 @@ independent of each other, so one mistake does not hide the next.
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,26 +14,24 @@ from pathlib import Path
 from typing import Final
 
 from agent.commands import effective
+from agent.commands.check_folders import check_folders
 from agent.commands.check_report import Report
 from agent.commands.config_option import add_config
-from agent.errors import Permanent, did_you_mean
+from agent.errors import did_you_mean
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
 from agent.runtime.configured_sources import NO_SOURCES, make_source, source_buses
-from agent.runtime.limits import Limits
 from agent.settings import identity as identities
 from agent.settings import settings as configuration
 from agent.settings.plans import bus_plan
 from agent.settings.sections import PacketRingSettings, PythonCanSettings, TelemetrySettings
 from agent.settings.settings import Loaded
 from agent.sources import Source, interfaces, ring_socket
-from agent.system import durable
 from agent.system.arguments import add_json, add_strict
 from agent.system.command_line import complain
 from agent.system.secrecy import forbid_dumps
 from agent.telemetry.collect.signal_tables import SignalTables
-from agent.telemetry.spool.shortage import below_reserve
 from can_dbc.plan import BusPlan
 
 RENEW: Final = timedelta(days=30)
@@ -94,7 +91,9 @@ def check(file: Path, *, encoding: str | None = None, strict: bool = False) -> R
     campaigns = report.attempt(lambda: local_campaigns(loaded.path(loaded.settings.telemetry.campaigns)))
     if campaigns is not None:
         _check_campaigns(campaigns, plans, loaded, report)
-    _check_folders(loaded, report)
+    folders = check_folders(loaded)
+    report.problems += folders.problems
+    report.notes += folders.notes
     return report
 
 
@@ -173,6 +172,8 @@ def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], re
     ring = f"packet ring (CAP_NET_RAW is held, kernel {os.uname().release} supports it)"
     if reason is not None:
         ring = f"python-can (socketcan), because packet rings cannot be used: {reason}"
+    if reason == ring_socket.NO_CAPABILITY:
+        ring = "packet ring in the service, which has CAP_NET_RAW; python-can (socketcan) for this user, which lacks it"
     rings = [source for source in sources if isinstance(source, PacketRingSettings)]
     if sources:
         report.facts["capture"] = {
@@ -180,9 +181,7 @@ def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], re
             for source in sources
         }
     if rings and reason is not None:
-        report.notes.append(
-            f"packet_ring: the agent falls back to python-can, which takes ten times the processor time: {reason}"
-        )
+        report.notes.append(f"packet_ring: {_fall_back(reason)}")
     for source in rings:
         up = interfaces.interface_up(source.interface)
         if not up:
@@ -190,6 +189,16 @@ def _check_capture(sources: Sequence[PythonCanSettings | PacketRingSettings], re
             report.notes.append(
                 f"source {source.bus}: interface {source.interface} {state}; the agent waits until it is up"
             )
+
+
+def _fall_back(reason: str) -> str:
+    slow = "falls back to python-can, which takes ten times the processor time"
+    if reason == ring_socket.NO_CAPABILITY:
+        return (
+            "this user lacks CAP_NET_RAW. The service unit grants it, so the service uses the packet ring; "
+            f"an agent that this user starts {slow}"
+        )
+    return f"the agent {slow}: {reason}"
 
 
 def _check_campaigns(
@@ -212,48 +221,3 @@ def _check_campaigns(
     elif not campaigns:
         report.notes.append(f"{folder}: there are no campaigns; nothing is collected until the fleet publishes one")
     report.facts["campaigns"] = [f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns]
-
-
-def _check_folders(loaded: Loaded, report: Report) -> None:
-    state = loaded.path(loaded.settings.state.folder)
-    # The agent makes a missing folder, which needs write access to the nearest parent that exists.
-    for key, name in (
-        ("folder", loaded.settings.state.folder),
-        ("runtime_folder", loaded.settings.state.runtime_folder),
-    ):
-        folder = loaded.path(name)
-        present = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
-            fault, remedy = "not a folder that this user can write to", "change its owner"
-            if present.is_dir() and os.statvfs(present).f_flag & os.ST_RDONLY:
-                fault, remedy = "on a read-only file system", "mount it for writing"
-            report.problems.append(
-                f"{loaded.file}: state.{key}: {present} is {fault}; {remedy}, or name another folder"
-            )
-    present = next(parent for parent in (state, *state.parents) if parent.exists())
-    free = shutil.disk_usage(present).free
-    needed = max(loaded.settings.spool.reserve_bytes, Limits().batch_max_bytes)
-    if free < needed:
-        report.problems.append(f"{loaded.file}: spool.reserve_mb: {below_reserve(present, free, needed)}")
-        return
-    if state.is_dir():
-        report.attempt(lambda: _try_disk(state))
-    wanted = loaded.settings.spool.quota_bytes + loaded.settings.spool.reserve_bytes
-    if free < wanted:
-        report.notes.append(
-            f"state.folder: {free:,} bytes are free on {present}, but spool.quota_mb + spool.reserve_mb are {wanted:,} "
-            "bytes; free space or lower spool.quota_mb, or the spool evicts batches before it reaches its quota"
-        )
-
-
-def _try_disk(state: Path) -> None:
-    """Write, sync and remove a file as large as a batch.  Raises: Permanent if the disk refuses."""
-    file = state / f".check-{os.getpid()}"
-    try:
-        durable.create_file(file, bytes(Limits().batch_max_bytes))
-        durable.remove(file)
-    except OSError as error:
-        raise Permanent(
-            f"state.folder: the disk of {state} takes no data ({error.strerror or error}), so batches are sent from "
-            "memory while the link is up, and lost when memory is full. Free some space or repair the file system."
-        ) from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agent.errors import AgentError, Mistakes
+from agent.system.words import counted
 
 _T = TypeVar("_T")
 
@@ -34,7 +35,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"note: {note}" for note in self.notes]
         lines += [f"{name:<10}{line}" for name, value in self.facts.items() for line in _lines(value)]
-        lines.append(f"{self.file}: {'ok' if self.ok else f'{len(self.problems)} problem(s)'}")
+        lines.append(f"{self.file}: {'ok' if self.ok else counted(len(self.problems), 'problem')}")
         return "\n".join(lines)
 
     def attempt(self, work: Callable[[], _T]) -> _T | None:

@@ -31,6 +31,7 @@ from agent.settings.sections import TelemetrySettings
 from agent.sources.replay import read_blocks
 from agent.system.arguments import add_json, add_log_timezone, bus_and_file
 from agent.system.command_line import printable
+from agent.system.words import counted
 from agent.telemetry.collect.batcher import Batcher, Tick
 from agent.telemetry.collect.buffer import Buffer, frames_of
 from agent.telemetry.collect.campaign import CampaignCollector
@@ -251,7 +252,7 @@ def _text(estimates: Sequence[Estimate], drive: _Drive | None) -> str:
         figures = ""
         if each.bytes_per_hour is not None:
             figures = f", {each.samples_per_hour:,.0f} samples and {each.bytes_per_hour:,.0f} bytes an hour"
-        lines.append(f"{each.source}: campaign {each.name} collects {each.signals:,} signals{figures}")
+        lines.append(f"{each.source}: campaign {each.name} collects {counted(each.signals, 'signal')}{figures}")
         lines += [
             f"note: {each.source}: {name!r} matches no signal of the databases"
             + (f"; did you mean {near!r}?" if near else "; check its spelling")

@@ -19,7 +19,10 @@ def _silent_line(status: Mapping[str, Any]) -> str:
         wait = "" if start["problem"] is None else f", and waits: {start['problem']}"
         return f"agent     is starting, since {start['for_s']:.0f} s (process {start['pid']}){wait}"
     note = f": {status['note']}" if "note" in status else ""
-    return f"agent     does not answer{note}; if the service has failed, see: journalctl -u headunit-agent -n 20"
+    return (
+        f"agent     is not running, or still starts{note}; see its log "
+        "(of the service: journalctl -u headunit-agent -n 20)"
+    )
 
 
 def _agent_lines(status: Mapping[str, Any]) -> list[str]:
@@ -30,10 +33,7 @@ def _agent_lines(status: Mapping[str, Any]) -> list[str]:
         f"vehicle   {vehicle}  ({status['version']}, up {status['uptime_s']:.0f} s)",
         f"link      {link['state']} to {link['broker']}{_problem(link)}",
         _link_use(link),
-        *(
-            [f"source    {source['name']} {source['state']}{_problem(source)}" for source in status["sources"]]
-            or no_source
-        ),
+        *([f"source    {source['name']} {source_text(source)}" for source in status["sources"]] or no_source),
     ]
 
 
@@ -69,6 +69,11 @@ def _spool_lines(spool: Mapping[str, Any]) -> list[str]:
         what = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
         lines.append(f"lost      {reason}: {what}")
     return lines
+
+
+def source_text(source: Mapping[str, Any]) -> str:
+    """Return the state of one source, with the reason if it waits or has failed."""
+    return "open, no frame yet" if source["state"] == "open" else f"{source['state']}{_problem(source)}"
 
 
 def _problem(of: Mapping[str, Any]) -> str:

@@ -233,9 +233,7 @@ class _Client(aiomqtt.Client):
         # mosquitto 2.0.11 gives no reason but 0x80 when another client takes over the client id.
         taken = isinstance(cause, aiomqtt.MqttCodeError) and getattr(cause.rc, "value", cause.rc) in _TAKEN_OVER
         hint = "; if this goes on, another program may use the same identity" if taken else ""
-        return Transient(
-            f"the connection to {self._endpoint} was lost ({cause or 'closed'}); the agent connects again{hint}"
-        )
+        return Transient(f"the connection to {self._endpoint} was lost ({cause or 'closed'}); it connects again{hint}")
 
     def _stalled(self, name: str, timeout_s: float) -> None:
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))

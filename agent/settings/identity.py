@@ -139,7 +139,7 @@ def _pair(folder: Path, vehicle: str, renewed: Path | None) -> Pair:
         raise Permanent(
             f"{certificate_file}: the certificate is issued to "
             f"{', '.join(names) or 'no name'}, but {IDENTITY} names {vehicle}; "
-            "copy the whole folder of one `fleet enrol`"
+            "copy all files in the folder of one `fleet enrol`"
         )
     later = None if renewed is None else _renewed_pair(renewed)
     pairs = [enrolled]
@@ -148,7 +148,8 @@ def _pair(folder: Path, vehicle: str, renewed: Path | None) -> Pair:
     fitting = [pair for pair in pairs if pair.certificate.public_key() == pair.key.public_key()]
     if not fitting:
         raise Permanent(
-            f"{key_file}: this is not the key of {DEVICE_CERTIFICATE}; copy the whole folder of one `fleet enrol`"
+            f"{key_file}: this is not the key of {DEVICE_CERTIFICATE}; "
+            "copy all files in the folder of one `fleet enrol`"
         )
     return max(fitting, key=lambda pair: pair.certificate.not_valid_before_utc)
 
@@ -173,14 +174,26 @@ def pseudonym(folder: Path) -> str:
 
 def _refuse_nested(folder: Path) -> None:
     """Refuse a folder in which the folder of `fleet enrol` lies, and not its files.  Raises: Permanent."""
-    if (folder / IDENTITY).exists():
+    if _may_exist(folder / IDENTITY):
         return
     for inner in sorted(each for each in folder.iterdir() if each.is_dir()):
-        if (inner / IDENTITY).exists():
+        if _may_exist(inner / IDENTITY):
             raise Permanent(
                 f"{folder}: the files of the identity are in its subfolder {inner.name}, but they must be directly in "
                 f"{folder}; move them: mv {inner}/* {folder}/"
             )
+
+
+def _copy_again(path: Path) -> str:
+    return f"copy all files in the folder of `fleet enrol` again, to {path.parent}"
+
+
+def _may_exist(path: Path) -> bool:
+    """Return whether the file exists, also if this user may not look into its folder."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _read(path: Path) -> bytes:
@@ -192,22 +205,17 @@ def _read(path: Path) -> bytes:
             "systemd-tmpfiles --create headunit-agent.conf"
         ) from error
     except OSError as error:
-        raise Permanent(
-            f"{path}: the file cannot be read: {error.strerror}; copy the whole folder of `fleet enrol` again"
-        ) from error
+        raise Permanent(f"{path}: the file cannot be read: {error.strerror}; {_copy_again(path)}") from error
 
 
 def _identity(path: Path) -> _Document:
     try:
         document = msgspec.convert(tomllib.loads(_read(path).decode()), type=_Document)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise Permanent(
-            f"{path}: the file is damaged: {error}; copy the whole folder of `fleet enrol` again"
-        ) from error
+        raise Permanent(f"{path}: the file is damaged: {error}; {_copy_again(path)}") from error
     if not is_vehicle(document.vehicle):
         raise Permanent(
-            f"{path}: vehicle {document.vehicle!r} is not a pseudonym (a UUID in lower case); "
-            "copy the whole folder of `fleet enrol` again"
+            f"{path}: vehicle {document.vehicle!r} is not a pseudonym (a UUID in lower case); " + _copy_again(path)
         )
     if not 0 <= document.partition < PARTITIONS:
         raise Permanent(
@@ -233,20 +241,16 @@ def _certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise Permanent(
-            f"{path}: this is not a certificate in PEM format; copy the whole folder of `fleet enrol` again"
-        ) from error
+        raise Permanent(f"{path}: this is not a certificate in PEM format; {_copy_again(path)}") from error
 
 
 def _acks_key(path: Path) -> ed25519.Ed25519PublicKey:
     try:
         key = load_pem_public_key(_read(path))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Permanent(
-            f"{path}: this is not a public key in PEM format; copy the whole folder of `fleet enrol` again"
-        ) from error
+        raise Permanent(f"{path}: this is not a public key in PEM format; {_copy_again(path)}") from error
     if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise Permanent(f"{path}: this is not an Ed25519 key; copy the whole folder of `fleet enrol` again")
+        raise Permanent(f"{path}: this is not an Ed25519 key; {_copy_again(path)}")
     return key
 
 

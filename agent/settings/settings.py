@@ -38,6 +38,11 @@ def load(file: Path) -> Loaded:
     """Read and parse `file`.  Raises: Permanent that names the file, the key and the remedy."""
     try:
         text = file.read_text(encoding="utf-8")
+    except PermissionError as error:
+        raise Permanent(
+            f"{file}: the configuration cannot be read: {error.strerror}; run the command as root or as the agent's "
+            "user (headunit-agent)"
+        ) from error
     except OSError as error:
         raise Permanent(
             f"{file}: the configuration cannot be read: {error.strerror}; name the file with --config"

@@ -1,7 +1,7 @@
 """Sources deliver frames and values.  This file defines the contract of every source and the losses that it reports."""
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -51,12 +51,20 @@ class Source(Protocol):
         """Return an iterator over all frames of the source, in blocks that are not empty."""
 
     @property
+    def waiting(self) -> str | None:
+        """Return why the source cannot deliver frames now, with a remedy, or None if it can."""
+
+    @property
     def rest(self) -> FrameBlock | None:
         """Return the frames that had arrived when the iterator was closed and that are in no block.
 
         These frames follow those of the last block.  The result is None if there are no such frames, for example
         because the source has ended by itself, or is a log.
         """
+
+
+OPENING: Final = "the interface is being opened"
+"""Why a live source waits until it has tried to open its interface."""
 
 
 class ValueSource(Protocol):

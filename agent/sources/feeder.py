@@ -30,7 +30,8 @@ _Block = TypeVar("_Block", FrameBlock, SignalBlock)
 class State(StrEnum):
     """The states of a source."""
 
-    WAITING = "waiting"  # no frame has come yet
+    WAITING = "waiting"  # the interface is not there or cannot be opened, as `problem` says
+    OPEN = "open"  # no frame has come yet
     RUNNING = "running"
     FINISHED = "finished"  # the log or the limited drive has ended
     FAILED = "failed"  # the configuration is wrong or the log is damaged, as `problem` says
@@ -51,13 +52,36 @@ class _Feeding(Generic[_Block]):
         self._source = source
         self._renumbered: Callable[[_Block], _Block] = renumbered
         self._take: Callable[[_Block], Awaitable[None]] = take
-        self.state = State.WAITING
-        self.problem: str | None = None
+        self._started = False
+        self._finished = False
+        self._failure: str | None = None
 
     @property
     def name(self) -> str:
         """Return the source's name."""
         return self._source.name
+
+    @property
+    def state(self) -> State:
+        """Return the state of the source."""
+        if self._failure is not None:
+            return State.FAILED
+        if self._finished:
+            return State.FINISHED
+        if self._waiting is not None:
+            return State.WAITING
+        return State.RUNNING if self._started else State.OPEN
+
+    @property
+    def problem(self) -> str | None:
+        """Return why the source has failed or waits, with a remedy, or None."""
+        if self._failure is not None or self._finished:
+            return self._failure
+        return self._waiting
+
+    @property
+    def _waiting(self) -> str | None:
+        return None
 
     async def run(self) -> None:
         """Feed blocks until the source ends or fails.  A cancelled call closes the source before it ends."""
@@ -67,16 +91,16 @@ class _Feeding(Generic[_Block]):
             # Without aclosing a cancelled feeder would leave the interface to the garbage collector.
             async with contextlib.aclosing(blocks):
                 async for block in blocks:
-                    if self.state is State.WAITING:
-                        self.state = State.RUNNING
+                    if not self._started:
+                        self._started = True
                         log.info("source_running", source=self.name, first_frame=iso_of_ns(int(block.t_ns[0])))
                     await self._take(self._renumbered(block))
         # Any other exception is a programming error, which ends the agent.
         except AgentError as error:
-            self.state, self.problem = State.FAILED, str(error)
-            log.error("source_failed", source=self.name, reason=self.problem)
+            self._failure = str(error)
+            log.error("source_failed", source=self.name, reason=self._failure)
         else:
-            self.state = State.FINISHED
+            self._finished = True
             log.info("source_finished", source=self.name)
 
 
@@ -91,6 +115,10 @@ class Feeder(_Feeding[FrameBlock]):
         number = np.array([all_buses.index(bus) for bus in source.buses], np.uint8)
         super().__init__(source, lambda block: replace(block, bus=number[block.bus], buses=all_buses), take)
         self._frames = source
+
+    @property
+    def _waiting(self) -> str | None:
+        return self._frames.waiting
 
     async def run(self) -> None:
         """Feed blocks until the source ends or fails.

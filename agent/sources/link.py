@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from agent.sources import OPENING
 from agent.sources.interfaces import interface_up
 from agent.sources.ring_socket import PacketRing
 
@@ -16,7 +17,10 @@ _log = structlog.get_logger()
 
 
 class Link:
-    """Binds a ring to its interface whenever the interface is there, and logs each reason for waiting once."""
+    """Binds a ring to its interface whenever the interface is there, and logs each reason for waiting once.
+
+    `reason` says why the interface cannot be used now, or is None.
+    """
 
     def __init__(self, ring: PacketRing, lost: Callable[[int, int, int, str], None]) -> None:
         """Follow the interface of `ring`.
@@ -30,6 +34,7 @@ class Link:
         # The value is None until the interface has been there once, because no frame was missed until then.
         self._away_since_ns: int | None = None
         self._logged: str | None = None
+        self.reason: str | None = OPENING
         self._next_try_s = 0.0
 
     def look(self) -> None:
@@ -46,7 +51,7 @@ class Link:
         if time.monotonic() < self._next_try_s:
             return
         self._next_try_s = time.monotonic() + RETRY_S
-        reason = self._reason()
+        self.reason = reason = self._reason()
         if reason is None:
             self._came_back()
         elif reason != self._logged:

@@ -33,7 +33,7 @@ from agent.errors import Permanent
 from agent.sources import asc, candump, csv_log, trc
 from agent.sources.blf import BlfMessages
 from agent.sources.log_kinds import mistaken
-from agent.sources.log_lines import Lines, Notes, Unreadable
+from agent.sources.log_lines import DAMAGED, Lines, Notes, Unreadable
 from agent.sources.log_readers import CHUNK_BYTES, ZstdStream
 from agent.sources.log_times import WallClock
 from agent.sources.mf4 import Mf4Messages
@@ -138,7 +138,9 @@ class LogFile:
             if lines.ended or lines.number == 1:
                 raise
             # A recorder that loses power leaves an incomplete line.
-            raise EOFError(f"the log ends within a line: {error}") from error
+            # `_damaged` adds the remedy for a truncated log, so the one for a damaged line is left out.
+            what = str(error).removesuffix(f"; {DAMAGED}")
+            raise EOFError(f"the log ends within a line: {what}") from error
         if not lines.ended:
             notes.say(
                 f"line {lines.number:,}, the last, has no line end; if the log was cut there, its frame may be wrong"
@@ -188,9 +190,7 @@ class LogFile:
             return kind(
                 f"{place}: truncated or damaged {self._compression or self._format} data: {reason}; copy it again"
             )
-        return Permanent(
-            f"{place}: not a readable {self._format} log: {reason}; cut the log before the damage, or export it again"
-        )
+        return Permanent(f"{place}: not a readable {self._format} log: {reason}; {DAMAGED}")
 
 
 def _suffixes(path: Path) -> tuple[str, str]:

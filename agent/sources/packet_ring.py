@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from agent.errors import Permanent
-from agent.sources import BusLoss
+from agent.sources import OPENING, BusLoss
 from agent.sources.kept_rings import adopt, kept_ring_id, new_ring_id
 from agent.sources.link import Link
 from agent.sources.ring_socket import PacketRing, unavailable
@@ -59,6 +59,7 @@ class PacketRingSource:
         self._first_position = 0
         self._looked_ns = 0
         self._ring: PacketRing | None = None
+        self._link: Link | None = None
         self._releasing = threading.Lock()
         self.rest: FrameBlock | None = None
 
@@ -93,6 +94,11 @@ class PacketRingSource:
         ring = self._ring
         return ring is not None and ring.held > PRESSED * ring.slots
 
+    @property
+    def waiting(self) -> str | None:
+        """Return why the interface delivers nothing now, or None if it is there."""
+        return OPENING if self._link is None else self._link.reason
+
     # ---- frames
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
@@ -104,7 +110,7 @@ class PacketRingSource:
         ring = left or self._opened()
         ring.begin(self._first_position)
         self._ring = ring
-        link = Link(ring, self._lost)
+        self._link = link = Link(ring, self._lost)
         self._looked_ns = time.time_ns()
         try:
             while True:

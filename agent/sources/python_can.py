@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 
 from agent.errors import Permanent, Transient
-from agent.sources import BusLoss
+from agent.sources import OPENING, BusLoss
 from agent.sources.adapter import Adapter, shut_down
 from agent.sources.messages import block_of, is_frame
 from can_dbc.frames import FrameBlock
@@ -68,6 +68,7 @@ class PythonCanSource:
         self._on_loss = on_loss
         self._limits = limits
         self.rest: FrameBlock | None = None
+        self.waiting: str | None = OPENING
 
     async def blocks(self) -> AsyncIterator[FrameBlock]:
         """Yield the frames that the interface receives, without end.  Raises: Permanent if a setting is wrong."""
@@ -80,6 +81,7 @@ class PythonCanSource:
                 # The thread is checked before its frames are taken.  A thread that has ended adds no more frames.
                 finished = not reader.is_alive()
                 messages, losses = reader.take()
+                self.waiting = reader.waiting
                 for loss in losses:
                     self._on_loss(loss)
                 if messages:
@@ -104,6 +106,7 @@ class _Reader(threading.Thread):
         # The thread is a daemon, because a driver that blocks in C for ever must not keep the process from ending.
         super().__init__(name=f"can-{bus}", daemon=True)
         self.failure: Permanent | None = None
+        self.waiting: str | None = OPENING
         self._bus = bus
         self._adapter = adapter
         self._limits = limits
@@ -190,6 +193,7 @@ class _Reader(threading.Thread):
             self._losses[detail] = BusLoss(self._bus, count, first_ns, last_ns, detail)
 
     def _wait(self, error: Transient) -> None:
+        self.waiting = str(error).removeprefix(f"source {self._bus}: ")
         if not self._reported_away:
             _log.warning("bus_waiting", bus=self._bus, reason=str(error))
             self._reported_away = True
@@ -199,6 +203,7 @@ class _Reader(threading.Thread):
 
     def _came_back(self) -> None:
         _log.info("bus_open", bus=self._bus)
+        self.waiting = None
         self._reported_away = False
         if self._away_since_ns is not None:
             self._lost("interface away", self._away_since_ns, time.time_ns(), count=0)

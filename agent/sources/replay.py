@@ -125,6 +125,7 @@ class ReplaySource:
         self._name = name or path.name
         self._begin = 0
         self.rest = None  # the log keeps its frames
+        self.waiting = None  # a file is always there
 
     @property
     def name(self) -> str:

@@ -31,6 +31,11 @@ _TPACKET_V2: Final = 1
 _SO_ATTACH_FILTER: Final = 26
 _ETH_P_ALL: Final = 3
 
+NO_CAPABILITY: Final = (
+    "the agent lacks CAP_NET_RAW; start it by its service unit, which grants this capability, or as root"
+)
+"""What `unavailable` returns if only a capability of this process is missing."""
+
 
 def unavailable() -> str | None:
     """Return why this process cannot use packet rings on this machine, with a remedy, or None if it can."""
@@ -40,7 +45,7 @@ def unavailable() -> str | None:
             # This is the newest option that a ring needs.  Linux has it from 4.20 on.
             probe.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     except PermissionError:
-        return "the agent lacks CAP_NET_RAW; start it by its service unit, which grants this capability, or as root"
+        return NO_CAPABILITY
     except OSError as error:
         kernel = os.uname().release
         return f"kernel {kernel} is too old or lacks CONFIG_PACKET ({error.strerror}); use Linux 4.20 or later"

@@ -39,6 +39,7 @@ class VirtualVehicle:
         self.name = name
         self.buses = buses
         self.rest = None  # a simulated drive produces no frame before it is due
+        self.waiting = None
         self._seed = seed
         self._start_ns = start_ns
         self._duration_s = duration_s

@@ -88,15 +88,17 @@ def add_command(
     """Add the command `name` to a program and return its parser.
 
     `summary` appears in the program's list of commands.  `description` and `example` (a whole command line) appear in
-    the help of the command, with their line breaks.
+    the help of the command, with their line breaks.  The parsed arguments have the parser as `command_parser`.
     """
-    return commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=summary,
         description=description,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(command_parser=parser)
+    return parser
 
 
 def add_version(parser: argparse.ArgumentParser, version: str) -> None:

@@ -23,8 +23,11 @@ class _FromLibraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log `record` with the name of the library's logger."""
         text = record.getMessage()
+        # paho repeats this at each attempt to connect.  `link_failed` says once, with a remedy, why the attempts fail.
+        repeated = record.name == "mqtt" and text.startswith("failed to receive on socket")
+        level = logging.DEBUG if repeated else record.levelno
         fields = {"exc_info": record.exc_info} if record.exc_info else {}
-        structlog.get_logger().log(record.levelno, "library", logger=record.name, message=text, **fields)
+        structlog.get_logger().log(level, "library", logger=record.name, message=text, **fields)
 
 
 def configure(level: str = "info", style: Literal["auto", "json", "pretty"] = "auto") -> None:

@@ -27,6 +27,7 @@ from cryptography.x509.oid import NameOID
 from agent.errors import Permanent
 from agent.formats.down.documents import AUTHORITIES
 from agent.system.durable import remove
+from agent.system.words import counted
 from fleet.admin.announced import is_announced, was_announced
 from fleet.admin.renew_services import SERVICE_DAYS, issue_broker
 from fleet.publishing.places import refuse_staged
@@ -120,9 +121,9 @@ def _finish(fleet: FleetFolder, issuing: x509.Certificate, now: datetime, leave_
     waiting = _waiting(fleet, issuing)
     if waiting and not leave_behind:
         raise Permanent(
-            f"{waiting:,} vehicles still have certificates of the old authority, and could not connect any more. They "
-            "renew them when they connect. Wait for them, or give --leave-behind (docs/keys.md says how such a vehicle "
-            "comes back)."
+            f"Certificates of the old authority are still in use in {counted(waiting, 'vehicle')}, which could not "
+            "connect any more. Vehicles renew them when they connect. Wait for this, or give --leave-behind "
+            "(docs/keys.md says how such a vehicle comes back)."
         )
     issue_broker(fleet, names=[], days=SERVICE_DAYS, now=now)
     return _end(fleet, issuing, now)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 
+from agent.system.words import counted
 from fleet.admin.key_list import KeyList, Vehicles, list_keys
 from fleet.commands.arguments import add_lake_arguments, lake_of
 from fleet.commands.output import complain, table
@@ -45,7 +46,7 @@ def _text(found: KeyList) -> str:
     rows = [(line.name, line.purpose, line.holder, line.id, _day(line.expires), line.action) for line in found.lines]
     text = f"{table(('key', 'purpose', 'held by', 'id', 'expires', 'action'), rows)}\n{_vehicles(found.vehicles)}"
     if found.sealing is not None:
-        text += f" {found.sealing.switched:,} vehicles have switched to the sealing key in use."
+        text += f" Switched to the sealing key in use: {counted(found.sealing.switched, 'vehicle')}."
     return text
 
 
@@ -55,11 +56,11 @@ def _vehicles(vehicles: Vehicles) -> str:
         text += f" The next certificate expires on {_day(vehicles.soonest)}."
     if vehicles.expire_soon:
         text += (
-            f" {vehicles.expire_soon:,} certificates expire within 90 days; vehicles that are online renew them by "
-            "themselves."
+            f" Within 90 days, {counted(vehicles.expire_soon, 'certificate')} will expire; vehicles that are online "
+            "renew them by themselves."
         )
     if vehicles.expired:
-        text += f" {vehicles.expired:,} certificates have expired; see `fleet keys reissue`."
+        text += f" Expired: {counted(vehicles.expired, 'certificate')}; see `fleet keys reissue`."
     return text
 
 

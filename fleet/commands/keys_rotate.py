@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from agent.errors import Permanent
+from agent.system.words import counted
 from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
 
@@ -69,7 +70,8 @@ def _authority(args: argparse.Namespace) -> int:
     report(
         args,
         {"step": step.name, "issuing": step.issuing, "targets": step.targets, "waiting": step.waiting},
-        f"The new authority is {step.name}; authority {step.issuing} issues certificates. {step.waiting:,} vehicles "
-        f"have certificates of another one. Install {fleet.broker}/*.pem on the broker, and restart the broker.",
+        f"The new authority is {step.name}; authority {step.issuing} issues certificates. Certificates "
+        f"of another one: {counted(step.waiting, 'vehicle')}. Install {fleet.broker}/*.pem on the broker, and restart "
+        "the broker.",
     )
     return 0

@@ -4,6 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import Final
 
+from agent.system.words import counted
 from fleet.admin.renewal import Renewals
 from fleet.commands.output import complain, report
 from fleet.state.folder import FleetFolder
@@ -29,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
     report(
         args,
         {"signed": signed, "refused": refused},
-        f"{len(signed):,} certificates were signed, and {len(refused):,} requests were refused.",
+        f"Signed: {counted(len(signed), 'certificate')}. Refused: {counted(len(refused), 'request')}.",
     )
     return 0

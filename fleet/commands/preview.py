@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from agent.errors import Permanent
 from agent.formats.down.audience import Audience
 from agent.formats.down.documents import Document
+from agent.system.arguments import add_strict
 from agent.system.command_line import printable
 from fleet.commands.output import complain
 from fleet.publishing.changes import in_words
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign without asking; without a terminal, this is needed only if vehicles lose a document "
         "whose removal you did not ask for",
     )
+    add_strict(parser)
 
 
 def warn(made: Draft, audience: Audience) -> list[str]:
@@ -33,6 +36,14 @@ def warn(made: Draft, audience: Audience) -> list[str]:
     for warning in warnings:
         complain(warning)
     return warnings
+
+
+def tell_notes(args: argparse.Namespace, notes: Sequence[str]) -> None:
+    """Print what vehicles repair or leave out in new databases.  Raises: Permanent if `--strict` was given."""
+    for note in notes:
+        complain(note)
+    if args.strict and notes:
+        raise Permanent("The databases have mistakes, as said above. Correct them, or leave out --strict.")
 
 
 def show(args: argparse.Namespace, made: Draft) -> None:

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     staged = documents_in_rollout(folder)
     made = draft(folder, files=files, remove=remove, audience=audience, staged=staged)
     warnings = preview.warn(made, audience)
+    preview.tell_notes(args, made.notes)
     preview.show(args, made)
     costs, problems = campaign_estimates.costs_of(args, made)
     campaign_estimates.show(args, costs)
@@ -111,7 +112,8 @@ def run(args: argparse.Namespace) -> int:
         )
         if args.broker is not None:
             _nudge(folder, args.broker, published)
-    _report(args, made, published, {"campaigns": [cost.as_dict() for cost in costs], "warnings": warnings + problems})
+    told = [*warnings, *made.notes, *problems]
+    _report(args, made, published, {"campaigns": [cost.as_dict() for cost in costs], "warnings": told})
     return 0
 
 
@@ -129,7 +131,11 @@ def _report(args: argparse.Namespace, made: Draft, published: Published, found: 
     }
     lines = [f"{name}: {_text(value)}" for name, value in result.items()]
     if args.dry_run:
-        lines = ["Nothing was signed (--dry-run). The present versions are:", *lines]
+        lines = [
+            f"Nothing was signed (--dry-run). Versions now: {', '.join(lines[:4])}.",
+            "With this publication, there would be:",
+            *lines[4:6],
+        ]
     if made.new:
         reached = sorted({v for document in made.new for v in made.population.vehicles(*made.after[document.path])})
         enrolled = len(made.population)

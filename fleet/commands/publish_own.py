@@ -70,6 +70,7 @@ def run_own(args: argparse.Namespace, files: Sequence[tuple[str, Path]], remove:
         expiry_days=args.expiry_days,
         progress=_show_progress,
         dry_run=args.dry_run,
+        noted=lambda notes: preview.tell_notes(args, notes),
     )
     if args.broker is not None and not args.dry_run:
         _nudge(folder, args.broker)
@@ -84,7 +85,8 @@ def run_own(args: argparse.Namespace, files: Sequence[tuple[str, Path]], remove:
     }
     lines = [f"{name}: {value}" for name, value in result.items()]
     if args.dry_run:
-        lines = ["Nothing was signed (--dry-run). The present versions are:", *lines]
+        what = "The present versions, and the number of vehicles that would get documents:"
+        lines = [f"Nothing was signed (--dry-run). {what}", *lines]
     report(args, result, "\n".join(lines))
     return 0
 

@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_lake_arguments(action, default=argparse.SUPPRESS)
         if name == "start":
             _add_start(action)
+        if name != "start":
+            action.set_defaults(unknown_hint="; the documents and the broker are given to `fleet rollout start`")
         if name == "run":
             action.add_argument(
                 "--every",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.system.arguments import whole
 from agent.system.times import utc_text
+from agent.system.words import counted
 from fleet.commands.arguments import EXAMPLE_VEHICLE, add_lake_arguments, lake_of
 from fleet.commands.output import report, table
 from fleet.state.folder import FleetFolder
@@ -80,7 +81,7 @@ def _summary_text(summary: "Summary") -> str:
     from fleet.rollout.standing import EXPIRES_SOON_DAYS, SILENT_DAYS
 
     lines = [
-        f"The fleet wants release {summary.wanted}, in {summary.vehicles:,} vehicles.",
+        f"The fleet wants release {summary.wanted}, in {counted(summary.vehicles, 'vehicle')}.",
         f"state:        {_counts({state.replace('_', ' '): count for state, count in summary.states.items()})}",
         f"in force:     {_counts({f'release {release}' if release else 'none': count for release, count in summary.releases.items()})}",  # noqa: E501
         f"agent:        {_counts(summary.agents)}",

@@ -18,7 +18,8 @@ class Change:
 
     `document` is the path that the document's own name gives.  `gained` are the vehicles that get the document for the
     first time, `updated` those that get another content, and `lost` those from which the publication takes it away.
-    `withdrawn` says that the publisher has asked for the removal of the document.
+    `withdrawn` says that the publisher has asked for the removal of the document, and `reached` that a vehicle gets the
+    document from then on.
     """
 
     document: str
@@ -26,6 +27,7 @@ class Change:
     updated: frozenset[str]
     lost: frozenset[str]
     withdrawn: bool = False
+    reached: bool = True
 
     def as_dict(self, population: Population) -> dict[str, object]:
         """Return the change in plain values for JSON, with vehicles counted by brand and market."""
@@ -47,7 +49,11 @@ class Change:
         ):
             if vehicles:
                 parts.append(f"{self.document}: {verb} {in_words(vehicles, population)}")
-        return parts or [f"{self.document}: {'withdrawn' if self.withdrawn else 'published'}, reaches no vehicle"]
+        if parts:
+            return parts
+        if self.withdrawn or not self.reached:
+            return [f"{self.document}: {'withdrawn' if self.withdrawn else 'published'}, reaches no vehicle"]
+        return [f"{self.document}: nothing changes for any vehicle (its audience is recorded anew)"]
 
 
 def changes_of(
@@ -61,7 +67,8 @@ def changes_of(
         old, new = _contents(before.get(name, ()), population), _contents(after.get(name, ()), population)
         had, gets = old.keys(), new.keys()
         updated = frozenset(vehicle for vehicle in had & gets if old[vehicle] != new[vehicle])
-        found.append(Change(name, frozenset(gets - had), updated, frozenset(had - gets), withdrawn=name not in after))
+        gained, lost = frozenset(gets - had), frozenset(had - gets)
+        found.append(Change(name, gained, updated, lost, withdrawn=name not in after, reached=bool(new)))
     return tuple(found)
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from agent.formats.down.databases import PushedBus, PushedDatabase
 from agent.formats.down.documents import DATABASE, SETTINGS, Document
 from agent.settings.compiler import compile_apart
+from can_dbc.cache import from_bytes
 from can_dbc.plan import Match
 
 
-def try_databases(new: Iterable[Document], published: Iterable[Document]) -> None:
+def try_databases(new: Iterable[Document], published: Iterable[Document]) -> list[str]:
     """Compile each database that is new, or whose encoding new settings name, by itself.
+
+    Return the notes on them: what vehicles repair or leave out, as `headunit-agent check` says it.
 
     Raises: Permanent naming the database and the fault.
     """
@@ -18,11 +21,15 @@ def try_databases(new: Iterable[Document], published: Iterable[Document]) -> Non
     named = _encodings(new)
     encodings = {**_encodings(published), **named}
     again = [document for document in published if document.path in named]
+    notes: list[str] = []
     for document in (*new, *again):
         name = DATABASE.name_in(document.path)
         if name is not None:
             database = PushedDatabase(document.path, document.content, encodings.get(document.path))
-            asyncio.run(compile_apart(PushedBus(name.partition("/")[0], (database,), None), Match.EXACT))
+            plan = asyncio.run(compile_apart(PushedBus(name.partition("/")[0], (database,), None), Match.EXACT))
+            read = from_bytes(plan, Match.EXACT)
+            notes += [] if read is None else read.notes
+    return notes
 
 
 def _encodings(documents: Iterable[Document]) -> dict[str, str]:

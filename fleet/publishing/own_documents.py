@@ -73,9 +73,11 @@ def publish_own(
     kinds: Sequence[Kind] = KINDS,
     progress: Progress = lambda _done, _of: None,
     dry_run: bool = False,
+    noted: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Versions:
     """Publish the documents in `changes`, which maps pseudonyms of vehicles to what changes for each.
 
+    Before anything is written, `noted` is called with the notes on the databases (see `try_databases`), and may raise.
     With `dry_run`, everything but the size of the bundle is checked, and nothing is written.
 
     Raises: Permanent if a document is refused (the message names the vehicle, the file and the fault), if a vehicle is
@@ -94,6 +96,7 @@ def publish_own(
             except Permanent as error:
                 raise Permanent(f"Vehicle {vehicle}: {error}") from error
             progress(done, len(changes))
+        noted(tuple(batch.notes))
         if dry_run:
             return state.versions
         batch.store()
@@ -126,7 +129,10 @@ class _Shared:
 
 
 class _Batch:
-    """Collects the files of one publication, each read, parsed and packed once, however many vehicles get it."""
+    """Collects the files of one publication, each read, parsed and packed once, however many vehicles get it.
+
+    The keys of `notes` are the notes on its databases, in their order.
+    """
 
     def __init__(self, folder: FleetFolder, kinds: Sequence[Kind]) -> None:
         self._folder = folder
@@ -135,6 +141,7 @@ class _Batch:
         self._registry = Registry(folder.vehicles)
         self._read: dict[tuple[str, Path], tuple[Document, TargetFile]] = {}
         self._stored: dict[str, tuple[TargetFile, bytes]] = {}
+        self.notes: dict[str, None] = {}
 
     def new_list(self, state: State, shared: _Shared, vehicle: str, change: Change) -> TargetFile | None:
         """Return the target of the new list of `vehicle`, or None if the list is empty.  Raises: Permanent."""
@@ -172,7 +179,7 @@ class _Batch:
     def _document(self, kind_name: str, file: Path, others: Iterable[Document]) -> tuple[Document, TargetFile]:
         if (kind_name, file) not in self._read:
             document = read_document(self._by_name[kind_name], read_file(file), str(file))
-            try_databases([document], others)
+            self.notes |= dict.fromkeys(try_databases([document], others))
             stored, custom = stored_form(document.content, str(file), in_chunks=True)
             target = _target(document.path, stored, custom)
             self._stored[stored_name(target)] = target, stored

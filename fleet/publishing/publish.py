@@ -68,7 +68,8 @@ class Draft:
     `targets` are all targets from then on, by path, and `contents` are the new files among them.  `before` and
     `after` are the targets that are published now and then, by the path that the document's own name gives.  A document
     of a staged roll-out has two targets.  `new` are the documents that the publisher gave.  `population` has the
-    enrolled vehicles, and `changes` what changes for them; both are empty if no document changes.
+    enrolled vehicles, and `changes` what changes for them; both are empty if no document changes.  `notes` say what
+    vehicles repair or leave out in new databases.
     """
 
     state: repository.State
@@ -80,6 +81,7 @@ class Draft:
     bundle_bytes: int
     population: Population
     changes: tuple[Change, ...]
+    notes: tuple[str, ...]
 
     @property
     def taken_away(self) -> tuple[Change, ...]:
@@ -115,7 +117,7 @@ def draft(
     removed = [remove_from(places, by_name[kind_name], name) for kind_name, name in remove]
     refuse_staged([*new, *removed], staged)
     kept = {own_path: paths for own_path, paths in places.items() if own_path not in new}
-    check_together(
+    notes = check_together(
         new,
         {own_path: [(held[path], before[path]) for path in paths] for own_path, paths in kept.items()},
         lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
@@ -141,7 +143,7 @@ def draft(
         for document, target in pairs:
             if isinstance(document.value, Toggles) and known.get(target.path) != target:
                 check_answers(document, population.reached(target))
-    return Draft(state, targets, contents, published, after, tuple(new.values()), size, population, changes)
+    return Draft(state, targets, contents, published, after, tuple(new.values()), size, population, changes, notes)
 
 
 def publish(
@@ -194,7 +196,7 @@ def check_together(
     kept: Mapping[str, Sequence[tuple[bytes, TargetFile]]],
     field: Callable[[Document, str], object],
     kinds: Sequence[Kind] = KINDS,
-) -> None:
+) -> tuple[str, ...]:
     """Check the documents that vehicles will get together: `new`, and the contents of each document that is kept.
 
     `kept` has the contents of each document with their targets, by the path of its own name.  A vehicle gets one of the
@@ -202,14 +204,18 @@ def check_together(
     again, because older software may have checked them.  `field` returns the field `custom` that a new document will
     have, if its hash were the given one.
 
+    Return the notes on the databases (see `try_databases`).
+
     Raises: Permanent naming the document at fault.
     """
+    notes = dict[str, None]()
     for turn in range(max(map(len, kept.values()), default=1)):
         others = {own_path: contents[min(turn, len(contents) - 1)] for own_path, contents in kept.items()}
         published = read_documents({path: content for path, (content, _) in others.items()}, kinds, prefix="published ")
         check_documents([*new.values(), *published], None, kinds)
-        try_databases(new.values(), published)
+        notes |= dict.fromkeys(try_databases(new.values(), published))
         refuse_conflicts(new.values(), [(each, others[each.path][1]) for each in published], field, kinds)
+    return tuple(notes)
 
 
 def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
@@ -222,6 +228,8 @@ def read_new(files: Sequence[tuple[Kind, Path]]) -> dict[str, Document]:
         document = read_document(kind, read_file(file), str(file))
         if document.path in found:
             other = found[document.path].source
+            if other == document.source:
+                raise Permanent(f"{file} is given twice as --{kind.name}. Give it once.")
             raise Permanent(
                 f"{file}: {other} has the same {kind.name} name. {another_name(kind)}, or publish only one."
             )

@@ -29,6 +29,7 @@ from tuf.api.serialization.json import CanonicalJSONSerializer
 from agent.errors import Permanent
 from agent.formats.down.bundle import Versions
 from agent.system.durable import remove, write_file
+from agent.system.words import counted
 from fleet.publishing import repository
 from fleet.publishing.bins import renewed_bins
 from fleet.publishing.next_keys import ONLINE_ROLES, make_next_key, new_keys_of, next_keys
@@ -76,7 +77,7 @@ class Ceremony:
             found += [f"{role}: key {key_id[:16]} is removed" for key_id in old.keyids if key_id not in new.keyids]
             found += [f"{role}: key {key_id[:16]} is added" for key_id in new.keyids if key_id not in old.keyids]
             if old.threshold != new.threshold:
-                found.append(f"{role}: {new.threshold} signatures instead of {old.threshold}")
+                found.append(f"{role}: {counted(new.threshold, 'signature')} instead of {old.threshold}")
         return found
 
 
@@ -231,6 +232,7 @@ def _check_signatures(present: Root, root: Metadata[Root], payload: bytes) -> No
         missing = max(present.roles[Root.type].threshold - len(result.first.signed), 0)
         missing_next = max(root.signed.roles[Root.type].threshold - len(result.second.signed), 0)
         raise Permanent(
-            f"The new root lacks {missing} signatures by keys of the present root and {missing_next} by keys of the "
-            "new root. Sign it with further root keys (fleet keys root sign), and import all signatures together."
+            f"The new root lacks {counted(missing, 'signature')} by keys of the present root and {missing_next} by "
+            "keys of the new root. Sign it with further root keys (fleet keys root sign), and import all signatures "
+            "together."
         )

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from agent.system.words import counted
 from fleet.rollout.plan import Plan
 
 
@@ -63,7 +64,7 @@ def judge(plan: Plan, added: Tally, everyone: Tally, held_s: float, *, hurry: bo
         if exceeds(tally, plan.limit_percent):
             return Judgement(
                 Verdict.STOP,
-                f"In {name}, {tally.failed:,} of {tally.reported:,} vehicles that reported have failed "
+                f"In {name}, {tally.failed:,} of {counted(tally.reported, 'vehicle')} that reported failed "
                 f"({_reasons(tally.reasons)}), and at most {plan.limit_percent:g} % may.",
             )
     if added.vehicles == 0:
@@ -76,10 +77,12 @@ def judge(plan: Plan, added: Tally, everyone: Tally, held_s: float, *, hurry: bo
     if added.reported < needed:
         return Judgement(
             Verdict.WAIT,
-            f"The stage needs reports of {needed:,} of its {added.vehicles:,} vehicles, and has {added.reported:,}.",
+            f"The stage needs reports of {needed:,} of its {counted(added.vehicles, 'vehicle')}, "
+            f"and has {added.reported:,}.",
         )
     return Judgement(
-        Verdict.GO_ON, f"The stage was held; {added.confirmed:,} vehicles confirmed and {added.failed:,} failed."
+        Verdict.GO_ON,
+        f"The stage was held; {counted(added.confirmed, 'vehicle')} confirmed and {added.failed:,} failed.",
     )
 
 

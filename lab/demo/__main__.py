@@ -8,11 +8,14 @@ import argparse
 import asyncio
 import json
 import logging
+import socket
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from agent.errors import Permanent
 from agent.system import arguments
 from agent.system.arguments import bus_and_file
 from agent.system.command_line import ended
@@ -22,7 +25,7 @@ from lab.demo.input import DriveInput, recorded, virtual_vehicle
 from lab.demo.publisher import Publisher
 from lab.demo.report import Result, render, tls_of
 from lab.demo.verdict import Outcome, judge
-from lab.folder import fresh
+from lab.folder import fresh, require_ours
 from lab.road import Road
 from lab.world import World
 
@@ -41,12 +44,26 @@ def _demonstrate(argv: Sequence[str] | None) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     if bool(options.log) != bool(options.dbc):
         parser.error("--log and --dbc must be given together, because a recorded log needs its databases")
-    folder = fresh(options.out.resolve())
-    source = _source(options, folder)
-    result = asyncio.run(_play(source, folder, options.length))
+    _require_localhost()
+    folder = options.out.resolve()
+    require_ours(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".demo-input-", dir=folder.parent) as unpacked:
+        source = _source(options, Path(unpacked))
+        # The input has been read, so a mistake in it has left the result of the earlier run alone.
+        fresh(folder)
+        result = asyncio.run(_play(source, folder, options.length))
     (folder.parent / "demo.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     print(json.dumps(result.as_dict(), indent=2) if options.json else render(result))
     return 0 if result.passed else 1
+
+
+def _require_localhost() -> None:
+    """Check that the name of the broker can be resolved.  Raises: Permanent."""
+    try:
+        socket.getaddrinfo("localhost", None)
+    except OSError as error:
+        raise Permanent("localhost cannot be resolved; add `127.0.0.1 localhost` to /etc/hosts") from error
 
 
 def _parser() -> argparse.ArgumentParser:

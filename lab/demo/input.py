@@ -15,15 +15,20 @@ from typing import Any, Final
 
 import zstandard
 
-from agent.errors import Permanent
+from agent.commands.decode import decode_log
+from agent.errors import AgentError, Permanent
 from agent.sources.log_readers import ZstdStream
+from agent.sources.replay import read_blocks
 from can_dbc.buses import file_and_bus
 from can_dbc.frames import EXTENDED
+from can_dbc.plan import Match
 from lab.demo.log_count import Count, count_frames
 from lab.demo.oracle import Frame, read_log, require_cantools
 from simulator.frames import BODY_DBC, POWERTRAIN_DBC, frames
 
 VEHICLE_S: Final = 150.0
+NAMED: Final = 5
+"""The greatest number of messages that an error names for each reason."""
 _PACKED: Final[dict[str, Callable[[Path], Any]]] = {
     ".gz": gzip.open,
     ".xz": lzma.open,
@@ -97,11 +102,7 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
     require_cantools((file for _, file in databases), match)
     plain = _unpacked(log, folder)
     count = count_frames(plain)
-    # A dict keeps the buses in the order of their first frames.
-    times, buses = [], dict[str, None]()
-    for frame in read_log(plain):
-        times.append(frame.t_ns)
-        buses[frame.bus] = None
+    times, buses = _times_and_buses(log, plain)
     if not times:
         raise Permanent(f"{log}: The log contains no frames. Give another --log.")
     unknown = [bus for bus, _ in databases if bus is not None and bus not in buses]
@@ -110,6 +111,7 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
             f"{log}: The log contains no frames on {', '.join(unknown)}. It has the buses {', '.join(buses)}; "
             "correct --dbc."
         )
+    _require_decoded(log, databases, match)
     by_bus = {bus: tuple(f.resolve() for named, f in databases if named in (bus, None)) for bus in buses}
     return DriveInput(
         log.name,
@@ -120,6 +122,66 @@ def recorded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str
         lambda: read_log(plain),
         count,
     )
+
+
+def _times_and_buses(log: Path, plain: Path) -> tuple[list[int], dict[str, None]]:
+    """Return the times of all frames, and the buses in the order of their first frames.
+
+    Raises: Permanent that names the place if a part of the log is missing or damaged.
+    """
+    times, buses = [], dict[str, None]()
+    try:
+        for frame in read_log(plain):
+            times.append(frame.t_ns)
+            buses[frame.bus] = None
+    except Permanent:
+        raise
+    # python-can has no exception of its own for a damaged log.
+    except Exception as error:
+        _require_whole(log)
+        raise Permanent(
+            f"{log}: python-can, which reads the log independently of the agent, cannot read it ({error}). "
+            "Export the log again, or give another one with --log."
+        ) from error
+    return times, buses
+
+
+def _require_whole(log: Path) -> None:
+    """Read the log as the agent does, which names the line of a damage.  Raises: Permanent."""
+    try:
+        for _ in read_blocks(log):
+            pass
+    except AgentError as error:
+        raise Permanent(f"{error}. A log that is not whole cannot be compared.") from error
+
+
+def _require_decoded(log: Path, databases: Sequence[tuple[str | None, Path]], match: str) -> None:
+    """Check that the databases decode a frame of the log.
+
+    Raises: Permanent that names the frames and messages which are not decoded, or the line of a damage.
+    """
+    by_bus: dict[str | None, list[Path]] = {}
+    for bus, file in databases:
+        by_bus.setdefault(bus, []).append(file)
+    found = decode_log(log, by_bus, match=Match(match))
+    if found.truncated:
+        raise Permanent(f"{found.truncated}. A log that has lost its end cannot be compared.")
+    if found.decoded or not by_bus:
+        return
+    reasons = {
+        reason: sorted({name for frames in buses.values() for name in frames})
+        for reason, buses in {"unknown": found.unknown, **found.errors}.items()
+    }
+    listed = "; ".join(f"{reason}: {_some(names)}" for reason, names in reasons.items() if names)
+    raise Permanent(
+        f"{log}: The databases decode none of its {found.frames:,} frames ({listed}). Check --dbc and --match "
+        "(DBC and MATCH of make demo)."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _unpacked(log: Path, folder: Path) -> Path:

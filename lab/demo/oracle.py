@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import can
 import cantools
@@ -24,6 +24,7 @@ from lab.demo.oracle_campaigns import OracleCampaign
 from lab.demo.oracle_signals import keep_short_names, raw_values, repair_long_names
 
 EXTENDED = 0x8000_0000
+NO_DATABASE: Final = "{}: This file is no CAN database (DBC, ARXML, KCD, SYM). Check --dbc."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,11 @@ class _Bus:
                     f"{file}: cantools, which decodes independently of the agent, refuses this database: {error}. "
                     "Repair the database, or give another one with --dbc."
                 ) from error
+            # cantools raises ValueError if it does not know a file by its name.
+            except ValueError as error:
+                raise Permanent(NO_DATABASE.format(file)) from error
             if not isinstance(database, Database):
-                raise Permanent(f"{file}: This file is not a CAN database. Give a CAN database with --dbc.")
+                raise Permanent(NO_DATABASE.format(file))
             text = file.read_text(encoding, errors="replace")
             for message in database.messages:
                 if bus not in (None, message.bus_name):

@@ -171,6 +171,21 @@ def test_without_the_cloud_extra_the_message_says_what_to_install(tmp_path: Path
     assert "Traceback" not in ended.stderr
 
 
+def test_an_unknown_argument_shows_the_usage_of_its_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["rollout", "run", "--broker", "localhost:8884"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: fleet rollout run ")
+    assert said.endswith(
+        "fleet rollout run: error: unknown arguments: --broker localhost:8884; the documents and the broker are given "
+        "to `fleet rollout start`\n"
+    )
+    with pytest.raises(SystemExit):
+        main(["keys", "list", "--brooker"])
+    assert capsys.readouterr().err.startswith("usage: fleet keys list ")
+
+
 def test_documents_of_single_vehicles_are_published_and_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-INSTALLERS = ("Makefile", "README.md", "systemd/install")
+INSTALLERS = ("Makefile", "README.md", "systemd/install-packages")
 OFFLINE = {"--no-index", "--no-deps"}
 
 

@@ -58,7 +58,7 @@ def test_an_installed_head_unit_has_no_source_and_no_simulator() -> None:
     root = UNIT.parents[1]
     installed = settings.load(root / "config" / "agent.toml").settings
     assert (installed.sources, installed.bus) == ((), {})
-    copied = re.findall(r"^ *cp -r (.*)$", (root / "systemd" / "install").read_text(), re.MULTILINE)[0].split()
+    copied = re.findall(r"^ *cp -r (.*)$", (root / "systemd" / "install-packages").read_text(), re.MULTILINE)[0].split()
     assert {"agent", "can_dbc"} <= set(copied)
     assert not {"simulator", "lab"} & set(copied)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands.status_text import render
+from agent.commands.status_text import render, source_text
 from agent.settings.identity import pseudonym
 from tests.agent.car import Car, command
 
@@ -56,7 +56,7 @@ def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> 
     assert answer["uptime_s"] > 0
     dead = command("agent", "status", "--config", car.config)
     assert dead.returncode == 1
-    assert "does not answer; if the service has failed, see: journalctl -u headunit-agent" in dead.stdout
+    assert "is not running, or still starts; see its log (of the service: journalctl -u headunit-agent" in dead.stdout
     assert "waiting" in dead.stdout
 
 
@@ -108,6 +108,23 @@ def test_the_status_is_shown_for_a_port_that_only_the_log_knows(car: Car) -> Non
     with car.running():
         shown = command("agent", "status", "--config", car.config, "--json")
     assert [each["problem"] for each in json.loads(shown.stdout)["addresses"]] == [None, None]
+
+
+def test_a_source_that_waits_is_shown_with_the_reason_and_one_without_a_frame_as_open() -> None:
+    problem = "there is no interface can9; the agent waits until it is there"
+    source = {"name": "can0", "state": "waiting", "problem": problem}
+    assert source_text(source) == f"waiting: {problem}"
+    assert source_text({"name": "can0", "state": "open", "problem": None}) == "open, no frame yet"
+    assert source_text({"name": "can0", "state": "running", "problem": None}) == "running"
+
+
+def test_a_bus_whose_interface_cannot_be_opened_says_why_in_the_status(car: Car) -> None:
+    car.write(sources='[[sources]]\nkind = "python_can"\nbus = "can0"\ninterface = "socketcan"\nchannel = "can77"')
+    with car.running() as agent:
+        agent.until_status(lambda s: "can77" in str(s["sources"][0]["problem"]), "waiting with a reason")
+        text = command("agent", "status", "--config", car.config).stdout
+    assert "source    can0 waiting: socketcan can77 cannot be opened: " in text
+    assert "connect it, or correct `channel`" in text
 
 
 def test_losses_and_toggles_are_shown() -> None:

@@ -48,4 +48,7 @@ def test_the_text_tells_a_starting_agent_from_a_dead_one() -> None:
     waits = render({"running": False, "starting": {**start, "problem": "The disk is full."}, "spool": None})
     assert waits == "agent     is starting, since 12 s (process 7), and waits: The disk is full."
     dead = render({"running": False, "starting": None, "spool": None})
-    assert dead == "agent     does not answer; if the service has failed, see: journalctl -u headunit-agent -n 20"
+    assert (
+        dead
+        == "agent     is not running, or still starts; see its log (of the service: journalctl -u headunit-agent -n 20)"
+    )

@@ -109,3 +109,39 @@ def test_a_folder_within_the_folder_is_named_with_the_command_that_moves_the_fil
     shutil.copytree(car.identity, nested / "car1")
     with pytest.raises(Permanent, match=f"mv {nested}/car1/\\* {nested}/"):
         identity.load(nested)
+
+
+@pytest.mark.parametrize("unreadable", ["car1", ""])
+def test_a_folder_that_this_user_may_not_look_into_has_a_remedy(
+    tmp_path: Path, car: Car, unreadable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nested = tmp_path / "etc" / "identity"
+    nested.mkdir(parents=True)
+    shutil.copytree(car.identity, nested / "car1")
+    stat, read = Path.stat, Path.read_bytes
+
+    # Root may look into every folder, so the file system is asked in the place of a user who may not.
+    def refuse(path: Path) -> None:
+        if path.parent == nested / unreadable and path.name == identity.IDENTITY:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def stat_as_user(path: Path, **options: bool) -> object:
+        refuse(path)
+        return stat(path, **options)
+
+    def read_as_user(path: Path) -> bytes:
+        refuse(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "stat", stat_as_user)
+    monkeypatch.setattr(Path, "read_bytes", read_as_user)
+    remedy = f"mv {nested}/car1/\\* {nested}/" if unreadable else "systemd-tmpfiles --create headunit-agent.conf"
+    with pytest.raises(Permanent, match=remedy):
+        identity.load(nested)
+
+
+def test_all_files_are_to_be_copied_again_and_not_the_folder(car: Car) -> None:
+    (car.identity / "acks.pub.pem").unlink()
+    with pytest.raises(Permanent) as caught:
+        identity.load(car.identity)
+    assert f"copy all files in the folder of `fleet enrol` again, to {car.identity}" in str(caught.value)

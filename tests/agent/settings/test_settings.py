@@ -188,6 +188,19 @@ def test_an_unreadable_file_names_itself(tmp_path: Path) -> None:
         settings.load(tmp_path / "latin.toml")
 
 
+def test_a_file_of_another_user_is_no_reason_to_name_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: str) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(Permanent) as caught:
+        settings.load(tmp_path / "agent.toml")
+    assert "Permission denied; run the command as root or as the agent's user (headunit-agent)" in str(caught.value)
+    assert "--config" not in str(caught.value)
+
+
 def test_relative_paths_count_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(MINIMAL)

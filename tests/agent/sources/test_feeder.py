@@ -32,6 +32,7 @@ class Played:
         self.buses = buses
         self.stays = False
         self.rest: FrameBlock | None = None
+        self.waiting: str | None = None
         self.closed = False
         self._numbers = numbers
         self._error = error
@@ -57,10 +58,33 @@ def test_buses_get_the_numbers_that_all_sources_share() -> None:
 
     buses = ("can0", "can1", "can2")
     feeder = Feeder(Played("log", ("can2", "can0"), 0, 1), buses, take)
-    assert feeder.state is State.WAITING
+    assert feeder.state is State.OPEN
     asyncio.run(feeder.run())
     assert taken == [(buses, [2]), (buses, [0])]
     assert (feeder.state, feeder.problem) == (State.FINISHED, None)
+
+
+def test_a_source_that_cannot_deliver_says_why_also_after_it_has_run() -> None:
+    async def take(fed: FrameBlock) -> None:
+        pass
+
+    async def follow() -> None:
+        source = Played("can0", ("can0",), 0)
+        source.stays = True
+        source.waiting = "there is no interface can0; the agent waits until it is there"
+        feeder = Feeder(source, ("can0",), take)
+        assert (feeder.state, feeder.problem) == (State.WAITING, source.waiting)
+        source.waiting = None
+        assert (feeder.state, feeder.problem) == (State.OPEN, None)
+        feeding = asyncio.create_task(feeder.run())
+        await asyncio.sleep(0.01)
+        assert (feeder.state, feeder.problem) == (State.RUNNING, None)
+        source.waiting = "interface can0 is down; bring it up: ip link set can0 up"
+        assert (feeder.state, feeder.problem) == (State.WAITING, source.waiting)
+        feeding.cancel()
+        await asyncio.wait({feeding})
+
+    asyncio.run(follow())
 
 
 def test_a_source_that_fails_takes_no_other_down() -> None:

@@ -53,11 +53,8 @@ def test_without_the_capability_python_can_takes_over_and_check_says_why(configu
     )
     prefix = UNPRIVILEGED if ring_socket.unavailable() is None else []
     done = subprocess.run([*prefix, sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "python-can (socketcan), because packet rings cannot be used: the agent lacks CAP_NET_RAW" in done.stdout
-    assert (
-        "note: packet_ring: the agent falls back to python-can, which takes ten times the processor time: "
-        "the agent lacks CAP_NET_RAW" in done.stdout
-    )
+    assert "python-can (socketcan) for this user, which lacks it" in done.stdout
+    assert "note: packet_ring: this user lacks CAP_NET_RAW. The service unit grants it" in done.stdout
 
 
 def test_interfaces_are_up_down_or_not_there() -> None:

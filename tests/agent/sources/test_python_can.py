@@ -306,14 +306,18 @@ def test_an_adapter_that_comes_late_goes_away_and_comes_back_is_waited_for(tmp_p
 
     async def scenario() -> list[int]:
         received = []
-        async with aclosing(slcan(link, losses).blocks()) as blocks:
+        source = slcan(link, losses)
+        async with aclosing(source.blocks()) as blocks:
             for plugged_in in range(3):
                 waiting = asyncio.create_task(frames_of(blocks, 1))
                 await asyncio.sleep(0.2)  # several attempts to open the missing adapter
+                assert source.waiting is not None
+                assert source.waiting.startswith(f"slcan {link} cannot be opened: ")
                 with Adapter(link) as adapter:
                     await until(lambda adapter=adapter: adapter.listening)
                     adapter.send(f"t00{plugged_in}0")
                     received += (await waiting).can_id.tolist()
+                    assert source.waiting is None
         return received
 
     with capture_logs() as logs:

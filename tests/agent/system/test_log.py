@@ -66,3 +66,12 @@ def test_auto_is_json_where_there_is_no_terminal_and_pretty_where_it_is_set(caps
     assert json.loads(automatic)["event"] == "automatic"
     assert "for_people" in pretty
     assert not pretty.startswith("{")
+
+
+def test_a_line_that_paho_repeats_at_each_attempt_is_for_debugging_only(capsys: pytest.CaptureFixture[str]) -> None:
+    for level, count in (("info", 1), ("debug", 2)):
+        log.configure(level, "json")
+        logging.getLogger("mqtt").error("failed to receive on socket: %s", "[SSL: TLSV1_ALERT_UNKNOWN_CA]")
+        logging.getLogger("mqtt").error("another message")
+        assert len(capsys.readouterr().err.splitlines()) == count
+    log.configure("info", "json")

@@ -38,7 +38,7 @@ def test_the_three_steps(fleet: FleetFolder, vehicle: Vehicle) -> None:
     assert issuing_authority(fleet).certificate == read_certificate(fleet.ca_certificate) == new
     assert read_certificate(fleet.broker_certificate).issuer == old.subject
 
-    with pytest.raises(Permanent, match="1 vehicles still have certificates of the old authority"):
+    with pytest.raises(Permanent, match="old authority are still in use in 1 vehicle, which"):
         rotate_authority(fleet, now=NOW)
     reissue(fleet, vehicle.name, days=9, now=NOW)
     assert rotate_authority(fleet, now=NOW).name == "finished"

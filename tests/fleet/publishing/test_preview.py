@@ -84,6 +84,66 @@ def test_the_changes_are_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pyt
     assert "toggles.json: taken away from 5 vehicles (Aria EU 3, Aria US 2)\n" in shown
 
 
+BAD_DBC = b'BO_ 801 Engine: 8 ECU\n SG_ Speed : 0|16@ (1,0) [0|0] "rpm" ECU\n'
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["of all vehicles", "of one vehicle"])
+def test_a_mistake_in_a_new_database_is_named_before_it_is_signed_and_refused_if_strict(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str], single: bool
+) -> None:
+    vehicle = ["--vehicle", "00000000-0000-4000-8000-000000000000"] if single else []
+    (tmp_path / "can0").mkdir()
+    database = ["--database", file(tmp_path, BAD_DBC, "can0/bad.dbc"), *vehicle]
+    before = read_state(fleet.folder.metadata).versions
+    with pytest.raises(Permanent, match="The databases have mistakes, as said above"):
+        command(fleet, *database, "--strict")
+    assert read_state(fleet.folder.metadata).versions == before
+    capsys.readouterr()
+    command(fleet, *database, "--dry-run")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("fleet: dbc/can0/bad.dbc: line 2: Engine: ")
+    assert "the signal is left out" in said
+    command(fleet, *database)
+    assert said in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_the_versions_of_now_from_the_documents_of_then(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(fleet, "--toggles", file(tmp_path, toggles()), json=False)
+    capsys.readouterr()
+    command(fleet, "--campaign", file(tmp_path, campaign("drive"), "d.json"), "--dry-run", json=False)
+    shown = capsys.readouterr().out
+    now, then, documents, size = shown[shown.index("Nothing was signed") :].splitlines()[:4]
+    versions = read_state(fleet.folder.metadata).versions
+    assert now == (
+        f"Nothing was signed (--dry-run). Versions now: root: {versions.root}, timestamp: {versions.timestamp}, "
+        f"snapshot: {versions.snapshot}, targets: {versions.targets}."
+    )
+    assert then == "With this publication, there would be:"
+    assert documents == "documents: toggles.json, campaigns/drive.json"
+    assert size.startswith("bundle_bytes: ")
+
+
+def test_another_audience_that_changes_nothing_for_any_vehicle_is_called_so(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = file(tmp_path, toggles())
+    command(fleet, "--toggles", flags, json=False)
+    capsys.readouterr()
+    command(fleet, "--toggles", flags, "--audience", "market=EU,market=US", "--dry-run", json=False)
+    shown = capsys.readouterr().out
+    assert "toggles.json: nothing changes for any vehicle (its audience is recorded anew)" in shown
+    assert "reaches no vehicle" not in shown
+
+
+def test_a_file_that_is_given_twice_is_named_once(fleet: Fleet, tmp_path: Path) -> None:
+    drive = file(tmp_path, campaign("drive"), "d.json")
+    with pytest.raises(Permanent) as caught:
+        command(fleet, "--campaign", drive, "--campaign", drive)
+    assert str(caught.value) == f"{drive} is given twice as --campaign. Give it once."
+
+
 def test_publishing_for_one_market_takes_nothing_from_another_unless_it_is_asked_for(
     fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,7 +151,7 @@ def test_a_vehicle_that_was_off_follows_five_rotations_of_all_root_keys_at_once(
 @pytest.mark.parametrize("names", [(), ("root1",), ("targets",)])
 def test_too_few_signatures_publish_nothing(fleet: FleetFolder, names: tuple[str, ...]) -> None:
     ceremony = start(fleet, replace=["targets"], now=NOW)
-    with pytest.raises(Permanent, match=r"lacks [12] signatures|not a root key"):
+    with pytest.raises(Permanent, match=r"lacks (1 signature|2 signatures) by|not a root key"):
         hold(fleet, ceremony, *names)
     assert repository.newest_root(fleet.metadata) == 1
     assert repository.read_state(fleet.metadata).versions == Versions(1, 1, 1, 1)

@@ -75,3 +75,34 @@ def test_a_database_that_cantools_refuses_is_named_before_the_drive(tmp_path: Pa
     database.write_text("BO_ nonsense")
     with pytest.raises(Permanent, match=r"odd\.dbc: cantools, which decodes independently of the agent, refuses"):
         recorded(log, [("can0", database)], "exact", tmp_path)
+
+
+def test_a_file_that_is_no_database_is_named_before_the_drive(tmp_path: Path) -> None:
+    log, text = tmp_path / "drive.log", tmp_path / "README.md"
+    write_log(log, 0.1)
+    text.write_text("# A text")
+    with pytest.raises(Permanent) as caught:
+        recorded(log, [("can0", text)], "exact", tmp_path)
+    assert str(caught.value) == f"{text}: This file is no CAN database (DBC, ARXML, KCD, SYM). Check --dbc."
+
+
+def test_a_log_that_ends_within_a_line_is_named_with_the_line(tmp_path: Path) -> None:
+    log = tmp_path / "drive.log"
+    write_log(log, 0.2)
+    content = log.read_bytes()
+    log.write_bytes(content[: content.rindex(b"#") - 2])
+    lines = content.count(b"\n")
+    with pytest.raises(Permanent) as caught:
+        recorded(log, DBC, "exact", tmp_path)
+    assert f"{log}: line {lines}: " in str(caught.value)
+    assert str(caught.value).endswith("A log that is not whole cannot be compared.")
+
+
+def test_databases_that_decode_no_frame_are_refused_before_the_drive(tmp_path: Path) -> None:
+    log, database = tmp_path / "drive.log", tmp_path / "long.dbc"
+    log.write_text("(1.0) can0 100#0102\n(1.1) can0 300#0102\n")
+    database.write_text('BO_ 768 DoorStatus: 8 ECU\n SG_ Front : 32|8@1+ (1,0) [0|0] "" ECU\n')
+    with pytest.raises(Permanent) as caught:
+        recorded(log, [("can0", database)], "exact", tmp_path)
+    assert "The databases decode none of its 2 frames (unknown: 100; " in str(caught.value)
+    assert "DoorStatus). Check --dbc and --match" in str(caught.value)

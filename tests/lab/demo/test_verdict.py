@@ -55,6 +55,7 @@ GOOD = Result(
     comparison=Comparison(50, 50, 0, 0, 0, ()),
     bytes_on_air=1_000,
     outage_s=10.0,
+    drive_s=30.0,
     broker_kills=1,
     receiver_kills=1,
     batches=7,
@@ -96,6 +97,20 @@ def test_anything_amiss_fails(change: dict[str, Any]) -> None:
     failed = replace(GOOD, **change)
     assert not failed.passed
     assert "PASSED" not in render(failed)
+
+
+def test_a_drive_without_an_outage_to_speak_of_shows_nothing_and_says_so() -> None:
+    slow = replace(GOOD, outage_s=2.0)
+    assert not slow.passed
+    assert "NOT SHOWN: the connection was cut for only 2 of 30 s" in render(slow)
+    assert "--length 120" in render(slow)
+    assert "FAILED" in render(replace(slow, agent_status=1))
+    assert replace(GOOD, outage_s=3.0).passed
+
+
+def test_only_an_outage_during_the_drive_counts() -> None:
+    assert Record(outages_us=[(9_000_000, 14_000_000)], drive_us=(0, 10_000_000)).outage_s == 1.0
+    assert Record(outages_us=[(10_000_000, 14_000_000)], drive_us=(0, 10_000_000)).outage_s == 0.0
 
 
 def test_the_last_line_says_where_to_look_now() -> None:
