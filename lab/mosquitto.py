@@ -101,19 +101,19 @@ def write_configuration(
     the folder `state`.  Return the path of the configuration.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_file(fleet.broker_acl, ACCESS_LIST.encode())
+    write_file(fleet.broker.access_list, ACCESS_LIST.encode())
     configuration = state / "mosquitto.conf"
     text = _CONFIGURATION.format(
         # By default, a mosquitto that root starts switches to a user that may not read the server key.
         user="root" if os.geteuid() == 0 else "mosquitto",
         port=port,
         fleet_port=fleet_port,
-        fleet_ca=fleet.accepted_receivers.resolve(),
-        ca=fleet.authorities.resolve(),
-        crl=fleet.revocation_list.resolve(),
-        certificate=fleet.broker_certificate.resolve(),
-        key=fleet.broker_key.resolve(),
-        acl=fleet.broker_acl.resolve(),
+        fleet_ca=fleet.broker.accepted_receivers.resolve(),
+        ca=fleet.broker.authorities.resolve(),
+        crl=fleet.broker.revocation_list.resolve(),
+        certificate=fleet.broker.certificate.resolve(),
+        key=fleet.broker.key.resolve(),
+        acl=fleet.broker.access_list.resolve(),
         packet_bytes=packet_bytes,
         state=state.resolve(),
         log=(state / "mosquitto.log").resolve(),
@@ -200,7 +200,7 @@ class Broker:
 
         The next `start` overwrites `text` with the usual list.
         """
-        self._fleet.broker_acl.write_text(text)
+        self._fleet.broker.access_list.write_text(text)
         # On SIGHUP, mosquitto reads the list again and keeps its connections.
         if self._process is not None:
             self._process.signal(signal.SIGHUP)

@@ -40,7 +40,7 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         days=AUTHORITY_DAYS,
         serial=x509.random_serial_number(),
     )
-    server_key = keys.create_p256(folder.broker_key)
+    server_key = keys.create_p256(folder.broker.key)
     server = certificates.issue_server(
         authority,
         authority_key,
@@ -50,8 +50,8 @@ def create_fleet(folder: FleetFolder, *, suite: SuiteName, broker_names: Sequenc
         days=SERVICE_DAYS,
         serial=x509.random_serial_number(),
     )
-    keys.write_certificate(folder.broker_certificate, server)
-    write_file(folder.broker_acl, ACCESS_LIST.encode())
+    keys.write_certificate(folder.broker.certificate, server)
+    write_file(folder.broker.access_list, ACCESS_LIST.encode())
     receiver_key = keys.create_p256(folder.receiver_key)
     # The authority signs vehicles, so it must not sign the receiver: the broker tells the two apart by their signer.
     receiver = certificates.create_client(

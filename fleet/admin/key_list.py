@@ -90,7 +90,7 @@ def list_keys(fleet: FleetFolder, now: datetime, lake: "Location | None" = None)
         Line("acks", "signs acknowledgements", "receiver", "", None, _presence(fleet.key("acks"))),
         *_sealing(fleet, switch),
         *_authorities(fleet, now),
-        _certificate("broker", "TLS server", fleet.broker_certificate, now),
+        _certificate("broker", "TLS server", fleet.broker.certificate, now),
         _certificate("receiver", "TLS client", fleet.receiver_certificate, now),
     )
     return KeyList(lines, _vehicles(Registry(fleet.vehicles), now), switch)
@@ -140,7 +140,7 @@ def _sealing(fleet: FleetFolder, switch: "SealingSwitch | None") -> Iterator[Lin
 
 
 def _authorities(fleet: FleetFolder, now: datetime) -> Iterator[Line]:
-    for certificate in read_certificates(fleet.authorities):
+    for certificate in read_certificates(fleet.broker.authorities):
         issuing = certificate == read_certificate(fleet.ca_certificate)
         here = fleet.key("ca.key").exists()
         action = _due(certificate.not_valid_after_utc, now, "Run `fleet keys rotate authority`.")

@@ -45,20 +45,20 @@ def renew_broker(fleet: FleetFolder, *, names: list[str], days: int = SERVICE_DA
 
 def issue_broker(fleet: FleetFolder, *, names: list[str], days: int, now: datetime) -> Renewed:
     """Do the work of `renew_broker` for a caller that holds the lock of the keys."""
-    before = keys.read_certificate(fleet.broker_certificate)
+    before = keys.read_certificate(fleet.broker.certificate)
     authority = issuing_authority(fleet)
     known = before.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     all_names = dict.fromkeys([*(str(name.value) for name in known), *names])
     certificate = certificates.issue_server(
         authority.certificate,
         authority.key,
-        keys.read_p256(fleet.broker_key).public_key(),
+        keys.read_p256(fleet.broker.key).public_key(),
         names=tuple(all_names),
         now=now,
         days=days,
         serial=x509.random_serial_number(),
     )
-    keys.write_certificate(fleet.broker_certificate, certificate)
+    keys.write_certificate(fleet.broker.certificate, certificate)
     return Renewed(certificate.not_valid_after_utc, in_use=True)
 
 
@@ -72,11 +72,11 @@ def renew_receiver(fleet: FleetFolder, *, days: int = SERVICE_DAYS, now: datetim
         if not fleet.next_receiver_certificate.exists():
             return _list_next(fleet, present, _next_receiver(fleet, days, now))
         following = keys.read_certificate(fleet.next_receiver_certificate)
-        if following not in keys.read_certificates(fleet.accepted_receivers):
+        if following not in keys.read_certificates(fleet.broker.accepted_receivers):
             # The first step was interrupted, so the broker cannot know the new certificate yet.
             return _list_next(fleet, present, following)
         if following != present:  # equal if the second step was interrupted at its end
-            keys.write_certificates(fleet.accepted_receivers, [following, present])
+            keys.write_certificates(fleet.broker.accepted_receivers, [following, present])
             keys.write_certificate(fleet.receiver_certificate, following)
         remove(fleet.next_receiver_certificate)
         return Renewed(following.not_valid_after_utc, in_use=True)
@@ -95,5 +95,5 @@ def _next_receiver(fleet: FleetFolder, days: int, now: datetime) -> x509.Certifi
 
 
 def _list_next(fleet: FleetFolder, present: x509.Certificate, certificate: x509.Certificate) -> Renewed:
-    keys.write_certificates(fleet.accepted_receivers, [present, certificate])
+    keys.write_certificates(fleet.broker.accepted_receivers, [present, certificate])
     return Renewed(certificate.not_valid_after_utc, in_use=False)

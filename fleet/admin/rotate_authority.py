@@ -139,7 +139,7 @@ def _end(fleet: FleetFolder, issuing: x509.Certificate, now: datetime) -> Step:
 
 def _step(fleet: FleetFolder, name: str, accepted: Sequence[x509.Certificate], now: datetime) -> Step:
     """Let broker and receivers accept these authorities, the issuing one first, and tell the vehicles."""
-    keys.write_certificates(fleet.authorities, accepted)
+    keys.write_certificates(fleet.broker.authorities, accepted)
     update_revocation_lists(fleet, now=now)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / AUTHORITIES.pattern

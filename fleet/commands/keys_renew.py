@@ -30,13 +30,13 @@ def run(args: argparse.Namespace) -> int:
     fleet, now = FleetFolder(args.fleet), datetime.now(UTC)
     if args.what == "broker":
         renewed = renew_broker(fleet, names=args.broker_name, days=args.days, now=now)
-        todo = f"Install {fleet.broker_certificate} on the broker, and restart the broker."
+        todo = f"Install {fleet.broker.certificate} on the broker, and restart the broker."
     else:
         renewed = renew_receiver(fleet, days=args.days, now=now)
         todo = (
             "Receivers use it when they connect next."
             if renewed.in_use
-            else f"Install {fleet.accepted_receivers} on the broker, restart the broker, and run this command again."
+            else f"Install {fleet.broker.accepted_receivers} on the broker, restart the broker, and run this command again."
         )
     report(
         args,

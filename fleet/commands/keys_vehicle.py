@@ -36,7 +36,7 @@ arrives as well."""
         """Take the vehicle back, and print what to install."""
         fleet = FleetFolder(args.fleet)
         record = take_back(fleet, args.vehicle, datetime.now(UTC))
-        text = f"Vehicle {record.vehicle} is taken back. {INSTALL_LIST.format(file=fleet.revocation_list)}"
+        text = f"Vehicle {record.vehicle} is taken back. {INSTALL_LIST.format(file=fleet.broker.revocation_list)}"
         report(args, {"vehicle": record.vehicle, "revoked": False}, text)
         return 0
 
@@ -104,6 +104,6 @@ that its key signed, also those that are still in its spool."""
             args,
             {"vehicle": record.vehicle, "out": str(args.out)},
             f"Copy {args.out} to the new head unit of vehicle {record.vehicle}. "
-            f"{INSTALL_LIST.format(file=fleet.revocation_list)}",
+            f"{INSTALL_LIST.format(file=fleet.broker.revocation_list)}",
         )
         return 0

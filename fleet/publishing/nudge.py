@@ -15,7 +15,7 @@ async def nudge(folder: FleetFolder, host: str, port: int) -> None:
     endpoint = Endpoint(
         host=host,
         port=port,
-        ca_file=folder.authorities,
+        ca_file=folder.broker.authorities,
         cert_file=folder.receiver_certificate,
         key_file=folder.receiver_key,
         client_id="publisher",

@@ -65,7 +65,7 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
     return Endpoint(
         host=host,
         port=port,
-        ca_file=fleet.authorities,
+        ca_file=fleet.broker.authorities,
         cert_file=fleet.receiver_certificate,
         key_file=fleet.receiver_key,
         client_id=f"receiver-{share}-{token_hex(4)}",

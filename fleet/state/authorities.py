@@ -33,11 +33,11 @@ class Authority:
 
 def write_trust(fleet: FleetFolder, authority: Authority, receiver: x509.Certificate, now: datetime) -> None:
     """Write what the broker of a new fleet accepts: vehicles of `authority`, none of them revoked, and `receiver`."""
-    keys.write_certificate(fleet.accepted_receivers, receiver)
-    keys.write_certificate(fleet.authorities, authority.certificate)
+    keys.write_certificate(fleet.broker.accepted_receivers, receiver)
+    keys.write_certificate(fleet.broker.authorities, authority.certificate)
     # The list is empty.  It exists so that the broker's configuration can name its file from the start.
     empty = create_revocation_list(authority.certificate, authority.key, {}, now=now, number=1)
-    keys.write_revocation_lists(fleet.revocation_list, [empty])
+    keys.write_revocation_lists(fleet.broker.revocation_list, [empty])
 
 
 def issuing_authority(fleet: FleetFolder) -> Authority:
@@ -62,7 +62,7 @@ def authority_of(fleet: FleetFolder, certificate: x509.Certificate) -> Authority
 def accepted_authorities(fleet: FleetFolder) -> list[x509.Certificate]:
     """Return the certificates of all accepted authorities, the issuing one first."""
     issuing = keys.read_certificate(fleet.ca_certificate)
-    return [issuing, *(each for each in keys.read_certificates(fleet.authorities) if each != issuing)]
+    return [issuing, *(each for each in keys.read_certificates(fleet.broker.authorities) if each != issuing)]
 
 
 def update_revocation_lists(
@@ -78,7 +78,7 @@ def update_revocation_lists(
 
     Raises: Permanent if the key of an authority whose list changes is not here.
     """
-    lists = {each.issuer: each for each in keys.read_revocation_lists(fleet.revocation_list)}
+    lists = {each.issuer: each for each in keys.read_revocation_lists(fleet.broker.revocation_list)}
     added = list(add)
 
     def rewritten(authority: x509.Certificate) -> x509.CertificateRevocationList:
@@ -93,7 +93,7 @@ def update_revocation_lists(
         signer = authority_of(fleet, authority)
         return create_revocation_list(authority, signer.key, wanted, now=now, number=_number_after(before))
 
-    keys.write_revocation_lists(fleet.revocation_list, [rewritten(each) for each in accepted_authorities(fleet)])
+    keys.write_revocation_lists(fleet.broker.revocation_list, [rewritten(each) for each in accepted_authorities(fleet)])
 
 
 def _number_after(before: x509.CertificateRevocationList | None) -> int:

@@ -13,6 +13,49 @@ ROOT_KEYS = ("root1", "root2", "root3")
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerFiles:
+    """Holds the paths of the files in `folder` that the broker needs."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """Return the file of the broker's TLS server key."""
+        return self.folder / "server.key.pem"
+
+    @property
+    def certificate(self) -> Path:
+        """Return the file of the broker's TLS server certificate."""
+        return self.folder / "server.crt.pem"
+
+    @property
+    def access_list(self) -> Path:
+        """Return the file of mosquitto's access list, which says which client may use which topic."""
+        return self.folder / "mosquitto.acl"
+
+    @property
+    def authorities(self) -> Path:
+        """Return the file of the authorities' certificates that broker and receiver accept.
+
+        The issuing authority comes first.  There is a second one only while the authority is being rotated.
+        """
+        return self.folder / "authorities.crt.pem"
+
+    @property
+    def revocation_list(self) -> Path:
+        """Return the file of the broker's revocation lists (CRL), one of each accepted authority."""
+        return self.folder / "revoked.crl.pem"
+
+    @property
+    def accepted_receivers(self) -> Path:
+        """Return the file of the receivers' certificates that the broker accepts at the port for the fleet's programs.
+
+        The certificate in use is among them.  There is a second one only while the certificate is being renewed.
+        """
+        return self.folder / "receivers.crt.pem"
+
+
+@dataclass(frozen=True, slots=True)
 class FleetFolder:
     """Holds the paths of all files in the fleet folder `root`."""
 
@@ -70,45 +113,9 @@ class FleetFolder:
         return self.root / "renewals"
 
     @property
-    def broker(self) -> Path:
-        """Return the folder of the broker's key, certificate and access list."""
-        return self.root / "broker"
-
-    @property
-    def broker_key(self) -> Path:
-        """Return the file of the broker's TLS server key."""
-        return self.broker / "server.key.pem"
-
-    @property
-    def broker_certificate(self) -> Path:
-        """Return the file of the broker's TLS server certificate."""
-        return self.broker / "server.crt.pem"
-
-    @property
-    def broker_acl(self) -> Path:
-        """Return the file of mosquitto's access list, which says which client may use which topic."""
-        return self.broker / "mosquitto.acl"
-
-    @property
-    def authorities(self) -> Path:
-        """Return the file of the authorities' certificates that broker and receiver accept.
-
-        The issuing authority comes first.  There is a second one only while the authority is being rotated.
-        """
-        return self.broker / "authorities.crt.pem"
-
-    @property
-    def revocation_list(self) -> Path:
-        """Return the file of the broker's revocation lists (CRL), one of each accepted authority."""
-        return self.broker / "revoked.crl.pem"
-
-    @property
-    def accepted_receivers(self) -> Path:
-        """Return the file of the receivers' certificates that the broker accepts at the port for the fleet's programs.
-
-        The certificate in use is among them.  There is a second one only while the certificate is being renewed.
-        """
-        return self.broker / "receivers.crt.pem"
+    def broker(self) -> BrokerFiles:
+        """Return the files of the broker: key, certificates, access list and revocation list."""
+        return BrokerFiles(self.root / "broker")
 
     @property
     def receiver(self) -> Path:
@@ -159,7 +166,7 @@ class FleetFolder:
             )
         if self.keys.exists():
             raise Permanent(f"{self.root} holds a fleet already. Choose another --fleet, or move this folder away.")
-        state = (self.vehicles, self.broker, self.receiver, self.quarantine, self.lake)
+        state = (self.vehicles, self.broker.folder, self.receiver, self.quarantine, self.lake)
         for folder in (self.root, self.keys, *state, self.metadata, self.targets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 

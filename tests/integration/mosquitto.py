@@ -117,7 +117,7 @@ def world(
     """Run a broker.  `authority` issues the server's certificate if it is not the authority of the clients."""
     own = Authority.create(folder / "authority")
     fleet = FleetFolder(folder / "fleet")
-    fleet.broker.mkdir(parents=True)
+    fleet.broker.folder.mkdir(parents=True)
     fleet.receiver.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
     receiver = certificates.create_client(key, common_name="receiver", now=datetime.now(UTC), days=10, serial=1)
@@ -126,7 +126,7 @@ def world(
     write_certificate(fleet.ca_certificate, own.certificate)
     write_trust(fleet, state.Authority(own.certificate, own.key), receiver, datetime.now(UTC))
     (authority or own).server(
-        fleet.broker_certificate, fleet.broker_key, names or ["localhost", "127.0.0.1"], days_ago=server_days_ago
+        fleet.broker.certificate, fleet.broker.key, names or ["localhost", "127.0.0.1"], days_ago=server_days_ago
     )
     with Broker(fleet, folder / "broker-state") as broker:
         yield World(own, fleet, broker)

@@ -40,7 +40,7 @@ def test_a_packet_of_250_mb_is_dropped_on_its_announced_length_and_the_agent_liv
     with car.running() as agent:
         agent.until_status(lambda status: status["link"]["problem"], "one attempt to connect")
         before_kb = memory_kb(agent.pid, "VmHWM:")
-        with HostileBroker(car.fleet.broker_certificate, car.fleet.broker_key, huge, port=car.broker_port) as broker:
+        with HostileBroker(car.fleet.broker.certificate, car.fleet.broker.key, huge, port=car.broker_port) as broker:
             broker.until_taken(4)
             agent.until_status(lambda status: "announced" in (status["link"]["problem"] or ""), "the reason is told")
         assert agent.running
@@ -58,7 +58,7 @@ def car(tmp_path_factory: pytest.TempPathFactory) -> Car:
 @contextmanager
 def attacked(car: Car, attack: Repeated) -> Iterator[Endpoint]:
     fleet: FleetFolder = car.fleet
-    with HostileBroker(fleet.broker_certificate, fleet.broker_key, attack) as broker:
+    with HostileBroker(fleet.broker.certificate, fleet.broker.key, attack) as broker:
         device = car.identity
         yield Endpoint(
             "localhost",

@@ -94,7 +94,7 @@ def test_a_revoked_vehicle_cannot_connect_until_it_is_taken_back(car: Car) -> No
 def test_broker_and_receiver_get_new_certificates_while_a_vehicle_drives(car: Car) -> None:
     broker = Broker(car.fleet, car.folder / "broker", port=car.broker_port)
     receiver = Receiver(car.fleet, broker.fleet_port, car.folder / "receiver.log")
-    before = [path.read_bytes() for path in (car.fleet.broker_certificate, car.fleet.receiver_certificate)]
+    before = [path.read_bytes() for path in (car.fleet.broker.certificate, car.fleet.receiver_certificate)]
     with broker, receiver.running_now(), car.running() as agent:
         receiver.until_connected()
         fleet_command(car.fleet, "keys", "renew", "broker")
@@ -111,6 +111,6 @@ def test_broker_and_receiver_get_new_certificates_while_a_vehicle_drives(car: Ca
         agent.until(lambda: samples_in_lake(car) > seen, "delivering")
         assert agent.stop() == 0
         assert receiver.stop() == 0
-    after = [path.read_bytes() for path in (car.fleet.broker_certificate, car.fleet.receiver_certificate)]
+    after = [path.read_bytes() for path in (car.fleet.broker.certificate, car.fleet.receiver_certificate)]
     assert not set(before) & set(after)
     assert delivered_exactly_once(car)

@@ -36,9 +36,9 @@ def make_tls(fleet: FleetFolder) -> None:
     authority_key = keys.create_p256(fleet.key("ca.key"))
     authority = certificates.create_authority(authority_key, name="test", now=NOW, days=2, serial=1)
     keys.write_certificate(fleet.ca_certificate, authority)
-    server = keys.create_p256(fleet.broker_key)
+    server = keys.create_p256(fleet.broker.key)
     keys.write_certificate(
-        fleet.broker_certificate,
+        fleet.broker.certificate,
         certificates.issue_server(
             authority,
             authority_key,
@@ -109,7 +109,7 @@ def test_vehicles_and_receivers_are_let_in_over_strictly_verified_chains(fleet: 
 def test_a_stranger_is_refused_at_both_ports(fleet: FleetFolder, tmp_path: Path) -> None:
     stranger = FleetFolder(tmp_path / "stranger")
     make_tls(stranger)
-    server = (fleet.broker_certificate, fleet.broker_key)
+    server = (fleet.broker.certificate, fleet.broker.key)
     with Broker(fleet, tmp_path / "broker") as broker:
         for port in (broker.port, broker.fleet_port):
             for client in (None, vehicle_of(stranger), receiver_of(stranger), server):
@@ -184,6 +184,6 @@ def test_a_free_port_can_be_listened_on() -> None:
 
 
 def test_keys_are_readable_by_their_owner_only(fleet: FleetFolder) -> None:
-    assert fleet.broker_key.stat().st_mode & 0o777 == 0o600
+    assert fleet.broker.key.stat().st_mode & 0o777 == 0o600
     assert fleet.keys.stat().st_mode & 0o777 == 0o700
-    assert isinstance(keys.read_p256(fleet.broker_key), ec.EllipticCurvePrivateKey)
+    assert isinstance(keys.read_p256(fleet.broker.key), ec.EllipticCurvePrivateKey)

@@ -30,7 +30,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> FleetFolder:
 
 
 def test_private_files_are_the_owners_alone(fleet: FleetFolder) -> None:
-    private = [*fleet.keys.iterdir(), fleet.broker_key, fleet.receiver_key]
+    private = [*fleet.keys.iterdir(), fleet.broker.key, fleet.receiver_key]
     assert {path.name for path in fleet.keys.iterdir()} == {
         *(f"{name}.pem" for name in ("root1", "root2", "root3", "targets", "snapshot", "timestamp", "acks", "ca.key")),
         "hpke.json",
@@ -50,7 +50,7 @@ def test_the_default_suite_is_post_quantum_where_asked_for(tmp_path: Path) -> No
     fleet = FleetFolder(tmp_path / "state")
     create_fleet(fleet, suite="MLKEM768_X25519", broker_names=("mqtt.example.com", "10.0.0.1"), now=NOW)
     assert read_recipient(fleet).suite == "MLKEM768_X25519"
-    certificate = x509.load_pem_x509_certificate(fleet.broker_certificate.read_bytes())
+    certificate = x509.load_pem_x509_certificate(fleet.broker.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "mqtt.example.com"]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "10.0.0.1"]

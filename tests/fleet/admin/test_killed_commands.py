@@ -92,18 +92,18 @@ def test_each_step_of_a_rotation_of_the_authority(
         taken = step if done else again(copy, capsys, "keys", "rotate", "authority")["step"]
         assert taken == step, f"killed before change {copy.root.name}"
         authority = issuing_authority(copy)  # finds the key of the certificate
-        accepted = read_certificates(copy.authorities)
+        accepted = read_certificates(copy.broker.authorities)
         assert accepted[0] == authority.certificate
         assert len(accepted) == (1 if step == "finished" else 2)
-        assert {each.issuer for each in read_revocation_lists(copy.revocation_list)} == {
+        assert {each.issuer for each in read_revocation_lists(copy.broker.revocation_list)} == {
             each.subject for each in accepted
         }
-        assert published(copy, "authorities.pem") == copy.authorities.read_bytes()
+        assert published(copy, "authorities.pem") == copy.broker.authorities.read_bytes()
         assert (authority.certificate == first) is (step != "switched")
         enrol(copy, tmp_path / f"car-{copy.root.name}", DEMO, days=9, now=NOW)
         for later in steps[steps.index(step) + 1 :]:
             assert again(copy, capsys, "keys", "rotate", "authority", "--leave-behind")["step"] == later
-        assert read_certificate(copy.broker_certificate).issuer == issuing_authority(copy).certificate.subject
+        assert read_certificate(copy.broker.certificate).issuer == issuing_authority(copy).certificate.subject
         assert not list(copy.keys.glob("ca-*"))
 
 
@@ -129,7 +129,7 @@ def test_the_renewal_of_the_receivers_certificate_never_uses_what_the_broker_can
 
 
 def installed(fleet: FleetFolder) -> list[x509.Certificate]:
-    return read_certificates(fleet.accepted_receivers)
+    return read_certificates(fleet.broker.accepted_receivers)
 
 
 def test_a_revocation_and_taking_back(
@@ -147,4 +147,4 @@ def test_a_revocation_and_taking_back(
 
 
 def serials(fleet: FleetFolder) -> set[int]:
-    return {each.serial_number for one in read_revocation_lists(fleet.revocation_list) for each in one}
+    return {each.serial_number for one in read_revocation_lists(fleet.broker.revocation_list) for each in one}

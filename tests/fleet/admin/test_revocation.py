@@ -26,7 +26,7 @@ def record(fleet: FleetFolder, tmp_path: Path) -> VehicleRecord:
 
 def listed(fleet: FleetFolder) -> set[int]:
     authority = read_certificate(fleet.ca_certificate)
-    (found,) = read_revocation_lists(fleet.revocation_list)
+    (found,) = read_revocation_lists(fleet.broker.revocation_list)
     assert found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
     assert found.next_update_utc == authority.not_valid_after_utc
     return {each.serial_number for each in found}

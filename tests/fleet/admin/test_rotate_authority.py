@@ -29,21 +29,21 @@ def test_the_three_steps(fleet: FleetFolder, vehicle: Vehicle) -> None:
     assert rotate_authority(fleet, now=NOW).name == "announced"
     issuing, new = accepted_authorities(fleet)
     assert issuing == old
-    assert read_certificate(fleet.broker_certificate).issuer == old.subject
-    assert published(fleet) == fleet.authorities.read_bytes()
+    assert read_certificate(fleet.broker.certificate).issuer == old.subject
+    assert published(fleet) == fleet.broker.authorities.read_bytes()
 
     step = rotate_authority(fleet, now=NOW)
     assert (step.name, step.waiting) == ("switched", 1)
-    assert accepted_authorities(fleet) == read_certificates(fleet.authorities) == [new, old]
+    assert accepted_authorities(fleet) == read_certificates(fleet.broker.authorities) == [new, old]
     assert issuing_authority(fleet).certificate == read_certificate(fleet.ca_certificate) == new
-    assert read_certificate(fleet.broker_certificate).issuer == old.subject
+    assert read_certificate(fleet.broker.certificate).issuer == old.subject
 
     with pytest.raises(Permanent, match="old authority are still in use in 1 vehicle, which"):
         rotate_authority(fleet, now=NOW)
     reissue(fleet, vehicle.name, days=9, now=NOW)
     assert rotate_authority(fleet, now=NOW).name == "finished"
     assert accepted_authorities(fleet) == [new]
-    assert read_certificate(fleet.broker_certificate).issuer == new.subject
+    assert read_certificate(fleet.broker.certificate).issuer == new.subject
     assert [path.name for path in fleet.keys.glob("ca*")] == ["ca.key.pem"]
     assert "old" not in {line.name for line in list_keys(fleet, NOW).lines}
     assert rotate_authority(fleet, now=NOW).name == "announced"  # the next rotation
@@ -57,7 +57,7 @@ def test_each_accepted_authority_has_a_revocation_list_and_a_revoked_vehicle_is_
     young = enrol(fleet, tmp_path / "young", DEMO, days=9, now=NOW)
     revoke(fleet, vehicle.name, NOW)
     revoke(fleet, young.vehicle, NOW)
-    lists = read_revocation_lists(fleet.revocation_list)
+    lists = read_revocation_lists(fleet.broker.revocation_list)
     assert [each.issuer for each in lists] == [each.subject for each in accepted_authorities(fleet)]
     assert [[each.serial_number for each in one] for one in lists] == [
         [young.certificates[0].serial_number],
@@ -70,7 +70,7 @@ def test_a_vehicle_that_is_enrolled_during_a_rotation_trusts_both_authorities(
 ) -> None:
     rotate_authority(fleet, now=NOW)
     enrol_again(fleet, vehicle.name, tmp_path / "again", days=9, now=NOW)
-    assert (tmp_path / "again" / "ca.crt.pem").read_bytes() == fleet.authorities.read_bytes()
+    assert (tmp_path / "again" / "ca.crt.pem").read_bytes() == fleet.broker.authorities.read_bytes()
 
 
 def test_a_power_cut_in_the_switch_leaves_a_certificate_with_its_key(fleet: FleetFolder) -> None:

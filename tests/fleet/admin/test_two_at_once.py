@@ -28,7 +28,7 @@ def test_no_revocation_is_lost_among_many_at_once(fleet: FleetFolder, tmp_path: 
     assert at_once(fleet, *(("revoke", name) for name in names)) == [0] * 8
     registry = Registry(fleet.vehicles)
     wanted = {registry.require(name).certificates[0].serial_number for name in names}
-    assert {each.serial_number for one in read_revocation_lists(fleet.revocation_list) for each in one} == wanted
+    assert {each.serial_number for one in read_revocation_lists(fleet.broker.revocation_list) for each in one} == wanted
 
 
 def test_two_rotations_of_the_sealing_key_publish_the_key_in_use(fleet: FleetFolder) -> None:
