@@ -271,6 +271,8 @@ class Pushes:
                 wanted=verdict.wanted,
             )
         )
+        # A release may want a document that the vehicle has already, and whose chunks the flash has damaged since.
+        self._store.remove_damaged()
         if verdict.reason is not None:
             self._state.from_scratch = False
             return PushOutcome(Result.REFUSED, version, verdict.reason, verdict.detail)

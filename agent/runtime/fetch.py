@@ -58,8 +58,12 @@ class Fetcher:
             self._heard.put_nowait(payload)
 
     def wake(self) -> None:
-        """Look again whether chunks are missing, after a bundle was examined."""
+        """Look again which chunks are missing, after a bundle was examined.
+
+        The bundle may have other large documents than those that were asked for, so no answer to that is waited for.
+        """
         self._woken.set()
+        self._progress.set()
 
     async def run(self, connection: Connection) -> None:
         """Fetch on one connection.  Runs until cancelled, or until the connection is lost, as `Connection.publish`."""
@@ -96,16 +100,16 @@ class Fetcher:
                 await self._woken.wait()
                 continue
             came = await self._answered(self._answer.wait_s(unanswered + 1, self._jitter()))
-            unanswered = 0 if came else unanswered + 1
+            unanswered = 0 if came or self._woken.is_set() else unanswered + 1
 
     async def _answered(self, wait_s: float) -> bool:
-        """Wait until all chunks that were asked for are stored, or until none has come for `wait_s` seconds.
+        """Wait until all chunks that were asked for are stored, until none has come for `wait_s` s, or until `wake`.
 
         Returns whether any has come.
         """
         asked = len(self._asked)
         with contextlib.suppress(TimeoutError):
-            while self._asked:
+            while self._asked and not self._woken.is_set():
                 self._progress.clear()
                 async with asyncio.timeout(wait_s):
                     await self._progress.wait()
