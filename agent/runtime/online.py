@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -52,26 +51,23 @@ class Online:
         applier: Applier,
         renewal: Renewal | None = None,
         *,
-        ask_again_s: float = ASK_AGAIN_S,
         answer: Backoff = ANSWER,
         refused: Backoff = REFUSED,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._vehicle = vehicle
         self._uplink = uplink
         self._applier = applier
         self._renewal = renewal
-        self._ask_again_s = ask_again_s
         self._answer = answer
         self._refused = refused
-        self._jitter = jitter
         self._nudged = asyncio.Event()
         self._answered = asyncio.Event()
         self._news = asyncio.Event()  # set when nudged or answered
         self._bundle: asyncio.Queue[bytes] = asyncio.Queue(1)
         self._refusals = 0  # in a row
         self._quiet_until_s = 0.0
-        self._fetcher = Fetcher(vehicle, applier, self._ask_now, answer=answer, jitter=jitter)
+        self._jitter = random.random
+        self._fetcher = Fetcher(vehicle, applier, self._ask_now, answer=answer, jitter=self._jitter)
 
     async def __call__(self, connection: Connection) -> None:
         """Work on one connection, from its start to its end."""
@@ -144,6 +140,6 @@ class Online:
         topic = topics.sync(self._vehicle)
         while await connection.publish(topic, self._applier.sync_request()) == NO_MATCHING_SUBSCRIBERS:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._ask_again_s):
+                async with asyncio.timeout(ASK_AGAIN_S):
                     await self._nudged.wait()
             self._nudged.clear()
